@@ -1,0 +1,117 @@
+"""Linear tasks with normal coefficients, and the exact Bayes answer for them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest import TaskSet
+
+__all__ = ["LinearPopulation", "make_linear_tasks"]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPopulation:
+    r"""A population of linear tasks, :math:`y = w^\top x + \varepsilon` with :math:`w \sim N(m, C)`.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_features + 1,)
+        m; the last entry is the intercept.
+    covariance : ndarray of shape (n_features + 1, n_features + 1)
+        C.
+    noise : float
+        Standard deviation of epsilon.
+    coefficients : ndarray of shape (n_tasks, n_features + 1)
+        What was drawn for each task.
+    """
+
+    mean: NDArray[Any]
+    covariance: NDArray[Any]
+    noise: float
+    coefficients: NDArray[Any]
+
+    def posterior_mean(self, X: Any, y: Any) -> NDArray[Any]:
+        r"""Coefficients of a task given its support: :math:`m + C A^\top (A C A^\top + \sigma^2 I)^{-1} (y - A m)`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+
+        Returns
+        -------
+        ndarray of shape (n_features + 1,)
+        """
+        A = _with_intercept(X)
+        gain = self.covariance @ A.T
+        total = A @ gain + self.noise**2 * np.eye(len(A))
+        coefficients: NDArray[Any] = self.mean + gain @ np.linalg.solve(total, np.asarray(y) - A @ self.mean)
+        return coefficients
+
+    def predict(self, X_support: Any, y_support: Any, X: Any) -> NDArray[Any]:
+        """Best prediction of rows X of a task (least mean squared error) given its support rows.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_support, n_features)
+        y_support : array-like of shape (n_support,)
+        X : array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        prediction: NDArray[Any] = _with_intercept(X) @ self.posterior_mean(X_support, y_support)
+        return prediction
+
+
+def make_linear_tasks(
+    n_tasks: int = 100,
+    n_rows: int = 10,
+    n_features: int = 1,
+    *,
+    between_task_sd: float = 1.0,
+    noise: float = 0.3,
+    random_state: int | np.random.Generator | None = None,
+) -> tuple[TaskSet, LinearPopulation]:
+    """Draw linear tasks whose coefficients are normal around a common mean, and their population.
+
+    Parameters
+    ----------
+    n_tasks, n_rows, n_features : int
+    between_task_sd : float
+        Standard deviation of each coefficient and of the intercept between tasks.
+    noise : float
+        Standard deviation of the noise.
+    random_state : int, Generator or None
+
+    Returns
+    -------
+    tasks : TaskSet
+        Features are standard normal.
+    population : LinearPopulation
+        Gives the exact Bayes prediction from any support set.
+
+    Examples
+    --------
+    >>> from metaest_datasets import make_linear_tasks
+    >>> tasks, population = make_linear_tasks(5, random_state=0)
+    >>> population.predict(tasks[0].X[:3], tasks[0].y[:3], tasks[0].X[3:]).shape
+    (7,)
+    """
+    rng = np.random.default_rng(random_state)
+    mean = rng.standard_normal(n_features + 1)
+    coefficients = mean + between_task_sd * rng.standard_normal((n_tasks, n_features + 1))
+    X = rng.standard_normal((n_tasks, n_rows, n_features))
+    y = np.einsum("tnd,td->tn", X, coefficients[:, :-1]) + coefficients[:, -1:]
+    y += noise * rng.standard_normal(y.shape)
+    tasks = TaskSet.from_arrays(X.reshape(-1, n_features), y.reshape(-1), np.repeat(np.arange(n_tasks), n_rows))
+    covariance = between_task_sd**2 * np.eye(n_features + 1)
+    return tasks, LinearPopulation(mean, covariance, noise, coefficients)
+
+
+def _with_intercept(X: Any) -> NDArray[Any]:
+    X = np.asarray(X, dtype=np.float64)
+    return np.column_stack([X, np.ones(len(X))])

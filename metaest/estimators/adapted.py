@@ -1,0 +1,191 @@
+"""The predictor `adapt` returns: one patient's, one alloy's, one asset's."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import r2_score
+from sklearn.utils import RegressorTags, Tags, TargetTags
+from torch import nn
+
+from metaest.exceptions import TaskError
+from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.network import Network
+from metaest.functional import GradientDescent, Params
+
+__all__ = ["AdaptedRegressor"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptedRegressor:
+    """A regressor adapted to one task; made by ``adapt``, never changed afterwards.
+
+    It holds its own weights and shares nothing that moves with the model it came from or with its siblings, so
+    threads may use it freely and it can be pickled on its own.
+
+    Attributes
+    ----------
+    X_support_, y_support_ : ndarray
+        The rows it was adapted on.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the model was fitted on named columns.
+    module_ : torch.nn.Module
+        A copy of the network with the adapted weights; it works on standardised columns.
+
+    See Also
+    --------
+    MAMLRegressor : The model whose ``adapt`` makes it.
+    FewShotRegressor : The same as an ordinary regressor whose ``fit`` adapts.
+
+    Examples
+    --------
+    >>> from metaest import MAMLRegressor
+    >>> from metaest_datasets import make_sinusoids
+    >>> model = MAMLRegressor(max_iter=50, random_state=0).fit(make_sinusoids(20, random_state=0))
+    >>> adapted = model.adapt([[-1.0], [0.5], [2.0]], [0.3, 0.9, -0.2])
+    >>> adapted
+    AdaptedRegressor(1 feature, adapted on 3 rows)
+    >>> adapted.predict([[1.0], [3.0]]).shape
+    (2,)
+    >>> adapted.partial_adapt([[3.0]], [-0.9])
+    AdaptedRegressor(1 feature, adapted on 4 rows)
+    """
+
+    _network: Network
+    _start: Params
+    _solver: GradientDescent
+    _params: Params
+    X_support_: NDArray[Any]
+    y_support_: NDArray[Any]
+    n_features_in_: int
+
+    @classmethod
+    def _adapt(
+        cls,
+        network: Network,
+        start: Params,
+        solver: GradientDescent,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        feature_names: NDArray[Any] | None,
+    ) -> "AdaptedRegressor":
+        X, y = np.array(X), np.array(y)
+        adapted = cls(network, start, solver, network.adapt(start, solver, X, y), X, y, X.shape[1])
+        if feature_names is not None:
+            object.__setattr__(adapted, "feature_names_in_", feature_names)
+        X.flags.writeable = y.flags.writeable = False
+        return adapted
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict rows of this task.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+            In the units of y; in float64 unless X is float32.
+
+        Raises
+        ------
+        TaskError
+            When the columns are not those of the fit, or a value is missing.
+        """
+        rows, _, _ = as_rows(X, None, "predict")
+        check_columns(self, X, rows.shape[1], "predict")
+        return self._network.predict(self._params, rows)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R2 of the prediction, as every scikit-learn regressor does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
+        """Return a new predictor adapted on the rows seen so far and these, together.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+
+        Returns
+        -------
+        AdaptedRegressor
+            Equal to adapting the model once on all the rows; this one is left as it is.
+
+        Raises
+        ------
+        TaskError
+            When the rows cannot be used.
+        """
+        rows, target = check_support_rows(self, self._network.single_target, X, y, "partial_adapt")
+        return self._adapt(
+            self._network,
+            self._start,
+            self._solver,
+            np.concatenate([self.X_support_, rows]),
+            np.concatenate([self.y_support_, target]),
+            getattr(self, "feature_names_in_", None),
+        )
+
+    @property
+    def n_outputs_(self) -> int:
+        """Number of targets."""
+        return len(self._network.scaling_y.mean)
+
+    @property
+    def module_(self) -> nn.Module:
+        """A copy of the network with the adapted weights."""
+        module = deepcopy(self._network.forward).module
+        module.load_state_dict(self._params, strict=False)
+        return module
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = TargetTags(required=True, multi_output=True)
+        return Tags(estimator_type="regressor", target_tags=tags, regressor_tags=RegressorTags())
+
+    def __repr__(self) -> str:
+        d, n = self.n_features_in_, len(self.X_support_)
+        return f"{type(self).__name__}({d} feature{'s' * (d != 1)}, adapted on {n} row{'s' * (n != 1)})"
+
+    def _repr_html_(self) -> str:
+        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
+        y = self.y_support_.reshape(len(self.y_support_), -1)
+        targets = ["y"] if self._network.single_target else [f"y{j}" for j in range(y.shape[1])]
+        head = "".join(f"<th>{name}</th>" for name in [*names, *targets])
+        body = "".join(
+            "<tr>" + "".join(f"<td>{value:.4g}</td>" for value in row) + "</tr>"
+            for row in np.column_stack([self.X_support_, y])[:20]
+        )
+        return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
+
+
+def check_support_rows(
+    model: Any, single_target: bool, X: Any, y: Any, where: str
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows of one new task, checked against the model they will adapt."""
+    if y is None:
+        raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
+    rows, target, _ = as_rows(X, y, where)
+    check_columns(model, X, rows.shape[1], where)
+    wanted = model.n_outputs_
+    if (1 if target.ndim == 1 else target.shape[1]) != wanted:
+        raise TaskError(
+            f"{where}: y has shape {target.shape}, but the model was fitted on {wanted} target{'s' * (wanted != 1)}."
+        )
+    return rows, target.reshape(-1) if single_target else target.reshape(len(target), wanted)

@@ -1,0 +1,37 @@
+"""What the constructor arguments may be; scikit-learn checks them in `fit`."""
+
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from metaest.functional import ACTIVATIONS
+
+__all__ = ["CONSTRAINTS"]
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "module": [nn.Module, callable, None],
+    "inner_steps": [Interval(Integral, 0, None, closed="left")],
+    "inner_lr": [Interval(Real, 0, None, closed="left")],
+    "meta_gradient": [StrOptions({"exact", "first-order"})],
+    "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
+    "split": [StrOptions({"random", "first"})],
+    "meta_lr": [Interval(Real, 0, None, closed="left")],
+    "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "standardize": ["boolean"],
+    "warm_start": ["boolean"],
+    "callbacks": [list, tuple],
+    "random_state": ["random_state"],
+    "device": [StrOptions({"auto", "cpu", "cuda"})],
+    "dtype": [StrOptions({"float32", "float64"})],
+    "verbose": ["verbose"],
+}

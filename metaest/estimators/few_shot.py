@@ -1,0 +1,122 @@
+"""A fitted meta-model as an ordinary regressor: its `fit` adapts."""
+
+import warnings
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from metaest.estimators.adapted import AdaptedRegressor
+from metaest.exceptions import UngroupedWarning
+
+__all__ = ["FewShotRegressor"]
+
+
+class FewShotRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """An ordinary scikit-learn regressor whose ``fit(X, y)`` adapts a fitted meta-model to one task.
+
+    For everything in the ecosystem that knows only ``fit`` and ``predict``: permutation importance, partial
+    dependence, cross-validation over the rows of one patient.
+
+    Parameters
+    ----------
+    model : estimator with an ``adapt`` method
+        Fitted beforehand on other tasks. ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted one is
+        cloned and fitted in `fit` on the same rows as its only task, with a warning, since nothing is learned across
+        tasks that way.
+
+    Attributes
+    ----------
+    adapted_ : AdaptedRegressor
+    model_ : FrozenEstimator
+        The meta-model that was adapted.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the model was fitted on named columns.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from metaest import FewShotRegressor, MAMLRegressor
+    >>> from metaest_datasets import make_sinusoids
+    >>> tasks = make_sinusoids(101, random_state=0)
+    >>> model = MAMLRegressor(max_iter=100, random_state=0).fit(tasks[:100])
+    >>> new = tasks[100]
+    >>> cross_val_score(FewShotRegressor(model), new.X, new.y, cv=5).shape
+    (5,)
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def fit(self, X: Any, y: Any) -> "FewShotRegressor":
+        """Adapt the model to the rows of one task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+
+        Returns
+        -------
+        self
+        """
+        model = self.model
+        if not _is_fitted(model):
+            warnings.warn(
+                "the meta-model is not fitted: it is fitted on these rows alone, so nothing is learned across tasks; "
+                "pass a model fitted on other tasks.",
+                UngroupedWarning,
+                stacklevel=2,
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UngroupedWarning)
+                model = clone(model).fit(X, y)
+        self.adapted_: AdaptedRegressor = model.adapt(X, y)
+        self.model_ = _frozen(model)
+        self.n_features_in_ = self.adapted_.n_features_in_
+        names = getattr(self.adapted_, "feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict rows of the task adapted to.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        """
+        check_is_fitted(self)
+        return self.adapted_.predict(X)
+
+    def __sklearn_clone__(self) -> "FewShotRegressor":
+        model = self.model
+        return type(self)(_frozen(model) if _is_fitted(model) else clone(model))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _is_fitted(model: Any) -> bool:
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        return False
+    return True
+
+
+def _frozen(model: Any) -> FrozenEstimator:
+    return model if isinstance(model, FrozenEstimator) else FrozenEstimator(model)

@@ -1,0 +1,134 @@
+"""What `fit` and `score` accept, told apart: a sequence of tasks, or flat rows with groups."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from metaest.exceptions import TaskError, UngroupedWarning
+from metaest.tasks import Task, TaskSet
+from metaest.tasks.arrays import as_features, as_target, require_finite
+
+__all__ = ["as_rows", "as_tasks", "check_columns"]
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(_first_cell(item[0])) == 0
+
+
+def _first_cell(X: Any) -> Any:
+    """Descend two levels, so that ([[0.0]], ...) is told from a row of two numbers."""
+    if hasattr(X, "ndim"):
+        return 0 if X.ndim == 2 else [0]
+    try:
+        return X[0][0]
+    except (TypeError, IndexError, KeyError):
+        return [0]
+
+
+def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
+    """Return a TaskSet from whichever form of input came.
+
+    Parameters
+    ----------
+    X : TaskSet, sequence of Task, sequence of (X, y) pairs, or array-like of shape (n_rows, n_features)
+    y : array-like, optional
+        With flat rows only.
+    groups : array-like of shape (n_rows,), optional
+        The task of each flat row. Without it all rows are one task, and a warning says so.
+
+    Returns
+    -------
+    TaskSet
+
+    Raises
+    ------
+    TaskError
+        When the input is none of these forms, or a task in it is not usable.
+    """
+    if isinstance(X, Mapping):
+        raise TaskError("a mapping of names to (X, y) was passed; use TaskSet.from_mapping(mapping).")
+    if isinstance(X, Task):
+        raise TaskError(f"one single task was passed; a sequence of tasks is wanted: [{X!r}].")
+    tasks_given = isinstance(X, TaskSet) or (
+        isinstance(X, (list, tuple)) and len(X) > 0 and (isinstance(X[0], Task) or (y is None and _is_pair(X[0])))
+    )
+    if tasks_given:
+        if y is not None or groups is not None:
+            raise TaskError("tasks were passed together with y or groups; tasks carry their own y and names.")
+        return X if isinstance(X, TaskSet) else TaskSet(X)
+    if isinstance(X, (list, tuple)) and len(X) == 0 and y is None:
+        raise TaskError("no tasks were given; at least one is needed.")
+    if y is None:
+        raise TaskError(
+            "y is missing: this estimator requires y to be passed, but the target y is None. "
+            "Pass a sequence of tasks, or X and y with groups."
+        )
+    if groups is not None:
+        return TaskSet.from_arrays(X, y, groups)
+    warnings.warn(
+        "no groups were given, so all rows are taken as one single task and nothing is learned across tasks; "
+        "pass groups= (the task of each row) or a sequence of tasks.",
+        UngroupedWarning,
+        stacklevel=3,
+    )
+    return TaskSet([as_task(X, y, "all rows")])
+
+
+def as_task(X: Any, y: Any, name: str) -> Task:
+    """Return flat rows as one task."""
+    rows, feature_names = as_features(X, name)
+    if len(rows) == 0:
+        raise TaskError(f"{name}: Found array with 0 sample(s) while a minimum of 1 is required.")
+    return Task(name, rows, y, feature_names=feature_names)
+
+
+def as_rows(X: Any, y: Any, where: str) -> tuple[Any, Any, tuple[str, ...] | None]:
+    """Return checked X, y (None stays None) and the column names; error messages begin with `where`."""
+    rows, names = as_features(X, where)
+    if len(rows) == 0:
+        raise TaskError(f"{where}: Found array with 0 sample(s) while a minimum of 1 is required.")
+    require_finite(rows, "X", names, lambda row: (where, row))
+    if y is None:
+        return rows, None, names
+    target, target_names = as_target(y, len(rows), where)
+    require_finite(target, "y", target_names, lambda row: (where, row))
+    return rows, target, names
+
+
+def check_columns(model: Any, X: Any, n_columns: int, where: str) -> None:
+    """Raise when columns differ from those a model was fitted on.
+
+    Bare arrays are taken in column order, whether or not the model was fitted on named columns: ``task.X`` is one.
+
+    Parameters
+    ----------
+    model : object
+        Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
+    X : array-like, data frame or TaskSet
+    n_columns : int
+        Columns of X.
+    where : str
+        What the error message adds to scikit-learn's own words.
+
+    Raises
+    ------
+    TaskError
+        When the number of columns, or their names or order, is another one.
+    """
+    if isinstance(X, TaskSet) and X.feature_names is not None:
+        import pandas as pd
+
+        X = pd.DataFrame(X.X[:1], columns=list(X.feature_names))
+    try:
+        if hasattr(X, "columns"):
+            validate_data(model, X, reset=False, skip_check_array=True)
+        elif n_columns != model.n_features_in_:
+            raise ValueError(
+                f"X has {n_columns} features, but {type(model).__name__} is expecting {model.n_features_in_} features "
+                "as input"
+            )
+    except ValueError as error:
+        raise TaskError(f"{error} ({where})") from error

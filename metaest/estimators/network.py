@@ -1,0 +1,175 @@
+"""A fitted network: what a model and every predictor adapted from it share, and never change."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from metaest.exceptions import DivergenceError
+from metaest.functional import (
+    MLP,
+    BatchForward,
+    GradientDescent,
+    ModuleForward,
+    Params,
+    Rows,
+    Scaling,
+    looped,
+    mapped,
+    repeat_for_tasks,
+    squared_error,
+)
+
+__all__ = ["Network", "batched", "build_module", "seeded"]
+
+_GLOBAL_GENERATOR = threading.RLock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's global generator as if seeded, and leave it as it was; one thread at a time."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_module(
+    module: nn.Module | Callable[[int, int], nn.Module] | None,
+    n_features: int,
+    n_outputs: int,
+    hidden_layer_sizes: Any,
+    activation: str,
+) -> nn.Module:
+    """Return a module of our own: the built-in network, a copy of the user's module, or what the user's factory makes.
+
+    Raises
+    ------
+    TypeError
+        When `module` is, or makes, something else.
+    ValueError
+        When it holds batch normalisation, or nothing to learn.
+    """
+    if module is None:
+        sizes = np.atleast_1d(np.asarray(hidden_layer_sizes, dtype=int))
+        if (sizes < 1).any():
+            raise ValueError(f"hidden_layer_sizes must be positive numbers of units, got {hidden_layer_sizes!r}.")
+        return MLP(n_features, n_outputs, sizes.tolist(), activation)
+    built = deepcopy(module) if isinstance(module, nn.Module) else module(n_features, n_outputs)
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"module must be, or return, a torch.nn.Module; got {type(built).__name__}.")
+    for name, child in built.named_modules():
+        if isinstance(child, nn.modules.batchnorm._NormBase):
+            raise ValueError(
+                f"module: layer {name!r} ({type(child).__name__}) normalises by statistics of the batch, which leak "
+                "between rows and tasks; use LayerNorm or GroupNorm."
+            )
+    if not any(parameter.requires_grad for parameter in built.parameters()):
+        raise ValueError("module has no parameter with requires_grad=True; there is nothing to learn.")
+    return built
+
+
+def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]:
+    """Choose how a batch of tasks is evaluated: mapped over tasks, or one after the other.
+
+    A module is mapped when torch can map it and the result on two tasks is that of the loop. Convolutions on a CPU
+    are looped over, which is faster there.
+
+    Returns
+    -------
+    forward : callable
+    name : {"vmap", "loop"}
+    reason : str
+    """
+    loop = looped(forward)
+    if any(isinstance(child, nn.modules.conv._ConvNd) for child in forward.module.modules()) and not rows.X.is_cuda:
+        return loop, "loop", "convolutions on a CPU are faster one task at a time"
+    two = Rows(*(part[:2] for part in rows))
+    params = repeat_for_tasks(forward.parameters(), two.X.shape[0])
+    training = forward.module.training
+    forward.module.eval()
+    try:
+        with torch.no_grad():
+            expected = loop(params, two)
+            try:
+                got = mapped(forward)(params, two)
+            except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+                return loop, "loop", f"torch.vmap cannot map the module: {str(error).splitlines()[0]}"
+        real = two.mask[..., None]
+        if torch.allclose(got * real, expected * real, rtol=1e-3, atol=1e-5):
+            return mapped(forward), "vmap", "torch.vmap gives the loop's result"
+        return loop, "loop", "torch.vmap gives another result than the loop"
+    finally:
+        forward.module.train(training)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with the scaling of its columns.
+
+    Attributes
+    ----------
+    forward : ModuleForward
+        In evaluation mode.
+    scaling_X, scaling_y : Scaling
+    dtype : torch.dtype
+        Of adaptation.
+    device : torch.device
+    single_target : bool
+        Whether predictions have shape (n_rows,).
+    """
+
+    forward: ModuleForward
+    scaling_X: Scaling
+    scaling_y: Scaling
+    dtype: torch.dtype
+    device: torch.device
+    single_target: bool
+
+    def scaled_X(self, X: NDArray[Any]) -> Tensor:
+        """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
+        return self.scaling_X.apply(torch.tensor(X)).to(self.device)
+
+    def scaled_y(self, y: NDArray[Any]) -> Tensor:
+        """Standardise targets, as (n_rows, n_targets)."""
+        return self.scaling_y.apply(torch.tensor(y.reshape(len(y), -1))).to(self.device)
+
+    def adapt(self, params: Params, solver: GradientDescent, X: NDArray[Any], y: NDArray[Any]) -> Params:
+        """Return parameters adapted on the rows of one task.
+
+        Raises
+        ------
+        DivergenceError
+            When they are not finite.
+        """
+        rows = Rows(
+            self.scaled_X(X).to(self.dtype)[None],
+            self.scaled_y(y).to(self.dtype)[None],
+            torch.ones(1, len(X), dtype=self.dtype, device=self.device),
+        )
+        adapted = solver.solve(looped(self.forward), squared_error, repeat_for_tasks(params, 1), rows)
+        result = {name: value[0].detach() for name, value in adapted.items()}
+        if not all(bool(torch.isfinite(value).all()) for value in result.values()):
+            raise DivergenceError(
+                f"adaptation on {len(X)} rows diverged: the weights are non-finite after {solver.steps} steps of "
+                f"rate {solver.rate}; lower inner_lr, or check the units of X and y. The fitted model is unchanged."
+            )
+        return result
+
+    def predict(self, params: Params, X: NDArray[Any]) -> NDArray[Any]:
+        """Predict in the dtype of X, in the user's units."""
+        rows = self.scaled_X(X)
+        with torch.no_grad():
+            output = self.forward({name: value.to(rows.dtype) for name, value in params.items()}, rows)
+        return self.in_units(output)
+
+    def in_units(self, output: Tensor) -> NDArray[Any]:
+        """Return network outputs of shape (n_rows, n_targets) as the user's y."""
+        y: NDArray[Any] = self.scaling_y.undo(output.cpu()).numpy()
+        return y[:, 0] if self.single_target else y

@@ -1,0 +1,82 @@
+"""Adapt the last step of a scikit-learn pipeline and share its transformers."""
+
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+__all__ = ["AdaptedPipeline", "adapt"]
+
+
+class AdaptedPipeline(Pipeline):  # type: ignore[misc]
+    """A pipeline whose last step is an adapted predictor; made by :func:`metaest.adapt`.
+
+    It predicts and scores as every pipeline does; it has no use for ``fit``.
+    """
+
+    def partial_adapt(self, X: Any, y: Any) -> "AdaptedPipeline":
+        """Return a new pipeline adapted on the rows seen so far and these, together.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+
+        Returns
+        -------
+        AdaptedPipeline
+        """
+        last, adapted = self.steps[-1]
+        return type(self)([*self.steps[:-1], (last, adapted.partial_adapt(_transform(self, X), y))])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def _transform(pipeline: Pipeline, X: Any) -> Any:
+    return pipeline[:-1].transform(X) if len(pipeline.steps) > 1 else X
+
+
+def adapt(model: Any, X: Any, y: Any) -> Any:
+    """Adapt a fitted model, or a fitted pipeline that ends in one, to one task.
+
+    Parameters
+    ----------
+    model : estimator with an ``adapt`` method, or Pipeline
+    X : array-like of shape (n_rows, n_features)
+        Raw rows: a pipeline's transformers are applied first.
+    y : array-like of shape (n_rows,) or (n_rows, n_targets)
+
+    Returns
+    -------
+    AdaptedRegressor or AdaptedPipeline
+        A pipeline comes back with its last step adapted; it shares the fitted transformers, which are not fitted
+        again.
+
+    Raises
+    ------
+    TypeError
+        When the model, or the pipeline's last step, cannot adapt.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from metaest import MAMLRegressor, adapt
+    >>> from metaest_datasets import make_sinusoids
+    >>> tasks = make_sinusoids(50, random_state=0)
+    >>> groups = tasks.names.repeat(tasks.sizes)
+    >>> pipeline = make_pipeline(StandardScaler(), MAMLRegressor(max_iter=50, random_state=0))
+    >>> pipeline = pipeline.fit(tasks.X, tasks.y, mamlregressor__groups=groups)
+    >>> patient = adapt(pipeline, [[0.5], [2.0]], [0.3, 0.9])
+    >>> patient.predict([[1.0]]).shape
+    (1,)
+    """
+    if isinstance(model, Pipeline):
+        last, estimator = model.steps[-1]
+        return AdaptedPipeline([*model.steps[:-1], (last, adapt(estimator, _transform(model, X), y))])
+    if not hasattr(model, "adapt"):
+        raise TypeError(
+            f"{type(model).__name__} has no adapt method; a fitted metaest model, or a pipeline that ends in one, is "
+            "wanted."
+        )
+    return model.adapt(X, y)

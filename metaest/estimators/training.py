@@ -1,0 +1,140 @@
+"""Meta-training: from an estimator's settings and tasks to a network and its meta-learned weights."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from metaest.estimators.episodes import Source
+from metaest.estimators.network import Network, batched, build_module, seeded
+from metaest.exceptions import TaskError
+from metaest.functional import (
+    Episodes,
+    GradientDescent,
+    ModuleForward,
+    OuterLoop,
+    Params,
+    Scaling,
+    StepInfo,
+    squared_error,
+    task_losses,
+)
+from metaest.tasks import TaskSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Trained", "history_frame", "meta_train"]
+
+VALIDATION_SPLITS = 4
+_logger = logging.getLogger("metaest")
+
+
+class Trained(NamedTuple):
+    """The result of meta-training."""
+
+    network: Network
+    params: Params
+    history: list[StepInfo]
+    batching: str
+    batching_reason: str
+
+
+def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
+    """Meta-learn the weights of `model` (an estimator's settings) from `tasks`; `model` is not changed."""
+    rng = np.random.default_rng(seed)
+    training, held_out = _hold_out(model, tasks, rng)
+    with seeded(seed):
+        network = _network(model, training)
+    params = model._params if _goes_on(model) else network.forward.parameters()
+    source = Source(network, training, model.support_size, model.split, rng)
+    batches = source.batches(model.meta_batch_size)
+    solver = GradientDescent(int(model.inner_steps), float(model.inner_lr))
+    forward, batching, reason = batched(network.forward, source.episodes(next(batches)).support)
+    if batching == "loop":
+        _logger.info("tasks are evaluated one after the other: %s", reason)
+
+    def losses(params: Params, episodes: Episodes) -> torch.Tensor:
+        return task_losses(forward, squared_error, solver, params, episodes, model.meta_gradient)
+
+    validate = None
+    if held_out is not None:
+        judge = Source(network, held_out, model.support_size, model.split, np.random.default_rng(seed))
+        fixed = judge.episodes(np.tile(np.arange(len(held_out)), VALIDATION_SPLITS))
+
+        def validate(params: Params) -> float:
+            network.forward.module.eval()
+            value = float(losses(params, fixed).detach().mean())
+            network.forward.module.train()
+            return value
+
+    loop = OuterLoop(
+        max_iter=model.max_iter,
+        meta_lr=model.meta_lr,
+        weight_decay=model.alpha,
+        max_grad_norm=model.max_grad_norm,
+        n_iter_no_change=model.n_iter_no_change,
+        callbacks=model.callbacks,
+        verbose=bool(model.verbose),
+    )
+    # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
+    with contextlib.nullcontext() if model.module is None else seeded(seed):
+        network.forward.module.train()
+        result = loop.run(params, lambda: source.episodes(next(batches)), losses, validate)
+    network.forward.module.eval()
+    return Trained(network, result.params, result.history, batching, reason)
+
+
+def history_frame(history: list[StepInfo]) -> pd.DataFrame:
+    """Return one row a meta-step: step, meta_loss, validation_loss, seconds."""
+    import pandas as pd
+
+    frame = pd.DataFrame(history, columns=list(StepInfo._fields))
+    return frame.astype({"validation_loss": np.float64})
+
+
+def _hold_out(model: Any, tasks: TaskSet, rng: np.random.Generator) -> tuple[TaskSet, TaskSet | None]:
+    if not model.early_stopping:
+        return tasks, None
+    n_held_out = max(1, round(model.validation_fraction * len(tasks)))
+    if n_held_out >= len(tasks):
+        raise TaskError(
+            f"early_stopping holds out {n_held_out} of {len(tasks)} task{'s' * (len(tasks) != 1)} and leaves none to "
+            "learn from; give more tasks or set early_stopping=False."
+        )
+    order = rng.permutation(len(tasks))
+    return tasks[np.sort(order[n_held_out:])], tasks[np.sort(order[:n_held_out])]
+
+
+def _goes_on(model: Any) -> bool:
+    return bool(model.warm_start) and hasattr(model, "_network")
+
+
+def _network(model: Any, tasks: TaskSet) -> Network:
+    n_features, n_outputs = tasks.X.shape[1], 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
+    if _goes_on(model):
+        if (n_features, n_outputs) != (model.n_features_in_, model.n_outputs_):
+            raise TaskError(
+                f"warm_start goes on from {model.n_features_in_} features and {model.n_outputs_} targets, but the "
+                f"tasks have {n_features} and {n_outputs}; fit a new model."
+            )
+        return deepcopy(model._network)
+    device = torch.device("cuda" if model.device == "auto" and torch.cuda.is_available() else _plain(model.device))
+    dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
+    module = build_module(model.module, n_features, n_outputs, model.hidden_layer_sizes, model.activation)
+    if model.standardize:
+        scaling_X = Scaling.learn(torch.tensor(tasks.X))
+        scaling_y = Scaling.learn(torch.tensor(tasks.y.reshape(len(tasks.y), -1)))
+    else:
+        scaling_X, scaling_y = Scaling.identity(n_features), Scaling.identity(n_outputs)
+    forward = ModuleForward(module.to(device, dtype), n_outputs)
+    return Network(forward, scaling_X, scaling_y, dtype, device, tasks.y.ndim == 1)
+
+
+def _plain(device: str) -> str:
+    return "cpu" if device == "auto" else device

@@ -1,0 +1,15 @@
+"""The errors and warnings metaest raises beyond Python's and scikit-learn's own."""
+
+__all__ = ["DivergenceError", "TaskError", "UngroupedWarning"]
+
+
+class TaskError(ValueError):
+    """A task cannot be used; the message names the task, the column and what was wanted."""
+
+
+class DivergenceError(ArithmeticError):
+    """A meta-loss, a meta-gradient or an adaptation became NaN or infinite; nothing fitted was changed."""
+
+
+class UngroupedWarning(UserWarning):
+    """Flat data came without ``groups``, so all its rows were taken as one single task."""

@@ -1,0 +1,106 @@
+"""From a module to a pure function of its parameters, and from one task to a batch of tasks.
+
+The forward pass alone is mapped over the tasks; gradients are taken outside by ``torch.autograd.grad`` on the summed
+task losses. Nested ``torch.func`` transforms of the gradient itself give silently wrong second derivatives through
+batch statistics (torch 2.13), mapping the forward pass does not. The loop over tasks gives the same numbers for
+modules that cannot be mapped.
+"""
+
+import threading
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from metaest.functional.types import BatchForward, Forward, Params, Rows
+
+__all__ = ["ModuleForward", "looped", "mapped", "repeat_for_tasks"]
+
+
+class ModuleForward:
+    """A module as a pure function of its trainable parameters.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Parameters with ``requires_grad=False`` and buffers are constants: neither meta-learned nor adapted.
+    n_outputs : int
+        Predictions a row.
+
+    Notes
+    -----
+    ``functional_call`` lends the module its parameters for the time of the call, so a lock keeps threads apart.
+    """
+
+    def __init__(self, module: nn.Module, n_outputs: int) -> None:
+        self.module = module
+        self.n_outputs = n_outputs
+        self._lock = threading.Lock()
+
+    def parameters(self) -> Params:
+        """Return detached copies of the trainable parameters."""
+        return {
+            name: value.detach().clone() for name, value in self.module.named_parameters() if value.requires_grad
+        }
+
+    def _constants(self, dtype: torch.dtype, device: torch.device) -> Params:
+        held = {name: value for name, value in self.module.named_parameters() if not value.requires_grad}
+        held.update(self.module.named_buffers())
+        return {
+            name: value.detach().to(device, dtype if value.is_floating_point() else value.dtype)
+            for name, value in held.items()
+        }
+
+    def __call__(self, params: Params, X: Tensor) -> Tensor:
+        """Predict one task: X of shape (rows, features) -> (rows, n_outputs)."""
+        with self._lock:
+            output = functional_call(self.module, {**self._constants(X.dtype, X.device), **params}, (X,))
+        wanted = (X.shape[0], self.n_outputs)
+        if not isinstance(output, Tensor):
+            raise TypeError(f"the module returned {type(output).__name__}; a tensor of shape {wanted} is wanted.")
+        if output.shape == wanted[:1] and self.n_outputs == 1:
+            return output[:, None]
+        if output.shape != wanted:
+            raise ValueError(
+                f"the module returned shape {tuple(output.shape)} for {X.shape[0]} rows and {self.n_outputs} "
+                f"target{'s' * (self.n_outputs != 1)}; {wanted} is wanted."
+            )
+        return output
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"module": self.module, "n_outputs": self.n_outputs}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def mapped(forward: Forward) -> BatchForward:
+    """Evaluate a batch of tasks by ``torch.vmap`` over parameters and rows, with other random draws for each task."""
+    batched = vmap(forward, in_dims=(0, 0), randomness="different")
+
+    def run(params: Params, rows: Rows) -> Tensor:
+        return cast(Tensor, batched(params, rows.X))
+
+    return run
+
+
+def looped(forward: Forward) -> BatchForward:
+    """Evaluate a batch of tasks one after the other, each on its own rows without the padding."""
+
+    def run(params: Params, rows: Rows) -> Tensor:
+        outputs = []
+        for i in range(rows.X.shape[0]):
+            real = int(rows.mask[i].sum())
+            # a task without a row still needs an output of the right shape; its loss is masked
+            output = forward({name: value[i] for name, value in params.items()}, rows.X[i, : max(real, 1)])
+            padding = rows.X.shape[1] - output.shape[0]
+            outputs.append(nn.functional.pad(output, (0, 0, 0, padding)) if padding else output)
+        return torch.stack(outputs)
+
+    return run
+
+
+def repeat_for_tasks(params: Params, n_tasks: int) -> Params:
+    """Give shared parameters a task axis, as views that pass their gradients back to the shared ones."""
+    return {name: value.expand(n_tasks, *value.shape) for name, value in params.items()}

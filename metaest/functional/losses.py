@@ -1,0 +1,48 @@
+r"""Losses of a batch of ragged tasks: each task's mean over its own rows, padding left out.
+
+Every loss takes predictions and targets with leading shape (tasks, rows) and a mask of that shape, and returns one
+number for each task. A task without a row has loss 0 and gradient 0, so that adapting on nothing changes nothing.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["cross_entropy", "squared_error"]
+
+
+def _mean_over_rows(per_row: Tensor, mask: Tensor) -> Tensor:
+    return (per_row * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    r"""Mean squared error of each task, :math:`\frac{1}{n t}\sum_{ij} (\hat y_{ij} - y_{ij})^2`.
+
+    Parameters
+    ----------
+    prediction, target : Tensor of shape (tasks, rows, targets)
+    mask : Tensor of shape (tasks, rows)
+
+    Returns
+    -------
+    Tensor of shape (tasks,)
+    """
+    return _mean_over_rows((prediction - target).square().mean(dim=-1), mask)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    r"""Mean cross-entropy of each task, :math:`-\frac{1}{n}\sum_i \log \mathrm{softmax}(z_i)_{c_i}`.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (tasks, rows, classes)
+    target : integer Tensor of shape (tasks, rows) or (tasks, rows, 1)
+        Class numbers.
+    mask : Tensor of shape (tasks, rows)
+
+    Returns
+    -------
+    Tensor of shape (tasks,)
+    """
+    target = target.reshape(target.shape[:2]).long()
+    log_probability = torch.log_softmax(logits, dim=-1).gather(-1, target[..., None])[..., 0]
+    return _mean_over_rows(-log_probability, mask)

@@ -1,0 +1,44 @@
+"""The few shapes everything in the functional core speaks: parameters, padded rows, episodes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+__all__ = ["BatchForward", "Episodes", "Forward", "Loss", "Params", "Rows"]
+
+Params = dict[str, Tensor]
+"""Named parameters of one task; a batch of tasks has one more axis in front of each."""
+
+Forward = Callable[[Params, Tensor], Tensor]
+"""One task: parameters and X of shape (rows, features) -> predictions of shape (rows, outputs)."""
+
+
+class Rows(NamedTuple):
+    """Rows of a batch of tasks, padded to the longest with a valid row of the same task.
+
+    Attributes
+    ----------
+    X : Tensor of shape (tasks, rows, features)
+    y : Tensor of shape (tasks, rows, targets)
+    mask : Tensor of shape (tasks, rows)
+        1 for a row, 0 for padding, in the dtype of X.
+    """
+
+    X: Tensor
+    y: Tensor
+    mask: Tensor
+
+
+class Episodes(NamedTuple):
+    """What one meta-step sees: for each task the rows to adapt on and the rows to be judged by."""
+
+    support: Rows
+    query: Rows
+
+
+BatchForward = Callable[[Params, Rows], Tensor]
+"""A batch: parameters with a task axis and rows -> predictions of shape (tasks, rows, outputs)."""
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Predictions, targets and mask of a batch -> one loss for each task, of shape (tasks,)."""

@@ -1,0 +1,136 @@
+"""Split the rows of every task into support (adapted on) and query (scored on)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError
+from metaest.tasks.task_set import TaskSet
+
+__all__ = ["MAX_DEFAULT_SUPPORT", "Split", "check_split", "split_tasks"]
+
+MAX_DEFAULT_SUPPORT = 10
+SupportSize = int | range | tuple[int, int] | None
+
+
+class Split(NamedTuple):
+    """Row numbers into the flat arrays of a TaskSet, padded with a valid row of the same task.
+
+    Attributes
+    ----------
+    support, query : ndarray of int, shape (n_tasks, n_columns)
+    support_mask, query_mask : ndarray of bool, same shapes
+        True for a row, False for padding.
+    """
+
+    support: NDArray[np.intp]
+    support_mask: NDArray[np.bool_]
+    query: NDArray[np.intp]
+    query_mask: NDArray[np.bool_]
+
+
+def check_split(support_size: Any, split: Any) -> tuple[int, int] | None:
+    """Return the smallest and largest support size, or None for half the rows.
+
+    Parameters
+    ----------
+    support_size : int, range, (low, high) or None
+    split : {"random", "first"}
+
+    Raises
+    ------
+    ValueError
+        When one of the two has another value.
+    """
+    if split not in ("random", "first"):
+        raise ValueError(f"split must be 'random' or 'first', got {split!r}.")
+    if support_size is None:
+        return None
+    if isinstance(support_size, (int, np.integer)) and not isinstance(support_size, bool):
+        low = high = int(support_size)
+    elif isinstance(support_size, range) and len(support_size) and abs(support_size.step) == 1:
+        low, high = min(support_size), max(support_size)
+    elif isinstance(support_size, (tuple, list)) and len(support_size) == 2:
+        low, high = (int(bound) for bound in support_size)
+    else:
+        raise ValueError(
+            f"support_size must be an int, a range such as range(1, 6), a (smallest, largest) pair or None, "
+            f"got {support_size!r}."
+        )
+    if not 0 <= low <= high:
+        raise ValueError(f"support_size must be at least 0 and its range in ascending order, got {support_size!r}.")
+    return low, high
+
+
+def split_tasks(
+    tasks: TaskSet,
+    chosen: NDArray[np.intp],
+    support_size: SupportSize,
+    split: str,
+    rng: np.random.Generator,
+) -> Split:
+    """Draw the support of each chosen task; its other rows are the query.
+
+    A task's own support comes first. Otherwise the size is `support_size`, drawn anew for each task where it is a
+    range, half the rows (at most 10) where it is None, and never more than all rows but one, so that at least one row
+    is left to be scored; a task of one row is query only.
+
+    Parameters
+    ----------
+    tasks : TaskSet
+    chosen : ndarray of int, shape (n_chosen,)
+        Which tasks; a task may stand more than once and then gets independent draws.
+    support_size : int, range, (low, high) or None
+    split : {"random", "first"}
+        Whether support rows are drawn, or are the first in row order (for rows in order of time).
+    rng : Generator
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    TaskError
+        When a task's own support leaves no row to be scored.
+    """
+    bounds = check_split(support_size, split)
+    sizes = tasks.sizes[chosen]
+    width = int(sizes.max())
+    columns = np.arange(width)
+    n_support = _support_sizes(sizes, bounds, rng)
+    keys = rng.random((len(chosen), width)) if split == "random" else np.broadcast_to(columns, (len(chosen), width))
+    keys = np.where(columns < sizes[:, None], keys, np.inf)  # padding sorts last
+    if tasks._support is not None:
+        for i, task in enumerate(chosen):
+            own = tasks.support_of(int(task))
+            if own is None:
+                continue
+            if len(own) == sizes[i]:
+                name = tasks.names[task : task + 1].tolist()[0]
+                raise TaskError(f"task {name!r}: its support holds all {sizes[i]} rows; none is left to be scored.")
+            keys[i, own] = -1.0
+            n_support[i] = len(own)
+    order = np.argsort(keys, axis=1, kind="stable")
+    starts = tasks.offsets[chosen][:, None]
+
+    width_s, width_q = max(1, int(n_support.max())), int((sizes - n_support).max())
+    support_mask = columns[:width_s] < n_support[:, None]
+    support = np.where(support_mask, order[:, :width_s], order[:, :1])
+    query_mask = columns[:width_q] < (sizes - n_support)[:, None]
+    position = np.where(query_mask, n_support[:, None] + columns[:width_q], n_support[:, None])
+    query = np.take_along_axis(order, position, axis=1)
+    return Split(starts + support, support_mask, starts + query, query_mask)
+
+
+def _support_sizes(
+    sizes: NDArray[np.intp], bounds: tuple[int, int] | None, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    if bounds is None:
+        wanted = np.minimum(sizes // 2, MAX_DEFAULT_SUPPORT)
+    elif bounds[0] == bounds[1]:
+        wanted = np.full(len(sizes), bounds[0])
+    else:
+        wanted = rng.integers(bounds[0], bounds[1], size=len(sizes), endpoint=True)
+    return np.minimum(wanted, sizes - 1).astype(np.intp)

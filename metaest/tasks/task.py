@@ -1,0 +1,122 @@
+"""One task: the few observations of one patient, one alloy, one asset."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError
+from metaest.tasks.arrays import as_features, as_target, require_finite
+
+__all__ = ["Task", "check_support"]
+
+
+def check_support(support: Any, n_rows: int, where: str) -> NDArray[np.intp]:
+    """Return support row numbers as an array, or raise an error that begins with `where`."""
+    rows = np.asarray(support)
+    if rows.size == 0:
+        return np.empty(0, dtype=np.intp)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise TaskError(
+            f"{where}: support must be a list of row numbers, got {rows.dtype} of shape {rows.shape}"
+            + ("; use numpy.flatnonzero(mask) for a mask." if rows.dtype.kind == "b" else ".")
+        )
+    outside = rows[(rows < 0) | (rows >= n_rows)]
+    if outside.size:
+        raise TaskError(f"{where}: support names row {outside[0]}, but the task has rows 0 to {n_rows - 1}.")
+    unique, counts = np.unique(rows, return_counts=True)
+    if counts.max() > 1:
+        raise TaskError(f"{where}: support names row {unique[counts > 1][0]} more than once.")
+    return rows.astype(np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task: a name, its rows, and which of them are the support.
+
+    Parameters
+    ----------
+    name : hashable
+        What errors and summaries call the task.
+    X : array-like or data frame of shape (n_rows, n_features)
+        Finite numbers. Column names of a data frame are remembered. The values are copied, and read-only from then on.
+    y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        Finite numbers.
+    support : sequence of int, optional
+        Row numbers an estimator adapts on; the other rows are the query. None leaves the choice to the estimator's
+        ``support_size`` and ``split``.
+
+    Attributes
+    ----------
+    feature_names, target_names : tuple of str or None
+        Column names, where X or y had them.
+
+    Raises
+    ------
+    TaskError
+        When the task has no rows, X and y differ in length, a value is missing, infinite or not a number, or the
+        support names a row the task does not have.
+
+    Examples
+    --------
+    >>> from metaest import Task
+    >>> Task("patient 3", X=[[0.5], [2.0], [9.0]], y=[3.1, 7.4, 4.0], support=[0, 1])
+    Task('patient 3', 3 rows, 1 feature, support rows [0, 1])
+    """
+
+    name: Hashable
+    X: NDArray[Any]
+    y: NDArray[Any]
+    support: NDArray[np.intp] | Sequence[int] | None = None
+    feature_names: tuple[str, ...] | None = None
+    target_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        where = f"task {self.name!r}"
+        X, feature_names = as_features(self.X, where)
+        if len(X) == 0:
+            raise TaskError(f"{where}: it has no rows; leave it out.")
+        y, target_names = as_target(self.y, len(X), where)
+        feature_names = feature_names if self.feature_names is None else tuple(self.feature_names)
+        target_names = target_names if self.target_names is None else tuple(self.target_names)
+        if feature_names is not None and len(feature_names) != X.shape[1]:
+            raise TaskError(f"{where}: {len(feature_names)} feature names for {X.shape[1]} columns.")
+        require_finite(X, "X", feature_names, lambda row: (where, row))
+        require_finite(y, "y", target_names, lambda row: (where, row))
+        support = None if self.support is None else check_support(self.support, len(X), where)
+        self._set(_read_only(X), _read_only(y), support, feature_names, target_names)
+
+    def _set(self, X: Any, y: Any, support: Any, feature_names: Any, target_names: Any) -> None:
+        for field, value in (
+            ("X", X),
+            ("y", y),
+            ("support", support),
+            ("feature_names", feature_names),
+            ("target_names", target_names),
+        ):
+            object.__setattr__(self, field, value)
+
+    @classmethod
+    def _checked(cls, name: Hashable, X: Any, y: Any, support: Any, feature_names: Any, target_names: Any) -> "Task":
+        """Make a task of values that were checked before, without copying them."""
+        task = object.__new__(cls)
+        object.__setattr__(task, "name", name)
+        task._set(X, y, support, feature_names, target_names)
+        return task
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __repr__(self) -> str:
+        rows = f"{len(self)} row{'s' * (len(self) != 1)}"
+        features = f"{self.X.shape[1]} feature{'s' * (self.X.shape[1] != 1)}"
+        support = "" if self.support is None else f", support rows {np.asarray(self.support).tolist()}"
+        return f"Task({self.name!r}, {rows}, {features}{support})"
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    copy = np.array(values)
+    copy.flags.writeable = False
+    return copy
