@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaest.estimators.network import Network
+from metaest.exceptions import DivergenceError
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -84,6 +86,18 @@ class Source:
             yield queue[:size]
             queue = queue[size:]
 
+    def _require_finite(
+        self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: GradientDescent
+    ) -> None:
+        finite = torch.isfinite(output).all(dim=-1) | ~mask
+        if not bool(finite.all()):
+            task = int(chosen[int(torch.nonzero(~finite.all(dim=1))[0])])
+            name = self.tasks.names[task : task + 1].tolist()[0]
+            raise DivergenceError(
+                f"task {name!r}: its predictions are non-finite after {solver.steps} inner steps of rate "
+                f"{solver.rate}; lower inner_lr, or check the units of X and y."
+            )
+
     def predict_queries(
         self, params: Params, solver: GradientDescent, batching: str
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
@@ -108,6 +122,7 @@ class Source:
             with torch.no_grad():
                 doubles = {name: value.double() for name, value in adapted.items()}
                 output = forward(doubles, Rows(X, X, mask.to(X)))
+            self._require_finite(output, mask, chosen, solver)
             predictions.append(self.network.in_units(output.cpu()[mask]))
             numbers.append(split.query[split.query_mask])
         rows = np.concatenate(numbers)

@@ -15,17 +15,13 @@ __all__ = ["as_rows", "as_tasks", "check_columns"]
 
 
 def _is_pair(item: Any) -> bool:
-    return isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(_first_cell(item[0])) == 0
-
-
-def _first_cell(X: Any) -> Any:
-    """Descend two levels, so that ([[0.0]], ...) is told from a row of two numbers."""
+    """Whether `item` is (X, y) with a two-dimensional X, and not a flat row of two numbers or words."""
+    if not isinstance(item, (tuple, list)) or len(item) != 2 or isinstance(item[0], str):
+        return False
+    X = item[0]
     if hasattr(X, "ndim"):
-        return 0 if X.ndim == 2 else [0]
-    try:
-        return X[0][0]
-    except (TypeError, IndexError, KeyError):
-        return [0]
+        return bool(X.ndim == 2)
+    return isinstance(X, (tuple, list)) and (len(X) == 0 or isinstance(X[0], (tuple, list)) or np.ndim(X[0]) == 1)
 
 
 def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
@@ -48,12 +44,12 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
     TaskError
         When the input is none of these forms, or a task in it is not usable.
     """
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # a DOK sparse matrix is a dict
         raise TaskError("a mapping of names to (X, y) was passed; use TaskSet.from_mapping(mapping).")
     if isinstance(X, Task):
         raise TaskError(f"one single task was passed; a sequence of tasks is wanted: [{X!r}].")
     tasks_given = isinstance(X, TaskSet) or (
-        isinstance(X, (list, tuple)) and len(X) > 0 and (isinstance(X[0], Task) or (y is None and _is_pair(X[0])))
+        isinstance(X, (list, tuple)) and len(X) > 0 and (isinstance(X[0], Task) or _is_pair(X[0]))
     )
     if tasks_given:
         if y is not None or groups is not None:

@@ -91,11 +91,15 @@ def looped(forward: Forward) -> BatchForward:
     def run(params: Params, rows: Rows) -> Tensor:
         outputs = []
         for i in range(rows.X.shape[0]):
-            real = int(rows.mask[i].sum())
+            own = torch.nonzero(rows.mask[i])[:, 0]
+            params_i = {name: value[i] for name, value in params.items()}
+            if len(own) == rows.X.shape[1]:
+                outputs.append(forward(params_i, rows.X[i]))
+                continue
             # a task without a row still needs an output of the right shape; its loss is masked
-            output = forward({name: value[i] for name, value in params.items()}, rows.X[i, : max(real, 1)])
-            padding = rows.X.shape[1] - output.shape[0]
-            outputs.append(nn.functional.pad(output, (0, 0, 0, padding)) if padding else output)
+            output = forward(params_i, rows.X[i, own] if len(own) else rows.X[i, :1])
+            padded = output.new_zeros(rows.X.shape[1], output.shape[1])
+            outputs.append(padded.index_copy(0, own, output[: len(own)]))
         return torch.stack(outputs)
 
     return run

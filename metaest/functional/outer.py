@@ -132,7 +132,9 @@ class OuterLoop:
                 if self.max_grad_norm is not None and norm > self.max_grad_norm:
                     gradients = tuple(gradient * (self.max_grad_norm / norm) for gradient in gradients)
                 for leaf, gradient in zip(leaves, gradients, strict=True):
-                    leaf.grad = gradient
+                    # the fused optimiser reads memory in the parameter's own layout and ignores that of the gradient,
+                    # which autograd may hand over transposed or expanded (torch 2.13: silently wrong updates)
+                    leaf.grad = torch.empty_like(leaf).copy_(gradient)
                 optimiser.step()
                 schedule.step()
 

@@ -51,10 +51,9 @@ def _from_frame(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
 
 def _explain(X: Any, where: str, name: str, error: Exception) -> TaskError:
     """Name the column numpy could not convert."""
-    try:
-        columns = np.asarray(X, dtype=object)
-    except ValueError:
+    if "inhomogeneous" in str(error):
         return TaskError(f"{where}: {name} is not a rectangular array ({error}).")
+    columns = np.asarray(X, dtype=object)
     if columns.ndim == 2:
         for j in range(columns.shape[1]):
             if not _converts(columns[:, j]):
