@@ -1,1 +1,1 @@
-"""Domains."""
+"""metaest, instantiated for a domain: physiology, later kinetics, trading and others."""

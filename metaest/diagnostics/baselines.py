@@ -5,20 +5,23 @@ differs: joint training instead of meta-training, or no training on other tasks 
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
 from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from metaest.estimators import MAMLRegressor
+from metaest.exceptions import DivergenceError
 from metaest.tasks import Task, TaskSet
 
-__all__ = ["fine_tuned", "from_scratch", "pooled"]
+__all__ = ["ScratchRegressor", "fine_tuned", "from_scratch", "pooled"]
 
 STEPS = (1, 2, 5, 10, 20, 50, 100)
-RATES = (0.01, 0.03, 0.1)
+RATES = (0.001, 0.003, 0.01)
 
 
 def pooled(model: MAMLRegressor, tasks: Iterable[Task]) -> MAMLRegressor:
@@ -45,7 +48,7 @@ def pooled(model: MAMLRegressor, tasks: Iterable[Task]) -> MAMLRegressor:
     >>> pooled(MAMLRegressor(max_iter=50, random_state=0), tasks).inner_steps
     0
     """
-    joint = clone(model).set_params(support_size=0, inner_steps=0)
+    joint: MAMLRegressor = clone(model).set_params(support_size=0, inner_steps=0)
     return joint.fit(_without_support(tasks))
 
 
@@ -87,27 +90,63 @@ def fine_tuned(
         joint = pooled(model, plain[training]).set_params(support_size=n_support)
         for i, (steps, rate) in enumerate(candidates):
             joint.set_params(inner_steps=steps, inner_lr=rate)
-            errors[i] += 1 - joint.score(plain[held_out])
-    errors[~np.isfinite(errors)] = np.inf
+            errors[i] += _loss(joint, plain[held_out])
     steps, rate = candidates[int(np.argmin(errors))]
-    return pooled(model, plain).set_params(inner_steps=steps, inner_lr=rate, support_size=model.support_size)
+    tuned = pooled(model, plain)
+    tuned.set_params(inner_steps=steps, inner_lr=rate, support_size=model.support_size)
+    return tuned
 
 
-def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, steps: int = 500, rate: float = 0.05) -> MAMLRegressor:
-    """Return a network with random weights, whose ``adapt`` trains it on the support rows alone.
+def _loss(model: MAMLRegressor, tasks: TaskSet) -> float:
+    try:
+        return 1 - model.score(tasks)
+    except DivergenceError:  # this many steps of this rate are out of the question
+        return np.inf
+
+
+class ScratchRegressor:
+    """A network with random weights whose ``adapt`` trains it on the support rows alone; see :func:`from_scratch`."""
+
+    def __init__(self, untrained: MAMLRegressor, meta_lr: float, max_iter: int) -> None:
+        self._untrained, self._meta_lr, self._max_iter = untrained, meta_lr, max_iter
+
+    def adapt(self, X: Any, y: Any) -> MAMLRegressor:
+        """Train on these rows alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+
+        Returns
+        -------
+        MAMLRegressor
+            Its ``predict`` is that of the trained network.
+        """
+        network = deepcopy(self._untrained)
+        network.set_params(warm_start=True, meta_lr=self._meta_lr, max_iter=self._max_iter)
+        return network.fit([(X, y)])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict with the random weights."""
+        return self._untrained.predict(X)
+
+
+def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int = 200) -> ScratchRegressor:
+    """Return a network that knows nothing but the scaling of the columns, and learns from the support rows alone.
 
     Parameters
     ----------
     model : MAMLRegressor
+        Gives network, rate and seed; it is cloned, not changed.
     tasks : TaskSet or iterable of Task
         Used for the scaling of the columns only.
-    steps : int, default=500
-        Gradient steps of an adaptation.
-    rate : float, default=0.05
+    max_iter : int, default=200
+        Steps of Adam on the support rows.
 
     Returns
     -------
-    MAMLRegressor
+    ScratchRegressor
 
     Examples
     --------
@@ -115,12 +154,13 @@ def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, steps: int = 50
     >>> from metaest.diagnostics import from_scratch
     >>> from metaest_datasets import make_linear_tasks
     >>> tasks, _ = make_linear_tasks(20, random_state=0)
-    >>> from_scratch(MAMLRegressor(random_state=0), tasks).adapt(tasks[0].X[:3], tasks[0].y[:3])
-    AdaptedRegressor(1 feature, adapted on 3 rows)
+    >>> scratch = from_scratch(MAMLRegressor(random_state=0), tasks)
+    >>> scratch.adapt(tasks[0].X[:3], tasks[0].y[:3]).predict(tasks[0].X[:3]).shape
+    (3,)
     """
-    untrained = clone(model).set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0)
-    untrained.fit(_without_support(tasks))
-    return untrained.set_params(inner_steps=steps, inner_lr=rate, support_size=model.support_size)
+    untrained: MAMLRegressor = clone(model)
+    untrained.set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0, inner_steps=0)
+    return ScratchRegressor(untrained.fit(_without_support(tasks)), model.meta_lr, max_iter)
 
 
 def _without_support(tasks: Any) -> TaskSet:

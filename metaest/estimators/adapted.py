@@ -10,9 +10,9 @@ from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 from torch import nn
 
-from metaest.exceptions import TaskError
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.network import Network
+from metaest.exceptions import TaskError
 from metaest.functional import GradientDescent, Params
 
 __all__ = ["AdaptedRegressor"]
@@ -146,7 +146,7 @@ class AdaptedRegressor:
     @property
     def n_outputs_(self) -> int:
         """Number of targets."""
-        return len(self._network.scaling_y.mean)
+        return len(self._network.targets_scaling.mean)
 
     @property
     def module_(self) -> nn.Module:

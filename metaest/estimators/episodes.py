@@ -53,8 +53,8 @@ class Source:
         self.support_size = support_size
         self.split = split
         self.rng = rng
-        self._X = network.scaled_X(tasks.X).to(network.dtype)
-        self._y = network.scaled_y(tasks.y).to(network.dtype)
+        self._X = network.scale_features(tasks.X).to(network.dtype)
+        self._y = network.scale_targets(tasks.y).to(network.dtype)
 
     def _gather(self, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
         index = torch.from_numpy(rows).to(self._X.device)
@@ -63,9 +63,7 @@ class Source:
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""
         split = self._split(chosen)
-        return Episodes(
-            self._gather(split.support, split.support_mask), self._gather(split.query, split.query_mask)
-        )
+        return Episodes(self._gather(split.support, split.support_mask), self._gather(split.query, split.query_mask))
 
     def _split(self, chosen: NDArray[np.intp]) -> Split:
         return split_tasks(self.tasks, chosen, self.support_size, self.split, self.rng)
@@ -86,9 +84,7 @@ class Source:
             yield queue[:size]
             queue = queue[size:]
 
-    def _require_finite(
-        self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: GradientDescent
-    ) -> None:
+    def _require_finite(self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: GradientDescent) -> None:
         finite = torch.isfinite(output).all(dim=-1) | ~mask
         if not bool(finite.all()):
             task = int(chosen[int(torch.nonzero(~finite.all(dim=1))[0])])
@@ -117,7 +113,7 @@ class Source:
             split = self._split(chosen)
             support = self._gather(split.support, split.support_mask)
             adapted = solver.solve(forward, squared_error, repeat_for_tasks(params, len(chosen)), support)
-            X = self.network.scaled_X(self.tasks.X[split.query].astype(np.float64))
+            X = self.network.scale_features(self.tasks.X[split.query].astype(np.float64))
             mask = torch.from_numpy(split.query_mask)
             with torch.no_grad():
                 doubles = {name: value.double() for name, value in adapted.items()}

@@ -11,12 +11,13 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import AdaptedRegressor
+from metaest.estimators.inputs import remember_columns
 from metaest.exceptions import UngroupedWarning
 
 __all__ = ["FewShotRegressor"]
 
 
-class FewShotRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class FewShotRegressor(RegressorMixin, BaseEstimator):
     """An ordinary scikit-learn regressor whose ``fit(X, y)`` adapts a fitted meta-model to one task.
 
     For everything in the ecosystem that knows only ``fit`` and ``predict``: permutation importance, partial
@@ -79,11 +80,7 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.adapted_: AdaptedRegressor = model.adapt(X, y)
         self.model_ = _frozen(model)
         self.n_features_in_ = self.adapted_.n_features_in_
-        names = getattr(self.adapted_, "feature_names_in_", None)
-        if names is not None:
-            self.feature_names_in_ = names
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
+        remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from metaest.exceptions import TaskError, UngroupedWarning
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite
 
-__all__ = ["as_rows", "as_tasks", "check_columns"]
+__all__ = ["as_rows", "as_tasks", "check_columns", "remember_columns"]
 
 
 def _is_pair(item: Any) -> bool:
@@ -92,6 +92,14 @@ def as_rows(X: Any, y: Any, where: str) -> tuple[Any, Any, tuple[str, ...] | Non
     target, target_names = as_target(y, len(rows), where)
     require_finite(target, "y", target_names, lambda row: (where, row))
     return rows, target, names
+
+
+def remember_columns(model: Any, names: Any) -> None:
+    """Set ``feature_names_in_``, or take it away where there are no names now."""
+    if names is not None:
+        model.feature_names_in_ = np.array(names, dtype=object)
+    elif hasattr(model, "feature_names_in_"):
+        del model.feature_names_in_
 
 
 def check_columns(model: Any, X: Any, n_columns: int, where: str) -> None:

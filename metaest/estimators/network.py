@@ -90,7 +90,7 @@ def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]
     loop = looped(forward)
     if any(isinstance(child, nn.modules.conv._ConvNd) for child in forward.module.modules()) and not rows.X.is_cuda:
         return loop, "loop", "convolutions on a CPU are faster one task at a time"
-    two = Rows(*(part[:2] for part in rows))
+    two = _padded(Rows(*(part[:2] for part in rows)))
     params = repeat_for_tasks(forward.parameters(), two.X.shape[0])
     training = forward.module.training
     forward.module.eval()
@@ -109,6 +109,13 @@ def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]
         forward.module.train(training)
 
 
+def _padded(rows: Rows) -> Rows:
+    """Add a row of padding to each task, so that a module whose rows see each other gives itself away."""
+    X, y, mask = (torch.cat([part, part[:, :1]], dim=1) for part in rows)
+    mask[:, -1] = 0
+    return Rows(X, y, mask)
+
+
 @dataclass(frozen=True)
 class Network:
     """A network with the scaling of its columns.
@@ -117,7 +124,7 @@ class Network:
     ----------
     forward : ModuleForward
         In evaluation mode.
-    scaling_X, scaling_y : Scaling
+    features_scaling, targets_scaling : Scaling
     dtype : torch.dtype
         Of adaptation.
     device : torch.device
@@ -126,19 +133,19 @@ class Network:
     """
 
     forward: ModuleForward
-    scaling_X: Scaling
-    scaling_y: Scaling
+    features_scaling: Scaling
+    targets_scaling: Scaling
     dtype: torch.dtype
     device: torch.device
     single_target: bool
 
-    def scaled_X(self, X: NDArray[Any]) -> Tensor:
+    def scale_features(self, X: NDArray[Any]) -> Tensor:
         """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
-        return self.scaling_X.apply(torch.tensor(X)).to(self.device)
+        return self.features_scaling.apply(torch.tensor(X)).to(self.device)
 
-    def scaled_y(self, y: NDArray[Any]) -> Tensor:
+    def scale_targets(self, y: NDArray[Any]) -> Tensor:
         """Standardise targets, as (n_rows, n_targets)."""
-        return self.scaling_y.apply(torch.tensor(y.reshape(len(y), -1))).to(self.device)
+        return self.targets_scaling.apply(torch.tensor(y.reshape(len(y), -1))).to(self.device)
 
     def adapt(self, params: Params, solver: GradientDescent, X: NDArray[Any], y: NDArray[Any]) -> Params:
         """Return parameters adapted on the rows of one task.
@@ -149,8 +156,8 @@ class Network:
             When they are not finite.
         """
         rows = Rows(
-            self.scaled_X(X).to(self.dtype)[None],
-            self.scaled_y(y).to(self.dtype)[None],
+            self.scale_features(X).to(self.dtype)[None],
+            self.scale_targets(y).to(self.dtype)[None],
             torch.ones(1, len(X), dtype=self.dtype, device=self.device),
         )
         adapted = solver.solve(looped(self.forward), squared_error, repeat_for_tasks(params, 1), rows)
@@ -164,12 +171,12 @@ class Network:
 
     def predict(self, params: Params, X: NDArray[Any]) -> NDArray[Any]:
         """Predict in the dtype of X, in the user's units."""
-        rows = self.scaled_X(X)
+        rows = self.scale_features(X)
         with torch.no_grad():
             output = self.forward({name: value.to(rows.dtype) for name, value in params.items()}, rows)
         return self.in_units(output)
 
     def in_units(self, output: Tensor) -> NDArray[Any]:
         """Return network outputs of shape (n_rows, n_targets) as the user's y."""
-        y: NDArray[Any] = self.scaling_y.undo(output.cpu()).numpy()
+        y: NDArray[Any] = self.targets_scaling.undo(output.cpu()).numpy()
         return y[:, 0] if self.single_target else y

@@ -7,7 +7,7 @@ from sklearn.pipeline import Pipeline
 __all__ = ["AdaptedPipeline", "adapt"]
 
 
-class AdaptedPipeline(Pipeline):  # type: ignore[misc]
+class AdaptedPipeline(Pipeline):
     """A pipeline whose last step is an adapted predictor; made by :func:`metaest.adapt`.
 
     It predicts and scores as every pipeline does; it has no use for ``fit``.
@@ -27,6 +27,22 @@ class AdaptedPipeline(Pipeline):  # type: ignore[misc]
         """
         last, adapted = self.steps[-1]
         return type(self)([*self.steps[:-1], (last, adapted.partial_adapt(_transform(self, X), y))])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the ordinary R2 of the adapted last step on transformed rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        # Pipeline.score would route sample_weight, even None, and the last step is no consumer of metadata
+        return float(self.steps[-1][1].score(_transform(self, X), y, sample_weight=sample_weight))
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

@@ -14,16 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.adapted import AdaptedRegressor, check_support_rows
 from metaest.estimators.constraints import CONSTRAINTS
 from metaest.estimators.episodes import Source
-from metaest.estimators.scoring import r2_around, row_weights
-from metaest.estimators.inputs import as_rows, as_tasks, check_columns
+from metaest.estimators.inputs import as_rows, as_tasks, check_columns, remember_columns
 from metaest.estimators.network import Network
+from metaest.estimators.scoring import r2_around, row_weights
 from metaest.estimators.training import history_frame, meta_train
 from metaest.functional import Callback, GradientDescent, MetaGradient
 
 __all__ = ["MAMLRegressor"]
 
 
-class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class MAMLRegressor(RegressorMixin, BaseEstimator):
     r"""Regression that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -36,9 +36,9 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden_layer_sizes : sequence of int, default=(40, 40)
+    hidden_layer_sizes : sequence of int, default=(32, 32, 32)
         Units of each hidden layer of the built-in network.
-    activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="tanh"
+    activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="silu"
         Of the built-in network's hidden layers.
     module : torch.nn.Module or callable, optional
         A network of your own, taking rows of shape (n_rows, n_features) and returning (n_rows, n_targets). It is
@@ -46,22 +46,23 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return one, with its weights drawn from torch's global generator (seeded by `random_state`).
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
-    inner_lr : float, default=0.1
-        Rate of these steps, in standardised units.
+    inner_lr : float, default=0.005
+        Rate of these steps, in standardised units. Wide or deep networks bear less: they say so by diverging.
     meta_gradient : {"exact", "first-order"}, default="exact"
         Whether the meta-gradient goes through the inner steps' Hessians (MAML) or leaves them out (FOMAML).
-    support_size : int, range, (smallest, largest) or None, default=None
+    support_size : int, range, (smallest, largest) or None, default=(1, 5)
         Support rows of a task that does not carry its own; a range is drawn from anew in each episode. None takes
-        half the rows, at most 10. At least one row is always left as query.
+        half the rows, at most 10. At least one row is always left as query. A model that met few and many support
+        rows in `fit` adapts safely to either.
     split : {"random", "first"}, default="random"
         Whether support rows are drawn, or are a task's first ones (rows in order of time).
-    meta_lr : float, default=0.003
+    meta_lr : float, default=0.01
         Rate of Adam in the first meta-step; it falls to 0 along a cosine over `max_iter` steps.
     meta_batch_size : int, default=25
         Tasks a meta-step; all of them where there are fewer.
     max_iter : int, default=1000
         Meta-steps.
-    alpha : float, default=0.01
+    alpha : float, default=0.0
         Weight decay (decoupled, as in AdamW).
     max_grad_norm : float or None, default=1.0
         Longer meta-gradients are shortened to this norm.
@@ -105,13 +106,6 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     batching_reason_ : str
         Why.
 
-    Raises
-    ------
-    TaskError
-        When tasks or rows cannot be used; the message names task and column.
-    DivergenceError
-        When the meta-loss or an adaptation becomes non-finite.
-
     See Also
     --------
     AdaptedRegressor : What ``adapt`` returns.
@@ -133,25 +127,25 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     _parameter_constraints = CONSTRAINTS
-    # scikit-learn's names for "pass me groups": requested without the user asking
+    # groups are requested by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
 
     def __init__(
         self,
         *,
-        hidden_layer_sizes: Sequence[int] = (40, 40),
-        activation: str = "tanh",
+        hidden_layer_sizes: Sequence[int] = (32, 32, 32),
+        activation: str = "silu",
         module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
         inner_steps: int = 5,
-        inner_lr: float = 0.02,
+        inner_lr: float = 0.005,
         meta_gradient: MetaGradient = "exact",
         support_size: int | range | tuple[int, int] | None = (1, 5),
         split: str = "random",
-        meta_lr: float = 0.003,
+        meta_lr: float = 0.01,
         meta_batch_size: int = 25,
         max_iter: int = 1000,
-        alpha: float = 0.01,
+        alpha: float = 0.0,
         max_grad_norm: float | None = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -206,14 +200,13 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         TaskError
-            When the tasks cannot be used.
+            When the tasks cannot be used; the message names task and column.
         DivergenceError
             When the meta-loss becomes non-finite; what was fitted before is kept.
         """
         self._validate_params()
         tasks = as_tasks(X, y, groups)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        trained = meta_train(self, tasks, seed)
+        trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
         self._network: Network = trained.network
         self._params = trained.params
         self._seed = seed
@@ -223,13 +216,9 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.history_ = history_frame(trained.history)
         self.n_iter_ = len(trained.history)
         self.n_tasks_ = len(tasks)
-        self.n_features_in_ = tasks.X.shape[1]
-        self.n_outputs_ = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
+        self.n_features_in_, self.n_outputs_ = tasks.X.shape[1], 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
         self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
-        if tasks.feature_names is not None:
-            self.feature_names_in_ = np.array(tasks.feature_names, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
+        remember_columns(self, tasks.feature_names)
         return self
 
     def adapt(self, X: Any, y: Any) -> AdaptedRegressor:
@@ -297,9 +286,9 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         tasks = as_tasks(X, y, groups)
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1], "score")
+        weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
         source = Source(self._network, tasks, self.support_size, self.split, np.random.default_rng(self._seed))
         truth, prediction, rows = source.predict_queries(self._params, self._solver(), self.batching_)
-        weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
         return r2_around(truth, prediction, self._y_mean, weight[rows])
 
     def _solver(self) -> GradientDescent:

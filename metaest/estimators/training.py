@@ -123,17 +123,18 @@ def _network(model: Any, tasks: TaskSet) -> Network:
                 f"warm_start goes on from {model.n_features_in_} features and {model.n_outputs_} targets, but the "
                 f"tasks have {n_features} and {n_outputs}; fit a new model."
             )
-        return deepcopy(model._network)
+        network: Network = deepcopy(model._network)
+        return network
     device = torch.device("cuda" if model.device == "auto" and torch.cuda.is_available() else _plain(model.device))
     dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
     module = build_module(model.module, n_features, n_outputs, model.hidden_layer_sizes, model.activation)
     if model.standardize:
-        scaling_X = Scaling.learn(torch.tensor(tasks.X))
-        scaling_y = Scaling.learn(torch.tensor(tasks.y.reshape(len(tasks.y), -1)))
+        features_scaling = Scaling.learn(torch.tensor(tasks.X))
+        targets_scaling = Scaling.learn(torch.tensor(tasks.y.reshape(len(tasks.y), -1)))
     else:
-        scaling_X, scaling_y = Scaling.identity(n_features), Scaling.identity(n_outputs)
+        features_scaling, targets_scaling = Scaling.identity(n_features), Scaling.identity(n_outputs)
     forward = ModuleForward(module.to(device, dtype), n_outputs)
-    return Network(forward, scaling_X, scaling_y, dtype, device, tasks.y.ndim == 1)
+    return Network(forward, features_scaling, targets_scaling, dtype, device, tasks.y.ndim == 1)
 
 
 def _plain(device: str) -> str:

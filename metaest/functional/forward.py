@@ -7,7 +7,7 @@ modules that cannot be mapped.
 """
 
 import threading
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,25 +37,24 @@ class ModuleForward:
         self.module = module
         self.n_outputs = n_outputs
         self._lock = threading.Lock()
+        frozen = [(name, value) for name, value in module.named_parameters() if not value.requires_grad]
+        self._constants = {name: value.detach() for name, value in [*frozen, *module.named_buffers()]}
+        # looking for shared weights at every call costs as much as a small network does
+        names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+        self._tied = len(names) > len(list(module.named_parameters()))
 
     def parameters(self) -> Params:
         """Return detached copies of the trainable parameters."""
-        return {
-            name: value.detach().clone() for name, value in self.module.named_parameters() if value.requires_grad
-        }
-
-    def _constants(self, dtype: torch.dtype, device: torch.device) -> Params:
-        held = {name: value for name, value in self.module.named_parameters() if not value.requires_grad}
-        held.update(self.module.named_buffers())
-        return {
-            name: value.detach().to(device, dtype if value.is_floating_point() else value.dtype)
-            for name, value in held.items()
-        }
+        return {name: value.detach().clone() for name, value in self.module.named_parameters() if value.requires_grad}
 
     def __call__(self, params: Params, X: Tensor) -> Tensor:
         """Predict one task: X of shape (rows, features) -> (rows, n_outputs)."""
+        constants = {
+            name: value.to(X.device, X.dtype if value.is_floating_point() else value.dtype)
+            for name, value in self._constants.items()
+        }
         with self._lock:
-            output = functional_call(self.module, {**self._constants(X.dtype, X.device), **params}, (X,))
+            output = functional_call(self.module, {**constants, **params}, (X,), tie_weights=self._tied)
         wanted = (X.shape[0], self.n_outputs)
         if not isinstance(output, Tensor):
             raise TypeError(f"the module returned {type(output).__name__}; a tensor of shape {wanted} is wanted.")
@@ -80,7 +79,7 @@ def mapped(forward: Forward) -> BatchForward:
     batched = vmap(forward, in_dims=(0, 0), randomness="different")
 
     def run(params: Params, rows: Rows) -> Tensor:
-        return cast(Tensor, batched(params, rows.X))
+        return batched(params, rows.X)
 
     return run
 

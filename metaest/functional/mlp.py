@@ -1,6 +1,7 @@
 """The built-in network: a multilayer perceptron with its activation after every hidden layer."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,9 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [n_features, *hidden_layer_sizes, n_outputs]
         self.activation = activation
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        for i, layer in enumerate(self.layers):
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
+        for i, layer in enumerate(layers):
             hidden = i < len(hidden_layer_sizes)
             if hidden and activation in ("relu", "silu"):
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")

@@ -167,7 +167,7 @@ _REMEDY = (
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:
-    return torch.stack([gradient.norm() for gradient in gradients]).norm()
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 def _detached(params: Params) -> Params:

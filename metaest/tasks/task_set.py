@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
+from metaest.tasks.collect import as_names, as_pair, as_task, check_alike, column_names
 from metaest.tasks.grouping import sort_by_group
+from metaest.tasks.summary import describe, summarise
+from metaest.tasks.support import SupportRows
 from metaest.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -43,12 +46,6 @@ class TaskSet(Sequence[Task]):
     TaskError
         When there are no tasks, two tasks share a name, or a task differs from the first one in its columns.
 
-    See Also
-    --------
-    TaskSet.from_frame : From one tidy data frame with a task column.
-    TaskSet.from_arrays : From flat arrays and group labels.
-    TaskSet.from_mapping : From a mapping of names to (X, y).
-
     Examples
     --------
     >>> from metaest import Task, TaskSet
@@ -69,23 +66,22 @@ class TaskSet(Sequence[Task]):
     target_names: tuple[str, ...] | None
 
     def __init__(self, tasks: Iterable[Task | tuple[Any, Any]]) -> None:
-        members = [_as_task(task, i) for i, task in enumerate(tasks)]
+        members = [as_task(task, i) for i, task in enumerate(tasks)]
         if not members:
             raise TaskError("no tasks were given; at least one is needed.")
         first = members[0]
         for task in members[1:]:
-            _check_alike(first, task)
-        support: list[NDArray[np.intp] | None] = [
-            None if task.support is None else np.asarray(task.support) for task in members
-        ]
+            check_alike(first, task)
         self._store(
             np.concatenate([task.X for task in members]),
             np.concatenate([task.y for task in members]),
             np.cumsum([0] + [len(task) for task in members]),
-            _as_names([task.name for task in members]),
+            as_names([task.name for task in members]),
             first.feature_names,
             first.target_names,
-            *_flatten(support),
+            None
+            if all(task.support is None for task in members)
+            else SupportRows([None if task.support is None else np.asarray(task.support) for task in members]),
         )
         self._check_names()
 
@@ -97,15 +93,10 @@ class TaskSet(Sequence[Task]):
         names: NDArray[Any],
         feature_names: tuple[str, ...] | None,
         target_names: tuple[str, ...] | None,
-        support: NDArray[np.intp] | None = None,
-        support_sizes: NDArray[np.intp] | None = None,
+        support: SupportRows | None = None,
     ) -> None:
-        """Keep the arrays; `support_sizes` is -1 for a task without support rows of its own."""
         self.X, self.y, self.offsets, self.names = X, y, offsets, names
-        self.feature_names, self.target_names = feature_names, target_names
-        self._support, self._support_sizes = support, support_sizes
-        if support_sizes is not None:
-            self._support_ends = np.cumsum(np.clip(support_sizes, 0, None))
+        self.feature_names, self.target_names, self._support = feature_names, target_names, support
         for array in (X, y, offsets, names):
             array.flags.writeable = False
 
@@ -146,11 +137,6 @@ class TaskSet(Sequence[Task]):
         -------
         TaskSet
 
-        Raises
-        ------
-        TaskError
-            When lengths differ, a label is missing, or a value is not a finite number.
-
         Examples
         --------
         >>> TaskSet.from_arrays([[0.0], [1.0], [2.0]], [5.0, 6.0, 7.0], groups=["b", "a", "b"]).names.tolist()
@@ -160,8 +146,8 @@ class TaskSet(Sequence[Task]):
         if len(X_array) == 0:
             raise TaskError("no tasks were given: Found array with 0 sample(s) while a minimum of 1 is required.")
         y_array, names_y = as_target(y, len(X_array), "X, y, groups")
-        columns = _names(feature_names, names_X, X_array.shape[1], "feature_names")
-        targets = _names(target_names, names_y, y_array[0].size, "target_names")
+        columns = column_names(feature_names, names_X, X_array.shape[1], "feature_names")
+        targets = column_names(target_names, names_y, y_array[0].size, "target_names")
         names, order, offsets = sort_by_group(groups, len(X_array))
 
         def locate(row: int) -> tuple[str, int]:
@@ -194,11 +180,6 @@ class TaskSet(Sequence[Task]):
         -------
         TaskSet
 
-        Raises
-        ------
-        TaskError
-            When a column is not there, a task name is missing, or a value is not a finite number.
-
         Examples
         --------
         >>> import pandas as pd
@@ -210,7 +191,9 @@ class TaskSet(Sequence[Task]):
         if features is None:
             features = [name for name in frame.columns if name != task and name not in targets]
         if isinstance(features, str):
-            raise TaskError(f"features must be a list of column names, got the string {features!r}; write [{features!r}].")
+            raise TaskError(
+                f"features must be a list of column names, got the string {features!r}; write [{features!r}]."
+            )
         for name in [task, *features, *targets]:
             if name not in frame.columns:
                 raise TaskError(f"there is no column {name!r} in the frame; it has {list(frame.columns)}.")
@@ -234,7 +217,7 @@ class TaskSet(Sequence[Task]):
         >>> TaskSet.from_mapping({"a": ([[0.0], [1.0]], [1.0, 2.0]), "b": ([[0.5]], [3.0])}).names.tolist()
         ['a', 'b']
         """
-        return cls(Task(name, *_as_pair(pair, f"task {name!r}")) for name, pair in mapping.items())
+        return cls(Task(name, *as_pair(pair, f"task {name!r}")) for name, pair in mapping.items())
 
     def __len__(self) -> int:
         return len(self.names)
@@ -257,7 +240,6 @@ class TaskSet(Sequence[Task]):
         sizes = self.sizes[chosen]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         rows_kept = np.repeat(self.offsets[chosen] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        support = [None] if self._support is None else [self.support_of(int(i)) for i in chosen]
         return self._build(
             self.X[rows_kept],
             self.y[rows_kept],
@@ -265,7 +247,7 @@ class TaskSet(Sequence[Task]):
             self.names[chosen],
             self.feature_names,
             self.target_names,
-            *_flatten(support),
+            None if self._support is None else self._support.take(chosen),
         )
 
     def __iter__(self) -> Iterator[Task]:
@@ -278,10 +260,7 @@ class TaskSet(Sequence[Task]):
 
     def support_of(self, i: int) -> NDArray[np.intp] | None:
         """Return the support rows task number `i` carries, or None."""
-        if self._support is None or self._support_sizes is None or self._support_sizes[i] < 0:
-            return None
-        end = self._support_ends[i]
-        return self._support[end - self._support_sizes[i] : end]
+        return None if self._support is None else self._support.of(i)
 
     def task(self, name: Hashable) -> Task:
         """Return the task called `name`; a KeyError lists the names there are."""
@@ -307,107 +286,10 @@ class TaskSet(Sequence[Task]):
         0          2       <NA>     1.5    0.5    1.0    2.0     0.0     4.0
         1          1       <NA>     3.0    0.0    3.0    3.0     0.5     0.5
         """
-        import pandas as pd
-
-        starts = self.offsets[:-1]
-        sizes = self._support_sizes if self._support_sizes is not None else np.full(len(self), -1)
-        columns: dict[str, Any] = {
-            "n_rows": self.sizes,
-            "n_support": pd.array(sizes, dtype="Int64"),
-        }
-        columns["n_support"][sizes < 0] = pd.NA
-        y = self.y.reshape(len(self.y), -1).astype(np.float64)
-        for j, name in enumerate(self._target_labels()):
-            mean = np.add.reduceat(y[:, j], starts) / self.sizes
-            deviation = y[:, j] - np.repeat(mean, self.sizes)
-            columns[f"{name}_mean"] = mean
-            columns[f"{name}_std"] = np.sqrt(np.add.reduceat(deviation**2, starts) / self.sizes)
-            columns[f"{name}_min"] = np.minimum.reduceat(y[:, j], starts)
-            columns[f"{name}_max"] = np.maximum.reduceat(y[:, j], starts)
-        for j in range(self.X.shape[1]):
-            name = self.feature_names[j] if self.feature_names else f"x{j}"
-            columns[f"{name}_min"] = np.minimum.reduceat(self.X[:, j], starts)
-            columns[f"{name}_max"] = np.maximum.reduceat(self.X[:, j], starts)
-        return pd.DataFrame(columns, index=pd.Index(self.names, name="task"))
-
-    def _target_labels(self) -> list[str]:
-        if self.target_names:
-            return list(self.target_names)
-        return ["y"] if self.y.ndim == 1 else [f"y{j}" for j in range(self.y.shape[1])]
+        return summarise(self)
 
     def __repr__(self) -> str:
-        low, high = self.sizes.min(), self.sizes.max()
-        rows = f"{len(self.X)} row{'s' * (len(self.X) != 1)} ({low if low == high else f'{low} to {high}'} a task)"
-        names, d = self.feature_names, self.X.shape[1]
-        if names and d <= 8:
-            features = f"feature{'s' * (d != 1)}: {', '.join(names)}"
-        else:
-            features = f"{d} feature{'s' * (d != 1)}"
-        t = len(self._target_labels())
-        targets = f"target{'s' * (t != 1)}: {', '.join(self.target_names)}" if self.target_names else None
-        count = f"{len(self)} task{'s' * (len(self) != 1)}"
-        return f"TaskSet({count}, {rows}, {features}, {targets or f'{t} target' + 's' * (t != 1)})"
+        return describe(self)
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>{self[:20].summary().to_html(float_format='{:.4g}'.format)}"
-
-
-def _names(
-    given: Sequence[str] | None, found: tuple[str, ...] | None, n_columns: int, what: str
-) -> tuple[str, ...] | None:
-    if given is None:
-        return found
-    if isinstance(given, str) or len(given) != n_columns:
-        raise TaskError(f"{what} must be a list of {n_columns} names, got {given!r}.")
-    return tuple(given)
-
-
-def _as_pair(pair: Any, where: str) -> tuple[Any, Any]:
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise TaskError(f"{where}: an (X, y) pair is wanted, got {type(pair).__name__}.")
-    return pair[0], pair[1]
-
-
-def _as_task(task: Any, position: int) -> Task:
-    if isinstance(task, Task):
-        return task
-    return Task(position, *_as_pair(task, f"task {position}"))
-
-
-def _as_names(names: list[Hashable]) -> NDArray[Any]:
-    kinds = {type(name) for name in names}
-    if len(kinds) == 1 and kinds <= {int, str}:
-        return np.array(names)
-    array = np.empty(len(names), dtype=object)
-    array[:] = names
-    return array
-
-
-def _flatten(support: list[NDArray[np.intp] | None]) -> tuple[NDArray[np.intp] | None, NDArray[np.intp] | None]:
-    if all(rows is None for rows in support):
-        return None, None
-    sizes = np.array([-1 if rows is None else len(rows) for rows in support], dtype=np.intp)
-    return np.concatenate([rows for rows in support if rows is not None]).astype(np.intp), sizes
-
-
-def _check_alike(first: Task, task: Task) -> None:
-    where = f"task {task.name!r}"
-    if task.X.shape[1] != first.X.shape[1]:
-        raise TaskError(
-            f"{where}: X has {task.X.shape[1]} columns, but task {first.name!r} has {first.X.shape[1]}; "
-            "all tasks need the same features."
-        )
-    if task.feature_names != first.feature_names:
-        raise TaskError(
-            f"{where}: the columns of X are {_list(task.feature_names)}, but those of task {first.name!r} are "
-            f"{_list(first.feature_names)}; give all tasks the same names in the same order."
-        )
-    if task.y.shape[1:] != first.y.shape[1:] or task.target_names != first.target_names:
-        raise TaskError(
-            f"{where}: y has shape {task.y.shape} and names {_list(task.target_names)}, but task {first.name!r} has "
-            f"shape {first.y.shape} and names {_list(first.target_names)}; all tasks need the same targets."
-        )
-
-
-def _list(names: tuple[str, ...] | None) -> str:
-    return "unnamed" if names is None else str(list(names))

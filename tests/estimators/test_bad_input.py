@@ -13,9 +13,7 @@ NAMES = ("time", "dose")
 
 
 def named_tasks(columns=NAMES):
-    return [
-        Task(task.name, pd.DataFrame(task.X, columns=list(columns)), task.y) for task in ragged_tasks()
-    ]
+    return [Task(task.name, pd.DataFrame(task.X, columns=list(columns)), task.y) for task in ragged_tasks()]
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +86,8 @@ def test_score_checks_columns(named_model):
         named_model.score(named_tasks(("dose", "time")))
     with pytest.raises(TaskError, match="expecting 2 features"):
         named_model.score(ragged_tasks(n_features=3))
+    tasks = ragged_tasks()
     with pytest.raises(TaskError, match="sample_weight has shape"):
-        tasks = ragged_tasks()
         named_model.score(tasks.X, tasks.y, tasks.names.repeat(tasks.sizes), sample_weight=[1.0])
 
 

@@ -188,7 +188,9 @@ def test_score_takes_flat_rows_groups_and_weights(model, tasks):
     stable = np.argsort(groups[shuffled], kind="stable")
     expected = ordered.score(tasks.X[shuffled], tasks.y[shuffled], groups[shuffled], sample_weight=weight[shuffled])
     again = shuffled[stable]
-    assert ordered.score(tasks.X[again], tasks.y[again], groups[again], sample_weight=weight[again]) == pytest.approx(expected)
+    assert ordered.score(tasks.X[again], tasks.y[again], groups[again], sample_weight=weight[again]) == pytest.approx(
+        expected
+    )
 
 
 def test_adapted_score_is_the_ordinary_one(model, tasks):
@@ -241,11 +243,11 @@ def test_early_stopping_holds_tasks_out(tasks):
 def test_warm_start_goes_on(tasks):
     model = fitted(tasks, warm_start=True)
     first = {name: value.clone() for name, value in model._params.items()}
-    scaling = model._network.scaling_y
+    scaling = model._network.targets_scaling
     model.set_params(meta_lr=0.0).fit(ragged_tasks(seed=4))
     assert all(torch.equal(first[name], model._params[name]) for name in first)
-    assert model._network.scaling_y is not scaling
-    assert torch.equal(model._network.scaling_y.mean, scaling.mean)
+    assert model._network.targets_scaling is not scaling
+    assert torch.equal(model._network.targets_scaling.mean, scaling.mean)
     with pytest.raises(ValueError, match="warm_start goes on from 2 features"):
         model.fit(ragged_tasks(n_features=3))
 

@@ -9,7 +9,9 @@ from metaest.functional import MLP, ModuleForward, Rows, looped, mapped, repeat_
 
 
 def test_shapes_are_checked():
-    assert ModuleForward(MLP(2, 1, [3], "tanh"), 1)(dict(MLP(2, 1, [3], "tanh").named_parameters()), torch.ones(4, 2)).shape == (4, 1)
+    assert ModuleForward(MLP(2, 1, [3], "tanh"), 1)(
+        dict(MLP(2, 1, [3], "tanh").named_parameters()), torch.ones(4, 2)
+    ).shape == (4, 1)
     forward = ModuleForward(MLP(2, 3, [3], "tanh"), 1)
     with pytest.raises(ValueError, match=r"returned shape \(4, 3\) for 4 rows and 1 target; \(4, 1\) is wanted"):
         forward(forward.parameters(), torch.ones(4, 2))
@@ -72,3 +74,20 @@ def test_the_loop_leaves_padding_out():
     rows = Rows(torch.ones(3, 3, 1), torch.zeros(3, 3, 1), mask)
     assert looped(forward)(repeat_for_tasks(forward.parameters(), 3), rows).shape == (3, 3, 1)
     assert seen == [1, 3, 1]
+
+
+def test_shared_weights_stay_shared():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(2, 2, bias=False)
+            self.second = nn.Linear(2, 2, bias=False)
+            self.second.weight = self.first.weight
+
+        def forward(self, X):
+            return self.second(self.first(X))[:, :1]
+
+    forward = ModuleForward(Tied(), 1)
+    assert list(forward.parameters()) == ["first.weight"]
+    double = forward({"first.weight": 2 * torch.eye(2)}, torch.ones(1, 2))
+    assert float(double) == 4.0

@@ -240,7 +240,10 @@ def test_cross_entropy_is_that_of_each_task():
     target = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 0]])
     mask = torch.tensor([[1.0, 1, 1, 0], [1, 0, 0, 0]], dtype=torch.float64)
     expected = torch.stack(
-        [nn.functional.cross_entropy(logits[0, :3], target[0, :3]), nn.functional.cross_entropy(logits[1, :1], target[1, :1])]
+        [
+            nn.functional.cross_entropy(logits[0, :3], target[0, :3]),
+            nn.functional.cross_entropy(logits[1, :1], target[1, :1]),
+        ]
     )
     torch.testing.assert_close(cross_entropy(logits, target, mask), expected)
     assert torch.autograd.gradcheck(lambda z: cross_entropy(z, target, mask), logits)

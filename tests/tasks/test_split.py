@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from problems import ragged_tasks
 from hypothesis import given
 from hypothesis import strategies as st
+from problems import ragged_tasks
 
 from metaest import Task, TaskError, TaskSet
 from metaest.tasks import split_tasks
@@ -41,7 +41,9 @@ def test_support_and_query_share_out_the_rows(size, split, seed):
 
 
 def test_own_support_comes_first():
-    tasks = TaskSet([Task("a", np.zeros((5, 1)), np.arange(5), support=[4, 1]), Task("b", np.zeros((5, 1)), np.arange(5))])
+    tasks = TaskSet(
+        [Task("a", np.zeros((5, 1)), np.arange(5), support=[4, 1]), Task("b", np.zeros((5, 1)), np.arange(5))]
+    )
     drawn = split_tasks(tasks, np.array([0, 1]), 3, "random", np.random.default_rng(0))
     assert set(rows(drawn, 0)[0]) == {1, 4}
     assert len(rows(drawn, 1)[0]) == 3

@@ -39,7 +39,9 @@ def test_all_ways_in_give_the_same_tasks():
     by_frame = TaskSet.from_frame(frame(), task="patient", features=["time", "dose"], target="conc")
     f = frame()
     by_arrays = TaskSet.from_arrays(f[["time", "dose"]].to_numpy(), f["conc"], f["patient"])
-    by_mapping = TaskSet.from_mapping({name: (g[["time", "dose"]], g["conc"]) for name, g in f.groupby("patient", sort=False)})
+    by_mapping = TaskSet.from_mapping(
+        {name: (g[["time", "dose"]], g["conc"]) for name, g in f.groupby("patient", sort=False)}
+    )
     by_tasks = TaskSet([Task(name, g[["time", "dose"]], g["conc"]) for name, g in f.groupby("patient", sort=False)])
     for other in (by_arrays, by_mapping, by_tasks):
         np.testing.assert_array_equal(other.X, by_frame.X)

@@ -1,0 +1,71 @@
+"""Bring single tasks and pairs together: same columns, distinct kinds of names, support rows side by side."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError
+from metaest.tasks.task import Task
+
+__all__ = ["as_names", "as_pair", "as_task", "check_alike", "column_names"]
+
+
+def column_names(
+    given: Sequence[str] | None, found: tuple[str, ...] | None, n_columns: int, what: str
+) -> tuple[str, ...] | None:
+    """Return the names given, or else those found with the data, as a tuple of the right length."""
+    if given is None:
+        return found
+    if isinstance(given, str) or len(given) != n_columns:
+        raise TaskError(f"{what} must be a list of {n_columns} names, got {given!r}.")
+    return tuple(given)
+
+
+def as_pair(pair: Any, where: str) -> tuple[Any, Any]:
+    """Return what should be an (X, y) pair, or raise an error that begins with `where`."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TaskError(f"{where}: an (X, y) pair is wanted, got {type(pair).__name__}.")
+    return pair[0], pair[1]
+
+
+def as_task(task: Any, position: int) -> Task:
+    """Return a task as it is, and an (X, y) pair as a task named by its position."""
+    if isinstance(task, Task):
+        return task
+    return Task(position, *as_pair(task, f"task {position}"))
+
+
+def as_names(names: list[Hashable]) -> NDArray[Any]:
+    """Return names as an array of integers or strings where all are, and of objects otherwise."""
+    kinds = {type(name) for name in names}
+    if len(kinds) == 1 and kinds <= {int, str}:
+        return np.array(names)
+    array = np.empty(len(names), dtype=object)
+    array[:] = names
+    return array
+
+
+def check_alike(first: Task, task: Task) -> None:
+    """Raise when a task has other columns or targets than the first one."""
+    where = f"task {task.name!r}"
+    if task.X.shape[1] != first.X.shape[1]:
+        raise TaskError(
+            f"{where}: X has {task.X.shape[1]} columns, but task {first.name!r} has {first.X.shape[1]}; "
+            "all tasks need the same features."
+        )
+    if task.feature_names != first.feature_names:
+        raise TaskError(
+            f"{where}: the columns of X are {_list(task.feature_names)}, but those of task {first.name!r} are "
+            f"{_list(first.feature_names)}; give all tasks the same names in the same order."
+        )
+    if task.y.shape[1:] != first.y.shape[1:] or task.target_names != first.target_names:
+        raise TaskError(
+            f"{where}: y has shape {task.y.shape} and names {_list(task.target_names)}, but task {first.name!r} has "
+            f"shape {first.y.shape} and names {_list(first.target_names)}; all tasks need the same targets."
+        )
+
+
+def _list(names: tuple[str, ...] | None) -> str:
+    return "unnamed" if names is None else str(list(names))

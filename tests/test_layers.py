@@ -1,0 +1,79 @@
+"""Imports point one way: tasks, functional -> estimators -> diagnostics; domains and data sets import metaest."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# what each layer may import of the project, itself apart
+ALLOWED = {
+    "metaest/exceptions.py": set(),
+    "metaest/tasks": {"metaest.exceptions"},
+    "metaest/functional": {"metaest.exceptions"},
+    "metaest/estimators": {"metaest.exceptions", "metaest.tasks", "metaest.functional"},
+    "metaest/diagnostics": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.estimators"},
+    "metaest/__init__.py": {"metaest.exceptions", "metaest.tasks", "metaest.estimators"},
+    "datasets/metaest_datasets": {"metaest"},
+    "domains/metaest_domains": {"metaest", "metaest_datasets"},
+}
+FOREIGN_TO_FUNCTIONAL = {"sklearn", "pandas", "numpy", "scipy"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def files(layer):
+    place = ROOT / layer
+    return [place] if place.suffix else sorted(place.rglob("*.py"))
+
+
+@pytest.mark.parametrize("layer", ALLOWED)
+def test_imports_point_one_way(layer):
+    own = layer.removesuffix(".py").removeprefix("domains/").removeprefix("datasets/").replace("/", ".")
+    for path in files(layer):
+        for name in imports(path):
+            if name.split(".")[0] not in ("metaest", "metaest_domains", "metaest_datasets"):
+                continue
+            allowed = [*ALLOWED[layer], own]
+            assert any(name == other or name.startswith(f"{other}.") for other in allowed), f"{path} imports {name}"
+
+
+def test_the_functional_core_is_torch_only():
+    for path in files("metaest/functional"):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & FOREIGN_TO_FUNCTIONAL, path
+
+
+def test_domains_do_not_import_one_another():
+    for domain in (path for path in (ROOT / "domains/metaest_domains").iterdir() if path.is_dir()):
+        for path in domain.rglob("*.py"):
+            for name in imports(path):
+                assert not name.startswith("metaest_domains.") or name.split(".")[1] == domain.name, f"{path}: {name}"
+
+
+def test_no_file_is_longer_than_300_lines():
+    for folder in ("metaest", "domains", "datasets"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
+
+
+def test_every_public_name_is_documented():
+    import metaest_datasets
+
+    import metaest
+    import metaest.diagnostics
+    import metaest.functional
+    import metaest.tasks
+
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    for module in (metaest, metaest.diagnostics, metaest.functional, metaest_datasets):
+        for name in module.__all__:
+            assert f"{name}\n" in page, f"{module.__name__}.{name} is missing from docs/api.md"
+            assert getattr(module, name).__doc__ or isinstance(getattr(module, name), dict), name
