@@ -1,6 +1,6 @@
 """The errors and warnings metaest raises beyond Python's and scikit-learn's own."""
 
-__all__ = ["DivergenceError", "TaskError", "UngroupedWarning"]
+__all__ = ["DivergenceError", "OvershootWarning", "TaskError", "UngroupedWarning"]
 
 
 class TaskError(ValueError):
@@ -9,6 +9,10 @@ class TaskError(ValueError):
 
 class DivergenceError(ArithmeticError):
     """A meta-loss, a meta-gradient or an adaptation became NaN or infinite; nothing fitted was changed."""
+
+
+class OvershootWarning(UserWarning):
+    """The inner rate was too large for a task; it was lowered for this task until its support loss no longer rose."""
 
 
 class UngroupedWarning(UserWarning):

@@ -66,6 +66,7 @@ def test_no_file_is_longer_than_300_lines():
 
 def test_every_public_name_is_documented():
     import metaest_datasets
+    import metaest_domains.physiology
 
     import metaest
     import metaest.diagnostics
@@ -73,7 +74,7 @@ def test_every_public_name_is_documented():
     import metaest.tasks
 
     page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-    for module in (metaest, metaest.diagnostics, metaest.functional, metaest_datasets):
+    for module in (metaest, metaest.diagnostics, metaest.functional, metaest_datasets, metaest_domains.physiology):
         for name in module.__all__:
             assert f"{name}\n" in page, f"{module.__name__}.{name} is missing from docs/api.md"
             assert getattr(module, name).__doc__ or isinstance(getattr(module, name), dict), name

@@ -1,5 +1,6 @@
 """From tasks to padded tensors: the episodes of a meta-step, and the query predictions of a score."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.network import Network
-from metaest.exceptions import DivergenceError
+from metaest.exceptions import DivergenceError, OvershootWarning
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -19,6 +20,7 @@ from metaest.functional import (
     looped,
     mapped,
     repeat_for_tasks,
+    solve_damped,
     squared_error,
 )
 from metaest.tasks import Split, TaskSet, split_tasks
@@ -107,12 +109,14 @@ class Source:
             Their row numbers in the TaskSet.
         """
         forward = batch_forward(self.network, batching)
-        predictions, numbers = [], []
+        predictions, numbers, overshot = [], [], 0
         for first in range(0, len(self.tasks), CHUNK):
             chosen = np.arange(first, min(first + CHUNK, len(self.tasks)))
             split = self._split(chosen)
             support = self._gather(split.support, split.support_mask)
-            adapted = solver.solve(forward, squared_error, repeat_for_tasks(params, len(chosen)), support)
+            start = repeat_for_tasks(params, len(chosen))
+            adapted, halvings = solve_damped(forward, squared_error, solver, start, support)
+            overshot += int((halvings > 0).sum())
             X = self.network.scale_features(self.tasks.X[split.query].astype(np.float64))
             mask = torch.from_numpy(split.query_mask)
             with torch.no_grad():
@@ -121,5 +125,12 @@ class Source:
             self._require_finite(output, mask, chosen, solver)
             predictions.append(self.network.in_units(output.cpu()[mask]))
             numbers.append(split.query[split.query_mask])
+        if overshot:
+            warnings.warn(
+                f"inner_lr={solver.rate:g} overshoots on {overshot} of {len(self.tasks)} tasks (their support loss "
+                "rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
+                OvershootWarning,
+                stacklevel=3,
+            )
         rows = np.concatenate(numbers)
         return self.tasks.y[rows].astype(np.float64), np.concatenate(predictions), rows

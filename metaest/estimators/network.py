@@ -1,6 +1,7 @@
 """A fitted network: what a model and every predictor adapted from it share, and never change."""
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metaest.exceptions import DivergenceError
+from metaest.exceptions import DivergenceError, OvershootWarning
 from metaest.functional import (
     MLP,
     BatchForward,
@@ -24,6 +25,7 @@ from metaest.functional import (
     looped,
     mapped,
     repeat_for_tasks,
+    solve_damped,
     squared_error,
 )
 
@@ -160,12 +162,20 @@ class Network:
             self.scale_targets(y).to(self.dtype)[None],
             torch.ones(1, len(X), dtype=self.dtype, device=self.device),
         )
-        adapted = solver.solve(looped(self.forward), squared_error, repeat_for_tasks(params, 1), rows)
-        result = {name: value[0].detach() for name, value in adapted.items()}
+        start = repeat_for_tasks(params, 1)
+        adapted, halvings = solve_damped(looped(self.forward), squared_error, solver, start, rows)
+        result = {name: value[0] for name, value in adapted.items()}
         if not all(bool(torch.isfinite(value).all()) for value in result.values()):
             raise DivergenceError(
                 f"adaptation on {len(X)} rows diverged: the weights are non-finite after {solver.steps} steps of "
                 f"rate {solver.rate}; lower inner_lr, or check the units of X and y. The fitted model is unchanged."
+            )
+        if n := int(halvings[0]):
+            warnings.warn(
+                f"inner_lr={solver.rate:g} overshoots on this task (its support loss rose); it was adapted at "
+                f"{solver.rate / 2**n:.2g}. The task may be unlike those of the fit.",
+                OvershootWarning,
+                stacklevel=5,
             )
         return result
 

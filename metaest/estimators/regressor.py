@@ -62,8 +62,9 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         Tasks a meta-step; all of them where there are fewer.
     max_iter : int, default=1000
         Meta-steps.
-    alpha : float, default=0.0
-        Weight decay (decoupled, as in AdamW).
+    alpha : float, default=10.0
+        Weight decay (decoupled, as in AdamW), divided by the number of tasks, as MLPRegressor divides its own by the
+        number of samples: the more tasks, the less it takes a prior to hold the weights.
     max_grad_norm : float or None, default=1.0
         Longer meta-gradients are shortened to this norm.
     early_stopping : bool, default=False
@@ -145,7 +146,7 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         meta_lr: float = 0.01,
         meta_batch_size: int = 25,
         max_iter: int = 1000,
-        alpha: float = 0.0,
+        alpha: float = 10.0,
         max_grad_norm: float | None = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -275,8 +276,7 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X, y, groups : as in `fit`
-        sample_weight : array-like of shape (n_rows,), optional
-            With flat rows only: weights of the query rows.
+        sample_weight : array-like of shape (n_rows,), optional; weights of flat query rows
 
         Returns
         -------

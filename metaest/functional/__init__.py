@@ -3,6 +3,7 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
+from metaest.functional.damping import solve_damped
 from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
 from metaest.functional.inner import GradientDescent
 from metaest.functional.losses import cross_entropy, squared_error
@@ -33,6 +34,7 @@ __all__ = [
     "looped",
     "mapped",
     "repeat_for_tasks",
+    "solve_damped",
     "squared_error",
     "task_losses",
 ]

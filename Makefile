@@ -1,0 +1,46 @@
+# Everything a fresh machine with Python 3.11 or newer and make needs: `make demo`, `make test`, `make docs`.
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# small networks are fastest on one thread, and results are promised bit for bit on one
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint types tests slow docs benchmarks clean
+
+demo: $(STAMP)
+	$(BIN)/python -m metaest_domains.physiology --output demo
+
+test: lint types tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+tests: $(STAMP)
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+docs: $(STAMP)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+benchmarks: $(STAMP)
+	$(BIN)/python docs/benchmarks/latency.py
+	$(BIN)/python docs/benchmarks/pooled.py
+	$(BIN)/python docs/benchmarks/sinusoid.py
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaest needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev,docs,plots]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) demo docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis

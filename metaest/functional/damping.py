@@ -1,0 +1,67 @@
+r"""Adapt, and take the rate back for tasks on which it overshoots.
+
+A rate that suits the training tasks may be too large for one unlike them: the largest stable rate is 2 over the
+largest eigenvalue of the Hessian of its support loss, and beyond it every step multiplies the error. Where the
+support loss has risen at the end of the inner steps, to more than twice its start, the task is adapted anew at half the
+rate, and so on. A task that does not overshoot is left exactly as gradient descent leaves it.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from metaest.functional.inner import GradientDescent
+from metaest.functional.types import BatchForward, Loss, Params, Rows
+
+__all__ = ["solve_damped"]
+
+MAX_HALVINGS = 20
+ALLOWED_RISE, TOLERANCE = 2.0, 1e-3
+
+
+def solve_damped(
+    forward: BatchForward, loss: Loss, solver: GradientDescent, params: Params, support: Rows
+) -> tuple[Params, Tensor]:
+    """Adapt a batch of tasks, each at the solver's rate or as much of it as it bears.
+
+    Parameters
+    ----------
+    forward : callable
+        Predictions of a batch of tasks.
+    loss : callable
+        One loss for each task.
+    solver : GradientDescent
+    params : dict of Tensor, each of shape (tasks, ...)
+        Where each task starts.
+    support : Rows
+
+    Returns
+    -------
+    params : dict of Tensor, each of shape (tasks, ...)
+        Detached; not finite where even the smallest rate tried overshoots.
+    halvings : integer Tensor of shape (tasks,)
+        How often the rate was halved for each task; 0 where it did not overshoot.
+    """
+    halvings = torch.zeros(support.mask.shape[0], dtype=torch.int64, device=support.mask.device)
+    adapted = {name: value.detach() for name, value in solver.solve(forward, loss, params, support).items()}
+    if solver.steps == 0 or solver.rate == 0:
+        return adapted, halvings
+    limit = ALLOWED_RISE * _losses(forward, loss, params, support) + TOLERANCE
+    over = torch.nonzero(~(_losses(forward, loss, adapted, support) <= limit))[:, 0]
+    for n in range(1, MAX_HALVINGS + 1):
+        if not len(over):
+            break
+        halvings[over] = n
+        own = Rows(*(part[over] for part in support))
+        slower = replace(solver, rate=solver.rate / 2**n)
+        again = slower.solve(forward, loss, {name: value[over] for name, value in params.items()}, own)
+        for name, value in again.items():
+            adapted[name] = adapted[name].index_copy(0, over, value.detach())
+        over = over[~(_losses(forward, loss, again, own) <= limit[over])]
+    return adapted, halvings
+
+
+def _losses(forward: BatchForward, loss: Loss, params: Params, rows: Rows) -> Tensor:
+    with torch.no_grad():
+        return loss(forward(params, rows), rows.y, rows.mask)

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from metaest_datasets import load_reference
+from metaest_domains.physiology import leave_one_patient_out, plot_patients, rmse_table
+
+from metaest import MAMLRegressor
+
+
+@pytest.fixture(scope="module")
+def result():
+    return leave_one_patient_out(MAMLRegressor(hidden_layer_sizes=(8,), max_iter=20, random_state=0), n_jobs=1)
+
+
+def test_every_support_set_of_the_reference_is_used(result):
+    reference = load_reference("theophylline")
+    assert result.errors["support"].tolist() == reference["support"].tolist()
+    assert np.isfinite(result.errors[["maml", "pooled", "fine_tuned", "scratch"]]).all(axis=None)
+
+
+def test_the_table_repeats_the_reference(result):
+    table = rmse_table(result.errors)
+    assert table.columns.tolist() == [0, 1, 2, 3, 5]
+    assert table.loc["mixed-effects model, nlme (reference)", 5] == pytest.approx(1.236, abs=1e-3)
+    assert np.isnan(table.loc["network fitted to the samples alone", 0])
+    assert table.loc["pooled network, not adapted", 0] == pytest.approx(table.loc["pooled network, fine-tuned", 0])
+
+
+def test_the_figure_has_a_panel_a_patient(result, tmp_path):
+    figure = plot_patients(result)
+    assert len(figure.axes) == 12
+    used, predicted = figure.axes[0].lines[2:4]
+    assert (len(used.get_xdata()), len(predicted.get_xdata())) == (3, 7)
+    figure.savefig(tmp_path / "patients.png")
+    assert (tmp_path / "patients.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_with_the_defaults_adapting_beats_the_pooled_network():
+    table = rmse_table(leave_one_patient_out().errors)
+    ours, theirs = table.loc["meta-learned, adapted (MAMLRegressor)"], table.loc["pooled network, not adapted"]
+    assert (ours[[2, 3, 5]] < theirs[[2, 3, 5]]).all()
