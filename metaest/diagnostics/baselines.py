@@ -107,8 +107,8 @@ def _loss(model: MAMLRegressor, tasks: TaskSet) -> float:
 class ScratchRegressor:
     """A network with random weights whose ``adapt`` trains it on the support rows alone; see :func:`from_scratch`."""
 
-    def __init__(self, untrained: MAMLRegressor, meta_lr: float, max_iter: int) -> None:
-        self._untrained, self._meta_lr, self._max_iter = untrained, meta_lr, max_iter
+    def __init__(self, untrained: MAMLRegressor, settings: dict[str, Any], decay: float) -> None:
+        self._untrained, self._settings, self._decay = untrained, settings, decay
 
     def adapt(self, X: Any, y: Any) -> MAMLRegressor:
         """Train on these rows alone.
@@ -124,7 +124,7 @@ class ScratchRegressor:
             Its ``predict`` is that of the trained network.
         """
         network = deepcopy(self._untrained)
-        network.set_params(warm_start=True, meta_lr=self._meta_lr, max_iter=self._max_iter)
+        network.set_params(warm_start=True, alpha=self._decay * len(y), **self._settings)
         return network.fit([(X, y)])
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -132,7 +132,7 @@ class ScratchRegressor:
         return self._untrained.predict(X)
 
 
-def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int = 200) -> ScratchRegressor:
+def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int = 300) -> ScratchRegressor:
     """Return a network that knows nothing but the scaling of the columns, and learns from the support rows alone.
 
     Parameters
@@ -141,7 +141,7 @@ def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int =
         Gives network, rate and seed; it is cloned, not changed.
     tasks : TaskSet or iterable of Task
         Used for the scaling of the columns only.
-    max_iter : int, default=200
+    max_iter : int, default=300
         Steps of Adam on the support rows.
 
     Returns
@@ -158,9 +158,12 @@ def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int =
     >>> scratch.adapt(tasks[0].X[:3], tasks[0].y[:3]).predict(tasks[0].X[:3]).shape
     (3,)
     """
+    plain = _without_support(tasks)
     untrained: MAMLRegressor = clone(model)
     untrained.set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0, inner_steps=0)
-    return ScratchRegressor(untrained.fit(_without_support(tasks)), model.meta_lr, max_iter)
+    settings = {"meta_lr": model.meta_lr, "max_iter": max_iter}
+    # alpha is divided by the number of rows: keep the decay of a fit to all tasks
+    return ScratchRegressor(untrained.fit(plain), settings, model.alpha / len(plain.X))
 
 
 def _without_support(tasks: Any) -> TaskSet:

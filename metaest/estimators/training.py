@@ -76,7 +76,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     loop = OuterLoop(
         max_iter=model.max_iter,
         meta_lr=model.meta_lr,
-        weight_decay=model.alpha / len(training),
+        weight_decay=model.alpha / len(training.X),
         max_grad_norm=model.max_grad_norm,
         n_iter_no_change=model.n_iter_no_change,
         callbacks=model.callbacks,

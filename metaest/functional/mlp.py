@@ -1,5 +1,6 @@
 """The built-in network: a multilayer perceptron with its activation after every hidden layer."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -29,9 +30,11 @@ class MLP(nn.Module):
 
     Notes
     -----
-    Weights are drawn uniformly with the fan-in scaling of He et al. (:doi:`10.1109/ICCV.2015.123`) for relu and silu
-    and of Glorot and Bengio for the others, biases are zero, from torch's global generator: seed it, as the
-    estimators do.
+    Weights of hidden layers are uniform with variance 1 / fan-in (LeCun and others, 1998,
+    :doi:`10.1007/3-540-49430-8_2`), for relu 2 / fan-in (He and others, 2015, :doi:`10.1109/ICCV.2015.123`); their biases
+    are uniform up to :math:`1 / \sqrt{\text{fan-in}}`, which matters with few features: with zero biases all units of a
+    first layer on one feature bend at the same place. The last layer starts at variance 1 / fan-in and zero bias. Draws
+    come from torch's global generator: seed it, as the estimators do.
     """
 
     def __init__(self, n_features: int, n_outputs: int, hidden_layer_sizes: Sequence[int], activation: str) -> None:
@@ -40,13 +43,12 @@ class MLP(nn.Module):
         self.activation = activation
         layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         self.layers = nn.ModuleList(layers)
-        for i, layer in enumerate(layers):
-            hidden = i < len(hidden_layer_sizes)
-            if hidden and activation in ("relu", "silu"):
-                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-            else:
-                nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in layers:
+            hidden = layer is not layers[-1]
+            variance = (2 if hidden and activation == "relu" else 1) / layer.in_features
+            nn.init.uniform_(layer.weight, -math.sqrt(3 * variance), math.sqrt(3 * variance))
+            bound = 1 / math.sqrt(layer.in_features) if hidden else 0.0
+            nn.init.uniform_(layer.bias, -bound, bound)
 
     def forward(self, X: Tensor) -> Tensor:
         """Predict rows X of shape (rows, n_features); the result has shape (rows, n_outputs)."""
