@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from problems import ragged_tasks
 
 from metaest import MAMLRegressor
+from problems import ragged_tasks
 
 torch.set_num_threads(1)  # results are promised bit for bit on one thread
 

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import torch
 from machine import describe
-from metaest_datasets import load_theophylline
 
 from metaest import MAMLRegressor
+from metaest_datasets import load_theophylline
 
 REPEATS = 2000
 

@@ -12,10 +12,10 @@ from functools import partial
 import numpy as np
 import torch
 from machine import describe
-from metaest_datasets import load_orange, load_reference, load_sleepstudy, load_theophylline, make_sinusoids
 
 from metaest import MAMLRegressor
 from metaest.diagnostics import leave_one_task_out, pooled
+from metaest_datasets import load_orange, load_reference, load_sleepstudy, load_theophylline, make_sinusoids
 
 TABLES = {
     "theophylline": (lambda: load_theophylline(exclude_time_zero=True), "nlme_mse", "mg/L"),

@@ -13,9 +13,9 @@ import time
 import numpy as np
 import torch
 from machine import describe
-from metaest_datasets import make_sinusoids
 
 from metaest import MAMLRegressor
+from metaest_datasets import make_sinusoids
 
 SHOTS, N_TRAIN, N_TEST, N_QUERY = 5, 100_000, 2_000, 100
 

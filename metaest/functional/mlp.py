@@ -31,10 +31,10 @@ class MLP(nn.Module):
     Notes
     -----
     Weights of hidden layers are uniform with variance 1 / fan-in (LeCun and others, 1998,
-    :doi:`10.1007/3-540-49430-8_2`), for relu 2 / fan-in (He and others, 2015, :doi:`10.1109/ICCV.2015.123`); their biases
-    are uniform up to :math:`1 / \sqrt{\text{fan-in}}`, which matters with few features: with zero biases all units of a
-    first layer on one feature bend at the same place. The last layer starts at variance 1 / fan-in and zero bias. Draws
-    come from torch's global generator: seed it, as the estimators do.
+    :doi:`10.1007/3-540-49430-8_2`), for relu 2 / fan-in (He and others, 2015, :doi:`10.1109/ICCV.2015.123`). Their
+    biases are uniform up to :math:`1 / \sqrt{\text{fan-in}}`, which matters with few features: with zero biases all
+    units of a first layer on one feature bend at the same place. The last layer starts at variance 1 / fan-in and zero
+    bias. Draws come from torch's global generator: seed it, as the estimators do.
     """
 
     def __init__(self, n_features: int, n_outputs: int, hidden_layer_sizes: Sequence[int], activation: str) -> None:

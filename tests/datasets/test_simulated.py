@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from metaest_datasets import make_linear_tasks, make_sinusoids
 
 

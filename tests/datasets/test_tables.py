@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from metaest_datasets import load_orange, load_reference, load_sleepstudy, load_theophylline
 
 LOADERS = {

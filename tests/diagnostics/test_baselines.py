@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from problems import ragged_tasks
 
 from metaest import MAMLRegressor, Task
 from metaest.diagnostics import fine_tuned, from_scratch, leave_one_task_out, pooled
+from problems import ragged_tasks
 
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 60, "random_state": 0}
 

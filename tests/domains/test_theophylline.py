@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from metaest_datasets import load_reference
-from metaest_domains.physiology import leave_one_patient_out, plot_patients, rmse_table
 
 from metaest import MAMLRegressor
+from metaest_datasets import load_reference
+from metaest_domains.physiology import leave_one_patient_out, plot_patients, rmse_table
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from problems import ragged_tasks
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from metaest import DivergenceError, MAMLRegressor, Task, TaskError, TaskSet, adapt
+from problems import ragged_tasks
 
 NAMES = ("time", "dose")
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from problems import ragged_tasks
 from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 
-from metaest import AdaptedRegressor, MAMLRegressor, Task, TaskSet
+from metaest import AdaptedRegressor, MAMLRegressor, OvershootWarning, Task, TaskSet
+from problems import ragged_tasks
 
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 40, "random_state": 0}
 
@@ -284,3 +284,17 @@ def test_column_names_are_remembered(tasks):
 def test_one_task_and_one_row_can_be_fitted():
     assert np.isfinite(fitted([([[1.0]], [2.0])]).predict([[1.0]])).all()
     assert np.isfinite(MAMLRegressor(**SMALL).fit([[1.0], [2.0]], [2.0, 2.0]).predict([[1.0]])).all()
+
+
+def test_a_rate_too_large_for_one_task_is_lowered_for_it_and_said(tasks):
+    model = fitted(tasks, activation="relu", max_iter=10)
+    near, far = (tasks[7].X, tasks[7].y), (1000 * tasks[7].X, tasks[7].y)
+    plain = model.adapt(*near)  # warnings are errors in this suite: none comes here
+    with pytest.warns(OvershootWarning, match="inner_lr=0.01 overshoots on this task"):
+        adapted = model.adapt(*far)
+    before, after = (np.square(m.predict(far[0]) - far[1]).mean() for m in (model, adapted))
+    assert after <= 2 * before + 1e-3
+    np.testing.assert_array_equal(model.adapt(*near).predict(near[0]), plain.predict(near[0]))
+    mixed = [Task("near", *near, support=range(9)), Task("far", *far, support=range(9))]
+    with pytest.warns(OvershootWarning, match="on 1 of 2 tasks"):
+        model.score(mixed)

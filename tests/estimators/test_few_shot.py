@@ -2,13 +2,13 @@ import pickle
 
 import numpy as np
 import pytest
-from problems import ragged_tasks
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import cross_val_score
 
 from metaest import FewShotRegressor, MAMLRegressor, UngroupedWarning
+from problems import ragged_tasks
 
 
 def test_fit_adapts(model, tasks):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import sklearn
-from problems import ragged_tasks
 from sklearn.base import clone
 from sklearn.model_selection import (
     GridSearchCV,
@@ -18,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from metaest import MAMLRegressor, adapt
 from metaest.estimators.pipeline import AdaptedPipeline
+from problems import ragged_tasks
 
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 40, "random_state": 0, "split": "first", "support_size": 2}
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from problems import ragged_tasks
 from torch import nn
 
 from metaest import MAMLRegressor
 from metaest.functional import MLP
+from problems import ragged_tasks
 
 
 class GRU(nn.Module):

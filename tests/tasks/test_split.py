@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import ragged_tasks
 
 from metaest import Task, TaskError, TaskSet
 from metaest.tasks import split_tasks
+from problems import ragged_tasks
 
 
 def rows(split, i):

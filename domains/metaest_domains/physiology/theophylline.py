@@ -4,11 +4,11 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from metaest_datasets import load_reference, load_theophylline
 from sklearn.base import clone
 
 from metaest import MAMLRegressor
 from metaest.diagnostics import LeaveOneOut, fine_tuned, from_scratch, leave_one_task_out, pooled
+from metaest_datasets import load_reference, load_theophylline
 
 __all__ = ["METHODS", "leave_one_patient_out", "rmse_table"]
 
