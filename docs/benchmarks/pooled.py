@@ -56,7 +56,6 @@ def tables(names, jobs, rng):
 
 
 def sinusoids(rng):
-    torch.set_num_threads(1)
     training, test = make_sinusoids(1000, 20, random_state=0), make_sinusoids(1000, 30, random_state=1)
     model = MAMLRegressor(random_state=0).fit(training)
     other = pooled(model, training)
@@ -77,6 +76,7 @@ def main():
     parser.add_argument("--only", choices=[*TABLES, "sinusoids"], nargs="+", default=[*TABLES, "sinusoids"])
     parser.add_argument("--jobs", type=int, default=-1)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     print(describe())
     rng = np.random.default_rng(0)
     tables([name for name in arguments.only if name in TABLES], arguments.jobs, rng)
