@@ -46,7 +46,7 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         return one, with its weights drawn from torch's global generator (seeded by `random_state`).
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
-    inner_lr : float, default=0.02
+    inner_lr : float, default=0.05
         Rate of these steps, in standardised units. Wide or deep networks bear less: they say so by diverging.
     meta_gradient : {"exact", "first-order"}, default="exact"
         Whether the meta-gradient goes through the inner steps' Hessians (MAML) or leaves them out (FOMAML).
@@ -62,7 +62,7 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         Tasks a meta-step; all of them where there are fewer.
     max_iter : int, default=1000
         Meta-steps.
-    alpha : float, default=100.0
+    alpha : float, default=30.0
         Weight decay (decoupled, as in AdamW), divided by the number of rows of all tasks, as MLPRegressor divides its
         own: a prior that keeps a dozen tasks from being learnt by heart must not hold back a thousand.
     max_grad_norm : float or None, default=1.0
@@ -139,14 +139,14 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         activation: str = "tanh",
         module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
         inner_steps: int = 5,
-        inner_lr: float = 0.02,
+        inner_lr: float = 0.05,
         meta_gradient: MetaGradient = "exact",
         support_size: int | range | tuple[int, int] | None = (1, 5),
         split: str = "random",
         meta_lr: float = 0.01,
         meta_batch_size: int = 25,
         max_iter: int = 1000,
-        alpha: float = 100.0,
+        alpha: float = 30.0,
         max_grad_norm: float | None = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
