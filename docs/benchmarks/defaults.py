@@ -181,6 +181,7 @@ def main():
     candidates = [{}] + [
         {name: values[rng.integers(len(values))] for name, values in GRID.items()} for _ in range(arguments.candidates)
     ]
+    torch.set_num_threads(1)
     print(describe())
     print("families:", ", ".join(f"{family.__name__} ({n} tasks)" for family, n in FAMILIES.items()))
     results = []

@@ -1,5 +1,6 @@
 """Leave-one-task-out: each task predicted from a few of its rows by methods that saw only the others."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from metaest.exceptions import DivergenceError
+from metaest.exceptions import DivergenceError, OvershootWarning
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["LeaveOneOut", "leave_one_task_out"]
@@ -63,6 +64,10 @@ def leave_one_task_out(
     -------
     LeaveOneOut
 
+    Notes
+    -----
+    The ``OvershootWarning`` of single adaptations is not repeated here.
+
     Examples
     --------
     >>> import pandas as pd
@@ -95,14 +100,20 @@ def _one_task(
     torch.set_num_threads(1)  # small networks are slower on several, and the left-out tasks fill the machine
     try:
         others, task = tasks[np.delete(np.arange(len(tasks)), i)], tasks[i]
-        fitted = {name: method(others) for name, method in methods.items()}
-        errors = {
-            name: [_squared_error(model, task, np.array(support, dtype=int)) for support in sets["support"]]
-            for name, model in fitted.items()
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OvershootWarning)  # said once for each adaptation: hundreds of times
+            fitted = {name: method(others) for name, method in methods.items()}
+            errors = _errors(fitted, task, sets)
     finally:
         torch.set_num_threads(threads)
     return sets.assign(**errors), fitted
+
+
+def _errors(fitted: dict[str, Any], task: Task, sets: pd.DataFrame) -> dict[str, list[float]]:
+    return {
+        name: [_squared_error(model, task, np.array(support, dtype=int)) for support in sets["support"]]
+        for name, model in fitted.items()
+    }
 
 
 def _squared_error(model: Any, task: Task, support: NDArray[Any]) -> float:

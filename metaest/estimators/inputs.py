@@ -48,6 +48,8 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
         raise TaskError("a mapping of names to (X, y) was passed; use TaskSet.from_mapping(mapping).")
     if isinstance(X, Task):
         raise TaskError(f"one single task was passed; a sequence of tasks is wanted: [{X!r}].")
+    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:  # tasks indexed as an array
+        X = list(X)
     tasks_given = isinstance(X, TaskSet) or (
         isinstance(X, (list, tuple)) and len(X) > 0 and (isinstance(X[0], Task) or _is_pair(X[0]))
     )

@@ -43,7 +43,10 @@ def _from_frame(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
             dtype = X[name].dtype
             kind = "categories" if type(dtype).__name__ == "CategoricalDtype" else _KINDS.get(dtype.kind, str(dtype))
             raise TaskError(f"{where}: column {name!r} holds {kind}, numbers are wanted; {_REMEDY}.")
-    names = tuple(X.columns) if len(X.columns) and all(isinstance(name, str) for name in X.columns) else None
+    words = [isinstance(name, str) for name in X.columns]
+    if any(words) and not all(words):
+        raise TaskError(f"{where}: column names must be all strings or none, got {list(X.columns)}.")
+    names = tuple(X.columns) if any(words) else None
     floats = {np.dtype(np.float32)}
     dtype = np.float32 if set(X.dtypes) == floats else np.float64
     return X.to_numpy(dtype=dtype, na_value=np.nan), names

@@ -234,7 +234,8 @@ class TaskSet(Sequence[Task]):
             return Task._checked(
                 name, self.X[rows], self.y[rows], self.support_of(i), self.feature_names, self.target_names
             )
-        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        index = index if isinstance(index, slice) else np.asarray(index)
+        chosen = np.arange(len(self))[index] if isinstance(index, slice) or index.size else index
         if chosen.size == 0:
             raise TaskError("no tasks were selected; a TaskSet holds at least one.")
         sizes = self.sizes[chosen]

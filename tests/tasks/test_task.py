@@ -63,6 +63,7 @@ FRAME = pd.DataFrame({"time": [0.0, 1.0], "sex": ["f", "m"]})
         ([[0.0, 1.0], [1.0]], [0, 1], None, "task 'p3': X is not a rectangular array"),
         ([0.0, 1.0], [0, 1], None, "task 'p3': Expected 2D array"),
         (pd.DataFrame([[0, 1], [2, 3]], columns=["a", "a"]), [0, 1], None, "column 'a' stands twice"),
+        (pd.DataFrame([[0, 1], [2, 3]], columns=["a", 1]), [0, 1], None, "all strings or none"),
     ],
 )
 def test_bad_input_names_the_task_and_the_column(X, y, support, message):

@@ -81,6 +81,8 @@ def test_indexing_is_that_of_a_sequence(tasks):
     assert tasks.task("task 3").name == "task 3"
     with pytest.raises(IndexError):
         tasks[8]
+    with pytest.raises(TaskError, match="no tasks were selected"):
+        tasks[[]]
     with pytest.raises(KeyError, match="no task 'x'"):
         tasks.task("x")
 

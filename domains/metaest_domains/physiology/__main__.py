@@ -7,6 +7,7 @@ import argparse
 import time
 from pathlib import Path
 
+from metaest import MAMLRegressor
 from metaest.diagnostics import LeaveOneOut
 from metaest_domains.physiology.figure import plot_patients
 from metaest_domains.physiology.theophylline import leave_one_patient_out, rmse_table
@@ -20,12 +21,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the figure and the tables")
     parser.add_argument("--jobs", type=int, default=-1, help="processes")
+    parser.add_argument("--alpha", type=float, help="another weight decay than the default, for all networks")
     arguments = parser.parse_args()
 
     print("Theophylline: twelve patients, ten blood samples each. For every patient, a model is meta-learned from the")
     print("other eleven and adapted to a few of the patient's own samples; the rest of the samples are predicted.\n")
     started = time.perf_counter()
-    result = leave_one_patient_out(n_jobs=arguments.jobs, progress=True)
+    model = MAMLRegressor(random_state=0)
+    if arguments.alpha is not None:
+        model.set_params(alpha=arguments.alpha)
+    result = leave_one_patient_out(model, n_jobs=arguments.jobs, progress=True)
     table = rmse_table(result.errors)
     print("\nRMSE in mg/L over the samples not used, by number of samples used:\n")
     print(table.to_string(float_format="{:.2f}".format, na_rep="-"))
