@@ -1,6 +1,5 @@
 """The predictor `adapt` returns: one patient's, one alloy's, one asset's."""
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,9 +150,7 @@ class AdaptedRegressor:
     @property
     def module_(self) -> nn.Module:
         """A copy of the network with the adapted weights."""
-        module = deepcopy(self._network.forward).module
-        module.load_state_dict(self._params, strict=False)
-        return module
+        return self._network.copy_module(self._params)
 
     def __sklearn_tags__(self) -> Tags:
         tags = TargetTags(required=True, multi_output=True)
@@ -183,9 +180,13 @@ def check_support_rows(
         raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
     rows, target, _ = as_rows(X, y, where)
     check_columns(model, X, rows.shape[1], where)
-    wanted = model.n_outputs_
-    if (1 if target.ndim == 1 else target.shape[1]) != wanted:
+    return rows, check_targets(target, single_target, model.n_outputs_, where)
+
+
+def check_targets(y: NDArray[Any], single_target: bool, n_outputs: int, where: str) -> NDArray[Any]:
+    """Return targets in the shape of those of the fit, or raise when their number is another one."""
+    if (1 if y.ndim == 1 else y.shape[1]) != n_outputs:
         raise TaskError(
-            f"{where}: y has shape {target.shape}, but the model was fitted on {wanted} target{'s' * (wanted != 1)}."
+            f"{where}: y has shape {y.shape}, but the model was fitted on {n_outputs} target{'s' * (n_outputs != 1)}."
         )
-    return rows, target.reshape(-1) if single_target else target.reshape(len(target), wanted)
+    return y.reshape(-1) if single_target else y.reshape(len(y), n_outputs)

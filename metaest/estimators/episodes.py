@@ -120,10 +120,12 @@ class Source:
             X = self.network.scale_features(self.tasks.X[split.query].astype(np.float64))
             mask = torch.from_numpy(split.query_mask)
             with torch.no_grad():
-                doubles = {name: value.double() for name, value in adapted.items()}
-                output = forward(doubles, Rows(X, X, mask.to(X)))
+                X = X if self.network.widens else X.to(self.network.dtype)
+                widened = {name: value.to(X.dtype) for name, value in adapted.items()}
+                output = forward(widened, Rows(X, X, mask.to(X)))
+            output = output.cpu()
             self._require_finite(output, mask, chosen, solver)
-            predictions.append(self.network.in_units(output.cpu()[mask]))
+            predictions.append(self.network.in_units(output[mask]))
             numbers.append(split.query[split.query_mask])
         if overshot:
             warnings.warn(
@@ -133,4 +135,5 @@ class Source:
                 stacklevel=3,
             )
         rows = np.concatenate(numbers)
-        return self.tasks.y[rows].astype(np.float64), np.concatenate(predictions), rows
+        prediction = np.concatenate(predictions)
+        return self.tasks.y[rows].astype(np.float64).reshape(prediction.shape), prediction, rows

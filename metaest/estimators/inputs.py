@@ -68,7 +68,8 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
         return TaskSet.from_arrays(X, y, groups)
     warnings.warn(
         "no groups were given, so all rows are taken as one single task and nothing is learned across tasks; "
-        "pass groups= (the task of each row) or a sequence of tasks.",
+        "pass groups= (the task of each row) or a sequence of tasks. Groups given to cross_validate or GridSearchCV "
+        "reach fit only under sklearn.set_config(enable_metadata_routing=True).",
         UngroupedWarning,
         stacklevel=3,
     )

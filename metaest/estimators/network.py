@@ -29,7 +29,7 @@ from metaest.functional import (
     squared_error,
 )
 
-__all__ = ["Network", "batched", "build_module", "seeded"]
+__all__ = ["Network", "batched", "build_module", "can_widen", "seeded"]
 
 _GLOBAL_GENERATOR = threading.RLock()
 
@@ -111,6 +111,18 @@ def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]
         forward.module.train(training)
 
 
+def can_widen(forward: ModuleForward, n_features: int) -> bool:
+    """Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot."""
+    params = {name: value.double() for name, value in forward.parameters().items()}
+    device = next(iter(params.values())).device
+    try:
+        with torch.no_grad():
+            output = forward(params, torch.zeros(2, n_features, dtype=torch.float64, device=device))
+    except RuntimeError:
+        return False
+    return output.dtype == torch.float64
+
+
 def _padded(rows: Rows) -> Rows:
     """Add a row of padding to each task, so that a module whose rows see each other gives itself away."""
     X, y, mask = (torch.cat([part, part[:, :1]], dim=1) for part in rows)
@@ -132,6 +144,8 @@ class Network:
     device : torch.device
     single_target : bool
         Whether predictions have shape (n_rows,).
+    widens : bool
+        Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot.
     """
 
     forward: ModuleForward
@@ -140,6 +154,7 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     single_target: bool
+    widens: bool = True
 
     def scale_features(self, X: NDArray[Any]) -> Tensor:
         """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
@@ -182,11 +197,19 @@ class Network:
     def predict(self, params: Params, X: NDArray[Any]) -> NDArray[Any]:
         """Predict in the dtype of X, in the user's units."""
         rows = self.scale_features(X)
+        rows = rows if self.widens else rows.to(self.dtype)
         with torch.no_grad():
             output = self.forward({name: value.to(rows.dtype) for name, value in params.items()}, rows)
         return self.in_units(output)
 
+    def copy_module(self, params: Params) -> nn.Module:
+        """Return a copy of the module that holds these weights."""
+        module = deepcopy(self.forward).module
+        module.load_state_dict(params, strict=False)
+        return module
+
     def in_units(self, output: Tensor) -> NDArray[Any]:
         """Return network outputs of shape (n_rows, n_targets) as the user's y."""
-        y: NDArray[Any] = self.targets_scaling.undo(output.cpu()).numpy()
+        output = output.cpu() if self.widens else output.cpu().double()
+        y: NDArray[Any] = self.targets_scaling.undo(output).numpy()
         return y[:, 0] if self.single_target else y

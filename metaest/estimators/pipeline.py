@@ -1,5 +1,6 @@
-"""Adapt the last step of a scikit-learn pipeline and share its transformers."""
+"""Adapt the last step of a fitted scikit-learn pipeline."""
 
+from copy import deepcopy
 from typing import Any
 
 from sklearn.pipeline import Pipeline
@@ -57,7 +58,7 @@ def adapt(model: Any, X: Any, y: Any) -> Any:
 
     Parameters
     ----------
-    model : estimator with an ``adapt`` method, or Pipeline
+    model : estimator with an ``adapt`` method, Pipeline, or fitted search (GridSearchCV) over one of them
     X : array-like of shape (n_rows, n_features)
         Raw rows: a pipeline's transformers are applied first.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
@@ -65,8 +66,8 @@ def adapt(model: Any, X: Any, y: Any) -> Any:
     Returns
     -------
     AdaptedRegressor or AdaptedPipeline
-        A pipeline comes back with its last step adapted; it shares the fitted transformers, which are not fitted
-        again.
+        A pipeline comes back with its last step adapted; its transformers are copies of the fitted ones,
+        which are not fitted again.
 
     Raises
     ------
@@ -89,7 +90,11 @@ def adapt(model: Any, X: Any, y: Any) -> Any:
     """
     if isinstance(model, Pipeline):
         last, estimator = model.steps[-1]
-        return AdaptedPipeline([*model.steps[:-1], (last, adapt(estimator, _transform(model, X), y))])
+        # copies: Pipeline.fit fits its transformers in place, and a later fit must not reach this patient
+        transformers = [(name, deepcopy(step)) for name, step in model.steps[:-1]]
+        return AdaptedPipeline([*transformers, (last, adapt(estimator, _transform(model, X), y))])
+    if hasattr(model, "best_estimator_"):  # a fitted GridSearchCV
+        return adapt(model.best_estimator_, X, y)
     if not hasattr(model, "adapt"):
         raise TypeError(
             f"{type(model).__name__} has no adapt method; a fitted metaest model, or a pipeline that ends in one, is "

@@ -1,7 +1,6 @@
 """MAMLRegressor: meta-learn a network from many tasks, adapt it to the next from a handful of rows."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import AdaptedRegressor, check_support_rows
+from metaest.estimators.adapted import AdaptedRegressor, check_support_rows, check_targets
 from metaest.estimators.constraints import CONSTRAINTS
 from metaest.estimators.episodes import Source
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns, remember_columns
@@ -208,12 +207,11 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         self._validate_params()
         tasks = as_tasks(X, y, groups)
         trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
+        self.module_ = trained.network.copy_module(trained.params)
         self._network: Network = trained.network
         self._params = trained.params
         self._seed = seed
         self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
-        self.module_ = deepcopy(trained.network.forward).module
-        self.module_.load_state_dict(trained.params, strict=False)
         self.history_ = history_frame(trained.history)
         self.n_iter_ = len(trained.history)
         self.n_tasks_ = len(tasks)
@@ -286,6 +284,7 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         tasks = as_tasks(X, y, groups)
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1], "score")
+        check_targets(tasks.y, self._network.single_target, self.n_outputs_, "score")
         weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
         source = Source(self._network, tasks, self.support_size, self.split, np.random.default_rng(self._seed))
         truth, prediction, rows = source.predict_queries(self._params, self._solver(), self.batching_)

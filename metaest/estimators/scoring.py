@@ -36,4 +36,6 @@ def row_weights(sample_weight: Any, groups: Any, n_rows: int) -> NDArray[Any]:
     weight = np.asarray(sample_weight, dtype=np.float64)
     if weight.shape != (n_rows,):
         raise TaskError(f"sample_weight has shape {weight.shape}; one weight a row, ({n_rows},), is wanted.")
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise TaskError("sample_weight must be finite and at least 0, and not 0 everywhere.")
     return weight if groups is None else weight[sort_by_group(groups, n_rows)[1]]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from metaest.estimators.episodes import Source
-from metaest.estimators.network import Network, batched, build_module, seeded
+from metaest.estimators.inputs import check_columns
+from metaest.estimators.network import Network, batched, build_module, can_widen, seeded
 from metaest.exceptions import TaskError
 from metaest.functional import (
     Episodes,
@@ -118,12 +120,13 @@ def _goes_on(model: Any) -> bool:
 def _network(model: Any, tasks: TaskSet) -> Network:
     n_features, n_outputs = tasks.X.shape[1], 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
     if _goes_on(model):
+        check_columns(model, tasks, n_features, "warm_start")
         if (n_features, n_outputs) != (model.n_features_in_, model.n_outputs_):
             raise TaskError(
                 f"warm_start goes on from {model.n_features_in_} features and {model.n_outputs_} targets, but the "
                 f"tasks have {n_features} and {n_outputs}; fit a new model."
             )
-        network: Network = deepcopy(model._network)
+        network: Network = replace(deepcopy(model._network), single_target=tasks.y.ndim == 1)
         return network
     device = torch.device("cuda" if model.device == "auto" and torch.cuda.is_available() else _plain(model.device))
     dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
@@ -134,7 +137,15 @@ def _network(model: Any, tasks: TaskSet) -> Network:
     else:
         features_scaling, targets_scaling = Scaling.identity(n_features), Scaling.identity(n_outputs)
     forward = ModuleForward(module.to(device, dtype), n_outputs)
-    return Network(forward, features_scaling, targets_scaling, dtype, device, tasks.y.ndim == 1)
+    return Network(
+        forward,
+        features_scaling,
+        targets_scaling,
+        dtype,
+        device,
+        tasks.y.ndim == 1,
+        widens=can_widen(forward, n_features),
+    )
 
 
 def _plain(device: str) -> str:

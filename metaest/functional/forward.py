@@ -50,7 +50,8 @@ class ModuleForward:
     def __call__(self, params: Params, X: Tensor) -> Tensor:
         """Predict one task: X of shape (rows, features) -> (rows, n_outputs)."""
         constants = {
-            name: value.to(X.device, X.dtype if value.is_floating_point() else value.dtype)
+            # a copy: a module that writes into its buffers must not carry anything from one call to the next
+            name: value.to(X.device, X.dtype if value.is_floating_point() else value.dtype, copy=True)
             for name, value in self._constants.items()
         }
         with self._lock:

@@ -152,7 +152,7 @@ class OuterLoop:
                     bar.set_postfix(meta_loss=f"{meta_loss:.4g}")
                 # every callback sees every step, also the one in which another asks to stop
                 stop = [callback(info) is True for callback in self.callbacks]
-                if any(stop) or (validate is not None and step - best_step >= self.n_iter_no_change):
+                if any(stop) or (best_params is not None and step - best_step >= self.n_iter_no_change):
                     break
         final = _detached(params) if best_params is None else best_params
         if not all(bool(torch.isfinite(value).all()) for value in final.values()):

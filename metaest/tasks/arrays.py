@@ -67,6 +67,9 @@ def _explain(X: Any, where: str, name: str, error: Exception) -> TaskError:
 def _numeric(values: Any, where: str, name: str, *, allow_1d: bool) -> NDArray[Any]:
     if hasattr(values, "toarray"):
         raise TypeError(f"{where}: {name} is a sparse matrix, metaest needs dense rows; use {name}.toarray().")
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind in "USMm" and kind:
+        raise TaskError(f"{where}: {name} holds {_KINDS[kind]}, numbers are wanted; {_REMEDY}.")
     try:
         array = check_array(
             values,

@@ -51,7 +51,11 @@ def check_split(support_size: Any, split: Any) -> tuple[int, int] | None:
         low = high = int(support_size)
     elif isinstance(support_size, range) and len(support_size) and abs(support_size.step) == 1:
         low, high = min(support_size), max(support_size)
-    elif isinstance(support_size, (tuple, list)) and len(support_size) == 2:
+    elif (
+        isinstance(support_size, (tuple, list))
+        and len(support_size) == 2
+        and all(isinstance(bound, (int, np.integer)) for bound in support_size)
+    ):
         low, high = (int(bound) for bound in support_size)
     else:
         raise ValueError(

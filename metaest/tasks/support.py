@@ -28,6 +28,7 @@ class SupportRows:
         self.sizes: IntArray = np.array([-1 if own is None else len(own) for own in rows], dtype=np.intp)
         self._flat: IntArray = np.concatenate([np.empty(0, np.intp), *(own for own in rows if own is not None)])
         self._flat = self._flat.astype(np.intp)
+        self._flat.flags.writeable = False
         self._ends = np.cumsum(np.clip(self.sizes, 0, None))
 
     def of(self, i: int) -> IntArray | None:

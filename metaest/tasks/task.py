@@ -86,6 +86,7 @@ class Task:
         require_finite(X, "X", feature_names, lambda row: (where, row))
         require_finite(y, "y", target_names, lambda row: (where, row))
         support = None if self.support is None else check_support(self.support, len(X), where)
+        support = None if support is None else _read_only(support)
         self._set(_read_only(X), _read_only(y), support, feature_names, target_names)
 
     def _set(self, X: Any, y: Any, support: Any, feature_names: Any, target_names: Any) -> None:

@@ -236,6 +236,10 @@ class TaskSet(Sequence[Task]):
             )
         index = index if isinstance(index, slice) else np.asarray(index)
         chosen = np.arange(len(self))[index] if isinstance(index, slice) or index.size else index
+        if chosen.ndim != 1:
+            raise IndexError(
+                f"tasks are selected by a number, a slice, or a list of numbers; got shape {chosen.shape}."
+            )
         if chosen.size == 0:
             raise TaskError("no tasks were selected; a TaskSet holds at least one.")
         sizes = self.sizes[chosen]

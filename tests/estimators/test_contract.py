@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 
@@ -251,7 +252,7 @@ def test_warm_start_goes_on(tasks):
     assert all(torch.equal(first[name], model._params[name]) for name in first)
     assert model._network.targets_scaling is not scaling
     assert torch.equal(model._network.targets_scaling.mean, scaling.mean)
-    with pytest.raises(ValueError, match="warm_start goes on from 2 features"):
+    with pytest.raises(ValueError, match="expecting 2 features as input .warm_start"):
         model.fit(ragged_tasks(n_features=3))
 
 
@@ -301,3 +302,44 @@ def test_a_rate_too_large_for_one_task_is_lowered_for_it_and_said(tasks):
     mixed = [Task("near", *near, support=range(9)), Task("far", *far, support=range(9))]
     with pytest.warns(OvershootWarning, match="on 1 of 2 tasks"):
         model.score(mixed)
+
+
+def test_score_minds_the_number_and_the_shape_of_targets(model, tasks):
+    column = [(task.X, task.y[:, None]) for task in tasks]
+    assert model.score(column) == model.score(tasks)
+    assert fitted(column).score(tasks) == pytest.approx(model.score(tasks), abs=1e-5)
+    with pytest.raises(ValueError, match="score: y has shape .* fitted on 1 target"):
+        model.score([(task.X, np.column_stack([task.y, task.y])) for task in tasks])
+
+
+@pytest.mark.parametrize("weight", [np.nan, -1.0, 0.0])
+def test_score_refuses_weights_without_meaning(weight, model, tasks):
+    groups = tasks.names.repeat(tasks.sizes)
+    with pytest.raises(ValueError, match="sample_weight must be finite"):
+        model.score(tasks.X, tasks.y, groups, sample_weight=np.full(len(tasks.X), weight))
+
+
+def test_early_stopping_waits_for_a_validation(tasks):
+    model = fitted(tasks, early_stopping=True, n_iter_no_change=1)
+    assert model.history_["validation_loss"].notna().any()
+
+
+def test_warm_start_checks_columns(tasks):
+    frame = pd.DataFrame(tasks.X, columns=["a", "b"])
+    groups = tasks.names.repeat(tasks.sizes)
+    model = MAMLRegressor(**SMALL, warm_start=True).fit(frame, tasks.y, groups)
+    with pytest.raises(ValueError, match="same order"):
+        model.fit(frame[["b", "a"]], tasks.y, groups)
+
+
+def test_a_failing_copy_of_the_module_loses_nothing(tasks):
+    class Locked(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(2, 1)
+            self.lock = threading.Lock()
+
+    model = fitted(tasks)
+    before = model.predict(tasks.X)
+    with pytest.raises(TypeError, match="pickle"):
+        model.set_params(module=lambda d, t: Locked()).fit(tasks)
+    np.testing.assert_array_equal(model.predict(tasks.X), before)

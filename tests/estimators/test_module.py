@@ -135,3 +135,33 @@ def test_unusable_modules(module, error, message):
 
 def test_module_takes_over_from_the_built_in_network():
     assert isinstance(fit(OneNumberARow()).module_, OneNumberARow)
+
+
+def test_a_module_with_float32_tensors_of_its_own_predicts_float64_rows(tasks):
+    class Fourier(torch.nn.Module):
+        def __init__(self, n_features, n_targets):
+            super().__init__()
+            self.frequencies = torch.randn(n_features, 5)  # no buffer: it does not follow the dtype
+            self.head = nn.Linear(5, n_targets)
+
+        def forward(self, X):
+            return self.head(torch.sin(X @ self.frequencies))
+
+    model = fit(Fourier)
+    assert model.predict(tasks.X).dtype == np.float64
+    assert np.isfinite(model.score(tasks))
+    assert model.adapt(tasks[0].X, tasks[0].y).predict(tasks.X).shape == (52,)
+
+
+def test_a_module_that_writes_into_its_buffers_carries_nothing_over(tasks):
+    class Counting(nn.Linear):
+        def __init__(self, n_features, n_targets):
+            super().__init__(n_features, n_targets)
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, X):
+            self.calls += 1
+            return super().forward(X) + self.calls
+
+    model, X = fit(Counting), tasks.X.astype(np.float32)
+    np.testing.assert_array_equal(model.predict(X), model.predict(X))

@@ -150,3 +150,29 @@ def test_bad_input(make, message):
 def test_group_labels_of_several_types_are_kept_apart():
     tasks = TaskSet.from_arrays([[0.0], [1.0], [2.0]], [0, 1, 2], np.array(["1", 1, "1"], dtype=object))
     assert tasks.names.tolist() == ["1", 1]
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [
+        ([1, "1", 1], [1, "1"]),
+        (pd.Categorical(["b", "a", "b"]), ["b", "a"]),
+        (pd.Series(["x", "y", "x"], index=[5, 4, 3], dtype="string"), ["x", "y"]),
+    ],
+)
+def test_labels_keep_their_kind(groups, names):
+    assert TaskSet.from_arrays([[0.0], [1.0], [2.0]], [0, 1, 2], groups).names.tolist() == names
+
+
+@pytest.mark.parametrize("groups", [["a", np.nan, "b"], pd.Series(["a", None, "b"], dtype="string"), ["a", None, "b"]])
+def test_a_missing_label_is_no_task(groups):
+    with pytest.raises(TaskError, match="label of row 1 is missing"):
+        TaskSet.from_arrays([[0.0], [1.0], [2.0]], [0, 1, 2], groups)
+
+
+@pytest.mark.parametrize(
+    "y", [pd.Series(pd.to_datetime(["2020", "2021"])), np.array(["1", "2"]), np.array([1, 2], dtype="m8[s]")]
+)
+def test_dates_and_words_are_no_targets(y):
+    with pytest.raises(TaskError, match="y holds (dates|strings|time differences)"):
+        Task("a", [[0.0], [1.0]], y)
