@@ -39,24 +39,7 @@ def test_weight_decay_is_decoupled():
 
 
 def test_long_gradients_are_shortened_and_short_ones_are_not():
-    seen = []
-
-    class Spy(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, w):
-            return w.clone()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            seen.append(gradient)
-            return gradient
-
-    def steep(params, episodes):
-        return 1e6 * Spy.apply(params["w"]).sum()[None]
-
-    plain, clipped = run(steep, max_iter=1), run(steep, max_iter=1, max_grad_norm=1.0)
-    # Adam's first step does not depend on the length, so look at its second moment through a second, small gradient
-    assert torch.equal(plain.params["w"].sign(), clipped.params["w"].sign())
+    # Adam's first step does not depend on the length of the gradient; what it leaves for the second step does
     mixed = iter([1e6, 1e-3] * 2)
 
     def first_steep_then_flat(params, episodes):
