@@ -1,6 +1,6 @@
 """The errors and warnings metaest raises beyond Python's and scikit-learn's own."""
 
-__all__ = ["DivergenceError", "OvershootWarning", "TaskError", "UngroupedWarning"]
+__all__ = ["DivergenceError", "IdentifiabilityWarning", "OvershootWarning", "TaskError", "UngroupedWarning"]
 
 
 class TaskError(ValueError):
@@ -17,3 +17,7 @@ class OvershootWarning(UserWarning):
 
 class UngroupedWarning(UserWarning):
     """Flat data came without ``groups``, so all its rows were taken as one single task."""
+
+
+class IdentifiabilityWarning(UserWarning):
+    """The rows of a task say less about a constant than the population does; its value is mostly the population's."""

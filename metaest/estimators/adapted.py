@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
-from sklearn.utils import RegressorTags, Tags, TargetTags
 from torch import nn
 
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.network import Network
+from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import GradientDescent, Params
 
@@ -18,7 +17,7 @@ __all__ = ["AdaptedRegressor"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptedRegressor:
+class AdaptedRegressor(AdaptedPredictor):
     """A regressor adapted to one task; made by ``adapt``, never changed afterwards.
 
     It holds its own weights and shares nothing that moves with the model it came from or with its siblings, so
@@ -99,21 +98,6 @@ class AdaptedRegressor:
         check_columns(self, X, rows.shape[1], "predict")
         return self._network.predict(self._params, rows)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the coefficient of determination R2 of the prediction, as every scikit-learn regressor does.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_targets)
-        sample_weight : array-like of shape (n_rows,), optional
-
-        Returns
-        -------
-        float
-        """
-        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
-
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
         """Return a new predictor adapted on the rows seen so far and these, together.
 
@@ -151,25 +135,6 @@ class AdaptedRegressor:
     def module_(self) -> nn.Module:
         """A copy of the network with the adapted weights."""
         return self._network.copy_module(self._params)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = TargetTags(required=True, multi_output=True)
-        return Tags(estimator_type="regressor", target_tags=tags, regressor_tags=RegressorTags())
-
-    def __repr__(self) -> str:
-        d, n = self.n_features_in_, len(self.X_support_)
-        return f"{type(self).__name__}({d} feature{'s' * (d != 1)}, adapted on {n} row{'s' * (n != 1)})"
-
-    def _repr_html_(self) -> str:
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
-        y = self.y_support_.reshape(len(self.y_support_), -1)
-        targets = ["y"] if self._network.single_target else [f"y{j}" for j in range(y.shape[1])]
-        head = "".join(f"<th>{name}</th>" for name in [*names, *targets])
-        body = "".join(
-            "<tr>" + "".join(f"<td>{value:.4g}</td>" for value in row) + "</tr>"
-            for row in np.column_stack([self.X_support_, y])[:20]
-        )
-        return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
 
 
 def check_support_rows(

@@ -3,14 +3,23 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
+from metaest.functional import small_matrices
 from metaest.functional.damping import solve_damped
+from metaest.functional.equations import Equation, EquationMode, Observations, choose_mode
+from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
+from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
+from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
 from metaest.functional.inner import GradientDescent
 from metaest.functional.losses import cross_entropy, squared_error
 from metaest.functional.maml import MetaGradient, task_losses
 from metaest.functional.mlp import ACTIVATIONS, MLP
+from metaest.functional.next_measurement import choose_rows
+from metaest.functional.noise import Noise, NoiseKind, NoiseTerms
 from metaest.functional.outer import Callback, OuterLoop, OuterResult, StepInfo
+from metaest.functional.per_constant import constant_losses, descend
 from metaest.functional.scaling import Scaling
+from metaest.functional.transforms import Transforms
 from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Params, Rows
 
 __all__ = [
@@ -18,21 +27,42 @@ __all__ = [
     "MLP",
     "BatchForward",
     "Callback",
+    "Design",
     "Episodes",
+    "Equation",
+    "EquationMode",
     "Forward",
+    "GaussNewton",
     "GradientDescent",
+    "HierarchicalModel",
+    "Information",
     "Loss",
+    "MapResult",
     "MetaGradient",
     "ModuleForward",
+    "Noise",
+    "NoiseKind",
+    "NoiseTerms",
+    "Observations",
     "OuterLoop",
     "OuterResult",
     "Params",
+    "Population",
     "Rows",
     "Scaling",
+    "SolveCode",
     "StepInfo",
+    "Transforms",
+    "choose_mode",
+    "choose_rows",
+    "constant_losses",
     "cross_entropy",
+    "descend",
+    "follow",
     "looped",
     "mapped",
+    "negative_log_evidence",
+    "query_loss",
     "repeat_for_tasks",
     "solve_damped",
     "squared_error",

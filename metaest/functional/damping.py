@@ -6,8 +6,6 @@ support loss has risen at the end of the inner steps, to more than twice its sta
 rate, and so on. A task that does not overshoot is left exactly as gradient descent leaves it.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -54,7 +52,7 @@ def solve_damped(
             break
         halvings[over] = n
         own = Rows(*(part[over] for part in support))
-        slower = replace(solver, rate=solver.rate / 2**n)
+        slower = solver.slower(2**n)
         again = slower.solve(forward, loss, {name: value[over] for name, value in params.items()}, own)
         for name, value in again.items():
             adapted[name] = adapted[name].index_copy(0, over, value.detach())

@@ -8,9 +8,10 @@ All tasks of a batch move at once; none sees another's rows, since the parameter
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
@@ -24,17 +25,24 @@ class GradientDescent:
     Parameters
     ----------
     steps : int, at least 0
-    rate : float, at least 0
+    rate : float, at least 0, or dict of Tensor
+        One for all parameters, or one for each name (Meta-SGD, arXiv:1707.09835), which may itself be learned.
     """
 
     steps: int
-    rate: float
+    rate: float | dict[str, Tensor]
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or not 0 <= self.rate < math.inf:
+        if self.steps < 0 or not (isinstance(self.rate, dict) or 0 <= self.rate < math.inf):
             raise ValueError(
                 f"inner_steps and inner_lr must be finite and at least 0, got {self.steps} and {self.rate}."
             )
+
+    def slower(self, factor: float) -> "GradientDescent":
+        """Return the same at rates divided by `factor`."""
+        if isinstance(self.rate, dict):
+            return replace(self, rate={name: rate / factor for name, rate in self.rate.items()})
+        return replace(self, rate=self.rate / factor)
 
     def solve(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
@@ -67,7 +75,7 @@ class GradientDescent:
                 total, list(params.values()), create_graph=differentiable, materialize_grads=True
             )
             params = {
-                name: value - self.rate * gradient
+                name: value - (self.rate[name] if isinstance(self.rate, dict) else self.rate) * gradient
                 for (name, value), gradient in zip(params.items(), gradients, strict=True)
             }
         return params

@@ -1,0 +1,258 @@
+"""The equation with the constants of one task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.estimators.adapted import check_support_rows
+from metaest.estimators.equation.curves import curve, curve_and_sd, interval
+from metaest.estimators.equation.designs import suggest_rows
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.profiles import profile_of
+from metaest.estimators.equation.tables import task_table
+from metaest.estimators.equation.verify import adapt_rows, check_interval
+from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.predictor import AdaptedPredictor
+from metaest.functional import SolveCode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AdaptedEquation"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptedEquation(AdaptedPredictor):
+    r"""An equation whose constants were adapted to one task; made by ``adapt``, never changed afterwards.
+
+    The constants are the most probable ones given the task's rows and what was learned from the other tasks. Their
+    posterior is taken as normal in the unconstrained space, with the covariance of the linearised equation, the
+    uncertainty of the population included.
+
+    Attributes
+    ----------
+    params_ : DataFrame
+        One row a constant: ``value``, ``standard_error`` (to first order), ``lower_90`` and ``upper_90`` (inside the
+        bounds), ``unit``, ``shrinkage`` (the share of the variance between tasks that the rows leave; 1 where they say
+        nothing, 0 where they say all), ``identified`` (whether the rows say at least as much as the population) and
+        ``reason``.
+    status_ : str
+        How the search ended: "converged", "max_iter", "stalled" or "not_finite".
+    X_support_, y_support_ : ndarray
+        The rows it was adapted on.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the model was fitted on named columns.
+
+    See Also
+    --------
+    EquationRegressor : The model whose ``adapt`` makes it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metaest import EquationRegressor, Parameter
+    >>> from metaest_datasets import make_sinusoids
+    >>> def wave(X, amplitude, phase):
+    ...     return amplitude * torch.sin(X[:, 0] + phase)
+    >>> constants = {"amplitude": Parameter(2.0, lower=0, unit="V"), "phase": Parameter(1.5)}
+    >>> tasks = make_sinusoids(31, 10, noise=0.1, random_state=0)
+    >>> model = EquationRegressor(wave, constants).fit(tasks[:30])
+    >>> new = tasks[30]
+    >>> adapted = model.adapt(new.X[:4], new.y[:4])
+    >>> adapted.params_["identified"].tolist()
+    [True, True]
+    >>> adapted.predict(new.X[4:]).shape
+    (6,)
+    >>> low, high = adapted.predict_interval(new.X[4:], level=0.9)
+    """
+
+    _calibrated: Calibrated
+    _posterior: Posterior
+    X_support_: NDArray[Any]
+    y_support_: NDArray[Any]
+    n_features_in_: int
+    _multi_output = False
+
+    @classmethod
+    def _make(
+        cls, calibrated: Calibrated, posterior: Posterior, X: NDArray[Any], y: NDArray[Any], names: Any
+    ) -> AdaptedEquation:
+        X, y = np.array(X), np.array(y)
+        adapted = cls(calibrated, posterior, X, y, X.shape[1])
+        if names is not None:
+            object.__setattr__(adapted, "feature_names_in_", names)
+        X.flags.writeable = y.flags.writeable = False
+        return adapted
+
+    @property
+    def n_outputs_(self) -> int:
+        """Number of targets: 1."""
+        return 1
+
+    @property
+    def status_(self) -> str:
+        """How the search for the constants ended."""
+        return SolveCode(int(self._posterior.code[0])).name.lower()
+
+    @cached_property
+    def _params(self) -> pd.DataFrame:
+        return task_table(self._calibrated, self._posterior)
+
+    @property
+    def params_(self) -> pd.DataFrame:
+        """The constants of this task with their uncertainty."""
+        return self._params.copy()
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict rows of this task.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        return_std : bool, default=False
+            Whether to return the standard deviation of the curve as well, to first order in the constants; the noise of
+            an observation is not in it.
+
+        Returns
+        -------
+        y : ndarray of shape (n_rows,)
+        std : ndarray of shape (n_rows,)
+            Only with `return_std`.
+
+        Raises
+        ------
+        TaskError
+            When the columns are not those of the fit, a value is missing, or a covariate is not that of this task.
+        """
+        rows = self._rows(X, "predict")
+        if return_std:
+            return curve_and_sd(self._calibrated, self._posterior, rows)
+        return curve(self._calibrated, self._posterior, rows)
+
+    def predict_interval(
+        self, X: Any, level: float = 0.9, method: str = "posterior", of: str = "observation"
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the ends of an interval for every row.
+
+        Constants drawn from the posterior go through the equation, so that the ends keep inside whatever the equation
+        keeps inside; equal probability is left out on both sides.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        level : float, default=0.9
+            Between 0 and 1.
+        method : {"posterior"}
+        of : {"observation", "curve"}, default="observation"
+            Whether a new observation falls inside, noise included, or the curve itself.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_rows,)
+
+        Raises
+        ------
+        ValueError
+            When a setting has another value.
+        TaskError
+            As in `predict`.
+        """
+        check_interval(level, method, of)
+        return interval(self._calibrated, self._posterior, self._rows(X, "predict_interval"), level, of)
+
+    def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
+        r"""Return the candidate rows whose measurement would teach most about this task.
+
+        Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the logarithm of
+        the determinant of the covariance C of all constants (D-optimality), or, with `target`, what it takes from the
+        logarithm of the variance of that constant. Gains are averaged over draws from the posterior.
+
+        Parameters
+        ----------
+        X_candidates : array-like or data frame of shape (n_candidates, n_features)
+            Possible measurements; list one twice to allow it twice.
+        n : int, default=1
+            How many to choose, at most n_candidates.
+        target : str, optional
+            The constant to learn; None for all.
+        cost : array-like of shape (n_candidates,), optional
+            Above zero; gains are divided by it.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Row numbers of the candidates, in the order of choice.
+
+        Raises
+        ------
+        ValueError
+            When n, target or cost make no sense.
+        TaskError
+            As in `predict`.
+        """
+        return suggest_rows(self._calibrated, self._posterior, self._rows(X_candidates, "suggest"), n, target, cost)
+
+    def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:
+        r"""Return the profile of one constant: how much worse the best fit gets as it is held elsewhere.
+
+        The deviance is :math:`2 (\min_{\theta: \theta_k = c} J - \min J)` with J the negative logarithm of the posterior,
+        or of the likelihood alone. Where it stays below 2.71, the value lies in the 90 % profile interval; a profile
+        that stays low to one side means that the rows set no limit there.
+
+        Parameters
+        ----------
+        name : str
+            A constant that varies between tasks.
+        prior : bool, default=True
+            Whether what was learned from other tasks counts; without it, the rows stand alone (the shared constants
+            stay at the population's values).
+        n_points : int, default=41
+
+        Returns
+        -------
+        DataFrame
+            One row a value of the constant, in its unit: the value, ``deviance``, and the other constants at that fit.
+
+        Raises
+        ------
+        ValueError
+            When there is no such constant, or it does not vary between tasks.
+        """
+        return profile_of(self._calibrated, self._posterior, self.X_support_, self.y_support_, name, prior, n_points)
+
+    def partial_adapt(self, X: Any, y: Any) -> AdaptedEquation:
+        """Return a new predictor adapted on the rows seen so far and these, together.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+
+        Returns
+        -------
+        AdaptedEquation
+            Equal to adapting the model once on all the rows; this one is left as it is.
+
+        Raises
+        ------
+        TaskError
+            When the rows cannot be used.
+        """
+        rows, target = check_support_rows(self, True, X, y, "partial_adapt")
+        rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
+        posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt")
+        return self._make(self._calibrated, posterior, rows, target, getattr(self, "feature_names_in_", None))
+
+    def _rows(self, X: Any, where: str) -> NDArray[Any]:
+        rows, _, _ = as_rows(X, None, where)
+        check_columns(self, X, rows.shape[1], where)
+        covariates = self._calibrated.covariates
+        own = covariates.of_rows(self.X_support_, where)
+        covariates.of_rows(rows, where, like=own)
+        return np.asarray(rows)

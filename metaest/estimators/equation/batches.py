@@ -1,0 +1,56 @@
+"""Tasks as padded observations, a bounded number at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaest.functional import Observations
+from metaest.tasks import TaskSet
+
+__all__ = ["chunks", "one_task", "rows_of", "whole"]
+
+CHUNK_ROWS = 20_000
+
+
+def rows_of(tasks: TaskSet, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> Observations:
+    """Gather padded row numbers of shape (tasks, rows)."""
+    return Observations.stack(
+        torch.from_numpy(tasks.X[rows].astype(np.float64)),
+        torch.from_numpy(tasks.y[rows].astype(np.float64).reshape(rows.shape)),
+        torch.from_numpy(mask.astype(np.float64)),
+    )
+
+
+def whole(tasks: TaskSet, chosen: NDArray[np.intp] | None = None) -> Observations:
+    """All rows of the chosen tasks, padded with each task's first row."""
+    chosen = np.arange(len(tasks)) if chosen is None else chosen
+    sizes, first = tasks.sizes[chosen], tasks.offsets[:-1][chosen]
+    columns = np.arange(sizes.max())
+    mask = columns < sizes[:, None]
+    return rows_of(tasks, first[:, None] + np.where(mask, columns, 0), mask)
+
+
+def one_task(X: NDArray[Any], y: NDArray[Any] | None = None, copies: int = 1) -> Observations:
+    """Rows of one task, of shape (rows, features), `copies` times; y is zero where it is not given."""
+    rows = torch.from_numpy(np.ascontiguousarray(X, dtype=np.float64))
+    target = torch.zeros(len(rows), dtype=torch.float64)
+    if y is not None:
+        target = torch.from_numpy(np.ascontiguousarray(y, dtype=np.float64))
+    return Observations.stack(
+        rows[None].expand(copies, -1, -1), target[None].expand(copies, -1), torch.ones(copies, len(rows)).double()
+    )
+
+
+def chunks(sizes: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Numbers of tasks of about equal size, as many as keep a batch in a processor's cache."""
+    order = np.argsort(sizes, kind="stable") if len(np.unique(sizes)) > 1 else np.arange(len(sizes))
+    first = 0
+    while first < len(order):
+        # sizes rise along the order: the last task of a chunk sets its width
+        widths = np.maximum(sizes[order[first:]], 1) * np.arange(1, len(order) - first + 1)
+        n = max(1, int(np.searchsorted(widths, CHUNK_ROWS, side="right")))
+        yield order[first : first + n]
+        first += n

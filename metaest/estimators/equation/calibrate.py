@@ -1,0 +1,104 @@
+"""From tasks and settings to a fitted population: starts, expectation-maximisation, maximum, and what remains to say."""
+
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaest.estimators.equation.expectation import expectation_step
+from metaest.estimators.equation.maximise import Maximum, Scope
+from metaest.estimators.equation.start import Start, pooled_starts, spread_around
+from metaest.functional import GaussNewton, Population, negative_log_evidence
+
+__all__ = ["evidence_of", "first_population", "settle", "without_variation"]
+
+N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
+NEGLIGIBLE = 1e-3
+PREFERENCE = 1.0
+SEARCH_TASKS = 100
+
+
+def evidence_of(scope: Scope, population: Population, u: Tensor) -> float:
+    """Log-evidence of all tasks; minus infinity where it is not finite."""
+    losses = negative_log_evidence(scope.model, population, scope.design, scope.observations, u)
+    value = -float(losses.detach().sum())
+    return value if np.isfinite(value) else -np.inf
+
+
+def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tuple[Population, Tensor]:
+    """Return a population near the maximum of the evidence, and the most probable constants of the tasks under it.
+
+    A pooled fit from many starts gives a few candidates. Each becomes a broad population that a few
+    expectation-maximisation steps narrow down, on at most a hundred tasks; the one of largest evidence goes on.
+
+    Parameters
+    ----------
+    scope : Scope
+    initial : Tensor of shape (constants,)
+        The user's values, unconstrained.
+    n_coefficients : int
+        Constants and coefficients of covariates.
+    """
+    tasks = scope.observations.y.shape[1]
+    few = torch.linspace(0, tasks - 1, min(tasks, SEARCH_TASKS)).round().long().unique()
+    small = scope._replace(observations=scope.observations.take(few), design=scope.design.take(few), query=None)
+    starts, scale = pooled_starts(scope.model, initial, small.observations, N_CANDIDATES)
+    starts = starts or [Start(initial, float(small.observations.y.std()))]
+    found = []
+    for start in starts:
+        population, u = spread_around(
+            scope.model, start, scale, scope.random, small.observations, float(scope.smallest_log_sigma.exp()[0])
+        )
+        padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
+        population = population._replace(beta=torch.cat([population.beta, padding]))
+        population, u = settle(small, population, u, CANDIDATE_STEPS)
+        found.append((evidence_of(small, population, u), population))
+    # an equation may have mirror images (two rates that change places): stay on the user's side unless another fits better
+    population = max(found, key=lambda pair: pair[0] + (PREFERENCE if pair is found[0] else 0.0))[1]
+    u = torch.zeros(len(scope.random), tasks, dtype=torch.float64)
+    return settle(scope._replace(query=None), population, u, STEPS)
+
+
+def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple[Population, Tensor]:
+    """Take expectation-maximisation steps as long as the evidence does not fall, and return the best population."""
+    best: tuple[float, Population, Tensor] | None = None
+    rough = GaussNewton(max_iter=30, tol=1e-4)
+    for _ in range(steps + 1):
+        center = scope.design.center(population.beta, len(population.factor))
+        u = rough.solve(scope.model, center, population.factor, population.log_sigma, scope.observations, u).u
+        value = evidence_of(scope, population, u)
+        if best is None or value > best[0]:
+            gain = np.inf if best is None else value - best[0]
+            best = value, population, u
+            if gain < 1e-2:
+                break
+        elif value < best[0] - 10:
+            break
+        population = expectation_step(
+            scope.model, population, scope.design, scope.observations, u, scope.diagonal, scope.smallest_log_sigma
+        )
+    assert best is not None
+    return best[1], best[2]
+
+
+def without_variation(scope: Scope, maximum: Maximum) -> tuple[Maximum, list[int]]:
+    """Set to exactly zero the between-task variation of constants that the evidence does not miss.
+
+    Returns
+    -------
+    Maximum
+    constants : list of int
+        Those that show no variation between tasks.
+    """
+    none = []
+    for k in scope.random:
+        factor = maximum.population.factor.clone()
+        factor[k] = 0.0
+        population = maximum.population._replace(factor=factor)
+        center = scope.design.center(population.beta, len(factor))
+        u = scope.solver.solve(scope.model, center, factor, population.log_sigma, scope.observations, maximum.u).u
+        loss = -evidence_of(scope, population, u)
+        if loss < maximum.loss + NEGLIGIBLE:
+            none.append(k)
+            maximum = maximum._replace(population=population, u=u, loss=loss)
+    return maximum, none

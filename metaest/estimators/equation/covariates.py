@@ -1,0 +1,131 @@
+"""Columns of X that are constant within a task and shift where its constants start."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError
+from metaest.functional import Design
+from metaest.tasks import TaskSet
+
+__all__ = ["Covariates"]
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """Which columns shift which constants, centred and scaled over the training tasks.
+
+    Attributes
+    ----------
+    constants : tuple of int
+        The constant of each coefficient.
+    columns : tuple of int
+        The column of X of each coefficient.
+    labels : tuple
+        What the user calls these columns.
+    mean, scale : ndarray of shape (coefficients,)
+        Over the tasks, each counted once.
+    """
+
+    constants: tuple[int, ...]
+    columns: tuple[int, ...]
+    labels: tuple[Hashable, ...]
+    mean: NDArray[Any]
+    scale: NDArray[Any]
+
+    @classmethod
+    def learn(cls, covariates: Mapping[str, Any] | None, names: list[str], tasks: TaskSet) -> "Covariates":
+        """Read the user's mapping of constants to columns, and centre and scale over the tasks.
+
+        Raises
+        ------
+        ValueError
+            When a constant or a column is unknown.
+        TaskError
+            When a column varies within a task, or is the same in all tasks.
+        """
+        constants, columns, labels = [], [], []
+        for name, wanted in (covariates or {}).items():
+            if name not in names:
+                raise ValueError(f"covariates: there is no constant {name!r}; the constants are {', '.join(names)}.")
+            for label in [wanted] if isinstance(wanted, (str, int)) else list(wanted):
+                constants.append(names.index(name))
+                columns.append(_column(label, tasks))
+                labels.append(label)
+        empty = cls(tuple(constants), tuple(columns), tuple(labels), np.zeros(len(columns)), np.ones(len(columns)))
+        if not columns:
+            return empty
+        values = empty.of_tasks(tasks)
+        for j, label in enumerate(labels):
+            if np.ptp(values[:, j]) == 0:
+                raise TaskError(
+                    f"covariates: column {label!r} is {values[0, j]:g} in every task; it cannot tell the tasks apart."
+                )
+        scaled = np.column_stack([np.ones(len(values)), values - values.mean(axis=0)])
+        for k in set(constants):
+            own = [0] + [j + 1 for j in range(len(columns)) if constants[j] == k]
+            if np.linalg.matrix_rank(scaled[:, own] / np.abs(scaled[:, own]).max(axis=0)) < len(own):
+                raise TaskError(
+                    f"covariates of {names[k]!r}: the columns {[labels[j - 1] for j in own[1:]]} are linearly dependent over "
+                    f"the {len(tasks)} tasks; leave one out."
+                )
+        return cls(empty.constants, empty.columns, empty.labels, values.mean(axis=0), values.std(axis=0))
+
+    def of_tasks(self, tasks: TaskSet) -> NDArray[Any]:
+        """Return the covariates of every task, of shape (tasks, coefficients), raw."""
+        first = tasks.X[tasks.offsets[:-1]][:, list(self.columns)].astype(np.float64)
+        if self.columns:
+            spread = np.abs(tasks.X[:, list(self.columns)] - np.repeat(first, tasks.sizes, axis=0))
+            varies = np.argwhere(spread > 1e-9 * np.abs(np.repeat(first, tasks.sizes, axis=0)))
+            if len(varies):
+                row, j = varies[0]
+                name = tasks.names.tolist()[int(np.searchsorted(tasks.offsets, row, side="right")) - 1]
+                raise TaskError(
+                    f"task {name!r}: column {self.labels[j]!r} is a covariate and must be the same in all rows of a task, "
+                    f"but it is {first[np.searchsorted(tasks.offsets, row, side='right') - 1, j]:g} and "
+                    f"{tasks.X[row, self.columns[j]]:g}."
+                )
+        return first
+
+    def of_rows(self, X: NDArray[Any], where: str, like: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the covariates of the rows of one task, of shape (coefficients,), raw.
+
+        Raises
+        ------
+        TaskError
+            When they vary, or differ from `like`.
+        """
+        values = X[:, list(self.columns)].astype(np.float64)
+        reference = values[0] if like is None else like
+        wrong = np.argwhere(np.abs(values - reference) > 1e-9 * np.abs(reference))
+        if len(wrong):
+            row, j = wrong[0]
+            raise TaskError(
+                f"{where}: column {self.labels[j]!r} is a covariate and belongs to the task; it is {values[row, j]:g} in row "
+                f"{row}, but {reference[j]:g} {'in row 0' if like is None else 'in the rows adapted to'}."
+            )
+        return reference
+
+    def design(self, values: NDArray[Any], n_constants: int) -> Design:
+        """Return how coefficients enter the constants of tasks with these covariates, of shape (tasks, coefficients)."""
+        scaled = torch.from_numpy((values - self.mean) / self.scale)
+        ones = torch.ones(n_constants, len(values), dtype=torch.float64)
+        index = torch.tensor([*range(n_constants), *self.constants])
+        return Design(index, torch.cat([ones, scaled.T]))
+
+
+def _column(label: Any, tasks: TaskSet) -> int:
+    if isinstance(label, str):
+        if tasks.feature_names is None or label not in tasks.feature_names:
+            known = (
+                "the columns have no names" if tasks.feature_names is None else f"it has {list(tasks.feature_names)}"
+            )
+            raise ValueError(f"covariates: there is no column {label!r} in X; {known}.")
+        return tasks.feature_names.index(label)
+    if not isinstance(label, (int, np.integer)) or not 0 <= label < tasks.X.shape[1]:
+        raise ValueError(f"covariates: {label!r} is no column of X, which has {tasks.X.shape[1]} columns.")
+    return int(label)

@@ -1,0 +1,106 @@
+"""Meta-training of the constants' start and of their rates: MAML on an equation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaest.estimators.equation.batches import rows_of
+from metaest.estimators.equation.expectation import linearise
+from metaest.estimators.equation.maximise import Scope
+from metaest.functional import (
+    Episodes,
+    GradientDescent,
+    OuterLoop,
+    Params,
+    Population,
+    Rows,
+    StepInfo,
+    constant_losses,
+)
+from metaest.tasks import TaskSet, split_tasks
+
+__all__ = ["meta_descend"]
+
+FIRST_RATE = 0.5
+
+
+def meta_descend(
+    settings: Any,
+    scope: Scope,
+    population: Population,
+    u: Tensor,
+    tasks: TaskSet,
+    rng: np.random.Generator,
+    report: Callable[[int, float], None],
+) -> tuple[Population, GradientDescent]:
+    """Learn where the constants start and how fast each moves, by the query loss of drawn episodes.
+
+    Coefficients move in units of the standard deviation between tasks; rates start at a fraction of what the curvature
+    of the support loss bears, and are learned as logarithms.
+
+    Returns
+    -------
+    Population
+        With the learned coefficients; covariance and noise are left as they came.
+    GradientDescent
+    """
+    model, design = scope.model, scope.design
+    unit = float(tasks.y.std()) or 1.0
+    names = list(model.equation.names)
+    step = _step_sizes(scope, population, u)
+    log_rate = _first_rates(scope, population, unit)
+
+    def solver_of(log_rate: Tensor) -> GradientDescent:
+        rates = {name: log_rate.new_zeros(()) for name in names}
+        rates.update({names[k]: log_rate[j].exp() for j, k in enumerate(scope.random)})
+        return GradientDescent(int(settings.inner_steps), rates)
+
+    chosen = np.arange(len(tasks))
+    size = min(len(tasks), int(settings.meta_batch_size))
+
+    def draw() -> Episodes:
+        nonlocal chosen
+        chosen = np.sort(rng.permutation(len(tasks))[:size])
+        split = split_tasks(tasks, chosen, settings.support_size, settings.split, rng)
+        parts = [rows_of(tasks, split.support, split.support_mask), rows_of(tasks, split.query, split.query_mask)]
+        # the outer loop hands episodes on without looking into them
+        return Episodes(*(Rows(*part) for part in parts))
+
+    def losses(params: Params, episodes: Episodes) -> Tensor:
+        beta = population.beta + step * params["beta"]
+        center = design.take(torch.from_numpy(chosen)).center(beta, len(names))
+        support, query = (type(scope.observations)(*part) for part in episodes)
+        return constant_losses(
+            model, solver_of(params["log_rate"]), unit, center, support, query, settings.meta_gradient
+        )
+
+    def follow(info: StepInfo) -> None:
+        report(info.step, info.meta_loss)
+
+    loop = OuterLoop(max_iter=settings.max_iter, meta_lr=settings.meta_lr, max_grad_norm=1.0, callbacks=[follow])
+    result = loop.run({"beta": torch.zeros_like(population.beta), "log_rate": log_rate}, draw, losses)
+    beta = (population.beta + step * result.params["beta"]).detach()
+    return population._replace(beta=beta), solver_of(result.params["log_rate"].detach())
+
+
+def _step_sizes(scope: Scope, population: Population, u: Tensor) -> Tensor:
+    """One standard deviation between tasks of the constant of each coefficient, or its standard error."""
+    normal = linearise(scope.model, population, scope.design, scope.observations, u).normal
+    error = torch.linalg.pinv(normal, hermitian=True).diagonal().clamp(min=0).sqrt()
+    sd = population.factor.square().sum(dim=1).sqrt()[scope.design.constant]
+    return torch.maximum(sd, error)
+
+
+def _first_rates(scope: Scope, population: Population, unit: float) -> Tensor:
+    """A fraction of the inverse curvature of the mean squared support loss, for every constant that varies."""
+    center = scope.design.center(population.beta, len(population.factor))
+    _, slopes = scope.model.curve_and_slopes(center, scope.observations)
+    weight = torch.full_like(scope.observations.y, unit)
+    if scope.model.noise.kind != "additive":
+        weight = (scope.observations.y.square() + scope.model.noise.delta**2).sqrt()
+    square = (scope.observations.mask * (slopes / weight).square()).sum(dim=(1, 2)) / scope.observations.mask.sum()
+    curvature = 2 * square[scope.random].detach() * max(1, len(scope.random))
+    return (FIRST_RATE / curvature.clamp(min=1e-12)).log()

@@ -1,0 +1,58 @@
+"""Which rows to measure next, from what is known of a task."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaest.estimators.equation.batches import one_task
+from metaest.estimators.equation.curves import root
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.solving import normal_points
+from metaest.functional import choose_rows
+
+__all__ = ["suggest_rows"]
+
+N_DRAWS = 128
+
+
+def suggest_rows(
+    calibrated: Calibrated, posterior: Posterior, X: NDArray[Any], n: int, target: str | None, cost: Any
+) -> NDArray[np.intp]:
+    """Choose n of the rows X by how much they would teach.
+
+    Raises
+    ------
+    ValueError
+        When n, target or cost make no sense, or no constant varies between tasks.
+    """
+    if not isinstance(n, Integral) or isinstance(n, bool) or not 1 <= n <= len(X):
+        raise ValueError(f"suggest: n must be a whole number from 1 to the {len(X)} candidates, got {n!r}.")
+    varying = [calibrated.names[k] for k in calibrated.random if k not in calibrated.flat]
+    if not varying:
+        raise ValueError("suggest: no constant varies between tasks, so no measurement of one can teach anything.")
+    if target is not None and target not in varying:
+        raise ValueError(
+            f"suggest: target must be a constant that varies between tasks ({', '.join(varying)}), got {target!r}."
+        )
+    prices = None
+    if cost is not None:
+        prices = np.asarray(cost, dtype=np.float64)
+        if prices.shape != (len(X),) or not np.isfinite(prices).all() or (prices <= 0).any():
+            raise ValueError(f"suggest: cost must hold one number above 0 for each of the {len(X)} candidates.")
+    factor = calibrated.population.factor
+    own = posterior.own[:, :, 0]
+    # the draws of u alone: what the population leaves open, no measurement of this task settles
+    u = root(own) @ normal_points(N_DRAWS, len(own))
+    phi = posterior.phi + factor @ u
+    values, slopes = calibrated.model.curve_and_slopes(phi, one_task(X, copies=N_DRAWS))
+    terms = calibrated.model.noise.terms(values, values, calibrated.population.log_sigma)
+    z = torch.einsum("km,kct->tcm", factor, slopes.detach())
+    usable = torch.isfinite(z).all(dim=2)
+    z = torch.where(usable[..., None], z, 0.0)
+    weights = torch.where(usable, terms.weight.detach().T, 0.0)
+    direction = None if target is None else factor[calibrated.names.index(target)]
+    chosen = choose_rows(own, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices))
+    return np.array(chosen, dtype=np.intp)

@@ -1,0 +1,82 @@
+"""The profile of one constant: the best fit with that constant held at one value after another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest.estimators.equation.batches import one_task
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.solving import most_probable
+from metaest.functional import GaussNewton
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["profile_of"]
+
+REACH = 4.0
+WITHOUT_PRIOR = 1e3
+
+
+def profile_of(
+    calibrated: Calibrated,
+    posterior: Posterior,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    name: str,
+    prior: bool,
+    n_points: int,
+) -> pd.DataFrame:
+    """Profile one constant of one task; see ``AdaptedEquation.profile``."""
+    import pandas as pd
+
+    names = calibrated.names
+    varying = [names[k] for k in calibrated.random if k not in calibrated.flat]
+    if name not in varying:
+        raise ValueError(
+            f"profile: a constant that varies between tasks is wanted ({', '.join(varying) or 'there is none'}), got "
+            f"{name!r}."
+        )
+    k = names.index(name)
+    factor = calibrated.population.factor * (1.0 if prior else WITHOUT_PRIOR)
+    center = _center(calibrated, X)
+    sd = float(posterior.covariance[k, k, 0].clamp(min=0).sqrt())
+    at = posterior.phi[k, 0] + sd * torch.linspace(-REACH, REACH, n_points, dtype=torch.float64)
+    # turn u so that its first coordinate alone moves this constant, and hold that one
+    turn = _first_axis(factor[k])
+    turned = factor @ turn
+    held = (at - center[k]) / turned[k, 0]
+    solver = calibrated.solver if isinstance(calibrated.solver, GaussNewton) else GaussNewton()
+    log_sigma = calibrated.population.log_sigma
+    # start each point from the adapted constants
+    u = torch.linalg.lstsq(turned, posterior.phi[:, 0] - center).solution
+    fixed = center[:, None] + turned[:, :1] * held
+    observations = one_task(X, y, copies=n_points)
+    found = most_probable(
+        solver, calibrated.model, fixed, turned[:, 1:], log_sigma, observations, u[1:, None].expand(-1, n_points)
+    )
+    loss = found.loss + 0.5 * held.square()
+    phi = fixed + turned[:, 1:] @ found.u
+    best = most_probable(solver, calibrated.model, center[:, None], factor, log_sigma, one_task(X, y)).loss.min()
+    theta = calibrated.model.transforms.constrain(phi).numpy()
+    columns = {name: theta[k], "deviance": (2 * (loss - torch.minimum(best, loss.min()))).numpy()}
+    columns.update({other: theta[j] for j, other in enumerate(names) if j != k})
+    return pd.DataFrame(columns)
+
+
+def _center(calibrated: Calibrated, X: NDArray[Any]) -> Tensor:
+    covariates = calibrated.covariates
+    design = covariates.design(covariates.of_rows(X, "profile")[None], len(calibrated.table))
+    return design.center(calibrated.population.beta, len(calibrated.table))[:, 0]
+
+
+def _first_axis(direction: Tensor) -> Tensor:
+    """Return an orthogonal matrix whose first column points along `direction`."""
+    m = len(direction)
+    full = torch.cat([direction[:, None], torch.eye(m, dtype=direction.dtype)], dim=1)
+    q, r = torch.linalg.qr(full)
+    return q * torch.where(torch.arange(m) == 0, torch.sign(r[0, 0]), 1.0)

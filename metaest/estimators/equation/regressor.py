@@ -1,0 +1,325 @@
+"""EquationRegressor: an equation one trusts, its constants meta-learned from many tasks and adapted to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from metaest.estimators.adapted import check_support_rows, check_targets
+from metaest.estimators.equation.adapted import AdaptedEquation
+from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
+from metaest.estimators.equation.parameter import Parameter
+from metaest.estimators.equation.posterior import Calibrated
+from metaest.estimators.equation.results import attributes, query_predictions
+from metaest.estimators.equation.settings import CONSTRAINTS, check_settings
+from metaest.estimators.equation.summary import summarise
+from metaest.estimators.equation.training import calibrate
+from metaest.estimators.equation.verify import adapt_rows, warn_of_codes, warn_of_many
+from metaest.estimators.equation.zero_shot import ZeroShot
+from metaest.estimators.inputs import as_tasks, check_columns, remember_columns
+from metaest.estimators.scoring import r2_around, row_weights
+
+__all__ = ["EquationRegressor"]
+
+
+class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
+    r"""An equation whose constants are learned from many tasks and adapted to the next, with standard errors.
+
+    .. math:: y_{ti} = f(x_{ti}, \theta_t) + \varepsilon_{ti}, \qquad g^{-1}(\theta_t) \sim N(\mu + \Gamma z_t, \Psi),
+
+    with the unconstrained constants :math:`g^{-1}(\theta)` (see :class:`Parameter`), task covariates z, and
+    :math:`\varepsilon` normal. ``fit`` learns :math:`\mu, \Gamma, \Psi` and the noise; ``adapt`` finds the most probable
+    :math:`\theta` of a new task.
+
+    Parameters
+    ----------
+    equation : callable
+        ``equation(X, **constants) -> y``, written for one task with torch functions: X is a float64 tensor of shape
+        (n_rows, n_features) with the columns in the order of the fit, every constant a tensor that broadcasts with
+        ``X[:, j]``, y of shape (n_rows,).
+    parameters : dict of str to Parameter or float
+        The constants by the names the equation gives them; a number is an initial value without bounds.
+    random : list of str, optional
+        The constants that vary between tasks; the others are shared by all. None: all vary.
+    covariance : {"full", "diagonal"}, default="full"
+        Whether constants may be correlated between tasks.
+    noise : {"additive", "proportional", "combined"}, default="additive"
+        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2` or :math:`\sigma^2 + \rho^2 f^2` of an observation.
+        Proportional noise is kept from vanishing where the curve does: f is taken as at least a thousandth of the root
+        mean square of the targets.
+    covariates : dict of str to list, optional
+        For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
+        mean linearly in the unconstrained space. Such a column must be constant within each task.
+    objective : {"evidence", "query"}, default="evidence"
+        What `fit` maximises: the Laplace-approximate marginal likelihood [1]_ with the expected second derivative
+        (Gauss-Newton for additive noise; hierarchical, or empirical, Bayes), or the density of the query rows of drawn
+        episodes, each predicted after adapting to its support rows (meta-learning).
+    inner_solver : {"gauss-newton", "gradient"}, default="gauss-newton"
+        How constants adapt: to the most probable ones by damped Gauss-Newton steps, or by `inner_steps` gradient steps
+        from the learned start with a learned rate for each constant (MAML [2]_; needs ``objective="query"``).
+    inner_steps : int, default=5
+        Gradient steps of ``inner_solver="gradient"``.
+    meta_gradient : {"exact", "first-order"}, default="exact"
+        Of ``inner_solver="gradient"``.
+    support_size : int, range, (smallest, largest) or None, default=(1, 5)
+        Support rows of a task in the episodes of ``objective="query"`` and in `score`; None takes half the rows, at
+        most 10. A task's own support comes first.
+    split : {"random", "first"}, default="random"
+        Whether support rows are drawn, or are a task's first ones.
+    n_episodes : int, default=8
+        How often each task is split for ``objective="query"`` with Gauss-Newton.
+    meta_lr : float, default=0.05
+        First rate of Adam of ``inner_solver="gradient"``, in standard deviations between tasks.
+    meta_batch_size : int, default=25
+        Tasks a meta-step of ``inner_solver="gradient"``.
+    max_iter : int, default=300
+        Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
+    random_state : int, RandomState instance or None, default=None
+        Draws of support rows. ``objective="evidence"`` draws nothing.
+    verbose : bool, default=False
+        Whether to show progress.
+
+    Attributes
+    ----------
+    population_ : DataFrame
+        One row a constant: ``value`` (of the median task, in the constant's unit), ``standard_error`` and
+        ``between_task_sd`` (to first order), ``unit``, ``lower``, ``upper``; and in the unconstrained space ``scale``
+        ("identity", "log", "upper", "logit"), ``scaled_value``, ``scaled_standard_error``, ``scaled_sd``.
+    coefficients_ : DataFrame
+        One row a covariate of a constant.
+    covariance_, correlation_ : DataFrame
+        Between tasks, of the constants that vary, in the unconstrained space.
+    noise_ : Series
+        ``sd`` in the unit of y, ``cv``, or both.
+    task_params_ : DataFrame
+        One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share of
+        the between-task variance its rows leave) and ``status`` of the search.
+    log_likelihood_, aic_, bic_ : float
+        Marginal log-likelihood by Laplace's approximation; BIC counts rows.
+    history_ : DataFrame
+        ``iteration`` and ``loss``.
+    n_iter_, n_tasks_, n_rows_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the tasks had named columns.
+    batching_ : {"rows", "vmap", "loop"}
+        How many tasks are evaluated at once.
+    batching_reason_ : str
+
+    See Also
+    --------
+    AdaptedEquation : What ``adapt`` returns.
+    MAMLRegressor : Where no equation is known.
+
+    References
+    ----------
+    .. [1] L. Tierney, J. B. Kadane (1986). Accurate approximations for posterior moments and marginal densities.
+       :doi:`10.1080/01621459.1986.10478240`
+    .. [2] C. Finn, P. Abbeel, S. Levine (2017). Model-agnostic meta-learning. :doi:`10.48550/arXiv.1703.03400`
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metaest import EquationRegressor, Parameter
+    >>> from metaest_datasets import load_orange
+    >>> def logistic(X, height, half, width):
+    ...     return height / (1 + torch.exp((half - X[:, 0]) / width))
+    >>> constants = {
+    ...     "height": Parameter(200, lower=0, unit="mm"),
+    ...     "half": Parameter(700, lower=0, unit="d"),
+    ...     "width": Parameter(300, lower=0, unit="d"),
+    ... }
+    >>> trees = load_orange()
+    >>> model = EquationRegressor(logistic, constants, random=["height"]).fit(trees[:4])
+    >>> tree = model.adapt(trees[4].X[:3], trees[4].y[:3])
+    >>> tree.params_.loc["height", ["lower_90", "upper_90"]].round().tolist()
+    [162.0, 237.0]
+    """
+
+    _parameter_constraints = CONSTRAINTS
+    # groups are requested by default
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012
+    __metadata_request__score = {"groups": True}  # noqa: RUF012
+
+    def __init__(
+        self,
+        equation: Callable[..., torch.Tensor],
+        parameters: Mapping[str, Parameter | float],
+        *,
+        random: Sequence[str] | None = None,
+        covariance: str = "full",
+        noise: str = "additive",
+        covariates: Mapping[str, Sequence[str | int]] | None = None,
+        objective: str = "evidence",
+        inner_solver: str = "gauss-newton",
+        inner_steps: int = 5,
+        meta_gradient: str = "exact",
+        support_size: int | range | tuple[int, int] | None = (1, 5),
+        split: str = "random",
+        n_episodes: int = 8,
+        meta_lr: float = 0.05,
+        meta_batch_size: int = 25,
+        max_iter: int = 300,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.equation = equation
+        self.parameters = parameters
+        self.random = random
+        self.covariance = covariance
+        self.noise = noise
+        self.covariates = covariates
+        self.objective = objective
+        self.inner_solver = inner_solver
+        self.inner_steps = inner_steps
+        self.meta_gradient = meta_gradient
+        self.support_size = support_size
+        self.split = split
+        self.n_episodes = n_episodes
+        self.meta_lr = meta_lr
+        self.meta_batch_size = meta_batch_size
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> EquationRegressor:
+        """Learn the population from many tasks.
+
+        Parameters
+        ----------
+        X : TaskSet, sequence of Task, sequence of (X, y) pairs, or array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,), optional
+            With flat rows only.
+        groups : array-like of shape (n_rows,), optional
+            The task of each flat row; without it all rows are one task, and a warning says so.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            When the equation, its constants or the settings make no sense; the message names the constant.
+        TaskError
+            When the tasks cannot be used, or the equation is not finite in one; the message names task and column.
+        DivergenceError
+            When no population with a finite likelihood is found.
+
+        Warns
+        -----
+        ConvergenceWarning
+            When the search for the population, or for the constants of a task, did not converge.
+        """
+        self._validate_params()
+        check_settings(self)
+        tasks = as_tasks(X, y, groups)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        fitted = calibrate(self, tasks, np.random.default_rng(seed))
+        self._calibrated: Calibrated = fitted.calibrated
+        self._seed = seed
+        self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
+        self.n_iter_, self.n_tasks_, self.n_rows_ = fitted.n_iter, len(tasks), len(tasks.X)
+        self.n_features_in_, self.n_outputs_ = tasks.X.shape[1], 1
+        self.batching_, self.batching_reason_ = fitted.mode, fitted.reason
+        for name, value in attributes(fitted, tasks, self.covariance == "diagonal").items():
+            setattr(self, name, value)
+        remember_columns(self, tasks.feature_names)
+        return self
+
+    def adapt(self, X: Any, y: Any) -> AdaptedEquation:
+        """Adapt to one new task from a handful of its rows; the model itself is untouched.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+
+        Returns
+        -------
+        AdaptedEquation
+
+        Raises
+        ------
+        TaskError
+            When the rows cannot be used, or the equation is not finite there.
+        NotFittedError
+            Before `fit`.
+
+        Warns
+        -----
+        IdentifiabilityWarning
+            When the rows say less about a constant than the population does; it names the constant.
+        ConvergenceWarning
+            When the search did not converge.
+        """
+        check_is_fitted(self)
+        rows, target = check_support_rows(self, True, X, y, "adapt")
+        posterior = adapt_rows(self._calibrated, rows, target, "adapt")
+        return AdaptedEquation._make(
+            self._calibrated, posterior, rows, target, getattr(self, "feature_names_in_", None)
+        )
+
+    def adapt_many(self, tasks: Any) -> AdaptedEquations:
+        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task.
+
+        Parameters
+        ----------
+        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+
+        Returns
+        -------
+        AdaptedEquations
+
+        Raises
+        ------
+        TaskError
+            When the tasks cannot be used; the message names task and column.
+        """
+        check_is_fitted(self)
+        tasks = as_tasks(tasks)
+        check_columns(self, tasks, tasks.X.shape[1], "adapt_many")
+        check_targets(tasks.y, True, 1, "adapt_many")
+        posterior = posterior_of_many(self._calibrated, tasks)
+        warn_of_codes(posterior.code, tasks.names, "adapt_many")
+        warn_of_many(self._calibrated, posterior)
+        return AdaptedEquations(self._calibrated, posterior, tasks, self)
+
+    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
+        """Few-shot R2: adapt on the support of each task, score the prediction of its query.
+
+        As :meth:`MAMLRegressor.score`: over the query rows of all tasks together, around the mean of the training
+        targets.
+
+        Parameters
+        ----------
+        X, y, groups : as in `fit`
+        sample_weight : array-like of shape (n_rows,), optional; weights of flat query rows
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        tasks = as_tasks(X, y, groups)
+        check_columns(self, X if y is not None else tasks, tasks.X.shape[1], "score")
+        check_targets(tasks.y, True, 1, "score")
+        weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
+        rng = np.random.default_rng(self._seed)
+        truth, prediction, rows = query_predictions(self._calibrated, tasks, self.support_size, self.split, rng)
+        return r2_around(truth, prediction, self._y_mean.reshape(-1), weight[rows])
+
+    def summary(self) -> str:
+        """Return the fit in the form statisticians know, with notes on what the tasks cannot tell."""
+        check_is_fitted(self)
+        return summarise(self)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = False
+        return tags

@@ -1,0 +1,79 @@
+"""The fitted attributes of an equation, and the predictions its score is made of."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from metaest.estimators.equation.batches import chunks, rows_of
+from metaest.estimators.equation.posterior import Calibrated
+from metaest.estimators.equation.tables import (
+    coefficient_table,
+    information_criteria,
+    many_table,
+    matrix_table,
+    noise_names,
+    population_table,
+)
+from metaest.estimators.equation.training import Fitted
+from metaest.exceptions import DivergenceError
+from metaest.tasks import TaskSet, split_tasks
+
+__all__ = ["attributes", "query_predictions"]
+
+
+def attributes(fitted: Fitted, tasks: TaskSet, diagonal: bool) -> dict[str, Any]:
+    """Return the fitted attributes that are tables and numbers, by name."""
+    calibrated = fitted.calibrated
+    aic, bic, _ = information_criteria(calibrated, fitted.log_likelihood, diagonal, len(tasks.X))
+    noise = calibrated.population.log_sigma.exp().numpy()
+    return {
+        "population_": population_table(calibrated),
+        "coefficients_": coefficient_table(calibrated),
+        "covariance_": matrix_table(calibrated, correlation=False),
+        "correlation_": matrix_table(calibrated, correlation=True),
+        "noise_": pd.Series(noise, index=noise_names(calibrated.model.noise.kind), name="noise"),
+        "task_params_": many_table(calibrated, fitted.posterior, tasks.names),
+        "log_likelihood_": fitted.log_likelihood,
+        "aic_": aic,
+        "bic_": bic,
+        "history_": pd.DataFrame(fitted.history, columns=["iteration", "loss"]),
+    }
+
+
+def query_predictions(
+    calibrated: Calibrated, tasks: TaskSet, support_size: Any, split: str, rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+    """Adapt to the support of every task and predict its query.
+
+    Returns
+    -------
+    truth, prediction : ndarray of shape (n_query_rows,)
+    rows : ndarray of shape (n_query_rows,)
+        Their row numbers in the TaskSet.
+
+    Raises
+    ------
+    DivergenceError
+        When a prediction is not finite; the message names the task.
+    """
+    drawn = split_tasks(tasks, np.arange(len(tasks)), support_size, split, rng)
+    design = calibrated.covariates.design(calibrated.covariates.of_tasks(tasks), len(calibrated.table))
+    predictions, numbers = [], []
+    for chosen in chunks(tasks.sizes):
+        support = rows_of(tasks, drawn.support[chosen], drawn.support_mask[chosen])
+        query = rows_of(tasks, drawn.query[chosen], drawn.query_mask[chosen])
+        posterior = calibrated.posterior(design.take(torch.from_numpy(chosen)), support)
+        with torch.no_grad():
+            curves = calibrated.model.curve(posterior.phi, query).T.numpy()
+        mask = drawn.query_mask[chosen]
+        bad = np.flatnonzero((~np.isfinite(curves) & mask).any(axis=1))
+        if len(bad):
+            name = tasks.names.tolist()[int(chosen[bad[0]])]
+            raise DivergenceError(f"task {name!r}: the equation is not finite in a row that is to be predicted.")
+        predictions.append(curves[mask])
+        numbers.append(drawn.query[chosen][mask])
+    rows = np.concatenate(numbers)
+    return tasks.y[rows].astype(np.float64).reshape(-1), np.concatenate(predictions), rows

@@ -1,0 +1,41 @@
+"""What the constructor arguments may be, alone and together; checked in `fit`."""
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+__all__ = ["CONSTRAINTS", "check_settings"]
+
+# equation and parameters are checked with words of their own
+CONSTRAINTS: dict[str, list[Any]] = {
+    "random": ["array-like", None],
+    "covariance": [StrOptions({"full", "diagonal"})],
+    "noise": [StrOptions({"additive", "proportional", "combined"})],
+    "covariates": [Mapping, None],
+    "objective": [StrOptions({"evidence", "query"})],
+    "inner_solver": [StrOptions({"gauss-newton", "gradient"})],
+    "inner_steps": [Interval(Integral, 0, None, closed="left")],
+    "meta_gradient": [StrOptions({"exact", "first-order"})],
+    "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
+    "split": [StrOptions({"random", "first"})],
+    "n_episodes": [Interval(Integral, 1, None, closed="left")],
+    "meta_lr": [Interval(Real, 0, None, closed="left")],
+    "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+
+def check_settings(model: Any) -> None:
+    """Raise a ValueError when settings do not go together."""
+    if model.inner_solver == "gradient" and model.objective == "evidence":
+        raise ValueError(
+            "inner_solver='gradient' needs objective='query': gradient steps have no evidence to maximise."
+        )
+    if model.meta_gradient == "first-order" and model.inner_solver != "gradient":
+        raise ValueError(
+            "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is always exact."
+        )

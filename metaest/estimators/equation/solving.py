@@ -1,0 +1,90 @@
+"""The search for a task's constants, from several starts where one start leaves doubt."""
+
+import torch
+from scipy.stats import norm, qmc
+from torch import Tensor
+
+from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode
+
+__all__ = ["RESTARTS", "most_probable", "normal_points"]
+
+RESTARTS = 8
+RESTART_SD = 1.5
+# J at the solution is half a chi-square variable with as many degrees of freedom as rows; beyond this many of its
+# standard deviations above its mean, the fit is poor enough to look elsewhere
+DOUBT = 3.0
+
+
+def normal_points(n: int, dimension: int) -> Tensor:
+    """Return n well-spread points of a standard normal distribution, always the same, of shape (dimension, n)."""
+    if dimension == 0:
+        return torch.zeros(0, n, dtype=torch.float64)
+    uniform = qmc.Sobol(dimension, scramble=True, rng=0).random(n)
+    return torch.from_numpy(norm.ppf(uniform.clip(1e-6, 1 - 1e-6))).T.contiguous()
+
+
+def most_probable(
+    solver: GaussNewton,
+    model: HierarchicalModel,
+    center: Tensor,
+    factor: Tensor,
+    log_sigma: Tensor,
+    observations: Observations,
+    start: Tensor | None = None,
+) -> MapResult:
+    """Find the most probable constants of every task.
+
+    Tasks whose search does not converge, or whose rows lie improbably far from the curve found, are searched anew from
+    points spread over the prior, and the best of all is kept.
+
+    Parameters
+    ----------
+    solver, model, center, factor, log_sigma, observations, start
+        As :meth:`metaest.functional.GaussNewton.solve` takes them.
+
+    Returns
+    -------
+    MapResult
+    """
+    found = solver.solve(model, center, factor, log_sigma, observations, start)
+    again = doubtful(model, found, center, factor, log_sigma, observations)
+    if len(again) == 0 or len(factor.T) == 0:
+        return found
+    points = normal_points(RESTARTS, factor.shape[1]) * RESTART_SD
+    points[:, 0] = 0.0  # the centre of the prior, where `start` was another point
+    repeated = again.repeat_interleave(RESTARTS)
+    others = solver.solve(
+        model, center[:, repeated], factor, log_sigma, observations.take(repeated), points.repeat(1, len(again))
+    )
+    usable = torch.where(torch.isfinite(others.loss), others.loss, torch.inf).reshape(-1, RESTARTS)
+    best = usable.argmin(dim=1) + RESTARTS * torch.arange(len(again))
+    old = torch.where(torch.isfinite(found.loss[again]), found.loss[again], torch.inf)
+    # another solution has to be better by more than the accuracy of the search
+    gained = (others.loss[best] < old - 1e-6) | (
+        (found.code[again] != SolveCode.CONVERGED)
+        & (others.code[best] == SolveCode.CONVERGED)
+        & (others.loss[best] <= old + 1e-6)
+    )
+    chosen, source = again[gained], best[gained]
+    for part, other in zip(found, others, strict=True):
+        part[..., chosen] = other[..., source]
+    return found
+
+
+def doubtful(
+    model: HierarchicalModel,
+    found: MapResult,
+    center: Tensor,
+    factor: Tensor,
+    log_sigma: Tensor,
+    observations: Observations,
+) -> Tensor:
+    """Return the numbers of the tasks whose solution should be looked for from other starts."""
+    with torch.no_grad():
+        curve = model.curve(center + factor @ found.u, observations)
+        variance = model.noise.variance(curve, log_sigma)
+        square = (observations.mask * (observations.y - curve).square() / variance).sum(dim=0)
+        square = square + found.u.square().sum(dim=0)
+    rows = observations.mask.sum(dim=0)
+    poor = ~(square <= rows + DOUBT * (2 * rows).sqrt())
+    return torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]

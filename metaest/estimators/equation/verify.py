@@ -1,0 +1,129 @@
+"""Checks of what goes into an equation and of how its constants came out, with errors and warnings in the user's words."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from metaest.estimators.equation.batches import one_task
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.tables import ENOUGH
+from metaest.exceptions import IdentifiabilityWarning, TaskError
+from metaest.functional import HierarchicalModel, SolveCode
+
+__all__ = ["adapt_rows", "check_interval", "require_usable", "warn_of_codes", "warn_of_many", "warn_of_shrinkage"]
+
+SHOWN = 5
+
+
+def check_interval(level: Any, method: Any, of: Any) -> None:
+    """Raise a ValueError when a setting of ``predict_interval`` has no meaning."""
+    if not isinstance(level, (int, float)) or not 0 < level < 1:
+        raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
+    if method != "posterior":
+        raise ValueError(f"method must be 'posterior', got {method!r}.")
+    if of not in ("observation", "curve"):
+        raise ValueError(f"of must be 'observation' or 'curve', got {of!r}.")
+
+
+def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where: str) -> None:
+    """Raise when the equation, or its slopes, are not finite at the rows of one task, naming row and constant.
+
+    Parameters
+    ----------
+    model : HierarchicalModel
+    phi : Tensor of shape (constants, 1)
+    X : ndarray of shape (rows, features)
+    where : str
+        How the message begins.
+    """
+    values, slopes = model.curve_and_slopes(phi, one_task(X))
+    theta = model.transforms.constrain(phi)[:, 0].tolist()
+    at = ", ".join(f"{name}={value:.4g}" for name, value in zip(model.equation.names, theta, strict=True))
+    bad = torch.nonzero(~torch.isfinite(values[:, 0]))
+    if len(bad):
+        row = int(bad[0])
+        raise TaskError(
+            f"{where}: the equation is {float(values[row, 0])} in row {row}, X = {X[row].tolist()}, at {at}; check units, "
+            "bounds and initial values, or leave the row out."
+        )
+    bad = torch.nonzero(~torch.isfinite(slopes[:, :, 0]))
+    if len(bad):
+        k, row = (int(i) for i in bad[0])
+        raise TaskError(
+            f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} in row "
+            f"{row}, X = {X[row].tolist()}, at {at}; a logarithm or a root of zero does that (write t ** n as "
+            "torch.pow(t, n), or leave the row out)."
+        )
+
+
+def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: str) -> Posterior:
+    """Adapt to the rows of one task, with an error where the equation fails and warnings where the rows say little."""
+    covariates, p = calibrated.covariates, len(calibrated.table)
+    design = covariates.design(covariates.of_rows(X, where)[None], p)
+    posterior = calibrated.posterior(design, one_task(X, y))
+    if int(posterior.code[0]) == SolveCode.NOT_FINITE:
+        require_usable(calibrated.model, design.center(calibrated.population.beta, p), X, where)
+        raise TaskError(f"{where}: the equation is not finite near the population's constants.")
+    if int(posterior.code[0]) != SolveCode.CONVERGED:
+        warnings.warn(
+            f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat them with "
+            "care.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    warn_of_shrinkage(calibrated, posterior, len(X), where)
+    return posterior
+
+
+def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int, where: str) -> None:
+    """Warn of the constants of one task that its rows do not tell."""
+    shrinkage = calibrated.shrinkage(posterior)[:, 0]
+    untold = [
+        f"{calibrated.names[k]} ({100 * float(shrinkage[k]):.0f} % left)"
+        for k in calibrated.random
+        if k not in calibrated.flat and float(shrinkage[k]) > ENOUGH
+    ]
+    if untold:
+        warnings.warn(
+            f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)} of the variance between tasks; the "
+            "population decides more than they do. See params_ and suggest.",
+            IdentifiabilityWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_many(calibrated: Calibrated, posterior: Posterior) -> None:
+    """Say once for many tasks what `adapt` says for each."""
+    shrinkage = calibrated.shrinkage(posterior)
+    counts = {
+        calibrated.names[k]: int((shrinkage[k] > ENOUGH).sum()) for k in calibrated.random if k not in calibrated.flat
+    }
+    untold = [f"{name} of {n}" for name, n in counts.items() if n]
+    if untold:
+        warnings.warn(
+            f"adapt_many: of {shrinkage.shape[1]} tasks the rows cannot tell {', '.join(untold)}; see the shrinkage in params_.",
+            IdentifiabilityWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_codes(code: Tensor, names: NDArray[Any], where: str, stacklevel: int = 3) -> None:
+    """Warn of tasks whose search did not converge, by name."""
+    bad = np.flatnonzero(code.numpy() != SolveCode.CONVERGED)
+    if len(bad):
+        some = ", ".join(f"{names[i : i + 1].tolist()[0]!r} ({_word(int(code[i]))})" for i in bad[:SHOWN])
+        warnings.warn(
+            f"{where}: the search for the constants of {len(bad)} of {len(code)} tasks did not converge: task {some}"
+            f"{' and others' * (len(bad) > SHOWN)}.",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _word(code: int) -> str:
+    return SolveCode(code).name.lower()

@@ -1,0 +1,130 @@
+"""What a fitted equation says of a task of which nothing is known yet."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from metaest.estimators.equation.curves import curve, curve_and_sd, interval
+from metaest.estimators.equation.designs import suggest_rows
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.verify import check_interval
+from metaest.estimators.inputs import as_rows, check_columns
+
+__all__ = ["ZeroShot"]
+
+
+class ZeroShot:
+    """Predictions, intervals and suggestions from the population alone."""
+
+    _calibrated: Calibrated
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict without adapting: the curve of the median task, of which nothing is known yet.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            With covariates, each row has the curve of its own covariates.
+        return_std : bool, default=False
+            Whether to return the standard deviation of a new task's curve as well, to first order in the constants.
+
+        Returns
+        -------
+        y : ndarray of shape (n_rows,)
+        std : ndarray of shape (n_rows,)
+            Only with `return_std`.
+
+        Raises
+        ------
+        TaskError
+            When the columns are not those of the fit, or a value is missing.
+        NotFittedError
+            Before `fit`.
+        """
+        rows = self._rows(X, "predict")
+        if return_std:
+            mean, std = _by_covariates(self._calibrated, rows, curve_and_sd)
+            return mean, std
+        return _by_covariates(self._calibrated, rows, lambda c, p, part: (curve(c, p, part),))[0]
+
+    def predict_interval(
+        self, X: Any, level: float = 0.9, method: str = "posterior", of: str = "observation"
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the ends of an interval for every row of a task of which nothing is known yet.
+
+        Parameters
+        ----------
+        X, level, method, of
+            As :meth:`AdaptedEquation.predict_interval` takes them.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_rows,)
+
+        Raises
+        ------
+        ValueError
+            When a setting has another value.
+        TaskError
+            As in `predict`.
+        """
+        check_interval(level, method, of)
+        rows = self._rows(X, "predict_interval")
+        low, high = _by_covariates(self._calibrated, rows, lambda c, p, part: interval(c, p, part, level, of))
+        return low, high
+
+    def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
+        """Return the candidate rows whose measurement would teach most about a task of which nothing is known yet.
+
+        Parameters
+        ----------
+        X_candidates, n, target, cost
+            As :meth:`AdaptedEquation.suggest` takes them; with covariates, all candidates must be of one task.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Row numbers of the candidates, in the order of choice.
+
+        Raises
+        ------
+        ValueError
+            When n, target or cost make no sense.
+        TaskError
+            As in `predict`.
+        """
+        rows = self._rows(X_candidates, "suggest")
+        covariates = self._calibrated.covariates
+        own = covariates.of_rows(rows, "suggest")
+        posterior = self._calibrated.prior(covariates.design(own[None], len(self._calibrated.table)))
+        return suggest_rows(self._calibrated, posterior, rows, n, target, cost)
+
+    def _rows(self, X: Any, where: str) -> NDArray[Any]:
+        check_is_fitted(self)
+        rows, _, _ = as_rows(X, None, where)
+        check_columns(self, X, rows.shape[1], where)
+        return np.asarray(rows)
+
+
+def _by_covariates(
+    calibrated: Calibrated,
+    X: NDArray[Any],
+    answer: Callable[[Calibrated, Posterior, NDArray[Any]], tuple[NDArray[Any], ...]],
+) -> list[NDArray[Any]]:
+    """Answer for the rows of each combination of covariates, as one task, and put the answers in the order of the rows."""
+    covariates = calibrated.covariates
+    groups, member = np.unique(X[:, list(covariates.columns)].astype(np.float64), axis=0, return_inverse=True)
+    if not covariates.columns:
+        groups, member = np.zeros((1, 0)), np.zeros(len(X), dtype=np.intp)
+    parts: list[NDArray[Any]] = []
+    for g, values in enumerate(groups):
+        rows = np.flatnonzero(member == g)
+        posterior = calibrated.prior(covariates.design(values[None], len(calibrated.table)))
+        found = answer(calibrated, posterior, X[rows])
+        parts = parts or [np.empty(len(X)) for _ in found]
+        for whole, part in zip(parts, found, strict=True):
+            whole[rows] = part
+    return parts

@@ -1,0 +1,57 @@
+"""What every predictor that ``adapt`` returns has in common."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import r2_score
+from sklearn.utils import RegressorTags, Tags, TargetTags
+
+__all__ = ["AdaptedPredictor"]
+
+
+class AdaptedPredictor:
+    """A predictor for one task, with the rows it was adapted on; subclasses are frozen data classes with a ``predict``."""
+
+    X_support_: NDArray[Any]
+    y_support_: NDArray[Any]
+    n_features_in_: int
+    _multi_output = True
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict rows of this task."""
+        raise NotImplementedError
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R2 of the prediction, as every scikit-learn regressor does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = TargetTags(required=True, multi_output=self._multi_output)
+        return Tags(estimator_type="regressor", target_tags=tags, regressor_tags=RegressorTags())
+
+    def __repr__(self) -> str:
+        d, n = self.n_features_in_, len(self.X_support_)
+        return f"{type(self).__name__}({d} feature{'s' * (d != 1)}, adapted on {n} row{'s' * (n != 1)})"
+
+    def _repr_html_(self) -> str:
+        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
+        y = self.y_support_.reshape(len(self.y_support_), -1)
+        targets = ["y"] if self.y_support_.ndim == 1 else [f"y{j}" for j in range(y.shape[1])]
+        head = "".join(f"<th>{name}</th>" for name in [*names, *targets])
+        body = "".join(
+            "<tr>" + "".join(f"<td>{value:.4g}</td>" for value in row) + "</tr>"
+            for row in np.column_stack([self.X_support_, y])[:20]
+        )
+        return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,197 @@
+r"""Adapt by the most probable constants: damped Gauss-Newton on the posterior of each task.
+
+The inner problem of a task is
+
+.. math:: J(u) = -\log p(y \mid \varphi = c + A u) + \tfrac12 \lVert u \rVert^2,
+
+and a step solves :math:`(H + \lambda\,\mathrm{diag} H)\,\delta = -\nabla J` with the expected second derivative H
+(Levenberg, 1944, :doi:`10.1090/qam/10666`; Marquardt, 1963, :doi:`10.1137/0111030`). It is taken where it lowers J, each
+task with a damping of its own that starts at zero, so that a linear equation is solved in one step.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaest.functional import small_matrices
+from metaest.functional.equations import Observations
+from metaest.functional.hierarchical import HierarchicalModel, Information
+
+__all__ = ["GaussNewton", "MapResult", "SolveCode"]
+
+FIRST_DAMPING, GREATEST_DAMPING = 1e-2, 1e12
+
+
+class SolveCode(IntEnum):
+    """How the search for a task's constants ended."""
+
+    CONVERGED = 0
+    MAX_ITER = 1
+    STALLED = 2
+    NOT_FINITE = 3
+
+
+class MapResult(NamedTuple):
+    """Where the search ended, for each task.
+
+    Attributes
+    ----------
+    u : Tensor of shape (random, tasks)
+    loss : Tensor of shape (tasks,)
+        J of the module's formula.
+    code : integer Tensor of shape (tasks,)
+        A :class:`SolveCode`.
+    n_iter : integer Tensor of shape (tasks,)
+        Evaluations of the equation.
+    """
+
+    u: Tensor
+    loss: Tensor
+    code: Tensor
+    n_iter: Tensor
+
+
+class _State(NamedTuple):
+    u: Tensor
+    loss: Tensor
+    gradient: Tensor
+    matrix: Tensor
+
+    def where(self, chosen: Tensor, other: "_State") -> "_State":
+        return _State(*(torch.where(chosen, a, b) for a, b in zip(self, other, strict=True)))
+
+    def take(self, tasks: Tensor) -> "_State":
+        return _State(*(part[..., tasks] for part in self))
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """The damped Gauss-Newton search for the most probable constants.
+
+    Parameters
+    ----------
+    max_iter : int, default=100
+        Evaluations of the equation and its slopes.
+    tol : float, default=1e-8
+        The search of a task ends when the next undamped step is expected to lower J, a logarithm of a probability, by
+        less than half of this.
+    """
+
+    max_iter: int = 100
+    tol: float = 1e-8
+
+    def solve(
+        self,
+        model: HierarchicalModel,
+        center: Tensor,
+        factor: Tensor,
+        log_sigma: Tensor,
+        observations: Observations,
+        start: Tensor | None = None,
+    ) -> MapResult:
+        """Find the most probable u of every task.
+
+        Parameters
+        ----------
+        model : HierarchicalModel
+        center : Tensor of shape (constants, tasks)
+        factor : Tensor of shape (constants, random)
+        log_sigma : Tensor of shape (noise constants,)
+        observations : Observations
+        start : Tensor of shape (random, tasks), optional
+            Zeros by default: the centre of the prior.
+
+        Returns
+        -------
+        MapResult
+            Detached.
+        """
+        with torch.no_grad():
+            tasks = center.shape[1]
+            u = center.new_zeros(factor.shape[1], tasks) if start is None else start.detach().clone()
+            return self._search(model, center.detach(), factor.detach(), log_sigma.detach(), observations, u)
+
+    def _search(
+        self,
+        model: HierarchicalModel,
+        center: Tensor,
+        factor: Tensor,
+        log_sigma: Tensor,
+        observations: Observations,
+        u: Tensor,
+    ) -> MapResult:
+        def evaluate(u: Tensor, center: Tensor, observations: Observations) -> _State:
+            found = model.information(center + factor @ u, log_sigma, observations)
+            inner: Information = found.in_random_directions(factor, u)
+            return _State(u, inner.loss, inner.gradient, inner.matrix)
+
+        tasks = center.shape[1]
+        result = MapResult(
+            u.clone(), center.new_full((tasks,), torch.nan), _codes(tasks, SolveCode.MAX_ITER), _codes(tasks, 1)
+        )
+        state = evaluate(u, center, observations)
+        active = torch.arange(tasks, device=center.device)
+        damping = center.new_zeros(tasks)
+        usable = torch.isfinite(state.loss) & torch.isfinite(state.gradient).all(dim=0)
+        done = ~usable
+        code = torch.where(usable, SolveCode.MAX_ITER, SolveCode.NOT_FINITE)
+        for iteration in range(1, self.max_iter + 1):
+            step, decrement, expected = _step(state, damping)
+            small = (decrement < self.tol) & ~done & (damping < 1)
+            code = torch.where(small, SolveCode.CONVERGED, code)
+            stuck = (damping > GREATEST_DAMPING) & ~done & ~small
+            code = torch.where(stuck, SolveCode.STALLED, code)
+            done = done | small | stuck
+            n_done = int(done.sum())
+            if n_done == len(active) or iteration == self.max_iter:
+                break
+            if 3 * n_done > len(active):  # leave out those that are finished, once it is worth the copying
+                _store(result, active[done], state.take(done), code[done], iteration)
+                left = torch.nonzero(~done)[:, 0]
+                active, code, damping, done = active[left], code[left], damping[left], done[left]
+                state, center, observations = state.take(left), center[:, left], observations.take(left)
+                step, expected = step[:, left], expected[left]
+            trial = evaluate(state.u + step, center, observations)
+            # rounding alone may raise a loss that is at its lowest
+            allowed = state.loss + 1e-13 * state.loss.abs()
+            better = (trial.loss <= allowed) & torch.isfinite(trial.gradient).all(dim=0) & ~done
+            # a step that gains far less than the quadratic model promised is on its way to swing to and fro
+            gain = (state.loss - trial.loss) / expected.clamp(min=1e-300)
+            state = trial.where(better, state)
+            raised = torch.clamp(4 * damping, min=FIRST_DAMPING)
+            lowered = torch.where(damping <= FIRST_DAMPING, 0.0, damping / 8)
+            kept = torch.where(gain > 0.75, lowered, torch.where(gain < 0.25, raised, damping))
+            damping = torch.where(done, damping, torch.where(better, kept, 2 * raised))
+        _store(result, active, state, code, iteration)
+        return result
+
+
+def _step(state: _State, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the damped step, its squared length in units of the posterior, and what it should gain."""
+    m = len(state.u)
+    if m == 0:
+        zero = torch.zeros_like(state.loss)
+        return state.u, zero, zero
+    damped = state.matrix.clone()
+    for k in range(m):
+        damped[k, k] *= 1 + damping
+    step = small_matrices.solve(small_matrices.cholesky(damped), -state.gradient)
+    slope = -(state.gradient * step).sum(dim=0)
+    curvature = sum(step[k].square() * state.matrix[k, k] for k in range(m)) * damping
+    # (H + damping diag H) step = -gradient, so step' H step = slope - curvature
+    # with damping the step is shorter than the undamped one: blow it up, the search only asks whether it is small
+    return step, slope * (1 + damping), 0.5 * (slope + curvature)
+
+
+def _codes(tasks: int, code: int) -> Tensor:
+    return torch.full((tasks,), int(code), dtype=torch.int64)
+
+
+def _store(result: MapResult, where: Tensor, state: _State, code: Tensor, iteration: int) -> None:
+    result.u[:, where] = state.u
+    result.loss[where] = state.loss
+    result.code[where] = code
+    result.n_iter[where] = iteration

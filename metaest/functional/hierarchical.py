@@ -1,0 +1,158 @@
+r"""The hierarchical model of an equation: constants that are normal between tasks, in an unconstrained space.
+
+.. math:: y_{ti} = f(x_{ti}, \theta_t) + \varepsilon_{ti}, \qquad \theta_t = g(\varphi_t), \qquad
+          \varphi_t = M_t \beta + A u_t, \qquad u_t \sim N(0, I).
+
+:math:`\beta` holds the population's constants and the coefficients of task covariates, :math:`A A^\top` is the
+covariance between tasks, with rows of zeros for shared constants. Working with :math:`u` instead of :math:`\varphi` lets
+a standard deviation shrink to exactly zero.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaest.functional import small_matrices
+from metaest.functional.equations import Equation, Observations
+from metaest.functional.noise import Noise
+from metaest.functional.transforms import Transforms
+
+__all__ = ["Design", "HierarchicalModel", "Information", "Population"]
+
+
+class Design(NamedTuple):
+    r"""How population coefficients enter the constants of each task, :math:`M_t`.
+
+    Attributes
+    ----------
+    constant : integer Tensor of shape (coefficients,)
+        The constant each coefficient belongs to; the first ones are 0, 1, ... with multiplier 1.
+    multiplier : Tensor of shape (coefficients, tasks)
+        1, or the value of a covariate.
+    """
+
+    constant: Tensor
+    multiplier: Tensor
+
+    def center(self, beta: Tensor, n_constants: int) -> Tensor:
+        """Prior centre of the constants of each task, of shape (constants, tasks)."""
+        zeros = beta.new_zeros(n_constants, self.multiplier.shape[1])
+        return zeros.index_add(0, self.constant, beta[:, None] * self.multiplier)
+
+    def take(self, tasks: Tensor) -> "Design":
+        """Return that of the chosen tasks."""
+        return Design(self.constant, self.multiplier[:, tasks])
+
+
+class Population(NamedTuple):
+    """What is learned from all tasks.
+
+    Attributes
+    ----------
+    beta : Tensor of shape (coefficients,)
+    factor : Tensor of shape (constants, random)
+        A of the module's formula.
+    log_sigma : Tensor of shape (noise constants,)
+    """
+
+    beta: Tensor
+    factor: Tensor
+    log_sigma: Tensor
+
+    def detach(self) -> "Population":
+        """Return the same numbers without a graph."""
+        return Population(*(part.detach() for part in self))
+
+
+class Information(NamedTuple):
+    """What the rows of each task say about its constants, at given values of them.
+
+    Attributes
+    ----------
+    loss : Tensor of shape (tasks,)
+        Negative log-likelihood.
+    gradient : Tensor of shape (constants, tasks)
+        Of the loss, in the unconstrained space.
+    matrix : Tensor of shape (constants, constants, tasks)
+        Expected second derivative (Fisher information; Gauss and Newton's for additive noise), never negative.
+    """
+
+    loss: Tensor
+    gradient: Tensor
+    matrix: Tensor
+
+    def in_random_directions(self, factor: Tensor, u: Tensor) -> "Information":
+        """Loss, gradient and second derivative in u, the standard normal prior of u included (without its constant)."""
+        m = factor.shape[1]
+        eye = torch.eye(m, dtype=u.dtype, device=u.device)[..., None]
+        return Information(
+            self.loss + 0.5 * u.square().sum(dim=0),
+            factor.T @ self.gradient + u,
+            small_matrices.sandwich(factor.T, self.matrix) + eye,
+        )
+
+
+@dataclass(frozen=True)
+class HierarchicalModel:
+    """An equation with the transforms of its constants and its noise.
+
+    Parameters
+    ----------
+    equation : Equation
+    transforms : Transforms
+    noise : Noise
+    """
+
+    equation: Equation
+    transforms: Transforms
+    noise: Noise
+
+    def curve(self, phi: Tensor, observations: Observations) -> Tensor:
+        """Values of the equation, of shape (rows, tasks), at unconstrained constants of shape (constants, tasks)."""
+        return self.equation.values(self.transforms.constrain(phi), observations)
+
+    def curve_and_slopes(
+        self, phi: Tensor, observations: Observations, *, differentiable: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Values, of shape (rows, tasks), and slopes in the unconstrained constants, (constants, rows, tasks)."""
+        theta = self.transforms.constrain(phi)
+        values, slopes = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
+        return values, torch.stack(slopes) * self.transforms.slope(phi)[:, None]
+
+    def loss(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
+        """Negative log-likelihood of each task, of shape (tasks,)."""
+        terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma)
+        return (observations.mask * terms.loss).sum(dim=0)
+
+    def information(
+        self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
+    ) -> Information:
+        """Likelihood of each task and what it says about the task's constants.
+
+        Parameters
+        ----------
+        phi : Tensor of shape (constants, tasks)
+        log_sigma : Tensor of shape (noise constants,)
+        observations : Observations
+        differentiable : bool, default=False
+            Whether the result can be differentiated in `phi`, `log_sigma` and whatever they were made of.
+
+        Returns
+        -------
+        Information
+        """
+        theta = self.transforms.constrain(phi)
+        values, D = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
+        terms = self.noise.terms(values, observations.y, log_sigma)
+        mask = observations.mask
+        loss = (mask * terms.loss).sum(dim=0)
+        # the transform's slope belongs to a task and not to its rows: multiply after summing over rows
+        slope = self.transforms.slope(phi)
+        gradient = slope * torch.stack([(mask * terms.slope * d).sum(dim=0) for d in D])
+        weighted = [mask * terms.weight * d for d in D]
+        p = len(D)
+        upper = {(k, j): (weighted[k] * D[j]).sum(dim=0) * (slope[k] * slope[j]) for k in range(p) for j in range(k, p)}
+        matrix = torch.stack([upper[min(k, j), max(k, j)] for k in range(p) for j in range(p)])
+        return Information(loss, gradient, matrix.reshape(p, p, -1))
