@@ -11,7 +11,7 @@ __all__ = ["AdaptedPredictor"]
 
 
 class AdaptedPredictor:
-    """A predictor for one task, with the rows it was adapted on; subclasses are frozen data classes with a ``predict``."""
+    """A predictor for one task, with the rows it was adapted on; a subclass is a frozen data class."""
 
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]

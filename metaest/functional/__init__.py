@@ -3,7 +3,6 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
-from metaest.functional import small_matrices
 from metaest.functional.damping import solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations, choose_mode
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss

@@ -1,11 +1,11 @@
 r"""A user's equation, written for one task, evaluated for many at once, with its derivatives.
 
-There are three ways. Where every row of the result depends on its own row of X alone ("rows"), the rows of all tasks are
-one long X and every constant one long vector: one call of the equation serves all tasks, and one backward pass gives the
-whole Jacobian, because the sum of the results has that row's derivative at that row's constant. Where rows see each
-other, as in a sum over time, tasks are mapped by ``torch.vmap`` ("vmap"), or taken one after the other ("loop"), and the
-Jacobian takes one more backward pass for each constant. Tasks stand on the last axis, so that every operation on the
-constants runs along memory.
+There are three ways. Where every row of the result depends on its own row of X alone ("rows"), the rows of all tasks
+are one long X and every constant one long vector: one call of the equation serves all tasks, and one backward pass
+gives the whole Jacobian, because the sum of the results has that row's derivative at that row's constant. Where rows
+see each other, as in a sum over time, tasks are mapped by ``torch.vmap`` ("vmap"), or taken one after the other
+("loop"), and the Jacobian takes one more backward pass for each constant. Tasks stand on the last axis, so that every
+operation on the constants runs along memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,23 +31,34 @@ class Observations(NamedTuple):
     y : Tensor of shape (rows, tasks)
     mask : Tensor of shape (rows, tasks)
         1 for a row, 0 for padding.
+    full : bool
+        Whether there is no padding, which saves a multiplication of every row.
     """
 
     X: Tensor
     y: Tensor
     mask: Tensor
+    full: bool = False
 
     @classmethod
     def stack(cls, X: Tensor, y: Tensor, mask: Tensor) -> "Observations":
         """Build from X of shape (tasks, rows, features), y and mask of shape (tasks, rows)."""
         # column by column in memory: an equation reads X[:, j]
         flat = X.permute(2, 1, 0).reshape(X.shape[2], -1)
-        return cls(flat.T, y.T.contiguous(), mask.T.contiguous())
+        return cls(flat.T, y.T.contiguous(), mask.T.contiguous(), bool((mask == 1).all()))
 
     def take(self, tasks: Tensor) -> "Observations":
         """Return those of the chosen tasks."""
         columns = self.X.T.reshape(-1, *self.y.shape)[:, :, tasks]
-        return Observations(columns.reshape(len(columns), -1).T, self.y[:, tasks], self.mask[:, tasks])
+        return Observations(columns.reshape(len(columns), -1).T, self.y[:, tasks], self.mask[:, tasks], self.full)
+
+    def to(self, dtype: torch.dtype) -> "Observations":
+        """Return the same in another floating-point type."""
+        return Observations(self.X.T.to(dtype).T, self.y.to(dtype), self.mask.to(dtype), self.full)
+
+    def masked(self, values: Tensor) -> Tensor:
+        """Return values of shape (rows, tasks) with zeros for the padding."""
+        return values if self.full else values * self.mask
 
     def by_task(self) -> Tensor:
         """Return X with shape (tasks, rows, features)."""
@@ -85,13 +96,15 @@ class Equation:
             ) from error
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"the equation returned {type(value).__name__}; a tensor of shape ({len(X)},) is wanted, made with torch."
+                f"the equation returned {type(value).__name__}; a tensor of shape ({len(X)},) is wanted, made with "
+                f"torch."
             )
         if value.shape == (len(X), 1):
             value = value[:, 0]
         if value.shape != (len(X),):
             raise ValueError(
-                f"the equation returned shape {tuple(value.shape)} for {len(X)} rows; ({len(X)},) is wanted: one value a "
+                f"the equation returned shape {tuple(value.shape)} for {len(X)} rows; ({len(X)},) is wanted: one "
+                f"value a "
                 "row of X."
             )
         return value.to(X.dtype)
@@ -176,7 +189,8 @@ def _gradients(
 ) -> tuple[Tensor, ...]:
     if not value.requires_grad:
         raise TypeError(
-            "the result of the equation does not depend on its constants in a way torch can differentiate; write it with "
+            "the result of the equation does not depend on its constants in a way torch can differentiate; write it "
+            "with "
             "torch functions of the constants, without detach, item or numpy."
         )
     return torch.autograd.grad(

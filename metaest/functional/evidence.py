@@ -5,10 +5,10 @@ Laplace's approximation at the most probable :math:`\hat u_t` (Tierney and Kadan
 
 .. math:: -\log p(y_t) \approx J_t(\hat u_t) + \tfrac12 \log \det H_t(\hat u_t),
 
-with the expected second derivative :math:`H = I + A^\top D^\top W D A` (Gauss and Newton's for additive noise; FOCE with
-interaction in pharmacometrics). It is positive definite everywhere, needs first derivatives of the equation only, and is
-exact where the equation is linear in its unconstrained constants. nlme maximises the same quantity, but holds the
-linearisation fixed while it does (Lindstrom and Bates, 1990, :doi:`10.2307/2532087`).
+with the expected second derivative :math:`H = I + A^\top D^\top W D A` (Gauss and Newton's for additive noise; FOCE
+with interaction in pharmacometrics). It is positive definite everywhere, needs first derivatives of the equation only,
+and is exact where the equation is linear in its unconstrained constants. nlme maximises the same quantity, but holds
+the linearisation fixed while it does (Lindstrom and Bates, 1990, :doi:`10.2307/2532087`).
 
 The gradient is exact: one Newton step with the true second derivative, left in the graph, carries how
 :math:`\hat u` follows the population (implicit function theorem).
@@ -104,12 +104,7 @@ def follow(
     """
     if len(u) == 0:
         return u
-    at = u.detach().requires_grad_()
-    joint = model.loss(center + population.factor @ at, population.log_sigma, observations)
-    total = joint.sum() + 0.5 * at.square().sum()
-    (gradient,) = torch.autograd.grad(total, at, create_graph=True)
-    rows = [torch.autograd.grad(g.sum(), at, retain_graph=True)[0] for g in gradient]
-    factor = small_matrices.cholesky(torch.stack(rows))
-    step = small_matrices.solve(factor, gradient)
+    joint = model.joint(center, population.factor, population.log_sigma, observations, u)
+    step = small_matrices.solve(small_matrices.cholesky(joint.matrix), joint.gradient)
     usable = torch.isfinite(step.detach()).all(dim=0)
     return u.detach() - torch.where(usable, step, torch.zeros_like(step))

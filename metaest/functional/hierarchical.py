@@ -4,8 +4,8 @@ r"""The hierarchical model of an equation: constants that are normal between tas
           \varphi_t = M_t \beta + A u_t, \qquad u_t \sim N(0, I).
 
 :math:`\beta` holds the population's constants and the coefficients of task covariates, :math:`A A^\top` is the
-covariance between tasks, with rows of zeros for shared constants. Working with :math:`u` instead of :math:`\varphi` lets
-a standard deviation shrink to exactly zero.
+covariance between tasks, with rows of zeros for shared constants. Working with :math:`u` instead of :math:`\varphi`
+lets a standard deviation shrink to exactly zero.
 """
 
 from dataclasses import dataclass
@@ -124,7 +124,25 @@ class HierarchicalModel:
     def loss(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
         """Negative log-likelihood of each task, of shape (tasks,)."""
         terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma)
-        return (observations.mask * terms.loss).sum(dim=0)
+        return observations.masked(terms.loss).sum(dim=0)
+
+    def joint(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> Information:
+        """Loss of the posterior of u with its true first and second derivatives.
+
+        Returns
+        -------
+        Information
+            In u, of shapes (tasks,), (random, tasks) and (random, random, tasks). Loss and gradient keep their graph
+            where the centre, the factor or the noise have one.
+        """
+        with torch.enable_grad():
+            at = u.detach().requires_grad_()
+            loss = self.loss(center + factor @ at, log_sigma, observations) + 0.5 * at.square().sum(dim=0)
+            (gradient,) = torch.autograd.grad(loss.sum(), at, create_graph=True)
+            rows = [torch.autograd.grad(g.sum(), at, retain_graph=True)[0] for g in gradient]
+        return Information(loss, gradient, torch.stack(rows))
 
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
@@ -146,13 +164,16 @@ class HierarchicalModel:
         theta = self.transforms.constrain(phi)
         values, D = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
         terms = self.noise.terms(values, observations.y, log_sigma)
-        mask = observations.mask
-        loss = (mask * terms.loss).sum(dim=0)
         # the transform's slope belongs to a task and not to its rows: multiply after summing over rows
         slope = self.transforms.slope(phi)
-        gradient = slope * torch.stack([(mask * terms.slope * d).sum(dim=0) for d in D])
-        weighted = [mask * terms.weight * d for d in D]
+        first = observations.masked(terms.slope)
+        gradient = slope * torch.stack([(first * d).sum(dim=0) for d in D])
+        one_weight = terms.weight.ndim == 0
+        weighted = [observations.masked(d if one_weight else terms.weight * d) for d in D]
         p = len(D)
-        upper = {(k, j): (weighted[k] * D[j]).sum(dim=0) * (slope[k] * slope[j]) for k in range(p) for j in range(k, p)}
-        matrix = torch.stack([upper[min(k, j), max(k, j)] for k in range(p) for j in range(p)])
-        return Information(loss, gradient, matrix.reshape(p, p, -1))
+        rows: list[list[Tensor]] = []
+        for k in range(p):
+            rows.append([rows[j][k] if j < k else (weighted[k] * D[j]).sum(dim=0) for j in range(p)])
+        matrix = torch.stack([entry for row in rows for entry in row]).reshape(p, p, -1)
+        matrix = matrix * (slope[:, None] * slope) * (terms.weight if one_weight else 1.0)
+        return Information(observations.masked(terms.loss).sum(dim=0), gradient, matrix)

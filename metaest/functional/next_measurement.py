@@ -2,9 +2,9 @@ r"""Which measurement would teach most: greedy optimal design, averaged over wha
 
 Measuring row c adds :math:`w_c z_c z_c^\top` to the precision of u, with :math:`z_c = A^\top d_c` and :math:`w_c` the
 expected weight of one observation. D-optimality gains :math:`\log(1 + w_c z_c^\top C z_c)`; for one constant with
-direction a the gain is :math:`-\log(\mathrm{var}_\mathrm{after} / \mathrm{var}_\mathrm{before})` of :math:`a^\top u`. Both are
-averaged over draws of u, since the slopes of a nonlinear equation depend on what is not known yet (Chaloner and
-Verdinelli, 1995, :doi:`10.1214/ss/1177009939`).
+direction a the gain is :math:`-\log(\mathrm{var}_\mathrm{after} / \mathrm{var}_\mathrm{before})` of :math:`a^\top u`.
+Both are averaged over draws of u, since the slopes of a nonlinear equation depend on what is not known yet (Chaloner
+and Verdinelli, 1995, :doi:`10.1214/ss/1177009939`).
 """
 
 import torch

@@ -21,7 +21,10 @@ NoiseKind = Literal["additive", "proportional", "combined"]
 
 
 class NoiseTerms(NamedTuple):
-    """Loss of every observation, and its first derivative and expected second derivative in the curve."""
+    """Loss of every observation, and its first derivative and expected second derivative in the curve.
+
+    The weight of additive noise is one number.
+    """
 
     loss: Tensor
     slope: Tensor
@@ -74,7 +77,7 @@ class Noise:
         if self.kind == "additive":
             precision = (-2 * log_sigma[0]).exp()
             loss = 0.5 * precision * residual.square() + (log_sigma[0] + HALF_LOG_2PI)
-            return NoiseTerms(loss, -precision * residual, precision.expand_as(f))
+            return NoiseTerms(loss, -precision * residual, precision)
         v = self.variance(f, log_sigma)
         relative = 2 * (2 * log_sigma[-1]).exp() * f / v  # v' / v
         standard = residual.square() / v

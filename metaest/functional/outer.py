@@ -11,18 +11,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from metaest.exceptions import DivergenceError
-from metaest.functional.types import Episodes, Params
+from metaest.functional.types import Params
 
 __all__ = ["Callback", "OuterLoop", "OuterResult", "StepInfo"]
 
 VALIDATION_INTERVAL = 10
+E = TypeVar("E")
 
 
 class StepInfo(NamedTuple):
@@ -88,8 +89,8 @@ class OuterLoop:
     def run(
         self,
         params: Params,
-        draw: Callable[[], Episodes],
-        task_losses: Callable[[Params, Episodes], Tensor],
+        draw: Callable[[], E],
+        task_losses: Callable[[Params, E], Tensor],
         validate: Callable[[Params], float] | None = None,
     ) -> OuterResult:
         """Minimise the mean of `task_losses` over the episodes `draw` gives.
@@ -99,7 +100,7 @@ class OuterLoop:
         params : dict of Tensor
             Where to start; left as it is.
         draw : callable
-            Episodes of the next meta-step.
+            Episodes of the next meta-step, handed on to `task_losses` as they are.
         task_losses : callable
             Parameters and episodes -> one loss for each task.
         validate : callable, optional

@@ -73,8 +73,8 @@ def descend(
     -------
     phi : Tensor of shape (constants, tasks)
     code : integer Tensor of shape (tasks,)
-        A :class:`~metaest.functional.SolveCode`: converged where the steps were taken at their rates, stalled where these
-        overshot and were lowered.
+        A :class:`~metaest.functional.SolveCode`: converged where the steps were taken at their rates, stalled where
+        these overshot and were lowered.
     """
     start = _named(model, center.detach())
     adapted, halvings = solve_damped(_forward(model), _loss(model, unit), solver, start, _rows(observations))

@@ -1,8 +1,8 @@
 """Linear algebra of very many very small matrices, the matrices along the last axis.
 
-A matrix of shape (m, m, tasks) is a table of m * m vectors over the tasks, and Cholesky's method unrolled over the table
-is a few elementwise operations on whole vectors: ten times faster than a library call a matrix for thousands of tasks
-(LAPACK costs about 0.1 microseconds a call and more), and torch differentiates it like everything else.
+A matrix of shape (m, m, tasks) is a table of m * m vectors over the tasks, and Cholesky's method unrolled over the
+table is a few elementwise operations on whole vectors: ten times faster than a library call a matrix for thousands of
+tasks (LAPACK costs about 0.1 microseconds a call and more), and torch differentiates it like everything else.
 """
 
 import torch
@@ -68,6 +68,8 @@ def log_determinant(factor: list[list[Tensor]], like: Tensor) -> Tensor:
 def sandwich(outer: Tensor, inner: Tensor) -> Tensor:
     """Return outer @ inner @ outer.T for one outer matrix of shape (p, m) and inner ones of shape (m, m, tasks)."""
     p, m = outer.shape
+    if p == 0 or m == 0:
+        return inner.new_zeros(p, p, inner.shape[-1])
     half = (outer @ inner.reshape(m, -1)).reshape(p, m, -1)
     whole = (outer @ half.transpose(0, 1).reshape(m, -1)).reshape(p, p, -1)
     return whole.transpose(0, 1)

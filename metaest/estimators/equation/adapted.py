@@ -169,9 +169,9 @@ class AdaptedEquation(AdaptedPredictor):
     def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
         r"""Return the candidate rows whose measurement would teach most about this task.
 
-        Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the logarithm of
-        the determinant of the covariance C of all constants (D-optimality), or, with `target`, what it takes from the
-        logarithm of the variance of that constant. Gains are averaged over draws from the posterior.
+        Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the
+        logarithm of the determinant of the covariance C of all constants (D-optimality), or, with `target`, what it
+        takes from the logarithm of the variance of that constant. Gains are averaged over draws from the posterior.
 
         Parameters
         ----------
@@ -201,9 +201,9 @@ class AdaptedEquation(AdaptedPredictor):
     def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:
         r"""Return the profile of one constant: how much worse the best fit gets as it is held elsewhere.
 
-        The deviance is :math:`2 (\min_{\theta: \theta_k = c} J - \min J)` with J the negative logarithm of the posterior,
-        or of the likelihood alone. Where it stays below 2.71, the value lies in the 90 % profile interval; a profile
-        that stays low to one side means that the rows set no limit there.
+        The deviance is :math:`2 (\min_{\theta: \theta_k = c} J - \min J)` with J the negative logarithm of the
+        posterior, or of the likelihood alone. Where it stays below 2.71, the value lies in the 90 % profile interval; a
+        profile that stays low to one side means that the rows set no limit there.
 
         Parameters
         ----------

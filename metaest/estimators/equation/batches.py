@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaest.functional import Observations
 from metaest.tasks import TaskSet
 
-__all__ = ["chunks", "one_task", "rows_of", "whole"]
+__all__ = ["chunks", "evenly", "one_task", "rows_of", "whole"]
 
 CHUNK_ROWS = 20_000
 
@@ -42,6 +43,11 @@ def one_task(X: NDArray[Any], y: NDArray[Any] | None = None, copies: int = 1) ->
     return Observations.stack(
         rows[None].expand(copies, -1, -1), target[None].expand(copies, -1), torch.ones(copies, len(rows)).double()
     )
+
+
+def evenly(n: int, most: int) -> Tensor:
+    """Return at most `most` of the numbers 0 to n - 1, evenly spread, the first and the last among them."""
+    return torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)))
 
 
 def chunks(sizes: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:

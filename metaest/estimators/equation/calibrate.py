@@ -1,10 +1,10 @@
-"""From tasks and settings to a fitted population: starts, expectation-maximisation, maximum, and what remains to say."""
-
+"""A first population near the maximum of the evidence, and the constants that show no variation at it."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.expectation import expectation_step
 from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.start import Start, pooled_starts, spread_around
@@ -14,7 +14,7 @@ __all__ = ["evidence_of", "first_population", "settle", "without_variation"]
 
 N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
 NEGLIGIBLE = 1e-3
-PREFERENCE = 1.0
+PREFERENCE = 0.1
 SEARCH_TASKS = 100
 
 
@@ -40,20 +40,21 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
         Constants and coefficients of covariates.
     """
     tasks = scope.observations.y.shape[1]
-    few = torch.linspace(0, tasks - 1, min(tasks, SEARCH_TASKS)).round().long().unique()
+    few = evenly(tasks, SEARCH_TASKS)
     small = scope._replace(observations=scope.observations.take(few), design=scope.design.take(few), query=None)
-    starts, scale = pooled_starts(scope.model, initial, small.observations, N_CANDIDATES)
+    starts = pooled_starts(scope.model, initial, small.observations, N_CANDIDATES)
     starts = starts or [Start(initial, float(small.observations.y.std()))]
     found = []
     for start in starts:
         population, u = spread_around(
-            scope.model, start, scale, scope.random, small.observations, float(scope.smallest_log_sigma.exp()[0])
+            scope.model, start, scope.random, small.observations, float(scope.smallest_log_sigma.exp()[0])
         )
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
         population, u = settle(small, population, u, CANDIDATE_STEPS)
         found.append((evidence_of(small, population, u), population))
-    # an equation may have mirror images (two rates that change places): stay on the user's side unless another fits better
+    # an equation may have mirror images (two rates that change places): stay on the user's side unless another fits
+    # better
     population = max(found, key=lambda pair: pair[0] + (PREFERENCE if pair is found[0] else 0.0))[1]
     u = torch.zeros(len(scope.random), tasks, dtype=torch.float64)
     return settle(scope._replace(query=None), population, u, STEPS)
@@ -62,7 +63,7 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
 def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple[Population, Tensor]:
     """Take expectation-maximisation steps as long as the evidence does not fall, and return the best population."""
     best: tuple[float, Population, Tensor] | None = None
-    rough = GaussNewton(max_iter=30, tol=1e-4)
+    rough = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
     for _ in range(steps + 1):
         center = scope.design.center(population.beta, len(population.factor))
         u = rough.solve(scope.model, center, population.factor, population.log_sigma, scope.observations, u).u

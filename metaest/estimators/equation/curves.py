@@ -42,8 +42,8 @@ def interval(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Lower and upper ends, of shape (rows,), that leave out equal probability on both sides.
 
-    Constants drawn from the posterior go through the equation, so the ends respect whatever the equation respects; for an
-    observation the noise around each drawn curve is added in closed form.
+    Constants drawn from the posterior go through the equation, so the ends respect whatever the equation respects; for
+    an observation the noise around each drawn curve is added in closed form.
     """
     phi = draws(posterior, N_DRAWS)
     with torch.no_grad():
@@ -69,4 +69,5 @@ def interval(
 def root(covariance: Tensor) -> Tensor:
     """Return R with R R' the covariance, which may be singular."""
     values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp(min=0).sqrt()
+    found: Tensor = vectors * values.clamp(min=0).sqrt()
+    return found

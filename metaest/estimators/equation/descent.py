@@ -11,12 +11,12 @@ from metaest.estimators.equation.batches import rows_of
 from metaest.estimators.equation.expectation import linearise
 from metaest.estimators.equation.maximise import Scope
 from metaest.functional import (
-    Episodes,
+    Design,
     GradientDescent,
+    Observations,
     OuterLoop,
     Params,
     Population,
-    Rows,
     StepInfo,
     constant_losses,
 )
@@ -58,21 +58,17 @@ def meta_descend(
         rates.update({names[k]: log_rate[j].exp() for j, k in enumerate(scope.random)})
         return GradientDescent(int(settings.inner_steps), rates)
 
-    chosen = np.arange(len(tasks))
     size = min(len(tasks), int(settings.meta_batch_size))
 
-    def draw() -> Episodes:
-        nonlocal chosen
+    def draw() -> tuple[Design, Observations, Observations]:
         chosen = np.sort(rng.permutation(len(tasks))[:size])
         split = split_tasks(tasks, chosen, settings.support_size, settings.split, rng)
-        parts = [rows_of(tasks, split.support, split.support_mask), rows_of(tasks, split.query, split.query_mask)]
-        # the outer loop hands episodes on without looking into them
-        return Episodes(*(Rows(*part) for part in parts))
+        support, query = (split.support, split.support_mask), (split.query, split.query_mask)
+        return design.take(torch.from_numpy(chosen)), rows_of(tasks, *support), rows_of(tasks, *query)
 
-    def losses(params: Params, episodes: Episodes) -> Tensor:
-        beta = population.beta + step * params["beta"]
-        center = design.take(torch.from_numpy(chosen)).center(beta, len(names))
-        support, query = (type(scope.observations)(*part) for part in episodes)
+    def losses(params: Params, episodes: tuple[Design, Observations, Observations]) -> Tensor:
+        own, support, query = episodes
+        center = own.center(population.beta + step * params["beta"], len(names))
         return constant_losses(
             model, solver_of(params["log_rate"]), unit, center, support, query, settings.meta_gradient
         )
@@ -95,7 +91,7 @@ def _step_sizes(scope: Scope, population: Population, u: Tensor) -> Tensor:
 
 
 def _first_rates(scope: Scope, population: Population, unit: float) -> Tensor:
-    """A fraction of the inverse curvature of the mean squared support loss, for every constant that varies."""
+    """Return a fraction of the inverse curvature of the mean squared support loss, for every constant that varies."""
     center = scope.design.center(population.beta, len(population.factor))
     _, slopes = scope.model.curve_and_slopes(center, scope.observations)
     weight = torch.full_like(scope.observations.y, unit)

@@ -1,6 +1,5 @@
 """Which rows to measure next, from what is known of a task."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ def suggest_rows(
     ValueError
         When n, target or cost make no sense, or no constant varies between tasks.
     """
-    if not isinstance(n, Integral) or isinstance(n, bool) or not 1 <= n <= len(X):
+    if not isinstance(n, (int, np.integer)) or not 1 <= n <= len(X):
         raise ValueError(f"suggest: n must be a whole number from 1 to the {len(X)} candidates, got {n!r}.")
     varying = [calibrated.names[k] for k in calibrated.random if k not in calibrated.flat]
     if not varying:

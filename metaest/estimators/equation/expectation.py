@@ -1,7 +1,8 @@
 """The expectation-maximisation steps that lead from a rough start to the neighbourhood of the maximum.
 
 They linearise the equation at the most probable constants of each task: a Newton step for the population, and the
-closed-form updates of a linear mixed model for covariance and noise. They cannot run off as a line search from afar may.
+closed-form updates of a linear mixed model for covariance and noise. They cannot run off as a line search from afar
+may.
 """
 
 from typing import NamedTuple

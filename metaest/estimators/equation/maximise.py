@@ -120,7 +120,8 @@ class Coordinates:
 
     def population(self, x: Tensor) -> Population:
         """Return the population of a vector, differentiable in it."""
-        step, factor, noise = x.split([self.n_beta, self.n_factor, len(self.origin.log_sigma)])
+        step, rest = x[: self.n_beta], x[self.n_beta :]
+        factor, noise = rest[: self.n_factor], rest[self.n_factor :]
         beta = self.origin.beta if self.fixed_beta else self.origin.beta + self.directions @ step
         m = len(self.random)
         scaled = x.new_zeros(m, m).index_put((self.lower[0], self.lower[1]), self.unit * factor)
@@ -252,5 +253,5 @@ def _inverse_root(normal: Tensor) -> Tensor:
     """Return a matrix C with C C' the inverse of `normal`, directions without information left at a moderate length."""
     size = normal.diagonal().clamp(min=1e-300).sqrt()
     values, vectors = torch.linalg.eigh(normal / size[:, None] / size)
-    scaled = vectors / values.clamp(min=1e-8).sqrt()
+    scaled: Tensor = vectors / values.clamp(min=1e-8).sqrt()
     return scaled / size[:, None]

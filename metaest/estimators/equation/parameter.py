@@ -4,8 +4,9 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal
+
+import numpy as np
 
 from metaest.functional import Transforms
 
@@ -88,7 +89,7 @@ def check_parameters(parameters: Any, equation: Callable[..., Any]) -> dict[str,
     for name, value in parameters.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise TypeError(f"parameters: {name!r} cannot be the name of an argument of the equation.")
-        if isinstance(value, Real) and not isinstance(value, bool):
+        if isinstance(value, (int, float, np.number)):
             value = Parameter(float(value))
         if not isinstance(value, Parameter):
             raise TypeError(f"parameter {name!r} must be a Parameter or a number, got {type(value).__name__}.")
@@ -103,7 +104,7 @@ def _check_one(name: str, parameter: Parameter) -> None:
         value = getattr(parameter, field)
         if value is None and field != "initial":
             continue
-        if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
+        if not isinstance(value, (int, float, np.number)) or math.isnan(value):
             raise ValueError(f"parameter {name!r}: {field} must be a number, got {value!r}.")
     if parameter.transform not in (None, "identity", "log", "logit"):
         raise ValueError(

@@ -1,9 +1,9 @@
 r"""What is known of the constants of a task, before and after its rows.
 
-In the unconstrained space the posterior is normal around the most probable constants. Its covariance has two parts: that
-of the task's own deviation, :math:`A H^{-1} A^\top`, and what the uncertainty of the population leaves,
-:math:`K M\, \mathrm{Cov}(\hat\beta)\, M^\top K^\top` with :math:`K = I - A H^{-1} A^\top P`. For a linear equation their sum is
-the prediction error of the best linear unbiased predictor (Henderson, 1975, :doi:`10.2307/2529430`).
+In the unconstrained space the posterior is normal around the most probable constants. Its covariance has two parts:
+that of the task's own deviation, :math:`A H^{-1} A^\top`, and what the uncertainty of the population leaves,
+:math:`K M\, \mathrm{Cov}(\hat\beta)\, M^\top K^\top` with :math:`K = I - A H^{-1} A^\top P`. For a linear equation
+their sum is the prediction error of the best linear unbiased predictor (Henderson, 1975, :doi:`10.2307/2529430`).
 """
 
 from dataclasses import dataclass

@@ -79,4 +79,5 @@ def _first_axis(direction: Tensor) -> Tensor:
     m = len(direction)
     full = torch.cat([direction[:, None], torch.eye(m, dtype=direction.dtype)], dim=1)
     q, r = torch.linalg.qr(full)
-    return q * torch.where(torch.arange(m) == 0, torch.sign(r[0, 0]), 1.0)
+    turned: Tensor = q * torch.where(torch.arange(m) == 0, torch.sign(r[0, 0]), 1.0)
+    return turned

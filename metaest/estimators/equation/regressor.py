@@ -34,7 +34,8 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
     .. math:: y_{ti} = f(x_{ti}, \theta_t) + \varepsilon_{ti}, \qquad g^{-1}(\theta_t) \sim N(\mu + \Gamma z_t, \Psi),
 
     with the unconstrained constants :math:`g^{-1}(\theta)` (see :class:`Parameter`), task covariates z, and
-    :math:`\varepsilon` normal. ``fit`` learns :math:`\mu, \Gamma, \Psi` and the noise; ``adapt`` finds the most probable
+    :math:`\varepsilon` normal. ``fit`` learns :math:`\mu, \Gamma, \Psi` and the noise; ``adapt`` finds the most
+    probable
     :math:`\theta` of a new task.
 
     Parameters
@@ -98,8 +99,8 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
     noise_ : Series
         ``sd`` in the unit of y, ``cv``, or both.
     task_params_ : DataFrame
-        One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share of
-        the between-task variance its rows leave) and ``status`` of the search.
+        One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share
+        of the between-task variance its rows leave) and ``status`` of the search.
     log_likelihood_, aic_, bic_ : float
         Marginal log-likelihood by Laplace's approximation; BIC counts rows.
     history_ : DataFrame

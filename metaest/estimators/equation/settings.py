@@ -37,5 +37,6 @@ def check_settings(model: Any) -> None:
         )
     if model.meta_gradient == "first-order" and model.inner_solver != "gradient":
         raise ValueError(
-            "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is always exact."
+            "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is always "
+            "exact."
         )

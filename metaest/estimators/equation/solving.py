@@ -1,7 +1,7 @@
 """The search for a task's constants, from several starts where one start leaves doubt."""
 
 import torch
-from scipy.stats import norm, qmc
+from scipy.stats import chi2, norm, qmc
 from torch import Tensor
 
 from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode
@@ -10,9 +10,9 @@ __all__ = ["RESTARTS", "most_probable", "normal_points"]
 
 RESTARTS = 8
 RESTART_SD = 1.5
-# J at the solution is half a chi-square variable with as many degrees of freedom as rows; beyond this many of its
-# standard deviations above its mean, the fit is poor enough to look elsewhere
-DOUBT = 3.0
+# twice J at the solution is a chi-square variable with as many degrees of freedom as rows; a fit that is worse than all
+# but this share of them is poor enough to look elsewhere
+DOUBT = 1e-5
 
 
 def normal_points(n: int, dimension: int) -> Tensor:
@@ -86,5 +86,8 @@ def doubtful(
         square = (observations.mask * (observations.y - curve).square() / variance).sum(dim=0)
         square = square + found.u.square().sum(dim=0)
     rows = observations.mask.sum(dim=0)
-    poor = ~(square <= rows + DOUBT * (2 * rows).sqrt())
+    counts = torch.arange(len(observations.mask) + 1)
+    limits = torch.from_numpy(chi2.isf(DOUBT, counts.numpy()))
+    limits[0] = torch.inf
+    poor = ~(square <= limits[rows.long()])
     return torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]

@@ -6,16 +6,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.solving import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
 __all__ = ["Start", "pooled_starts", "spread_around"]
 
 MAX_TASKS, MAX_ROWS = 64, 2000
-N_STARTS, N_STARTS_SLOW, MAX_TASKS_SLOW = 64, 16, 12
+# points looked at and points searched from: cheap where one call evaluates all rows, fewer where it takes one a task
+N_POINTS, N_STARTS, SCREEN_ROWS = 1024, 32, 300
+N_POINTS_SLOW, N_STARTS_SLOW, MAX_TASKS_SLOW = 64, 8, 12
 ROUNDS = 4
-# starts lie this many scales from the user's values: a constant without bounds may be off by orders of magnitude
-REACH, REACH_UNBOUNDED = (0.5, 1.0, 2.0, 4.0), (0.3, 1.0, 10.0, 100.0)
+# powers of ten by which the distance from the user's values varies, in units of its size where there are no bounds:
+# such a constant may be off by orders of magnitude, and on a log or logit scale that is a matter of a few units
+REACH, REACH_UNBOUNDED = (-0.5, 0.7), (-0.7, 1.7)
 PREFERENCE = 1.02
 
 
@@ -26,9 +30,7 @@ class Start(NamedTuple):
     rms: float
 
 
-def pooled_starts(
-    model: HierarchicalModel, initial: Tensor, observations: Observations, keep: int
-) -> tuple[list[Start], Tensor]:
+def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Observations, keep: int) -> list[Start]:
     """Fit one set of constants to all tasks by least squares, from the user's values and from points around them.
 
     Parameters
@@ -43,10 +45,8 @@ def pooled_starts(
 
     Returns
     -------
-    starts : list of Start
+    list of Start
         The best first; of solutions that fit almost equally well, the one nearest to the user's values.
-    scale : Tensor of shape (constants,)
-        How far each constant is thought to vary, in the unconstrained space.
     """
     rows = model.equation.mode == "rows"
     chosen = _some_tasks(observations, MAX_TASKS if rows else MAX_TASKS_SLOW)
@@ -55,21 +55,13 @@ def pooled_starts(
     spread = float(y.std(correction=0))
     sigma = 0.1 * spread if spread > 0 else max(1e-3, 1e-3 * float(y.abs().max()))
     scale = _scales(model, initial, sub, max(spread, sigma))
-    n_starts = N_STARTS if rows else N_STARTS_SLOW
-    points = normal_points(n_starts, len(initial))
-    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
-    size = torch.where(unbounded, initial.abs().clamp(min=1.0), 1.0)
-    turn = torch.arange(n_starts)
-    near, far = (torch.tensor(reach, dtype=torch.float64)[turn % len(reach)] for reach in (REACH, REACH_UNBOUNDED))
-    # every other start believes the response of the curve, the rest the size of the user's value
-    believed = torch.where((turn // len(REACH)) % 2 == 0, scale[:, None], size[:, None])
-    center = initial[:, None] + torch.where(unbounded[:, None], size[:, None] * far, believed * near) * points
-    center[:, 0] = initial
-    center[:, 4] = initial + scale * points[:, 4]
+    n_points, n_starts = (N_POINTS, N_STARTS) if rows else (N_POINTS_SLOW, N_STARTS_SLOW)
+    center = _promising(model, initial, sub, n_points, n_starts)
     pooled = _pool(model, sub)
     together = _together(sub, n_starts)
     log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
-    factor, solver = torch.diag(30 * torch.maximum(scale, size)), GaussNewton(max_iter=40, tol=1e-3)
+    factor = torch.diag(30 * scale)
+    solver = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
     for _ in range(ROUNDS):  # the prior moves with the solution, so that it damps and does not pull
         found = solver.solve(pooled, center, factor, log_sigma, together)
         moved = center + factor @ found.u
@@ -78,7 +70,30 @@ def pooled_starts(
         residual = together.y - pooled.curve(center, together)
         mean_square = (together.mask * residual.square()).sum(dim=0) / together.mask.sum(dim=0)
     rms = torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
-    return _different(center, rms, initial, scale, keep), scale
+    return _different(center, rms, initial, scale, keep)
+
+
+def _promising(
+    model: HierarchicalModel, initial: Tensor, observations: Observations, n_points: int, n_starts: int
+) -> Tensor:
+    """Return the user's values and points around them, near and far, that fit best without a search."""
+    p = len(initial)
+    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
+    size = torch.where(unbounded, initial.abs().clamp(min=1.0), 1.0)
+    points = normal_points(n_points, 2 * p)
+    ends = torch.where(unbounded, torch.tensor(REACH_UNBOUNDED)[:, None], torch.tensor(REACH)[:, None]).double()
+    low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
+    reach = 10 ** (low + width * torch.special.ndtr(points[p:]))
+    center = initial[:, None] + size[:, None] * reach * points[:p]
+    few = observations.take(_some_tasks(observations, MAX_TASKS_SLOW, SCREEN_ROWS))
+    pooled, together = _pool(model, few), _together(few, n_points)
+    with torch.no_grad():
+        error = (together.mask * (together.y - pooled.curve(center, together)).square()).sum(dim=0)
+    order = torch.where(torch.isfinite(error), error, torch.inf).argsort()
+    # the best ones may all lie in one valley: take as many from the better quarter at large
+    half = n_starts // 2
+    rest = torch.linspace(half, max(half + 1, n_points // 4), n_starts - half - 1).long()
+    return torch.cat([initial[:, None], center[:, order[:half]], center[:, order[rest]]], dim=1)
 
 
 def _different(center: Tensor, rms: Tensor, initial: Tensor, scale: Tensor, keep: int) -> list[Start]:
@@ -94,11 +109,10 @@ def _different(center: Tensor, rms: Tensor, initial: Tensor, scale: Tensor, keep
     return starts
 
 
-def _some_tasks(observations: Observations, most: int) -> Tensor:
+def _some_tasks(observations: Observations, most: int, most_rows: int = MAX_ROWS) -> Tensor:
     tasks = observations.y.shape[1]
     rows = float(observations.mask.sum()) / tasks
-    n = max(1, min(tasks, most, int(MAX_ROWS / rows)))
-    return torch.linspace(0, tasks - 1, n).round().long().unique()
+    return evenly(tasks, max(1, min(most, int(most_rows / rows))))
 
 
 def _scales(model: HierarchicalModel, initial: Tensor, observations: Observations, spread: float) -> Tensor:
@@ -117,20 +131,20 @@ def _scales(model: HierarchicalModel, initial: Tensor, observations: Observation
 
 
 def _pool(model: HierarchicalModel, observations: Observations) -> HierarchicalModel:
-    """A model whose one task holds the rows of all."""
+    """Return a model whose one task holds the rows of all."""
     equation, rows = model.equation, observations.y.shape[0]
     if equation.mode == "rows":
         return replace(model, noise=Noise())
 
     def pooled(X: Tensor, **constants: Tensor) -> Tensor:
-        blocks = X.split(rows)
+        blocks = (X[first : first + rows] for first in range(0, len(X), rows))
         return torch.cat([equation(list(constants.values()), block) for block in blocks])
 
     return replace(model, equation=Equation(pooled, equation.names, equation.mode), noise=Noise())
 
 
 def _together(observations: Observations, n: int) -> Observations:
-    """The rows of all tasks as one task, n times."""
+    """Return the rows of all tasks as one task, n times."""
     X = observations.by_task().reshape(1, -1, observations.X.shape[1]).expand(n, -1, -1)
     y = observations.y.T.reshape(1, -1).expand(n, -1)
     return Observations.stack(X, y, observations.mask.T.reshape(1, -1).expand(n, -1))
@@ -139,12 +153,13 @@ def _together(observations: Observations, n: int) -> Observations:
 def spread_around(
     model: HierarchicalModel,
     start: Start,
-    scale: Tensor,
     random: list[int],
     observations: Observations,
     smallest_sigma: float,
 ) -> tuple[Population, Tensor]:
-    """Return a first population around a pooled fit: broad between tasks, with the noise the pooled fit leaves.
+    """Return a first population around a pooled fit.
+
+    Each constant alone varies enough between tasks to explain what the pooled fit leaves; so does the noise.
 
     Returns
     -------
@@ -153,15 +168,17 @@ def spread_around(
     u : Tensor of shape (random, tasks)
         Zeros.
     """
-    factor = torch.zeros(len(scale), len(random), dtype=torch.float64)
+    phi = start.phi[:, None].expand(-1, observations.y.shape[1])
+    curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
+    factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
     for j, k in enumerate(random):
-        factor[k, j] = 0.5 * scale[k]
+        response = float(slopes[k][observations.mask > 0].square().mean().sqrt())
+        size = 1.0 if model.transforms.kinds[k] != "identity" else max(1.0, abs(float(start.phi[k])))
+        sd = start.rms / response if response > 0 else size
+        factor[k, j] = min(max(sd, 1e-3 * size), (2.0 if model.transforms.kinds[k] != "identity" else 1e3) * size)
     sigma = max(0.7 * start.rms, smallest_sigma)
     if model.noise.kind != "additive":
-        with torch.no_grad():
-            phi = start.phi[:, None].expand(-1, observations.y.shape[1])
-            curve = model.curve(phi, observations)
-            relative = (observations.y - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
+        relative = (observations.y - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
         ratio = min(max(float(relative[observations.mask > 0].median()), 1e-3), 1.0)
         constants: list[Any] = [ratio] if model.noise.kind == "proportional" else [0.5 * sigma, 0.5 * ratio]
     else:

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from metaest.estimators.equation.batches import rows_of, whole
+from metaest.estimators.equation.batches import evenly, rows_of, whole
 from metaest.estimators.equation.calibrate import evidence_of, first_population, without_variation
 from metaest.estimators.equation.covariates import Covariates
 from metaest.estimators.equation.descent import meta_descend
@@ -172,9 +172,9 @@ def _episodes(settings: Any, scope: Scope, tasks: TaskSet, rng: np.random.Genera
 
 def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations, tasks: TaskSet) -> tuple[Any, str]:
     """Try the equation on a few rows, with a word about what is wrong where it fails, and choose how to batch it."""
-    several = torch.linspace(0, len(tasks) - 1, min(len(tasks), PROBE_TASKS)).round().long().unique()
+    several = evenly(len(tasks), PROBE_TASKS)
     few = observations.take(several)
-    rows = torch.linspace(0, len(few.y) - 1, min(len(few.y), PROBE_ROWS)).round().long().unique()
+    rows = evenly(len(few.y), PROBE_ROWS)
     X, y, mask = few.by_task()[:, rows], few.y.T[:, rows], few.mask.T[:, rows]
     # one row of padding in every task gives away an equation whose rows see each other
     X, y = torch.cat([X, X[:, :1]], dim=1), torch.cat([y, y[:, :1]], dim=1)

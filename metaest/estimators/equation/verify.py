@@ -1,4 +1,4 @@
-"""Checks of what goes into an equation and of how its constants came out, with errors and warnings in the user's words."""
+"""What an equation was given and how its constants came out: errors and warnings in the user's words."""
 
 import warnings
 from typing import Any
@@ -48,14 +48,16 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
     if len(bad):
         row = int(bad[0])
         raise TaskError(
-            f"{where}: the equation is {float(values[row, 0])} in row {row}, X = {X[row].tolist()}, at {at}; check units, "
+            f"{where}: the equation is {float(values[row, 0])} in row {row}, X = {X[row].tolist()}, at {at}; check "
+            f"units, "
             "bounds and initial values, or leave the row out."
         )
     bad = torch.nonzero(~torch.isfinite(slopes[:, :, 0]))
     if len(bad):
         k, row = (int(i) for i in bad[0])
         raise TaskError(
-            f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} in row "
+            f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} "
+            f"in row "
             f"{row}, X = {X[row].tolist()}, at {at}; a logarithm or a root of zero does that (write t ** n as "
             "torch.pow(t, n), or leave the row out)."
         )
@@ -71,7 +73,8 @@ def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: 
         raise TaskError(f"{where}: the equation is not finite near the population's constants.")
     if int(posterior.code[0]) != SolveCode.CONVERGED:
         warnings.warn(
-            f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat them with "
+            f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat "
+            f"them with "
             "care.",
             ConvergenceWarning,
             stacklevel=3,
@@ -90,7 +93,8 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
     ]
     if untold:
         warnings.warn(
-            f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)} of the variance between tasks; the "
+            f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)} of the variance between "
+            f"tasks; the "
             "population decides more than they do. See params_ and suggest.",
             IdentifiabilityWarning,
             stacklevel=4,
@@ -106,7 +110,8 @@ def warn_of_many(calibrated: Calibrated, posterior: Posterior) -> None:
     untold = [f"{name} of {n}" for name, n in counts.items() if n]
     if untold:
         warnings.warn(
-            f"adapt_many: of {shrinkage.shape[1]} tasks the rows cannot tell {', '.join(untold)}; see the shrinkage in params_.",
+            f"adapt_many: of {shrinkage.shape[1]} tasks the rows cannot tell {', '.join(untold)}; see the shrinkage "
+            f"in params_.",
             IdentifiabilityWarning,
             stacklevel=3,
         )

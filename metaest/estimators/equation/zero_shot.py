@@ -114,7 +114,7 @@ def _by_covariates(
     X: NDArray[Any],
     answer: Callable[[Calibrated, Posterior, NDArray[Any]], tuple[NDArray[Any], ...]],
 ) -> list[NDArray[Any]]:
-    """Answer for the rows of each combination of covariates, as one task, and put the answers in the order of the rows."""
+    """Answer for each combination of covariates as for one task, and return the answers in the order of the rows."""
     covariates = calibrated.covariates
     groups, member = np.unique(X[:, list(covariates.columns)].astype(np.float64), axis=0, return_inverse=True)
     if not covariates.columns:
