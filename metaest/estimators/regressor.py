@@ -10,19 +10,20 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import AdaptedRegressor, check_support_rows, check_targets
+from metaest.estimators.adapted import AdaptedRegressor, check_support_rows
 from metaest.estimators.constraints import CONSTRAINTS
 from metaest.estimators.episodes import Source
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns, remember_columns
 from metaest.estimators.network import Network
-from metaest.estimators.scoring import r2_around, row_weights
+from metaest.estimators.scoring import FewShotScore
 from metaest.estimators.training import history_frame, meta_train
 from metaest.functional import Callback, GradientDescent, MetaGradient
+from metaest.tasks import TaskSet
 
 __all__ = ["MAMLRegressor"]
 
 
-class MAMLRegressor(RegressorMixin, BaseEstimator):
+class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
     r"""Regression that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -262,33 +263,15 @@ class MAMLRegressor(RegressorMixin, BaseEstimator):
         check_columns(self, X, rows.shape[1], "predict")
         return self._network.predict(self._params, rows)
 
-    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
-        r"""Few-shot R2: adapt on the support of each task, score the prediction of its query.
+    @property
+    def _single_target(self) -> bool:
+        return self._network.single_target
 
-        .. math:: R^2 = 1 - \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \hat y_i)^2 \Big/
-                  \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \bar y)^2
-
-        over the query rows of all tasks together, with the mean :math:`\bar y` of the training targets, so that it
-        is defined for a single row.
-
-        Parameters
-        ----------
-        X, y, groups : as in `fit`
-        sample_weight : array-like of shape (n_rows,), optional; weights of flat query rows
-
-        Returns
-        -------
-        float
-            The mean over targets where there are several.
-        """
-        check_is_fitted(self)
-        tasks = as_tasks(X, y, groups)
-        check_columns(self, X if y is not None else tasks, tasks.X.shape[1], "score")
-        check_targets(tasks.y, self._network.single_target, self.n_outputs_, "score")
-        weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
-        source = Source(self._network, tasks, self.support_size, self.split, np.random.default_rng(self._seed))
-        truth, prediction, rows = source.predict_queries(self._params, self._solver(), self.batching_)
-        return r2_around(truth, prediction, self._y_mean, weight[rows])
+    def _query_predictions(
+        self, tasks: TaskSet, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+        source = Source(self._network, tasks, self.support_size, self.split, rng)
+        return source.predict_queries(self._params, self._solver(), self.batching_)
 
     def _solver(self) -> GradientDescent:
         return GradientDescent(int(self.inner_steps), float(self.inner_lr))

@@ -4,11 +4,57 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators.adapted import check_targets
+from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.exceptions import TaskError
+from metaest.tasks import TaskSet
 from metaest.tasks.grouping import sort_by_group
 
-__all__ = ["r2_around", "row_weights"]
+__all__ = ["FewShotScore", "r2_around", "row_weights"]
+
+
+class FewShotScore:
+    """The ``score`` of a meta-model; a subclass adapts and predicts in ``_query_predictions``."""
+
+    n_outputs_: int
+    _single_target: Any
+    _seed: int
+    _y_mean: NDArray[Any]
+
+    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
+        r"""Few-shot R2: adapt on the support of each task, score the prediction of its query.
+
+        .. math:: R^2 = 1 - \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \hat y_i)^2 \Big/
+                  \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \bar y)^2
+
+        over the query rows of all tasks together, with the mean :math:`\bar y` of the training targets, so that it
+        is defined for a single row.
+
+        Parameters
+        ----------
+        X, y, groups : as in `fit`
+        sample_weight : array-like of shape (n_rows,), optional; weights of flat query rows
+
+        Returns
+        -------
+        float
+            The mean over targets where there are several.
+        """
+        check_is_fitted(self)
+        tasks = as_tasks(X, y, groups)
+        check_columns(self, X if y is not None else tasks, tasks.X.shape[1], "score")
+        check_targets(tasks.y, self._single_target, self.n_outputs_, "score")
+        weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
+        truth, prediction, rows = self._query_predictions(tasks, np.random.default_rng(self._seed))
+        return r2_around(truth, prediction, self._y_mean, weight[rows])
+
+    def _query_predictions(
+        self, tasks: TaskSet, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+        """Return truth and prediction of the query rows, and their row numbers in the TaskSet."""
+        raise NotImplementedError
 
 
 def r2_around(truth: NDArray[Any], prediction: NDArray[Any], center: Any, weight: NDArray[Any]) -> float:

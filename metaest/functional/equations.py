@@ -107,7 +107,11 @@ class Equation:
                 f"value a "
                 "row of X."
             )
-        return value.to(X.dtype)
+        if value.dtype != X.dtype:
+            raise TypeError(
+                f"the equation returned {value.dtype}; {X.dtype} is wanted: make tensors inside it with dtype=X.dtype."
+            )
+        return value
 
     def values(self, theta: Tensor, observations: Observations) -> Tensor:
         """Curves of all tasks.

@@ -65,7 +65,7 @@ class _State(NamedTuple):
     @classmethod
     def pack(cls, u: Tensor, inner: Information) -> "_State":
         m = len(u)
-        return cls(torch.cat([u, inner.gradient, inner.loss[None], inner.matrix.reshape(m * m, -1)]), m)
+        return cls(torch.cat([u, inner.gradient, inner.loss[None], inner.matrix.reshape(m * m, u.shape[1])]), m)
 
     @property
     def u(self) -> Tensor:
@@ -81,7 +81,7 @@ class _State(NamedTuple):
 
     @property
     def matrix(self) -> Tensor:
-        return self.packed[2 * self.m + 1 :].reshape(self.m, self.m, -1)
+        return self.packed[2 * self.m + 1 :].reshape(self.m, self.m, self.packed.shape[1])
 
     @property
     def finite(self) -> Tensor:

@@ -36,10 +36,9 @@ def whole(tasks: TaskSet, chosen: NDArray[np.intp] | None = None) -> Observation
 
 def one_task(X: NDArray[Any], y: NDArray[Any] | None = None, copies: int = 1) -> Observations:
     """Rows of one task, of shape (rows, features), `copies` times; y is zero where it is not given."""
-    rows = torch.from_numpy(np.ascontiguousarray(X, dtype=np.float64))
-    target = torch.zeros(len(rows), dtype=torch.float64)
-    if y is not None:
-        target = torch.from_numpy(np.ascontiguousarray(y, dtype=np.float64))
+    # copies: the user's rows may be read-only, and torch takes no negative strides
+    rows = torch.from_numpy(np.array(X, dtype=np.float64, order="C"))
+    target = torch.zeros(len(rows)).double() if y is None else torch.from_numpy(np.array(y, dtype=np.float64))
     return Observations.stack(
         rows[None].expand(copies, -1, -1), target[None].expand(copies, -1), torch.ones(copies, len(rows)).double()
     )

@@ -13,7 +13,8 @@ from metaest.estimators.equation.solving import normal_points
 
 __all__ = ["curve", "curve_and_sd", "draws", "interval", "root"]
 
-N_DRAWS = 512
+# the noise around every drawn curve smooths the quantiles of an observation, so fewer draws do
+N_DRAWS_CURVE, N_DRAWS = 2048, 512
 BISECTIONS = 45
 
 
@@ -45,9 +46,10 @@ def interval(
     Constants drawn from the posterior go through the equation, so the ends respect whatever the equation respects; for
     an observation the noise around each drawn curve is added in closed form.
     """
-    phi = draws(posterior, N_DRAWS)
+    n = N_DRAWS_CURVE if of == "curve" else N_DRAWS
+    phi = draws(posterior, n)
     with torch.no_grad():
-        curves = calibrated.model.curve(phi, one_task(X, copies=N_DRAWS))
+        curves = calibrated.model.curve(phi, one_task(X, copies=n))
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     if of == "curve":
         ends = torch.nanquantile(curves, tails, dim=1)

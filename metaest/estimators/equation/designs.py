@@ -51,7 +51,7 @@ def suggest_rows(
     z = torch.einsum("km,kct->tcm", factor, slopes.detach())
     usable = torch.isfinite(z).all(dim=2)
     z = torch.where(usable[..., None], z, 0.0)
-    weights = torch.where(usable, terms.weight.detach().T, 0.0)
+    weights = torch.where(usable, terms.weight.detach().expand_as(values).T, 0.0)
     direction = None if target is None else factor[calibrated.names.index(target)]
     chosen = choose_rows(own, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices))
     return np.array(chosen, dtype=np.intp)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import Tags, TargetTags
 
 from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import chunks, one_task, whole
@@ -89,6 +90,9 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
 
     def __iter__(self) -> Iterator[AdaptedEquation]:
         return (self[i] for i in range(len(self)))
+
+    def __sklearn_tags__(self) -> Tags:
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"

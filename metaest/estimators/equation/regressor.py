@@ -1,12 +1,11 @@
 """EquationRegressor: an equation one trusts, its constants meta-learned from many tasks and adapted to the next."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -23,12 +22,13 @@ from metaest.estimators.equation.training import calibrate
 from metaest.estimators.equation.verify import adapt_rows, warn_of_codes, warn_of_many
 from metaest.estimators.equation.zero_shot import ZeroShot
 from metaest.estimators.inputs import as_tasks, check_columns, remember_columns
-from metaest.estimators.scoring import r2_around, row_weights
+from metaest.estimators.scoring import FewShotScore
+from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]
 
 
-class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
+class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
     r"""An equation whose constants are learned from many tasks and adapted to the next, with standard errors.
 
     .. math:: y_{ti} = f(x_{ti}, \theta_t) + \varepsilon_{ti}, \qquad g^{-1}(\theta_t) \sim N(\mu + \Gamma z_t, \Psi),
@@ -59,11 +59,11 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
         mean linearly in the unconstrained space. Such a column must be constant within each task.
     objective : {"evidence", "query"}, default="evidence"
         What `fit` maximises: the Laplace-approximate marginal likelihood [1]_ with the expected second derivative
-        (Gauss-Newton for additive noise; hierarchical, or empirical, Bayes), or the density of the query rows of drawn
-        episodes, each predicted after adapting to its support rows (meta-learning).
+        (Gauss-Newton for additive noise; empirical Bayes), or the density of the query rows of drawn episodes, each
+        predicted after adapting to its support rows (meta-learning).
     inner_solver : {"gauss-newton", "gradient"}, default="gauss-newton"
         How constants adapt: to the most probable ones by damped Gauss-Newton steps, or by `inner_steps` gradient steps
-        from the learned start with a learned rate for each constant (MAML [2]_; needs ``objective="query"``).
+        from the learned start, each constant at a learned rate (MAML, arXiv:1703.03400; needs ``objective="query"``).
     inner_steps : int, default=5
         Gradient steps of ``inner_solver="gradient"``.
     meta_gradient : {"exact", "first-order"}, default="exact"
@@ -82,7 +82,7 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
     max_iter : int, default=300
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
     random_state : int, RandomState instance or None, default=None
-        Draws of support rows. ``objective="evidence"`` draws nothing.
+        Draws of support rows; ``objective="evidence"`` draws nothing.
     verbose : bool, default=False
         Whether to show progress.
 
@@ -108,9 +108,8 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
     n_iter_, n_tasks_, n_rows_, n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
-    batching_ : {"rows", "vmap", "loop"}
-        How many tasks are evaluated at once.
-    batching_reason_ : str
+    batching_, batching_reason_ : str
+        How many tasks are evaluated at once ("rows", "vmap" or "loop"), and why.
 
     See Also
     --------
@@ -121,7 +120,6 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
     ----------
     .. [1] L. Tierney, J. B. Kadane (1986). Accurate approximations for posterior moments and marginal densities.
        :doi:`10.1080/01621459.1986.10478240`
-    .. [2] C. Finn, P. Abbeel, S. Levine (2017). Model-agnostic meta-learning. :doi:`10.48550/arXiv.1703.03400`
 
     Examples
     --------
@@ -139,10 +137,11 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
     >>> model = EquationRegressor(logistic, constants, random=["height"]).fit(trees[:4])
     >>> tree = model.adapt(trees[4].X[:3], trees[4].y[:3])
     >>> tree.params_.loc["height", ["lower_90", "upper_90"]].round().tolist()
-    [162.0, 237.0]
+    [145.0, 190.0]
     """
 
     _parameter_constraints = CONSTRAINTS
+    _single_target = True
     # groups are requested by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
@@ -188,7 +187,7 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> EquationRegressor:
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> "EquationRegressor":
         """Learn the population from many tasks.
 
         Parameters
@@ -224,10 +223,7 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
         fitted = calibrate(self, tasks, np.random.default_rng(seed))
         self._calibrated: Calibrated = fitted.calibrated
         self._seed = seed
-        self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
-        self.n_iter_, self.n_tasks_, self.n_rows_ = fitted.n_iter, len(tasks), len(tasks.X)
-        self.n_features_in_, self.n_outputs_ = tasks.X.shape[1], 1
-        self.batching_, self.batching_reason_ = fitted.mode, fitted.reason
+        self._y_mean = tasks.y.mean(dtype=np.float64)
         for name, value in attributes(fitted, tasks, self.covariance == "diagonal").items():
             setattr(self, name, value)
         remember_columns(self, tasks.feature_names)
@@ -249,8 +245,6 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
         ------
         TaskError
             When the rows cannot be used, or the equation is not finite there.
-        NotFittedError
-            Before `fit`.
 
         Warns
         -----
@@ -262,9 +256,8 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         rows, target = check_support_rows(self, True, X, y, "adapt")
         posterior = adapt_rows(self._calibrated, rows, target, "adapt")
-        return AdaptedEquation._make(
-            self._calibrated, posterior, rows, target, getattr(self, "feature_names_in_", None)
-        )
+        names = getattr(self, "feature_names_in_", None)
+        return AdaptedEquation._make(self._calibrated, posterior, rows, target, names)
 
     def adapt_many(self, tasks: Any) -> AdaptedEquations:
         """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task.
@@ -291,34 +284,15 @@ class EquationRegressor(ZeroShot, RegressorMixin, BaseEstimator):
         warn_of_many(self._calibrated, posterior)
         return AdaptedEquations(self._calibrated, posterior, tasks, self)
 
-    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
-        """Few-shot R2: adapt on the support of each task, score the prediction of its query.
-
-        As :meth:`MAMLRegressor.score`: over the query rows of all tasks together, around the mean of the training
-        targets.
-
-        Parameters
-        ----------
-        X, y, groups : as in `fit`
-        sample_weight : array-like of shape (n_rows,), optional; weights of flat query rows
-
-        Returns
-        -------
-        float
-        """
-        check_is_fitted(self)
-        tasks = as_tasks(X, y, groups)
-        check_columns(self, X if y is not None else tasks, tasks.X.shape[1], "score")
-        check_targets(tasks.y, True, 1, "score")
-        weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
-        rng = np.random.default_rng(self._seed)
-        truth, prediction, rows = query_predictions(self._calibrated, tasks, self.support_size, self.split, rng)
-        return r2_around(truth, prediction, self._y_mean.reshape(-1), weight[rows])
-
     def summary(self) -> str:
         """Return the fit in the form statisticians know, with notes on what the tasks cannot tell."""
         check_is_fitted(self)
         return summarise(self)
+
+    def _query_predictions(
+        self, tasks: TaskSet, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+        return query_predictions(self._calibrated, tasks, self.support_size, self.split, rng)
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()

@@ -25,11 +25,18 @@ __all__ = ["attributes", "query_predictions"]
 
 
 def attributes(fitted: Fitted, tasks: TaskSet, diagonal: bool) -> dict[str, Any]:
-    """Return the fitted attributes that are tables and numbers, by name."""
+    """Return the fitted attributes by name."""
     calibrated = fitted.calibrated
     aic, bic, _ = information_criteria(calibrated, fitted.log_likelihood, diagonal, len(tasks.X))
     noise = calibrated.population.log_sigma.exp().numpy()
     return {
+        "n_iter_": fitted.n_iter,
+        "n_tasks_": len(tasks),
+        "n_rows_": len(tasks.X),
+        "n_features_in_": tasks.X.shape[1],
+        "n_outputs_": 1,
+        "batching_": fitted.mode,
+        "batching_reason_": fitted.reason,
         "population_": population_table(calibrated),
         "coefficients_": coefficient_table(calibrated),
         "covariance_": matrix_table(calibrated, correlation=False),
