@@ -36,7 +36,7 @@ from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["Fitted", "calibrate"]
 
-# the noise is never taken as smaller than this share of the size of the targets
+# the noise is never taken as smaller than this share of the largest target
 FLOOR = 1e-6
 DELTA = 1e-3
 PROBE_TASKS, PROBE_ROWS = 4, 5
@@ -93,7 +93,7 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator) -> Fitted
     mode, reason = _probe(model, initial, observations, tasks)
     model = replace(model, equation=replace(equation, mode=mode))
 
-    size = max(float(np.abs(y).max()), 1e-300)
+    size = float(np.abs(y).max()) or 1.0
     floor = torch.tensor([{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants).double()
     if settings.noise == "combined":
         floor[0] = FLOOR * size
@@ -227,15 +227,15 @@ def _finish(
         phi = center + population.factor @ found.u
         known = scope.model.information(phi, population.log_sigma, scope.observations)
         posterior = calibrated._posterior(phi, scope.design, known.matrix, found.loss, found.code)
-    if report.message:
-        warnings.warn(f"{report.message}; raise max_iter, or look at history_.", ConvergenceWarning, stacklevel=4)
-    elif bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).any()):
+    if bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).any()):
         warnings.warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
             "errors and log-likelihood mean little.",
             ConvergenceWarning,
             stacklevel=4,
         )
+    elif report.message:
+        warnings.warn(f"{report.message}; raise max_iter, or look at history_.", ConvergenceWarning, stacklevel=4)
     if not isinstance(solver, GradientDescent) or bool((posterior.code == SolveCode.NOT_FINITE).any()):
         warn_of_codes(posterior.code, tasks.names, "fit", stacklevel=5)
     return Fitted(
