@@ -28,7 +28,12 @@ def model(tasks):
     [
         (lambda X, k, n: k * n, NEAR, ValueError, r"returned shape \(\) for 5 rows; \(5,\) is wanted"),
         (lambda X, k, n: (k * X[:, 0])[:3], NEAR, ValueError, r"returned shape \(3,\) for 5 rows"),
-        (lambda X, k, n: torch.log(-k * X[:, 0]) * n, AVRAMI, TaskError, "task 'curve 0': the equation is nan in row 0"),
+        (
+            lambda X, k, n: torch.log(-k * X[:, 0]) * n,
+            AVRAMI,
+            TaskError,
+            "task 'curve 0': the equation is nan in row 0",
+        ),
         (lambda X, k, n: X[:, 0] / (k - k) + n, NEAR, TaskError, "task 'curve 0': the equation is inf in row 0.*k=1"),
         (lambda X, k, n: X[:, 0] * k.detach() * n.detach(), NEAR, TypeError, "torch can differentiate"),
         (avrami, {"k": 1.0, "m": 2.0}, ValueError, "no constant 'm'; it takes k, n after X"),
@@ -76,7 +81,8 @@ def test_wrong_settings(tasks, settings, error, message):
 
 def framed(values, columns=("t", "filler")):
     return [
-        Task(i, pd.DataFrame({columns[0]: [0.5, 1.0], columns[1]: filler}), [0.2, 0.7]) for i, filler in enumerate(values)
+        Task(i, pd.DataFrame({columns[0]: [0.5, 1.0], columns[1]: filler}), [0.2, 0.7])
+        for i, filler in enumerate(values)
     ]
 
 
@@ -121,7 +127,9 @@ def test_covariates_of_a_new_task_must_stay():
     many = model.adapt_many(tasks)
     with pytest.raises(TaskError, match="with covariates every task has rows of its own"):
         many.predict([[1.0, 0.4]])
-    moved = [Task(t.name, np.column_stack([t.X[:, 0], t.X[:, 1] + 1]), t.y, feature_names=["t", "filler"]) for t in tasks]
+    moved = [
+        Task(t.name, np.column_stack([t.X[:, 0], t.X[:, 1] + 1]), t.y, feature_names=["t", "filler"]) for t in tasks
+    ]
     with pytest.raises(TaskError, match="task 0: column 'filler' is a covariate; it is"):
         many.predict(TaskSet(moved))
 
@@ -280,7 +288,9 @@ def test_a_failing_fit_keeps_the_last_one(tasks):
 def test_a_score_that_is_not_finite_names_the_task():
     rng = np.random.default_rng(0)
     tasks = [Task(i, rng.uniform(1, 2, (4, 1)), rng.uniform(0, 1, 4)) for i in range(6)]
-    model = EquationRegressor(lambda X, a, b: a + b * torch.log(X[:, 0]), {"a": 0.0, "b": 1.0}, support_size=1, split="first")
+    model = EquationRegressor(
+        lambda X, a, b: a + b * torch.log(X[:, 0]), {"a": 0.0, "b": 1.0}, support_size=1, split="first"
+    )
     model.fit(tasks)
     with pytest.raises(ArithmeticError, match="task 'bad': the equation is not finite"):
         model.score([Task("good", [[1.0], [2.0]], [0.0, 0.0]), Task("bad", [[1.0], [-1.0]], [0.0, 0.0])])

@@ -82,7 +82,9 @@ def test_adapt_leaves_the_model_and_is_immutable(model, new):
 
 
 def test_many_are_one_by_one(model, new):
-    ragged = [Task(task.name, task.X[: 1 + i % 5], task.y[: 1 + i % 5], feature_names=["t"]) for i, task in enumerate(new)]
+    ragged = [
+        Task(task.name, task.X[: 1 + i % 5], task.y[: 1 + i % 5], feature_names=["t"]) for i, task in enumerate(new)
+    ]
     many = model.adapt_many(ragged)
     assert len(many) == 12
     for i, (single, task) in enumerate(zip(many, ragged, strict=True)):
@@ -95,7 +97,9 @@ def test_many_are_one_by_one(model, new):
     together = many.predict(grid)
     np.testing.assert_allclose(together, [single.predict(grid) for single in many], rtol=1e-12)
     own = many.predict(new)
-    np.testing.assert_allclose(own, np.concatenate([s.predict(t.X) for s, t in zip(many, new, strict=True)]), rtol=1e-12)
+    np.testing.assert_allclose(
+        own, np.concatenate([s.predict(t.X) for s, t in zip(many, new, strict=True)]), rtol=1e-12
+    )
     assert [s.params_.loc["k", "value"] for s in many[2:4]] == many.params_["k"].iloc[2:4].tolist()
 
 
@@ -296,7 +300,11 @@ def test_profile_agrees_with_the_standard_error(new, tasks):
 
 def test_profile_of_a_linear_equation_is_a_parabola():
     rng = np.random.default_rng(0)
-    tasks = [(X, X[:, 0] * b + 0.1 * rng.standard_normal(4)) for b in rng.normal(2, 1, 20) for X in [rng.uniform(0, 1, (4, 1))]]
+    tasks = [
+        (X, X[:, 0] * b + 0.1 * rng.standard_normal(4))
+        for b in rng.normal(2, 1, 20)
+        for X in [rng.uniform(0, 1, (4, 1))]
+    ]
     model = EquationRegressor(line, {"a": 0.0, "b": 1.0}, random=["b"]).fit(tasks)
     adapted = model.adapt(*tasks[0])
     profile = adapted.profile("b")

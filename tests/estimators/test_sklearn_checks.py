@@ -4,12 +4,31 @@ import pytest
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from metaest import FewShotRegressor, MAMLRegressor, UngroupedWarning
+from metaest import EquationRegressor, FewShotRegressor, MAMLRegressor, UngroupedWarning
 
 torch.set_num_threads(1)
 
 # the checks fit some hundred times on one single "task": a small budget is enough for every one of them
 SMALL = {"max_iter": 200, "hidden_layer_sizes": (10,), "meta_lr": 0.03, "random_state": 0}
+
+
+def plane(X, a, **slopes):
+    """A plane over as many columns as there are: the checks' data have between one and twenty."""
+    return a + sum(slope * X[:, j] for j, slope in enumerate(slopes.values()) if j < X.shape[1])
+
+
+PLANE = {"a": 0.0, **{f"slope_{j}": 0.0 for j in range(10)}}
+
+
+@pytest.mark.filterwarnings(
+    "ignore::metaest.UngroupedWarning",
+    "ignore:one task says nothing",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+    "ignore:.*:sklearn.exceptions.SkipTestWarning",
+)
+@parametrize_with_checks([EquationRegressor(plane, PLANE)])
+def test_scikit_learn_check_of_an_equation(estimator, check):
+    check(estimator)
 
 
 @pytest.mark.filterwarnings("ignore::metaest.UngroupedWarning", "ignore:.*:sklearn.exceptions.SkipTestWarning")

@@ -181,7 +181,9 @@ def test_laplace_is_close_to_the_integral():
     approximate = float(negative_log_evidence(model, people, design(1, 2), rows, found.u))
     grid = torch.linspace(-6, 6, 241, dtype=torch.float64)
     u = torch.cartesian_prod(grid, grid).T
-    many = Observations.stack(X.expand(u.shape[1], -1, -1), y.expand(u.shape[1], -1), torch.ones(u.shape[1], 30).double())
+    many = Observations.stack(
+        X.expand(u.shape[1], -1, -1), y.expand(u.shape[1], -1), torch.ones(u.shape[1], 30).double()
+    )
     loss = model.loss(center + people.factor @ u, people.log_sigma, many) + 0.5 * u.square().sum(dim=0)
     integral = -float(torch.logsumexp(-loss, dim=0)) - 2 * np.log(12 / 240) + np.log(2 * np.pi)
     assert approximate == pytest.approx(integral, abs=0.02)
@@ -254,9 +256,7 @@ def test_small_matrices_are_torchs():
 
 def test_an_equation_unbounded_in_its_constants_is_found_from_its_prior():
     """A step that leaves the equation's range is refused, not taken."""
-    model = HierarchicalModel(
-        Equation(decay, ("k", "a"), "rows"), Transforms((0.0, 0.0), (float("inf"),) * 2), Noise()
-    )
+    model = HierarchicalModel(Equation(decay, ("k", "a"), "rows"), Transforms((0.0, 0.0), (float("inf"),) * 2), Noise())
     rows = observations((4,))._replace(y=torch.full((4, 1), 1e6, dtype=torch.float64))
     people = population(coefficients=2)
     found, _ = solve(model, people, rows)

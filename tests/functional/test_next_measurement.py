@@ -57,4 +57,6 @@ def test_gains_are_averaged_over_draws():
 
 @pytest.mark.parametrize("n", [1, 8])
 def test_all_candidates_can_be_chosen_once(n):
-    assert sorted(set(choose_rows(COVARIANCE, SLOPES, WEIGHTS, n))) == sorted(choose_rows(COVARIANCE, SLOPES, WEIGHTS, n))
+    assert sorted(set(choose_rows(COVARIANCE, SLOPES, WEIGHTS, n))) == sorted(
+        choose_rows(COVARIANCE, SLOPES, WEIGHTS, n)
+    )

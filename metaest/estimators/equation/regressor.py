@@ -220,7 +220,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         check_settings(self)
         tasks = as_tasks(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        fitted = calibrate(self, tasks, np.random.default_rng(seed))
+        fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=y is not None)
         self._calibrated: Calibrated = fitted.calibrated
         self._seed = seed
         self._y_mean = tasks.y.mean(dtype=np.float64)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -66,13 +66,19 @@ class Fitted(NamedTuple):
     reason: str
 
 
-def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator) -> Fitted:
-    """Fit the equation of `settings` (an estimator) to tasks; `settings` is not changed."""
+def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: bool) -> Fitted:
+    """Fit the equation of `settings` (an estimator) to tasks, which may have come as flat rows; `settings` is kept."""
     table = check_parameters(settings.parameters, settings.equation)
     names = list(table)
     random = [names.index(name) for name in check_names(settings.random, table, "random")]
     if tasks.y.ndim == 2 and tasks.y.shape[1] != 1:
         raise TaskError(f"y has {tasks.y.shape[1]} targets; an equation gives one value a row.")
+    if tasks.y.ndim == 2 and flat:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected; it is taken as y.ravel().",
+            DataConversionWarning,
+            stacklevel=3,
+        )
     if len(tasks) == 1 and random:
         warnings.warn(
             "one task says nothing about the variation between tasks: all constants are taken as shared, and adapting "
@@ -242,7 +248,7 @@ def _finish(
         calibrated,
         posterior,
         -maximum.loss,
-        maximum.n_iter or len(report.history),
+        max(1, maximum.n_iter, len(report.history)),
         report.history,
         report.mode,
         report.reason,
