@@ -11,6 +11,7 @@ steps swing slowly into place where the residuals are large against the curve's 
 some of them go on with the true second derivative wherever that is positive definite (Newton's method).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -20,11 +21,12 @@ from torch import Tensor
 
 from metaest.functional import small_matrices
 from metaest.functional.equations import Observations
-from metaest.functional.hierarchical import HierarchicalModel, Information
+from metaest.functional.hierarchical import HierarchicalModel
 
 __all__ = ["GaussNewton", "MapResult", "SolveCode"]
 
 FIRST_DAMPING, GREATEST_DAMPING = 0.1, 1e12
+DIFFERENCE = 1e-4
 
 
 class SolveCode(IntEnum):
@@ -62,11 +64,6 @@ class _State(NamedTuple):
     packed: Tensor
     m: int
 
-    @classmethod
-    def pack(cls, u: Tensor, inner: Information) -> "_State":
-        m = len(u)
-        return cls(torch.cat([u, inner.gradient, inner.loss[None], inner.matrix.reshape(m * m, u.shape[1])]), m)
-
     @property
     def u(self) -> Tensor:
         return self.packed[: self.m]
@@ -89,21 +86,59 @@ class _State(NamedTuple):
         return torch.isfinite(self.packed.sum(dim=0))
 
     def with_matrix(self, matrix: Tensor) -> "_State":
-        packed = torch.cat([self.packed[: 2 * self.m + 1], matrix.reshape(self.m**2, -1)])
+        packed = torch.cat([self.packed[: 2 * self.m + 1], matrix.reshape(self.m**2, self.packed.shape[1])])
         return _State(packed, self.m)
 
-    def stepped(self, chosen: Tensor, step: Tensor, gain: Tensor) -> "_State":
-        """Take a last step that is too small to need another look at the equation."""
-        packed = self.packed.clone()
-        packed[: self.m] += torch.where(chosen, step, 0.0)
-        packed[2 * self.m] -= torch.where(chosen, gain, 0.0)
-        return _State(packed, self.m)
+    def finish(self, chosen: Tensor, step: Tensor, gain: Tensor) -> None:
+        """Take a last step, in place, that is too small to need another look at the equation."""
+        self.u.add_(torch.where(chosen, step, 0.0))
+        self.loss.sub_(torch.where(chosen, gain, 0.0))
 
     def where(self, chosen: Tensor, other: "_State") -> "_State":
         return _State(torch.where(chosen, self.packed, other.packed), self.m)
 
     def take(self, tasks: Tensor) -> "_State":
         return _State(self.packed[:, tasks], self.m)
+
+
+class _Problem(NamedTuple):
+    """The posteriors of some tasks."""
+
+    model: HierarchicalModel
+    center: Tensor
+    factor: Tensor
+    log_sigma: Tensor
+    observations: Observations
+
+    def take(self, tasks: Tensor) -> "_Problem":
+        return self._replace(center=self.center[:, tasks], observations=self.observations.take(tasks))
+
+    def at(self, u: Tensor) -> _State:
+        """Evaluate with the expected second derivative."""
+        found = self.model.information(self.center + self.factor @ u, self.log_sigma, self.observations)
+        inner = found.in_random_directions(self.factor, u)
+        m = len(u)
+        matrix = inner.matrix.reshape(m * m, u.shape[1])
+        return _State(torch.cat([u, inner.gradient, inner.loss[None], matrix]), m)
+
+    def at_with_true_curvature(self, u: Tensor) -> _State:
+        """Evaluate with the true second derivative where it is positive definite, from differences of the gradient.
+
+        The points around u are further tasks of the same batch, which for the few tasks that come here costs much less
+        than differentiating twice.
+        """
+        m, tasks = u.shape
+        if m == 0:
+            return self.at(u)
+        shifts = DIFFERENCE * torch.cat([torch.zeros(1, m), torch.eye(m), -torch.eye(m)]).to(u)
+        points = (u[:, None] + shifts.T[:, :, None]).reshape(m, -1)
+        around = self.take(torch.arange(tasks, device=u.device).repeat(1 + 2 * m)).at(points)
+        gradient = around.gradient.reshape(m, 1 + 2 * m, tasks)
+        true = (gradient[:, 1 : 1 + m] - gradient[:, 1 + m :]) / (2 * DIFFERENCE)
+        true = 0.5 * (true + true.transpose(0, 1))
+        state = around.take(torch.arange(tasks, device=u.device))
+        definite = torch.isfinite(small_matrices.cholesky(true)[-1][-1])
+        return state.with_matrix(torch.where(definite, true, state.matrix))
 
 
 @dataclass(frozen=True)
@@ -154,83 +189,67 @@ class GaussNewton:
         with torch.no_grad():
             tasks = center.shape[1]
             u = center.new_zeros(factor.shape[1], tasks) if start is None else start.detach().clone()
-            parts = center.detach(), factor.detach(), log_sigma.detach()
-            return self._search(model, *parts, observations, u)
+            whole = _Problem(model, center.detach(), factor.detach(), log_sigma.detach(), observations)
+            result = MapResult(u, center.new_empty(tasks), _codes(tasks), _codes(tasks))
+            everyone = torch.arange(tasks, device=center.device)
+            self._search(result, everyone, whole, whole.at, min(self.max_iter, self.newton_after))
+            left = torch.nonzero(result.code == SolveCode.MAX_ITER)[:, 0]
+            if len(left) and self.max_iter > self.newton_after:
+                problem = whole.take(left)
+                steps = self.max_iter - self.newton_after
+                self._search(result, left, problem, problem.at_with_true_curvature, steps)
+        return result
 
     def _search(
         self,
-        model: HierarchicalModel,
-        center: Tensor,
-        factor: Tensor,
-        log_sigma: Tensor,
-        observations: Observations,
-        u: Tensor,
-    ) -> MapResult:
-        def evaluate(u: Tensor, center: Tensor, observations: Observations, newton: bool = False) -> _State:
-            if newton and len(u):
-                true = model.joint(center, factor, log_sigma, observations, u)
-                definite = torch.isfinite(small_matrices.cholesky(true.matrix)[-1][-1])
-                if bool(definite.all()):
-                    return _State.pack(u, Information(*(part.detach() for part in true)))
-            found = model.information(center + factor @ u, log_sigma, observations)
-            state = _State.pack(u, found.in_random_directions(factor, u))
-            if newton and len(u):
-                return state.with_matrix(torch.where(definite, true.matrix, state.matrix))
-            return state
-
-        tasks = center.shape[1]
-        result = MapResult(
-            u.clone(), center.new_full((tasks,), torch.nan), _codes(tasks, SolveCode.MAX_ITER), _codes(tasks, 1)
-        )
-        state = evaluate(u, center, observations)
-        active = torch.arange(tasks, device=center.device)
-        damping = center.new_zeros(tasks)
-        usable = state.finite
-        done = ~usable
-        code = torch.where(usable, SolveCode.MAX_ITER, SolveCode.NOT_FINITE)
-        for iteration in range(1, self.max_iter + 1):
+        result: MapResult,
+        active: Tensor,
+        problem: _Problem,
+        evaluate: Callable[[Tensor], _State],
+        max_iter: int,
+    ) -> None:
+        """Search from where `result` stands for the active tasks, and write into it where that ends."""
+        newton = evaluate == problem.at_with_true_curvature
+        state = evaluate(result.u[:, active])
+        damping = torch.zeros_like(state.loss)
+        done = ~state.finite
+        code = torch.where(done, SolveCode.NOT_FINITE, SolveCode.MAX_ITER)
+        for iteration in range(1, max_iter + 1):
             step, decrement, expected = _step(state, damping)
-            small = (decrement < self.tol) & ~done & (damping < 1)
-            if bool(small.any()):
-                state = state.stepped(small, step, expected)
-            code = torch.where(small, SolveCode.CONVERGED, code)
-            stuck = (damping > GREATEST_DAMPING) & ~done & ~small
-            code = torch.where(stuck, SolveCode.STALLED, code)
+            small = (decrement < self.tol) & (damping < 1) & ~done
+            state.finish(small, step, expected)
+            stuck = (damping > GREATEST_DAMPING) & ~small & ~done
+            code = torch.where(small, SolveCode.CONVERGED, torch.where(stuck, SolveCode.STALLED, code))
             done = done | small | stuck
             n_done = int(done.sum())
-            if n_done == len(active) or iteration == self.max_iter:
+            if n_done == len(active) or iteration == max_iter:
                 break
             if 3 * n_done > len(active):  # leave out those that are finished, once it is worth the copying
                 _store(result, active[done], state.take(done), code[done], iteration)
                 left = torch.nonzero(~done)[:, 0]
                 active, code, damping, done = active[left], code[left], damping[left], done[left]
-                state, center, observations = state.take(left), center[:, left], observations.take(left)
-                step, expected = step[:, left], expected[left]
-            trial = evaluate(state.u + step, center, observations, newton=iteration >= self.newton_after)
+                state, problem, step, expected = state.take(left), problem.take(left), step[:, left], expected[left]
+                evaluate = problem.at_with_true_curvature if newton else problem.at
+            trial = evaluate(state.u + step)
             # rounding alone may raise a loss that is at its lowest
-            allowed = state.loss + 1e-13 * state.loss.abs()
-            better = (trial.loss <= allowed) & trial.finite & ~done
+            better = (trial.loss <= state.loss + 1e-13 * state.loss.abs()) & trial.finite & ~done
             # a step that gains far less than the quadratic model promised is on its way to swing to and fro
             gain = (state.loss - trial.loss) / expected.clamp(min=1e-300)
-            state = trial.where(better, state)
             raised = torch.clamp(4 * damping, min=FIRST_DAMPING)
             lowered = torch.where(damping <= FIRST_DAMPING, 0.0, damping / 8)
             kept = torch.where(gain > 0.75, lowered, torch.where(gain < 0.25, raised, damping))
             damping = torch.where(done, damping, torch.where(better, kept, 2 * raised))
+            state = trial.where(better, state)
         _store(result, active, state, code, iteration)
-        return result
 
 
 def _step(state: _State, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the damped step, its squared length in units of the posterior, and what it should gain."""
-    m = len(state.u)
+    m = state.m
     if m == 0:
         zero = torch.zeros_like(state.loss)
         return state.u, zero, zero
-    damped = state.matrix.clone()
-    for k in range(m):
-        damped[k, k] *= 1 + damping
-    step = small_matrices.solve(small_matrices.cholesky(damped), -state.gradient)
+    step = small_matrices.solve(small_matrices.cholesky(state.matrix, damping), -state.gradient)
     slope = -(state.gradient * step).sum(dim=0)
     curvature = sum(step[k].square() * state.matrix[k, k] for k in range(m)) * damping
     # (H + damping diag H) step = -gradient, so step' H step = slope - curvature
@@ -238,12 +257,12 @@ def _step(state: _State, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return step, slope * (1 + damping), 0.5 * (slope + curvature)
 
 
-def _codes(tasks: int, code: int) -> Tensor:
-    return torch.full((tasks,), int(code), dtype=torch.int64)
+def _codes(tasks: int) -> Tensor:
+    return torch.zeros(tasks, dtype=torch.int64)
 
 
 def _store(result: MapResult, where: Tensor, state: _State, code: Tensor, iteration: int) -> None:
     result.u[:, where] = state.u
     result.loss[where] = state.loss
     result.code[where] = code
-    result.n_iter[where] = iteration
+    result.n_iter[where] += iteration

@@ -11,12 +11,14 @@ from torch import Tensor
 __all__ = ["cholesky", "inverse", "log_determinant", "sandwich", "solve"]
 
 
-def cholesky(matrix: Tensor) -> list[list[Tensor]]:
+def cholesky(matrix: Tensor, damping: Tensor | None = None) -> list[list[Tensor]]:
     """Return the lower factor as a table of vectors; NaN where a matrix is not positive definite.
 
     Parameters
     ----------
     matrix : Tensor of shape (m, m, tasks)
+    damping : Tensor of shape (tasks,), optional
+        The diagonal is multiplied by one plus this before it is factored.
 
     Returns
     -------
@@ -26,7 +28,7 @@ def cholesky(matrix: Tensor) -> list[list[Tensor]]:
     for i in range(matrix.shape[0]):
         row: list[Tensor] = []
         for j in range(i + 1):
-            rest = matrix[i, j]
+            rest = matrix[i, j] if i != j or damping is None else torch.addcmul(matrix[i, i], matrix[i, i], damping)
             for k in range(j):
                 rest = rest - row[k] * (factor[j][k] if j < i else row[k])
             row.append(rest.sqrt() if i == j else rest / factor[j][j])

@@ -13,7 +13,7 @@ from metaest.tasks import TaskSet
 
 __all__ = ["chunks", "evenly", "one_task", "rows_of", "whole"]
 
-CHUNK_ROWS = 20_000
+CHUNK_ROWS = 60_000
 
 
 def rows_of(tasks: TaskSet, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> Observations:

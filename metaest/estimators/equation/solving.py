@@ -1,5 +1,7 @@
 """The search for a task's constants, from several starts where one start leaves doubt."""
 
+import math
+
 import torch
 from scipy.stats import chi2, norm, qmc
 from torch import Tensor
@@ -80,12 +82,15 @@ def doubtful(
     observations: Observations,
 ) -> Tensor:
     """Return the numbers of the tasks whose solution should be looked for from other starts."""
-    with torch.no_grad():
-        curve = model.curve(center + factor @ found.u, observations)
-        variance = model.noise.variance(curve, log_sigma)
-        square = (observations.mask * (observations.y - curve).square() / variance).sum(dim=0)
-        square = square + found.u.square().sum(dim=0)
     rows = observations.mask.sum(dim=0)
+    if model.noise.kind == "additive":  # the loss holds it already
+        square = 2 * (found.loss - rows * (log_sigma[0] + 0.5 * math.log(2 * math.pi)))
+    else:
+        with torch.no_grad():
+            curve = model.curve(center + factor @ found.u, observations)
+            variance = model.noise.variance(curve, log_sigma)
+            square = observations.masked((observations.y - curve).square() / variance).sum(dim=0)
+            square = square + found.u.square().sum(dim=0)
     counts = torch.arange(len(observations.mask) + 1)
     limits = torch.from_numpy(chi2.isf(DOUBT, counts.numpy()))
     limits[0] = torch.inf

@@ -108,8 +108,8 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     )
     history: list[tuple[int, float]] = []
     maximum, solver, message = _search(settings, scope, initial, tasks, rng, history)
-    maximum, flat = without_variation(scope, maximum)
-    return _finish(table, covariates, scope, maximum, flat, solver, tasks, Report(history, mode, reason, message))
+    maximum, still = without_variation(scope, maximum)
+    return _finish(table, covariates, scope, maximum, still, solver, tasks, Report(history, mode, reason, message))
 
 
 class Report(NamedTuple):
