@@ -14,6 +14,7 @@ from metaest.estimators.equation.curves import curve, curve_and_sd, interval
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.profiles import profile_of
+from metaest.estimators.equation.sampling import Draws, draws_of_posterior
 from metaest.estimators.equation.tables import task_table
 from metaest.estimators.equation.verify import adapt_rows, check_interval
 from metaest.estimators.inputs import as_rows, check_columns
@@ -31,8 +32,8 @@ class AdaptedEquation(AdaptedPredictor):
     r"""An equation whose constants were adapted to one task; made by ``adapt``, never changed afterwards.
 
     The constants are the most probable ones given the task's rows and what was learned from the other tasks. Their
-    posterior is taken as normal in the unconstrained space, with the covariance of the linearised equation, the
-    uncertainty of the population included.
+    standard errors are those of the linearised equation, the uncertainty of the population included; their intervals,
+    and those of predictions, come from weighted draws of the posterior itself.
 
     Attributes
     ----------
@@ -41,6 +42,9 @@ class AdaptedEquation(AdaptedPredictor):
         bounds), ``unit``, ``shrinkage`` (the share of the variance between tasks that the rows leave; 1 where they say
         nothing, 0 where they say all), ``identified`` (whether the rows say at least as much as the population) and
         ``reason``.
+    laplace_share_ : float
+        How far the normal approximation behind the standard errors can be trusted: the effective share of weighted
+        draws, near 1 where the posterior is normal, below 0.1 where it is far from it and the intervals say more.
     status_ : str
         How the search ended: "converged", "max_iter", "stalled" or "not_finite".
     X_support_, y_support_ : ndarray
@@ -90,6 +94,10 @@ class AdaptedEquation(AdaptedPredictor):
         X.flags.writeable = y.flags.writeable = False
         return adapted
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what can be computed again does not travel
+        return {name: value for name, value in self.__dict__.items() if name not in ("_draws", "_params")}
+
     @property
     def n_outputs_(self) -> int:
         """Number of targets: 1."""
@@ -100,9 +108,18 @@ class AdaptedEquation(AdaptedPredictor):
         """How the search for the constants ended."""
         return SolveCode(int(self._posterior.code[0])).name.lower()
 
+    @property
+    def laplace_share_(self) -> float:
+        """How far the normal approximation of the posterior can be trusted: near 1 fully, below 0.1 hardly."""
+        return self._draws.share
+
+    @cached_property
+    def _draws(self) -> Draws:
+        return draws_of_posterior(self._calibrated, self._posterior, self.X_support_, self.y_support_)
+
     @cached_property
     def _params(self) -> pd.DataFrame:
-        return task_table(self._calibrated, self._posterior)
+        return task_table(self._calibrated, self._posterior, self._draws)
 
     @property
     def params_(self) -> pd.DataFrame:
@@ -164,7 +181,7 @@ class AdaptedEquation(AdaptedPredictor):
             As in `predict`.
         """
         check_interval(level, method, of)
-        return interval(self._calibrated, self._posterior, self._rows(X, "predict_interval"), level, of)
+        return interval(self._calibrated, self._draws, self._rows(X, "predict_interval"), level, of)
 
     def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
         r"""Return the candidate rows whose measurement would teach most about this task.

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from metaest.estimators.equation.batches import one_task
-from metaest.estimators.equation.curves import root
 from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.sampling import root
 from metaest.estimators.equation.solving import normal_points
 from metaest.functional import choose_rows
 

@@ -1,7 +1,9 @@
 """The search for a task's constants, from several starts where one start leaves doubt."""
 
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
 from scipy.stats import chi2, norm, qmc
 from torch import Tensor
@@ -91,8 +93,13 @@ def doubtful(
             variance = model.noise.variance(curve, log_sigma)
             square = observations.masked((observations.y - curve).square() / variance).sum(dim=0)
             square = square + found.u.square().sum(dim=0)
-    counts = torch.arange(len(observations.mask) + 1)
-    limits = torch.from_numpy(chi2.isf(DOUBT, counts.numpy()))
-    limits[0] = torch.inf
-    poor = ~(square <= limits[rows.long()])
+    poor = ~(square <= _limits(len(observations.mask))[rows.long()])
     return torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]
+
+
+@lru_cache(maxsize=64)
+def _limits(n: int) -> Tensor:
+    """Greatest plausible sum of squares by number of rows, 0 to n."""
+    limits = torch.from_numpy(chi2.isf(DOUBT, np.arange(n + 1)))
+    limits[0] = torch.inf
+    return limits

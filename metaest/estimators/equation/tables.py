@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.sampling import Draws, weighted_quantile
 from metaest.functional import SolveCode
 
 if TYPE_CHECKING:
@@ -85,22 +85,23 @@ def matrix_table(calibrated: Calibrated, *, correlation: bool) -> pd.DataFrame:
     return pd.DataFrame(matrix, index=pd.Index(names, name="constant"), columns=names)
 
 
-def task_table(calibrated: Calibrated, posterior: Posterior) -> pd.DataFrame:
+def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws) -> pd.DataFrame:
     """One row a constant of one task: value, standard error, 90 % interval, shrinkage, whether and why identified."""
     import pandas as pd
 
     transforms = calibrated.model.transforms
     phi = posterior.phi[:, 0]
     sd = posterior.covariance[:, :, 0].diagonal().clamp(min=0).sqrt()
-    z = float(norm.ppf(0.5 + LEVEL / 2))
+    tails = torch.tensor([0.5 - LEVEL / 2, 0.5 + LEVEL / 2], dtype=torch.float64)
+    lower, upper = transforms.constrain(weighted_quantile(draws.phi, draws.weight, tails).T).T
     shrinkage = calibrated.shrinkage(posterior)[:, 0].numpy()
     verdicts = [_verdict(calibrated, posterior, k, float(shrinkage[k])) for k in range(len(phi))]
     return pd.DataFrame(
         {
             "value": transforms.constrain(phi).numpy(),
             "standard_error": (transforms.slope(phi) * sd).numpy(),
-            "lower_90": transforms.constrain(phi - z * sd).numpy(),
-            "upper_90": transforms.constrain(phi + z * sd).numpy(),
+            "lower_90": lower.numpy(),
+            "upper_90": upper.numpy(),
             "unit": [parameter.unit for parameter in calibrated.table.values()],
             "shrinkage": shrinkage,
             "identified": [identified for identified, _ in verdicts],

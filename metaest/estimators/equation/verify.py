@@ -12,8 +12,8 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import ENOUGH
-from metaest.exceptions import IdentifiabilityWarning, TaskError
-from metaest.functional import HierarchicalModel, SolveCode
+from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError
+from metaest.functional import GradientDescent, HierarchicalModel, SolveCode
 
 __all__ = ["adapt_rows", "check_interval", "require_usable", "warn_of_codes", "warn_of_many", "warn_of_shrinkage"]
 
@@ -71,7 +71,15 @@ def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: 
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:
         require_usable(calibrated.model, design.center(calibrated.population.beta, p), X, where)
         raise TaskError(f"{where}: the equation is not finite near the population's constants.")
-    if int(posterior.code[0]) != SolveCode.CONVERGED:
+    if int(posterior.code[0]) != SolveCode.CONVERGED and isinstance(calibrated.solver, GradientDescent):
+        warnings.warn(
+            f"{where}: the learned rates overshoot on this task (its support loss rose); it was adapted at lower "
+            f"ones. It "
+            "may be unlike the tasks of the fit.",
+            OvershootWarning,
+            stacklevel=3,
+        )
+    elif int(posterior.code[0]) != SolveCode.CONVERGED:
         warnings.warn(
             f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat "
             f"them with "

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.equation.curves import curve, curve_and_sd, interval
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.sampling import draws_of_prior
 from metaest.estimators.equation.verify import check_interval
 from metaest.estimators.inputs import as_rows, check_columns
 
@@ -73,7 +74,11 @@ class ZeroShot:
         """
         check_interval(level, method, of)
         rows = self._rows(X, "predict_interval")
-        low, high = _by_covariates(self._calibrated, rows, lambda c, p, part: interval(c, p, part, level, of))
+
+        def answer(calibrated: Calibrated, prior: Posterior, part: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+            return interval(calibrated, draws_of_prior(prior), part, level, of)
+
+        low, high = _by_covariates(self._calibrated, rows, answer)
         return low, high
 
     def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
