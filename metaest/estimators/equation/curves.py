@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
@@ -12,7 +13,7 @@ from metaest.estimators.equation.sampling import Draws, weighted_quantile
 
 __all__ = ["curve", "curve_and_sd", "interval"]
 
-BISECTIONS = 32
+BLOCK, NEWTON_STEPS = 200, 15
 
 
 def curve(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
@@ -37,22 +38,37 @@ def interval(
     Constants drawn from the posterior go through the equation, so the ends respect whatever the equation respects; for
     an observation the noise around each drawn curve is added in closed form.
     """
+    tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
+    # an equation whose rows see each other needs all of them at once
+    size = BLOCK if calibrated.model.equation.mode == "rows" else len(X)
+    ends = [_ends(calibrated, draws, X[first : first + size], tails, of) for first in range(0, len(X), size)]
+    low, high = torch.cat(ends, dim=1).numpy()
+    return low, high
+
+
+def _ends(calibrated: Calibrated, draws: Draws, X: NDArray[Any], tails: Tensor, of: str) -> Tensor:
     with torch.no_grad():
         curves = calibrated.model.curve(draws.phi, one_task(X, copies=draws.phi.shape[1]))
-    tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     if of == "curve":
-        ends = weighted_quantile(curves, draws.weight, tails)
-        return ends[0].numpy(), ends[1].numpy()
+        return weighted_quantile(curves, draws.weight, tails)
     sd = calibrated.model.noise.variance(curves, calibrated.population.log_sigma).sqrt()
     usable = torch.isfinite(curves) & torch.isfinite(sd)
     curves, sd = torch.where(usable, curves, 0.0), torch.where(usable, sd, 1.0)
     share = torch.where(usable, draws.weight, 0.0)
-    share = share / share.sum(dim=1, keepdim=True)
-    low = torch.where(usable, curves - 9 * sd, torch.inf).amin(dim=1).expand(2, -1)
-    high = torch.where(usable, curves + 9 * sd, -torch.inf).amax(dim=1).expand(2, -1)
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        below = (share * torch.special.ndtr((middle[..., None] - curves) / sd)).sum(dim=-1) < tails[:, None]
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    ends = 0.5 * (low + high)
-    return ends[0].numpy(), ends[1].numpy()
+    share = (share / share.sum(dim=1, keepdim=True))[None]
+    # Newton's method on the distribution function of the mixture of normals, inside a bracket that narrows
+    widest = 9 * sd.amax(dim=1)
+    low = (torch.where(usable, curves, torch.inf).amin(dim=1) - widest).expand(2, -1)
+    high = (torch.where(usable, curves, -torch.inf).amax(dim=1) + widest).expand(2, -1)
+    mean = (share[0] * curves).sum(dim=1)
+    variance = (share[0] * ((curves - mean[:, None]).square() + sd.square())).sum(dim=1)
+    ends = mean + torch.special.ndtri(tails)[:, None] * variance.sqrt()
+    for _ in range(NEWTON_STEPS):
+        z = (ends[..., None] - curves) / sd
+        error = (share * torch.special.ndtr(z)).sum(dim=-1) - tails[:, None]
+        density = (share * (-0.5 * z.square()).exp() / sd).sum(dim=-1) / (2 * torch.pi) ** 0.5
+        low, high = torch.where(error < 0, ends, low), torch.where(error < 0, high, ends)
+        step = ends - error / density
+        ends = torch.where((step >= low) & (step <= high), step, 0.5 * (low + high))
+    found: Tensor = ends
+    return found
