@@ -15,7 +15,7 @@ from equations_speed import CONSTANTS, avrami, avrami_numpy
 from machine import describe
 from scipy.stats import norm
 
-from metaest import EquationRegressor, IdentifiabilityWarning, TaskSet
+from metaest import EquationRegressor, IdentifiabilityWarning, OvershootWarning, Parameter, TaskSet
 
 NOISE, TRUE = 0.02, np.array([0.0, np.log(2.0)])
 NAMES = ["k", "n"]
@@ -131,6 +131,67 @@ def targets(n_tasks):
         print(f"  target {target or 'all':4} ln k {widths[0]:.4f}  ln n {widths[1]:.4f}")
 
 
+def decay_tasks(n_tasks, n_rows, rng):
+    """k and a vary by factors (SD of the logarithms 0.4), noise SD 0.05."""
+    t = np.sort(rng.uniform(0, 4, (n_tasks, n_rows)), axis=1)
+    k, a = np.exp(0.4 * rng.standard_normal((2, n_tasks, 1)))
+    return as_tasks(t, a * np.exp(-k * t) + 0.05 * rng.standard_normal(t.shape))
+
+
+def logistic_tasks(n_tasks, n_rows, rng):
+    """Height and midpoint vary, the width does not; noise SD 0.1."""
+    t = np.sort(rng.uniform(0, 4, (n_tasks, n_rows)), axis=1)
+    height, middle = 3 * np.exp(0.3 * rng.standard_normal((n_tasks, 1))), 2 + 0.3 * rng.standard_normal((n_tasks, 1))
+    return as_tasks(t, height / (1 + np.exp((middle - t) / 0.5)) + 0.1 * rng.standard_normal(t.shape))
+
+
+FAMILIES = {
+    "decay": (
+        decay_tasks,
+        lambda X, k, a: a * torch.exp(-k * X[:, 0]),
+        {"k": Parameter(1.0, lower=0), "a": Parameter(1.0, lower=0)},
+    ),
+    "logistic": (
+        logistic_tasks,
+        lambda X, height, middle, width: height / (1 + torch.exp((middle - X[:, 0]) / width)),
+        {"height": Parameter(2.0, lower=0), "middle": Parameter(1.5), "width": Parameter(0.6, lower=0)},
+    ),
+}
+QUERY = {"objective": "query", "random_state": 0}
+WAYS = {
+    "evidence": {},
+    "query density": QUERY,
+    "MAML, 5 steps": {**QUERY, "inner_solver": "gradient"},
+    "MAML, 10 steps": {**QUERY, "inner_solver": "gradient", "inner_steps": 10},
+}
+
+
+def objectives(seeds):
+    print(
+        f"\nOther objectives: RMSE over whole curves relative to evidence, 1 and 3 rows of 200 new tasks, {seeds} seeds"
+    )
+    print(f"  {'':28}" + "".join(f"{name:>18}" for name in WAYS))
+    for family, (make, equation, parameters) in FAMILIES.items():
+        for n_tasks in (8, 30):
+            error = np.zeros((len(WAYS), 2))
+            for seed in range(seeds):
+                rng = np.random.default_rng(seed)
+                training, new = make(n_tasks, 8, rng), make(200, 12, rng)
+                for i, settings in enumerate(WAYS.values()):
+                    model = EquationRegressor(equation, parameters, **settings).fit(training)
+                    for j, rows in enumerate(([0], [1, 5, 9])):
+                        adapted = model.adapt_many([(task.X[rows], task.y[rows]) for task in new])
+                        error[i, j] += np.mean(
+                            [
+                                np.square(one.predict(task.X) - task.y).mean()
+                                for one, task in zip(adapted, new, strict=True)
+                            ]
+                        )
+            ratio = np.sqrt(error / error[0])
+            print(f"  {family:10} {n_tasks:3d} tasks, 1 row  " + "".join(f"{value:18.3f}" for value in ratio[:, 0]))
+            print(f"  {'':10} {'':9} 3 rows " + "".join(f"{value:18.3f}" for value in ratio[:, 1]), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=6)
@@ -143,6 +204,8 @@ def main():
         coverage(arguments.seeds, n_rows)
     suggestions(arguments.curves)
     targets(300)
+    warnings.simplefilter("ignore", OvershootWarning)
+    objectives(4)
 
 
 if __name__ == "__main__":

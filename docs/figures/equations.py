@@ -1,7 +1,7 @@
 """The figure of docs/equations.md: one patient's curve, the way its constants move, and the error by number of samples.
 
-    python docs/benchmarks/equations_accuracy.py --output docs/figures/equations.csv
-    python docs/figures/equations.py
+python docs/benchmarks/equations_accuracy.py --output docs/figures/equations.csv
+python docs/figures/equations.py
 """
 
 import sys
@@ -92,7 +92,9 @@ def steps_of(maml, patient, steps):
     if steps == 0:
         return maml.population_
     solver = maml._calibrated.solver
-    short = maml.adapt(patient.X[SUPPORT], patient.y[SUPPORT]) if steps == solver.steps else shortened(maml, patient, steps)
+    short = (
+        maml.adapt(patient.X[SUPPORT], patient.y[SUPPORT]) if steps == solver.steps else shortened(maml, patient, steps)
+    )
     return short.params_
 
 

@@ -73,8 +73,8 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         most 10. A task's own support comes first.
     split : {"random", "first"}, default="random"
         Whether support rows are drawn, or are a task's first ones.
-    n_episodes : int, default=8
-        How often each task is split for ``objective="query"`` with Gauss-Newton.
+    n_episodes : int or None, default=None
+        Splits of each task for ``objective="query"`` with Gauss-Newton; None: 400 in all, at least 4 of each.
     meta_lr : float, default=0.05
         First rate of Adam of ``inner_solver="gradient"``, in standard deviations between tasks.
     meta_batch_size : int, default=25
@@ -161,7 +161,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         meta_gradient: str = "exact",
         support_size: int | range | tuple[int, int] | None = (1, 5),
         split: str = "random",
-        n_episodes: int = 8,
+        n_episodes: int | None = None,
         meta_lr: float = 0.05,
         meta_batch_size: int = 25,
         max_iter: int = 300,

@@ -20,7 +20,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "meta_gradient": [StrOptions({"exact", "first-order"})],
     "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
-    "n_episodes": [Interval(Integral, 1, None, closed="left")],
+    "n_episodes": [Interval(Integral, 1, None, closed="left"), None],
     "meta_lr": [Interval(Real, 0, None, closed="left")],
     "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],

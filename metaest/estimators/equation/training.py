@@ -40,6 +40,7 @@ __all__ = ["Fitted", "calibrate"]
 FLOOR = 1e-6
 DELTA = 1e-3
 PROBE_TASKS, PROBE_ROWS = 4, 5
+ALL_EPISODES, LEAST_EPISODES = 400, 4
 
 
 class Fitted(NamedTuple):
@@ -167,7 +168,8 @@ def _search(
 
 def _episodes(settings: Any, scope: Scope, tasks: TaskSet, rng: np.random.Generator) -> Scope:
     """Split every task a few times into support and query rows."""
-    chosen = np.tile(np.arange(len(tasks)), settings.n_episodes)
+    n = settings.n_episodes if settings.n_episodes is not None else max(LEAST_EPISODES, -(-ALL_EPISODES // len(tasks)))
+    chosen = np.tile(np.arange(len(tasks)), n)
     split = split_tasks(tasks, chosen, settings.support_size, settings.split, rng)
     return scope._replace(
         design=scope.design.take(torch.from_numpy(chosen)),
