@@ -10,6 +10,7 @@ from torch import Tensor
 from metaest.estimators.equation.batches import rows_of
 from metaest.estimators.equation.expectation import linearise
 from metaest.estimators.equation.maximise import Scope
+from metaest.exceptions import DivergenceError
 from metaest.functional import (
     Design,
     GradientDescent,
@@ -25,6 +26,7 @@ from metaest.tasks import TaskSet, split_tasks
 __all__ = ["meta_descend"]
 
 FIRST_RATE = 0.5
+ATTEMPTS, LOWERED = 6, 1.0
 
 
 def meta_descend(
@@ -77,7 +79,19 @@ def meta_descend(
         report(info.step, info.meta_loss)
 
     loop = OuterLoop(max_iter=settings.max_iter, meta_lr=settings.meta_lr, max_grad_norm=1.0, callbacks=[follow])
-    result = loop.run({"beta": torch.zeros_like(population.beta), "log_rate": log_rate}, draw, losses)
+    for attempt in range(ATTEMPTS):
+        state = rng.bit_generator.state
+        try:
+            result = loop.run({"beta": torch.zeros_like(population.beta), "log_rate": log_rate}, draw, losses)
+            break
+        except DivergenceError as error:  # an episode that bears less than the average: begin anew with lower rates
+            if attempt + 1 == ATTEMPTS:
+                raise DivergenceError(
+                    "gradient steps diverge on these tasks even at small rates; take fewer inner_steps, lower "
+                    "meta_lr, or use inner_solver='gauss-newton'. Nothing fitted before was changed."
+                ) from error
+            log_rate = log_rate - LOWERED
+            rng.bit_generator.state = state
     beta = (population.beta + step * result.params["beta"]).detach()
     return population._replace(beta=beta), solver_of(result.params["log_rate"].detach())
 

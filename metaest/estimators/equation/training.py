@@ -139,6 +139,8 @@ def _search(
     with tqdm(total=None, disable=not settings.verbose, desc="iterations", leave=False) as bar:
 
         def report(step: int, loss: float) -> None:
+            if step == 1:
+                history.clear()  # a search that began anew
             history.append((step, loss))
             bar.update()
             bar.set_postfix(loss=f"{loss:.5g}")
