@@ -10,7 +10,14 @@ from metaest.estimators import (
     Parameter,
     adapt,
 )
-from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, TaskError, UngroupedWarning
+from metaest.exceptions import (
+    DivergenceError,
+    IdentifiabilityWarning,
+    OvershootWarning,
+    TaskError,
+    UngroupedWarning,
+    UnlikelyTaskWarning,
+)
 from metaest.tasks import Task, TaskSet
 
 __version__ = "0.1.0.dev0"
@@ -30,5 +37,6 @@ __all__ = [
     "TaskError",
     "TaskSet",
     "UngroupedWarning",
+    "UnlikelyTaskWarning",
     "adapt",
 ]

@@ -1,6 +1,13 @@
 """The errors and warnings metaest raises beyond Python's and scikit-learn's own."""
 
-__all__ = ["DivergenceError", "IdentifiabilityWarning", "OvershootWarning", "TaskError", "UngroupedWarning"]
+__all__ = [
+    "DivergenceError",
+    "IdentifiabilityWarning",
+    "OvershootWarning",
+    "TaskError",
+    "UngroupedWarning",
+    "UnlikelyTaskWarning",
+]
 
 
 class TaskError(ValueError):
@@ -21,3 +28,7 @@ class UngroupedWarning(UserWarning):
 
 class IdentifiabilityWarning(UserWarning):
     """The rows of a task say less about a constant than the population does; its value is mostly the population's."""
+
+
+class UnlikelyTaskWarning(UserWarning):
+    """The rows of a task are improbable under the population: unlike the tasks of the fit, or in other units."""

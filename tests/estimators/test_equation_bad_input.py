@@ -7,7 +7,15 @@ import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from equations import avrami, avrami_tasks, decay, line
-from metaest import EquationRegressor, IdentifiabilityWarning, Parameter, Task, TaskError, TaskSet
+from metaest import (
+    EquationRegressor,
+    IdentifiabilityWarning,
+    Parameter,
+    Task,
+    TaskError,
+    TaskSet,
+    UnlikelyTaskWarning,
+)
 
 AVRAMI = {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}
 NEAR = {"k": 1.0, "n": 2.0}
@@ -117,7 +125,7 @@ def test_covariates_of_a_new_task_must_stay():
     model = EquationRegressor(avrami, AVRAMI, covariates={"k": ["filler"]}).fit(tasks)
     with pytest.raises(TaskError, match="adapt: column 'filler' is a covariate .* 0.5 in row 1, but 0.4 in row 0"):
         model.adapt([[1.0, 0.4], [1.5, 0.5]], [0.5, 0.7])
-    adapted = model.adapt([[1.0, 0.4]], [0.5])
+    adapted = model.adapt([[1.0, 0.4]], [0.9])
     with pytest.raises(TaskError, match="predict: column 'filler' is a covariate.*but 0.4 in the rows adapted to"):
         adapted.predict([[1.0, 0.5]])
     with pytest.raises(TaskError, match="partial_adapt: column 'filler'"):
@@ -171,7 +179,7 @@ def test_one_single_task_is_an_ordinary_fit():
         model = EquationRegressor(avrami, AVRAMI).fit(task)
     assert np.square(model.predict(task.X) - task.y).mean() < 0.03**2
     assert (model.population_["between_task_sd"] == 0).all()
-    adapted = model.adapt([[1.0]], [0.1])
+    adapted = model.adapt([[1.0]], model.predict([[1.0]]))
     np.testing.assert_allclose(adapted.params_["value"], model.population_["value"])
     assert not adapted.params_["identified"].any()
 
@@ -181,7 +189,7 @@ def test_identical_tasks_show_no_variation():
     model = EquationRegressor(avrami, AVRAMI).fit([(task.X, task.y) for _ in range(6)])
     assert (model.population_["between_task_sd"] == 0).all()
     assert model.summary().count("shows no between-task variation") == 2
-    adapted = model.adapt([[1.0]], [0.1])
+    adapted = model.adapt([[1.0]], model.predict([[1.0]]))
     assert adapted.params_["reason"].str.startswith("it shows no variation between tasks").all()
     with pytest.raises(ValueError, match="no constant varies between tasks"):
         adapted.suggest([[1.0]])
@@ -294,3 +302,74 @@ def test_a_score_that_is_not_finite_names_the_task():
     model.fit(tasks)
     with pytest.raises(ArithmeticError, match="task 'bad': the equation is not finite"):
         model.score([Task("good", [[1.0], [2.0]], [0.0, 0.0]), Task("bad", [[1.0], [-1.0]], [0.0, 0.0])])
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_rows_unlike_the_population_are_named(model):
+    """Minutes where the population was learned in hours, or per cent instead of a share."""
+    with pytest.warns(UnlikelyTaskWarning, match="adapt: no curve of this population comes near these rows"):
+        model.adapt([[0.5], [1.0], [1.5]], [22.0, 63.0, 90.0])
+    with pytest.warns(UnlikelyTaskWarning, match="adapt_many: .* 1 of 2 tasks: task 'per cent'; check their units"):
+        model.adapt_many([Task("share", [[1.0]], [0.6]), Task("per cent", [[1.0]], [60.0])])
+
+
+def test_constants_that_nothing_determines(tasks):
+    product = {**AVRAMI, "c": Parameter(1.0, lower=0)}
+    with pytest.warns(ConvergenceWarning, match="the tasks do not determine k, c at the population found"):
+        model = EquationRegressor(lambda X, k, n, c: avrami(X, k * c, n), product).fit(tasks)
+    assert np.isinf(model.population_.loc[["k", "c"], "standard_error"]).all()
+    assert np.isfinite(model.population_.loc["n", "standard_error"])
+    with pytest.warns(ConvergenceWarning, match="do not determine c at"):
+        unused = EquationRegressor(lambda X, k, n, c: avrami(X, k, n) + 0 * c, product).fit(tasks)
+    assert np.isinf(unused.population_.loc["c", "standard_error"])
+    assert np.isfinite(unused.predict(tasks.X, return_std=True)[1]).all()
+    assert unused.log_likelihood_ == pytest.approx(
+        EquationRegressor(avrami, AVRAMI).fit(tasks).log_likelihood_, abs=1e-3
+    )
+
+
+def test_a_constant_at_its_bound(tasks):
+    """The curves want n near 2."""
+    with pytest.warns(ConvergenceWarning, match="do not determine n at .* or it has run to a bound"):
+        model = EquationRegressor(avrami, {"k": AVRAMI["k"], "n": Parameter(0.5, lower=0.2, upper=0.8)}).fit(tasks)
+    assert model.population_.loc["n", "value"] == pytest.approx(0.8, abs=1e-3)
+
+
+@pytest.mark.parametrize(("scale_x", "scale_y"), [(1e6, 1.0), (1.0, 1e8), (1e-3, 1e-8)])
+def test_units_do_not_matter(scale_x, scale_y):
+    rng = np.random.default_rng(1)
+    tasks = []
+    for i in range(15):
+        t, (k, a) = rng.uniform(0, 3, (6, 1)), np.exp(0.3 * rng.standard_normal(2))
+        tasks.append(Task(i, scale_x * t, scale_y * (a * np.exp(-k * t[:, 0]) + 0.02 * rng.standard_normal(6))))
+    model = EquationRegressor(decay, {"k": Parameter(1.0, lower=0), "a": Parameter(1.0, lower=0)}).fit(tasks)
+    value = model.population_["value"] * [scale_x, 1 / scale_y]
+    np.testing.assert_allclose(value, [1.0, 1.0], rtol=0.3)
+    assert model.noise_["sd"] / scale_y == pytest.approx(0.02, rel=0.3)
+
+
+def test_proportional_noise_with_values_it_cannot_give(tasks):
+    zero = Task("zero", tasks[0].X, np.where(np.arange(5) == 2, 0.0, np.abs(tasks[0].y) + 0.01), feature_names=["t"])
+    others = [Task(t.name, t.X, np.abs(t.y) + 0.01, feature_names=["t"]) for t in tasks[1:]]
+    with pytest.warns(UserWarning, match="noise='proportional', but y is 0 in row 2 of task 'zero'"):
+        EquationRegressor(avrami, AVRAMI, noise="proportional").fit([zero, *others])
+
+
+def test_a_query_fit_without_support_rows_is_a_fit_to_curves_of_the_population(tasks):
+    model = EquationRegressor(avrami, AVRAMI, objective="query", support_size=0, random_state=0).fit(tasks)
+    assert np.square(model.predict(tasks.X) - tasks.y).mean() < 0.05
+
+
+def test_gradient_steps_begin_anew_where_the_first_rates_diverge():
+    """One task with far larger slopes than the others."""
+    rng = np.random.default_rng(0)
+    tasks = []
+    for i in range(8):
+        t, (k, a) = np.sort(rng.uniform(0, 4, (8, 1)), axis=0), np.exp(0.4 * rng.standard_normal(2))
+        tasks.append(Task(i, t, a * np.exp(-k * t[:, 0]) + 0.05 * rng.standard_normal(8)))
+    tasks.append(Task("large", tasks[0].X, 40 * np.exp(-tasks[0].X[:, 0])))
+    settings = {"objective": "query", "inner_solver": "gradient", "random_state": 0, "max_iter": 40}
+    constants = {"k": Parameter(1.0, lower=0), "a": Parameter(1.0, lower=0)}
+    model = EquationRegressor(decay, constants, **settings).fit(tasks)
+    assert np.isfinite(model.history_["loss"]).all()
+    assert model.history_["iteration"].tolist() == list(range(1, 41))

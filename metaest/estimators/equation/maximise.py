@@ -84,8 +84,11 @@ class Coordinates:
     Parameters
     ----------
     scope : Scope
+        With all rows of the tasks.
     population : Population
         Where the search starts.
+    u : Tensor of shape (random, tasks)
+        The most probable ones there.
     fixed_beta : bool
         Whether the coefficients stay as they are.
     """
@@ -93,14 +96,15 @@ class Coordinates:
     def __init__(self, scope: Scope, population: Population, u: Tensor, fixed_beta: bool = False) -> None:
         self.origin, self.fixed_beta = population, fixed_beta
         self.random = torch.tensor(scope.random, dtype=torch.int64)
-        m, tasks = len(scope.random), u.shape[1]
+        m = len(scope.random)
         normal = linearise(scope.model, population, scope.design, scope.observations, u).normal
         self.directions = _inverse_root(normal)
         lower = torch.tril_indices(m, m)
         self.lower = lower[:, lower[0] == lower[1]] if scope.diagonal else lower
         rows = population.factor[self.random]
-        self.sd = rows.square().sum(dim=1).sqrt().clamp(min=1e-8)
-        self.unit = 1 / (2 * tasks) ** 0.5
+        sd = rows.square().sum(dim=1).sqrt()
+        self.sd = torch.where(sd > 0, sd, 1e-8)
+        self.unit = 1 / (2 * u.shape[1]) ** 0.5
         self.noise_unit = 1 / (2 * float(scope.observations.mask.sum())) ** 0.5
         self.n_beta = 0 if fixed_beta else len(population.beta)
         self.n_factor = self.lower.shape[1]
@@ -178,6 +182,7 @@ def maximise(
     u: Tensor,
     *,
     max_iter: int,
+    whole: Scope | None = None,
     fixed_beta: bool = False,
     report: Callable[[int, float], None] | None = None,
 ) -> Maximum:
@@ -192,6 +197,8 @@ def maximise(
     population : Population
     u : Tensor of shape (random, tasks)
     max_iter : int
+    whole : Scope, optional
+        All rows, where `scope` holds episodes; they give the scales of the search.
     fixed_beta : bool, default=False
         Whether to fit covariance and noise alone.
     report : callable, optional
@@ -203,7 +210,7 @@ def maximise(
     """
     n_iter, message, loss = 0, "", np.inf
     for _ in range(4):
-        coordinates = Coordinates(scope, population, u, fixed_beta)
+        coordinates = _coordinates(scope, whole, population, u, fixed_beta)
         objective = Objective(scope, coordinates, u)
 
         def follow(x: NDArray[Any], before: int = n_iter, objective: Objective = objective) -> None:
@@ -247,6 +254,14 @@ def maximise(
             message = "" if improved < 1e-3 or result.status == 0 else message
             break
     return Maximum(population, u, loss, n_iter, message)
+
+
+def _coordinates(scope: Scope, whole: Scope | None, population: Population, u: Tensor, fixed_beta: bool) -> Coordinates:
+    if whole is None:
+        return Coordinates(scope, population, u, fixed_beta)
+    center = whole.design.center(population.beta, len(population.factor))
+    found = whole.solver.solve(whole.model, center, population.factor, population.log_sigma, whole.observations)
+    return Coordinates(whole, population, found.u, fixed_beta)
 
 
 def _inverse_root(normal: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metaest.estimators.equation.covariates import Covariates
 from metaest.estimators.equation.parameter import Parameter
-from metaest.estimators.equation.solving import most_probable
+from metaest.estimators.equation.solving import improbable, most_probable
 from metaest.functional import (
     Design,
     GaussNewton,
@@ -45,6 +45,8 @@ class Posterior(NamedTuple):
     loss : Tensor of shape (tasks,)
     code : integer Tensor of shape (tasks,)
         A :class:`~metaest.functional.SolveCode`.
+    unlikely : boolean Tensor of shape (tasks,)
+        Whether the rows are improbable under the population.
     """
 
     phi: Tensor
@@ -53,6 +55,7 @@ class Posterior(NamedTuple):
     information: Tensor
     loss: Tensor
     code: Tensor
+    unlikely: Tensor
 
     def take(self, tasks: Any) -> "Posterior":
         """Return that of the chosen tasks."""
@@ -75,6 +78,8 @@ class Calibrated:
     population : Population
     covariates : Covariates
     beta_covariance : Tensor of shape (coefficients, coefficients)
+    undetermined : tuple of int
+        Coefficients that nothing determines; their variance is infinite and stands as zero in `beta_covariance`.
     random : tuple of int
         Constants that vary between tasks.
     flat : tuple of int
@@ -90,6 +95,7 @@ class Calibrated:
     population: Population
     covariates: Covariates
     beta_covariance: Tensor
+    undetermined: tuple[int, ...]
     random: tuple[int, ...]
     flat: tuple[int, ...]
     solver: GaussNewton | GradientDescent
@@ -99,6 +105,13 @@ class Calibrated:
     def names(self) -> list[str]:
         """Names of the constants."""
         return list(self.table)
+
+    @property
+    def beta_error(self) -> Tensor:
+        """Standard errors of the coefficients, infinite where nothing determines one."""
+        error = self.beta_covariance.diagonal().clamp(min=0).sqrt()
+        error[list(self.undetermined)] = torch.inf
+        return error
 
     @property
     def prior_variance(self) -> Tensor:
@@ -126,7 +139,8 @@ class Calibrated:
             phi, loss, code = center + factor @ found.u, found.loss, found.code
         with torch.no_grad():
             known = self.model.information(phi, log_sigma, observations)
-        return self._posterior(phi, design, known.matrix, loss, code)
+        unlikely = improbable(self.model, phi, loss, log_sigma, observations)
+        return self._posterior(phi, design, known.matrix, loss, code)._replace(unlikely=unlikely)
 
     def _posterior(self, phi: Tensor, design: Design, matrix: Tensor, loss: Tensor, code: Tensor) -> Posterior:
         factor = self.population.factor
@@ -144,7 +158,7 @@ class Calibrated:
             pulled = torch.einsum("mpt,pbt->mbt", along, entering)
             entering = entering - torch.einsum("km,mnt,nbt->kbt", factor, own, pulled)
         covariance = covariance + torch.einsum("kbt,bc,jct->kjt", entering, self.beta_covariance, entering)
-        return Posterior(phi, covariance, own, matrix, loss, code)
+        return Posterior(phi, covariance, own, matrix, loss, code, torch.zeros_like(code, dtype=torch.bool))
 
     def shrinkage(self, posterior: Posterior) -> Tensor:
         """Share of a constant's variance between tasks that its rows leave; 1 where there is none."""

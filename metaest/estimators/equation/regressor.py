@@ -250,8 +250,8 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         -----
         IdentifiabilityWarning
             When the rows say less about a constant than the population does; it names the constant.
-        ConvergenceWarning
-            When the search did not converge.
+        UnlikelyTaskWarning, ConvergenceWarning
+            When no curve of the population comes near the rows, or the search did not converge.
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, True, X, y, "adapt")
@@ -281,7 +281,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         check_targets(tasks.y, True, 1, "adapt_many")
         posterior = posterior_of_many(self._calibrated, tasks)
         warn_of_codes(posterior.code, tasks.names, "adapt_many")
-        warn_of_many(self._calibrated, posterior)
+        warn_of_many(self._calibrated, posterior, tasks.names)
         return AdaptedEquations(self._calibrated, posterior, tasks, self)
 
     def summary(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode
 
-__all__ = ["RESTARTS", "most_probable", "normal_points"]
+__all__ = ["RESTARTS", "improbable", "most_probable", "normal_points"]
 
 RESTARTS = 8
 RESTART_SD = 1.5
@@ -51,7 +51,8 @@ def most_probable(
     MapResult
     """
     found = solver.solve(model, center, factor, log_sigma, observations, start)
-    again = doubtful(model, found, center, factor, log_sigma, observations)
+    poor = improbable(model, center + factor @ found.u, found.loss, log_sigma, observations)
+    again = torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]
     if len(again) == 0 or len(factor.T) == 0:
         return found
     points = normal_points(RESTARTS, factor.shape[1]) * RESTART_SD
@@ -75,26 +76,33 @@ def most_probable(
     return found
 
 
-def doubtful(
-    model: HierarchicalModel,
-    found: MapResult,
-    center: Tensor,
-    factor: Tensor,
-    log_sigma: Tensor,
-    observations: Observations,
+def improbable(
+    model: HierarchicalModel, phi: Tensor, loss: Tensor, log_sigma: Tensor, observations: Observations
 ) -> Tensor:
-    """Return the numbers of the tasks whose solution should be looked for from other starts."""
+    """Whether the rows of each task lie improbably far from its curve, or its constants from the population.
+
+    Parameters
+    ----------
+    model : HierarchicalModel
+    phi : Tensor of shape (constants, tasks)
+        The most probable ones.
+    loss : Tensor of shape (tasks,)
+        J there.
+    log_sigma : Tensor of shape (noise constants,)
+    observations : Observations
+
+    Returns
+    -------
+    boolean Tensor of shape (tasks,)
+    """
     rows = observations.mask.sum(dim=0)
-    if model.noise.kind == "additive":  # the loss holds it already
-        square = 2 * (found.loss - rows * (log_sigma[0] + 0.5 * math.log(2 * math.pi)))
+    if model.noise.kind == "additive":
+        constant = rows * (log_sigma[0] + 0.5 * math.log(2 * math.pi))
     else:
         with torch.no_grad():
-            curve = model.curve(center + factor @ found.u, observations)
-            variance = model.noise.variance(curve, log_sigma)
-            square = observations.masked((observations.y - curve).square() / variance).sum(dim=0)
-            square = square + found.u.square().sum(dim=0)
-    poor = ~(square <= _limits(len(observations.mask))[rows.long()])
-    return torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]
+            variance = model.noise.variance(model.curve(phi, observations), log_sigma)
+        constant = 0.5 * observations.masked((2 * math.pi * variance).log()).sum(dim=0)
+    return ~(2 * (loss - constant) <= _limits(len(observations.mask))[rows.long()])
 
 
 @lru_cache(maxsize=64)

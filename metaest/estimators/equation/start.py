@@ -20,6 +20,7 @@ ROUNDS = 4
 # powers of ten by which the distance from the user's values varies, in units of its size where there are no bounds:
 # such a constant may be off by orders of magnitude, and on a log or logit scale that is a matter of a few units
 REACH, REACH_UNBOUNDED = (-0.5, 0.7), (-0.7, 1.7)
+MAGNITUDES = 7.0
 PREFERENCE = 1.02
 
 
@@ -60,7 +61,7 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
     pooled = _pool(model, sub)
     together = _together(sub, n_starts)
     log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
-    factor = torch.diag(30 * scale)
+    factor = torch.diag(30 * torch.maximum(scale, initial.abs()))
     solver = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
     for _ in range(ROUNDS):  # the prior moves with the solution, so that it damps and does not pull
         found = solver.solve(pooled, center, factor, log_sigma, together)
@@ -85,6 +86,10 @@ def _promising(
     low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
     reach = 10 ** (low + width * torch.special.ndtr(points[p:]))
     center = initial[:, None] + size[:, None] * reach * points[:p]
+    # without bounds nothing says how large a constant is: every third point tries it at any order of magnitude
+    anywhere = points[:p].sign() * size[:, None] * 10 ** (MAGNITUDES * (2 * torch.special.ndtr(points[p:]) - 1))
+    lost = unbounded[:, None] & (torch.arange(n_points) % 3 == 2)
+    center = torch.where(lost, anywhere, center)
     few = observations.take(_some_tasks(observations, MAX_TASKS_SLOW, SCREEN_ROWS))
     pooled, together = _pool(model, few), _together(few, n_points)
     with torch.no_grad():
@@ -103,8 +108,8 @@ def _different(center: Tensor, rms: Tensor, initial: Tensor, scale: Tensor, keep
     order = [min(near, key=lambda i: float(distance[i])), *order]
     starts: list[Start] = []
     for i in order:
-        apart = [float(((center[:, i] - s.phi) / scale).abs().max()) for s in starts]
-        if torch.isfinite(rms[i]) and all(d > 0.1 for d in apart) and len(starts) < keep:
+        apart = [float(((center[:, i] - s.phi) / (1 + s.phi.abs())).abs().max()) for s in starts]
+        if torch.isfinite(rms[i]) and all(d > 0.05 for d in apart) and len(starts) < keep:
             starts.append(Start(center[:, i], float(rms[i])))
     return starts
 
@@ -126,7 +131,7 @@ def _scales(model: HierarchicalModel, initial: Tensor, observations: Observation
             slope = slopes[k][observations.mask > 0].square().mean().sqrt()
             size = max(abs(float(initial[k])), 1.0)
             response = float(spread / slope) if bool(torch.isfinite(slope)) and slope > 0 else size
-            scale[k] = min(max(response, 1e-2 * size), 1e2 * size)
+            scale[k] = min(max(response, 1e-2 * size), 1e10 * size)
     return scale
 
 

@@ -30,13 +30,13 @@ def population_table(calibrated: Calibrated) -> pd.DataFrame:
     p = len(calibrated.table)
     phi = calibrated.population.beta[:p]
     slope = calibrated.model.transforms.slope(phi).numpy()
-    se = calibrated.beta_covariance.diagonal()[:p].clamp(min=0).sqrt().numpy()
+    se = calibrated.beta_error[:p].numpy()
     sd = calibrated.prior_variance.sqrt().numpy()
     bounds = [parameter.bounds for parameter in calibrated.table.values()]
     return pd.DataFrame(
         {
             "value": calibrated.model.transforms.constrain(phi).numpy(),
-            "standard_error": slope * se,
+            "standard_error": np.where(np.isinf(se), np.inf, slope * np.where(np.isinf(se), 0.0, se)),
             "between_task_sd": slope * sd,
             "unit": [parameter.unit for parameter in calibrated.table.values()],
             "lower": [low for low, _ in bounds],
@@ -56,7 +56,7 @@ def coefficient_table(calibrated: Calibrated) -> pd.DataFrame:
 
     covariates, p = calibrated.covariates, len(calibrated.table)
     value = calibrated.population.beta[p:].numpy() / covariates.scale
-    se = calibrated.beta_covariance.diagonal()[p:].clamp(min=0).sqrt().numpy() / covariates.scale
+    se = calibrated.beta_error[p:].numpy() / covariates.scale
     return pd.DataFrame(
         {
             "constant": [calibrated.names[k] for k in covariates.constants],

@@ -8,19 +8,18 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from metaest.estimators.equation.batches import evenly, rows_of, whole
-from metaest.estimators.equation.calibrate import evidence_of, first_population, without_variation
+from metaest.estimators.equation.batches import evenly, whole
+from metaest.estimators.equation.calibrate import without_variation
 from metaest.estimators.equation.covariates import Covariates
-from metaest.estimators.equation.descent import meta_descend
 from metaest.estimators.equation.expectation import linearise
-from metaest.estimators.equation.maximise import Maximum, Scope, maximise
+from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.parameter import check_names, check_parameters, transforms_of
 from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
-from metaest.estimators.equation.verify import require_usable, warn_of_codes
-from metaest.exceptions import DivergenceError, TaskError
+from metaest.estimators.equation.verify import warn_of_codes
+from metaest.exceptions import TaskError
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -28,11 +27,10 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
     SolveCode,
     choose_mode,
 )
-from metaest.tasks import TaskSet, split_tasks
+from metaest.tasks import TaskSet
 
 __all__ = ["Fitted", "calibrate"]
 
@@ -40,7 +38,8 @@ __all__ = ["Fitted", "calibrate"]
 FLOOR = 1e-6
 DELTA = 1e-3
 PROBE_TASKS, PROBE_ROWS = 4, 5
-ALL_EPISODES, LEAST_EPISODES = 400, 4
+# relative to what the rest of the constants would leave of its variance if they were known
+TINY, LOOSE = 1e-14, 1e10
 
 
 class Fitted(NamedTuple):
@@ -80,6 +79,18 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
             DataConversionWarning,
             stacklevel=3,
         )
+    if settings.noise == "proportional" and (tasks.y <= 0).any():
+        row = int(np.flatnonzero(tasks.y.reshape(-1) <= 0)[0])
+        task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
+        warnings.warn(
+            f"noise='proportional', but y is {tasks.y.reshape(-1)[row]:g} in row {row - int(tasks.offsets[task])} "
+            f"of task "
+            f"{tasks.names.tolist()[task]!r} ({int((tasks.y <= 0).sum())} rows in all are not above 0): noise in "
+            f"proportion to "
+            "the curve hardly allows that; 'combined' does.",
+            UserWarning,
+            stacklevel=3,
+        )
     if len(tasks) == 1 and random:
         warnings.warn(
             "one task says nothing about the variation between tasks: all constants are taken as shared, and adapting "
@@ -108,9 +119,11 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
         model, design, observations, None, random, settings.covariance == "diagonal", floor.log(), GaussNewton()
     )
     history: list[tuple[int, float]] = []
-    maximum, solver, message = _search(settings, scope, initial, tasks, rng, history)
+    maximum, solver = search(settings, scope, initial, tasks, rng, history)
     maximum, still = without_variation(scope, maximum)
-    return _finish(table, covariates, scope, maximum, still, solver, tasks, Report(history, mode, reason, message))
+    return _finish(
+        table, covariates, scope, maximum, still, solver, tasks, Report(history, mode, reason, maximum.message)
+    )
 
 
 class Report(NamedTuple):
@@ -120,64 +133,6 @@ class Report(NamedTuple):
     mode: str
     reason: str
     message: str
-
-
-def _search(
-    settings: Any,
-    scope: Scope,
-    initial: Tensor,
-    tasks: TaskSet,
-    rng: np.random.Generator,
-    history: list[tuple[int, float]],
-) -> tuple[Maximum, GaussNewton | GradientDescent, str]:
-    """Run the search the settings ask for."""
-    population, u = first_population(scope, initial, len(scope.design.constant))
-    if not np.isfinite(evidence_of(scope, population, u)):
-        _explain(scope, initial, population, tasks)
-    solver: GaussNewton | GradientDescent = scope.solver
-    fixed = False
-    with tqdm(total=None, disable=not settings.verbose, desc="iterations", leave=False) as bar:
-
-        def report(step: int, loss: float) -> None:
-            if step == 1:
-                history.clear()  # a search that began anew
-            history.append((step, loss))
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.5g}")
-
-        if settings.inner_solver == "gradient":
-            population, solver = meta_descend(settings, scope, population, u, tasks, rng, report)
-            fixed = True
-        elif settings.objective == "query":
-            episodes = _episodes(settings, scope, tasks, rng)
-            start = torch.zeros(len(scope.random), episodes.observations.y.shape[1], dtype=torch.float64)
-            found = maximise(episodes, population, start, max_iter=settings.max_iter, report=report)
-            population, message = found.population, found.message
-            u = scope.solver.solve(
-                scope.model,
-                scope.design.center(population.beta, len(population.factor)),
-                population.factor,
-                population.log_sigma,
-                scope.observations,
-            ).u
-            loss = -evidence_of(scope, population, u)
-            return Maximum(population, u, loss, found.n_iter, message), solver, message
-        maximum = maximise(
-            scope, population, u, max_iter=settings.max_iter, fixed_beta=fixed, report=None if fixed else report
-        )
-    return maximum, solver, maximum.message
-
-
-def _episodes(settings: Any, scope: Scope, tasks: TaskSet, rng: np.random.Generator) -> Scope:
-    """Split every task a few times into support and query rows."""
-    n = settings.n_episodes if settings.n_episodes is not None else max(LEAST_EPISODES, -(-ALL_EPISODES // len(tasks)))
-    chosen = np.tile(np.arange(len(tasks)), n)
-    split = split_tasks(tasks, chosen, settings.support_size, settings.split, rng)
-    return scope._replace(
-        design=scope.design.take(torch.from_numpy(chosen)),
-        observations=rows_of(tasks, split.support, split.support_mask),
-        query=rows_of(tasks, split.query, split.query_mask),
-    )
 
 
 def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations, tasks: TaskSet) -> tuple[Any, str]:
@@ -197,16 +152,20 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     return choose_mode(model.equation, theta, Observations.stack(X, y, mask))
 
 
-def _explain(scope: Scope, initial: Tensor, population: Population, tasks: TaskSet) -> None:
-    """Raise an error that names the task in which the equation fails."""
-    center = scope.design.center(population.beta, len(population.factor))
-    for phi in (initial[:, None].expand_as(center), center):
-        for i in range(len(tasks)):
-            require_usable(scope.model, phi[:, i : i + 1], tasks[i].X, f"task {tasks.names[i : i + 1].tolist()[0]!r}")
-    raise DivergenceError(
-        "the evidence is not finite anywhere near the initial values; give initial values for which the equation fits "
-        "the data roughly, and bounds that keep it finite."
-    )
+def _invert(normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the covariance of the coefficients, and which of them nothing determines; these have zeros in it."""
+    size = normal.diagonal().clamp(min=0).sqrt()
+    told = size > 0
+    scaled = normal[told][:, told] / size[told] / size[told][:, None]
+    values, vectors = torch.linalg.eigh(scaled)
+    inverse = (vectors / values.clamp(min=TINY)) @ vectors.T
+    undetermined = ~told
+    undetermined[told] = inverse.diagonal() > LOOSE
+    covariance = torch.zeros_like(normal)
+    where = torch.nonzero(told)[:, 0]
+    covariance[where[:, None], where] = inverse / size[told] / size[told][:, None]
+    covariance[undetermined] = covariance[:, undetermined] = 0.0
+    return covariance, undetermined
 
 
 def _finish(
@@ -221,11 +180,20 @@ def _finish(
 ) -> Fitted:
     population = maximum.population
     normal = linearise(scope.model, population, scope.design, scope.observations, maximum.u).normal
-    covariance = torch.linalg.pinv(normal, hermitian=True, rtol=1e-12)
+    covariance, undetermined = _invert(normal)
     y = tasks.y.astype(np.float64)
     unit = float(y.std()) or 1.0
     calibrated = Calibrated(
-        table, scope.model, population, covariates, covariance, tuple(scope.random), tuple(flat), solver, unit
+        table,
+        scope.model,
+        population,
+        covariates,
+        covariance,
+        tuple(torch.nonzero(undetermined)[:, 0].tolist()),
+        tuple(scope.random),
+        tuple(flat),
+        solver,
+        unit,
     )
     center = scope.design.center(population.beta, len(table))
     if isinstance(solver, GradientDescent):
@@ -241,6 +209,18 @@ def _finish(
         warnings.warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
             "errors and log-likelihood mean little.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    elif undetermined.any():
+        names = list(table)
+        which = dict.fromkeys(names[int(k)] for k in scope.design.constant[undetermined])
+        warnings.warn(
+            f"the tasks do not determine {', '.join(which)} at the population found: the curve does not respond to "
+            f"it, it "
+            "can be traded for another constant, or it has run to a bound. Look at units, initial values and "
+            "bounds; its "
+            "standard error means nothing.",
             ConvergenceWarning,
             stacklevel=4,
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import ENOUGH
-from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError
+from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning
 from metaest.functional import GradientDescent, HierarchicalModel, SolveCode
 
 __all__ = ["adapt_rows", "check_interval", "require_usable", "warn_of_codes", "warn_of_many", "warn_of_shrinkage"]
@@ -87,6 +87,14 @@ def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: 
             ConvergenceWarning,
             stacklevel=3,
         )
+    if bool(posterior.unlikely[0]):
+        warnings.warn(
+            f"{where}: no curve of this population comes near these rows (less likely than one in 100,000 tasks); "
+            f"check "
+            "their units, or treat the task as unlike those of the fit.",
+            UnlikelyTaskWarning,
+            stacklevel=3,
+        )
     warn_of_shrinkage(calibrated, posterior, len(X), where)
     return posterior
 
@@ -109,8 +117,18 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
         )
 
 
-def warn_of_many(calibrated: Calibrated, posterior: Posterior) -> None:
+def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]) -> None:
     """Say once for many tasks what `adapt` says for each."""
+    unlikely = names[posterior.unlikely.numpy()].tolist()
+    # of very many tasks a few are that improbable by chance
+    if len(unlikely) > max(0.0, 1e-4 * len(names)):
+        warnings.warn(
+            f"adapt_many: no curve of this population comes near the rows of {len(unlikely)} of {len(names)} tasks: "
+            f"task "
+            f"{', '.join(map(repr, unlikely[:SHOWN]))}{' and others' * (len(unlikely) > SHOWN)}; check their units.",
+            UnlikelyTaskWarning,
+            stacklevel=3,
+        )
     shrinkage = calibrated.shrinkage(posterior)
     counts = {
         calibrated.names[k]: int((shrinkage[k] > ENOUGH).sum()) for k in calibrated.random if k not in calibrated.flat

@@ -1,0 +1,128 @@
+"""The search for the population that the settings ask for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from metaest.estimators.equation.batches import rows_of
+from metaest.estimators.equation.calibrate import evidence_of, first_population
+from metaest.estimators.equation.descent import meta_descend
+from metaest.estimators.equation.maximise import Maximum, Scope, maximise
+from metaest.estimators.equation.verify import require_usable
+from metaest.exceptions import DivergenceError
+from metaest.functional import GaussNewton, GradientDescent, Population
+from metaest.tasks import TaskSet, split_tasks
+
+__all__ = ["search"]
+
+ALL_EPISODES, LEAST_EPISODES = 400, 4
+# a full covariance of so many constants is also looked for from the diagonal one
+MANY = 4
+REVIVED = 0.1
+
+
+def search(
+    settings: Any,
+    scope: Scope,
+    initial: Tensor,
+    tasks: TaskSet,
+    rng: np.random.Generator,
+    history: list[tuple[int, float]],
+) -> tuple[Maximum, GaussNewton | GradientDescent]:
+    """Find the population, and how tasks adapt from it.
+
+    Parameters
+    ----------
+    settings : estimator
+    scope : Scope
+        All rows.
+    initial : Tensor of shape (constants,)
+        The user's values, unconstrained.
+    tasks : TaskSet
+    rng : Generator
+    history : list of (int, float)
+        Iterations and losses are appended.
+
+    Returns
+    -------
+    Maximum
+        Its loss is the negative log-evidence of all rows, whatever the objective was.
+    GaussNewton or GradientDescent
+    """
+    population, u = first_population(scope, initial, len(scope.design.constant))
+    if not np.isfinite(evidence_of(scope, population, u)):
+        _explain(scope, initial, population, tasks)
+    with tqdm(total=None, disable=not settings.verbose, desc="iterations", leave=False) as bar:
+
+        def report(step: int, loss: float) -> None:
+            if step == 1:
+                history.clear()  # a search that began anew
+            history.append((step, loss))
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.5g}")
+
+        if settings.inner_solver == "gradient":
+            population, solver = meta_descend(settings, scope, population, u, tasks, rng, report)
+            return maximise(scope, population, u, max_iter=settings.max_iter, fixed_beta=True), solver
+        if settings.objective == "query":
+            return _by_query(settings, scope, population, tasks, rng, report), scope.solver
+        maximum = maximise(scope, population, u, max_iter=settings.max_iter, report=report)
+        if len(scope.random) >= MANY and not scope.diagonal:
+            other = _by_diagonal(scope, population, u, settings.max_iter)
+            maximum = other if other.loss < maximum.loss else maximum
+        return maximum, scope.solver
+
+
+def _by_query(
+    settings: Any,
+    scope: Scope,
+    population: Population,
+    tasks: TaskSet,
+    rng: np.random.Generator,
+    report: Callable[[int, float], None],
+) -> Maximum:
+    """Maximise the density of the query rows of fixed episodes."""
+    n = settings.n_episodes if settings.n_episodes is not None else max(LEAST_EPISODES, -(-ALL_EPISODES // len(tasks)))
+    chosen = np.tile(np.arange(len(tasks)), n)
+    split = split_tasks(tasks, chosen, settings.support_size, settings.split, rng)
+    episodes = scope._replace(
+        design=scope.design.take(torch.from_numpy(chosen)),
+        observations=rows_of(tasks, split.support, split.support_mask),
+        query=rows_of(tasks, split.query, split.query_mask),
+    )
+    start = torch.zeros(len(scope.random), len(chosen), dtype=torch.float64)
+    found = maximise(episodes, population, start, max_iter=settings.max_iter, whole=scope, report=report)
+    beta, factor, log_sigma = found.population
+    center = scope.design.center(beta, len(factor))
+    u = scope.solver.solve(scope.model, center, factor, log_sigma, scope.observations).u
+    return Maximum(found.population, u, -evidence_of(scope, found.population, u), found.n_iter, found.message)
+
+
+def _by_diagonal(scope: Scope, population: Population, u: Tensor, max_iter: int) -> Maximum:
+    """Maximise with independent constants first, then let them be correlated; variations that vanished are revived."""
+    first = maximise(scope._replace(diagonal=True), population, u, max_iter=max_iter)
+    before = population.factor[scope.random].square().sum(dim=1).sqrt()
+    factor = first.population.factor.clone()
+    for j, k in enumerate(scope.random):
+        if float(factor[k, j].abs()) < REVIVED * float(before[j]):
+            factor[k, j] = REVIVED * before[j]
+    start = first.population._replace(factor=factor)
+    center = scope.design.center(start.beta, len(factor))
+    found = scope.solver.solve(scope.model, center, factor, start.log_sigma, scope.observations, first.u)
+    return maximise(scope, start, found.u, max_iter=max_iter)
+
+
+def _explain(scope: Scope, initial: Tensor, population: Population, tasks: TaskSet) -> None:
+    """Raise an error that names the task in which the equation fails."""
+    center = scope.design.center(population.beta, len(population.factor))
+    for phi in (initial[:, None].expand_as(center), center):
+        for i in range(len(tasks)):
+            require_usable(scope.model, phi[:, i : i + 1], tasks[i].X, f"task {tasks.names[i : i + 1].tolist()[0]!r}")
+    raise DivergenceError(
+        "the evidence is not finite anywhere near the initial values; give initial values for which the equation fits "
+        "the data roughly, and bounds that keep it finite."
+    )
