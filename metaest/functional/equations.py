@@ -88,6 +88,8 @@ class Equation:
         """Evaluate one X of shape (rows, features) and check what comes back; the result has shape (rows,)."""
         try:
             value = self.function(X, **dict(zip(self.names, constants, strict=True)))
+        except IndexError as error:
+            raise ValueError(f"the equation reads a column that X does not have; X has {X.shape[1]}.") from error
         except RuntimeError as error:
             if "numpy()" not in str(error):
                 raise
@@ -166,7 +168,10 @@ class Equation:
                 constants = constants if differentiable else [c.requires_grad_() for c in constants]
                 values = self(constants, observations.X)
                 gradients = _gradients(values.sum(), constants, differentiable)
-                values = values if differentiable else values.detach()
+                if differentiable:
+                    _silence_flat_rows(constants, gradients)
+                else:
+                    values = values.detach()
                 return values.reshape(rows, tasks), [g.reshape(rows, tasks) for g in gradients]
             values = self.values(theta, observations)
             # the first backward pass is linear in v, and its derivative in v is the Jacobian, one column a pass
@@ -186,6 +191,15 @@ class Equation:
 
 def _for_rows(theta: Tensor, rows: int) -> list[Tensor]:
     return [value.expand(rows, -1).reshape(-1) for value in theta]
+
+
+def _silence_flat_rows(constants: list[Tensor], gradients: tuple[Tensor, ...]) -> None:
+    """Take a NaN second derivative as zero in rows where no constant moves the curve: (k t)^n at t = 0 is one."""
+    flat = torch.stack([gradient.detach() == 0 for gradient in gradients]).all(dim=0)
+    if bool(flat.any()):
+        for constant in constants:
+            if constant.requires_grad:
+                constant.register_hook(lambda g: torch.where(flat & torch.isnan(g), 0.0, g))  # type: ignore[no-untyped-call]
 
 
 def _gradients(

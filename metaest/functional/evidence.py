@@ -99,12 +99,15 @@ def follow(
     """Return the most probable u with the graph of its dependence on the population.
 
     One Newton step with the true second derivative: it corrects what the search left, and its derivative in the
-    population is that of the solution. Where the true second derivative is not positive definite, the search has not
-    ended in a minimum, and u is returned as it came.
+    population is that of the solution.
     """
     if len(u) == 0:
         return u
-    joint = model.joint(center, population.factor, population.log_sigma, observations, u)
-    step = small_matrices.solve(small_matrices.cholesky(joint.matrix), joint.gradient)
+    at = u.detach()
+    fixed = population.detach()
+    curvature = model.posterior_at(center.detach(), fixed.factor, fixed.log_sigma, observations, at).matrix
+    known = model.information(center + population.factor @ at, population.log_sigma, observations, differentiable=True)
+    gradient = known.in_random_directions(population.factor, at).gradient
+    step = small_matrices.solve(small_matrices.cholesky(curvature), gradient)
     usable = torch.isfinite(step.detach()).all(dim=0)
     return u.detach() - torch.where(usable, step, torch.zeros_like(step))

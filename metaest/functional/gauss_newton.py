@@ -21,12 +21,11 @@ from torch import Tensor
 
 from metaest.functional import small_matrices
 from metaest.functional.equations import Observations
-from metaest.functional.hierarchical import HierarchicalModel
+from metaest.functional.hierarchical import HierarchicalModel, Information
 
 __all__ = ["GaussNewton", "MapResult", "SolveCode"]
 
 FIRST_DAMPING, GREATEST_DAMPING = 0.1, 1e12
-DIFFERENCE = 1e-4
 
 
 class SolveCode(IntEnum):
@@ -85,10 +84,6 @@ class _State(NamedTuple):
         # a sum is finite where all its terms are, unless it overflows, and then a step is not worth taking either
         return torch.isfinite(self.packed.sum(dim=0))
 
-    def with_matrix(self, matrix: Tensor) -> "_State":
-        packed = torch.cat([self.packed[: 2 * self.m + 1], matrix.reshape(self.m**2, self.packed.shape[1])])
-        return _State(packed, self.m)
-
     def finish(self, chosen: Tensor, step: Tensor, gain: Tensor) -> None:
         """Take a last step, in place, that is too small to need another look at the equation."""
         self.u.add_(torch.where(chosen, step, 0.0))
@@ -116,29 +111,16 @@ class _Problem(NamedTuple):
     def at(self, u: Tensor) -> _State:
         """Evaluate with the expected second derivative."""
         found = self.model.information(self.center + self.factor @ u, self.log_sigma, self.observations)
-        inner = found.in_random_directions(self.factor, u)
-        m = len(u)
-        matrix = inner.matrix.reshape(m * m, u.shape[1])
-        return _State(torch.cat([u, inner.gradient, inner.loss[None], matrix]), m)
+        return _packed(u, found.in_random_directions(self.factor, u))
 
     def at_with_true_curvature(self, u: Tensor) -> _State:
-        """Evaluate with the true second derivative where it is positive definite, from differences of the gradient.
+        """Evaluate with the true second derivative where it is positive definite."""
+        return _packed(u, self.model.posterior_at(self.center, self.factor, self.log_sigma, self.observations, u))
 
-        The points around u are further tasks of the same batch, which for the few tasks that come here costs much less
-        than differentiating twice.
-        """
-        m, tasks = u.shape
-        if m == 0:
-            return self.at(u)
-        shifts = DIFFERENCE * torch.cat([torch.zeros(1, m), torch.eye(m), -torch.eye(m)]).to(u)
-        points = (u[:, None] + shifts.T[:, :, None]).reshape(m, -1)
-        around = self.take(torch.arange(tasks, device=u.device).repeat(1 + 2 * m)).at(points)
-        gradient = around.gradient.reshape(m, 1 + 2 * m, tasks)
-        true = (gradient[:, 1 : 1 + m] - gradient[:, 1 + m :]) / (2 * DIFFERENCE)
-        true = 0.5 * (true + true.transpose(0, 1))
-        state = around.take(torch.arange(tasks, device=u.device))
-        definite = torch.isfinite(small_matrices.cholesky(true)[-1][-1])
-        return state.with_matrix(torch.where(definite, true, state.matrix))
+
+def _packed(u: Tensor, inner: Information) -> _State:
+    m, tasks = u.shape
+    return _State(torch.cat([u, inner.gradient, inner.loss[None], inner.matrix.reshape(m * m, tasks)]), m)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from metaest.functional.equations import Equation, Observations
 from metaest.functional.noise import Noise
 from metaest.functional.transforms import Transforms
 
+# in units of the spread between tasks, over which an equation bends little
+DIFFERENCE = 1e-5
+
 __all__ = ["Design", "HierarchicalModel", "Information", "Population"]
 
 
@@ -126,23 +129,34 @@ class HierarchicalModel:
         terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma)
         return observations.masked(terms.loss).sum(dim=0)
 
-    def joint(
+    def posterior_at(
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> Information:
-        """Loss of the posterior of u with its true first and second derivatives.
+        """Negative log-posterior of u, its gradient, and its true second derivative where that is positive definite.
+
+        The second derivative comes from differences of the exact gradient: the points around u are further tasks of the
+        same batch, which costs less than differentiating twice, and stays finite where torch's second derivative does
+        not. Where it is not positive definite, the expected one stands in its place.
 
         Returns
         -------
         Information
-            In u, of shapes (tasks,), (random, tasks) and (random, random, tasks). Loss and gradient keep their graph
-            where the centre, the factor or the noise have one.
+            In u, of shapes (tasks,), (random, tasks) and (random, random, tasks); detached.
         """
-        with torch.enable_grad():
-            at = u.detach().requires_grad_()
-            loss = self.loss(center + factor @ at, log_sigma, observations) + 0.5 * at.square().sum(dim=0)
-            (gradient,) = torch.autograd.grad(loss.sum(), at, create_graph=True)
-            rows = [torch.autograd.grad(g.sum(), at, retain_graph=True)[0] for g in gradient]
-        return Information(loss, gradient, torch.stack(rows))
+        m, tasks = u.shape
+        with torch.no_grad():
+            shifts = DIFFERENCE * torch.cat([torch.zeros(1, m), torch.eye(m), -torch.eye(m)]).to(u)
+            points = (u[:, None] + shifts.T[:, :, None]).reshape(m, -1)
+            numbers = torch.arange(tasks, device=u.device).repeat(1 + 2 * m)
+            phi = center[:, numbers] + factor @ points
+            found = self.information(phi, log_sigma, observations.take(numbers)).in_random_directions(factor, points)
+            gradient = found.gradient.reshape(m, 1 + 2 * m, tasks)
+            true = (gradient[:, 1 : 1 + m] - gradient[:, 1 + m :]) / (2 * DIFFERENCE)
+            true = 0.5 * (true + true.transpose(0, 1))
+            if m:
+                definite = torch.isfinite(small_matrices.cholesky(true)[-1][-1])
+                true = torch.where(definite, true, found.matrix[..., :tasks])
+        return Information(found.loss[:tasks], found.gradient[:, :tasks], true)
 
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False

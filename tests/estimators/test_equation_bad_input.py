@@ -373,3 +373,39 @@ def test_gradient_steps_begin_anew_where_the_first_rates_diverge():
     model = EquationRegressor(decay, constants, **settings).fit(tasks)
     assert np.isfinite(model.history_["loss"]).all()
     assert model.history_["iteration"].tolist() == list(range(1, 41))
+
+
+def test_a_row_at_time_zero_changes_nothing():
+    """The second derivative of a power is NaN at zero in torch, and zero in truth."""
+    rng = np.random.default_rng(0)
+    fits = {}
+    curves = list(zip(np.exp(0.3 * rng.standard_normal(15)), 2 * np.exp(0.2 * rng.standard_normal(15)), strict=True))
+    noise = 0.02 * rng.standard_normal((15, 6))
+    for first in (0.0, 1e-9):
+        t = np.array([first, 0.4, 0.8, 1.2, 1.6, 2.2])
+        fits[first] = EquationRegressor(avrami, AVRAMI).fit(
+            [(t[:, None], 1 - np.exp(-((k * t) ** n)) + noise[i]) for i, (k, n) in enumerate(curves)]
+        )
+    assert fits[0.0].log_likelihood_ == pytest.approx(fits[1e-9].log_likelihood_, abs=1e-6)
+    np.testing.assert_allclose(fits[0.0].covariance_, fits[1e-9].covariance_, rtol=1e-4)
+    assert (fits[0.0].population_["between_task_sd"] > 0.1).all()
+
+
+def test_a_second_derivative_that_is_not_finite_is_no_silent_end():
+    """Rows that see each other cannot be told apart, so the search has to say that it cannot move."""
+
+    def summed(X, k, n):
+        return torch.cumsum(1 - torch.exp(-((k * X[:, 0]) ** n)), dim=0)
+
+    rng = np.random.default_rng(0)
+    t = np.array([0.0, 0.4, 0.8, 1.2])
+    tasks = [
+        (t[:, None], np.cumsum(1 - np.exp(-((k * t) ** 2))) + 0.02 * rng.standard_normal(4)) for k in (0.8, 1.0, 1.3)
+    ]
+    with pytest.raises(ArithmeticError, match="a second derivative of the equation is not finite"):
+        EquationRegressor(summed, AVRAMI).fit(tasks)
+
+
+def test_a_column_that_is_not_there(tasks):
+    with pytest.raises(ValueError, match="reads a column that X does not have; X has 1"):
+        EquationRegressor(lambda X, k, n: k * X[:, 3] ** n, AVRAMI).fit(tasks)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaest.estimators.equation.expectation import linearise
 from metaest.estimators.equation.solving import most_probable
+from metaest.exceptions import DivergenceError
 from metaest.functional import (
     Design,
     GaussNewton,
@@ -237,6 +238,14 @@ def maximise(
                 "maxfun": 50 * max_iter,
             },
         )
+        if not np.isfinite(objective.best):
+            raise DivergenceError(
+                "the likelihood has no finite gradient at the population the search starts from: a second "
+                "derivative of "
+                "the equation is not finite there. Logarithms, roots and powers of zero do that (torch.clamp(t, "
+                "min=1e-9) "
+                "helps), and so do initial values far from any that fit."
+            )
         population = coordinates.population(torch.from_numpy(objective.best_x)).detach()
         improved, loss, u = loss - objective.best, objective.best, objective.u
         message = "" if result.status == 0 else str(result.message)
