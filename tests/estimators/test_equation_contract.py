@@ -340,7 +340,7 @@ def test_a_warning_names_what_the_rows_cannot_tell(tasks):
         adapted = model.adapt([[1.0]], [0.6])
     table = adapted.params_
     assert not table.loc["n", "identified"]
-    assert "of the variance between tasks" in table.loc["n", "reason"]
+    assert "of its variance between tasks" in table.loc["n", "reason"]
     with pytest.warns(IdentifiabilityWarning, match="adapt_many: of 2 tasks the rows cannot tell .*n of 2"):
         model.adapt_many([([[1.0]], [0.6]), ([[1.0]], [0.5])])
 

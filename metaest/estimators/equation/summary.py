@@ -20,38 +20,50 @@ def summarise(model: Any) -> str:
     """Return the summary of a fitted ``EquationRegressor``."""
     calibrated = model._calibrated
     population = model.population_
+    name = getattr(calibrated.model.equation.function, "__name__", "equation").replace("<lambda>", "equation")
+    tasks = f"{model.n_tasks_} task{'s' * (model.n_tasks_ != 1)}"
     lines = [
-        "Equation with constants that vary between tasks",
+        f"{name}({', '.join(['X', *calibrated.names])}): constants that vary between tasks",
         f"Fitted by {METHOD[model.objective]}"
         + ("" if model.inner_solver == "gauss-newton" else ", gradient steps (MAML)"),
-        f"{model.n_tasks_} tasks, {model.n_rows_} rows, {model.noise} noise",
+        f"{tasks}, {model.n_rows_} rows, {model.noise} noise",
         "",
-        f"{'log-likelihood':>15} {'AIC':>10} {'BIC':>10}",
+        f"{'log-likelihood':>15} {'AIC':>10} {'BIC':>10}   (compare fits to the same rows only)",
         f"{model.log_likelihood_:15.2f} {model.aic_:10.2f} {model.bic_:10.2f}",
         "",
-        "Population (between-task SD to first order, in the constant's own unit)",
+        "Population: the median task"
+        + (", at the mean of the covariates" if len(model.coefficients_) else "")
+        + "; standard errors and between-task SDs to first order",
     ]
-    shown = population[["value", "standard_error", "between_task_sd", "unit", "lower", "upper"]].copy()
+    shown = population[["value", "standard_error", "between_task_sd", "unit"]].copy()
     shared = [name for k, name in enumerate(calibrated.names) if k not in calibrated.random]
     shown["between_task_sd"] = [
         "shared" if name in shared else f"{sd:.4g}" for name, sd in shown["between_task_sd"].items()
     ]
+    shown["bounds"] = [_bounds(low, high) for low, high in zip(population["lower"], population["upper"], strict=True)]
+    if any(parameter.meaning for parameter in calibrated.table.values()):
+        shown["meaning"] = [parameter.meaning for parameter in calibrated.table.values()]
     lines += _table(shown)
-    scaled = population.loc[
-        population["scale"] != "identity", ["scale", "scaled_value", "scaled_standard_error", "scaled_sd"]
-    ]
-    if len(scaled):
-        lines += ["", "Unconstrained, where constants are normal between tasks", *_table(scaled)]
+    if (population["scale"] != "identity").any():
+        scaled = population[["scale", "scaled_value", "scaled_standard_error", "scaled_sd"]]
+        lines += ["", "The same on the scale on which constants are normal between tasks", *_table(scaled)]
     if len(model.coefficients_):
-        lines += ["", "Covariates (shift of the unconstrained constant per unit of the column)"]
+        lines += ["", "Covariates: shift of the constant, on that scale, per unit of the column"]
         lines += _table(model.coefficients_, index=False)
     if len(model.correlation_) > 1:
         lines += ["", "Correlation between tasks", *_table(model.correlation_.round(3))]
-    lines += ["", "Noise: " + ", ".join(f"{name} {value:.4g}" for name, value in model.noise_.items())]
+    said = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve"}
+    lines += ["", "Noise: " + ", ".join(said[name].format(value) for name, value in model.noise_.items())]
     notes = _notes(model)
     if notes:
         lines += ["", *notes]
     return "\n".join(lines)
+
+
+def _bounds(low: float, high: float) -> str:
+    if np.isinf(low):
+        return "" if np.isinf(high) else f"below {high:.4g}"
+    return f"above {low:.4g}" if np.isinf(high) else f"{low:.4g} to {high:.4g}"
 
 
 def _table(frame: Any, *, index: bool = True) -> list[str]:
@@ -62,9 +74,14 @@ def _table(frame: Any, *, index: bool = True) -> list[str]:
 def _notes(model: Any) -> list[str]:
     calibrated = model._calibrated
     names = calibrated.names
+    lost = [k for k in calibrated.undetermined if k < len(names)]
     notes = [
+        f"Note: {names[k]} is not determined by these tasks; look at its units, bounds and initial value." for k in lost
+    ]
+    notes += [
         f"Note: {names[k]} shows no between-task variation (its SD is zero); consider random= without it."
         for k in calibrated.flat
+        if k not in lost
     ]
     correlation = model.correlation_.to_numpy()
     for i in range(len(correlation)):

@@ -113,10 +113,10 @@ def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws) -> pd
 
 def _verdict(calibrated: Calibrated, posterior: Posterior, k: int, shrinkage: float) -> tuple[bool, str]:
     if k not in calibrated.random:
-        return False, "shared by all tasks: its rows do not move it"
+        return False, "shared by all tasks: the rows do not move it"
     if k in calibrated.flat:
         return False, "it shows no variation between tasks: everyone has the population's value"
-    told = f"its rows leave {100 * shrinkage:.0f} % of the variance between tasks"
+    told = f"the rows take away {100 * (1 - shrinkage):.0f} % of its variance between tasks"
     if shrinkage <= ENOUGH:
         return True, told
     information = float(posterior.information[k, k, 0])

@@ -205,7 +205,8 @@ def _finish(
         phi = center + population.factor @ found.u
         known = scope.model.information(phi, population.log_sigma, scope.observations)
         posterior = calibrated._posterior(phi, scope.design, known.matrix, found.loss, found.code)
-    if bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).any()):
+    # of two noise constants one may well not be needed
+    if bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).all()):
         warnings.warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
             "errors and log-likelihood mean little.",

@@ -58,7 +58,8 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
         raise TaskError(
             f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} "
             f"in row "
-            f"{row}, X = {X[row].tolist()}, at {at}; a logarithm or a root of zero does that (write t ** n as "
+            f"{row}, X = {X[row].tolist()}, at {at}; an overflow, or a logarithm or a root of zero, does that "
+            f"(write t ** n as "
             "torch.pow(t, n), or leave the row out)."
         )
 
@@ -103,15 +104,14 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
     """Warn of the constants of one task that its rows do not tell."""
     shrinkage = calibrated.shrinkage(posterior)[:, 0]
     untold = [
-        f"{calibrated.names[k]} ({100 * float(shrinkage[k]):.0f} % left)"
+        f"{calibrated.names[k]} (they take away {100 * (1 - float(shrinkage[k])):.0f} % of its variance between tasks)"
         for k in calibrated.random
         if k not in calibrated.flat and float(shrinkage[k]) > ENOUGH
     ]
     if untold:
         warnings.warn(
-            f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)} of the variance between "
-            f"tasks; the "
-            "population decides more than they do. See params_ and suggest.",
+            f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)}; the population decides more. "
+            "See params_ and suggest.",
             IdentifiabilityWarning,
             stacklevel=4,
         )
