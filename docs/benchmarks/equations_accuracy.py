@@ -9,7 +9,6 @@ lets all constants vary with a full covariance, "query" and the MAML rows have t
 
 import argparse
 import time
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pandas as pd
 import torch
 from machine import describe
 
-from metaest import EquationRegressor, IdentifiabilityWarning, Parameter
+from metaest import EquationRegressor, Parameter
 from metaest.diagnostics import leave_one_task_out
 from metaest_datasets import load_orange, load_reference, load_sleepstudy, load_theophylline
 
@@ -66,8 +65,6 @@ STUDIES = {
 
 
 def learn(study, settings, others):
-    """Fit with settings of one kind; the warnings of two hundred adaptations are not what is asked here."""
-    warnings.simplefilter("ignore", IdentifiabilityWarning)
     return EquationRegressor(study["equation"], study["parameters"], **settings).fit(others)
 
 

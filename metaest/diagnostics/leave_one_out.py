@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from metaest.exceptions import DivergenceError, OvershootWarning
+from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["LeaveOneOut", "leave_one_task_out"]
@@ -66,7 +66,8 @@ def leave_one_task_out(
 
     Notes
     -----
-    The ``OvershootWarning`` of single adaptations is not repeated here.
+    What single adaptations warn of (``OvershootWarning``, ``IdentifiabilityWarning``, ``UnlikelyTaskWarning``) is not
+    repeated here.
 
     Examples
     --------
@@ -101,7 +102,9 @@ def _one_task(
     try:
         others, task = tasks[np.delete(np.arange(len(tasks)), i)], tasks[i]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OvershootWarning)  # said once for each adaptation: hundreds of times
+            # said once for each adaptation: hundreds of times
+            for kind in (OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
+                warnings.simplefilter("ignore", kind)
             fitted = {name: method(others) for name, method in methods.items()}
             errors = _errors(fitted, task, sets)
     finally:
