@@ -15,7 +15,7 @@ from equations_speed import CONSTANTS, avrami, avrami_numpy
 from machine import describe
 from scipy.stats import norm
 
-from metaest import EquationRegressor, IdentifiabilityWarning, OvershootWarning, Parameter, TaskSet
+from metaest import EquationRegressor, IdentifiabilityWarning, OvershootWarning, Parameter, TaskSet, UnlikelyTaskWarning
 
 NOISE, TRUE = 0.02, np.array([0.0, np.log(2.0)])
 NAMES = ["k", "n"]
@@ -204,7 +204,8 @@ def main():
         coverage(arguments.seeds, n_rows)
     suggestions(arguments.curves)
     targets(300)
-    warnings.simplefilter("ignore", OvershootWarning)
+    for kind in (OvershootWarning, UnlikelyTaskWarning):
+        warnings.simplefilter("ignore", kind)
     objectives(4)
 
 

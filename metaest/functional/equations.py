@@ -99,15 +99,14 @@ class Equation:
         if not isinstance(value, Tensor):
             raise TypeError(
                 f"the equation returned {type(value).__name__}; a tensor of shape ({len(X)},) is wanted, made with "
-                f"torch."
+                "torch."
             )
         if value.shape == (len(X), 1):
             value = value[:, 0]
         if value.shape != (len(X),):
             raise ValueError(
                 f"the equation returned shape {tuple(value.shape)} for {len(X)} rows; ({len(X)},) is wanted: one "
-                f"value a "
-                "row of X."
+                "value a row of X."
             )
         if value.dtype != X.dtype:
             raise TypeError(
@@ -208,8 +207,7 @@ def _gradients(
     if not value.requires_grad:
         raise TypeError(
             "the result of the equation does not depend on its constants in a way torch can differentiate; write it "
-            "with "
-            "torch functions of the constants, without detach, item or numpy."
+            "with torch functions of the constants, without detach, item or numpy."
         )
     return torch.autograd.grad(
         value, inputs, grad_outputs=grad_outputs, create_graph=create_graph, materialize_grads=True

@@ -71,8 +71,7 @@ class Covariates:
             if np.linalg.matrix_rank(scaled[:, own] / np.abs(scaled[:, own]).max(axis=0)) < len(own):
                 raise TaskError(
                     f"covariates of {names[k]!r}: the columns {[labels[j - 1] for j in own[1:]]} are linearly "
-                    "dependent over "
-                    f"the {len(tasks)} tasks; leave one out."
+                    f"dependent over the {len(tasks)} tasks; leave one out."
                 )
         return cls(empty.constants, empty.columns, empty.labels, values.mean(axis=0), values.std(axis=0))
 
@@ -86,9 +85,8 @@ class Covariates:
                 row, j = varies[0]
                 name = tasks.names.tolist()[int(np.searchsorted(tasks.offsets, row, side="right")) - 1]
                 raise TaskError(
-                    f"task {name!r}: column {self.labels[j]!r} is a covariate and must be the same in all rows of "
-                    "a task, "
-                    f"but it is {first[np.searchsorted(tasks.offsets, row, side='right') - 1, j]:g} and "
+                    f"task {name!r}: column {self.labels[j]!r} is a covariate and must be the same in all rows of a "
+                    f"task, but it is {first[np.searchsorted(tasks.offsets, row, side='right') - 1, j]:g} and "
                     f"{tasks.X[row, self.columns[j]]:g}."
                 )
         return first
@@ -107,9 +105,8 @@ class Covariates:
         if len(wrong):
             row, j = wrong[0]
             raise TaskError(
-                f"{where}: column {self.labels[j]!r} is a covariate and belongs to the task; it is "
-                f"{values[row, j]:g} in row "
-                f"{row}, but {reference[j]:g} {'in row 0' if like is None else 'in the rows adapted to'}."
+                f"{where}: column {self.labels[j]!r} is a covariate and belongs to the task; it is {values[row, j]:g} "
+                f"in row {row}, but {reference[j]:g} {'in row 0' if like is None else 'in the rows adapted to'}."
             )
         return reference
 

@@ -141,9 +141,8 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         if len(other):
             i, j = other[0]
             raise TaskError(
-                f"task {tasks.names.tolist()[i]!r}: column {self._calibrated.covariates.labels[j]!r} is a "
-                f"covariate; it is "
-                f"{now[i, j]:g}, but {before[i, j]:g} in the rows adapted to."
+                f"task {tasks.names.tolist()[i]!r}: column {self._calibrated.covariates.labels[j]!r} is a covariate; "
+                f"it is {now[i, j]:g}, but {before[i, j]:g} in the rows adapted to."
             )
         result = np.empty(len(tasks.X))
         for chosen in chunks(tasks.sizes):

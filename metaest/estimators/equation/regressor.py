@@ -19,7 +19,7 @@ from metaest.estimators.equation.results import attributes, query_predictions
 from metaest.estimators.equation.settings import CONSTRAINTS, check_settings
 from metaest.estimators.equation.summary import summarise
 from metaest.estimators.equation.training import calibrate
-from metaest.estimators.equation.verify import adapt_rows, warn_of_codes, warn_of_many
+from metaest.estimators.equation.verify import adapt_rows, warn_of_many
 from metaest.estimators.equation.zero_shot import ZeroShot
 from metaest.estimators.inputs import as_tasks, check_columns, remember_columns
 from metaest.estimators.scoring import FewShotScore
@@ -280,7 +280,6 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         check_columns(self, tasks, tasks.X.shape[1], "adapt_many")
         check_targets(tasks.y, True, 1, "adapt_many")
         posterior = posterior_of_many(self._calibrated, tasks)
-        warn_of_codes(posterior.code, tasks.names, "adapt_many")
         warn_of_many(self._calibrated, posterior, tasks.names)
         return AdaptedEquations(self._calibrated, posterior, tasks, self)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode
 
-__all__ = ["RESTARTS", "improbable", "most_probable", "normal_points"]
+__all__ = ["RESTARTS", "misfit", "most_probable", "normal_points"]
 
 RESTARTS = 8
 RESTART_SD = 1.5
@@ -51,7 +51,7 @@ def most_probable(
     MapResult
     """
     found = solver.solve(model, center, factor, log_sigma, observations, start)
-    poor = improbable(model, center + factor @ found.u, found.loss, log_sigma, observations)
+    poor = ~(misfit(model, center + factor @ found.u, found.loss, log_sigma, observations) <= 1)
     again = torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]
     if len(again) == 0 or len(factor.T) == 0:
         return found
@@ -76,10 +76,10 @@ def most_probable(
     return found
 
 
-def improbable(
+def misfit(
     model: HierarchicalModel, phi: Tensor, loss: Tensor, log_sigma: Tensor, observations: Observations
 ) -> Tensor:
-    """Whether the rows of each task lie improbably far from its curve, or its constants from the population.
+    """How far the rows of each task lie from its curve, and its constants from the population.
 
     Parameters
     ----------
@@ -93,7 +93,9 @@ def improbable(
 
     Returns
     -------
-    boolean Tensor of shape (tasks,)
+    Tensor of shape (tasks,)
+        The sum of squares, in units of the noise and of the spread between tasks, over what one task in 100,000
+        exceeds.
     """
     rows = observations.mask.sum(dim=0)
     if model.noise.kind == "additive":
@@ -102,7 +104,7 @@ def improbable(
         with torch.no_grad():
             variance = model.noise.variance(model.curve(phi, observations), log_sigma)
         constant = 0.5 * observations.masked((2 * math.pi * variance).log()).sum(dim=0)
-    return ~(2 * (loss - constant) <= _limits(len(observations.mask))[rows.long()])
+    return 2 * (loss - constant) / _limits(len(observations.mask))[rows.long()]
 
 
 @lru_cache(maxsize=64)

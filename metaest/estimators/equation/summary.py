@@ -89,9 +89,8 @@ def _notes(model: Any) -> list[str]:
             if np.abs(correlation[i, j]) > 0.99:
                 one, other = model.correlation_.index[[j, i]]
                 notes.append(
-                    f"Note: {one} and {other} vary together (correlation {correlation[i, j]:.3f}); these tasks "
-                    f"cannot tell "
-                    "one's variation from the other's."
+                    f"Note: {one} and {other} vary together (correlation {correlation[i, j]:.3f}); these tasks cannot "
+                    "tell one's variation from the other's."
                 )
     for k in calibrated.random:
         if k not in calibrated.flat:

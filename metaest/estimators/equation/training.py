@@ -83,18 +83,16 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
         row = int(np.flatnonzero(tasks.y.reshape(-1) <= 0)[0])
         task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
         warnings.warn(
-            f"noise='proportional', but y is {tasks.y.reshape(-1)[row]:g} in row {row - int(tasks.offsets[task])} "
-            f"of task "
-            f"{tasks.names.tolist()[task]!r} ({int((tasks.y <= 0).sum())} rows in all are not above 0): noise in "
-            f"proportion to "
-            "the curve hardly allows that; 'combined' does.",
+            f"noise='proportional', but y is {tasks.y.reshape(-1)[row]:g} in row {row - int(tasks.offsets[task])} of "
+            f"task {tasks.names.tolist()[task]!r} ({int((tasks.y <= 0).sum())} rows in all are not above 0): noise in "
+            "proportion to the curve hardly allows that; 'combined' does.",
             UserWarning,
             stacklevel=3,
         )
     if len(tasks) == 1 and random:
         warnings.warn(
-            "one task says nothing about the variation between tasks: all constants are taken as shared, and adapting "
-            "changes nothing.",
+            "one task says nothing about the variation between tasks: all constants are taken as shared, and "
+            "adapting changes nothing.",
             UserWarning,
             stacklevel=3,
         )
@@ -218,10 +216,8 @@ def _finish(
         which = dict.fromkeys(names[int(k)] for k in scope.design.constant[undetermined])
         warnings.warn(
             f"the tasks do not determine {', '.join(which)} at the population found: the curve does not respond to "
-            f"it, it "
-            "can be traded for another constant, or it has run to a bound. Look at units, initial values and "
-            "bounds; its "
-            "standard error means nothing.",
+            "it, it can be traded for another constant, or it has run to a bound. Look at units, initial values and "
+            "bounds; its standard error means nothing.",
             ConvergenceWarning,
             stacklevel=4,
         )

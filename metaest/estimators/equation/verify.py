@@ -15,7 +15,14 @@ from metaest.estimators.equation.tables import ENOUGH
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning
 from metaest.functional import GradientDescent, HierarchicalModel, SolveCode
 
-__all__ = ["adapt_rows", "check_interval", "require_usable", "warn_of_codes", "warn_of_many", "warn_of_shrinkage"]
+__all__ = [
+    "adapt_rows",
+    "check_interval",
+    "require_usable",
+    "warn_of_codes",
+    "warn_of_many",
+    "warn_of_shrinkage",
+]
 
 SHOWN = 5
 
@@ -49,18 +56,15 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
         row = int(bad[0])
         raise TaskError(
             f"{where}: the equation is {float(values[row, 0])} in row {row}, X = {X[row].tolist()}, at {at}; check "
-            f"units, "
-            "bounds and initial values, or leave the row out."
+            "units, bounds and initial values, or leave the row out."
         )
     bad = torch.nonzero(~torch.isfinite(slopes[:, :, 0]))
     if len(bad):
         k, row = (int(i) for i in bad[0])
         raise TaskError(
-            f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} "
-            f"in row "
-            f"{row}, X = {X[row].tolist()}, at {at}; an overflow, or a logarithm or a root of zero, does that "
-            f"(write t ** n as "
-            "torch.pow(t, n), or leave the row out)."
+            f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} in "
+            f"row {row}, X = {X[row].tolist()}, at {at}; an overflow, or a logarithm or a root of zero, does that "
+            "(write t ** n as torch.pow(t, n), or leave the row out)."
         )
 
 
@@ -75,24 +79,21 @@ def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: 
     if int(posterior.code[0]) != SolveCode.CONVERGED and isinstance(calibrated.solver, GradientDescent):
         warnings.warn(
             f"{where}: the learned rates overshoot on this task (its support loss rose); it was adapted at lower "
-            f"ones. It "
-            "may be unlike the tasks of the fit.",
+            "ones. It may be unlike the tasks of the fit.",
             OvershootWarning,
             stacklevel=3,
         )
     elif int(posterior.code[0]) != SolveCode.CONVERGED:
         warnings.warn(
-            f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat "
-            f"them with "
-            "care.",
+            f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat them "
+            "with care.",
             ConvergenceWarning,
             stacklevel=3,
         )
     if bool(posterior.unlikely[0]):
         warnings.warn(
-            f"{where}: no curve of this population comes near these rows (less likely than one in 100,000 tasks); "
-            f"check "
-            "their units, or treat the task as unlike those of the fit.",
+            f"{where}: no curve of this population comes near these rows; check their units, or treat the task as "
+            "unlike those of the fit.",
             UnlikelyTaskWarning,
             stacklevel=3,
         )
@@ -110,8 +111,8 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
     ]
     if untold:
         warnings.warn(
-            f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)}; the population decides more. "
-            "See params_ and suggest.",
+            f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)}; the population decides "
+            "more. See params_ and suggest.",
             IdentifiabilityWarning,
             stacklevel=4,
         )
@@ -119,13 +120,23 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
 
 def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]) -> None:
     """Say once for many tasks what `adapt` says for each."""
+    stalled = int((posterior.code == SolveCode.STALLED).sum())
+    if not isinstance(calibrated.solver, GradientDescent):
+        warn_of_codes(posterior.code, names, "adapt_many", stacklevel=4)
+    elif stalled:
+        warnings.warn(
+            f"adapt_many: the learned rates overshoot on {stalled} of {len(names)} tasks (their support loss rose); "
+            "they were adapted at lower ones.",
+            OvershootWarning,
+            stacklevel=3,
+        )
     unlikely = names[posterior.unlikely.numpy()].tolist()
     # of very many tasks a few are that improbable by chance
     if len(unlikely) > max(0.0, 1e-4 * len(names)):
         warnings.warn(
             f"adapt_many: no curve of this population comes near the rows of {len(unlikely)} of {len(names)} tasks: "
-            f"task "
-            f"{', '.join(map(repr, unlikely[:SHOWN]))}{' and others' * (len(unlikely) > SHOWN)}; check their units.",
+            f"task {', '.join(map(repr, unlikely[:SHOWN]))}{' and others' * (len(unlikely) > SHOWN)}; check their "
+            "units.",
             UnlikelyTaskWarning,
             stacklevel=3,
         )
@@ -137,7 +148,7 @@ def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[An
     if untold:
         warnings.warn(
             f"adapt_many: of {shrinkage.shape[1]} tasks the rows cannot tell {', '.join(untold)}; see the shrinkage "
-            f"in params_.",
+            "in params_.",
             IdentifiabilityWarning,
             stacklevel=3,
         )
