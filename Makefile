@@ -35,6 +35,9 @@ benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/latency.py
 	$(BIN)/python docs/benchmarks/pooled.py
 	$(BIN)/python docs/benchmarks/sinusoid.py
+	$(BIN)/python docs/benchmarks/equations_accuracy.py
+	$(BIN)/python docs/benchmarks/equations_simulated.py
+	$(BIN)/python docs/benchmarks/equations_speed.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaest needs Python 3.11 or newer; set PYTHON=")'
