@@ -215,7 +215,7 @@ class GaussNewton:
             trial = evaluate(state.u + step)
             # rounding alone may raise a loss that is at its lowest
             better = (trial.loss <= state.loss + 1e-13 * state.loss.abs()) & trial.finite & ~done
-            # a step that gains far less than the quadratic model promised is on its way to swing to and fro
+            # a step that gains far less than the quadratic model promised is on its way to swing back and forth
             gain = (state.loss - trial.loss) / expected.clamp(min=1e-300)
             raised = torch.clamp(4 * damping, min=FIRST_DAMPING)
             lowered = torch.where(damping <= FIRST_DAMPING, 0.0, damping / 8)
