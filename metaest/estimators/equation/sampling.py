@@ -23,6 +23,7 @@ __all__ = ["Draws", "draws_of_posterior", "draws_of_prior", "root", "weighted_qu
 N_DRAWS = 2048
 DEGREES = 5.0
 ENOUGH_SHARE, ROUNDS = 0.5, 3
+TOO_FEW = 50
 
 
 class Draws(NamedTuple):
@@ -65,7 +66,7 @@ def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[
     center = design.center(calibrated.population.beta, p)
     observations = one_task(X, y, copies=N_DRAWS)
     mean, shape = torch.linalg.lstsq(factor, posterior.phi - center).solution, posterior.own[:, :, 0]
-    shares: list[float] = []
+    rounds: list[tuple[float, Tensor, Tensor, Tensor]] = []
     for i in range(ROUNDS):
         points, density, rest = _points(m, p, student=i > 0)
         u = mean + root(shape) @ points
@@ -73,12 +74,15 @@ def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[
             loss = calibrated.model.loss(center + factor @ u, calibrated.population.log_sigma, observations)
         log_weight = -loss - 0.5 * u.square().sum(dim=0) - density
         weight = torch.softmax(torch.where(torch.isfinite(log_weight), log_weight, -torch.inf), dim=0)
-        shares.append(1 / float(weight.square().sum()) / N_DRAWS)
-        if shares[-1] > ENOUGH_SHARE:
+        rounds.append((1 / float(weight.square().sum()) / N_DRAWS, u, weight, rest))
+        if rounds[-1][0] > ENOUGH_SHARE:
             break
         mean = (u @ weight)[:, None]
         shape = (u - mean) * weight @ (u - mean).T + 1e-3 * shape
-    return Draws(center + factor @ u + _population_part(calibrated, posterior) @ rest, weight, shares[0])
+    share, u, weight, rest = max(rounds, key=lambda found: found[0])
+    if not share > TOO_FEW / N_DRAWS:  # a handful of draws is no distribution; the normal approximation is one
+        return draws_of_prior(posterior)._replace(share=rounds[0][0])
+    return Draws(center + factor @ u + _population_part(calibrated, posterior) @ rest, weight, rounds[0][0])
 
 
 def _population_part(calibrated: Calibrated, posterior: Posterior) -> Tensor:
