@@ -214,7 +214,9 @@ def _gradients(
     )
 
 
-def choose_mode(equation: Equation, theta: Tensor, observations: Observations) -> tuple[EquationMode, str]:
+def choose_mode(
+    equation: Equation, theta: Tensor, observations: Observations, neighbours: Tensor | None = None
+) -> tuple[EquationMode, str]:
     """Try which way of evaluating many tasks gives what one task at a time gives.
 
     Parameters
@@ -224,6 +226,8 @@ def choose_mode(equation: Equation, theta: Tensor, observations: Observations) -
         Constants that differ between the tasks.
     observations : Observations
         A few tasks with the rows the probe may use.
+    neighbours : Tensor of shape (n, features), optional
+        Rows of other tasks, the extreme ones of every column among them: what a row gives may not depend on them.
 
     Returns
     -------
@@ -243,12 +247,27 @@ def choose_mode(equation: Equation, theta: Tensor, observations: Observations) -
             candidate = Equation(equation.function, equation.names, mode)
             together = agrees(candidate.values(theta, observations))
             # constants that reach no further than their own row, whatever rows stand beside it
-            if together and (mode == "vmap" or agrees(_row_by_row(equation, theta, observations))):
+            alone = mode == "vmap" or agrees(_row_by_row(equation, theta, observations))
+            if together and alone and (mode == "vmap" or _heeds_no(neighbours, equation, theta)):
                 return mode, f"{mode}: gives what one task at a time gives"
             reasons.append(f"{mode}: gives another result than one task at a time")
         except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError) as error:
             reasons.append(f"{mode}: {str(error).splitlines()[0]}")
     return "loop", "; ".join(reasons)
+
+
+def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
+    """Whether a row gives the same beside any other: an equation may branch on what stands elsewhere in its X."""
+    if neighbours is None:
+        return True
+    constants = theta[:, 0].unbind(0)
+    alone = [equation(constants, row[None])[0] for row in neighbours]
+    for i, row in enumerate(neighbours):
+        for other in neighbours:
+            beside = equation(constants, torch.stack([other, row, other]))[1]
+            if not torch.allclose(beside, alone[i], rtol=1e-9, atol=1e-12, equal_nan=True):
+                return False
+    return True
 
 
 def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:

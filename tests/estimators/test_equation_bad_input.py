@@ -1,5 +1,7 @@
 """Every wrong equation, constant and task has an error in the user's words, and loses nothing."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -409,3 +411,67 @@ def test_a_second_derivative_that_is_not_finite_is_no_silent_end():
 def test_a_column_that_is_not_there(tasks):
     with pytest.raises(ValueError, match="reads a column that X does not have; X has 1"):
         EquationRegressor(lambda X, k, n: k * X[:, 3] ** n, AVRAMI).fit(tasks)
+
+
+def test_ends_of_intervals_where_curves_have_heavy_tails():
+    """Exponential growth beyond the data: drawn curves differ by orders of magnitude."""
+    rng = np.random.default_rng(0)
+    x, tasks = np.linspace(0, 2, 8), []
+    for _ in range(30):
+        A, r = np.exp(0.3 * rng.standard_normal()), np.exp(0.4 * rng.standard_normal())
+        tasks.append((x[:, None], A * np.exp(r * x) + 0.05 * rng.standard_normal(8)))
+    constants = {"A": Parameter(1.0, lower=0), "r": Parameter(1.0, lower=0)}
+    model = EquationRegressor(lambda X, A, r: A * torch.exp(r * X[:, 0]), constants).fit(tasks)
+    grid = np.array([[2.0], [4.0], [6.0], [8.0]])
+    low, high = model.predict_interval(grid)
+    curve_low, curve_high = model.predict_interval(grid, of="curve")
+    assert (low < high).all()
+    sd = model.noise_["sd"]
+    assert (np.abs(low - curve_low) < 3 * sd).all()
+    # beyond the data the noise is nothing beside the spread of the curves
+    np.testing.assert_allclose(high[1:], curve_high[1:], rtol=0.02)
+
+
+def test_an_equation_that_branches_on_its_tasks_x():
+    rng = np.random.default_rng(0)
+    x, tasks = np.linspace(0, 2, 6), []
+    for i in range(30):
+        sign = 1.0 if i in (5, 6, 7) else -1.0
+        a, b = 1 + 0.2 * rng.standard_normal(), 2 + 0.2 * rng.standard_normal()
+        X = np.column_stack([x, np.full(6, float(sign > 0))])
+        tasks.append((X, a + sign * b * x + 0.05 * rng.standard_normal(6)))
+
+    def either(X, a, b):
+        return a + b * X[:, 0] if X[0, 1] > 0.5 else a - b * X[:, 0]
+
+    model = EquationRegressor(either, {"a": 1.0, "b": 1.0}).fit(tasks)
+    assert model.batching_ == "loop"
+    np.testing.assert_allclose(model.population_["value"], [1.0, 2.0], atol=0.15)
+
+
+def test_unbounded_constants_of_very_different_size():
+    rng = np.random.default_rng(0)
+    t, fits = np.linspace(1e4, 3e6, 8), {}
+    draws = np.exp(0.2 * rng.standard_normal((30, 2)))
+    y = [2 * a * np.exp(-1e-6 * k * t) + 0.02 * rng.standard_normal(8) for a, k in draws]
+    for unit in (1.0, 1e6):
+        model = EquationRegressor(decay, {"a": 2.0, "k": 1e-6 * unit}).fit([(t[:, None] / unit, own) for own in y])
+        fits[unit] = model.population_[["value", "standard_error", "between_task_sd"]].to_numpy() / [[1.0], [unit]]
+    np.testing.assert_allclose(fits[1.0], fits[1e6], rtol=1e-2)
+    np.testing.assert_allclose(fits[1.0][:, 0], [2.0, 1e-6], rtol=0.15)
+
+
+def test_a_large_offset_is_no_exact_fit():
+    rng = np.random.default_rng(0)
+    x = np.linspace(0, 1, 5)
+    tasks = [(x[:, None], 1e7 + rng.standard_normal() + 2 * x + 0.1 * rng.standard_normal(5)) for _ in range(30)]
+    model = EquationRegressor(line, {"a": 1e7, "b": 1.0}, random=["a"]).fit(tasks)
+    assert model.noise_["sd"] == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_summary_is_of_the_fit_and_copies_stay_read_only(tasks):
+    model = EquationRegressor(avrami, AVRAMI).fit(tasks)
+    before = model.summary()
+    assert model.set_params(noise="proportional", objective="query").summary() == before
+    with pytest.raises(ValueError, match="read-only"):
+        copy.deepcopy(model.adapt(tasks[0].X, tasks[0].y)).y_support_[0] = 1.0

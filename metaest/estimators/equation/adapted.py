@@ -98,6 +98,11 @@ class AdaptedEquation(AdaptedPredictor):
         # what can be computed again does not travel
         return {name: value for name, value in self.__dict__.items() if name not in ("_draws", "_params")}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # copies and pickles forget that an array is read-only
+        self.X_support_.flags.writeable = self.y_support_.flags.writeable = False
+
     @property
     def n_outputs_(self) -> int:
         """Number of targets: 1."""

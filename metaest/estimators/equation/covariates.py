@@ -80,7 +80,7 @@ class Covariates:
         first = tasks.X[tasks.offsets[:-1]][:, list(self.columns)].astype(np.float64)
         if self.columns:
             spread = np.abs(tasks.X[:, list(self.columns)] - np.repeat(first, tasks.sizes, axis=0))
-            varies = np.argwhere(spread > 1e-9 * np.abs(np.repeat(first, tasks.sizes, axis=0)))
+            varies = np.argwhere(spread > 1e-6 * np.abs(np.repeat(first, tasks.sizes, axis=0)))
             if len(varies):
                 row, j = varies[0]
                 name = tasks.names.tolist()[int(np.searchsorted(tasks.offsets, row, side="right")) - 1]
@@ -101,7 +101,7 @@ class Covariates:
         """
         values = X[:, list(self.columns)].astype(np.float64)
         reference = values[0] if like is None else like
-        wrong = np.argwhere(np.abs(values - reference) > 1e-9 * np.abs(reference))
+        wrong = np.argwhere(np.abs(values - reference) > 1e-6 * np.abs(reference))
         if len(wrong):
             row, j = wrong[0]
             raise TaskError(

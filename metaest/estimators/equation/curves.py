@@ -13,7 +13,7 @@ from metaest.estimators.equation.sampling import Draws, weighted_quantile
 
 __all__ = ["curve", "curve_and_sd", "interval"]
 
-BLOCK, NEWTON_STEPS = 200, 15
+BLOCK, NEWTON_STEPS = 200, 60
 
 
 def curve(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
@@ -56,13 +56,12 @@ def _ends(calibrated: Calibrated, draws: Draws, X: NDArray[Any], tails: Tensor, 
     curves, sd = torch.where(usable, curves, 0.0), torch.where(usable, sd, 1.0)
     share = torch.where(usable, draws.weight, 0.0)
     share = (share / share.sum(dim=1, keepdim=True))[None]
-    # Newton's method on the distribution function of the mixture of normals, inside a bracket that narrows
-    widest = 9 * sd.amax(dim=1)
-    low = (torch.where(usable, curves, torch.inf).amin(dim=1) - widest).expand(2, -1)
-    high = (torch.where(usable, curves, -torch.inf).amax(dim=1) + widest).expand(2, -1)
-    mean = (share[0] * curves).sum(dim=1)
-    variance = (share[0] * ((curves - mean[:, None]).square() + sd.square())).sum(dim=1)
-    ends = mean + torch.special.ndtri(tails)[:, None] * variance.sqrt()
+    # Newton's method on the distribution function of the mixture of normals. Quantiles of the draws moved by nine
+    # standard deviations of the noise bracket the end, however far the tails of the draws reach; halving the bracket
+    # wherever a step would leave it gets there too
+    low = weighted_quantile(torch.where(usable, curves - 9 * sd, torch.nan), draws.weight, tails)
+    high = weighted_quantile(torch.where(usable, curves + 9 * sd, torch.nan), draws.weight, tails)
+    ends = 0.5 * (low + high)
     for _ in range(NEWTON_STEPS):
         z = (ends[..., None] - curves) / sd
         error = (share * torch.special.ndtr(z)).sum(dim=-1) - tails[:, None]

@@ -137,7 +137,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         if tasks.names.tolist() != self.tasks.names.tolist():
             raise TaskError("predict: the tasks are not those adapted to, in the same order.")
         before, now = (self._calibrated.covariates.of_tasks(t) for t in (self.tasks, tasks))
-        other = np.argwhere(np.abs(now - before) > 1e-9 * np.abs(before))
+        other = np.argwhere(np.abs(now - before) > 1e-6 * np.abs(before))
         if len(other):
             i, j = other[0]
             raise TaskError(

@@ -224,7 +224,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         self._calibrated: Calibrated = fitted.calibrated
         self._seed = seed
         self._y_mean = tasks.y.mean(dtype=np.float64)
-        for name, value in attributes(fitted, tasks, self.covariance == "diagonal").items():
+        for name, value in attributes(fitted, tasks, self.get_params(deep=False)).items():
             setattr(self, name, value)
         remember_columns(self, tasks.feature_names)
         return self

@@ -24,10 +24,12 @@ from metaest.tasks import TaskSet, split_tasks
 __all__ = ["attributes", "query_predictions"]
 
 
-def attributes(fitted: Fitted, tasks: TaskSet, diagonal: bool) -> dict[str, Any]:
+def attributes(fitted: Fitted, tasks: TaskSet, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the fitted attributes by name."""
     calibrated = fitted.calibrated
-    aic, bic, _ = information_criteria(calibrated, fitted.log_likelihood, diagonal, len(tasks.X))
+    aic, bic, _ = information_criteria(
+        calibrated, fitted.log_likelihood, settings["covariance"] == "diagonal", len(tasks.X)
+    )
     noise = calibrated.population.log_sigma.exp().numpy()
     return {
         "n_iter_": fitted.n_iter,
@@ -35,6 +37,7 @@ def attributes(fitted: Fitted, tasks: TaskSet, diagonal: bool) -> dict[str, Any]
         "n_rows_": len(tasks.X),
         "n_features_in_": tasks.X.shape[1],
         "n_outputs_": 1,
+        "_fitted_settings": settings,
         "batching_": fitted.mode,
         "batching_reason_": fitted.reason,
         "population_": population_table(calibrated),

@@ -80,7 +80,7 @@ def _promising(
     """Return the user's values and points around them, near and far, that fit best without a search."""
     p = len(initial)
     unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
-    size = torch.where(unbounded, initial.abs().clamp(min=1.0), 1.0)
+    size = torch.where(unbounded & (initial != 0), initial.abs(), 1.0)
     points = normal_points(n_points, 2 * p)
     ends = torch.where(unbounded, torch.tensor(REACH_UNBOUNDED)[:, None], torch.tensor(REACH)[:, None]).double()
     low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
@@ -108,7 +108,7 @@ def _different(center: Tensor, rms: Tensor, initial: Tensor, scale: Tensor, keep
     order = [min(near, key=lambda i: float(distance[i])), *order]
     starts: list[Start] = []
     for i in order:
-        apart = [float(((center[:, i] - s.phi) / (1 + s.phi.abs())).abs().max()) for s in starts]
+        apart = [float(((center[:, i] - s.phi) / torch.minimum(scale, 1 + s.phi.abs())).abs().max()) for s in starts]
         if torch.isfinite(rms[i]) and all(d > 0.05 for d in apart) and len(starts) < keep:
             starts.append(Start(center[:, i], float(rms[i])))
     return starts
@@ -129,9 +129,9 @@ def _scales(model: HierarchicalModel, initial: Tensor, observations: Observation
     for k, kind in enumerate(model.transforms.kinds):
         if kind == "identity":
             slope = slopes[k][observations.mask > 0].square().mean().sqrt()
-            size = max(abs(float(initial[k])), 1.0)
+            size = abs(float(initial[k])) or 1.0
             response = float(spread / slope) if bool(torch.isfinite(slope)) and slope > 0 else size
-            scale[k] = min(max(response, 1e-2 * size), 1e10 * size)
+            scale[k] = min(max(response, 1e-10 * size), 1e10 * size)
     return scale
 
 
@@ -178,7 +178,7 @@ def spread_around(
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
     for j, k in enumerate(random):
         response = float(slopes[k][observations.mask > 0].square().mean().sqrt())
-        size = 1.0 if model.transforms.kinds[k] != "identity" else max(1.0, abs(float(start.phi[k])))
+        size = 1.0 if model.transforms.kinds[k] != "identity" else abs(float(start.phi[k])) or 1.0
         sd = start.rms / response if response > 0 else size
         factor[k, j] = min(max(sd, 1e-3 * size), (2.0 if model.transforms.kinds[k] != "identity" else 1e3) * size)
     sigma = max(0.7 * start.rms, smallest_sigma)

@@ -18,15 +18,15 @@ METHOD = {
 
 def summarise(model: Any) -> str:
     """Return the summary of a fitted ``EquationRegressor``."""
-    calibrated = model._calibrated
+    calibrated, settings = model._calibrated, model._fitted_settings  # those of the fit, whatever was set since
     population = model.population_
     name = getattr(calibrated.model.equation.function, "__name__", "equation").replace("<lambda>", "equation")
     tasks = f"{model.n_tasks_} task{'s' * (model.n_tasks_ != 1)}"
     lines = [
         f"{name}({', '.join(['X', *calibrated.names])}): constants that vary between tasks",
-        f"Fitted by {METHOD[model.objective]}"
-        + ("" if model.inner_solver == "gauss-newton" else ", gradient steps (MAML)"),
-        f"{tasks}, {model.n_rows_} rows, {model.noise} noise",
+        f"Fitted by {METHOD[settings['objective']]}"
+        + ("" if settings["inner_solver"] == "gauss-newton" else ", gradient steps (MAML)"),
+        f"{tasks}, {model.n_rows_} rows, {settings['noise']} noise",
         "",
         f"{'log-likelihood':>15} {'AIC':>10} {'BIC':>10}   (compare fits to the same rows only)",
         f"{model.log_likelihood_:15.2f} {model.aic_:10.2f} {model.bic_:10.2f}",

@@ -34,7 +34,7 @@ from metaest.tasks import TaskSet
 
 __all__ = ["Fitted", "calibrate"]
 
-# the noise is never taken as smaller than this share of the largest target
+# the noise is never taken as smaller than this share of the spread of the targets
 FLOOR = 1e-6
 DELTA = 1e-3
 PROBE_TASKS, PROBE_ROWS = 4, 5
@@ -109,7 +109,7 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     mode, reason = _probe(model, initial, observations, tasks)
     model = replace(model, equation=replace(equation, mode=mode))
 
-    size = float(np.abs(y).max()) or 1.0
+    size = float(y.std()) or float(np.abs(y).max()) or 1.0
     floor = torch.tensor([{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants).double()
     if settings.noise == "combined":
         floor[0] = FLOOR * size
@@ -147,7 +147,13 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     # the equation's own errors, for all rows of one task
     task = tasks[0]
     model.equation(theta[:, 0].unbind(0), torch.from_numpy(task.X.astype(np.float64)))
-    return choose_mode(model.equation, theta, Observations.stack(X, y, mask))
+    return choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks))
+
+
+def _extreme_rows(tasks: TaskSet) -> Tensor:
+    """Return rows in which a column is least or greatest over all tasks, and a few between."""
+    numbers = {*tasks.X.argmin(axis=0).tolist(), *tasks.X.argmax(axis=0).tolist(), *evenly(len(tasks.X), 4).tolist()}
+    return torch.from_numpy(tasks.X[sorted(numbers)].astype(np.float64))
 
 
 def _invert(normal: Tensor) -> tuple[Tensor, Tensor]:
