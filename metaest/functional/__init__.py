@@ -4,7 +4,7 @@ It knows nothing of tasks, of scikit-learn or of units; the estimators speak to 
 """
 
 from metaest.functional.damping import solve_damped
-from metaest.functional.equations import Equation, EquationMode, Observations, choose_mode
+from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
@@ -17,6 +17,7 @@ from metaest.functional.next_measurement import choose_rows
 from metaest.functional.noise import Noise, NoiseKind, NoiseTerms
 from metaest.functional.outer import Callback, OuterLoop, OuterResult, StepInfo
 from metaest.functional.per_constant import constant_losses, descend
+from metaest.functional.probing import check_equation, choose_mode
 from metaest.functional.scaling import Scaling
 from metaest.functional.transforms import Transforms
 from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Params, Rows
@@ -52,6 +53,7 @@ __all__ = [
     "SolveCode",
     "StepInfo",
     "Transforms",
+    "check_equation",
     "choose_mode",
     "choose_rows",
     "constant_losses",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-__all__ = ["Equation", "EquationMode", "Observations", "choose_mode"]
+__all__ = ["Equation", "EquationMode", "Observations"]
 
 EquationMode = Literal["rows", "vmap", "loop"]
 
@@ -51,6 +51,20 @@ class Observations(NamedTuple):
         """Return those of the chosen tasks."""
         columns = self.X.T.reshape(-1, *self.y.shape)[:, :, tasks]
         return Observations(columns.reshape(len(columns), -1).T, self.y[:, tasks], self.mask[:, tasks], self.full)
+
+    def thin(self, most: int) -> "Observations":
+        """Return at most so many rows of each task, evenly spread; padding must follow the rows of a task."""
+        rows, tasks = self.y.shape
+        if rows <= most:
+            return self
+        sizes = self.mask.sum(dim=0)
+        step = torch.arange(most, dtype=sizes.dtype, device=sizes.device)[:, None]
+        spread = torch.where(sizes > most, step * (sizes - 1) / max(1, most - 1), torch.minimum(step, sizes - 1))
+        number = spread.round().long()  # (most, tasks)
+        X = self.X.T.reshape(-1, rows, tasks)
+        columns = X.gather(1, number.expand(len(X), -1, -1)).reshape(len(X), -1)
+        mask = (step < sizes).to(self.mask)
+        return Observations(columns.T, self.y.gather(0, number), mask, bool((mask == 1).all()))
 
     def to(self, dtype: torch.dtype) -> "Observations":
         """Return the same in another floating-point type."""
@@ -90,8 +104,8 @@ class Equation:
             value = self.function(X, **dict(zip(self.names, constants, strict=True)))
         except IndexError as error:
             raise ValueError(f"the equation reads a column that X does not have; X has {X.shape[1]}.") from error
-        except RuntimeError as error:
-            if "numpy()" not in str(error):
+        except (RuntimeError, TypeError) as error:
+            if "numpy" not in str(error):
                 raise
             raise TypeError(
                 "the equation uses numpy on its constants; write it with torch functions (torch.exp, torch.log, ...)."
@@ -212,68 +226,3 @@ def _gradients(
     return torch.autograd.grad(
         value, inputs, grad_outputs=grad_outputs, create_graph=create_graph, materialize_grads=True
     )
-
-
-def choose_mode(
-    equation: Equation, theta: Tensor, observations: Observations, neighbours: Tensor | None = None
-) -> tuple[EquationMode, str]:
-    """Try which way of evaluating many tasks gives what one task at a time gives.
-
-    Parameters
-    ----------
-    equation : Equation
-    theta : Tensor of shape (constants, tasks)
-        Constants that differ between the tasks.
-    observations : Observations
-        A few tasks with the rows the probe may use.
-    neighbours : Tensor of shape (n, features), optional
-        Rows of other tasks, the extreme ones of every column among them: what a row gives may not depend on them.
-
-    Returns
-    -------
-    mode : {"rows", "vmap", "loop"}
-    reason : str
-    """
-    expected = Equation(equation.function, equation.names, "loop").values(theta, observations)
-    real = observations.mask > 0
-
-    def agrees(got: Tensor) -> bool:
-        return torch.allclose(got[real], expected[real], rtol=1e-9, atol=1e-12, equal_nan=True)
-
-    candidates: tuple[EquationMode, ...] = ("rows", "vmap")
-    reasons = []
-    for mode in candidates:
-        try:
-            candidate = Equation(equation.function, equation.names, mode)
-            together = agrees(candidate.values(theta, observations))
-            # constants that reach no further than their own row, whatever rows stand beside it
-            alone = mode == "vmap" or agrees(_row_by_row(equation, theta, observations))
-            if together and alone and (mode == "vmap" or _heeds_no(neighbours, equation, theta)):
-                return mode, f"{mode}: gives what one task at a time gives"
-            reasons.append(f"{mode}: gives another result than one task at a time")
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError) as error:
-            reasons.append(f"{mode}: {str(error).splitlines()[0]}")
-    return "loop", "; ".join(reasons)
-
-
-def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
-    """Whether a row gives the same beside any other: an equation may branch on what stands elsewhere in its X."""
-    if neighbours is None:
-        return True
-    constants = theta[:, 0].unbind(0)
-    alone = [equation(constants, row[None])[0] for row in neighbours]
-    for i, row in enumerate(neighbours):
-        for other in neighbours:
-            beside = equation(constants, torch.stack([other, row, other]))[1]
-            if not torch.allclose(beside, alone[i], rtol=1e-9, atol=1e-12, equal_nan=True):
-                return False
-    return True
-
-
-def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:
-    rows, tasks = observations.y.shape
-    result = torch.full((rows, tasks), torch.nan, dtype=theta.dtype, device=theta.device)
-    X = observations.by_task()
-    for r, t in torch.nonzero(observations.mask > 0).tolist():
-        result[r, t] = equation(theta[:, t].unbind(0), X[t, r : r + 1])[0]
-    return result

@@ -99,7 +99,8 @@ def follow(
     """Return the most probable u with the graph of its dependence on the population.
 
     One Newton step with the true second derivative: it corrects what the search left, and its derivative in the
-    population is that of the solution.
+    population is that of the solution. Where the true one is not positive definite, u is at no minimum; the expected
+    one stands in for it, and the gradient is approximate there.
     """
     if len(u) == 0:
         return u

@@ -20,7 +20,7 @@ def choose_rows(
     n: int,
     direction: Tensor | None = None,
     cost: Tensor | None = None,
-) -> list[int]:
+) -> tuple[list[int], list[float]]:
     """Choose rows one after the other, each the one that gains most, a row at most once.
 
     Parameters
@@ -39,11 +39,14 @@ def choose_rows(
 
     Returns
     -------
-    list of int
+    rows : list of int
+    gains : list of float
+        Of each, not divided by its cost.
     """
     draws = len(slopes)
     C = covariance.expand(draws, -1, -1)
     chosen: list[int] = []
+    gains: list[float] = []
     for _ in range(n):
         moved = slopes @ C  # (draws, candidates, random)
         spread = weights * (moved * slopes).sum(dim=-1)
@@ -54,13 +57,13 @@ def choose_rows(
             along = moved @ direction
             after = before[:, None] - weights * along.square() / (1 + spread)
             gain = -(after / before[:, None]).clamp(min=1e-12).log()
-        total = torch.nan_to_num(gain, nan=0.0).mean(dim=0)
-        if cost is not None:
-            total = total / cost
+        mean = torch.nan_to_num(gain, nan=0.0).mean(dim=0)
+        total = mean.clone() if cost is None else mean / cost
         total[chosen] = -torch.inf
         best = int(total.argmax())
         chosen.append(best)
+        gains.append(float(mean[best]))
         z, w, s = moved[:, best], weights[:, best], spread[:, best]
         shrunk = C - (w / (1 + s))[:, None, None] * z[:, :, None] * z[:, None, :]
         C = torch.where(torch.isfinite(shrunk).all(dim=(1, 2))[:, None, None], shrunk, C)
-    return chosen
+    return chosen, gains

@@ -19,6 +19,18 @@ def slopes_by_differences(equation, theta, rows, step=1e-6):
     return columns
 
 
+def test_thinned_rows_are_spread_over_each_task():
+    X = torch.arange(40.0).reshape(2, 20, 1).double()
+    mask = torch.ones(2, 20).double()
+    mask[1, 3:] = 0
+    thin = Observations.stack(X, X[..., 0] + 0.5, mask).thin(5)
+    assert thin.y.T.tolist()[0] == [0.5, 5.5, 10.5, 14.5, 19.5]
+    assert thin.y.T[1, :3].tolist() == [20.5, 21.5, 22.5]
+    assert thin.mask.T.tolist() == [[1.0] * 5, [1.0, 1.0, 1.0, 0.0, 0.0]]
+    torch.testing.assert_close(thin.by_task()[..., 0] + 0.5, thin.y.T)
+    assert thin.thin(5) is thin
+
+
 @pytest.mark.parametrize("name", EQUATIONS)
 @pytest.mark.parametrize("mode", ["rows", "vmap", "loop"])
 def test_every_way_gives_the_loops_values_and_slopes(name, mode):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.estimators.adapted import check_support_rows
@@ -20,9 +21,6 @@ from metaest.estimators.equation.verify import adapt_rows, check_interval
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["AdaptedEquation"]
 
@@ -115,7 +113,7 @@ class AdaptedEquation(AdaptedPredictor):
 
     @property
     def laplace_share_(self) -> float:
-        """How far the normal approximation of the posterior can be trusted: near 1 fully, below 0.1 hardly."""
+        """Share of the probability on which posterior and normal approximation agree; NaN after gradient steps."""
         return self._draws.share
 
     @cached_property
@@ -217,6 +215,11 @@ class AdaptedEquation(AdaptedPredictor):
             When n, target or cost make no sense.
         TaskError
             As in `predict`.
+
+        Warns
+        -----
+        IdentifiabilityWarning
+            When no candidate teaches anything.
         """
         return suggest_rows(self._calibrated, self._posterior, self._rows(X_candidates, "suggest"), n, target, cost)
 
@@ -235,6 +238,7 @@ class AdaptedEquation(AdaptedPredictor):
             Whether what was learned from other tasks counts; without it, the rows stand alone (the shared constants
             stay at the population's values).
         n_points : int, default=41
+            At least 3.
 
         Returns
         -------
@@ -244,7 +248,7 @@ class AdaptedEquation(AdaptedPredictor):
         Raises
         ------
         ValueError
-            When there is no such constant, or it does not vary between tasks.
+            When there is no such constant, it does not vary between tasks, or there are too few points.
         """
         return profile_of(self._calibrated, self._posterior, self.X_support_, self.y_support_, name, prior, n_points)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.expectation import expectation_step
 from metaest.estimators.equation.maximise import Maximum, Scope
+from metaest.estimators.equation.solving import search_widely
 from metaest.estimators.equation.start import Start, pooled_starts, spread_around
 from metaest.functional import GaussNewton, Population, negative_log_evidence
 
@@ -15,7 +16,10 @@ __all__ = ["evidence_of", "first_population", "settle", "without_variation"]
 N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
 NEGLIGIBLE = 1e-3
 PREFERENCE = 0.1
-SEARCH_TASKS = 100
+SEARCH_TASKS, SEARCH_ROWS = 100, 60
+ROUGH = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
+# how often tasks are looked for everywhere, and the gain in log-density that shows that one was not where it belongs
+REPEATS, WORTHWHILE = 5, 2.0
 
 
 def evidence_of(scope: Scope, population: Population, u: Tensor) -> float:
@@ -29,7 +33,8 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     """Return a population near the maximum of the evidence, and the most probable constants of the tasks under it.
 
     A pooled fit from many starts gives a few candidates. Each becomes a broad population that a few
-    expectation-maximisation steps narrow down, on at most a hundred tasks; the one of largest evidence goes on.
+    expectation-maximisation steps narrow down, on at most a hundred tasks of at most sixty rows; the one of largest
+    evidence goes on.
 
     Parameters
     ----------
@@ -41,32 +46,66 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     """
     tasks = scope.observations.y.shape[1]
     few = evenly(tasks, SEARCH_TASKS)
-    small = scope._replace(observations=scope.observations.take(few), design=scope.design.take(few), query=None)
+    observations = scope.observations.take(few)
+    if scope.model.equation.mode == "rows":
+        observations = observations.thin(SEARCH_ROWS)
+    small = scope._replace(observations=observations, design=scope.design.take(few), query=None)
     starts = pooled_starts(scope.model, initial, small.observations, N_CANDIDATES)
     starts = starts or [Start(initial, float(small.observations.y.std()))]
-    found = []
+    found, several = [], False
     for start in starts:
         population, u = spread_around(
             scope.model, start, scope.random, small.observations, float(scope.smallest_log_sigma.exp()[0])
         )
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
-        population, u = settle(small, population, u, CANDIDATE_STEPS)
+        population, u, moved = settle_widely(small, population, u, CANDIDATE_STEPS)
         found.append((evidence_of(small, population, u), population))
+        several = several or moved
     # an equation may have mirror images (two rates that change places): stay on the user's side unless another fits
     # better
     population = max(found, key=lambda pair: pair[0] + (PREFERENCE if pair is found[0] else 0.0))[1]
+    scope = scope._replace(query=None)
     u = torch.zeros(len(scope.random), tasks, dtype=torch.float64)
-    return settle(scope._replace(query=None), population, u, STEPS)
+    if several:
+        return settle_widely(scope, population, u, STEPS)[:2]
+    return settle(scope, population, u, STEPS)
+
+
+def settle_widely(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple[Population, Tensor, bool]:
+    """Settle, and again as long as tasks turn out to fit much better elsewhere.
+
+    A task stuck in a side valley of its posterior passes for noise, and noise taken for large hides that it is stuck:
+    every task is looked for everywhere, however well it seems to fit.
+
+    Returns
+    -------
+    Population
+    u : Tensor of shape (random, tasks)
+    moved : bool
+        Whether a task was found elsewhere.
+    """
+    population, u = settle(scope, population, u, steps)
+    for i in range(REPEATS):
+        center = scope.design.center(population.beta, len(population.factor))
+        other, gain = search_widely(
+            ROUGH, scope.model, center, population.factor, population.log_sigma, scope.observations, u
+        )
+        if not bool((gain > WORTHWHILE).any()):
+            return population, u, i > 0
+        population, u = settle(scope, population, other.u, steps)
+    return population, u, True
 
 
 def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple[Population, Tensor]:
-    """Take expectation-maximisation steps as long as the evidence does not fall, and return the best population."""
+    """Take expectation-maximisation steps until the evidence hardly rises, and return the best population.
+
+    A step may lower the evidence a little on its way, since it linearises; after a fall by more than ten it ends.
+    """
     best: tuple[float, Population, Tensor] | None = None
-    rough = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
     for _ in range(steps + 1):
         center = scope.design.center(population.beta, len(population.factor))
-        u = rough.solve(scope.model, center, population.factor, population.log_sigma, scope.observations, u).u
+        u = ROUGH.solve(scope.model, center, population.factor, population.log_sigma, scope.observations, u).u
         value = evidence_of(scope, population, u)
         if best is None or value > best[0]:
             gain = np.inf if best is None else value - best[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equation.batches import rows_of
-from metaest.estimators.equation.expectation import linearise
+from metaest.estimators.equation.expectation import invert, linearise
 from metaest.estimators.equation.maximise import Scope
 from metaest.exceptions import DivergenceError
 from metaest.functional import (
@@ -99,7 +99,7 @@ def meta_descend(
 def _step_sizes(scope: Scope, population: Population, u: Tensor) -> Tensor:
     """One standard deviation between tasks of the constant of each coefficient, or its standard error."""
     normal = linearise(scope.model, population, scope.design, scope.observations, u).normal
-    error = torch.linalg.pinv(normal, hermitian=True).diagonal().clamp(min=0).sqrt()
+    error = invert(normal)[0].diagonal().clamp(min=0).sqrt()
     sd = population.factor.square().sum(dim=1).sqrt()[scope.design.constant]
     return torch.maximum(sd, error)
 

@@ -1,5 +1,7 @@
 """Which rows to measure next, from what is known of a task."""
 
+import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,13 @@ from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import root
 from metaest.estimators.equation.solving import normal_points
+from metaest.exceptions import IdentifiabilityWarning
 from metaest.functional import choose_rows
 
 __all__ = ["suggest_rows"]
 
 N_DRAWS = 128
+WORTHLESS = 1e-3
 
 
 def suggest_rows(
@@ -53,5 +57,15 @@ def suggest_rows(
     z = torch.where(usable[..., None], z, 0.0)
     weights = torch.where(usable, terms.weight.detach().expand_as(values).T, 0.0)
     direction = None if target is None else factor[calibrated.names.index(target)]
-    chosen = choose_rows(own, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices))
+    chosen, gains = choose_rows(
+        own, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices)
+    )
+    if gains[0] < WORTHLESS:
+        warnings.warn(
+            f"suggest: none of the candidates teaches anything about {target or 'the constants of this task'}: the "
+            f"{'best' if prices is None else 'chosen'} takes away {100 * max(0.0, -math.expm1(-gains[0])):.2g} % of "
+            f"{'its variance' if target else 'the determinant of their covariance'}.",
+            IdentifiabilityWarning,
+            stacklevel=3,
+        )
     return np.array(chosen, dtype=np.intp)

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from metaest.functional import Design, HierarchicalModel, Observations, Population, small_matrices
 
-__all__ = ["Moments", "expectation_step", "linearise"]
+__all__ = ["Moments", "expectation_step", "invert", "linearise"]
+
+# relative to what the rest of the constants would leave of its variance if they were known
+TINY, LOOSE = 1e-14, 1e10
 
 
 class Moments(NamedTuple):
@@ -66,6 +69,22 @@ def linearise(
         normal = torch.einsum("abt,at,bt->ab", left[index][:, index], z, z)
         score = -(known.gradient[index] * z).sum(dim=1)
     return Moments(score, normal, posterior, known.matrix)
+
+
+def invert(normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the covariance of the coefficients, and which of them nothing determines; these have zeros in it."""
+    size = normal.diagonal().clamp(min=0).sqrt()
+    told = size > 0
+    scaled = normal[told][:, told] / size[told] / size[told][:, None]
+    values, vectors = torch.linalg.eigh(scaled)
+    inverse = (vectors / values.clamp(min=TINY)) @ vectors.T
+    undetermined = ~told
+    undetermined[told] = inverse.diagonal() > LOOSE
+    covariance = torch.zeros_like(normal)
+    where = torch.nonzero(told)[:, 0]
+    covariance[where[:, None], where] = inverse / size[told] / size[told][:, None]
+    covariance[undetermined] = covariance[:, undetermined] = 0.0
+    return covariance, undetermined
 
 
 def expectation_step(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
@@ -19,9 +20,6 @@ from metaest.estimators.inputs import as_rows, check_columns
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
 from metaest.tasks import TaskSet
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["AdaptedEquations", "posterior_of_many"]
 

@@ -221,8 +221,6 @@ def maximise(
                 report(n_iter, objective.best)
 
         start = coordinates.start()
-        if len(start) == 0:
-            break
         result = minimize(
             objective,
             start,

@@ -126,7 +126,7 @@ class Calibrated:
         center = design.center(self.population.beta, len(self.table))
         nothing = center.new_zeros(len(center), *center.shape)
         tasks = center.shape[1]
-        return self._posterior(
+        return self.posterior_at(
             center, design, nothing, center.new_zeros(tasks), torch.full((tasks,), int(SolveCode.CONVERGED))
         )
 
@@ -145,9 +145,10 @@ class Calibrated:
         # gradient steps end short of the best curve: theirs says nothing
         far = misfit(self.model, phi, loss, log_sigma, observations) > UNLIKELY
         unlikely = far & torch.tensor(isinstance(self.solver, GaussNewton))
-        return self._posterior(phi, design, known.matrix, loss, code)._replace(unlikely=unlikely)
+        return self.posterior_at(phi, design, known.matrix, loss, code)._replace(unlikely=unlikely)
 
-    def _posterior(self, phi: Tensor, design: Design, matrix: Tensor, loss: Tensor, code: Tensor) -> Posterior:
+    def posterior_at(self, phi: Tensor, design: Design, matrix: Tensor, loss: Tensor, code: Tensor) -> Posterior:
+        """Return what is known of tasks at given constants, from the information of their rows, (p, p, tasks)."""
         factor = self.population.factor
         p, tasks = phi.shape
         m = factor.shape[1]

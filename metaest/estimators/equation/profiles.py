@@ -1,9 +1,9 @@
 """The profile of one constant: the best fit with that constant held at one value after another."""
 
-from __future__ import annotations
+from numbers import Integral
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,13 +13,11 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.solving import most_probable
 from metaest.functional import GaussNewton
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["profile_of"]
 
 REACH = 4.0
 WITHOUT_PRIOR = 1e3
+LEAST_POINTS = 3
 
 
 def profile_of(
@@ -29,11 +27,9 @@ def profile_of(
     y: NDArray[Any],
     name: str,
     prior: bool,
-    n_points: int,
+    n_points: Any,
 ) -> pd.DataFrame:
     """Profile one constant of one task; see ``AdaptedEquation.profile``."""
-    import pandas as pd
-
     names = calibrated.names
     varying = [names[k] for k in calibrated.random if k not in calibrated.flat]
     if name not in varying:
@@ -41,7 +37,9 @@ def profile_of(
             f"profile: a constant that varies between tasks is wanted ({', '.join(varying) or 'there is none'}), got "
             f"{name!r}."
         )
-    k = names.index(name)
+    if not isinstance(n_points, Integral) or n_points < LEAST_POINTS:
+        raise ValueError(f"profile: n_points must be a whole number of at least {LEAST_POINTS}, got {n_points!r}.")
+    n_points, k = int(n_points), names.index(name)
     factor = calibrated.population.factor * (1.0 if prior else WITHOUT_PRIOR)
     center = _center(calibrated, X)
     sd = float(posterior.covariance[k, k, 0].clamp(min=0).sqrt())

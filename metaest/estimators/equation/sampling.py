@@ -1,16 +1,22 @@
 r"""Draws from what is known of one task, weighted so that they follow the posterior and not its normal approximation.
 
-Draws of u from Laplace's normal approximation are weighted by :math:`e^{-J(u)}` over their own density (importance
-sampling; Geweke, 1989, :doi:`10.2307/1913710`). Where few of them carry the weight, a Student distribution around the
-weighted mean takes over. The population's own uncertainty is normal and independent.
+Draws of u come from a mixture: Laplace's normal approximation, the prior for what that does not see, and, as long as
+few draws carry the weight, Student distributions around the weighted mean of all draws so far. Each draw is weighted by
+:math:`e^{-J(u)}` over the density of the whole mixture, so that no part of the posterior found once is lost again
+(adaptive multiple importance sampling; Cornuet and others, 2012, :doi:`10.1111/j.1467-9469.2011.00756.x`). The
+population's own uncertainty is normal and independent.
 """
 
+import math
+import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.equation.batches import one_task
@@ -20,10 +26,11 @@ from metaest.functional import GaussNewton
 
 __all__ = ["Draws", "draws_of_posterior", "draws_of_prior", "root", "weighted_quantile"]
 
-N_DRAWS = 2048
+N_DRAWS, N_PRIOR = 2048, 256
 DEGREES = 5.0
-ENOUGH_SHARE, ROUNDS = 0.5, 3
-TOO_FEW = 50
+# in equally weighted draws: where drawing ends, where a word is due, where the normal approximation is better
+ENOUGH, FEW, TOO_FEW = 1000, 200, 50
+MOST_PROPOSALS = 8
 
 
 class Draws(NamedTuple):
@@ -36,13 +43,60 @@ class Draws(NamedTuple):
     weight : Tensor of shape (draws,)
         They sum to one.
     share : float
-        How many equally weighted draws of the normal approximation are worth as much, as a share of them all: near one
-        where that approximation is good, near zero where it misleads.
+        Of the probability, the share that posterior and normal approximation put in the same place: one less their
+        total variation distance.
     """
 
     phi: Tensor
     weight: Tensor
     share: float
+
+
+class _Points(NamedTuple):
+    """Well-spread points of a standard distribution of u, and normal ones for what the population leaves open."""
+
+    u: Tensor
+    rest: Tensor
+
+
+@lru_cache(maxsize=64)
+def _points(m: int, p: int, n: int, seed: int, *, student: bool = False) -> _Points:
+    normal = normal_points(n, m + 1 + p, seed)
+    u, rest = normal[:m], normal[m + 1 :]
+    if student:
+        spread = torch.from_numpy(chi2.ppf(torch.special.ndtr(normal[m]).numpy(), DEGREES)) / DEGREES
+        u = u / spread.sqrt()
+    return _Points(u, rest)
+
+
+class _Proposal(NamedTuple):
+    """A normal or Student distribution of u, and how many draws come from it."""
+
+    mean: Tensor
+    vectors: Tensor
+    sd: Tensor
+    n: int
+    student: bool
+
+    @classmethod
+    def around(cls, mean: Tensor, covariance: Tensor, n: int, *, student: bool = False) -> "_Proposal":
+        values, vectors = torch.linalg.eigh(covariance)
+        sd = values.clamp(min=1e-14 * float(values.max())).sqrt()
+        return cls(mean[:, None], vectors, sd[:, None], n, student)
+
+    def draw(self, points: Tensor) -> Tensor:
+        return self.mean + self.vectors @ (self.sd * points)
+
+    def log_density(self, u: Tensor) -> Tensor:
+        """Without the normal's constant."""
+        m = len(u)
+        square = ((self.vectors.T @ (u - self.mean)) / self.sd).square().sum(dim=0)
+        volume = float(self.sd.log().sum())
+        if not self.student:
+            return -0.5 * square - volume
+        half = 0.5 * DEGREES
+        constant = math.lgamma(half + 0.5 * m) - math.lgamma(half) - 0.5 * m * math.log(half)
+        return constant - (half + 0.5 * m) * torch.log1p(square / DEGREES) - volume
 
 
 def draws_of_prior(posterior: Posterior) -> Draws:
@@ -55,52 +109,94 @@ def draws_of_prior(posterior: Posterior) -> Draws:
 def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any], y: NDArray[Any]) -> Draws:
     """Draws of a task with rows X, y.
 
-    Constants that adapt by gradient steps are no mode of a posterior; theirs is taken as normal.
+    Constants that adapt by gradient steps are no mode of a posterior; theirs is taken as normal, with a share of NaN.
     """
     factor = calibrated.population.factor
     m = factor.shape[1]
-    if m == 0 or not isinstance(calibrated.solver, GaussNewton):
+    if not isinstance(calibrated.solver, GaussNewton):
+        return draws_of_prior(posterior)._replace(share=float("nan"))
+    if m == 0:
         return draws_of_prior(posterior)
     covariates, p = calibrated.covariates, len(calibrated.table)
     design = covariates.design(covariates.of_rows(X, "draw")[None], p)
     center = design.center(calibrated.population.beta, p)
-    observations = one_task(X, y, copies=N_DRAWS)
-    mean, shape = torch.linalg.lstsq(factor, posterior.phi - center).solution, posterior.own[:, :, 0]
-    rounds: list[tuple[float, Tensor, Tensor, Tensor]] = []
-    for i in range(ROUNDS):
-        points, density, rest = _points(m, p, student=i > 0)
-        u = mean + root(shape) @ points
+
+    def log_posterior(u: Tensor) -> Tensor:
         with torch.no_grad():
+            observations = one_task(X, y, copies=u.shape[1])
             loss = calibrated.model.loss(center + factor @ u, calibrated.population.log_sigma, observations)
-        log_weight = -loss - 0.5 * u.square().sum(dim=0) - density
-        weight = torch.softmax(torch.where(torch.isfinite(log_weight), log_weight, -torch.inf), dim=0)
-        rounds.append((1 / float(weight.square().sum()) / N_DRAWS, u, weight, rest))
-        if rounds[-1][0] > ENOUGH_SHARE:
+        found = -loss - 0.5 * u.square().sum(dim=0)
+        return torch.where(torch.isfinite(found), found, -torch.inf)
+
+    mode = torch.linalg.lstsq(factor, posterior.phi - center).solution[:, 0]
+    u, rest, weight, share = _draw(log_posterior, _Proposal.around(mode, posterior.own[:, :, 0], N_DRAWS), p)
+    worth = _worth(weight)
+    if not worth >= FEW:
+        warnings.warn(
+            f"the posterior of this task is far from normal: {u.shape[1]} draws are worth {worth:.0f} equal ones, "
+            + (
+                "too few for quantiles; intervals are those of the normal approximation. Trust profile."
+                if not worth >= TOO_FEW
+                else "so that the ends of its intervals are rough."
+            ),
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    if not worth >= TOO_FEW:  # a handful of draws is no distribution; the normal approximation is one
+        return draws_of_prior(posterior)._replace(share=share)
+    return Draws(center + factor @ u + _population_part(calibrated, posterior) @ rest, weight, share)
+
+
+def _draw(
+    log_posterior: Callable[[Tensor], Tensor], laplace: _Proposal, p: int
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return draws of u, p normal ones beside them, their weights, and the share of Laplace's approximation."""
+    m = len(laplace.mean)
+    prior = _Proposal.around(torch.zeros(m).double(), torch.eye(m).double(), N_PRIOR)
+    proposals = [laplace, prior]
+    points = [_points(m, p, proposal.n, i) for i, proposal in enumerate(proposals)]
+    u = torch.cat([proposal.draw(part.u) for proposal, part in zip(proposals, points, strict=True)], dim=1)
+    height = log_posterior(u)
+    while True:
+        log_mixture = _log_mixture(proposals, u)
+        weight = torch.softmax(height - log_mixture, dim=0)
+        if not _worth(weight) < ENOUGH or len(proposals) == MOST_PROPOSALS:
             break
-        mean = (u @ weight)[:, None]
-        shape = (u - mean) * weight @ (u - mean).T + 1e-3 * shape
-    share, u, weight, rest = max(rounds, key=lambda found: found[0])
-    if not share > TOO_FEW / N_DRAWS:  # a handful of draws is no distribution; the normal approximation is one
-        return draws_of_prior(posterior)._replace(share=rounds[0][0])
-    return Draws(center + factor @ u + _population_part(calibrated, posterior) @ rest, weight, rounds[0][0])
+        proposals.append(_Proposal.around(*_moments(u, weight), N_DRAWS, student=True))
+        points.append(_points(m, p, N_DRAWS, len(points), student=True))
+        new = proposals[-1].draw(points[-1].u)
+        u, height = torch.cat([u, new], dim=1), torch.cat([height, log_posterior(new)])
+    normal = torch.softmax(laplace.log_density(u) - log_mixture, dim=0)
+    return u, torch.cat([part.rest for part in points], dim=1), weight, float(torch.minimum(weight, normal).sum())
+
+
+def _log_mixture(proposals: list[_Proposal], u: Tensor) -> Tensor:
+    shares = [proposal.n / u.shape[1] for proposal in proposals]
+    densities = [p.log_density(u) + math.log(share) for p, share in zip(proposals, shares, strict=True)]
+    return torch.logsumexp(torch.stack(densities), dim=0)
+
+
+def _worth(weight: Tensor) -> float:
+    """How many equally weighted draws are worth as much."""
+    return 1 / float(weight.square().sum())
+
+
+def _moments(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of weighted draws; weights are evened out as long as a few draws would make it up."""
+    wanted = 10 * (len(u) + 1)
+    for _ in range(10):
+        if _worth(weight) >= wanted:
+            break
+        weight = weight.sqrt() / weight.sqrt().sum()
+    mean = u @ weight
+    away = u - mean[:, None]
+    return mean, away * weight @ away.T
 
 
 def _population_part(calibrated: Calibrated, posterior: Posterior) -> Tensor:
     """Return a root of what the uncertainty of the population adds to the covariance of a task."""
     factor = calibrated.population.factor
     return root(posterior.covariance[:, :, 0] - factor @ posterior.own[:, :, 0] @ factor.T)
-
-
-@lru_cache(maxsize=16)
-def _points(m: int, p: int, *, student: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return points of a normal or Student distribution, their log-density up to a constant, and p more normal ones."""
-    normal = normal_points(N_DRAWS, m + p + 1)
-    points, rest = normal[:m], normal[m + 1 :]
-    if not student:
-        return points, -0.5 * points.square().sum(dim=0), rest
-    spread = torch.from_numpy(chi2.ppf(torch.special.ndtr(normal[m]).numpy(), DEGREES)) / DEGREES
-    points = points / spread.sqrt()
-    return points, -(DEGREES + m) / 2 * torch.log1p(points.square().sum(dim=0) / DEGREES), rest
 
 
 def weighted_quantile(values: Tensor, weight: Tensor, at: Tensor) -> Tensor:

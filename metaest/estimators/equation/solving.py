@@ -10,20 +10,21 @@ from torch import Tensor
 
 from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode
 
-__all__ = ["RESTARTS", "misfit", "most_probable", "normal_points"]
+__all__ = ["misfit", "most_probable", "normal_points", "search_widely"]
 
-RESTARTS = 8
-RESTART_SD = 1.5
+# the wide search: points looked at, points searched from, how far they reach, and how many at once
+N_WIDE, N_WIDE_SLOW, N_TRIES, WIDE_SD, MOST_CELLS = 256, 32, 8, 1.5, 500_000
+SCREEN_ROWS = 60
 # twice J at the solution is a chi-square variable with as many degrees of freedom as rows; a fit that is worse than all
 # but this share of them is poor enough to look elsewhere
 DOUBT = 1e-5
 
 
-def normal_points(n: int, dimension: int) -> Tensor:
-    """Return n well-spread points of a standard normal distribution, always the same, of shape (dimension, n)."""
+def normal_points(n: int, dimension: int, seed: int = 0) -> Tensor:
+    """Return n well-spread points of a standard normal distribution, the same for a seed, of shape (dimension, n)."""
     if dimension == 0:
         return torch.zeros(0, n, dtype=torch.float64)
-    uniform = qmc.Sobol(dimension, scramble=True, rng=0).random(n)
+    uniform = qmc.Sobol(dimension, scramble=True, rng=seed).random(n)
     return torch.from_numpy(norm.ppf(uniform.clip(1e-6, 1 - 1e-6))).T.contiguous()
 
 
@@ -55,25 +56,73 @@ def most_probable(
     again = torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]
     if len(again) == 0 or len(factor.T) == 0:
         return found
-    points = normal_points(RESTARTS, factor.shape[1]) * RESTART_SD
-    points[:, 0] = 0.0  # the centre of the prior, where `start` was another point
-    repeated = again.repeat_interleave(RESTARTS)
-    others = solver.solve(
-        model, center[:, repeated], factor, log_sigma, observations.take(repeated), points.repeat(1, len(again))
+    others, _ = search_widely(
+        solver,
+        model,
+        center[:, again],
+        factor,
+        log_sigma,
+        observations.take(again),
+        torch.zeros_like(found.u[:, again]),
     )
-    usable = torch.where(torch.isfinite(others.loss), others.loss, torch.inf).reshape(-1, RESTARTS)
-    best = usable.argmin(dim=1) + RESTARTS * torch.arange(len(again))
     old = torch.where(torch.isfinite(found.loss[again]), found.loss[again], torch.inf)
     # another solution has to be better by more than the accuracy of the search
-    gained = (others.loss[best] < old - 1e-6) | (
-        (found.code[again] != SolveCode.CONVERGED)
-        & (others.code[best] == SolveCode.CONVERGED)
-        & (others.loss[best] <= old + 1e-6)
+    gained = (others.loss < old - 1e-6) | (
+        (found.code[again] != SolveCode.CONVERGED) & (others.code == SolveCode.CONVERGED) & (others.loss <= old + 1e-6)
     )
-    chosen, source = again[gained], best[gained]
     for part, other in zip(found, others, strict=True):
-        part[..., chosen] = other[..., source]
+        part[..., again[gained]] = other[..., gained]
     return found
+
+
+def search_widely(
+    solver: GaussNewton,
+    model: HierarchicalModel,
+    center: Tensor,
+    factor: Tensor,
+    log_sigma: Tensor,
+    observations: Observations,
+    start: Tensor,
+) -> tuple[MapResult, Tensor]:
+    """Search every task from the best of many points spread over the population, and from `start`.
+
+    Parameters
+    ----------
+    solver, model, center, factor, log_sigma, observations, start
+        As :meth:`metaest.functional.GaussNewton.solve` takes them.
+
+    Returns
+    -------
+    MapResult
+    gain : Tensor of shape (tasks,)
+        By how much the negative log-posterior is lower than where the search from `start` ends.
+    """
+    m, tasks = start.shape
+    if m == 0:
+        return solver.solve(model, center, factor, log_sigma, observations, start), start.new_zeros(tasks)
+    n = N_WIDE if model.equation.mode == "rows" else N_WIDE_SLOW
+    points = WIDE_SD * normal_points(n, m)
+    # an equation whose rows see each other needs all of them
+    screened = observations.thin(SCREEN_ROWS) if model.equation.mode == "rows" else observations
+    size = max(1, MOST_CELLS // (n * len(screened.y)))
+    parts, gains = [], []
+    for first in range(0, tasks, size):
+        chosen = torch.arange(first, min(first + size, tasks))
+        some = chosen.repeat_interleave(n)
+        with torch.no_grad():
+            u = points.repeat(1, len(chosen))
+            loss = model.loss(center[:, some] + factor @ u, log_sigma, screened.take(some))
+        height = torch.where(torch.isfinite(loss), loss + 0.5 * u.square().sum(dim=0), torch.inf).reshape(-1, n)
+        promising = points[:, height.argsort(dim=1)[:, : N_TRIES - 1]]  # (random, tasks, tries)
+        tries = torch.cat([start[:, chosen, None], promising], dim=2).reshape(m, -1)
+        again = chosen.repeat_interleave(N_TRIES)
+        found = solver.solve(model, center[:, again], factor, log_sigma, observations.take(again), tries)
+        reached = torch.where(torch.isfinite(found.loss), found.loss, torch.inf).reshape(-1, N_TRIES)
+        lowest = N_TRIES * torch.arange(len(chosen)) + reached.argmin(dim=1)
+        parts.append([part[..., lowest] for part in found])
+        gains.append(reached[:, 0] - reached.min(dim=1).values)
+    best = MapResult(*(torch.cat(group, dim=-1) for group in zip(*parts, strict=True)))
+    return best, torch.nan_to_num(torch.cat(gains), nan=0.0)
 
 
 def misfit(

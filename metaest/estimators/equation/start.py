@@ -21,7 +21,7 @@ ROUNDS = 4
 # such a constant may be off by orders of magnitude, and on a log or logit scale that is a matter of a few units
 REACH, REACH_UNBOUNDED = (-0.5, 0.7), (-0.7, 1.7)
 MAGNITUDES = 7.0
-PREFERENCE = 1.02
+ALIKE = 1.02
 
 
 class Start(NamedTuple):
@@ -104,7 +104,7 @@ def _promising(
 def _different(center: Tensor, rms: Tensor, initial: Tensor, scale: Tensor, keep: int) -> list[Start]:
     distance = ((center - initial[:, None]) / scale[:, None]).square().sum(dim=0)
     order = rms.argsort().tolist()
-    near = [i for i in order if rms[i] <= PREFERENCE * rms[order[0]]]
+    near = [i for i in order if rms[i] <= ALIKE * rms[order[0]]]
     order = [min(near, key=lambda i: float(distance[i])), *order]
     starts: list[Start] = []
     for i in order:

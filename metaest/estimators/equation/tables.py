@@ -1,20 +1,16 @@
 """What is said of constants, in the user's units: of the population, of one task, of many."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import Draws, weighted_quantile
 from metaest.functional import SolveCode
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["ENOUGH", "coefficient_table", "many_table", "matrix_table", "population_table", "task_table"]
 
@@ -25,8 +21,6 @@ LEVEL = 0.9
 
 def population_table(calibrated: Calibrated) -> pd.DataFrame:
     """One row a constant: value, standard error, between-task SD, unit and bounds, and the same unconstrained."""
-    import pandas as pd
-
     p = len(calibrated.table)
     phi = calibrated.population.beta[:p]
     slope = calibrated.model.transforms.slope(phi).numpy()
@@ -52,8 +46,6 @@ def population_table(calibrated: Calibrated) -> pd.DataFrame:
 
 def coefficient_table(calibrated: Calibrated) -> pd.DataFrame:
     """One row a covariate of a constant: its coefficient per unit of the column, in the unconstrained space."""
-    import pandas as pd
-
     covariates, p = calibrated.covariates, len(calibrated.table)
     value = calibrated.population.beta[p:].numpy() / covariates.scale
     se = calibrated.beta_error[p:].numpy() / covariates.scale
@@ -71,8 +63,6 @@ def coefficient_table(calibrated: Calibrated) -> pd.DataFrame:
 
 def matrix_table(calibrated: Calibrated, *, correlation: bool) -> pd.DataFrame:
     """Covariance or correlation between tasks of the constants that vary, in the unconstrained space."""
-    import pandas as pd
-
     random = list(calibrated.random)
     factor = calibrated.population.factor[random]
     matrix = (factor @ factor.T).numpy()
@@ -87,8 +77,6 @@ def matrix_table(calibrated: Calibrated, *, correlation: bool) -> pd.DataFrame:
 
 def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws) -> pd.DataFrame:
     """One row a constant of one task: value, standard error, 90 % interval, shrinkage, whether and why identified."""
-    import pandas as pd
-
     transforms = calibrated.model.transforms
     phi = posterior.phi[:, 0]
     sd = posterior.covariance[:, :, 0].diagonal().clamp(min=0).sqrt()
@@ -142,8 +130,6 @@ def _partner(calibrated: Calibrated, posterior: Posterior, k: int) -> str | None
 
 def many_table(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]) -> pd.DataFrame:
     """One row a task: each constant with its standard error and shrinkage, and how the search ended."""
-    import pandas as pd
-
     transforms = calibrated.model.transforms
     value = transforms.constrain(posterior.phi).numpy()
     sd = torch.stack([posterior.covariance[k, k] for k in range(len(value))]).clamp(min=0).sqrt()

@@ -6,20 +6,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.equation.batches import evenly, whole
 from metaest.estimators.equation.calibrate import without_variation
 from metaest.estimators.equation.covariates import Covariates
-from metaest.estimators.equation.expectation import linearise
+from metaest.estimators.equation.data import check_data
+from metaest.estimators.equation.expectation import invert, linearise
 from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.parameter import check_names, check_parameters, transforms_of
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
 from metaest.estimators.equation.verify import warn_of_codes
-from metaest.exceptions import TaskError
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -28,6 +28,7 @@ from metaest.functional import (
     Noise,
     Observations,
     SolveCode,
+    check_equation,
     choose_mode,
 )
 from metaest.tasks import TaskSet
@@ -38,8 +39,6 @@ __all__ = ["Fitted", "calibrate"]
 FLOOR = 1e-6
 DELTA = 1e-3
 PROBE_TASKS, PROBE_ROWS = 4, 5
-# relative to what the rest of the constants would leave of its variance if they were known
-TINY, LOOSE = 1e-14, 1e10
 
 
 class Fitted(NamedTuple):
@@ -71,33 +70,8 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     table = check_parameters(settings.parameters, settings.equation)
     names = list(table)
     random = [names.index(name) for name in check_names(settings.random, table, "random")]
-    if tasks.y.ndim == 2 and tasks.y.shape[1] != 1:
-        raise TaskError(f"y has {tasks.y.shape[1]} targets; an equation gives one value a row.")
-    if tasks.y.ndim == 2 and flat:
-        warnings.warn(
-            "A column-vector y was passed when a 1d array was expected; it is taken as y.ravel().",
-            DataConversionWarning,
-            stacklevel=3,
-        )
-    if settings.noise == "proportional" and (tasks.y <= 0).any():
-        row = int(np.flatnonzero(tasks.y.reshape(-1) <= 0)[0])
-        task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
-        warnings.warn(
-            f"noise='proportional', but y is {tasks.y.reshape(-1)[row]:g} in row {row - int(tasks.offsets[task])} of "
-            f"task {tasks.names.tolist()[task]!r} ({int((tasks.y <= 0).sum())} rows in all are not above 0): noise in "
-            "proportion to the curve hardly allows that; 'combined' does.",
-            UserWarning,
-            stacklevel=3,
-        )
-    if len(tasks) == 1 and random:
-        warnings.warn(
-            "one task says nothing about the variation between tasks: all constants are taken as shared, and "
-            "adapting changes nothing.",
-            UserWarning,
-            stacklevel=3,
-        )
-        random = []
     covariates = Covariates.learn(settings.covariates, names, tasks)
+    random = check_data(settings, tasks, names, random, flat=flat)
     design = covariates.design(covariates.of_tasks(tasks), len(names))
     y = tasks.y.astype(np.float64)
     noise = Noise(settings.noise, DELTA * float(np.sqrt(np.square(y).mean())))
@@ -144,9 +118,7 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     mask = torch.cat([mask, torch.zeros(len(mask), 1, dtype=mask.dtype)], dim=1)
     wobble = 0.1 * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double()).reshape(len(initial), -1)
     theta = model.transforms.constrain(initial[:, None] + wobble)
-    # the equation's own errors, for all rows of one task
-    task = tasks[0]
-    model.equation(theta[:, 0].unbind(0), torch.from_numpy(task.X.astype(np.float64)))
+    check_equation(model.equation, theta[:, 0], torch.from_numpy(tasks[0].X.astype(np.float64)))
     return choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks))
 
 
@@ -154,22 +126,6 @@ def _extreme_rows(tasks: TaskSet) -> Tensor:
     """Return rows in which a column is least or greatest over all tasks, and a few between."""
     numbers = {*tasks.X.argmin(axis=0).tolist(), *tasks.X.argmax(axis=0).tolist(), *evenly(len(tasks.X), 4).tolist()}
     return torch.from_numpy(tasks.X[sorted(numbers)].astype(np.float64))
-
-
-def _invert(normal: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the covariance of the coefficients, and which of them nothing determines; these have zeros in it."""
-    size = normal.diagonal().clamp(min=0).sqrt()
-    told = size > 0
-    scaled = normal[told][:, told] / size[told] / size[told][:, None]
-    values, vectors = torch.linalg.eigh(scaled)
-    inverse = (vectors / values.clamp(min=TINY)) @ vectors.T
-    undetermined = ~told
-    undetermined[told] = inverse.diagonal() > LOOSE
-    covariance = torch.zeros_like(normal)
-    where = torch.nonzero(told)[:, 0]
-    covariance[where[:, None], where] = inverse / size[told] / size[told][:, None]
-    covariance[undetermined] = covariance[:, undetermined] = 0.0
-    return covariance, undetermined
 
 
 def _finish(
@@ -184,7 +140,7 @@ def _finish(
 ) -> Fitted:
     population = maximum.population
     normal = linearise(scope.model, population, scope.design, scope.observations, maximum.u).normal
-    covariance, undetermined = _invert(normal)
+    covariance, undetermined = invert(normal)
     y = tasks.y.astype(np.float64)
     unit = float(y.std()) or 1.0
     calibrated = Calibrated(
@@ -208,7 +164,7 @@ def _finish(
         )
         phi = center + population.factor @ found.u
         known = scope.model.information(phi, population.log_sigma, scope.observations)
-        posterior = calibrated._posterior(phi, scope.design, known.matrix, found.loss, found.code)
+        posterior = calibrated.posterior_at(phi, scope.design, known.matrix, found.loss, found.code)
     # of two noise constants one may well not be needed
     if bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).all()):
         warnings.warn(

@@ -1,6 +1,7 @@
 """What an equation was given and how its constants came out: errors and warnings in the user's words."""
 
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ SHOWN = 5
 
 def check_interval(level: Any, method: Any, of: Any) -> None:
     """Raise a ValueError when a setting of ``predict_interval`` has no meaning."""
-    if not isinstance(level, (int, float)) or not 0 < level < 1:
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
         raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
     if method != "posterior":
         raise ValueError(f"method must be 'posterior', got {method!r}.")

@@ -1,0 +1,97 @@
+"""What the tasks bring to a fit: warnings about data that cannot say what is asked of them."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import DataConversionWarning
+
+from metaest.exceptions import TaskError
+from metaest.tasks import TaskSet
+
+__all__ = ["check_data"]
+
+# cells of padding, and how many times the rows themselves, from where a fit gets slow and large
+MUCH_PADDING, PADDING_RATIO = 1_000_000, 20
+
+
+def check_data(settings: Any, tasks: TaskSet, names: list[str], random: list[int], *, flat: bool) -> list[int]:
+    """Warn of what these tasks cannot tell, and return the constants that may vary between them.
+
+    Parameters
+    ----------
+    settings : estimator
+    tasks : TaskSet
+    names : list of str
+        Of all constants.
+    random : list of int
+        Those that are asked to vary.
+    flat : bool
+        Whether the tasks came as flat rows.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    TaskError
+        When there are several targets.
+    """
+    if tasks.y.ndim == 2 and tasks.y.shape[1] != 1:
+        raise TaskError(f"y has {tasks.y.shape[1]} targets; an equation gives one value a row.")
+    if tasks.y.ndim == 2 and flat:
+        _warn(
+            "A column-vector y was passed when a 1d array was expected; it is taken as y.ravel().",
+            DataConversionWarning,
+        )
+    y = tasks.y.reshape(-1)
+    if settings.noise == "proportional" and (y <= 0).any():
+        row = int(np.flatnonzero(y <= 0)[0])
+        task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
+        _warn(
+            f"noise='proportional', but y is {y[row]:g} in row {row - int(tasks.offsets[task])} of task "
+            f"{tasks.names.tolist()[task]!r} ({int((y <= 0).sum())} rows in all are not above 0): noise in proportion "
+            "to the curve hardly allows that; 'combined' does."
+        )
+    padding = len(tasks) * int(tasks.sizes.max()) - len(y)
+    if padding > max(MUCH_PADDING, PADDING_RATIO * len(y)):
+        longest = int(tasks.sizes.argmax())
+        _warn(
+            f"task {tasks.names.tolist()[longest]!r} has {tasks.sizes[longest]} rows, half of the tasks at most "
+            f"{np.median(tasks.sizes):.0f}: all are padded to the longest, which takes time and memory; thin out its "
+            "rows, or split it."
+        )
+    return _may_vary(tasks, names, random, diagonal=settings.covariance == "diagonal")
+
+
+def _may_vary(tasks: TaskSet, names: list[str], random: list[int], *, diagonal: bool) -> list[int]:
+    if not random:
+        return random
+    if len(tasks) == 1:
+        _warn(
+            "one task says nothing about the variation between tasks: all constants are taken as shared, and adapting "
+            "changes nothing."
+        )
+        return []
+    m = len(random)
+    if not diagonal and len(tasks) <= m:
+        _warn(
+            f"{len(tasks)} tasks cannot tell how {m} constants vary together ({', '.join(names[k] for k in random)}); "
+            "let fewer vary (random=), or take covariance='diagonal'."
+        )
+    elif len(tasks.y) <= len(names) + m + 1:
+        _warn(
+            f"{len(tasks.y)} rows in all cannot tell {len(names)} constants, the variation of {m} of them and the "
+            "noise apart; let fewer vary (random=)."
+        )
+    elif tasks.sizes.max() == 1 and m == len(names):
+        _warn(
+            "no task has more than one row, and all constants vary: variation between tasks and noise can hardly be "
+            "told apart; standard errors and intervals mean little."
+        )
+    return random
+
+
+def _warn(message: str, category: type[Warning] = UserWarning) -> None:
+    warnings.warn(message, category, stacklevel=5)

@@ -1,0 +1,113 @@
+"""What a user's equation does, tried out on a few rows before a fit relies on it."""
+
+import torch
+from torch import Tensor
+
+from metaest.functional.equations import Equation, EquationMode, Observations
+
+__all__ = ["check_equation", "choose_mode"]
+
+SHIFT = 1e-3
+
+
+def check_equation(equation: Equation, theta: Tensor, X: Tensor) -> None:
+    """Evaluate the rows of one task, and raise where the equation changes them or hides a constant from torch.
+
+    Parameters
+    ----------
+    equation : Equation
+    theta : Tensor of shape (constants,)
+    X : Tensor of shape (rows, features)
+
+    Raises
+    ------
+    ValueError, TypeError
+        In the user's words; so where the equation returns something else than one number a row.
+    """
+    version = X._version
+    constants = [value.clone().requires_grad_() for value in theta]
+    value = equation(constants, X)
+    if X._version != version:
+        raise ValueError(
+            "the equation changes X in place (as t /= 2 does); write it with new tensors (t = t / 2): the same X is "
+            "used again."
+        )
+    used = (
+        torch.autograd.grad(value.sum(), constants, allow_unused=True) if value.requires_grad else [None] * len(theta)
+    )
+    for k, gradient in enumerate(used):
+        if gradient is None:
+            moved = theta.clone()
+            moved[k] += SHIFT * max(float(theta[k].abs()), SHIFT)
+            with torch.no_grad():
+                other = equation(moved.unbind(0), X)
+            if not torch.allclose(other, value, rtol=0, atol=0, equal_nan=True):
+                raise TypeError(
+                    f"the equation depends on {equation.names[k]!r} in a way torch cannot differentiate; write it with "
+                    "torch functions of the constants, without math, numpy, float, detach or item."
+                )
+
+
+def choose_mode(
+    equation: Equation, theta: Tensor, observations: Observations, neighbours: Tensor | None = None
+) -> tuple[EquationMode, str]:
+    """Try which way of evaluating many tasks gives what one task at a time gives.
+
+    Parameters
+    ----------
+    equation : Equation
+    theta : Tensor of shape (constants, tasks)
+        Constants that differ between the tasks.
+    observations : Observations
+        A few tasks with the rows the probe may use.
+    neighbours : Tensor of shape (n, features), optional
+        Rows of other tasks, the extreme ones of every column among them: what a row gives may not depend on them.
+
+    Returns
+    -------
+    mode : {"rows", "vmap", "loop"}
+    reason : str
+    """
+    expected = Equation(equation.function, equation.names, "loop").values(theta, observations)
+    real = observations.mask > 0
+
+    def agrees(got: Tensor) -> bool:
+        return torch.allclose(got[real], expected[real], rtol=1e-9, atol=1e-12, equal_nan=True)
+
+    candidates: tuple[EquationMode, ...] = ("rows", "vmap")
+    reasons = []
+    for mode in candidates:
+        try:
+            candidate = Equation(equation.function, equation.names, mode)
+            together = agrees(candidate.values(theta, observations))
+            # constants that reach no further than their own row, whatever rows stand beside it
+            alone = mode == "vmap" or agrees(_row_by_row(equation, theta, observations))
+            if together and alone and (mode == "vmap" or _heeds_no(neighbours, equation, theta)):
+                return mode, f"{mode}: gives what one task at a time gives"
+            reasons.append(f"{mode}: gives another result than one task at a time")
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError) as error:
+            reasons.append(f"{mode}: {str(error).splitlines()[0]}")
+    return "loop", "; ".join(reasons)
+
+
+def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
+    """Whether a row gives the same beside any other: an equation may branch on what stands elsewhere in its X."""
+    if neighbours is None:
+        return True
+    constants = theta[:, 0].unbind(0)
+    alone = [equation(constants, row[None])[0] for row in neighbours]
+    for i, row in enumerate(neighbours):
+        for other in neighbours:
+            beside = equation(constants, torch.stack([other, row, other]))[1]
+            if not torch.allclose(beside, alone[i], rtol=1e-9, atol=1e-12, equal_nan=True):
+                return False
+    return True
+
+
+def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:
+    rows, tasks = observations.y.shape
+    result = torch.full((rows, tasks), torch.nan, dtype=theta.dtype, device=theta.device)
+    X = observations.by_task()
+    for r, t in torch.nonzero(observations.mask > 0).tolist():
+        result[r, t] = equation(theta[:, t].unbind(0), X[t, r : r + 1])[0]
+    return result
