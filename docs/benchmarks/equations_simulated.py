@@ -43,13 +43,13 @@ def logarithms(adapted):
     return np.log(adapted.params_[NAMES].to_numpy(dtype=float))
 
 
-def coverage(seeds, n_rows):
-    print(f"\n{n_rows} points a curve, 100 curves to learn from, 500 to adapt to (one row a seed)")
+def coverage(seeds, n_rows, n_tasks=100):
+    print(f"\n{n_rows} points a curve, {n_tasks} curves to learn from, 500 to adapt to (one row a seed)")
     print("  population: errors in standard errors | covered by 90 % intervals: ln k, ln n, a new observation")
     totals = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        model = learn(100, n_rows, rng)
+        model = learn(n_tasks, n_rows, rng)
         error = (model.population_["scaled_value"] - TRUE) / model.population_["scaled_standard_error"]
         phi = constants(500, rng)
         t = rng.uniform(0.05, 2.5, (500, n_rows + 1))
@@ -202,6 +202,7 @@ def main():
     print(describe())
     for n_rows in (5, 2):
         coverage(arguments.seeds, n_rows)
+    coverage(4 * arguments.seeds, 5, n_tasks=10)
     suggestions(arguments.curves)
     targets(300)
     for kind in (OvershootWarning, UnlikelyTaskWarning):

@@ -41,8 +41,9 @@ class AdaptedEquation(AdaptedPredictor):
         nothing, 0 where they say all), ``identified`` (whether the rows say at least as much as the population) and
         ``reason``.
     laplace_share_ : float
-        How far the normal approximation behind the standard errors can be trusted: the effective share of weighted
-        draws, near 1 where the posterior is normal, below 0.1 where it is far from it and the intervals say more.
+        Share of the probability on which the posterior and its normal approximation, which is behind the standard
+        errors, agree: near 1 where the posterior is normal; where it is small, the intervals say more. NaN after
+        gradient steps.
     status_ : str
         How the search ended: "converged", "max_iter", "stalled" or "not_finite".
     X_support_, y_support_ : ndarray
