@@ -13,7 +13,9 @@ from metaest.estimators.equation.sampling import Draws, weighted_quantile
 
 __all__ = ["curve", "curve_and_sd", "interval"]
 
-BLOCK, NEWTON_STEPS = 200, 60
+BLOCK, NEWTON_STEPS = 50, 60
+# of the probability below an end; far finer than draws can tell
+ACCURACY = 1e-6
 
 
 def curve(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
@@ -65,6 +67,8 @@ def _ends(calibrated: Calibrated, draws: Draws, X: NDArray[Any], tails: Tensor, 
     for _ in range(NEWTON_STEPS):
         z = (ends[..., None] - curves) / sd
         error = (share * torch.special.ndtr(z)).sum(dim=-1) - tails[:, None]
+        if bool((error.abs() < ACCURACY).all()):
+            break
         density = (share * (-0.5 * z.square()).exp() / sd).sum(dim=-1) / (2 * torch.pi) ** 0.5
         low, high = torch.where(error < 0, ends, low), torch.where(error < 0, high, ends)
         step = ends - error / density
