@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from metaest.estimators.adapted import check_support_rows
 from metaest.estimators.equation.curves import curve, curve_and_sd, interval
-from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.profiles import profile_of
+from metaest.estimators.equation.questions import Questions
 from metaest.estimators.equation.sampling import Draws, draws_of_posterior
 from metaest.estimators.equation.tables import task_table
 from metaest.estimators.equation.verify import adapt_rows, check_interval
@@ -26,7 +25,7 @@ __all__ = ["AdaptedEquation"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptedEquation(AdaptedPredictor):
+class AdaptedEquation(Questions, AdaptedPredictor):
     r"""An equation whose constants were adapted to one task; made by ``adapt``, never changed afterwards.
 
     The constants are the most probable ones given the task's rows and what was learned from the other tasks. Their
@@ -187,71 +186,10 @@ class AdaptedEquation(AdaptedPredictor):
         check_interval(level, method, of)
         return interval(self._calibrated, self._draws, self._rows(X, "predict_interval"), level, of)
 
-    def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
-        r"""Return the candidate rows whose measurement would teach most about this task.
-
-        Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the
-        logarithm of the determinant of the covariance C of all constants (D-optimality), or, with `target`, what it
-        takes from the logarithm of the variance of that constant. Gains are averaged over draws from the posterior.
-
-        Parameters
-        ----------
-        X_candidates : array-like or data frame of shape (n_candidates, n_features)
-            Possible measurements; list one twice to allow it twice.
-        n : int, default=1
-            How many to choose, at most n_candidates.
-        target : str, optional
-            The constant to learn; None for all.
-        cost : array-like of shape (n_candidates,), optional
-            Above zero; gains are divided by it.
-
-        Returns
-        -------
-        ndarray of int, shape (n,)
-            Row numbers of the candidates, in the order of choice.
-
-        Raises
-        ------
-        ValueError
-            When n, target or cost make no sense.
-        TaskError
-            As in `predict`.
-
-        Warns
-        -----
-        IdentifiabilityWarning
-            When no candidate teaches anything.
-        """
-        return suggest_rows(self._calibrated, self._posterior, self._rows(X_candidates, "suggest"), n, target, cost)
-
-    def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:
-        r"""Return the profile of one constant: how much worse the best fit gets as it is held elsewhere.
-
-        The deviance is :math:`2 (\min_{\theta: \theta_k = c} J - \min J)` with J the negative logarithm of the
-        posterior, or of the likelihood alone. Where it stays below 2.71, the value lies in the 90 % profile interval; a
-        profile that stays low to one side means that the rows set no limit there.
-
-        Parameters
-        ----------
-        name : str
-            A constant that varies between tasks.
-        prior : bool, default=True
-            Whether what was learned from other tasks counts; without it, the rows stand alone (the shared constants
-            stay at the population's values).
-        n_points : int, default=41
-            At least 3.
-
-        Returns
-        -------
-        DataFrame
-            One row a value of the constant, in its unit: the value, ``deviance``, and the other constants at that fit.
-
-        Raises
-        ------
-        ValueError
-            When there is no such constant, it does not vary between tasks, or there are too few points.
-        """
-        return profile_of(self._calibrated, self._posterior, self.X_support_, self.y_support_, name, prior, n_points)
+    @property
+    def equation_(self) -> Any:
+        """The equation as it was given."""
+        return self._calibrated.model.equation.function
 
     def partial_adapt(self, X: Any, y: Any) -> AdaptedEquation:
         """Return a new predictor adapted on the rows seen so far and these, together.

@@ -16,6 +16,7 @@ from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import chunks, one_task, whole
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import many_table
+from metaest.estimators.equation.verify import check_tasks
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
@@ -26,6 +27,7 @@ __all__ = ["AdaptedEquations", "posterior_of_many"]
 
 def posterior_of_many(calibrated: Calibrated, tasks: TaskSet) -> Posterior:
     """Adapt to all rows of every task, a bounded number of tasks at a time."""
+    check_tasks(calibrated.model.equation.function, tasks)
     covariates = calibrated.covariates.of_tasks(tasks)
     design = calibrated.covariates.design(covariates, len(calibrated.table))
     parts, order = [], []

@@ -35,8 +35,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
 
     with the unconstrained constants :math:`g^{-1}(\theta)` (see :class:`Parameter`), task covariates z, and
     :math:`\varepsilon` normal. ``fit`` learns :math:`\mu, \Gamma, \Psi` and the noise; ``adapt`` finds the most
-    probable
-    :math:`\theta` of a new task.
+    probable :math:`\theta` of a new task.
 
     Parameters
     ----------
@@ -52,8 +51,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         Whether constants may be correlated between tasks.
     noise : {"additive", "proportional", "combined"}, default="additive"
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2` or :math:`\sigma^2 + \rho^2 f^2` of an observation.
-        Proportional noise is kept from vanishing where the curve does: f is taken as at least a thousandth of the root
-        mean square of the targets.
+        In proportional noise f is taken as at least a thousandth of the root mean square of the targets.
     covariates : dict of str to list, optional
         For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
         mean linearly in the unconstrained space. Such a column must be constant within each task.
@@ -82,7 +80,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
     max_iter : int, default=300
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
     random_state : int, RandomState instance or None, default=None
-        Draws of support rows; ``objective="evidence"`` draws nothing.
+        Draws of support rows; ``objective="evidence"`` draws none.
     verbose : bool, default=False
         Whether to show progress.
 
@@ -109,7 +107,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
     batching_, batching_reason_ : str
-        How many tasks are evaluated at once ("rows", "vmap" or "loop"), and why.
+        How many tasks are evaluated at once ("rows", "vmap", "loop"), and why.
 
     See Also
     --------
@@ -282,6 +280,9 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         posterior = posterior_of_many(self._calibrated, tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)
         return AdaptedEquations(self._calibrated, posterior, tasks, self)
+
+    def _problem(self, tasks: TaskSet) -> tuple[Any, Any]:
+        return self.equation, self.parameters
 
     def summary(self) -> str:
         """Return the fit in the form statisticians know, with notes on what the tasks cannot tell."""

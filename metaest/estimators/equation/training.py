@@ -19,7 +19,7 @@ from metaest.estimators.equation.parameter import check_names, check_parameters,
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
-from metaest.estimators.equation.verify import warn_of_codes
+from metaest.estimators.equation.verify import check_tasks, warn_of_codes
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -67,8 +67,10 @@ class Fitted(NamedTuple):
 
 def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: bool) -> Fitted:
     """Fit the equation of `settings` (an estimator) to tasks, which may have come as flat rows; `settings` is kept."""
-    table = check_parameters(settings.parameters, settings.equation)
+    function, parameters = settings._problem(tasks)
+    table = check_parameters(parameters, function)
     names = list(table)
+    check_tasks(function, tasks)
     random = [names.index(name) for name in check_names(settings.random, table, "random")]
     covariates = Covariates.learn(settings.covariates, names, tasks)
     random = check_data(settings, tasks, names, random, flat=flat)
@@ -76,7 +78,7 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     y = tasks.y.astype(np.float64)
     noise = Noise(settings.noise, DELTA * float(np.sqrt(np.square(y).mean())))
     transforms = transforms_of(table)
-    equation = Equation(settings.equation, names)
+    equation = Equation(function, names)
     initial = transforms.unconstrain(torch.tensor([float(parameter.initial) for parameter in table.values()]).double())
     observations = whole(tasks)
     model = HierarchicalModel(equation, transforms, noise)

@@ -15,10 +15,13 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import ENOUGH
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning
 from metaest.functional import GradientDescent, HierarchicalModel, SolveCode
+from metaest.tasks import TaskSet
 
 __all__ = [
     "adapt_rows",
     "check_interval",
+    "check_level",
+    "check_tasks",
     "require_usable",
     "warn_of_codes",
     "warn_of_many",
@@ -30,12 +33,17 @@ SHOWN = 5
 
 def check_interval(level: Any, method: Any, of: Any) -> None:
     """Raise a ValueError when a setting of ``predict_interval`` has no meaning."""
-    if not isinstance(level, Real) or not 0 < float(level) < 1:
-        raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
+    check_level(level)
     if method != "posterior":
         raise ValueError(f"method must be 'posterior', got {method!r}.")
     if of not in ("observation", "curve"):
         raise ValueError(f"of must be 'observation' or 'curve', got {of!r}.")
+
+
+def check_level(level: Any) -> None:
+    """Raise a ValueError when a level is no probability."""
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
+        raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
 
 
 def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where: str) -> None:
@@ -69,9 +77,26 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
         )
 
 
+def check_tasks(equation: Any, tasks: TaskSet) -> None:
+    """Let an equation with a method ``check_rows(X, y)`` refuse the rows of a task; the error names the task."""
+    if hasattr(equation, "check_rows"):
+        for task in tasks:
+            _check_rows(equation, task.X, task.y.reshape(-1), f"task {task.name!r}")
+
+
+def _check_rows(equation: Any, X: NDArray[Any], y: NDArray[Any], where: str) -> None:
+    try:
+        equation.check_rows(X, y)
+    except ValueError as error:
+        raise TaskError(f"{where}: {error}") from error
+
+
 def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: str) -> Posterior:
     """Adapt to the rows of one task, with an error where the equation fails and warnings where the rows say little."""
     covariates, p = calibrated.covariates, len(calibrated.table)
+    equation = calibrated.model.equation.function
+    if hasattr(equation, "check_rows"):
+        _check_rows(equation, X, y, where)
     design = covariates.design(covariates.of_rows(X, where)[None], p)
     posterior = calibrated.posterior(design, one_task(X, y))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:

@@ -1,0 +1,77 @@
+"""Simulated transformation curves whose constants are known."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from metaest import TaskSet
+
+__all__ = ["AvramiTasks", "make_avrami_tasks"]
+
+
+class AvramiTasks(NamedTuple):
+    """Simulated curves and what they were made of.
+
+    Attributes
+    ----------
+    tasks : TaskSet
+    constants : DataFrame
+        One row a task: ``k`` and ``n``.
+    """
+
+    tasks: TaskSet
+    constants: pd.DataFrame
+
+
+def make_avrami_tasks(
+    n_tasks: int = 40,
+    n_rows: int = 8,
+    *,
+    k: float = 1.0,
+    n: float = 2.0,
+    sd: tuple[float, float] = (0.3, 0.2),
+    correlation: float = 0.0,
+    noise: float = 0.02,
+    random_state: int | np.random.Generator | None = None,
+) -> AvramiTasks:
+    r"""Draw curves :math:`X = 1 - e^{-(k t)^n} + \varepsilon` with log-normal k and n.
+
+    Parameters
+    ----------
+    n_tasks, n_rows : int
+        Number of curves, and of rows of each.
+    k, n : float
+        Medians.
+    sd : (float, float)
+        Standard deviations of :math:`\ln k` and :math:`\ln n` between tasks.
+    correlation : float
+        Of the two.
+    noise : float
+        Standard deviation of the normal noise of X.
+    random_state : int, Generator or None
+
+    Returns
+    -------
+    AvramiTasks
+        One feature ``time``, uniform up to 2.5 / k; target ``X``; tasks named 0, 1, 2, ...
+
+    Examples
+    --------
+    >>> from metaest_datasets import make_avrami_tasks
+    >>> make_avrami_tasks(3, 5, random_state=0).tasks
+    TaskSet(3 tasks, 15 rows (5 a task), feature: time, target: X)
+    """
+    rng = np.random.default_rng(random_state)
+    covariance = np.diag(np.square(sd)) + correlation * sd[0] * sd[1] * (1 - np.eye(2))
+    drawn = np.exp(rng.multivariate_normal(np.log([k, n]), covariance, size=n_tasks))
+    time = np.sort(rng.uniform(0.0, 2.5 / k, size=(n_tasks, n_rows)), axis=1)
+    X = 1 - np.exp(-((drawn[:, :1] * time) ** drawn[:, 1:])) + noise * rng.standard_normal((n_tasks, n_rows))
+    tasks = TaskSet.from_arrays(
+        time.reshape(-1, 1),
+        X.reshape(-1),
+        np.repeat(np.arange(n_tasks), n_rows),
+        feature_names=["time"],
+        target_names=["X"],
+    )
+    return AvramiTasks(tasks, pd.DataFrame(drawn, columns=["k", "n"], index=pd.Index(tasks.names, name="task")))

@@ -1,0 +1,179 @@
+"""Forty-five isothermal crystallisation curves of a filled polymer, and how heat flow becomes crystallinity."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import cumulative_trapezoid
+from scipy.signal import find_peaks
+
+from metaest import TaskSet
+from metaest_datasets.cache import fetch_file
+
+__all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystallinity"]
+
+# wt% by the last digit of the sample's name
+_FILLER = {"1": 0.1, "2": 0.5, "3": 1.0, "4": 3.0, "5": 5.0}
+# a peak stands out by at least this share of the range of the heat flow
+_PROMINENCE = 0.05
+KELVIN = 273.15
+
+
+class Crystallinity(NamedTuple):
+    """What a heat-flow curve says about crystallisation.
+
+    Attributes
+    ----------
+    time : ndarray of shape (n_rows,)
+        Since the cut.
+    crystallinity : ndarray of shape (n_rows,)
+        From 0 at the cut to 1 at the end.
+    cut : float
+        The time, on the clock of the measurement, at which the transient was cut.
+    heat : float
+        The whole area, in units of heat flow times time.
+    baseline : float
+        What was subtracted from the heat flow.
+    """
+
+    time: NDArray[Any]
+    crystallinity: NDArray[Any]
+    cut: float
+    heat: float
+    baseline: float
+
+
+def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: float = 20.0) -> Crystallinity:
+    r"""Turn the heat flow of an isothermal crystallisation into relative crystallinity.
+
+    Three steps, none with a setting to tune by eye:
+
+    1. The baseline is flat: the mean over the last `baseline` units of time, when crystallisation is over.
+    2. The crystallisation peak is the highest local maximum that stands out by 5 % of the range of the heat flow; the
+       first row is no local maximum. What lies before the lowest row ahead of that peak is the instrument's transient
+       (the sample is still too warm) and is cut. Time starts anew at the cut: an induction time before it is lost.
+    3. :math:`X(t) = \int_{0}^{t} q \,/ \int_0^{\infty} q`, by trapezoids.
+
+    X needs the whole curve: a curve that is broken off has no total heat.
+
+    Parameters
+    ----------
+    time : array-like of shape (n_rows,)
+        Rising.
+    heat_flow : array-like of shape (n_rows,)
+        Exothermal upwards.
+    baseline : float, default=20.0
+        In the unit of time.
+
+    Returns
+    -------
+    Crystallinity
+
+    Raises
+    ------
+    ValueError
+        When the rows cannot be used, there is no peak after the transient, or the peak is not over before the baseline.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_datasets import relative_crystallinity
+    >>> t = np.arange(600.0)
+    >>> flow = 1.4 * np.exp(-((t / 15) ** 2)) + np.exp(-(((t - 90) / 25) ** 2))
+    >>> found = relative_crystallinity(t, flow)
+    >>> found.cut
+    39.0
+    >>> round(float(np.interp(90 - found.cut, found.time, found.crystallinity)), 2)
+    0.5
+    """
+    t, q = np.asarray(time, dtype=np.float64), np.asarray(heat_flow, dtype=np.float64)
+    if t.ndim != 1 or t.shape != q.shape or len(t) < 5:
+        raise ValueError(f"time and heat_flow must be two rows of at least 5 numbers, got {t.shape} and {q.shape}.")
+    if not (np.isfinite(t).all() and np.isfinite(q).all()) or (np.diff(t) <= 0).any():
+        raise ValueError("time and heat_flow must be finite, and time must rise from row to row.")
+    level = float(q[t > t[-1] - baseline].mean())
+    flow = q - level
+    peaks, _ = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
+    if not len(peaks):
+        raise ValueError("there is no peak after the transient: this curve shows no crystallisation.")
+    peak = int(peaks[flow[peaks].argmax()])
+    if t[peak] > t[-1] - baseline:
+        raise ValueError("the peak lies in the rows of the baseline: measure longer, or shorten the baseline.")
+    cut = int(flow[:peak].argmin())
+    area = cumulative_trapezoid(flow[cut:], t[cut:], initial=0.0)
+    return Crystallinity(t[cut:] - t[cut], area / area[-1], float(t[cut]), float(area[-1]), level)
+
+
+def fetch_polymer_crystallisation(*, part: tuple[float, float] | None = (0.02, 0.98)) -> TaskSet:
+    """Relative crystallinity of a polymer with filler at nine temperatures, from differential scanning calorimetry.
+
+    Parameters
+    ----------
+    part : (low, high) or None, default=(0.02, 0.98)
+        The rows kept: from the first with X above low to the last with X below high. None keeps all.
+
+    Returns
+    -------
+    TaskSet
+        45 tasks named "42 C, 0.1 %" and so on, one row a second; features ``time`` (s since the cut, see
+        :func:`relative_crystallinity`), ``temperature`` (K) and ``filler`` (wt%), target ``crystallinity``.
+
+    Raises
+    ------
+    OSError
+        When the file is neither in the cache nor to be had.
+
+    Notes
+    -----
+    Raw curves of an anonymous polymer, March 2024, published without a licence by the GitHub user Usermantherealone
+    (repository Avrami): fetched from there, not copied. In the slowest curves the transient exceeds the crystallisation
+    peak.
+
+    Examples
+    --------
+    >>> from metaest_datasets import fetch_polymer_crystallisation
+    >>> tasks = fetch_polymer_crystallisation()  # doctest: +SKIP
+    """
+    frames = []
+    for name, curve in _raw_curves():
+        celsius, filler = float(curve[0, 3]), _FILLER[name[-1]]
+        found = relative_crystallinity(curve[:, 1], curve[:, 4])
+        kept = slice(None)
+        if part is not None:
+            low, high = part
+            inside = np.flatnonzero(found.crystallinity > low)[0], np.flatnonzero(found.crystallinity < high)[-1]
+            kept = slice(inside[0], inside[1] + 1)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "curve": f"{celsius:g} C, {filler:g} %",
+                    "time": found.time[kept],
+                    "temperature": celsius + KELVIN,
+                    "filler": filler,
+                    "crystallinity": found.crystallinity[kept],
+                }
+            )
+        )
+    return TaskSet.from_frame(
+        pd.concat(frames), task="curve", features=["time", "temperature", "filler"], target="crystallinity"
+    )
+
+
+def _raw_curves() -> list[tuple[str, NDArray[Any]]]:
+    """Return name and columns (index, t, Ts, Tr, heat flow) of every curve; the file writes decimal commas."""
+    curves: list[tuple[str, NDArray[Any]]] = []
+    rows: list[list[float]] = []
+    name = ""
+    for line in fetch_file("polymer_dsc/Avrami.txt").read_text(encoding="latin-1").splitlines():
+        fields = line.split()
+        if line.strip().startswith("!]"):
+            name, rows = line.strip(), []
+        elif len(fields) == 5 and fields[0].isdigit():
+            rows.append([float(field.replace(",", ".")) for field in fields])
+        elif rows:
+            curves.append((name, np.array(rows)))
+            rows = []
+    if rows:
+        curves.append((name, np.array(rows)))
+    return curves

@@ -1,0 +1,67 @@
+"""Austin and Rickett's kinetics: like JMAK's, with a slower end."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest import Parameter, TaskSet
+from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
+from metaest_domains.kinetics.guesses import half_time
+from metaest_domains.kinetics.jmak import INCUBATION, PLATEAU, since
+
+__all__ = ["AustinRickettRegressor"]
+
+
+class AustinRickettRegressor(KineticRegressor):
+    r"""Austin and Rickett's kinetics at constant temperature.
+
+    .. math:: \frac{X}{X_\infty - X} = (k (t - t_0))^n
+
+    The input is ``time``. Where JMAK's curve is over, this one still creeps: it suits transformations whose last part
+    is slowed by impingement more than random overlap does.
+
+    =============== ========= ======== ==================================================
+    constant        unit      bounds   meaning
+    =============== ========= ======== ==================================================
+    ``k``           1/time    above 0  rate; half is transformed a time 1/k after t0
+    ``n``                     above 0  exponent
+    ``incubation``  time               t0; optional, otherwise 0
+    ``plateau``               above 0  X in the end; optional, otherwise 1
+    =============== ========= ======== ==================================================
+
+    Parameters
+    ----------
+    columns, optional, fixed, parameters
+        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+
+    References
+    ----------
+    J. B. Austin, R. L. Rickett (1939). Kinetics of the decomposition of austenite at constant temperature. Transactions
+    of the AIME 135, 396-415. Compared with JMAK by E. J. Lee, S. S. Hwang (1990). :doi:`10.1007/BF02646989`
+    """
+
+    constants = {
+        "k": Parameter(1.0, lower=0, unit="1/time", meaning="rate"),
+        "n": Parameter(2.0, lower=0, meaning="exponent"),
+    }
+    optional_constants = {"incubation": INCUBATION, "plateau": PLATEAU}
+
+    @staticmethod
+    def formula(time: Tensor, k: Tensor, n: Tensor, incubation: Tensor, plateau: Tensor) -> Tensor:
+        """Return X."""
+        power = (k * since(time, incubation)) ** n
+        return plateau * (power / (1 + power))
+
+    @staticmethod
+    def inverse(fraction: Any, k: Any, n: Any, incubation: Any, plateau: Any) -> Any:
+        """Return the time at which a fraction is transformed; infinite above the plateau."""
+        share = np.asarray(fraction) / plateau
+        odds = np.where(share < 1, share / np.where(share < 1, 1 - share, 1.0), np.inf)
+        return incubation + odds ** (1 / n) / k
+
+    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
+        """Read k off the half-times."""
+        half = half_time(inputs["time"], y, tasks)
+        return {"k": 1 / half, "incubation": 0.1 * half}

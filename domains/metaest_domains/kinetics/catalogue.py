@@ -1,0 +1,251 @@
+"""What the equations of the catalogue have in common: columns by name, constants with units, guards for bad input."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest import EquationRegressor, Parameter, TaskSet
+
+__all__ = ["GAS_CONSTANT", "Formula", "Inputs", "KineticRegressor"]
+
+GAS_CONSTANT = 8.314462618e-3  # kJ/mol/K
+
+Inputs = dict[str, NDArray[Any]]
+
+# least sensible value of an input, and what to say below it
+_LEAST = {
+    "time": (0.0, "time cannot be negative"),
+    "temperature": (200.0, "temperatures in kelvin are wanted (these look like degrees Celsius; add 273.15)"),
+    "start": (200.0, "temperatures in kelvin are wanted (these look like degrees Celsius; add 273.15)"),
+    "concentration": (0.0, "a concentration cannot be negative"),
+}
+# a fraction may leave [0, 1] by this much, which is noise
+_BEYOND = 0.1
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The equation of an estimator of the catalogue, as a function of X.
+
+    Attributes
+    ----------
+    function : callable
+        ``function(*inputs, **constants)``.
+    inputs : tuple of str
+    columns : tuple of int
+        The column of X of each input.
+    fixed : dict of str to float
+        Constants that are held.
+    target : str
+    inverse : callable or None
+        ``inverse(fraction, **conditions, **constants)`` in numpy: the time at which the curve reaches a fraction.
+    """
+
+    function: Callable[..., Tensor]
+    inputs: tuple[str, ...]
+    columns: tuple[int, ...]
+    fixed: dict[str, Any]
+    target: str
+    inverse: Callable[..., Any] | None
+
+    @property
+    def __name__(self) -> str:  # what a summary calls it
+        return self.function.__qualname__.split(".")[0].removesuffix("Regressor")
+
+    def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
+        """Return the curve, of shape (n_rows,)."""
+        return self.function(*(X[:, j] for j in self.columns), **constants, **self.fixed)
+
+    def read(self, X: NDArray[Any]) -> Inputs:
+        """Return the inputs by name."""
+        return {name: X[:, j].astype(np.float64) for name, j in zip(self.inputs, self.columns, strict=True)}
+
+    def check_rows(self, X: NDArray[Any], y: NDArray[Any]) -> None:
+        """Raise a ValueError when rows cannot be what they are meant to be."""
+        found = self.read(X)
+        if hasattr(self.function, "check_inputs"):
+            self.function.check_inputs(found)
+        for name, values in found.items():
+            least, message = _LEAST.get(name, (-np.inf, ""))
+            wrong = np.flatnonzero(values < least)
+            if len(wrong):
+                raise ValueError(f"{name} is {values[wrong[0]]:g} in row {wrong[0]}: {message}.")
+        if self.target == "fraction":
+            wrong = np.flatnonzero((y < -_BEYOND) | (y > 1 + _BEYOND))
+            if len(wrong):
+                raise ValueError(
+                    f"y is {y[wrong[0]]:g} in row {wrong[0]}: a fraction between 0 and 1 is wanted (divide per cent by "
+                    "100; scale a signal by its final value)."
+                )
+
+
+class KineticRegressor(EquationRegressor):
+    """An equation of the catalogue; a subclass gives the equation, its constants and how to guess them.
+
+    A subclass sets ``inputs``, ``constants``, and a static method ``formula(*inputs, **constants)`` of torch tensors
+    (constants that are held come as numbers); and, where it has them, ``optional_constants``, ``target``, ``guess`` and
+    ``inverse``.
+
+    Parameters
+    ----------
+    columns : dict of str to str or int, optional
+        The column of X that holds each input, by name or number. By default columns that bear the names of the inputs,
+        or else the first ones, in the order of the inputs.
+    optional : list of str, default=()
+        Optional constants to fit as well; they are held at their usual values otherwise.
+    fixed : dict of str to float, optional
+        Constants to hold at a value.
+    parameters : dict of str to Parameter, optional
+        In place of those of the catalogue; the rest stays.
+    random, covariance, noise, covariates, objective, inner_solver, inner_steps, meta_gradient, support_size, split, \
+n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
+        As :class:`metaest.EquationRegressor` takes them.
+
+    Attributes
+    ----------
+    fixed_ : dict of str to float
+        Constants that were held, those read off the data (a reference temperature) included.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("time",)
+    constants: ClassVar[Mapping[str, Parameter]] = {}
+    optional_constants: ClassVar[Mapping[str, tuple[float, Parameter]]] = {}
+    target: ClassVar[str] = "fraction"
+
+    formula: ClassVar[Callable[..., Tensor]]
+    inverse: ClassVar[Callable[..., Any] | None] = None
+
+    def __init__(
+        self,
+        *,
+        columns: Mapping[str, str | int] | None = None,
+        optional: Sequence[str] = (),
+        fixed: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Parameter | float] | None = None,
+        random: Sequence[str] | None = None,
+        covariance: str = "full",
+        noise: str = "additive",
+        covariates: Mapping[str, Sequence[str | int]] | None = None,
+        objective: str = "evidence",
+        inner_solver: str = "gauss-newton",
+        inner_steps: int = 5,
+        meta_gradient: str = "exact",
+        support_size: int | range | tuple[int, int] | None = (1, 5),
+        split: str = "random",
+        n_episodes: int | None = None,
+        meta_lr: float = 0.05,
+        meta_batch_size: int = 25,
+        max_iter: int = 300,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.columns = columns
+        self.optional = optional
+        self.fixed = fixed
+        self.parameters = parameters  # type: ignore[assignment]
+        self.random = random
+        self.covariance = covariance
+        self.noise = noise
+        self.covariates = covariates
+        self.objective = objective
+        self.inner_solver = inner_solver
+        self.inner_steps = inner_steps
+        self.meta_gradient = meta_gradient
+        self.support_size = support_size
+        self.split = split
+        self.n_episodes = n_episodes
+        self.meta_lr = meta_lr
+        self.meta_batch_size = meta_batch_size
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def fixed_(self) -> dict[str, Any]:
+        """Constants that were held in the fit."""
+        formula: Any = self._calibrated.model.equation.function
+        return dict(formula.fixed)
+
+    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
+        """Return initial values, and values of constants to hold, read off the data; what is not in it stays."""
+        return {}
+
+    def _formula(self) -> Callable[..., Tensor]:
+        return type(self).formula
+
+    def _inputs(self) -> tuple[str, ...]:
+        return self.inputs
+
+    def _problem(self, tasks: TaskSet) -> tuple[Formula, dict[str, Parameter]]:
+        inputs = self._inputs()
+        columns = _find_columns(inputs, self.columns, tasks)
+        formula = Formula(self._formula(), inputs, columns, {}, self.target, type(self).inverse)
+        table = self._table()
+        own = dict(self.parameters or {})
+        _refuse_unknown(own, table, "parameters")
+        y = tasks.y.reshape(-1).astype(np.float64)
+        guessed = self.guess(formula.read(tasks.X), y, tasks)
+        for name, value in guessed.items():
+            if name in table and name not in own:
+                table[name] = replace(table[name], initial=_inside(value, table[name]))
+        table.update({name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()})
+        held = {name: value for name, (value, _) in self.optional_constants.items() if name not in table}
+        held.update({name: value for name, value in guessed.items() if name not in table and name not in held})
+        for name, value in (self.fixed or {}).items():
+            _refuse_unknown([name], {**table, **held}, "fixed")
+            table.pop(name, None)
+            held[name] = float(value)
+        return replace(formula, fixed=held), table
+
+    def _table(self) -> dict[str, Parameter]:
+        if isinstance(self.optional, str):
+            raise TypeError(f"optional must be a list of names, got the string {self.optional!r}.")
+        _refuse_unknown(self.optional, self.optional_constants, "optional")
+        chosen = {name: self.optional_constants[name][1] for name in self.optional}
+        return {**self.constants, **chosen}
+
+
+def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | None, tasks: TaskSet) -> tuple[int, ...]:
+    given = dict(columns or {})
+    _refuse_unknown(given, dict.fromkeys(inputs), "columns")
+    names = list(tasks.feature_names or [])
+    n = tasks.X.shape[1]
+    by_name = [name for name in inputs if name in names and name not in given]
+    missing = [name for name in inputs if name not in given and name not in by_name]
+    if missing and (given or by_name) and len(missing) < len(inputs):
+        raise ValueError(f"columns: which column of X holds {missing[0]!r}? X has {names or n}.")
+    found = []
+    for position, name in enumerate(inputs):
+        where = given.get(name, name if name in by_name else position)
+        if isinstance(where, str):
+            if where not in names:
+                raise ValueError(f"columns: there is no column {where!r} in X, which has {names or n}.")
+            where = names.index(where)
+        if not 0 <= where < n:
+            raise ValueError(f"columns: {name!r} would be column {where} of X, which has {n}; the inputs are {inputs}.")
+        found.append(int(where))
+    return tuple(found)
+
+
+def _refuse_unknown(names: Any, known: Mapping[str, Any], what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{what}: there is no {name!r}; there are {', '.join(known) or 'none'}.")
+
+
+def _inside(value: float, parameter: Parameter) -> float:
+    low, high = parameter.bounds
+    if not np.isfinite(value) or not low < value < high:
+        return parameter.initial
+    return float(value)
+
+
+def arrhenius(temperature: Any, k_ref: Any, E: Any, reference: float) -> Any:
+    """Rate at a temperature (K), from the rate at a reference temperature and the activation energy (kJ/mol)."""
+    exp = torch.exp if isinstance(temperature, Tensor) else np.exp
+    return k_ref * exp(-(E / GAS_CONSTANT) * (1 / temperature - 1 / reference))

@@ -1,0 +1,92 @@
+"""Conversion of order one and n with an Arrhenius rate: thermogravimetry under a temperature program."""
+
+import torch
+from torch import Tensor
+
+from metaest import Parameter
+from metaest_domains.kinetics.nonisothermal import AlongHistory
+
+__all__ = ["FirstOrderConversionRegressor", "NthOrderConversionRegressor"]
+
+
+class FirstOrderConversionRegressor(AlongHistory):
+    r"""Conversion of first order along a temperature history.
+
+    .. math:: \frac{d\alpha}{dt} = k(T) (1 - \alpha), \qquad \alpha = 1 - e^{-\theta}, \qquad
+              \theta = \int_0^t k_\mathrm{ref}
+              \exp\left(-\frac{E}{R}\left(\frac1{T(s)} - \frac1{T_\mathrm{ref}}\right)\right) ds
+
+    =============== ========= ======== ==================================================
+    constant        unit      bounds   meaning
+    =============== ========= ======== ==================================================
+    ``k_ref``       1/time    above 0  rate at the reference temperature
+    ``E``           kJ/mol    above 0  activation energy
+    ``reference``   K                  held: where the training curves are half-way
+    =============== ========= ======== ==================================================
+
+    Parameters
+    ----------
+    histories : dict of int to (times, temperatures), optional
+        As :class:`AlongHistory` takes them, and the rest.
+
+    References
+    ----------
+    S. Vyazovkin and others (2011). ICTAC kinetics committee recommendations for performing kinetic computations on
+    thermal analysis data. :doi:`10.1016/j.tca.2011.03.034`
+    """
+
+    constants = {
+        "k_ref": Parameter(1.0, lower=0, unit="1/time", meaning="rate at the reference temperature"),
+        "E": Parameter(150.0, lower=0, unit="kJ/mol", meaning="activation energy"),
+    }
+
+    @staticmethod
+    def shape(theta: Tensor) -> Tensor:
+        """Return the conversion after a thermal time."""
+        return 1 - torch.exp(-theta)
+
+
+class NthOrderConversionRegressor(AlongHistory):
+    r"""Conversion of order n along a temperature history.
+
+    .. math:: \frac{d\alpha}{dt} = k(T) (1 - \alpha)^n, \qquad
+              \alpha = 1 - \left(1 + (n - 1) \theta\right)^{1 / (1 - n)}
+
+    with :math:`\theta` as in :class:`FirstOrderConversionRegressor`. Below order one conversion is complete after a
+    finite time.
+
+    =============== ========= ======== ==================================================
+    constant        unit      bounds   meaning
+    =============== ========= ======== ==================================================
+    ``k_ref``       1/time    above 0  rate at the reference temperature
+    ``E``           kJ/mol    above 0  activation energy
+    ``order``                 above 0  n
+    ``reference``   K                  held: where the training curves are half-way
+    =============== ========= ======== ==================================================
+
+    Parameters
+    ----------
+    histories : dict of int to (times, temperatures), optional
+        As :class:`AlongHistory` takes them, and the rest.
+
+    References
+    ----------
+    S. Vyazovkin and others (2011). ICTAC kinetics committee recommendations for performing kinetic computations on
+    thermal analysis data. :doi:`10.1016/j.tca.2011.03.034`
+    """
+
+    constants = {
+        **FirstOrderConversionRegressor.constants,
+        "order": Parameter(1.2, lower=0, meaning="order of reaction"),
+    }
+
+    @staticmethod
+    def shape(theta: Tensor, order: Tensor) -> Tensor:
+        """Return the conversion after a thermal time."""
+        away = torch.as_tensor(order, dtype=theta.dtype) - 1
+        near = away.abs() < 1e-5
+        safe = torch.where(near, 1e-5, away)
+        inside = (safe * theta).clamp(min=-1 + 1e-12)
+        # log(1 + a x) / a, and its first terms where a is next to nothing
+        exponent = torch.where(near, theta - 0.5 * away * theta**2, torch.log1p(inside) / safe)
+        return 1 - torch.exp(-exponent)

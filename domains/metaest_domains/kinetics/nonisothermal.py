@@ -1,0 +1,183 @@
+"""JMAK kinetics and conversion along a temperature history, by the additivity rule."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from metaest import Parameter, TaskSet
+from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor, arrhenius
+from metaest_domains.kinetics.guesses import half_time
+from metaest_domains.kinetics.history import Histories, ramp_integral
+from metaest_domains.kinetics.jmak import PLATEAU
+
+__all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
+
+
+class AlongHistory(KineticRegressor):
+    r"""An equation of the thermal time :math:`\theta = \int_0^t k(T(s))\,ds` along a temperature history.
+
+    A subclass gives ``shape(theta, **constants)``; its constants hold ``k_ref`` and ``E``.
+
+    Parameters
+    ----------
+    histories : dict of int to (times, temperatures), optional
+        Piecewise linear histories by number: times from 0 on, temperatures in K; the last temperature is held. Without
+        them the inputs are ``time``, ``start`` (K) and ``rate`` (K per unit of time) of a linear ramp; with them
+        ``time`` and ``history``, the number of the row's history.
+    columns, optional, fixed, parameters
+        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    """
+
+    shape: Callable[..., Tensor]
+
+    def __init__(
+        self,
+        *,
+        histories: Mapping[int, tuple[ArrayLike, ArrayLike]] | None = None,
+        columns: Mapping[str, str | int] | None = None,
+        optional: Sequence[str] = (),
+        fixed: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Parameter | float] | None = None,
+        random: Sequence[str] | None = None,
+        covariance: str = "full",
+        noise: str = "additive",
+        covariates: Mapping[str, Sequence[str | int]] | None = None,
+        objective: str = "evidence",
+        inner_solver: str = "gauss-newton",
+        inner_steps: int = 5,
+        meta_gradient: str = "exact",
+        support_size: int | range | tuple[int, int] | None = (1, 5),
+        split: str = "random",
+        n_episodes: int | None = None,
+        meta_lr: float = 0.05,
+        meta_batch_size: int = 25,
+        max_iter: int = 300,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            columns=columns,
+            optional=optional,
+            fixed=fixed,
+            parameters=parameters,
+            random=random,
+            covariance=covariance,
+            noise=noise,
+            covariates=covariates,
+            objective=objective,
+            inner_solver=inner_solver,
+            inner_steps=inner_steps,
+            meta_gradient=meta_gradient,
+            support_size=support_size,
+            split=split,
+            n_episodes=n_episodes,
+            meta_lr=meta_lr,
+            meta_batch_size=meta_batch_size,
+            max_iter=max_iter,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.histories = histories
+
+    def _inputs(self) -> tuple[str, ...]:
+        return ("time", "start", "rate") if self.histories is None else ("time", "history")
+
+    def _formula(self) -> Callable[..., Tensor]:
+        read = None if self.histories is None else Histories.read(self.histories)
+        return Along(type(self).shape, read)
+
+    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
+        """Take the temperature at which tasks are half transformed for reference, and the rate there."""
+        if self.histories is None:
+            temperature = inputs["start"] + inputs["rate"] * inputs["time"]
+        else:
+            temperature = Histories.read(self.histories).temperature_at(inputs["time"], inputs["history"])
+        amid = (y > 0.2 * y.max()) & (y < 0.8 * y.max())
+        chosen = temperature[amid] if amid.any() else temperature
+        times = inputs["time"][amid] if amid.any() else inputs["time"]
+        width = np.ptp(times) if len(times) > 1 and np.ptp(times) > 0 else half_time(inputs["time"], y, tasks)
+        return {"k_ref": float(1 / width), "reference": float(np.round(chosen.mean()))}
+
+
+class Along:
+    """The formula of an equation of thermal time."""
+
+    def __init__(self, shape: Callable[..., Tensor], histories: Histories | None) -> None:
+        self.shape, self.histories = shape, histories
+        self.__qualname__ = shape.__qualname__
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Raise a ValueError when a row names a history that is not there."""
+        if self.histories is not None:
+            known = self.histories.numbers.numpy()
+            wrong = np.flatnonzero(~np.isin(inputs["history"], known))
+            if len(wrong):
+                raise ValueError(
+                    f"history is {inputs['history'][wrong[0]]:g} in row {wrong[0]}; there are "
+                    f"{', '.join(f'{number:g}' for number in known)}."
+                )
+
+    def __call__(self, time: Tensor, *where: Tensor, k_ref: Any, E: Any, reference: float, **constants: Any) -> Tensor:
+        def k(temperature: Tensor) -> Tensor:
+            rate: Tensor = arrhenius(temperature, _column(k_ref), _column(E), reference)
+            return rate
+
+        clock = time.clamp(min=0.0)
+        if self.histories is None:
+            theta = ramp_integral(clock, where[0], where[1], k)
+        else:
+            theta = self.histories.integral(clock, where[0], k)
+        return self.shape(theta.clamp(min=1e-300), **constants)
+
+
+def _column(constant: Any) -> Any:
+    return constant[..., None] if isinstance(constant, Tensor) and constant.ndim else constant
+
+
+class NonIsothermalJMAKRegressor(AlongHistory):
+    r"""JMAK kinetics along a temperature history, by the additivity rule.
+
+    .. math:: X = X_\infty \left(1 - e^{-\theta^n}\right), \qquad
+              \theta = \int_0^t k_\mathrm{ref} \exp\left(-\frac{E}{R}\left(\frac1{T(s)} - \frac1{T_\mathrm{ref}}\right)
+              \right) ds
+
+    Additivity (Scheil, 1935) is exact only for isokinetic reactions, whose rate is a function of X times a function of
+    T: here, where n does not depend on temperature. For others it is an approximation whose error this estimator cannot
+    tell.
+
+    =============== ========= ======== ==================================================
+    constant        unit      bounds   meaning
+    =============== ========= ======== ==================================================
+    ``k_ref``       1/time    above 0  rate at the reference temperature
+    ``E``           kJ/mol    above 0  activation energy
+    ``n``                     above 0  Avrami exponent
+    ``plateau``               above 0  optional, otherwise 1
+    ``reference``   K                  held: where the training curves are half-way
+    =============== ========= ======== ==================================================
+
+    Parameters
+    ----------
+    histories : dict of int to (times, temperatures), optional
+        As :class:`AlongHistory` takes them, and the rest.
+
+    References
+    ----------
+    E. Scheil (1935). Anlaufzeit der Austenitumwandlung. :doi:`10.1002/srin.193500186`; J. W. Cahn (1956).
+    Transformation kinetics during continuous cooling. :doi:`10.1016/0001-6160(56)90158-4`
+    """
+
+    constants = {
+        "k_ref": Parameter(1.0, lower=0, unit="1/time", meaning="rate at the reference temperature"),
+        "E": Parameter(150.0, lower=0, unit="kJ/mol", meaning="activation energy"),
+        "n": Parameter(2.0, lower=0, meaning="Avrami exponent"),
+    }
+    optional_constants = {"plateau": PLATEAU}
+
+    @staticmethod
+    def shape(theta: Tensor, n: Tensor, plateau: Tensor) -> Tensor:
+        """Return X after a thermal time."""
+        return plateau * (1 - torch.exp(-(theta**n)))

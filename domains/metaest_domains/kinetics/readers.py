@@ -1,0 +1,105 @@
+"""A user's own curves as tasks: one long table, or one file a curve."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from metaest import TaskSet
+from metaest.exceptions import TaskError
+
+__all__ = ["read_curve_files", "read_curves"]
+
+
+def read_curves(
+    table: pd.DataFrame | str | Path,
+    *,
+    curve: str = "curve",
+    inputs: Sequence[str] = ("time",),
+    target: str = "fraction",
+    **options: Any,
+) -> TaskSet:
+    """Read curves from one long table: a data frame or a CSV file with one row a measurement.
+
+    Parameters
+    ----------
+    table : DataFrame, str or Path
+    curve : str, default="curve"
+        The column that names the curve.
+    inputs : sequence of str, default=("time",)
+        Columns of X, covariates included.
+    target : str, default="fraction"
+    **options
+        For ``pandas.read_csv``: ``sep=";"`` and ``decimal=","`` read what a spreadsheet with decimal commas writes.
+
+    Returns
+    -------
+    TaskSet
+
+    Raises
+    ------
+    TaskError
+        When a column is missing or holds text; the message names it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from metaest_domains.kinetics import read_curves
+    >>> frame = pd.DataFrame({"curve": ["A", "A", "B"], "time": [1, 2, 1], "fraction": [0.1, 0.4, 0.2]})
+    >>> read_curves(frame)
+    TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: time, target: fraction)
+    """
+    frame = table if isinstance(table, pd.DataFrame) else pd.read_csv(table, **options)
+    missing = [name for name in (curve, *inputs, target) if name not in frame.columns]
+    if missing:
+        raise TaskError(f"there is no column {missing[0]!r}; there are {', '.join(map(str, frame.columns))}.")
+    for name in (*inputs, target):
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            text = next(value for value in frame[name] if not isinstance(value, (int, float)))
+            raise TaskError(f"column {name!r} holds {text!r}, which is no number; sep= and decimal= may help.")
+    return TaskSet.from_frame(frame, task=curve, features=list(inputs), target=target)
+
+
+def read_curve_files(
+    files: Sequence[str | Path] | Mapping[str, str | Path],
+    *,
+    conditions: pd.DataFrame | None = None,
+    inputs: Sequence[str] = ("time",),
+    target: str = "fraction",
+    **options: Any,
+) -> TaskSet:
+    """Read one CSV file a curve.
+
+    Parameters
+    ----------
+    files : sequence of paths, or dict of curve names to paths
+        Without names, a curve is called by its file's name without the ending.
+    conditions : DataFrame, optional
+        One row a curve, with the curve's name for index; its columns (temperature, composition) become columns of X
+        that are constant within the curve.
+    inputs, target, **options
+        As :func:`read_curves` takes them.
+
+    Returns
+    -------
+    TaskSet
+
+    Raises
+    ------
+    TaskError
+        When a column is missing, or a curve has no row in `conditions`.
+    """
+    named = dict(files) if isinstance(files, Mapping) else {Path(path).stem: path for path in files}
+    frames = []
+    for name, path in named.items():
+        frame = pd.read_csv(path, **options).assign(curve=name)
+        if conditions is not None:
+            if name not in conditions.index:
+                raise TaskError(f"curve {name!r} has no row in conditions.")
+            frame = frame.assign(**{str(column): value for column, value in conditions.loc[name].items()})
+        frames.append(frame)
+    if not frames:
+        raise TaskError("there is no file to read.")
+    extra = [] if conditions is None else [str(column) for column in conditions.columns]
+    return read_curves(pd.concat(frames, ignore_index=True), inputs=[*inputs, *extra], target=target)

@@ -1,0 +1,53 @@
+"""Michaelis and Menten's enzyme kinetics."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest import Parameter, TaskSet
+from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
+
+__all__ = ["MichaelisMentenRegressor"]
+
+
+class MichaelisMentenRegressor(KineticRegressor):
+    r"""Initial rate of an enzyme reaction.
+
+    .. math:: v = \frac{V_\mathrm{max}\, S}{K_m + S}
+
+    The input is ``concentration``, of the substrate; the target is the rate.
+
+    =============== ============== ======== =============================================
+    constant        unit           bounds   meaning
+    =============== ============== ======== =============================================
+    ``Vmax``        rate           above 0  rate at saturation
+    ``Km``          concentration  above 0  concentration at half of it
+    =============== ============== ======== =============================================
+
+    Parameters
+    ----------
+    columns, optional, fixed, parameters
+        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+
+    References
+    ----------
+    L. Michaelis, M. L. Menten (1913), translated by K. A. Johnson, R. S. Goody (2011). :doi:`10.1021/bi201284u`
+    """
+
+    inputs = ("concentration",)
+    target = "rate"
+    constants = {
+        "Vmax": Parameter(1.0, lower=0, unit="rate", meaning="rate at saturation"),
+        "Km": Parameter(1.0, lower=0, unit="concentration", meaning="concentration at half of it"),
+    }
+
+    @staticmethod
+    def formula(concentration: Tensor, Vmax: Tensor, Km: Tensor) -> Tensor:
+        """Return the rate."""
+        return Vmax * concentration / (Km + concentration)
+
+    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
+        """Take a little more than the greatest rate, and the middle concentration."""
+        return {"Vmax": 1.2 * float(y.max()), "Km": float(np.median(inputs["concentration"]))}

@@ -1,0 +1,66 @@
+"""Hardness after tempering, by Hollomon and Jaffe's parameter."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest import Parameter, TaskSet
+from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
+
+__all__ = ["HollomonJaffeRegressor"]
+
+
+class HollomonJaffeRegressor(KineticRegressor):
+    r"""Hardness after tempering for a time at a temperature.
+
+    .. math:: H = a - b\,(P - P_\mathrm{ref}) - c\,(P - P_\mathrm{ref})^2, \qquad P = T\,(C + \log_{10} t) / 1000
+
+    The inputs are ``time`` in **hours**, for which C is about 20, and ``temperature`` in K.
+
+    =============== ========= ======== ==================================================
+    constant        unit      bounds   meaning
+    =============== ========= ======== ==================================================
+    ``a``           hardness           hardness at the reference parameter
+    ``b``           hardness           fall of hardness per unit of P there
+    ``C``                     above 0  Hollomon and Jaffe's constant
+    ``c``           hardness           bend; optional, otherwise 0
+    ``reference``                      held: the mean of P over the training rows
+    =============== ========= ======== ==================================================
+
+    Parameters
+    ----------
+    columns, optional, fixed, parameters
+        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+
+    References
+    ----------
+    J. H. Hollomon, L. D. Jaffe (1945). Time-temperature relations in tempering steel. Transactions of the AIME 162,
+    223-249.
+    """
+
+    inputs = ("time", "temperature")
+    target = "hardness"
+    constants = {
+        "a": Parameter(40.0, unit="HRC", meaning="hardness at the reference parameter"),
+        "b": Parameter(5.0, unit="HRC", meaning="fall of hardness per unit of the parameter"),
+        "C": Parameter(20.0, lower=0, meaning="Hollomon and Jaffe's constant"),
+    }
+    optional_constants = {"c": (0.0, Parameter(0.5, unit="HRC", meaning="bend"))}
+
+    @staticmethod
+    def formula(
+        time: Tensor, temperature: Tensor, a: Tensor, b: Tensor, C: Tensor, c: Tensor, reference: float
+    ) -> Tensor:
+        """Return the hardness."""
+        away = temperature * (C + torch.log10(time.clamp(min=1e-12))) / 1000 - reference
+        return a - b * away - c * away**2
+
+    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
+        """Fit the line with C = 20."""
+        P = inputs["temperature"] * (20 + np.log10(np.maximum(inputs["time"], 1e-12))) / 1000
+        reference = float(np.round(P.mean(), 1))
+        slope = float(np.polyfit(P - reference, y, 1)[0]) if np.ptp(P) > 0 else -5.0
+        return {"a": float(y.mean()), "b": -slope, "reference": reference}

@@ -1,0 +1,138 @@
+"""What can be asked of adapted constants, besides predictions: what to measure next, how firm one is, what follows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from metaest.estimators.equation.derived import Derived, derived_from
+from metaest.estimators.equation.designs import suggest_rows
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.profiles import profile_of
+from metaest.estimators.equation.sampling import Draws
+from metaest.estimators.equation.verify import check_level
+
+__all__ = ["Questions"]
+
+
+class Questions:
+    """Questions about the constants of one task; a subclass holds what is known of them."""
+
+    _calibrated: Calibrated
+    _posterior: Posterior
+    X_support_: NDArray[Any]
+    y_support_: NDArray[Any]
+
+    @property
+    def _draws(self) -> Draws:
+        raise NotImplementedError
+
+    def _rows(self, X: Any, where: str) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
+        r"""Return the candidate rows whose measurement would teach most about this task.
+
+        Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the
+        logarithm of the determinant of the covariance C of all constants (D-optimality), or, with `target`, what it
+        takes from the logarithm of the variance of that constant. Gains are averaged over draws from the posterior.
+
+        Parameters
+        ----------
+        X_candidates : array-like or data frame of shape (n_candidates, n_features)
+            Possible measurements; list one twice to allow it twice.
+        n : int, default=1
+            How many to choose, at most n_candidates.
+        target : str, optional
+            The constant to learn; None for all.
+        cost : array-like of shape (n_candidates,), optional
+            Above zero; gains are divided by it.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Row numbers of the candidates, in the order of choice.
+
+        Raises
+        ------
+        ValueError
+            When n, target or cost make no sense.
+        TaskError
+            As in `predict`.
+
+        Warns
+        -----
+        IdentifiabilityWarning
+            When no candidate teaches anything.
+        """
+        return suggest_rows(self._calibrated, self._posterior, self._rows(X_candidates, "suggest"), n, target, cost)
+
+    def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:
+        r"""Return the profile of one constant: how much worse the best fit gets as it is held elsewhere.
+
+        The deviance is :math:`2 (\min_{\theta: \theta_k = c} J - \min J)` with J the negative logarithm of the
+        posterior, or of the likelihood alone. Where it stays below 2.71, the value lies in the 90 % profile interval; a
+        profile that stays low to one side means that the rows set no limit there.
+
+        Parameters
+        ----------
+        name : str
+            A constant that varies between tasks.
+        prior : bool, default=True
+            Whether what was learned from other tasks counts; without it, the rows stand alone (the shared constants
+            stay at the population's values).
+        n_points : int, default=41
+            At least 3.
+
+        Returns
+        -------
+        DataFrame
+            One row a value of the constant, in its unit: the value, ``deviance``, and the other constants at that fit.
+
+        Raises
+        ------
+        ValueError
+            When there is no such constant, it does not vary between tasks, or there are too few points.
+        """
+        return profile_of(self._calibrated, self._posterior, self.X_support_, self.y_support_, name, prior, n_points)
+
+    def derive(self, function: Callable[..., Any], level: float = 0.9) -> Derived:
+        """Return a quantity computed from the constants, with an interval.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(**constants)`` of numpy arrays of one shape returns an array of that shape, or with further axes
+            before it.
+        level : float, default=0.9
+            Probability inside the interval, with equal probability on both sides.
+
+        Returns
+        -------
+        Derived
+            ``value``, at the most probable constants, ``lower`` and ``upper``, quantiles of the posterior; numbers, or
+            arrays where the function returns further axes.
+
+        Raises
+        ------
+        ValueError
+            When level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from metaest import EquationRegressor, Parameter
+        >>> from metaest_datasets import make_avrami_tasks
+        >>> tasks, _ = make_avrami_tasks(20, random_state=0)
+        >>> def avrami(X, k, n):
+        ...     return 1 - torch.exp(-((k * X[:, 0]) ** n))
+        >>> model = EquationRegressor(avrami, {"k": Parameter(1, lower=0), "n": Parameter(2, lower=0)}).fit(tasks)
+        >>> new = model.adapt([[0.5], [1.0]], [0.2, 0.6])
+        >>> half = new.derive(lambda k, n: np.log(2) ** (1 / n) / k)
+        >>> half.lower < half.value < half.upper
+        True
+        """
+        check_level(level)
+        return derived_from(self._calibrated, self._posterior, self._draws, function, float(level))

@@ -1,0 +1,322 @@
+"""The kinetics catalogue: every equation finds its constants, and says what it was given that makes no sense."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from metaest import IdentifiabilityWarning, Parameter, TaskError, TaskSet
+from metaest_datasets import make_avrami_tasks
+from metaest_domains import kinetics
+from metaest_domains.kinetics import (
+    AustinRickettRegressor,
+    FirstOrderConversionRegressor,
+    HollomonJaffeRegressor,
+    JMAKArrheniusRegressor,
+    JMAKRegressor,
+    KineticRegressor,
+    LogisticGrowthRegressor,
+    MichaelisMentenRegressor,
+    NonIsothermalJMAKRegressor,
+    NthOrderConversionRegressor,
+    activation_energy,
+    half_transformation_time,
+    pre_exponential,
+    read_curve_files,
+    read_curves,
+    time_to,
+    ttt_curve,
+)
+
+R = 8.314462618e-3
+FAMILIES = {
+    "JMAK": (JMAKRegressor, {"k": 0.02, "n": 2.5}, {}),
+    "JMAK, incubated": (
+        JMAKRegressor,
+        {"k": 0.02, "n": 1.5, "incubation": 8.0, "plateau": 0.7},
+        {"random": ["k", "n"]},
+    ),
+    "JMAK, Arrhenius": (JMAKArrheniusRegressor, {"k_ref": 0.02, "E": 120.0, "n": 2.0}, {}),
+    "Austin-Rickett": (AustinRickettRegressor, {"k": 3.0, "n": 2.0}, {}),
+    "ramp": (NonIsothermalJMAKRegressor, {"k_ref": 1e-3, "E": 180.0, "n": 1.5}, {}),
+    "first order": (FirstOrderConversionRegressor, {"k_ref": 2e-3, "E": 90.0}, {}),
+    "order n": (NthOrderConversionRegressor, {"k_ref": 2e-3, "E": 90.0, "order": 1.6}, {"random": ["k_ref", "E"]}),
+    "tempering": (HollomonJaffeRegressor, {"a": 45.0, "b": 6.0, "C": 18.0}, {"random": ["a", "b"]}),
+    "Michaelis-Menten": (MichaelisMentenRegressor, {"Vmax": 30.0, "Km": 0.02}, {}),
+    "growth": (LogisticGrowthRegressor, {"K": 1e6, "r": 0.5, "midpoint": 20.0}, {}),
+}
+
+
+def inputs_of(name, constants, rng, n):
+    if name in ("tempering",):
+        return np.column_stack([10 ** rng.uniform(-2, 2, n), rng.uniform(450, 950, n)])
+    if name == "Michaelis-Menten":
+        return rng.uniform(0, 0.1, (n, 1))
+    if name == "growth":
+        return rng.uniform(0, 40, (n, 1))
+    if name in ("ramp", "first order", "order n"):
+        rate = rng.choice([0.05, 0.1, 0.2])
+        return np.column_stack([rng.uniform(0, 400 / rate, n), np.full(n, 400.0), np.full(n, rate)])
+    k = constants.get("k", constants.get("k_ref"))
+    time = rng.uniform(0, 2.5 / k, n) + constants.get("incubation", 0.0)
+    if name == "JMAK, Arrhenius":
+        temperature = rng.choice([590.0, 600.0, 610.0])
+        time *= np.exp(120 / R * (1 / temperature - 1 / 600))
+        return np.column_stack([time, np.full(n, temperature)])
+    return time[:, None]
+
+
+def simulated(name, seed=0, n_tasks=30, n_rows=12):
+    """Tasks drawn around the constants of the table, with noise of one per cent of the range."""
+    family, constants, _ = FAMILIES[name]
+    held = {"reference": {"ramp": 600.0, "JMAK, Arrhenius": 600.0, "tempering": 15.0}.get(name, 550.0)}
+    held = {k: v for k, v in {**{"incubation": 0.0, "plateau": 1.0, "c": 0.0}, **held}.items() if k not in constants}
+    model = family()
+    formula = model._formula()
+    rng, tasks = np.random.default_rng(seed), []
+    for _ in range(n_tasks):
+        own = {
+            key: value * np.exp(0.1 * rng.standard_normal())
+            if key not in ("incubation", "plateau", "C", "order")
+            else value
+            for key, value in constants.items()
+        }
+        X = inputs_of(name, constants, rng, n_rows)
+        used = {k: v for k, v in held.items() if k in _arguments(family)}
+        columns = torch.from_numpy(X).T
+        tensors = {k: torch.tensor(v, dtype=torch.float64) for k, v in own.items()}
+        tasks.append((X, formula(*columns, **tensors, **used).numpy()))
+    size = np.ptp(np.concatenate([y for _, y in tasks]))
+    return [(X, y + 0.01 * size * rng.standard_normal(n_rows)) for X, y in tasks], used
+
+
+def _arguments(family):
+    return {*family.constants, *family.optional_constants, "reference"} - (
+        set() if "reference" in family.__doc__ else {"reference"}
+    )
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_equation_finds_its_constants_whatever_their_units(name):
+    family, constants, settings = FAMILIES[name]
+    tasks, used = simulated(name)
+    optional = [c for c in constants if c in family.optional_constants]
+    fixed = {"reference": used["reference"]} if "reference" in used else None
+    model = family(optional=optional, fixed=fixed, **settings).fit(tasks)
+    error = [
+        (model.population_.loc[c, "value"] - value) / model.population_.loc[c, "standard_error"]
+        for c, value in constants.items()
+    ]
+    assert np.abs(error).max() < 4, dict(zip(constants, error, strict=True))
+    np.testing.assert_allclose(model.population_.loc[list(constants), "value"], list(constants.values()), rtol=0.15)
+    new, _ = simulated(name, seed=1, n_tasks=5)
+    for X, y in new:
+        adapted = model.adapt(X[:6], y[:6])
+        assert adapted.score(X, y) > 0.9
+    assert model.batching_ == "rows"
+    pickle.loads(pickle.dumps(adapted)).predict(X)
+    assert clone(model).get_params()["fixed"] == fixed
+    assert set(model.fixed_) >= set(fixed or {})
+    assert family.__name__.removesuffix("Regressor") in model.summary()
+
+
+def test_a_new_equation_is_ten_lines():
+    class ParabolicRegressor(KineticRegressor):
+        """Growth limited by diffusion."""
+
+        target = "thickness"
+        constants = {"k": Parameter(1.0, lower=0, unit="um/h^0.5")}
+
+        @staticmethod
+        def formula(time, k):
+            return k * torch.sqrt(time)
+
+    rng = np.random.default_rng(0)
+    t = np.array([1.0, 4.0, 9.0])
+    tasks = [(t[:, None], k * np.sqrt(t) + 0.01 * rng.standard_normal(3)) for k in np.exp(0.1 * rng.standard_normal(9))]
+    assert ParabolicRegressor().fit(tasks).population_.loc["k", "value"] == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_times_are_where_the_curve_gets_to():
+    for name in ("JMAK", "Austin-Rickett", "JMAK, Arrhenius"):
+        family, _, _ = FAMILIES[name]
+        tasks, _ = simulated(name)
+        model = family().fit(tasks)
+        X, y = tasks[0]
+        adapted = model.adapt(X[:4], y[:4])
+        where = {"temperature": 600.0} if X.shape[1] == 2 else {}
+        for fraction in (0.01, 0.5, 0.99):
+            found = time_to(adapted, fraction, **where)
+            assert adapted.predict([[found.value, *where.values()]])[0] == pytest.approx(fraction, abs=1e-9)
+            assert found.lower < found.value < found.upper
+        half = half_transformation_time(adapted, **where)
+        assert half == time_to(adapted, 0.5, **where)
+    table = ttt_curve(adapted, [590.0, 610.0])
+    assert table.shape == (6, 5)
+    assert (table["time"].to_numpy()[:3] > table["time"].to_numpy()[3:]).all()
+    assert pre_exponential(adapted).value == pytest.approx(
+        np.log(adapted.params_.loc["k_ref", "value"])
+        + activation_energy(adapted).value / (R * model.fixed_["reference"])
+    )
+    assert activation_energy(adapted).value == adapted.params_.loc["E", "value"]
+
+
+def test_a_time_beyond_the_plateau_is_never():
+    tasks, _ = make_avrami_tasks(10, random_state=0)
+    model = JMAKRegressor(fixed={"plateau": 0.7}).fit([(t.X, 0.7 * t.y) for t in tasks])
+    adapted = model.adapt(tasks[0].X, 0.7 * tasks[0].y)
+    assert time_to(adapted, 0.8).value == np.inf
+    assert np.isfinite(time_to(adapted, 0.69).upper)
+
+
+def test_questions_an_equation_cannot_answer():
+    tasks, _ = make_avrami_tasks(10, random_state=0)
+    adapted = JMAKRegressor().fit(tasks).adapt(tasks[0].X, tasks[0].y)
+    for ask, message in (
+        (lambda: time_to(adapted, 1.0), "fraction must lie between 0 and 1"),
+        (lambda: time_to(adapted, 0.5, temperature=600.0), "JMAK does not know of temperature"),
+        (lambda: activation_energy(adapted), "JMAK has no activation energy"),
+        (lambda: pre_exponential(adapted), "JMAK has no activation energy"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ask()
+    ramp, _ = simulated("ramp", n_tasks=8)
+    with pytest.raises(ValueError, match="its clock is a temperature history"):
+        half_transformation_time(NonIsothermalJMAKRegressor().fit(ramp).adapt(*ramp[0]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optional": ["delay"]}, "optional: there is no 'delay'; there are incubation, plateau"),
+        ({"fixed": {"m": 1.0}}, "fixed: there is no 'm'; there are k, n, incubation, plateau"),
+        ({"parameters": {"m": 1.0}}, "parameters: there is no 'm'"),
+        ({"columns": {"clock": 0}}, "columns: there is no 'clock'; there are time"),
+        ({"columns": {"time": "t"}}, "columns: there is no column 't' in X, which has"),
+        ({"columns": {"time": 3}}, "columns: 'time' would be column 3 of X, which has 1"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        JMAKRegressor(**settings).fit(make_avrami_tasks(5, random_state=0).tasks)
+
+
+def test_columns_are_found_by_name():
+    tasks, _ = make_avrami_tasks(12, random_state=0)
+    frame = pd.DataFrame(
+        {"batch": 1.0, "time": tasks.X[:, 0], "X": tasks.y, "curve": np.repeat(tasks.names, tasks.sizes)}
+    )
+    named = TaskSet.from_frame(frame, task="curve", features=["batch", "time"], target="X")
+    expected = JMAKRegressor().fit(tasks).log_likelihood_
+    assert JMAKRegressor().fit(named).log_likelihood_ == expected
+    other = TaskSet.from_frame(frame.rename(columns={"time": "t"}), task="curve", features=["batch", "t"], target="X")
+    assert JMAKRegressor(columns={"time": "t"}).fit(other).log_likelihood_ == expected
+
+
+@pytest.fixture(scope="module")
+def model():
+    return JMAKRegressor().fit(make_avrami_tasks(30, random_state=0).tasks)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        ([[1.0], [-0.5]], [0.3, 0.1], "time is -0.5 in row 1: time cannot be negative"),
+        ([[1.0], [2.0]], [0.3, 57.0], "y is 57 in row 1: a fraction between 0 and 1 is wanted .divide per cent by 100"),
+        ([[1.0]], [-0.2], "y is -0.2 in row 0: a fraction"),
+    ],
+)
+def test_rows_that_cannot_be_are_refused_everywhere(model, X, y, message):
+    with pytest.raises(TaskError, match=f"adapt: {message}"):
+        model.adapt(X, y)
+    with pytest.raises(TaskError, match=f"task 'bad': {message}"):
+        model.adapt_many(TaskSet.from_mapping({"bad": (X, y)}))
+    with pytest.raises(TaskError, match=f"task 'bad': {message}"):
+        JMAKRegressor().fit(TaskSet.from_mapping({"good": ([[1.0]], [0.5]), "bad": (X, y)}))
+    adapted = model.adapt([[0.5], [1.0]], [0.2, 0.6])
+    with pytest.raises(
+        TaskError, match=f"partial_adapt: {message.replace('row 1', 'row 3').replace('row 0', 'row 2')}"
+    ):
+        adapted.partial_adapt(X, y)
+
+
+def test_celsius_is_not_kelvin():
+    tasks, _ = simulated("JMAK, Arrhenius", n_tasks=6)
+    celsius = [(X - [0.0, 500.0], y) for X, y in tasks]
+    with pytest.raises(TaskError, match="task 0: temperature is .* temperatures in kelvin are wanted .* add 273.15"):
+        JMAKArrheniusRegressor().fit(celsius)
+    ramp, _ = simulated("ramp", n_tasks=6)
+    with pytest.raises(TaskError, match="task 0: start is 25 .* kelvin"):
+        NonIsothermalJMAKRegressor().fit([(X - [0.0, 375.0, 0.0], y) for X, y in ramp])
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_a_little_noise_beyond_the_ends_is_fine(model):
+    adapted = model.adapt([[0.0], [2.5]], [-0.03, 1.04])
+    assert np.isfinite(adapted.predict([[0.0], [1.0]])).all()
+
+
+def test_a_curve_that_never_transforms_gets_a_slow_rate_and_a_word(model):
+    t = np.array([[0.05], [0.1], [0.15]])
+    with pytest.warns(IdentifiabilityWarning, match="cannot tell"):
+        early = model.adapt(t, [0.0, 0.0, 0.0])
+    assert not early.params_["identified"].all()
+    # zeros at times when all other curves are through tell of a rate far below the population's
+    with pytest.warns(UserWarning, match="no curve of this population comes near these rows|cannot tell"):
+        never = model.adapt(10 * t, [0.0, 0.0, 0.0])
+    assert never.params_.loc["k", "value"] < 0.7 * model.population_.loc["k", "value"]
+
+
+def test_a_curve_that_is_complete_at_its_first_point_cannot_tell_its_exponent(model):
+    with pytest.warns(IdentifiabilityWarning, match="cannot tell .*n"):
+        done = model.adapt([[3.0], [4.0]], [1.0, 1.0])
+    table = done.params_
+    assert not table.loc["n", "identified"]
+    assert half_transformation_time(done).upper < 3.0
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning", "ignore::metaest.UnlikelyTaskWarning")
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_training_curve_that_never_moves_does_no_harm(level):
+    tasks = [(task.X, task.y) for task in make_avrami_tasks(30, random_state=0).tasks]
+    times = [[4.0], [5.0], [6.0]] if level else [[0.01], [0.02], [0.05]]
+    found = JMAKRegressor().fit([*tasks, (times, np.full(3, level))]).population_["value"]
+    np.testing.assert_allclose(found, JMAKRegressor().fit(tasks).population_["value"], rtol=0.05)
+
+
+def test_only_curves_that_never_transform():
+    with pytest.warns(ConvergenceWarning):
+        JMAKRegressor().fit([([[1.0], [2.0], [3.0]], [0.0, 0.0, 0.0]) for _ in range(5)])
+
+
+def test_readers(tmp_path):
+    tasks, _ = make_avrami_tasks(3, 4, random_state=0)
+    frame = pd.DataFrame({"curve": np.repeat(["A", "B", "C"], 4), "time": tasks.X[:, 0], "fraction": tasks.y})
+    frame.to_csv(tmp_path / "long.csv", index=False, sep=";", decimal=",")
+    read = read_curves(tmp_path / "long.csv", sep=";", decimal=",")
+    assert read.names.tolist() == ["A", "B", "C"]
+    np.testing.assert_allclose(read.y, tasks.y)
+    for name, own in frame.groupby("curve"):
+        own.drop(columns="curve").to_csv(tmp_path / f"{name}.csv", index=False)
+    conditions = pd.DataFrame({"temperature": [600.0, 610.0, 620.0]}, index=["A", "B", "C"])
+    files = [tmp_path / f"{name}.csv" for name in "ABC"]
+    both = read_curve_files(files, conditions=conditions)
+    assert list(both.feature_names) == ["time", "temperature"]
+    assert both[1].X[0, 1] == 610.0
+    with pytest.raises(TaskError, match="curve 'C' has no row in conditions"):
+        read_curve_files(files, conditions=conditions[:2])
+    with pytest.raises(TaskError, match="there is no column 'X'; there are curve, time, fraction"):
+        read_curves(frame, target="X")
+    with pytest.raises(TaskError, match="column 'time' holds '.*', which is no number; sep= and decimal= may help"):
+        read_curves(tmp_path / "long.csv", sep=";")
+
+
+def test_everything_public_is_documented():
+    for name in kinetics.__all__:
+        assert getattr(kinetics, name).__doc__
