@@ -24,6 +24,11 @@ def _is_pair(item: Any) -> bool:
     return isinstance(X, (tuple, list)) and (len(X) == 0 or isinstance(X[0], (tuple, list)) or np.ndim(X[0]) == 1)
 
 
+def _is_flat_pair(item: Any) -> bool:
+    """Whether `item` is (X, y) with one-dimensional X and y of one length."""
+    return isinstance(item, tuple) and len(item) == 2 and np.ndim(item[0]) == np.ndim(item[1]) == 1
+
+
 def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
     """Return a TaskSet from whichever form of input came.
 
@@ -59,6 +64,8 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
         return X if isinstance(X, TaskSet) else TaskSet(X)
     if isinstance(X, (list, tuple)) and len(X) == 0 and y is None:
         raise TaskError("no tasks were given; at least one is needed.")
+    if y is None and isinstance(X, (list, tuple)) and all(_is_flat_pair(item) for item in X):
+        raise TaskError("task 0: X has one dimension; a column is wanted, of shape (n_rows, 1): X.reshape(-1, 1).")
     if y is None:
         raise TaskError(
             "y is missing: this estimator requires y to be passed, but the target y is None. "

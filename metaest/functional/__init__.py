@@ -17,7 +17,7 @@ from metaest.functional.next_measurement import choose_rows
 from metaest.functional.noise import Noise, NoiseKind, NoiseTerms
 from metaest.functional.outer import Callback, OuterLoop, OuterResult, StepInfo
 from metaest.functional.per_constant import constant_losses, descend
-from metaest.functional.probing import check_equation, choose_mode
+from metaest.functional.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.functional.scaling import Scaling
 from metaest.functional.transforms import Transforms
 from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Params, Rows
@@ -53,6 +53,7 @@ __all__ = [
     "SolveCode",
     "StepInfo",
     "Transforms",
+    "agrees_one_by_one",
     "check_equation",
     "choose_mode",
     "choose_rows",

@@ -105,6 +105,11 @@ class Equation:
         except IndexError as error:
             raise ValueError(f"the equation reads a column that X does not have; X has {X.shape[1]}.") from error
         except (RuntimeError, TypeError) as error:
+            if "in-place" in str(error) or "inplace" in str(error):
+                raise ValueError(
+                    "the equation changes a constant or X in place (as k *= 2 does); write it with new tensors (k = 2 "
+                    "* k)."
+                ) from error
             if "numpy" not in str(error):
                 raise
             raise TypeError(
@@ -218,11 +223,8 @@ def _silence_flat_rows(constants: list[Tensor], gradients: tuple[Tensor, ...]) -
 def _gradients(
     value: Tensor, inputs: list[Tensor], create_graph: bool, grad_outputs: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    if not value.requires_grad:
-        raise TypeError(
-            "the result of the equation does not depend on its constants in a way torch can differentiate; write it "
-            "with torch functions of the constants, without detach, item or numpy."
-        )
+    if not value.requires_grad:  # a guard in the equation returned a plain tensor
+        return tuple(torch.zeros_like(own) for own in inputs)
     return torch.autograd.grad(
         value, inputs, grad_outputs=grad_outputs, create_graph=create_graph, materialize_grads=True
     )

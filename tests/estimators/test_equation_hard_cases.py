@@ -67,6 +67,7 @@ def test_units_do_not_matter(scale_x, scale_y):
     assert model.noise_["sd"] / scale_y == pytest.approx(0.02, rel=0.3)
 
 
+@pytest.mark.filterwarnings("ignore::metaest.UnlikelyTaskWarning")
 def test_proportional_noise_with_values_it_cannot_give(tasks):
     zero = Task("zero", tasks[0].X, np.where(np.arange(5) == 2, 0.0, np.abs(tasks[0].y) + 0.01), feature_names=["t"])
     others = [Task(t.name, t.X, np.abs(t.y) + 0.01, feature_names=["t"]) for t in tasks[1:]]

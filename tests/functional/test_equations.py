@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equations import EQUATIONS, branching, cumulated, decay, model_of, observations
-from metaest.functional import Equation, Observations, Transforms, choose_mode
+from metaest.functional import Equation, Observations, Transforms, agrees_one_by_one, check_equation, choose_mode
 
 THETA = torch.tensor([[0.4, 0.9, 1.3, 0.2, 0.7], [1.5, 2.5, 0.6, 3.0, 1.1]], dtype=torch.float64)
 
@@ -107,10 +107,46 @@ def test_a_column_is_taken_as_rows():
         torch.testing.assert_close(column(THETA[:, t].unbind(0), X), flat(THETA[:, t].unbind(0), X))
 
 
-def test_an_equation_without_a_graph_says_so():
+def test_an_equation_without_a_graph_has_no_slopes():
+    """A guard may return a plain tensor; that constants are hidden is found out once, by the probe."""
     equation = Equation(lambda X, k, a: X[:, 0] * k.detach(), ("k", "a"), "rows")
-    with pytest.raises(TypeError, match="torch can differentiate"):
-        equation.values_and_slopes(THETA, observations())
+    _, slopes = equation.values_and_slopes(THETA, observations())
+    assert not any(slope.any() for slope in slopes)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda X, k, a: X[:, 0] * k.detach() * a, TypeError, "depends on 'k' in a way torch cannot"),
+        (lambda X, k, a: a * torch.exp(-k * X[:, 0]) + 5 * torch.exp(-k.detach()), TypeError, "depends on 'k'"),
+        (lambda X, k, a: k * X[:, 0] + a + 1e-3 * torch.randn(len(X)), ValueError, "two results for the same X"),
+        (lambda X, k, a: X.mul_(2)[:, 0] * k + a, ValueError, "changes X in place"),
+        (lambda X, k, a: k.mul_(2) * X[:, 0] + a, ValueError, "changes a constant or X in place"),
+        (decay, None, None),
+        (lambda X, k, a: a * torch.clamp(X[:, 0] - k, min=0), None, None),
+        (lambda X, k, a: 1e9 + a * torch.exp(-k * X[:, 0]), None, None),
+        (lambda X, k, a: a + 0 * k + torch.where(X[:, 0] > 0.5, k, 2 * k), None, None),
+        (lambda X, k, a: a * X[:, 0], None, None),
+    ],
+)
+def test_hidden_constants_random_numbers_and_changes_in_place_are_found(function, error, message):
+    X = torch.linspace(0, 2, 9, dtype=torch.float64)[:, None]
+    theta = torch.tensor([0.7, 1.3], dtype=torch.float64)
+    equation = Equation(function, ("k", "a"))
+    if message is None:
+        check_equation(equation, theta, X)
+    else:
+        with pytest.raises(error, match=message):
+            check_equation(equation, theta, X)
+
+
+def test_a_branch_on_a_constant_is_told_from_values_alone():
+    rows = observations((3, 2, 4, 3, 5))
+    branch = Equation(lambda X, k, a: torch.where((k > 1).any(), 2.0, 1.0) * a * X[:, 0], ("k", "a"), "rows")
+    assert not agrees_one_by_one(branch, THETA, rows)
+    low = THETA.clone()
+    low[0] = 0.5
+    assert agrees_one_by_one(branch, low, rows)
 
 
 def test_numpy_on_constants_says_so():

@@ -8,14 +8,16 @@ from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.expectation import expectation_step
 from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.solving import search_widely
-from metaest.estimators.equation.start import Start, pooled_starts, spread_around
+from metaest.estimators.equation.start import Start, pooled_starts, scales, spread_around
+from metaest.estimators.equation.two_stage import alone
 from metaest.functional import GaussNewton, Population, negative_log_evidence
 
 __all__ = ["evidence_of", "first_population", "settle", "without_variation"]
 
 N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
 NEGLIGIBLE = 1e-3
-PREFERENCE = 0.1
+# differences in log-evidence within which populations fit alike, and within which they are looked at more closely
+PREFERENCE, NEAR = 3.0, 30.0
 SEARCH_TASKS, SEARCH_ROWS = 100, 60
 ROUGH = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
 # how often tasks are looked for everywhere, and the gain in log-density that shows that one was not where it belongs
@@ -32,9 +34,9 @@ def evidence_of(scope: Scope, population: Population, u: Tensor) -> float:
 def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tuple[Population, Tensor]:
     """Return a population near the maximum of the evidence, and the most probable constants of the tasks under it.
 
-    A pooled fit from many starts gives a few candidates. Each becomes a broad population that a few
-    expectation-maximisation steps narrow down, on at most a hundred tasks of at most sixty rows; the one of largest
-    evidence goes on.
+    A pooled fit from many starts gives a few candidates, fits of single tasks another one. Each becomes a population
+    that a few expectation-maximisation steps narrow down, on at most a hundred tasks of at most sixty rows. Of those of
+    about the largest evidence, the one nearest to the user's values goes on.
 
     Parameters
     ----------
@@ -52,24 +54,41 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     small = scope._replace(observations=observations, design=scope.design.take(few), query=None)
     starts = pooled_starts(scope.model, initial, small.observations, N_CANDIDATES)
     starts = starts or [Start(initial, float(small.observations.y.std()))]
-    found, several = [], False
-    for start in starts:
-        population, u = spread_around(
-            scope.model, start, scope.random, small.observations, float(scope.smallest_log_sigma.exp()[0])
-        )
+    smallest = float(scope.smallest_log_sigma.exp()[0])
+    candidates = [spread_around(scope.model, start, scope.random, small.observations, smallest) for start in starts]
+    separate = alone(scope.model, initial, scope.random, small.observations, smallest)
+    if separate is not None:
+        candidates.append(separate)
+    found, several = [], separate is not None
+    for population, u in candidates:
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
         population, u, moved = settle_widely(small, population, u, CANDIDATE_STEPS)
-        found.append((evidence_of(small, population, u), population))
+        found.append((evidence_of(small, population, u), population, u))
         several = several or moved
-    # an equation may have mirror images (two rates that change places): stay on the user's side unless another fits
-    # better
-    population = max(found, key=lambda pair: pair[0] + (PREFERENCE if pair is found[0] else 0.0))[1]
+    best = max(value for value, _, _ in found)
+    for i, (value, population, u) in enumerate(found):
+        if best - NEAR < value < np.inf and len(found) > 1:
+            population, u = settle(small, population, u, STEPS)
+            found[i] = evidence_of(small, population, u), population, u
+    # an equation may have mirror images (two rates that change places, an alias of a frequency)
+    best = max(value for value, _, _ in found)
+    size = scales(scope.model, initial, small.observations, float(small.observations.y.std()) or 1.0)
+    alike = [(population, u) for value, population, u in found if value >= best - PREFERENCE]
+    population, own = min(alike, key=lambda pair: _distance(pair[0], initial, size))
     scope = scope._replace(query=None)
     u = torch.zeros(len(scope.random), tasks, dtype=torch.float64)
-    if several:
-        return settle_widely(scope, population, u, STEPS)[:2]
+    u[:, few] = own
+    if several and len(few) < tasks:
+        center = scope.design.center(population.beta, len(population.factor))
+        u = search_widely(ROUGH, scope.model, center, population.factor, population.log_sigma, scope.observations, u)[
+            0
+        ].u
     return settle(scope, population, u, STEPS)
+
+
+def _distance(population: Population, initial: Tensor, size: Tensor) -> float:
+    return float(((population.beta[: len(initial)] - initial) / size).square().sum())
 
 
 def settle_widely(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple[Population, Tensor, bool]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from metaest.estimators.equation.batches import rows_of
-from metaest.estimators.equation.calibrate import evidence_of, first_population
+from metaest.estimators.equation.calibrate import evidence_of, first_population, settle
 from metaest.estimators.equation.descent import meta_descend
 from metaest.estimators.equation.maximise import Maximum, Scope, maximise
 from metaest.estimators.equation.verify import require_usable
@@ -22,7 +22,8 @@ __all__ = ["search"]
 ALL_EPISODES, LEAST_EPISODES = 400, 4
 # a full covariance of so many constants is also looked for from the diagonal one
 MANY = 4
-REVIVED = 0.1
+REVIVED, VANISHED = 0.1, 1e-3
+REVIVALS, GAINED = 6, 0.5
 
 
 def search(
@@ -74,7 +75,7 @@ def search(
         if len(scope.random) >= MANY and not scope.diagonal:
             other = _by_diagonal(scope, population, u, settings.max_iter)
             maximum = other if other.loss < maximum.loss else maximum
-        return maximum, scope.solver
+        return _revive(scope, maximum, population, settings.max_iter, report), scope.solver
 
 
 def _by_query(
@@ -114,6 +115,31 @@ def _by_diagonal(scope: Scope, population: Population, u: Tensor, max_iter: int)
     center = scope.design.center(start.beta, len(factor))
     found = scope.solver.solve(scope.model, center, factor, start.log_sigma, scope.observations, first.u)
     return maximise(scope, start, found.u, max_iter=max_iter)
+
+
+def _revive(
+    scope: Scope, maximum: Maximum, start: Population, max_iter: int, report: Callable[[int, float], None]
+) -> Maximum:
+    """Give variations that vanished on the way another chance: at zero the evidence is flat, may it rise or not."""
+    size = torch.tensor(
+        [
+            abs(float(value)) or 1.0 if kind == "identity" else 1.0
+            for kind, value in zip(scope.model.transforms.kinds, start.beta, strict=False)
+        ]
+    )
+    before = torch.maximum(start.factor.square().sum(dim=1).sqrt(), size)
+    for k in scope.random:
+        found = maximum.population
+        if float(found.factor[k].abs().max()) > VANISHED * float(before[k]):
+            continue
+        factor = found.factor.clone()
+        factor[k, scope.random.index(k)] = REVIVED * before[k]
+        center = scope.design.center(found.beta, len(factor))
+        u = scope.solver.solve(scope.model, center, factor, found.log_sigma, scope.observations, maximum.u).u
+        population, u = settle(scope, found._replace(factor=factor), u, REVIVALS)
+        if evidence_of(scope, population, u) > -maximum.loss + GAINED:
+            maximum = maximise(scope, population, u, max_iter=max_iter, report=report)
+    return maximum
 
 
 def _explain(scope: Scope, initial: Tensor, population: Population, tasks: TaskSet) -> None:

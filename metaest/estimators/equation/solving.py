@@ -8,13 +8,16 @@ import torch
 from scipy.stats import chi2, norm, qmc
 from torch import Tensor
 
-from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode
+from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode, small_matrices
 
 __all__ = ["misfit", "most_probable", "normal_points", "search_widely"]
 
 # the wide search: points looked at, points searched from, how far they reach, and how many at once
-N_WIDE, N_WIDE_SLOW, N_TRIES, WIDE_SD, MOST_CELLS = 256, 32, 8, 1.5, 500_000
+N_WIDE, N_TRIES, WIDE_SD, MOST_CELLS = 256, 8, 1.5, 500_000
+N_WIDE_SLOW, N_TRIES_SLOW = 32, 4
 SCREEN_ROWS = 60
+# points around a place where the search is stuck, in posterior standard deviations, and what counts as no gain
+N_AROUND, AROUND, TRIFLE = 64, (0.01, 0.1, 0.5), 0.05
 # twice J at the solution is a chi-square variable with as many degrees of freedom as rows; a fit that is worse than all
 # but this share of them is poor enough to look elsewhere
 DOUBT = 1e-5
@@ -72,6 +75,35 @@ def most_probable(
     )
     for part, other in zip(found, others, strict=True):
         part[..., again[gained]] = other[..., gained]
+    stuck = torch.nonzero((found.code == SolveCode.STALLED) | (found.code == SolveCode.MAX_ITER))[:, 0]
+    if len(stuck):
+        corner = _is_lowest(model, center[:, stuck], factor, log_sigma, observations.take(stuck), found.u[:, stuck])
+        found.code[stuck[corner]] = int(SolveCode.CONVERGED)
+    return found
+
+
+def _is_lowest(
+    model: HierarchicalModel,
+    center: Tensor,
+    factor: Tensor,
+    log_sigma: Tensor,
+    observations: Observations,
+    u: Tensor,
+) -> Tensor:
+    """Whether no point around u is lower by more than a trifle: an equation with a kink has corners for minima."""
+    m, tasks = u.shape
+    with torch.no_grad():
+        known = model.information(center + factor @ u, log_sigma, observations).in_random_directions(factor, u)
+        sd = small_matrices.inverse(small_matrices.cholesky(known.matrix), known.matrix).diagonal().T.sqrt()
+        away = normal_points(N_AROUND, m)
+        away = torch.cat([away * size for size in AROUND], dim=1)
+        n = away.shape[1]
+        numbers = torch.arange(tasks).repeat_interleave(n)
+        points = u[:, numbers] + sd[:, numbers] * away.repeat(1, tasks)
+        loss = model.loss(center[:, numbers] + factor @ points, log_sigma, observations.take(numbers))
+        height = (loss + 0.5 * points.square().sum(dim=0)).reshape(tasks, n)
+    lowest = torch.where(torch.isfinite(height), height, torch.inf).min(dim=1).values
+    found: Tensor = torch.isfinite(known.loss) & (lowest > known.loss - TRIFLE)
     return found
 
 
@@ -83,6 +115,7 @@ def search_widely(
     log_sigma: Tensor,
     observations: Observations,
     start: Tensor,
+    points: Tensor | None = None,
 ) -> tuple[MapResult, Tensor]:
     """Search every task from the best of many points spread over the population, and from `start`.
 
@@ -90,6 +123,8 @@ def search_widely(
     ----------
     solver, model, center, factor, log_sigma, observations, start
         As :meth:`metaest.functional.GaussNewton.solve` takes them.
+    points : Tensor of shape (random, points), optional
+        Where to look; by default spread over the population.
 
     Returns
     -------
@@ -100,8 +135,9 @@ def search_widely(
     m, tasks = start.shape
     if m == 0:
         return solver.solve(model, center, factor, log_sigma, observations, start), start.new_zeros(tasks)
-    n = N_WIDE if model.equation.mode == "rows" else N_WIDE_SLOW
-    points = WIDE_SD * normal_points(n, m)
+    if points is None:
+        points = WIDE_SD * normal_points(N_WIDE if model.equation.mode == "rows" else N_WIDE_SLOW, m)
+    n, tries = points.shape[1], N_TRIES if model.equation.mode == "rows" else N_TRIES_SLOW
     # an equation whose rows see each other needs all of them
     screened = observations.thin(SCREEN_ROWS) if model.equation.mode == "rows" else observations
     size = max(1, MOST_CELLS // (n * len(screened.y)))
@@ -113,12 +149,12 @@ def search_widely(
             u = points.repeat(1, len(chosen))
             loss = model.loss(center[:, some] + factor @ u, log_sigma, screened.take(some))
         height = torch.where(torch.isfinite(loss), loss + 0.5 * u.square().sum(dim=0), torch.inf).reshape(-1, n)
-        promising = points[:, height.argsort(dim=1)[:, : N_TRIES - 1]]  # (random, tasks, tries)
-        tries = torch.cat([start[:, chosen, None], promising], dim=2).reshape(m, -1)
-        again = chosen.repeat_interleave(N_TRIES)
-        found = solver.solve(model, center[:, again], factor, log_sigma, observations.take(again), tries)
-        reached = torch.where(torch.isfinite(found.loss), found.loss, torch.inf).reshape(-1, N_TRIES)
-        lowest = N_TRIES * torch.arange(len(chosen)) + reached.argmin(dim=1)
+        promising = points[:, height.argsort(dim=1)[:, : tries - 1]]  # (random, tasks, tries)
+        starts = torch.cat([start[:, chosen, None], promising], dim=2).reshape(m, -1)
+        again = chosen.repeat_interleave(tries)
+        found = solver.solve(model, center[:, again], factor, log_sigma, observations.take(again), starts)
+        reached = torch.where(torch.isfinite(found.loss), found.loss, torch.inf).reshape(-1, tries)
+        lowest = tries * torch.arange(len(chosen)) + reached.argmin(dim=1)
         parts.append([part[..., lowest] for part in found])
         gains.append(reached[:, 0] - reached.min(dim=1).values)
     best = MapResult(*(torch.cat(group, dim=-1) for group in zip(*parts, strict=True)))

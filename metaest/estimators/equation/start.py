@@ -10,7 +10,7 @@ from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.solving import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
-__all__ = ["Start", "pooled_starts", "spread_around"]
+__all__ = ["Start", "points_around", "pooled_starts", "scales", "spread_around"]
 
 MAX_TASKS, MAX_ROWS = 64, 2000
 # points looked at and points searched from: cheap where one call evaluates all rows, fewer where it takes one a task
@@ -21,7 +21,6 @@ ROUNDS = 4
 # such a constant may be off by orders of magnitude, and on a log or logit scale that is a matter of a few units
 REACH, REACH_UNBOUNDED = (-0.5, 0.7), (-0.7, 1.7)
 MAGNITUDES = 7.0
-ALIKE = 1.02
 
 
 class Start(NamedTuple):
@@ -47,7 +46,7 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
     Returns
     -------
     list of Start
-        The best first; of solutions that fit almost equally well, the one nearest to the user's values.
+        The one that descends from the user's values first, then the best others.
     """
     rows = model.equation.mode == "rows"
     chosen = _some_tasks(observations, MAX_TASKS if rows else MAX_TASKS_SLOW)
@@ -55,7 +54,7 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
     y = sub.y[sub.mask > 0]
     spread = float(y.std(correction=0))
     sigma = 0.1 * spread if spread > 0 else max(1e-3, 1e-3 * float(y.abs().max()))
-    scale = _scales(model, initial, sub, max(spread, sigma))
+    scale = scales(model, initial, sub, max(spread, sigma))
     n_points, n_starts = (N_POINTS, N_STARTS) if rows else (N_POINTS_SLOW, N_STARTS_SLOW)
     center = _promising(model, initial, sub, n_points, n_starts)
     pooled = _pool(model, sub)
@@ -71,25 +70,14 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
         residual = together.y - pooled.curve(center, together)
         mean_square = (together.mask * residual.square()).sum(dim=0) / together.mask.sum(dim=0)
     rms = torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
-    return _different(center, rms, initial, scale, keep)
+    return _different(center, rms, scale, keep)
 
 
 def _promising(
     model: HierarchicalModel, initial: Tensor, observations: Observations, n_points: int, n_starts: int
 ) -> Tensor:
     """Return the user's values and points around them, near and far, that fit best without a search."""
-    p = len(initial)
-    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
-    size = torch.where(unbounded & (initial != 0), initial.abs(), 1.0)
-    points = normal_points(n_points, 2 * p)
-    ends = torch.where(unbounded, torch.tensor(REACH_UNBOUNDED)[:, None], torch.tensor(REACH)[:, None]).double()
-    low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
-    reach = 10 ** (low + width * torch.special.ndtr(points[p:]))
-    center = initial[:, None] + size[:, None] * reach * points[:p]
-    # without bounds nothing says how large a constant is: every third point tries it at any order of magnitude
-    anywhere = points[:p].sign() * size[:, None] * 10 ** (MAGNITUDES * (2 * torch.special.ndtr(points[p:]) - 1))
-    lost = unbounded[:, None] & (torch.arange(n_points) % 3 == 2)
-    center = torch.where(lost, anywhere, center)
+    center = points_around(model, initial, n_points)
     few = observations.take(_some_tasks(observations, MAX_TASKS_SLOW, SCREEN_ROWS))
     pooled, together = _pool(model, few), _together(few, n_points)
     with torch.no_grad():
@@ -101,11 +89,25 @@ def _promising(
     return torch.cat([initial[:, None], center[:, order[:half]], center[:, order[rest]]], dim=1)
 
 
-def _different(center: Tensor, rms: Tensor, initial: Tensor, scale: Tensor, keep: int) -> list[Start]:
-    distance = ((center - initial[:, None]) / scale[:, None]).square().sum(dim=0)
-    order = rms.argsort().tolist()
-    near = [i for i in order if rms[i] <= ALIKE * rms[order[0]]]
-    order = [min(near, key=lambda i: float(distance[i])), *order]
+def points_around(model: HierarchicalModel, initial: Tensor, n_points: int) -> Tensor:
+    """Return points around the user's values, near and far, of shape (constants, points)."""
+    p = len(initial)
+    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
+    size = torch.where(unbounded & (initial != 0), initial.abs(), 1.0)
+    points = normal_points(n_points, 2 * p)
+    ends = torch.where(unbounded, torch.tensor(REACH_UNBOUNDED)[:, None], torch.tensor(REACH)[:, None]).double()
+    low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
+    reach = 10 ** (low + width * torch.special.ndtr(points[p:]))
+    center = initial[:, None] + size[:, None] * reach * points[:p]
+    # without bounds nothing says how large a constant is: every third point tries it at any order of magnitude
+    anywhere = points[:p].sign() * size[:, None] * 10 ** (MAGNITUDES * (2 * torch.special.ndtr(points[p:]) - 1))
+    lost = unbounded[:, None] & (torch.arange(n_points) % 3 == 2)
+    found: Tensor = torch.where(lost, anywhere, center)
+    return found
+
+
+def _different(center: Tensor, rms: Tensor, scale: Tensor, keep: int) -> list[Start]:
+    order = [0, *rms.argsort().tolist()]  # the user's values are the first ones searched from
     starts: list[Start] = []
     for i in order:
         apart = [float(((center[:, i] - s.phi) / torch.minimum(scale, 1 + s.phi.abs())).abs().max()) for s in starts]
@@ -120,7 +122,7 @@ def _some_tasks(observations: Observations, most: int, most_rows: int = MAX_ROWS
     return evenly(tasks, max(1, min(most, int(most_rows / rows))))
 
 
-def _scales(model: HierarchicalModel, initial: Tensor, observations: Observations, spread: float) -> Tensor:
+def scales(model: HierarchicalModel, initial: Tensor, observations: Observations, spread: float) -> Tensor:
     """One on a log or logit scale; otherwise the change that moves the curve by the spread of the data."""
     with torch.no_grad():
         phi = initial[:, None].expand(-1, observations.y.shape[1])

@@ -19,7 +19,7 @@ from metaest.estimators.equation.parameter import check_names, check_parameters,
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
-from metaest.estimators.equation.verify import check_tasks, warn_of_codes
+from metaest.estimators.equation.verify import check_tasks, warn_of_codes, warn_of_outliers
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -28,6 +28,7 @@ from metaest.functional import (
     Noise,
     Observations,
     SolveCode,
+    agrees_one_by_one,
     check_equation,
     choose_mode,
 )
@@ -39,6 +40,9 @@ __all__ = ["Fitted", "calibrate"]
 FLOOR = 1e-6
 DELTA = 1e-3
 PROBE_TASKS, PROBE_ROWS = 4, 5
+# how far the constants of the probe lie from the user's, in the unconstrained space
+WOBBLES = (0.1, 2.0)
+CHECKED = 200
 
 
 class Fitted(NamedTuple):
@@ -94,10 +98,24 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     )
     history: list[tuple[int, float]] = []
     maximum, solver = search(settings, scope, initial, tasks, rng, history)
+    if not _still_agrees(scope, maximum):
+        # the constants found let the equation branch as the probe did not
+        mode, reason = "loop", f"{mode}: gives another result than one task at a time at the constants found"
+        scope = scope._replace(model=replace(model, equation=replace(model.equation, mode="loop")))
+        history.clear()
+        maximum, solver = search(settings, scope, initial, tasks, rng, history)
     maximum, still = without_variation(scope, maximum)
     return _finish(
         table, covariates, scope, maximum, still, solver, tasks, Report(history, mode, reason, maximum.message)
     )
+
+
+def _still_agrees(scope: Scope, maximum: Maximum) -> bool:
+    few = evenly(maximum.u.shape[1], CHECKED) if len(maximum.u) else evenly(scope.observations.y.shape[1], CHECKED)
+    population = maximum.population
+    center = scope.design.take(few).center(population.beta, len(population.factor))
+    theta = scope.model.transforms.constrain(center + population.factor @ maximum.u[:, few])
+    return agrees_one_by_one(scope.model.equation, theta, scope.observations.take(few))
 
 
 class Report(NamedTuple):
@@ -118,10 +136,23 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     # one row of padding in every task gives away an equation whose rows see each other
     X, y = torch.cat([X, X[:, :1]], dim=1), torch.cat([y, y[:, :1]], dim=1)
     mask = torch.cat([mask, torch.zeros(len(mask), 1, dtype=mask.dtype)], dim=1)
-    wobble = 0.1 * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double()).reshape(len(initial), -1)
-    theta = model.transforms.constrain(initial[:, None] + wobble)
-    check_equation(model.equation, theta[:, 0], torch.from_numpy(tasks[0].X.astype(np.float64)))
-    return choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks))
+    check_equation(model.equation, initial_theta(model, initial), torch.from_numpy(tasks[0].X.astype(np.float64)))
+    choices: list[tuple[Any, str]] = []
+    for size in WOBBLES:
+        wobble = size * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double())
+        theta = model.transforms.constrain(initial[:, None] + wobble.reshape(len(initial), -1))
+        try:
+            choices.append(choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks)))
+        except Exception:
+            if not choices:  # far from the user's values an equation may refuse
+                raise
+    return max(choices, key=lambda choice: ("rows", "vmap", "loop").index(choice[0]))
+
+
+def initial_theta(model: HierarchicalModel, initial: Tensor) -> Tensor:
+    """Return the user's values, a little off: at a round number an equation may have a kink."""
+    wobble = WOBBLES[0] * torch.sin(torch.arange(1.0, 1 + len(initial)).double())
+    return model.transforms.constrain((initial + wobble)[:, None])[:, 0]
 
 
 def _extreme_rows(tasks: TaskSet) -> Tensor:
@@ -189,6 +220,7 @@ def _finish(
         warnings.warn(f"{report.message}; raise max_iter, or look at history_.", ConvergenceWarning, stacklevel=4)
     if not isinstance(solver, GradientDescent) or bool((posterior.code == SolveCode.NOT_FINITE).any()):
         warn_of_codes(posterior.code, tasks.names, "fit", stacklevel=5)
+    warn_of_outliers(calibrated, posterior, scope.observations, tasks.names)
     return Fitted(
         calibrated,
         posterior,

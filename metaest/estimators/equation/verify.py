@@ -14,7 +14,7 @@ from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import ENOUGH
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning
-from metaest.functional import GradientDescent, HierarchicalModel, SolveCode
+from metaest.functional import GradientDescent, HierarchicalModel, Observations, SolveCode
 from metaest.tasks import TaskSet
 
 __all__ = [
@@ -25,10 +25,13 @@ __all__ = [
     "require_usable",
     "warn_of_codes",
     "warn_of_many",
+    "warn_of_outliers",
     "warn_of_shrinkage",
 ]
 
 SHOWN = 5
+# a row of a normal sample in a thousand million; a task in robust, and in the population's own, standard deviations
+FAR, FAR_TASK, FAR_IN_POPULATION, LEAST_TASKS = 6.0, 8.0, 3.0, 8
 
 
 def check_interval(level: Any, method: Any, of: Any) -> None:
@@ -142,6 +145,41 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
             IdentifiabilityWarning,
             stacklevel=4,
         )
+
+
+def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations: Observations, names: Any) -> None:
+    """Warn after a fit of rows far from the curve of their task, and of tasks far from all others."""
+    if isinstance(calibrated.solver, GradientDescent):  # its steps end short of the best curve
+        return
+    with torch.no_grad():
+        curve = calibrated.model.curve(posterior.phi, observations)
+        sd = calibrated.model.noise.variance(curve, calibrated.population.log_sigma).sqrt()
+        away = ((observations.y - curve).abs() / sd * observations.mask).numpy()
+    rows = np.argwhere(away.T > FAR)
+    if len(rows):
+        task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))
+        warnings.warn(
+            f"fit: row {row} of task {names[task : task + 1].tolist()[0]!r} lies {away[row, task]:.0f} standard "
+            f"deviations of the noise from its curve ({len(rows)} such row{'s' * (len(rows) != 1)} in all): a mistyped "
+            "value, or an equation that does not hold there. Noise and constants suffer from it.",
+            UnlikelyTaskWarning,
+            stacklevel=5,
+        )
+    for k in calibrated.random:
+        own = (posterior.phi[k] - (posterior.phi[k]).median()).numpy()
+        spread = 1.4826 * float(np.median(np.abs(own)))
+        population = float(calibrated.prior_variance[k].sqrt())
+        if calibrated.covariates.columns or k in calibrated.flat or len(own) < LEAST_TASKS or not spread > 0:
+            continue
+        far = np.flatnonzero((np.abs(own) > FAR_TASK * spread) & (np.abs(own) > FAR_IN_POPULATION * population))
+        if len(far):
+            some = ", ".join(repr(name) for name in names[far[:SHOWN]].tolist())
+            warnings.warn(
+                f"fit: task {some}{' and others' * (len(far) > SHOWN)} has a value of {calibrated.names[k]!r} unlike "
+                "all others; check its units. The variation between tasks is overrated because of it.",
+                UnlikelyTaskWarning,
+                stacklevel=5,
+            )
 
 
 def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]) -> None:
