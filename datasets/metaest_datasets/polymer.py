@@ -83,7 +83,7 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     >>> flow = 1.4 * np.exp(-((t / 15) ** 2)) + np.exp(-(((t - 90) / 25) ** 2))
     >>> found = relative_crystallinity(t, flow)
     >>> found.cut
-    39.0
+    36.0
     >>> round(float(np.interp(90 - found.cut, found.time, found.crystallinity)), 2)
     0.5
     """

@@ -1,0 +1,169 @@
+"""Polymer crystallisation: curves, and whole filler contents, left out in turn."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from metaest import AdaptedEquation, IdentifiabilityWarning, Parameter, TaskSet, UnlikelyTaskWarning
+from metaest_datasets import fetch_polymer_crystallisation
+from metaest_domains.kinetics.jmak import JMAKRegressor
+from metaest_domains.kinetics.study.evaluation import Method, Prediction, evaluate
+from metaest_domains.kinetics.study.rivals import curve_by_curve, fit_curve, gaussian_process, tuned_network
+
+__all__ = ["BOUNDS", "fit_equations", "jmak", "load_curves", "study_polymer"]
+
+FEATURES = ["time", "temperature", "filler", "log_filler"]
+# the same for all methods
+BOUNDS = {"k": (1e-4, 1.0), "n": (0.3, 6.0), "plateau": (0.5, 1.2)}
+PARAMETERS = {
+    "k": Parameter(0.03, lower=1e-4, upper=1.0, unit="1/s"),
+    "n": Parameter(2.0, lower=0.3, upper=6.0),
+}
+PLATEAU = {**PARAMETERS, "plateau": Parameter(0.95, lower=0.5, upper=1.2)}
+STARTS = [{"k": k, "n": n, "plateau": 0.95} for k in (0.01, 0.03, 0.1) for n in (1.0, 2.0, 3.5)]
+FORMS: dict[str, dict[str, Any]] = {
+    "JMAK": {"parameters": PARAMETERS},
+    "JMAK, plateau": {"parameters": PLATEAU, "optional": ["plateau"]},
+}
+NETWORK_ROWS, PROCESS_ROWS = 40, 12
+TUNE: dict[str, Any] = {}
+
+
+def load_curves() -> TaskSet:
+    """Return the curves between 2 and 98 %, with the logarithm of the filler content as a further column."""
+    tasks = fetch_polymer_crystallisation()
+    X = np.column_stack([tasks.X, np.log10(tasks.X[:, 2])])
+    groups = np.repeat(tasks.names, tasks.sizes)
+    return TaskSet.from_arrays(X, tasks.y, groups, feature_names=FEATURES, target_names=["crystallinity"])
+
+
+def jmak(X: NDArray[Any], k: float, n: float, plateau: float = 1.0) -> NDArray[Any]:
+    """JMAK's curve in numpy."""
+    return np.asarray(plateau * (1 - np.exp(-((k * X[:, 0]) ** n))))
+
+
+def fit_equations(training: TaskSet) -> dict[str, JMAKRegressor]:
+    """Fit every form without covariates, and with temperature and filler, or its logarithm where BIC prefers that."""
+    models = {}
+    for name, settings in FORMS.items():
+        models[name] = JMAKRegressor(**settings).fit(training)
+        constants = ["k", "n"]
+        both = [
+            JMAKRegressor(**settings, covariates={c: ["temperature", filler] for c in constants}).fit(training)
+            for filler in ("filler", "log_filler")
+        ]
+        models[f"{name}, covariates"] = min(both, key=lambda model: float(model.bic_))
+    return models
+
+
+def study_polymer(
+    by: str = "curve", *, sizes: list[int] | None = None, repetitions: int = 5, network: bool = True, jobs: int = 1
+) -> pd.DataFrame:
+    """Leave out one curve, or one filler content, after the other; adapt to a few points and predict the rest.
+
+    Parameters
+    ----------
+    by : {"curve", "filler"}
+    sizes : list of int, optional
+        Points drawn from the transforming part; 2, 3, 5 and 8.
+    repetitions : int, default=5
+    network : bool, default=True
+        Whether to meta-learn networks too, which takes most of the time.
+    jobs : int, default=1
+        Processes.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`evaluate` returns it.
+    """
+    tasks = load_curves()
+    folds = _folds(tasks, by)
+    settings: list[Any] = [None] * len(folds)
+    if network:
+        settings = _network_settings(tasks, jobs) if by == "curve" else [TUNE] * len(folds)
+    records = Parallel(jobs)(
+        delayed(_fold)(tasks, held, sizes or [2, 3, 5, 8], repetitions, own)
+        for held, own in zip(folds, settings, strict=True)
+    )
+    return pd.DataFrame([record for fold in records for record in fold])
+
+
+def _folds(tasks: TaskSet, by: str) -> list[list[int]]:
+    if by == "curve":
+        return [[i] for i in range(len(tasks))]
+    filler = tasks.X[tasks.offsets[:-1], 2]
+    return [np.flatnonzero(filler == value).tolist() for value in np.unique(filler)]
+
+
+def _network_settings(tasks: TaskSet, jobs: int) -> list[dict[str, Any]]:
+    """Choose the settings of the network for each left-out curve without any curve of its temperature."""
+    groups = np.unique(tasks.X[tasks.offsets[:-1], 1], return_inverse=True)[1]
+
+    def choose(group: int) -> dict[str, Any]:
+        kept = [tasks[i] for i in range(len(tasks)) if groups[i] != group]
+        model = tuned_network([(t.X, t.y.reshape(-1)) for t in kept], [0, 1, 3], NETWORK_ROWS, None)
+        return {"inner_lr": model.inner_lr, "alpha": model.alpha}
+
+    chosen = Parallel(jobs)(delayed(choose)(group) for group in range(groups.max() + 1))
+    return [chosen[group] for group in groups]
+
+
+def _fold(
+    tasks: TaskSet, held: list[int], sizes: list[int], repetitions: int, network: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    import torch
+
+    torch.set_num_threads(1)
+    for kind in (IdentifiabilityWarning, UnlikelyTaskWarning):
+        warnings.simplefilter("ignore", kind)
+    training = tasks[[i for i in range(len(tasks)) if i not in held]]
+    methods = _methods(training, network)
+    records = []
+    for i in held:
+        X, y = tasks[i].X, tasks[i].y.reshape(-1)
+        whole = fit_curve(jmak, {c: BOUNDS[c] for c in ("k", "n")}, STARTS, X, y)
+        truth = _report(whole)
+        records += evaluate(methods, X, y, tasks.names[i : i + 1].tolist()[0], sizes, repetitions, [i], truth)
+    return records
+
+
+def _methods(training: TaskSet, network: dict[str, Any] | None) -> dict[str, Method]:
+    pairs = [(task.X, task.y.reshape(-1)) for task in training]
+    methods: dict[str, Method] = {}
+    for name, model in fit_equations(training).items():
+        methods[name] = _equation(model)
+    for name, constants in (("JMAK", ["k", "n"]), ("JMAK, plateau", ["k", "n", "plateau"])):
+        methods[f"curve by curve: {name}"] = curve_by_curve(jmak, {c: BOUNDS[c] for c in constants}, STARTS, _report)
+    pooled = JMAKRegressor(parameters=PARAMETERS, random=[]).fit(training)
+    methods["pooled JMAK"] = lambda X, y: Prediction(lambda rows: np.asarray(pooled.predict(rows)))
+    methods["Gaussian process"] = gaussian_process(pairs, [0, 1, 3], PROCESS_ROWS)
+    if network is not None:
+        learned = tuned_network(pairs, [0, 1, 3], NETWORK_ROWS, None if network == TUNE else network)
+
+        def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
+            adapted = learned.adapt(X[:, [0, 1, 3]], y)
+            return Prediction(lambda rows: np.asarray(adapted.predict(rows[:, [0, 1, 3]])))
+
+        methods["MAML network"] = adapt
+    return methods
+
+
+def _equation(model: JMAKRegressor) -> Method:
+    def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
+        adapted: AdaptedEquation = model.adapt(X, y)
+        values = adapted.params_["value"].to_dict()
+        report = _report({str(c): v for c, v in values.items()}) if "plateau" not in values else {}
+        return Prediction(adapted.predict, adapted.predict_interval, report)
+
+    return adapt
+
+
+def _report(constants: dict[str, float]) -> dict[str, float]:
+    if "plateau" in constants:
+        return {}
+    return {"ln_k": float(np.log(constants["k"])), "n": constants["n"]}

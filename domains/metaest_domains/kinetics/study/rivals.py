@@ -1,0 +1,131 @@
+"""What else one would do with a few measurements: fit them alone, a Gaussian process, a meta-learned network."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.preprocessing import StandardScaler
+
+from metaest import MAMLRegressor
+from metaest_domains.kinetics.study.evaluation import Method, Prediction
+
+__all__ = ["curve_by_curve", "fit_curve", "gaussian_process", "tuned_network"]
+
+Curve = Callable[..., NDArray[Any]]
+Pairs = list[tuple[NDArray[Any], NDArray[Any]]]
+
+NETWORKS = [{"inner_lr": rate, "alpha": alpha} for rate in (0.02, 0.05) for alpha in (3.0, 30.0)]
+JUDGED_ROWS, JUDGED_TIMES = 3, 5
+
+
+def fit_curve(
+    curve: Curve,
+    bounds: dict[str, tuple[float, float]],
+    starts: list[dict[str, float]],
+    X: NDArray[Any],
+    y: NDArray[Any],
+) -> dict[str, float]:
+    """Least squares within bounds from several starts; the best one counts.
+
+    Parameters
+    ----------
+    curve : callable
+        ``curve(X, **constants)``
+    bounds : dict of str to (float, float)
+    starts : list of dict
+    X, y : ndarray
+    """
+    names = list(bounds)
+    low, high = np.array(list(bounds.values())).T
+
+    def residual(values: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(curve(X, **dict(zip(names, values, strict=True))) - y)
+
+    best = None
+    for start in starts:
+        first = np.clip([start[name] for name in names], low * 1.001 + 1e-9, high * 0.999)
+        found = least_squares(residual, first, bounds=(low, high), x_scale=np.abs(first))
+        if best is None or found.cost < best.cost:
+            best = found
+    assert best is not None
+    return dict(zip(names, best.x.tolist(), strict=True))
+
+
+def curve_by_curve(
+    curve: Curve, bounds: dict[str, tuple[float, float]], starts: list[dict[str, float]], report: Callable[..., Any]
+) -> Method:
+    """Return a method that fits the rows it gets and knows nothing else."""
+
+    def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
+        constants = fit_curve(curve, bounds, starts, X, y)
+        return Prediction(lambda rows: curve(rows, **constants), None, report(constants))
+
+    return adapt
+
+
+def gaussian_process(training: Pairs, columns: list[int], rows: int) -> Method:
+    """Return a Gaussian process on all columns, fitted to some rows of every training task.
+
+    Its kernel is squared-exponential with a length for each column, fitted to the training tasks; the rows of the new
+    task are added to theirs.
+    """
+    some = [np.linspace(0, len(y) - 1, min(rows, len(y))).astype(int) for _, y in training]
+    X = np.concatenate([own[chosen][:, columns] for (own, _), chosen in zip(training, some, strict=True)])
+    y = np.concatenate([own[chosen] for (_, own), chosen in zip(training, some, strict=True)])
+    scaler = StandardScaler().fit(X)
+    center, spread = float(y.mean()), float(y.std())
+    kernel = ConstantKernel() * RBF(np.ones(X.shape[1]), (1e-2, 1e3)) + WhiteKernel(1e-2, (1e-6, 1.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = GaussianProcessRegressor(kernel, random_state=0).fit(scaler.transform(X), (y - center) / spread)
+
+    def adapt(X_own: NDArray[Any], y_own: NDArray[Any]) -> Prediction:
+        both = np.concatenate([X, X_own[:, columns]])
+        model = GaussianProcessRegressor(first.kernel_, optimizer=None)
+        model.fit(scaler.transform(both), (np.concatenate([y, y_own]) - center) / spread)
+
+        def curve(new: NDArray[Any]) -> NDArray[Any]:
+            return np.asarray(center + spread * model.predict(scaler.transform(new[:, columns])))
+
+        def interval(new: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+            mean, sd = model.predict(scaler.transform(new[:, columns]), return_std=True)
+            return center + spread * (mean - 1.645 * sd), center + spread * (mean + 1.645 * sd)
+
+        return Prediction(curve, interval)
+
+    return adapt
+
+
+def tuned_network(training: Pairs, columns: list[int], rows: int, settings: dict[str, Any] | None) -> MAMLRegressor:
+    """Return a meta-learned network on all columns of some rows of every training task.
+
+    Without settings, the best of four pairs of inner rate and weight decay is taken: each is learned from three
+    quarters of the tasks and judged on the others, from three rows.
+    """
+    pairs = []
+    for X, y in training:
+        chosen = np.linspace(0, len(y) - 1, min(rows, len(y))).astype(int)
+        pairs.append((X[chosen][:, columns], y[chosen]))
+    if settings is None:
+        settings = min(NETWORKS, key=lambda own: _judge(pairs, own))
+    return _network(settings).fit(pairs)
+
+
+def _network(settings: dict[str, Any]) -> MAMLRegressor:
+    return MAMLRegressor(support_size=(2, 8), random_state=0, **settings)
+
+
+def _judge(pairs: Pairs, settings: dict[str, Any]) -> float:
+    judged = pairs[::4]
+    model = _network(settings).fit([pair for i, pair in enumerate(pairs) if i % 4])
+    error = []
+    for i, (X, y) in enumerate(judged):
+        for time in range(JUDGED_TIMES):
+            few = np.random.default_rng([i, time]).permutation(len(y))[:JUDGED_ROWS]
+            error.append(np.square(model.adapt(X[few], y[few]).predict(X) - y).mean())
+    return float(np.mean(error))

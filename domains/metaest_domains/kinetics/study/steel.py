@@ -1,0 +1,113 @@
+"""Steel tempering: compositions left out in turn."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from metaest import IdentifiabilityWarning, TaskSet, UnlikelyTaskWarning
+from metaest_datasets import fetch_steel_tempering
+from metaest_domains.kinetics.study.evaluation import Method, Prediction, evaluate
+from metaest_domains.kinetics.study.rivals import gaussian_process
+from metaest_domains.kinetics.tempering import HollomonJaffeRegressor
+
+__all__ = ["COMPOSITION", "study_steel"]
+
+# elements that more than a handful of the steels hold in amounts that matter
+COMPOSITION = ["C", "Mn", "Si", "Ni", "Cr", "Mo"]
+PROCESS_ROWS = 15
+
+
+def study_steel(
+    *, sizes: list[int] | None = None, repetitions: int = 20, jobs: int = 1, tasks: TaskSet | None = None
+) -> pd.DataFrame:
+    """Leave out one composition after the other; adapt to a few hardness measurements and predict the rest.
+
+    Parameters
+    ----------
+    sizes : list of int, optional
+        0, 2, 3, 5 and 8.
+    repetitions : int, default=20
+    jobs : int, default=1
+        Processes.
+    tasks : TaskSet, optional
+        In place of the fetched ones.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`evaluate` returns it; errors in HRC squared.
+    """
+    tasks = fetch_steel_tempering() if tasks is None else tasks
+    records = Parallel(jobs)(delayed(_fold)(tasks, i, sizes or [0, 2, 3, 5, 8], repetitions) for i in range(len(tasks)))
+    return pd.DataFrame([record for fold in records for record in fold])
+
+
+def _fold(tasks: TaskSet, held: int, sizes: list[int], repetitions: int) -> list[dict[str, Any]]:
+    import torch
+
+    torch.set_num_threads(1)
+    for kind in (IdentifiabilityWarning, UnlikelyTaskWarning):
+        warnings.simplefilter("ignore", kind)
+    training = tasks[[i for i in range(len(tasks)) if i != held]]
+    own = tasks[held]
+    sizes = [size for size in sizes if size < len(own.y)]
+    name = tasks.names[held : held + 1].tolist()[0]
+    return evaluate(_methods(training), own.X, own.y.reshape(-1), name, sizes, repetitions, [held], {})
+
+
+def _methods(training: TaskSet) -> dict[str, Method]:
+    methods: dict[str, Method] = {}
+    for name, optional in (("Hollomon-Jaffe", []), ("Hollomon-Jaffe, bent", ["c"])):
+        methods[name] = _equation(HollomonJaffeRegressor(optional=optional).fit(training))
+        covariates = {"a": COMPOSITION, "b": COMPOSITION}
+        methods[f"{name}, composition"] = _equation(
+            HollomonJaffeRegressor(optional=optional, covariates=covariates).fit(training)
+        )
+    pooled = HollomonJaffeRegressor(random=[]).fit(training)
+    methods["pooled line"] = lambda X, y: Prediction(lambda rows: np.asarray(pooled.predict(rows)))
+    C = float(pooled.population_.loc["C", "value"])
+    methods["steel by steel: line, pooled C"] = lambda X, y: _line(X, y, C)
+    pairs = [(task.X, task.y.reshape(-1)) for task in training]
+    columns = [training.feature_names.index(c) for c in ("time", "temperature", *COMPOSITION)]  # type: ignore[union-attr]
+    logged = [(_logged(X), y) for X, y in pairs]
+    process = gaussian_process(logged, columns, PROCESS_ROWS)
+
+    def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
+        found = process(_logged(X), y)
+        assert found.interval is not None
+        ends = found.interval
+        return Prediction(lambda rows: found.curve(_logged(rows)), lambda rows: ends(_logged(rows)))
+
+    methods["Gaussian process"] = adapt
+    return methods
+
+
+def _equation(model: HollomonJaffeRegressor) -> Method:
+    def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
+        if not len(y):
+            return Prediction(model.predict, model.predict_interval)
+        adapted = model.adapt(X, y)
+        return Prediction(adapted.predict, adapted.predict_interval)
+
+    return adapt
+
+
+def _line(X: NDArray[Any], y: NDArray[Any], C: float) -> Prediction:
+    """Fit a straight line in the parameter through the rows of one steel; their mean where there are fewer than two."""
+
+    def parameter(rows: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(rows[:, 1] * (C + np.log10(rows[:, 0])) / 1000)
+
+    if len(y) < 2:
+        level = float(y.mean()) if len(y) else float("nan")
+        return Prediction(lambda rows: np.full(len(rows), level))
+    slope, level = np.polyfit(parameter(X), y, 1)
+    return Prediction(lambda rows: np.asarray(level + slope * parameter(rows)))
+
+
+def _logged(X: NDArray[Any]) -> NDArray[Any]:
+    return np.column_stack([np.log10(X[:, 0]), X[:, 1:]])
