@@ -73,7 +73,7 @@ def inputs_of(name, constants, rng, n):
 def simulated(name, seed=0, n_tasks=30, n_rows=12):
     """Tasks drawn around the constants of the table, with noise of one per cent of the range."""
     family, constants, _ = FAMILIES[name]
-    held = {"reference": {"ramp": 600.0, "JMAK, Arrhenius": 600.0, "tempering": 15.0}.get(name, 550.0)}
+    held = {"reference": {"ramp": 600.0, "JMAK, Arrhenius": 600.0, "tempering": 700.0}.get(name, 550.0)}
     held = {k: v for k, v in {**{"incubation": 0.0, "plateau": 1.0, "c": 0.0}, **held}.items() if k not in constants}
     model = family()
     formula = model._formula()

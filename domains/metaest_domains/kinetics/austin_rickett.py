@@ -39,7 +39,7 @@ class AustinRickettRegressor(KineticRegressor):
     References
     ----------
     J. B. Austin, R. L. Rickett (1939). Kinetics of the decomposition of austenite at constant temperature. Transactions
-    of the AIME 135, 396-415. Compared with JMAK by E. J. Lee, S. S. Hwang (1990). :doi:`10.1007/BF02646989`
+    of the AIME 135, 396-415.
     """
 
     constants = {

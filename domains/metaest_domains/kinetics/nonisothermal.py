@@ -166,8 +166,8 @@ class NonIsothermalJMAKRegressor(AlongHistory):
 
     References
     ----------
-    E. Scheil (1935). Anlaufzeit der Austenitumwandlung. :doi:`10.1002/srin.193500186`; J. W. Cahn (1956).
-    Transformation kinetics during continuous cooling. :doi:`10.1016/0001-6160(56)90158-4`
+    E. Scheil (1935). Anlaufzeit der Austenitumwandlung. Archiv für das Eisenhüttenwesen 8, 565-567. J. W. Cahn (1956).
+    Transformation kinetics during continuous cooling. Acta Metallurgica 4, 572-575.
     """
 
     constants = {

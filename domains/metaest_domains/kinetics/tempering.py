@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metaest import Parameter, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
+from metaest_domains.kinetics.guesses import middle_temperature
 
 __all__ = ["HollomonJaffeRegressor"]
 
@@ -16,18 +17,20 @@ __all__ = ["HollomonJaffeRegressor"]
 class HollomonJaffeRegressor(KineticRegressor):
     r"""Hardness after tempering for a time at a temperature.
 
-    .. math:: H = a - b\,(P - P_\mathrm{ref}) - c\,(P - P_\mathrm{ref})^2, \qquad P = T\,(C + \log_{10} t) / 1000
+    .. math:: H = a - b\,(P - P_\mathrm{ref}) - c\,(P - P_\mathrm{ref})^2, \qquad
+              P = T\,(C + \log_{10} t) / 1000, \qquad P_\mathrm{ref} = T_\mathrm{ref}\,C / 1000
 
-    The inputs are ``time`` in **hours**, for which C is about 20, and ``temperature`` in K.
+    The inputs are ``time`` in **hours**, for which C is about 20, and ``temperature`` in K. With the parameter of one
+    hour at a reference temperature taken off, a does not move with C.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
     =============== ========= ======== ==================================================
-    ``a``           hardness           hardness at the reference parameter
+    ``a``           hardness           after one hour at the reference temperature
     ``b``           hardness           fall of hardness per unit of P there
     ``C``                     above 0  Hollomon and Jaffe's constant
     ``c``           hardness           bend; optional, otherwise 0
-    ``reference``                      held: the mean of P over the training rows
+    ``reference``   K                  held: the mean temperature of the training rows
     =============== ========= ======== ==================================================
 
     Parameters
@@ -44,7 +47,7 @@ class HollomonJaffeRegressor(KineticRegressor):
     inputs = ("time", "temperature")
     target = "hardness"
     constants = {
-        "a": Parameter(40.0, unit="HRC", meaning="hardness at the reference parameter"),
+        "a": Parameter(40.0, unit="HRC", meaning="hardness after one hour at the reference temperature"),
         "b": Parameter(5.0, unit="HRC", meaning="fall of hardness per unit of the parameter"),
         "C": Parameter(20.0, lower=0, meaning="Hollomon and Jaffe's constant"),
     }
@@ -55,12 +58,12 @@ class HollomonJaffeRegressor(KineticRegressor):
         time: Tensor, temperature: Tensor, a: Tensor, b: Tensor, C: Tensor, c: Tensor, reference: float
     ) -> Tensor:
         """Return the hardness."""
-        away = temperature * (C + torch.log10(time.clamp(min=1e-12))) / 1000 - reference
+        away = (temperature * (C + torch.log10(time.clamp(min=1e-12))) - reference * C) / 1000
         return a - b * away - c * away**2
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
         """Fit the line with C = 20."""
-        P = inputs["temperature"] * (20 + np.log10(np.maximum(inputs["time"], 1e-12))) / 1000
-        reference = float(np.round(P.mean(), 1))
-        slope = float(np.polyfit(P - reference, y, 1)[0]) if np.ptp(P) > 0 else -5.0
-        return {"a": float(y.mean()), "b": -slope, "reference": reference}
+        reference = middle_temperature(inputs["temperature"])
+        P = (inputs["temperature"] * (20 + np.log10(np.maximum(inputs["time"], 1e-12))) - 20 * reference) / 1000
+        slope, level = np.polyfit(P, y, 1) if np.ptp(P) > 0 else (-5.0, y.mean())
+        return {"a": float(level), "b": -float(slope), "reference": reference}

@@ -29,7 +29,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "JMAK": {"parameters": PARAMETERS},
     "JMAK, plateau": {"parameters": PLATEAU, "optional": ["plateau"]},
 }
-NETWORK_ROWS, PROCESS_ROWS = 40, 12
+NETWORK_ROWS, PROCESS_ROWS = 40, 8
 TUNE: dict[str, Any] = {}
 
 

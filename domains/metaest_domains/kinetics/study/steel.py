@@ -18,7 +18,7 @@ __all__ = ["COMPOSITION", "study_steel"]
 
 # elements that more than a handful of the steels hold in amounts that matter
 COMPOSITION = ["C", "Mn", "Si", "Ni", "Cr", "Mo"]
-PROCESS_ROWS = 15
+PROCESS_ROWS = 8
 
 
 def study_steel(
