@@ -45,7 +45,7 @@ def main() -> None:
     gains = plans.groupby("plan", sort=False)[["ln_k", "n", "mse"]].mean().assign(rmse=lambda t: t["mse"] ** 0.5)
     print("\nPolymer, what a third point gains: mean errors of ln k and n, RMSE in X")
     print(gains.drop(columns="mse").to_string(float_format="{:.4f}".format))
-    steel = study_steel(repetitions=4 * arguments.repetitions, jobs=arguments.jobs)
+    steel = study_steel(repetitions=2 * arguments.repetitions, jobs=arguments.jobs)
     _show("Steel, one composition left out (HRC)", steel, arguments.output / "steel.csv", "pooled line")
     for name, figure in (
         ("curves", plot_curves()),

@@ -9,7 +9,7 @@ import pandas as pd
 from metaest import TaskSet
 from metaest_domains.kinetics.jmak import JMAKRegressor
 from metaest_domains.kinetics.study.evaluation import draw_supports, table_of
-from metaest_domains.kinetics.study.polymer import FORMS, load_curves
+from metaest_domains.kinetics.study.polymer import FORMS, ORDERS, load_curves
 
 __all__ = ["plot_constants", "plot_curves", "plot_errors"]
 
@@ -91,5 +91,5 @@ def plot_errors(polymer: pd.DataFrame, steel: pd.DataFrame) -> Any:
 
 
 def _covariate_model(training: TaskSet) -> JMAKRegressor:
-    covariates = {c: ["temperature", "log_filler"] for c in ("k", "n")}
+    covariates = dict.fromkeys(FORMS["JMAK, plateau"]["parameters"], ORDERS["second, log filler"])
     return JMAKRegressor(**FORMS["JMAK, plateau"], covariates=covariates).fit(training)

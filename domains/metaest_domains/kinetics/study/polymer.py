@@ -16,7 +16,14 @@ from metaest_domains.kinetics.study.rivals import curve_by_curve, fit_curve, gau
 
 __all__ = ["BOUNDS", "fit_equations", "jmak", "load_curves", "study_polymer"]
 
-FEATURES = ["time", "temperature", "filler", "log_filler"]
+FEATURES = ["time", "temperature", "filler", "log_filler", "temperature_2", "log_filler_2", "temperature_log_filler"]
+# ways in which temperature and filler may shift the constants; BIC chooses among them in every fold
+ORDERS = {
+    "first, filler": ["temperature", "filler"],
+    "first, log filler": ["temperature", "log_filler"],
+    "second, log filler": ["temperature", "log_filler", "temperature_2", "log_filler_2", "temperature_log_filler"],
+}
+MIDDLE = 318.15
 # the same for all methods
 BOUNDS = {"k": (1e-4, 1.0), "n": (0.3, 6.0), "plateau": (0.5, 1.2)}
 PARAMETERS = {
@@ -34,9 +41,10 @@ TUNE: dict[str, Any] = {}
 
 
 def load_curves() -> TaskSet:
-    """Return the curves between 2 and 98 %, with the logarithm of the filler content as a further column."""
+    """Return the curves between 2 and 98 %, with the logarithm of the filler content and second-order terms."""
     tasks = fetch_polymer_crystallisation()
-    X = np.column_stack([tasks.X, np.log10(tasks.X[:, 2])])
+    T, filler = tasks.X[:, 1] - MIDDLE, np.log10(tasks.X[:, 2])
+    X = np.column_stack([tasks.X, filler, T**2, filler**2, T * filler])
     groups = np.repeat(tasks.names, tasks.sizes)
     return TaskSet.from_arrays(X, tasks.y, groups, feature_names=FEATURES, target_names=["crystallinity"])
 
@@ -47,16 +55,15 @@ def jmak(X: NDArray[Any], k: float, n: float, plateau: float = 1.0) -> NDArray[A
 
 
 def fit_equations(training: TaskSet) -> dict[str, JMAKRegressor]:
-    """Fit every form without covariates, and with temperature and filler, or its logarithm where BIC prefers that."""
+    """Fit every form without covariates, and with temperature and filler in the order of the lowest BIC."""
     models = {}
     for name, settings in FORMS.items():
         models[name] = JMAKRegressor(**settings).fit(training)
-        constants = ["k", "n"]
-        both = [
-            JMAKRegressor(**settings, covariates={c: ["temperature", filler] for c in constants}).fit(training)
-            for filler in ("filler", "log_filler")
+        orders = [
+            JMAKRegressor(**settings, covariates=dict.fromkeys(settings["parameters"], columns)).fit(training)
+            for columns in ORDERS.values()
         ]
-        models[f"{name}, covariates"] = min(both, key=lambda model: float(model.bic_))
+        models[f"{name}, covariates"] = min(orders, key=lambda model: float(model.bic_))
     return models
 
 
