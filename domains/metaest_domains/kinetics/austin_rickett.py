@@ -40,6 +40,16 @@ class AustinRickettRegressor(KineticRegressor):
     ----------
     J. B. Austin, R. L. Rickett (1939). Kinetics of the decomposition of austenite at constant temperature. Transactions
     of the AIME 135, 396-415.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_domains.kinetics import AustinRickettRegressor
+    >>> rng, t = np.random.default_rng(0), np.linspace(0.2, 3, 6)
+    >>> powers = [(k * t) ** 2 for k in rng.uniform(0.8, 1.3, 8)]
+    >>> curves = [(t[:, None], p / (1 + p) + 0.01 * rng.standard_normal(6)) for p in powers]
+    >>> round(AustinRickettRegressor().fit(curves).population_.loc["n", "value"])
+    2
     """
 
     constants = {

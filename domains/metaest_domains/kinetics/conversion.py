@@ -33,6 +33,20 @@ class FirstOrderConversionRegressor(AlongHistory):
     ----------
     S. Vyazovkin and others (2011). ICTAC kinetics committee recommendations for performing kinetic computations on
     thermal analysis data. :doi:`10.1016/j.tca.2011.03.034`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_domains.kinetics import FirstOrderConversionRegressor
+    >>> rng, t = np.random.default_rng(0), np.linspace(0, 3000, 12)  # s, heated from 400 K at 0.1 K/s
+    >>> def run(E):
+    ...     s = np.linspace(0, t, 4000)
+    ...     k = 2e-3 * np.exp(-E / 8.314e-3 * (1 / (400 + 0.1 * s) - 1 / 550))
+    ...     a = 1 - np.exp(-np.trapezoid(k, s, axis=0))
+    ...     return np.column_stack([t, 0 * t + 400, 0 * t + 0.1]), a + 0.01 * rng.standard_normal(12)
+    >>> model = FirstOrderConversionRegressor().fit([run(E) for E in rng.normal(90, 8, 10)])
+    >>> bool(abs(model.population_.loc["E", "value"] - 90) < 10)
+    True
     """
 
     constants = {
@@ -73,6 +87,12 @@ class NthOrderConversionRegressor(AlongHistory):
     ----------
     S. Vyazovkin and others (2011). ICTAC kinetics committee recommendations for performing kinetic computations on
     thermal analysis data. :doi:`10.1016/j.tca.2011.03.034`
+
+    Examples
+    --------
+    >>> from metaest_domains.kinetics import NthOrderConversionRegressor
+    >>> NthOrderConversionRegressor(random=["k_ref"], fixed={"order": 2.0})
+    NthOrderConversionRegressor(fixed={'order': 2.0}, random=['k_ref'])
     """
 
     constants = {

@@ -38,6 +38,15 @@ class LogisticGrowthRegressor(KineticRegressor):
     ----------
     P. F. Verhulst (1838); in this form M. H. Zwietering and others (1990). Modeling of the bacterial growth curve.
     :doi:`10.1128/aem.56.6.1875-1881.1990`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_domains.kinetics import LogisticGrowthRegressor
+    >>> rng, t = np.random.default_rng(0), np.linspace(0, 10, 8)
+    >>> cultures = [(t[:, None], K / (1 + np.exp(4 - t)) + 0.02 * rng.standard_normal(8)) for K in rng.uniform(2, 4, 8)]
+    >>> round(LogisticGrowthRegressor().fit(cultures).population_.loc["midpoint", "value"])
+    4
     """
 
     target = "size"

@@ -114,6 +114,20 @@ class JMAKArrheniusRegressor(KineticRegressor):
     ----------
     M. Avrami (1940). Kinetics of phase change II. :doi:`10.1063/1.1750631`; S. Arrhenius (1889).
     :doi:`10.1515/zpch-1889-0416`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_domains.kinetics import JMAKArrheniusRegressor, activation_energy
+    >>> rng, R = np.random.default_rng(0), 8.314e-3
+    >>> def curve(E):  # one material at three temperatures
+    ...     T, t = np.repeat([590.0, 600.0, 610.0], 5), rng.uniform(10, 200, 15)
+    ...     k = 0.01 * np.exp(-E / R * (1 / T - 1 / 600))
+    ...     return np.column_stack([t, T]), 1 - np.exp(-((k * t) ** 2)) + 0.01 * rng.standard_normal(15)
+    >>> model = JMAKArrheniusRegressor(random=["k_ref", "E"]).fit([curve(E) for E in rng.normal(150, 20, 12)])
+    >>> energy = activation_energy(model.adapt(*curve(160.0)))  # kJ/mol
+    >>> energy.lower < 160 < energy.upper
+    True
     """
 
     inputs = ("time", "temperature")

@@ -168,6 +168,13 @@ class NonIsothermalJMAKRegressor(AlongHistory):
     ----------
     E. Scheil (1935). Anlaufzeit der Austenitumwandlung. Archiv für das Eisenhüttenwesen 8, 565-567. J. W. Cahn (1956).
     Transformation kinetics during continuous cooling. Acta Metallurgica 4, 572-575.
+
+    Examples
+    --------
+    >>> from metaest_domains.kinetics import NonIsothermalJMAKRegressor
+    >>> quench_and_hold = {1: ([0, 20, 3600], [1100, 700, 700]), 2: ([0, 20, 3600], [1100, 650, 650])}  # s, K
+    >>> NonIsothermalJMAKRegressor(histories=quench_and_hold, optional=["plateau"])
+    NonIsothermalJMAKRegressor(histories=..., optional=['plateau'])
     """
 
     constants = {

@@ -34,6 +34,15 @@ class MichaelisMentenRegressor(KineticRegressor):
     References
     ----------
     L. Michaelis, M. L. Menten (1913), translated by K. A. Johnson, R. S. Goody (2011). :doi:`10.1021/bi201284u`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_domains.kinetics import MichaelisMentenRegressor
+    >>> rng, S = np.random.default_rng(0), np.linspace(0.1, 4, 6)
+    >>> enzymes = [(S[:, None], v * S / (0.5 + S) + 0.02 * rng.standard_normal(6)) for v in rng.uniform(2, 4, 8)]
+    >>> float(MichaelisMentenRegressor().fit(enzymes).population_.loc["Km", "value"].round(1))
+    0.5
     """
 
     inputs = ("concentration",)

@@ -42,6 +42,19 @@ class HollomonJaffeRegressor(KineticRegressor):
     ----------
     J. H. Hollomon, L. D. Jaffe (1945). Time-temperature relations in tempering steel. Transactions of the AIME 162,
     223-249.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_domains.kinetics import HollomonJaffeRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> def steel(a):
+    ...     t, T = 10 ** rng.uniform(-1, 1, 8), rng.uniform(500, 900, 8)  # h, K
+    ...     P = (T * (20 + np.log10(t)) - 700 * 20) / 1000
+    ...     return np.column_stack([t, T]), a - 5 * P + 0.5 * rng.standard_normal(8)
+    >>> model = HollomonJaffeRegressor(random=["a"], fixed={"C": 20.0}).fit([steel(a) for a in rng.normal(42, 4, 10)])
+    >>> round(model.population_.loc["b", "value"])
+    5
     """
 
     inputs = ("time", "temperature")
