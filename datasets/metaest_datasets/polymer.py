@@ -17,6 +17,8 @@ __all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystalli
 _FILLER = {"1": 0.1, "2": 0.5, "3": 1.0, "4": 3.0, "5": 5.0}
 # a peak stands out by at least this share of the range of the heat flow
 _PROMINENCE = 0.05
+# the area may fall by this share of the whole: noise around the baseline
+_FALL = 0.05
 KELVIN = 273.15
 
 
@@ -73,7 +75,8 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     Raises
     ------
     ValueError
-        When the rows cannot be used, there is no peak after the transient, or the peak is not over before the baseline.
+        When the rows cannot be used, there is no peak after the transient, the peak is not over before the baseline, or
+        the heat flow points downwards.
 
     Examples
     --------
@@ -102,6 +105,11 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
         raise ValueError("the peak lies in the rows of the baseline: measure longer, or shorten the baseline.")
     cut = int(flow[:peak].argmin())
     area = cumulative_trapezoid(flow[cut:], t[cut:], initial=0.0)
+    if area[-1] <= 0 or (np.diff(area) < -_FALL * area[-1]).any() or area.max() > (1 + _FALL) * area[-1]:
+        raise ValueError(
+            "the area under the curve does not rise to its end: heat flow must be exothermal upwards, and its baseline "
+            "flat."
+        )
     return Crystallinity(t[cut:] - t[cut], area / area[-1], float(t[cut]), float(area[-1]), level)
 
 

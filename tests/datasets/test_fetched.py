@@ -54,6 +54,12 @@ def test_a_peak_on_the_shoulder_of_the_transient_is_found():
     [
         (np.arange(100.0), np.exp(-np.arange(100.0) / 10), "there is no peak after the transient"),
         (np.arange(100.0), heat_flow(np.arange(100.0)), "the peak lies in the rows of the baseline"),
+        (np.arange(600.0), -heat_flow(np.arange(600.0)), "exothermal upwards|no peak"),
+        (
+            np.arange(600.0),
+            heat_flow(np.arange(600.0)) + 0.001 * np.arange(600.0),
+            "exothermal upwards, and its baseline",
+        ),
         (np.arange(3.0), np.arange(3.0), "two rows of at least 5 numbers"),
         (np.zeros(10), np.arange(10.0), "time must rise"),
         (np.arange(10.0), np.full(10, np.nan), "must be finite"),

@@ -167,19 +167,29 @@ def test_times_are_where_the_curve_gets_to():
     assert activation_energy(adapted).value == adapted.params_.loc["E", "value"]
 
 
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 def test_a_time_beyond_the_plateau_is_never():
     tasks, _ = make_avrami_tasks(10, random_state=0)
     model = JMAKRegressor(fixed={"plateau": 0.7}).fit([(t.X, 0.7 * t.y) for t in tasks])
     adapted = model.adapt(tasks[0].X, 0.7 * tasks[0].y)
-    assert time_to(adapted, 0.8).value == np.inf
+    assert time_to(adapted, 0.8) == (np.inf, np.inf, np.inf)
     assert np.isfinite(time_to(adapted, 0.69).upper)
+    rng = np.random.default_rng(0)
+    curves = [
+        (t.X, np.exp(0.1 * rng.standard_normal()) * 0.7 * t.y) for t in make_avrami_tasks(30, random_state=1).tasks
+    ]
+    uncertain = JMAKRegressor(optional=["plateau"]).fit(curves).adapt([[0.4], [0.8]], [0.1, 0.35])
+    assert uncertain.params_.loc["plateau", "lower_90"] < 0.68 < uncertain.params_.loc["plateau", "value"]
+    found = time_to(uncertain, 0.68)
+    assert np.isfinite([found.value, found.lower]).all()
+    assert found.upper == np.inf
 
 
 def test_questions_an_equation_cannot_answer():
     tasks, _ = make_avrami_tasks(10, random_state=0)
     adapted = JMAKRegressor().fit(tasks).adapt(tasks[0].X, tasks[0].y)
     for ask, message in (
-        (lambda: time_to(adapted, 1.0), "fraction must lie between 0 and 1"),
+        (lambda: time_to(adapted, 1.0), "fraction must be above 0 and below 1"),
         (lambda: time_to(adapted, 0.5, temperature=600.0), "JMAK does not know of temperature"),
         (lambda: activation_energy(adapted), "JMAK has no activation energy"),
         (lambda: pre_exponential(adapted), "JMAK has no activation energy"),
@@ -187,7 +197,9 @@ def test_questions_an_equation_cannot_answer():
         with pytest.raises(ValueError, match=message):
             ask()
     ramp, _ = simulated("ramp", n_tasks=8)
-    with pytest.raises(ValueError, match="its clock is a temperature history"):
+    with pytest.raises(
+        ValueError, match="cannot tell when a fraction is reached: time runs along a temperature history"
+    ):
         half_transformation_time(NonIsothermalJMAKRegressor().fit(ramp).adapt(*ramp[0]))
 
 
@@ -199,12 +211,93 @@ def test_questions_an_equation_cannot_answer():
         ({"parameters": {"m": 1.0}}, "parameters: there is no 'm'"),
         ({"columns": {"clock": 0}}, "columns: there is no 'clock'; there are time"),
         ({"columns": {"time": "t"}}, "columns: there is no column 't' in X, which has"),
+        ({"fixed": {"n": -2.0}}, "fixed: n = -2 is not inside its bounds"),
         ({"columns": {"time": 3}}, "columns: 'time' would be column 3 of X, which has 1"),
     ],
 )
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         JMAKRegressor(**settings).fit(make_avrami_tasks(5, random_state=0).tasks)
+
+
+@pytest.mark.parametrize("names", [["temperature", "Time"], ["temperature"], ["t", "batch"], ["Rate", "x"]])
+def test_columns_of_other_names_are_not_taken_in_order(names):
+    tasks, _ = make_avrami_tasks(6, random_state=0)
+    X = np.column_stack([tasks.X] * len(names))
+    named = TaskSet.from_arrays(X, tasks.y, np.repeat(tasks.names, tasks.sizes), feature_names=names)
+    if "Time" in names:
+        expected = JMAKRegressor().fit(tasks).log_likelihood_
+        assert JMAKRegressor().fit(named).log_likelihood_ == expected
+    else:
+        with pytest.raises(ValueError, match="columns: which column of X holds 'time'"):
+            JMAKRegressor().fit(named)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 1e5])
+def test_units_of_time_do_not_matter(scale):
+    tasks, _ = make_avrami_tasks(20, random_state=0)
+    curves = [(scale * task.X, task.y) for task in tasks]
+    model = JMAKRegressor(optional=["incubation"], random=["k", "n"]).fit(curves)
+    assert model.population_.loc["k", "value"] * scale == pytest.approx(1.0, rel=0.2)
+    assert abs(model.population_.loc["incubation", "value"]) < 0.1 * scale
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_rows_to_predict_are_checked_too():
+    tasks, _ = simulated("JMAK, Arrhenius")
+    model = JMAKArrheniusRegressor().fit(tasks)
+    X, y = tasks[0]
+    adapted, many = model.adapt(X, y), model.adapt_many(tasks[:2])
+    celsius = X - [0.0, 500.0]
+    for ask in (model.predict, model.predict_interval, model.suggest, adapted.predict, adapted.suggest, many.predict):
+        with pytest.raises(TaskError, match=r"(predict|predict_interval|suggest): temperature is .* kelvin"):
+            ask(celsius)
+    for temperature in (0.0, 100.0):
+        with pytest.raises(ValueError, match="temperature is .* kelvin"):
+            time_to(adapted, 0.5, temperature=temperature)
+    with pytest.raises(ValueError, match="temperature is .* kelvin"):
+        ttt_curve(adapted, 100.0)
+    with pytest.raises(TaskError, match="predict: time is -1 in row 0"):
+        model.predict([[-1.0, 600.0]])
+
+
+def test_held_constants_count_in_answers():
+    tasks, _ = simulated("JMAK, Arrhenius")
+    adapted = JMAKArrheniusRegressor(fixed={"E": 120.0, "reference": 600.0}).fit(tasks).adapt(*tasks[0])
+    assert activation_energy(adapted) == (120.0, 120.0, 120.0)
+    expected = np.log(adapted.params_.loc["k_ref", "value"]) + 120 / (R * 600)
+    assert pre_exponential(adapted).value == pytest.approx(expected)
+    for name in ("tempering", "Michaelis-Menten"):
+        other, _ = simulated(name, n_tasks=10)
+        one = FAMILIES[name][0]().fit(other).adapt(*other[0])
+        with pytest.raises(ValueError, match="has no activation energy: it has no constant 'E'"):
+            activation_energy(one)
+        with pytest.raises(ValueError, match="cannot tell when a (hardness|rate) is reached"):
+            time_to(one, 0.5)
+    with pytest.raises(ValueError, match="what adapt of an estimator of the catalogue returns is wanted"):
+        time_to(FAMILIES["growth"][0](), 0.5)
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_the_time_to_a_size():
+    tasks, _ = simulated("growth")
+    adapted = LogisticGrowthRegressor().fit(tasks).adapt(*tasks[0])
+    found = time_to(adapted, 4e5)
+    assert adapted.predict([[found.value]])[0] == pytest.approx(4e5)
+
+
+def test_fractions_that_fall():
+    tasks, _ = make_avrami_tasks(10, random_state=0)
+    with pytest.raises(ValueError, match="y falls with time in 10 of 10 tasks; the transformed fraction is wanted"):
+        JMAKRegressor().fit([(task.X, 1 - task.y) for task in tasks])
+
+
+def test_hours_of_tempering():
+    tasks, _ = simulated("tempering", n_tasks=10)
+    with pytest.raises(TaskError, match="task 0: time is 0 in row 0: time must be above zero"):
+        HollomonJaffeRegressor().fit([(X * [i > 0 for i in range(2)], y) for X, y in tasks])
+    with pytest.warns(UserWarning, match="half of the times are above 500: hours are wanted"):
+        HollomonJaffeRegressor(random=["a"]).fit([(X * [3600, 1], y) for X, y in tasks])
 
 
 def test_columns_are_found_by_name():
@@ -311,6 +404,11 @@ def test_readers(tmp_path):
     assert both[1].X[0, 1] == 610.0
     with pytest.raises(TaskError, match="curve 'C' has no row in conditions"):
         read_curve_files(files, conditions=conditions[:2])
+    with pytest.raises(TaskError, match="several files have one name"):
+        read_curve_files([files[0], tmp_path / "." / "A.csv"])
+    for wrong in (lambda: read_curve_files(str(files[0])), lambda: read_curves(frame, inputs="time")):
+        with pytest.raises(TypeError, match="must be a list of"):
+            wrong()
     with pytest.raises(TaskError, match="there is no column 'X'; there are curve, time, fraction"):
         read_curves(frame, target="X")
     with pytest.raises(TaskError, match="column 'time' holds '.*', which is no number; sep= and decimal= may help"):

@@ -147,6 +147,7 @@ def test_activation_energies_are_recovered_with_honest_intervals(isothermal):
         ({}, "histories: there is none"),
         ({1: ([1.0, 2.0], [500.0, 600.0])}, "history 1: times must rise from 0"),
         ({1: ([0.0, 0.0], [500.0, 600.0])}, "history 1: times must rise from 0"),
+        ({"a": ([0.0, 1.0], [500.0, 600.0])}, "histories: 'a' is no whole number"),
         ({4: ([0.0, 1.0], [500.0])}, "history 4: times and temperatures must be two rows"),
         ({4: ([0.0, 1.0], [25.0, 600.0])}, "history 4: temperatures in kelvin are wanted"),
     ],
@@ -154,6 +155,55 @@ def test_activation_energies_are_recovered_with_honest_intervals(isothermal):
 def test_wrong_histories(histories, message):
     with pytest.raises(ValueError, match=message):
         NonIsothermalJMAKRegressor(histories=histories).fit([([[1.0, 1.0]], [0.5])])
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_histories_of_batches_to_come():
+    rng = np.random.default_rng(0)
+    histories = {
+        i + 1: ([0.0, 320.0 / v, 320.0 / v + 200], [320.0, 640.0, 640.0]) for i, v in enumerate((0.02, 0.5, 10.0))
+    }
+    tasks, _ = curves(histories, rng, False)
+    model = NonIsothermalJMAKRegressor(histories=histories).fit(tasks[:12])
+    for ask in (model.predict, model.predict_interval, model.adapt(*tasks[0]).predict):
+        with pytest.raises(TaskError, match="history is 9 in row 0; there are 1, 2, 3 .see with_histories"):
+            ask([[100.0, 9.0]])
+    further = model.with_histories({9: ([0.0], [300.0]), 10: ([0.0], [640.0])})
+    cold, hot = further.predict([[100.0, 9.0], [1000.0, 10.0]])
+    assert cold < 1e-6
+    assert hot > 0.9
+    np.testing.assert_array_equal(further.predict(tasks[0][0]), model.predict(tasks[0][0]))
+    assert further.adapt(*tasks[0]).predict([[100.0, 9.0]])[0] < 1e-6
+    with pytest.raises(ValueError, match="fitted to ramps"):
+        NonIsothermalJMAKRegressor().fit(cooled(rng)).with_histories({1: ([0.0], [300.0])})
+
+
+def cooled(rng):
+    """Crystallisation on cooling: the colder the faster, E = -250 kJ/mol."""
+    tasks = []
+    for _ in range(12):
+        speed = rng.choice([5.0, 10.0, 20.0]) / 60
+        t = rng.uniform(0.3, 1.0, 8) * 50 / speed
+        k = rate(-250.0, 390.0, 4e-3 * np.exp(0.2 * rng.standard_normal()))
+        theta = np.array([fine_steps(lambda s, speed=speed: 420 - speed * s, end, k, 4001) for end in t])
+        X = np.column_stack([t, np.full(8, 420.0), np.full(8, -speed)])
+        tasks.append((X, 1 - np.exp(-(theta**2.5)) + 0.01 * rng.standard_normal(8)))
+    return tasks
+
+
+def test_cooling_has_a_negative_energy():
+    found = NonIsothermalJMAKRegressor(random=["k_ref"]).fit(cooled(np.random.default_rng(1))).population_
+    error = (found["value"] - [found.loc["k_ref", "value"], -250, 2.5]) / found["standard_error"]
+    assert (error.abs() < 3).all()
+    assert found.loc["E", "value"] < -150
+
+
+def test_rates_in_other_units_than_time():
+    X = np.array([[100.0, 400.0, 6.0], [3000.0, 400.0, 6.0]])
+    with pytest.raises(
+        TaskError, match="task 0: the ramp reaches 18400 K in row 1; rate must be in kelvin per unit of time"
+    ):
+        NonIsothermalJMAKRegressor().fit([(X, [0.1, 0.9])])
 
 
 def test_a_history_that_is_not_there():

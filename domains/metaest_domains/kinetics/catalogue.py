@@ -17,13 +17,17 @@ GAS_CONSTANT = 8.314462618e-3  # kJ/mol/K
 
 Inputs = dict[str, NDArray[Any]]
 
+KELVIN = "temperatures in kelvin are wanted (these look like degrees Celsius; add 273.15)"
 # least sensible value of an input, and what to say below it
-_LEAST = {
+LIMITS: Mapping[str, tuple[float, str]] = {
     "time": (0.0, "time cannot be negative"),
-    "temperature": (200.0, "temperatures in kelvin are wanted (these look like degrees Celsius; add 273.15)"),
-    "start": (200.0, "temperatures in kelvin are wanted (these look like degrees Celsius; add 273.15)"),
+    "temperature": (200.0, KELVIN),
+    "start": (200.0, KELVIN),
     "concentration": (0.0, "a concentration cannot be negative"),
 }
+_KNOWN_INPUTS = {*LIMITS, "rate", "history"}
+# tasks whose fraction falls with time, by their correlation
+_FALLING, _LEAST_ROWS = -0.5, 3
 # a fraction may leave [0, 1] by this much, which is noise
 _BEYOND = 0.1
 
@@ -42,6 +46,8 @@ class Formula:
     fixed : dict of str to float
         Constants that are held.
     target : str
+    limits : dict of str to (float, str)
+        The least value of an input, and what to say below it.
     inverse : callable or None
         ``inverse(fraction, **conditions, **constants)`` in numpy: the time at which the curve reaches a fraction.
     """
@@ -51,6 +57,7 @@ class Formula:
     columns: tuple[int, ...]
     fixed: dict[str, Any]
     target: str
+    limits: Mapping[str, tuple[float, str]]
     inverse: Callable[..., Any] | None
 
     @property
@@ -65,17 +72,17 @@ class Formula:
         """Return the inputs by name."""
         return {name: X[:, j].astype(np.float64) for name, j in zip(self.inputs, self.columns, strict=True)}
 
-    def check_rows(self, X: NDArray[Any], y: NDArray[Any]) -> None:
-        """Raise a ValueError when rows cannot be what they are meant to be."""
+    def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
+        """Raise a ValueError when rows cannot be what they are meant to be; y is None for rows to be predicted."""
         found = self.read(X)
         if hasattr(self.function, "check_inputs"):
             self.function.check_inputs(found)
         for name, values in found.items():
-            least, message = _LEAST.get(name, (-np.inf, ""))
+            least, message = self.limits.get(name, (-np.inf, ""))
             wrong = np.flatnonzero(values < least)
             if len(wrong):
                 raise ValueError(f"{name} is {values[wrong[0]]:g} in row {wrong[0]}: {message}.")
-        if self.target == "fraction":
+        if self.target == "fraction" and y is not None:
             wrong = np.flatnonzero((y < -_BEYOND) | (y > 1 + _BEYOND))
             if len(wrong):
                 raise ValueError(
@@ -88,8 +95,8 @@ class KineticRegressor(EquationRegressor):
     """An equation of the catalogue; a subclass gives the equation, its constants and how to guess them.
 
     A subclass sets ``inputs``, ``constants``, and a static method ``formula(*inputs, **constants)`` of torch tensors
-    (constants that are held come as numbers); and, where it has them, ``optional_constants``, ``target``, ``guess`` and
-    ``inverse``.
+    (constants that are held come as numbers); and, where it has them, ``optional_constants``, ``target``, ``limits``,
+    ``guess`` and ``inverse``.
 
     Parameters
     ----------
@@ -116,6 +123,7 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
     constants: ClassVar[Mapping[str, Parameter]] = {}
     optional_constants: ClassVar[Mapping[str, tuple[float, Parameter]]] = {}
     target: ClassVar[str] = "fraction"
+    limits: ClassVar[Mapping[str, tuple[float, str]]] = LIMITS
 
     formula: ClassVar[Callable[..., Tensor]]
     inverse: ClassVar[Callable[..., Any] | None] = None
@@ -184,7 +192,9 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
     def _problem(self, tasks: TaskSet) -> tuple[Formula, dict[str, Parameter]]:
         inputs = self._inputs()
         columns = _find_columns(inputs, self.columns, tasks)
-        formula = Formula(self._formula(), inputs, columns, {}, self.target, type(self).inverse)
+        formula = Formula(self._formula(), inputs, columns, {}, self.target, self.limits, type(self).inverse)
+        if self.target == "fraction" and "time" in inputs:
+            _refuse_falling(tasks, columns[inputs.index("time")])
         table = self._table()
         own = dict(self.parameters or {})
         _refuse_unknown(own, table, "parameters")
@@ -198,7 +208,9 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         held.update({name: value for name, value in guessed.items() if name not in table and name not in held})
         for name, value in (self.fixed or {}).items():
             _refuse_unknown([name], {**table, **held}, "fixed")
-            table.pop(name, None)
+            parameter = table.pop(name, None)
+            if parameter is not None and not parameter.bounds[0] < float(value) < parameter.bounds[1]:
+                raise ValueError(f"fixed: {name} = {value:g} is not inside its bounds {parameter.bounds}.")
             held[name] = float(value)
         return replace(formula, fixed=held), table
 
@@ -215,13 +227,19 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
     _refuse_unknown(given, dict.fromkeys(inputs), "columns")
     names = list(tasks.feature_names or [])
     n = tasks.X.shape[1]
-    by_name = [name for name in inputs if name in names and name not in given]
+    lower = [str(name).lower() for name in names]
+    by_name = {name: lower.index(name) for name in inputs if name in lower and name not in given}
     missing = [name for name in inputs if name not in given and name not in by_name]
-    if missing and (given or by_name) and len(missing) < len(inputs):
-        raise ValueError(f"columns: which column of X holds {missing[0]!r}? X has {names or n}.")
+    # without names, or with as many columns as inputs and none that is called otherwise, the order decides
+    strange = names and (n != len(inputs) or _KNOWN_INPUTS & set(lower))
+    if missing and (given or by_name or strange):
+        raise ValueError(
+            f"columns: which column of X holds {missing[0]!r}? X has {names or n}; write "
+            f"columns={{{missing[0]!r}: ...}}."
+        )
     found = []
     for position, name in enumerate(inputs):
-        where = given.get(name, name if name in by_name else position)
+        where = given.get(name, by_name.get(name, position))
         if isinstance(where, str):
             if where not in names:
                 raise ValueError(f"columns: there is no column {where!r} in X, which has {names or n}.")
@@ -230,6 +248,20 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
             raise ValueError(f"columns: {name!r} would be column {where} of X, which has {n}; the inputs are {inputs}.")
         found.append(int(where))
     return tuple(found)
+
+
+def _refuse_falling(tasks: TaskSet, column: int) -> None:
+    falling = judged = 0
+    for task in tasks:
+        time, y = task.X[:, column].astype(np.float64), task.y.reshape(-1).astype(np.float64)
+        if len(y) >= _LEAST_ROWS and np.ptp(time) > 0 and np.ptp(y) > 0:
+            judged += 1
+            falling += bool(np.corrcoef(time, y)[0, 1] < _FALLING)
+    if 2 * falling > judged:
+        raise ValueError(
+            f"y falls with time in {falling} of {judged} tasks; the transformed fraction is wanted, which rises (1 - "
+            "y?)."
+        )
 
 
 def _refuse_unknown(names: Any, known: Mapping[str, Any], what: str) -> None:

@@ -61,6 +61,13 @@ class LogisticGrowthRegressor(KineticRegressor):
         """Return the size."""
         return K * torch.sigmoid(r * (time - midpoint))
 
+    @staticmethod
+    def inverse(fraction: Any, K: Any, r: Any, midpoint: Any) -> Any:
+        """Return the time at which a size is reached; infinite above K."""
+        share = np.asarray(fraction) / K
+        odds = np.where(share < 1, share / np.where(share < 1, 1 - share, 1.0), np.inf)
+        return midpoint + np.log(odds) / r
+
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
         """Read size and midpoint off the data."""
         size = float(y.max())

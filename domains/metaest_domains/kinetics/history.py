@@ -64,6 +64,9 @@ class Histories:
         """
         if not histories:
             raise ValueError("histories: there is none.")
+        for number in histories:
+            if not isinstance(number, (int, np.integer)):
+                raise ValueError(f"histories: {number!r} is no whole number; X names a history by its number.")
         pieces = {number: _refined(number, *histories[number]) for number in sorted(histories)}
         most = max(len(t) for t, _ in pieces.values()) + 1
         time = np.full((len(pieces), most), np.inf)

@@ -1,11 +1,14 @@
 """JMAK kinetics and conversion along a temperature history, by the additivity rule."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from metaest import Parameter, TaskSet
@@ -15,6 +18,8 @@ from metaest_domains.kinetics.history import Histories, ramp_integral
 from metaest_domains.kinetics.jmak import PLATEAU
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
+
+COLDEST, HOTTEST = 20.0, 6000.0
 
 
 class AlongHistory(KineticRegressor):
@@ -83,6 +88,36 @@ class AlongHistory(KineticRegressor):
         )
         self.histories = histories
 
+    def with_histories(self, histories: Mapping[int, tuple[ArrayLike, ArrayLike]]) -> "AlongHistory":
+        """Return a copy of the fitted model that knows further temperature histories: those of batches to come.
+
+        Parameters
+        ----------
+        histories : dict of int to (times, temperatures)
+
+        Returns
+        -------
+        AlongHistory
+            With the same constants; the model itself stays as it is.
+
+        Raises
+        ------
+        ValueError
+            When a history makes no sense, or the model was fitted to ramps.
+        """
+        check_is_fitted(self)
+        if self.histories is None:
+            raise ValueError("with_histories: this model was fitted to ramps, which need no histories.")
+        merged = {**self.histories, **histories}
+        other: AlongHistory = copy.copy(self)
+        other.histories = merged
+        equation = self._calibrated.model.equation
+        formula: Any = equation.function
+        along = Along(formula.function.shape, Histories.read(merged))
+        equation = replace(equation, function=replace(formula, function=along))
+        other._calibrated = replace(self._calibrated, model=replace(self._calibrated.model, equation=equation))
+        return other
+
     def _inputs(self) -> tuple[str, ...]:
         return ("time", "start", "rate") if self.histories is None else ("time", "history")
 
@@ -100,7 +135,10 @@ class AlongHistory(KineticRegressor):
         chosen = temperature[amid] if amid.any() else temperature
         times = inputs["time"][amid] if amid.any() else inputs["time"]
         width = np.ptp(times) if len(times) > 1 and np.ptp(times) > 0 else half_time(inputs["time"], y, tasks)
-        return {"k_ref": float(1 / width), "reference": float(np.round(chosen.mean()))}
+        found = {"k_ref": float(1 / width), "reference": float(np.round(chosen.mean()))}
+        if np.mean(chosen) < np.mean(temperature[inputs["time"] <= np.median(inputs["time"])]):
+            found["E"] = -150.0  # transformed on cooling
+        return found
 
 
 class Along:
@@ -111,14 +149,22 @@ class Along:
         self.__qualname__ = shape.__qualname__
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Raise a ValueError when a row names a history that is not there."""
-        if self.histories is not None:
+        """Raise a ValueError when a row names a history that is not there, or a ramp leads to no temperature."""
+        if self.histories is None:
+            end = inputs["start"] + inputs["rate"] * inputs["time"]
+            wrong = np.flatnonzero((end < COLDEST) | (end > HOTTEST))
+            if len(wrong):
+                raise ValueError(
+                    f"the ramp reaches {end[wrong[0]]:g} K in row {wrong[0]}; rate must be in kelvin per unit of time "
+                    "(K/s where time is in s)."
+                )
+        else:
             known = self.histories.numbers.numpy()
             wrong = np.flatnonzero(~np.isin(inputs["history"], known))
             if len(wrong):
                 raise ValueError(
                     f"history is {inputs['history'][wrong[0]]:g} in row {wrong[0]}; there are "
-                    f"{', '.join(f'{number:g}' for number in known)}."
+                    f"{', '.join(f'{number:g}' for number in known)} (see with_histories)."
                 )
 
     def __call__(self, time: Tensor, *where: Tensor, k_ref: Any, E: Any, reference: float, **constants: Any) -> Tensor:
@@ -153,7 +199,7 @@ class NonIsothermalJMAKRegressor(AlongHistory):
     constant        unit      bounds   meaning
     =============== ========= ======== ==================================================
     ``k_ref``       1/time    above 0  rate at the reference temperature
-    ``E``           kJ/mol    above 0  activation energy
+    ``E``           kJ/mol             activation energy; negative where cooling speeds up
     ``n``                     above 0  Avrami exponent
     ``plateau``               above 0  optional, otherwise 1
     ``reference``   K                  held: where the training curves are half-way
@@ -179,7 +225,7 @@ class NonIsothermalJMAKRegressor(AlongHistory):
 
     constants = {
         "k_ref": Parameter(1.0, lower=0, unit="1/time", meaning="rate at the reference temperature"),
-        "E": Parameter(150.0, lower=0, unit="kJ/mol", meaning="activation energy"),
+        "E": Parameter(150.0, unit="kJ/mol", meaning="activation energy"),
         "n": Parameter(2.0, lower=0, meaning="Avrami exponent"),
     }
     optional_constants = {"plateau": PLATEAU}

@@ -1,6 +1,5 @@
 """What an engineer asks of an adapted equation: times to a fraction, activation energies, TTT curves."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +16,14 @@ __all__ = ["activation_energy", "half_transformation_time", "pre_exponential", "
 def time_to(
     adapted: AdaptedEquation, fraction: float, *, temperature: float | None = None, level: float = 0.9
 ) -> Derived:
-    """Return the time at which a fraction is transformed.
+    """Return the time at which a fraction is transformed, or another target is reached.
 
     Parameters
     ----------
     adapted : AdaptedEquation
         From an isothermal estimator of the catalogue.
     fraction : float
-        Above 0 and below 1.
+        Above 0, and below 1 where the target is a fraction.
     temperature : float, optional
         In K; of an equation with temperature.
     level : float, default=0.9
@@ -39,16 +38,24 @@ def time_to(
     ValueError
         When the fraction is no fraction, the temperature is missing, or the equation has no such time.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, got {fraction!r}.")
     formula = _formula(adapted)
     if formula.inverse is None:
-        raise ValueError(f"{formula.__name__} has no time to a fraction: its clock is a temperature history.")
+        why = "time runs along a temperature history" if "time" in formula.inputs[:1] else "it has no time"
+        if formula.inputs in (("time",), ("time", "temperature")):
+            why = "its class has no inverse"
+        raise ValueError(f"{formula.__name__} cannot tell when a {formula.target} is reached: {why}.")
+    if not 0 < fraction < (1 if formula.target == "fraction" else np.inf):
+        raise ValueError(
+            f"{formula.target} must be above 0{' and below 1' * (formula.target == 'fraction')}, got {fraction!r}."
+        )
     needs = "temperature" in formula.inputs
     if needs != (temperature is not None):
         raise ValueError(
             f"{formula.__name__} {'needs a temperature (K).' if needs else 'does not know of temperature.'}"
         )
+    least, message = formula.limits.get("temperature", (0.0, ""))
+    if temperature is not None and not temperature >= least:
+        raise ValueError(f"temperature is {temperature:g}: {message}.")
     inverse, given = formula.inverse, {"temperature": temperature} if needs else {}
     return adapted.derive(lambda **constants: inverse(fraction, **given, **constants, **formula.fixed), level)
 
@@ -78,8 +85,8 @@ def activation_energy(adapted: AdaptedEquation, *, level: float = 0.9) -> Derive
     ValueError
         When the equation has none.
     """
-    _require_arrhenius(adapted)
-    return adapted.derive(lambda E, **others: E, level)
+    formula = _require(adapted, "E")
+    return adapted.derive(lambda **constants: _with_fixed(formula, constants)["E"], level)
 
 
 def pre_exponential(adapted: AdaptedEquation, *, level: float = 0.9) -> Derived:
@@ -100,8 +107,13 @@ def pre_exponential(adapted: AdaptedEquation, *, level: float = 0.9) -> Derived:
     ValueError
         When the equation has none.
     """
-    reference = _require_arrhenius(adapted)
-    return adapted.derive(lambda k_ref, E, **others: np.log(k_ref) + E / (GAS_CONSTANT * reference), level)
+    formula = _require(adapted, "E", "k_ref", "reference")
+
+    def logarithm(**constants: Any) -> Any:
+        known = _with_fixed(formula, constants)
+        return np.log(known["k_ref"]) + known["E"] / (GAS_CONSTANT * known["reference"])
+
+    return adapted.derive(logarithm, level)
 
 
 def ttt_curve(
@@ -133,7 +145,7 @@ def ttt_curve(
         As :func:`time_to` does.
     """
     rows: list[dict[str, Any]] = []
-    for temperature in np.asarray(temperatures, dtype=np.float64).tolist():
+    for temperature in np.atleast_1d(np.asarray(temperatures, dtype=np.float64)).tolist():
         for fraction in fractions:
             found = time_to(adapted, fraction, temperature=temperature, level=level)
             rows.append(
@@ -149,15 +161,23 @@ def ttt_curve(
 
 
 def _formula(adapted: AdaptedEquation) -> Formula:
-    formula = adapted.equation_
+    formula = getattr(adapted, "equation_", None)
     if not isinstance(formula, Formula):
-        raise ValueError("an equation adapted by an estimator of the catalogue is wanted.")
+        raise ValueError(
+            "what adapt of an estimator of the catalogue returns is wanted, not a model or another equation."
+        )
     return formula
 
 
-def _require_arrhenius(adapted: AdaptedEquation) -> float:
+def _require(adapted: AdaptedEquation, *names: str) -> Formula:
     formula = _formula(adapted)
-    reference = float(formula.fixed.get("reference", math.nan))
-    if "temperature" not in formula.inputs and "rate" not in formula.inputs and "history" not in formula.inputs:
-        raise ValueError(f"{formula.__name__} has no activation energy.")
-    return reference
+    for name in names:
+        if name not in formula.fixed and name not in adapted.params_.index:
+            raise ValueError(f"{formula.__name__} has no activation energy: it has no constant {name!r}.")
+    return formula
+
+
+def _with_fixed(formula: Formula, constants: dict[str, Any]) -> dict[str, Any]:
+    """Return all constants as arrays of one shape, held ones included."""
+    like = next(iter(constants.values()))
+    return {**constants, **{name: np.full_like(like, value) for name, value in formula.fixed.items()}}

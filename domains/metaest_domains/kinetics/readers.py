@@ -50,6 +50,8 @@ def read_curves(
     >>> read_curves(frame)
     TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: time, target: fraction)
     """
+    if isinstance(inputs, str):
+        raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
     frame = table if isinstance(table, pd.DataFrame) else pd.read_csv(table, **options)
     missing = [name for name in (curve, *inputs, target) if name not in frame.columns]
     if missing:
@@ -90,7 +92,16 @@ def read_curve_files(
     TaskError
         When a column is missing, or a curve has no row in `conditions`.
     """
-    named = dict(files) if isinstance(files, Mapping) else {Path(path).stem: path for path in files}
+    if isinstance(files, (str, Path)):
+        raise TypeError(f"files must be a list of paths, got the single path {str(files)!r}; write [{str(files)!r}].")
+    if isinstance(files, Mapping):
+        named = dict(files)
+    else:
+        named = {Path(path).stem: path for path in files}
+        if len(named) < len(files):
+            raise TaskError("several files have one name; give curves names of their own: {'A': path, 'B': path}.")
+    if isinstance(inputs, str):
+        raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
     frames = []
     for name, path in named.items():
         frame = pd.read_csv(path, **options).assign(curve=name)

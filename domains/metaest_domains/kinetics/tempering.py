@@ -1,5 +1,6 @@
 """Hardness after tempering, by Hollomon and Jaffe's parameter."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import Parameter, TaskSet
-from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
+from metaest_domains.kinetics.catalogue import LIMITS, Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import middle_temperature
 
 __all__ = ["HollomonJaffeRegressor"]
+
+MANY_HOURS = 500.0
 
 
 class HollomonJaffeRegressor(KineticRegressor):
@@ -59,6 +62,7 @@ class HollomonJaffeRegressor(KineticRegressor):
 
     inputs = ("time", "temperature")
     target = "hardness"
+    limits = {**LIMITS, "time": (1e-6, "time must be above zero, in hours: hardness as quenched is no tempering")}
     constants = {
         "a": Parameter(40.0, unit="HRC", meaning="hardness after one hour at the reference temperature"),
         "b": Parameter(5.0, unit="HRC", meaning="fall of hardness per unit of the parameter"),
@@ -76,6 +80,12 @@ class HollomonJaffeRegressor(KineticRegressor):
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
         """Fit the line with C = 20."""
+        if np.median(inputs["time"]) > MANY_HOURS:
+            warnings.warn(
+                f"half of the times are above {MANY_HOURS:g}: hours are wanted, for which C is about 20.",
+                UserWarning,
+                stacklevel=5,
+            )
         reference = middle_temperature(inputs["temperature"])
         P = (inputs["temperature"] * (20 + np.log10(np.maximum(inputs["time"], 1e-12))) - 20 * reference) / 1000
         slope, level = np.polyfit(P, y, 1) if np.ptp(P) > 0 else (-5.0, y.mean())

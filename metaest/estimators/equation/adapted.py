@@ -16,7 +16,7 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.questions import Questions
 from metaest.estimators.equation.sampling import Draws, draws_of_posterior
 from metaest.estimators.equation.tables import task_table
-from metaest.estimators.equation.verify import adapt_rows, check_interval
+from metaest.estimators.equation.verify import adapt_rows, check_interval, check_rows
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
@@ -217,6 +217,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         rows, _, _ = as_rows(X, None, where)
         check_columns(self, X, rows.shape[1], where)
+        check_rows(self.equation_, rows, None, where)
         covariates = self._calibrated.covariates
         own = covariates.of_rows(self.X_support_, where)
         covariates.of_rows(rows, where, like=own)

@@ -12,6 +12,8 @@ from metaest.estimators.equation.sampling import Draws, weighted_quantile
 
 __all__ = ["Derived", "derived_from"]
 
+NEVER, REACHED = 1e300, 1e290
+
 
 class Derived(NamedTuple):
     """A quantity and the ends of its interval.
@@ -46,6 +48,9 @@ def derived_from(
     value = compute(posterior.phi)[..., 0]
     drawn = compute(draws.phi)
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
+    # infinite is an answer (never), and counts
+    drawn = torch.where(torch.isinf(drawn), drawn.sign() * NEVER, drawn)
     ends = weighted_quantile(drawn.reshape(-1, drawn.shape[-1]), draws.weight, tails).reshape(2, *value.shape)
+    ends = torch.where(ends.abs() > REACHED, ends.sign() * torch.inf, ends)
     parts = (value, *ends)
     return Derived(*(float(part) if part.ndim == 0 else part.numpy() for part in parts))

@@ -16,7 +16,7 @@ from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import chunks, one_task, whole
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import many_table
-from metaest.estimators.equation.verify import check_tasks
+from metaest.estimators.equation.verify import check_rows, check_tasks
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
@@ -127,6 +127,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
             return self._predict_tasks(X)
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1], "predict")
+        check_rows(self._calibrated.model.equation.function, rows, None, "predict")
         if self._calibrated.covariates.columns:
             raise TaskError("predict: with covariates every task has rows of its own; pass a TaskSet.")
         sizes = np.full(len(self), len(rows))
@@ -134,6 +135,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
 
     def _predict_tasks(self, tasks: TaskSet) -> NDArray[Any]:
         check_columns(self, tasks, tasks.X.shape[1], "predict")
+        check_rows(self._calibrated.model.equation.function, tasks.X, None, "predict")
         if tasks.names.tolist() != self.tasks.names.tolist():
             raise TaskError("predict: the tasks are not those adapted to, in the same order.")
         before, now = (self._calibrated.covariates.of_tasks(t) for t in (self.tasks, tasks))

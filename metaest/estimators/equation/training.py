@@ -43,6 +43,7 @@ PROBE_TASKS, PROBE_ROWS = 4, 5
 # how far the constants of the probe lie from the user's, in the unconstrained space
 WOBBLES = (0.1, 2.0)
 CHECKED = 200
+RUNAWAY = 20.0
 
 
 class Fitted(NamedTuple):
@@ -140,7 +141,8 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     choices: list[tuple[Any, str]] = []
     for size in WOBBLES:
         wobble = size * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double())
-        theta = model.transforms.constrain(initial[:, None] + wobble.reshape(len(initial), -1))
+        away = wobble.reshape(len(initial), -1) * _units(model, initial)[:, None]
+        theta = model.transforms.constrain(initial[:, None] + away)
         try:
             choices.append(choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks)))
         except Exception:
@@ -152,7 +154,12 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
 def initial_theta(model: HierarchicalModel, initial: Tensor) -> Tensor:
     """Return the user's values, a little off: at a round number an equation may have a kink."""
     wobble = WOBBLES[0] * torch.sin(torch.arange(1.0, 1 + len(initial)).double())
-    return model.transforms.constrain((initial + wobble)[:, None])[:, 0]
+    return model.transforms.constrain((initial + wobble * _units(model, initial))[:, None])[:, 0]
+
+
+def _units(model: HierarchicalModel, initial: Tensor) -> Tensor:
+    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
+    return torch.where(unbounded & (initial != 0), initial.abs(), 1.0)
 
 
 def _extreme_rows(tasks: TaskSet) -> Tensor:
@@ -174,6 +181,11 @@ def _finish(
     population = maximum.population
     normal = linearise(scope.model, population, scope.design, scope.observations, maximum.u).normal
     covariance, undetermined = invert(normal)
+    # on a log or logit scale an error of many units says that the constant has run to its bound
+    bounded = torch.tensor([kind != "identity" for kind in scope.model.transforms.kinds])[scope.design.constant]
+    runaway = bounded & (covariance.diagonal().clamp(min=0).sqrt() > RUNAWAY) & ~undetermined
+    undetermined = undetermined | runaway
+    covariance[runaway] = covariance[:, runaway] = 0.0
     y = tasks.y.astype(np.float64)
     unit = float(y.std()) or 1.0
     calibrated = Calibrated(

@@ -21,6 +21,7 @@ __all__ = [
     "adapt_rows",
     "check_interval",
     "check_level",
+    "check_rows",
     "check_tasks",
     "require_usable",
     "warn_of_codes",
@@ -84,22 +85,22 @@ def check_tasks(equation: Any, tasks: TaskSet) -> None:
     """Let an equation with a method ``check_rows(X, y)`` refuse the rows of a task; the error names the task."""
     if hasattr(equation, "check_rows"):
         for task in tasks:
-            _check_rows(equation, task.X, task.y.reshape(-1), f"task {task.name!r}")
+            check_rows(equation, task.X, task.y.reshape(-1), f"task {task.name!r}")
 
 
-def _check_rows(equation: Any, X: NDArray[Any], y: NDArray[Any], where: str) -> None:
-    try:
-        equation.check_rows(X, y)
-    except ValueError as error:
-        raise TaskError(f"{where}: {error}") from error
+def check_rows(equation: Any, X: NDArray[Any], y: NDArray[Any] | None, where: str) -> None:
+    """Let an equation refuse rows; y is None for rows to be predicted."""
+    if hasattr(equation, "check_rows"):
+        try:
+            equation.check_rows(X, y)
+        except ValueError as error:
+            raise TaskError(f"{where}: {error}") from error
 
 
 def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: str) -> Posterior:
     """Adapt to the rows of one task, with an error where the equation fails and warnings where the rows say little."""
     covariates, p = calibrated.covariates, len(calibrated.table)
-    equation = calibrated.model.equation.function
-    if hasattr(equation, "check_rows"):
-        _check_rows(equation, X, y, where)
+    check_rows(calibrated.model.equation.function, X, y, where)
     design = covariates.design(covariates.of_rows(X, where)[None], p)
     posterior = calibrated.posterior(design, one_task(X, y))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:

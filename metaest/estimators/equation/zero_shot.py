@@ -11,7 +11,7 @@ from metaest.estimators.equation.curves import curve, curve_and_sd, interval
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import draws_of_prior
-from metaest.estimators.equation.verify import check_interval
+from metaest.estimators.equation.verify import check_interval, check_rows
 from metaest.estimators.inputs import as_rows, check_columns
 
 __all__ = ["ZeroShot"]
@@ -111,6 +111,7 @@ class ZeroShot:
         check_is_fitted(self)
         rows, _, _ = as_rows(X, None, where)
         check_columns(self, X, rows.shape[1], where)
+        check_rows(self._calibrated.model.equation.function, rows, None, where)
         return np.asarray(rows)
 
 
