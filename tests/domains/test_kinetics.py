@@ -62,7 +62,7 @@ def inputs_of(name, constants, rng, n):
         rate = rng.choice([0.05, 0.1, 0.2])
         return np.column_stack([rng.uniform(0, 400 / rate, n), np.full(n, 400.0), np.full(n, rate)])
     k = constants.get("k", constants.get("k_ref"))
-    time = rng.uniform(0, 2.5 / k, n) + constants.get("incubation", 0.0)
+    time = rng.uniform(0, (8.0 if name == "parallel" else 2.5) / k, n) + constants.get("incubation", 0.0)
     if name == "JMAK, Arrhenius":
         temperature = rng.choice([590.0, 600.0, 610.0])
         time *= np.exp(120 / R * (1 / temperature - 1 / 600))
@@ -74,14 +74,18 @@ def simulated(name, seed=0, n_tasks=30, n_rows=12):
     """Tasks drawn around the constants of the table, with noise of one per cent of the range."""
     family, constants, _ = FAMILIES[name]
     held = {"reference": {"ramp": 600.0, "JMAK, Arrhenius": 600.0, "tempering": 700.0}.get(name, 550.0)}
-    held = {k: v for k, v in {**{"incubation": 0.0, "plateau": 1.0, "c": 0.0}, **held}.items() if k not in constants}
+    held = {
+        k: v
+        for k, v in {**{"incubation": 0.0, "plateau": 1.0, "c": 0.0, "n_2": 1.0}, **held}.items()
+        if k not in constants
+    }
     model = family()
     formula = model._formula()
     rng, tasks = np.random.default_rng(seed), []
     for _ in range(n_tasks):
         own = {
             key: value * np.exp(0.1 * rng.standard_normal())
-            if key not in ("incubation", "plateau", "C", "order")
+            if key not in ("incubation", "plateau", "C", "order", "w", "k_2")
             else value
             for key, value in constants.items()
         }

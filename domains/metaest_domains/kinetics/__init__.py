@@ -13,6 +13,7 @@ from metaest_domains.kinetics.outputs import (
     time_to,
     ttt_curve,
 )
+from metaest_domains.kinetics.parallel import ParallelJMAKRegressor
 from metaest_domains.kinetics.readers import read_curve_files, read_curves
 from metaest_domains.kinetics.saturation import MichaelisMentenRegressor
 from metaest_domains.kinetics.tempering import HollomonJaffeRegressor
@@ -29,6 +30,7 @@ __all__ = [
     "MichaelisMentenRegressor",
     "NonIsothermalJMAKRegressor",
     "NthOrderConversionRegressor",
+    "ParallelJMAKRegressor",
     "activation_energy",
     "half_transformation_time",
     "pre_exponential",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from metaest import TaskSet
-from metaest_domains.kinetics.jmak import JMAKRegressor
+from metaest_domains.kinetics.catalogue import KineticRegressor
 from metaest_domains.kinetics.study.evaluation import draw_supports, table_of
 from metaest_domains.kinetics.study.polymer import FORMS, ORDERS, load_curves
 
@@ -54,7 +54,8 @@ def plot_constants() -> Any:
     from matplotlib import pyplot as plt
 
     tasks = load_curves()
-    model = JMAKRegressor(**FORMS["JMAK, plateau"]).fit(tasks)
+    family, settings = FORMS["parallel JMAK"]
+    model = family(**settings).fit(tasks)
     first = tasks.X[tasks.offsets[:-1]]
     table = model.task_params_.assign(T=first[:, 1], filler=first[:, 2])
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
@@ -79,7 +80,7 @@ def plot_errors(polymer: pd.DataFrame, steel: pd.DataFrame) -> Any:
     for axis, records, unit in ((axes[0], polymer, "RMSE in X"), (axes[1], steel, "RMSE in hardness (HRC)")):
         table = table_of(records)
         for i, (method, row) in enumerate(table.iterrows()):
-            ours = str(method).startswith(("JMAK", "Hollomon"))
+            ours = str(method).startswith(("JMAK", "parallel", "Hollomon"))
             axis.plot(row.index, row, "o-" if ours else "s--", ms=4, lw=1.5 if ours else 1, color=f"C{i}", label=method)
         axis.set(xlabel="points of the new one", ylabel=unit, yscale="log")
         axis.grid(alpha=0.25, which="both")
@@ -90,6 +91,8 @@ def plot_errors(polymer: pd.DataFrame, steel: pd.DataFrame) -> Any:
     return figure
 
 
-def _covariate_model(training: TaskSet) -> JMAKRegressor:
-    covariates = dict.fromkeys(FORMS["JMAK, plateau"]["parameters"], ORDERS["second, log filler"])
-    return JMAKRegressor(**FORMS["JMAK, plateau"], covariates=covariates).fit(training)
+def _covariate_model(training: TaskSet) -> KineticRegressor:
+    family, settings = FORMS["parallel JMAK"]
+    model = family(**settings, covariates=dict.fromkeys(settings["parameters"], ORDERS["second, log filler"]))
+    model.fit(training)
+    return model

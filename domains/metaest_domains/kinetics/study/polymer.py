@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from metaest import AdaptedEquation, IdentifiabilityWarning, Parameter, TaskSet, UnlikelyTaskWarning
 from metaest_datasets import fetch_polymer_crystallisation
+from metaest_domains.kinetics.catalogue import KineticRegressor
 from metaest_domains.kinetics.jmak import JMAKRegressor
+from metaest_domains.kinetics.parallel import ParallelJMAKRegressor
 from metaest_domains.kinetics.study.evaluation import Method, Prediction, evaluate
 from metaest_domains.kinetics.study.rivals import curve_by_curve, fit_curve, gaussian_process, tuned_network
 
@@ -32,9 +34,11 @@ PARAMETERS = {
 }
 PLATEAU = {**PARAMETERS, "plateau": Parameter(0.95, lower=0.5, upper=1.2)}
 STARTS = [{"k": k, "n": n, "plateau": 0.95} for k in (0.01, 0.03, 0.1) for n in (1.0, 2.0, 3.5)]
-FORMS: dict[str, dict[str, Any]] = {
-    "JMAK": {"parameters": PARAMETERS},
-    "JMAK, plateau": {"parameters": PLATEAU, "optional": ["plateau"]},
+PARALLEL = {**PARAMETERS, "w": Parameter(0.8, lower=0.3, upper=1.0), "k_2": Parameter(0.01, lower=1e-4, upper=0.5)}
+FORMS: dict[str, tuple[type[KineticRegressor], dict[str, Any]]] = {
+    "JMAK": (JMAKRegressor, {"parameters": PARAMETERS}),
+    "JMAK, plateau": (JMAKRegressor, {"parameters": PLATEAU, "optional": ["plateau"]}),
+    "parallel JMAK": (ParallelJMAKRegressor, {"parameters": PARALLEL}),
 }
 NETWORK_ROWS, PROCESS_ROWS = 40, 8
 TUNE: dict[str, Any] = {}
@@ -54,13 +58,13 @@ def jmak(X: NDArray[Any], k: float, n: float, plateau: float = 1.0) -> NDArray[A
     return np.asarray(plateau * (1 - np.exp(-((k * X[:, 0]) ** n))))
 
 
-def fit_equations(training: TaskSet) -> dict[str, JMAKRegressor]:
+def fit_equations(training: TaskSet) -> dict[str, KineticRegressor]:
     """Fit every form without covariates, and with temperature and filler in the order of the lowest BIC."""
-    models = {}
-    for name, settings in FORMS.items():
-        models[name] = JMAKRegressor(**settings).fit(training)
+    models: dict[str, KineticRegressor] = {}
+    for name, (family, settings) in FORMS.items():
+        models[name] = family(**settings).fit(training)
         orders = [
-            JMAKRegressor(**settings, covariates=dict.fromkeys(settings["parameters"], columns)).fit(training)
+            family(**settings, covariates=dict.fromkeys(settings["parameters"], columns)).fit(training)
             for columns in ORDERS.values()
         ]
         models[f"{name}, covariates"] = min(orders, key=lambda model: float(model.bic_))
@@ -160,17 +164,17 @@ def _methods(training: TaskSet, network: dict[str, Any] | None) -> dict[str, Met
     return methods
 
 
-def _equation(model: JMAKRegressor) -> Method:
+def _equation(model: KineticRegressor) -> Method:
     def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
         adapted: AdaptedEquation = model.adapt(X, y)
         values = adapted.params_["value"].to_dict()
-        report = _report({str(c): v for c, v in values.items()}) if "plateau" not in values else {}
+        report = _report({str(c): v for c, v in values.items()})
         return Prediction(adapted.predict, adapted.predict_interval, report)
 
     return adapt
 
 
 def _report(constants: dict[str, float]) -> dict[str, float]:
-    if "plateau" in constants:
+    if set(constants) != {"k", "n"}:  # of another equation
         return {}
     return {"ln_k": float(np.log(constants["k"])), "n": constants["n"]}

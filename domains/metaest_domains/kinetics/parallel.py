@@ -1,0 +1,91 @@
+"""Two JMAK processes side by side: primary and secondary crystallisation."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest import Parameter, TaskSet
+from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
+from metaest_domains.kinetics.guesses import half_time
+
+__all__ = ["ParallelJMAKRegressor"]
+
+_HALVINGS = 100
+
+
+class ParallelJMAKRegressor(KineticRegressor):
+    r"""Primary and secondary crystallisation side by side, at constant temperature.
+
+    .. math:: X(t) = w \left(1 - e^{-(k t)^n}\right) + (1 - w) \left(1 - e^{-(k_2 t)^{n_2}}\right)
+
+    The input is ``time``. Where a polymer's curve creeps on after its S is over, one JMAK curve bends to fit the creep;
+    two leave the S as it is.
+
+    =============== ========= ======== ==================================================
+    constant        unit      bounds   meaning
+    =============== ========= ======== ==================================================
+    ``k``           1/time    above 0  rate of the primary process
+    ``n``                     above 0  its Avrami exponent
+    ``w``                     0 to 1   its share
+    ``k_2``         1/time    above 0  rate of the secondary process
+    ``n_2``                   above 0  its exponent; optional, otherwise 1
+    =============== ========= ======== ==================================================
+
+    Parameters
+    ----------
+    columns, optional, fixed, parameters
+        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+
+    References
+    ----------
+    C. N. Velisaris, J. C. Seferis (1986). Crystallization kinetics of polyetheretherketone (PEEK) matrices. Polymer
+    Engineering and Science 26, 1574-1581.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest_domains.kinetics import ParallelJMAKRegressor
+    >>> rng, t = np.random.default_rng(0), np.linspace(0.1, 8, 25)
+    >>> def curve(w):
+    ...     X = w * (1 - np.exp(-(t**2))) + (1 - w) * (1 - np.exp(-0.2 * t))
+    ...     return t[:, None], X + 0.002 * rng.standard_normal(25)
+    >>> model = ParallelJMAKRegressor(random=["w"]).fit([curve(w) for w in rng.uniform(0.7, 0.9, 8)])
+    >>> float(model.population_.loc["w", "value"].round(1))
+    0.8
+    """
+
+    constants = {
+        "k": Parameter(1.0, lower=0, unit="1/time", meaning="rate of the primary process"),
+        "n": Parameter(2.0, lower=0, meaning="its Avrami exponent"),
+        "w": Parameter(0.8, lower=0, upper=1, meaning="its share"),
+        "k_2": Parameter(0.2, lower=0, unit="1/time", meaning="rate of the secondary process"),
+    }
+    optional_constants = {"n_2": (1.0, Parameter(1.0, lower=0, meaning="exponent of the secondary process"))}
+
+    @staticmethod
+    def formula(time: Tensor, k: Tensor, n: Tensor, w: Tensor, k_2: Tensor, n_2: Tensor) -> Tensor:
+        """Return X."""
+        t = time.clamp(min=1e-12)  # keeps derivatives of powers finite
+        return w * (1 - torch.exp(-((k * t) ** n))) + (1 - w) * (1 - torch.exp(-((k_2 * t) ** n_2)))
+
+    @staticmethod
+    def inverse(fraction: Any, k: Any, n: Any, w: Any, k_2: Any, n_2: Any) -> Any:
+        """Return the time at which a fraction is transformed, by bisection."""
+        left = np.log(-np.log1p(-fraction))
+        # where all of it were primary, or all secondary: the time lies between
+        ends = np.log([np.exp(left / n) / k, np.exp(left / n_2) / k_2])
+        low, high = ends.min(axis=0), ends.max(axis=0)
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (low + high)
+            t = np.exp(middle)
+            X = w * -np.expm1(-((k * t) ** n)) + (1 - w) * -np.expm1(-((k_2 * t) ** n_2))
+            low, high = np.where(fraction > X, middle, low), np.where(fraction > X, high, middle)
+        return np.exp(0.5 * (low + high))
+
+    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
+        """Read k off the half-times; the secondary process is several times slower."""
+        half = half_time(inputs["time"], y, tasks)
+        return {"k": float(0.9 / half), "k_2": float(0.2 / half)}
