@@ -81,9 +81,9 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     u[:, few] = own
     if several and len(few) < tasks:
         center = scope.design.center(population.beta, len(population.factor))
-        u = search_widely(ROUGH, scope.model, center, population.factor, population.log_sigma, scope.observations, u)[
-            0
-        ].u
+        log_sigma = population.log_sigma
+        found_widely, _ = search_widely(ROUGH, scope.model, center, population.factor, log_sigma, scope.observations, u)
+        u = found_widely.u
     return settle(scope, population, u, STEPS)
 
 

@@ -12,6 +12,7 @@ from metaest.estimators.equation.batches import rows_of
 from metaest.estimators.equation.calibrate import evidence_of, first_population, settle
 from metaest.estimators.equation.descent import meta_descend
 from metaest.estimators.equation.maximise import Maximum, Scope, maximise
+from metaest.estimators.equation.start import sizes
 from metaest.estimators.equation.verify import require_usable
 from metaest.exceptions import DivergenceError
 from metaest.functional import GaussNewton, GradientDescent, Population
@@ -121,12 +122,7 @@ def _revive(
     scope: Scope, maximum: Maximum, start: Population, max_iter: int, report: Callable[[int, float], None]
 ) -> Maximum:
     """Give variations that vanished on the way another chance: at zero the evidence is flat, may it rise or not."""
-    size = torch.tensor(
-        [
-            abs(float(value)) or 1.0 if kind == "identity" else 1.0
-            for kind, value in zip(scope.model.transforms.kinds, start.beta, strict=False)
-        ]
-    )
+    size = sizes(scope.model, start.beta[: len(start.factor)])
     before = torch.maximum(start.factor.square().sum(dim=1).sqrt(), size)
     for k in scope.random:
         found = maximum.population

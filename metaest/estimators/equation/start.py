@@ -10,7 +10,7 @@ from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.solving import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
-__all__ = ["Start", "points_around", "pooled_starts", "scales", "spread_around"]
+__all__ = ["Start", "points_around", "pooled_starts", "scales", "sizes", "spread_around"]
 
 MAX_TASKS, MAX_ROWS = 64, 2000
 # points looked at and points searched from: cheap where one call evaluates all rows, fewer where it takes one a task
@@ -89,11 +89,17 @@ def _promising(
     return torch.cat([initial[:, None], center[:, order[:half]], center[:, order[rest]]], dim=1)
 
 
+def sizes(model: HierarchicalModel, phi: Tensor) -> Tensor:
+    """One on a log or logit scale; without bounds the size of the value itself, or one where that is zero."""
+    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
+    return torch.where(unbounded & (phi != 0), phi.abs(), 1.0)
+
+
 def points_around(model: HierarchicalModel, initial: Tensor, n_points: int) -> Tensor:
     """Return points around the user's values, near and far, of shape (constants, points)."""
     p = len(initial)
     unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
-    size = torch.where(unbounded & (initial != 0), initial.abs(), 1.0)
+    size = sizes(model, initial)
     points = normal_points(n_points, 2 * p)
     ends = torch.where(unbounded, torch.tensor(REACH_UNBOUNDED)[:, None], torch.tensor(REACH)[:, None]).double()
     low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]

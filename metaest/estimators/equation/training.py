@@ -19,6 +19,7 @@ from metaest.estimators.equation.parameter import check_names, check_parameters,
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
+from metaest.estimators.equation.start import sizes
 from metaest.estimators.equation.verify import check_tasks, warn_of_codes, warn_of_outliers
 from metaest.functional import (
     Equation,
@@ -137,11 +138,11 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     # one row of padding in every task gives away an equation whose rows see each other
     X, y = torch.cat([X, X[:, :1]], dim=1), torch.cat([y, y[:, :1]], dim=1)
     mask = torch.cat([mask, torch.zeros(len(mask), 1, dtype=mask.dtype)], dim=1)
-    check_equation(model.equation, initial_theta(model, initial), torch.from_numpy(tasks[0].X.astype(np.float64)))
+    check_equation(model.equation, _near_initial(model, initial), torch.from_numpy(tasks[0].X.astype(np.float64)))
     choices: list[tuple[Any, str]] = []
     for size in WOBBLES:
         wobble = size * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double())
-        away = wobble.reshape(len(initial), -1) * _units(model, initial)[:, None]
+        away = wobble.reshape(len(initial), -1) * sizes(model, initial)[:, None]
         theta = model.transforms.constrain(initial[:, None] + away)
         try:
             choices.append(choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks)))
@@ -151,15 +152,10 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     return max(choices, key=lambda choice: ("rows", "vmap", "loop").index(choice[0]))
 
 
-def initial_theta(model: HierarchicalModel, initial: Tensor) -> Tensor:
+def _near_initial(model: HierarchicalModel, initial: Tensor) -> Tensor:
     """Return the user's values, a little off: at a round number an equation may have a kink."""
     wobble = WOBBLES[0] * torch.sin(torch.arange(1.0, 1 + len(initial)).double())
-    return model.transforms.constrain((initial + wobble * _units(model, initial))[:, None])[:, 0]
-
-
-def _units(model: HierarchicalModel, initial: Tensor) -> Tensor:
-    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
-    return torch.where(unbounded & (initial != 0), initial.abs(), 1.0)
+    return model.transforms.constrain((initial + wobble * sizes(model, initial))[:, None])[:, 0]
 
 
 def _extreme_rows(tasks: TaskSet) -> Tensor:

@@ -102,7 +102,7 @@ def _covariate_model(training: TaskSet) -> KineticRegressor:
 
 def _fit(model: KineticRegressor, tasks: TaskSet) -> KineticRegressor:
     with warnings.catch_warnings():
-        # the first rows of the fastest curves, beside the cut, are off by some 0.03 where the rest is off by 0.005
+        # the first rows of the fastest curves, beside the cut, do not fit as well as the rest
         warnings.simplefilter("ignore", UnlikelyTaskWarning)
         model.fit(tasks)
     return model
