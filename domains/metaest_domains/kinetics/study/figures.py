@@ -72,25 +72,21 @@ def plot_constants() -> Any:
     return figure
 
 
-def plot_errors(polymer: pd.DataFrame, steel: pd.DataFrame) -> Any:
-    """Draw the errors of all methods by the number of points."""
+def plot_errors(records: pd.DataFrame, unit: str, top: float | None = None) -> Any:
+    """Draw the errors of all methods by the number of points; a method above the top leaves the picture."""
     from matplotlib import pyplot as plt
     from matplotlib.ticker import ScalarFormatter
 
-    figure, axes = plt.subplots(1, 2, figsize=(14, 4), layout="constrained")
-    for axis, records, unit in ((axes[0], polymer, "RMSE in X"), (axes[1], steel, "RMSE in hardness (HRC)")):
-        table = table_of(records)
-        for i, (method, row) in enumerate(table.iterrows()):
-            ours = str(method).startswith(("JMAK", "parallel", "Hollomon"))
-            axis.plot(row.index, row, "o-" if ours else "s--", ms=4, lw=1.5 if ours else 1, color=f"C{i}", label=method)
-        axis.set(xlabel="points of the new one", ylabel=unit, yscale="log")
-        axis.grid(alpha=0.25, which="both")
-        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-        axis.yaxis.set_major_formatter(ScalarFormatter())
-        axis.yaxis.set_minor_formatter(ScalarFormatter())
-    axes[0].set_title("polymer curves, one left out")
-    axes[1].set_title("steels, one left out")
-    axes[1].set_ylim(1.5, 12)  # two points on a line of their own can be off by any number
+    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    for i, (method, row) in enumerate(table_of(records).iterrows()):
+        ours = str(method).startswith(("JMAK", "parallel", "Hollomon"))
+        axis.plot(row.index, row, "o-" if ours else "s--", ms=4, lw=1.5 if ours else 1, color=f"C{i}", label=method)
+    axis.set(xlabel="points of the new one", ylabel=unit, yscale="log")
+    axis.set_ylim(top=top)
+    axis.grid(alpha=0.25, which="both")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(ScalarFormatter())
     return figure
 
 

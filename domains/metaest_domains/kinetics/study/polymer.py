@@ -40,7 +40,7 @@ FORMS: dict[str, tuple[type[KineticRegressor], dict[str, Any]]] = {
     "JMAK, plateau": (JMAKRegressor, {"parameters": PLATEAU, "optional": ["plateau"]}),
     "parallel JMAK": (ParallelJMAKRegressor, {"parameters": PARALLEL}),
 }
-NETWORK_ROWS, PROCESS_ROWS = 40, 8
+NETWORK_ROWS, PROCESS_ROWS = 40, 20
 TUNE: dict[str, Any] = {}
 
 
@@ -151,7 +151,8 @@ def _methods(training: TaskSet, network: dict[str, Any] | None) -> dict[str, Met
     for name, constants in (("JMAK", ["k", "n"]), ("JMAK, plateau", ["k", "n", "plateau"])):
         methods[f"curve by curve: {name}"] = curve_by_curve(jmak, {c: BOUNDS[c] for c in constants}, STARTS, _report)
     pooled = JMAKRegressor(parameters=PARAMETERS, random=[]).fit(training)
-    methods["pooled JMAK"] = lambda X, y: Prediction(lambda rows: np.asarray(pooled.predict(rows)))
+    one = _report(pooled.population_["value"].to_dict())
+    methods["pooled JMAK"] = lambda X, y: Prediction(lambda rows: np.asarray(pooled.predict(rows)), None, one)
     methods["Gaussian process"] = gaussian_process(pairs, [0, 1, 3], PROCESS_ROWS)
     if network is not None:
         learned = tuned_network(pairs, [0, 1, 3], NETWORK_ROWS, None if network == TUNE else network)

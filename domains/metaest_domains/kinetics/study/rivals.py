@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from metaest import MAMLRegressor, OvershootWarning
 from metaest_domains.kinetics.study.evaluation import Method, Prediction
@@ -69,24 +71,28 @@ def curve_by_curve(
 
 
 def gaussian_process(training: Pairs, columns: list[int], rows: int) -> Method:
-    """Return a Gaussian process on all columns, fitted to some rows of every training task.
+    """Return a Gaussian process on some columns, fitted to some rows of every training task.
 
-    Its kernel is squared-exponential with a length for each column, fitted to the training tasks; the rows of the new
-    task are added to theirs.
+    Its kernel is squared-exponential with a length for each column, fitted to the training tasks; the first column is
+    taken as it is or in logarithms, whichever has the higher evidence. The rows of the new task are added to theirs.
     """
     some = [np.linspace(0, len(y) - 1, min(rows, len(y))).astype(int) for _, y in training]
-    X = np.concatenate([own[chosen][:, columns] for (own, _), chosen in zip(training, some, strict=True)])
+    X = np.concatenate([own[chosen] for (own, _), chosen in zip(training, some, strict=True)])[:, columns]
     y = np.concatenate([own[chosen] for (_, own), chosen in zip(training, some, strict=True)])
-    scaler = StandardScaler().fit(X)
     center, spread = float(y.mean()), float(y.std())
     kernel = ConstantKernel() * RBF(np.ones(X.shape[1]), (1e-2, 1e3)) + WhiteKernel(1e-2, (1e-6, 1.0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        first = GaussianProcessRegressor(kernel, random_state=0).fit(scaler.transform(X), (y - center) / spread)
+    found = []
+    for logged in (False, True) if X[:, 0].min() > 0 else (False,):
+        scaler = make_pipeline(FunctionTransformer(_log_first if logged else None), StandardScaler()).fit(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a column of no use
+            first = GaussianProcessRegressor(kernel, random_state=0).fit(scaler.transform(X), (y - center) / spread)
+        found.append((first.log_marginal_likelihood_value_, scaler, first.kernel_))
+    _, scaler, kernel = max(found, key=lambda own: own[0])
 
     def adapt(X_own: NDArray[Any], y_own: NDArray[Any]) -> Prediction:
         both = np.concatenate([X, X_own[:, columns]])
-        model = GaussianProcessRegressor(first.kernel_, optimizer=None)
+        model = GaussianProcessRegressor(kernel, optimizer=None)
         model.fit(scaler.transform(both), (np.concatenate([y, y_own]) - center) / spread)
 
         def curve(new: NDArray[Any]) -> NDArray[Any]:
@@ -99,6 +105,10 @@ def gaussian_process(training: Pairs, columns: list[int], rows: int) -> Method:
         return Prediction(curve, interval)
 
     return adapt
+
+
+def _log_first(X: NDArray[Any]) -> NDArray[Any]:
+    return np.column_stack([np.log(X[:, 0]), X[:, 1:]])
 
 
 def tuned_network(training: Pairs, columns: list[int], rows: int, settings: dict[str, Any] | None) -> MAMLRegressor:

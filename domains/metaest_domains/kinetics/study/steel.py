@@ -73,16 +73,7 @@ def _methods(training: TaskSet) -> dict[str, Method]:
     methods["steel by steel: line, pooled C"] = lambda X, y: _line(X, y, C)
     pairs = [(task.X, task.y.reshape(-1)) for task in training]
     columns = [training.feature_names.index(c) for c in ("time", "temperature", *COMPOSITION)]  # type: ignore[union-attr]
-    logged = [(_logged(X), y) for X, y in pairs]
-    process = gaussian_process(logged, columns, PROCESS_ROWS)
-
-    def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
-        found = process(_logged(X), y)
-        assert found.interval is not None
-        ends = found.interval
-        return Prediction(lambda rows: found.curve(_logged(rows)), lambda rows: ends(_logged(rows)))
-
-    methods["Gaussian process"] = adapt
+    methods["Gaussian process"] = gaussian_process(pairs, columns, PROCESS_ROWS)
     return methods
 
 
@@ -107,7 +98,3 @@ def _line(X: NDArray[Any], y: NDArray[Any], C: float) -> Prediction:
         return Prediction(lambda rows: np.full(len(rows), level))
     slope, level = np.polyfit(parameter(X), y, 1)
     return Prediction(lambda rows: np.asarray(level + slope * parameter(rows)))
-
-
-def _logged(X: NDArray[Any]) -> NDArray[Any]:
-    return np.column_stack([np.log10(X[:, 0]), X[:, 1:]])
