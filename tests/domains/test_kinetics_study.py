@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 
 from metaest import TaskSet
+from metaest_datasets import make_avrami_tasks
+from metaest_domains.kinetics import JMAKRegressor
 from metaest_domains.kinetics.study import Prediction, draw_supports, evaluate, study_steel, table_of
+from metaest_domains.kinetics.study.next_point import gains_of, study_next_point
 from metaest_domains.kinetics.study.rivals import fit_curve, gaussian_process
 from metaest_domains.kinetics.study.steel import COMPOSITION
 
@@ -51,6 +54,17 @@ def test_rivals_fit():
     assert np.abs(predicted.curve(x) - np.sin(x[:, 0])).max() < 0.1
     low, high = predicted.interval(x)
     assert (low < high).all()
+
+
+@pytest.mark.filterwarnings("ignore::metaest.UnlikelyTaskWarning")
+def test_what_a_third_point_gains():
+    tasks, _ = make_avrami_tasks(6, random_state=0)
+    records = study_next_point(tasks, JMAKRegressor(), lambda constants: {"n": constants["n"]}, repetitions=2)
+    assert len(records) == 6 * 2 * 3
+    table = gains_of(records)
+    assert table.index.tolist() == ["two points", "a third at random", "a third as suggested"]
+    assert table.columns.tolist() == ["n", "rmse"]
+    assert (table.iloc[1:]["rmse"] < table.loc["two points", "rmse"]).all()
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 METAEST_DATA_HOME names a folder with the data; without it they are fetched.
 
-python -m metaest_domains.kinetics polymer steel --output kinetics --jobs 2 --network
+python -m metaest_domains.kinetics polymer steel next --output kinetics --jobs 2 --network
 """
 
 import argparse
@@ -11,17 +11,25 @@ from pathlib import Path
 
 import pandas as pd
 
+from metaest_datasets import fetch_steel_tempering
+from metaest_domains.kinetics.jmak import JMAKRegressor
 from metaest_domains.kinetics.study.evaluation import table_of
-from metaest_domains.kinetics.study.figures import plot_constants, plot_curves, plot_errors
-from metaest_domains.kinetics.study.next_point import study_next_point
-from metaest_domains.kinetics.study.polymer import study_polymer
-from metaest_domains.kinetics.study.steel import study_steel
+from metaest_domains.kinetics.study.figures import (
+    plot_constants,
+    plot_curves,
+    plot_errors,
+    plot_steel_constants,
+    plot_steels,
+)
+from metaest_domains.kinetics.study.next_point import gains_of, study_next_point
+from metaest_domains.kinetics.study.polymer import PARAMETERS, load_curves, report_jmak, study_polymer, whole_curve
+from metaest_domains.kinetics.study.steel import steel_model, study_steel
 
 
 def main() -> None:
     """Run the studies, print their tables and save tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="*", help="polymer, steel; both if none is named")
+    parser.add_argument("studies", nargs="*", help="polymer, steel, next (what a suggested point gains); all if none")
     parser.add_argument("--output", type=Path, default=Path("kinetics"), help="folder for tables and figures")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--repetitions", type=int, default=5, help="random supports a task and size")
@@ -40,28 +48,42 @@ def main() -> None:
 def _polymer(arguments: argparse.Namespace) -> None:
     print("Rows between 2 and 98 % of each curve; X needs the curve's total heat, which is known afterwards only.")
     output, reference = arguments.output, "curve by curve: JMAK"
-    settings = {"repetitions": arguments.repetitions, "jobs": arguments.jobs, "network": arguments.network}
-    curves = study_polymer("curve", **settings)
+    repeated = {"repetitions": arguments.repetitions, "jobs": arguments.jobs}
+    curves = study_polymer("curve", network=arguments.network, **repeated)
     _show("Polymer, one curve left out", curves, output / "polymer_curves.csv", reference)
-    fillers = study_polymer("filler", **settings)
+    fillers = study_polymer("filler", network=arguments.network, **repeated)
     _show("Polymer, one filler content left out", fillers, output / "polymer_fillers.csv", reference)
-    plans = study_next_point(repetitions=arguments.repetitions, jobs=arguments.jobs)
-    plans.to_csv(output / "polymer_next_point.csv", index=False)
-    gains = plans.groupby("plan", sort=False)[["ln_k", "n", "mse"]].mean().assign(rmse=lambda t: t["mse"] ** 0.5)
-    print("\nPolymer, what a third point gains: mean errors of ln k and n, RMSE in X")
-    print(gains.drop(columns="mse").to_string(float_format="{:.4f}".format), flush=True)
     plot_curves().savefig(output / "kinetics_curves.png", dpi=130)
     plot_constants().savefig(output / "kinetics_constants.png", dpi=130)
     plot_errors(curves, "RMSE in X").savefig(output / "kinetics_errors.png", dpi=130)
 
 
 def _steel(arguments: argparse.Namespace) -> None:
-    steel = study_steel(repetitions=2 * arguments.repetitions, jobs=arguments.jobs)
-    _show("Steel, one composition left out (HRC)", steel, arguments.output / "steel.csv", "pooled line")
-    plot_errors(steel, "RMSE in hardness (HRC)", 12).savefig(arguments.output / "tempering_errors.png", dpi=130)
+    output = arguments.output
+    repeated = {"repetitions": 2 * arguments.repetitions, "jobs": arguments.jobs}
+    steel = study_steel(**repeated)
+    _show("Steel, one composition left out (HRC)", steel, output / "steel.csv", "pooled line")
+    plot_steels().savefig(output / "tempering_curves.png", dpi=130)
+    plot_steel_constants().savefig(output / "tempering_constants.png", dpi=130)
+    plot_errors(steel, "RMSE in hardness (HRC)", 12).savefig(output / "tempering_errors.png", dpi=130)
 
 
-STUDIES = {"polymer": _polymer, "steel": _steel}
+def _next(arguments: argparse.Namespace) -> None:
+    output, jobs = arguments.output, arguments.jobs
+    model = JMAKRegressor(parameters=PARAMETERS)
+    times = arguments.repetitions
+    plans = study_next_point(load_curves(), model, report_jmak, whole_curve, repetitions=times, jobs=jobs)
+    _show_gains("Polymer", plans, output / "polymer_next_point.csv")
+    steels = fetch_steel_tempering()
+    plans = study_next_point(steels, steel_model(), _level_and_slope, repetitions=2 * times, jobs=jobs)
+    _show_gains("Steel", plans, output / "steel_next_point.csv")
+
+
+def _level_and_slope(constants: dict[str, float]) -> dict[str, float]:
+    return {name: constants[name] for name in ("a", "b")}
+
+
+STUDIES = {"polymer": _polymer, "steel": _steel, "next": _next}
 
 
 def _show(title: str, records: pd.DataFrame, path: Path, reference: str) -> None:
@@ -77,6 +99,12 @@ def _show(title: str, records: pd.DataFrame, path: Path, reference: str) -> None
         if constant in records:
             print(f"mean error of {constant} against the fit to the whole curve")
             print(table_of(records, constant).dropna(how="all").to_string(float_format="{:.4f}".format), flush=True)
+
+
+def _show_gains(title: str, records: pd.DataFrame, path: Path) -> None:
+    records.to_csv(path, index=False)
+    print(f"\n{title}, what a third measurement gains: mean errors of constants against the whole task, RMSE in y")
+    print(gains_of(records).to_string(float_format="{:.4f}".format), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from metaest_domains.kinetics.parallel import ParallelJMAKRegressor
 from metaest_domains.kinetics.study.evaluation import Method, Prediction, evaluate
 from metaest_domains.kinetics.study.rivals import curve_by_curve, fit_curve, gaussian_process, tuned_network
 
-__all__ = ["BOUNDS", "fit_equations", "jmak", "load_curves", "study_polymer"]
+__all__ = ["fit_equations", "jmak", "load_curves", "report_jmak", "study_polymer", "whole_curve"]
 
 FEATURES = ["time", "temperature", "filler", "log_filler", "temperature_2", "log_filler_2", "temperature_log_filler"]
 # ways in which temperature and filler may shift the constants; BIC chooses among them in every fold
@@ -137,8 +137,7 @@ def _fold(
     records = []
     for i in held:
         X, y = tasks[i].X, tasks[i].y.reshape(-1)
-        whole = fit_curve(jmak, {c: BOUNDS[c] for c in ("k", "n")}, STARTS, X, y)
-        truth = _report(whole)
+        truth = report_jmak(whole_curve(X, y))
         records += evaluate(methods, X, y, tasks.names[i : i + 1].tolist()[0], sizes, repetitions, [i], truth)
     return records
 
@@ -149,9 +148,11 @@ def _methods(training: TaskSet, network: dict[str, Any] | None) -> dict[str, Met
     for name, model in fit_equations(training).items():
         methods[name] = _equation(model)
     for name, constants in (("JMAK", ["k", "n"]), ("JMAK, plateau", ["k", "n", "plateau"])):
-        methods[f"curve by curve: {name}"] = curve_by_curve(jmak, {c: BOUNDS[c] for c in constants}, STARTS, _report)
+        methods[f"curve by curve: {name}"] = curve_by_curve(
+            jmak, {c: BOUNDS[c] for c in constants}, STARTS, report_jmak
+        )
     pooled = JMAKRegressor(parameters=PARAMETERS, random=[]).fit(training)
-    one = _report(pooled.population_["value"].to_dict())
+    one = report_jmak(pooled.population_["value"].to_dict())
     methods["pooled JMAK"] = lambda X, y: Prediction(lambda rows: np.asarray(pooled.predict(rows)), None, one)
     methods["Gaussian process"] = gaussian_process(pairs, [0, 1, 3], PROCESS_ROWS)
     if network is not None:
@@ -169,13 +170,19 @@ def _equation(model: KineticRegressor) -> Method:
     def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
         adapted: AdaptedEquation = model.adapt(X, y)
         values = adapted.params_["value"].to_dict()
-        report = _report({str(c): v for c, v in values.items()})
+        report = report_jmak({str(c): v for c, v in values.items()})
         return Prediction(adapted.predict, adapted.predict_interval, report)
 
     return adapt
 
 
-def _report(constants: dict[str, float]) -> dict[str, float]:
-    if set(constants) != {"k", "n"}:  # of another equation
+def report_jmak(constants: dict[str, float]) -> dict[str, float]:
+    """Return ln k and n; nothing for another equation, whose k and n mean something else."""
+    if set(constants) != {"k", "n"}:
         return {}
     return {"ln_k": float(np.log(constants["k"])), "n": constants["n"]}
+
+
+def whole_curve(X: NDArray[Any], y: NDArray[Any]) -> dict[str, float]:
+    """Return k and n of JMAK's equation fitted to a whole curve."""
+    return fit_curve(jmak, {c: BOUNDS[c] for c in ("k", "n")}, STARTS, X, y)

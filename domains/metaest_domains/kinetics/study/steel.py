@@ -14,7 +14,7 @@ from metaest_domains.kinetics.study.evaluation import Method, Prediction, evalua
 from metaest_domains.kinetics.study.rivals import gaussian_process
 from metaest_domains.kinetics.tempering import HollomonJaffeRegressor
 
-__all__ = ["COMPOSITION", "study_steel"]
+__all__ = ["COMPOSITION", "steel_model", "study_steel"]
 
 # elements that more than a handful of the steels hold in amounts that matter
 COMPOSITION = ["C", "Mn", "Si", "Ni", "Cr", "Mo"]
@@ -59,14 +59,17 @@ def _fold(tasks: TaskSet, held: int, sizes: list[int], repetitions: int) -> list
     return evaluate(_methods(training), own.X, own.y.reshape(-1), name, sizes, repetitions, [held], {})
 
 
+def steel_model(composition: bool = True, bent: bool = True) -> HollomonJaffeRegressor:
+    """Return the model of the study: level and slope shift with the composition, and the line may bend."""
+    covariates = {"a": COMPOSITION, "b": COMPOSITION} if composition else None
+    return HollomonJaffeRegressor(optional=["c"] if bent else [], covariates=covariates)
+
+
 def _methods(training: TaskSet) -> dict[str, Method]:
     methods: dict[str, Method] = {}
-    for name, optional in (("Hollomon-Jaffe", []), ("Hollomon-Jaffe, bent", ["c"])):
-        methods[name] = _equation(HollomonJaffeRegressor(optional=optional).fit(training))
-        covariates = {"a": COMPOSITION, "b": COMPOSITION}
-        methods[f"{name}, composition"] = _equation(
-            HollomonJaffeRegressor(optional=optional, covariates=covariates).fit(training)
-        )
+    for bent, name in ((False, "Hollomon-Jaffe"), (True, "Hollomon-Jaffe, bent")):
+        methods[name] = _equation(steel_model(False, bent).fit(training))
+        methods[f"{name}, composition"] = _equation(steel_model(True, bent).fit(training))
     pooled = HollomonJaffeRegressor(random=[]).fit(training)
     methods["pooled line"] = lambda X, y: Prediction(lambda rows: np.asarray(pooled.predict(rows)))
     C = float(pooled.population_.loc["C", "value"])
