@@ -40,7 +40,7 @@ FORMS: dict[str, tuple[type[KineticRegressor], dict[str, Any]]] = {
     "JMAK, plateau": (JMAKRegressor, {"parameters": PLATEAU, "optional": ["plateau"]}),
     "parallel JMAK": (ParallelJMAKRegressor, {"parameters": PARALLEL}),
 }
-NETWORK_ROWS, PROCESS_ROWS = 40, 20
+NETWORK_ROWS = 40
 TUNE: dict[str, Any] = {}
 
 
@@ -154,7 +154,7 @@ def _methods(training: TaskSet, network: dict[str, Any] | None) -> dict[str, Met
     pooled = JMAKRegressor(parameters=PARAMETERS, random=[]).fit(training)
     one = report_jmak(pooled.population_["value"].to_dict())
     methods["pooled JMAK"] = lambda X, y: Prediction(lambda rows: np.asarray(pooled.predict(rows)), None, one)
-    methods["Gaussian process"] = gaussian_process(pairs, [0, 1, 3], PROCESS_ROWS)
+    methods["Gaussian process"] = gaussian_process(pairs, [0, 1, 3])
     if network is not None:
         learned = tuned_network(pairs, [0, 1, 3], NETWORK_ROWS, None if network == TUNE else network)
 

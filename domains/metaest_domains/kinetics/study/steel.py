@@ -18,7 +18,6 @@ __all__ = ["COMPOSITION", "steel_model", "study_steel"]
 
 # elements that more than a handful of the steels hold in amounts that matter
 COMPOSITION = ["C", "Mn", "Si", "Ni", "Cr", "Mo"]
-PROCESS_ROWS = 8
 
 
 def study_steel(
@@ -76,7 +75,7 @@ def _methods(training: TaskSet) -> dict[str, Method]:
     methods["steel by steel: line, pooled C"] = lambda X, y: _line(X, y, C)
     pairs = [(task.X, task.y.reshape(-1)) for task in training]
     columns = [training.feature_names.index(c) for c in ("time", "temperature", *COMPOSITION)]  # type: ignore[union-attr]
-    methods["Gaussian process"] = gaussian_process(pairs, columns, PROCESS_ROWS)
+    methods["Gaussian process"] = gaussian_process(pairs, columns)
     return methods
 
 
