@@ -7,7 +7,7 @@ import pytest
 from metaest import TaskSet
 from metaest_datasets import make_avrami_tasks
 from metaest_domains.kinetics import JMAKRegressor
-from metaest_domains.kinetics.study import Prediction, draw_supports, evaluate, study_steel, table_of
+from metaest_domains.kinetics.study import Prediction, compare, draw_supports, evaluate, study_steel, table_of
 from metaest_domains.kinetics.study.next_point import gains_of, study_next_point
 from metaest_domains.kinetics.study.rivals import fit_curve, gaussian_process
 from metaest_domains.kinetics.study.steel import COMPOSITION
@@ -36,6 +36,23 @@ def test_errors_are_over_the_rows_not_used():
     assert (records["covered"] == 1.0).all()
     assert table_of(records).loc["off by two", 4] == 2.0
     assert table_of(records, "covered").loc["off by two", 0] == 1.0
+
+
+def test_comparisons_are_paired_by_task():
+    rng = np.random.default_rng(0)
+    rows = []
+    for task in range(30):
+        size = 10 ** rng.uniform(-2, 2)
+        rows += [
+            {"method": name, "task": task, "k": 3, "mse": size * factor * rng.uniform(0.9, 1.1)}
+            for name, factor in (("ours", 1.0), ("theirs", 4.0), ("same", 1.0))
+            for _ in range(2)
+        ]
+    table = compare(pd.DataFrame(rows), "ours", ["theirs", "same"])
+    ratio, lower, upper, ahead = table.loc[("theirs", 3)]
+    assert 0.45 < lower < ratio < upper < 0.55
+    assert ahead == 1.0
+    assert table.loc[("same", 3), "lower"] < 1 < table.loc[("same", 3), "upper"]
 
 
 def test_rivals_fit():

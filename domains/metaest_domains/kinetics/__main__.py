@@ -13,7 +13,7 @@ import pandas as pd
 
 from metaest_datasets import fetch_steel_tempering
 from metaest_domains.kinetics.jmak import JMAKRegressor
-from metaest_domains.kinetics.study.evaluation import table_of
+from metaest_domains.kinetics.study.evaluation import compare, table_of
 from metaest_domains.kinetics.study.figures import (
     plot_constants,
     plot_curves,
@@ -49,10 +49,13 @@ def _polymer(arguments: argparse.Namespace) -> None:
     print("Rows between 2 and 98 % of each curve; X needs the curve's total heat, which is known afterwards only.")
     output, reference = arguments.output, "curve by curve: JMAK"
     repeated = {"repetitions": arguments.repetitions, "jobs": arguments.jobs}
+    ours, rivals = "parallel JMAK, covariates", ["Gaussian process", *["MAML network"] * arguments.network]
     curves = study_polymer("curve", network=arguments.network, **repeated)
     _show("Polymer, one curve left out", curves, output / "polymer_curves.csv", reference)
+    _compare(curves, ours, rivals)
     fillers = study_polymer("filler", network=arguments.network, **repeated)
     _show("Polymer, one filler content left out", fillers, output / "polymer_fillers.csv", reference)
+    _compare(fillers, ours, rivals)
     plot_curves().savefig(output / "kinetics_curves.png", dpi=130)
     plot_constants().savefig(output / "kinetics_constants.png", dpi=130)
     plot_errors(curves, "RMSE in X").savefig(output / "kinetics_errors.png", dpi=130)
@@ -63,6 +66,9 @@ def _steel(arguments: argparse.Namespace) -> None:
     repeated = {"repetitions": 2 * arguments.repetitions, "jobs": arguments.jobs}
     steel = study_steel(**repeated)
     _show("Steel, one composition left out (HRC)", steel, output / "steel.csv", "pooled line")
+    rivals = ["steel by steel: line, pooled C", "Gaussian process"]
+    _compare(steel, "Hollomon-Jaffe, bent", ["Hollomon-Jaffe, bent, composition", *rivals])
+    _compare(steel, "Hollomon-Jaffe, bent, composition", rivals)
     plot_steels().savefig(output / "tempering_curves.png", dpi=130)
     plot_steel_constants().savefig(output / "tempering_constants.png", dpi=130)
     plot_errors(steel, "RMSE in hardness (HRC)", 12).savefig(output / "tempering_errors.png", dpi=130)
@@ -99,6 +105,11 @@ def _show(title: str, records: pd.DataFrame, path: Path, reference: str) -> None
         if constant in records:
             print(f"mean error of {constant} against the fit to the whole curve")
             print(table_of(records, constant).dropna(how="all").to_string(float_format="{:.4f}".format), flush=True)
+
+
+def _compare(records: pd.DataFrame, method: str, others: list[str]) -> None:
+    print(f"RMSE of {method!r} over that of others, 95 % intervals over tasks, share of tasks on which it is ahead")
+    print(compare(records, method, others).to_string(float_format="{:.3f}".format), flush=True)
 
 
 def _show_gains(title: str, records: pd.DataFrame, path: Path) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["Method", "Prediction", "draw_supports", "evaluate", "table_of"]
+__all__ = ["Method", "Prediction", "compare", "draw_supports", "evaluate", "table_of"]
 
+RESAMPLED = 4000
 # rows of a task at which intervals are looked at: the rows of a curve are close together
 INTERVAL_ROWS = 40
 
@@ -90,3 +91,33 @@ def table_of(records: pd.DataFrame, column: str = "mse") -> pd.DataFrame:
     """Return methods by sizes: the root of the mean over tasks for squared errors, the mean for the rest."""
     means = records.groupby(["method", "k"], sort=False)[column].mean().unstack("k")
     return means**0.5 if column == "mse" else means
+
+
+def compare(records: pd.DataFrame, method: str, others: list[str]) -> pd.DataFrame:
+    """Return the ratio of a method's RMSE to that of others, with 95 % intervals over resampled tasks.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As :func:`evaluate` returns it.
+    method : str
+    others : list of str
+
+    Returns
+    -------
+    DataFrame
+        A row a rival and size: ``ratio``, ``lower``, ``upper``, and ``ahead``, the share of tasks on which the
+        method's mean squared error is the lower one.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for other in others:
+        for k, own in records.groupby("k"):
+            errors = own.groupby(["task", "method"])["mse"].mean().unstack("method")[[method, other]].dropna()
+            ours, theirs = errors.to_numpy(float).T
+            drawn = rng.integers(0, len(ours), (RESAMPLED, len(ours)))
+            ratios = (ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)) ** 0.5
+            lower, upper = np.quantile(ratios, [0.025, 0.975])
+            ratio = float((ours.mean() / theirs.mean()) ** 0.5)
+            found.append([other, k, ratio, lower, upper, float(np.mean(ours < theirs))])
+    return pd.DataFrame(found, columns=["rival", "k", "ratio", "lower", "upper", "ahead"]).set_index(["rival", "k"])
