@@ -114,6 +114,8 @@ def compare(records: pd.DataFrame, method: str, others: list[str]) -> pd.DataFra
     for other in others:
         for k, own in records.groupby("k"):
             errors = own.groupby(["task", "method"])["mse"].mean().unstack("method")[[method, other]].dropna()
+            if errors.empty:
+                continue
             ours, theirs = errors.to_numpy(float).T
             drawn = rng.integers(0, len(ours), (RESAMPLED, len(ours)))
             ratios = (ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)) ** 0.5
