@@ -1,5 +1,6 @@
 """Forty-five isothermal crystallisation curves of a filled polymer, and how heat flow becomes crystallinity."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,13 @@ __all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystalli
 _FILLER = {"1": 0.1, "2": 0.5, "3": 1.0, "4": 3.0, "5": 5.0}
 # a peak stands out by at least this share of the range of the heat flow
 _PROMINENCE = 0.05
+# and another one counts as a peak from this share on
+_RIVAL = 0.2
+# a peak is over when the heat flow before the baseline lies above it by at most this share of the peak
+_STILL = 0.01
+# the trough behind the transient is flat when rows within so many standard deviations of the noise above it spread over
+# this share of the time to the peak
+_BAND, _FLAT = 3.0, 0.5
 # the area may fall by this share of the whole: noise around the baseline
 _FALL = 0.05
 KELVIN = 273.15
@@ -53,8 +61,9 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
 
     1. The baseline is flat: the mean over the last `baseline` units of time, when crystallisation is over.
     2. The crystallisation peak is the highest local maximum that stands out by 5 % of the range of the heat flow; the
-       first row is no local maximum. What lies before the lowest row ahead of that peak is the instrument's transient
-       (the sample is still too warm) and is cut. Time starts anew at the cut: an induction time before it is lost.
+       first row is no local maximum. What lies before the lowest row ahead of that peak (and behind a peak of the
+       transient itself) is the instrument's transient, while the sample is still too warm, and is cut. Time starts anew
+       at the cut: an induction time before it is lost.
     3. :math:`X(t) = \int_{0}^{t} q \,/ \int_0^{\infty} q`, by trapezoids.
 
     X needs the whole curve: a curve that is broken off has no total heat.
@@ -75,8 +84,15 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     Raises
     ------
     ValueError
-        When the rows cannot be used, there is no peak after the transient, the peak is not over before the baseline, or
-        the heat flow points downwards.
+        When the rows cannot be used, there is no peak after the transient, the peak is not over before the baseline
+        (the mean heat flow in as long a time before it lies above it by more than 1 % of the peak), or the heat flow
+        points downwards.
+
+    Warns
+    -----
+    UserWarning
+        When the heat flow is flat before the peak, so that noise decides where the cut lies, and when it has several
+        peaks.
 
     Examples
     --------
@@ -97,13 +113,29 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
         raise ValueError("time and heat_flow must be finite, and time must rise from row to row.")
     level = float(q[t > t[-1] - baseline].mean())
     flow = q - level
-    peaks, _ = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
+    peaks, found = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
     if not len(peaks):
         raise ValueError("there is no peak after the transient: this curve shows no crystallisation.")
     peak = int(peaks[flow[peaks].argmax()])
-    if t[peak] > t[-1] - baseline:
-        raise ValueError("the peak lies in the rows of the baseline: measure longer, or shorten the baseline.")
-    cut = int(flow[:peak].argmin())
+    peaks = peaks[(found["prominences"] > _RIVAL * np.ptp(flow)) | (peaks == peak)]  # the others may be noise
+    if len(peaks) > 1:
+        warnings.warn(
+            f"the heat flow has peaks at {', '.join(f'{t[p]:g}' for p in peaks)}; the highest, at {t[peak]:g}, counts "
+            "as crystallisation. Where that is the instrument's, give the curve from behind it on.",
+            UserWarning,
+            stacklevel=2,
+        )
+    last = t > t[-1] - baseline
+    ahead = (t > t[-1] - 2 * baseline) & ~last
+    if t[peak] > t[-1] - baseline or flow[ahead].mean() > _STILL * flow[peak]:
+        raise ValueError(
+            "the peak lies in the rows of the baseline, or is not over before them: measure longer, or shorten the "
+            "baseline."
+        )
+    # the transient may have a peak of its own, with a first row below the trough behind it
+    behind = int(peaks[peaks < peak][-1]) if len(peaks) and peaks[0] < peak else 0
+    cut = behind + int(flow[behind:peak].argmin())
+    _warn_of_flat_trough(t, flow, cut, peak, float(np.std(np.diff(q[last])) / np.sqrt(2)))
     area = cumulative_trapezoid(flow[cut:], t[cut:], initial=0.0)
     if area[-1] <= 0 or (np.diff(area) < -_FALL * area[-1]).any() or area.max() > (1 + _FALL) * area[-1]:
         raise ValueError(
@@ -111,6 +143,19 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
             "flat."
         )
     return Crystallinity(t[cut:] - t[cut], area / area[-1], float(t[cut]), float(area[-1]), level)
+
+
+def _warn_of_flat_trough(t: NDArray[Any], flow: NDArray[Any], cut: int, peak: int, noise: float) -> None:
+    low = t[:peak][flow[:peak] <= flow[cut] + _BAND * noise]
+    early, late = low[0], low[-1]
+    if late - early > _FLAT * (t[peak] - t[cut]):
+        warnings.warn(
+            f"the heat flow is flat within its noise from {early:g} to {late:g}, before the peak at {t[peak]:g}: the "
+            f"transient was cut at {t[cut]:g}, but anywhere there would do, and the exponent of a kinetic equation "
+            "depends on it. Give the curve from its known start on.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def fetch_polymer_crystallisation(*, part: tuple[float, float] | None = (0.02, 0.98)) -> TaskSet:

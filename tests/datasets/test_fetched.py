@@ -54,7 +54,9 @@ def test_a_peak_on_the_shoulder_of_the_transient_is_found():
     [
         (np.arange(100.0), np.exp(-np.arange(100.0) / 10), "there is no peak after the transient"),
         (np.arange(100.0), heat_flow(np.arange(100.0)), "the peak lies in the rows of the baseline"),
-        (np.arange(600.0), -heat_flow(np.arange(600.0)), "exothermal upwards|no peak"),
+        (np.arange(600.0), heat_flow(np.arange(600.0), center=550.0), "is not over before them"),
+        (np.arange(600.0), heat_flow(np.arange(600.0), center=300.0, width=180.0), "is not over before them"),
+        (np.arange(600.0), -heat_flow(np.arange(600.0), 1.4, 300.0, 60.0), "exothermal upwards"),
         (
             np.arange(600.0),
             heat_flow(np.arange(600.0)) + 0.001 * np.arange(600.0),
@@ -68,6 +70,22 @@ def test_a_peak_on_the_shoulder_of_the_transient_is_found():
 def test_curves_without_crystallisation(time, flow, message):
     with pytest.raises(ValueError, match=message):
         relative_crystallinity(time, flow)
+
+
+def test_the_transient_is_cut_behind_its_own_peak():
+    t = np.arange(600.0)
+    flow = 0.7 * np.exp(-(((t - 10) / 6) ** 2)) + np.exp(-(((t - 90) / 20) ** 2)) - 0.4 * np.exp(-t)
+    with pytest.warns(UserWarning, match="peaks at 10, 90; the highest, at 90"):
+        found = relative_crystallinity(t, flow)
+    assert found.cut > 20
+    assert found.heat == pytest.approx(20 * np.sqrt(np.pi), rel=0.01)
+
+
+def test_a_cut_that_noise_decides_is_told():
+    t, rng = np.arange(900.0), np.random.default_rng(0)
+    late = np.exp(-(((t - 400) / 40) ** 2)) + np.exp(-((t / 12) ** 2)) + 0.01 * rng.standard_normal(900)
+    with pytest.warns(UserWarning, match="flat within its noise"):
+        relative_crystallinity(t, late)
 
 
 def test_avrami_tasks_have_the_constants_they_tell():

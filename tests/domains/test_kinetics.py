@@ -1,6 +1,7 @@
 """The kinetics catalogue: every equation finds its constants, and says what it was given that makes no sense."""
 
 import pickle
+from io import StringIO
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from metaest_domains.kinetics import (
     MichaelisMentenRegressor,
     NonIsothermalJMAKRegressor,
     NthOrderConversionRegressor,
+    ParallelJMAKRegressor,
     activation_energy,
     half_transformation_time,
     pre_exponential,
@@ -41,6 +43,11 @@ FAMILIES = {
         {"random": ["k", "n"]},
     ),
     "JMAK, Arrhenius": (JMAKArrheniusRegressor, {"k_ref": 0.02, "E": 120.0, "n": 2.0}, {}),
+    "parallel": (
+        ParallelJMAKRegressor,
+        {"k": 0.1, "n": 2.5, "w": 0.75, "k_2": 0.015},
+        {"random": ["k", "n"]},
+    ),
     "Austin-Rickett": (AustinRickettRegressor, {"k": 3.0, "n": 2.0}, {}),
     "ramp": (NonIsothermalJMAKRegressor, {"k_ref": 1e-3, "E": 180.0, "n": 1.5}, {}),
     "first order": (FirstOrderConversionRegressor, {"k_ref": 2e-3, "E": 90.0}, {}),
@@ -148,10 +155,10 @@ def test_a_new_equation_is_ten_lines():
 
 @pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 def test_times_are_where_the_curve_gets_to():
-    for name in ("JMAK", "Austin-Rickett", "JMAK, Arrhenius"):
-        family, _, _ = FAMILIES[name]
+    for name in ("JMAK", "Austin-Rickett", "parallel", "JMAK, Arrhenius"):
+        family, _, settings = FAMILIES[name]
         tasks, _ = simulated(name)
-        model = family().fit(tasks)
+        model = family(**settings).fit(tasks)
         X, y = tasks[0]
         adapted = model.adapt(X[:4], y[:4])
         where = {"temperature": 600.0} if X.shape[1] == 2 else {}
@@ -160,7 +167,7 @@ def test_times_are_where_the_curve_gets_to():
             assert adapted.predict([[found.value, *where.values()]])[0] == pytest.approx(fraction, abs=1e-9)
             assert found.lower < found.value < found.upper
         half = half_transformation_time(adapted, **where)
-        assert half == time_to(adapted, 0.5, **where)
+        assert adapted.predict([[half.value, *where.values()]])[0] == pytest.approx(0.5, abs=1e-9)
     table = ttt_curve(adapted, [590.0, 610.0])
     assert table.shape == (6, 5)
     assert (table["time"].to_numpy()[:3] > table["time"].to_numpy()[3:]).all()
@@ -187,6 +194,39 @@ def test_a_time_beyond_the_plateau_is_never():
     found = time_to(uncertain, 0.68)
     assert np.isfinite([found.value, found.lower]).all()
     assert found.upper == np.inf
+
+
+def test_a_fraction_that_is_there_at_the_start_takes_no_time():
+    tasks, _ = make_avrami_tasks(20, random_state=0)
+    begun = [(task.X[task.X[:, 0] > 0.4] - 0.4, task.y[task.X[:, 0] > 0.4]) for task in tasks]
+    begun = [(X, y) for X, y in begun if len(y) > 3]
+    adapted = JMAKRegressor(optional=["incubation"], random=["k", "n"]).fit(begun).adapt(*begun[0])
+    assert adapted.params_.loc["incubation", "value"] < 0
+    assert time_to(adapted, 0.01) == (0.0, 0.0, 0.0)
+    assert adapted.predict([[0.0]])[0] > 0.01
+    assert time_to(adapted, 0.9).value > 0
+
+
+def test_an_incubation_time_scales_with_the_rate():
+    rng = np.random.default_rng(0)
+
+    def curve(k_ref):
+        T = np.repeat([590.0, 600.0, 610.0], 8)
+        k = k_ref * np.exp(-120 / R * (1 / T - 1 / 600))
+        t = rng.uniform(0, 2.5, 24) / k
+        return np.column_stack([t, T]), 1 - np.exp(
+            -(np.maximum(k * t - 50 * k_ref, 0) ** 2)
+        ) + 0.01 * rng.standard_normal(24)
+
+    tasks = [curve(0.01 * np.exp(0.1 * rng.standard_normal())) for _ in range(12)]
+    model = JMAKArrheniusRegressor(optional=["incubation"], fixed={"reference": 600.0}, random=["k_ref"])
+    model.fit(tasks)
+    assert model.population_.loc["n", "value"] == pytest.approx(2.0, abs=0.1)
+    assert model.population_.loc["incubation", "value"] == pytest.approx(50, rel=0.05)
+    adapted = model.adapt(*curve(0.01))
+    k = 0.01 * np.exp(-120 / R * (1 / 700 - 1 / 600))
+    found = ttt_curve(adapted, 700.0, [0.01]).iloc[0]
+    assert found["time"] == pytest.approx((0.5 + (-np.log(0.99)) ** 0.5) / k, rel=0.1)
 
 
 def test_questions_an_equation_cannot_answer():
@@ -216,6 +256,9 @@ def test_questions_an_equation_cannot_answer():
         ({"columns": {"clock": 0}}, "columns: there is no 'clock'; there are time"),
         ({"columns": {"time": "t"}}, "columns: there is no column 't' in X, which has"),
         ({"fixed": {"n": -2.0}}, "fixed: n = -2 is not inside its bounds"),
+        ({"fixed": {"plateau": 70.0}}, "fixed: plateau = 70 is not inside its bounds"),
+        ({"fixed": {"plateau": -0.7}}, "fixed: plateau = -0.7 is not inside its bounds"),
+        ({"fixed": {"incubation": np.nan}}, "fixed: incubation = nan is not inside its bounds"),
         ({"columns": {"time": 3}}, "columns: 'time' would be column 3 of X, which has 1"),
     ],
 )
@@ -235,6 +278,18 @@ def test_columns_of_other_names_are_not_taken_in_order(names):
     else:
         with pytest.raises(ValueError, match="columns: which column of X holds 'time'"):
             JMAKRegressor().fit(named)
+
+
+def test_two_columns_of_other_names_are_not_taken_in_order():
+    tasks, _ = simulated("JMAK, Arrhenius", n_tasks=6)
+    X, y = np.concatenate([X for X, _ in tasks]), np.concatenate([y for _, y in tasks])
+    named = TaskSet.from_arrays(X[:, ::-1], y, np.repeat(range(6), 12), feature_names=["T_K", "t_s"])
+    with pytest.raises(ValueError, match="columns: which column of X holds 'time'"):
+        JMAKArrheniusRegressor().fit(named)
+    model = JMAKArrheniusRegressor(columns={"time": "t_s", "temperature": "T_K"}, random=["k_ref"]).fit(named)
+    assert model.population_.loc["E", "value"] == pytest.approx(120, rel=0.1)
+    with pytest.raises(ValueError, match="fixed: reference = 127: .*kelvin"):
+        JMAKArrheniusRegressor(fixed={"reference": 127.0}).fit(tasks)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 1e5])
@@ -302,6 +357,15 @@ def test_hours_of_tempering():
         HollomonJaffeRegressor().fit([(X * [i > 0 for i in range(2)], y) for X, y in tasks])
     with pytest.warns(UserWarning, match="half of the times are above 500: hours are wanted"):
         HollomonJaffeRegressor(random=["a"]).fit([(X * [3600, 1], y) for X, y in tasks])
+    model = HollomonJaffeRegressor(random=["a"]).fit(tasks)
+    X, y = tasks[0]
+    for ask in (lambda: model.adapt(X * [3600, 1], y), lambda: model.predict(X * [3600, 1])):
+        with pytest.warns(UserWarning, match="half of the times are above 500: hours are wanted"):
+            ask()
+    with pytest.warns(UserWarning, match="no temperature is above 500: temperatures in kelvin"):
+        model.predict([[1.0, 327.0], [1.0, 480.0]])
+    with pytest.raises(TaskError, match="temperature is 200 in row 0: temperatures in kelvin"):
+        model.predict([[1.0, 200.0]])
 
 
 def test_columns_are_found_by_name():
@@ -417,6 +481,20 @@ def test_readers(tmp_path):
         read_curves(frame, target="X")
     with pytest.raises(TaskError, match="column 'time' holds '.*', which is no number; sep= and decimal= may help"):
         read_curves(tmp_path / "long.csv", sep=";")
+
+
+def test_decimal_commas_do_not_shift_columns(tmp_path):
+    commas = StringIO("curve,time,hardness\nA,1,45,5\nA,2,40,5\nB,1,50,5\n")
+    with pytest.raises(TaskError, match=r"more fields than its header .*decimal=','"):
+        read_curves(commas, target="hardness")
+    objects = pd.DataFrame({"curve": "A", "time": pd.Series([1.0, 2.0], dtype=object), "fraction": [0.1, 0.2]})
+    assert read_curves(objects).X.tolist() == [[1.0], [2.0]]
+    path = tmp_path / "600.csv"
+    path.write_text("time,fraction\n1,0.2\n2,0.5\n")
+    tasks = read_curve_files([path], conditions=pd.DataFrame({"temperature": [600.0]}, index=[600]))
+    assert tasks.X.tolist() == [[1.0, 600.0], [2.0, 600.0]]
+    with pytest.raises(TaskError, match="conditions hold curve '600' twice"):
+        read_curve_files([path], conditions=pd.DataFrame({"temperature": [600.0, 610.0]}, index=[600, 600]))
 
 
 def test_everything_public_is_documented():

@@ -50,6 +50,8 @@ class Formula:
         The least value of an input, and what to say below it.
     inverse : callable or None
         ``inverse(fraction, **conditions, **constants)`` in numpy: the time at which the curve reaches a fraction.
+    examine : callable or None
+        ``examine(inputs)`` warns of rows that look as if they were in another unit.
     """
 
     function: Callable[..., Tensor]
@@ -59,6 +61,7 @@ class Formula:
     target: str
     limits: Mapping[str, tuple[float, str]]
     inverse: Callable[..., Any] | None
+    examine: Callable[[Inputs], None] | None = None
 
     @property
     def __name__(self) -> str:  # what a summary calls it
@@ -82,6 +85,8 @@ class Formula:
             wrong = np.flatnonzero(values < least)
             if len(wrong):
                 raise ValueError(f"{name} is {values[wrong[0]]:g} in row {wrong[0]}: {message}.")
+        if self.examine is not None:
+            self.examine(found)
         if self.target == "fraction" and y is not None:
             wrong = np.flatnonzero((y < -_BEYOND) | (y > 1 + _BEYOND))
             if len(wrong):
@@ -96,13 +101,13 @@ class KineticRegressor(EquationRegressor):
 
     A subclass sets ``inputs``, ``constants``, and a static method ``formula(*inputs, **constants)`` of torch tensors
     (constants that are held come as numbers); and, where it has them, ``optional_constants``, ``target``, ``limits``,
-    ``guess`` and ``inverse``.
+    ``guess``, ``inverse`` and ``examine``.
 
     Parameters
     ----------
     columns : dict of str to str or int, optional
         The column of X that holds each input, by name or number. By default columns that bear the names of the inputs,
-        or else the first ones, in the order of the inputs.
+        or else, where columns have no names, the first ones in the order of the inputs.
     optional : list of str, default=()
         Optional constants to fit as well; they are held at their usual values otherwise.
     fixed : dict of str to float, optional
@@ -127,6 +132,7 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
 
     formula: ClassVar[Callable[..., Tensor]]
     inverse: ClassVar[Callable[..., Any] | None] = None
+    examine: ClassVar[Callable[[Inputs], None] | None] = None
 
     def __init__(
         self,
@@ -192,7 +198,8 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
     def _problem(self, tasks: TaskSet) -> tuple[Formula, dict[str, Parameter]]:
         inputs = self._inputs()
         columns = _find_columns(inputs, self.columns, tasks)
-        formula = Formula(self._formula(), inputs, columns, {}, self.target, self.limits, type(self).inverse)
+        cls = type(self)
+        formula = Formula(self._formula(), inputs, columns, {}, self.target, self.limits, cls.inverse, cls.examine)
         if self.target == "fraction" and "time" in inputs:
             _refuse_falling(tasks, columns[inputs.index("time")])
         table = self._table()
@@ -208,9 +215,7 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         held.update({name: value for name, value in guessed.items() if name not in table and name not in held})
         for name, value in (self.fixed or {}).items():
             _refuse_unknown([name], {**table, **held}, "fixed")
-            parameter = table.pop(name, None)
-            if parameter is not None and not parameter.bounds[0] < float(value) < parameter.bounds[1]:
-                raise ValueError(f"fixed: {name} = {value:g} is not inside its bounds {parameter.bounds}.")
+            _check_held(name, float(value), table.pop(name, self.optional_constants.get(name, (0.0, None))[1]))
             held[name] = float(value)
         return replace(formula, fixed=held), table
 
@@ -230,8 +235,8 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
     lower = [str(name).lower() for name in names]
     by_name = {name: lower.index(name) for name in inputs if name in lower and name not in given}
     missing = [name for name in inputs if name not in given and name not in by_name]
-    # without names, or with as many columns as inputs and none that is called otherwise, the order decides
-    strange = names and (n != len(inputs) or _KNOWN_INPUTS & set(lower))
+    # the order decides without names, and where one column of another name can only be the one input
+    strange = names and (n != 1 or len(inputs) != 1 or _KNOWN_INPUTS & set(lower))
     if missing and (given or by_name or strange):
         raise ValueError(
             f"columns: which column of X holds {missing[0]!r}? X has {names or n}; write "
@@ -248,6 +253,16 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
             raise ValueError(f"columns: {name!r} would be column {where} of X, which has {n}; the inputs are {inputs}.")
         found.append(int(where))
     return tuple(found)
+
+
+def _check_held(name: str, value: float, parameter: Parameter | None) -> None:
+    low, high = (-np.inf, np.inf) if parameter is None else parameter.bounds
+    if name == "plateau":
+        high = 1 + _BEYOND
+    if not np.isfinite(value) or not low < value < high:
+        raise ValueError(f"fixed: {name} = {value:g} is not inside its bounds ({low:g}, {high:g}).")
+    if name == "reference" and value < LIMITS["temperature"][0]:
+        raise ValueError(f"fixed: reference = {value:g}: {KELVIN}.")
 
 
 def _refuse_falling(tasks: TaskSet, column: int) -> None:

@@ -15,7 +15,7 @@ __all__ = ["INCUBATION", "PLATEAU", "JMAKArrheniusRegressor", "JMAKRegressor"]
 
 INCUBATION = (0.0, Parameter(0.1, unit="time", meaning="incubation time"))
 PLATEAU = (1.0, Parameter(0.95, lower=0, meaning="fraction in the end"))
-# as a share of the incubation time's scale: keeps derivatives of powers finite before it is over
+# a time: keeps derivatives of powers finite before the incubation time is over
 _TINY = 1e-12
 
 
@@ -87,12 +87,13 @@ class JMAKRegressor(KineticRegressor):
 class JMAKArrheniusRegressor(KineticRegressor):
     r"""JMAK kinetics whose rate follows Arrhenius' law, each row at its own constant temperature.
 
-    .. math:: X(t, T) = X_\infty \left(1 - e^{-(k (t - t_0))^n}\right), \qquad
+    .. math:: X(t, T) = X_\infty \left(1 - e^{-(k t - k_\mathrm{ref} t_0)^n}\right), \qquad
               k = k_\mathrm{ref} \exp\left(-\frac{E}{R}\left(\frac1T - \frac1{T_\mathrm{ref}}\right)\right)
 
     The inputs are ``time`` and ``temperature`` (K). The rate at a reference temperature amid the data is told much
     better than a pre-exponential factor; :func:`pre_exponential` gives that one. Every row has one temperature for the
-    whole of its time: where it changes, see :class:`NonIsothermalJMAKRegressor`.
+    whole of its time: where it changes, see :class:`NonIsothermalJMAKRegressor`. An incubation time is that at the
+    reference temperature, and scales with 1 / k, as the additivity rule asks.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
@@ -100,7 +101,7 @@ class JMAKArrheniusRegressor(KineticRegressor):
     ``k_ref``       1/time    above 0  rate at the reference temperature
     ``E``           kJ/mol             activation energy; negative where cooling speeds up
     ``n``                     above 0  Avrami exponent
-    ``incubation``  time               optional, otherwise 0
+    ``incubation``  time               at the reference; optional, otherwise 0
     ``plateau``               above 0  optional, otherwise 1
     ``reference``   K                  held: the mean temperature of the training rows
     =============== ========= ======== ==================================================
@@ -151,14 +152,16 @@ class JMAKArrheniusRegressor(KineticRegressor):
     ) -> Tensor:
         """Return X."""
         k = arrhenius(temperature, k_ref, E, reference)
-        return plateau * (1 - torch.exp(-((k * since(time, incubation)) ** n)))
+        return plateau * (1 - torch.exp(-((k * since(time, incubation * k_ref / k)) ** n)))
 
     @staticmethod
     def inverse(
         fraction: Any, temperature: Any, k_ref: Any, E: Any, n: Any, incubation: Any, plateau: Any, reference: float
     ) -> Any:
         """Return the time at which a fraction is transformed at a temperature; infinite above the plateau."""
-        return incubation + avrami_argument(fraction, n, plateau) / arrhenius(temperature, k_ref, E, reference)
+        return (incubation * k_ref + avrami_argument(fraction, n, plateau)) / arrhenius(
+            temperature, k_ref, E, reference
+        )
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
         """Read the rate off the half-times, and its dependence on temperature off their logarithms."""

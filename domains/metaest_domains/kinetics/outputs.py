@@ -31,7 +31,8 @@ def time_to(
     Returns
     -------
     Derived
-        ``value``, ``lower``, ``upper``; infinite where the curve levels off below that fraction.
+        ``value``, ``lower``, ``upper``; infinite where the curve levels off below that fraction, 0 where it is above it
+        from the start.
 
     Raises
     ------
@@ -57,7 +58,11 @@ def time_to(
     if temperature is not None and not temperature >= least:
         raise ValueError(f"temperature is {temperature:g}: {message}.")
     inverse, given = formula.inverse, {"temperature": temperature} if needs else {}
-    return adapted.derive(lambda **constants: inverse(fraction, **given, **constants, **formula.fixed), level)
+
+    def time(**constants: Any) -> Any:
+        return np.maximum(inverse(fraction, **given, **constants, **formula.fixed), 0.0)
+
+    return adapted.derive(time, level)
 
 
 def half_transformation_time(

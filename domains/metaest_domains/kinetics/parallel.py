@@ -76,8 +76,8 @@ class ParallelJMAKRegressor(KineticRegressor):
         """Return the time at which a fraction is transformed, by bisection."""
         left = np.log(-np.log1p(-fraction))
         # where all of it were primary, or all secondary: the time lies between
-        ends = np.log([np.exp(left / n) / k, np.exp(left / n_2) / k_2])
-        low, high = ends.min(axis=0), ends.max(axis=0)
+        one, other = left / n - np.log(k), left / n_2 - np.log(k_2)
+        low, high = np.minimum(one, other), np.maximum(one, other)
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
             t = np.exp(middle)

@@ -1,5 +1,6 @@
 """A user's own curves as tasks: one long table, or one file a curve."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def read_curves(
     Raises
     ------
     TaskError
-        When a column is missing or holds text; the message names it.
+        When a column is missing or holds text, or rows have more fields than the header; the message says which.
 
     Examples
     --------
@@ -52,14 +53,19 @@ def read_curves(
     """
     if isinstance(inputs, str):
         raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
-    frame = table if isinstance(table, pd.DataFrame) else pd.read_csv(table, **options)
+    frame = table if isinstance(table, pd.DataFrame) else _read(table, options)
     missing = [name for name in (curve, *inputs, target) if name not in frame.columns]
     if missing:
         raise TaskError(f"there is no column {missing[0]!r}; there are {', '.join(map(str, frame.columns))}.")
     for name in (*inputs, target):
         if not pd.api.types.is_numeric_dtype(frame[name]):
-            text = next(value for value in frame[name] if not isinstance(value, (int, float)))
-            raise TaskError(f"column {name!r} holds {text!r}, which is no number; sep= and decimal= may help.")
+            numbers = pd.to_numeric(frame[name], errors="coerce")
+            text = frame.loc[numbers.isna() & frame[name].notna(), name]
+            if len(text):
+                raise TaskError(
+                    f"column {name!r} holds {text.iloc[0]!r}, which is no number; sep= and decimal= may help."
+                )
+            frame = frame.assign(**{name: numbers})
     return TaskSet.from_frame(frame, task=curve, features=list(inputs), target=target)
 
 
@@ -102,15 +108,33 @@ def read_curve_files(
             raise TaskError("several files have one name; give curves names of their own: {'A': path, 'B': path}.")
     if isinstance(inputs, str):
         raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
+    if conditions is not None:
+        conditions = conditions.set_axis(conditions.index.map(str))
+        if conditions.index.has_duplicates:
+            double = conditions.index[conditions.index.duplicated()][0]
+            raise TaskError(f"conditions hold curve {double!r} twice.")
     frames = []
     for name, path in named.items():
-        frame = pd.read_csv(path, **options).assign(curve=name)
+        frame = _read(path, options).assign(curve=name)
         if conditions is not None:
-            if name not in conditions.index:
+            if str(name) not in conditions.index:
                 raise TaskError(f"curve {name!r} has no row in conditions.")
-            frame = frame.assign(**{str(column): value for column, value in conditions.loc[name].items()})
+            frame = frame.assign(**{str(column): value for column, value in conditions.loc[str(name)].items()})
         frames.append(frame)
     if not frames:
         raise TaskError("there is no file to read.")
     extra = [] if conditions is None else [str(column) for column in conditions.columns]
     return read_curves(pd.concat(frames, ignore_index=True), inputs=[*inputs, *extra], target=target)
+
+
+def _read(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a CSV file; a row with more fields than the header is an error, not an index."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, **{"index_col": False, **options})
+    except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
+        raise TaskError(
+            f"{path}: its rows have more fields than its header ({error}); sep= and decimal= may help: "
+            "sep=';', decimal=',' reads what a spreadsheet with decimal commas writes."
+        ) from error

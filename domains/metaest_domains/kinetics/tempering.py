@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import Parameter, TaskSet
-from metaest_domains.kinetics.catalogue import LIMITS, Inputs, KineticRegressor
+from metaest_domains.kinetics.catalogue import KELVIN, LIMITS, Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import middle_temperature
 
 __all__ = ["HollomonJaffeRegressor"]
 
-MANY_HOURS = 500.0
+# what looks like seconds, and like degrees Celsius
+MANY_HOURS, COLD, COOL = 500.0, 320.0, 500.0
 
 
 class HollomonJaffeRegressor(KineticRegressor):
@@ -24,7 +25,8 @@ class HollomonJaffeRegressor(KineticRegressor):
               P = T\,(C + \log_{10} t) / 1000, \qquad P_\mathrm{ref} = T_\mathrm{ref}\,C / 1000
 
     The inputs are ``time`` in **hours**, for which C is about 20, and ``temperature`` in K. With the parameter of one
-    hour at a reference temperature taken off, a does not move with C.
+    hour at a reference temperature taken off, a does not move with C. Temperatures below 320 are refused as degrees
+    Celsius, and a warning says where none is above 500: warmer Celsius values cannot be told from kelvin.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
@@ -62,7 +64,11 @@ class HollomonJaffeRegressor(KineticRegressor):
 
     inputs = ("time", "temperature")
     target = "hardness"
-    limits = {**LIMITS, "time": (1e-6, "time must be above zero, in hours: hardness as quenched is no tempering")}
+    limits = {
+        **LIMITS,
+        "time": (1e-6, "time must be above zero, in hours: hardness as quenched is no tempering"),
+        "temperature": (COLD, KELVIN),
+    }
     constants = {
         "a": Parameter(40.0, unit="HRC", meaning="hardness after one hour at the reference temperature"),
         "b": Parameter(5.0, unit="HRC", meaning="fall of hardness per unit of the parameter"),
@@ -78,14 +84,24 @@ class HollomonJaffeRegressor(KineticRegressor):
         away = (temperature * (C + torch.log10(time.clamp(min=1e-12))) - reference * C) / 1000
         return a - b * away - c * away**2
 
-    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
-        """Fit the line with C = 20."""
+    @staticmethod
+    def examine(inputs: Inputs) -> None:
+        """Warn of seconds or minutes, and of degrees Celsius."""
         if np.median(inputs["time"]) > MANY_HOURS:
             warnings.warn(
                 f"half of the times are above {MANY_HOURS:g}: hours are wanted, for which C is about 20.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=2,
             )
+        if inputs["temperature"].max() < COOL:
+            warnings.warn(
+                f"no temperature is above {COOL:g}: {KELVIN}, and hardly any steel tempers below.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
+        """Fit the line with C = 20."""
         reference = middle_temperature(inputs["temperature"])
         P = (inputs["temperature"] * (20 + np.log10(np.maximum(inputs["time"], 1e-12))) - 20 * reference) / 1000
         slope, level = np.polyfit(P, y, 1) if np.ptp(P) > 0 else (-5.0, y.mean())
