@@ -48,7 +48,10 @@ class JMAKRegressor(KineticRegressor):
 
     References
     ----------
-    M. Avrami (1939). Kinetics of phase change I. :doi:`10.1063/1.1750380`; (1940) II. :doi:`10.1063/1.1750631`
+    M. Avrami (1939). Kinetics of phase change I. :doi:`10.1063/1.1750380`; (1940) II. :doi:`10.1063/1.1750631`.
+    W. A. Johnson, R. F. Mehl (1939). Reaction kinetics in processes of nucleation and growth. Transactions of the AIME
+    135, 416-442. A. N. Kolmogorov (1937). On the statistical theory of the crystallization of metals. Izvestiya
+    Akademii Nauk SSSR, Seriya Matematicheskaya 1, 355-359.
 
     Examples
     --------
