@@ -66,6 +66,71 @@ def test_a_history_with_corners_holds_its_last_temperature():
     np.testing.assert_allclose(histories.temperature_at(t.numpy(), number.numpy()), [525, 690, 490, 300, 650])
 
 
+def log_of_a_furnace(n, rng):
+    """A ramp from 450 to 650 K in an hour, with noise."""
+    t = np.linspace(0, 3600, n)
+    return t, 450 + t / 18 + 0.5 * rng.standard_normal(n)
+
+
+def piece_by_piece(t, T, k):
+    """Gauss and Legendre's rule of 20 nodes on every fiftieth of every piece."""
+    node, weight = np.polynomial.legendre.leggauss(20)
+    fine = ((np.arange(50)[:, None] + 0.5 * (node + 1)) / 50).ravel()
+    rates = k(T[:-1, None] + np.diff(T)[:, None] * fine)
+    return np.append(0, np.cumsum(np.diff(t) * (rates * np.tile(weight / 100, 50)).sum(axis=1)))
+
+
+STEEP = {
+    "one piece": ([0.0, 10.0], [250.0, 275.0]),
+    "wide": ([0.0, 100.0], [250.0, 1000.0]),
+    "spike": ([0.0, 99.0, 100.0, 200.0], [250.0, 250.0, 285.0, 250.0]),
+    "steps": ([0.0, 50.0, 51.0, 80.0, 81.0, 90.0], [600.0, 600.0, 640.0, 640.0, 600.0, 600.0]),
+    "noise": (np.arange(400.0), 260 + 40 * np.random.default_rng(0).random(400)),
+}
+
+
+@pytest.mark.parametrize("name", STEEP)
+@pytest.mark.parametrize("E", [-600.0, -150.0, 0.0, 400.0, 600.0])
+def test_high_energies_are_integrated_as_precisely_as_low_ones(name, E):
+    t, T = (np.array(own) for own in STEEP[name])
+    k = rate(E, 270.0)
+    cut = np.sort(np.concatenate([t, 0.3 * t[1:] + 0.7 * t[:-1]]))  # rows within pieces too
+    expected = piece_by_piece(cut, np.interp(cut, t, T), k)
+    time = torch.from_numpy(cut[1:])
+    found = Histories.read({5: (t, T)}).integral(time, torch.full_like(time, 5.0), k)
+    np.testing.assert_allclose(found, expected[1:], rtol=1e-8)
+
+
+@pytest.mark.parametrize("n", [201, 3601])
+def test_a_row_of_a_long_log_costs_no_more_than_of_a_short_one(n):
+    t, T = log_of_a_furnace(n, np.random.default_rng(0))
+    sizes, k = [], rate(180.0, 600.0)
+
+    def counting(temperature):
+        sizes.append(temperature.shape)
+        return k(temperature)
+
+    histories = Histories.read({1: (t, T), 2: ([0.0], [500.0])})
+    time = torch.from_numpy(t[5::5])
+    found = histories.integral(time, torch.ones_like(time), counting)
+    np.testing.assert_allclose(found, piece_by_piece(t, T, k)[5::5], rtol=1e-10)
+    assert sum(columns for _, columns in sizes) < 120
+    # many rows are taken in chunks
+    sizes.clear()
+    many = torch.full((100_000,), 1800.0, dtype=torch.float64)
+    histories.integral(many, torch.ones_like(many), counting)
+    assert max(rows * columns for rows, columns in sizes) <= 2**20
+
+
+def test_histories_of_one_point_and_rows_mapped():
+    histories = Histories.read({7: ([0.0], [650.0]), 8: ([0.0], [660.0])})
+    k = rate(180.0, 690.0)
+    time, number = torch.tensor([0.0, 3.0], dtype=torch.float64), torch.tensor([7.0, 8.0], dtype=torch.float64)
+    np.testing.assert_allclose(histories.integral(time, number, k), [0, 3 * k(660.0)], rtol=1e-14)
+    mapped = torch.vmap(lambda t, n: histories.integral(t, n, k))(time[:, None], number[:, None])
+    torch.testing.assert_close(mapped[:, 0], histories.integral(time, number, k))
+
+
 def test_the_integral_is_differentiable():
     t = torch.tensor([20.0, 80.0, 200.0], dtype=torch.float64)
     start, speed = torch.full_like(t, 500.0), torch.full_like(t, 1.0)
@@ -176,6 +241,28 @@ def test_histories_of_batches_to_come():
     assert further.adapt(*tasks[0]).predict([[100.0, 9.0]])[0] < 1e-6
     with pytest.raises(ValueError, match="fitted to ramps"):
         NonIsothermalJMAKRegressor().fit(cooled(rng)).with_histories({1: ([0.0], [300.0])})
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_known_histories_keep_their_numbers():
+    histories = {i + 1: ([0.0, 320.0 / v], [320.0, 640.0]) for i, v in enumerate((0.02, 0.5, 10.0))}
+    tasks, _ = curves(histories, np.random.default_rng(0), False)
+    model = NonIsothermalJMAKRegressor(histories=histories).fit(tasks[:8])
+    X = tasks[0][0]
+    before = model.predict(X)
+    other = ([0.0, 100.0], [300.0, 310.0])
+    with pytest.raises(ValueError, match="number 1 is known already"):
+        model.with_histories({4: other, 1: other})
+    again = model.with_histories({1: histories[1], 4: other})
+    np.testing.assert_array_equal(again.predict(X), before)
+    assert list(again.histories) == [1, 2, 3, 4]
+    assert list(model.histories) == [1, 2, 3]
+    with pytest.raises(ValueError, match="number 4 is known already"):
+        again.with_histories({4: histories[1]})
+    # settings say nothing of the fit
+    for setting in ({1: other}, None):
+        model.set_params(histories=setting)
+        np.testing.assert_array_equal(model.with_histories({4: other}).predict(X), before)
 
 
 def cooled(rng):

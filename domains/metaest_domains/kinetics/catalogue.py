@@ -61,7 +61,7 @@ class Formula:
     target: str
     limits: Mapping[str, tuple[float, str]]
     inverse: Callable[..., Any] | None
-    examine: Callable[[Inputs], None] | None = None
+    examine: Callable[..., None] | None = None
 
     @property
     def __name__(self) -> str:  # what a summary calls it
@@ -132,7 +132,7 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
 
     formula: ClassVar[Callable[..., Tensor]]
     inverse: ClassVar[Callable[..., Any] | None] = None
-    examine: ClassVar[Callable[[Inputs], None] | None] = None
+    examine: ClassVar[Callable[..., None] | None] = None
 
     def __init__(
         self,

@@ -1,22 +1,31 @@
 r"""Integrals of a rate over a temperature history, differentiable in the constants of the rate.
 
-A history is piecewise linear in time. Each piece is integrated by Gauss and Legendre's rule, and cut up beforehand so
-that no part spans more than some kelvin: over those, Arrhenius' law is a smooth curve that the rule integrates to more
-digits than any measurement has.
+A history is piecewise linear in time. Of the time up to a row, Arrhenius' law sees only how long each temperature
+lasted, and over a bin of :math:`x = 1/T` in which :math:`E/RT` changes by 8, if E is 600 kJ/mol, it is nearly a
+polynomial of x. So the time spent in a bin is put in place of the log of a furnace by Gauss' rule of 8 temperatures,
+which has the same mean of every polynomial up to degree 15. The rules after every point of the log are made once, by
+Lanczos' method (Golub and Welsch, 1969, :doi:`10.1090/S0025-5718-69-99647-1`); a row costs 8 temperatures for each bin
+its history visits and 8 for the piece it stands in, however long the log. From 250 K up the relative error is below
+1e-6 for energies up to 600 kJ/mol, which the tests hold it to.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-__all__ = ["Histories", "ramp_integral"]
+from metaest_domains.kinetics.catalogue import GAS_CONSTANT
 
-_RAMP_NODES, _NODES, _KELVIN = 64, 8, 25.0
+__all__ = ["Histories", "History", "ramp_integral"]
+
+_RAMP_NODES, _NODES = 64, 8
+# width of a bin of 1/T, and the numbers a chunk of rates may have
+_BIN, _CHUNK = 8.0 * GAS_CONSTANT / 600.0, 2**20
 
 
 def ramp_integral(time: Tensor, start: Tensor, rate: Tensor, k: Callable[[Tensor], Tensor]) -> Tensor:
@@ -32,26 +41,92 @@ def ramp_integral(time: Tensor, start: Tensor, rate: Tensor, k: Callable[[Tensor
     -------
     Tensor of shape (n_rows,)
     """
-    node, weight = _rule(_RAMP_NODES, time)
+    node, weight = (torch.from_numpy(own).to(time) for own in _legendre(_RAMP_NODES))
     temperature = start[:, None] + rate[:, None] * time[:, None] * node
     return time * (k(temperature) * weight).sum(dim=1)
 
 
-@dataclass(frozen=True, eq=False)
-class Histories:
-    """Piecewise linear temperature histories by number; the last temperature is held for ever.
+class Rules(NamedTuple):
+    """Gauss' rules of the time that passed in each bin of 1/T up to each knot of a history.
 
     Attributes
     ----------
-    numbers : Tensor of shape (histories,)
-        Sorted.
-    time, temperature : Tensor of shape (histories, points)
-        Padded with points at infinity.
+    time, temperature, slope : ndarray of shape (knots,)
+        The history, with knots where it passes from bin to bin as well; slope is that of the piece after the knot.
+    node, weight : ndarray of shape (knots, 8)
+        Temperatures and times of the bin of the piece before the knot, from time 0 to the knot; no time at the first.
+    latest : ndarray of shape (knots, bins)
+        The knot at which the rule of each bin stands that holds at a knot.
     """
 
-    numbers: Tensor
-    time: Tensor
-    temperature: Tensor
+    time: NDArray[Any]
+    temperature: NDArray[Any]
+    slope: NDArray[Any]
+    node: NDArray[Any]
+    weight: NDArray[Any]
+    latest: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """A piecewise linear temperature history; the last temperature is held for ever.
+
+    Attributes
+    ----------
+    time, temperature : ndarray of shape (points,)
+        Times from 0 on, temperatures in K.
+    """
+
+    time: NDArray[Any]
+    temperature: NDArray[Any]
+
+    @classmethod
+    def read(cls, number: int, time: ArrayLike, temperature: ArrayLike) -> "History":
+        """Check a history; the message of the ValueError names its number."""
+        t, T = np.array(time, dtype=np.float64), np.array(temperature, dtype=np.float64)
+        if t.ndim != 1 or t.shape != T.shape or len(t) < 1 or not (np.isfinite(t).all() and np.isfinite(T).all()):
+            raise ValueError(f"history {number}: times and temperatures must be two rows of as many finite numbers.")
+        if t[0] != 0 or (np.diff(t) <= 0).any():
+            raise ValueError(f"history {number}: times must rise from 0.")
+        if (T < 200).any():
+            raise ValueError(f"history {number}: temperatures in kelvin are wanted (these look like degrees Celsius).")
+        return cls(t, T)
+
+    def same(self, other: "History") -> bool:
+        """Tell whether both have the same points."""
+        return np.array_equal(self.time, other.time) and np.array_equal(self.temperature, other.temperature)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules of all bins at all knots."""
+        t, T = _cut(self.time, self.temperature)
+        width, rise = np.diff(t), np.diff(T)
+        own = np.floor(2 / (T[1:] + T[:-1]) / _BIN)
+        bins, position = np.unique(own, return_inverse=True)
+        point, share = _legendre(_NODES)
+        x = 1 / (T[:-1, None] + rise[:, None] * point)
+        node, weight = np.full((len(t), _NODES), T[0]), np.zeros((len(t), _NODES))
+        for i, number in enumerate(bins):
+            pieces = np.flatnonzero(position == i)
+            inside = 2 * (x[pieces] / _BIN - number) - 1
+            inside, weight[pieces + 1] = _running(inside, width[pieces, None] * share)
+            node[pieces + 1] = 1 / (_BIN * (number + 0.5 * (inside + 1)))
+        latest = np.zeros((len(t), len(bins)), dtype=np.int64)
+        latest[np.arange(1, len(t)), position] = np.arange(1, len(t))
+        return Rules(t, T, np.append(rise / width, 0.0), node, weight, np.maximum.accumulate(latest, axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Temperature histories by number.
+
+    Attributes
+    ----------
+    known : dict of int to History
+        In the order of the numbers.
+    """
+
+    known: Mapping[int, History]
 
     @classmethod
     def read(cls, histories: Mapping[int, tuple[ArrayLike, ArrayLike]]) -> "Histories":
@@ -67,58 +142,138 @@ class Histories:
         for number in histories:
             if not isinstance(number, (int, np.integer)):
                 raise ValueError(f"histories: {number!r} is no whole number; X names a history by its number.")
-        pieces = {number: _refined(number, *histories[number]) for number in sorted(histories)}
-        most = max(len(t) for t, _ in pieces.values()) + 1
-        time = np.full((len(pieces), most), np.inf)
-        temperature = np.empty((len(pieces), most))
-        for i, (t, T) in enumerate(pieces.values()):
-            time[i, : len(t)] = t
-            temperature[i] = np.concatenate([T, np.full(most - len(T), T[-1])])
-        numbers = torch.tensor(list(pieces), dtype=torch.float64)
-        return cls(numbers, torch.from_numpy(time), torch.from_numpy(temperature))
+        return cls({int(number): History.read(number, *histories[number]) for number in sorted(histories)})
+
+    def joined(self, other: "Histories") -> "Histories":
+        """Return these and others; a ValueError names a number that would change its meaning."""
+        for number, history in other.known.items():
+            if number in self.known and not self.known[number].same(history):
+                raise ValueError(
+                    f"histories: number {number} is known already, with other times or temperatures; give the new "
+                    "history a number of its own."
+                )
+        known = {**other.known, **self.known}
+        return Histories({number: known[number] for number in sorted(known)})
+
+    @property
+    def given(self) -> dict[int, tuple[NDArray[Any], NDArray[Any]]]:
+        """The points of all histories, as `read` takes them."""
+        return {number: (history.time, history.temperature) for number, history in self.known.items()}
+
+    @cached_property
+    def numbers(self) -> Tensor:
+        """Sorted numbers, of shape (histories,)."""
+        return torch.tensor(list(self.known), dtype=torch.float64)
 
     def integral(self, time: Tensor, number: Tensor, k: Callable[[Tensor], Tensor]) -> Tensor:
-        r"""Integral of :math:`k(T(s))` from 0 to the time of each row, along the history of its number."""
+        r"""Integral of :math:`k(T(s))` from 0 to the time of each row, along the history of its number.
+
+        Parameters
+        ----------
+        time, number : Tensor of shape (n_rows,)
+        k : callable
+            Rate at temperatures of shape (n_rows, nodes): Arrhenius' law, or as smooth in 1/T as that.
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+        """
+        first, t, T, slope, node, weight, latest = self._tables
         which = torch.searchsorted(self.numbers, number.contiguous()).clamp(max=len(self.numbers) - 1)
-        t, T = self.time[which], self.temperature[which]
-        end = torch.minimum(t[:, 1:], time[:, None])
-        width = (end - t[:, :-1]).clamp(min=0.0)
-        width = torch.where(torch.isfinite(t[:, :-1]), width, 0.0)
-        # the temperature at the end of the part of each piece that has passed
-        whole = torch.where(torch.isfinite(t[:, 1:]), t[:, 1:] - t[:, :-1], 1.0).clamp(min=1e-300)
-        slope = torch.where(torch.isfinite(t[:, 1:]), (T[:, 1:] - T[:, :-1]) / whole, 0.0)
-        node, weight = _rule(_NODES, time)
-        temperature = T[:, :-1, None] + slope[:, :, None] * width[:, :, None] * node
-        amount = (width[:, :, None] * weight).reshape(len(time), -1)
-        return (k(temperature.reshape(len(time), -1)) * amount).sum(dim=1)
+        knot, end = first[which], first[which + 1] - 1
+        for step in reversed(range(len(t).bit_length())):  # halve the knots among which the time of a row lies
+            later = torch.minimum(knot + 2**step, end)
+            knot = torch.where(t[later] <= time, later, knot)
+        point, share = (torch.from_numpy(own).to(time) for own in _legendre(_NODES))
+        passed = (time - t[knot])[:, None]
+        total = (k(T[knot, None] + slope[knot, None] * passed * point) * passed * share).sum(dim=1)
+        own = latest[knot]
+        for bins in torch.split(own, max(1, _CHUNK // (_NODES * max(1, len(time)))), dim=1):
+            total = total + (k(node[bins].flatten(1)) * weight[bins].flatten(1)).sum(dim=1)
+        return total
+
+    @cached_property
+    def _tables(self) -> tuple[Tensor, ...]:
+        """The first knot of each history, and the rules of all, one history after the other."""
+        rules = [history.rules for history in self.known.values()]
+        first = np.cumsum([0, *(len(own.time) for own in rules)])
+        most = max(own.latest.shape[1] for own in rules)
+        latest = np.zeros((first[-1], most), dtype=np.int64)
+        for start, own in zip(first, rules, strict=False):
+            # bins that a history lacks have the rule of its first knot, which is empty
+            latest[start : start + len(own.time), : own.latest.shape[1]] = own.latest
+            latest[start : start + len(own.time)] += start
+        columns = [np.concatenate(own) for own in zip(*(own[:-1] for own in rules), strict=True)]
+        return tuple(torch.from_numpy(own) for own in (first, *columns, latest))
 
     def temperature_at(self, time: Any, number: Any) -> Any:
         """Return the temperature of each row, as an array."""
         found = np.empty(len(time))
-        for i, own in enumerate(self.numbers.tolist()):
+        for own, history in self.known.items():
             rows = np.asarray(number) == own
-            known = torch.isfinite(self.time[i])
-            found[rows] = np.interp(time[rows], self.time[i, known], self.temperature[i, known])
+            found[rows] = np.interp(time[rows], history.time, history.temperature)
         return found
 
 
-def _refined(number: int, time: ArrayLike, temperature: ArrayLike) -> tuple[Any, Any]:
-    t, T = np.asarray(time, dtype=np.float64), np.asarray(temperature, dtype=np.float64)
-    if t.ndim != 1 or t.shape != T.shape or len(t) < 1 or not (np.isfinite(t).all() and np.isfinite(T).all()):
-        raise ValueError(f"history {number}: times and temperatures must be two rows of as many finite numbers.")
-    if t[0] != 0 or (np.diff(t) <= 0).any():
-        raise ValueError(f"history {number}: times must rise from 0.")
-    if (T < 200).any():
-        raise ValueError(f"history {number}: temperatures in kelvin are wanted (these look like degrees Celsius).")
-    cuts = [t[:1]]
-    for i in range(len(t) - 1):
-        parts = max(1, int(np.ceil(abs(T[i + 1] - T[i]) / _KELVIN)))
-        cuts.append(np.linspace(t[i], t[i + 1], parts + 1)[1:])
-    fine = np.concatenate(cuts)
+def _cut(t: NDArray[Any], T: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Add knots where a history passes from bin to bin."""
+    low = np.minimum(1 / T[1:], 1 / T[:-1]) / _BIN
+    high = np.maximum(1 / T[1:], 1 / T[:-1]) / _BIN
+    extra = [t]
+    for i in np.flatnonzero(np.floor(high) > np.floor(low)):
+        edges = 1 / (_BIN * np.arange(np.ceil(low[i]), np.floor(high[i]) + 1))
+        extra.append(t[i] + (t[i + 1] - t[i]) * np.clip((edges - T[i]) / (T[i + 1] - T[i]), 0, 1))
+    fine = np.unique(np.concatenate(extra))
     return fine, np.interp(fine, t, T)
 
 
-def _rule(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def _running(node: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return rules of the running sums of measures, from the rules of each: arrays of shape (measures, nodes).
+
+    Pairs are summed first, then their sums, which takes few calls for many measures.
+    """
+    if len(node) == 1:
+        return node, weight
+    even, odd = slice(0, len(node) - 1, 2), slice(1, None, 2)
+    sums = _running(*_gauss(_beside(node[even], node[odd]), _beside(weight[even], weight[odd])))
+    found = node.copy(), weight.copy()
+    for result, own in zip(found, sums, strict=True):
+        result[odd] = own
+    rest = (len(node) - 1) // 2
+    if rest:
+        found[0][2::2], found[1][2::2] = _gauss(
+            _beside(sums[0][:rest], node[2::2]), _beside(sums[1][:rest], weight[2::2])
+        )
+    return found
+
+
+def _beside(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([first, second], axis=1)
+
+
+def _gauss(node: NDArray[Any], weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return rules of 8 nodes with the moments of discrete measures: arrays of shape (measures, nodes)."""
+    mass = weight.sum(axis=1, keepdims=True)
+    basis = np.zeros((_NODES, *node.shape))
+    jacobi = np.zeros((len(node), _NODES, _NODES))
+    basis[0] = np.sqrt(weight / mass)
+    for i in range(_NODES):
+        following = node * basis[i]
+        jacobi[:, i, i] = np.einsum("np,np->n", basis[i], following)
+        if i + 1 == _NODES:
+            break
+        for _ in range(2):  # once does not make them orthogonal to all digits
+            following -= np.einsum("knp,kn->np", basis, np.einsum("knp,np->kn", basis, following))
+        size = np.sqrt(np.einsum("np,np->n", following, following))
+        # a measure of fewer points ends here, and the other nodes have no weight
+        size[size < 1e-10] = 0.0
+        jacobi[:, i, i + 1] = jacobi[:, i + 1, i] = size
+        basis[i + 1] = np.divide(following, size[:, None], out=np.zeros_like(following), where=size[:, None] > 0)
+    found, vectors = np.linalg.eigh(jacobi)
+    return found, mass * vectors[:, 0, :] ** 2
+
+
+def _legendre(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return nodes and weights on [0, 1]."""
     node, weight = np.polynomial.legendre.leggauss(n)
-    return torch.from_numpy(0.5 * (node + 1)).to(like), torch.from_numpy(0.5 * weight).to(like)
+    return 0.5 * (node + 1), 0.5 * weight

@@ -98,22 +98,24 @@ class AlongHistory(KineticRegressor):
         Returns
         -------
         AlongHistory
-            With the same constants; the model itself stays as it is.
+            With the same constants, and the histories of the fit as well; the model itself stays as it is.
 
         Raises
         ------
         ValueError
-            When a history makes no sense, or the model was fitted to ramps.
+            When a history makes no sense, or its number stands for another one already, or the model was fitted to
+            ramps.
         """
         check_is_fitted(self)
-        if self.histories is None:
-            raise ValueError("with_histories: this model was fitted to ramps, which need no histories.")
-        merged = {**self.histories, **histories}
-        other: AlongHistory = copy.copy(self)
-        other.histories = merged
         equation = self._calibrated.model.equation
         formula: Any = equation.function
-        along = Along(formula.function.shape, Histories.read(merged))
+        if formula.function.histories is None:
+            raise ValueError("with_histories: this model was fitted to ramps, which need no histories.")
+        known: Histories = formula.function.histories
+        merged = known.joined(Histories.read(histories)) if histories else known
+        other: AlongHistory = copy.copy(self)
+        other.histories = merged.given
+        along = Along(formula.function.shape, merged)
         equation = replace(equation, function=replace(formula, function=along))
         other._calibrated = replace(self._calibrated, model=replace(self._calibrated.model, equation=equation))
         return other

@@ -132,7 +132,8 @@ def _read(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, **{"index_col": False, **options})
+            frame: pd.DataFrame = pd.read_csv(path, **{"index_col": False, **options})
+            return frame
     except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
         raise TaskError(
             f"{path}: its rows have more fields than its header ({error}); sep= and decimal= may help: "
