@@ -241,10 +241,29 @@ def test_questions_an_equation_cannot_answer():
         with pytest.raises(ValueError, match=message):
             ask()
     ramp, _ = simulated("ramp", n_tasks=8)
-    with pytest.raises(
-        ValueError, match="cannot tell when a fraction is reached: time runs along a temperature history"
-    ):
+    with pytest.raises(ValueError, match=r"needs a temperature \(K\)"):
         half_transformation_time(NonIsothermalJMAKRegressor().fit(ramp).adapt(*ramp[0]))
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+@pytest.mark.parametrize("name", ["ramp", "first order", "order n"])
+def test_ramps_tell_isothermal_times(name):
+    family, _, settings = FAMILIES[name]
+    tasks, _ = simulated(name)
+    adapted = family(**settings).fit(tasks).adapt(*tasks[0])
+    table = ttt_curve(adapted, [540.0, 600.0], [0.1, 0.9])
+    assert (table["lower"] < table["time"]).all()
+    assert (table["time"] < table["upper"]).all()
+    held = np.column_stack([table["time"], table["temperature"], np.zeros(4)])  # a ramp that does not rise
+    np.testing.assert_allclose(adapted.predict(held), table["fraction"], atol=1e-9)
+
+
+@pytest.mark.parametrize("order", [0.5, 1 - 1e-7, 1.0, 1 + 1e-7, 2.0])
+def test_times_of_order_n_at_and_around_one(order):
+    at = {"temperature": 600.0, "k_ref": 0.1, "E": 90.0, "reference": 600.0}
+    expected = 10 * -np.log(0.3) if abs(order - 1) < 1e-3 else 10 * (0.3 ** (1 - order) - 1) / (order - 1)
+    found = NthOrderConversionRegressor.inverse(0.7, order=np.array([order]), **at)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +350,7 @@ def test_held_constants_count_in_answers():
         one = FAMILIES[name][0]().fit(other).adapt(*other[0])
         with pytest.raises(ValueError, match="has no activation energy: it has no constant 'E'"):
             activation_energy(one)
-        with pytest.raises(ValueError, match="cannot tell when a (hardness|rate) is reached"):
+        with pytest.raises(ValueError, match="cannot tell when a (hardness|rate) is reached: it has no inverse"):
             time_to(one, 0.5)
     with pytest.raises(ValueError, match="what adapt of an estimator of the catalogue returns is wanted"):
         time_to(FAMILIES["growth"][0](), 0.5)

@@ -1,9 +1,13 @@
 """Conversion of order one and n with an Arrhenius rate: thermogravimetry under a temperature program."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from metaest import Parameter
+from metaest_domains.kinetics.catalogue import arrhenius
 from metaest_domains.kinetics.nonisothermal import AlongHistory
 
 __all__ = ["FirstOrderConversionRegressor", "NthOrderConversionRegressor"]
@@ -59,6 +63,11 @@ class FirstOrderConversionRegressor(AlongHistory):
         """Return the conversion after a thermal time."""
         return 1 - torch.exp(-theta)
 
+    @staticmethod
+    def inverse(fraction: Any, temperature: Any, k_ref: Any, E: Any, reference: float) -> Any:
+        """Return the time at which a conversion is reached at a constant temperature."""
+        return -np.log1p(-fraction) / arrhenius(temperature, k_ref, E, reference)
+
 
 class NthOrderConversionRegressor(AlongHistory):
     r"""Conversion of order n along a temperature history.
@@ -110,3 +119,12 @@ class NthOrderConversionRegressor(AlongHistory):
         # log(1 + a x) / a, and its first terms where a is next to nothing
         exponent = torch.where(near, theta - 0.5 * away * theta**2, torch.log1p(inside) / safe)
         return 1 - torch.exp(-exponent)
+
+    @staticmethod
+    def inverse(fraction: Any, temperature: Any, k_ref: Any, E: Any, order: Any, reference: float) -> Any:
+        """Return the time at which a conversion is reached at a constant temperature."""
+        left, away = -np.log1p(-fraction), np.asarray(order) - 1
+        near = np.abs(away) < 1e-5
+        safe = np.where(near, 1.0, away)
+        theta = np.where(near, left * (1 + 0.5 * away * left), np.expm1(safe * left) / safe)
+        return theta / arrhenius(temperature, k_ref, E, reference)

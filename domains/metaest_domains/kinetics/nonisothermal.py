@@ -15,7 +15,7 @@ from metaest import Parameter, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor, arrhenius
 from metaest_domains.kinetics.guesses import half_time
 from metaest_domains.kinetics.history import Histories, ramp_integral
-from metaest_domains.kinetics.jmak import PLATEAU
+from metaest_domains.kinetics.jmak import PLATEAU, avrami_argument
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
 
@@ -236,3 +236,8 @@ class NonIsothermalJMAKRegressor(AlongHistory):
     def shape(theta: Tensor, n: Tensor, plateau: Tensor) -> Tensor:
         """Return X after a thermal time."""
         return plateau * (1 - torch.exp(-(theta**n)))
+
+    @staticmethod
+    def inverse(fraction: Any, temperature: Any, k_ref: Any, E: Any, n: Any, plateau: Any, reference: float) -> Any:
+        """Return the time at which a fraction is transformed at a constant temperature."""
+        return avrami_argument(fraction, n, plateau) / arrhenius(temperature, k_ref, E, reference)

@@ -1,6 +1,7 @@
 """What an engineer asks of an adapted equation: times to a fraction, activation energies, TTT curves."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,11 @@ def time_to(
     Parameters
     ----------
     adapted : AdaptedEquation
-        From an isothermal estimator of the catalogue.
+        From an estimator of the catalogue whose curve rises with time.
     fraction : float
         Above 0, and below 1 where the target is a fraction.
     temperature : float, optional
-        In K; of an equation with temperature.
+        In K, constant; of an equation with temperature, one fitted along temperature histories included.
     level : float, default=0.9
 
     Returns
@@ -41,15 +42,12 @@ def time_to(
     """
     formula = _formula(adapted)
     if formula.inverse is None:
-        why = "time runs along a temperature history" if "time" in formula.inputs[:1] else "it has no time"
-        if formula.inputs in (("time",), ("time", "temperature")):
-            why = "its class has no inverse"
-        raise ValueError(f"{formula.__name__} cannot tell when a {formula.target} is reached: {why}.")
+        raise ValueError(f"{formula.__name__} cannot tell when a {formula.target} is reached: it has no inverse.")
     if not 0 < fraction < (1 if formula.target == "fraction" else np.inf):
         raise ValueError(
             f"{formula.target} must be above 0{' and below 1' * (formula.target == 'fraction')}, got {fraction!r}."
         )
-    needs = "temperature" in formula.inputs
+    needs = "temperature" in signature(formula.inverse).parameters
     if needs != (temperature is not None):
         raise ValueError(
             f"{formula.__name__} {'needs a temperature (K).' if needs else 'does not know of temperature.'}"
@@ -133,7 +131,7 @@ def ttt_curve(
     Parameters
     ----------
     adapted : AdaptedEquation
-        From an isothermal estimator with temperature, :class:`JMAKArrheniusRegressor`.
+        Whose rate follows Arrhenius' law, isothermal or along temperature histories.
     temperatures : array-like of shape (n,)
         In K. Arrhenius' law has no nose: it holds on one side of it.
     fractions : sequence of float, default=(0.01, 0.5, 0.99)
