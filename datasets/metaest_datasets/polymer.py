@@ -22,7 +22,7 @@ _PROMINENCE = 0.05
 _RIVAL = 0.2
 # a peak is over when the heat flow before the baseline lies above it by at most this share of the peak
 _STILL = 0.01
-# the trough behind the transient is flat when rows within so many standard deviations of the noise above it spread over
+# the dip behind the transient is flat when rows within so many standard deviations of the noise above it spread over
 # this share of the time to the peak
 _BAND, _FLAT = 3.0, 0.5
 # the area may fall by this share of the whole: noise around the baseline
@@ -132,10 +132,10 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
             "the peak lies in the rows of the baseline, or is not over before them: measure longer, or shorten the "
             "baseline."
         )
-    # the transient may have a peak of its own, with a first row below the trough behind it
+    # the transient may have a peak of its own, with a first row below the dip behind it
     behind = int(peaks[peaks < peak][-1]) if len(peaks) and peaks[0] < peak else 0
     cut = behind + int(flow[behind:peak].argmin())
-    _warn_of_flat_trough(t, flow, cut, peak, float(np.std(np.diff(q[last])) / np.sqrt(2)))
+    _warn_of_flat_dip(t, flow, cut, peak, float(np.std(np.diff(q[last])) / np.sqrt(2)))
     area = cumulative_trapezoid(flow[cut:], t[cut:], initial=0.0)
     if area[-1] <= 0 or (np.diff(area) < -_FALL * area[-1]).any() or area.max() > (1 + _FALL) * area[-1]:
         raise ValueError(
@@ -145,7 +145,7 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     return Crystallinity(t[cut:] - t[cut], area / area[-1], float(t[cut]), float(area[-1]), level)
 
 
-def _warn_of_flat_trough(t: NDArray[Any], flow: NDArray[Any], cut: int, peak: int, noise: float) -> None:
+def _warn_of_flat_dip(t: NDArray[Any], flow: NDArray[Any], cut: int, peak: int, noise: float) -> None:
     low = t[:peak][flow[:peak] <= flow[cut] + _BAND * noise]
     early, late = low[0], low[-1]
     if late - early > _FLAT * (t[peak] - t[cut]):
