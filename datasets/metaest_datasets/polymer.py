@@ -25,6 +25,7 @@ _STILL = 0.01
 # the dip behind the transient is flat when rows within so many standard deviations of the noise above it spread over
 # this share of the time to the peak
 _BAND, _FLAT = 3.0, 0.5
+_FEWEST = 3
 # the area may fall by this share of the whole: noise around the baseline
 _FALL = 0.05
 KELVIN = 273.15
@@ -61,9 +62,8 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
 
     1. The baseline is flat: the mean over the last `baseline` units of time, when crystallisation is over.
     2. The crystallisation peak is the highest local maximum that stands out by 5 % of the range of the heat flow; the
-       first row is no local maximum. What lies before the lowest row ahead of that peak (and behind a peak of the
-       transient itself) is the instrument's transient, while the sample is still too warm, and is cut. Time starts anew
-       at the cut: an induction time before it is lost.
+       first row is no local maximum. What lies before the lowest row ahead of that peak is the instrument's transient,
+       while the sample is still too warm, and is cut. Time starts anew at the cut: an induction time before it is lost.
     3. :math:`X(t) = \int_{0}^{t} q \,/ \int_0^{\infty} q`, by trapezoids.
 
     X needs the whole curve: a curve that is broken off has no total heat.
@@ -85,8 +85,8 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     ------
     ValueError
         When the rows cannot be used, there is no peak after the transient, the peak is not over before the baseline
-        (the mean heat flow in as long a time before it lies above it by more than 1 % of the peak), or the heat flow
-        points downwards.
+        (the mean heat flow in as long a time before it lies above it by more than 1 % of the peak, and noise), or the
+        heat flow points downwards.
 
     Warns
     -----
@@ -111,31 +111,35 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
         raise ValueError(f"time and heat_flow must be two rows of at least 5 numbers, got {t.shape} and {q.shape}.")
     if not (np.isfinite(t).all() and np.isfinite(q).all()) or (np.diff(t) <= 0).any():
         raise ValueError("time and heat_flow must be finite, and time must rise from row to row.")
-    level = float(q[t > t[-1] - baseline].mean())
+    last = t > t[-1] - baseline
+    ahead = (t > t[-1] - 2 * baseline) & ~last
+    if min(last.sum(), ahead.sum()) < _FEWEST:
+        raise ValueError(
+            f"baseline={baseline:g} holds {last.sum()} rows, and as long a time before it {ahead.sum()}; at least "
+            f"{_FEWEST} are wanted in each: lengthen it."
+        )
+    level, noise = float(q[last].mean()), float(np.std(np.diff(q[last])) / np.sqrt(2))
     flow = q - level
     peaks, found = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
     if not len(peaks):
         raise ValueError("there is no peak after the transient: this curve shows no crystallisation.")
     peak = int(peaks[flow[peaks].argmax()])
-    peaks = peaks[(found["prominences"] > _RIVAL * np.ptp(flow)) | (peaks == peak)]  # the others may be noise
-    if len(peaks) > 1:
-        warnings.warn(
-            f"the heat flow has peaks at {', '.join(f'{t[p]:g}' for p in peaks)}; the highest, at {t[peak]:g}, counts "
-            "as crystallisation. Where that is the instrument's, give the curve from behind it on.",
-            UserWarning,
-            stacklevel=2,
-        )
-    last = t > t[-1] - baseline
-    ahead = (t > t[-1] - 2 * baseline) & ~last
-    if t[peak] > t[-1] - baseline or flow[ahead].mean() > _STILL * flow[peak]:
+    allowed = _STILL * flow[peak] + _BAND * noise * np.sqrt(1 / ahead.sum() + 1 / last.sum())
+    if last[peak] or flow[ahead].mean() > allowed:
         raise ValueError(
             "the peak lies in the rows of the baseline, or is not over before them: measure longer, or shorten the "
             "baseline."
         )
-    # the transient may have a peak of its own, with a first row below the dip behind it
-    behind = int(peaks[peaks < peak][-1]) if len(peaks) and peaks[0] < peak else 0
-    cut = behind + int(flow[behind:peak].argmin())
-    _warn_of_flat_dip(t, flow, cut, peak, float(np.std(np.diff(q[last])) / np.sqrt(2)))
+    cut = int(flow[:peak].argmin())
+    large = peaks[(found["prominences"] > _RIVAL * np.ptp(flow)) | (peaks == peak)]  # the others may be noise
+    if len(large) > 1:
+        warnings.warn(
+            f"the heat flow has peaks at {', '.join(f'{t[p]:g}' for p in large)}; what lies behind {t[cut]:g} counts "
+            "as crystallisation. Where a peak is the instrument's, give the curve from behind it on.",
+            UserWarning,
+            stacklevel=2,
+        )
+    _warn_of_flat_dip(t, flow, cut, peak, noise)
     area = cumulative_trapezoid(flow[cut:], t[cut:], initial=0.0)
     if area[-1] <= 0 or (np.diff(area) < -_FALL * area[-1]).any() or area.max() > (1 + _FALL) * area[-1]:
         raise ValueError(
@@ -146,7 +150,10 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
 
 
 def _warn_of_flat_dip(t: NDArray[Any], flow: NDArray[Any], cut: int, peak: int, noise: float) -> None:
-    low = t[:peak][flow[:peak] <= flow[cut] + _BAND * noise]
+    high = np.flatnonzero(flow[:peak] > flow[cut] + _RIVAL * np.ptp(flow))
+    first = int(high[high < cut][-1]) if (high < cut).any() else 0
+    last = int(high[high > cut][0]) if (high > cut).any() else peak
+    low = t[first:last][flow[first:last] <= flow[cut] + _BAND * noise]
     early, late = low[0], low[-1]
     if late - early > _FLAT * (t[peak] - t[cut]):
         warnings.warn(

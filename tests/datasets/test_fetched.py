@@ -62,6 +62,7 @@ def test_a_peak_on_the_shoulder_of_the_transient_is_found():
             heat_flow(np.arange(600.0)) + 0.001 * np.arange(600.0),
             "exothermal upwards, and its baseline",
         ),
+        (np.arange(0, 1200, 30.0), heat_flow(np.arange(0, 1200, 30.0)), "baseline=20 holds 1 rows"),
         (np.arange(3.0), np.arange(3.0), "two rows of at least 5 numbers"),
         (np.zeros(10), np.arange(10.0), "time must rise"),
         (np.arange(10.0), np.full(10, np.nan), "must be finite"),
@@ -72,13 +73,20 @@ def test_curves_without_crystallisation(time, flow, message):
         relative_crystallinity(time, flow)
 
 
-def test_the_transient_is_cut_behind_its_own_peak():
+def test_two_peaks_both_count_and_are_told():
     t = np.arange(600.0)
-    flow = 0.7 * np.exp(-(((t - 10) / 6) ** 2)) + np.exp(-(((t - 90) / 20) ** 2)) - 0.4 * np.exp(-t)
-    with pytest.warns(UserWarning, match="peaks at 10, 90; the highest, at 90"):
+    flow = 1.4 * np.exp(-t / 5) + 0.7 * np.exp(-(((t - 80) / 20) ** 2)) + np.exp(-(((t - 180) / 25) ** 2))
+    with pytest.warns(UserWarning, match="peaks at 80, 180; what lies behind .* counts as crystallisation"):
         found = relative_crystallinity(t, flow)
-    assert found.cut > 20
-    assert found.heat == pytest.approx(20 * np.sqrt(np.pi), rel=0.01)
+    assert found.heat == pytest.approx((0.7 * 20 + 25) * np.sqrt(np.pi), rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_does_not_make_a_finished_curve_unfinished(seed):
+    t = np.arange(0, 900.0, 3.0)
+    noise = 0.003 * np.random.default_rng(seed).standard_normal(len(t))
+    found = relative_crystallinity(t, heat_flow(t) + noise, baseline=60.0)
+    assert found.heat == pytest.approx(25 * np.sqrt(np.pi), rel=0.1)
 
 
 def test_a_cut_that_noise_decides_is_told():

@@ -382,7 +382,8 @@ def test_hours_of_tempering():
         with pytest.warns(UserWarning, match="half of the times are above 500: hours are wanted"):
             ask()
     with pytest.warns(UserWarning, match="no temperature is above 500: temperatures in kelvin"):
-        model.predict([[1.0, 327.0], [1.0, 480.0]])
+        HollomonJaffeRegressor(random=["a"], fixed={"C": 18.0}).fit([(X * [1, 0.3] + [0, 190], y) for X, y in tasks])
+    model.predict([[1.0, 473.15]])  # steel is tempered there too
     with pytest.raises(TaskError, match="temperature is 200 in row 0: temperatures in kelvin"):
         model.predict([[1.0, 200.0]])
 
@@ -506,6 +507,10 @@ def test_decimal_commas_do_not_shift_columns(tmp_path):
     commas = StringIO("curve,time,hardness\nA,1,45,5\nA,2,40,5\nB,1,50,5\n")
     with pytest.raises(TaskError, match=r"more fields than its header .*decimal=','"):
         read_curves(commas, target="hardness")
+    with pytest.raises(TypeError, match="index_col would hide rows"):
+        read_curves(StringIO("n,curve,time,fraction\n1,A,1,45,5\n"), index_col=0)
+    assert read_curves(StringIO("curve, time, fraction\nA, 1, 0.5\n"), sep=", ", engine="python").y.tolist() == [0.5]
+    assert read_curves(StringIO("curve;time;fraction\nA;1;0.5\n"), sep=None, engine="python").y.tolist() == [0.5]
     objects = pd.DataFrame({"curve": "A", "time": pd.Series([1.0, 2.0], dtype=object), "fraction": [0.1, 0.2]})
     assert read_curves(objects).X.tolist() == [[1.0], [2.0]]
     path = tmp_path / "600.csv"

@@ -215,7 +215,8 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         held.update({name: value for name, value in guessed.items() if name not in table and name not in held})
         for name, value in (self.fixed or {}).items():
             _refuse_unknown([name], {**table, **held}, "fixed")
-            _check_held(name, float(value), table.pop(name, self.optional_constants.get(name, (0.0, None))[1]))
+            parameter = table.pop(name, self.optional_constants.get(name, (0.0, None))[1])
+            _check_held(name, float(value), parameter, self.target == "fraction")
             held[name] = float(value)
         return replace(formula, fixed=held), table
 
@@ -255,9 +256,9 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
     return tuple(found)
 
 
-def _check_held(name: str, value: float, parameter: Parameter | None) -> None:
+def _check_held(name: str, value: float, parameter: Parameter | None, of_fraction: bool) -> None:
     low, high = (-np.inf, np.inf) if parameter is None else parameter.bounds
-    if name == "plateau":
+    if name == "plateau" and of_fraction:
         high = 1 + _BEYOND
     if not np.isfinite(value) or not low < value < high:
         raise ValueError(f"fixed: {name} = {value:g} is not inside its bounds ({low:g}, {high:g}).")

@@ -47,7 +47,7 @@ def time_to(
         raise ValueError(
             f"{formula.target} must be above 0{' and below 1' * (formula.target == 'fraction')}, got {fraction!r}."
         )
-    needs = "temperature" in signature(formula.inverse).parameters
+    needs = "temperature" in {*formula.inputs, *signature(formula.inverse).parameters}
     if needs != (temperature is not None):
         raise ValueError(
             f"{formula.__name__} {'needs a temperature (K).' if needs else 'does not know of temperature.'}"

@@ -129,10 +129,13 @@ def read_curve_files(
 
 def _read(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
     """Read a CSV file; a row with more fields than the header is an error, not an index."""
+    for name in ("index_col", "usecols"):
+        if name in options:
+            raise TypeError(f"{name} would hide rows that do not fit their header; curve, inputs and target choose.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame: pd.DataFrame = pd.read_csv(path, **{"index_col": False, **options})
+            warnings.filterwarnings("error", "Length of header", pd.errors.ParserWarning)
+            frame: pd.DataFrame = pd.read_csv(path, index_col=False, **options)
             return frame
     except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
         raise TaskError(

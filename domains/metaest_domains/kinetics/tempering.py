@@ -26,7 +26,7 @@ class HollomonJaffeRegressor(KineticRegressor):
 
     The inputs are ``time`` in **hours**, for which C is about 20, and ``temperature`` in K. With the parameter of one
     hour at a reference temperature taken off, a does not move with C. Temperatures below 320 are refused as degrees
-    Celsius, and a warning says where none is above 500: warmer Celsius values cannot be told from kelvin.
+    Celsius, and `fit` warns where none is above 500: warmer Celsius values cannot be told from kelvin.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
@@ -86,22 +86,19 @@ class HollomonJaffeRegressor(KineticRegressor):
 
     @staticmethod
     def examine(inputs: Inputs) -> None:
-        """Warn of seconds or minutes, and of degrees Celsius."""
+        """Warn of seconds or minutes."""
         if np.median(inputs["time"]) > MANY_HOURS:
             warnings.warn(
-                f"half of the times are above {MANY_HOURS:g}: hours are wanted, for which C is about 20.",
+                f"half of the times are above {MANY_HOURS:g}: hours are wanted, for which C is about 20. Ignore this "
+                "where steel was held that long.",
                 UserWarning,
-                stacklevel=2,
-            )
-        if inputs["temperature"].max() < COOL:
-            warnings.warn(
-                f"no temperature is above {COOL:g}: {KELVIN}, and hardly any steel tempers below.",
-                UserWarning,
-                stacklevel=2,
+                stacklevel=5,
             )
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
         """Fit the line with C = 20."""
+        if inputs["temperature"].max() < COOL:
+            warnings.warn(f"no temperature is above {COOL:g}: {KELVIN}.", UserWarning, stacklevel=5)
         reference = middle_temperature(inputs["temperature"])
         P = (inputs["temperature"] * (20 + np.log10(np.maximum(inputs["time"], 1e-12))) - 20 * reference) / 1000
         slope, level = np.polyfit(P, y, 1) if np.ptp(P) > 0 else (-5.0, y.mean())

@@ -84,7 +84,7 @@ def _fold(
         rng = np.random.default_rng([held, repetition])
         plans = {
             "two points": rows,
-            "a third at random": np.append(rows, rng.choice(candidates)),
+            "a third at random": np.append(rows, rng.choice(left)),
             "a third as suggested": np.append(rows, candidates[first.suggest(X[candidates])[0]]),
         }
         for plan, chosen in plans.items():
