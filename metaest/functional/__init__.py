@@ -3,6 +3,7 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
+from metaest.functional.context import CONTEXT, ContextForward
 from metaest.functional.damping import solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
@@ -24,9 +25,11 @@ from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Para
 
 __all__ = [
     "ACTIVATIONS",
+    "CONTEXT",
     "MLP",
     "BatchForward",
     "Callback",
+    "ContextForward",
     "Design",
     "Episodes",
     "Equation",

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from episodes import episodes, meta_gradient, numeric_gradient, relative_error, start
 from metaest.functional import (
     MLP,
     Episodes,
@@ -54,40 +55,11 @@ MODULES = {
 }
 
 
-def episodes(n_targets=1, sizes=((3, 4), (1, 6), (5, 2), (0, 3)), seed=0):
-    """Ragged tasks of (support, query) sizes, padded with the first row."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def rows(counts):
-        longest = max(1, *counts)
-        X = torch.randn(len(counts), longest, 2, generator=generator, dtype=torch.float64)
-        y = torch.randn(len(counts), longest, n_targets, generator=generator, dtype=torch.float64)
-        mask = (torch.arange(longest) < torch.tensor(counts)[:, None]).double()
-        X = torch.where(mask[..., None] > 0, X, X[:, :1])
-        return Rows(X, y, mask)
-
-    return Episodes(rows([s for s, _ in sizes]), rows([q for _, q in sizes]))
-
-
 @pytest.fixture(params=MODULES)
 def forward(request):
     torch.manual_seed(1)
     module = MODULES[request.param]().double()
     return ModuleForward(module, 2 if request.param == "mlp-two-targets" else 1)
-
-
-def start(forward):
-    return {name: value.requires_grad_() for name, value in forward.parameters().items()}
-
-
-def meta_gradient(batch_forward, params, data, solver, kind="exact"):
-    loss = task_losses(batch_forward, squared_error, solver, params, data, kind).mean()
-    return dict(zip(params, torch.autograd.grad(loss, list(params.values()), materialize_grads=True), strict=True))
-
-
-def relative_error(one, other):
-    difference = sum((one[name] - other[name]).square().sum() for name in one).sqrt()
-    return float(difference / sum(value.square().sum() for value in other.values()).sqrt())
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -96,21 +68,9 @@ def test_exact_meta_gradient_equals_finite_differences(forward, steps):
     analytic = meta_gradient(mapped(forward), params, data, solver)
 
     def meta_loss():
-        return float(task_losses(mapped(forward), squared_error, solver, params, data).detach().mean())
+        return task_losses(mapped(forward), squared_error, solver, params, data).mean()
 
-    numeric = {name: torch.zeros_like(value) for name, value in params.items()}
-    h = 1e-5
-    for name, value in params.items():
-        flat, out = value.detach().view(-1), numeric[name].view(-1)
-        for i in range(len(flat)):
-            kept = float(flat[i])
-            flat[i] = kept + h
-            above = meta_loss()
-            flat[i] = kept - h
-            below = meta_loss()
-            flat[i] = kept
-            out[i] = (above - below) / (2 * h)
-    assert relative_error(analytic, numeric) < 1e-6
+    assert relative_error(analytic, numeric_gradient(meta_loss, params)) < 1e-6
 
 
 def loop_over_tasks(module, params, data, steps, rate, exact):

@@ -1,0 +1,36 @@
+"""Context parameters (CAVIA: Zintgraf and others, 2019, arXiv:1810.03642): a few inputs that a task sets for itself."""
+
+import torch
+from torch import Tensor, nn
+
+from metaest.functional.forward import ModuleForward
+from metaest.functional.types import Params
+
+__all__ = ["CONTEXT", "ContextForward"]
+
+CONTEXT = "context:"  # no module can hold a parameter of this name
+
+
+class ContextForward(ModuleForward):
+    """A module whose first columns are the rows' features and whose last ones are the task's context vector.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes rows of n_features + n_context columns.
+    n_outputs : int
+    n_context : int
+    """
+
+    def __init__(self, module: nn.Module, n_outputs: int, n_context: int) -> None:
+        super().__init__(module, n_outputs)
+        self.n_context = n_context
+
+    def __call__(self, params: Params, X: Tensor) -> Tensor:
+        """Predict one task; without a context vector among the parameters it is zero."""
+        own = dict(params)
+        context = own.pop(CONTEXT) if CONTEXT in own else X.new_zeros(self.n_context)
+        return super().__call__(own, torch.cat([X, context.expand(len(X), -1)], dim=1))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "n_context": self.n_context}
