@@ -11,7 +11,7 @@ from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.network import Network
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
-from metaest.functional import GradientDescent, Params
+from metaest.functional import CONTEXT, GradientDescent, Params
 
 __all__ = ["AdaptedRegressor"]
 
@@ -31,7 +31,10 @@ class AdaptedRegressor(AdaptedPredictor):
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
     module_ : torch.nn.Module
-        A copy of the network with the adapted weights; it works on standardised columns.
+        A copy of the network with the adapted weights; it works on standardised columns, and on the context vector as
+        its last ones where there is one.
+    context_ : ndarray of shape (context_dim,)
+        Where the task lies among the others; only with `context_dim` above 0.
 
     See Also
     --------
@@ -130,6 +133,14 @@ class AdaptedRegressor(AdaptedPredictor):
     def n_outputs_(self) -> int:
         """Number of targets."""
         return len(self._network.targets_scaling.mean)
+
+    @property
+    def context_(self) -> NDArray[Any]:
+        """The context vector of the task."""
+        if CONTEXT not in self._params:
+            raise AttributeError("context_: the model was fitted with context_dim=0.")
+        context: NDArray[Any] = self._params[CONTEXT].cpu().numpy()
+        return context
 
     @property
     def module_(self) -> nn.Module:

@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import nn
 
 from metaest.functional import ACTIVATIONS
@@ -16,7 +16,13 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "module": [nn.Module, callable, None],
     "inner_steps": [Interval(Integral, 0, None, closed="left")],
     "inner_lr": [Interval(Real, 0, None, closed="left")],
-    "meta_gradient": [StrOptions({"exact", "first-order"})],
+    "learn_inner_lr": [StrOptions({"one", "per-parameter", "per-layer-and-step"}), Options(bool, {False})],
+    "adapt_layers": [StrOptions({"all", "head", "body"}), list, tuple],
+    "context_dim": [Interval(Integral, 0, None, closed="left")],
+    "meta_gradient": [StrOptions({"exact", "first-order", "reptile", "implicit"})],
+    "proximal": [Interval(Real, 0, None, closed="left")],
+    "multi_step_share": [Interval(Real, 0, 1, closed="both")],
+    "first_order_share": [Interval(Real, 0, 1, closed="both")],
     "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
     "meta_lr": [Interval(Real, 0, None, closed="left")],

@@ -93,7 +93,7 @@ class Source:
             name = self.tasks.names[task : task + 1].tolist()[0]
             raise DivergenceError(
                 f"task {name!r}: its predictions are non-finite after {solver.steps} inner steps of rate "
-                f"{solver.rate}; lower inner_lr, or check the units of X and y."
+                f"{solver.describe()}; lower inner_lr, or check the units of X and y."
             )
 
     def predict_queries(
@@ -129,7 +129,7 @@ class Source:
             numbers.append(split.query[split.query_mask])
         if overshot:
             warnings.warn(
-                f"inner_lr={solver.rate:g} overshoots on {overshot} of {len(self.tasks)} tasks (their support loss "
+                f"inner_lr={solver.describe()} overshoots on {overshot} of {len(self.tasks)} tasks (their support loss "
                 "rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
                 OvershootWarning,
                 stacklevel=3,

@@ -183,12 +183,13 @@ class Network:
         if not all(bool(torch.isfinite(value).all()) for value in result.values()):
             raise DivergenceError(
                 f"adaptation on {len(X)} rows diverged: the weights are non-finite after {solver.steps} steps of "
-                f"rate {solver.rate}; lower inner_lr, or check the units of X and y. The fitted model is unchanged."
+                f"rate {solver.describe()}; lower inner_lr, or check the units of X and y. The fitted model is "
+                "unchanged."
             )
         if n := int(halvings[0]):
             warnings.warn(
-                f"inner_lr={solver.rate:g} overshoots on this task (its support loss rose); it was adapted at "
-                f"{solver.rate / 2**n:.2g}. The task may be unlike those of the fit.",
+                f"inner_lr={solver.describe()} overshoots on this task (its support loss rose); it was adapted at "
+                f"{solver.describe(2**n)}. The task may be unlike those of the fit.",
                 OvershootWarning,
                 stacklevel=5,
             )

@@ -1,29 +1,20 @@
 """MAMLRegressor: meta-learn a network from many tasks, adapt it to the next from a handful of rows."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags
 
-from metaest.estimators.adapted import AdaptedRegressor, check_support_rows
 from metaest.estimators.constraints import CONSTRAINTS
-from metaest.estimators.episodes import Source
-from metaest.estimators.inputs import as_rows, as_tasks, check_columns, remember_columns
-from metaest.estimators.network import Network
-from metaest.estimators.scoring import FewShotScore
-from metaest.estimators.training import history_frame, meta_train
-from metaest.functional import Callback, GradientDescent, MetaGradient
-from metaest.tasks import TaskSet
+from metaest.estimators.meta_network import MetaNetwork
+from metaest.functional import Callback, MetaGradient
 
 __all__ = ["MAMLRegressor"]
 
 
-class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
+class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
     r"""Regression that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -48,8 +39,26 @@ class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
         Gradient steps of an adaptation; 0 gives the population model to everyone.
     inner_lr : float, default=0.05
         Rate of these steps, in standardised units. Wide or deep networks bear less: they say so by diverging.
-    meta_gradient : {"exact", "first-order"}, default="exact"
-        Whether the meta-gradient goes through the inner steps' Hessians (MAML) or leaves them out (FOMAML).
+    learn_inner_lr : {False, "one", "per-parameter", "per-layer-and-step"}, default=False
+        Which rates are learned with the weights, from `inner_lr` on: none, one for all, one for each weight (Meta-SGD
+        [2]_), or one for each weight matrix and bias in each step (MAML++ [3]_; the last step's serves for more steps).
+    adapt_layers : {"all", "head", "body"} or sequence of str, default="all"
+        What moves in an adaptation: everything, the last layer (ANIL [4]_), everything but the last (BOIL [5]_), or the
+        parameters or layers named.
+    context_dim : int, default=0
+        Above 0 nothing of the network moves but so many further inputs, which are zero before adaptation (CAVIA [6]_);
+        a module of your own gets n_features + context_dim columns.
+    meta_gradient : {"exact", "first-order", "reptile", "implicit"}, default="exact"
+        Whether the meta-gradient goes through the inner steps' Hessians (MAML), leaves them out (FOMAML), is the way
+        back from weights adapted on all rows of a task (Reptile [7]_), or follows from the end of the inner steps alone
+        (iMAML [8]_), for which these should come near their minimum.
+    proximal : float, default=1.0
+        For "implicit" only: how strongly the weights of a task are held to where they started.
+    multi_step_share : float, default=0.0
+        Share of the meta-steps in which the query losses after every inner step count, the earlier ones less and less
+        (MAML++).
+    first_order_share : float, default=0.0
+        Share of the meta-steps, at the beginning, that leave the Hessians out (MAML++).
     support_size : int, range, (smallest, largest) or None, default=(1, 5)
         Support rows of a task that does not carry its own; a range is drawn from anew in each episode. None takes
         half the rows, at most 10. At least one row is always left as query. A model that met few and many support
@@ -93,6 +102,8 @@ class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
     ----------
     module_ : torch.nn.Module
         The network with the meta-learned weights; it works on standardised columns.
+    inner_lr_ : float, ndarray or dict of str to ndarray
+        The rates of an adaptation: one; or by parameter, of its shape or of shape (inner_steps,).
     history_ : DataFrame
         One row a meta-step: step, meta_loss, validation_loss (missing where it was not computed), seconds.
     n_iter_ : int
@@ -116,6 +127,19 @@ class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
     ----------
     .. [1] C. Finn, P. Abbeel, S. Levine (2017). Model-agnostic meta-learning for fast adaptation of deep networks.
        ICML. :doi:`10.48550/arXiv.1703.03400`
+    .. [2] Z. Li, F. Zhou, F. Chen, H. Li (2017). Meta-SGD: learning to learn quickly for few-shot learning.
+       :doi:`10.48550/arXiv.1707.09835`
+    .. [3] A. Antoniou, H. Edwards, A. Storkey (2019). How to train your MAML. ICLR. :doi:`10.48550/arXiv.1810.09502`
+    .. [4] A. Raghu, M. Raghu, S. Bengio, O. Vinyals (2020). Rapid learning or feature reuse? Towards understanding the
+       effectiveness of MAML. ICLR. :doi:`10.48550/arXiv.1909.09157`
+    .. [5] J. Oh, H. Yoo, C. Kim, S.-Y. Yun (2021). BOIL: towards representation change for few-shot learning. ICLR.
+       :doi:`10.48550/arXiv.2008.08882`
+    .. [6] L. Zintgraf, K. Shiarlis, V. Kurin, K. Hofmann, S. Whiteson (2019). Fast context adaptation via
+       meta-learning. ICML. :doi:`10.48550/arXiv.1810.03642`
+    .. [7] A. Nichol, J. Achiam, J. Schulman (2018). On first-order meta-learning algorithms.
+       :doi:`10.48550/arXiv.1803.02999`
+    .. [8] A. Rajeswaran, C. Finn, S. Kakade, S. Levine (2019). Meta-learning with implicit gradients. NeurIPS.
+       :doi:`10.48550/arXiv.1909.04630`
 
     Examples
     --------
@@ -128,9 +152,6 @@ class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints = CONSTRAINTS
-    # groups are requested by default
-    __metadata_request__fit = {"groups": True}  # noqa: RUF012
-    __metadata_request__score = {"groups": True}  # noqa: RUF012
 
     def __init__(
         self,
@@ -140,7 +161,13 @@ class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
         module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
         inner_steps: int = 5,
         inner_lr: float = 0.05,
+        learn_inner_lr: str | bool = False,
+        adapt_layers: str | Sequence[str] = "all",
+        context_dim: int = 0,
         meta_gradient: MetaGradient = "exact",
+        proximal: float = 1.0,
+        multi_step_share: float = 0.0,
+        first_order_share: float = 0.0,
         support_size: int | range | tuple[int, int] | None = (1, 5),
         split: str = "random",
         meta_lr: float = 0.01,
@@ -164,7 +191,13 @@ class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
         self.module = module
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
+        self.learn_inner_lr = learn_inner_lr
+        self.adapt_layers = adapt_layers
+        self.context_dim = context_dim
         self.meta_gradient = meta_gradient
+        self.proximal = proximal
+        self.multi_step_share = multi_step_share
+        self.first_order_share = first_order_share
         self.support_size = support_size
         self.split = split
         self.meta_lr = meta_lr
@@ -182,99 +215,6 @@ class MAMLRegressor(FewShotScore, RegressorMixin, BaseEstimator):
         self.device = device
         self.dtype = dtype
         self.verbose = verbose
-
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> "MAMLRegressor":
-        """Meta-learn from many tasks.
-
-        Parameters
-        ----------
-        X : TaskSet, sequence of Task, sequence of (X, y) pairs, or array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
-            With flat rows only.
-        groups : array-like of shape (n_rows,), optional
-            The task of each flat row; without it all rows are one task, and a warning says so.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TaskError
-            When the tasks cannot be used; the message names task and column.
-        DivergenceError
-            When the meta-loss becomes non-finite; what was fitted before is kept.
-        """
-        self._validate_params()
-        tasks = as_tasks(X, y, groups)
-        trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
-        self.module_ = trained.network.copy_module(trained.params)
-        self._network: Network = trained.network
-        self._params = trained.params
-        self._seed = seed
-        self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
-        self.history_ = history_frame(trained.history)
-        self.n_iter_ = len(trained.history)
-        self.n_tasks_ = len(tasks)
-        self.n_features_in_, self.n_outputs_ = tasks.X.shape[1], 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
-        self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
-        remember_columns(self, tasks.feature_names)
-        return self
-
-    def adapt(self, X: Any, y: Any) -> AdaptedRegressor:
-        """Adapt to one new task from a handful of its rows; the model itself is untouched.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_targets)
-
-        Returns
-        -------
-        AdaptedRegressor
-
-        Raises
-        ------
-        TaskError
-            When the rows cannot be used.
-        DivergenceError
-            When the adaptation becomes non-finite.
-        NotFittedError
-            Before `fit`.
-        """
-        check_is_fitted(self)
-        rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
-        names = getattr(self, "feature_names_in_", None)
-        return AdaptedRegressor._adapt(self._network, self._params, self._solver(), rows, target, names)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict without adapting: the answer for a task of which nothing is known yet.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_targets)
-        """
-        check_is_fitted(self)
-        rows, _, _ = as_rows(X, None, "predict")
-        check_columns(self, X, rows.shape[1], "predict")
-        return self._network.predict(self._params, rows)
-
-    @property
-    def _single_target(self) -> bool:
-        return self._network.single_target
-
-    def _query_predictions(
-        self, tasks: TaskSet, rng: np.random.Generator
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        source = Source(self._network, tasks, self.support_size, self.split, rng)
-        return source.predict_queries(self._params, self._solver(), self.batching_)
-
-    def _solver(self) -> GradientDescent:
-        return GradientDescent(int(self.inner_steps), float(self.inner_lr))
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from copy import deepcopy
 from dataclasses import replace
@@ -14,10 +15,11 @@ import torch
 from metaest.estimators.episodes import Source
 from metaest.estimators.inputs import check_columns
 from metaest.estimators.network import Network, batched, build_module, can_widen, seeded
+from metaest.estimators.plan import Differentiated, Plan, Schedule, is_rate
 from metaest.exceptions import TaskError
 from metaest.functional import (
+    ContextForward,
     Episodes,
-    GradientDescent,
     ModuleForward,
     OuterLoop,
     Params,
@@ -53,16 +55,17 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     training, held_out = _hold_out(model, tasks, rng)
     with seeded(seed):
         network = _network(model, training)
-    params = model._params if _goes_on(model) else network.forward.parameters()
+    plan, schedule = Plan.of(model, network.forward), Schedule(model, model.max_iter)
+    params = model._params if _goes_on(model) else plan.meta_parameters(network.forward.parameters())
     source = Source(network, training, model.support_size, model.split, rng)
     batches = source.batches(model.meta_batch_size)
-    solver = GradientDescent(int(model.inner_steps), float(model.inner_lr))
     forward, batching, reason = batched(network.forward, source.episodes(next(batches)).support)
     if batching == "loop":
         _logger.info("tasks are evaluated one after the other: %s", reason)
 
-    def losses(params: Params, episodes: Episodes) -> torch.Tensor:
-        return task_losses(forward, squared_error, solver, params, episodes, model.meta_gradient)
+    def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
+        (kind, weights), episodes = drawn
+        return task_losses(forward, squared_error, plan.solver(params), plan.start(params), episodes, kind, weights)
 
     validate = None
     if held_out is not None:
@@ -71,14 +74,16 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
 
         def validate(params: Params) -> float:
             network.forward.module.eval()
-            value = float(losses(params, fixed).detach().mean())
+            value = float(losses(params, (schedule.end, fixed)).detach().mean())
             network.forward.module.train()
             return value
 
+    kinds = map(schedule.at, itertools.count())
     loop = OuterLoop(
         max_iter=model.max_iter,
         meta_lr=model.meta_lr,
         weight_decay=model.alpha / len(training.X),
+        undecayed=is_rate,
         max_grad_norm=model.max_grad_norm,
         n_iter_no_change=model.n_iter_no_change,
         callbacks=model.callbacks,
@@ -87,7 +92,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
     with contextlib.nullcontext() if model.module is None else seeded(seed):
         network.forward.module.train()
-        result = loop.run(params, lambda: source.episodes(next(batches)), losses, validate)
+        result = loop.run(params, lambda: (next(kinds), source.episodes(next(batches))), losses, validate)
     network.forward.module.eval()
     return Trained(network, result.params, result.history, batching, reason)
 
@@ -130,13 +135,15 @@ def _network(model: Any, tasks: TaskSet) -> Network:
         return network
     device = torch.device("cuda" if model.device == "auto" and torch.cuda.is_available() else _plain(model.device))
     dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
-    module = build_module(model.module, n_features, n_outputs, model.hidden_layer_sizes, model.activation)
+    n_context = int(model.context_dim)
+    module = build_module(model.module, n_features + n_context, n_outputs, model.hidden_layer_sizes, model.activation)
     if model.standardize:
         features_scaling = Scaling.learn(torch.tensor(tasks.X))
         targets_scaling = Scaling.learn(torch.tensor(tasks.y.reshape(len(tasks.y), -1)))
     else:
         features_scaling, targets_scaling = Scaling.identity(n_features), Scaling.identity(n_outputs)
-    forward = ModuleForward(module.to(device, dtype), n_outputs)
+    module = module.to(device, dtype)
+    forward = ContextForward(module, n_outputs, n_context) if n_context else ModuleForward(module, n_outputs)
     return Network(
         forward,
         features_scaling,

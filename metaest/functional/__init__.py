@@ -10,7 +10,7 @@ from metaest.functional.evidence import follow, negative_log_evidence, query_los
 from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
-from metaest.functional.inner import GradientDescent
+from metaest.functional.inner import GradientDescent, Rate
 from metaest.functional.losses import cross_entropy, squared_error
 from metaest.functional.maml import MetaGradient, task_losses
 from metaest.functional.mlp import ACTIVATIONS, MLP
@@ -51,6 +51,7 @@ __all__ = [
     "OuterResult",
     "Params",
     "Population",
+    "Rate",
     "Rows",
     "Scaling",
     "SolveCode",

@@ -43,7 +43,7 @@ def solve_damped(
     """
     halvings = torch.zeros(support.mask.shape[0], dtype=torch.int64, device=support.mask.device)
     adapted = {name: value.detach() for name, value in solver.solve(forward, loss, params, support).items()}
-    if solver.steps == 0 or solver.rate == 0:
+    if solver.steps == 0 or (isinstance(solver.rate, (int, float)) and solver.rate == 0):
         return adapted, halvings
     limit = ALLOWED_RISE * _losses(forward, loss, params, support) + TOLERANCE
     over = torch.nonzero(~(_losses(forward, loss, adapted, support) <= limit))[:, 0]

@@ -88,7 +88,11 @@ def _inner(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
 
 
 def _conjugate_gradients(product: Callable[[list[Tensor]], list[Tensor]], right: list[Tensor]) -> list[Tensor]:
-    """Solve a symmetric system for every task at once; a task that is solved stays where it is."""
+    """Solve a symmetric system for every task at once.
+
+    A task stays where it is once it is solved, or once a direction of negative curvature turns up: the support loss is
+    not at a minimum then.
+    """
 
     def dot(one: list[Tensor], other: list[Tensor]) -> Tensor:
         return torch.stack([(a * b).flatten(start_dim=1).sum(dim=1) for a, b in zip(one, other, strict=True)]).sum(0)
@@ -99,16 +103,20 @@ def _conjugate_gradients(product: Callable[[list[Tensor]], list[Tensor]], right:
     found, residual = [torch.zeros_like(own) for own in right], right
     direction, size = residual, dot(residual, residual)
     enough, smallest = CG_TOLERANCE**2 * size, torch.finfo(size.dtype).tiny
-    for _ in range(CG_STEPS):
-        open_ = size > enough
+    open_ = size > enough
+    for step in range(CG_STEPS):
         if not bool(open_.any()):
             break
         image = product(direction)
         curvature = dot(direction, image)
-        # a direction of negative curvature: the support loss is not at a minimum there
-        length = torch.where(open_ & (curvature > 0), size / curvature.where(curvature > 0, torch.ones_like(size)), 0.0)
+        bends_up = curvature > 0
+        if step == 0:  # far from a minimum: the query gradient as it is
+            found = [torch.where((open_ & ~bends_up).view(-1, *[1] * (own.ndim - 1)), own, 0.0) for own in right]
+        open_ = open_ & bends_up
+        length = torch.where(open_, size / curvature.clamp(min=smallest), 0.0)
         found, residual = add(found, length, direction), add(residual, -length, image)
         smaller = dot(residual, residual)
-        direction = add(residual, torch.where(open_, smaller / size.clamp(min=smallest), 0.0), direction)
+        direction = add(residual, smaller / size.clamp(min=smallest), direction)
         size = smaller
+        open_ = open_ & (size > enough)
     return found

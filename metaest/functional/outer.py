@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -68,6 +68,8 @@ class OuterLoop:
     meta_lr : float
         Rate of Adam in the first step.
     weight_decay : float
+    undecayed : callable, optional
+        Names -> whether a parameter is left out of weight decay, as learned rates are.
     max_grad_norm : float or None
         Longer meta-gradients are shortened to this norm.
     n_iter_no_change : int
@@ -81,6 +83,7 @@ class OuterLoop:
     max_iter: int
     meta_lr: float
     weight_decay: float = 0.0
+    undecayed: Callable[[str], bool] | None = None
     max_grad_norm: float | None = None
     n_iter_no_change: int = 100
     callbacks: Sequence[Callback] = field(default=())
@@ -117,7 +120,7 @@ class OuterLoop:
         """
         params = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
         leaves = list(params.values())
-        optimiser = torch.optim.AdamW(leaves, lr=self.meta_lr, weight_decay=self.weight_decay, fused=True)
+        optimiser = torch.optim.AdamW(self._groups(params), lr=self.meta_lr, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.max_iter)))
         )
@@ -159,6 +162,14 @@ class OuterLoop:
         if not all(bool(torch.isfinite(value).all()) for value in final.values()):
             raise DivergenceError(f"the weights became non-finite in meta-step {len(history)}; {_REMEDY}")
         return OuterResult(final, history)
+
+    def _groups(self, params: Params) -> list[dict[str, Any]]:
+        kept = {name for name in params if self.undecayed is not None and self.undecayed(name)}
+        groups = [
+            {"params": [params[name] for name in params if name not in kept], "weight_decay": self.weight_decay},
+            {"params": [params[name] for name in params if name in kept], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
 
 
 _REMEDY = (

@@ -1,0 +1,194 @@
+"""How a network adapts: which of its parameters move, from where and at which rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metaest.functional import CONTEXT, ContextForward, GradientDescent, MetaGradient, ModuleForward, Params
+
+__all__ = ["Differentiated", "Plan", "Schedule", "is_rate", "moving_names"]
+
+Differentiated = tuple[MetaGradient, Sequence[float] | None]
+"""The kind of a meta-gradient, and the weights of the losses after each inner step."""
+
+# before the name of a learned rate among the meta-parameters
+RATE = "inner_lr:"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The adaptation a model's settings ask for.
+
+    Attributes
+    ----------
+    steps : int
+    rate : float
+        Where learned rates start.
+    learn : False, "one", "per-parameter" or "per-layer-and-step"
+    moving : tuple of str
+        Names of the parameters that move.
+    proximal : float
+    n_context : int
+        Length of the context vector; 0 for none.
+    """
+
+    steps: int
+    rate: float
+    learn: str | bool
+    moving: tuple[str, ...]
+    proximal: float
+    n_context: int
+
+    @classmethod
+    def of(cls, model: Any, forward: ModuleForward) -> "Plan":
+        """Read a model's settings.
+
+        Raises
+        ------
+        ValueError
+            When they contradict each other, or name no parameter of the network.
+        """
+        n_context = int(model.context_dim)
+        if n_context and model.adapt_layers != "all":
+            raise ValueError(
+                f"context_dim={n_context} moves the context vector alone; leave adapt_layers='all' "
+                f"(got {model.adapt_layers!r})."
+            )
+        if n_context and not isinstance(forward, ContextForward):
+            raise ValueError(f"context_dim={n_context} was set after the fit; fit again.")
+        implicit = model.meta_gradient == "implicit"
+        if model.learn_inner_lr and model.meta_gradient in ("reptile", "implicit"):
+            raise ValueError(
+                f"learn_inner_lr={model.learn_inner_lr!r} needs a meta-gradient that goes through the steps; "
+                f"{model.meta_gradient!r} gives none for the rates."
+            )
+        if implicit and not model.proximal > 0:
+            raise ValueError("meta_gradient='implicit' needs proximal above 0.")
+        return cls(
+            int(model.inner_steps),
+            float(model.inner_lr),
+            model.learn_inner_lr,
+            (CONTEXT,) if n_context else moving_names(forward, model.adapt_layers),
+            float(model.proximal) if implicit else 0.0,
+            n_context,
+        )
+
+    def meta_parameters(self, weights: Params) -> Params:
+        """Add to the weights the rates that are learned with them."""
+        if not self.learn:
+            return dict(weights)
+        like = next(iter(weights.values()))
+        moving = {name: like.new_zeros(self.n_context) if name == CONTEXT else weights[name] for name in self.moving}
+        if self.learn == "one":
+            return {**weights, RATE: like.new_tensor(self.rate)}
+        if self.learn == "per-parameter":
+            return {**weights, **{RATE + name: torch.full_like(value, self.rate) for name, value in moving.items()}}
+        return {**weights, **{RATE + name: like.new_full((max(1, self.steps),), self.rate) for name in moving}}
+
+    def start(self, meta: Params) -> Params:
+        """Return where a task starts: the weights, and a context of zero."""
+        weights = {name: value for name, value in meta.items() if not is_rate(name)}
+        if self.n_context:
+            weights[CONTEXT] = next(iter(weights.values())).new_zeros(self.n_context)
+        return weights
+
+    def solver(self, meta: Params) -> GradientDescent:
+        """Return the inner solver at the rates learned so far."""
+        return GradientDescent(self.steps, self._rates(meta), frozenset(self.moving), self.proximal)
+
+    def _rates(self, meta: Params) -> float | Tensor | dict[str, Tensor] | list[dict[str, Tensor]]:
+        own = _learned_rates(meta)
+        if not own:
+            return self.rate
+        if "" in own:
+            return own[""]
+        rates = {name: own[name] for name in self.moving}
+        if self.learn == "per-parameter":
+            return rates
+        n_steps = len(next(iter(rates.values())))
+        return [{name: rate[step] for name, rate in rates.items()} for step in range(n_steps)]
+
+
+class Schedule:
+    """What the outer loop differentiates as it goes on.
+
+    First-order gradients come before exact ones, the losses after every inner step before that after the last alone.
+
+    Parameters
+    ----------
+    model : estimator
+    max_iter : int
+    """
+
+    def __init__(self, model: Any, max_iter: int) -> None:
+        self.kind: MetaGradient = model.meta_gradient
+        self.first_order_until = float(model.first_order_share) * max_iter
+        self.multi_step_until = float(model.multi_step_share) * max_iter
+        self.steps = int(model.inner_steps)
+        if (self.first_order_until or self.multi_step_until) and self.kind not in ("exact", "first-order"):
+            raise ValueError(
+                "first_order_share and multi_step_share need meta_gradient='exact' or 'first-order', "
+                f"got {self.kind!r}."
+            )
+
+    def at(self, step: int) -> Differentiated:
+        """Return the kind of meta-gradient and the weights of the steps' losses in a meta-step, counted from 0."""
+        kind: MetaGradient = "first-order" if step < self.first_order_until else self.kind
+        if step >= self.multi_step_until or self.steps < 2:
+            return kind, None
+        each = (1 - step / self.multi_step_until) / self.steps
+        return kind, [each] * (self.steps - 1) + [1 - each * (self.steps - 1)]
+
+    @property
+    def end(self) -> Differentiated:
+        """What is differentiated at the end."""
+        return self.kind, None
+
+
+def is_rate(name: str) -> bool:
+    """Tell whether a meta-parameter is a learned rate."""
+    return name.startswith(RATE)
+
+
+def _learned_rates(meta: Params) -> Params:
+    """Return the learned rates by the name of their parameter; "" for one rate of all."""
+    return {name.removeprefix(RATE): value for name, value in meta.items() if is_rate(name)}
+
+
+def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the parameters that `adapt_layers` lets move.
+
+    The head is the last layer, in the order in which the module holds its layers, that has parameters of its own.
+
+    Raises
+    ------
+    ValueError
+        When a name is none of the module's, or nothing would move.
+    """
+    names = list(forward.parameters())
+    if isinstance(adapt_layers, str) and adapt_layers == "all":
+        return tuple(names)
+    if isinstance(adapt_layers, str):
+        head = _head(forward.module)
+        moving = [name for name in names if (name in head) == (adapt_layers == "head")]
+        if not moving:
+            raise ValueError("adapt_layers='body': the module has one layer with parameters only, its head.")
+        return tuple(moving)
+    moving = [name for name in names if any(name == own or name.startswith(f"{own}.") for own in adapt_layers)]
+    for own in adapt_layers:
+        if not any(name == own or name.startswith(f"{own}.") for name in names):
+            raise ValueError(f"adapt_layers: no parameter or layer {own!r}; there are {', '.join(names)}.")
+    if not moving:
+        raise ValueError("adapt_layers is empty: nothing would move; set inner_steps=0 to adapt nothing.")
+    return tuple(moving)
+
+
+def _head(module: nn.Module) -> set[str]:
+    last: set[str] = set()
+    for prefix, layer in module.named_modules():
+        own = {f"{prefix}.{name}".lstrip(".") for name, p in layer.named_parameters(recurse=False) if p.requires_grad}
+        last = own or last
+    return last
