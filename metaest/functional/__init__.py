@@ -3,6 +3,7 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
+from metaest.functional.closed_form import HeadPosterior, LinearHead
 from metaest.functional.context import CONTEXT, ContextForward
 from metaest.functional.damping import solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
@@ -37,8 +38,10 @@ __all__ = [
     "Forward",
     "GaussNewton",
     "GradientDescent",
+    "HeadPosterior",
     "HierarchicalModel",
     "Information",
+    "LinearHead",
     "Loss",
     "MapResult",
     "MetaGradient",
