@@ -129,7 +129,7 @@ class ScratchRegressor:
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict with the random weights."""
-        return self._untrained.predict(X)
+        return np.asarray(self._untrained.predict(X))
 
 
 def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int = 300) -> ScratchRegressor:

@@ -11,7 +11,7 @@ from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.network import Network
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
-from metaest.functional import CONTEXT, GradientDescent, Params
+from metaest.functional import CONTEXT, ClosedForm, Params, Solver
 
 __all__ = ["AdaptedRegressor"]
 
@@ -57,7 +57,7 @@ class AdaptedRegressor(AdaptedPredictor):
 
     _network: Network
     _start: Params
-    _solver: GradientDescent
+    _solver: Solver
     _params: Params
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
@@ -68,7 +68,7 @@ class AdaptedRegressor(AdaptedPredictor):
         cls,
         network: Network,
         start: Params,
-        solver: GradientDescent,
+        solver: Solver,
         X: NDArray[Any],
         y: NDArray[Any],
         feature_names: NDArray[Any] | None,
@@ -80,26 +80,30 @@ class AdaptedRegressor(AdaptedPredictor):
         X.flags.writeable = y.flags.writeable = False
         return adapted
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict rows of this task.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
+        return_std : bool, default=False
+            Whether to return the standard deviation of an observation as well; with ``inner_solver="bayes"`` only.
 
         Returns
         -------
-        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
             In the units of y; in float64 unless X is float32.
 
         Raises
         ------
         TaskError
             When the columns are not those of the fit, or a value is missing.
+        ValueError
+            When a standard deviation is asked of a model that has none.
         """
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1], "predict")
-        return self._network.predict(self._params, rows)
+        return predict_rows(self._network, self._params, self._solver, rows, return_std)
 
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
         """Return a new predictor adapted on the rows seen so far and these, together.
@@ -146,6 +150,16 @@ class AdaptedRegressor(AdaptedPredictor):
     def module_(self) -> nn.Module:
         """A copy of the network with the adapted weights."""
         return self._network.copy_module(self._params)
+
+
+def predict_rows(network: Network, params: Params, solver: Solver, rows: NDArray[Any], return_std: bool) -> Any:
+    """Return predictions, and standard deviations of observations where they are asked for."""
+    mean = network.predict(params, rows)
+    if not return_std:
+        return mean
+    if not isinstance(solver, ClosedForm) or not solver.head.bayesian:
+        raise ValueError("return_std needs a model with inner_solver='bayes'; others have no predictive variance.")
+    return mean, network.predict_sd(params, solver.head, rows)
 
 
 def check_support_rows(

@@ -14,6 +14,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "module": [nn.Module, callable, None],
+    "inner_solver": [StrOptions({"gradient", "ridge", "bayes"})],
     "inner_steps": [Interval(Integral, 0, None, closed="left")],
     "inner_lr": [Interval(Real, 0, None, closed="left")],
     "learn_inner_lr": [StrOptions({"one", "per-parameter", "per-layer-and-step"}), Options(bool, {False})],

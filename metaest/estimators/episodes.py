@@ -17,6 +17,7 @@ from metaest.functional import (
     GradientDescent,
     Params,
     Rows,
+    Solver,
     looped,
     mapped,
     repeat_for_tasks,
@@ -86,18 +87,18 @@ class Source:
             yield queue[:size]
             queue = queue[size:]
 
-    def _require_finite(self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: GradientDescent) -> None:
+    def _require_finite(self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: Solver) -> None:
         finite = torch.isfinite(output).all(dim=-1) | ~mask
         if not bool(finite.all()):
             task = int(chosen[int(torch.nonzero(~finite.all(dim=1))[0])])
             name = self.tasks.names[task : task + 1].tolist()[0]
             raise DivergenceError(
-                f"task {name!r}: its predictions are non-finite after {solver.steps} inner steps of rate "
-                f"{solver.describe()}; lower inner_lr, or check the units of X and y."
+                f"task {name!r}: its predictions are non-finite {solver.describe()}; lower "
+                "inner_lr, or check the units of X and y."
             )
 
     def predict_queries(
-        self, params: Params, solver: GradientDescent, batching: str
+        self, params: Params, solver: Solver, batching: str
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         """Adapt to the support of every task and predict its query.
 
@@ -127,10 +128,10 @@ class Source:
             self._require_finite(output, mask, chosen, solver)
             predictions.append(self.network.in_units(output[mask]))
             numbers.append(split.query[split.query_mask])
-        if overshot:
+        if overshot and isinstance(solver, GradientDescent):
             warnings.warn(
-                f"inner_lr={solver.describe()} overshoots on {overshot} of {len(self.tasks)} tasks (their support loss "
-                "rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
+                f"inner_lr={solver.describe_rate()} overshoots on {overshot} of {len(self.tasks)} tasks (their "
+                "support loss rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
                 OvershootWarning,
                 stacklevel=3,
             )

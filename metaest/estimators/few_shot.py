@@ -95,7 +95,8 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
         ndarray of shape (n_rows,) or (n_rows, n_targets)
         """
         check_is_fitted(self)
-        return self.adapted_.predict(X)
+        prediction: NDArray[Any] = self.adapted_.predict(X)
+        return prediction
 
     def __sklearn_clone__(self) -> "FewShotRegressor":
         model = self.model

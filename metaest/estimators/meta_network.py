@@ -8,14 +8,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from metaest.estimators.adapted import AdaptedRegressor, check_support_rows
+from metaest.estimators.adapted import AdaptedRegressor, check_support_rows, predict_rows
 from metaest.estimators.episodes import Source
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns, remember_columns
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
 from metaest.estimators.scoring import FewShotScore
 from metaest.estimators.training import history_frame, meta_train
-from metaest.functional import GradientDescent, Rate
+from metaest.functional import GradientDescent, Rate, Solver
 from metaest.tasks import TaskSet
 
 __all__ = ["MetaNetwork"]
@@ -61,7 +61,8 @@ class MetaNetwork(FewShotScore):
         self.module_ = trained.network.copy_module(trained.params)
         self._network: Network = trained.network
         self._params = trained.params
-        self.inner_lr_ = _as_arrays(self._solver().rate)
+        solver = self._solver()
+        self.inner_lr_ = _as_arrays(solver.rate) if isinstance(solver, GradientDescent) else None
         self._seed = seed
         self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
         self.history_ = history_frame(trained.history)
@@ -99,21 +100,23 @@ class MetaNetwork(FewShotScore):
         start = self._plan().start(self._params)
         return AdaptedRegressor._adapt(self._network, start, self._solver(), rows, target, names)
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the answer for a task of which nothing is known yet.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
+        return_std : bool, default=False
+            Whether to return the standard deviation of an observation as well; with ``inner_solver="bayes"`` only.
 
         Returns
         -------
-        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
         """
         check_is_fitted(self)
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1], "predict")
-        return self._network.predict(self._plan().start(self._params), rows)
+        return predict_rows(self._network, self._plan().start(self._params), self._solver(), rows, return_std)
 
     @property
     def _single_target(self) -> bool:
@@ -129,7 +132,7 @@ class MetaNetwork(FewShotScore):
     def _plan(self) -> Plan:
         return Plan.of(self, self._network.forward)
 
-    def _solver(self) -> GradientDescent:
+    def _solver(self) -> Solver:
         return self._plan().solver(self._params)
 
 

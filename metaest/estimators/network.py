@@ -18,10 +18,12 @@ from metaest.functional import (
     MLP,
     BatchForward,
     GradientDescent,
+    LinearHead,
     ModuleForward,
     Params,
     Rows,
     Scaling,
+    Solver,
     looped,
     mapped,
     repeat_for_tasks,
@@ -164,7 +166,7 @@ class Network:
         """Standardise targets, as (n_rows, n_targets)."""
         return self.targets_scaling.apply(torch.tensor(y.reshape(len(y), -1))).to(self.device)
 
-    def adapt(self, params: Params, solver: GradientDescent, X: NDArray[Any], y: NDArray[Any]) -> Params:
+    def adapt(self, params: Params, solver: Solver, X: NDArray[Any], y: NDArray[Any]) -> Params:
         """Return parameters adapted on the rows of one task.
 
         Raises
@@ -182,14 +184,13 @@ class Network:
         result = {name: value[0] for name, value in adapted.items()}
         if not all(bool(torch.isfinite(value).all()) for value in result.values()):
             raise DivergenceError(
-                f"adaptation on {len(X)} rows diverged: the weights are non-finite after {solver.steps} steps of "
-                f"rate {solver.describe()}; lower inner_lr, or check the units of X and y. The fitted model is "
-                "unchanged."
+                f"adaptation on {len(X)} rows diverged: the weights are non-finite {solver.describe()}; lower "
+                "inner_lr, or check the units of X and y. The fitted model is unchanged."
             )
-        if n := int(halvings[0]):
+        if isinstance(solver, GradientDescent) and (n := int(halvings[0])):
             warnings.warn(
-                f"inner_lr={solver.describe()} overshoots on this task (its support loss rose); it was adapted at "
-                f"{solver.describe(2**n)}. The task may be unlike those of the fit.",
+                f"inner_lr={solver.describe_rate()} overshoots on this task (its support loss rose); it was adapted at "
+                f"{solver.describe_rate(2**n)}. The task may be unlike those of the fit.",
                 OvershootWarning,
                 stacklevel=5,
             )
@@ -202,6 +203,17 @@ class Network:
         with torch.no_grad():
             output = self.forward({name: value.to(rows.dtype) for name, value in params.items()}, rows)
         return self.in_units(output)
+
+    def predict_sd(self, params: Params, head: LinearHead, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the standard deviation of an observation at each row, in the user's units."""
+        rows = self.scale_features(X)
+        rows = rows if self.widens else rows.to(self.dtype)
+        one = {name: value.to(rows.dtype)[None] for name, value in params.items()}
+        blank = rows.new_zeros(1, len(rows), len(self.targets_scaling.mean))
+        with torch.no_grad():
+            variance = head.variance(looped(self.forward), one, Rows(rows[None], blank, blank[..., 0] + 1))
+        sd: NDArray[Any] = (variance[0].sqrt().cpu().double() * self.targets_scaling.scale).numpy()
+        return sd[:, 0] if self.single_target else sd
 
     def copy_module(self, params: Params) -> nn.Module:
         """Return a copy of the module that holds these weights."""

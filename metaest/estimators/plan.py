@@ -5,11 +5,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from metaest.functional import CONTEXT, ContextForward, GradientDescent, MetaGradient, ModuleForward, Params
+from metaest.functional import (
+    CONTEXT,
+    BatchForward,
+    ClosedForm,
+    ContextForward,
+    Episodes,
+    GradientDescent,
+    HeadForward,
+    LinearHead,
+    MetaGradient,
+    ModuleForward,
+    Params,
+    Solver,
+    last_layer,
+    repeat_for_tasks,
+    squared_error,
+    task_losses,
+)
 
-__all__ = ["Differentiated", "Plan", "Schedule", "is_rate", "moving_names"]
+__all__ = ["Differentiated", "Plan", "Schedule", "is_setting", "moving_names"]
 
 Differentiated = tuple[MetaGradient, Sequence[float] | None]
 """The kind of a meta-gradient, and the weights of the losses after each inner step."""
@@ -33,6 +50,8 @@ class Plan:
     proximal : float
     n_context : int
         Length of the context vector; 0 for none.
+    head : LinearHead or None
+        What is solved in closed form.
     """
 
     steps: int
@@ -41,6 +60,7 @@ class Plan:
     moving: tuple[str, ...]
     proximal: float
     n_context: int
+    head: LinearHead | None
 
     @classmethod
     def of(cls, model: Any, forward: ModuleForward) -> "Plan":
@@ -51,7 +71,14 @@ class Plan:
         ValueError
             When they contradict each other, or name no parameter of the network.
         """
-        n_context = int(model.context_dim)
+        n_context, closed = int(model.context_dim), model.inner_solver != "gradient"
+        if closed != isinstance(forward, HeadForward):
+            raise ValueError(f"inner_solver={model.inner_solver!r} was set after the fit; fit again.")
+        if closed and (n_context or model.adapt_layers != "all" or model.learn_inner_lr):
+            raise ValueError(
+                f"inner_solver={model.inner_solver!r} adapts the last layer in closed form; leave adapt_layers, "
+                "context_dim and learn_inner_lr at their defaults."
+            )
         if n_context and model.adapt_layers != "all":
             raise ValueError(
                 f"context_dim={n_context} moves the context vector alone; leave adapt_layers='all' "
@@ -74,13 +101,18 @@ class Plan:
             (CONTEXT,) if n_context else moving_names(forward, model.adapt_layers),
             float(model.proximal) if implicit else 0.0,
             n_context,
+            LinearHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs)
+            if isinstance(forward, HeadForward)
+            else None,
         )
 
     def meta_parameters(self, weights: Params) -> Params:
-        """Add to the weights the rates that are learned with them."""
+        """Add to the weights what is learned with them: rates, or the prior of the head."""
+        like = next(iter(weights.values()))
+        if self.head is not None:
+            return {**weights, **self.head.meta_parameters(like)}
         if not self.learn:
             return dict(weights)
-        like = next(iter(weights.values()))
         moving = {name: like.new_zeros(self.n_context) if name == CONTEXT else weights[name] for name in self.moving}
         if self.learn == "one":
             return {**weights, RATE: like.new_tensor(self.rate)}
@@ -89,14 +121,28 @@ class Plan:
         return {**weights, **{RATE + name: like.new_full((max(1, self.steps),), self.rate) for name in moving}}
 
     def start(self, meta: Params) -> Params:
-        """Return where a task starts: the weights, and a context of zero."""
-        weights = {name: value for name, value in meta.items() if not is_rate(name)}
+        """Return where a task starts: the weights, and a context of zero or the prior of the head."""
+        weights = {name: value for name, value in meta.items() if not is_setting(name)}
+        if self.head is not None:
+            return {**weights, **self.head.start(meta)}
         if self.n_context:
             weights[CONTEXT] = next(iter(weights.values())).new_zeros(self.n_context)
         return weights
 
-    def solver(self, meta: Params) -> GradientDescent:
-        """Return the inner solver at the rates learned so far."""
+    def losses(self, forward: BatchForward, meta: Params, episodes: Episodes, differentiated: Differentiated) -> Tensor:
+        """Return the meta-loss of each task; its gradient is the meta-gradient."""
+        if self.head is not None:
+            start = repeat_for_tasks(self.start(meta), len(episodes.query.X))
+            return self.head.losses(forward, start, episodes)
+        return task_losses(forward, squared_error, self._descent(meta), self.start(meta), episodes, *differentiated)
+
+    def solver(self, meta: Params) -> Solver:
+        """Return the inner solver, at the rates learned so far."""
+        if self.head is not None and self.steps:
+            return ClosedForm(self.head)
+        return self._descent(meta)
+
+    def _descent(self, meta: Params) -> GradientDescent:
         return GradientDescent(self.steps, self._rates(meta), frozenset(self.moving), self.proximal)
 
     def _rates(self, meta: Params) -> float | Tensor | dict[str, Tensor] | list[dict[str, Tensor]]:
@@ -148,14 +194,19 @@ class Schedule:
         return self.kind, None
 
 
-def is_rate(name: str) -> bool:
+def is_setting(name: str) -> bool:
+    """Tell whether a meta-parameter is learned beside the network's weights, and so is not decayed."""
+    return name.startswith((RATE, "head:"))
+
+
+def _is_rate(name: str) -> bool:
     """Tell whether a meta-parameter is a learned rate."""
     return name.startswith(RATE)
 
 
 def _learned_rates(meta: Params) -> Params:
     """Return the learned rates by the name of their parameter; "" for one rate of all."""
-    return {name.removeprefix(RATE): value for name, value in meta.items() if is_rate(name)}
+    return {name.removeprefix(RATE): value for name, value in meta.items() if _is_rate(name)}
 
 
 def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> tuple[str, ...]:
@@ -172,8 +223,8 @@ def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> t
     if isinstance(adapt_layers, str) and adapt_layers == "all":
         return tuple(names)
     if isinstance(adapt_layers, str):
-        head = _head(forward.module)
-        moving = [name for name in names if (name in head) == (adapt_layers == "head")]
+        last = last_layer(forward.module)
+        moving = [name for name in names if (name.rpartition(".")[0] == last) == (adapt_layers == "head")]
         if not moving:
             raise ValueError("adapt_layers='body': the module has one layer with parameters only, its head.")
         return tuple(moving)
@@ -184,11 +235,3 @@ def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> t
     if not moving:
         raise ValueError("adapt_layers is empty: nothing would move; set inner_steps=0 to adapt nothing.")
     return tuple(moving)
-
-
-def _head(module: nn.Module) -> set[str]:
-    last: set[str] = set()
-    for prefix, layer in module.named_modules():
-        own = {f"{prefix}.{name}".lstrip(".") for name, p in layer.named_parameters(recurse=False) if p.requires_grad}
-        last = own or last
-    return last

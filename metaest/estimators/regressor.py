@@ -35,6 +35,11 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
         A network of your own, taking rows of shape (n_rows, n_features) and returning (n_rows, n_targets). It is
         copied; its present weights are where meta-learning starts. A callable ``module(n_features, n_targets)`` must
         return one, with its weights drawn from torch's global generator (seeded by `random_state`).
+    inner_solver : {"gradient", "ridge", "bayes"}, default="gradient"
+        How a task adapts: by gradient steps; or its last layer alone in closed form, on the features of the layers
+        before, by ridge regression whose strength is learned (R2D2 [9]_), or by Bayes' rule from a learned prior with
+        a learned noise (ALPaCA [10]_), which gives standard deviations. In closed form the settings of the steps and of
+        the meta-gradient have no effect, but for ``inner_steps=0``.
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
     inner_lr : float, default=0.05
@@ -102,8 +107,8 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
     ----------
     module_ : torch.nn.Module
         The network with the meta-learned weights; it works on standardised columns.
-    inner_lr_ : float, ndarray or dict of str to ndarray
-        The rates of an adaptation: one; or by parameter, of its shape or of shape (inner_steps,).
+    inner_lr_ : float, dict of str to ndarray, or None
+        The rates of an adaptation: one; or by parameter, of its shape or of shape (inner_steps,); None in closed form.
     history_ : DataFrame
         One row a meta-step: step, meta_loss, validation_loss (missing where it was not computed), seconds.
     n_iter_ : int
@@ -140,6 +145,10 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
        :doi:`10.48550/arXiv.1803.02999`
     .. [8] A. Rajeswaran, C. Finn, S. Kakade, S. Levine (2019). Meta-learning with implicit gradients. NeurIPS.
        :doi:`10.48550/arXiv.1909.04630`
+    .. [9] L. Bertinetto, J. F. Henriques, P. H. S. Torr, A. Vedaldi (2019). Meta-learning with differentiable
+       closed-form solvers. ICLR. :doi:`10.48550/arXiv.1805.08136`
+    .. [10] J. Harrison, A. Sharma, M. Pavone (2018). Meta-learning priors for efficient online Bayesian regression.
+       WAFR. :doi:`10.48550/arXiv.1807.08912`
 
     Examples
     --------
@@ -159,6 +168,7 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
         hidden_layer_sizes: Sequence[int] = (32, 32, 32),
         activation: str = "tanh",
         module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
+        inner_solver: str = "gradient",
         inner_steps: int = 5,
         inner_lr: float = 0.05,
         learn_inner_lr: str | bool = False,
@@ -189,6 +199,7 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.module = module
+        self.inner_solver = inner_solver
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
         self.learn_inner_lr = learn_inner_lr

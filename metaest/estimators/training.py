@@ -15,18 +15,19 @@ import torch
 from metaest.estimators.episodes import Source
 from metaest.estimators.inputs import check_columns
 from metaest.estimators.network import Network, batched, build_module, can_widen, seeded
-from metaest.estimators.plan import Differentiated, Plan, Schedule, is_rate
+from metaest.estimators.plan import Differentiated, Plan, Schedule, is_setting
 from metaest.exceptions import TaskError
 from metaest.functional import (
     ContextForward,
     Episodes,
+    HeadForward,
     ModuleForward,
     OuterLoop,
     Params,
     Scaling,
     StepInfo,
-    squared_error,
-    task_losses,
+    check_split,
+    split_head,
 )
 from metaest.tasks import TaskSet
 
@@ -64,8 +65,8 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
         _logger.info("tasks are evaluated one after the other: %s", reason)
 
     def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
-        (kind, weights), episodes = drawn
-        return task_losses(forward, squared_error, plan.solver(params), plan.start(params), episodes, kind, weights)
+        differentiated, episodes = drawn
+        return plan.losses(forward, params, episodes, differentiated)
 
     validate = None
     if held_out is not None:
@@ -83,7 +84,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
         max_iter=model.max_iter,
         meta_lr=model.meta_lr,
         weight_decay=model.alpha / len(training.X),
-        undecayed=is_rate,
+        undecayed=is_setting,
         max_grad_norm=model.max_grad_norm,
         n_iter_no_change=model.n_iter_no_change,
         callbacks=model.callbacks,
@@ -142,8 +143,7 @@ def _network(model: Any, tasks: TaskSet) -> Network:
         targets_scaling = Scaling.learn(torch.tensor(tasks.y.reshape(len(tasks.y), -1)))
     else:
         features_scaling, targets_scaling = Scaling.identity(n_features), Scaling.identity(n_outputs)
-    module = module.to(device, dtype)
-    forward = ContextForward(module, n_outputs, n_context) if n_context else ModuleForward(module, n_outputs)
+    forward = _forward(module.to(device, dtype), n_features + n_context, n_outputs, n_context, model.inner_solver)
     return Network(
         forward,
         features_scaling,
@@ -153,6 +153,16 @@ def _network(model: Any, tasks: TaskSet) -> Network:
         tasks.y.ndim == 1,
         widens=can_widen(forward, n_features),
     )
+
+
+def _forward(
+    module: torch.nn.Module, n_columns: int, n_outputs: int, n_context: int, inner_solver: str
+) -> ModuleForward:
+    if inner_solver != "gradient":
+        body, n_hidden = split_head(module)
+        check_split(module, body, n_columns)
+        return HeadForward(body, n_outputs, n_hidden)
+    return ContextForward(module, n_outputs, n_context) if n_context else ModuleForward(module, n_outputs)
 
 
 def _plain(device: str) -> str:

@@ -3,13 +3,14 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
-from metaest.functional.closed_form import HeadPosterior, LinearHead
+from metaest.functional.closed_form import ClosedForm, LinearHead
 from metaest.functional.context import CONTEXT, ContextForward
-from metaest.functional.damping import solve_damped
+from metaest.functional.damping import Solver, solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
+from metaest.functional.head import HEAD, HeadForward, check_split, last_layer, split_head
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
 from metaest.functional.inner import GradientDescent, Rate
 from metaest.functional.losses import cross_entropy, squared_error
@@ -27,9 +28,11 @@ from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Para
 __all__ = [
     "ACTIVATIONS",
     "CONTEXT",
+    "HEAD",
     "MLP",
     "BatchForward",
     "Callback",
+    "ClosedForm",
     "ContextForward",
     "Design",
     "Episodes",
@@ -38,7 +41,7 @@ __all__ = [
     "Forward",
     "GaussNewton",
     "GradientDescent",
-    "HeadPosterior",
+    "HeadForward",
     "HierarchicalModel",
     "Information",
     "LinearHead",
@@ -58,22 +61,26 @@ __all__ = [
     "Rows",
     "Scaling",
     "SolveCode",
+    "Solver",
     "StepInfo",
     "Transforms",
     "agrees_one_by_one",
     "check_equation",
+    "check_split",
     "choose_mode",
     "choose_rows",
     "constant_losses",
     "cross_entropy",
     "descend",
     "follow",
+    "last_layer",
     "looped",
     "mapped",
     "negative_log_evidence",
     "query_loss",
     "repeat_for_tasks",
     "solve_damped",
+    "split_head",
     "squared_error",
     "task_losses",
 ]

@@ -18,112 +18,117 @@ ALPaCA (Harrison, Sharma and Pavone, 2018, arXiv:1807.08912).
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metaest.functional.types import BatchForward, Episodes, Params, Rows
+from metaest.functional.head import HEAD
+from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
 
-__all__ = ["HeadPosterior", "LinearHead"]
+__all__ = ["ClosedForm", "LinearHead"]
 
-MEAN, ROOT, STRENGTH, NOISE = "head:mean", "head:root", "head:strength", "head:noise"
-
-
-class HeadPosterior(NamedTuple):
-    """Weights of the head of each task.
-
-    Attributes
-    ----------
-    mean : Tensor of shape (tasks, features, targets)
-    root : Tensor of shape (tasks, features, features)
-        Lower triangle whose product with its transpose is the precision, in units of the noise.
-    """
-
-    mean: Tensor
-    root: Tensor
+# what is learned beside the network, and where the root of a task's precision is kept
+MEAN, ROOT, STRENGTH, NOISE, PRECISION = "head:mean", "head:root", "head:strength", "head:noise", "head:precision"
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """The inner solver of a linear head.
+    """The prior of a linear head, and what support rows make of it.
 
     Parameters
     ----------
     bayesian : bool
         Whether mean, precision and noise are learned, by the likelihood of query rows; otherwise the ridge's strength
         alone is, by their squared error.
+    n_hidden, n_targets : int
     """
 
     bayesian: bool
+    n_hidden: int
+    n_targets: int
 
-    def meta_parameters(self, n_features: int, n_targets: int, like: Tensor) -> Params:
+    def meta_parameters(self, like: Tensor) -> Params:
         """Return what is learned beside the network, at its start: strength 1, mean 0, noise 1."""
         if not self.bayesian:
             return {STRENGTH: like.new_zeros(())}
-        size = n_features + 1
+        size = self.n_hidden + 1
         return {
-            MEAN: like.new_zeros(size, n_targets),
+            MEAN: like.new_zeros(size, self.n_targets),
             ROOT: like.new_zeros(size, size),
-            NOISE: like.new_zeros(n_targets),
+            NOISE: like.new_zeros(self.n_targets),
         }
 
-    def prior(self, meta: Params, n_features: int, n_targets: int) -> tuple[Tensor, Tensor]:
-        """Return mean (features, targets) and root (features, features) of the precision of the weights.
-
-        The logarithm of its diagonal is learned, so that it stays positive.
-        """
-        size = n_features + 1
+    def start(self, meta: Params) -> Params:
+        """Return the head of a task without rows: mean weights, root of their precision, logarithm of the noise."""
         if not self.bayesian:
             strength = meta[STRENGTH]
-            return strength.new_zeros(size, n_targets), (0.5 * strength).exp() * torch.eye(size).to(strength)
-        root = meta[ROOT]
-        return meta[MEAN], torch.tril(root, -1) + torch.diag(torch.diagonal(root).exp())
+            root = (0.5 * strength).exp() * torch.eye(self.n_hidden + 1).to(strength)
+            mean, noise = strength.new_zeros(len(root), self.n_targets), strength.new_zeros(self.n_targets)
+            return {HEAD: mean, PRECISION: root, NOISE: noise}
+        # the logarithm of the diagonal is learned, so that it stays positive
+        root = torch.tril(meta[ROOT], -1) + torch.diag(torch.diagonal(meta[ROOT]).exp())
+        return {HEAD: meta[MEAN], PRECISION: root, NOISE: meta[NOISE]}
 
-    def solve(self, features: BatchForward, network: Params, meta: Params, support: Rows) -> HeadPosterior:
-        """Condition the head of every task on its support rows.
+    def condition(self, forward: BatchForward, params: Params, support: Rows) -> Params:
+        """Return parameters whose head has seen the support rows of every task.
 
         Parameters
         ----------
-        features : callable
-            Features of a batch of tasks, of shape (tasks, rows, features).
-        network : dict of Tensor, each of shape (tasks, ...)
-        meta : dict of Tensor
-            Of the head, without a task axis.
+        forward : callable
+            Predictions of a batch of tasks by a :class:`~metaest.functional.HeadForward`.
+        params : dict of Tensor, each of shape (tasks, ...)
+            Of network and head.
         support : Rows
 
         Returns
         -------
-        HeadPosterior
+        dict of Tensor, each of shape (tasks, ...)
         """
-        phi = _with_one(features(network, support)) * support.mask[..., None]
-        mean, root = self.prior(meta, phi.shape[-1] - 1, support.y.shape[-1])
-        precision = root @ root.T
+        phi = self._features(forward, params, support) * support.mask[..., None]
+        root = params[PRECISION]
+        precision = root @ root.mT
         posterior = torch.linalg.cholesky(precision + phi.mT @ phi)
-        right = precision @ mean + phi.mT @ (support.y * support.mask[..., None])
-        return HeadPosterior(torch.cholesky_solve(right, posterior), posterior)
+        right = precision @ params[HEAD] + phi.mT @ (support.y * support.mask[..., None])
+        return {**params, HEAD: torch.cholesky_solve(right, posterior), PRECISION: posterior}
 
-    def predict(self, features: BatchForward, network: Params, meta: Params, head: HeadPosterior, rows: Rows) -> Tensor:
-        """Return mean and variance of rows, each of shape (tasks, rows, targets), stacked in front.
+    def variance(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
+        """Return the predictive variance of rows, of shape (tasks, rows, targets).
 
-        Without a learned noise the variance is in units of it.
+        Without a learned noise it is in units of the noise's variance.
         """
-        phi = _with_one(features(network, rows))
-        spread = torch.linalg.solve_triangular(head.root, phi.mT, upper=False).square().sum(dim=1)
-        noise = meta[NOISE].mul(2).exp() if self.bayesian else phi.new_ones(rows.y.shape[-1])
-        return torch.stack([phi @ head.mean, (1 + spread)[..., None] * noise])
+        phi = self._features(forward, params, rows)
+        spread = torch.linalg.solve_triangular(params[PRECISION], phi.mT, upper=False).square().sum(dim=1)
+        variance: Tensor = (1 + spread)[..., None] * params[NOISE].mul(2).exp()[:, None]
+        return variance
 
-    def losses(self, features: BatchForward, network: Params, meta: Params, episodes: Episodes) -> Tensor:
+    def losses(self, forward: BatchForward, params: Params, episodes: Episodes) -> Tensor:
         """Return the loss of each task's query rows: squared error, or negative log-likelihood a row."""
-        head = self.solve(features, network, meta, episodes.support)
-        query = episodes.query
-        mean, variance = self.predict(features, network, meta, head, query)
-        error = (mean - query.y).square()
+        adapted, query = self.condition(forward, params, episodes.support), episodes.query
+        error = (forward(adapted, query) - query.y).square()
         if self.bayesian:
+            variance = self.variance(forward, adapted, query)
             error = 0.5 * (error / variance + variance.log() + math.log(2 * math.pi))
         losses: Tensor = (error.mean(dim=-1) * query.mask).sum(dim=1) / query.mask.sum(dim=1).clamp(min=1)
         return losses
 
+    def _features(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
+        """Return features, and the one among them: the predictions of unit weights."""
+        unit = torch.eye(self.n_hidden + 1).to(params[HEAD]).expand(len(rows.X), -1, -1)
+        return forward({**params, HEAD: unit}, rows)
 
-def _with_one(phi: Tensor) -> Tensor:
-    return torch.cat([phi, phi.new_ones(*phi.shape[:-1], 1)], dim=-1)
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """An inner solver that conditions the head and leaves the network."""
+
+    head: LinearHead
+
+    def solve(
+        self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
+    ) -> Params:
+        """Adapt a batch of tasks, as :meth:`GradientDescent.solve` does; differentiable in any case."""
+        return self.head.condition(forward, params, support)
+
+    def describe(self) -> str:
+        """Say how it adapts."""
+        return "in closed form"

@@ -9,17 +9,20 @@ rate, and so on. A task that does not overshoot is left exactly as gradient desc
 import torch
 from torch import Tensor
 
+from metaest.functional.closed_form import ClosedForm
 from metaest.functional.inner import GradientDescent
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
-__all__ = ["solve_damped"]
+__all__ = ["Solver", "solve_damped"]
+
+Solver = GradientDescent | ClosedForm
 
 MAX_HALVINGS = 20
 ALLOWED_RISE, TOLERANCE = 2.0, 1e-3
 
 
 def solve_damped(
-    forward: BatchForward, loss: Loss, solver: GradientDescent, params: Params, support: Rows
+    forward: BatchForward, loss: Loss, solver: Solver, params: Params, support: Rows
 ) -> tuple[Params, Tensor]:
     """Adapt a batch of tasks, each at the solver's rate or as much of it as it bears.
 
@@ -29,7 +32,8 @@ def solve_damped(
         Predictions of a batch of tasks.
     loss : callable
         One loss for each task.
-    solver : GradientDescent
+    solver : GradientDescent or ClosedForm
+        What is solved in closed form does not overshoot.
     params : dict of Tensor, each of shape (tasks, ...)
         Where each task starts.
     support : Rows
@@ -43,7 +47,9 @@ def solve_damped(
     """
     halvings = torch.zeros(support.mask.shape[0], dtype=torch.int64, device=support.mask.device)
     adapted = {name: value.detach() for name, value in solver.solve(forward, loss, params, support).items()}
-    if solver.steps == 0 or (isinstance(solver.rate, (int, float)) and solver.rate == 0):
+    if isinstance(solver, ClosedForm) or solver.steps == 0:
+        return adapted, halvings
+    if isinstance(solver.rate, (int, float)) and solver.rate == 0:
         return adapted, halvings
     limit = ALLOWED_RISE * _losses(forward, loss, params, support) + TOLERANCE
     over = torch.nonzero(~(_losses(forward, loss, adapted, support) <= limit))[:, 0]

@@ -65,11 +65,15 @@ class GradientDescent:
             rate = [_divided(own, factor) for own in self.rate]
         return replace(self, rate=rate)
 
-    def describe(self, factor: float = 1.0) -> str:
+    def describe(self) -> str:
+        """Say how it adapts."""
+        return f"after {self.steps} inner steps of rate {self.describe_rate()}"
+
+    def describe_rate(self, factor: float = 1.0) -> str:
         """Return a word for the rates divided by `factor`."""
         if isinstance(self.rate, (int, float, Tensor)):
             return f"{float(self.rate) / factor:.2g}"
-        return "the learned rates" if factor == 1 else f"the learned rates divided by {factor:g}"
+        return "as learned" if factor == 1 else f"as learned, divided by {factor:g}"
 
     def moves(self, name: str) -> bool:
         """Tell whether a parameter moves."""

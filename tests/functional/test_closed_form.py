@@ -4,98 +4,131 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
+from torch import nn
 
 from episodes import episodes, numeric_gradient, relative_error
-from metaest.functional import MLP, LinearHead, ModuleForward, Rows, looped, mapped, repeat_for_tasks, squared_error
+from metaest.functional import (
+    HEAD,
+    MLP,
+    HeadForward,
+    LinearHead,
+    ModuleForward,
+    Rows,
+    check_split,
+    looped,
+    mapped,
+    repeat_for_tasks,
+    split_head,
+    squared_error,
+)
 
 torch.manual_seed(0)
 
 
 @pytest.fixture
-def features():
+def network():
     torch.manual_seed(1)
-    return ModuleForward(MLP(2, 4, [5], "tanh").double(), 4)
+    return MLP(2, 1, [5, 4], "tanh").double()
+
+
+@pytest.fixture
+def forward(network):
+    body, n_hidden = split_head(network)
+    return HeadForward(body, 1, n_hidden)
 
 
 def learned(head, seed=2):
     generator = torch.Generator().manual_seed(seed)
-    meta = head.meta_parameters(4, 1, torch.zeros((), dtype=torch.float64))
+    meta = head.meta_parameters(torch.zeros((), dtype=torch.float64))
     return {n: 0.5 * torch.randn(v.shape, generator=generator, dtype=torch.float64) for n, v in meta.items()}
 
 
-def solved(features, head, meta, support, batch=mapped):
-    network = repeat_for_tasks(features.parameters(), support.X.shape[0])
-    return head.solve(batch(features), network, meta, support)
+def start_of(forward, head, meta, n_tasks=4):
+    return repeat_for_tasks({**forward.parameters(), **head.start(meta)}, n_tasks)
+
+
+def features(forward, X):
+    own = ModuleForward(forward.module, forward.n_hidden)
+    phi = own(own.parameters(), X)
+    return torch.cat([phi, torch.ones(len(X), 1, dtype=phi.dtype)], dim=1)
+
+
+def test_the_last_layer_is_split_off(network):
+    body, n_hidden = split_head(network)
+    assert n_hidden == 4
+    check_split(network, body, 2)
+    X = torch.randn(3, 2, dtype=torch.float64)
+    torch.testing.assert_close(network.layers[-1](body(X)), network(X))
+    whole = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+    with pytest.raises(ValueError, match="something comes after"):
+        check_split(whole, split_head(whole)[0], 2)
+    with pytest.raises(ValueError, match="one linear layer"):
+        split_head(nn.Linear(2, 1))
+    with pytest.raises(ValueError, match="LayerNorm"):
+        split_head(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)))
 
 
 @pytest.mark.parametrize("batch", [mapped, looped])
-def test_the_ridge_head_is_ridge_regression(features, batch):
-    head, support = LinearHead(bayesian=False), episodes().support
+def test_the_ridge_head_is_ridge_regression(forward, batch):
+    head, support = LinearHead(False, 4, 1), episodes().support
     meta = learned(head)
-    found = solved(features, head, meta, support, batch)
+    found = head.condition(batch(forward), start_of(forward, head, meta), support)[HEAD]
     for t, n in enumerate((3, 1, 5)):
-        phi = features(features.parameters(), support.X[t, :n]).detach().numpy()
-        phi = np.column_stack([phi, np.ones(n)])
+        phi = features(forward, support.X[t, :n]).detach().numpy()
         ridge = Ridge(alpha=float(meta["head:strength"].exp()), fit_intercept=False, solver="cholesky")
         expected = ridge.fit(phi, support.y[t, :n, 0].numpy()).coef_
-        np.testing.assert_allclose(found.mean[t, :, 0].detach(), expected, rtol=1e-9)
-    assert not found.mean[3].any()  # a task without rows: the prior mean
+        np.testing.assert_allclose(found[t, :, 0].detach(), expected, rtol=1e-9)
+    assert not found[3].any()  # a task without rows: the prior mean
 
 
-def test_the_bayesian_head_is_bayes_rule(features):
-    head, data = LinearHead(bayesian=True), episodes()
+def test_the_bayesian_head_is_bayes_rule(forward):
+    head, data = LinearHead(True, 4, 1), episodes()
     meta = learned(head)
-    network = repeat_for_tasks(features.parameters(), 4)
-    found = head.solve(mapped(features), network, meta, data.support)
-    mean, variance = head.predict(mapped(features), network, meta, found, data.query)
-    prior_mean, root = head.prior(meta, 4, 1)
-    noise = meta["head:noise"].mul(2).exp()
-    phi, new = (
-        torch.cat([features(features.parameters(), rows.X[0]), torch.ones(rows.X.shape[1], 1)], 1).detach()
-        for rows in data
-    )
-    phi = phi[:3]
+    before = start_of(forward, head, meta)
+    after = head.condition(mapped(forward), before, data.support)
+    mean, variance = mapped(forward)(after, data.query), head.variance(mapped(forward), after, data.query)
+    root, noise = before["head:precision"][0], meta["head:noise"].mul(2).exp()
+    phi, new = features(forward, data.support.X[0, :3]), features(forward, data.query.X[0])
     # the joint normal of old and new observations, conditioned: no precision, no posterior of weights
     weights = torch.linalg.inv(root @ root.T)
-    among = phi @ weights @ phi.T + torch.eye(3)
-    across = new @ weights @ phi.T
-    gain = across @ torch.linalg.inv(among)
-    away = data.support.y[0, :3] - phi @ prior_mean
-    torch.testing.assert_close(mean[0], new @ prior_mean + gain @ away, rtol=1e-9, atol=1e-12)
-    covariance = new @ weights @ new.T + torch.eye(len(new)) - gain @ across.T
+    gain = new @ weights @ phi.T @ torch.linalg.inv(phi @ weights @ phi.T + torch.eye(3))
+    away = data.support.y[0, :3] - phi @ meta["head:mean"]
+    torch.testing.assert_close(mean[0], new @ meta["head:mean"] + gain @ away, rtol=1e-9, atol=1e-12)
+    covariance = new @ weights @ new.T + torch.eye(len(new)) - gain @ phi @ weights @ new.T
     torch.testing.assert_close(variance[0, :, 0], noise * covariance.diagonal(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("bayesian", [False, True])
-def test_meta_gradients_equal_finite_differences(features, bayesian):
-    head, data = LinearHead(bayesian), episodes()
-    everything = {n: v.requires_grad_() for n, v in {**features.parameters(), **learned(head)}.items()}
+def test_meta_gradients_equal_finite_differences(forward, bayesian):
+    head, data = LinearHead(bayesian, 4, 1), episodes()
+    everything = {n: v.requires_grad_() for n, v in {**forward.parameters(), **learned(head)}.items()}
 
     def loss():
         network = {n: v for n, v in everything.items() if not n.startswith("head:")}
-        own = {n: v for n, v in everything.items() if n.startswith("head:")}
-        return head.losses(mapped(features), repeat_for_tasks(network, 4), own, data).mean()
+        start = repeat_for_tasks({**network, **head.start(everything)}, 4)
+        return head.losses(mapped(forward), start, data).mean()
 
     analytic = torch.autograd.grad(loss(), list(everything.values()), materialize_grads=True)
     assert relative_error(dict(zip(everything, analytic, strict=True)), numeric_gradient(loss, everything)) < 1e-6
 
 
-def test_the_order_of_rows_and_what_pads_them_change_nothing(features):
-    head, support = LinearHead(bayesian=True), episodes().support
-    meta = learned(head)
-    base = solved(features, head, meta, support)
-    turned = solved(features, head, meta, Rows(*(part.flip(1) for part in support)))
+def test_order_parts_and_padding_of_the_rows_change_nothing(forward):
+    head, support = LinearHead(True, 4, 1), episodes().support
+    start = start_of(forward, head, learned(head))
+    base = head.condition(mapped(forward), start, support)
     padded = Rows(*(torch.cat([part, part[:, :1]], dim=1) for part in support))
     padded.mask[:, -1] = 0
-    for other in (turned, solved(features, head, meta, padded)):
-        torch.testing.assert_close(other.mean, base.mean, rtol=1e-11, atol=1e-13)
-        torch.testing.assert_close(other.root, base.root, rtol=1e-11, atol=1e-13)
+    parts = Rows(*(part[:, :2] for part in support)), Rows(*(part[:, 2:] for part in support))
+    one_after_the_other = head.condition(mapped(forward), head.condition(mapped(forward), start, parts[0]), parts[1])
+    turned = head.condition(mapped(forward), start, Rows(*(part.flip(1) for part in support)))
+    for other in (turned, head.condition(mapped(forward), start, padded), one_after_the_other):
+        for name in (HEAD, "head:precision"):
+            torch.testing.assert_close(other[name], base[name], rtol=1e-10, atol=1e-12)
 
 
-def test_losses_are_of_the_query(features):
-    head, data = LinearHead(bayesian=False), episodes()
-    meta, network = learned(head), repeat_for_tasks(features.parameters(), 4)
-    found = head.solve(mapped(features), network, meta, data.support)
-    mean, _ = head.predict(mapped(features), network, meta, found, data.query)
-    expected = squared_error(mean, data.query.y, data.query.mask)
-    torch.testing.assert_close(head.losses(mapped(features), network, meta, data), expected)
+def test_losses_are_of_the_query(forward):
+    head, data = LinearHead(False, 4, 1), episodes()
+    start = start_of(forward, head, learned(head))
+    after = head.condition(mapped(forward), start, data.support)
+    expected = squared_error(mapped(forward)(after, data.query), data.query.y, data.query.mask)
+    torch.testing.assert_close(head.losses(mapped(forward), start, data), expected)

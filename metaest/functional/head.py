@@ -1,0 +1,94 @@
+"""A network whose last, linear layer is a task's own: what the closed form adapts."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from metaest.functional.forward import ModuleForward
+from metaest.functional.types import Params
+
+__all__ = ["HEAD", "HeadForward", "last_layer", "split_head"]
+
+HEAD = "head:weights"
+
+
+class HeadForward(ModuleForward):
+    """Features of a module, one more that is one, and linear weights on them.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Returns features of shape (rows, n_hidden).
+    n_outputs : int
+        Targets.
+    n_hidden : int
+    """
+
+    def __init__(self, module: nn.Module, n_outputs: int, n_hidden: int) -> None:
+        super().__init__(module, n_outputs)
+        self.n_hidden = n_hidden
+        self._features = ModuleForward(module, n_hidden)
+
+    def __call__(self, params: Params, X: Tensor) -> Tensor:
+        """Predict one task; its weights have shape (n_hidden + 1, columns), and are all one if none are given."""
+        phi = self._features({name: own for name, own in params.items() if not name.startswith("head:")}, X)
+        weights = params[HEAD] if HEAD in params else X.new_ones(self.n_hidden + 1, self.n_outputs)
+        return phi @ weights[:-1] + weights[-1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "n_hidden": self.n_hidden}
+
+
+def last_layer(module: nn.Module) -> str:
+    """Return the name of the last layer with trainable parameters of its own, in the order the module holds them."""
+    *_, last = _layers(module)
+    return last
+
+
+def split_head(module: nn.Module) -> tuple[nn.Module, int]:
+    """Return a copy of the module without its last layer, which must be linear, and the number of its features.
+
+    Raises
+    ------
+    ValueError
+        When the last layer is not linear, or something comes after it.
+    """
+    name = last_layer(module)
+    layer = module.get_submodule(name)
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"a head in closed form replaces the last layer, which must be a torch.nn.Linear; {name!r} is a "
+            f"{type(layer).__name__}."
+        )
+    if not name:
+        raise ValueError("a head in closed form needs features to stand on; the module is one linear layer.")
+    body = deepcopy(module)
+    parent, _, own = name.rpartition(".")
+    setattr(body.get_submodule(parent), own, nn.Identity())
+    return body, layer.in_features
+
+
+def check_split(module: nn.Module, body: nn.Module, n_features: int) -> None:
+    """Raise a ValueError when the module is not its head on its body's features."""
+    layer = module.get_submodule(last_layer(module))
+    X = torch.linspace(-1, 1, 3 * n_features).reshape(3, n_features).to(next(module.parameters()))
+    was = module.training, body.training
+    module.eval(), body.eval()
+    try:
+        with torch.no_grad():
+            same = torch.allclose(layer(body(X)).reshape(3, -1), module(X).reshape(3, -1), atol=1e-5, rtol=1e-4)
+    finally:
+        module.train(was[0]), body.train(was[1])
+    if not same:
+        raise ValueError(
+            "a head in closed form needs a module that returns what its last linear layer returns; something comes "
+            "after it."
+        )
+
+
+def _layers(module: nn.Module) -> Iterator[str]:
+    for name, layer in module.named_modules():
+        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+            yield name
