@@ -149,7 +149,7 @@ class AdaptedRegressor(AdaptedPredictor):
     @property
     def module_(self) -> nn.Module:
         """A copy of the network with the adapted weights."""
-        return self._network.copy_module(self._params)
+        return self._network.forward.as_module(self._params)
 
 
 def predict_rows(network: Network, params: Params, solver: Solver, rows: NDArray[Any], return_std: bool) -> Any:

@@ -58,9 +58,9 @@ class MetaNetwork(FewShotScore):
         self._validate_params()
         tasks = as_tasks(X, y, groups)
         trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
-        self.module_ = trained.network.copy_module(trained.params)
         self._network: Network = trained.network
         self._params = trained.params
+        self.module_ = trained.network.forward.as_module(self._plan().start(trained.params))
         solver = self._solver()
         self.inner_lr_ = _as_arrays(solver.rate) if isinstance(solver, GradientDescent) else None
         self._seed = seed

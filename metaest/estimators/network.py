@@ -215,12 +215,6 @@ class Network:
         sd: NDArray[Any] = (variance[0].sqrt().cpu().double() * self.targets_scaling.scale).numpy()
         return sd[:, 0] if self.single_target else sd
 
-    def copy_module(self, params: Params) -> nn.Module:
-        """Return a copy of the module that holds these weights."""
-        module = deepcopy(self.forward).module
-        module.load_state_dict(params, strict=False)
-        return module
-
     def in_units(self, output: Tensor) -> NDArray[Any]:
         """Return network outputs of shape (n_rows, n_targets) as the user's y."""
         output = output.cpu() if self.widens else output.cpu().double()

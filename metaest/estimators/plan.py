@@ -20,7 +20,6 @@ from metaest.functional import (
     ModuleForward,
     Params,
     Solver,
-    last_layer,
     repeat_for_tasks,
     squared_error,
     task_losses,
@@ -219,12 +218,11 @@ def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> t
     ValueError
         When a name is none of the module's, or nothing would move.
     """
-    names = list(forward.parameters())
+    names = forward.names
     if isinstance(adapt_layers, str) and adapt_layers == "all":
-        return tuple(names)
+        return names
     if isinstance(adapt_layers, str):
-        last = last_layer(forward.module)
-        moving = [name for name in names if (name.rpartition(".")[0] == last) == (adapt_layers == "head")]
+        moving = [name for name in names if (name in forward.last_names) == (adapt_layers == "head")]
         if not moving:
             raise ValueError("adapt_layers='body': the module has one layer with parameters only, its head.")
         return tuple(moving)

@@ -10,7 +10,7 @@ from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
-from metaest.functional.head import HEAD, HeadForward, check_split, last_layer, split_head
+from metaest.functional.head import HEAD, HeadForward, check_split, split_head
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
 from metaest.functional.inner import GradientDescent, Rate
 from metaest.functional.losses import cross_entropy, squared_error
@@ -73,7 +73,6 @@ __all__ = [
     "cross_entropy",
     "descend",
     "follow",
-    "last_layer",
     "looped",
     "mapped",
     "negative_log_evidence",

@@ -7,6 +7,7 @@ modules that cannot be mapped.
 """
 
 import threading
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.func import functional_call, vmap
 
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
-__all__ = ["ModuleForward", "looped", "mapped", "repeat_for_tasks"]
+__all__ = ["ModuleForward", "last_layer", "looped", "mapped", "repeat_for_tasks"]
 
 
 class ModuleForward:
@@ -28,6 +29,13 @@ class ModuleForward:
     n_outputs : int
         Predictions a row.
 
+    Attributes
+    ----------
+    names : tuple of str
+        Of the trainable parameters.
+    last_names : tuple of str
+        Those of the last layer.
+
     Notes
     -----
     ``functional_call`` lends the module its parameters for the time of the call, so a lock keeps threads apart.
@@ -39,6 +47,9 @@ class ModuleForward:
         self._lock = threading.Lock()
         frozen = [(name, value) for name, value in module.named_parameters() if not value.requires_grad]
         self._constants = {name: value.detach() for name, value in [*frozen, *module.named_buffers()]}
+        # read here once: during a call in another thread the module has no parameters of its own
+        self.names = tuple(self.parameters())
+        self.last_names = tuple(n for n in self.names if n.rpartition(".")[0] == last_layer(module))
         # looking for shared weights at every call costs as much as a small network does
         names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
         self._tied = len(names) > len(list(module.named_parameters()))
@@ -68,11 +79,26 @@ class ModuleForward:
             )
         return output
 
+    def as_module(self, params: Params) -> nn.Module:
+        """Return a copy of the module that holds these parameters."""
+        module = deepcopy(self).module
+        module.load_state_dict({name: params[name] for name in self.names}, strict=False)
+        return module
+
     def __getstate__(self) -> dict[str, Any]:
         return {"module": self.module, "n_outputs": self.n_outputs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+def last_layer(module: nn.Module) -> str:
+    """Return the name of the last layer with trainable parameters of its own, in the order the module holds them."""
+    last = ""
+    for name, layer in module.named_modules():
+        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+            last = name
+    return last
 
 
 def mapped(forward: Forward) -> BatchForward:

@@ -1,12 +1,11 @@
 """A network whose last, linear layer is a task's own: what the closed form adapts."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from metaest.functional.forward import ModuleForward
+from metaest.functional.forward import ModuleForward, last_layer
 from metaest.functional.types import Params
 
 __all__ = ["HEAD", "HeadForward", "last_layer", "split_head"]
@@ -37,14 +36,17 @@ class HeadForward(ModuleForward):
         weights = params[HEAD] if HEAD in params else X.new_ones(self.n_hidden + 1, self.n_outputs)
         return phi @ weights[:-1] + weights[-1]
 
+    def as_module(self, params: Params) -> nn.Module:
+        """Return the features with a linear layer that holds the task's weights."""
+        weights = params[HEAD]
+        layer = nn.Linear(self.n_hidden, self.n_outputs).to(weights)
+        with torch.no_grad():
+            layer.weight.copy_(weights[:-1].T)
+            layer.bias.copy_(weights[-1])
+        return nn.Sequential(super().as_module(params), layer)
+
     def __getstate__(self) -> dict[str, object]:
         return {**super().__getstate__(), "n_hidden": self.n_hidden}
-
-
-def last_layer(module: nn.Module) -> str:
-    """Return the name of the last layer with trainable parameters of its own, in the order the module holds them."""
-    *_, last = _layers(module)
-    return last
 
 
 def split_head(module: nn.Module) -> tuple[nn.Module, int]:
@@ -86,9 +88,3 @@ def check_split(module: nn.Module, body: nn.Module, n_features: int) -> None:
             "a head in closed form needs a module that returns what its last linear layer returns; something comes "
             "after it."
         )
-
-
-def _layers(module: nn.Module) -> Iterator[str]:
-    for name, layer in module.named_modules():
-        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
-            yield name
