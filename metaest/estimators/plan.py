@@ -133,15 +133,16 @@ class Plan:
         if self.head is not None:
             start = repeat_for_tasks(self.start(meta), len(episodes.query.X))
             return self.head.losses(forward, start, episodes)
-        return task_losses(forward, squared_error, self._descent(meta), self.start(meta), episodes, *differentiated)
+        return task_losses(forward, squared_error, self.descent(meta), self.start(meta), episodes, *differentiated)
 
     def solver(self, meta: Params) -> Solver:
         """Return the inner solver, at the rates learned so far."""
         if self.head is not None and self.steps:
             return ClosedForm(self.head)
-        return self._descent(meta)
+        return self.descent(meta)
 
-    def _descent(self, meta: Params) -> GradientDescent:
+    def descent(self, meta: Params) -> GradientDescent:
+        """Return gradient steps at the rates learned so far."""
         return GradientDescent(self.steps, self._rates(meta), frozenset(self.moving), self.proximal)
 
     def _rates(self, meta: Params) -> float | Tensor | dict[str, Tensor] | list[dict[str, Tensor]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import warnings
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.episodes import Source
 from metaest.estimators.inputs import check_columns
@@ -18,6 +20,7 @@ from metaest.estimators.network import Network, batched, build_module, can_widen
 from metaest.estimators.plan import Differentiated, Plan, Schedule, is_setting
 from metaest.exceptions import TaskError
 from metaest.functional import (
+    BatchForward,
     ContextForward,
     Episodes,
     HeadForward,
@@ -27,7 +30,10 @@ from metaest.functional import (
     Scaling,
     StepInfo,
     check_split,
+    remaining_slope,
+    repeat_for_tasks,
     split_head,
+    squared_error,
 )
 from metaest.tasks import TaskSet
 
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["Trained", "history_frame", "meta_train"]
 
 VALIDATION_SPLITS = 4
+# share of the slope that may be left where the implicit gradient is taken
+STEEP = 0.1
 _logger = logging.getLogger("metaest")
 
 
@@ -95,7 +103,25 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
         network.forward.module.train()
         result = loop.run(params, lambda: (next(kinds), source.episodes(next(batches))), losses, validate)
     network.forward.module.eval()
+    if plan.proximal:
+        _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
     return Trained(network, result.params, result.history, batching, reason)
+
+
+def _warn_of_slopes(plan: Plan, forward: BatchForward, params: Params, episodes: Episodes) -> None:
+    """Tell when adaptations end far from the minimum that the implicit meta-gradient supposes."""
+    solver, n_tasks = plan.descent(params), len(episodes.support.X)
+    slopes = remaining_slope(
+        forward, squared_error, solver, repeat_for_tasks(plan.start(params), n_tasks), episodes.support
+    )
+    if (left := float(slopes.median())) > STEEP:
+        warnings.warn(
+            f"meta_gradient='implicit' supposes adaptations that reach their minimum; after {solver.steps} inner steps "
+            f"{100 * left:.0f} % of the slope is left in the median task. Take more inner_steps, a larger inner_lr or "
+            "another meta-gradient.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
 
 def history_frame(history: list[StepInfo]) -> pd.DataFrame:

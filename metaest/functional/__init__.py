@@ -12,6 +12,7 @@ from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
 from metaest.functional.head import HEAD, HeadForward, check_split, split_head
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
+from metaest.functional.implicit import remaining_slope
 from metaest.functional.inner import GradientDescent, Rate
 from metaest.functional.losses import cross_entropy, squared_error
 from metaest.functional.maml import MetaGradient, task_losses
@@ -77,6 +78,7 @@ __all__ = [
     "mapped",
     "negative_log_evidence",
     "query_loss",
+    "remaining_slope",
     "repeat_for_tasks",
     "solve_damped",
     "split_head",

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from metaest.functional.inner import GradientDescent
 from metaest.functional.reptile import with_gradient
-from metaest.functional.types import BatchForward, Episodes, Loss, Params
+from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
 
-__all__ = ["implicit_losses"]
+__all__ = ["implicit_losses", "remaining_slope"]
 
 CG_STEPS, CG_TOLERANCE = 20, 1e-10
 
@@ -81,6 +81,33 @@ def implicit_losses(
         shifts = torch.autograd.grad(total, [adapted[name] for name in still], materialize_grads=True)
         meta |= {name: at_end[name] - own / solver.proximal for name, own in zip(still, shifts, strict=True)}
     return with_gradient(losses, start, meta)
+
+
+def remaining_slope(forward: BatchForward, loss: Loss, solver: GradientDescent, start: Params, support: Rows) -> Tensor:
+    """Return how far each task stops from its minimum: its slope at the end over that at the start.
+
+    Parameters
+    ----------
+    forward, loss, solver, start
+        As :func:`implicit_losses` takes them.
+    support : Rows
+
+    Returns
+    -------
+    Tensor of shape (tasks,)
+    """
+    detached = {name: value.detach() for name, value in start.items()}
+    ends = detached, solver.solve(forward, loss, detached, support)
+    sizes = []
+    for params in ends:
+        here = {name: value.detach().requires_grad_(solver.moves(name)) for name, value in params.items()}
+        moving = [here[name] for name in here if solver.moves(name)]
+        total = loss(forward(here, support), support.y, support.mask).sum()
+        slopes = torch.autograd.grad(total, moving, materialize_grads=True)
+        away = [here[name].detach() - detached[name] for name in here if solver.moves(name)]
+        full = [slope + solver.proximal * own for slope, own in zip(slopes, away, strict=True)]
+        sizes.append(torch.stack([own.flatten(start_dim=1).square().sum(dim=1) for own in full]).sum(dim=0).sqrt())
+    return sizes[1] / sizes[0].clamp(min=torch.finfo(sizes[0].dtype).tiny)
 
 
 def _inner(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:

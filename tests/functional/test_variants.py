@@ -14,6 +14,7 @@ from metaest.functional import (
     Rows,
     looped,
     mapped,
+    remaining_slope,
     repeat_for_tasks,
     squared_error,
     task_losses,
@@ -111,7 +112,7 @@ def test_reptile_is_the_way_back_from_all_rows(forward, batch):
 @pytest.mark.parametrize("moving", [None, HEAD])
 def test_the_implicit_gradient_is_the_unrolled_one_at_the_minimum(forward, moving):
     data, params = episodes(), start(forward)
-    long = GradientDescent(3000, 0.1, moving, 1.0)
+    long = GradientDescent(600, 0.1, moving, 1.0)
     unrolled = meta_gradient(mapped(forward), params, data, long)
     implicit = meta_gradient(mapped(forward), params, data, long, "implicit")
     assert relative_error(implicit, unrolled) < 1e-6
@@ -121,7 +122,7 @@ def test_the_implicit_gradient_is_the_unrolled_one_at_the_minimum(forward, movin
 def test_the_implicit_gradient_of_a_quadratic_task_is_its_closed_form():
     forward = ModuleForward(MLP(2, 1, [], "identity").double(), 1)
     data, params, strength = episodes(sizes=[(5, 4)]), start(forward), 0.7
-    ours = meta_gradient(mapped(forward), params, data, GradientDescent(5000, 0.2, None, strength), "implicit")
+    ours = meta_gradient(mapped(forward), params, data, GradientDescent(500, 0.2, None, strength), "implicit")
     A, B = (torch.cat([rows.X[0], torch.ones(rows.X.shape[1], 1)], dim=1).double() for rows in data)
     theta = torch.cat([params["layers.0.weight"].reshape(-1), params["layers.0.bias"]]).detach()
     hessian, eye = 2 * A.T @ A / 5, torch.eye(3, dtype=torch.float64)
@@ -130,6 +131,19 @@ def test_the_implicit_gradient_of_a_quadratic_task_is_its_closed_form():
     expected = torch.linalg.solve(eye + hessian / strength, at_end)
     found = torch.cat([ours["layers.0.weight"].reshape(-1), ours["layers.0.bias"]])
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_the_slope_that_is_left_falls_with_steps(forward):
+    data, params = episodes(), start(forward)
+    shared = repeat_for_tasks(params, 4)
+    left = [
+        remaining_slope(mapped(forward), squared_error, GradientDescent(n, 0.1, None, 1.0), shared, data.support)
+        for n in (0, 5, 200)
+    ]
+    torch.testing.assert_close(left[0][:3], torch.ones(3, dtype=torch.float64))
+    assert (left[1][:3] < 1).all()
+    assert (left[2][:3] < 1e-4).all()
+    assert left[2][3] == 0  # a task without rows stays at its minimum
 
 
 def test_without_a_proximal_term_there_is_no_implicit_gradient(forward):
