@@ -64,10 +64,10 @@ def split_head(module: nn.Module) -> tuple[nn.Module, int]:
             f"a head in closed form replaces the last layer, which must be a torch.nn.Linear; {name!r} is a "
             f"{type(layer).__name__}."
         )
-    if not name:
-        raise ValueError("a head in closed form needs features to stand on; the module is one linear layer.")
     body = deepcopy(module)
     parent, _, own = name.rpartition(".")
+    if not name or not any(p.requires_grad for n, p in module.named_parameters() if not n.startswith(f"{name}.")):
+        raise ValueError("a head in closed form needs features to stand on; the module is one linear layer.")
     setattr(body.get_submodule(parent), own, nn.Identity())
     return body, layer.in_features
 

@@ -59,7 +59,7 @@ def test_the_last_layer_is_split_off(network):
     check_split(network, body, 2)
     X = torch.randn(3, 2, dtype=torch.float64)
     torch.testing.assert_close(network.layers[-1](body(X)), network(X))
-    whole = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+    whole = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh())
     with pytest.raises(ValueError, match="something comes after"):
         check_split(whole, split_head(whole)[0], 2)
     with pytest.raises(ValueError, match="one linear layer"):
