@@ -106,7 +106,7 @@ def remaining_slope(forward: BatchForward, loss: Loss, solver: GradientDescent, 
         slopes = torch.autograd.grad(total, moving, materialize_grads=True)
         away = [here[name].detach() - detached[name] for name in here if solver.moves(name)]
         full = [slope + solver.proximal * own for slope, own in zip(slopes, away, strict=True)]
-        sizes.append(torch.stack([own.flatten(start_dim=1).square().sum(dim=1) for own in full]).sum(dim=0).sqrt())
+        sizes.append(torch.stack([own.reshape(len(own), -1).square().sum(dim=1) for own in full]).sum(dim=0).sqrt())
     return sizes[1] / sizes[0].clamp(min=torch.finfo(sizes[0].dtype).tiny)
 
 
@@ -122,7 +122,7 @@ def _conjugate_gradients(product: Callable[[list[Tensor]], list[Tensor]], right:
     """
 
     def dot(one: list[Tensor], other: list[Tensor]) -> Tensor:
-        return torch.stack([(a * b).flatten(start_dim=1).sum(dim=1) for a, b in zip(one, other, strict=True)]).sum(0)
+        return torch.stack([(a * b).reshape(len(a), -1).sum(dim=1) for a, b in zip(one, other, strict=True)]).sum(0)
 
     def add(one: list[Tensor], scale: Tensor, other: list[Tensor]) -> list[Tensor]:
         return [a + scale.view(-1, *[1] * (a.ndim - 1)) * b for a, b in zip(one, other, strict=True)]

@@ -54,6 +54,6 @@ def with_gradient(values: Tensor, params: Params, gradients: Params) -> Tensor:
     """
     total = values.detach()
     for name, gradient in gradients.items():
-        product = (params[name] * gradient.detach()).flatten(start_dim=1).sum(dim=1)
+        product = (params[name] * gradient.detach()).reshape(len(gradient), -1).sum(dim=1)
         total = total + product - product.detach()
     return total
