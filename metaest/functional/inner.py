@@ -102,6 +102,8 @@ class GradientDescent:
         dict of Tensor, each of shape (tasks, ...)
         """
         moving = [name for name in params if self.moves(name)]
+        # nobody differentiates with respect to the start: nothing of a step needs to be kept
+        forgets = not any(value.requires_grad for value in params.values())
         if self.steps and not any(params[name].requires_grad for name in moving):
             params = {
                 name: value.detach().requires_grad_() if self.moves(name) else value for name, value in params.items()
@@ -121,6 +123,8 @@ class GradientDescent:
                 name: params[name] - self._rate(name, step) * gradient
                 for name, gradient in zip(moving, gradients, strict=True)
             }
+            if forgets:
+                moved = {name: value.detach().requires_grad_() for name, value in moved.items()}
             params = {**params, **moved}
             yield params
 
