@@ -58,9 +58,11 @@ class MetaNetwork(FewShotScore):
         self._validate_params()
         tasks = as_tasks(X, y, groups)
         trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
+        forward = trained.network.forward
+        module = forward.as_module(Plan.of(self, forward).start(trained.params))  # may fail: before anything is set
+        self.module_ = module
         self._network: Network = trained.network
         self._params = trained.params
-        self.module_ = trained.network.forward.as_module(self._plan().start(trained.params))
         solver = self._solver()
         self.inner_lr_ = _as_arrays(solver.rate) if isinstance(solver, GradientDescent) else None
         self._seed = seed
