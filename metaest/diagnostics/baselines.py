@@ -1,7 +1,8 @@
 """What a user would do without meta-learning, with the same network, data and training budget.
 
 Each baseline is the user's own :class:`~metaest.MAMLRegressor` with other settings, so that nothing but the method
-differs: joint training instead of meta-training, or no training on other tasks at all.
+differs: joint training instead of meta-training, or no training on other tasks at all. Settings of the variants
+(layers, learned rates, context, head) are those of plain MAML in all of them.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,16 @@ from metaest.tasks import Task, TaskSet
 
 __all__ = ["ScratchRegressor", "fine_tuned", "from_scratch", "pooled"]
 
+# joint training knows nothing of how a task adapts; fine-tuning moves everything by plain gradient steps
+PLAIN = {
+    "inner_solver": "gradient",
+    "learn_inner_lr": False,
+    "adapt_layers": "all",
+    "context_dim": 0,
+    "meta_gradient": "exact",
+    "multi_step_share": 0.0,
+    "first_order_share": 0.0,
+}
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 RATES = (0.001, 0.003, 0.01)
 
@@ -48,7 +59,7 @@ def pooled(model: MAMLRegressor, tasks: Iterable[Task]) -> MAMLRegressor:
     >>> pooled(MAMLRegressor(max_iter=50, random_state=0), tasks).inner_steps
     0
     """
-    joint: MAMLRegressor = clone(model).set_params(support_size=0, inner_steps=0)
+    joint: MAMLRegressor = clone(model).set_params(support_size=0, inner_steps=0, **PLAIN)
     return joint.fit(_without_support(tasks))
 
 
@@ -160,7 +171,7 @@ def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int =
     """
     plain = _without_support(tasks)
     untrained: MAMLRegressor = clone(model)
-    untrained.set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0, inner_steps=0)
+    untrained.set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0, inner_steps=0, **PLAIN)
     settings = {"meta_lr": model.meta_lr, "max_iter": max_iter}
     # alpha is divided by the number of rows: keep the decay of a fit to all tasks
     return ScratchRegressor(untrained.fit(plain), settings, model.alpha / len(plain.X))

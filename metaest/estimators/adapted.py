@@ -101,9 +101,7 @@ class AdaptedRegressor(AdaptedPredictor):
         ValueError
             When a standard deviation is asked of a model that has none.
         """
-        rows, _, _ = as_rows(X, None, "predict")
-        check_columns(self, X, rows.shape[1], "predict")
-        return predict_rows(self._network, self._params, self._solver, rows, return_std)
+        return predict_rows(self, self._network, self._params, self._solver, X, return_std)
 
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
         """Return a new predictor adapted on the rows seen so far and these, together.
@@ -152,8 +150,10 @@ class AdaptedRegressor(AdaptedPredictor):
         return self._network.forward.as_module(self._params)
 
 
-def predict_rows(network: Network, params: Params, solver: Solver, rows: NDArray[Any], return_std: bool) -> Any:
-    """Return predictions, and standard deviations of observations where they are asked for."""
+def predict_rows(model: Any, network: Network, params: Params, solver: Solver, X: Any, return_std: bool) -> Any:
+    """Return predictions of rows, checked against the model, and standard deviations where they are asked for."""
+    rows, _, _ = as_rows(X, None, "predict")
+    check_columns(model, X, rows.shape[1], "predict")
     mean = network.predict(params, rows)
     if not return_std:
         return mean

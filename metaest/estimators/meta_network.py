@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaest.estimators.adapted import AdaptedRegressor, check_support_rows, predict_rows
 from metaest.estimators.episodes import Source
-from metaest.estimators.inputs import as_rows, as_tasks, check_columns, remember_columns
+from metaest.estimators.inputs import as_tasks, remember_columns
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
 from metaest.estimators.scoring import FewShotScore
@@ -116,9 +116,8 @@ class MetaNetwork(FewShotScore):
         ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
         """
         check_is_fitted(self)
-        rows, _, _ = as_rows(X, None, "predict")
-        check_columns(self, X, rows.shape[1], "predict")
-        return predict_rows(self._network, self._plan().start(self._params), self._solver(), rows, return_std)
+        start = self._plan().start(self._params)
+        return predict_rows(self, self._network, start, self._solver(), X, return_std)
 
     @property
     def _single_target(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from metaest.functional import (
@@ -30,8 +29,9 @@ __all__ = ["Differentiated", "Plan", "Schedule", "is_setting", "moving_names"]
 Differentiated = tuple[MetaGradient, Sequence[float] | None]
 """The kind of a meta-gradient, and the weights of the losses after each inner step."""
 
-# before the name of a learned rate among the meta-parameters
+# before the name of a learned rate among the meta-parameters; for one rate of all there is no name
 RATE = "inner_lr:"
+_ANEW = "fit anew, without warm_start."
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class Plan:
         """
         n_context, closed = int(model.context_dim), model.inner_solver != "gradient"
         if closed != isinstance(forward, HeadForward):
-            raise ValueError(f"inner_solver={model.inner_solver!r} was set after the fit; fit again.")
+            raise ValueError(f"inner_solver={model.inner_solver!r} was set after the fit; {_ANEW}")
+        if n_context != (forward.n_context if isinstance(forward, ContextForward) else 0):
+            raise ValueError(f"context_dim={n_context} was set after the fit; {_ANEW}")
         if closed and (n_context or model.adapt_layers != "all" or model.learn_inner_lr):
             raise ValueError(
                 f"inner_solver={model.inner_solver!r} adapts the last layer in closed form; leave adapt_layers, "
@@ -83,14 +85,14 @@ class Plan:
                 f"context_dim={n_context} moves the context vector alone; leave adapt_layers='all' "
                 f"(got {model.adapt_layers!r})."
             )
-        if n_context and not isinstance(forward, ContextForward):
-            raise ValueError(f"context_dim={n_context} was set after the fit; fit again.")
         implicit = model.meta_gradient == "implicit"
         if model.learn_inner_lr and model.meta_gradient in ("reptile", "implicit"):
             raise ValueError(
                 f"learn_inner_lr={model.learn_inner_lr!r} needs a meta-gradient that goes through the steps; "
                 f"{model.meta_gradient!r} gives none for the rates."
             )
+        if ":" in "".join(forward.names):
+            raise ValueError(f"module: names of parameters cannot hold a colon: {', '.join(forward.names)}.")
         if implicit and not model.proximal > 0:
             raise ValueError("meta_gradient='implicit' needs proximal above 0.")
         return cls(
@@ -105,19 +107,28 @@ class Plan:
             else None,
         )
 
-    def meta_parameters(self, weights: Params) -> Params:
-        """Add to the weights what is learned with them: rates, or the prior of the head."""
+    def meta_parameters(self, weights: Params, before: Params | None = None) -> Params:
+        """Add to the weights what is learned with them: rates, or the prior of the head.
+
+        Parameters
+        ----------
+        weights : dict of Tensor
+        before : dict of Tensor, optional
+            Of an earlier fit; what is still learned, and has the shape it had, goes on from there.
+        """
         like = next(iter(weights.values()))
+        fresh = dict(weights)
         if self.head is not None:
-            return {**weights, **self.head.meta_parameters(like)}
-        if not self.learn:
-            return dict(weights)
-        moving = {name: like.new_zeros(self.n_context) if name == CONTEXT else weights[name] for name in self.moving}
-        if self.learn == "one":
-            return {**weights, RATE: like.new_tensor(self.rate)}
-        if self.learn == "per-parameter":
-            return {**weights, **{RATE + name: torch.full_like(value, self.rate) for name, value in moving.items()}}
-        return {**weights, **{RATE + name: like.new_full((max(1, self.steps),), self.rate) for name in moving}}
+            fresh |= self.head.meta_parameters(like)
+        elif self.learn == "one":
+            fresh[RATE] = like.new_tensor(self.rate)
+        elif self.learn:
+            for name in self.moving:
+                shape = (self.n_context,) if name == CONTEXT else weights[name].shape
+                shape = shape if self.learn == "per-parameter" else (max(1, self.steps),)
+                fresh[RATE + name] = like.new_full(shape, self.rate)
+        kept = {name: own for name, own in (before or {}).items() if name in fresh and own.shape == fresh[name].shape}
+        return {**fresh, **kept}
 
     def start(self, meta: Params) -> Params:
         """Return where a task starts: the weights, and a context of zero or the prior of the head."""
@@ -130,7 +141,7 @@ class Plan:
 
     def losses(self, forward: BatchForward, meta: Params, episodes: Episodes, differentiated: Differentiated) -> Tensor:
         """Return the meta-loss of each task; its gradient is the meta-gradient."""
-        if self.head is not None:
+        if self.head is not None and self.steps:
             start = repeat_for_tasks(self.start(meta), len(episodes.query.X))
             return self.head.losses(forward, start, episodes)
         return task_losses(forward, squared_error, self.descent(meta), self.start(meta), episodes, *differentiated)
@@ -146,10 +157,15 @@ class Plan:
         return GradientDescent(self.steps, self._rates(meta), frozenset(self.moving), self.proximal)
 
     def _rates(self, meta: Params) -> float | Tensor | dict[str, Tensor] | list[dict[str, Tensor]]:
-        own = _learned_rates(meta)
-        if not own:
+        own = {name.removeprefix(RATE): value for name, value in meta.items() if name.startswith(RATE)}
+        if set(own) != ({""} if self.learn == "one" else set(self.moving) if self.learn else set()):
+            raise ValueError(
+                f"learn_inner_lr={self.learn!r} or adapt_layers was set after the fit, which learned other rates; "
+                f"{_ANEW}"
+            )
+        if not self.learn:
             return self.rate
-        if "" in own:
+        if self.learn == "one":
             return own[""]
         rates = {name: own[name] for name in self.moving}
         if self.learn == "per-parameter":
@@ -196,17 +212,7 @@ class Schedule:
 
 def is_setting(name: str) -> bool:
     """Tell whether a meta-parameter is learned beside the network's weights, and so is not decayed."""
-    return name.startswith((RATE, "head:"))
-
-
-def _is_rate(name: str) -> bool:
-    """Tell whether a meta-parameter is a learned rate."""
-    return name.startswith(RATE)
-
-
-def _learned_rates(meta: Params) -> Params:
-    """Return the learned rates by the name of their parameter; "" for one rate of all."""
-    return {name.removeprefix(RATE): value for name, value in meta.items() if _is_rate(name)}
+    return ":" in name
 
 
 def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> tuple[str, ...]:

@@ -65,7 +65,13 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     with seeded(seed):
         network = _network(model, training)
     plan, schedule = Plan.of(model, network.forward), Schedule(model, model.max_iter)
-    params = model._params if _goes_on(model) else plan.meta_parameters(network.forward.parameters())
+    if plan.steps == 0 and (model.inner_solver == "ridge" or model.meta_gradient == "reptile"):
+        raise ValueError(
+            f"inner_solver={model.inner_solver!r} with meta_gradient={model.meta_gradient!r} learns from how tasks "
+            "adapt; inner_steps=0 leaves nothing to learn."
+        )
+    before = model._params if _goes_on(model) else None
+    params = plan.meta_parameters(network.forward.parameters(), before)
     source = Source(network, training, model.support_size, model.split, rng)
     batches = source.batches(model.meta_batch_size)
     forward, batching, reason = batched(network.forward, source.episodes(next(batches)).support)
@@ -103,7 +109,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
         network.forward.module.train()
         result = loop.run(params, lambda: (next(kinds), source.episodes(next(batches))), losses, validate)
     network.forward.module.eval()
-    if plan.proximal:
+    if plan.proximal and plan.steps:
         _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
     return Trained(network, result.params, result.history, batching, reason)
 

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaest.functional.head import HEAD
+from metaest.functional.head import HEAD, PREFIX
+from metaest.functional.losses import mean_over_rows
 from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
 
 __all__ = ["ClosedForm", "LinearHead"]
 
 # what is learned beside the network, and where the root of a task's precision is kept
-MEAN, ROOT, STRENGTH, NOISE, PRECISION = "head:mean", "head:root", "head:strength", "head:noise", "head:precision"
+MEAN, ROOT, STRENGTH, NOISE, PRECISION = (PREFIX + own for own in ("mean", "root", "strength", "noise", "precision"))
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ class LinearHead:
         if self.bayesian:
             variance = self.variance(forward, adapted, query)
             error = 0.5 * (error / variance + variance.log() + math.log(2 * math.pi))
-        losses: Tensor = (error.mean(dim=-1) * query.mask).sum(dim=1) / query.mask.sum(dim=1).clamp(min=1)
-        return losses
+        return mean_over_rows(error.mean(dim=-1), query.mask)
 
     def _features(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
         """Return features, and the one among them: the predictions of unit weights."""

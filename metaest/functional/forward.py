@@ -49,7 +49,8 @@ class ModuleForward:
         self._constants = {name: value.detach() for name, value in [*frozen, *module.named_buffers()]}
         # read here once: during a call in another thread the module has no parameters of its own
         self.names = tuple(self.parameters())
-        self.last_names = tuple(n for n in self.names if n.rpartition(".")[0] == last_layer(module))
+        last = last_layer(module)
+        self.last_names = tuple(name for name in self.names if name.rpartition(".")[0] == last)
         # looking for shared weights at every call costs as much as a small network does
         names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
         self._tied = len(names) > len(list(module.named_parameters()))

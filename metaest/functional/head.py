@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from metaest.functional.forward import ModuleForward, last_layer
 from metaest.functional.types import Params
 
-__all__ = ["HEAD", "HeadForward", "last_layer", "split_head"]
+__all__ = ["HEAD", "PREFIX", "HeadForward", "check_split", "split_head"]
 
-HEAD = "head:weights"
+# before the names of all that belongs to a head and not to the network
+PREFIX = "head:"
+HEAD = PREFIX + "weights"
 
 
 class HeadForward(ModuleForward):
@@ -32,7 +34,7 @@ class HeadForward(ModuleForward):
 
     def __call__(self, params: Params, X: Tensor) -> Tensor:
         """Predict one task; its weights have shape (n_hidden + 1, columns), and are all one if none are given."""
-        phi = self._features({name: own for name, own in params.items() if not name.startswith("head:")}, X)
+        phi = self._features({name: own for name, own in params.items() if not name.startswith(PREFIX)}, X)
         weights = params[HEAD] if HEAD in params else X.new_ones(self.n_hidden + 1, self.n_outputs)
         return phi @ weights[:-1] + weights[-1]
 

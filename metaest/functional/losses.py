@@ -7,10 +7,11 @@ number for each task. A task without a row has loss 0 and gradient 0, so that ad
 import torch
 from torch import Tensor
 
-__all__ = ["cross_entropy", "squared_error"]
+__all__ = ["cross_entropy", "mean_over_rows", "squared_error"]
 
 
-def _mean_over_rows(per_row: Tensor, mask: Tensor) -> Tensor:
+def mean_over_rows(per_row: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of each task over its own rows, from losses and a mask of shape (tasks, rows)."""
     return (per_row * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
@@ -26,7 +27,7 @@ def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     -------
     Tensor of shape (tasks,)
     """
-    return _mean_over_rows((prediction - target).square().mean(dim=-1), mask)
+    return mean_over_rows((prediction - target).square().mean(dim=-1), mask)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -45,4 +46,4 @@ def cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """
     target = target.reshape(target.shape[:2]).long()
     log_probability = torch.log_softmax(logits, dim=-1).gather(-1, target[..., None])[..., 0]
-    return _mean_over_rows(-log_probability, mask)
+    return mean_over_rows(-log_probability, mask)

@@ -64,7 +64,7 @@ def task_losses(
     start = repeat_for_tasks(params, episodes.support.X.shape[0])
     if meta_gradient == "reptile":
         return reptile_losses(forward, loss, solver, start, episodes)
-    if meta_gradient == "implicit":
+    if meta_gradient == "implicit" and solver.steps:  # without a step there is no minimum, but joint training
         return implicit_losses(forward, loss, solver, start, episodes)
     exact, query = meta_gradient == "exact", episodes.query
     if step_weights is None:

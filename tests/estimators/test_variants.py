@@ -6,10 +6,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from metaest import MAMLRegressor, OvershootWarning
+from metaest.diagnostics import from_scratch, pooled
 from metaest_datasets import make_linear_tasks, make_sinusoids
 from variants import PROBLEMS, VARIANTS
 
@@ -45,10 +45,7 @@ def test_the_laws_of_adaptation(variant, problem):
     two = model.adapt(one.X[:2], one.y[:2]).partial_adapt(one.X[2:4], one.y[2:4])
     np.testing.assert_allclose(two.predict(one.X), before, rtol=1e-3, atol=1e-3 * np.ptp(tasks.y))
     # no steps: the answer for everyone
-    still = clone(model).set_params(inner_steps=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        still.fit(tasks)
+    still = model.set_params(inner_steps=0)
     np.testing.assert_array_equal(still.adapt(one.X[:4], one.y[:4]).predict(one.X), still.predict(one.X))
 
 
@@ -138,6 +135,8 @@ def test_a_bayesian_head_learns_row_by_row():
         ({"adapt_layers": "body", "hidden_layer_sizes": ()}, "one layer with parameters only"),
         ({"context_dim": 2, "adapt_layers": "head"}, "context_dim=2 moves the context vector alone"),
         ({"meta_gradient": "reptile", "learn_inner_lr": "one"}, "'reptile' gives none for the rates"),
+        ({"meta_gradient": "reptile", "inner_steps": 0}, "inner_steps=0 leaves nothing to learn"),
+        ({"inner_solver": "ridge", "inner_steps": 0}, "inner_steps=0 leaves nothing to learn"),
         ({"meta_gradient": "implicit", "proximal": 0.0}, "needs proximal above 0"),
         ({"meta_gradient": "implicit", "multi_step_share": 0.5}, "multi_step_share need meta_gradient='exact'"),
         ({"inner_solver": "ridge", "adapt_layers": "head"}, "adapts the last layer in closed form"),
@@ -154,9 +153,45 @@ def test_settings_that_need_another_fit():
     model = fitted("MAML", tasks).set_params(context_dim=2)
     with pytest.raises(ValueError, match="context_dim=2 was set after the fit"):
         model.adapt(tasks[0].X[:3], tasks[0].y[:3])
-    model.set_params(context_dim=0, inner_solver="bayes")
+    model.set_params(context_dim=0, learn_inner_lr="one")
+    with pytest.raises(ValueError, match="learn_inner_lr='one' or adapt_layers was set after the fit"):
+        model.adapt(tasks[0].X[:3], tasks[0].y[:3])
+    for variant, setting in (("Meta-SGD", {"learn_inner_lr": False}), ("Meta-SGD", {"adapt_layers": "head"})):
+        with pytest.raises(ValueError, match="was set after the fit, which learned other rates"):
+            fitted(variant, tasks).set_params(**setting).adapt(tasks[0].X[:3], tasks[0].y[:3])
+    for context_dim in (0, 3):
+        with pytest.raises(ValueError, match=f"context_dim={context_dim} was set after the fit"):
+            fitted("CAVIA", tasks).set_params(context_dim=context_dim).predict(tasks[0].X)
+    model.set_params(learn_inner_lr=False, inner_solver="bayes")
     with pytest.raises(ValueError, match="inner_solver='bayes' was set after the fit"):
         model.predict(tasks[0].X)
+
+
+def test_a_warm_start_learns_what_is_new_and_keeps_the_rest():
+    tasks = PROBLEMS["sinusoid"]()
+    model = fitted("MAML", tasks, warm_start=True)
+    before = model.module_.state_dict()
+    model.set_params(learn_inner_lr="per-parameter", max_iter=1, meta_lr=1e-9).fit(tasks)
+    assert set(model.inner_lr_) == set(before)
+    for name, value in model.module_.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
+
+
+def test_the_implicit_gradient_without_steps_is_joint_training():
+    tasks = PROBLEMS["linear"]()
+    one, other = (fitted(variant, tasks, inner_steps=0).predict(tasks.X) for variant in ("iMAML", "MAML"))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_baselines_do_not_depend_on_the_variant(variant):
+    tasks = PROBLEMS["linear"]()
+    plain, own = (MAMLRegressor(**{**FEW, **VARIANTS[name], "inner_lr": 0.05}) for name in ("MAML", variant))
+    np.testing.assert_array_equal(pooled(plain, tasks).predict(tasks.X), pooled(own, tasks).predict(tasks.X))
+    one, other = (
+        from_scratch(model, tasks, max_iter=5).adapt(tasks[0].X[:4], tasks[0].y[:4]) for model in (plain, own)
+    )
+    np.testing.assert_array_equal(one.predict(tasks.X), other.predict(tasks.X))
 
 
 def test_adaptations_far_from_their_minimum_are_told():
