@@ -1,6 +1,7 @@
 """Ragged episodes and gradients the tests of the functional core share."""
 
 import torch
+from torch.func import functional_call
 
 from metaest.functional import Episodes, Rows, squared_error, task_losses
 
@@ -27,6 +28,42 @@ def start(forward):
 def meta_gradient(batch_forward, params, data, solver, kind="exact"):
     loss = task_losses(batch_forward, squared_error, solver, params, data, kind).mean()
     return dict(zip(params, torch.autograd.grad(loss, list(params.values()), materialize_grads=True), strict=True))
+
+
+def loop_over_tasks(module, params, data, steps, rate, exact):
+    """MAML as the paper's algorithm 1 writes it, one task at a time and without padding."""
+    total = 0.0
+    for t in range(data.support.X.shape[0]):
+        n, m = (int(part.mask[t].sum()) for part in data)
+        theta = dict(params)
+        for _ in range(steps if n else 0):
+            output = functional_call(module, theta, (data.support.X[t, :n],)).reshape(n, -1)
+            loss = (output - data.support.y[t, :n]).square().mean()
+            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=exact)
+            theta = {k: v - rate * g for (k, v), g in zip(theta.items(), gradients, strict=True)}
+        output = functional_call(module, theta, (data.query.X[t, :m],)).reshape(m, -1)
+        total = total + (output - data.query.y[t, :m]).square().mean()
+    mean = total / data.support.X.shape[0]
+    return dict(zip(params, torch.autograd.grad(mean, list(params.values())), strict=True))
+
+
+def way_back(module, params, data, steps, rate):
+    """Reptile as the paper writes it: from weights adapted on all rows of a task, one task at a time."""
+    n_tasks = data.support.X.shape[0]
+    total = {name: torch.zeros_like(value) for name, value in params.items()}
+    for t in range(n_tasks):
+        X, y = (
+            torch.cat([part[t, : int(rows.mask[t].sum())] for rows, part in zip(data, parts, strict=True)])
+            for parts in ((data.support.X, data.query.X), (data.support.y, data.query.y))
+        )
+        own = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+        for _ in range(steps):
+            loss = (functional_call(module, own, (X,)).reshape(len(X), -1) - y).square().mean()
+            slopes = torch.autograd.grad(loss, list(own.values()))
+            own = {n: (v - rate * g).detach().requires_grad_() for (n, v), g in zip(own.items(), slopes, strict=True)}
+        for name in total:
+            total[name] += (params[name] - own[name]).detach() / n_tasks
+    return total
 
 
 def relative_error(one, other):

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call
 
-from episodes import episodes, meta_gradient, numeric_gradient, relative_error, start
+from episodes import episodes, loop_over_tasks, meta_gradient, numeric_gradient, relative_error, start
 from metaest.functional import (
     MLP,
     Episodes,
@@ -71,23 +70,6 @@ def test_exact_meta_gradient_equals_finite_differences(forward, steps):
         return task_losses(mapped(forward), squared_error, solver, params, data).mean()
 
     assert relative_error(analytic, numeric_gradient(meta_loss, params)) < 1e-6
-
-
-def loop_over_tasks(module, params, data, steps, rate, exact):
-    """MAML as the paper's algorithm 1 writes it, one task at a time and without padding."""
-    total = 0.0
-    for t in range(data.support.X.shape[0]):
-        n, m = (int(part.mask[t].sum()) for part in data)
-        theta = dict(params)
-        for _ in range(steps if n else 0):
-            output = functional_call(module, theta, (data.support.X[t, :n],)).reshape(n, -1)
-            loss = (output - data.support.y[t, :n]).square().mean()
-            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=exact)
-            theta = {k: v - rate * g for (k, v), g in zip(theta.items(), gradients, strict=True)}
-        output = functional_call(module, theta, (data.query.X[t, :m],)).reshape(m, -1)
-        total = total + (output - data.query.y[t, :m]).square().mean()
-    mean = total / data.support.X.shape[0]
-    return dict(zip(params, torch.autograd.grad(mean, list(params.values())), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["exact", "first-order"])
