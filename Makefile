@@ -34,7 +34,12 @@ docs: $(STAMP)
 benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/latency.py
 	$(BIN)/python docs/benchmarks/pooled.py
-	$(BIN)/python docs/benchmarks/sinusoid.py
+	$(BIN)/python docs/benchmarks/variants.py
+	$(BIN)/python docs/benchmarks/sinusoid.py --frequency 1
+	$(BIN)/python docs/benchmarks/sinusoid.py --frequency 0.8 1.2
+	$(BIN)/python docs/benchmarks/implicit_memory.py
+	$(BIN)/python docs/benchmarks/feature_reuse.py
+	$(BIN)/python docs/benchmarks/quadratic_tasks.py
 	$(BIN)/python docs/benchmarks/equations_accuracy.py
 	$(BIN)/python docs/benchmarks/equations_simulated.py
 	$(BIN)/python docs/benchmarks/equations_speed.py
