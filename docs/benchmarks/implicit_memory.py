@@ -34,8 +34,10 @@ def peak(kind, steps):
 
 
 def main():
+    import torch
     from machine import describe
 
+    torch.set_num_threads(1)
     print(describe())
     print(
         "\n25 tasks of 10 rows, 8 features, two hidden layers of 256; peak memory of a meta-step (MB) by inner steps\n"
@@ -44,9 +46,8 @@ def main():
     for kind in KINDS:
         found = []
         for steps in STEPS:
-            own = subprocess.run(
-                [sys.executable, __file__, kind, str(steps)], capture_output=True, text=True, check=True
-            )
+            command = [sys.executable, __file__, kind, str(steps)]
+            own = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT)
             found.append(float(own.stdout))
         print(f"{kind:12}" + "".join(f"{value:8.0f}" for value in found), flush=True)
 

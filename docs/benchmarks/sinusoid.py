@@ -1,9 +1,9 @@
 """The sinusoid benchmark of the literature: every variant, trained on 5 rows, tested on 5, 10 and 20.
 
 Amplitude 0.1 to 5, phase 0 to pi, x in [-5, 5], frequency 1 or uniform in [0.8, 1.2]; a network of two hidden layers of
-40 relu units; 5 support and 10 query rows; 25 tasks a meta-step; Adam from 0.001; ONE inner step. With one step Reptile is
-joint training, so that it is tried with five as well; iMAML needs more. The mean squared error is taken over 1,000 test
-tasks with 100 rows each besides the support rows.
+40 relu units; 5 support and 10 query rows; 25 tasks a meta-step; Adam from 0.001; ONE inner step. With one step Reptile
+is joint training, so that it is tried with five as well; iMAML needs more. The mean squared error is taken over 1,000
+test tasks with 100 rows each besides the support rows.
 
 MAML, FOMAML and Meta-SGD start from the rate 0.01 of the papers. Other methods have no agreed rate: it is the best of
 four after 5,000 meta-steps, on 500 tasks drawn for that.
