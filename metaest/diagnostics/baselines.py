@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import KFold
+from torch import nn
 
 from metaest.estimators import MAMLRegressor
 from metaest.exceptions import DivergenceError
@@ -59,7 +60,7 @@ def pooled(model: MAMLRegressor, tasks: Iterable[Task]) -> MAMLRegressor:
     >>> pooled(MAMLRegressor(max_iter=50, random_state=0), tasks).inner_steps
     0
     """
-    joint: MAMLRegressor = clone(model).set_params(support_size=0, inner_steps=0, **PLAIN)
+    joint: MAMLRegressor = clone(model).set_params(support_size=0, inner_steps=0, **_plain(model))
     return joint.fit(_without_support(tasks))
 
 
@@ -80,6 +81,11 @@ def fine_tuned(
     cv : int, default=4
         Number of folds, at most the number of tasks.
 
+    Raises
+    ------
+    ValueError
+        For a ``torch.nn.Module`` that takes context columns.
+
     Returns
     -------
     MAMLRegressor
@@ -94,6 +100,11 @@ def fine_tuned(
     >>> fine_tuned(MAMLRegressor(max_iter=50, random_state=0), tasks).inner_steps > 0
     True
     """
+    if _plain(model)["context_dim"]:
+        raise ValueError(
+            "fine_tuned moves all weights, but a module of one's own with context columns adapts its context alone; "
+            "give a module without them, and context_dim=0."
+        )
     plain = _without_support(tasks)
     candidates = list(product(STEPS, RATES))
     errors = np.zeros(len(candidates))
@@ -106,6 +117,11 @@ def fine_tuned(
     tuned = pooled(model, plain)
     tuned.set_params(inner_steps=steps, inner_lr=rate, support_size=model.support_size)
     return tuned
+
+
+def _plain(model: MAMLRegressor) -> dict[str, Any]:
+    """Return the settings of plain MAML; a module that takes context columns keeps them, at zero."""
+    return {**PLAIN, "context_dim": model.context_dim if isinstance(model.module, nn.Module) else 0}
 
 
 def _loss(model: MAMLRegressor, tasks: TaskSet) -> float:
@@ -171,7 +187,7 @@ def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int =
     """
     plain = _without_support(tasks)
     untrained: MAMLRegressor = clone(model)
-    untrained.set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0, inner_steps=0, **PLAIN)
+    untrained.set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0, inner_steps=0, **_plain(model))
     settings = {"meta_lr": model.meta_lr, "max_iter": max_iter}
     # alpha is divided by the number of rows: keep the decay of a fit to all tasks
     return ScratchRegressor(untrained.fit(plain), settings, model.alpha / len(plain.X))

@@ -141,7 +141,7 @@ class AdaptedRegressor(AdaptedPredictor):
         """The context vector of the task."""
         if CONTEXT not in self._params:
             raise AttributeError("context_: the model was fitted with context_dim=0.")
-        context: NDArray[Any] = self._params[CONTEXT].cpu().numpy()
+        context: NDArray[Any] = self._params[CONTEXT].cpu().numpy().copy()
         return context
 
     @property

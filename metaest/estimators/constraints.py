@@ -8,7 +8,7 @@ from torch import nn
 
 from metaest.functional import ACTIVATIONS
 
-__all__ = ["CONSTRAINTS"]
+__all__ = ["ADAPTING", "CONSTRAINTS"]
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -41,4 +41,19 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "device": [StrOptions({"auto", "cpu", "cuda"})],
     "dtype": [StrOptions({"float32", "float64"})],
     "verbose": ["verbose"],
+}
+
+# of what an adaptation reads of a fitted model
+ADAPTING = {
+    name: CONSTRAINTS[name]
+    for name in (
+        "inner_solver",
+        "inner_steps",
+        "inner_lr",
+        "learn_inner_lr",
+        "adapt_layers",
+        "context_dim",
+        "meta_gradient",
+        "proximal",
+    )
 }

@@ -3,7 +3,6 @@
 import warnings
 from typing import Any
 
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -83,20 +82,21 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
         remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict rows of the task adapted to.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+        return_std : bool, default=False
+            Whether to return standard deviations as well, where the adapted model has them.
 
         Returns
         -------
-        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
         """
         check_is_fitted(self)
-        prediction: NDArray[Any] = self.adapted_.predict(X)
-        return prediction
+        return self.adapted_.predict(X, return_std=True) if return_std else self.adapted_.predict(X)
 
     def __sklearn_clone__(self) -> "FewShotRegressor":
         model = self.model

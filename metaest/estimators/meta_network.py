@@ -27,6 +27,8 @@ class MetaNetwork(FewShotScore):
     support_size: Any
     split: str
     random_state: Any
+    meta_gradient: str
+    inner_solver: str
     _validate_params: Any  # of BaseEstimator
 
     # groups are requested by default
@@ -63,6 +65,7 @@ class MetaNetwork(FewShotScore):
         self.module_ = module
         self._network: Network = trained.network
         self._params = trained.params
+        self._implicit = self.meta_gradient == "implicit"
         solver = self._solver()
         self.inner_lr_ = _as_arrays(solver.rate) if isinstance(solver, GradientDescent) else None
         self._seed = seed
@@ -131,6 +134,11 @@ class MetaNetwork(FewShotScore):
         return source.predict_queries(start, self._solver(), self.batching_)
 
     def _plan(self) -> Plan:
+        if (self.meta_gradient == "implicit") != self._implicit and self.inner_solver == "gradient":
+            raise ValueError(
+                f"meta_gradient={self.meta_gradient!r} was set after the fit; with 'implicit', and with it alone, "
+                "tasks are held to their start; fit anew."
+            )
         return Plan.of(self, self._network.forward)
 
     def _solver(self) -> Solver:
@@ -140,7 +148,7 @@ class MetaNetwork(FewShotScore):
 def _as_arrays(rate: Rate) -> Any:
     """Return rates as numpy knows them; those of each step as the last axis of one array a parameter."""
     if isinstance(rate, dict):
-        return {name: own.cpu().numpy() for name, own in rate.items()}
+        return {name: own.cpu().numpy().copy() for name, own in rate.items()}
     if isinstance(rate, (int, float, Tensor)):
         return float(rate)
     return {name: np.array([float(step[name]) for step in rate]) for name in rate[0]}

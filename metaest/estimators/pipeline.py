@@ -29,6 +29,22 @@ class AdaptedPipeline(Pipeline):
         last, adapted = self.steps[-1]
         return type(self)([*self.steps[:-1], (last, adapted.partial_adapt(_transform(self, X), y))])
 
+    def predict(self, X: Any, **params: Any) -> Any:
+        """Predict raw rows of the task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        **params : dict
+            Handed to the last step as they are: ``return_std=True`` where it has standard deviations.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        """
+        # Pipeline.predict would route the parameters, and the last step is no consumer of metadata
+        return self.steps[-1][1].predict(_transform(self, X), **params)
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the ordinary R2 of the adapted last step on transformed rows.
 

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
 
+from metaest.estimators.constraints import ADAPTING
 from metaest.functional import (
     CONTEXT,
     BatchForward,
@@ -19,6 +22,7 @@ from metaest.functional import (
     ModuleForward,
     Params,
     Solver,
+    layer_of,
     repeat_for_tasks,
     squared_error,
     task_losses,
@@ -70,36 +74,24 @@ class Plan:
         ValueError
             When they contradict each other, or name no parameter of the network.
         """
+        # they may have been set since the fit checked them
+        settings = {name: getattr(model, name) for name in ADAPTING}
+        validate_parameter_constraints(ADAPTING, settings, type(model).__name__)
         n_context, closed = int(model.context_dim), model.inner_solver != "gradient"
         if closed != isinstance(forward, HeadForward):
             raise ValueError(f"inner_solver={model.inner_solver!r} was set after the fit; {_ANEW}")
         if n_context != (forward.n_context if isinstance(forward, ContextForward) else 0):
             raise ValueError(f"context_dim={n_context} was set after the fit; {_ANEW}")
-        if closed and (n_context or model.adapt_layers != "all" or model.learn_inner_lr):
-            raise ValueError(
-                f"inner_solver={model.inner_solver!r} adapts the last layer in closed form; leave adapt_layers, "
-                "context_dim and learn_inner_lr at their defaults."
-            )
-        if n_context and model.adapt_layers != "all":
-            raise ValueError(
-                f"context_dim={n_context} moves the context vector alone; leave adapt_layers='all' "
-                f"(got {model.adapt_layers!r})."
-            )
-        implicit = model.meta_gradient == "implicit"
-        if model.learn_inner_lr and model.meta_gradient in ("reptile", "implicit"):
-            raise ValueError(
-                f"learn_inner_lr={model.learn_inner_lr!r} needs a meta-gradient that goes through the steps; "
-                f"{model.meta_gradient!r} gives none for the rates."
-            )
         if ":" in "".join(forward.names):
             raise ValueError(f"module: names of parameters cannot hold a colon: {', '.join(forward.names)}.")
-        if implicit and not model.proximal > 0:
-            raise ValueError("meta_gradient='implicit' needs proximal above 0.")
+        moving = forward.names if closed else (CONTEXT,) if n_context else moving_names(forward, model.adapt_layers)
+        _check_together(model, closed, n_context, set(moving) == set(forward.names))
+        implicit = model.meta_gradient == "implicit" and not closed
         return cls(
             int(model.inner_steps),
             float(model.inner_lr),
             model.learn_inner_lr,
-            (CONTEXT,) if n_context else moving_names(forward, model.adapt_layers),
+            moving,
             float(model.proximal) if implicit else 0.0,
             n_context,
             LinearHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs)
@@ -127,13 +119,27 @@ class Plan:
                 shape = (self.n_context,) if name == CONTEXT else weights[name].shape
                 shape = shape if self.learn == "per-parameter" else (max(1, self.steps),)
                 fresh[RATE + name] = like.new_full(shape, self.rate)
-        kept = {name: own for name, own in (before or {}).items() if name in fresh and own.shape == fresh[name].shape}
-        return {**fresh, **kept}
+        for name, own in (before or {}).items():
+            if name in fresh and own.shape == fresh[name].shape:
+                fresh[name] = own
+            elif name in fresh and self.learn == "per-layer-and-step" and is_setting(name):
+                # other steps than before: what is learned of the first ones, and the last one's for more
+                fresh[name] = own[torch.arange(len(fresh[name])).clamp(max=len(own) - 1)]
+        return fresh
+
+    def settled(self, forward: BatchForward, meta: Params, drawn: Sequence[Episodes]) -> Params:
+        """Return the meta-parameters with what follows from the others: the noise of a Bayesian head."""
+        if self.head is None or not self.head.bayesian or not self.steps:
+            return meta
+        start = repeat_for_tasks(self.start(meta), len(drawn[0].query.X))
+        return {**meta, **self.head.settled(forward, start, drawn)}
 
     def start(self, meta: Params) -> Params:
         """Return where a task starts: the weights, and a context of zero or the prior of the head."""
         weights = {name: value for name, value in meta.items() if not is_setting(name)}
         if self.head is not None:
+            if not set(self.head.meta_parameters(next(iter(weights.values())))) <= set(meta):
+                raise ValueError(f"inner_solver was set after the fit to another closed form; {_ANEW}")
             return {**weights, **self.head.start(meta)}
         if self.n_context:
             weights[CONTEXT] = next(iter(weights.values())).new_zeros(self.n_context)
@@ -148,8 +154,8 @@ class Plan:
 
     def solver(self, meta: Params) -> Solver:
         """Return the inner solver, at the rates learned so far."""
-        if self.head is not None and self.steps:
-            return ClosedForm(self.head)
+        if self.head is not None:
+            return ClosedForm(self.head, still=not self.steps)
         return self.descent(meta)
 
     def descent(self, meta: Params) -> GradientDescent:
@@ -174,6 +180,34 @@ class Plan:
         return [{name: rate[step] for name, rate in rates.items()} for step in range(n_steps)]
 
 
+def _check_together(model: Any, closed: bool, n_context: int, all_move: bool) -> None:
+    """Raise a ValueError when settings contradict each other."""
+    if closed and (n_context or model.adapt_layers != "all" or model.learn_inner_lr):
+        raise ValueError(
+            f"inner_solver={model.inner_solver!r} adapts the last layer in closed form; leave adapt_layers, "
+            "context_dim and learn_inner_lr at their defaults."
+        )
+    if n_context and model.adapt_layers != "all":
+        raise ValueError(
+            f"context_dim={n_context} moves the context vector alone; leave adapt_layers='all' "
+            f"(got {model.adapt_layers!r})."
+        )
+    if closed:
+        return
+    if model.learn_inner_lr and model.meta_gradient in ("reptile", "implicit"):
+        raise ValueError(
+            f"learn_inner_lr={model.learn_inner_lr!r} needs a meta-gradient that goes through the steps; "
+            f"{model.meta_gradient!r} gives none for the rates."
+        )
+    if model.meta_gradient == "reptile" and not all_move:
+        raise ValueError(
+            "meta_gradient='reptile' learns only what moves in an adaptation: with context_dim, or with adapt_layers "
+            "other than 'all', the rest of the network would never be trained."
+        )
+    if model.meta_gradient == "implicit" and not model.proximal > 0:
+        raise ValueError("meta_gradient='implicit' needs proximal above 0.")
+
+
 class Schedule:
     """What the outer loop differentiates as it goes on.
 
@@ -186,7 +220,8 @@ class Schedule:
     """
 
     def __init__(self, model: Any, max_iter: int) -> None:
-        self.kind: MetaGradient = model.meta_gradient
+        closed = model.inner_solver != "gradient"  # there the gradient is exact, whatever the setting
+        self.kind: MetaGradient = "exact" if closed else model.meta_gradient
         self.first_order_until = float(model.first_order_share) * max_iter
         self.multi_step_until = float(model.multi_step_share) * max_iter
         self.steps = int(model.inner_steps)
@@ -209,6 +244,11 @@ class Schedule:
         """What is differentiated at the end."""
         return self.kind, None
 
+    @property
+    def judged(self) -> Differentiated:
+        """What gives the loss of rows that an adaptation has not seen; Reptile adapts on all of them."""
+        return ("first-order" if self.kind == "reptile" else self.kind), None
+
 
 def is_setting(name: str) -> bool:
     """Tell whether a meta-parameter is learned beside the network's weights, and so is not decayed."""
@@ -218,7 +258,7 @@ def is_setting(name: str) -> bool:
 def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of the parameters that `adapt_layers` lets move.
 
-    The head is the last layer, in the order in which the module holds its layers, that has parameters of its own.
+    The head is the layer with parameters of its own that the module runs last.
 
     Raises
     ------
@@ -229,7 +269,12 @@ def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> t
     if isinstance(adapt_layers, str) and adapt_layers == "all":
         return names
     if isinstance(adapt_layers, str):
-        moving = [name for name in names if (name in forward.last_names) == (adapt_layers == "head")]
+        if forward.last is None:
+            raise ValueError(
+                f"adapt_layers={adapt_layers!r}: the module does not end in one layer on which all outputs depend; "
+                f"name the layers or parameters that are to move; there are {', '.join(names)}."
+            )
+        moving = [name for name in names if (layer_of(name) == forward.last) == (adapt_layers == "head")]
         if not moving:
             raise ValueError("adapt_layers='body': the module has one layer with parameters only, its head.")
         return tuple(moving)

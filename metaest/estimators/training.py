@@ -29,13 +29,13 @@ from metaest.functional import (
     Params,
     Scaling,
     StepInfo,
-    check_split,
+    last_layer,
     remaining_slope,
     repeat_for_tasks,
     split_head,
     squared_error,
 )
-from metaest.tasks import TaskSet
+from metaest.tasks import TaskSet, check_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,10 @@ __all__ = ["Trained", "history_frame", "meta_train"]
 VALIDATION_SPLITS = 4
 # share of the slope that may be left where the implicit gradient is taken
 STEEP = 0.1
+# batches of tasks from which the noise of a Bayesian head is taken
+SETTLING = 8
+# rows on which a module is tried
+PROBES = 32
 _logger = logging.getLogger("metaest")
 
 
@@ -65,11 +69,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     with seeded(seed):
         network = _network(model, training)
     plan, schedule = Plan.of(model, network.forward), Schedule(model, model.max_iter)
-    if plan.steps == 0 and (model.inner_solver == "ridge" or model.meta_gradient == "reptile"):
-        raise ValueError(
-            f"inner_solver={model.inner_solver!r} with meta_gradient={model.meta_gradient!r} learns from how tasks "
-            "adapt; inner_steps=0 leaves nothing to learn."
-        )
+    _check_something_adapts(plan, schedule, model, training)
     before = model._params if _goes_on(model) else None
     params = plan.meta_parameters(network.forward.parameters(), before)
     source = Source(network, training, model.support_size, model.split, rng)
@@ -89,7 +89,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
 
         def validate(params: Params) -> float:
             network.forward.module.eval()
-            value = float(losses(params, (schedule.end, fixed)).detach().mean())
+            value = float(losses(params, (schedule.judged, fixed)).detach().mean())
             network.forward.module.train()
             return value
 
@@ -111,7 +111,30 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     network.forward.module.eval()
     if plan.proximal and plan.steps:
         _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
-    return Trained(network, result.params, result.history, batching, reason)
+    with torch.no_grad():
+        settled = plan.settled(forward, result.params, [source.episodes(next(batches)) for _ in range(SETTLING)])
+    return Trained(network, settled, result.history, batching, reason)
+
+
+def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: TaskSet) -> None:
+    """Raise a ValueError where all there is to learn is how tasks adapt, and none can."""
+    reptile, ridge = schedule.kind == "reptile", model.inner_solver == "ridge"
+    if (ridge or reptile) and plan.steps == 0:
+        raise ValueError(
+            f"inner_solver={model.inner_solver!r} with meta_gradient={model.meta_gradient!r} learns from how tasks "
+            "adapt; inner_steps=0 leaves nothing to learn."
+        )
+    if reptile and plan.rate == 0:
+        raise ValueError("meta_gradient='reptile' learns from how tasks adapt; inner_lr=0 leaves nothing to learn.")
+    bounds = check_split(model.support_size, model.split)
+    if not (ridge or plan.learn) or (tasks.sizes.max() > 1 and not (bounds is not None and bounds[1] == 0)):
+        return
+    if not any(own is not None and len(own) for own in map(tasks.support_of, range(len(tasks)))):
+        raise ValueError(
+            f"no task has a support row (support_size={model.support_size!r}, at most {tasks.sizes.max()} rows a "
+            f"task): inner_solver={model.inner_solver!r} with learn_inner_lr={model.learn_inner_lr!r} learns from how "
+            "tasks adapt."
+        )
 
 
 def _warn_of_slopes(plan: Plan, forward: BatchForward, params: Params, episodes: Episodes) -> None:
@@ -175,7 +198,8 @@ def _network(model: Any, tasks: TaskSet) -> Network:
         targets_scaling = Scaling.learn(torch.tensor(tasks.y.reshape(len(tasks.y), -1)))
     else:
         features_scaling, targets_scaling = Scaling.identity(n_features), Scaling.identity(n_outputs)
-    forward = _forward(module.to(device, dtype), n_features + n_context, n_outputs, n_context, model.inner_solver)
+    rows = features_scaling.apply(torch.tensor(tasks.X[:PROBES])).to(device, dtype)
+    forward = _forward(module.to(device, dtype), rows, n_outputs, n_context, model.inner_solver)
     return Network(
         forward,
         features_scaling,
@@ -188,13 +212,16 @@ def _network(model: Any, tasks: TaskSet) -> Network:
 
 
 def _forward(
-    module: torch.nn.Module, n_columns: int, n_outputs: int, n_context: int, inner_solver: str
+    module: torch.nn.Module, X: torch.Tensor, n_outputs: int, n_context: int, inner_solver: str
 ) -> ModuleForward:
+    """Return the forward pass that the settings ask for; `X` holds a few standardised rows."""
+    X = torch.cat([X, X.new_zeros(len(X), n_context)], dim=1)
     if inner_solver != "gradient":
-        body, n_hidden = split_head(module)
-        check_split(module, body, n_columns)
+        body, n_hidden = split_head(module, X)
         return HeadForward(body, n_outputs, n_hidden)
-    return ContextForward(module, n_outputs, n_context) if n_context else ModuleForward(module, n_outputs)
+    if n_context:
+        return ContextForward(module, n_outputs, n_context)
+    return ModuleForward(module, n_outputs, last_layer(module, X))
 
 
 def _plain(device: str) -> str:

@@ -10,10 +10,11 @@ from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
-from metaest.functional.head import HEAD, HeadForward, check_split, split_head
+from metaest.functional.head import HEAD, HeadForward, split_head
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
 from metaest.functional.implicit import remaining_slope
 from metaest.functional.inner import GradientDescent, Rate
+from metaest.functional.last_layer import last_layer, layer_of
 from metaest.functional.losses import cross_entropy, squared_error
 from metaest.functional.maml import MetaGradient, task_losses
 from metaest.functional.mlp import ACTIVATIONS, MLP
@@ -67,13 +68,14 @@ __all__ = [
     "Transforms",
     "agrees_one_by_one",
     "check_equation",
-    "check_split",
     "choose_mode",
     "choose_rows",
     "constant_losses",
     "cross_entropy",
     "descend",
     "follow",
+    "last_layer",
+    "layer_of",
     "looped",
     "mapped",
     "negative_log_evidence",

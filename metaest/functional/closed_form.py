@@ -17,6 +17,7 @@ ALPaCA (Harrison, Sharma and Pavone, 2018, arXiv:1807.08912).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,12 +86,16 @@ class LinearHead:
         -------
         dict of Tensor, each of shape (tasks, ...)
         """
-        phi = self._features(forward, params, support) * support.mask[..., None]
-        root = params[PRECISION]
+        # a small system, in double precision: features of far-off rows are large, and their squares larger
+        phi = (self._features(forward, params, support) * support.mask[..., None]).double()
+        root = params[PRECISION].double()
         precision = root @ root.mT
-        posterior = torch.linalg.cholesky(precision + phi.mT @ phi)
-        right = precision @ params[HEAD] + phi.mT @ (support.y * support.mask[..., None])
-        return {**params, HEAD: torch.cholesky_solve(right, posterior), PRECISION: posterior}
+        posterior, failed = torch.linalg.cholesky_ex(precision + phi.mT @ phi)
+        # not a number rather than wrong: whoever adapts finds it
+        posterior = torch.where(failed[:, None, None] > 0, torch.nan, posterior)
+        right = precision @ params[HEAD].double() + phi.mT @ (support.y * support.mask[..., None]).double()
+        solved = {HEAD: torch.cholesky_solve(right, posterior), PRECISION: posterior}
+        return {**params, **{name: value.to(params[name].dtype) for name, value in solved.items()}}
 
     def variance(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
         """Return the predictive variance of rows, of shape (tasks, rows, targets).
@@ -101,6 +106,35 @@ class LinearHead:
         spread = torch.linalg.solve_triangular(params[PRECISION], phi.mT, upper=False).square().sum(dim=1)
         variance: Tensor = (1 + spread)[..., None] * params[NOISE].mul(2).exp()[:, None]
         return variance
+
+    def settled(self, forward: BatchForward, params: Params, drawn: Sequence[Episodes]) -> Params:
+        r"""Return the noise that makes the query rows of these episodes most likely, all else given.
+
+        Since the precision is in units of it, that is known in closed form:
+        :math:`\sigma^2` is the mean of :math:`(y - \phi^\top m_n)^2 / (1 + \phi^\top \Lambda_n^{-1} \phi)`.
+
+        Parameters
+        ----------
+        forward : callable
+        params : dict of Tensor, each of shape (tasks, ...)
+            As :meth:`condition` takes them.
+        drawn : sequence of Episodes
+            Of as many tasks each.
+
+        Returns
+        -------
+        dict of Tensor
+            Part of the meta-parameters.
+        """
+        shares, counts = [], []
+        for episodes in drawn:
+            adapted, query = self.condition(forward, params, episodes.support), episodes.query
+            unit = {**adapted, NOISE: torch.zeros_like(adapted[NOISE])}
+            share = (forward(adapted, query) - query.y).square() / self.variance(forward, unit, query)
+            shares.append((share * query.mask[..., None]).sum(dim=(0, 1)))
+            counts.append(query.mask.sum())
+        mean = torch.stack(shares).sum(dim=0) / torch.stack(counts).sum()
+        return {NOISE: 0.5 * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()}
 
     def losses(self, forward: BatchForward, params: Params, episodes: Episodes) -> Tensor:
         """Return the loss of each task's query rows: squared error, or negative log-likelihood a row."""
@@ -119,15 +153,23 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """An inner solver that conditions the head and leaves the network."""
+    """An inner solver that conditions the head and leaves the network.
+
+    Parameters
+    ----------
+    head : LinearHead
+    still : bool, default=False
+        Whether to leave the head as it is, too: the answer for everyone.
+    """
 
     head: LinearHead
+    still: bool = False
 
     def solve(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
     ) -> Params:
         """Adapt a batch of tasks, as :meth:`GradientDescent.solve` does; differentiable in any case."""
-        return self.head.condition(forward, params, support)
+        return params if self.still else self.head.condition(forward, params, support)
 
     def describe(self) -> str:
         """Say how it adapts."""

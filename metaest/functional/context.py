@@ -33,4 +33,4 @@ class ContextForward(ModuleForward):
         return super().__call__(own, torch.cat([X, context.expand(len(X), -1)], dim=1))
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "n_context": self.n_context}
+        return {"module": self.module, "n_outputs": self.n_outputs, "n_context": self.n_context}

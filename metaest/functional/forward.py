@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
-__all__ = ["ModuleForward", "last_layer", "looped", "mapped", "repeat_for_tasks"]
+__all__ = ["ModuleForward", "looped", "mapped", "repeat_for_tasks"]
 
 
 class ModuleForward:
@@ -28,29 +28,28 @@ class ModuleForward:
         Parameters with ``requires_grad=False`` and buffers are constants: neither meta-learned nor adapted.
     n_outputs : int
         Predictions a row.
+    last : str, optional
+        The layer the module ends in, where there is one and somebody asks for it.
 
     Attributes
     ----------
     names : tuple of str
         Of the trainable parameters.
-    last_names : tuple of str
-        Those of the last layer.
 
     Notes
     -----
     ``functional_call`` lends the module its parameters for the time of the call, so a lock keeps threads apart.
     """
 
-    def __init__(self, module: nn.Module, n_outputs: int) -> None:
+    def __init__(self, module: nn.Module, n_outputs: int, last: str | None = None) -> None:
         self.module = module
         self.n_outputs = n_outputs
+        self.last = last
         self._lock = threading.Lock()
         frozen = [(name, value) for name, value in module.named_parameters() if not value.requires_grad]
         self._constants = {name: value.detach() for name, value in [*frozen, *module.named_buffers()]}
         # read here once: during a call in another thread the module has no parameters of its own
         self.names = tuple(self.parameters())
-        last = last_layer(module)
-        self.last_names = tuple(name for name in self.names if name.rpartition(".")[0] == last)
         # looking for shared weights at every call costs as much as a small network does
         names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
         self._tied = len(names) > len(list(module.named_parameters()))
@@ -87,19 +86,10 @@ class ModuleForward:
         return module
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"module": self.module, "n_outputs": self.n_outputs}
+        return {"module": self.module, "n_outputs": self.n_outputs, "last": self.last}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
-
-
-def last_layer(module: nn.Module) -> str:
-    """Return the name of the last layer with trainable parameters of its own, in the order the module holds them."""
-    last = ""
-    for name, layer in module.named_modules():
-        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
-            last = name
-    return last
 
 
 def mapped(forward: Forward) -> BatchForward:

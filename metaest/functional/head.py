@@ -5,10 +5,11 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from metaest.functional.forward import ModuleForward, last_layer
+from metaest.functional.forward import ModuleForward
+from metaest.functional.last_layer import last_layer, layer_of
 from metaest.functional.types import Params
 
-__all__ = ["HEAD", "PREFIX", "HeadForward", "check_split", "split_head"]
+__all__ = ["HEAD", "PREFIX", "HeadForward", "split_head"]
 
 # before the names of all that belongs to a head and not to the network
 PREFIX = "head:"
@@ -48,45 +49,51 @@ class HeadForward(ModuleForward):
         return nn.Sequential(super().as_module(params), layer)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "n_hidden": self.n_hidden}
+        return {"module": self.module, "n_outputs": self.n_outputs, "n_hidden": self.n_hidden}
 
 
-def split_head(module: nn.Module) -> tuple[nn.Module, int]:
+def split_head(module: nn.Module, X: Tensor) -> tuple[nn.Module, int]:
     """Return a copy of the module without its last layer, which must be linear, and the number of its features.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    X : Tensor of shape (rows, columns)
+        A few rows to run it on.
 
     Raises
     ------
     ValueError
-        When the last layer is not linear, or something comes after it.
+        When the last layer is not linear, is all there is, or something comes after it.
     """
-    name = last_layer(module)
-    layer = module.get_submodule(name)
-    if not isinstance(layer, nn.Linear):
+    name = last_layer(module, X)
+    layer = None if name is None else module.get_submodule(name)
+    if name is None or type(layer) is not nn.Linear:
         raise ValueError(
-            f"a head in closed form replaces the last layer, which must be a torch.nn.Linear; {name!r} is a "
-            f"{type(layer).__name__}."
+            "a head in closed form replaces the last layer, which must be a torch.nn.Linear; the module "
+            + ("does not end in one layer." if name is None else f"ends in {name!r}, a {type(layer).__name__}.")
         )
     body = deepcopy(module)
     parent, _, own = name.rpartition(".")
-    if not name or not any(p.requires_grad for n, p in module.named_parameters() if not n.startswith(f"{name}.")):
+    if not name or not any(p.requires_grad for n, p in module.named_parameters() if layer_of(n) != name):
         raise ValueError("a head in closed form needs features to stand on; the module is one linear layer.")
     setattr(body.get_submodule(parent), own, nn.Identity())
+    _check_split(module, body, name, X)
     return body, layer.in_features
 
 
-def check_split(module: nn.Module, body: nn.Module, n_features: int) -> None:
-    """Raise a ValueError when the module is not its head on its body's features."""
-    layer = module.get_submodule(last_layer(module))
-    X = torch.linspace(-1, 1, 3 * n_features).reshape(3, n_features).to(next(module.parameters()))
-    was = module.training, body.training
-    module.eval(), body.eval()
-    try:
+def _check_split(module: nn.Module, body: nn.Module, name: str, X: Tensor) -> None:
+    """Raise a ValueError when the module is not its head on its body's features, whatever the head's weights."""
+    whole, features = deepcopy(module).eval(), deepcopy(body).eval()
+    layer = whole.get_submodule(name)
+    generator = torch.Generator().manual_seed(0)
+    for scale in (0.1, 1.0, 10.0):
         with torch.no_grad():
-            same = torch.allclose(layer(body(X)).reshape(3, -1), module(X).reshape(3, -1), atol=1e-5, rtol=1e-4)
-    finally:
-        module.train(was[0]), body.train(was[1])
-    if not same:
-        raise ValueError(
-            "a head in closed form needs a module that returns what its last linear layer returns; something comes "
-            "after it."
-        )
+            for value in layer.parameters():
+                value.copy_(scale * torch.randn(value.shape, generator=generator))
+            ours, theirs = layer(features(X)).reshape(len(X), -1), whole(X).reshape(len(X), -1)
+        if not torch.allclose(ours, theirs, atol=1e-5, rtol=1e-4):
+            raise ValueError(
+                "a head in closed form needs a module that returns what its last linear layer returns; something "
+                "comes after it."
+            )

@@ -103,7 +103,7 @@ class GradientDescent:
         """
         moving = [name for name in params if self.moves(name)]
         # nobody differentiates with respect to the start: nothing of a step needs to be kept
-        forgets = not any(value.requires_grad for value in params.values())
+        forgets = not any(value.requires_grad for value in [*params.values(), *self._learned()])
         if self.steps and not any(params[name].requires_grad for name in moving):
             params = {
                 name: value.detach().requires_grad_() if self.moves(name) else value for name, value in params.items()
@@ -134,6 +134,11 @@ class GradientDescent:
         """Return the end of :meth:`path`, which takes the same arguments."""
         # a queue of one: what came before is not kept
         return deque(self.path(forward, loss, params, support, differentiable=differentiable), maxlen=1).pop()
+
+    def _learned(self) -> list[Tensor]:
+        rates = [self.rate] if isinstance(self.rate, (int, float, Tensor, dict)) else self.rate
+        own = [rate for each in rates for rate in (each.values() if isinstance(each, dict) else [each])]
+        return [rate for rate in own if isinstance(rate, Tensor)]
 
     def _rate(self, name: str, step: int) -> float | Tensor:
         if isinstance(self.rate, dict):

@@ -125,7 +125,7 @@ def test_dropout_is_seeded_in_fit_and_off_afterwards(tasks):
         (lambda d, t: nn.Linear(d, 3), ValueError, r"returned shape \(\d+, 3\)"),
         (lambda d, t: "network", TypeError, "got str"),
         (nn.Linear(2, 1).requires_grad_(False), ValueError, "nothing to learn"),
-        (nn.Linear(5, 1), RuntimeError, "shapes cannot be multiplied"),
+        (nn.Linear(5, 1), ValueError, "shapes cannot be multiplied"),
     ],
 )  # fmt: skip
 def test_unusable_modules(module, error, message):

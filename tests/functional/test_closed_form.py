@@ -14,7 +14,6 @@ from metaest.functional import (
     LinearHead,
     ModuleForward,
     Rows,
-    check_split,
     looped,
     mapped,
     repeat_for_tasks,
@@ -23,6 +22,7 @@ from metaest.functional import (
 )
 
 torch.manual_seed(0)
+PROBES = torch.randn(8, 2, dtype=torch.float64)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def network():
 
 @pytest.fixture
 def forward(network):
-    body, n_hidden = split_head(network)
+    body, n_hidden = split_head(network, PROBES)
     return HeadForward(body, 1, n_hidden)
 
 
@@ -54,18 +54,17 @@ def features(forward, X):
 
 
 def test_the_last_layer_is_split_off(network):
-    body, n_hidden = split_head(network)
+    body, n_hidden = split_head(network, PROBES)
     assert n_hidden == 4
-    check_split(network, body, 2)
     X = torch.randn(3, 2, dtype=torch.float64)
     torch.testing.assert_close(network.layers[-1](body(X)), network(X))
-    whole = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh())
+    whole = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh()).double()
     with pytest.raises(ValueError, match="something comes after"):
-        check_split(whole, split_head(whole)[0], 2)
+        split_head(whole, PROBES)
     with pytest.raises(ValueError, match="one linear layer"):
-        split_head(nn.Linear(2, 1))
+        split_head(nn.Linear(2, 1).double(), PROBES)
     with pytest.raises(ValueError, match="LayerNorm"):
-        split_head(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)))
+        split_head(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)).double(), PROBES)
 
 
 @pytest.mark.parametrize("batch", [mapped, looped])
