@@ -1,8 +1,11 @@
 """Every published variant as settings of MAMLRegressor, and the problems they are tried on."""
 
-import numpy as np
+import warnings
 
-from metaest import Task, TaskSet
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from metaest import MAMLRegressor, Task, TaskSet
 from metaest_datasets import load_theophylline, make_linear_tasks, make_sinusoids
 
 VARIANTS = {
@@ -38,3 +41,13 @@ PROBLEMS = {
     "quadratic": quadratic_tasks,
     "ragged physical": load_theophylline,
 }
+
+
+FEW = {"hidden_layer_sizes": (8, 6, 5), "max_iter": 8, "support_size": 3, "random_state": 0}
+
+
+def fitted(variant, tasks, **settings):
+    model = MAMLRegressor(**{**FEW, **VARIANTS[variant], **settings})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of so short a fit
+        return model.fit(tasks)

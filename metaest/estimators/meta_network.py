@@ -102,8 +102,9 @@ class MetaNetwork(FewShotScore):
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
         names = getattr(self, "feature_names_in_", None)
-        start = self._plan().start(self._params)
-        return AdaptedRegressor._adapt(self._network, start, self._solver(), rows, target, names)
+        plan = self._plan()
+        start, solver = plan.start(self._params), plan.solver(self._params)
+        return AdaptedRegressor._adapt(self._network, start, solver, rows, target, names)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the answer for a task of which nothing is known yet.
@@ -119,8 +120,9 @@ class MetaNetwork(FewShotScore):
         ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
         """
         check_is_fitted(self)
-        start = self._plan().start(self._params)
-        return predict_rows(self, self._network, start, self._solver(), X, return_std)
+        plan = self._plan()
+        start, solver = plan.start(self._params), plan.solver(self._params)
+        return predict_rows(self, self._network, start, solver, X, return_std)
 
     @property
     def _single_target(self) -> bool:
@@ -130,8 +132,8 @@ class MetaNetwork(FewShotScore):
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         source = Source(self._network, tasks, self.support_size, self.split, rng)
-        start = self._plan().start(self._params)
-        return source.predict_queries(start, self._solver(), self.batching_)
+        plan = self._plan()
+        return source.predict_queries(plan.start(self._params), plan.solver(self._params), self.batching_)
 
     def _plan(self) -> Plan:
         if (self.meta_gradient == "implicit") != self._implicit and self.inner_solver == "gradient":

@@ -48,15 +48,16 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
         Which rates are learned with the weights, from `inner_lr` on: none, one for all, one for each weight (Meta-SGD
         [2]_), or one for each weight matrix and bias in each step (MAML++ [3]_; the last step's serves for more steps).
     adapt_layers : {"all", "head", "body"} or sequence of str, default="all"
-        What moves in an adaptation: everything, the last layer (ANIL [4]_), everything but the last (BOIL [5]_), or the
-        parameters or layers named.
+        What moves in an adaptation: everything, the layer that runs last (ANIL [4]_), everything but it (BOIL [5]_), or
+        the parameters or layers named.
     context_dim : int, default=0
         Above 0 nothing of the network moves but so many further inputs, which are zero before adaptation (CAVIA [6]_);
         a module of your own gets n_features + context_dim columns.
     meta_gradient : {"exact", "first-order", "reptile", "implicit"}, default="exact"
         Whether the meta-gradient goes through the inner steps' Hessians (MAML), leaves them out (FOMAML), is the way
         back from weights adapted on all rows of a task (Reptile [7]_), or follows from the end of the inner steps alone
-        (iMAML [8]_), for which these should come near their minimum.
+        (iMAML [8]_), for which these should come near their minimum. Reptile trains only what moves: it needs
+        ``adapt_layers="all"``.
     proximal : float, default=1.0
         For "implicit" only: how strongly the weights of a task are held to where they started.
     multi_step_share : float, default=0.0
@@ -110,7 +111,8 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
     inner_lr_ : float, dict of str to ndarray, or None
         The rates of an adaptation: one; or by parameter, of its shape or of shape (inner_steps,); None in closed form.
     history_ : DataFrame
-        One row a meta-step: step, meta_loss, validation_loss (missing where it was not computed), seconds.
+        One row a meta-step: step, meta_loss, validation_loss (missing where it was not computed), seconds. Reptile's
+        meta_loss is of rows it has adapted to.
     n_iter_ : int
         Meta-steps taken.
     n_tasks_ : int

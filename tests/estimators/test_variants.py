@@ -1,7 +1,6 @@
 """Every variant on every problem keeps the laws of adaptation, and says what it cannot do."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -11,16 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from metaest import MAMLRegressor, OvershootWarning
 from metaest.diagnostics import from_scratch, pooled
 from metaest_datasets import make_linear_tasks, make_sinusoids
-from variants import PROBLEMS, VARIANTS
-
-FEW = {"hidden_layer_sizes": (8, 6, 5), "max_iter": 8, "support_size": 3, "random_state": 0}
-
-
-def fitted(variant, tasks, **settings):
-    model = MAMLRegressor(**{**FEW, **VARIANTS[variant], **settings})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of so short a fit
-        return model.fit(tasks)
+from variants import FEW, PROBLEMS, VARIANTS, fitted
 
 
 @pytest.mark.filterwarnings("ignore::metaest.OvershootWarning")
