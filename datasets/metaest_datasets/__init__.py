@@ -3,6 +3,8 @@
 from metaest_datasets.avrami import AvramiTasks, make_avrami_tasks
 from metaest_datasets.bainite import fetch_bainite
 from metaest_datasets.linear import LinearPopulation, make_linear_tasks
+from metaest_datasets.omniglot import fetch_omniglot_runs, fetch_omniglot_small
+from metaest_datasets.perovskites import fetch_perovskite_labels, fetch_perovskite_table
 from metaest_datasets.polymer import Crystallinity, fetch_polymer_crystallisation, relative_crystallinity
 from metaest_datasets.sinusoids import make_sinusoids
 from metaest_datasets.tables import load_orange, load_reference, load_sleepstudy, load_theophylline
@@ -15,6 +17,10 @@ __all__ = [
     "LinearPopulation",
     "fetch_bainite",
     "fetch_nh4cl_tga",
+    "fetch_omniglot_runs",
+    "fetch_omniglot_small",
+    "fetch_perovskite_labels",
+    "fetch_perovskite_table",
     "fetch_polymer_crystallisation",
     "fetch_steel_tempering",
     "load_orange",

@@ -39,6 +39,29 @@ _SOURCES = {
     "bainite_dilatometry/Example3_data_d15.xlsx": _Source(
         *_BAINITE, "Example3_data_d15.xlsx", "80b2eb7b0f19b6fe10768a1a150417c9feecc63ed3fce7d4987d640335b24ad9"
     ),
+    **{
+        f"omniglot/{name}": _Source(
+            "brendenlake/omniglot", "057f034baf2ecb8530bc5710e5a23584d2a519cc", f"python/{folder}{name}", sha256
+        )
+        for name, folder, sha256 in (
+            ("images_background_small1.zip", "", "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
+            ("images_background_small2.zip", "", "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
+            (
+                "all_runs.zip",
+                "one-shot-classification/",
+                "437c1eeab0af8484112e1b4cc0f3d541ec727f7c47b9b202da738af9dfd6c325",
+            ),
+        )
+    },
+    **{
+        f"perovskite_tau/{name}": _Source(
+            "CJBartel/perovskite-stability", "965b8de5b379dde09a6cb1f223ae0f0b9d3ce54e", name, sha256
+        )
+        for name, sha256 in (
+            ("TableS1.csv", "bea471ddb1ed63dcb94cc9cbc58c73f3bc1a12918e96cf24818b3aea2cbe3656"),
+            ("electronegativities.csv", "94e26be5fd3fcd156b0c71dd8588c61947289d7e25cdeece3c277a3df00255b8"),
+        )
+    },
     "nh4cl_tga/NH4_parse_TGA.csv": _Source(
         "kdavjd/Open_ThermoKinetics",
         "83ff0c4ede29c2b5a99344ded1523dfd6e03d399",

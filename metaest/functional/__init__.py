@@ -3,12 +3,15 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
+from metaest.functional.class_head import ClassHead
+from metaest.functional.class_weights import weigh_classes
 from metaest.functional.closed_form import ClosedForm, LinearHead
 from metaest.functional.context import CONTEXT, ContextForward
+from metaest.functional.conv import ConvNet
 from metaest.functional.damping import Solver, solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
-from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks
+from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks, with_statistics
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
 from metaest.functional.head import HEAD, HeadForward, split_head
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
@@ -20,6 +23,14 @@ from metaest.functional.maml import MetaGradient, task_losses
 from metaest.functional.mlp import ACTIVATIONS, MLP
 from metaest.functional.next_measurement import choose_rows
 from metaest.functional.noise import Noise, NoiseKind, NoiseTerms
+from metaest.functional.normalization import (
+    TaskBatchNorm,
+    is_statistic,
+    normalization_layer,
+    per_step,
+    population_statistics,
+    task_normed,
+)
 from metaest.functional.outer import Callback, OuterLoop, OuterResult, StepInfo
 from metaest.functional.per_constant import constant_losses, descend
 from metaest.functional.probing import agrees_one_by_one, check_equation, choose_mode
@@ -34,8 +45,10 @@ __all__ = [
     "MLP",
     "BatchForward",
     "Callback",
+    "ClassHead",
     "ClosedForm",
     "ContextForward",
+    "ConvNet",
     "Design",
     "Episodes",
     "Equation",
@@ -65,6 +78,7 @@ __all__ = [
     "SolveCode",
     "Solver",
     "StepInfo",
+    "TaskBatchNorm",
     "Transforms",
     "agrees_one_by_one",
     "check_equation",
@@ -74,11 +88,15 @@ __all__ = [
     "cross_entropy",
     "descend",
     "follow",
+    "is_statistic",
     "last_layer",
     "layer_of",
     "looped",
     "mapped",
     "negative_log_evidence",
+    "normalization_layer",
+    "per_step",
+    "population_statistics",
     "query_loss",
     "remaining_slope",
     "repeat_for_tasks",
@@ -86,4 +104,7 @@ __all__ = [
     "split_head",
     "squared_error",
     "task_losses",
+    "task_normed",
+    "weigh_classes",
+    "with_statistics",
 ]

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metaest.functional.forward import with_statistics
 from metaest.functional.head import HEAD, PREFIX
 from metaest.functional.losses import mean_over_rows
 from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
@@ -86,14 +87,16 @@ class LinearHead:
         -------
         dict of Tensor, each of shape (tasks, ...)
         """
+        params = with_statistics(forward, params, support)
         # a small system, in double precision: features of far-off rows are large, and their squares larger
-        phi = (self._features(forward, params, support) * support.mask[..., None]).double()
+        weight = support.mask.sqrt()[..., None]
+        phi = (self._features(forward, params, support) * weight).double()
         root = params[PRECISION].double()
         precision = root @ root.mT
         posterior, failed = torch.linalg.cholesky_ex(precision + phi.mT @ phi)
         # not a number rather than wrong: whoever adapts finds it
         posterior = torch.where(failed[:, None, None] > 0, torch.nan, posterior)
-        right = precision @ params[HEAD].double() + phi.mT @ (support.y * support.mask[..., None]).double()
+        right = precision @ params[HEAD].double() + phi.mT @ (support.y * weight).double()
         solved = {HEAD: torch.cholesky_solve(right, posterior), PRECISION: posterior}
         return {**params, **{name: value.to(params[name].dtype) for name, value in solved.items()}}
 

@@ -26,11 +26,15 @@ class ContextForward(ModuleForward):
         super().__init__(module, n_outputs)
         self.n_context = n_context
 
-    def __call__(self, params: Params, X: Tensor) -> Tensor:
+    def run(
+        self, params: Params, X: Tensor, mask: Tensor | None = None, collects: bool = False
+    ) -> tuple[Tensor, Params]:
         """Predict one task; without a context vector among the parameters it is zero."""
         own = dict(params)
         context = own.pop(CONTEXT) if CONTEXT in own else X.new_zeros(self.n_context)
-        return super().__call__(own, torch.cat([X, context.expand(len(X), -1)], dim=1))
+        if X.ndim > 2:  # images: further channels, each of one value
+            context = context.view(-1, *[1] * (X.ndim - 2)).expand(-1, *X.shape[2:])
+        return super().run(own, torch.cat([X, context.expand(len(X), *context.shape)], dim=1), mask, collects)
 
     def __getstate__(self) -> dict[str, object]:
         return {"module": self.module, "n_outputs": self.n_outputs, "n_context": self.n_context}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaest.functional.closed_form import ClosedForm
+from metaest.functional.forward import with_statistics
 from metaest.functional.inner import GradientDescent
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
@@ -45,6 +46,14 @@ def solve_damped(
     halvings : integer Tensor of shape (tasks,)
         How often the rate was halved for each task; 0 where it did not overshoot.
     """
+    adapted, halvings = _solve(forward, loss, solver, params, support)
+    if isinstance(solver, GradientDescent) and solver.steps:
+        with torch.no_grad():
+            adapted = with_statistics(forward, adapted, support)
+    return adapted, halvings
+
+
+def _solve(forward: BatchForward, loss: Loss, solver: Solver, params: Params, support: Rows) -> tuple[Params, Tensor]:
     halvings = torch.zeros(support.mask.shape[0], dtype=torch.int64, device=support.mask.device)
     adapted = {name: value.detach() for name, value in solver.solve(forward, loss, params, support).items()}
     if isinstance(solver, ClosedForm) or solver.steps == 0:

@@ -7,16 +7,19 @@ modules that cannot be mapped.
 """
 
 import threading
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from metaest.functional.normalization import TaskBatchNorm, give, is_statistic, take
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
-__all__ = ["ModuleForward", "looped", "mapped", "repeat_for_tasks"]
+__all__ = ["ModuleForward", "looped", "mapped", "repeat_for_tasks", "with_statistics"]
 
 
 class ModuleForward:
@@ -26,8 +29,8 @@ class ModuleForward:
     ----------
     module : torch.nn.Module
         Parameters with ``requires_grad=False`` and buffers are constants: neither meta-learned nor adapted.
-    n_outputs : int
-        Predictions a row.
+    n_outputs : int or None
+        Predictions a row; None where their number follows from the parameters.
     last : str, optional
         The layer the module ends in, where there is one and somebody asks for it.
 
@@ -35,16 +38,19 @@ class ModuleForward:
     ----------
     names : tuple of str
         Of the trainable parameters.
+    norms : dict of TaskBatchNorm
+        The layers that normalise by statistics of a task.
 
     Notes
     -----
     ``functional_call`` lends the module its parameters for the time of the call, so a lock keeps threads apart.
     """
 
-    def __init__(self, module: nn.Module, n_outputs: int, last: str | None = None) -> None:
+    def __init__(self, module: nn.Module, n_outputs: int | None, last: str | None = None) -> None:
         self.module = module
         self.n_outputs = n_outputs
         self.last = last
+        self.norms = {name: layer for name, layer in module.named_modules() if isinstance(layer, TaskBatchNorm)}
         self._lock = threading.Lock()
         frozen = [(name, value) for name, value in module.named_parameters() if not value.requires_grad]
         self._constants = {name: value.detach() for name, value in [*frozen, *module.named_buffers()]}
@@ -58,21 +64,41 @@ class ModuleForward:
         """Return detached copies of the trainable parameters."""
         return {name: value.detach().clone() for name, value in self.module.named_parameters() if value.requires_grad}
 
-    def __call__(self, params: Params, X: Tensor) -> Tensor:
-        """Predict one task: X of shape (rows, features) -> (rows, n_outputs)."""
+    def __call__(self, params: Params, X: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Predict one task: X of shape (rows, ...) -> (rows, n_outputs); statistics are of the rows in the mask."""
+        return self.run(params, X, mask)[0]
+
+    def run(
+        self, params: Params, X: Tensor, mask: Tensor | None = None, collects: bool = False
+    ) -> tuple[Tensor, Params]:
+        """Predict one task, and return the statistics its layers normalised by where they are to be collected."""
         constants = {
             # a copy: a module that writes into its buffers must not carry anything from one call to the next
             name: value.to(X.device, X.dtype if value.is_floating_point() else value.dtype, copy=True)
             for name, value in self._constants.items()
         }
+        if not self.norms:
+            with self._lock:
+                output = functional_call(self.module, {**constants, **params}, (X,), tie_weights=self._tied)
+            return self._checked(output, X), {}
+        weights = {name: value for name, value in params.items() if not is_statistic(name)}
         with self._lock:
-            output = functional_call(self.module, {**constants, **params}, (X,), tie_weights=self._tied)
+            give(self.norms, params, mask, collects)
+            try:
+                output = functional_call(self.module, {**constants, **weights}, (X,), tie_weights=self._tied)
+                return self._checked(output, X), take(self.norms)
+            finally:
+                for layer in self.norms.values():
+                    layer.forget()
+
+    def _checked(self, output: Any, X: Tensor) -> Tensor:
+        """Return outputs of shape (rows, n_outputs), or say what came instead."""
         wanted = (X.shape[0], self.n_outputs)
         if not isinstance(output, Tensor):
             raise TypeError(f"the module returned {type(output).__name__}; a tensor of shape {wanted} is wanted.")
         if output.shape == wanted[:1] and self.n_outputs == 1:
             return output[:, None]
-        if output.shape != wanted:
+        if output.shape != wanted and (self.n_outputs is not None or output.shape[:-1] != wanted[:1]):
             raise ValueError(
                 f"the module returned shape {tuple(output.shape)} for {X.shape[0]} rows and {self.n_outputs} "
                 f"target{'s' * (self.n_outputs != 1)}; {wanted} is wanted."
@@ -92,34 +118,79 @@ class ModuleForward:
         self.__init__(**state)  # type: ignore[misc]
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """A forward pass of many tasks, at once or one after the other."""
+
+    forward: Any
+    loops: bool
+
+    def __call__(self, params: Params, rows: Rows) -> Tensor:
+        """Predict rows of shape (tasks, rows, ...) -> (tasks, rows, outputs)."""
+        normed = bool(getattr(self.forward, "norms", None))
+        if self.loops:
+            outputs = [_padded(self.forward(params_i, X), own, rows) for params_i, X, own in _each(params, rows)]
+            return torch.stack(outputs)
+        if not normed:
+            return _over_tasks(self.forward)(params, rows.X)
+        return _over_tasks(self.forward)(params, rows.X, rows.mask)
+
+    def statistics(self, params: Params, rows: Rows) -> Params:
+        """Return the statistics of these rows at these parameters, each of shape (tasks, ...)."""
+        if not getattr(self.forward, "norms", None):
+            return {}
+
+        def of_one(params: Params, X: Tensor, mask: Tensor | None = None) -> Params:
+            return self.forward.run(params, X, mask, collects=True)[1]
+
+        if not self.loops:
+            return _over_tasks(of_one)(params, rows.X, rows.mask)
+        found = [of_one(params_i, X) for params_i, X, _ in _each(params, rows)]
+        return {name: torch.stack([own[name] for own in found]) for name in found[0]}
+
+
+def _over_tasks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Map over the first axis of everything, with other random draws for each task."""
+    mapped_function: Callable[..., Any] = vmap(function, randomness="different")
+    return mapped_function
+
+
+def _each(params: Params, rows: Rows) -> Any:
+    """Yield parameters, rows without padding and their places, one task after the other."""
+    for i in range(rows.X.shape[0]):
+        own = torch.nonzero(rows.mask[i])[:, 0]
+        params_i = {name: value[i] for name, value in params.items()}
+        if len(own) == rows.X.shape[1]:
+            yield params_i, rows.X[i], None
+        else:
+            # a task without a row still needs an output of the right shape; its loss is masked
+            yield params_i, rows.X[i, own] if len(own) else rows.X[i, :1], own
+
+
+def _padded(output: Tensor, own: Tensor | None, rows: Rows) -> Tensor:
+    if own is None:
+        return output
+    return output.new_zeros(rows.X.shape[1], output.shape[1]).index_copy(0, own, output[: len(own)])
+
+
 def mapped(forward: Forward) -> BatchForward:
     """Evaluate a batch of tasks by ``torch.vmap`` over parameters and rows, with other random draws for each task."""
-    batched = vmap(forward, in_dims=(0, 0), randomness="different")
-
-    def run(params: Params, rows: Rows) -> Tensor:
-        return batched(params, rows.X)
-
-    return run
+    return _Batch(forward, loops=False)
 
 
 def looped(forward: Forward) -> BatchForward:
     """Evaluate a batch of tasks one after the other, each on its own rows without the padding."""
+    return _Batch(forward, loops=True)
 
-    def run(params: Params, rows: Rows) -> Tensor:
-        outputs = []
-        for i in range(rows.X.shape[0]):
-            own = torch.nonzero(rows.mask[i])[:, 0]
-            params_i = {name: value[i] for name, value in params.items()}
-            if len(own) == rows.X.shape[1]:
-                outputs.append(forward(params_i, rows.X[i]))
-                continue
-            # a task without a row still needs an output of the right shape; its loss is masked
-            output = forward(params_i, rows.X[i, own] if len(own) else rows.X[i, :1])
-            padded = output.new_zeros(rows.X.shape[1], output.shape[1])
-            outputs.append(padded.index_copy(0, own, output[: len(own)]))
-        return torch.stack(outputs)
 
-    return run
+def with_statistics(forward: BatchForward, params: Params, support: Rows) -> Params:
+    """Add to adapted parameters the statistics by which layers normalise the task from now on: those of its support.
+
+    Parameters that have them already are returned as they are.
+    """
+    if any(map(is_statistic, params)) or not isinstance(forward, _Batch):
+        return params
+    return {**params, **forward.statistics(params, support)}
 
 
 def repeat_for_tasks(params: Params, n_tasks: int) -> Params:

@@ -23,26 +23,29 @@ class HeadForward(ModuleForward):
     ----------
     module : torch.nn.Module
         Returns features of shape (rows, n_hidden).
-    n_outputs : int
-        Targets.
+    n_outputs : int or None
+        Targets; None where their number follows from the weights.
     n_hidden : int
     """
 
-    def __init__(self, module: nn.Module, n_outputs: int, n_hidden: int) -> None:
+    def __init__(self, module: nn.Module, n_outputs: int | None, n_hidden: int) -> None:
         super().__init__(module, n_outputs)
         self.n_hidden = n_hidden
         self._features = ModuleForward(module, n_hidden)
 
-    def __call__(self, params: Params, X: Tensor) -> Tensor:
+    def run(
+        self, params: Params, X: Tensor, mask: Tensor | None = None, collects: bool = False
+    ) -> tuple[Tensor, Params]:
         """Predict one task; its weights have shape (n_hidden + 1, columns), and are all one if none are given."""
-        phi = self._features({name: own for name, own in params.items() if not name.startswith(PREFIX)}, X)
-        weights = params[HEAD] if HEAD in params else X.new_ones(self.n_hidden + 1, self.n_outputs)
-        return phi @ weights[:-1] + weights[-1]
+        own = {name: value for name, value in params.items() if not name.startswith(PREFIX)}
+        phi, statistics = self._features.run(own, X, mask, collects)
+        weights = params[HEAD] if HEAD in params else X.new_ones(self.n_hidden + 1, self.n_outputs or 1)
+        return phi @ weights[:-1] + weights[-1], statistics
 
     def as_module(self, params: Params) -> nn.Module:
         """Return the features with a linear layer that holds the task's weights."""
         weights = params[HEAD]
-        layer = nn.Linear(self.n_hidden, self.n_outputs).to(weights)
+        layer = nn.Linear(self.n_hidden, weights.shape[1]).to(weights)
         with torch.no_grad():
             layer.weight.copy_(weights[:-1].T)
             layer.bias.copy_(weights[-1])

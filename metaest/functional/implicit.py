@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from metaest.functional.forward import with_statistics
 from metaest.functional.inner import GradientDescent
 from metaest.functional.reptile import with_gradient
 from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
@@ -55,7 +56,7 @@ def implicit_losses(
     adapted = {name: value.detach() for name, value in solver.solve(forward, loss, detached, support).items()}
     moving = [name for name in adapted if solver.moves(name)]
     adapted = {name: value.requires_grad_() for name, value in adapted.items()}
-    losses = loss(forward(adapted, query), query.y, query.mask)
+    losses = loss(forward(with_statistics(forward, adapted, support), query), query.y, query.mask)
     gradients = torch.autograd.grad(losses.sum(), list(adapted.values()), materialize_grads=True)
     at_end = dict(zip(adapted, gradients, strict=True))
     slopes = torch.autograd.grad(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from metaest.functional.normalization import at_step, is_statistic
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
 __all__ = ["GradientDescent", "Rate"]
@@ -77,7 +78,7 @@ class GradientDescent:
 
     def moves(self, name: str) -> bool:
         """Tell whether a parameter moves."""
-        return self.moving is None or name in self.moving
+        return name in self.moving if self.moving is not None else not is_statistic(name)
 
     def path(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
@@ -109,10 +110,10 @@ class GradientDescent:
                 name: value.detach().requires_grad_() if self.moves(name) else value for name, value in params.items()
             }
         start = params
-        yield params
+        yield at_step(params, 0)
         for step in range(self.steps):
             # the tasks are independent: the gradient of the sum holds each task's own gradient
-            total = loss(forward(params, support), support.y, support.mask).sum()
+            total = loss(forward(at_step(params, step), support), support.y, support.mask).sum()
             if self.proximal:
                 away = sum((params[name] - start[name]).square().sum() for name in moving)
                 total = total + 0.5 * self.proximal * away
@@ -126,7 +127,7 @@ class GradientDescent:
             if forgets:
                 moved = {name: value.detach().requires_grad_() for name, value in moved.items()}
             params = {**params, **moved}
-            yield params
+            yield at_step(params, step + 1)
 
     def solve(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False

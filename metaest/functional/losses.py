@@ -1,7 +1,8 @@
 r"""Losses of a batch of ragged tasks: each task's mean over its own rows, padding left out.
 
 Every loss takes predictions and targets with leading shape (tasks, rows) and a mask of that shape, and returns one
-number for each task. A task without a row has loss 0 and gradient 0, so that adapting on nothing changes nothing.
+number for each task. A task without a row has loss 0 and gradient 0, so that adapting on nothing changes nothing. In
+place of ones the mask may hold positive weights of rows, whose sum is the number of the task's rows.
 """
 
 import torch
@@ -36,14 +37,14 @@ def cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (tasks, rows, classes)
-    target : integer Tensor of shape (tasks, rows) or (tasks, rows, 1)
-        Class numbers.
+    target : Tensor of shape (tasks, rows, classes)
+        1 for the class of a row, 0 for another one of its task, -1 for classes the task does not have.
     mask : Tensor of shape (tasks, rows)
 
     Returns
     -------
     Tensor of shape (tasks,)
     """
-    target = target.reshape(target.shape[:2]).long()
-    log_probability = torch.log_softmax(logits, dim=-1).gather(-1, target[..., None])[..., 0]
-    return mean_over_rows(-log_probability, mask)
+    log_probability = torch.log_softmax(logits.masked_fill(target < 0, -torch.inf), dim=-1)
+    own = torch.where(target > 0, log_probability, 0.0)
+    return mean_over_rows(-own.sum(dim=-1), mask)

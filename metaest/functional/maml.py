@@ -19,7 +19,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from metaest.functional.forward import repeat_for_tasks
+from metaest.functional.forward import repeat_for_tasks, with_statistics
 from metaest.functional.implicit import implicit_losses
 from metaest.functional.inner import GradientDescent
 from metaest.functional.reptile import reptile_losses
@@ -69,11 +69,14 @@ def task_losses(
     exact, query = meta_gradient == "exact", episodes.query
     if step_weights is None:
         adapted = solver.solve(forward, loss, start, episodes.support, differentiable=exact)
+        if solver.steps:
+            adapted = with_statistics(forward, adapted, episodes.support)
         return loss(forward(adapted, query), query.y, query.mask)
     path = solver.path(forward, loss, start, episodes.support, differentiable=exact)
     next(path)
     total = start[next(iter(start))].new_zeros(query.mask.shape[0])
     for weight, adapted in zip(step_weights, path, strict=True):
         if weight:
+            adapted = with_statistics(forward, adapted, episodes.support)
             total = total + weight * loss(forward(adapted, query), query.y, query.mask)
     return total

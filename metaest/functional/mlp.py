@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metaest.functional.normalization import normalization_layer
+
 __all__ = ["ACTIVATIONS", "MLP"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -27,6 +29,8 @@ class MLP(nn.Module):
     hidden_layer_sizes : sequence of int
         Units of each hidden layer; empty for a linear model.
     activation : {"identity", "logistic", "relu", "silu", "tanh"}
+    normalization : {"batch", "layer", "group"} or None, default=None
+        Of what enters each activation.
 
     Notes
     -----
@@ -37,12 +41,20 @@ class MLP(nn.Module):
     bias. Draws come from torch's global generator: seed it, as the estimators do.
     """
 
-    def __init__(self, n_features: int, n_outputs: int, hidden_layer_sizes: Sequence[int], activation: str) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        normalization: str | None = None,
+    ) -> None:
         super().__init__()
         sizes = [n_features, *hidden_layer_sizes, n_outputs]
         self.activation = activation
         layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(normalization_layer(normalization, size) for size in sizes[1:-1])
         for layer in layers:
             hidden = layer is not layers[-1]
             variance = (2 if hidden and activation == "relu" else 1) / layer.in_features
@@ -54,7 +66,7 @@ class MLP(nn.Module):
         """Predict rows X of shape (rows, n_features); the result has shape (rows, n_outputs)."""
         activate = ACTIVATIONS[self.activation]
         hidden = X
-        for layer in self.layers[:-1]:
-            hidden = activate(layer(hidden))
+        for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
+            hidden = activate(norm(layer(hidden)))
         output: Tensor = self.layers[-1](hidden)
         return output

@@ -9,6 +9,7 @@ Hessian is needed, and nothing of the steps is kept.
 import torch
 from torch import Tensor
 
+from metaest.functional.forward import with_statistics
 from metaest.functional.inner import GradientDescent
 from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
 
@@ -35,7 +36,7 @@ def reptile_losses(
     detached = {name: value.detach() for name, value in start.items()}
     adapted = {name: value.detach() for name, value in solver.solve(forward, loss, detached, rows).items()}
     with torch.no_grad():
-        losses = loss(forward(adapted, query), query.y, query.mask)
+        losses = loss(forward(with_statistics(forward, adapted, rows), query), query.y, query.mask)
     return with_gradient(losses, start, {name: value.detach() - adapted[name] for name, value in start.items()})
 
 

@@ -1,7 +1,23 @@
 """Tasks: many small related data sets, their support/query splits, and how they are checked."""
 
+from metaest.tasks.class_split import ClassSplit, Drawing, split_classes
+from metaest.tasks.classes import Classes, encode, encode_known, place_among, share_labels
 from metaest.tasks.split import Split, check_split, split_tasks
 from metaest.tasks.task import Task
 from metaest.tasks.task_set import TaskSet
 
-__all__ = ["Split", "Task", "TaskSet", "check_split", "split_tasks"]
+__all__ = [
+    "ClassSplit",
+    "Classes",
+    "Drawing",
+    "Split",
+    "Task",
+    "TaskSet",
+    "check_split",
+    "encode",
+    "encode_known",
+    "place_among",
+    "share_labels",
+    "split_classes",
+    "split_tasks",
+]

@@ -1,4 +1,4 @@
-"""Turn what a user passes as X and y into finite float arrays, or say which task and column stands in the way."""
+"""Turn what a user passes as X and y into finite arrays, or say which task and column stands in the way."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 
 from metaest.exceptions import TaskError
+from metaest.tasks.labels import as_labels
 
-__all__ = ["as_features", "as_target", "require_finite"]
+__all__ = ["as_features", "as_target", "require_finite", "require_numbers"]
 
 _KINDS = {"O": "strings or mixed objects", "U": "strings", "S": "bytes", "M": "dates", "m": "time differences"}
 _REMEDY = (
@@ -76,6 +77,7 @@ def _numeric(values: Any, where: str, name: str, *, allow_1d: bool) -> NDArray[A
             dtype=[np.float64, np.float32],
             ensure_all_finite=False,
             ensure_2d=not allow_1d,
+            allow_nd=not allow_1d,
             ensure_min_samples=0,
             ensure_min_features=0,
             input_name=name,
@@ -88,11 +90,11 @@ def _numeric(values: Any, where: str, name: str, *, allow_1d: bool) -> NDArray[A
 
 
 def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
-    """Return X as a float array of shape (n_rows, n_features), and its column names when it has them.
+    """Return X as a float array of shape (n_rows, n_features, ...), and its column names when it has them.
 
     Parameters
     ----------
-    X : array-like or data frame of shape (n_rows, n_features)
+    X : array-like or data frame of shape (n_rows, n_features); or images of shape (n_rows, channels, height, width)
     where : str
         How the error message begins, for instance ``"task 'patient 3'"``.
 
@@ -103,7 +105,7 @@ def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
     Raises
     ------
     TaskError
-        When a column holds strings, categories or dates, or X has another number of dimensions.
+        When a column holds strings, categories or dates, or X has one dimension.
     TypeError
         When X is sparse.
     """
@@ -115,13 +117,15 @@ def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
         array, names = _from_frame(X, where)
     else:
         array, names = _numeric(X, where, "X", allow_1d=False), None
-    if array.shape[1] == 0:
+    if 0 in array.shape[1:]:
         raise TaskError(f"{where}: X has 0 feature(s) (shape={array.shape}) while a minimum of 1 is required.")
     return array, names
 
 
 def as_target(y: Any, n_rows: int, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
-    """Return y as a float array of shape (n_rows,) or (n_rows, n_targets), and its names when it has them.
+    """Return y of shape (n_rows,) or (n_rows, n_targets), and its names when it has them.
+
+    Numbers are floats, but for whole ones, which stay what they are: they may be labels, as words may.
 
     Parameters
     ----------
@@ -133,12 +137,12 @@ def as_target(y: Any, n_rows: int, where: str) -> tuple[NDArray[Any], tuple[str,
 
     Returns
     -------
-    ndarray of float32 or float64, and tuple of str or None
+    ndarray of float, int, bool or str, and tuple of str or None
 
     Raises
     ------
     TaskError
-        When y is missing, of another length, of three or more dimensions, or not numbers.
+        When y is missing, of another length, of three or more dimensions, holds dates, or labels of several types.
     """
     if y is None:
         raise TaskError(f"{where}: y is missing (it requires y to be passed, but the target y is None).")
@@ -146,7 +150,8 @@ def as_target(y: Any, n_rows: int, where: str) -> tuple[NDArray[Any], tuple[str,
     if hasattr(y, "columns") and hasattr(y, "dtypes"):
         array, names = _from_frame(y, f"{where}, y")
     else:
-        array = _numeric(y, where, "y", allow_1d=True)
+        labels = as_labels(y, where)
+        array = _numeric(y, where, "y", allow_1d=True) if labels is None else labels
         name = getattr(y, "name", None)
         names = (name,) if isinstance(name, str) else None
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] == 0):
@@ -154,6 +159,13 @@ def as_target(y: Any, n_rows: int, where: str) -> tuple[NDArray[Any], tuple[str,
     if len(array) != n_rows:
         raise TaskError(f"{where}: X has {n_rows} rows and y has {len(array)}; they must have the same number.")
     return array, names
+
+
+def require_numbers(y: NDArray[Any], where: str) -> NDArray[Any]:
+    """Return targets as floats, or raise a TaskError where they are words."""
+    if y.dtype.kind in "fiub":
+        return y if y.dtype.kind == "f" else y.astype(np.float64)
+    raise TaskError(f"{where}: column 0 of y holds strings, numbers are wanted; MAMLClassifier takes labels.")
 
 
 def require_finite(
@@ -175,6 +187,8 @@ def require_finite(
     TaskError
         At the first value that is not finite.
     """
+    if values.dtype.kind not in "fc":  # labels
+        return
     finite = np.isfinite(values)
     if finite.all():
         return

@@ -50,6 +50,11 @@ def as_names(names: list[Hashable]) -> NDArray[Any]:
 def check_alike(first: Task, task: Task) -> None:
     """Raise when a task has other columns or targets than the first one."""
     where = f"task {task.name!r}"
+    if task.X.shape[1:] != first.X.shape[1:] and task.X.ndim + first.X.ndim > 4:
+        raise TaskError(
+            f"{where}: rows of X have shape {task.X.shape[1:]}, but those of task {first.name!r} {first.X.shape[1:]}; "
+            "all tasks need the same features."
+        )
     if task.X.shape[1] != first.X.shape[1]:
         raise TaskError(
             f"{where}: X has {task.X.shape[1]} columns, but task {first.name!r} has {first.X.shape[1]}; "
@@ -59,6 +64,12 @@ def check_alike(first: Task, task: Task) -> None:
         raise TaskError(
             f"{where}: the columns of X are {_list(task.feature_names)}, but those of task {first.name!r} are "
             f"{_list(first.feature_names)}; give all tasks the same names in the same order."
+        )
+    if (task.y.dtype.kind == "U") != (first.y.dtype.kind == "U"):
+        kinds = ["words" if own.y.dtype.kind == "U" else "numbers" for own in (task, first)]
+        raise TaskError(
+            f"{where}: its labels are {kinds[0]}, but those of task {first.name!r} are {kinds[1]} (labels of mixed "
+            "types); write all as words, or all as numbers."
         )
     if task.y.shape[1:] != first.y.shape[1:] or task.target_names != first.target_names:
         raise TaskError(

@@ -30,13 +30,15 @@ class Split(NamedTuple):
     query_mask: NDArray[np.bool_]
 
 
-def check_split(support_size: Any, split: Any) -> tuple[int, int] | None:
+def check_split(support_size: Any, split: Any, name: str = "support_size") -> tuple[int, int] | None:
     """Return the smallest and largest support size, or None for half the rows.
 
     Parameters
     ----------
     support_size : int, range, (low, high) or None
     split : {"random", "first"}
+    name : str
+        What the error message calls the size.
 
     Raises
     ------
@@ -59,11 +61,11 @@ def check_split(support_size: Any, split: Any) -> tuple[int, int] | None:
         low, high = (int(bound) for bound in support_size)
     else:
         raise ValueError(
-            f"support_size must be an int, a range such as range(1, 6), a (smallest, largest) pair or None, "
+            f"{name} must be an int, a range such as range(1, 6), a (smallest, largest) pair or None, "
             f"got {support_size!r}."
         )
     if not 0 <= low <= high:
-        raise ValueError(f"support_size must be at least 0 and its range in ascending order, got {support_size!r}.")
+        raise ValueError(f"{name} must be at least 0 and its range in ascending order, got {support_size!r}.")
     return low, high
 
 
@@ -103,7 +105,7 @@ def split_tasks(
     sizes = tasks.sizes[chosen]
     width = int(sizes.max())
     columns = np.arange(width)
-    n_support = _support_sizes(sizes, bounds, rng)
+    n_support = support_sizes(sizes, bounds, rng)
     keys = rng.random((len(chosen), width)) if split == "random" else np.broadcast_to(columns, (len(chosen), width))
     keys = np.where(columns < sizes[:, None], keys, np.inf)  # padding sorts last
     if tasks._support is not None:
@@ -128,9 +130,10 @@ def split_tasks(
     return Split(starts + support, support_mask, starts + query, query_mask)
 
 
-def _support_sizes(
+def support_sizes(
     sizes: NDArray[np.intp], bounds: tuple[int, int] | None, rng: np.random.Generator
 ) -> NDArray[np.intp]:
+    """Draw how many support rows tasks of these sizes have; at least one row of each is left."""
     if bounds is None:
         wanted = np.minimum(sizes // 2, MAX_DEFAULT_SUPPORT)
     elif bounds[0] == bounds[1]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from metaest.tasks.task import describe_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,26 +35,39 @@ def summarise(tasks: TaskSet) -> pd.DataFrame:
     support = np.full(len(tasks), -1) if tasks._support is None else tasks._support.sizes
     columns: dict[str, Any] = {"n_rows": sizes, "n_support": pd.array(support, dtype="Int64")}
     columns["n_support"][support < 0] = pd.NA
-    y = tasks.y.reshape(len(tasks.y), -1).astype(np.float64)
-    for j, name in enumerate(_target_labels(tasks)):
+    if tasks.y.dtype.kind == "U":
+        columns |= _classes(tasks)
+    numbers = tasks.y.dtype.kind != "U"
+    y = tasks.y.reshape(len(tasks.y), -1).astype(np.float64) if numbers else np.empty((0, 0))
+    for j, name in enumerate(_target_labels(tasks) if numbers else []):
         mean = np.add.reduceat(y[:, j], starts) / sizes
         deviation = y[:, j] - np.repeat(mean, sizes)
         columns[f"{name}_mean"] = mean
         columns[f"{name}_std"] = np.sqrt(np.add.reduceat(deviation**2, starts) / sizes)
         columns[f"{name}_min"] = np.minimum.reduceat(y[:, j], starts)
         columns[f"{name}_max"] = np.maximum.reduceat(y[:, j], starts)
+    X = tasks.X.reshape(*tasks.X.shape[:2], -1)
     for j, name in enumerate(_feature_labels(tasks)):
-        columns[f"{name}_min"] = np.minimum.reduceat(tasks.X[:, j], starts)
-        columns[f"{name}_max"] = np.maximum.reduceat(tasks.X[:, j], starts)
+        columns[f"{name}_min"] = np.minimum.reduceat(X[:, j].min(axis=1), starts)
+        columns[f"{name}_max"] = np.maximum.reduceat(X[:, j].max(axis=1), starts)
     return pd.DataFrame(columns, index=pd.Index(tasks.names, name="task"))
+
+
+def _classes(tasks: TaskSet) -> dict[str, Any]:
+    counts = [np.unique(tasks.y[a:b], return_counts=True)[1] for a, b in pairwise(tasks.offsets)]
+    return {"n_classes": [len(own) for own in counts], "rarest": [own.min() for own in counts]}
 
 
 def describe(tasks: TaskSet) -> str:
     """Return the line a TaskSet shows itself by."""
     low, high = tasks.sizes.min(), tasks.sizes.max()
     spread = f"{low}" if low == high else f"{low} to {high}"
-    features = _columns("feature", tasks.feature_names, tasks.X.shape[1])
+    features = describe_rows(tasks.X)
+    if tasks.feature_names is not None:
+        features = _columns("feature", tasks.feature_names, tasks.X.shape[1])
     targets = _columns("target", tasks.target_names, len(_target_labels(tasks)))
+    if tasks.y.dtype.kind == "U":
+        targets = f"{len(np.unique(tasks.y))} labels"
     return (
         f"TaskSet({_count(len(tasks), 'task')}, {_count(len(tasks.X), 'row')} ({spread} a task), {features}, {targets})"
     )

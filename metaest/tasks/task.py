@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
 
-__all__ = ["Task", "check_support"]
+__all__ = ["Task", "check_support", "describe_rows"]
+
+
+def describe_rows(X: NDArray[Any]) -> str:
+    """Return what a row of X is, in a word or two."""
+    if X.ndim == 2:
+        return f"{X.shape[1]} feature{'s' * (X.shape[1] != 1)}"
+    return f"images of {' x '.join(map(str, X.shape[1:]))}" if X.ndim == 4 else f"rows of shape {X.shape[1:]}"
 
 
 def check_support(support: Any, n_rows: int, where: str) -> NDArray[np.intp]:
@@ -40,10 +47,10 @@ class Task:
     ----------
     name : hashable
         What errors and summaries call the task.
-    X : array-like or data frame of shape (n_rows, n_features)
+    X : array-like or data frame of shape (n_rows, n_features), or images of shape (n_rows, channels, height, width)
         Finite numbers. Column names of a data frame are remembered. The values are copied, and read-only from then on.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
-        Finite numbers.
+        Finite numbers; or labels, which are words or numbers.
     support : sequence of int, optional
         Row numbers an estimator adapts on; the other rows are the query. None leaves the choice to the estimator's
         ``support_size`` and ``split``.
@@ -56,8 +63,8 @@ class Task:
     Raises
     ------
     TaskError
-        When the task has no rows, X and y differ in length, a value is missing, infinite or not a number, or the
-        support names a row the task does not have.
+        When the task has no rows, X and y differ in length, a value is missing, infinite or not a number, labels are
+        of several types, or the support names a row the task does not have.
 
     Examples
     --------
@@ -112,7 +119,7 @@ class Task:
 
     def __repr__(self) -> str:
         rows = f"{len(self)} row{'s' * (len(self) != 1)}"
-        features = f"{self.X.shape[1]} feature{'s' * (self.X.shape[1] != 1)}"
+        features = describe_rows(self.X)
         support = "" if self.support is None else f", support rows {np.asarray(self.support).tolist()}"
         return f"Task({self.name!r}, {rows}, {features}{support})"
 

@@ -33,7 +33,7 @@ class TaskSet(Sequence[Task]):
 
     Attributes
     ----------
-    X : ndarray of shape (n_rows, n_features)
+    X : ndarray of shape (n_rows, n_features) or (n_rows, channels, height, width)
         The rows of all tasks, one task after the other; read-only.
     y : ndarray of shape (n_rows,) or (n_rows, n_targets)
     offsets : ndarray of shape (n_tasks + 1,)
@@ -281,7 +281,8 @@ class TaskSet(Sequence[Task]):
         -------
         DataFrame
             Indexed by task name: number of rows and of support rows (missing where the task carries none), mean,
-            standard deviation, minimum and maximum of each target, minimum and maximum of each feature.
+            standard deviation, minimum and maximum of each target (of words: number of classes, and of rows of the
+            rarest), minimum and maximum of each feature (of images: each channel).
 
         Examples
         --------

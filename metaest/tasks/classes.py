@@ -1,0 +1,140 @@
+"""Labels as numbers: which classes a task has, and whether a label means the same in all of them."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from metaest.exceptions import TaskError
+from metaest.tasks.task_set import TaskSet
+
+__all__ = ["Classes", "encode", "encode_known", "labels_of", "place_among", "share_labels"]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The labels of the rows of a TaskSet, as numbers.
+
+    Attributes
+    ----------
+    shared : bool
+        Whether a label means the same in every task. If so its number is its place among all labels, otherwise its
+        place among those of its task.
+    codes : ndarray of int, shape (n_rows,)
+    counts : ndarray of int, shape (n_tasks,)
+        Number of classes of each task; where labels are shared, of all.
+    labels : ndarray
+        All labels, sorted.
+    """
+
+    shared: bool
+    codes: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    labels: NDArray[Any]
+
+
+def labels_of(y: NDArray[Any]) -> NDArray[Any]:
+    """Return one label a row, or raise where targets are no labels."""
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    return y
+
+
+def share_labels(tasks: TaskSet) -> bool:
+    """Tell whether labels seem to mean the same in all tasks: one task at least has every label there is."""
+    _, codes = np.unique(labels_of(tasks.y), return_inverse=True)
+    most = max(len(np.unique(codes[a:b])) for a, b in pairwise(tasks.offsets))
+    return most == int(codes.max()) + 1
+
+
+def encode(tasks: TaskSet, shared: bool) -> Classes:
+    """Number the labels of tasks.
+
+    Parameters
+    ----------
+    tasks : TaskSet
+    shared : bool
+        Whether a label means the same in every task.
+
+    Returns
+    -------
+    Classes
+
+    Raises
+    ------
+    ValueError
+        When the targets are continuous, or several columns.
+    TaskError
+        When there is one class only: of all, or where each task has its own labels, in a task.
+    """
+    labels, codes = np.unique(labels_of(tasks.y), return_inverse=True)
+    if shared:
+        if len(labels) < 2:
+            raise TaskError(
+                f"all rows have one label, {labels.tolist()[0]!r}; a classifier needs more than one class to learn from."
+            )
+        return Classes(True, codes, np.full(len(tasks), len(labels)), labels)
+    owner = np.repeat(np.arange(len(tasks)), tasks.sizes)
+    pairs, inverse = np.unique(owner * len(labels) + codes, return_inverse=True)
+    counts = np.bincount(pairs // len(labels), minlength=len(tasks))
+    if counts.min() < 2:
+        i = int(np.argmin(counts))
+        label = labels[codes[tasks.offsets[i]]]
+        raise TaskError(
+            f"task {tasks.names[i : i + 1].tolist()[0]!r}: it has one class only, {label.tolist()!r}; at least two are "
+            "needed where each task has labels of its own."
+        )
+    firsts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return Classes(False, inverse - firsts[owner], counts, labels)
+
+
+def encode_known(tasks: TaskSet, known: NDArray[Any]) -> Classes:
+    """Number labels that a model knows already.
+
+    Parameters
+    ----------
+    tasks : TaskSet
+    known : ndarray
+        Sorted.
+
+    Returns
+    -------
+    Classes
+
+    Raises
+    ------
+    TaskError
+        When a task has another label.
+    """
+    y = labels_of(tasks.y)
+    owner = np.repeat(np.arange(len(tasks)), tasks.sizes)
+    names = tasks.names.tolist()
+    codes = place_among(y, known, lambda row: f"task {names[owner[row]]!r}")
+    return Classes(True, codes, np.full(len(tasks), len(known)), known)
+
+
+def place_among(y: NDArray[Any], known: NDArray[Any], where: Any) -> NDArray[np.intp]:
+    """Return the places of labels among known, sorted ones; a TaskError says which one is not there.
+
+    Parameters
+    ----------
+    y, known : ndarray
+    where : callable
+        Row number -> how the message begins.
+    """
+    if (y.dtype.kind == "U") != (known.dtype.kind == "U"):
+        kinds = ["words" if own.dtype.kind == "U" else "numbers" for own in (y, known)]
+        raise TaskError(f"{where(0)}: its labels are {kinds[0]}, but those of the fit were {kinds[1]}.")
+    places = np.searchsorted(known, y).clip(max=len(known) - 1)
+    unknown = np.flatnonzero(known[places] != y)
+    if unknown.size:
+        row = int(unknown[0])
+        raise TaskError(
+            f"{where(row)}: label {y[row].tolist()!r} was not met in the fit, which had {known.tolist()[:20]}; with "
+            "shared_labels=False each task may have labels of its own."
+        )
+    return places
