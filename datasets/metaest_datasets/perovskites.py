@@ -22,9 +22,9 @@ def fetch_perovskite_table() -> pd.DataFrame:
     -------
     DataFrame
         ``formula``, ``A``, ``B``, ``X``; ``perovskite`` (bool); ``is_train``, whether the authors fitted tau on it;
-        ``r_A``, ``r_B``, ``r_X`` (Shannon radii in angstrom); ``n_A``, ``n_B`` (oxidation states); ``chi_A``, ``chi_B``,
-        ``chi_X`` (Pauling electronegativities); ``t`` (Goldschmidt) and ``tau``, with what their authors' thresholds
-        predict, ``t_predicts`` and ``tau_predicts``.
+        ``r_A``, ``r_B``, ``r_X`` (Shannon radii in angstrom); ``n_A``, ``n_B`` (oxidation states); ``chi_A``,
+        ``chi_B``, ``chi_X`` (Pauling electronegativities); ``t`` (Goldschmidt) and ``tau``, with what their authors'
+        thresholds predict, ``t_predicts`` and ``tau_predicts``.
 
     Raises
     ------

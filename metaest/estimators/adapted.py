@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from metaest.estimators.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.inputs import as_rows, check_columns
-from metaest.estimators.network import Network
+from metaest.estimators.network import RegressionNetwork
+from metaest.estimators.plan import Plan
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
-from metaest.functional import CONTEXT, ClosedForm, Params, Solver
+from metaest.functional import CONTEXT, Params
 
 __all__ = ["AdaptedRegressor"]
 
@@ -55,9 +57,9 @@ class AdaptedRegressor(AdaptedPredictor):
     AdaptedRegressor(1 feature, adapted on 4 rows)
     """
 
-    _network: Network
-    _start: Params
-    _solver: Solver
+    _network: RegressionNetwork
+    _plan: Plan
+    _meta: Params
     _params: Params
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
@@ -66,17 +68,21 @@ class AdaptedRegressor(AdaptedPredictor):
     @classmethod
     def _adapt(
         cls,
-        network: Network,
-        start: Params,
-        solver: Solver,
+        network: RegressionNetwork,
+        plan: Plan,
+        meta: Params,
         X: NDArray[Any],
         y: NDArray[Any],
         feature_names: NDArray[Any] | None,
     ) -> "AdaptedRegressor":
         X, y = np.array(X), np.array(y)
-        adapted = cls(network, start, solver, network.adapt(start, solver, X, y), X, y, X.shape[1])
+        require_statistics(plan, X)
+        params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.scale_targets(y)))
+        adapted = cls(network, plan, meta, params, X, y, X.shape[1])
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
+        if X.ndim > 2:
+            object.__setattr__(adapted, "feature_shape_", X.shape[1:])
         X.flags.writeable = y.flags.writeable = False
         return adapted
 
@@ -101,7 +107,7 @@ class AdaptedRegressor(AdaptedPredictor):
         ValueError
             When a standard deviation is asked of a model that has none.
         """
-        return predict_rows(self, self._network, self._params, self._solver, X, return_std)
+        return predict_rows(self, self._network, self._params, self._plan, X, return_std)
 
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
         """Return a new predictor adapted on the rows seen so far and these, together.
@@ -124,8 +130,8 @@ class AdaptedRegressor(AdaptedPredictor):
         rows, target = check_support_rows(self, self._network.single_target, X, y, "partial_adapt")
         return self._adapt(
             self._network,
-            self._start,
-            self._solver,
+            self._plan,
+            self._meta,
             np.concatenate([self.X_support_, rows]),
             np.concatenate([self.y_support_, target]),
             getattr(self, "feature_names_in_", None),
@@ -150,16 +156,25 @@ class AdaptedRegressor(AdaptedPredictor):
         return self._network.forward.as_module(self._params)
 
 
-def predict_rows(model: Any, network: Network, params: Params, solver: Solver, X: Any, return_std: bool) -> Any:
+def require_statistics(plan: Plan, X: NDArray[Any]) -> None:
+    """Raise when statistics are wanted of a support that has none."""
+    if plan.normed and plan.steps and not plan.per_step and len(X) < LEAST_FOR_STATISTICS:
+        raise TaskError(
+            f"adapt: batch normalisation takes its statistics from support rows and needs {LEAST_FOR_STATISTICS}, got "
+            f"{len(X)}; set batch_statistics='per-step'."
+        )
+
+
+def predict_rows(model: Any, network: RegressionNetwork, params: Params, plan: Plan, X: Any, return_std: bool) -> Any:
     """Return predictions of rows, checked against the model, and standard deviations where they are asked for."""
     rows, _, _ = as_rows(X, None, "predict")
-    check_columns(model, X, rows.shape[1], "predict")
+    check_columns(model, X, rows.shape[1:], "predict")
     mean = network.predict(params, rows)
     if not return_std:
         return mean
-    if not isinstance(solver, ClosedForm) or not solver.head.bayesian:
+    if plan.head is None or not plan.head.bayesian:
         raise ValueError("return_std needs a model with inner_solver='bayes'; others have no predictive variance.")
-    return mean, network.predict_sd(params, solver.head, rows)
+    return mean, network.predict_sd(params, plan.head, rows)
 
 
 def check_support_rows(
@@ -169,7 +184,7 @@ def check_support_rows(
     if y is None:
         raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
     rows, target, _ = as_rows(X, y, where)
-    check_columns(model, X, rows.shape[1], where)
+    check_columns(model, X, rows.shape[1:], where)
     return rows, check_targets(target, single_target, model.n_outputs_, where)
 
 

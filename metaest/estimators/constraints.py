@@ -13,6 +13,8 @@ __all__ = ["ADAPTING", "CONSTRAINTS"]
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
+    "normalization": [StrOptions({"batch", "layer", "group"}), None],
+    "batch_statistics": [StrOptions({"support", "per-step"})],
     "module": [nn.Module, callable, None],
     "inner_solver": [StrOptions({"gradient", "ridge", "bayes"})],
     "inner_steps": [Interval(Integral, 0, None, closed="left")],
@@ -55,5 +57,6 @@ ADAPTING = {
         "context_dim",
         "meta_gradient",
         "proximal",
+        "batch_statistics",
     )
 }

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.network import Network
-from metaest.exceptions import DivergenceError, OvershootWarning
+from metaest.estimators.network import Network, RegressionNetwork
+from metaest.estimators.plan import Plan
+from metaest.exceptions import DivergenceError, OvershootWarning, TaskError
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -22,13 +23,14 @@ from metaest.functional import (
     mapped,
     repeat_for_tasks,
     solve_damped,
-    squared_error,
 )
 from metaest.tasks import Split, TaskSet, split_tasks
 
-__all__ = ["Source", "batch_forward"]
+__all__ = ["LEAST_FOR_STATISTICS", "RegressionSource", "Source", "batch_forward"]
 
-CHUNK = 256
+# tasks adapted at once, and numbers in their rows
+CHUNK, CHUNK_VALUES = 256, 20_000_000
+LEAST_FOR_STATISTICS = 2
 
 
 def batch_forward(network: Network, batching: str) -> BatchForward:
@@ -37,39 +39,26 @@ def batch_forward(network: Network, batching: str) -> BatchForward:
 
 
 class Source:
-    """Tasks, standardised, from which episodes are drawn.
+    """Tasks, standardised, from which episodes are drawn; a subclass knows what their targets are.
 
     Parameters
     ----------
     network : Network
     tasks : TaskSet
-    support_size, split
-        As the estimators take them.
+    plan : Plan
     rng : Generator
     """
 
-    def __init__(
-        self, network: Network, tasks: TaskSet, support_size: Any, split: str, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, network: Network, tasks: TaskSet, plan: Plan, rng: np.random.Generator) -> None:
         self.network = network
         self.tasks = tasks
-        self.support_size = support_size
-        self.split = split
+        self.plan = plan
         self.rng = rng
         self._X = network.scale_features(tasks.X).to(network.dtype)
-        self._y = network.scale_targets(tasks.y).to(network.dtype)
-
-    def _gather(self, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
-        index = torch.from_numpy(rows).to(self._X.device)
-        return Rows(self._X[index], self._y[index], torch.from_numpy(mask).to(self._X.device, self._X.dtype))
 
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""
-        split = self._split(chosen)
-        return Episodes(self._gather(split.support, split.support_mask), self._gather(split.query, split.query_mask))
-
-    def _split(self, chosen: NDArray[np.intp]) -> Split:
-        return split_tasks(self.tasks, chosen, self.support_size, self.split, self.rng)
+        raise NotImplementedError
 
     def batches(self, size: int) -> Iterator[NDArray[np.intp]]:
         """Task numbers of one meta-step after the other; every task comes once before any comes again."""
@@ -87,19 +76,124 @@ class Source:
             yield queue[:size]
             queue = queue[size:]
 
+    def rows(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_], y: Tensor) -> Rows:
+        """Gather rows of a batch of tasks."""
+        index = torch.from_numpy(numbers).to(self._X.device)
+        return Rows(self._X[index], y, torch.from_numpy(mask).to(self._X.device, self._X.dtype))
+
+    def require_support(self, split: Split, chosen: NDArray[np.intp], *, training: bool) -> None:
+        """Raise a TaskError when statistics are wanted of a support that has none."""
+        if not (self.plan.normed and self.plan.steps) or (self.plan.per_step and not training):
+            return
+        counts = split.support_mask.sum(axis=1)
+        if counts.min() < LEAST_FOR_STATISTICS:
+            name = self._name(int(chosen[int(np.argmin(counts))]))
+            raise TaskError(
+                f"task {name!r}: batch normalisation takes its statistics from support rows and needs "
+                f"{LEAST_FOR_STATISTICS}, the task has {counts.min()}; set a larger support_size, or normalise by "
+                "'layer' or 'group'."
+            )
+
+    def adapted_outputs(
+        self, chosen: NDArray[np.intp], split: Split, support: Rows, meta: Params, forward: BatchForward
+    ) -> tuple[Tensor, int]:
+        """Adapt to the support of each task and evaluate its query rows.
+
+        Returns
+        -------
+        Tensor of shape (n_query_rows, n_outputs)
+            Of all tasks, one after the other.
+        int
+            How many tasks the rate was lowered for.
+        """
+        solver, loss = self.plan.solver(meta), type(self.network).loss
+        start = repeat_for_tasks(self.plan.start(meta, support), len(chosen))
+        adapted, halvings = solve_damped(forward, loss, solver, start, self.plan.support(meta, support))
+        X = self.network.scale_features(self.query_features(split.query))
+        mask = torch.from_numpy(split.query_mask)
+        with torch.no_grad():
+            X = X if self.network.widens else X.to(self.network.dtype)
+            widened = {name: value.to(X.dtype) for name, value in adapted.items()}
+            output = self.plan.output(forward, widened, Rows(X, X, mask.to(X)))
+        output = output.cpu()
+        self._require_finite(output, mask, chosen, solver)
+        return output[mask], int((halvings > 0).sum())
+
+    def query_features(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Return features of query rows in the dtype they are predicted in."""
+        return self.tasks.X[rows].astype(np.float64)
+
+    def warn_of(self, overshot: int, meta: Params) -> None:
+        """Tell for how many tasks the rate was lowered."""
+        solver = self.plan.solver(meta)
+        if overshot and isinstance(solver, GradientDescent):
+            warnings.warn(
+                f"inner_lr={solver.describe_rate()} overshoots on {overshot} of {len(self.tasks)} tasks (their "
+                "support loss rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
+                OvershootWarning,
+                stacklevel=4,
+            )
+
+    def chunks(self) -> Iterator[NDArray[np.intp]]:
+        """Task numbers, some at a time, so that memory is bounded."""
+        size = max(1, min(CHUNK, CHUNK_VALUES // int(self.tasks.sizes.max() * self.tasks.X[0].size)))
+        for first in range(0, len(self.tasks), size):
+            yield np.arange(first, min(first + size, len(self.tasks)))
+
+    def _name(self, task: int) -> Any:
+        return self.tasks.names[task : task + 1].tolist()[0]
+
     def _require_finite(self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: Solver) -> None:
         finite = torch.isfinite(output).all(dim=-1) | ~mask
         if not bool(finite.all()):
             task = int(chosen[int(torch.nonzero(~finite.all(dim=1))[0])])
-            name = self.tasks.names[task : task + 1].tolist()[0]
             raise DivergenceError(
-                f"task {name!r}: its predictions are non-finite {solver.describe()}; lower "
+                f"task {self._name(task)!r}: its predictions are non-finite {solver.describe()}; lower "
                 "inner_lr, or check the units of X and y."
             )
 
-    def predict_queries(
-        self, params: Params, solver: Solver, batching: str
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+
+class RegressionSource(Source):
+    """Tasks with numbers to predict.
+
+    Parameters
+    ----------
+    network, tasks, plan, rng
+        As :class:`Source` takes them.
+    support_size, split
+        As the estimators take them.
+    """
+
+    network: RegressionNetwork
+
+    def __init__(
+        self,
+        network: RegressionNetwork,
+        tasks: TaskSet,
+        plan: Plan,
+        rng: np.random.Generator,
+        support_size: Any,
+        split: str,
+    ) -> None:
+        super().__init__(network, tasks, plan, rng)
+        self.support_size = support_size
+        self.split = split
+        self._y = network.scale_targets(tasks.y).to(network.dtype)
+
+    def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
+        """Split the chosen tasks anew."""
+        split = self._split(chosen, training=True)
+        return Episodes(self._gather(split.support, split.support_mask), self._gather(split.query, split.query_mask))
+
+    def _gather(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
+        return self.rows(numbers, mask, self._y[torch.from_numpy(numbers).to(self._y.device)])
+
+    def _split(self, chosen: NDArray[np.intp], *, training: bool) -> Split:
+        split = split_tasks(self.tasks, chosen, self.support_size, self.split, self.rng)
+        self.require_support(split, chosen, training=training)
+        return split
+
+    def predict_queries(self, meta: Params, batching: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         """Adapt to the support of every task and predict its query.
 
         Returns
@@ -111,30 +205,14 @@ class Source:
         """
         forward = batch_forward(self.network, batching)
         predictions, numbers, overshot = [], [], 0
-        for first in range(0, len(self.tasks), CHUNK):
-            chosen = np.arange(first, min(first + CHUNK, len(self.tasks)))
-            split = self._split(chosen)
+        for chosen in self.chunks():
+            split = self._split(chosen, training=False)
             support = self._gather(split.support, split.support_mask)
-            start = repeat_for_tasks(params, len(chosen))
-            adapted, halvings = solve_damped(forward, squared_error, solver, start, support)
-            overshot += int((halvings > 0).sum())
-            X = self.network.scale_features(self.tasks.X[split.query].astype(np.float64))
-            mask = torch.from_numpy(split.query_mask)
-            with torch.no_grad():
-                X = X if self.network.widens else X.to(self.network.dtype)
-                widened = {name: value.to(X.dtype) for name, value in adapted.items()}
-                output = forward(widened, Rows(X, X, mask.to(X)))
-            output = output.cpu()
-            self._require_finite(output, mask, chosen, solver)
-            predictions.append(self.network.in_units(output[mask]))
+            output, lowered = self.adapted_outputs(chosen, split, support, meta, forward)
+            overshot += lowered
+            predictions.append(self.network.in_units(output))
             numbers.append(split.query[split.query_mask])
-        if overshot and isinstance(solver, GradientDescent):
-            warnings.warn(
-                f"inner_lr={solver.describe_rate()} overshoots on {overshot} of {len(self.tasks)} tasks (their "
-                "support loss rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
-                OvershootWarning,
-                stacklevel=3,
-            )
+        self.warn_of(overshot, meta)
         rows = np.concatenate(numbers)
         prediction = np.concatenate(predictions)
         return self.tasks.y[rows].astype(np.float64).reshape(prediction.shape), prediction, rows

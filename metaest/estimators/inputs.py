@@ -9,7 +9,7 @@ from sklearn.utils.validation import validate_data
 
 from metaest.exceptions import TaskError, UngroupedWarning
 from metaest.tasks import Task, TaskSet
-from metaest.tasks.arrays import as_features, as_target, require_finite
+from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
 
 __all__ = ["as_rows", "as_tasks", "check_columns", "remember_columns"]
 
@@ -20,7 +20,7 @@ def _is_pair(item: Any) -> bool:
         return False
     X = item[0]
     if hasattr(X, "ndim"):
-        return bool(X.ndim == 2)
+        return bool(X.ndim >= 2)
     return isinstance(X, (tuple, list)) and (len(X) == 0 or isinstance(X[0], (tuple, list)) or np.ndim(X[0]) == 1)
 
 
@@ -29,7 +29,7 @@ def _is_flat_pair(item: Any) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and np.ndim(item[0]) == np.ndim(item[1]) == 1
 
 
-def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
+def as_tasks(X: Any, y: Any = None, groups: Any = None, *, labels: bool = False, alone: bool = False) -> TaskSet:
     """Return a TaskSet from whichever form of input came.
 
     Parameters
@@ -39,6 +39,10 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
         With flat rows only.
     groups : array-like of shape (n_rows,), optional
         The task of each flat row. Without it all rows are one task, and a warning says so.
+    labels : bool, default=False
+        Whether y may hold labels; otherwise it is made float.
+    alone : bool, default=False
+        Whether one task alone is nothing to warn of.
 
     Returns
     -------
@@ -61,7 +65,7 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
     if tasks_given:
         if y is not None or groups is not None:
             raise TaskError("tasks were passed together with y or groups; tasks carry their own y and names.")
-        return X if isinstance(X, TaskSet) else TaskSet(X)
+        return _with_targets(X if isinstance(X, TaskSet) else TaskSet(X), labels)
     if isinstance(X, (list, tuple)) and len(X) == 0 and y is None:
         raise TaskError("no tasks were given; at least one is needed.")
     if y is None and isinstance(X, (list, tuple)) and all(_is_flat_pair(item) for item in X):
@@ -72,7 +76,10 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
             "Pass a sequence of tasks, or X and y with groups."
         )
     if groups is not None:
-        return TaskSet.from_arrays(X, y, groups)
+        return _with_targets(TaskSet.from_arrays(X, y, groups), labels)
+    whole = _with_targets(TaskSet([as_task(X, y, "all rows")]), labels)
+    if alone:
+        return whole
     warnings.warn(
         "no groups were given, so all rows are taken as one single task and nothing is learned across tasks; "
         "pass groups= (the task of each row) or a sequence of tasks. Groups given to cross_validate or GridSearchCV "
@@ -80,7 +87,17 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None) -> TaskSet:
         UngroupedWarning,
         stacklevel=3,
     )
-    return TaskSet([as_task(X, y, "all rows")])
+    return whole
+
+
+def _with_targets(tasks: TaskSet, labels: bool) -> TaskSet:
+    """Return tasks whose y is float, unless it may hold labels."""
+    if labels or tasks.y.dtype.kind == "f":
+        return tasks
+    y = require_numbers(tasks.y, f"task {tasks.names[:1].tolist()[0]!r}")
+    return TaskSet._build(
+        tasks.X, y, tasks.offsets, tasks.names, tasks.feature_names, tasks.target_names, tasks._support
+    )
 
 
 def as_task(X: Any, y: Any, name: str) -> Task:
@@ -91,8 +108,11 @@ def as_task(X: Any, y: Any, name: str) -> Task:
     return Task(name, rows, y, feature_names=feature_names)
 
 
-def as_rows(X: Any, y: Any, where: str) -> tuple[Any, Any, tuple[str, ...] | None]:
-    """Return checked X, y (None stays None) and the column names; error messages begin with `where`."""
+def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, Any, tuple[str, ...] | None]:
+    """Return checked X, y (None stays None) and the column names; error messages begin with `where`.
+
+    Targets are made float, unless they may be labels.
+    """
     rows, names = as_features(X, where)
     if len(rows) == 0:
         raise TaskError(f"{where}: Found array with 0 sample(s) while a minimum of 1 is required.")
@@ -100,6 +120,7 @@ def as_rows(X: Any, y: Any, where: str) -> tuple[Any, Any, tuple[str, ...] | Non
     if y is None:
         return rows, None, names
     target, target_names = as_target(y, len(rows), where)
+    target = target if labels else require_numbers(target, where)
     require_finite(target, "y", target_names, lambda row: (where, row))
     return rows, target, names
 
@@ -112,7 +133,7 @@ def remember_columns(model: Any, names: Any) -> None:
         del model.feature_names_in_
 
 
-def check_columns(model: Any, X: Any, n_columns: int, where: str) -> None:
+def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> None:
     """Raise when columns differ from those a model was fitted on.
 
     Bare arrays are taken in column order, whether or not the model was fitted on named columns: ``task.X`` is one.
@@ -122,8 +143,8 @@ def check_columns(model: Any, X: Any, n_columns: int, where: str) -> None:
     model : object
         Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
     X : array-like, data frame or TaskSet
-    n_columns : int
-        Columns of X.
+    shape : tuple of int
+        Of a row of X: its number of columns, or that of an image.
     where : str
         What the error message adds to scikit-learn's own words.
 
@@ -139,10 +160,11 @@ def check_columns(model: Any, X: Any, n_columns: int, where: str) -> None:
     try:
         if hasattr(X, "columns"):
             validate_data(model, X, reset=False, skip_check_array=True)
-        elif n_columns != model.n_features_in_:
+        elif shape != (wanted := getattr(model, "feature_shape_", (model.n_features_in_,))):
+            if len(shape) + len(wanted) > 2:
+                raise ValueError(f"rows of X have shape {shape}, but {type(model).__name__} is expecting {wanted}")
             raise ValueError(
-                f"X has {n_columns} features, but {type(model).__name__} is expecting {model.n_features_in_} features "
-                "as input"
+                f"X has {shape[0]} features, but {type(model).__name__} is expecting {wanted[0]} features as input"
             )
     except ValueError as error:
         raise TaskError(f"{error} ({where})") from error

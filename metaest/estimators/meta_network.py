@@ -1,35 +1,35 @@
-"""What every meta-learned network shares: `fit` on tasks, `adapt` to one, `predict` without."""
+"""What every meta-learned network shares: `fit` on tasks, and the plan of its adaptations."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from metaest.estimators.adapted import AdaptedRegressor, check_support_rows, predict_rows
 from metaest.estimators.episodes import Source
-from metaest.estimators.inputs import as_tasks, remember_columns
+from metaest.estimators.inputs import remember_columns
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
-from metaest.estimators.scoring import FewShotScore
 from metaest.estimators.training import history_frame, meta_train
-from metaest.functional import GradientDescent, Rate, Solver
+from metaest.functional import GradientDescent, Params, Rate
 from metaest.tasks import TaskSet
 
 __all__ = ["MetaNetwork"]
 
 
-class MetaNetwork(FewShotScore):
-    """A mix-in for estimators whose settings describe a network and how it is meta-learned."""
+class MetaNetwork:
+    """A mix-in for estimators whose settings describe a network and how it is meta-learned.
 
-    support_size: Any
-    split: str
+    A subclass says what its tasks are (`_read`), which network and which episodes they need (`_build`, `_source`) and
+    what else is learned of them (`_remember`).
+    """
+
     random_state: Any
     meta_gradient: str
     inner_solver: str
     _validate_params: Any  # of BaseEstimator
+    _plan_type: ClassVar[type[Plan]] = Plan
 
     # groups are requested by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
@@ -58,93 +58,49 @@ class MetaNetwork(FewShotScore):
             When the meta-loss becomes non-finite; what was fitted before is kept.
         """
         self._validate_params()
-        tasks = as_tasks(X, y, groups)
+        tasks = self._read(X, y, groups)
         trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
-        forward = trained.network.forward
-        module = forward.as_module(Plan.of(self, forward).start(trained.params))  # may fail: before anything is set
+        plan = self._plan_type.of(self, trained.network.forward)
+        module = trained.network.forward.as_module(plan.zero_shot(trained.params))  # may fail: before anything is set
         self.module_ = module
-        self._network: Network = trained.network
-        self._params = trained.params
+        self._network: Any = trained.network
+        self._params: Params = trained.params
         self._implicit = self.meta_gradient == "implicit"
-        solver = self._solver()
+        solver = plan.solver(trained.params)
         self.inner_lr_ = _as_arrays(solver.rate) if isinstance(solver, GradientDescent) else None
         self._seed = seed
-        self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
         self.history_ = history_frame(trained.history)
         self.n_iter_ = len(trained.history)
         self.n_tasks_ = len(tasks)
-        self.n_features_in_, self.n_outputs_ = tasks.X.shape[1], 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
+        self.n_features_in_, self.feature_shape_ = tasks.X.shape[1], tasks.X.shape[1:]
         self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
+        self._remember(tasks)
         remember_columns(self, tasks.feature_names)
         return self
 
-    def adapt(self, X: Any, y: Any) -> AdaptedRegressor:
-        """Adapt to one new task from a handful of its rows; the model itself is untouched.
+    def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
+        """Return the tasks a fit or a score was given."""
+        raise NotImplementedError
 
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+    def _build(self, tasks: TaskSet) -> Network:
+        """Return the network for these tasks; initial weights are drawn from torch's global generator."""
+        raise NotImplementedError
 
-        Returns
-        -------
-        AdaptedRegressor
+    def _source(self, network: Any, tasks: TaskSet, plan: Any, rng: np.random.Generator, *, training: bool) -> Source:
+        """Return what episodes are drawn from."""
+        raise NotImplementedError
 
-        Raises
-        ------
-        TaskError
-            When the rows cannot be used.
-        DivergenceError
-            When the adaptation becomes non-finite.
-        NotFittedError
-            Before `fit`.
-        """
-        check_is_fitted(self)
-        rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
-        names = getattr(self, "feature_names_in_", None)
-        plan = self._plan()
-        start, solver = plan.start(self._params), plan.solver(self._params)
-        return AdaptedRegressor._adapt(self._network, start, solver, rows, target, names)
+    def _remember(self, tasks: TaskSet) -> None:
+        """Set what is learned of the targets."""
+        raise NotImplementedError
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict without adapting: the answer for a task of which nothing is known yet.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-        return_std : bool, default=False
-            Whether to return the standard deviation of an observation as well; with ``inner_solver="bayes"`` only.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
-        """
-        check_is_fitted(self)
-        plan = self._plan()
-        start, solver = plan.start(self._params), plan.solver(self._params)
-        return predict_rows(self, self._network, start, solver, X, return_std)
-
-    @property
-    def _single_target(self) -> bool:
-        return self._network.single_target
-
-    def _query_predictions(
-        self, tasks: TaskSet, rng: np.random.Generator
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        source = Source(self._network, tasks, self.support_size, self.split, rng)
-        plan = self._plan()
-        return source.predict_queries(plan.start(self._params), plan.solver(self._params), self.batching_)
-
-    def _plan(self) -> Plan:
+    def _plan(self) -> Any:
         if (self.meta_gradient == "implicit") != self._implicit and self.inner_solver == "gradient":
             raise ValueError(
                 f"meta_gradient={self.meta_gradient!r} was set after the fit; with 'implicit', and with it alone, "
                 "tasks are held to their start; fit anew."
             )
-        return Plan.of(self, self._network.forward)
-
-    def _solver(self) -> Solver:
-        return self._plan().solver(self._params)
+        return self._plan_type.of(self, self._network.forward)
 
 
 def _as_arrays(rate: Rate) -> Any:
@@ -154,3 +110,9 @@ def _as_arrays(rate: Rate) -> Any:
     if isinstance(rate, (int, float, Tensor)):
         return float(rate)
     return {name: np.array([float(step[name]) for step in rate]) for name in rate[0]}
+
+
+def feature_names(model: Any) -> NDArray[Any] | None:
+    """Return the column names a model was fitted on, where it was."""
+    names: NDArray[Any] | None = getattr(model, "feature_names_in_", None)
+    return names

@@ -1,12 +1,8 @@
 """A fitted network: what a model and every predictor adapted from it share, and never change."""
 
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,10 +11,10 @@ from torch import Tensor, nn
 
 from metaest.exceptions import DivergenceError, OvershootWarning
 from metaest.functional import (
-    MLP,
     BatchForward,
     GradientDescent,
     LinearHead,
+    Loss,
     ModuleForward,
     Params,
     Rows,
@@ -31,53 +27,7 @@ from metaest.functional import (
     squared_error,
 )
 
-__all__ = ["Network", "batched", "build_module", "can_widen", "seeded"]
-
-_GLOBAL_GENERATOR = threading.RLock()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from torch's global generator as if seeded, and leave it as it was; one thread at a time."""
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-def build_module(
-    module: nn.Module | Callable[[int, int], nn.Module] | None,
-    n_features: int,
-    n_outputs: int,
-    hidden_layer_sizes: Any,
-    activation: str,
-) -> nn.Module:
-    """Return a module of our own: the built-in network, a copy of the user's module, or what the user's factory makes.
-
-    Raises
-    ------
-    TypeError
-        When `module` is, or makes, something else.
-    ValueError
-        When it holds batch normalisation, or nothing to learn.
-    """
-    if module is None:
-        sizes = np.atleast_1d(np.asarray(hidden_layer_sizes, dtype=int))
-        if (sizes < 1).any():
-            raise ValueError(f"hidden_layer_sizes must be positive numbers of units, got {hidden_layer_sizes!r}.")
-        return MLP(n_features, n_outputs, sizes.tolist(), activation)
-    built = deepcopy(module) if isinstance(module, nn.Module) else module(n_features, n_outputs)
-    if not isinstance(built, nn.Module):
-        raise TypeError(f"module must be, or return, a torch.nn.Module; got {type(built).__name__}.")
-    for name, child in built.named_modules():
-        if isinstance(child, nn.modules.batchnorm._NormBase):
-            raise ValueError(
-                f"module: layer {name!r} ({type(child).__name__}) normalises by statistics of the batch, which leak "
-                "between rows and tasks; use LayerNorm or GroupNorm."
-            )
-    if not any(parameter.requires_grad for parameter in built.parameters()):
-        raise ValueError("module has no parameter with requires_grad=True; there is nothing to learn.")
-    return built
-
+__all__ = ["Network", "RegressionNetwork", "batched"]
 
 def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]:
     """Choose how a batch of tasks is evaluated: mapped over tasks, or one after the other.
@@ -113,18 +63,6 @@ def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]
         forward.module.train(training)
 
 
-def can_widen(forward: ModuleForward, n_features: int) -> bool:
-    """Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot."""
-    params = {name: value.double() for name, value in forward.parameters().items()}
-    device = next(iter(params.values())).device
-    try:
-        with torch.no_grad():
-            output = forward(params, torch.zeros(2, n_features, dtype=torch.float64, device=device))
-    except RuntimeError:
-        return False
-    return output.dtype == torch.float64
-
-
 def _padded(rows: Rows) -> Rows:
     """Add a row of padding to each task, so that a module whose rows see each other gives itself away."""
     X, y, mask = (torch.cat([part, part[:, :1]], dim=1) for part in rows)
@@ -134,39 +72,40 @@ def _padded(rows: Rows) -> Rows:
 
 @dataclass(frozen=True)
 class Network:
-    """A network with the scaling of its columns.
+    """A network with the scaling of its features.
 
     Attributes
     ----------
     forward : ModuleForward
         In evaluation mode.
-    features_scaling, targets_scaling : Scaling
+    features_scaling : Scaling
     dtype : torch.dtype
         Of adaptation.
     device : torch.device
-    single_target : bool
-        Whether predictions have shape (n_rows,).
     widens : bool
         Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot.
     """
 
     forward: ModuleForward
     features_scaling: Scaling
-    targets_scaling: Scaling
     dtype: torch.dtype
     device: torch.device
-    single_target: bool
-    widens: bool = True
+    widens: bool
+    loss: ClassVar[Loss]
 
     def scale_features(self, X: NDArray[Any]) -> Tensor:
         """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
         return self.features_scaling.apply(torch.tensor(X)).to(self.device)
 
-    def scale_targets(self, y: NDArray[Any]) -> Tensor:
-        """Standardise targets, as (n_rows, n_targets)."""
-        return self.targets_scaling.apply(torch.tensor(y.reshape(len(y), -1))).to(self.device)
+    def rows(self, X: NDArray[Any], y: Tensor) -> Rows:
+        """Return the rows of one task as a batch of one."""
+        return Rows(
+            self.scale_features(X).to(self.dtype)[None],
+            y.to(self.dtype)[None],
+            torch.ones(1, len(X), dtype=self.dtype, device=self.device),
+        )
 
-    def adapt(self, params: Params, solver: Solver, X: NDArray[Any], y: NDArray[Any]) -> Params:
+    def adapt(self, params: Params, solver: Solver, support: Rows) -> Params:
         """Return parameters adapted on the rows of one task.
 
         Raises
@@ -174,41 +113,63 @@ class Network:
         DivergenceError
             When they are not finite.
         """
-        rows = Rows(
-            self.scale_features(X).to(self.dtype)[None],
-            self.scale_targets(y).to(self.dtype)[None],
-            torch.ones(1, len(X), dtype=self.dtype, device=self.device),
-        )
         start = repeat_for_tasks(params, 1)
-        adapted, halvings = solve_damped(looped(self.forward), squared_error, solver, start, rows)
+        adapted, halvings = solve_damped(looped(self.forward), type(self).loss, solver, start, support)
         result = {name: value[0] for name, value in adapted.items()}
         if not all(bool(torch.isfinite(value).all()) for value in result.values()):
             raise DivergenceError(
-                f"adaptation on {len(X)} rows diverged: the weights are non-finite {solver.describe()}; lower "
-                "inner_lr, or check the units of X and y. The fitted model is unchanged."
+                f"adaptation on {support.X.shape[1]} rows diverged: the weights are non-finite {solver.describe()}; "
+                "lower inner_lr, or check the units of X and y. The fitted model is unchanged."
             )
         if isinstance(solver, GradientDescent) and (n := int(halvings[0])):
             warnings.warn(
                 f"inner_lr={solver.describe_rate()} overshoots on this task (its support loss rose); it was adapted at "
                 f"{solver.describe_rate(2**n)}. The task may be unlike those of the fit.",
                 OvershootWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return result
 
-    def predict(self, params: Params, X: NDArray[Any]) -> NDArray[Any]:
-        """Predict in the dtype of X, in the user's units."""
+    def widened(self, params: Params, X: NDArray[Any]) -> tuple[Params, Tensor]:
+        """Return parameters and standardised rows in the dtype in which rows are predicted."""
         rows = self.scale_features(X)
         rows = rows if self.widens else rows.to(self.dtype)
+        return {name: value.to(rows.dtype) for name, value in params.items()}, rows
+
+    def output(self, params: Params, X: NDArray[Any]) -> Tensor:
+        """Evaluate rows of one task."""
+        own, rows = self.widened(params, X)
         with torch.no_grad():
-            output = self.forward({name: value.to(rows.dtype) for name, value in params.items()}, rows)
-        return self.in_units(output)
+            return self.forward(own, rows)
+
+
+@dataclass(frozen=True)
+class RegressionNetwork(Network):
+    """A network with the scaling of its targets.
+
+    Attributes
+    ----------
+    targets_scaling : Scaling
+    single_target : bool
+        Whether predictions have shape (n_rows,).
+    """
+
+    targets_scaling: Scaling
+    single_target: bool
+    loss: ClassVar[Loss] = staticmethod(squared_error)
+
+    def scale_targets(self, y: NDArray[Any]) -> Tensor:
+        """Standardise targets, as (n_rows, n_targets)."""
+        return self.targets_scaling.apply(torch.tensor(y.reshape(len(y), -1))).to(self.device)
+
+    def predict(self, params: Params, X: NDArray[Any]) -> NDArray[Any]:
+        """Predict in the dtype of X, in the user's units."""
+        return self.in_units(self.output(params, X))
 
     def predict_sd(self, params: Params, head: LinearHead, X: NDArray[Any]) -> NDArray[Any]:
         """Return the standard deviation of an observation at each row, in the user's units."""
-        rows = self.scale_features(X)
-        rows = rows if self.widens else rows.to(self.dtype)
-        one = {name: value.to(rows.dtype)[None] for name, value in params.items()}
+        own, rows = self.widened(params, X)
+        one = {name: value[None] for name, value in own.items()}
         blank = rows.new_zeros(1, len(rows), len(self.targets_scaling.mean))
         with torch.no_grad():
             variance = head.variance(looped(self.forward), one, Rows(rows[None], blank, blank[..., 0] + 1))

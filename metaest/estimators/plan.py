@@ -1,8 +1,8 @@
 """How a network adapts: which of its parameters move, from where and at which rates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.utils._param_validation import validate_parameter_constraints
@@ -15,13 +15,17 @@ from metaest.functional import (
     ClosedForm,
     ContextForward,
     Episodes,
+    PER_STEP,
     GradientDescent,
     HeadForward,
     LinearHead,
+    Loss,
     MetaGradient,
     ModuleForward,
     Params,
+    Rows,
     Solver,
+    is_statistic,
     layer_of,
     repeat_for_tasks,
     squared_error,
@@ -55,7 +59,13 @@ class Plan:
         Length of the context vector; 0 for none.
     head : LinearHead or None
         What is solved in closed form.
+    normed : bool
+        Whether layers normalise by statistics of a task.
+    per_step : bool
+        Whether these are, after the fit, those of all tasks in each inner step, and not of the task's support.
     """
+
+    loss: ClassVar[Loss] = staticmethod(squared_error)
 
     steps: int
     rate: float
@@ -64,9 +74,11 @@ class Plan:
     proximal: float
     n_context: int
     head: LinearHead | None
+    normed: bool
+    per_step: bool
 
     @classmethod
-    def of(cls, model: Any, forward: ModuleForward) -> "Plan":
+    def of(cls, model: Any, forward: ModuleForward) -> Self:
         """Read a model's settings.
 
         Raises
@@ -94,10 +106,15 @@ class Plan:
             moving,
             float(model.proximal) if implicit else 0.0,
             n_context,
-            LinearHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs)
-            if isinstance(forward, HeadForward)
-            else None,
+            cls._head(model, forward) if isinstance(forward, HeadForward) else None,
+            bool(forward.norms),
+            model.batch_statistics == "per-step",
         )
+
+    @staticmethod
+    def _head(model: Any, forward: HeadForward) -> LinearHead:
+        assert forward.n_outputs is not None
+        return LinearHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs)
 
     def meta_parameters(self, weights: Params, before: Params | None = None) -> Params:
         """Add to the weights what is learned with them: rates, or the prior of the head.
@@ -127,16 +144,18 @@ class Plan:
                 fresh[name] = own[torch.arange(len(fresh[name])).clamp(max=len(own) - 1)]
         return fresh
 
-    def settled(self, forward: BatchForward, meta: Params, drawn: Sequence[Episodes]) -> Params:
-        """Return the meta-parameters with what follows from the others: the noise of a Bayesian head."""
-        if self.head is None or not self.head.bayesian or not self.steps:
-            return meta
-        start = repeat_for_tasks(self.start(meta), len(drawn[0].query.X))
-        return {**meta, **self.head.settled(forward, start, drawn)}
+    def start(self, meta: Params, rows: Rows | None = None) -> Params:
+        """Return where a task starts: the weights, and a context of zero or the prior of the head.
 
-    def start(self, meta: Params) -> Params:
-        """Return where a task starts: the weights, and a context of zero or the prior of the head."""
+        Parameters
+        ----------
+        meta : dict of Tensor
+        rows : Rows, optional
+            Of the task: where classes have no meaning beyond it, they say how many there are.
+        """
         weights = {name: value for name, value in meta.items() if not is_setting(name)}
+        if self.normed:
+            weights |= self._statistics(meta)
         if self.head is not None:
             if not set(self.head.meta_parameters(next(iter(weights.values())))) <= set(meta):
                 raise ValueError(f"inner_solver was set after the fit to another closed form; {_ANEW}")
@@ -145,12 +164,32 @@ class Plan:
             weights[CONTEXT] = next(iter(weights.values())).new_zeros(self.n_context)
         return weights
 
+    def zero_shot(self, meta: Params) -> Params:
+        """Return the parameters that serve a task of which nothing is known."""
+        return replace(self, steps=0).start(meta)
+
+    def support(self, meta: Params, rows: Rows) -> Rows:
+        """Return support rows with their weights."""
+        return rows
+
+    def output(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
+        """Evaluate rows of adapted tasks."""
+        return forward(params, rows)
+
     def losses(self, forward: BatchForward, meta: Params, episodes: Episodes, differentiated: Differentiated) -> Tensor:
         """Return the meta-loss of each task; its gradient is the meta-gradient."""
+        start = self.start(meta, episodes.query)
         if self.head is not None and self.steps:
-            start = repeat_for_tasks(self.start(meta), len(episodes.query.X))
-            return self.head.losses(forward, start, episodes)
-        return task_losses(forward, squared_error, self.descent(meta), self.start(meta), episodes, *differentiated)
+            return self.head.losses(forward, repeat_for_tasks(start, len(episodes.query.X)), episodes)
+        return task_losses(forward, self.loss, self.descent(meta), start, episodes, *differentiated)
+
+    def _statistics(self, meta: Params) -> Params:
+        """Return the statistics a task starts with: none where they will be those of its own support."""
+        known = {name: value for name, value in meta.items() if is_statistic(name)}
+        every_step = {name: value for name, value in known.items() if name.startswith(PER_STEP)}
+        if self.per_step and self.steps and self.head is None:
+            return every_step
+        return {} if self.steps and not self.per_step else {n: own for n, own in known.items() if n not in every_step}
 
     def solver(self, meta: Params) -> Solver:
         """Return the inner solver, at the rates learned so far."""

@@ -8,13 +8,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 
 from metaest.estimators.constraints import CONSTRAINTS
-from metaest.estimators.meta_network import MetaNetwork
+from metaest.estimators.meta_regressor import MetaRegressor
 from metaest.functional import Callback, MetaGradient
 
 __all__ = ["MAMLRegressor"]
 
 
-class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
+class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     r"""Regression that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -31,6 +31,14 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
         Units of each hidden layer of the built-in network.
     activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="tanh"
         Of the built-in network's hidden layers.
+    normalization : {"batch", "layer", "group"} or None, default=None
+        Of what enters each activation of the built-in network: by statistics of the task's support rows for each unit,
+        or of the units for each row. "batch" needs two support rows of every task, and is noisy with few.
+    batch_statistics : {"support", "per-step"}, default="support"
+        By what batch normalisation, also that of a module of your own, normalises after the fit: the statistics of a
+        task's own support; or averages over the training tasks, one for each inner step (MAML++ [3]_), so that one
+        support row is enough. In the fit it is the support in either case. Statistics are never those of the rows to
+        be predicted, nor running ones. Without adaptation they are averages over the training tasks.
     module : torch.nn.Module or callable, optional
         A network of your own, taking rows of shape (n_rows, n_features) and returning (n_rows, n_targets). It is
         copied; its present weights are where meta-learning starts. A callable ``module(n_features, n_targets)`` must
@@ -169,6 +177,8 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
         *,
         hidden_layer_sizes: Sequence[int] = (32, 32, 32),
         activation: str = "tanh",
+        normalization: str | None = None,
+        batch_statistics: str = "support",
         module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
         inner_solver: str = "gradient",
         inner_steps: int = 5,
@@ -200,6 +210,8 @@ class MAMLRegressor(MetaNetwork, RegressorMixin, BaseEstimator):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.normalization = normalization
+        self.batch_statistics = batch_statistics
         self.module = module
         self.inner_solver = inner_solver
         self.inner_steps = inner_steps

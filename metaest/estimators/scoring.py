@@ -44,7 +44,7 @@ class FewShotScore:
         """
         check_is_fitted(self)
         tasks = as_tasks(X, y, groups)
-        check_columns(self, X if y is not None else tasks, tasks.X.shape[1], "score")
+        check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "score")
         weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
         truth, prediction, rows = self._query_predictions(tasks, np.random.default_rng(self._seed))

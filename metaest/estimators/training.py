@@ -6,34 +6,25 @@ import contextlib
 import itertools
 import logging
 import warnings
-from copy import deepcopy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from metaest.estimators.episodes import Source
-from metaest.estimators.inputs import check_columns
-from metaest.estimators.network import Network, batched, build_module, can_widen, seeded
+from metaest.estimators.building import goes_on, seeded
+from metaest.estimators.network import Network, batched
 from metaest.estimators.plan import Differentiated, Plan, Schedule, is_setting
+from metaest.estimators.settling import settled
 from metaest.exceptions import TaskError
 from metaest.functional import (
     BatchForward,
-    ContextForward,
     Episodes,
-    HeadForward,
-    ModuleForward,
     OuterLoop,
     Params,
-    Scaling,
     StepInfo,
-    last_layer,
     remaining_slope,
     repeat_for_tasks,
-    split_head,
-    squared_error,
 )
 from metaest.tasks import TaskSet, check_split
 
@@ -47,8 +38,6 @@ VALIDATION_SPLITS = 4
 STEEP = 0.1
 # batches of tasks from which the noise of a Bayesian head is taken
 SETTLING = 8
-# rows on which a module is tried
-PROBES = 32
 _logger = logging.getLogger("metaest")
 
 
@@ -63,16 +52,16 @@ class Trained(NamedTuple):
 
 
 def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
-    """Meta-learn the weights of `model` (an estimator's settings) from `tasks`; `model` is not changed."""
+    """Meta-learn the weights of `model` (a MetaNetwork with its settings) from `tasks`; `model` is not changed."""
     rng = np.random.default_rng(seed)
     training, held_out = _hold_out(model, tasks, rng)
     with seeded(seed):
-        network = _network(model, training)
-    plan, schedule = Plan.of(model, network.forward), Schedule(model, model.max_iter)
+        network: Network = model._build(training)
+    plan, schedule = model._plan_type.of(model, network.forward), Schedule(model, model.max_iter)
     _check_something_adapts(plan, schedule, model, training)
-    before = model._params if _goes_on(model) else None
+    before = model._params if goes_on(model) else None
     params = plan.meta_parameters(network.forward.parameters(), before)
-    source = Source(network, training, model.support_size, model.split, rng)
+    source = model._source(network, training, plan, rng, training=True)
     batches = source.batches(model.meta_batch_size)
     forward, batching, reason = batched(network.forward, source.episodes(next(batches)).support)
     if batching == "loop":
@@ -84,7 +73,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
 
     validate = None
     if held_out is not None:
-        judge = Source(network, held_out, model.support_size, model.split, np.random.default_rng(seed))
+        judge = model._source(network, held_out, plan, np.random.default_rng(seed), training=True)
         fixed = judge.episodes(np.tile(np.arange(len(held_out)), VALIDATION_SPLITS))
 
         def validate(params: Params) -> float:
@@ -111,9 +100,8 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     network.forward.module.eval()
     if plan.proximal and plan.steps:
         _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
-    with torch.no_grad():
-        settled = plan.settled(forward, result.params, [source.episodes(next(batches)) for _ in range(SETTLING)])
-    return Trained(network, settled, result.history, batching, reason)
+    drawn = [source.episodes(next(batches)) for _ in range(SETTLING)]
+    return Trained(network, settled(plan, forward, result.params, drawn), result.history, batching, reason)
 
 
 def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: TaskSet) -> None:
@@ -140,9 +128,8 @@ def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: T
 def _warn_of_slopes(plan: Plan, forward: BatchForward, params: Params, episodes: Episodes) -> None:
     """Tell when adaptations end far from the minimum that the implicit meta-gradient supposes."""
     solver, n_tasks = plan.descent(params), len(episodes.support.X)
-    slopes = remaining_slope(
-        forward, squared_error, solver, repeat_for_tasks(plan.start(params), n_tasks), episodes.support
-    )
+    start = repeat_for_tasks(plan.start(params, episodes.query), n_tasks)
+    slopes = remaining_slope(forward, plan.loss, solver, start, plan.support(params, episodes.support))
     if (left := float(slopes.median())) > STEEP:
         warnings.warn(
             f"meta_gradient='implicit' supposes adaptations that reach their minimum; after {solver.steps} inner steps "
@@ -172,57 +159,3 @@ def _hold_out(model: Any, tasks: TaskSet, rng: np.random.Generator) -> tuple[Tas
         )
     order = rng.permutation(len(tasks))
     return tasks[np.sort(order[n_held_out:])], tasks[np.sort(order[:n_held_out])]
-
-
-def _goes_on(model: Any) -> bool:
-    return bool(model.warm_start) and hasattr(model, "_network")
-
-
-def _network(model: Any, tasks: TaskSet) -> Network:
-    n_features, n_outputs = tasks.X.shape[1], 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
-    if _goes_on(model):
-        check_columns(model, tasks, n_features, "warm_start")
-        if (n_features, n_outputs) != (model.n_features_in_, model.n_outputs_):
-            raise TaskError(
-                f"warm_start goes on from {model.n_features_in_} features and {model.n_outputs_} targets, but the "
-                f"tasks have {n_features} and {n_outputs}; fit a new model."
-            )
-        network: Network = replace(deepcopy(model._network), single_target=tasks.y.ndim == 1)
-        return network
-    device = torch.device("cuda" if model.device == "auto" and torch.cuda.is_available() else _plain(model.device))
-    dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
-    n_context = int(model.context_dim)
-    module = build_module(model.module, n_features + n_context, n_outputs, model.hidden_layer_sizes, model.activation)
-    if model.standardize:
-        features_scaling = Scaling.learn(torch.tensor(tasks.X))
-        targets_scaling = Scaling.learn(torch.tensor(tasks.y.reshape(len(tasks.y), -1)))
-    else:
-        features_scaling, targets_scaling = Scaling.identity(n_features), Scaling.identity(n_outputs)
-    rows = features_scaling.apply(torch.tensor(tasks.X[:PROBES])).to(device, dtype)
-    forward = _forward(module.to(device, dtype), rows, n_outputs, n_context, model.inner_solver)
-    return Network(
-        forward,
-        features_scaling,
-        targets_scaling,
-        dtype,
-        device,
-        tasks.y.ndim == 1,
-        widens=can_widen(forward, n_features),
-    )
-
-
-def _forward(
-    module: torch.nn.Module, X: torch.Tensor, n_outputs: int, n_context: int, inner_solver: str
-) -> ModuleForward:
-    """Return the forward pass that the settings ask for; `X` holds a few standardised rows."""
-    X = torch.cat([X, X.new_zeros(len(X), n_context)], dim=1)
-    if inner_solver != "gradient":
-        body, n_hidden = split_head(module, X)
-        return HeadForward(body, n_outputs, n_hidden)
-    if n_context:
-        return ContextForward(module, n_outputs, n_context)
-    return ModuleForward(module, n_outputs, last_layer(module, X))
-
-
-def _plain(device: str) -> str:
-    return "cpu" if device == "auto" else device

@@ -11,7 +11,7 @@ from metaest.functional.conv import ConvNet
 from metaest.functional.damping import Solver, solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
-from metaest.functional.forward import ModuleForward, looped, mapped, repeat_for_tasks, with_statistics
+from metaest.functional.forward import ModuleForward, batch_statistics, looped, mapped, repeat_for_tasks, with_statistics
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
 from metaest.functional.head import HEAD, HeadForward, split_head
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
@@ -24,7 +24,9 @@ from metaest.functional.mlp import ACTIVATIONS, MLP
 from metaest.functional.next_measurement import choose_rows
 from metaest.functional.noise import Noise, NoiseKind, NoiseTerms
 from metaest.functional.normalization import (
+    PER_STEP,
     TaskBatchNorm,
+    at_step,
     is_statistic,
     normalization_layer,
     per_step,
@@ -43,6 +45,7 @@ __all__ = [
     "CONTEXT",
     "HEAD",
     "MLP",
+    "PER_STEP",
     "BatchForward",
     "Callback",
     "ClassHead",
@@ -81,6 +84,8 @@ __all__ = [
     "TaskBatchNorm",
     "Transforms",
     "agrees_one_by_one",
+    "at_step",
+    "batch_statistics",
     "check_equation",
     "choose_mode",
     "choose_rows",

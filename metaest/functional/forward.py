@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from metaest.functional.normalization import TaskBatchNorm, give, is_statistic, take
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
-__all__ = ["ModuleForward", "looped", "mapped", "repeat_for_tasks", "with_statistics"]
+__all__ = ["ModuleForward", "batch_statistics", "looped", "mapped", "repeat_for_tasks", "with_statistics"]
 
 
 class ModuleForward:
@@ -108,6 +108,12 @@ class ModuleForward:
     def as_module(self, params: Params) -> nn.Module:
         """Return a copy of the module that holds these parameters."""
         module = deepcopy(self).module
+        for name in self.names:
+            if module.get_parameter(name).shape != params[name].shape:  # a head for another number of classes
+                parent, _, own = name.rpartition(".")
+                layer = module.get_submodule(parent)
+                setattr(layer, own, nn.Parameter(params[name].detach().clone()))
+                layer.out_features = len(params[name])
         module.load_state_dict({name: params[name] for name in self.names}, strict=False)
         return module
 
@@ -188,9 +194,14 @@ def with_statistics(forward: BatchForward, params: Params, support: Rows) -> Par
 
     Parameters that have them already are returned as they are.
     """
-    if any(map(is_statistic, params)) or not isinstance(forward, _Batch):
+    if any(map(is_statistic, params)):
         return params
-    return {**params, **forward.statistics(params, support)}
+    return {**params, **batch_statistics(forward, params, support)}
+
+
+def batch_statistics(forward: BatchForward, params: Params, rows: Rows) -> Params:
+    """Return the statistics by which layers normalise these rows, each of shape (tasks, channels); {} without any."""
+    return forward.statistics(params, rows) if isinstance(forward, _Batch) else {}
 
 
 def repeat_for_tasks(params: Params, n_tasks: int) -> Params:

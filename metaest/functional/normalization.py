@@ -21,6 +21,7 @@ from torch.nn.functional import batch_norm
 from metaest.functional.types import Params
 
 __all__ = [
+    "PER_STEP",
     "TaskBatchNorm",
     "at_step",
     "give",

@@ -9,11 +9,11 @@ __all__ = ["Scaling"]
 
 
 class Scaling(NamedTuple):
-    """Mean and scale of each column, in float64.
+    """Mean and scale of each column, in float64; of images, of each channel.
 
     Attributes
     ----------
-    mean, scale : Tensor of shape (columns,)
+    mean, scale : Tensor of shape (columns,) or (channels, 1, 1)
     """
 
     mean: Tensor
@@ -23,16 +23,18 @@ class Scaling(NamedTuple):
     def learn(cls, values: Tensor) -> "Scaling":
         """Learn mean and standard deviation of the columns of `values`; a constant column keeps scale 1."""
         values = values.double()
-        mean = values.mean(dim=0)
-        scale = (values - mean).square().mean(dim=0).sqrt()
+        axes = (0, *range(2, values.ndim))
+        mean = values.mean(dim=axes, keepdim=True)[0]
+        scale = (values - mean).square().mean(dim=axes, keepdim=True)[0].sqrt()
         # a column of equal numbers has a standard deviation of rounding size, not exactly 0
         constant = scale <= 10 * torch.finfo(torch.float64).eps * mean.abs()
         return cls(mean, torch.where(constant, torch.ones_like(scale), scale))
 
     @classmethod
-    def identity(cls, columns: int) -> "Scaling":
-        """Leave every column as it is."""
-        return cls(torch.zeros(columns, dtype=torch.float64), torch.ones(columns, dtype=torch.float64))
+    def identity(cls, columns: int, further_axes: int = 0) -> "Scaling":
+        """Leave every column as it is; rows of images have two further axes."""
+        shape = (columns, *[1] * further_axes)
+        return cls(torch.zeros(shape, dtype=torch.float64), torch.ones(shape, dtype=torch.float64))
 
     def apply(self, values: Tensor) -> Tensor:
         """Standardise, in the dtype of `values`."""

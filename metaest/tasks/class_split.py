@@ -173,13 +173,10 @@ def _rank(own: NDArray[np.intp], keys: NDArray[Any], counts: NDArray[np.intp]) -
     last = np.where(own < 0, counts.shape[1], own)
     order = np.lexsort((keys, last), axis=1)
     firsts = np.concatenate([np.zeros((len(own), 1), int), np.cumsum(counts, axis=1)], axis=1)
+    places = np.arange(own.shape[1])[None]
     rank = np.empty_like(own)
-    np.put_along_axis(
-        rank,
-        order,
-        np.arange(own.shape[1])[None] - np.take_along_axis(firsts, np.take_along_axis(last, order, axis=1), axis=1),
-        axis=1,
-    )
+    first = np.take_along_axis(firsts, np.take_along_axis(last, order, axis=1), axis=1)
+    np.put_along_axis(rank, order, places - first, axis=1)
     return rank
 
 

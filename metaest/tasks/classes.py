@@ -52,7 +52,7 @@ def share_labels(tasks: TaskSet) -> bool:
 
 
 def encode(tasks: TaskSet, shared: bool) -> Classes:
-    """Number the labels of tasks.
+    """Return the labels of tasks as numbers.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def encode(tasks: TaskSet, shared: bool) -> Classes:
     if shared:
         if len(labels) < 2:
             raise TaskError(
-                f"all rows have one label, {labels.tolist()[0]!r}; a classifier needs more than one class to learn from."
+                f"all rows have one label, {labels.tolist()[0]!r}; a classifier needs more than one class to learn."
             )
         return Classes(True, codes, np.full(len(tasks), len(labels)), labels)
     owner = np.repeat(np.arange(len(tasks)), tasks.sizes)
@@ -93,7 +93,7 @@ def encode(tasks: TaskSet, shared: bool) -> Classes:
 
 
 def encode_known(tasks: TaskSet, known: NDArray[Any]) -> Classes:
-    """Number labels that a model knows already.
+    """Return as numbers labels that a model knows already.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from metaest import MAMLRegressor
+from metaest import MAMLRegressor, TaskError
 from metaest.functional import MLP
 from problems import ragged_tasks
 

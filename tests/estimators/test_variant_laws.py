@@ -8,7 +8,6 @@ import torch
 
 from episodes import loop_over_tasks, numeric_gradient, relative_error, way_back
 from metaest import MAMLRegressor
-from metaest.estimators.episodes import Source
 from metaest.estimators.plan import Plan, Schedule, is_setting
 from metaest.estimators.training import meta_train
 from metaest.functional import Episodes, Rows, looped, mapped, repeat_for_tasks, squared_error
@@ -33,7 +32,9 @@ class Built:
         self.forward = network.forward
         self.plan = Plan.of(self.model, network.forward)
         self.meta = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-        self.episodes = Source(network, tasks, (1, 4), "random", np.random.default_rng(0)).episodes(np.arange(5))
+        self.model.support_size = (1, 4)
+        source = self.model._source(network, tasks, self.plan, np.random.default_rng(0), training=True)
+        self.episodes = source.episodes(np.arange(5))
         self.end = Schedule(self.model, 3).end
 
     def loss(self, batch=mapped, episodes=None, plan=None, differentiated=None):

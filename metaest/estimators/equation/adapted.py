@@ -216,7 +216,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         rows, _, _ = as_rows(X, None, where)
-        check_columns(self, X, rows.shape[1], where)
+        check_columns(self, X, rows.shape[1:], where)
         check_rows(self.equation_, rows, None, where)
         covariates = self._calibrated.covariates
         own = covariates.of_rows(self.X_support_, where)

@@ -126,7 +126,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         if isinstance(X, TaskSet):
             return self._predict_tasks(X)
         rows, _, _ = as_rows(X, None, "predict")
-        check_columns(self, X, rows.shape[1], "predict")
+        check_columns(self, X, rows.shape[1:], "predict")
         check_rows(self._calibrated.model.equation.function, rows, None, "predict")
         if self._calibrated.covariates.columns:
             raise TaskError("predict: with covariates every task has rows of its own; pass a TaskSet.")
@@ -134,7 +134,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         return np.concatenate([self._curves(chosen, one_task(rows, copies=len(chosen))).T for chosen in chunks(sizes)])
 
     def _predict_tasks(self, tasks: TaskSet) -> NDArray[Any]:
-        check_columns(self, tasks, tasks.X.shape[1], "predict")
+        check_columns(self, tasks, tasks.X.shape[1:], "predict")
         check_rows(self._calibrated.model.equation.function, tasks.X, None, "predict")
         if tasks.names.tolist() != self.tasks.names.tolist():
             raise TaskError("predict: the tasks are not those adapted to, in the same order.")

@@ -275,7 +275,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         tasks = as_tasks(tasks)
-        check_columns(self, tasks, tasks.X.shape[1], "adapt_many")
+        check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
         check_targets(tasks.y, True, 1, "adapt_many")
         posterior = posterior_of_many(self._calibrated, tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)

@@ -110,7 +110,7 @@ class ZeroShot:
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         check_is_fitted(self)
         rows, _, _ = as_rows(X, None, where)
-        check_columns(self, X, rows.shape[1], where)
+        check_columns(self, X, rows.shape[1:], where)
         check_rows(self._calibrated.model.equation.function, rows, None, where)
         return np.asarray(rows)
 

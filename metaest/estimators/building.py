@@ -1,0 +1,131 @@
+"""From settings and tasks to a network: its module, its scaling, and the forward pass they ask for."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from metaest.estimators.inputs import check_columns
+from metaest.estimators.network import RegressionNetwork
+from metaest.exceptions import TaskError
+from metaest.functional import (
+    MLP,
+    ContextForward,
+    ConvNet,
+    HeadForward,
+    ModuleForward,
+    Scaling,
+    last_layer,
+    split_head,
+    task_normed,
+)
+from metaest.tasks import TaskSet
+
+__all__ = ["build_parts", "build_regression", "goes_on", "seeded"]
+
+# rows on which a module is tried
+PROBES = 32
+_GLOBAL_GENERATOR = threading.RLock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's global generator as if seeded, and leave it as it was; one thread at a time."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_regression(model: Any, tasks: TaskSet) -> RegressionNetwork:
+    """Return the network a regressor's settings ask for; a warm start's is that of the fit before."""
+    n_outputs = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
+    if goes_on(model):
+        check_columns(model, tasks, tasks.X.shape[1:], "warm_start")
+        if n_outputs != model.n_outputs_:
+            raise TaskError(
+                f"warm_start goes on from {model.n_features_in_} features and {model.n_outputs_} targets, but the "
+                f"tasks have {tasks.X.shape[1]} and {n_outputs}; fit a new model."
+            )
+        network: RegressionNetwork = replace(deepcopy(model._network), single_target=tasks.y.ndim == 1)
+        return network
+    targets = torch.tensor(tasks.y.reshape(len(tasks.y), -1))
+    scaling = Scaling.learn(targets) if model.standardize else Scaling.identity(n_outputs)
+    forward, parts = build_parts(model, tasks, n_outputs)
+    return RegressionNetwork(forward, **parts, targets_scaling=scaling, single_target=tasks.y.ndim == 1)
+
+
+def goes_on(model: Any) -> bool:
+    """Tell whether a fit goes on from the one before."""
+    return bool(model.warm_start) and hasattr(model, "_network")
+
+
+def build_parts(model: Any, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForward, dict[str, Any]]:
+    """Return the forward pass that the settings ask for, and what else every network has."""
+    device = torch.device("cuda" if model.device == "auto" and torch.cuda.is_available() else _plain(model.device))
+    dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
+    shape = tasks.X.shape[1:]
+    module = _module(model, (shape[0] + int(model.context_dim), *shape[1:]), n_outputs).to(device, dtype)
+    scaling = Scaling.learn(torch.tensor(tasks.X)) if model.standardize else Scaling.identity(shape[0], len(shape) - 1)
+    rows = scaling.apply(torch.tensor(tasks.X[:PROBES])).to(device, dtype)
+    forward = _forward(module, rows, n_outputs, int(model.context_dim), model.inner_solver)
+    widens = _can_widen(forward, rows[:2])
+    return forward, {"features_scaling": scaling, "dtype": dtype, "device": device, "widens": widens}
+
+
+def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    """Return a module of our own: the built-in network, a copy of the user's module, or what the user's factory makes.
+
+    Raises
+    ------
+    TypeError
+        When `module` is, or makes, something else.
+    ValueError
+        When it normalises by running statistics, or has nothing to learn.
+    """
+    module = model.module
+    if module is None:
+        sizes = np.atleast_1d(np.asarray(model.hidden_layer_sizes, dtype=int))
+        if (sizes < 1).any():
+            raise ValueError(f"hidden_layer_sizes must be positive numbers of units, got {model.hidden_layer_sizes!r}.")
+        if len(shape) == 1:
+            return MLP(shape[0], n_outputs, sizes.tolist(), model.activation, model.normalization)
+        return ConvNet(shape, n_outputs, sizes.tolist(), model.activation, model.normalization)
+    built = module if isinstance(module, nn.Module) else module(shape[0] if len(shape) == 1 else shape, n_outputs)
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"module must be, or return, a torch.nn.Module; got {type(built).__name__}.")
+    built = task_normed(built)
+    if not any(parameter.requires_grad for parameter in built.parameters()):
+        raise ValueError("module has no parameter with requires_grad=True; there is nothing to learn.")
+    return built
+
+
+def _can_widen(forward: ModuleForward, X: torch.Tensor) -> bool:
+    """Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot."""
+    params = {name: value.double() for name, value in forward.parameters().items()}
+    try:
+        with torch.no_grad():
+            output = forward(params, torch.zeros_like(X, dtype=torch.float64))
+    except RuntimeError:
+        return False
+    return output.dtype == torch.float64
+
+
+def _forward(module: nn.Module, X: torch.Tensor, n_outputs: int, n_context: int, inner_solver: str) -> ModuleForward:
+    """Return the forward pass that the settings ask for; `X` holds a few standardised rows."""
+    X = torch.cat([X, X.new_zeros(len(X), n_context, *X.shape[2:])], dim=1)
+    if inner_solver != "gradient":
+        body, n_hidden = split_head(module, X)
+        return HeadForward(body, n_outputs, n_hidden)
+    if n_context:
+        return ContextForward(module, n_outputs, n_context)
+    return ModuleForward(module, n_outputs, last_layer(module, X))
+
+
+def _plain(device: str) -> str:
+    return "cpu" if device == "auto" else device
