@@ -1,12 +1,15 @@
 """Meta-learn from many small related data sets, and adapt to the next one from a handful of observations."""
 
 from metaest.estimators import (
+    AdaptedClassifier,
     AdaptedEquation,
     AdaptedEquations,
     AdaptedRegressor,
     Derived,
     EquationRegressor,
+    FewShotClassifier,
     FewShotRegressor,
+    MAMLClassifier,
     MAMLRegressor,
     Parameter,
     adapt,
@@ -19,19 +22,22 @@ from metaest.exceptions import (
     UngroupedWarning,
     UnlikelyTaskWarning,
 )
-from metaest.tasks import Task, TaskSet
+from metaest.tasks import Task, TaskSet, make_episodes
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
     "AdaptedRegressor",
     "Derived",
     "DivergenceError",
     "EquationRegressor",
+    "FewShotClassifier",
     "FewShotRegressor",
     "IdentifiabilityWarning",
+    "MAMLClassifier",
     "MAMLRegressor",
     "OvershootWarning",
     "Parameter",
@@ -41,4 +47,5 @@ __all__ = [
     "UngroupedWarning",
     "UnlikelyTaskWarning",
     "adapt",
+    "make_episodes",
 ]

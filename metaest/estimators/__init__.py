@@ -1,18 +1,23 @@
 """Estimators in the manner of scikit-learn: ``fit(tasks)``, ``adapt(X, y)``, ``predict``."""
 
 from metaest.estimators.adapted import AdaptedRegressor
+from metaest.estimators.adapted_classifier import AdaptedClassifier
+from metaest.estimators.classifier import MAMLClassifier
 from metaest.estimators.equation import AdaptedEquation, AdaptedEquations, Derived, EquationRegressor, Parameter
-from metaest.estimators.few_shot import FewShotRegressor
+from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
 from metaest.estimators.pipeline import adapt
 from metaest.estimators.regressor import MAMLRegressor
 
 __all__ = [
+    "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
     "AdaptedRegressor",
     "Derived",
     "EquationRegressor",
+    "FewShotClassifier",
     "FewShotRegressor",
+    "MAMLClassifier",
     "MAMLRegressor",
     "Parameter",
     "adapt",

@@ -15,11 +15,32 @@ from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import CONTEXT, Params
 
-__all__ = ["AdaptedRegressor"]
+__all__ = ["AdaptedRegressor", "HoldsNetwork", "require_statistics"]
+
+
+class HoldsNetwork:
+    """A predictor with weights of its own."""
+
+    _network: Any
+    _params: Params
+
+    @property
+    def context_(self) -> NDArray[Any]:
+        """The context vector of the task."""
+        if CONTEXT not in self._params:
+            raise AttributeError("context_: the model was fitted with context_dim=0.")
+        context: NDArray[Any] = self._params[CONTEXT].cpu().numpy().copy()
+        return context
+
+    @property
+    def module_(self) -> nn.Module:
+        """A copy of the network with the adapted weights."""
+        module: nn.Module = self._network.forward.as_module(self._params)
+        return module
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptedRegressor(AdaptedPredictor):
+class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     """A regressor adapted to one task; made by ``adapt``, never changed afterwards.
 
     It holds its own weights and shares nothing that moves with the model it came from or with its siblings, so
@@ -141,19 +162,6 @@ class AdaptedRegressor(AdaptedPredictor):
     def n_outputs_(self) -> int:
         """Number of targets."""
         return len(self._network.targets_scaling.mean)
-
-    @property
-    def context_(self) -> NDArray[Any]:
-        """The context vector of the task."""
-        if CONTEXT not in self._params:
-            raise AttributeError("context_: the model was fitted with context_dim=0.")
-        context: NDArray[Any] = self._params[CONTEXT].cpu().numpy().copy()
-        return context
-
-    @property
-    def module_(self) -> nn.Module:
-        """A copy of the network with the adapted weights."""
-        return self._network.forward.as_module(self._params)
 
 
 def require_statistics(plan: Plan, X: NDArray[Any]) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from metaest.functional import ACTIVATIONS
 
-__all__ = ["ADAPTING", "CONSTRAINTS"]
+__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS"]
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -43,6 +43,17 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "device": [StrOptions({"auto", "cpu", "cuda"})],
     "dtype": [StrOptions({"float32", "float64"})],
     "verbose": ["verbose"],
+}
+
+CLASS_CONSTRAINTS: dict[str, list[Any]] = {
+    **CONSTRAINTS,
+    "shared_labels": [StrOptions({"auto"}), "boolean"],
+    "n_way": [Interval(Integral, 2, None, closed="left"), None],
+    "k_shot": [Interval(Integral, 1, None, closed="left"), range, tuple, list, None],
+    "n_query": [Interval(Integral, 1, None, closed="left"), None],
+    "balanced": ["boolean"],
+    "class_weight": [dict, StrOptions({"balanced", "learned"}), None],
+    "scoring": [StrOptions({"accuracy", "balanced_accuracy", "f1_macro"})],
 }
 
 # of what an adaptation reads of a fitted model

@@ -1,22 +1,61 @@
-"""A fitted meta-model as an ordinary regressor: its `fit` adapts."""
+"""A fitted meta-model as an ordinary regressor or classifier: its `fit` adapts."""
 
 import warnings
-from typing import Any
+from typing import Any, Self
 
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import AdaptedRegressor
 from metaest.estimators.inputs import remember_columns
 from metaest.exceptions import UngroupedWarning
 
-__all__ = ["FewShotRegressor"]
+__all__ = ["FewShotClassifier", "FewShotRegressor"]
 
 
-class FewShotRegressor(RegressorMixin, BaseEstimator):
+class _FewShot(BaseEstimator):
+    """An estimator whose ``fit`` adapts a fitted model."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Adapt the model to the rows of one task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+
+        Returns
+        -------
+        self
+        """
+        model = self.model
+        if not _is_fitted(model):
+            warnings.warn(
+                "the meta-model is not fitted: it is fitted on these rows alone, so nothing is learned across tasks; "
+                "pass a model fitted on other tasks.",
+                UngroupedWarning,
+                stacklevel=2,
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UngroupedWarning)
+                model = clone(model).fit(X, y)
+        self.adapted_ = model.adapt(X, y)
+        self.model_ = _frozen(model)
+        self.n_features_in_ = self.adapted_.n_features_in_
+        remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        model = self.model
+        return type(self)(_frozen(model) if _is_fitted(model) else clone(model))
+
+
+class FewShotRegressor(RegressorMixin, _FewShot):
     """An ordinary scikit-learn regressor whose ``fit(X, y)`` adapts a fitted meta-model to one task.
 
     For everything in the ecosystem that knows only ``fit`` and ``predict``: permutation importance, partial
@@ -50,38 +89,6 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
     (5,)
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def fit(self, X: Any, y: Any) -> "FewShotRegressor":
-        """Adapt the model to the rows of one task.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_targets)
-
-        Returns
-        -------
-        self
-        """
-        model = self.model
-        if not _is_fitted(model):
-            warnings.warn(
-                "the meta-model is not fitted: it is fitted on these rows alone, so nothing is learned across tasks; "
-                "pass a model fitted on other tasks.",
-                UngroupedWarning,
-                stacklevel=2,
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UngroupedWarning)
-                model = clone(model).fit(X, y)
-        self.adapted_: AdaptedRegressor = model.adapt(X, y)
-        self.model_ = _frozen(model)
-        self.n_features_in_ = self.adapted_.n_features_in_
-        remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
-        return self
-
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict rows of the task adapted to.
 
@@ -98,14 +105,90 @@ class FewShotRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         return self.adapted_.predict(X, return_std=True) if return_std else self.adapted_.predict(X)
 
-    def __sklearn_clone__(self) -> "FewShotRegressor":
-        model = self.model
-        return type(self)(_frozen(model) if _is_fitted(model) else clone(model))
-
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+class FewShotClassifier(ClassifierMixin, _FewShot):
+    """An ordinary scikit-learn classifier whose ``fit(X, y)`` adapts a fitted meta-model to one task.
+
+    For everything in the ecosystem that knows only ``fit`` and ``predict``.
+
+    Parameters
+    ----------
+    model : estimator with an ``adapt`` method
+        Fitted beforehand on other tasks. ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted one is
+        cloned and fitted in `fit` on the same rows as its only task, with a warning, since nothing is learned across
+        tasks that way.
+
+    Attributes
+    ----------
+    adapted_ : AdaptedClassifier
+    classes_ : ndarray
+    model_ : FrozenEstimator
+        The meta-model that was adapted.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the model was fitted on named columns.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from metaest import FewShotClassifier, MAMLClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MAMLClassifier(n_way=3, k_shot=3, max_iter=100, random_state=0).fit(X[y < 7], y[y < 7])
+    >>> new = y >= 7
+    >>> cross_val_score(FewShotClassifier(model), X[new][:30], y[new][:30], cv=3).shape
+    (3,)
+    """
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Adapt the model to the rows of one task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+
+        Returns
+        -------
+        self
+        """
+        super().fit(X, y)
+        self.classes_ = self.adapted_.classes_
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Predict labels of the task adapted to.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        check_is_fitted(self)
+        return self.adapted_.predict(X)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Predict probabilities of the classes of the task adapted to.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.adapted_.predict_proba(X)
 
 
 def _is_fitted(model: Any) -> bool:

@@ -1,6 +1,6 @@
 """What every meta-learned network shares: `fit` on tasks, and the plan of its adaptations."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ class MetaNetwork:
     meta_gradient: str
     inner_solver: str
     _validate_params: Any  # of BaseEstimator
-    _plan_type: ClassVar[type[Plan]] = Plan
 
     # groups are requested by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
@@ -60,7 +59,7 @@ class MetaNetwork:
         self._validate_params()
         tasks = self._read(X, y, groups)
         trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
-        plan = self._plan_type.of(self, trained.network.forward)
+        plan = self._plan_of(trained.network)
         module = trained.network.forward.as_module(plan.zero_shot(trained.params))  # may fail: before anything is set
         self.module_ = module
         self._network: Any = trained.network
@@ -82,8 +81,11 @@ class MetaNetwork:
         """Return the tasks a fit or a score was given."""
         raise NotImplementedError
 
-    def _build(self, tasks: TaskSet) -> Network:
-        """Return the network for these tasks; initial weights are drawn from torch's global generator."""
+    def _build(self, training: TaskSet, tasks: TaskSet) -> Network:
+        """Return the network for these tasks, some of which may be held out of training.
+
+        Initial weights are drawn from torch's global generator.
+        """
         raise NotImplementedError
 
     def _source(self, network: Any, tasks: TaskSet, plan: Any, rng: np.random.Generator, *, training: bool) -> Source:
@@ -100,7 +102,11 @@ class MetaNetwork:
                 f"meta_gradient={self.meta_gradient!r} was set after the fit; with 'implicit', and with it alone, "
                 "tasks are held to their start; fit anew."
             )
-        return self._plan_type.of(self, self._network.forward)
+        return self._plan_of(self._network)
+
+    def _plan_of(self, network: Any) -> Plan:
+        """Return the adaptation the settings ask for."""
+        return Plan.of(self, network.forward)
 
 
 def _as_arrays(rate: Rate) -> Any:

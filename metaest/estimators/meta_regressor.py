@@ -75,8 +75,8 @@ class MetaRegressor(MetaNetwork, FewShotScore):
     def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
         return as_tasks(X, y, groups)
 
-    def _build(self, tasks: TaskSet) -> RegressionNetwork:
-        return build_regression(self, tasks)
+    def _build(self, training: TaskSet, tasks: TaskSet) -> RegressionNetwork:
+        return build_regression(self, training)
 
     def _source(
         self, network: RegressionNetwork, tasks: TaskSet, plan: Plan, rng: np.random.Generator, *, training: bool

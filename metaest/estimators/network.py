@@ -4,7 +4,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from metaest.functional import (
 )
 
 __all__ = ["Network", "RegressionNetwork", "batched"]
+
 
 def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]:
     """Choose how a batch of tasks is evaluated: mapped over tasks, or one after the other.

@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 
 __all__ = ["AdaptedPipeline", "adapt"]
 
@@ -45,8 +46,24 @@ class AdaptedPipeline(Pipeline):
         # Pipeline.predict would route the parameters, and the last step is no consumer of metadata
         return self.steps[-1][1].predict(_transform(self, X), **params)
 
+    @available_if(lambda self: hasattr(self.steps[-1][1], "predict_proba"))
+    def predict_proba(self, X: Any, **params: Any) -> Any:
+        """Predict probabilities for raw rows of the task, where the last step is a classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        **params : dict
+            Handed to the last step as they are.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+        """
+        return self.steps[-1][1].predict_proba(_transform(self, X), **params)
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the ordinary R2 of the adapted last step on transformed rows.
+        """Return the ordinary score (R2, accuracy) of the adapted last step on transformed rows.
 
         Parameters
         ----------
@@ -81,7 +98,7 @@ def adapt(model: Any, X: Any, y: Any) -> Any:
 
     Returns
     -------
-    AdaptedRegressor or AdaptedPipeline
+    AdaptedRegressor, AdaptedClassifier or AdaptedPipeline
         A pipeline comes back with its last step adapted; its transformers are copies of the fitted ones,
         which are not fitted again.
 

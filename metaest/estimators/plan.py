@@ -11,11 +11,11 @@ from torch import Tensor
 from metaest.estimators.constraints import ADAPTING
 from metaest.functional import (
     CONTEXT,
+    PER_STEP,
     BatchForward,
     ClosedForm,
     ContextForward,
     Episodes,
-    PER_STEP,
     GradientDescent,
     HeadForward,
     LinearHead,

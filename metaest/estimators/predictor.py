@@ -1,8 +1,8 @@
 """What every predictor that ``adapt`` returns has in common."""
 
+from html import escape
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
@@ -46,12 +46,18 @@ class AdaptedPredictor:
         return f"{type(self).__name__}({d} feature{'s' * (d != 1)}, adapted on {n} row{'s' * (n != 1)})"
 
     def _repr_html_(self) -> str:
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
+        n = self.n_features_in_ if self.X_support_.ndim == 2 else 0
+        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(n)])
+        X = self.X_support_.reshape(len(self.X_support_), -1)[:, :n]
         y = self.y_support_.reshape(len(self.y_support_), -1)
         targets = ["y"] if self.y_support_.ndim == 1 else [f"y{j}" for j in range(y.shape[1])]
         head = "".join(f"<th>{name}</th>" for name in [*names, *targets])
         body = "".join(
-            "<tr>" + "".join(f"<td>{value:.4g}</td>" for value in row) + "</tr>"
-            for row in np.column_stack([self.X_support_, y])[:20]
+            "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in [*row, *own]) + "</tr>"
+            for row, own in zip(X.tolist()[:20], y.tolist()[:20], strict=True)
         )
         return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    return escape(value) if isinstance(value, str) else f"{value:.4g}"

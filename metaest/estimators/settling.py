@@ -48,7 +48,9 @@ def _statistics(plan: Plan, forward: BatchForward, meta: Params, drawn: Sequence
     shared, steps = [], []
     for episodes in drawn:
         n_tasks = len(episodes.query.X)
-        start = repeat_for_tasks({name: own.detach() for name, own in plan.start(meta, episodes.query).items()}, n_tasks)
+        start = repeat_for_tasks(
+            {name: own.detach() for name, own in plan.start(meta, episodes.query).items()}, n_tasks
+        )
         rows = Rows(*(torch.cat(parts, dim=1) for parts in zip(*episodes, strict=True)))
         with torch.no_grad():
             shared.append(batch_statistics(forward, start, rows))

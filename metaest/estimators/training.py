@@ -56,8 +56,8 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     rng = np.random.default_rng(seed)
     training, held_out = _hold_out(model, tasks, rng)
     with seeded(seed):
-        network: Network = model._build(training)
-    plan, schedule = model._plan_type.of(model, network.forward), Schedule(model, model.max_iter)
+        network: Network = model._build(training, tasks)
+    plan, schedule = model._plan_of(network), Schedule(model, model.max_iter)
     _check_something_adapts(plan, schedule, model, training)
     before = model._params if goes_on(model) else None
     params = plan.meta_parameters(network.forward.parameters(), before)

@@ -11,7 +11,14 @@ from metaest.functional.conv import ConvNet
 from metaest.functional.damping import Solver, solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
-from metaest.functional.forward import ModuleForward, batch_statistics, looped, mapped, repeat_for_tasks, with_statistics
+from metaest.functional.forward import (
+    ModuleForward,
+    batch_statistics,
+    looped,
+    mapped,
+    repeat_for_tasks,
+    with_statistics,
+)
 from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
 from metaest.functional.head import HEAD, HeadForward, split_head
 from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population

@@ -1,7 +1,8 @@
 """Tasks: many small related data sets, their support/query splits, and how they are checked."""
 
 from metaest.tasks.class_split import ClassSplit, Drawing, split_classes
-from metaest.tasks.classes import Classes, encode, encode_known, place_among, share_labels
+from metaest.tasks.classes import Classes, encode, encode_known, labels_of, place_among, share_labels
+from metaest.tasks.make_episodes import make_episodes
 from metaest.tasks.split import Split, check_split, split_tasks
 from metaest.tasks.task import Task
 from metaest.tasks.task_set import TaskSet
@@ -16,6 +17,8 @@ __all__ = [
     "check_split",
     "encode",
     "encode_known",
+    "labels_of",
+    "make_episodes",
     "place_among",
     "share_labels",
     "split_classes",

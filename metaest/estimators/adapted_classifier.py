@@ -1,0 +1,206 @@
+"""The classifier `adapt` returns: one patient's, one alphabet's."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+from metaest.estimators.adapted import HoldsNetwork, require_statistics
+from metaest.estimators.class_network import ClassNetwork
+from metaest.estimators.class_plan import ClassPlan
+from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.predictor import AdaptedPredictor
+from metaest.exceptions import TaskError
+from metaest.functional import Params
+from metaest.tasks import labels_of, place_among
+
+__all__ = ["AdaptedClassifier", "class_rows", "probabilities_of"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
+    """A classifier adapted to one task; made by ``adapt``, never changed afterwards.
+
+    It holds its own weights and shares nothing that moves with the model it came from or with its siblings, so
+    threads may use it freely and it can be pickled on its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        The labels of the task, sorted: those it was adapted on, or, where labels mean the same in every task, all.
+    X_support_, y_support_ : ndarray
+        The rows it was adapted on.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the model was fitted on named columns.
+    module_ : torch.nn.Module
+        A copy of the network with the adapted weights; it works on standardised columns and returns logits.
+    context_ : ndarray of shape (context_dim,)
+        Where the task lies among the others; only with `context_dim` above 0.
+
+    See Also
+    --------
+    MAMLClassifier : The model whose ``adapt`` makes it.
+    FewShotClassifier : The same as an ordinary classifier whose ``fit`` adapts.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from metaest import MAMLClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MAMLClassifier(n_way=3, k_shot=2, max_iter=50, random_state=0).fit(X[y < 7], y[y < 7])
+    >>> new = model.adapt(X[[7, 8, 9, 17, 18, 19]], ["seven", "eight", "nine"] * 2)
+    >>> new
+    AdaptedClassifier(64 features, adapted on 6 rows)
+    >>> new.classes_.tolist()
+    ['eight', 'nine', 'seven']
+    >>> new.predict_proba(X[27:30]).shape
+    (3, 3)
+    """
+
+    _network: ClassNetwork
+    _plan: ClassPlan
+    _meta: Params
+    _params: Params
+    X_support_: NDArray[Any]
+    y_support_: NDArray[Any]
+    classes_: NDArray[Any]
+    n_features_in_: int
+
+    @classmethod
+    def _adapt(
+        cls,
+        network: ClassNetwork,
+        plan: ClassPlan,
+        meta: Params,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        feature_names: NDArray[Any] | None,
+    ) -> "AdaptedClassifier":
+        X, y = np.array(X), np.array(y)
+        classes = np.unique(y) if network.labels is None else network.labels
+        if network.labels is None:
+            if len(classes) < 2:
+                raise TaskError(
+                    f"adapt: the support has one class only, {classes.tolist()[0]!r}; at least two are needed where each "
+                    "task has labels of its own."
+                )
+            if plan.head is None and not plan.alike and len(classes) > plan.n_outputs:
+                raise TaskError(
+                    f"adapt: the support has {len(classes)} classes, but the model has {plan.n_outputs} outputs, since "
+                    "its last layer stays as it is."
+                )
+        require_statistics(plan, X)
+        codes = place_among(y, classes, lambda row: "adapt")
+        n_outputs = plan.n_outputs if plan.head is None and not plan.alike else len(classes)
+        support = network.rows(X, network.targets(codes, len(classes), n_outputs))
+        params = network.adapt(plan.start(meta, support), plan.solver(meta), plan.support(meta, support))
+        adapted = cls(network, plan, meta, params, X, y, classes, X.shape[1])
+        if feature_names is not None:
+            object.__setattr__(adapted, "feature_names_in_", feature_names)
+        if X.ndim > 2:
+            object.__setattr__(adapted, "feature_shape_", X.shape[1:])
+        X.flags.writeable = y.flags.writeable = False
+        return adapted
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Predict the probabilities of the task's classes.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features), or images (n_rows, channels, height, width)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        TaskError
+            When the columns are not those of the fit, or a value is missing.
+        """
+        return probabilities_of(self, self._network, self._plan, self._params, X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the labels of rows of this task.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features), or images (n_rows, channels, height, width)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of the prediction, as every scikit-learn classifier does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def partial_adapt(self, X: Any, y: Any) -> "AdaptedClassifier":
+        """Return a new classifier adapted on the rows seen so far and these, together.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+            Labels may be new ones where each task has its own.
+
+        Returns
+        -------
+        AdaptedClassifier
+            Equal to adapting the model once on all the rows; this one is left as it is.
+
+        Raises
+        ------
+        TaskError
+            When the rows cannot be used.
+        """
+        rows, labels = class_rows(self, X, y, "partial_adapt")
+        if (labels.dtype.kind == "U") != (self.y_support_.dtype.kind == "U"):
+            raise TaskError("partial_adapt: labels of mixed types; write all as words, or all as numbers.")
+        return self._adapt(
+            self._network,
+            self._plan,
+            self._meta,
+            np.concatenate([self.X_support_, rows]),
+            np.concatenate([self.y_support_, labels]),
+            getattr(self, "feature_names_in_", None),
+        )
+
+    def __sklearn_tags__(self) -> Tags:
+        return Tags(
+            estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags()
+        )
+
+
+def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows of one new task, checked against the model they will adapt."""
+    if y is None:
+        raise TaskError(f"{where}: y is missing; the labels of the task's rows are wanted.")
+    rows, target, _ = as_rows(X, y, where, labels=True)
+    check_columns(model, X, rows.shape[1:], where)
+    return rows, labels_of(target)
+
+
+def probabilities_of(model: Any, network: ClassNetwork, plan: ClassPlan, params: Params, X: Any) -> NDArray[Any]:
+    """Return probabilities of rows, checked against the model."""
+    rows, _, _ = as_rows(X, None, "predict")
+    check_columns(model, X, rows.shape[1:], "predict")
+    return network.probabilities(plan, params, rows, len(model.classes_))

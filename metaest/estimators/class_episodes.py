@@ -1,0 +1,123 @@
+"""Episodes of classification tasks, and the classes predicted for their query rows."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaest.estimators.class_network import ClassNetwork, as_probabilities, indicators
+from metaest.estimators.class_plan import ClassPlan
+from metaest.estimators.episodes import Source, batch_forward
+from metaest.functional import Episodes, Params
+from metaest.tasks import Classes, ClassSplit, Drawing, TaskSet, split_classes
+
+__all__ = ["ClassSource", "Predicted"]
+
+
+class Predicted(NamedTuple):
+    """Query rows of all tasks.
+
+    Attributes
+    ----------
+    truth, prediction : ndarray of int, shape (n_query_rows,)
+        Classes, as numbered in the task.
+    confidence : ndarray of shape (n_query_rows,)
+        Probability of the predicted class.
+    rows, task : ndarray of int, shape (n_query_rows,)
+        Row numbers in the TaskSet, and task numbers.
+    """
+
+    truth: NDArray[np.intp]
+    prediction: NDArray[np.intp]
+    confidence: NDArray[Any]
+    rows: NDArray[np.intp]
+    task: NDArray[np.intp]
+
+
+class ClassSource(Source):
+    """Tasks with labels to predict.
+
+    Parameters
+    ----------
+    network, tasks, plan, rng
+        As :class:`Source` takes them.
+    classes : Classes
+    drawing : Drawing
+    training : bool
+        Whether classes take outputs in random order.
+    """
+
+    network: ClassNetwork
+
+    def __init__(
+        self,
+        network: ClassNetwork,
+        tasks: TaskSet,
+        plan: ClassPlan,
+        rng: np.random.Generator,
+        classes: Classes,
+        drawing: Drawing,
+        *,
+        training: bool,
+    ) -> None:
+        super().__init__(network, tasks, plan, rng)
+        drawing.check(tasks, classes)
+        self.classes, self.drawing, self.training = classes, drawing, training
+
+    def batches(self, size: int) -> Iterator[NDArray[np.intp]]:
+        """Task numbers of one meta-step after the other; a task that gives many episodes may come often."""
+        n_tasks = len(self.tasks)
+        if self.drawing.n_way is None or size <= n_tasks:
+            yield from super().batches(size)
+        while True:
+            yield np.concatenate([self.rng.permutation(n_tasks) for _ in range(-(-size // n_tasks))])[:size]
+
+    def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
+        """Split the chosen tasks anew."""
+        split = self._split(chosen)
+        self.require_support(split.rows, chosen, training=self.training)
+        return self._gathered(split)
+
+    def _split(self, chosen: NDArray[np.intp]) -> ClassSplit:
+        return split_classes(self.tasks, self.classes, chosen, self.drawing, self.rng, shuffled=self.training)
+
+    def _gathered(self, split: ClassSplit) -> Episodes:
+        rows, dtype = split.rows, self.network.dtype
+        support, query = (
+            indicators(codes, split.outputs).to(self._X.device, dtype) for codes in (split.support, split.query)
+        )
+        return Episodes(
+            self.rows(rows.support, rows.support_mask, support), self.rows(rows.query, rows.query_mask, query)
+        )
+
+    def query_features(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Return features of query rows in the dtype they are predicted in; images are left as they are."""
+        return self.tasks.X[rows] if self.tasks.X.ndim > 2 else super().query_features(rows)
+
+    def predict_queries(self, meta: Params, batching: str) -> Predicted:
+        """Adapt to the support of every task and predict its query."""
+        forward = batch_forward(self.network, batching)
+        parts, overshot = [], 0
+        for chosen in self.chunks():
+            split = self._split(chosen)
+            self.require_support(split.rows, chosen, training=False)
+            episodes, real = self._gathered(split), split.rows.query_mask
+            logits, lowered = self.adapted_outputs(chosen, split.rows, episodes.support, meta, forward)
+            overshot += lowered
+            place = np.nonzero(real)[0]
+            absent = torch.from_numpy(split.outputs[place] < 0)
+            probability = as_probabilities(logits.masked_fill(absent, -torch.inf))
+            best = probability.argmax(axis=1)
+            parts.append(
+                Predicted(
+                    split.outputs[place, split.query[real]],
+                    split.outputs[place, best],
+                    probability.max(axis=1),
+                    split.rows.query[real],
+                    chosen[place],
+                )
+            )
+        self.warn_of(overshot, meta)
+        return Predicted(*(np.concatenate(part) for part in zip(*parts, strict=True)))
