@@ -2,5 +2,14 @@
 
 from metaest.diagnostics.baselines import ScratchRegressor, fine_tuned, from_scratch, pooled
 from metaest.diagnostics.leave_one_out import LeaveOneOut, leave_one_task_out
+from metaest.diagnostics.pretrained import pretrained
 
-__all__ = ["LeaveOneOut", "ScratchRegressor", "fine_tuned", "from_scratch", "leave_one_task_out", "pooled"]
+__all__ = [
+    "LeaveOneOut",
+    "ScratchRegressor",
+    "fine_tuned",
+    "from_scratch",
+    "leave_one_task_out",
+    "pooled",
+    "pretrained",
+]

@@ -85,8 +85,8 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         if network.labels is None:
             if len(classes) < 2:
                 raise TaskError(
-                    f"adapt: the support has one class only, {classes.tolist()[0]!r}; at least two are needed where each "
-                    "task has labels of its own."
+                    f"adapt: the support has one class only, {classes.tolist()[0]!r}; at least two are needed where "
+                    "each task has labels of its own."
                 )
             if plan.head is None and not plan.alike and len(classes) > plan.n_outputs:
                 raise TaskError(

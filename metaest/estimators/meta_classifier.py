@@ -78,8 +78,8 @@ class MetaClassifier(MetaNetwork):
         check_is_fitted(self)
         if self._network.labels is None:
             raise ValueError(
-                "each task has labels of its own, so there is nothing to predict before a task's labels are known; call "
-                "adapt(X, y) first."
+                "each task has labels of its own, so there is nothing to predict before a task's labels are known; "
+                "call adapt(X, y) first."
             )
         plan = self._plan()
         return probabilities_of(self, self._network, plan, plan.zero_shot(self._params), X)

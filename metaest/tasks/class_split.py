@@ -217,6 +217,6 @@ def _check(
         row = int(tasks.offsets[chosen[i]] + np.flatnonzero(own[i] == output)[0])
         name = tasks.names[chosen[i] : chosen[i] + 1].tolist()[0]
         raise TaskError(
-            f"task {name!r}: class {tasks.y[row].tolist()!r} has no support row; where each task has labels of its own, "
-            "its support needs at least one row of every class."
+            f"task {name!r}: class {tasks.y[row].tolist()!r} has no support row; where each task has labels of its "
+            "own, its support needs at least one row of every class."
         )
