@@ -1,9 +1,9 @@
 """Characters of alphabets never seen: Omniglot's two small background sets, and its twenty one-shot runs.
 
 Trained on the five alphabets of one set, tested on those of the other that it does not share; both directions.
-Training characters are turned by quarters, each turn a character of its own, and distorted a little in training; test characters
-are neither. 600 episodes of 5 classes with 1 or 5 drawings each, 15 others of each class to be judged by, drawn from all
-test characters. One model of a method serves 1 shot, 5 shots and the 20-way runs.
+Training characters are turned by quarters, each turn a character of its own, and distorted a little in training; test
+characters are neither. 600 episodes of 5 classes with 1 or 5 drawings each, 15 others of each class to be judged by,
+drawn from all test characters. One model of a method serves 1 shot, 5 shots and the 20-way runs.
 
 With --validate a model is trained on three alphabets of a set and judged on the two others: settings were chosen so.
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from metaest import EquationRegressor, FewShotRegressor, MAMLRegressor, UngroupedWarning
+from metaest import (
+    EquationRegressor,
+    FewShotClassifier,
+    FewShotRegressor,
+    MAMLClassifier,
+    MAMLRegressor,
+    UngroupedWarning,
+)
 
 torch.set_num_threads(1)
 
@@ -32,7 +39,14 @@ def test_scikit_learn_check_of_an_equation(estimator, check):
 
 
 @pytest.mark.filterwarnings("ignore::metaest.UngroupedWarning", "ignore:.*:sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([MAMLRegressor(**SMALL), FewShotRegressor(MAMLRegressor(**SMALL))])
+@parametrize_with_checks(
+    [
+        MAMLRegressor(**SMALL),
+        FewShotRegressor(MAMLRegressor(**SMALL)),
+        MAMLClassifier(**SMALL),
+        FewShotClassifier(MAMLClassifier(**SMALL)),
+    ]
+)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
 
