@@ -118,7 +118,7 @@ def _read(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[np.float32]
         raise ImportError("reading drawings needs Pillow: pip install 'metaest[fetch]'.") from error
     with Image.open(io.BytesIO(archive.read(name))) as image:
         grey = image.convert("L").resize((size, size), Image.Resampling.BOX)
-    return 1 - np.asarray(grey, dtype=np.float32)[None] / 255
+    return (1 - np.asarray(grey, dtype=np.float32)[None] / 255).astype(np.float32)
 
 
 def _turned(X: NDArray[Any], y: NDArray[Any], quarters: Iterable[int]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -136,7 +136,8 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         -------
         ndarray of shape (n_rows,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return labels
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of the prediction, as every scikit-learn classifier does.

@@ -89,8 +89,9 @@ def build_classes(model: Any, tasks: TaskSet, n_outputs: int, labels: NDArray[An
     if goes_on(model):
         check_columns(model, tasks, tasks.X.shape[1:], "warm_start")
         kept: ClassNetwork = deepcopy(model._network)
-        if (kept.labels is None) != (labels is None) or not np.array_equal(kept.labels, labels):
-            had, have = ("labels of each task's own" if own is None else own.tolist() for own in (kept.labels, labels))
+        kept_labels, own_labels = (None if own is None else own.tolist() for own in (kept.labels, labels))
+        if kept_labels != own_labels:
+            had, have = ("labels of each task's own" if own is None else own for own in (kept_labels, own_labels))
             raise TaskError(f"warm_start goes on from {had}, but the tasks have {have}; fit a new model.")
         if kept.forward.n_outputs is not None and kept.forward.n_outputs < n_outputs:
             raise TaskError(

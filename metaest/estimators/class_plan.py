@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from metaest.estimators.plan import Differentiated, Plan
+from metaest.estimators.plan import Plan
+from metaest.estimators.schedule import Differentiated
 from metaest.functional import (
     BatchForward,
     ClassHead,
     Episodes,
     HeadForward,
-    Loss,
     ModuleForward,
     Params,
     Rows,
@@ -65,7 +65,7 @@ class ClassPlan(Plan):
     balanced: bool = False
     shared: bool = True
 
-    loss: ClassVar[Loss] = staticmethod(cross_entropy)
+    loss: ClassVar[Any] = staticmethod(cross_entropy)
 
     @classmethod
     def of(cls, model: Any, forward: ModuleForward, labels: Any = None) -> Self:

@@ -46,7 +46,7 @@ class AdaptedPipeline(Pipeline):
         # Pipeline.predict would route the parameters, and the last step is no consumer of metadata
         return self.steps[-1][1].predict(_transform(self, X), **params)
 
-    @available_if(lambda self: hasattr(self.steps[-1][1], "predict_proba"))
+    @available_if(lambda self: hasattr(self.steps[-1][1], "predict_proba"))  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any, **params: Any) -> Any:
         """Predict probabilities for raw rows of the task, where the last step is a classifier.
 

@@ -14,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.building import goes_on, seeded
 from metaest.estimators.network import Network, batched
-from metaest.estimators.plan import Differentiated, Plan, Schedule, is_setting
+from metaest.estimators.plan import Plan, is_setting
+from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.estimators.settling import settled
 from metaest.exceptions import TaskError
 from metaest.functional import (
@@ -57,7 +58,8 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     training, held_out = _hold_out(model, tasks, rng)
     with seeded(seed):
         network: Network = model._build(training, tasks)
-    plan, schedule = model._plan_of(network), Schedule(model, model.max_iter)
+    plan: Plan = model._plan_of(network)
+    schedule = Schedule(model, model.max_iter)
     _check_something_adapts(plan, schedule, model, training)
     before = model._params if goes_on(model) else None
     params = plan.meta_parameters(network.forward.parameters(), before)

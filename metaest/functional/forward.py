@@ -113,7 +113,7 @@ class ModuleForward:
                 parent, _, own = name.rpartition(".")
                 layer = module.get_submodule(parent)
                 setattr(layer, own, nn.Parameter(params[name].detach().clone()))
-                layer.out_features = len(params[name])
+                setattr(layer, "out_features", len(params[name]))  # noqa: B010
         module.load_state_dict({name: params[name] for name in self.names}, strict=False)
         return module
 
@@ -138,8 +138,10 @@ class _Batch:
             outputs = [_padded(self.forward(params_i, X), own, rows) for params_i, X, own in _each(params, rows)]
             return torch.stack(outputs)
         if not normed:
-            return _over_tasks(self.forward)(params, rows.X)
-        return _over_tasks(self.forward)(params, rows.X, rows.mask)
+            plain: Tensor = _over_tasks(self.forward)(params, rows.X)
+            return plain
+        normalised: Tensor = _over_tasks(self.forward)(params, rows.X, rows.mask)
+        return normalised
 
     def statistics(self, params: Params, rows: Rows) -> Params:
         """Return the statistics of these rows at these parameters, each of shape (tasks, ...)."""
@@ -147,10 +149,12 @@ class _Batch:
             return {}
 
         def of_one(params: Params, X: Tensor, mask: Tensor | None = None) -> Params:
-            return self.forward.run(params, X, mask, collects=True)[1]
+            found: Params = self.forward.run(params, X, mask, collects=True)[1]
+            return found
 
         if not self.loops:
-            return _over_tasks(of_one)(params, rows.X, rows.mask)
+            mapped_statistics: Params = _over_tasks(of_one)(params, rows.X, rows.mask)
+            return mapped_statistics
         found = [of_one(params_i, X) for params_i, X, _ in _each(params, rows)]
         return {name: torch.stack([own[name] for own in found]) for name in found[0]}
 

@@ -280,9 +280,8 @@ class TaskSet(Sequence[Task]):
         Returns
         -------
         DataFrame
-            Indexed by task name: number of rows and of support rows (missing where the task carries none), mean,
-            standard deviation, minimum and maximum of each target (of words: number of classes, and of rows of the
-            rarest), minimum and maximum of each feature (of images: each channel).
+            Indexed by task name: number of rows and of support rows (missing where the task carries none), mean and
+            spread of each target (of words: number of classes, rows of the rarest), range of each feature or channel.
 
         Examples
         --------

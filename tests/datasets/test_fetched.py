@@ -10,6 +10,10 @@ from scipy.special import erf
 from metaest_datasets import (
     fetch_bainite,
     fetch_nh4cl_tga,
+    fetch_omniglot_runs,
+    fetch_omniglot_small,
+    fetch_perovskite_labels,
+    fetch_perovskite_table,
     fetch_polymer_crystallisation,
     fetch_steel_tempering,
     make_avrami_tasks,
@@ -180,3 +184,39 @@ def test_a_file_that_was_changed(monkeypatch, tmp_path):
     monkeypatch.setattr(pooch.core, "choose_downloader", lambda *_, **__: wrong)
     with pytest.raises(ValueError, match="hash"):
         fetch_file("nh4cl_tga/NH4_parse_TGA.csv")
+
+
+@cached("omniglot")
+def test_omniglot():
+    one, two = fetch_omniglot_small(1), fetch_omniglot_small(2, size=20)
+    assert [len(np.unique(task.y)) for task in one] == [24, 22, 24, 40, 26]
+    assert sum(len(np.unique(task.y)) for task in two) == 156
+    assert one.X.shape == (2720, 1, 28, 28)
+    assert two.X.shape[2:] == (20, 20)
+    assert (one.X.min(), one.X.max()) == (0.0, 1.0)
+    assert 0.02 < one.X.mean() < 0.15  # ink is little
+    turned = fetch_omniglot_small(1, rotations=True)
+    assert len(np.unique(turned.y)) == 4 * 136
+    first = turned[0]
+    np.testing.assert_array_equal(first.X[480], np.rot90(first.X[0], axes=(1, 2)))
+    assert first.y[480] == first.y[0] + "/90"
+
+
+@cached("omniglot")
+def test_one_shot_runs():
+    runs = fetch_omniglot_runs()
+    assert len(runs) == 20
+    for run in runs:
+        assert sorted(run.y[:20]) == sorted(run.y[20:]) == list(range(1, 21))
+        assert run.support.tolist() == list(range(20))
+
+
+@cached("perovskite_tau")
+def test_perovskites():
+    tasks, table = fetch_perovskite_labels(), fetch_perovskite_table()
+    counts = {task.name: (len(task), int((task.y == "perovskite").sum())) for task in tasks}
+    assert counts == {"O": (369, 232), "Cl": (71, 18), "F": (66, 51), "I": (43, 7), "Br": (27, 5)}
+    assert table.notna().all(axis=None)
+    assert table["is_train"].sum() == 460
+    assert round(100 * (table["t_predicts"] == table["perovskite"]).mean(), 1) == 73.8
+    assert round(100 * (table["tau_predicts"] == table["perovskite"]).mean(), 1) == 91.7

@@ -121,7 +121,8 @@ def test_dropout_is_seeded_in_fit_and_off_afterwards(tasks):
 @pytest.mark.parametrize(
     ("module", "error", "message"),
     [
-        (lambda d, t: nn.Sequential(nn.Linear(d, 3), nn.BatchNorm1d(3), nn.Linear(3, t)), ValueError, "layer '1' .BatchNorm1d.*LayerNorm"),
+        (lambda d, t: nn.Sequential(nn.Linear(d, 3), nn.BatchNorm1d(3), nn.Linear(3, t)), TaskError, "needs 2, the task has 1"),
+        (lambda d, t: nn.Sequential(nn.InstanceNorm1d(d, track_running_stats=True), nn.Linear(d, t)), ValueError, "InstanceNorm1d. keeps running statistics"),
         (lambda d, t: nn.Linear(d, 3), ValueError, r"returned shape \(\d+, 3\)"),
         (lambda d, t: "network", TypeError, "got str"),
         (nn.Linear(2, 1).requires_grad_(False), ValueError, "nothing to learn"),

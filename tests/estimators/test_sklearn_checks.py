@@ -17,6 +17,7 @@ torch.set_num_threads(1)
 
 # the checks fit some hundred times on one single "task": a small budget is enough for every one of them
 SMALL = {"max_iter": 200, "hidden_layer_sizes": (10,), "meta_lr": 0.03, "random_state": 0}
+SMALL_CLASSES = {**SMALL, "max_iter": 60}
 
 
 def plane(X, a, **slopes):
@@ -43,8 +44,8 @@ def test_scikit_learn_check_of_an_equation(estimator, check):
     [
         MAMLRegressor(**SMALL),
         FewShotRegressor(MAMLRegressor(**SMALL)),
-        MAMLClassifier(**SMALL),
-        FewShotClassifier(MAMLClassifier(**SMALL)),
+        MAMLClassifier(**SMALL_CLASSES),
+        FewShotClassifier(MAMLClassifier(**SMALL_CLASSES)),
     ]
 )
 def test_scikit_learn_check(estimator, check):

@@ -8,7 +8,8 @@ import torch
 
 from episodes import loop_over_tasks, numeric_gradient, relative_error, way_back
 from metaest import MAMLRegressor
-from metaest.estimators.plan import Plan, Schedule, is_setting
+from metaest.estimators.plan import Plan, is_setting
+from metaest.estimators.schedule import Schedule
 from metaest.estimators.training import meta_train
 from metaest.functional import Episodes, Rows, looped, mapped, repeat_for_tasks, squared_error
 from variants import PROBLEMS, VARIANTS

@@ -170,9 +170,7 @@ def test_a_missing_label_is_no_task(groups):
         TaskSet.from_arrays([[0.0], [1.0], [2.0]], [0, 1, 2], groups)
 
 
-@pytest.mark.parametrize(
-    "y", [pd.Series(pd.to_datetime(["2020", "2021"])), np.array([1, 2], dtype="m8[s]")]
-)
+@pytest.mark.parametrize("y", [pd.Series(pd.to_datetime(["2020", "2021"])), np.array([1, 2], dtype="m8[s]")])
 def test_dates_are_no_targets(y):
     with pytest.raises(TaskError, match="y holds (dates|time differences)"):
         Task("a", [[0.0], [1.0]], y)
