@@ -44,6 +44,8 @@ benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/equations_simulated.py
 	$(BIN)/python docs/benchmarks/equations_speed.py
 	$(BIN)/python docs/benchmarks/kinetics_examples.py
+	$(BIN)/python docs/benchmarks/imbalance.py
+	$(BIN)/python docs/benchmarks/omniglot.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaest needs Python 3.11 or newer; set PYTHON=")'
