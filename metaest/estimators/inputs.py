@@ -11,7 +11,7 @@ from metaest.exceptions import TaskError, UngroupedWarning
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
 
-__all__ = ["as_rows", "as_tasks", "check_columns", "remember_columns"]
+__all__ = ["as_rows", "as_tasks", "check_columns", "remember_columns", "require_columns"]
 
 
 def _is_pair(item: Any) -> bool:
@@ -88,6 +88,16 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None, *, labels: bool = False,
         stacklevel=3,
     )
     return whole
+
+
+def require_columns(tasks: TaskSet) -> TaskSet:
+    """Return tasks whose rows are columns of numbers, and raise where they are images."""
+    if tasks.X.ndim == 2:
+        return tasks
+    name, shape = tasks.names[:1].tolist()[0], tasks.X.shape[1:]
+    raise TaskError(
+        f"task {name!r}: rows of X have shape {shape}; columns are wanted: X of shape (n_rows, n_features)."
+    )
 
 
 def _with_targets(tasks: TaskSet, labels: bool) -> TaskSet:

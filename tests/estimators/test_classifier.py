@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from metaest import MAMLClassifier, Task, TaskError, TaskSet, make_episodes
+from metaest import EquationRegressor, MAMLClassifier, MAMLRegressor, Task, TaskError, TaskSet, make_episodes
 from variants import VARIANTS
 
 FEW = {"hidden_layer_sizes": (8, 8), "max_iter": 6, "meta_batch_size": 6, "random_state": 0}
@@ -169,3 +169,11 @@ def test_what_is_refused_afterwards():
     for settings, message in (((5, 200, 15), "class .* has .* rows"), ((11, 1, 1), "10 classes, fewer than n_way=11")):
         with pytest.raises(TaskError, match=message):
             make_episodes(X, Y, *settings)
+
+
+def test_labels_and_images_are_not_for_everyone():
+    with pytest.raises(TaskError, match="task 't0': column 0 of y holds strings, numbers are wanted; MAMLClassifier"):
+        MAMLRegressor(max_iter=1).fit(own_labels())
+    images = [(np.ones((3, 1, 4, 4)), np.arange(3.0))]
+    with pytest.raises(TaskError, match=r"task 0: rows of X have shape \(1, 4, 4\); columns are wanted"):
+        EquationRegressor(lambda X, a: a * X[:, 0], {"a": 1.0}).fit(images)

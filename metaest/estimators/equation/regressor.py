@@ -21,7 +21,7 @@ from metaest.estimators.equation.summary import summarise
 from metaest.estimators.equation.training import calibrate
 from metaest.estimators.equation.verify import adapt_rows, warn_of_many
 from metaest.estimators.equation.zero_shot import ZeroShot
-from metaest.estimators.inputs import as_tasks, check_columns, remember_columns
+from metaest.estimators.inputs import as_tasks, check_columns, remember_columns, require_columns
 from metaest.estimators.scoring import FewShotScore
 from metaest.tasks import TaskSet
 
@@ -216,7 +216,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         """
         self._validate_params()
         check_settings(self)
-        tasks = as_tasks(X, y, groups)
+        tasks = require_columns(as_tasks(X, y, groups))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=y is not None)
         self._calibrated: Calibrated = fitted.calibrated
@@ -274,7 +274,7 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
             When the tasks cannot be used; the message names task and column.
         """
         check_is_fitted(self)
-        tasks = as_tasks(tasks)
+        tasks = require_columns(as_tasks(tasks))
         check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
         check_targets(tasks.y, True, 1, "adapt_many")
         posterior = posterior_of_many(self._calibrated, tasks)
