@@ -45,6 +45,7 @@ benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/equations_speed.py
 	$(BIN)/python docs/benchmarks/kinetics_examples.py
 	$(BIN)/python docs/benchmarks/imbalance.py
+	$(BIN)/python docs/benchmarks/perovskites.py
 	$(BIN)/python docs/benchmarks/omniglot.py
 
 $(STAMP): pyproject.toml constraints.txt
