@@ -2,7 +2,7 @@
 
 Each anion (O, Cl, F, I, Br) is left out in turn; models learn from the four others, get 4, 8 or 16 labels of the one
 left out, drawn at random, and are judged by balanced accuracy on its other compositions, over 50 draws. The mean over
-the five anions is printed. Goldschmidt's t and tau need no labels; tau was fitted by its authors on 460 of the 576 rows.
+the five anions is printed. Goldschmidt's t and tau need no labels; tau was fitted by its authors on 460 of the 576.
 
 Features: ratios of the radii, t, the radii, oxidation states and electronegativities of A and B. What identifies the
 family (radius and electronegativity of X) is left out. Settings were not tuned: the defaults, with `balanced=True` and
