@@ -88,14 +88,14 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
                     f"adapt: the support has one class only, {classes.tolist()[0]!r}; at least two are needed where "
                     "each task has labels of its own."
                 )
-            if plan.head is None and not plan.alike and len(classes) > plan.n_outputs:
+            if plan.fixed and len(classes) > plan.n_outputs:
                 raise TaskError(
                     f"adapt: the support has {len(classes)} classes, but the model has {plan.n_outputs} outputs, since "
                     "its last layer stays as it is."
                 )
         require_statistics(plan, X)
         codes = place_among(y, classes, lambda row: "adapt")
-        n_outputs = plan.n_outputs if plan.head is None and not plan.alike else len(classes)
+        n_outputs = plan.n_outputs if plan.fixed else len(classes)
         support = network.rows(X, network.targets(codes, len(classes), n_outputs))
         params = network.adapt(plan.start(meta, support), plan.solver(meta), plan.support(meta, support))
         adapted = cls(network, plan, meta, params, X, y, classes, X.shape[1])

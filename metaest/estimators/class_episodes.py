@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaest.estimators.class_network import ClassNetwork, as_probabilities, indicators
+from metaest.estimators.class_network import ClassNetwork, indicators
 from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.episodes import Source, batch_forward
+from metaest.exceptions import TaskError
 from metaest.functional import Episodes, Params
 from metaest.tasks import Classes, ClassSplit, Drawing, TaskSet, split_classes
 
@@ -23,15 +24,12 @@ class Predicted(NamedTuple):
     ----------
     truth, prediction : ndarray of int, shape (n_query_rows,)
         Classes, as numbered in the task.
-    confidence : ndarray of shape (n_query_rows,)
-        Probability of the predicted class.
     rows, task : ndarray of int, shape (n_query_rows,)
         Row numbers in the TaskSet, and task numbers.
     """
 
     truth: NDArray[np.intp]
     prediction: NDArray[np.intp]
-    confidence: NDArray[Any]
     rows: NDArray[np.intp]
     task: NDArray[np.intp]
 
@@ -64,6 +62,14 @@ class ClassSource(Source):
     ) -> None:
         super().__init__(network, tasks, plan, rng)
         drawing.check(tasks, classes)
+        most = int(classes.counts.max()) if drawing.n_way is None else drawing.n_way
+        if plan.fixed and most > plan.n_outputs:
+            raise TaskError(
+                f"task {self._name(int(np.argmax(classes.counts)))!r}: it has {most} classes, but the model has "
+                f"{plan.n_outputs} outputs, since its last layer stays as it is."
+            )
+        # outputs beyond the classes of a batch stand for nothing
+        self.n_outputs = plan.n_outputs if plan.fixed else 0
         self.classes, self.drawing, self.training = classes, drawing, training
 
     def batches(self, size: int) -> Iterator[NDArray[np.intp]]:
@@ -81,7 +87,9 @@ class ClassSource(Source):
         return self._gathered(split)
 
     def _split(self, chosen: NDArray[np.intp]) -> ClassSplit:
-        return split_classes(self.tasks, self.classes, chosen, self.drawing, self.rng, shuffled=self.training)
+        split = split_classes(self.tasks, self.classes, chosen, self.drawing, self.rng, shuffled=self.training)
+        missing = max(0, self.n_outputs - split.outputs.shape[1])
+        return split._replace(outputs=np.pad(split.outputs, ((0, 0), (0, missing)), constant_values=-1))
 
     def _gathered(self, split: ClassSplit) -> Episodes:
         rows, dtype = split.rows, self.network.dtype
@@ -108,13 +116,11 @@ class ClassSource(Source):
             overshot += lowered
             place = np.nonzero(real)[0]
             absent = torch.from_numpy(split.outputs[place] < 0)
-            probability = as_probabilities(logits.masked_fill(absent, -torch.inf))
-            best = probability.argmax(axis=1)
+            best = logits.masked_fill(absent, -torch.inf).argmax(dim=1).numpy()
             parts.append(
                 Predicted(
                     split.outputs[place, split.query[real]],
                     split.outputs[place, best],
-                    probability.max(axis=1),
                     split.rows.query[real],
                     chosen[place],
                 )

@@ -51,7 +51,7 @@ class ClassNetwork(Network):
 
 
 def as_probabilities(logits: Tensor) -> NDArray[Any]:
-    """Return softmax over classes, in double precision where logits are no longer."""
+    """Return softmax over classes, in double precision."""
     probabilities: NDArray[Any] = torch.softmax(logits.double(), dim=-1).cpu().numpy()
     return probabilities
 

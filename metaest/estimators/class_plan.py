@@ -90,7 +90,7 @@ class ClassPlan(Plan):
             "exponent": {"balanced": 1.0, "learned": None}.get(weights, 0.0) if isinstance(weights, str) else 0.0,
             "given": _given(weights, labels) if isinstance(weights, dict) else None,
             "balanced": bool(model.balanced) or weights == "balanced",
-            "shared": forward.n_outputs is not None,
+            "shared": labels is not None,
         }
         for name, value in settings.items():
             object.__setattr__(plan, name, value)
@@ -99,6 +99,11 @@ class ClassPlan(Plan):
     @staticmethod
     def _head(model: Any, forward: HeadForward) -> ClassHead:
         return ClassHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs or 1)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the last layer stays as it is, so that its outputs are handed out to the classes of a task."""
+        return not self.shared and self.head is None and not self.alike
 
     def meta_parameters(self, weights: Params, before: Params | None = None) -> Params:
         """Add to the weights what is learned with them; of a head that all classes share one class is kept."""

@@ -4,9 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
+from episodes import numeric_gradient, relative_error
 from metaest import EquationRegressor, MAMLClassifier, MAMLRegressor, Task, TaskError, TaskSet, make_episodes
+from metaest.estimators.training import meta_train
+from metaest.functional import is_statistic, looped, mapped
 from variants import VARIANTS
 
 FEW = {"hidden_layer_sizes": (8, 8), "max_iter": 6, "meta_batch_size": 6, "random_state": 0}
@@ -177,3 +181,45 @@ def test_labels_and_images_are_not_for_everyone():
     images = [(np.ones((3, 1, 4, 4)), np.arange(3.0))]
     with pytest.raises(TaskError, match=r"task 0: rows of X have shape \(1, 4, 4\); columns are wanted"):
         EquationRegressor(lambda X, a: a * X[:, 0], {"a": 1.0}).fit(images)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(SETTINGS[name] for name in ("MAML", "ANIL", "BOIL", "CAVIA", "Meta-SGD", "R2D2", "ALPaCA")),
+        {"balanced": True, "class_weight": "learned"},
+        {"normalization": "batch"},
+    ],
+)
+@pytest.mark.parametrize("make", [own_labels, same_labels])
+def test_meta_gradients_equal_finite_differences(settings, make):
+    small = {"hidden_layer_sizes": (4, 3), "activation": "tanh", "inner_steps": 2, "max_iter": 2, "dtype": "float64"}
+    model = MAMLClassifier(**{"k_shot": 2, **small, **settings})
+    tasks = make()
+    network, params, *_ = meta_train(model, tasks, seed=0)
+    plan = model._plan_of(network)
+    source = model._source(network, tasks, plan, np.random.default_rng(0), training=True)
+    episodes = source.episodes(np.arange(3))
+    meta = {n: v.detach().clone().requires_grad_() for n, v in params.items() if not is_statistic(n)}
+
+    def loss(batch):
+        return plan.losses(batch(network.forward), meta, episodes, ("exact", None)).mean()
+
+    values = torch.autograd.grad(loss(mapped), list(meta.values()), materialize_grads=True)
+    ours = dict(zip(meta, values, strict=True))
+    assert (
+        relative_error(ours, numeric_gradient(lambda: loss(mapped), meta, h=1e-6)) < 1e-5
+    )  # three units a layer: steep
+    values = torch.autograd.grad(loss(looped), list(meta.values()), materialize_grads=True)
+    assert relative_error(ours, dict(zip(meta, values, strict=True))) < 1e-9
+
+
+@pytest.mark.parametrize("variant", ["BOIL", "CAVIA"])
+def test_batches_of_fewer_classes_than_outputs(variant):
+    tasks = own_labels()
+    model = MAMLClassifier(**{**FEW, **SETTINGS[variant], "meta_batch_size": 1}).fit(tasks)
+    two = tasks[[i for i, task in enumerate(tasks) if len(set(task.y)) == 2]]
+    assert 0 <= model.score(two) <= 1
+    five = Task("five", np.eye(10, 2), list("abcde") * 2)
+    with pytest.raises(TaskError, match="task 'five': it has 5 classes, but the model has 4 outputs"):
+        model.score([five])

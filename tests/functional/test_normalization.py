@@ -71,7 +71,7 @@ def test_meta_gradients_equal_finite_differences(layer):
     )  # two units a group: steep
 
 
-def test_the_trap_is_there_and_ours_avoids_it():
+def test_the_trap_is_there():
     """Nested transforms through torch's own layer are wrong in second order; should torch mend it, this says so."""
     torch.manual_seed(0)
     module = nn.Sequential(
@@ -101,6 +101,7 @@ def test_the_trap_is_there_and_ours_avoids_it():
         params,
     )
     errors = [relative_error(gradient, numeric) for gradient in gradients]
+    assert errors[1] < 1e-6
     if torch.__version__.startswith("2.13"):
         assert errors[0] > 1e-4
 
@@ -150,7 +151,6 @@ def test_convolutions_in_second_order(kind):
         return Rows(X, y, torch.ones(2, n, dtype=torch.float64))
 
     data, params = Episodes(rows(4), rows(3)), start(forward)
-    params = {name: params[name] for name in params}
     solver = GradientDescent(1, 0.1)
     ours = meta_gradient(looped(forward), params, data, solver)
     head = {name: params[name] for name in ("convolutions.0.weight", "norms.1.weight", "head.bias") if name in params}
