@@ -197,7 +197,7 @@ def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], ND
         raise TaskError(f"{where}: y is missing; the labels of the task's rows are wanted.")
     rows, target, _ = as_rows(X, y, where, labels=True)
     check_columns(model, X, rows.shape[1:], where)
-    return rows, labels_of(target)
+    return rows, labels_of(target, lambda row: where)
 
 
 def probabilities_of(model: Any, network: ClassNetwork, plan: ClassPlan, params: Params, X: Any) -> NDArray[Any]:

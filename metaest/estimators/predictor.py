@@ -42,8 +42,9 @@ class AdaptedPredictor:
         return Tags(estimator_type="regressor", target_tags=tags, regressor_tags=RegressorTags())
 
     def __repr__(self) -> str:
-        d, n = self.n_features_in_, len(self.X_support_)
-        return f"{type(self).__name__}({d} feature{'s' * (d != 1)}, adapted on {n} row{'s' * (n != 1)})"
+        d, n, shape = self.n_features_in_, len(self.X_support_), self.X_support_.shape[1:]
+        what = f"{d} feature{'s' * (d != 1)}" if len(shape) == 1 else f"rows of shape {shape}"
+        return f"{type(self).__name__}({what}, adapted on {n} row{'s' * (n != 1)})"
 
     def _repr_html_(self) -> str:
         n = self.n_features_in_ if self.X_support_.ndim == 2 else 0

@@ -1,5 +1,6 @@
 """Labels as numbers: which classes a task has, and whether a label means the same in all of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -37,16 +38,36 @@ class Classes:
     labels: NDArray[Any]
 
 
-def labels_of(y: NDArray[Any]) -> NDArray[Any]:
-    """Return one label a row, or raise where targets are no labels."""
+def labels_of(y: NDArray[Any], where: Callable[[int], str]) -> NDArray[Any]:
+    """Return one label a row, or raise where targets are no labels.
+
+    Parameters
+    ----------
+    y : ndarray
+    where : callable
+        Row number -> how the message begins.
+    """
     y = column_or_1d(y, warn=True)
+    fractional = np.flatnonzero(y % 1 != 0) if y.dtype.kind == "f" else []
+    if len(fractional):
+        row = int(fractional[0])
+        raise TaskError(f"{where(row)}: y is {y[row]:g}, which is no label. Unknown label type: continuous.")
     check_classification_targets(y)
     return y
 
 
+def _labels_of_tasks(tasks: TaskSet) -> NDArray[Any]:
+    names = tasks.names.tolist()
+
+    def where(row: int) -> str:
+        return f"task {names[int(np.searchsorted(tasks.offsets, row, side='right')) - 1]!r}"
+
+    return labels_of(tasks.y, where)
+
+
 def share_labels(tasks: TaskSet) -> bool:
     """Tell whether labels seem to mean the same in all tasks: one task at least has every label there is."""
-    _, codes = np.unique(labels_of(tasks.y), return_inverse=True)
+    _, codes = np.unique(_labels_of_tasks(tasks), return_inverse=True)
     most = max(len(np.unique(codes[a:b])) for a, b in pairwise(tasks.offsets))
     return most == int(codes.max()) + 1
 
@@ -67,11 +88,11 @@ def encode(tasks: TaskSet, shared: bool) -> Classes:
     Raises
     ------
     ValueError
-        When the targets are continuous, or several columns.
+        When the targets are several columns.
     TaskError
-        When there is one class only: of all, or where each task has its own labels, in a task.
+        When a target is no label; when there is one class only: of all, or where each task has its own labels, in a task.
     """
-    labels, codes = np.unique(labels_of(tasks.y), return_inverse=True)
+    labels, codes = np.unique(_labels_of_tasks(tasks), return_inverse=True)
     if shared:
         if len(labels) < 2:
             raise TaskError(
@@ -110,7 +131,7 @@ def encode_known(tasks: TaskSet, known: NDArray[Any]) -> Classes:
     TaskError
         When a task has another label.
     """
-    y = labels_of(tasks.y)
+    y = _labels_of_tasks(tasks)
     owner = np.repeat(np.arange(len(tasks)), tasks.sizes)
     names = tasks.names.tolist()
     codes = place_among(y, known, lambda row: f"task {names[owner[row]]!r}")

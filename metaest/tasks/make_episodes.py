@@ -66,7 +66,9 @@ def make_episodes(
     if not isinstance(n_episodes, (int, np.integer)) or n_episodes < 1:
         raise ValueError(f"n_episodes must be a whole number of at least 1, got {n_episodes!r}.")
     whole = Task("the data set", X, y)
-    labels, codes, counts = np.unique(labels_of(whole.y), return_inverse=True, return_counts=True)
+    labels, codes, counts = np.unique(
+        labels_of(whole.y, lambda row: f"row {row}"), return_inverse=True, return_counts=True
+    )
     if len(labels) < n_way:
         raise TaskError(f"there are {len(labels)} classes, fewer than n_way={n_way}.")
     if counts.min() < k_shot + n_query:

@@ -141,7 +141,7 @@ LACKS = Task("lacks", np.eye(4, 2), ["a", "b", "a", "b"], support=[0, 2])
         ({}, [*own_labels(), LACKS], TaskError, "task 'lacks': class 'b' has no support row"),
         ({}, [ONE], TaskError, "more than one class"),
         ({}, [Task("n", [[0.0], [1.0]], [0, 1]), Task("w", [[0.0], [1.0]], ["a", "b"])], TaskError, "labels of mixed types"),
-        ({}, [([[0.0], [1.0]], [0.5, 0.7])], ValueError, "Unknown label type: continuous"),
+        ({}, [([[0.0], [1.0]], [0.5, 0.7])], TaskError, "task 0: y is 0.5, which is no label. Unknown label type: continuous"),
         ({"n_way": 2, "shared_labels": True}, same_labels(), ValueError, "n_way draws classes"),
         ({"class_weight": {"dead": 2.0}}, same_labels(), ValueError, "there is no class 'dead'"),
         ({"class_weight": {"t0": 2.0}}, own_labels(), ValueError, "each task has labels of its own"),
