@@ -48,9 +48,8 @@ def labels_of(y: NDArray[Any], where: Callable[[int], str]) -> NDArray[Any]:
         Row number -> how the message begins.
     """
     y = column_or_1d(y, warn=True)
-    fractional = np.flatnonzero(y % 1 != 0) if y.dtype.kind == "f" else []
-    if len(fractional):
-        row = int(fractional[0])
+    if y.dtype.kind == "f" and (y % 1 != 0).any():
+        row = int(np.flatnonzero(y % 1 != 0)[0])
         raise TaskError(f"{where(row)}: y is {y[row]:g}, which is no label. Unknown label type: continuous.")
     check_classification_targets(y)
     return y
@@ -90,7 +89,8 @@ def encode(tasks: TaskSet, shared: bool) -> Classes:
     ValueError
         When the targets are several columns.
     TaskError
-        When a target is no label; when there is one class only: of all, or where each task has its own labels, in a task.
+        When a target is no label; when there is one class only: of all, or where each task has its own labels, in a
+        task.
     """
     labels, codes = np.unique(_labels_of_tasks(tasks), return_inverse=True)
     if shared:
