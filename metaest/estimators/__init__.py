@@ -5,6 +5,7 @@ from metaest.estimators.adapted_classifier import AdaptedClassifier
 from metaest.estimators.classifier import MAMLClassifier
 from metaest.estimators.equation import AdaptedEquation, AdaptedEquations, Derived, EquationRegressor, Parameter
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
+from metaest.estimators.guard import Guard
 from metaest.estimators.pipeline import adapt
 from metaest.estimators.regressor import MAMLRegressor
 
@@ -17,6 +18,7 @@ __all__ = [
     "EquationRegressor",
     "FewShotClassifier",
     "FewShotRegressor",
+    "Guard",
     "MAMLClassifier",
     "MAMLRegressor",
     "Parameter",

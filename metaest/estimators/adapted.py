@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS
+from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.judge import Judge
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.predictor import AdaptedPredictor
@@ -58,6 +60,9 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         its last ones where there is one.
     context_ : ndarray of shape (context_dim,)
         Where the task lies among the others; only with `context_dim` above 0.
+    guard_ : Guard or None
+        What the guard kept of the adaptation, and why; None without ``guard=True``. Predictions follow it, ``module_``
+        and ``context_`` are those of the adaptation itself.
 
     See Also
     --------
@@ -85,6 +90,8 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
     n_features_in_: int
+    guard_: Guard | None = None
+    _judge: Judge | None = None
 
     @classmethod
     def _adapt(
@@ -95,11 +102,13 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         X: NDArray[Any],
         y: NDArray[Any],
         feature_names: NDArray[Any] | None,
+        judge: Judge | None = None,
     ) -> "AdaptedRegressor":
         X, y = np.array(X), np.array(y)
         require_statistics(plan, X)
         params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.scale_targets(y)))
-        adapted = cls(network, plan, meta, params, X, y, X.shape[1])
+        guard = None if judge is None else judge.judge(X, y)
+        adapted = cls(network, plan, meta, params, X, y, X.shape[1], guard, judge)
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
         if X.ndim > 2:
@@ -128,7 +137,17 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         ValueError
             When a standard deviation is asked of a model that has none.
         """
-        return predict_rows(self, self._network, self._params, self._plan, X, return_std)
+        own = predict_rows(self, self._network, self._params, self._plan, X, return_std)
+        share = 1.0 if self.guard_ is None else self.guard_.share
+        if share == 1:
+            return own
+        start = self._plan.zero_shot(self._meta)
+        population = predict_rows(self, self._network, start, self._plan, X, return_std)
+        if not return_std:
+            return population + share * (own - population)
+        (mean, sd), (before, sd_before) = own, population
+        variance = share * sd**2 + (1 - share) * sd_before**2 + share * (1 - share) * (mean - before) ** 2
+        return before + share * (mean - before), np.sqrt(variance)
 
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
         """Return a new predictor adapted on the rows seen so far and these, together.
@@ -156,6 +175,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
             np.concatenate([self.X_support_, rows]),
             np.concatenate([self.y_support_, target]),
             getattr(self, "feature_names_in_", None),
+            self._judge,
         )
 
     @property

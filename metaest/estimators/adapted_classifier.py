@@ -11,7 +11,9 @@ from sklearn.utils import ClassifierTags, Tags, TargetTags
 from metaest.estimators.adapted import HoldsNetwork, require_statistics
 from metaest.estimators.class_network import ClassNetwork
 from metaest.estimators.class_plan import ClassPlan
+from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.judge import Judge
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import Params
@@ -40,6 +42,9 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         A copy of the network with the adapted weights; it works on standardised columns and returns logits.
     context_ : ndarray of shape (context_dim,)
         Where the task lies among the others; only with `context_dim` above 0.
+    guard_ : Guard or None
+        What the guard kept of the adaptation, and why; None without ``guard=True``. Probabilities follow it,
+        ``module_`` and ``context_`` are those of the adaptation itself.
 
     See Also
     --------
@@ -69,6 +74,8 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
     y_support_: NDArray[Any]
     classes_: NDArray[Any]
     n_features_in_: int
+    guard_: Guard | None = None
+    _judge: Judge | None = None
 
     @classmethod
     def _adapt(
@@ -79,6 +86,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         X: NDArray[Any],
         y: NDArray[Any],
         feature_names: NDArray[Any] | None,
+        judge: Judge | None = None,
     ) -> "AdaptedClassifier":
         X, y = np.array(X), np.array(y)
         classes = np.unique(y) if network.labels is None else network.labels
@@ -98,7 +106,8 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         n_outputs = plan.n_outputs if plan.fixed else len(classes)
         support = network.rows(X, network.targets(codes, len(classes), n_outputs))
         params = network.adapt(plan.start(meta, support), plan.solver(meta), plan.support(meta, support))
-        adapted = cls(network, plan, meta, params, X, y, classes, X.shape[1])
+        guard = None if judge is None else judge.judge(X, y)
+        adapted = cls(network, plan, meta, params, X, y, classes, X.shape[1], guard, judge)
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
         if X.ndim > 2:
@@ -123,7 +132,13 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         TaskError
             When the columns are not those of the fit, or a value is missing.
         """
-        return probabilities_of(self, self._network, self._plan, self._params, X)
+        own = probabilities_of(self, self._network, self._plan, self._params, X)
+        share = 1.0 if self.guard_ is None else self.guard_.share
+        if share == 1:
+            return own
+        population = probabilities_of(self, self._network, self._plan, self._plan.zero_shot(self._meta), X)
+        mixed: NDArray[Any] = population + share * (own - population)
+        return mixed
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the labels of rows of this task.
@@ -183,6 +198,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
             np.concatenate([self.X_support_, rows]),
             np.concatenate([self.y_support_, labels]),
             getattr(self, "feature_names_in_", None),
+            self._judge,
         )
 
     def __sklearn_tags__(self) -> Tags:

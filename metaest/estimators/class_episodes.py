@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from metaest.estimators.class_network import ClassNetwork, indicators
+from metaest.estimators.class_network import ClassNetwork, as_probabilities, indicators
 from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.episodes import Source, batch_forward
 from metaest.exceptions import TaskError
@@ -104,19 +105,49 @@ class ClassSource(Source):
         """Return features of query rows in the dtype they are predicted in; images are left as they are."""
         return self.tasks.X[rows] if self.tasks.X.ndim > 2 else super().query_features(rows)
 
-    def predict_queries(self, meta: Params, batching: str) -> Predicted:
-        """Adapt to the support of every task and predict its query."""
+    def _query_logits(self, meta: Params, batching: str) -> Iterator[tuple[NDArray[np.intp], ClassSplit, Tensor]]:
+        """Yield some tasks, their split, and the logits of their query rows after adapting to the support."""
         forward = batch_forward(self.network, batching)
-        parts, overshot = [], 0
+        overshot = 0
         for chosen in self.chunks():
             split = self._split(chosen)
             self.require_support(split.rows, chosen, training=False)
-            episodes, real = self._gathered(split), split.rows.query_mask
+            episodes = self._gathered(split)
             logits, lowered = self.adapted_outputs(chosen, split.rows, episodes.support, meta, forward)
             overshot += lowered
+            absent = torch.from_numpy(split.outputs[np.nonzero(split.rows.query_mask)[0]] < 0)
+            yield chosen, split, logits.masked_fill(absent, -torch.inf)
+        self.warn_of(overshot, meta)
+
+    def query_probabilities(
+        self, meta: Params, batching: str, n_classes: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Adapt to the support of every task and predict probabilities of its query, where labels are shared.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_query_rows, n_classes)
+        rows : ndarray of shape (n_query_rows,)
+            Their row numbers in the TaskSet.
+        """
+        parts, numbers = [], []
+        for _, split, logits in self._query_logits(meta, batching):
+            real = split.rows.query_mask
+            outputs = split.outputs[np.nonzero(real)[0]]
+            row, column = np.nonzero(outputs >= 0)
+            found = np.zeros((len(outputs), n_classes))
+            found[row, outputs[row, column]] = as_probabilities(logits)[row, column]
+            parts.append(found)
+            numbers.append(split.rows.query[real])
+        return np.concatenate(parts), np.concatenate(numbers)
+
+    def predict_queries(self, meta: Params, batching: str) -> Predicted:
+        """Adapt to the support of every task and predict its query."""
+        parts = []
+        for chosen, split, logits in self._query_logits(meta, batching):
+            real = split.rows.query_mask
             place = np.nonzero(real)[0]
-            absent = torch.from_numpy(split.outputs[place] < 0)
-            best = logits.masked_fill(absent, -torch.inf).argmax(dim=1).numpy()
+            best = logits.argmax(dim=1).numpy()
             parts.append(
                 Predicted(
                     split.outputs[place, split.query[real]],
@@ -125,5 +156,4 @@ class ClassSource(Source):
                     chosen[place],
                 )
             )
-        self.warn_of(overshot, meta)
         return Predicted(*(np.concatenate(part) for part in zip(*parts, strict=True)))

@@ -18,8 +18,10 @@ __all__ = ["FewShotClassifier", "FewShotRegressor"]
 class _FewShot(BaseEstimator):
     """An estimator whose ``fit`` adapts a fitted model."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, guard: bool | None = None, gap: int = 0) -> None:
         self.model = model
+        self.guard = guard
+        self.gap = gap
 
     def fit(self, X: Any, y: Any) -> Self:
         """Adapt the model to the rows of one task.
@@ -44,7 +46,8 @@ class _FewShot(BaseEstimator):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UngroupedWarning)
                 model = clone(model).fit(X, y)
-        self.adapted_ = model.adapt(X, y)
+        guarding = {} if self.guard is None else {"guard": self.guard, "gap": self.gap}
+        self.adapted_ = model.adapt(X, y, **guarding)
         self.model_ = _frozen(model)
         self.n_features_in_ = self.adapted_.n_features_in_
         remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
@@ -52,7 +55,7 @@ class _FewShot(BaseEstimator):
 
     def __sklearn_clone__(self) -> Self:
         model = self.model
-        return type(self)(_frozen(model) if _is_fitted(model) else clone(model))
+        return type(self)(_frozen(model) if _is_fitted(model) else clone(model), guard=self.guard, gap=self.gap)
 
 
 class FewShotRegressor(RegressorMixin, _FewShot):
@@ -67,6 +70,10 @@ class FewShotRegressor(RegressorMixin, _FewShot):
         Fitted beforehand on other tasks. ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted one is
         cloned and fitted in `fit` on the same rows as its only task, with a warning, since nothing is learned across
         tasks that way.
+    guard : bool, optional
+        Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model's ``adapt``.
+    gap : int, default=0
+        Rows the guard leaves out between those adapted on and those judged on, where rows are in order of time.
 
     Attributes
     ----------
@@ -122,6 +129,10 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
         Fitted beforehand on other tasks. ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted one is
         cloned and fitted in `fit` on the same rows as its only task, with a warning, since nothing is learned across
         tasks that way.
+    guard : bool, optional
+        Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model's ``adapt``.
+    gap : int, default=0
+        Rows the guard leaves out between those adapted on and those judged on, where rows are in order of time.
 
     Attributes
     ----------

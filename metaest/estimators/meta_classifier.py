@@ -1,5 +1,6 @@
 """What is a classifier's own among meta-learned networks: labels, `adapt` to one task, probabilities, scores."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +15,10 @@ from metaest.estimators.class_episodes import ClassSource, Predicted
 from metaest.estimators.class_network import ClassNetwork, build_classes
 from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.inputs import as_tasks, check_columns
+from metaest.estimators.judge import Answers
 from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.scoring import row_weights
+from metaest.functional import Params
 from metaest.tasks import Drawing, TaskSet, encode, encode_known, share_labels
 
 __all__ = ["MetaClassifier"]
@@ -32,7 +35,7 @@ class MetaClassifier(MetaNetwork):
     shared_labels: Any
     scoring: str
 
-    def adapt(self, X: Any, y: Any) -> AdaptedClassifier:
+    def adapt(self, X: Any, y: Any, *, guard: bool = False, gap: int = 0) -> AdaptedClassifier:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
@@ -40,6 +43,12 @@ class MetaClassifier(MetaNetwork):
         X : array-like or data frame of shape (n_rows, n_features), or images (n_rows, channels, height, width)
         y : array-like of shape (n_rows,)
             Labels. Where tasks have labels of their own, all classes of the task have to be among them.
+        guard : bool, default=False
+            Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it (see
+            :class:`Guard`); where labels mean the same in every task only, since there is no population otherwise. The
+            first call learns from the training tasks how to judge, which takes a moment.
+        gap : int, default=0
+            For the guard, where ``split="first"``: rows left out between those adapted on and those judged on.
 
         Returns
         -------
@@ -51,12 +60,21 @@ class MetaClassifier(MetaNetwork):
             When the rows cannot be used, or a label has no meaning to the model.
         DivergenceError
             When the adaptation becomes non-finite.
+        ValueError
+            When a guard is asked of tasks with labels of their own, or gap is no number of rows.
         NotFittedError
             Before `fit`.
         """
         check_is_fitted(self)
         rows, labels = class_rows(self, X, y, "adapt")
-        return AdaptedClassifier._adapt(self._network, self._plan(), self._params, rows, labels, feature_names(self))
+        if guard and self._network.labels is None:
+            raise ValueError(
+                "guard=True compares with the answer before adaptation, and there is none where each task has labels "
+                "of its own."
+            )
+        judge = self._judge(gap) if guard else None
+        names = feature_names(self)
+        return AdaptedClassifier._adapt(self._network, self._plan(), self._params, rows, labels, names, judge)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict probabilities without adapting, where labels mean the same in every task.
@@ -170,6 +188,12 @@ class MetaClassifier(MetaNetwork):
         drawing = Drawing(self.support_size, self.k_shot, self.n_query, self.n_way, self.split)
         return ClassSource(network, tasks, plan, rng, classes, drawing, training=training)
 
+    def _answers(self, plan: ClassPlan) -> Any:
+        return partial(_answers, self._network, plan, self._params, self.batching_)
+
+    def _spread(self, tasks: TaskSet) -> NDArray[np.float64]:
+        return np.ones(len(self._network.labels))
+
     def _remember(self, tasks: TaskSet) -> None:
         labels = self._network.labels
         self.shared_labels_ = labels is not None
@@ -178,6 +202,18 @@ class MetaClassifier(MetaNetwork):
         elif hasattr(self, "classes_"):
             del self.classes_
         self.class_weight_ = self._plan().class_weights(self._params)
+
+
+def _answers(network: ClassNetwork, plan: ClassPlan, meta: Params, batching: str, tasks: TaskSet) -> Answers:
+    """Adapt to the support of every task and predict probabilities of its query, for a judge."""
+    labels = network.labels
+    assert labels is not None
+    classes, rng = encode_known(tasks, labels), np.random.default_rng(0)
+    source = ClassSource(network, tasks, plan, rng, classes, Drawing(None), training=False)
+    adapted, rows = source.query_probabilities(meta, batching, len(labels))
+    population = network.probabilities(plan, plan.zero_shot(meta), tasks.X[rows], len(labels))
+    truth = (tasks.y[rows].reshape(-1, 1) == labels).astype(np.float64)
+    return Answers(truth, adapted, population, rows)
 
 
 def _score(kind: str, truth: NDArray[Any], prediction: NDArray[Any], weight: NDArray[Any] | None) -> float:

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from metaest.estimators.episodes import Source
+from metaest.estimators.constraints import ADAPTING
+from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
 from metaest.estimators.inputs import remember_columns
+from metaest.estimators.judge import Judge, require_gap, thinned
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
 from metaest.estimators.training import history_frame, meta_train
@@ -28,6 +30,8 @@ class MetaNetwork:
     random_state: Any
     meta_gradient: str
     inner_solver: str
+    split: str
+    _judges: dict[Any, Judge]
     _validate_params: Any  # of BaseEstimator
 
     # groups are requested by default
@@ -74,8 +78,37 @@ class MetaNetwork:
         self.n_features_in_, self.feature_shape_ = tasks.X.shape[1], tasks.X.shape[1:]
         self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
         self._remember(tasks)
+        self._judged, self._judges = thinned(tasks), {}
         remember_columns(self, tasks.feature_names)
         return self
+
+    def _judge(self, gap: int) -> Judge:
+        """Return what judges adaptations at the present settings; it is learned once from the training tasks."""
+        require_gap(gap)
+        key = (gap, self.split, *(repr(getattr(self, name)) for name in ADAPTING))
+        if key not in self._judges:
+            plan = self._plan()
+            least = LEAST_FOR_STATISTICS if plan.normed and plan.steps and not plan.per_step else 1
+            scale = self._spread(self._judged)
+            self._judges[key] = Judge.learn(
+                self._answers(plan),
+                self._judged,
+                scale,
+                ordered=self.split == "first",
+                gap=int(gap),
+                least=least,
+                seed=self._seed,
+            )
+        judge: Judge = self._judges[key]
+        return judge
+
+    def _answers(self, plan: Any) -> Any:
+        """Return what adapts to the support of tasks and predicts their query, for a judge."""
+        raise NotImplementedError
+
+    def _spread(self, tasks: TaskSet) -> NDArray[np.float64]:
+        """Return the scale of every output."""
+        raise NotImplementedError
 
     def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
         """Return the tasks a fit or a score was given."""

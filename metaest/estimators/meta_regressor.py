@@ -1,5 +1,6 @@
 """What is a regressor's own among meta-learned networks: `adapt` to one task, `predict` without, the few-shot R2."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from metaest.estimators.adapted import AdaptedRegressor, check_support_rows, pre
 from metaest.estimators.building import build_regression
 from metaest.estimators.episodes import RegressionSource
 from metaest.estimators.inputs import as_tasks
+from metaest.estimators.judge import Answers, spread_of
 from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.scoring import FewShotScore
+from metaest.functional import Params
 from metaest.tasks import TaskSet
 
 __all__ = ["MetaRegressor"]
@@ -25,13 +28,19 @@ class MetaRegressor(MetaNetwork, FewShotScore):
     support_size: Any
     split: str
 
-    def adapt(self, X: Any, y: Any) -> AdaptedRegressor:
+    def adapt(self, X: Any, y: Any, *, guard: bool = False, gap: int = 0) -> AdaptedRegressor:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        guard : bool, default=False
+            Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
+            :class:`Guard`. The first call learns from the training tasks how to judge, which takes a moment.
+        gap : int, default=0
+            For the guard, where ``split="first"``: rows left out between those adapted on and those judged on, as many
+            as windows and horizon overlap.
 
         Returns
         -------
@@ -43,12 +52,16 @@ class MetaRegressor(MetaNetwork, FewShotScore):
             When the rows cannot be used.
         DivergenceError
             When the adaptation becomes non-finite.
+        ValueError
+            When gap is no number of rows.
         NotFittedError
             Before `fit`.
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
-        return AdaptedRegressor._adapt(self._network, self._plan(), self._params, rows, target, feature_names(self))
+        judge = self._judge(gap) if guard else None
+        names = feature_names(self)
+        return AdaptedRegressor._adapt(self._network, self._plan(), self._params, rows, target, names, judge)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the answer for a task of which nothing is known yet.
@@ -87,8 +100,23 @@ class MetaRegressor(MetaNetwork, FewShotScore):
         self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
         self.n_outputs_ = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
 
+    def _answers(self, plan: Plan) -> Any:
+        return partial(_answers, self._network, plan, self._params, self.batching_)
+
+    def _spread(self, tasks: TaskSet) -> NDArray[np.float64]:
+        return spread_of(tasks.y)
+
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         source = self._source(self._network, tasks, self._plan(), rng, training=False)
         return source.predict_queries(self._params, self.batching_)
+
+
+def _answers(network: RegressionNetwork, plan: Plan, meta: Params, batching: str, tasks: TaskSet) -> Answers:
+    """Adapt to the support of every task and predict its query, for a judge."""
+    source = RegressionSource(network, tasks, plan, np.random.default_rng(0), None, "random")
+    truth, adapted, rows = source.predict_queries(meta, batching)
+    population = network.predict(plan.zero_shot(meta), tasks.X[rows])
+    shape = len(rows), -1
+    return Answers(truth.reshape(shape), adapted.reshape(shape), population.astype(np.float64).reshape(shape), rows)

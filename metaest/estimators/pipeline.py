@@ -86,7 +86,7 @@ def _transform(pipeline: Pipeline, X: Any) -> Any:
     return pipeline[:-1].transform(X) if len(pipeline.steps) > 1 else X
 
 
-def adapt(model: Any, X: Any, y: Any) -> Any:
+def adapt(model: Any, X: Any, y: Any, **params: Any) -> Any:
     """Adapt a fitted model, or a fitted pipeline that ends in one, to one task.
 
     Parameters
@@ -95,6 +95,8 @@ def adapt(model: Any, X: Any, y: Any) -> Any:
     X : array-like of shape (n_rows, n_features)
         Raw rows: a pipeline's transformers are applied first.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
+    **params : dict
+        Handed to the model's ``adapt`` as they are: ``guard=True``.
 
     Returns
     -------
@@ -125,12 +127,12 @@ def adapt(model: Any, X: Any, y: Any) -> Any:
         last, estimator = model.steps[-1]
         # copies: Pipeline.fit fits its transformers in place, and a later fit must not reach this patient
         transformers = [(name, deepcopy(step)) for name, step in model.steps[:-1]]
-        return AdaptedPipeline([*transformers, (last, adapt(estimator, _transform(model, X), y))])
+        return AdaptedPipeline([*transformers, (last, adapt(estimator, _transform(model, X), y, **params))])
     if hasattr(model, "best_estimator_"):  # a fitted GridSearchCV
-        return adapt(model.best_estimator_, X, y)
+        return adapt(model.best_estimator_, X, y, **params)
     if not hasattr(model, "adapt"):
         raise TypeError(
             f"{type(model).__name__} has no adapt method; a fitted metaest model, or a pipeline that ends in one, is "
             "wanted."
         )
-    return model.adapt(X, y)
+    return model.adapt(X, y, **params)

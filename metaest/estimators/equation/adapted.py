@@ -14,10 +14,12 @@ from metaest.estimators.adapted import check_support_rows
 from metaest.estimators.equation.curves import curve, curve_and_sd, interval
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.questions import Questions
-from metaest.estimators.equation.sampling import Draws, draws_of_posterior
+from metaest.estimators.equation.sampling import Draws, draws_of_posterior, draws_of_prior, mixed_draws
 from metaest.estimators.equation.tables import task_table
 from metaest.estimators.equation.verify import adapt_rows, check_interval, check_rows
+from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.judge import Judge
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
 
@@ -43,6 +45,10 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         Share of the probability on which the posterior and its normal approximation, which is behind the standard
         errors, agree: near 1 where the posterior is normal; where it is small, the intervals say more. NaN after
         gradient steps.
+    guard_ : Guard or None
+        What the guard kept of the adaptation, and why; None without ``guard=True``. All else follows it: constants lie
+        the share's way from the population's, and draws come from the posterior with the share's probability, from the
+        population otherwise.
     status_ : str
         How the search ended: "converged", "max_iter", "stalled" or "not_finite".
     X_support_, y_support_ : ndarray
@@ -79,14 +85,27 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
     n_features_in_: int
+    guard_: Guard | None = None
+    _own: Posterior | None = None
+    _judge: Judge | None = None
     _multi_output = False
 
     @classmethod
     def _make(
-        cls, calibrated: Calibrated, posterior: Posterior, X: NDArray[Any], y: NDArray[Any], names: Any
+        cls,
+        calibrated: Calibrated,
+        posterior: Posterior,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        names: Any,
+        judge: Judge | None = None,
     ) -> AdaptedEquation:
         X, y = np.array(X), np.array(y)
-        adapted = cls(calibrated, posterior, X, y, X.shape[1])
+        guard = None if judge is None else judge.judge(X, y)
+        kept = posterior
+        if guard is not None and guard.share < 1:
+            kept = calibrated.mixed(posterior, _prior(calibrated, X), guard.share)
+        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge)
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
         X.flags.writeable = y.flags.writeable = False
@@ -118,7 +137,11 @@ class AdaptedEquation(Questions, AdaptedPredictor):
 
     @cached_property
     def _draws(self) -> Draws:
-        return draws_of_posterior(self._calibrated, self._posterior, self.X_support_, self.y_support_)
+        own = self._posterior if self._own is None else self._own
+        draws = draws_of_posterior(self._calibrated, own, self.X_support_, self.y_support_)
+        if self.guard_ is None or self.guard_.share == 1:
+            return draws
+        return mixed_draws(draws, draws_of_prior(_prior(self._calibrated, self.X_support_)), self.guard_.share)
 
     @cached_property
     def _params(self) -> pd.DataFrame:
@@ -212,7 +235,8 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         rows, target = check_support_rows(self, True, X, y, "partial_adapt")
         rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
         posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt")
-        return self._make(self._calibrated, posterior, rows, target, getattr(self, "feature_names_in_", None))
+        names = getattr(self, "feature_names_in_", None)
+        return self._make(self._calibrated, posterior, rows, target, names, self._judge)
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         rows, _, _ = as_rows(X, None, where)
@@ -222,3 +246,9 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         own = covariates.of_rows(self.X_support_, where)
         covariates.of_rows(rows, where, like=own)
         return np.asarray(rows)
+
+
+def _prior(calibrated: Calibrated, X: NDArray[Any]) -> Posterior:
+    """Return what was known of a task before its rows."""
+    covariates = calibrated.covariates
+    return calibrated.prior(covariates.design(covariates.of_rows(X, "adapt")[None], len(calibrated.table)))

@@ -166,6 +166,16 @@ class Calibrated:
         covariance = covariance + torch.einsum("kbt,bc,jct->kjt", entering, self.beta_covariance, entering)
         return Posterior(phi, covariance, own, matrix, loss, code, torch.zeros_like(code, dtype=torch.bool))
 
+    def mixed(self, posterior: Posterior, prior: Posterior, share: float) -> Posterior:
+        """Return the moments of a mixture of what is known with and without the rows; `share` is that of the rows."""
+        away = posterior.phi - prior.phi
+        apart = share * (1 - share) * away[:, None] * away[None]
+        blend = {
+            name: share * getattr(posterior, name) + (1 - share) * getattr(prior, name)
+            for name in ("phi", "covariance", "own", "information")
+        }
+        return posterior._replace(**{**blend, "covariance": blend["covariance"] + apart})
+
     def shrinkage(self, posterior: Posterior) -> Tensor:
         """Share of a constant's variance between tasks that its rows leave; 1 where there is none."""
         left = small_matrices.sandwich(self.population.factor, posterior.own)

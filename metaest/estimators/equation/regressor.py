@@ -10,25 +10,23 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import check_support_rows, check_targets
-from metaest.estimators.equation.adapted import AdaptedEquation
-from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
+from metaest.estimators.equation.adapting import Adapting
 from metaest.estimators.equation.parameter import Parameter
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import attributes, query_predictions
 from metaest.estimators.equation.settings import CONSTRAINTS, check_settings
 from metaest.estimators.equation.summary import summarise
 from metaest.estimators.equation.training import calibrate
-from metaest.estimators.equation.verify import adapt_rows, warn_of_many
 from metaest.estimators.equation.zero_shot import ZeroShot
-from metaest.estimators.inputs import as_tasks, check_columns, remember_columns, require_columns
+from metaest.estimators.inputs import as_tasks, remember_columns, require_columns
+from metaest.estimators.judge import thinned
 from metaest.estimators.scoring import FewShotScore
 from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]
 
 
-class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
+class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
     r"""An equation whose constants are learned from many tasks and adapted to the next, with standard errors.
 
     .. math:: y_{ti} = f(x_{ti}, \theta_t) + \varepsilon_{ti}, \qquad g^{-1}(\theta_t) \sim N(\mu + \Gamma z_t, \Psi),
@@ -221,65 +219,12 @@ class EquationRegressor(FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
         fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=y is not None)
         self._calibrated: Calibrated = fitted.calibrated
         self._seed = seed
+        self._judged, self._judges = thinned(tasks), {}
         self._y_mean = tasks.y.mean(dtype=np.float64)
         for name, value in attributes(fitted, tasks, self.get_params(deep=False)).items():
             setattr(self, name, value)
         remember_columns(self, tasks.feature_names)
         return self
-
-    def adapt(self, X: Any, y: Any) -> AdaptedEquation:
-        """Adapt to one new task from a handful of its rows; the model itself is untouched.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,)
-
-        Returns
-        -------
-        AdaptedEquation
-
-        Raises
-        ------
-        TaskError
-            When the rows cannot be used, or the equation is not finite there.
-
-        Warns
-        -----
-        IdentifiabilityWarning
-            When the rows say less about a constant than the population does; it names the constant.
-        UnlikelyTaskWarning, ConvergenceWarning
-            When no curve of the population comes near the rows, or the search did not converge.
-        """
-        check_is_fitted(self)
-        rows, target = check_support_rows(self, True, X, y, "adapt")
-        posterior = adapt_rows(self._calibrated, rows, target, "adapt")
-        names = getattr(self, "feature_names_in_", None)
-        return AdaptedEquation._make(self._calibrated, posterior, rows, target, names)
-
-    def adapt_many(self, tasks: Any) -> AdaptedEquations:
-        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task.
-
-        Parameters
-        ----------
-        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
-
-        Returns
-        -------
-        AdaptedEquations
-
-        Raises
-        ------
-        TaskError
-            When the tasks cannot be used; the message names task and column.
-        """
-        check_is_fitted(self)
-        tasks = require_columns(as_tasks(tasks))
-        check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
-        check_targets(tasks.y, True, 1, "adapt_many")
-        posterior = posterior_of_many(self._calibrated, tasks)
-        warn_of_many(self._calibrated, posterior, tasks.names)
-        return AdaptedEquations(self._calibrated, posterior, tasks, self)
 
     def _problem(self, tasks: TaskSet) -> tuple[Any, Any]:
         return self.equation, self.parameters

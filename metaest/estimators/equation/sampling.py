@@ -24,7 +24,7 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.solving import normal_points
 from metaest.functional import GaussNewton
 
-__all__ = ["Draws", "draws_of_posterior", "draws_of_prior", "root", "weighted_quantile"]
+__all__ = ["Draws", "draws_of_posterior", "draws_of_prior", "mixed_draws", "root", "weighted_quantile"]
 
 N_DRAWS, N_PRIOR = 2048, 256
 DEGREES = 5.0
@@ -104,6 +104,12 @@ def draws_of_prior(posterior: Posterior) -> Draws:
     points = normal_points(N_DRAWS, len(posterior.phi))
     phi = posterior.phi + root(posterior.covariance[:, :, 0]) @ points
     return Draws(phi, torch.full((N_DRAWS,), 1 / N_DRAWS, dtype=torch.float64), 1.0)
+
+
+def mixed_draws(posterior: Draws, prior: Draws, share: float) -> Draws:
+    """Return draws of a mixture; `share` is the probability of the posterior."""
+    phi = torch.cat([posterior.phi, prior.phi], dim=1)
+    return Draws(phi, torch.cat([share * posterior.weight, (1 - share) * prior.weight]), posterior.share)
 
 
 def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any], y: NDArray[Any]) -> Draws:

@@ -1,0 +1,122 @@
+"""How a fitted equation adapts: to one task, with or without a guard, or to many."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from metaest.estimators.adapted import check_support_rows, check_targets
+from metaest.estimators.equation.adapted import AdaptedEquation
+from metaest.estimators.equation.batches import whole
+from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
+from metaest.estimators.equation.posterior import Calibrated
+from metaest.estimators.equation.results import query_predictions
+from metaest.estimators.equation.verify import adapt_rows, warn_of_many
+from metaest.estimators.inputs import as_tasks, check_columns, require_columns
+from metaest.estimators.judge import Answers, Judge, require_gap, spread_of
+from metaest.tasks import TaskSet
+
+__all__ = ["Adapting"]
+
+
+class Adapting:
+    """Adaptations of a fitted equation."""
+
+    split: str
+    _calibrated: Calibrated
+    _seed: int
+    _judged: TaskSet
+    _judges: dict[Any, Judge]
+
+    def adapt(self, X: Any, y: Any, *, guard: bool = False, gap: int = 0) -> AdaptedEquation:
+        """Adapt to one new task from a handful of its rows; the model itself is untouched.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+        guard : bool, default=False
+            Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
+            :class:`Guard`. What is kept is a share of the way from the population's constants. The first call learns
+            from the training tasks how to judge, which takes a moment.
+        gap : int, default=0
+            For the guard, where ``split="first"``: rows left out between those adapted on and those judged on.
+
+        Returns
+        -------
+        AdaptedEquation
+
+        Raises
+        ------
+        TaskError
+            When the rows cannot be used, or the equation is not finite there.
+        ValueError
+            When gap is no number of rows.
+
+        Warns
+        -----
+        IdentifiabilityWarning
+            When the rows say less about a constant than the population does; it names the constant.
+        UnlikelyTaskWarning, ConvergenceWarning
+            When no curve of the population comes near the rows, or the search did not converge.
+        """
+        check_is_fitted(self)
+        rows, target = check_support_rows(self, True, X, y, "adapt")
+        posterior = adapt_rows(self._calibrated, rows, target, "adapt")
+        judge = self._judge(gap) if guard else None
+        names = getattr(self, "feature_names_in_", None)
+        return AdaptedEquation._make(self._calibrated, posterior, rows, target, names, judge)
+
+    def adapt_many(self, tasks: Any) -> AdaptedEquations:
+        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, without guard.
+
+        Parameters
+        ----------
+        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+
+        Returns
+        -------
+        AdaptedEquations
+
+        Raises
+        ------
+        TaskError
+            When the tasks cannot be used; the message names task and column.
+        """
+        check_is_fitted(self)
+        tasks = require_columns(as_tasks(tasks))
+        check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
+        check_targets(tasks.y, True, 1, "adapt_many")
+        posterior = posterior_of_many(self._calibrated, tasks)
+        warn_of_many(self._calibrated, posterior, tasks.names)
+        return AdaptedEquations(self._calibrated, posterior, tasks, self)
+
+    def _judge(self, gap: int) -> Judge:
+        """Return what judges adaptations; it is learned once from the training tasks."""
+        require_gap(gap)
+        key = gap, self.split
+        if key not in self._judges:
+            self._judges[key] = Judge.learn(
+                partial(_answers, self._calibrated),
+                self._judged,
+                spread_of(self._judged.y.reshape(-1)),
+                ordered=self.split == "first",
+                gap=int(gap),
+                least=1,
+                seed=self._seed,
+            )
+        return self._judges[key]
+
+
+def _answers(calibrated: Calibrated, tasks: TaskSet) -> Answers:
+    """Adapt to the support of every task and predict its query, for a judge."""
+    truth, adapted, rows = query_predictions(calibrated, tasks, None, "random", np.random.default_rng(0))
+    design = calibrated.covariates.design(calibrated.covariates.of_tasks(tasks), len(calibrated.table))
+    center = design.center(calibrated.population.beta, len(calibrated.table))
+    observations = whole(tasks)
+    with torch.no_grad():
+        curves = calibrated.model.curve(center, observations).T.numpy()
+    population = curves[observations.mask.T.numpy() > 0][rows]
+    return Answers(truth[:, None], adapted[:, None], population[:, None], rows)

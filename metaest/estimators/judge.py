@@ -1,0 +1,179 @@
+"""Rows left out and predicted from the others: in training tasks, to learn how shares are judged, and in a new one."""
+
+import itertools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.estimators.guard import Guard, GuardRule, Moments, decide, learn_rule
+from metaest.exceptions import OvershootWarning
+from metaest.tasks import Task, TaskSet
+
+__all__ = ["Answers", "Judge", "require_gap", "spread_of", "thinned"]
+
+# sizes of support at which rules are learned, and what bounds the work
+SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+MOST_TASKS, FEWEST_TASKS, MOST_QUERY, N_SPLITS, FEWEST_DRAWS, MOST_DRAWS = 60, 3, 50, 60, 4, 20
+MOST_LONG, LONG = 30, 50  # fewer tasks where supports are long
+N_FOLDS, N_BLOCKS = 10, 5
+
+
+class Answers(NamedTuple):
+    """Query rows of episodes, in the order of the TaskSet; arrays of shape (n_rows, n_outputs).
+
+    Attributes
+    ----------
+    truth, adapted, population : ndarray
+    rows : ndarray of int, shape (n_rows,)
+        Their row numbers in the TaskSet.
+    """
+
+    truth: NDArray[np.float64]
+    adapted: NDArray[np.float64]
+    population: NDArray[np.float64]
+    rows: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges adaptations of one model.
+
+    Attributes
+    ----------
+    answer : callable
+        ``answer(tasks)`` adapts to the support of every task and returns the Answers of its other rows.
+    rules : tuple of GuardRule
+        By number of support rows, rising.
+    scale : ndarray of shape (n_outputs,)
+        Of the targets.
+    ordered : bool
+        Whether rows stand in the order of time: an adaptation is then judged on later rows.
+    gap : int
+        Rows left out between those adapted on and those judged on.
+    least : int
+        Rows an adaptation needs.
+    """
+
+    answer: Callable[[TaskSet], Answers]
+    rules: tuple[GuardRule, ...]
+    scale: NDArray[np.float64]
+    ordered: bool
+    gap: int
+    least: int
+
+    @classmethod
+    def learn(
+        cls,
+        answer: Callable[[TaskSet], Answers],
+        tasks: TaskSet,
+        scale: NDArray[np.float64],
+        *,
+        ordered: bool,
+        gap: int,
+        least: int,
+        seed: int,
+    ) -> "Judge":
+        """Learn from training tasks how shares are judged."""
+        judge = cls(answer, (), scale, ordered, gap, least)
+        rng = np.random.default_rng(seed)
+        rules = [judge._rule(tasks, size, rng) for size in SIZES if size >= least]
+        known = tuple(rule for rule in rules if rule is not None)
+        return cls(answer, known, scale, ordered, gap, least)
+
+    def judge(self, X: NDArray[Any], y: NDArray[Any]) -> Guard:
+        """Judge the adaptation to the rows of one task."""
+        episodes = [Task._checked(i, *_apart(X, y, a, b), None, None) for i, (a, b) in enumerate(self._folds(X, y))]
+        own = self._moments(episodes, np.zeros(len(episodes), dtype=np.intp), 1)
+        fitting = [rule for rule in self.rules if rule.size <= len(X)]
+        rule = fitting[-1] if fitting else GuardRule(len(X), 0.5, float(own.residual[0] or 1.0), 0)
+        return decide(rule, len(X), own, float(np.sqrt(np.square(self.scale).mean())))
+
+    def _rule(self, tasks: TaskSet, size: int, rng: np.random.Generator) -> GuardRule | None:
+        able = np.flatnonzero(tasks.sizes > size + self.gap)
+        if len(able) < FEWEST_TASKS:
+            return None
+        most = MOST_TASKS if size < LONG else MOST_LONG
+        able = able if len(able) <= most else np.sort(rng.choice(able, most, replace=False))
+        # the first rows of a task are the same in every draw
+        draws = 1 if self.ordered else int(np.clip(-(-N_SPLITS // len(able)), FEWEST_DRAWS, MOST_DRAWS))
+        inner: list[Task] = []
+        outer: list[Task] = []
+        owner: list[int] = []
+        for _ in range(draws):
+            for i in able:
+                task = tasks[int(i)]
+                order = np.arange(len(task)) if self.ordered else rng.permutation(len(task))
+                support, query = order[:size], order[size + self.gap :]
+                if len(query) > MOST_QUERY:
+                    query = np.sort(rng.choice(query, MOST_QUERY, replace=False))
+                number = len(outer)
+                outer.append(Task._checked(number, *_apart(task.X, task.y, support, query), None, None))
+                X, y = task.X[support], task.y[support]
+                for a, b in self._folds(X, y):
+                    owner.append(number)
+                    inner.append(Task._checked(len(inner), *_apart(X, y, a, b), None, None))
+        n = len(outer)
+        other = self._moments(outer, np.arange(n), n)
+        return learn_rule(size, self._moments(inner, np.array(owner, dtype=np.intp), n), other, len(able))
+
+    def _folds(self, X: NDArray[Any], y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Return which rows are adapted on, and which are judged on."""
+        n = len(X)
+        rows = np.arange(n)
+        if self.ordered:
+            edges = np.unique(np.linspace(n / (N_BLOCKS + 1), n, N_BLOCKS + 1).round().astype(int).clip(1, n))
+            pairs = [(rows[: max(0, a - self.gap)], rows[a:b]) for a, b in itertools.pairwise(edges)]
+            return [pair for pair in pairs if len(pair[0]) >= self.least]
+        # by value, so that the order of the rows does not matter
+        target = y if y.dtype.kind == "f" else np.unique(y, return_inverse=True)[1]
+        order = np.lexsort(np.column_stack([target.reshape(n, -1), X.reshape(n, -1)]).T)
+        n_folds = min(n, N_FOLDS)
+        pairs = [
+            (np.sort(order[rows % n_folds != fold]), np.sort(order[rows % n_folds == fold])) for fold in range(n_folds)
+        ]
+        return [pair for pair in pairs if len(pair[0]) >= self.least]
+
+    def _moments(self, episodes: list[Task], owner: NDArray[np.intp], n: int) -> Moments:
+        """Return the sums over query rows for n owners of episodes."""
+        if not episodes:
+            return Moments(*np.zeros((4, n)))
+        tasks = TaskSet(episodes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OvershootWarning)
+            found = self.answer(tasks)
+        episode = np.searchsorted(tasks.offsets, found.rows, side="right") - 1
+        terms = Moments.of(found.truth / self.scale, found.adapted / self.scale, found.population / self.scale)
+        return terms.summed(owner[episode], n)
+
+
+def require_gap(gap: Any) -> None:
+    """Raise a ValueError when a gap is no number of rows."""
+    if not isinstance(gap, (int, np.integer)) or isinstance(gap, bool) or gap < 0:
+        raise ValueError(f"gap must be a whole number of rows, at least 0, got {gap!r}.")
+
+
+def spread_of(y: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the standard deviation of every target, 1 where it does not vary."""
+    scale = np.atleast_1d(y.astype(np.float64).std(axis=0))
+    spread: NDArray[np.float64] = np.where(scale > 0, scale, 1.0)
+    return spread
+
+
+def thinned(tasks: TaskSet) -> TaskSet:
+    """Return at most as many tasks as a judge looks at, evenly spread."""
+    if len(tasks) <= MOST_TASKS:
+        return tasks
+    chosen = np.linspace(0, len(tasks) - 1, MOST_TASKS).round().astype(int)
+    return TaskSet([tasks[int(i)] for i in chosen])
+
+
+def _apart(
+    X: NDArray[Any], y: NDArray[Any], support: NDArray[np.intp], query: NDArray[np.intp]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+    """Return the rows of an episode, its support first, and the row numbers of the support."""
+    chosen = np.concatenate([support, query])
+    return X[chosen], y[chosen], np.arange(len(support))
