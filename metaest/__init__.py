@@ -5,6 +5,7 @@ from metaest.estimators import (
     AdaptedEquation,
     AdaptedEquations,
     AdaptedRegressor,
+    ConformalInterval,
     Derived,
     EquationRegressor,
     FewShotClassifier,
@@ -16,6 +17,7 @@ from metaest.estimators import (
     adapt,
 )
 from metaest.exceptions import (
+    CoverageWarning,
     DivergenceError,
     IdentifiabilityWarning,
     OvershootWarning,
@@ -32,6 +34,8 @@ __all__ = [
     "AdaptedEquation",
     "AdaptedEquations",
     "AdaptedRegressor",
+    "ConformalInterval",
+    "CoverageWarning",
     "Derived",
     "DivergenceError",
     "EquationRegressor",

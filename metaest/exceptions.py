@@ -1,6 +1,7 @@
 """The errors and warnings metaest raises beyond Python's and scikit-learn's own."""
 
 __all__ = [
+    "CoverageWarning",
     "DivergenceError",
     "IdentifiabilityWarning",
     "OvershootWarning",
@@ -32,3 +33,7 @@ class IdentifiabilityWarning(UserWarning):
 
 class UnlikelyTaskWarning(UserWarning):
     """The rows of a task are improbable under the population: unlike the tasks of the fit, or in other units."""
+
+
+class CoverageWarning(UserWarning):
+    """An interval cannot promise its level: too few calibration tasks, or adapted on other numbers of rows."""

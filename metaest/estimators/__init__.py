@@ -3,6 +3,7 @@
 from metaest.estimators.adapted import AdaptedRegressor
 from metaest.estimators.adapted_classifier import AdaptedClassifier
 from metaest.estimators.classifier import MAMLClassifier
+from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equation import AdaptedEquation, AdaptedEquations, Derived, EquationRegressor, Parameter
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
 from metaest.estimators.guard import Guard
@@ -14,6 +15,7 @@ __all__ = [
     "AdaptedEquation",
     "AdaptedEquations",
     "AdaptedRegressor",
+    "ConformalInterval",
     "Derived",
     "EquationRegressor",
     "FewShotClassifier",

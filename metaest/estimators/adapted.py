@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from metaest.estimators.conformal import Calibration, ConformalInterval, check_conformal
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
@@ -17,7 +18,7 @@ from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import CONTEXT, Params
 
-__all__ = ["AdaptedRegressor", "HoldsNetwork", "require_statistics"]
+__all__ = ["AdaptedRegressor", "HoldsNetwork", "center_and_scale", "require_conformal", "require_statistics"]
 
 
 class HoldsNetwork:
@@ -92,6 +93,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     n_features_in_: int
     guard_: Guard | None = None
     _judge: Judge | None = None
+    _conformal: Calibration | None = None
 
     @classmethod
     def _adapt(
@@ -103,12 +105,13 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         y: NDArray[Any],
         feature_names: NDArray[Any] | None,
         judge: Judge | None = None,
+        conformal: Calibration | None = None,
     ) -> "AdaptedRegressor":
         X, y = np.array(X), np.array(y)
         require_statistics(plan, X)
         params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.scale_targets(y)))
         guard = None if judge is None else judge.judge(X, y)
-        adapted = cls(network, plan, meta, params, X, y, X.shape[1], guard, judge)
+        adapted = cls(network, plan, meta, params, X, y, X.shape[1], guard, judge, conformal)
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
         if X.ndim > 2:
@@ -149,6 +152,48 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         variance = share * sd**2 + (1 - share) * sd_before**2 + share * (1 - share) * (mean - before) ** 2
         return before + share * (mean - before), np.sqrt(variance)
 
+    def predict_interval(
+        self, X: Any, level: float = 0.9, method: str = "conformal", simultaneous: bool = False
+    ) -> ConformalInterval:
+        """Return the ends of an interval for every row of this task.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        level : float, default=0.9
+            Between 0 and 1. The interval holds with this probability or more over new tasks adapted as the calibration
+            tasks were.
+        method : {"conformal"}
+            After ``calibrate`` of the model this was adapted from.
+        simultaneous : bool, default=False
+            Whether all observations of the task shall lie inside at once, rather than a single one.
+
+        Returns
+        -------
+        ConformalInterval
+            Unpacks as ``lower, upper``, ndarrays of the shape of the predictions.
+
+        Raises
+        ------
+        ValueError
+            When a setting makes no sense, or the model was not calibrated for this number of support rows.
+        TaskError
+            As in `predict`.
+
+        Warns
+        -----
+        CoverageWarning
+            When the level cannot be promised.
+        """
+        require_conformal(method)
+        calibration = check_conformal(self._conformal, level, simultaneous)
+        guarded = self.guard_ is not None
+        size = len(self.X_support_)
+        return calibration.interval(*self._center_and_scale(X), size, guarded, level, simultaneous)
+
+    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        return center_and_scale(self, self._plan, X)
+
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
         """Return a new predictor adapted on the rows seen so far and these, together.
 
@@ -176,6 +221,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
             np.concatenate([self.y_support_, target]),
             getattr(self, "feature_names_in_", None),
             self._judge,
+            self._conformal,
         )
 
     @property
@@ -191,6 +237,21 @@ def require_statistics(plan: Plan, X: NDArray[Any]) -> None:
             f"adapt: batch normalisation takes its statistics from support rows and needs {LEAST_FOR_STATISTICS}, got "
             f"{len(X)}; set batch_statistics='per-step'."
         )
+
+
+def require_conformal(method: Any) -> None:
+    """Raise a ValueError when a network is asked for another interval than it has."""
+    if method != "conformal":
+        raise ValueError(f"method must be 'conformal', got {method!r}.")
+
+
+def center_and_scale(predictor: Any, plan: Plan, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return predictions and the scale of their errors: a standard deviation where there is one, else 1."""
+    if plan.head is not None and plan.head.bayesian:
+        mean, sd = predictor.predict(X, return_std=True)
+        return mean, sd
+    mean = predictor.predict(X)
+    return mean, np.ones_like(mean)
 
 
 def predict_rows(model: Any, network: RegressionNetwork, params: Params, plan: Plan, X: Any, return_std: bool) -> Any:

@@ -35,7 +35,7 @@ class MetaClassifier(MetaNetwork):
     shared_labels: Any
     scoring: str
 
-    def adapt(self, X: Any, y: Any, *, guard: bool = False, gap: int = 0) -> AdaptedClassifier:
+    def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedClassifier:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
@@ -43,10 +43,10 @@ class MetaClassifier(MetaNetwork):
         X : array-like or data frame of shape (n_rows, n_features), or images (n_rows, channels, height, width)
         y : array-like of shape (n_rows,)
             Labels. Where tasks have labels of their own, all classes of the task have to be among them.
-        guard : bool, default=False
+        guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it (see
-            :class:`Guard`); where labels mean the same in every task only, since there is no population otherwise. The
-            first call learns from the training tasks how to judge, which takes a moment.
+            :class:`Guard`); where labels mean the same in every task only, since there is no population otherwise;
+            None is no. The first call learns from the training tasks how to judge, which takes a moment.
         gap : int, default=0
             For the guard, where ``split="first"``: rows left out between those adapted on and those judged on.
 

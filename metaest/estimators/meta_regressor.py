@@ -7,8 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import AdaptedRegressor, check_support_rows, predict_rows
+from metaest.estimators.adapted import (
+    AdaptedRegressor,
+    center_and_scale,
+    check_support_rows,
+    predict_rows,
+    require_conformal,
+)
 from metaest.estimators.building import build_regression
+from metaest.estimators.calibrating import Calibrating, fingerprints
+from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.episodes import RegressionSource
 from metaest.estimators.inputs import as_tasks
 from metaest.estimators.judge import Answers, spread_of
@@ -22,22 +30,23 @@ from metaest.tasks import TaskSet
 __all__ = ["MetaRegressor"]
 
 
-class MetaRegressor(MetaNetwork, FewShotScore):
+class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
     """A mix-in for meta-learned networks that predict numbers."""
 
     support_size: Any
     split: str
 
-    def adapt(self, X: Any, y: Any, *, guard: bool = False, gap: int = 0) -> AdaptedRegressor:
+    def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedRegressor:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
-        guard : bool, default=False
+        guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
-            :class:`Guard`. The first call learns from the training tasks how to judge, which takes a moment.
+            :class:`Guard`; None is no. The first call learns from the training tasks how to judge, which takes a
+            moment.
         gap : int, default=0
             For the guard, where ``split="first"``: rows left out between those adapted on and those judged on, as many
             as windows and horizon overlap.
@@ -59,9 +68,10 @@ class MetaRegressor(MetaNetwork, FewShotScore):
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
-        judge = self._judge(gap) if guard else None
-        names = feature_names(self)
-        return AdaptedRegressor._adapt(self._network, self._plan(), self._params, rows, target, names, judge)
+        judge = self._judge(gap) if (self._guards if guard is None else guard) else None
+        return AdaptedRegressor._adapt(
+            self._network, self._plan(), self._params, rows, target, feature_names(self), judge, self._conformal
+        )
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the answer for a task of which nothing is known yet.
@@ -80,6 +90,34 @@ class MetaRegressor(MetaNetwork, FewShotScore):
         plan = self._plan()
         return predict_rows(self, self._network, plan.zero_shot(self._params), plan, X, return_std)
 
+    def predict_interval(
+        self, X: Any, level: float = 0.9, method: str = "conformal", simultaneous: bool = False
+    ) -> ConformalInterval:
+        """Return the ends of an interval for every row of a task of which nothing is known yet; see `calibrate`.
+
+        Parameters
+        ----------
+        X, level, method, simultaneous
+            As :meth:`AdaptedRegressor.predict_interval` takes them.
+
+        Returns
+        -------
+        ConformalInterval
+            Unpacks as ``lower, upper``.
+
+        Raises
+        ------
+        ValueError
+            When a setting makes no sense, or the model was not calibrated.
+        TaskError
+            As in `predict`.
+        """
+        require_conformal(method)
+        return self._conformal_interval(X, level, simultaneous)
+
+    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        return center_and_scale(self, self._plan(), X)
+
     @property
     def _single_target(self) -> bool:
         single: bool = self._network.single_target
@@ -97,6 +135,7 @@ class MetaRegressor(MetaNetwork, FewShotScore):
         return RegressionSource(network, tasks, plan, rng, self.support_size, self.split)
 
     def _remember(self, tasks: TaskSet) -> None:
+        self._seen, self._conformal = fingerprints(tasks), None
         self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
         self.n_outputs_ = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
 

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.estimators.adapted import check_support_rows
-from metaest.estimators.equation.curves import curve, curve_and_sd, interval
+from metaest.estimators.conformal import Calibration, check_conformal
+from metaest.estimators.equation.curves import curve, curve_and_sd, interval, spread_of_observations
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.questions import Questions
 from metaest.estimators.equation.sampling import Draws, draws_of_posterior, draws_of_prior, mixed_draws
@@ -88,6 +89,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     guard_: Guard | None = None
     _own: Posterior | None = None
     _judge: Judge | None = None
+    _conformal: Calibration | None = None
     _multi_output = False
 
     @classmethod
@@ -99,13 +101,14 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         y: NDArray[Any],
         names: Any,
         judge: Judge | None = None,
+        conformal: Calibration | None = None,
     ) -> AdaptedEquation:
         X, y = np.array(X), np.array(y)
         guard = None if judge is None else judge.judge(X, y)
         kept = posterior
         if guard is not None and guard.share < 1:
             kept = calibrated.mixed(posterior, _prior(calibrated, X), guard.share)
-        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge)
+        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge, conformal)
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
         X.flags.writeable = y.flags.writeable = False
@@ -179,35 +182,57 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         return curve(self._calibrated, self._posterior, rows)
 
     def predict_interval(
-        self, X: Any, level: float = 0.9, method: str = "posterior", of: str = "observation"
+        self,
+        X: Any,
+        level: float = 0.9,
+        method: str = "posterior",
+        of: str = "observation",
+        simultaneous: bool = False,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the ends of an interval for every row.
 
-        Constants drawn from the posterior go through the equation, so that the ends keep inside whatever the equation
-        keeps inside; equal probability is left out on both sides.
+        By the posterior, constants drawn from it go through the equation, so that the ends keep inside whatever the
+        equation keeps inside; equal probability is left out on both sides. A conformal interval holds whether or not
+        the equation is right, after ``calibrate`` of the model.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         level : float, default=0.9
             Between 0 and 1.
-        method : {"posterior"}
+        method : {"posterior", "conformal"}, default="posterior"
         of : {"observation", "curve"}, default="observation"
-            Whether a new observation falls inside, noise included, or the curve itself.
+            Whether a new observation falls inside, noise included, or the curve itself (by the posterior only).
+        simultaneous : bool, default=False
+            Of conformal intervals: whether all observations of the task shall lie inside at once.
 
         Returns
         -------
         lower, upper : ndarray of shape (n_rows,)
+            A :class:`ConformalInterval` of them with ``method="conformal"``.
 
         Raises
         ------
         ValueError
-            When a setting has another value.
+            When a setting has another value, or the model was not calibrated for this number of support rows.
         TaskError
             As in `predict`.
+
+        Warns
+        -----
+        CoverageWarning
+            When the level of a conformal interval cannot be promised.
         """
-        check_interval(level, method, of)
+        check_interval(level, method, of, simultaneous)
+        if method == "conformal":
+            calibration = check_conformal(self._conformal, level, simultaneous)
+            size, guarded = len(self.X_support_), self.guard_ is not None
+            return calibration.interval(*self._center_and_scale(X), size, guarded, level, simultaneous)
         return interval(self._calibrated, self._draws, self._rows(X, "predict_interval"), level, of)
+
+    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        mean, sd = self.predict(X, return_std=True)
+        return mean, spread_of_observations(self._calibrated, mean, sd)
 
     @property
     def equation_(self) -> Any:
@@ -236,7 +261,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
         posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt")
         names = getattr(self, "feature_names_in_", None)
-        return self._make(self._calibrated, posterior, rows, target, names, self._judge)
+        return self._make(self._calibrated, posterior, rows, target, names, self._judge, self._conformal)
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         rows, _, _ = as_rows(X, None, where)

@@ -1,15 +1,19 @@
 """How a fitted equation adapts: to one task, with or without a guard, or to many."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import check_support_rows, check_targets
+from metaest.estimators.calibrating import Calibrating
 from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import whole
+from metaest.estimators.equation.curves import spread_of_observations
 from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import query_predictions
@@ -21,26 +25,24 @@ from metaest.tasks import TaskSet
 __all__ = ["Adapting"]
 
 
-class Adapting:
+class Adapting(Calibrating):
     """Adaptations of a fitted equation."""
 
-    split: str
     _calibrated: Calibrated
-    _seed: int
     _judged: TaskSet
     _judges: dict[Any, Judge]
 
-    def adapt(self, X: Any, y: Any, *, guard: bool = False, gap: int = 0) -> AdaptedEquation:
+    def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedEquation:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
-        guard : bool, default=False
+        guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
-            :class:`Guard`. What is kept is a share of the way from the population's constants. The first call learns
-            from the training tasks how to judge, which takes a moment.
+            :class:`Guard`; None is no. What is kept is a share of the way from the population's constants. The first
+            call learns from the training tasks how to judge, which takes a moment.
         gap : int, default=0
             For the guard, where ``split="first"``: rows left out between those adapted on and those judged on.
 
@@ -65,9 +67,9 @@ class Adapting:
         check_is_fitted(self)
         rows, target = check_support_rows(self, True, X, y, "adapt")
         posterior = adapt_rows(self._calibrated, rows, target, "adapt")
-        judge = self._judge(gap) if guard else None
+        judge = self._judge(gap) if (self._guards if guard is None else guard) else None
         names = getattr(self, "feature_names_in_", None)
-        return AdaptedEquation._make(self._calibrated, posterior, rows, target, names, judge)
+        return AdaptedEquation._make(self._calibrated, posterior, rows, target, names, judge, self._conformal)
 
     def adapt_many(self, tasks: Any) -> AdaptedEquations:
         """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, without guard.
@@ -92,6 +94,13 @@ class Adapting:
         posterior = posterior_of_many(self._calibrated, tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)
         return AdaptedEquations(self._calibrated, posterior, tasks, self)
+
+    def _adapt_all(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation]:
+        return super()._adapt_all(supports, guard, gap) if guard else self.adapt_many(supports)
+
+    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        mean, sd = self.predict(X, return_std=True)  # type: ignore[attr-defined]
+        return mean, spread_of_observations(self._calibrated, mean, sd)
 
     def _judge(self, gap: int) -> Judge:
         """Return what judges adaptations; it is learned once from the training tasks."""

@@ -11,7 +11,7 @@ from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import Draws, weighted_quantile
 
-__all__ = ["curve", "curve_and_sd", "interval"]
+__all__ = ["curve", "curve_and_sd", "interval", "spread_of_observations"]
 
 BLOCK, NEWTON_STEPS = 50, 60
 # of the probability below an end; far finer than draws can tell
@@ -30,6 +30,12 @@ def curve_and_sd(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) 
     d = slopes[:, :, 0].detach()
     variance = torch.einsum("kr,kj,jr->r", d, posterior.covariance[:, :, 0], d)
     return values[:, 0].detach().numpy(), variance.clamp(min=0).sqrt().numpy()
+
+
+def spread_of_observations(calibrated: Calibrated, mean: NDArray[Any], sd: NDArray[Any]) -> NDArray[Any]:
+    """Return the standard deviation of observations around curves of a given standard deviation."""
+    noise = calibrated.model.noise.variance(torch.from_numpy(mean), calibrated.population.log_sigma).numpy()
+    return np.asarray(np.sqrt(sd**2 + noise))
 
 
 def interval(

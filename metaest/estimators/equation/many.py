@@ -71,6 +71,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
 
     def __init__(self, calibrated: Calibrated, posterior: Posterior, tasks: TaskSet, model: Any) -> None:
         self._calibrated, self._posterior, self.tasks = calibrated, posterior, tasks
+        self._conformal = model._conformal
         self.n_features_in_ = tasks.X.shape[1]
         names = getattr(model, "feature_names_in_", None)
         if names is not None:
@@ -86,7 +87,9 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         task = self.tasks[i]
         names = getattr(self, "feature_names_in_", None)
         single = self._posterior.take(slice(i, i + 1))
-        return AdaptedEquation._make(self._calibrated, single, task.X, task.y.reshape(-1), names)
+        return AdaptedEquation._make(
+            self._calibrated, single, task.X, task.y.reshape(-1), names, conformal=self._conformal
+        )
 
     def __iter__(self) -> Iterator[AdaptedEquation]:
         return (self[i] for i in range(len(self)))

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators.calibrating import fingerprints
 from metaest.estimators.equation.adapting import Adapting
 from metaest.estimators.equation.parameter import Parameter
 from metaest.estimators.equation.posterior import Calibrated
@@ -220,6 +221,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self._calibrated: Calibrated = fitted.calibrated
         self._seed = seed
         self._judged, self._judges = thinned(tasks), {}
+        self._seen, self._conformal = fingerprints(tasks), None
         self._y_mean = tasks.y.mean(dtype=np.float64)
         for name, value in attributes(fitted, tasks, self.get_params(deep=False)).items():
             setattr(self, name, value)

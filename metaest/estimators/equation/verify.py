@@ -35,13 +35,17 @@ SHOWN = 5
 FAR, FAR_TASK, FAR_IN_POPULATION, LEAST_TASKS = 6.0, 8.0, 3.0, 8
 
 
-def check_interval(level: Any, method: Any, of: Any) -> None:
+def check_interval(level: Any, method: Any, of: Any, simultaneous: Any) -> None:
     """Raise a ValueError when a setting of ``predict_interval`` has no meaning."""
     check_level(level)
-    if method != "posterior":
-        raise ValueError(f"method must be 'posterior', got {method!r}.")
+    if method not in ("posterior", "conformal"):
+        raise ValueError(f"method must be 'posterior' or 'conformal', got {method!r}.")
     if of not in ("observation", "curve"):
         raise ValueError(f"of must be 'observation' or 'curve', got {of!r}.")
+    if method == "conformal" and of == "curve":
+        raise ValueError("a conformal interval is one of observations: nobody observes the curve itself.")
+    if method == "posterior" and simultaneous:
+        raise ValueError("simultaneous=True needs method='conformal'.")
 
 
 def check_level(level: Any) -> None:

@@ -21,6 +21,7 @@ class ZeroShot:
     """Predictions, intervals and suggestions from the population alone."""
 
     _calibrated: Calibrated
+    _conformal_interval: Any
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the curve of the median task, of which nothing is known yet.
@@ -52,13 +53,18 @@ class ZeroShot:
         return _by_covariates(self._calibrated, rows, lambda c, p, part: (curve(c, p, part),))[0]
 
     def predict_interval(
-        self, X: Any, level: float = 0.9, method: str = "posterior", of: str = "observation"
+        self,
+        X: Any,
+        level: float = 0.9,
+        method: str = "posterior",
+        of: str = "observation",
+        simultaneous: bool = False,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the ends of an interval for every row of a task of which nothing is known yet.
 
         Parameters
         ----------
-        X, level, method, of
+        X, level, method, of, simultaneous
             As :meth:`AdaptedEquation.predict_interval` takes them.
 
         Returns
@@ -72,7 +78,10 @@ class ZeroShot:
         TaskError
             As in `predict`.
         """
-        check_interval(level, method, of)
+        check_interval(level, method, of, simultaneous)
+        if method == "conformal":
+            found: tuple[NDArray[Any], NDArray[Any]] = self._conformal_interval(X, level, simultaneous)
+            return found
         rows = self._rows(X, "predict_interval")
 
         def answer(calibrated: Calibrated, prior: Posterior, part: NDArray[Any]) -> tuple[NDArray[Any], ...]:
