@@ -7,9 +7,12 @@ combined        :math:`v = \sigma^2 + \rho^2 f^2`
 =============== ==================================================
 
 The small :math:`\delta` keeps a curve that passes through zero from having no noise there at all.
+
+An observation below a limit of quantification L says only that much: its density is :math:`\Phi((L - f) / \sqrt v)`
+(method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -40,10 +43,13 @@ class Noise:
     kind : {"additive", "proportional", "combined"}
     delta : float
         Smallest size of the curve in the proportional part of the noise, in the units of y.
+    limit : float or None
+        Observations below it are known to lie below it, and no more.
     """
 
     kind: NoiseKind = "additive"
     delta: float = 0.0
+    limit: float | None = None
 
     @property
     def n_constants(self) -> int:
@@ -73,17 +79,51 @@ class Noise:
         -------
         NoiseTerms
         """
+        if self.limit is not None:
+            return self._censored(f, y, log_sigma, self.limit)
         residual = y - f
         if self.kind == "additive":
             precision = (-2 * log_sigma[0]).exp()
             loss = 0.5 * precision * residual.square() + (log_sigma[0] + HALF_LOG_2PI)
             return NoiseTerms(loss, -precision * residual, precision)
         v = self.variance(f, log_sigma)
-        relative = 2 * (2 * log_sigma[-1]).exp() * f / v  # v' / v
+        relative = _growth(self, f, log_sigma) / v
         standard = residual.square() / v
         loss = 0.5 * standard + 0.5 * v.log() + HALF_LOG_2PI
         slope = -residual / v + 0.5 * relative * (1 - standard)
         return NoiseTerms(loss, slope, 1 / v + 0.5 * relative.square())
+
+    def nearest(self, f: Tensor, y: Tensor) -> Tensor:
+        """Return what was observed, or, where that is only known to lie below the limit, what comes nearest to f."""
+        return y if self.limit is None else torch.where(y < self.limit, f.clamp(max=self.limit), y)
+
+    def log_scale(self, f: Tensor, y: Tensor, log_sigma: Tensor) -> Tensor:
+        """Return the logarithm of the normal density's constant of every observation; 0 below the limit."""
+        constant = 0.5 * (2 * torch.pi * self.variance(f, log_sigma)).log()
+        return constant if self.limit is None else torch.where(y < self.limit, 0.0, constant)
+
+    def _censored(self, f: Tensor, y: Tensor, log_sigma: Tensor, limit: float) -> NoiseTerms:
+        """Return the terms of observations of which those below the limit say only that."""
+        seen = replace(self, limit=None).terms(f, y, log_sigma)
+        v = self.variance(f, log_sigma)
+        growth = _growth(self, f, log_sigma)
+        z = (limit - f) / v.sqrt()
+        along = -1 / v.sqrt() - 0.5 * z * growth / v  # dz / df
+        loss = -torch.special.log_ndtr(z)
+        # of the standard normal: density over distribution function, without overflow in its tail
+        ratio = (-0.5 * z.square() - HALF_LOG_2PI + loss).exp()
+        below = y < limit
+        return NoiseTerms(
+            torch.where(below, loss, seen.loss),
+            torch.where(below, -ratio * along, seen.slope),
+            # never negative: log-concave
+            torch.where(below, (ratio * (ratio + z)).clamp(min=0) * along.square(), seen.weight.expand_as(f)),
+        )
+
+
+def _growth(noise: Noise, f: Tensor, log_sigma: Tensor) -> Tensor:
+    """Return the derivative of the variance in the curve."""
+    return torch.zeros_like(f) if noise.kind == "additive" else 2 * (2 * log_sigma[-1]).exp() * f
 
 
 HALF_LOG_2PI = 0.5 * float(torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64)))

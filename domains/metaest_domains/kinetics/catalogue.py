@@ -114,8 +114,8 @@ class KineticRegressor(EquationRegressor):
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
         In place of those of the catalogue; the rest stays.
-    random, covariance, noise, covariates, objective, inner_solver, inner_steps, meta_gradient, support_size, split, \
-n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
+    random, covariance, noise, limit, covariates, objective, inner_solver, inner_steps, meta_gradient, support_size, \
+split, n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         As :class:`metaest.EquationRegressor` takes them.
 
     Attributes
@@ -144,6 +144,7 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         random: Sequence[str] | None = None,
         covariance: str = "full",
         noise: str = "additive",
+        limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         objective: str = "evidence",
         inner_solver: str = "gauss-newton",
@@ -165,6 +166,7 @@ n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         self.random = random
         self.covariance = covariance
         self.noise = noise
+        self.limit = limit
         self.covariates = covariates
         self.objective = objective
         self.inner_solver = inner_solver

@@ -11,7 +11,7 @@ from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import Draws, weighted_quantile
 
-__all__ = ["curve", "curve_and_sd", "interval", "spread_of_observations"]
+__all__ = ["curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
 
 BLOCK, NEWTON_STEPS = 50, 60
 # of the probability below an end; far finer than draws can tell
@@ -30,6 +30,25 @@ def curve_and_sd(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) 
     d = slopes[:, :, 0].detach()
     variance = torch.einsum("kr,kj,jr->r", d, posterior.covariance[:, :, 0], d)
     return values[:, 0].detach().numpy(), variance.clamp(min=0).sqrt().numpy()
+
+
+def mean_curve(calibrated: Calibrated, draws: Draws, X: NDArray[Any]) -> NDArray[Any]:
+    """Return the mean of the curves of weighted draws, of shape (rows,)."""
+    with torch.no_grad():
+        curves = calibrated.model.curve(draws.phi, one_task(X, copies=draws.phi.shape[1]))
+    usable = torch.isfinite(curves)
+    weight = torch.where(usable, draws.weight, 0.0)
+    return np.asarray(((torch.where(usable, curves, 0.0) * weight).sum(dim=1) / weight.sum(dim=1)).numpy())
+
+
+def simulated(calibrated: Calibrated, draws: Draws, X: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Return observations of n tasks drawn from what is known, of shape (n, rows)."""
+    weight = draws.weight.numpy()
+    chosen = torch.from_numpy(rng.choice(len(weight), n, p=weight / weight.sum()))
+    with torch.no_grad():
+        curves = calibrated.model.curve(draws.phi[:, chosen], one_task(X, copies=n))
+        sd = calibrated.model.noise.variance(curves, calibrated.population.log_sigma).sqrt()
+    return np.asarray((curves + sd * torch.from_numpy(rng.standard_normal(curves.shape))).T.numpy())
 
 
 def spread_of_observations(calibrated: Calibrated, mean: NDArray[Any], sd: NDArray[Any]) -> NDArray[Any]:

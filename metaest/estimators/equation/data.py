@@ -46,7 +46,11 @@ def check_data(settings: Any, tasks: TaskSet, names: list[str], random: list[int
             DataConversionWarning,
         )
     y = tasks.y.reshape(-1)
-    if settings.noise == "proportional" and (y <= 0).any():
+    if settings.limit is not None:
+        y = y[y >= settings.limit]
+        if len(y) == 0:
+            raise TaskError(f"y: all {len(tasks.y)} observations lie below limit={settings.limit:g}; nothing is known.")
+    if settings.limit is None and settings.noise == "proportional" and (y <= 0).any():
         row = int(np.flatnonzero(y <= 0)[0])
         task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
         _warn(
@@ -54,8 +58,8 @@ def check_data(settings: Any, tasks: TaskSet, names: list[str], random: list[int
             f"{tasks.names.tolist()[task]!r} ({int((y <= 0).sum())} rows in all are not above 0): noise in proportion "
             "to the curve hardly allows that; 'combined' does."
         )
-    padding = len(tasks) * int(tasks.sizes.max()) - len(y)
-    if padding > max(MUCH_PADDING, PADDING_RATIO * len(y)):
+    padding = len(tasks) * int(tasks.sizes.max()) - len(tasks.y)
+    if padding > max(MUCH_PADDING, PADDING_RATIO * len(tasks.y)):
         longest = int(tasks.sizes.argmax())
         _warn(
             f"task {tasks.names.tolist()[longest]!r} has {tasks.sizes[longest]} rows, half of the tasks at most "

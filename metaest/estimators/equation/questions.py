@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 
+from metaest.estimators.equation.curves import mean_curve, simulated
 from metaest.estimators.equation.derived import Derived, derived_from
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
@@ -31,6 +33,39 @@ class Questions:
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         raise NotImplementedError
+
+    def predict_mean(self, X: Any) -> NDArray[np.float64]:
+        """Predict by the mean of the posterior's curves, which has the smallest expected squared error.
+
+        ``predict`` gives the curve of the most probable constants. The two differ where rows say little and the
+        equation bends.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        return mean_curve(self._calibrated, self._draws, self._rows(X, "predict_mean"))
+
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None) -> NDArray[np.float64]:
+        """Draw observations of this task: constants from the posterior, and noise.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        n : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n, n_rows)
+            Each row has constants of its own.
+        """
+        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        return simulated(self._calibrated, self._draws, self._rows(X, "simulate"), n, rng)
 
     def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
         r"""Return the candidate rows whose measurement would teach most about this task.

@@ -51,6 +51,9 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     noise : {"additive", "proportional", "combined"}, default="additive"
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2` or :math:`\sigma^2 + \rho^2 f^2` of an observation.
         In proportional noise f is taken as at least a thousandth of the root mean square of the targets.
+    limit : float, optional
+        Of quantification: an observation below it, whatever its number, is taken as known to lie below it and no more
+        (a censored likelihood, method M3 [2]_). Scores, guards and conformal intervals take its number as it is.
     covariates : dict of str to list, optional
         For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
         mean linearly in the unconstrained space. Such a column must be constant within each task.
@@ -117,6 +120,8 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     ----------
     .. [1] L. Tierney, J. B. Kadane (1986). Accurate approximations for posterior moments and marginal densities.
        :doi:`10.1080/01621459.1986.10478240`
+    .. [2] S. L. Beal (2001). Ways to fit a PK model with some data below the quantification limit.
+       :doi:`10.1023/A:1012299115260`
 
     Examples
     --------
@@ -151,6 +156,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         random: Sequence[str] | None = None,
         covariance: str = "full",
         noise: str = "additive",
+        limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         objective: str = "evidence",
         inner_solver: str = "gauss-newton",
@@ -170,6 +176,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self.random = random
         self.covariance = covariance
         self.noise = noise
+        self.limit = limit
         self.covariates = covariates
         self.objective = objective
         self.inner_solver = inner_solver

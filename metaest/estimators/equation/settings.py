@@ -13,6 +13,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", None],
     "covariance": [StrOptions({"full", "diagonal"})],
     "noise": [StrOptions({"additive", "proportional", "combined"})],
+    "limit": [Interval(Real, None, None, closed="neither"), None],
     "covariates": [Mapping, None],
     "objective": [StrOptions({"evidence", "query"})],
     "inner_solver": [StrOptions({"gauss-newton", "gradient"})],
@@ -35,6 +36,8 @@ def check_settings(model: Any) -> None:
         raise ValueError(
             "inner_solver='gradient' needs objective='query': gradient steps have no evidence to maximise."
         )
+    if model.limit is not None and (model.objective == "query" or model.inner_solver == "gradient"):
+        raise ValueError("limit needs objective='evidence': a density of the query rows knows no limit.")
     if model.meta_gradient == "first-order" and model.inner_solver != "gradient":
         raise ValueError(
             "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is always "

@@ -183,12 +183,12 @@ def misfit(
         exceeds.
     """
     rows = observations.mask.sum(dim=0)
-    if model.noise.kind == "additive":
+    if model.noise.kind == "additive" and model.noise.limit is None:
         constant = rows * (log_sigma[0] + 0.5 * math.log(2 * math.pi))
     else:
         with torch.no_grad():
-            variance = model.noise.variance(model.curve(phi, observations), log_sigma)
-        constant = 0.5 * observations.masked((2 * math.pi * variance).log()).sum(dim=0)
+            own = model.noise.log_scale(model.curve(phi, observations), observations.y, log_sigma)
+        constant = observations.masked(own).sum(dim=0)
     return 2 * (loss - constant) / _limits(len(observations.mask))[rows.long()]
 
 

@@ -159,7 +159,8 @@ def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations:
     with torch.no_grad():
         curve = calibrated.model.curve(posterior.phi, observations)
         sd = calibrated.model.noise.variance(curve, calibrated.population.log_sigma).sqrt()
-        away = ((observations.y - curve).abs() / sd * observations.mask).numpy()
+        seen = calibrated.model.noise.nearest(curve, observations.y)
+        away = ((seen - curve).abs() / sd * observations.mask).numpy()
     rows = np.argwhere(away.T > FAR)
     if len(rows):
         task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.equation.curves import curve, curve_and_sd, interval
+from metaest.estimators.equation.curves import curve, curve_and_sd, interval, mean_curve, simulated
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import draws_of_prior
@@ -90,6 +91,42 @@ class ZeroShot:
         low, high = _by_covariates(self._calibrated, rows, answer)
         return low, high
 
+    def predict_mean(self, X: Any) -> NDArray[np.float64]:
+        """Predict without adapting by the mean of the curves of the population; see `AdaptedEquation.predict_mean`.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+
+        def answer(calibrated: Calibrated, prior: Posterior, part: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+            return (mean_curve(calibrated, draws_of_prior(prior), part),)
+
+        return _by_covariates(self._calibrated, self._rows(X, "predict_mean"), answer)[0]
+
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None) -> NDArray[np.float64]:
+        """Draw observations of new tasks with the rows X.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Of one task: covariates are the same in all rows.
+        n : int, default=1
+            How many tasks.
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n, n_rows)
+        """
+        rows = self._rows(X, "simulate")
+        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        return simulated(self._calibrated, draws_of_prior(self._prior_of(rows, "simulate")), rows, n, rng)
+
     def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
         """Return the candidate rows whose measurement would teach most about a task of which nothing is known yet.
 
@@ -111,10 +148,13 @@ class ZeroShot:
             As in `predict`.
         """
         rows = self._rows(X_candidates, "suggest")
+        return suggest_rows(self._calibrated, self._prior_of(rows, "suggest"), rows, n, target, cost)
+
+    def _prior_of(self, rows: NDArray[Any], where: str) -> Posterior:
+        """Return what is known of the one task that rows belong to."""
         covariates = self._calibrated.covariates
-        own = covariates.of_rows(rows, "suggest")
-        posterior = self._calibrated.prior(covariates.design(own[None], len(self._calibrated.table)))
-        return suggest_rows(self._calibrated, posterior, rows, n, target, cost)
+        own = covariates.of_rows(rows, where)
+        return self._calibrated.prior(covariates.design(own[None], len(self._calibrated.table)))
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         check_is_fitted(self)
