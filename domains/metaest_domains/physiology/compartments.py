@@ -1,0 +1,319 @@
+"""What the pharmacokinetic estimators have in common: doses by column, constants with units, guards for bad input."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest import EquationRegressor, Parameter, TaskSet
+from metaest_domains.physiology.regimen import Regimen
+
+__all__ = ["CompartmentRegressor", "Doses", "PatientEquation"]
+
+STANDARD_WEIGHT = 70.0  # kg
+EXPONENTS = {"clearance": 0.75, "exchange": 0.75, "capacity": 0.75, "volume": 1.0, "peripheral": 1.0}
+
+
+@dataclass(frozen=True)
+class Doses:
+    """Where a row of X says what was given when.
+
+    Attributes
+    ----------
+    time : int
+        Column of the time of the row.
+    amount, since, duration : tuple of int
+        Columns of the doses; without `since` there is one dose, at time 0.
+    """
+
+    time: int
+    amount: tuple[int, ...]
+    since: tuple[int, ...]
+    duration: tuple[int, ...]
+
+    @classmethod
+    def find(cls, tasks: TaskSet) -> "Doses":
+        """Find the columns by name, or take time and one dose as the first two."""
+        names = list(tasks.feature_names or [])
+        if not names:
+            if tasks.X.shape[1] < 2:
+                raise ValueError("X has one column; time and dose are wanted.")
+            return cls(0, (1,), (), ())
+        if "time" not in names:
+            raise ValueError(f"X has no column 'time'; it has {names}. See read_patients.")
+        n = sum(name.startswith("dose_") and name[5:].isdigit() for name in names)
+        if n == 0:
+            if "dose" not in names:
+                raise ValueError(f"X has no column 'dose' and no 'dose_1'; it has {names}. See read_patients.")
+            return cls(names.index("time"), (names.index("dose"),), (), ())
+
+        def numbered(what: str) -> tuple[int, ...]:
+            return tuple(names.index(f"{what}_{i}") for i in range(1, n + 1))
+
+        duration = numbered("dose_duration") if "dose_duration_1" in names else ()
+        return cls(names.index("time"), numbered("dose"), numbered("dose_time"), duration)
+
+    def read(self, X: Any) -> tuple[Any, Any, Any]:
+        """Return amounts, times since each dose and durations, of shape (n_rows, n_doses)."""
+        zeros = 0 * X[:, list(self.amount)]
+        start = X[:, list(self.since)] if self.since else zeros
+        duration = X[:, list(self.duration)] if self.duration else zeros
+        return X[:, list(self.amount)], X[:, [self.time]] - start, duration
+
+
+@dataclass(frozen=True)
+class PatientEquation:
+    """Concentrations of one patient as a function of X; a subclass says what one dose does.
+
+    Attributes
+    ----------
+    doses : Doses
+    weight : int or None
+        Column of the weight, where constants are scaled by it.
+    fixed : dict of str to float
+        Constants that are held.
+    oral : bool
+    """
+
+    doses: Doses
+    weight: int | None
+    fixed: dict[str, float]
+    oral: bool
+
+    @property
+    def __name__(self) -> str:  # what a summary calls it
+        return type(self).__qualname__
+
+    def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
+        """Return the concentrations, of shape (n_rows,)."""
+        amount, since, duration = self.doses.read(X)
+        return self.concentration(amount, since, duration, self.of_patient(X, constants))
+
+    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:
+        """Return the sum over doses, given the constants of each row's patient."""
+        raise NotImplementedError
+
+    def of_patient(self, X: Tensor, constants: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the constants, of shape (n_rows, 1), scaled by weight where they are."""
+        n = len(X)
+        own = {}
+        for name, value in {**constants, **self.fixed}.items():
+            each = torch.as_tensor(value, dtype=X.dtype)
+            own[name] = (each if each.ndim else each.expand(n))[:, None]
+        if self.weight is not None:
+            relative = X[:, [self.weight]] / STANDARD_WEIGHT
+            own = {name: value * relative ** EXPONENTS.get(name, 0.0) for name, value in own.items()}
+        if "elimination" in own:
+            own["volume"] = own["clearance"] / own["elimination"]
+        return own
+
+    def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
+        """Raise a ValueError when rows cannot be those of a patient; y is None for rows to be predicted."""
+        amount, _, duration = self.doses.read(X.astype(np.float64))
+        for name, values in (("time", X[:, [self.doses.time]]), ("dose", amount), ("dose duration", duration)):
+            wrong = np.flatnonzero((values < 0).any(axis=1))
+            if len(wrong):
+                raise ValueError(f"{name} is {values[wrong[0]].min():g} in row {wrong[0]}; it cannot be negative.")
+        if self.doses.since and (X[:, list(self.doses.since)] < 0).any():
+            raise ValueError("the time of a dose cannot be negative.")
+        if self.oral and ((duration > 0) & (amount > 0)).any():
+            raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
+        if y is not None and not (amount > 0).any():
+            raise ValueError("no row knows of a dose; what was given is wanted in every row (see read_patients).")
+        if self.weight is not None and not (X[:, self.weight] > 0).all():
+            raise ValueError("weights must be above 0.")
+
+
+class CompartmentRegressor(EquationRegressor):
+    """A pharmacokinetic model; a subclass gives its constants and its equation.
+
+    Adaptations are guarded unless told otherwise (``guard=False``).
+
+    Parameters
+    ----------
+    parametrization : {"volume", "rate"}, default="volume"
+        Whether the central volume stands beside the clearance, or the rate of elimination. With a full covariance the
+        two are the same model; otherwise they differ in what varies by itself.
+    route : {"oral", "iv"}, default="oral"
+        Doses that are absorbed at a rate of first order, with apparent clearances and volumes (divided by the unknown
+        bioavailability); or given at once or infused into the vein.
+    allometric : str or int, optional
+        Column of the weight in kg: clearances then grow with its power 0.75 and volumes in proportion, and the
+        constants are those of 70 kg.
+    lag : bool, default=False
+        Whether absorption begins some time after the dose; oral doses only.
+    fixed : dict of str to float, optional
+        Constants to hold at a value.
+    parameters : dict of str to Parameter, optional
+        In place of those of the catalogue; the rest stays.
+    random, covariance, noise, limit, covariates, objective, support_size, split, n_episodes, max_iter, random_state, \
+verbose
+        As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` and ``noise="combined"`` by default.
+
+    References
+    ----------
+    B. J. Anderson, N. H. G. Holford (2008). Mechanism-based concepts of size and maturity in pharmacokinetics.
+    :doi:`10.1146/annurev.pharmtox.48.113006.094708`
+    """
+
+    _guards = True
+    constants: ClassVar[Mapping[str, Parameter]] = {}
+    equation_class: ClassVar[type[PatientEquation]] = PatientEquation
+
+    def __init__(
+        self,
+        *,
+        parametrization: str = "volume",
+        route: str = "oral",
+        allometric: str | int | None = None,
+        lag: bool = False,
+        fixed: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Parameter | float] | None = None,
+        random: Sequence[str] | None = None,
+        covariance: str = "diagonal",
+        noise: str = "combined",
+        limit: float | None = None,
+        covariates: Mapping[str, Sequence[str | int]] | None = None,
+        objective: str = "evidence",
+        support_size: int | range | tuple[int, int] | None = (1, 5),
+        split: str = "random",
+        n_episodes: int | None = None,
+        max_iter: int = 300,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.parametrization = parametrization
+        self.route = route
+        self.allometric = allometric
+        self.lag = lag
+        self.fixed = fixed
+        self.parameters = parameters  # type: ignore[assignment]
+        self.random = random
+        self.covariance = covariance
+        self.noise = noise
+        self.limit = limit
+        self.covariates = covariates
+        self.objective = objective
+        self.support_size = support_size
+        self.split = split
+        self.n_episodes = n_episodes
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # settings of EquationRegressor that these models do not offer
+    inner_solver, inner_steps, meta_gradient, meta_lr, meta_batch_size = "gauss-newton", 0, "exact", 0.05, 25
+
+    def read(self, frame: pd.DataFrame, **columns: Any) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+        """Read the records of one new patient as :func:`read_patients` reads those of many.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Dose records and observations.
+        **columns : dict
+            ``time``, ``dose``, ``target``, ``duration`` and ``covariates``, where they are not the usual ones.
+
+        Returns
+        -------
+        X : DataFrame
+        y : ndarray of shape (n_observations,)
+            What ``adapt`` takes: ``model.adapt(*model.read(frame))``.
+        """
+        _, X, y = Regimen.read(frame, n_doses=self._n_doses(), **columns)
+        return X, y
+
+    def rows(self, regimen: Regimen, times: Any) -> pd.DataFrame:
+        """Return the rows of X for predictions at given times under a regimen.
+
+        Parameters
+        ----------
+        regimen : Regimen
+        times : array-like of shape (n_rows,)
+
+        Returns
+        -------
+        DataFrame
+        """
+        return regimen.rows(times, self._n_doses())
+
+    def _n_doses(self) -> int:
+        equation: PatientEquation = self._calibrated.model.equation.function  # type: ignore[assignment]
+        if not equation.doses.since:
+            raise ValueError("the model was fitted on one dose at time 0 (columns time, dose), not on read_patients.")
+        return len(equation.doses.amount)
+
+    def _table(self) -> dict[str, Parameter]:
+        table = dict(self.constants)
+        table.pop("elimination" if self.parametrization == "volume" else "volume", None)
+        if self.route != "oral":
+            table.pop("absorption", None)
+        if self.lag:
+            table["lag"] = Parameter(0.1, lower=0, unit="time", meaning="from the dose to the start of absorption")
+        return table
+
+    def _problem(self, tasks: TaskSet) -> tuple[PatientEquation, dict[str, Parameter]]:
+        if self.route not in ("oral", "iv"):
+            raise ValueError(f"route must be 'oral' or 'iv', got {self.route!r}.")
+        if self.parametrization not in ("volume", "rate"):
+            raise ValueError(f"parametrization must be 'volume' or 'rate', got {self.parametrization!r}.")
+        if self.parametrization == "rate" and "elimination" not in self.constants:
+            raise ValueError(f"{type(self).__name__} has no rate of elimination; leave parametrization='volume'.")
+        if self.lag and self.route != "oral":
+            raise ValueError("lag=True needs route='oral': what is given into the vein is there at once.")
+        doses = Doses.find(tasks)
+        table, own, fixed = self._table(), dict(self.parameters or {}), dict(self.fixed or {})
+        for name in (*own, *fixed):
+            if name not in table:
+                raise ValueError(f"parameters or fixed: there is no {name!r}; there are {', '.join(table)}.")
+        guessed = _guess(doses, tasks)
+        for name, parameter in table.items():
+            if name in guessed:
+                table[name] = Parameter(
+                    guessed[name], parameter.lower, parameter.upper, unit=parameter.unit, meaning=parameter.meaning
+                )
+        table.update({name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()})
+        for name in fixed:
+            low, high = table.pop(name).bounds
+            if not low < fixed[name] < high:
+                raise ValueError(f"fixed: {name} = {fixed[name]:g} is not inside its bounds ({low:g}, {high:g}).")
+        weight = self._weight(tasks)
+        return type(self).equation_class(doses, weight, fixed, self.route == "oral"), table
+
+    def _weight(self, tasks: TaskSet) -> int | None:
+        if self.allometric is None or isinstance(self.allometric, int):
+            return self.allometric
+        names = list(tasks.feature_names or [])
+        if self.allometric not in names:
+            raise ValueError(f"allometric: there is no column {self.allometric!r} in X; it has {names}.")
+        return names.index(self.allometric)
+
+
+def _guess(doses: Doses, tasks: TaskSet) -> dict[str, float]:
+    """Read rough values off the data, so that units do not matter."""
+    volumes, spans = [], []
+    for task in tasks:
+        amount, since, _ = doses.read(task.X.astype(np.float64))
+        top = float(task.y.max())
+        if top > 0 and amount.max() > 0:
+            volumes.append(float(amount.max()) / top)
+        passed = np.where(amount > 0, since, np.inf).min(axis=1)
+        spans.append(float(np.max(passed[np.isfinite(passed)], initial=0.0)))
+    volume = float(np.median(volumes)) if volumes else 1.0
+    rate = 2 / (float(np.median(spans)) or 1.0)
+    return {
+        "volume": volume,
+        "clearance": volume * rate,
+        "elimination": rate,
+        "absorption": 5 * rate,
+        "exchange": volume * rate,
+        "peripheral": volume,
+        "lag": 0.02 / rate,
+        "capacity": 0.5 * volume * rate * (float(np.abs(tasks.y).max()) or 1.0),
+        "affinity": 0.5 * (float(np.abs(tasks.y).max()) or 1.0),
+    }

@@ -1,0 +1,69 @@
+r"""What becomes of one dose: concentrations of linear compartments in closed form.
+
+A bolus of one unit into the central compartment gives :math:`\sum_i A_i e^{-\lambda_i t}`; first-order absorption and
+infusion are this convolved with their input. Times are counted from the dose; before it all is zero.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["absorbed", "bolus", "infused", "one_compartment", "two_compartments"]
+
+Exponentials = list[tuple[Tensor, Tensor]]
+
+
+def one_compartment(clearance: Tensor, volume: Tensor) -> Exponentials:
+    """Return coefficients and rates of one compartment."""
+    return [(1 / volume, clearance / volume)]
+
+
+def two_compartments(clearance: Tensor, volume: Tensor, exchange: Tensor, peripheral: Tensor) -> Exponentials:
+    """Return coefficients and rates of two compartments, the slower one last.
+
+    Parameters
+    ----------
+    clearance, exchange : Tensor
+        Volumes a time.
+    volume, peripheral : Tensor
+        Of the central and the other compartment.
+    """
+    out, there, back = clearance / volume, exchange / volume, exchange / peripheral
+    total = out + there + back
+    # the difference of the rates as a sum of squares: nothing cancels where they come near each other
+    apart = ((out + there - back).square() + 4 * there * back).sqrt()
+    fast = 0.5 * (total + apart)
+    slow = out * back / fast
+    return [((fast - back) / apart / volume, fast), ((back - slow) / apart / volume, slow)]
+
+
+def bolus(t: Tensor, parts: Exponentials) -> Tensor:
+    """Return the concentration after one unit given at once."""
+    since = t.clamp(min=0)
+    value = sum(a * torch.exp(-rate * since) for a, rate in parts)
+    return torch.where(t >= 0, value, torch.zeros_like(t))
+
+
+def infused(t: Tensor, duration: Tensor, parts: Exponentials) -> Tensor:
+    """Return the concentration after one unit given at a constant rate; durations are above zero."""
+    during, after = torch.minimum(t.clamp(min=0), duration), (t - duration).clamp(min=0)
+    return sum(  # type: ignore[return-value]
+        -a / rate * torch.expm1(-rate * during) / duration * torch.exp(-rate * after) for a, rate in parts
+    )
+
+
+def absorbed(t: Tensor, rate_in: Tensor, parts: Exponentials) -> Tensor:
+    r"""Return the concentration after one unit that is absorbed at a rate of first order.
+
+    The difference of exponentials over that of their rates is evaluated as
+    :math:`e^{-\min(k, \lambda) t} (1 - e^{-|k - \lambda| t}) / |k - \lambda|`, which tends to :math:`t e^{-k t}`.
+    """
+    since = t.clamp(min=0)
+    return sum(a * rate_in * _between(since, rate, rate_in) for a, rate in parts)  # type: ignore[return-value]
+
+
+def _between(t: Tensor, rate: Tensor, other: Tensor) -> Tensor:
+    apart = (other - rate).abs()
+    near = apart * t < 1e-6
+    safe = torch.where(near, torch.ones_like(apart * t), apart.expand_as(apart * t))
+    shape = torch.where(near, t * (1 - 0.5 * apart * t), -torch.expm1(-safe * t) / safe)
+    return torch.exp(-torch.minimum(rate, other) * t) * shape

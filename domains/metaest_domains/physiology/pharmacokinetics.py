@@ -1,0 +1,145 @@
+"""One and two compartments in closed form; repeated doses by superposition."""
+
+import torch
+from torch import Tensor
+
+from metaest import Parameter
+from metaest_domains.physiology.compartments import CompartmentRegressor, PatientEquation
+from metaest_domains.physiology.disposition import absorbed, bolus, infused, one_compartment, two_compartments
+
+__all__ = ["OneCompartmentRegressor", "TwoCompartmentRegressor"]
+
+CLEARANCE = Parameter(1.0, lower=0, unit="volume/time", meaning="clearance")
+VOLUME = Parameter(1.0, lower=0, unit="volume", meaning="volume of distribution, central")
+ELIMINATION = Parameter(0.1, lower=0, unit="1/time", meaning="rate of elimination")
+ABSORPTION = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption above that of elimination")
+
+
+class Superposition(PatientEquation):
+    """The sum over doses of what one unit does, in proportion to the dose."""
+
+    def parts(self, own: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return coefficients and rates after a bolus, the slowest last."""
+        raise NotImplementedError
+
+    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:
+        """Return the sum over doses, given the constants of each row's patient."""
+        parts = self.parts(own)
+        if self.oral:
+            since = since - own["lag"] if "lag" in own else since
+            unit = absorbed(since, own["absorption"] + parts[-1][1], parts)
+        else:
+            slow = duration > 0
+            unit = bolus(since, parts)
+            if bool(slow.any()):
+                unit = torch.where(slow, infused(since, torch.where(slow, duration, 1.0), parts), unit)
+        return (amount * unit).sum(dim=1)
+
+
+class OneCompartment(Superposition):
+    """Concentrations in one compartment."""
+
+    def parts(self, own: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return the coefficient and rate after a bolus."""
+        return one_compartment(own["clearance"], own["volume"])
+
+
+class TwoCompartments(Superposition):
+    """Concentrations in the central one of two compartments."""
+
+    def parts(self, own: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return coefficients and rates after a bolus."""
+        return two_compartments(own["clearance"], own["volume"], own["exchange"], own["peripheral"])
+
+
+class OneCompartmentRegressor(CompartmentRegressor):
+    r"""One compartment with elimination of first order.
+
+    .. math:: C(t) = \sum_j D_j \frac{k_a}{V (k_a - k_e)} \left(e^{-k_e (t - t_j)} - e^{-k_a (t - t_j)}\right), \qquad
+              k_e = CL / V, \quad k_a = k_e + a, \quad a > 0
+
+    for oral doses; :math:`\frac{D}{V} e^{-k_e t}` after one into the vein, and the same convolved with the input for an
+    infusion. Absorption is faster than elimination by construction: the two rates cannot change places (flip-flop).
+
+    =============== ============= ========= ===================================================
+    constant        unit          bounds    meaning
+    =============== ============= ========= ===================================================
+    ``clearance``   volume/time   above 0   CL, or CL/F of oral doses
+    ``volume``      volume        above 0   V, or V/F; with ``parametrization="volume"``
+    ``elimination`` 1/time        above 0   k_e; with ``parametrization="rate"``
+    ``absorption``  1/time        above 0   a, by which k_a exceeds k_e; oral doses
+    ``lag``         time          above 0   until absorption begins; with ``lag=True``
+    =============== ============= ========= ===================================================
+
+    Parameters
+    ----------
+    parametrization, route, allometric, lag, fixed, parameters
+        As :class:`CompartmentRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+
+    References
+    ----------
+    M. Gibaldi, D. Perrier (1982). Pharmacokinetics, 2nd edition. Marcel Dekker.
+
+    Examples
+    --------
+    >>> from metaest_datasets import load_theophylline
+    >>> from metaest_domains.physiology import OneCompartmentRegressor, clearance
+    >>> patients = load_theophylline(exclude_time_zero=True)
+    >>> model = OneCompartmentRegressor(noise="additive", random=["clearance", "absorption"]).fit(patients[:11])
+    >>> patient = model.adapt(patients[11].X[[2, 5, 8]], patients[11].y[[2, 5, 8]])
+    >>> own = clearance(patient)
+    >>> own.lower < own.value < own.upper
+    True
+    """
+
+    equation_class = OneCompartment
+    constants = {"clearance": CLEARANCE, "volume": VOLUME, "elimination": ELIMINATION, "absorption": ABSORPTION}
+
+
+class TwoCompartmentRegressor(CompartmentRegressor):
+    r"""Two compartments with elimination of first order from the central one.
+
+    .. math:: C(t) = \sum_j D_j \left(A e^{-\alpha (t - t_j)} + B e^{-\beta (t - t_j)}\right)
+
+    after doses into the vein, with the rates :math:`\alpha > \beta` of
+    :math:`s^2 - (k_{10} + k_{12} + k_{21}) s + k_{10} k_{21} = 0`, :math:`k_{10} = CL / V`, :math:`k_{12} = Q / V`,
+    :math:`k_{21} = Q / V_2`; convolved with the input of first order for oral doses, whose rate is
+    :math:`k_a = \beta + a` with a above 0, so that absorption and terminal elimination cannot change places.
+
+    =============== ============= ========= ===================================================
+    constant        unit          bounds    meaning
+    =============== ============= ========= ===================================================
+    ``clearance``   volume/time   above 0   CL, or CL/F of oral doses
+    ``volume``      volume        above 0   V of the central compartment, or V/F
+    ``elimination`` 1/time        above 0   k_10, with ``parametrization="rate"`` in place of V
+    ``exchange``    volume/time   above 0   Q, between the compartments
+    ``peripheral``  volume        above 0   V_2 of the other compartment
+    ``absorption``  1/time        above 0   a, by which k_a exceeds beta; oral doses
+    ``lag``         time          above 0   until absorption begins; with ``lag=True``
+    =============== ============= ========= ===================================================
+
+    Parameters
+    ----------
+    parametrization, route, allometric, lag, fixed, parameters
+        As :class:`CompartmentRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+
+    References
+    ----------
+    M. Gibaldi, D. Perrier (1982). Pharmacokinetics, 2nd edition. Marcel Dekker.
+
+    Examples
+    --------
+    >>> from metaest_domains.physiology import TwoCompartmentRegressor
+    >>> TwoCompartmentRegressor(route="iv", random=["clearance", "volume"]).route
+    'iv'
+    """
+
+    equation_class = TwoCompartments
+    constants = {
+        "clearance": CLEARANCE,
+        "volume": VOLUME,
+        "elimination": ELIMINATION,
+        "exchange": Parameter(1.0, lower=0, unit="volume/time", meaning="exchange between the compartments"),
+        "peripheral": Parameter(1.0, lower=0, unit="volume", meaning="volume of the other compartment"),
+        "absorption": ABSORPTION,
+    }

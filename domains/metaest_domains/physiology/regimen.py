@@ -1,0 +1,279 @@
+"""Doses and observations of patients, from one tidy frame to rows that know their doses.
+
+Every row of X carries all doses of its patient, as ``dose_1``, ``dose_time_1``, ``dose_duration_1`` and so on: they are
+known inputs of what is observed and of what is to be predicted, and no observation is needed to know them.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from metaest import TaskError, TaskSet
+
+__all__ = ["Regimen", "dose_columns", "read_patients"]
+
+
+def dose_columns(n: int) -> list[str]:
+    """Return the names of the columns that hold n doses."""
+    return [f"{what}_{i}" for what in ("dose", "dose_time", "dose_duration") for i in range(1, n + 1)]
+
+
+@dataclass(frozen=True)
+class Regimen:
+    """The doses of one patient, in order of time.
+
+    Attributes
+    ----------
+    time : ndarray of shape (n_doses,)
+        When each dose is given, or its infusion begins; at least 0.
+    amount : ndarray of shape (n_doses,)
+    duration : ndarray of shape (n_doses,)
+        Of an infusion; 0 for a dose given at once.
+    covariates : dict of str to float
+        What belongs to the patient: weight, age.
+
+    Examples
+    --------
+    >>> from metaest_domains.physiology import Regimen
+    >>> Regimen.repeated(320.0, interval=12.0, n=3).rows([6.0, 30.0]).shape
+    (2, 10)
+    """
+
+    time: NDArray[np.float64]
+    amount: NDArray[np.float64]
+    duration: NDArray[np.float64]
+    covariates: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def repeated(
+        cls, amount: float, interval: float = 0.0, n: int = 1, duration: float = 0.0, **covariates: float
+    ) -> "Regimen":
+        """Return n equal doses, the first at time 0."""
+        if n < 1 or (n > 1 and not interval > 0):
+            raise ValueError(f"repeated doses need n of at least 1 and an interval above 0, got {n} and {interval}.")
+        one = np.ones(n)
+        times = np.asarray(np.arange(n) * interval, dtype=np.float64)
+        return cls(times, amount * one, duration * one, dict(covariates))
+
+    def __post_init__(self) -> None:
+        for name in ("time", "amount", "duration"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            if not np.isfinite(values).all() or (values < 0).any():
+                raise ValueError(f"{name} of a dose must be a number of at least 0, got {values.tolist()}.")
+            object.__setattr__(self, name, values)
+        if not len(self.time) or not (self.amount > 0).any():
+            raise ValueError("a regimen needs a dose above 0.")
+
+    def scaled(self, factor: float) -> "Regimen":
+        """Return the same regimen with all doses multiplied."""
+        return replace(self, amount=self.amount * factor)
+
+    def rows(self, times: ArrayLike, n_doses: int | None = None) -> pd.DataFrame:
+        """Return rows of X for observations or predictions at given times.
+
+        Parameters
+        ----------
+        times : array-like of shape (n_rows,)
+            A dose counts from its own time on.
+        n_doses : int, optional
+            Columns to provide for; None for as many as there are doses.
+
+        Raises
+        ------
+        ValueError
+            When times are negative or there are more doses than columns.
+        """
+        at = np.atleast_1d(np.asarray(times, dtype=np.float64))
+        if not np.isfinite(at).all() or (at < 0).any():
+            raise ValueError(f"times must be at least 0, got {at[~(at >= 0)][:1].tolist()}.")
+        return self._frame(at, np.broadcast_to(self.amount, (len(at), len(self.amount))), n_doses)
+
+    def _frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
+        n = len(self.time)
+        wanted = n if n_doses is None else n_doses
+        if n > wanted:
+            raise ValueError(
+                f"the regimen has {n} doses, the columns hold {wanted}: read the patients of the fit with "
+                f"n_doses={n} or more."
+            )
+        padded = [np.zeros((len(at), wanted)) for _ in range(3)]
+        for part, own in zip(padded, (amount, self.time, self.duration), strict=True):
+            part[:, :n] = own
+        frame = pd.DataFrame(np.column_stack([at, *padded]), columns=["time", *dose_columns(wanted)])
+        for name, value in self.covariates.items():
+            frame[name] = float(value)
+        return frame
+
+    @classmethod
+    def read(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        time: str = "time",
+        dose: str = "dose",
+        target: str = "concentration",
+        duration: str | None = None,
+        covariates: Sequence[str] = (),
+        n_doses: int | None = None,
+        name: Any = "patient",
+    ) -> tuple["Regimen", pd.DataFrame, NDArray[np.float64]]:
+        """Read the records of one patient; see :func:`read_patients`.
+
+        Returns
+        -------
+        regimen : Regimen
+        X : DataFrame
+            One row an observation; no row where there is none.
+        y : ndarray of shape (n_observations,)
+
+        Raises
+        ------
+        TaskError
+            When a record makes no sense; the message names patient, column and row.
+        """
+        where = f"task {name!r}"
+        records = _sorted(frame, [time, dose, target, *([duration] if duration else []), *covariates], time, where)
+        amounts = records[dose].fillna(0.0).to_numpy(np.float64)
+        seen = records[target].to_numpy(np.float64)
+        lasting = records[duration].fillna(0.0).to_numpy(np.float64) if duration else np.zeros(len(records))
+        at = records[time].to_numpy(np.float64)
+        given, observed = amounts > 0, ~np.isnan(seen)
+        for column, values in ((time, at), (dose, amounts), (duration, lasting)):
+            _refuse_negative(values, column, records.index, where)
+        both = np.flatnonzero(given & observed)
+        if len(both):
+            raise TaskError(
+                f"{where}: row {records.index[both[0]]} has a dose and a {target}; write two rows, the {target} first "
+                "where it was taken before the dose."
+            )
+        if not given.any():
+            raise TaskError(f"{where}: column {dose!r} has no dose above 0.")
+        regimen = cls(at[given], amounts[given], lasting[given], _constant(records, covariates, where))
+        # of records at one time, those above come first: a sample above a dose was taken before it
+        place = np.arange(len(records))
+        counted = (at[given] < at[observed, None]) | (place[given] < place[observed, None])
+        X = regimen._frame(at[observed], np.where(counted, amounts[given], 0.0), n_doses)
+        return regimen, X, seen[observed]
+
+
+def read_patients(
+    frame: pd.DataFrame,
+    *,
+    patient: str = "patient",
+    time: str = "time",
+    dose: str = "dose",
+    target: str = "concentration",
+    duration: str | None = None,
+    covariates: Sequence[str] = (),
+    n_doses: int | None = None,
+) -> TaskSet:
+    """Read patients from one tidy frame of dose records and observations.
+
+    A dose record has a dose and no concentration, an observation a concentration and no dose. Records of a patient may
+    come in any order; of records at one time, the upper one came first, so that a sample above a dose was taken before
+    it. Doses are known inputs of every observation, and are never counted as observations.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    patient, time, dose, target : str
+        Columns: whose record it is, when, how much was given, and what was measured (missing in dose records).
+    duration : str, optional
+        Column with the duration of infusions; missing or 0 for a dose given at once.
+    covariates : sequence of str, default=()
+        Columns that belong to the patient; they follow the doses in X.
+    n_doses : int, optional
+        Doses that X has columns for; None for the most of any patient. A patient with more doses cannot be read for a
+        model fitted on fewer, so provide for those to come.
+
+    Returns
+    -------
+    TaskSet
+        One task a patient, with the columns ``time``, ``dose_1`` ..., ``dose_time_1`` ..., ``dose_duration_1`` ..., and
+        the covariates.
+
+    Raises
+    ------
+    TaskError
+        When a record makes no sense; the message names patient, column and row.
+
+    Warns
+    -----
+    UserWarning
+        When patients without an observation are left out.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from metaest_domains.physiology import read_patients
+    >>> records = pd.DataFrame({
+    ...     "patient": ["A", "A", "A", "A"],
+    ...     "time": [0.0, 2.0, 12.0, 14.0],
+    ...     "dose": [320.0, None, 320.0, None],
+    ...     "concentration": [None, 7.1, None, 9.8],
+    ... })
+    >>> read_patients(records)
+    TaskSet(1 task, 2 rows, 7 features, 1 target)
+    """
+    if patient not in frame.columns:
+        raise TaskError(f"there is no column {patient!r}; the frame has {list(frame.columns)}.")
+    if frame[patient].isna().any():
+        raise TaskError(f"column {patient!r} is missing in row {frame.index[frame[patient].isna()][0]}.")
+    settings: dict[str, Any] = {
+        "time": time, "dose": dose, "target": target, "duration": duration, "covariates": covariates
+    }  # fmt: skip
+    groups = dict(iter(frame.groupby(patient, sort=False)))
+    read = {name: Regimen.read(own, name=name, **settings) for name, own in groups.items()}
+    most = max(len(regimen.time) for regimen, _, _ in read.values()) if n_doses is None else n_doses
+    empty = [name for name, (_, _, y) in read.items() if len(y) == 0]
+    if empty:
+        warnings.warn(
+            f"{len(empty)} patient{'s have' if len(empty) > 1 else ' has'} doses but no {target} and "
+            f"{'are' if len(empty) > 1 else 'is'} left out: {', '.join(map(repr, empty[:5]))}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if len(empty) == len(read):
+        raise TaskError(f"no patient has a value of {target!r}.")
+    kept = [name for name in read if name not in empty]
+    parts = [Regimen.read(groups[name], name=name, n_doses=most, **settings) for name in kept]
+    X = pd.concat([rows for _, rows, _ in parts], ignore_index=True)
+    y = np.concatenate([seen for _, _, seen in parts])
+    owner = pd.Series(np.repeat(np.array(kept, dtype=object), [len(seen) for _, _, seen in parts])).infer_objects()
+    return TaskSet.from_arrays(X, y, owner.to_numpy(), target_names=[target])
+
+
+def _sorted(frame: pd.DataFrame, columns: list[str], time: str, where: str) -> pd.DataFrame:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise TaskError(f"{where}: there is no column {missing[0]!r}; the frame has {list(frame.columns)}.")
+    try:
+        records = frame[columns].apply(pd.to_numeric)
+    except (ValueError, TypeError) as error:
+        raise TaskError(f"{where}: numbers are wanted in the columns {columns}: {error}.") from error
+    if not np.isfinite(records[time]).all():
+        raise TaskError(f"{where}: column {time!r} is missing in row {records.index[~np.isfinite(records[time])][0]}.")
+    ordered: pd.DataFrame = records.sort_values(time, kind="stable")
+    return ordered
+
+
+def _refuse_negative(values: NDArray[np.float64], column: str | None, index: Any, where: str) -> None:
+    wrong = np.flatnonzero((values < 0) | np.isinf(values))
+    if len(wrong):
+        raise TaskError(f"{where}: column {column!r} is {values[wrong[0]]:g} in row {index[wrong[0]]}; it cannot be.")
+
+
+def _constant(records: pd.DataFrame, covariates: Sequence[str], where: str) -> dict[str, float]:
+    found = {}
+    for name in covariates:
+        values = records[name].dropna().unique()
+        if len(values) != 1:
+            what = "is missing" if len(values) == 0 else f"changes ({values[0]:g}, {values[1]:g})"
+            raise TaskError(f"{where}: column {name!r} belongs to the patient and {what}.")
+        found[name] = float(values[0])
+    return found
