@@ -2,6 +2,7 @@
 
 from metaest_datasets.avrami import AvramiTasks, make_avrami_tasks
 from metaest_datasets.bainite import fetch_bainite
+from metaest_datasets.glucose import fetch_hall2018
 from metaest_datasets.linear import LinearPopulation, make_linear_tasks
 from metaest_datasets.omniglot import fetch_omniglot_runs, fetch_omniglot_small
 from metaest_datasets.perovskites import fetch_perovskite_labels, fetch_perovskite_table
@@ -16,6 +17,7 @@ __all__ = [
     "Crystallinity",
     "LinearPopulation",
     "fetch_bainite",
+    "fetch_hall2018",
     "fetch_nh4cl_tga",
     "fetch_omniglot_runs",
     "fetch_omniglot_small",

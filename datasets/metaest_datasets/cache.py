@@ -62,6 +62,12 @@ _SOURCES = {
             ("electronegativities.csv", "94e26be5fd3fcd156b0c71dd8588c61947289d7e25cdeece3c277a3df00255b8"),
         )
     },
+    "cgm_hall2018/example_data_hall.rda": _Source(
+        "IrinaStatsLab/iglu",
+        "95bd83ae993fba0e7f8e1c64f8fe47b895f634f0",
+        "data/example_data_hall.rda",
+        "294cc45bbb97812855751fd060f52f6f3012d9faf4cd9d5dfbe6b0d0c4897211",
+    ),
     "nh4cl_tga/NH4_parse_TGA.csv": _Source(
         "kdavjd/Open_ThermoKinetics",
         "83ff0c4ede29c2b5a99344ded1523dfd6e03d399",

@@ -26,9 +26,9 @@ from metaest_domains.physiology import (
     read_patients,
     volume,
 )
-from metaest_domains.physiology.compartments import Doses
 from metaest_domains.physiology.integrated import SaturableEquation
 from metaest_domains.physiology.minimal_model import MinimalModel
+from metaest_domains.physiology.patient_equation import Doses
 from metaest_domains.physiology.pharmacokinetics import OneCompartment, TwoCompartments
 
 pytestmark = pytest.mark.filterwarnings(
@@ -104,7 +104,7 @@ def test_closed_forms():
     # a long infusion comes to its plateau, the rate over the clearance
     infusion = Regimen.repeated(3000.0, duration=300.0)
     np.testing.assert_allclose(concentrations(OneCompartment, infusion, [200], iv), 10 / 3, rtol=1e-9)
-    # steady state: the trough of a geometric series
+    # steady state: what is left in a geometric series
     many = Regimen.repeated(100.0, 12.0, 40)
     r = np.exp(-0.15 * 12)
     np.testing.assert_allclose(concentrations(OneCompartment, many, [480.0], iv), 5 * r / (1 - r), rtol=1e-9)

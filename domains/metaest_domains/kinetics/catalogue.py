@@ -106,8 +106,7 @@ class KineticRegressor(EquationRegressor):
     Parameters
     ----------
     columns : dict of str to str or int, optional
-        The column of X that holds each input, by name or number. By default columns that bear the names of the inputs,
-        or else, where columns have no names, the first ones in the order of the inputs.
+        The column of X of each input, by name or number; by default by their names, or, without names, in their order.
     optional : list of str, default=()
         Optional constants to fit as well; they are held at their usual values otherwise.
     fixed : dict of str to float, optional

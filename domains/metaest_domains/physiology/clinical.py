@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from metaest import AdaptedEquation, Derived
-from metaest_domains.physiology.compartments import PatientEquation
+from metaest_domains.physiology.patient_equation import PatientEquation
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
 

@@ -1,132 +1,17 @@
-"""What the pharmacokinetic estimators have in common: doses by column, constants with units, guards for bad input."""
+"""What the pharmacokinetic estimators share: constants with units, rough values from the data, reading doses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
+from metaest_domains.physiology.patient_equation import Doses, PatientEquation
 from metaest_domains.physiology.regimen import Regimen
 
-__all__ = ["CompartmentRegressor", "Doses", "PatientEquation"]
-
-STANDARD_WEIGHT = 70.0  # kg
-EXPONENTS = {"clearance": 0.75, "exchange": 0.75, "capacity": 0.75, "volume": 1.0, "peripheral": 1.0}
-
-
-@dataclass(frozen=True)
-class Doses:
-    """Where a row of X says what was given when.
-
-    Attributes
-    ----------
-    time : int
-        Column of the time of the row.
-    amount, since, duration : tuple of int
-        Columns of the doses; without `since` there is one dose, at time 0.
-    """
-
-    time: int
-    amount: tuple[int, ...]
-    since: tuple[int, ...]
-    duration: tuple[int, ...]
-
-    @classmethod
-    def find(cls, tasks: TaskSet) -> "Doses":
-        """Find the columns by name, or take time and one dose as the first two."""
-        names = list(tasks.feature_names or [])
-        if not names:
-            if tasks.X.shape[1] < 2:
-                raise ValueError("X has one column; time and dose are wanted.")
-            return cls(0, (1,), (), ())
-        if "time" not in names:
-            raise ValueError(f"X has no column 'time'; it has {names}. See read_patients.")
-        n = sum(name.startswith("dose_") and name[5:].isdigit() for name in names)
-        if n == 0:
-            if "dose" not in names:
-                raise ValueError(f"X has no column 'dose' and no 'dose_1'; it has {names}. See read_patients.")
-            return cls(names.index("time"), (names.index("dose"),), (), ())
-
-        def numbered(what: str) -> tuple[int, ...]:
-            return tuple(names.index(f"{what}_{i}") for i in range(1, n + 1))
-
-        duration = numbered("dose_duration") if "dose_duration_1" in names else ()
-        return cls(names.index("time"), numbered("dose"), numbered("dose_time"), duration)
-
-    def read(self, X: Any) -> tuple[Any, Any, Any]:
-        """Return amounts, times since each dose and durations, of shape (n_rows, n_doses)."""
-        zeros = 0 * X[:, list(self.amount)]
-        start = X[:, list(self.since)] if self.since else zeros
-        duration = X[:, list(self.duration)] if self.duration else zeros
-        return X[:, list(self.amount)], X[:, [self.time]] - start, duration
-
-
-@dataclass(frozen=True)
-class PatientEquation:
-    """Concentrations of one patient as a function of X; a subclass says what one dose does.
-
-    Attributes
-    ----------
-    doses : Doses
-    weight : int or None
-        Column of the weight, where constants are scaled by it.
-    fixed : dict of str to float
-        Constants that are held.
-    oral : bool
-    """
-
-    doses: Doses
-    weight: int | None
-    fixed: dict[str, float]
-    oral: bool
-
-    @property
-    def __name__(self) -> str:  # what a summary calls it
-        return type(self).__qualname__
-
-    def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
-        """Return the concentrations, of shape (n_rows,)."""
-        amount, since, duration = self.doses.read(X)
-        return self.concentration(amount, since, duration, self.of_patient(X, constants))
-
-    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """Return the sum over doses, given the constants of each row's patient."""
-        raise NotImplementedError
-
-    def of_patient(self, X: Tensor, constants: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the constants, of shape (n_rows, 1), scaled by weight where they are."""
-        n = len(X)
-        own = {}
-        for name, value in {**constants, **self.fixed}.items():
-            each = torch.as_tensor(value, dtype=X.dtype)
-            own[name] = (each if each.ndim else each.expand(n))[:, None]
-        if self.weight is not None:
-            relative = X[:, [self.weight]] / STANDARD_WEIGHT
-            own = {name: value * relative ** EXPONENTS.get(name, 0.0) for name, value in own.items()}
-        if "elimination" in own:
-            own["volume"] = own["clearance"] / own["elimination"]
-        return own
-
-    def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
-        """Raise a ValueError when rows cannot be those of a patient; y is None for rows to be predicted."""
-        amount, _, duration = self.doses.read(X.astype(np.float64))
-        for name, values in (("time", X[:, [self.doses.time]]), ("dose", amount), ("dose duration", duration)):
-            wrong = np.flatnonzero((values < 0).any(axis=1))
-            if len(wrong):
-                raise ValueError(f"{name} is {values[wrong[0]].min():g} in row {wrong[0]}; it cannot be negative.")
-        if self.doses.since and (X[:, list(self.doses.since)] < 0).any():
-            raise ValueError("the time of a dose cannot be negative.")
-        if self.oral and ((duration > 0) & (amount > 0)).any():
-            raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
-        if y is not None and not (amount > 0).any():
-            raise ValueError("no row knows of a dose; what was given is wanted in every row (see read_patients).")
-        if self.weight is not None and not (X[:, self.weight] > 0).all():
-            raise ValueError("weights must be above 0.")
+__all__ = ["CompartmentRegressor"]
 
 
 class CompartmentRegressor(EquationRegressor):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from metaest import Parameter
-from metaest_domains.physiology.compartments import CompartmentRegressor, PatientEquation
+from metaest_domains.physiology.compartments import CompartmentRegressor
+from metaest_domains.physiology.patient_equation import PatientEquation
 
 __all__ = ["MichaelisMentenRegressor", "integrate"]
 

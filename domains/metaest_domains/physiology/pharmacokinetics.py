@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from metaest import Parameter
-from metaest_domains.physiology.compartments import CompartmentRegressor, PatientEquation
+from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.disposition import absorbed, bolus, infused, one_compartment, two_compartments
+from metaest_domains.physiology.patient_equation import PatientEquation
 
 __all__ = ["OneCompartmentRegressor", "TwoCompartmentRegressor"]
 

@@ -217,8 +217,8 @@ def read_patients(
     ...     "dose": [320.0, None, 320.0, None],
     ...     "concentration": [None, 7.1, None, 9.8],
     ... })
-    >>> read_patients(records)
-    TaskSet(1 task, 2 rows, 7 features, 1 target)
+    >>> read_patients(records).feature_names
+    ('time', 'dose_1', 'dose_2', 'dose_time_1', 'dose_time_2', 'dose_duration_1', 'dose_duration_2')
     """
     if patient not in frame.columns:
         raise TaskError(f"there is no column {patient!r}; the frame has {list(frame.columns)}.")

@@ -1,0 +1,106 @@
+"""Windows of a series of readings: the last two hours, and what comes 30 and 60 minutes later."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Windows", "glucose_windows"]
+
+
+class Windows(NamedTuple):
+    """Rows of a forecast.
+
+    Attributes
+    ----------
+    end : ndarray of shape (n_rows,)
+        Time of the last reading of each window, in minutes.
+    history : ndarray of shape (n_rows, n_readings)
+        Readings, the last one last.
+    ahead : ndarray of shape (n_rows, n_horizons)
+        Readings to come.
+    """
+
+    end: NDArray[np.float64]
+    history: NDArray[np.float64]
+    ahead: NDArray[np.float64]
+
+
+def glucose_windows(
+    time: ArrayLike,
+    glucose: ArrayLike,
+    *,
+    n_readings: int = 24,
+    horizons: Sequence[float] = (30, 60),
+    step: float = 5.0,
+    greatest_gap: float = 30.0,
+    complete: bool = True,
+) -> Windows:
+    """Cut a series into overlapping windows on a grid of equal steps.
+
+    The series is cut where two readings are more than `greatest_gap` apart. Within a piece, a place of the grid without
+    a reading of its own is linear between its neighbours; the last reading of a window and those to come are measured
+    ones, so that nothing that comes later enters a window.
+
+    Parameters
+    ----------
+    time : array-like of shape (n,)
+        Rising, in minutes.
+    glucose : array-like of shape (n,)
+    n_readings : int, default=24
+    horizons : sequence of float, default=(30, 60)
+        Minutes ahead, multiples of `step`.
+    step : float, default=5
+        Minutes.
+    greatest_gap : float, default=30
+        Minutes.
+    complete : bool, default=True
+        Whether only windows are returned whose later readings are known; otherwise these are NaN where they are not.
+
+    Returns
+    -------
+    Windows
+
+    Raises
+    ------
+    ValueError
+        When times do not rise, or horizons are no multiples of the step.
+    """
+    t, g = np.asarray(time, dtype=np.float64).reshape(-1), np.asarray(glucose, dtype=np.float64).reshape(-1)
+    if t.shape != g.shape or len(t) == 0 or not np.isfinite(t).all() or not np.isfinite(g).all():
+        raise ValueError("time and glucose need as many numbers each, and at least one.")
+    if (np.diff(t) <= 0).any():
+        where = int(np.argmax(np.diff(t) <= 0)) + 1
+        raise ValueError(f"times must rise; reading {where} comes at {t[where]:g} after {t[where - 1]:g} minutes.")
+    later = np.asarray(horizons, dtype=np.float64) / step
+    if not np.allclose(later, later.round()) or (later < 1).any():
+        raise ValueError(f"horizons must be multiples of {step:g} minutes, got {list(horizons)}.")
+    parts = [
+        _windows(t[piece], g[piece], n_readings, later.round().astype(int), step, complete)
+        for piece in np.split(np.arange(len(t)), np.flatnonzero(np.diff(t) > greatest_gap) + 1)
+    ]
+    return Windows(*(np.concatenate(own) for own in zip(*parts, strict=True)))
+
+
+def _windows(
+    t: NDArray[Any], g: NDArray[Any], n: int, later: NDArray[np.intp], step: float, complete: bool
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    grid = t[0] + step * np.arange(int(np.floor((t[-1] - t[0]) / step + 0.5)) + 1)
+    nearest = np.clip(np.searchsorted(t, grid), 1, max(1, len(t) - 1)) if len(t) > 1 else np.zeros(len(grid), int)
+    if len(t) > 1:
+        nearest = nearest - (grid - t[nearest - 1] < t[nearest] - grid)
+    own = np.abs(t[nearest] - grid) <= 0.5 * step
+    value = np.where(own, g[nearest], np.interp(grid, t, g))
+    ends = np.arange(n - 1, len(grid))
+    ends = ends[own[ends]]
+    ahead = np.full((len(ends), len(later)), np.nan)
+    for j, shift in enumerate(later):
+        there = ends + shift < len(grid)
+        known = there.copy()
+        known[there] = own[ends[there] + shift]
+        ahead[known, j] = value[ends[known] + shift]
+    kept = np.isfinite(ahead).all(axis=1) if complete else np.ones(len(ends), dtype=bool)
+    ends, ahead = ends[kept], ahead[kept]
+    history = value[ends[:, None] + np.arange(1 - n, 1)] if len(ends) else np.empty((0, n))
+    return t[nearest[ends]] if len(ends) else np.empty(0), history, ahead
