@@ -164,11 +164,12 @@ def spread_of(y: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def thinned(tasks: TaskSet) -> TaskSet:
-    """Return at most as many tasks as a judge looks at, evenly spread."""
-    if len(tasks) <= MOST_TASKS:
+    """Return at most as many tasks as a judge looks at, evenly spread; tasks that are never adapted to tell nothing."""
+    able = [i for i, task in enumerate(tasks) if task.support is None or len(task.support)]
+    if len(able) == len(tasks) <= MOST_TASKS or not able:
         return tasks
-    chosen = np.linspace(0, len(tasks) - 1, MOST_TASKS).round().astype(int)
-    return TaskSet([tasks[int(i)] for i in chosen])
+    chosen = np.linspace(0, len(able) - 1, min(len(able), MOST_TASKS)).round().astype(int)
+    return TaskSet([tasks[able[i]] for i in chosen])
 
 
 def _apart(

@@ -3,29 +3,51 @@
 from metaest_domains.physiology.clinical import auc, clearance, dose_for, half_life, next_sample, peak, volume
 from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.figure import plot_patients
+from metaest_domains.physiology.glucose import AdaptedForecaster, GlucoseForecaster
+from metaest_domains.physiology.glucose_errors import clarke_zones, glucose_errors, plot_clarke
 from metaest_domains.physiology.integrated import MichaelisMentenRegressor
 from metaest_domains.physiology.minimal_model import MinimalModelRegressor, insulin_rows
 from metaest_domains.physiology.pharmacokinetics import OneCompartmentRegressor, TwoCompartmentRegressor
+from metaest_domains.physiology.plots import (
+    plot_patient,
+    plot_population,
+    plot_predictions,
+    plot_predictive_check,
+    plot_shrinkage,
+)
 from metaest_domains.physiology.regimen import Regimen, dose_columns, read_patients
 from metaest_domains.physiology.theophylline import leave_one_patient_out, rmse_table
+from metaest_domains.physiology.windows import Windows, glucose_windows
 
 __all__ = [
+    "AdaptedForecaster",
     "CompartmentRegressor",
+    "GlucoseForecaster",
     "MichaelisMentenRegressor",
     "MinimalModelRegressor",
     "OneCompartmentRegressor",
     "Regimen",
     "TwoCompartmentRegressor",
+    "Windows",
     "auc",
+    "clarke_zones",
     "clearance",
     "dose_columns",
     "dose_for",
+    "glucose_errors",
+    "glucose_windows",
     "half_life",
     "insulin_rows",
     "leave_one_patient_out",
     "next_sample",
     "peak",
+    "plot_clarke",
+    "plot_patient",
     "plot_patients",
+    "plot_population",
+    "plot_predictions",
+    "plot_predictive_check",
+    "plot_shrinkage",
     "read_patients",
     "rmse_table",
     "volume",

@@ -1,0 +1,127 @@
+"""How far forecasts of glucose are off, as clinicians judge it."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["clarke_zones", "glucose_errors", "plot_clarke"]
+
+LOW, HIGH = 70.0, 180.0
+ZONES = ("A", "B", "C", "D", "E")
+
+
+def clarke_zones(reference: ArrayLike, prediction: ArrayLike) -> NDArray[Any]:
+    """Return the zone of Clarke's error grid of every pair.
+
+    A: within 20 %, or both below 70 mg/dL; B: off, but harmless; C: would be treated without need; D: would not be
+    treated though it should; E: would be treated the wrong way.
+
+    Parameters
+    ----------
+    reference, prediction : array-like of shape (n,)
+        In mg/dL.
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        When lengths differ or a value is no number above 0.
+
+    References
+    ----------
+    W. L. Clarke and others (1987). Evaluating clinical accuracy of systems for self-monitoring of blood glucose.
+    :doi:`10.2337/diacare.10.5.622`
+
+    Examples
+    --------
+    >>> from metaest_domains.physiology import clarke_zones
+    >>> clarke_zones([100, 100, 50, 250], [110, 130, 200, 100]).tolist()
+    ['A', 'B', 'E', 'D']
+    """
+    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    if r.shape != p.shape or r.ndim != 1:
+        raise ValueError(f"reference has shape {r.shape}, prediction {p.shape}; one number each is wanted.")
+    if not np.isfinite(p).all() or not (r > 0).all():
+        raise ValueError("glucose must be a number above 0 in mg/dL.")
+    conditions = [
+        (np.abs(p - r) <= 0.2 * r) | ((r < LOW) & (p < LOW)),
+        ((r >= HIGH) & (p <= LOW)) | ((r <= LOW) & (p >= HIGH)),
+        ((r >= 70) & (r <= 290) & (p >= r + 110)) | ((r >= 130) & (r <= 180) & (p <= 1.4 * r - 182)),
+        ((r >= 240) & (p >= LOW) & (p <= HIGH))
+        | ((r <= 175 / 3) & (p >= LOW) & (p <= HIGH))
+        | ((r >= 175 / 3) & (r <= 70) & (p >= 1.2 * r)),
+    ]
+    return np.select(conditions, ["A", "E", "C", "D"], "B")
+
+
+def glucose_errors(reference: ArrayLike, prediction: ArrayLike) -> pd.Series:
+    """Return what is usually reported of a forecast.
+
+    Parameters
+    ----------
+    reference, prediction : array-like of shape (n,)
+        In mg/dL.
+
+    Returns
+    -------
+    Series
+        ``rmse`` and ``mae`` (mg/dL), the shares of the zones ``A`` to ``E``, and ``time_in_range_error``: the share of
+        forecasts from 70 to 180 mg/dL, less that of readings.
+    """
+    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    zones = clarke_zones(r, p)
+    within = [float(((own >= LOW) & (own <= HIGH)).mean()) for own in (r, p)]
+    return pd.Series(
+        {
+            "rmse": float(np.sqrt(np.square(p - r).mean())),
+            "mae": float(np.abs(p - r).mean()),
+            **{zone: float((zones == zone).mean()) for zone in ZONES},
+            "time_in_range_error": within[1] - within[0],
+        }
+    )
+
+
+def plot_clarke(reference: ArrayLike, prediction: ArrayLike, *, ax: Any = None) -> Any:
+    """Draw Clarke's error grid.
+
+    Parameters
+    ----------
+    reference, prediction : array-like of shape (n,)
+        In mg/dL.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Needs matplotlib (``pip install metaest[plots]``).
+    """
+    from metaest_domains.physiology.plots import axes_or_new
+
+    ax = axes_or_new(ax)
+    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    zones = clarke_zones(r, p)
+    colors = {"A": "#0b6e99", "B": "#7fa7b8", "C": "#d9a441", "D": "#c96a3b", "E": "#8f2d2d"}
+    for zone in ZONES:
+        chosen = zones == zone
+        label = f"{zone}: {100 * chosen.mean():.1f} %"
+        ax.plot(r[chosen], p[chosen], ".", ms=3, color=colors[zone], alpha=0.5, label=label, rasterized=True)
+    lines = [
+        ([0, 400], [0, 400], ":"), ([0, 175 / 3], [70, 70], "-"), ([175 / 3, 400 / 1.2], [70, 400], "-"),
+        ([70, 70], [84, 400], "-"), ([0, 70], [180, 180], "-"), ([70, 290], [180, 400], "-"),
+        ([70, 70], [0, 56], "-"), ([70, 400], [56, 320], "-"), ([180, 180], [0, 70], "-"),
+        ([180, 400], [70, 70], "-"), ([240, 240], [70, 180], "-"), ([240, 400], [180, 180], "-"),
+        ([130, 180], [0, 70], "-"),
+    ]  # fmt: skip
+    for x, y, style in lines:
+        ax.plot(x, y, style, color="#20262e", lw=0.8)
+    ax.set(xlim=(0, 400), ylim=(0, 400), xlabel="reference, mg/dL", ylabel="forecast, mg/dL", aspect="equal")
+    places = {"A": (30, 15), "B": (370, 250), "C": (160, 370), "D": (30, 140), "E": (30, 370)}
+    for zone, (right, up) in places.items():
+        ax.text(right, up, zone, fontsize=11, fontweight="bold", color="#20262e", ha="center", va="center")
+    ax.legend(loc="lower right", frameon=False, fontsize=8, markerscale=3)
+    return ax

@@ -1,0 +1,134 @@
+"""Windows of readings, forecasts of glucose, and how they are judged."""
+
+import numpy as np
+import pytest
+
+from metaest import TaskError, TaskSet
+from metaest_datasets import fetch_hall2018
+from metaest_domains.physiology import (
+    GlucoseForecaster,
+    clarke_zones,
+    glucose_errors,
+    glucose_windows,
+    plot_clarke,
+)
+
+
+def test_windows_of_a_regular_series():
+    time, glucose = np.arange(0.0, 300, 5), np.arange(100.0, 160)
+    windows = glucose_windows(time, glucose)
+    assert windows.history.shape == (60 - 24 + 1 - 12, 24)
+    np.testing.assert_array_equal(windows.history[0], glucose[:24])
+    np.testing.assert_array_equal(windows.ahead[0], [glucose[23 + 6], glucose[23 + 12]])
+    assert windows.end[0] == 115
+    open_ended = glucose_windows(time, glucose, complete=False)
+    assert open_ended.end[-1] == 295
+    assert np.isnan(open_ended.ahead[-1]).all()
+
+
+def test_nothing_later_enters_a_window():
+    rng = np.random.default_rng(0)
+    time = np.delete(np.arange(0.0, 700, 5), [30, 31, 32, 60, 61, 90])
+    time = time + rng.uniform(-1, 1, len(time))
+    glucose = rng.uniform(80, 200, len(time))
+    windows = glucose_windows(time, glucose)
+    for end, history in zip(windows.end, windows.history, strict=True):
+        changed = np.where(time > end, -1e6, glucose)
+        other = glucose_windows(time, changed, complete=False)
+        np.testing.assert_array_equal(other.history[other.end == end][0], history)
+
+
+def test_series_is_cut_at_gaps():
+    first, second = np.arange(0.0, 180, 5), np.arange(215.0, 400, 5)
+    together = glucose_windows(np.concatenate([first, second]), np.ones(len(first) + len(second)))
+    assert len(together.end) == sum(len(glucose_windows(own, np.ones(len(own))).end) for own in (first, second))
+    assert len(glucose_windows(first[:10], np.ones(10)).end) == 0
+
+
+@pytest.mark.parametrize(
+    ("time", "horizons", "message"),
+    [([0, 5, 5], (30,), "times must rise"), ([0, 5, 10], (33,), "multiples of 5"), ([0, 5], (30,), "as many numbers")],
+)
+def test_bad_series(time, horizons, message):
+    with pytest.raises(ValueError, match=message):
+        glucose_windows(time, [100.0, 110.0, 120.0], horizons=horizons)
+
+
+def person(rise, days=3, seed=0):
+    time = np.arange(0.0, days * 1440, 5)
+    noise = np.random.default_rng(seed).normal(size=len(time))
+    return time[:, None], 130 + rise * np.sin(2 * np.pi * time / 200) + noise
+
+
+@pytest.fixture(scope="module")
+def forecaster():
+    people = TaskSet([person(rise, seed=i) for i, rise in enumerate((20, 25, 30, 40, 45))])
+    return GlucoseForecaster(max_iter=60, n_days=2, random_state=0).fit(people)
+
+
+def test_forecast_is_better_than_the_last_reading(forecaster):
+    X, y = person(35, seed=9)
+    adapted = forecaster.adapt(X[:288], y[:288])
+    assert adapted.guard_.decision in ("kept", "shrunk", "refused")
+    forecast, truth = adapted.predict(X[288:], y[288:]), adapted.truth(X[288:], y[288:])
+    assert list(forecast.columns) == [30.0, 60.0]
+    last = glucose_windows(X[288:, 0], y[288:], complete=False).history[:, -1]
+    known = truth[30.0].notna()
+    errors = {name: np.sqrt(np.square(own[known] - truth[30.0][known]).mean())
+              for name, own in (("forecast", forecast[30.0]), ("last", last), ("anybody", forecaster.predict(X[288:], y[288:])[30.0]))}  # fmt: skip
+    assert errors["forecast"] < 0.5 * errors["last"]
+    assert errors["forecast"] < 1.02 * errors["anybody"]
+
+
+def test_forecaster_is_reproducible(forecaster):
+    X, y = person(35, seed=9)
+    again = GlucoseForecaster(**forecaster.get_params()).fit(
+        TaskSet([person(rise, seed=i) for i, rise in enumerate((20, 25, 30, 40, 45))])
+    )
+    np.testing.assert_array_equal(again.predict(X, y), forecaster.predict(X, y))
+
+
+def test_bad_readings(forecaster):
+    X, y = person(20)
+    with pytest.raises(TaskError, match=r"adapt: no window is complete: 36 readings"):
+        forecaster.adapt(X[:30], y[:30])
+    with pytest.raises(TaskError, match="X has 2 columns"):
+        forecaster.predict(np.hstack([X, X]), y)
+    with pytest.raises(TaskError, match="task 1: more than a day"):
+        GlucoseForecaster(max_iter=1).fit(TaskSet([(X, y), (X[:200], y[:200])]))
+
+
+def test_clarke_zones_at_known_places():
+    places = {"A": [(100, 119), (60, 40), (300, 245)], "B": [(100, 150), (200, 130), (300, 390)],
+              "C": [(100, 220), (150, 25), (200, 315)], "D": [(50, 100), (250, 150), (65, 100)],
+              "E": [(60, 200), (200, 50)]}  # fmt: skip
+    for zone, pairs in places.items():
+        r, p = np.array(pairs, dtype=float).T
+        assert clarke_zones(r, p).tolist() == [zone] * len(pairs)
+    with pytest.raises(ValueError, match="above 0"):
+        clarke_zones([0.0], [100.0])
+
+
+def test_errors_by_hand():
+    found = glucose_errors([100, 100, 200], [110, 90, 200])
+    assert found["rmse"] == pytest.approx(np.sqrt(200 / 3))
+    assert found["mae"] == pytest.approx(20 / 3)
+    assert found["A"] == 1
+    assert glucose_errors([100, 200], [100, 170])["time_in_range_error"] == 0.5
+
+
+def test_grid_is_drawn():
+    ax = plot_clarke([100, 250, 50], [110, 150, 200])
+    assert "A: 33.3 %" in ax.get_legend().get_texts()[0].get_text()
+
+
+def test_hall_as_published():
+    try:
+        people = fetch_hall2018()
+    except OSError as error:
+        pytest.skip(str(error))
+    assert len(people) == 19
+    assert len(people.X) == 34_890
+    assert (people.sizes.min(), people.sizes.max()) == (1775, 2013)
+    windows = [glucose_windows(task.X, task.y) for task in people]
+    assert min(len(own.end) for own in windows) > 1000
