@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint types tests slow docs benchmarks clean
 
 demo: $(STAMP)
-	$(BIN)/python -m metaest_domains.physiology --output demo
+	$(BIN)/python -m metaest_domains.physiology theophylline sleep --output demo
 
 test: lint types tests
 
@@ -44,6 +44,9 @@ benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/equations_simulated.py
 	$(BIN)/python docs/benchmarks/equations_speed.py
 	$(BIN)/python docs/benchmarks/kinetics_examples.py
+	$(BIN)/python docs/benchmarks/theophylline.py
+	$(BIN)/python docs/benchmarks/guard.py
+	$(BIN)/python docs/benchmarks/conformal.py
 	$(BIN)/python docs/benchmarks/imbalance.py
 	$(BIN)/python docs/benchmarks/perovskites.py
 	$(BIN)/python docs/benchmarks/omniglot.py

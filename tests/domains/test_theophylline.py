@@ -3,7 +3,7 @@ import pytest
 
 from metaest import MAMLRegressor
 from metaest_datasets import load_reference
-from metaest_domains.physiology import leave_one_patient_out, plot_patients, rmse_table
+from metaest_domains.physiology.study import leave_one_patient_out, plot_patients, rmse_table
 
 
 @pytest.fixture(scope="module")

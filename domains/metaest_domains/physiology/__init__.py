@@ -2,7 +2,6 @@
 
 from metaest_domains.physiology.clinical import auc, clearance, dose_for, half_life, next_sample, peak, volume
 from metaest_domains.physiology.compartments import CompartmentRegressor
-from metaest_domains.physiology.figure import plot_patients
 from metaest_domains.physiology.glucose import AdaptedForecaster, GlucoseForecaster
 from metaest_domains.physiology.glucose_errors import clarke_zones, glucose_errors, plot_clarke
 from metaest_domains.physiology.integrated import MichaelisMentenRegressor
@@ -16,7 +15,6 @@ from metaest_domains.physiology.plots import (
     plot_shrinkage,
 )
 from metaest_domains.physiology.regimen import Regimen, dose_columns, read_patients
-from metaest_domains.physiology.theophylline import leave_one_patient_out, rmse_table
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
 __all__ = [
@@ -38,17 +36,14 @@ __all__ = [
     "glucose_windows",
     "half_life",
     "insulin_rows",
-    "leave_one_patient_out",
     "next_sample",
     "peak",
     "plot_clarke",
     "plot_patient",
-    "plot_patients",
     "plot_population",
     "plot_predictions",
     "plot_predictive_check",
     "plot_shrinkage",
     "read_patients",
-    "rmse_table",
     "volume",
 ]

@@ -87,8 +87,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         Days of each person, drawn at random, that are adapted to in the fit.
     hidden_layer_sizes : sequence of int, default=(32, 32)
     inner_steps : int, default=5
-    inner_lr : float, default=0.05
-    adapt_layers : {"all", "head", "body"}, default="all"
+    inner_lr : float, default=0.02
+    adapt_layers : {"all", "head", "body"}, default="head"
     meta_lr : float, default=0.005
     meta_batch_size : int, default=24
     max_iter : int, default=500
@@ -131,8 +131,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         n_days: int = 4,
         hidden_layer_sizes: Sequence[int] = (32, 32),
         inner_steps: int = 5,
-        inner_lr: float = 0.05,
-        adapt_layers: str = "all",
+        inner_lr: float = 0.02,
+        adapt_layers: str = "head",
         meta_lr: float = 0.005,
         meta_batch_size: int = 24,
         max_iter: int = 500,

@@ -9,14 +9,23 @@ from sklearn.base import clone
 from metaest import MAMLRegressor
 from metaest.diagnostics import LeaveOneOut, fine_tuned, from_scratch, leave_one_task_out, pooled
 from metaest_datasets import load_reference, load_theophylline
+from metaest_domains.physiology.pharmacokinetics import OneCompartmentRegressor
+from metaest_domains.physiology.study.guarding import guarded
 
 __all__ = ["METHODS", "leave_one_patient_out", "rmse_table"]
 
+# what varies between patients, and noise, as in the reference
+EQUATION = OneCompartmentRegressor(
+    parametrization="rate", random=["clearance", "absorption"], covariance="full", noise="additive"
+)
 METHODS = {
     "maml": "meta-learned, adapted (MAMLRegressor)",
+    "maml_guarded": "meta-learned, guarded",
     "fine_tuned": "pooled network, fine-tuned",
     "pooled": "pooled network, not adapted",
     "scratch": "network fitted to the samples alone",
+    "equation": "one compartment (OneCompartmentRegressor)",
+    "equation_guarded": "one compartment, guarded",
     "nlme_mse": "mixed-effects model, nlme (reference)",
 }
 
@@ -37,14 +46,17 @@ def leave_one_patient_out(
     Returns
     -------
     LeaveOneOut
-        ``errors`` has the columns ``maml``, ``fine_tuned``, ``pooled``, ``scratch`` and ``nlme_mse``, in (mg/L)^2.
+        ``errors`` has a column for each of METHODS, in (mg/L)^2.
     """
     model = MAMLRegressor(random_state=0) if model is None else model
     methods = {
         "maml": clone(model).fit,
+        "maml_guarded": partial(guarded, model),
         "fine_tuned": partial(fine_tuned, model),
         "pooled": partial(pooled, model),
         "scratch": partial(from_scratch, model),
+        "equation": partial(guarded, EQUATION, guard=False),
+        "equation_guarded": partial(guarded, EQUATION),
     }
     tasks = load_theophylline(exclude_time_zero=True)
     return leave_one_task_out(methods, tasks, load_reference("theophylline"), n_jobs=n_jobs, progress=progress)
