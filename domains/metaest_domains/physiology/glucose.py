@@ -188,12 +188,16 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         for person in people:
             windows = _windows(person.X, person.y, self, f"task {person.name!r}")
             features, ahead = changes(windows)
-            span = STEP * (self.n_readings - 1)
-            for day, start in enumerate(rng.uniform(0, max(0.0, windows.end[-1] - DAY), self.n_days)):
-                begins, ends = windows.end - span, windows.end + max(self.horizons)
+            begins = windows.end - STEP * (self.n_readings - 1)
+            ends = windows.end + max(self.horizons)
+            # a day begins with a window, so that it is not empty where readings are missing
+            possible = begins[begins <= ends[-1] - DAY]
+            if not len(possible):
+                raise TaskError(f"task {person.name!r}: more than a day of readings is wanted.")
+            for day, start in enumerate(rng.choice(possible, self.n_days)):
                 inside = np.flatnonzero((begins >= start) & (ends <= start + DAY))[::THIN]
                 others = np.flatnonzero((ends < start) | (begins > start + DAY))
-                if not len(inside) or not len(others):
+                if not len(others):
                     raise TaskError(f"task {person.name!r}: more than a day of readings is wanted.")
                 others = np.sort(rng.choice(others, min(N_QUERY, len(others)), replace=False))
                 rows = np.concatenate([inside, others])
