@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, TaskSet
@@ -171,14 +172,14 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             When the readings of a person cannot be used, or are too few for one day and others to judge by.
         """
         people = X if isinstance(X, TaskSet) else TaskSet(X)
-        seed = self.random_state
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         own = {
             name: getattr(self, name)
             for name in ("hidden_layer_sizes", "inner_steps", "inner_lr", "adapt_layers", "meta_lr", "meta_batch_size",
                          "max_iter", "alpha")
         }  # fmt: skip
-        rng = np.random.default_rng(seed if isinstance(seed, int) else None)
-        self.model_ = MAMLRegressor(**own, split="first", random_state=seed).fit(self.episodes(people, rng))
+        episodes = self.episodes(people, np.random.default_rng(seed))
+        self.model_ = MAMLRegressor(**own, split="first", random_state=seed).fit(episodes)
         self.n_features_in_ = 1
         return self
 
