@@ -4,8 +4,8 @@ The model is chosen inside every fold by its BIC on the other eleven patients, o
 absorption begins with a lag that is shared or varies, covariance, and noise. RMSE over the rows not used, its ratio to
 nlme's with an interval by a paired bootstrap over patients; with and without guard; predictions by the most probable
 constants (mode) and by the mean of the posterior's curves (mean); coverage of 90 % posterior intervals. Conformal
-intervals: of the eleven patients six are fitted on and five calibrate, whose greatest level is 5/6, so that level 0.8 is
-asked for.
+intervals: of the eleven patients six are fitted on and five calibrate, whose greatest level is 5/6, so that level 0.8
+is asked for.
 
     python docs/benchmarks/theophylline.py
 """

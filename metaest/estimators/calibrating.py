@@ -159,21 +159,23 @@ class Calibrating:
         if not kept:
             raise TaskError("calibrate: no task has a row left to score.")
         values, owner = [], []
-        predictors: Sequence[Any] = [self] * len(kept)
+        predictors: list[Any] = [self] * len(kept)
+        adapting = [number for number, i in enumerate(kept) if len(supports[i])]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if all(len(supports[i]) for i in kept):
-                parts = [(tasks[i], supports[i]) for i in kept]
+            if adapting:
+                parts = [(tasks[kept[number]], supports[kept[number]]) for number in adapting]
                 rows = TaskSet._build(
                     np.concatenate([task.X[s] for task, s in parts]),
                     np.concatenate([task.y[s] for task, s in parts]),
                     np.cumsum([0] + [len(s) for _, s in parts]),
-                    tasks.names[kept],
+                    tasks.names[[kept[number] for number in adapting]],
                     tasks.feature_names,
                     tasks.target_names,
                     None,
                 )
-                predictors = self._adapt_all(rows, guard, gap)
+                for number, predictor in zip(adapting, self._adapt_all(rows, guard, gap), strict=True):
+                    predictors[number] = predictor
             for number, (i, predictor) in enumerate(zip(kept, predictors, strict=True)):
                 task, query = tasks[i], queries[i]
                 mean, scale = predictor._center_and_scale(task.X[query])

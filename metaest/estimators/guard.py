@@ -132,6 +132,8 @@ def learn_rule(size: int, own: Moments, other: Moments, n_tasks: int) -> GuardRu
         Of their query rows, after adapting to all support rows.
     n_tasks : int
     """
+    seen = other.rows > 0
+    own, other = (Moments(*(part[seen] for part in moments)) for moments in (own, other))
     scale = 1 / other.rows
 
     def loss(rule: GuardRule) -> float:

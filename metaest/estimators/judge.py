@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.estimators.guard import Guard, GuardRule, Moments, decide, learn_rule
-from metaest.exceptions import OvershootWarning
+from metaest.exceptions import DivergenceError, OvershootWarning
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["Answers", "Judge", "require_gap", "spread_of", "thinned"]
@@ -144,7 +144,17 @@ class Judge:
         tasks = TaskSet(episodes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OvershootWarning)
-            found = self.answer(tasks)
+            try:
+                found = self.answer(tasks)
+            except DivergenceError:
+                if len(episodes) == 1:  # nothing can be said of it
+                    return Moments(*np.zeros((4, n)))
+                half = len(episodes) // 2
+                parts = [
+                    self._moments(episodes[:half], owner[:half], n),
+                    self._moments(episodes[half:], owner[half:], n),
+                ]
+                return Moments(*(one + other for one, other in zip(*parts, strict=True)))
         episode = np.searchsorted(tasks.offsets, found.rows, side="right") - 1
         terms = Moments.of(found.truth / self.scale, found.adapted / self.scale, found.population / self.scale)
         return terms.summed(owner[episode], n)

@@ -153,6 +153,16 @@ def test_own_supports(lines):
         model.calibrate([tasks[0], Task("x", new.X, new.y)])
 
 
+def test_a_support_may_be_empty(lines):
+    tasks = [Task(i, t.X, t.y, support=[0, 3] if i % 2 else []) for i, t in enumerate(patients(20, 1))]
+    half = [Task(i, t.X, t.y, support=[0, 3]) for i, t in enumerate(patients(20, 1)) if i % 2]
+    mixed, adapted = (np.sort(lines.calibrate(own)._conformal.own.values[:, 0]) for own in (tasks, half))
+    assert np.isin(adapted, mixed).all()
+    X, y = tasks[0].X, tasks[0].y
+    mean, scale = lines._center_and_scale(X)
+    assert np.isin(np.abs(y - mean) / scale, mixed).all()
+
+
 def test_what_calibrate_refuses(lines, waves):
     with pytest.raises(TaskError, match="task 3 was in the fit"):
         lines.calibrate([patients(5, 1)[0], patients(30, 0)[3]])

@@ -9,16 +9,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from metaest import (
+    DivergenceError,
     EquationRegressor,
     FewShotRegressor,
     MAMLClassifier,
     MAMLRegressor,
     Parameter,
+    Task,
     TaskSet,
     adapt,
 )
 from metaest.estimators.guard import Moments, learn_rule
-from metaest.estimators.judge import Judge
+from metaest.estimators.judge import Answers, Judge
 from metaest_datasets import make_sinusoids
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning", "ignore::metaest.OvershootWarning")
@@ -290,6 +292,20 @@ def test_classes_by_hand(classes):
     rest = [np.delete(np.arange(6), i) for i in range(6)]
     left_out = [model.adapt(X[own], y[own]).predict_proba(X[[i]])[0] for i, own in enumerate(rest)]
     assert guard.adapted_rmse == pytest.approx(rmse(left_out, y[:, None] == model.classes_), rel=1e-5)
+
+
+def test_an_adaptation_that_diverges_tells_nothing():
+    def answer(tasks):
+        if any(task.y[0] > 9 for task in tasks):
+            raise DivergenceError("beyond all bounds")
+        rows = np.arange(len(tasks.X))
+        return Answers(tasks.y[:, None], 0.5 * tasks.y[:, None], 0 * tasks.y[:, None], rows)
+
+    X, y = np.arange(5.0)[:, None], np.array([1.0, 2.0, 3.0, 4.0, 10.0])
+    judge = Judge(answer, (), np.ones(1), True, 0, 1)
+    whole = judge._moments([Task(i, X[[i]], y[[i]]) for i in range(5)], np.zeros(5, dtype=np.intp), 1)
+    assert whole.rows[0] == 4
+    assert whole.residual[0] == 30
 
 
 def test_no_population_of_own_labels():

@@ -141,6 +141,8 @@ def dose_for(
         if len(regimen.time) < 2:
             raise ValueError("one dose has no interval: say at what time the target is meant (time=).")
         time = float(2 * regimen.time[-1] - regimen.time[-2])
+    if not time > regimen.time[0]:
+        raise ValueError(f"the target is meant at {time:g}, which is not after the first dose.")
     times = np.array([time]) if target_peak is None else np.unique([*np.linspace(0, time, 400), *regimen.time])
     curves, first = _curves(patient, regimen, times), float(regimen.amount[0])
     return patient.derive(lambda **constants: first * targets[0] / curves(**constants).max(axis=0), level)
