@@ -334,6 +334,10 @@ def frame_of(**columns):
         ({"time": [0, 1], "dose": [None, None], "concentration": [2, 3]}, "column 'dose' has no dose above 0"),
         ({"time": [0, 1], "dose": [100, 100], "concentration": [None, 3]}, "row 1 has a dose and a concentration"),
         ({"time": [0, 1], "dose": ["x", None], "concentration": [None, 3]}, "numbers are wanted"),
+        (
+            {"time": pd.date_range("2026-01-01", periods=2), "dose": [100, None], "concentration": [None, 3]},
+            "holds dates",
+        ),
         ({"time": [0, 1], "dose": [100, None]}, "no column 'concentration'"),
         ({"time": [0, 1], "dose": [100, None], "concentration": [None, np.inf]}, "infinity"),
     ],
@@ -342,6 +346,11 @@ def test_bad_records(columns, message):
     with pytest.raises(TaskError, match=message) as caught:
         read_patients(frame_of(**columns))
     assert "task 'A'" in str(caught.value)
+
+
+def test_no_records():
+    with pytest.raises(TaskError, match="the frame has no records"):
+        read_patients(frame_of(time=[0], dose=[1], concentration=[None]).iloc[:0])
 
 
 def test_records_in_any_order():

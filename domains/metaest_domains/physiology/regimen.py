@@ -227,6 +227,8 @@ def read_patients(
     settings: dict[str, Any] = {
         "time": time, "dose": dose, "target": target, "duration": duration, "covariates": covariates
     }  # fmt: skip
+    if len(frame) == 0:
+        raise TaskError("the frame has no records.")
     groups = dict(iter(frame.groupby(patient, sort=False)))
     read = {name: Regimen.read(own, name=name, **settings) for name, own in groups.items()}
     most = max(len(regimen.time) for regimen, _, _ in read.values()) if n_doses is None else n_doses
@@ -252,6 +254,11 @@ def _sorted(frame: pd.DataFrame, columns: list[str], time: str, where: str) -> p
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise TaskError(f"{where}: there is no column {missing[0]!r}; the frame has {list(frame.columns)}.")
+    dates = [name for name in columns if pd.api.types.is_datetime64_any_dtype(frame[name])]
+    if dates:
+        raise TaskError(
+            f"{where}: column {dates[0]!r} holds dates; numbers are wanted, such as hours since the first dose."
+        )
     try:
         records = frame[columns].apply(pd.to_numeric)
     except (ValueError, TypeError) as error:
