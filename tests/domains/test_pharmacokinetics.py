@@ -222,6 +222,7 @@ def test_what_a_clinician_asks(clinic):
     assert patient.predict(model.rows(again, np.linspace(0, 32, 3201))).max() == pytest.approx(6.0, rel=2e-3)
     assert next_sample(patient, regimen, [1.0, 6.0, 31.0], n=2).shape == (2,)
     assert next_sample(model, regimen, [1.0, 6.0, 31.0]).shape == (1,)
+    np.testing.assert_array_equal(model.read(new)[0], model.read(new, covariates=["weight"])[0])
     pickle.loads(pickle.dumps(patient)).predict(rows)
     with pytest.raises(ValueError, match="one dose has no interval"):
         dose_for(patient, Regimen.repeated(80.0), target_trough=2.0)
@@ -235,6 +236,17 @@ def test_parametrizations_are_one_model_with_full_covariance(clinic):
     fits = [OneCompartmentRegressor(parametrization=own, **settings).fit(patients[:35]) for own in ("volume", "rate")]
     # a is not ka: the prior of the third constant is the same in both, so the likelihoods are
     assert fits[0].log_likelihood_ == pytest.approx(fits[1].log_likelihood_, abs=0.05)
+
+
+def test_weight_scales_both_parametrizations_alike(clinic):
+    _, patients, _ = clinic
+    X = torch.from_numpy(np.array(patients[0].X, dtype=np.float64))
+    weight = X.shape[1] - 1
+    own = {"clearance": 3.0, "absorption": 0.9}
+    equation = OneCompartment(doses(5), weight, {}, True)
+    volume, rate = (equation(X, **{name: torch.tensor(value).double() for name, value in {**own, **rest}.items()})
+                    for rest in ({"volume": 20.0}, {"elimination": 0.15}))  # fmt: skip
+    np.testing.assert_allclose(volume, rate)
 
 
 def test_rates_cannot_flip():
@@ -414,6 +426,7 @@ def test_other_bad_input(clinic):
         ({"route": "rectal"}, "route must be"),
         ({"lag": True, "route": "iv"}, "lag=True needs"),
         ({"allometric": "height"}, "no column 'height'"),
+        ({"allometric": 99}, "99 is no column of X"),
         ({"fixed": {"volume": -1}}, "not inside its bounds"),
         ({"parametrization": "x"}, "parametrization must be"),
     ):
@@ -440,6 +453,9 @@ def test_columns_time_and_dose():
         pairs.append((X, seen + 0.05 * rng.normal(size=6)))
     model = OneCompartmentRegressor(noise="additive").fit(pairs)
     assert model.population_.loc["clearance", "value"] == pytest.approx(3, rel=0.2)
+    single = Regimen.repeated(100.0)
+    assert next_sample(model, single, [1.0, 8.0]).shape == (1,)
+    assert next_sample(model.adapt(*pairs[0]), single, [1.0, 8.0]).shape == (1,)
     with pytest.raises(ValueError, match="one dose at time 0"):
         model.rows(Regimen.repeated(1.0), [1.0])
     with pytest.raises(ValueError, match="one column; time and dose"):

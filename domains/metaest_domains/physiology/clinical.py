@@ -227,9 +227,13 @@ def _curves(patient: AdaptedEquation, regimen: Regimen, times: NDArray[np.float6
     return curves
 
 
-def _as_fitted(patient: Any, rows: pd.DataFrame) -> pd.DataFrame:
+def _as_fitted(patient: Any, rows: pd.DataFrame) -> Any:
     """Return rows with the covariates of a patient where the regimen does not bring them."""
-    names = list(getattr(patient, "feature_names_in_", rows.columns))
+    if "dose" not in rows.columns and "dose_1" in rows.columns:
+        rows["dose"] = rows["dose_1"]  # a model of one dose at time 0
+    if not hasattr(patient, "feature_names_in_"):
+        return rows[["time", "dose"]].to_numpy()
+    names = list(patient.feature_names_in_)
     support = getattr(patient, "X_support_", None)
     for j, name in enumerate(names):
         if name not in rows.columns and support is not None:

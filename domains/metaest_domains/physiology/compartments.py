@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
-from metaest_domains.physiology.regimen import Regimen
+from metaest_domains.physiology.regimen import Regimen, dose_columns
 
 __all__ = ["CompartmentRegressor"]
 
@@ -102,7 +102,8 @@ verbose
         frame : DataFrame
             Dose records and observations.
         **columns : dict
-            ``time``, ``dose``, ``target``, ``duration`` and ``covariates``, where they are not the usual ones.
+            ``time``, ``dose``, ``target``, ``duration`` and ``covariates``, where they are not the usual ones;
+            covariates are those of the fit unless given.
 
         Returns
         -------
@@ -110,7 +111,10 @@ verbose
         y : ndarray of shape (n_observations,)
             What ``adapt`` takes: ``model.adapt(*model.read(frame))``.
         """
-        _, X, y = Regimen.read(frame, n_doses=self._n_doses(), **columns)
+        n = self._n_doses()
+        known = {"time", *dose_columns(n)}
+        columns.setdefault("covariates", [name for name in self.feature_names_in_ if name not in known])
+        _, X, y = Regimen.read(frame, n_doses=n, **columns)
         return X, y
 
     def rows(self, regimen: Regimen, times: Any) -> pd.DataFrame:
@@ -171,7 +175,11 @@ verbose
         return type(self).equation_class(doses, weight, fixed, self.route == "oral"), table
 
     def _weight(self, tasks: TaskSet) -> int | None:
-        if self.allometric is None or isinstance(self.allometric, int):
+        if self.allometric is None:
+            return None
+        if isinstance(self.allometric, int):
+            if not 0 <= self.allometric < tasks.X.shape[1]:
+                raise ValueError(f"allometric: {self.allometric} is no column of X, which has {tasks.X.shape[1]}.")
             return self.allometric
         names = list(tasks.feature_names or [])
         if self.allometric not in names:

@@ -14,7 +14,14 @@ from metaest import TaskSet
 __all__ = ["Doses", "PatientEquation"]
 
 STANDARD_WEIGHT = 70.0  # kg
-EXPONENTS = {"clearance": 0.75, "exchange": 0.75, "capacity": 0.75, "volume": 1.0, "peripheral": 1.0}
+EXPONENTS = {
+    "clearance": 0.75,
+    "exchange": 0.75,
+    "capacity": 0.75,
+    "elimination": -0.25,
+    "volume": 1.0,
+    "peripheral": 1.0,
+}
 
 
 @dataclass(frozen=True)
