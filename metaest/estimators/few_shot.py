@@ -46,7 +46,7 @@ class _FewShot(BaseEstimator):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UngroupedWarning)
                 model = clone(model).fit(X, y)
-        guarding = {} if self.guard is None else {"guard": self.guard, "gap": self.gap}
+        guarding = {} if self.guard is None and not self.gap else {"guard": self.guard, "gap": self.gap}
         self.adapted_ = model.adapt(X, y, **guarding)
         self.model_ = _frozen(model)
         self.n_features_in_ = self.adapted_.n_features_in_

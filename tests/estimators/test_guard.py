@@ -324,6 +324,8 @@ def test_guard_through_pipeline_and_few_shot(waves):
     assert adapt(pipeline, X, y, guard=True).steps[-1][1].guard_ is not None
     assert FewShotRegressor(model, guard=True).fit(X, y).adapted_.guard_ is not None
     assert FewShotRegressor(model).fit(X, y).adapted_.guard_ is None
+    with pytest.raises(ValueError, match="gap must be"):
+        FewShotRegressor(model, guard=True, gap=-1).fit(X, y)
 
 
 def test_guard_with_batch_normalisation():
