@@ -93,9 +93,13 @@ class LinearHead:
         phi = (self._features(forward, params, support) * weight).double()
         root = params[PRECISION].double()
         precision = root @ root.mT
-        posterior, failed = torch.linalg.cholesky_ex(precision + phi.mT @ phi)
-        # not a number rather than wrong: whoever adapts finds it
-        posterior = torch.where(failed[:, None, None] > 0, torch.nan, posterior)
+        total = precision + phi.mT @ phi
+        posterior, failed = torch.linalg.cholesky_ex(total)
+        # not a number rather than wrong: whoever adapts finds it. Where a pivot is lost in rounding, whether the
+        # decomposition fails is chance
+        pivots = torch.diagonal(posterior, dim1=-2, dim2=-1).square() / torch.diagonal(total, dim1=-2, dim2=-1)
+        lost = ~(pivots > 10 * total.shape[-1] * torch.finfo(total.dtype).eps).all(dim=-1)
+        posterior = torch.where((lost | (failed > 0))[:, None, None], torch.nan, posterior)
         right = precision @ params[HEAD].double() + phi.mT @ (support.y * weight).double()
         solved = {HEAD: torch.cholesky_solve(right, posterior), PRECISION: posterior}
         return {**params, **{name: value.to(params[name].dtype) for name, value in solved.items()}}
