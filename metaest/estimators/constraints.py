@@ -40,6 +40,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "warm_start": ["boolean"],
     "callbacks": [list, tuple],
     "random_state": ["random_state"],
+    "compile": ["boolean", StrOptions({"auto"})],
     "device": [StrOptions({"auto", "cpu", "cuda"})],
     "dtype": [StrOptions({"float32", "float64"})],
     "verbose": ["verbose"],

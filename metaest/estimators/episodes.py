@@ -188,6 +188,15 @@ class RegressionSource(Source):
     def _gather(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
         return self.rows(numbers, mask, self._y[torch.from_numpy(numbers).to(self._y.device)])
 
+    @property
+    def standardised(self) -> tuple[Tensor, Tensor]:
+        """All rows of X and of y, in the units and the precision of the fit."""
+        return self._X, self._y
+
+    def split_rows(self, chosen: NDArray[np.intp]) -> Split:
+        """Split the chosen tasks anew, into row numbers."""
+        return self._split(chosen, training=True)
+
     def _split(self, chosen: NDArray[np.intp], *, training: bool) -> Split:
         split = split_tasks(self.tasks, chosen, self.support_size, self.split, self.rng)
         self.require_support(split, chosen, training=training)

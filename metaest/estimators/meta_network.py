@@ -77,6 +77,7 @@ class MetaNetwork:
         self.n_tasks_ = len(tasks)
         self.n_features_in_, self.feature_shape_ = tasks.X.shape[1], tasks.X.shape[1:]
         self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
+        self.compiled_, self.compiled_reason_ = trained.compiled, trained.compiled_reason
         self._remember(tasks)
         self._judged, self._judges = thinned(tasks), {}
         remember_columns(self, tasks.feature_names)

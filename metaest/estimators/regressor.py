@@ -105,6 +105,11 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         ``seconds``; one that returns True ends the fit.
     random_state : int, RandomState instance or None, default=None
         Fixes initial weights, draws of tasks and draws of support rows.
+    compile : bool or "auto", default="auto"
+        Whether meta-steps are taken in machine code, a task in each lane of the processor's vectors, which is tens of
+        times faster for small networks. "auto" does so where llvmlite is installed, the fit takes at least 300
+        meta-steps and the network is small enough; True leaves these two to you. Operations that lanes do not know,
+        as convolutions, are left to torch, and a logged line says why.
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"
@@ -131,6 +136,10 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     batching_ : {"vmap", "loop"}
         How batches of tasks were evaluated.
     batching_reason_ : str
+        Why.
+    compiled_ : bool
+        Whether meta-steps were taken in machine code.
+    compiled_reason_ : str
         Why.
 
     See Also
@@ -204,6 +213,7 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         warm_start: bool = False,
         callbacks: Sequence[Callback] = (),
         random_state: int | np.random.RandomState | None = None,
+        compile: str | bool = "auto",
         device: str = "auto",
         dtype: str = "float32",
         verbose: bool = False,
@@ -237,6 +247,7 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.random_state = random_state
+        self.compile = compile
         self.device = device
         self.dtype = dtype
         self.verbose = verbose

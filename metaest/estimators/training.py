@@ -13,6 +13,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.building import goes_on, seeded
+from metaest.estimators.compiling import lane_steps
 from metaest.estimators.network import Network, batched
 from metaest.estimators.plan import Plan, is_setting
 from metaest.estimators.schedule import Differentiated, Schedule
@@ -50,6 +51,8 @@ class Trained(NamedTuple):
     history: list[StepInfo]
     batching: str
     batching_reason: str
+    compiled: bool
+    compiled_reason: str
 
 
 def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
@@ -98,12 +101,19 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
     with contextlib.nullcontext() if model.module is None else seeded(seed):
         network.forward.module.train()
-        result = loop.run(params, lambda: (next(kinds), source.episodes(next(batches))), losses, validate)
+        made = lane_steps(model, plan, schedule, source, batches, loop, params, losses)
+
+        def draw() -> tuple[Differentiated, Episodes]:
+            return next(kinds), source.episodes(next(batches))
+
+        result = loop.run(params, draw, losses, validate, made.steps)
     network.forward.module.eval()
     if plan.proximal and plan.steps:
         _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
     drawn = [source.episodes(next(batches)) for _ in range(SETTLING)]
-    return Trained(network, settled(plan, forward, result.params, drawn), result.history, batching, reason)
+    params = settled(plan, forward, result.params, drawn)
+    compiled = made.steps is not None and made.steps.instead is None
+    return Trained(network, params, result.history, batching, reason, compiled, made.reason)
 
 
 def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: TaskSet) -> None:

@@ -13,6 +13,7 @@ from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import (
     ModuleForward,
+    alone,
     batch_statistics,
     looped,
     mapped,
@@ -44,6 +45,7 @@ from metaest.functional.outer import Callback, OuterLoop, OuterResult, StepInfo
 from metaest.functional.per_constant import constant_losses, descend
 from metaest.functional.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.functional.scaling import Scaling
+from metaest.functional.steps import AdamW, EagerSteps, Steps, require_finite
 from metaest.functional.transforms import Transforms
 from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Params, Rows
 
@@ -53,6 +55,7 @@ __all__ = [
     "HEAD",
     "MLP",
     "PER_STEP",
+    "AdamW",
     "BatchForward",
     "Callback",
     "ClassHead",
@@ -60,6 +63,7 @@ __all__ = [
     "ContextForward",
     "ConvNet",
     "Design",
+    "EagerSteps",
     "Episodes",
     "Equation",
     "EquationMode",
@@ -88,9 +92,11 @@ __all__ = [
     "SolveCode",
     "Solver",
     "StepInfo",
+    "Steps",
     "TaskBatchNorm",
     "Transforms",
     "agrees_one_by_one",
+    "alone",
     "at_step",
     "batch_statistics",
     "check_equation",
@@ -112,6 +118,7 @@ __all__ = [
     "query_loss",
     "remaining_slope",
     "repeat_for_tasks",
+    "require_finite",
     "solve_damped",
     "split_head",
     "squared_error",

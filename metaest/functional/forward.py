@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from metaest.functional.normalization import TaskBatchNorm, give, is_statistic, take
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
-__all__ = ["ModuleForward", "batch_statistics", "looped", "mapped", "repeat_for_tasks", "with_statistics"]
+__all__ = ["ModuleForward", "alone", "batch_statistics", "looped", "mapped", "repeat_for_tasks", "with_statistics"]
 
 
 class ModuleForward:
@@ -129,12 +129,14 @@ class _Batch:
     """A forward pass of many tasks, at once or one after the other."""
 
     forward: Any
-    loops: bool
+    how: str
 
     def __call__(self, params: Params, rows: Rows) -> Tensor:
         """Predict rows of shape (tasks, rows, ...) -> (tasks, rows, outputs)."""
         normed = bool(getattr(self.forward, "norms", None))
-        if self.loops:
+        if self.how == "one":
+            return self.forward(*_only(params, rows))[None]  # type: ignore[no-any-return]
+        if self.how == "loop":
             outputs = [_padded(self.forward(params_i, X), own, rows) for params_i, X, own in _each(params, rows)]
             return torch.stack(outputs)
         if not normed:
@@ -152,7 +154,9 @@ class _Batch:
             found: Params = self.forward.run(params, X, mask, collects=True)[1]
             return found
 
-        if not self.loops:
+        if self.how == "one":
+            return {name: own[None] for name, own in of_one(*_only(params, rows)).items()}
+        if self.how == "map":
             mapped_statistics: Params = _over_tasks(of_one)(params, rows.X, rows.mask)
             return mapped_statistics
         found = [of_one(params_i, X) for params_i, X, _ in _each(params, rows)]
@@ -177,6 +181,11 @@ def _each(params: Params, rows: Rows) -> Any:
             yield params_i, rows.X[i, own] if len(own) else rows.X[i, :1], own
 
 
+def _only(params: Params, rows: Rows) -> tuple[Params, Tensor, Tensor]:
+    """Return what a batch of one task holds."""
+    return {name: value[0] for name, value in params.items()}, rows.X[0], rows.mask[0]
+
+
 def _padded(output: Tensor, own: Tensor | None, rows: Rows) -> Tensor:
     if own is None:
         return output
@@ -185,12 +194,17 @@ def _padded(output: Tensor, own: Tensor | None, rows: Rows) -> Tensor:
 
 def mapped(forward: Forward) -> BatchForward:
     """Evaluate a batch of tasks by ``torch.vmap`` over parameters and rows, with other random draws for each task."""
-    return _Batch(forward, loops=False)
+    return _Batch(forward, "map")
 
 
 def looped(forward: Forward) -> BatchForward:
     """Evaluate a batch of tasks one after the other, each on its own rows without the padding."""
-    return _Batch(forward, loops=True)
+    return _Batch(forward, "loop")
+
+
+def alone(forward: Forward) -> BatchForward:
+    """Evaluate a batch of one task, padding and all, by operations that do not depend on what is in it."""
+    return _Batch(forward, "one")
 
 
 def with_statistics(forward: BatchForward, params: Params, support: Rows) -> Params:

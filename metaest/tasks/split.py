@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.tasks.task_set import TaskSet
 
-__all__ = ["MAX_DEFAULT_SUPPORT", "Split", "check_split", "split_tasks"]
+__all__ = ["MAX_DEFAULT_SUPPORT", "Split", "check_split", "split_tasks", "widths"]
 
 MAX_DEFAULT_SUPPORT = 10
 SupportSize = int | range | tuple[int, int] | None
@@ -141,3 +141,32 @@ def support_sizes(
     else:
         wanted = rng.integers(bounds[0], bounds[1], size=len(sizes), endpoint=True)
     return np.minimum(wanted, sizes - 1).astype(np.intp)
+
+
+def widths(tasks: TaskSet, support_size: SupportSize, split: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the least and the most support rows, and query rows, that any split of any of these tasks has.
+
+    Parameters
+    ----------
+    tasks : TaskSet
+    support_size, split
+        As :func:`split_tasks` takes them.
+
+    Returns
+    -------
+    tuple of (int, int)
+        For the support, at least one column wide, and for the query.
+    """
+    bounds = check_split(support_size, split)
+    sizes = tasks.sizes
+    low, high = (
+        support_sizes(sizes, None if bounds is None else (own, own), np.random.default_rng(0))
+        for own in (bounds or (0, 0))
+    )
+    if tasks._support is not None:
+        for i in range(len(tasks)):
+            own = tasks.support_of(i)
+            if own is not None:
+                low[i] = high[i] = len(own)
+    query = sizes - high, sizes - low
+    return (int(low.min()), max(1, int(high.max()))), (int(query[0].min()), int(query[1].max()))

@@ -8,21 +8,21 @@ from metaest_domains.physiology.study import leave_one_patient_out, plot_patient
 
 @pytest.fixture(scope="module")
 def result():
-    return leave_one_patient_out(MAMLRegressor(hidden_layer_sizes=(8,), max_iter=20, random_state=0), n_jobs=1)
+    model = MAMLRegressor(hidden_layer_sizes=(8,), max_iter=20, random_state=0)
+    return leave_one_patient_out(model, methods=("maml", "pooled"), n_jobs=1)
 
 
 def test_every_support_set_of_the_reference_is_used(result):
     reference = load_reference("theophylline")
     assert result.errors["support"].tolist() == reference["support"].tolist()
-    assert np.isfinite(result.errors[["maml", "pooled", "fine_tuned", "scratch"]]).all(axis=None)
+    assert np.isfinite(result.errors[["maml", "pooled"]]).all(axis=None)
 
 
 def test_the_table_repeats_the_reference(result):
     table = rmse_table(result.errors)
     assert table.columns.tolist() == [0, 1, 2, 3, 5]
     assert table.loc["mixed-effects model, nlme (reference)", 5] == pytest.approx(1.236, abs=1e-3)
-    assert np.isnan(table.loc["network fitted to the samples alone", 0])
-    assert table.loc["pooled network, not adapted", 0] == pytest.approx(table.loc["pooled network, fine-tuned", 0])
+    assert table.loc["pooled network, not adapted"].notna().all()
 
 
 def test_the_figure_has_a_panel_a_patient(result, tmp_path):

@@ -1,0 +1,22 @@
+"""Meta-steps in machine code: the meta-gradient of one task is traced from torch, and worked out with a task a lane.
+
+The functional core does not know of it. What cannot be compiled raises :class:`UnsupportedError` and is left to torch.
+"""
+
+from metaest.lanes.arrays import UnsupportedError
+from metaest.lanes.function import LaneFunction
+from metaest.lanes.native import UnavailableError
+from metaest.lanes.steps import Draws, LaneSteps
+from metaest.lanes.steps_text import Side
+from metaest.lanes.trace import Shapes, traced
+
+__all__ = [
+    "Draws",
+    "LaneFunction",
+    "LaneSteps",
+    "Shapes",
+    "Side",
+    "UnavailableError",
+    "UnsupportedError",
+    "traced",
+]

@@ -1,0 +1,58 @@
+"""Who lowers which operation of torch, and what they need for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from metaest.lanes.arrays import Buffer, Operand, View, contiguous
+from metaest.lanes.kernels import Fill, Kernel
+
+__all__ = ["HANDLERS", "VIEWS", "Building", "Handler", "handles"]
+
+Handler = Callable[..., Operand]
+HANDLERS: dict[str, Handler] = {}
+VIEWS: set[str] = set()
+"""Operations whose result is their operand seen in another way."""
+
+
+@dataclass
+class Building:
+    """The kernels of a program, as far as they are known.
+
+    Attributes
+    ----------
+    kernels : list of Kernel
+    node : torch.fx.Node
+        The operation that is lowered at present.
+    """
+
+    kernels: list[Kernel] = field(default_factory=list)
+    node: Any = None
+
+    def stored(self, value: Operand) -> View:
+        """Return numbers in memory, as rows one after the other if they were not there before."""
+        if isinstance(value, View):
+            return value
+        out = self.fresh(value.shape)
+        self.kernels.append(Fill(out, value))
+        return out
+
+    def fresh(self, shape: tuple[int, ...]) -> View:
+        """Return memory for an operation's result."""
+        return View(Buffer(math.prod(shape)), shape, contiguous(shape))
+
+
+def handles(*names: str, view: bool = False) -> Callable[[Handler], Handler]:
+    """Say that a function lowers these operations."""
+
+    def register(handler: Handler) -> Handler:
+        for name in names:
+            HANDLERS[name] = handler
+            if view:
+                VIEWS.add(name)
+        return handler
+
+    return register

@@ -1,0 +1,150 @@
+"""From text to machine code, by LLVM: no compiler is needed on the user's machine, and none is loaded on import."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import stat
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from metaest.lanes.writer import Kind
+
+__all__ = ["UnavailableError", "compiled", "kind_of_machine"]
+
+_lock = threading.Lock()
+
+
+class UnavailableError(RuntimeError):
+    """LLVM cannot be had here; the message says why."""
+
+
+@cache
+def _binding() -> Any:
+    try:
+        import llvmlite.binding as binding
+    except ImportError as error:
+        raise UnavailableError("llvmlite is not installed (pip install 'metaest[compile]')") from error
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding
+
+
+def kind_of_machine(bits: int) -> Kind:
+    """Return vectors as long as this processor's."""
+    features = _binding().get_host_cpu_features()
+    width = 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+    return Kind(bits, width // bits)
+
+
+@cache
+def _machine() -> Any:
+    binding = _binding()
+    features = binding.get_host_cpu_features()
+    # without it LLVM keeps to half of the registers of a processor that has long ones
+    text = ",".join(own for own in (features.flatten(), "-prefer-256-bit") if own)
+    target = binding.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=text, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
+
+
+class _Kept:
+    """Machine code in a folder that only its owner can write, by a hash of what it was made from."""
+
+    def __init__(self, key: str) -> None:
+        self.path = _folder()
+        self.path = None if self.path is None else self.path / f"{key}.o"
+
+    def load(self, module: Any) -> bytes | None:
+        """Return what was kept; called by LLVM."""
+        try:
+            return None if self.path is None else self.path.read_bytes()
+        except OSError:
+            return None
+
+    def keep(self, module: Any, code: bytes) -> None:
+        """Keep machine code; called by LLVM. A folder that cannot be written to is no error."""
+        if self.path is None:
+            return
+        fresh = self.path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        try:
+            fresh.write_bytes(code)
+            fresh.replace(self.path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+
+
+def _folder() -> Path | None:
+    """Return where machine code is kept, or None where no folder is safe: code in it is run."""
+    base = os.environ.get("METAEST_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = Path(base) / "metaest" / "lanes"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+    except (OSError, RuntimeError):
+        return None
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        return None
+    return path
+
+
+class _Library:
+    """Machine code in memory, for as long as somebody calls it."""
+
+    def __init__(self, text: str, key: str) -> None:
+        binding, machine = _binding(), _machine()
+        module = binding.parse_assembly(text)
+        module.triple = machine.triple
+        module.data_layout = str(machine.target_data)
+        kept = _Kept(key)
+        if kept.load(None) is None:
+            module.verify()
+            options = binding.create_pipeline_tuning_options(speed_level=3)
+            options.slp_vectorization = False  # values are vectors already
+            binding.create_pass_builder(machine, options).getModulePassManager().run(
+                module, binding.create_pass_builder(machine, options)
+            )
+        self.engine = binding.create_mcjit_compiler(module, machine)
+        self.engine.set_object_cache(kept.keep, kept.load)
+        self.engine.finalize_object()
+        self.engine.run_static_constructors()
+
+
+@cache
+def _library(text: str) -> _Library:
+    binding = _binding()
+    told = (
+        text,
+        binding.get_host_cpu_name(),
+        binding.get_host_cpu_features().flatten(),
+        str(binding.llvm_version_info),
+    )
+    return _Library(text, hashlib.sha256("\0".join(told).encode()).hexdigest())
+
+
+def compiled(text: str, name: str, arguments: list[Any], result: Any = None) -> Any:
+    """Return a function of the text as one that Python can call.
+
+    Parameters
+    ----------
+    text : str
+        A module of LLVM's intermediate representation.
+    name : str
+        Of a function in it.
+    arguments : list of ctypes types
+    result : ctypes type, optional
+
+    Raises
+    ------
+    UnavailableError
+        When LLVM is not installed.
+    """
+    with _lock:
+        library = _library(text)
+    function = ctypes.CFUNCTYPE(result, *arguments)(library.engine.get_function_address(name))
+    function.library = library  # type: ignore[attr-defined]  # the code lives as long as the function
+    return function

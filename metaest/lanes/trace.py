@@ -1,0 +1,119 @@
+"""From a meta-loss of torch to a graph of its operations, for one task, with the gradient in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaest.functional import Episodes, Params, Rows
+from metaest.lanes.arrays import UnsupportedError
+from metaest.lanes.kernels import Program
+from metaest.lanes.lower import lower
+from metaest.lanes.steps_text import Side
+
+__all__ = ["Shapes", "graph_of", "traced"]
+
+
+# operations that torch writes as simpler ones
+DECOMPOSED = [
+    "_log_softmax", "_log_softmax_backward_data", "_softmax", "_softmax_backward_data", "logsumexp",
+    "native_layer_norm", "native_layer_norm_backward", "native_group_norm", "native_group_norm_backward",
+    "native_batch_norm", "native_batch_norm_backward", "var", "var_mean", "std", "elu", "elu_backward", "celu",
+    "selu", "leaky_relu", "leaky_relu_backward", "hardtanh", "hardtanh_backward", "silu", "silu_backward", "mish",
+    "mish_backward", "softplus", "softplus_backward", "hardswish", "hardswish_backward", "hardsigmoid",
+    "hardsigmoid_backward", "log_sigmoid_forward", "log_sigmoid_backward", "logit", "mse_loss", "mse_loss_backward",
+    "smooth_l1_loss", "huber_loss", "addcmul", "addcdiv", "lerp", "square", "norm", "trace", "diagonal_backward",
+    "baddbmm",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the episodes of every meta-step look like.
+
+    Parameters
+    ----------
+    support, query : Side
+    features : tuple of int
+        Shape of a row of X.
+    targets : int
+    """
+
+    support: Side
+    query: Side
+    features: tuple[int, ...]
+    targets: int
+
+
+def traced(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes: Shapes) -> Program:
+    """Trace the meta-loss of one task and its gradient.
+
+    Parameters
+    ----------
+    losses : callable
+        Parameters and the episodes of one task -> its loss, of shape (1,).
+    params : dict of Tensor
+    shapes : Shapes
+
+    Raises
+    ------
+    UnsupportedError
+        When torch cannot trace it, or lanes do not know an operation in it.
+    """
+    names, like = list(params), next(iter(params.values()))
+    n_support = 2 + shapes.support.masked
+
+    def step(*arguments: Tensor) -> list[Tensor]:
+        own = {name: value.detach().requires_grad_() for name, value in zip(names, arguments, strict=False)}
+        rest = arguments[len(names) :]
+        support = _rows(rest[:n_support], shapes.support)
+        query = _rows(rest[n_support:], shapes.query)
+        with torch.enable_grad():
+            loss = losses(own, Episodes(support, query))
+            gradients = torch.autograd.grad(loss.sum(), list(own.values()), materialize_grads=True)
+        return [loss.detach(), *gradients]
+
+    examples = [value.detach().clone() for value in params.values()]
+    generator = torch.Generator().manual_seed(0)
+    for side in (shapes.support, shapes.query):
+        examples.append(torch.randn(side.rows, *shapes.features, generator=generator).to(like))
+        examples.append(torch.randn(side.rows, shapes.targets, generator=generator).to(like))
+        examples += [torch.ones(side.rows).to(like)] if side.masked else []
+    shared = [True] * len(names) + [False] * (len(examples) - len(names))
+    return graph_of(step, examples, shared)[0]
+
+
+def graph_of(
+    function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], shared: Sequence[bool]
+) -> tuple[Program, list[tuple[int, ...]]]:
+    """Trace a function of tensors of one task; return its program, and the shapes of what it returns.
+
+    Raises
+    ------
+    UnsupportedError
+        When torch cannot trace it, or lanes do not know an operation in it.
+    """
+    # both take a moment to import, and only who compiles needs them
+    from torch._decomp import get_decompositions
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    table: Any = get_decompositions([getattr(torch.ops.aten, name) for name in DECOMPOSED])
+    try:
+        graph = make_fx(function, decomposition_table=table)(*(own.clone() for own in examples))
+    except Exception as error:  # whatever a user's module does on being traced
+        first = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise UnsupportedError(f"torch cannot trace it ({first})") from error
+    graph.graph.eliminate_dead_code()
+    [end] = [node for node in graph.graph.nodes if node.op == "output"]
+    shapes = [tuple(own.meta["val"].shape) for own in end.args[0]]
+    return lower(graph, shared), shapes
+
+
+def _rows(arguments: tuple[Tensor, ...], side: Side) -> Rows:
+    X, y = arguments[:2]
+    mask = arguments[2] if side.masked else torch.ones(side.rows, dtype=X.dtype)
+    return Rows(X[None], y[None], mask[None])

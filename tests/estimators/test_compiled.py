@@ -1,0 +1,220 @@
+"""Compiled equals eager: the same draws, the same weights, the same errors; what is not compiled says why."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from metaest import DivergenceError, MAMLClassifier, MAMLRegressor, Task, TaskSet
+from metaest_datasets import make_sinusoids
+from variants import PROBLEMS, VARIANTS, fitted
+
+pytest.importorskip("llvmlite")
+# what they differentiate changes as a fit goes on; a decomposition of a matrix is no operation of lanes
+EAGER = {"MAML++", "ALPaCA", "R2D2", "iMAML"}
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return make_sinusoids(40, random_state=0)
+
+
+def pair(variant, tasks, **settings):
+    settings = {"inner_steps": 2, **settings}
+    return [fitted(variant, tasks, compile=compiled, **settings) for compiled in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "problem"),
+    [*((variant, "ragged physical") for variant in sorted(set(VARIANTS) - EAGER)),
+     *(("MAML", problem) for problem in PROBLEMS if problem != "ragged physical")],
+)  # fmt: skip
+def test_every_variant_is_what_torch_makes_of_it(variant, problem):
+    tasks = PROBLEMS[problem]()
+    eager, compiled = pair(variant, tasks, dtype="float64", max_iter=20)
+    assert compiled.compiled_, compiled.compiled_reason_
+    assert not eager.compiled_
+    np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-9)
+    scale = 1e-8 * tasks.y.std()
+    np.testing.assert_allclose(compiled.predict(tasks.X), eager.predict(tasks.X), rtol=0, atol=scale)
+    few = tasks[0].X[:3], tasks[0].y[:3]
+    np.testing.assert_allclose(
+        compiled.adapt(*few).predict(tasks.X), eager.adapt(*few).predict(tasks.X), rtol=0, atol=scale
+    )
+
+
+def test_a_hundred_steps_are_the_same(tasks):
+    eager, compiled = pair("MAML", tasks, dtype="float64", max_iter=100)
+    difference = np.abs(compiled.predict(tasks.X) - eager.predict(tasks.X)).max()
+    assert difference <= 1e-8 * tasks.y.std()
+
+
+def test_a_step_in_single_precision_is_close(tasks):
+    eager, compiled = pair("MAML", tasks, max_iter=1)
+    for name, value in eager._params.items():
+        torch.testing.assert_close(compiled._params[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_long_fit_scores_within_the_spread_of_seeds(tasks):
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 400}
+    scores = [MAMLRegressor(compile=False, random_state=seed, **settings).fit(tasks).score(tasks) for seed in range(4)]
+    compiled = MAMLRegressor(random_state=0, **settings).fit(tasks)
+    assert compiled.compiled_
+    assert abs(compiled.score(tasks) - scores[0]) <= np.std(scores)
+
+
+@pytest.mark.parametrize("settings", [
+    {"normalization": "layer"},
+    {"normalization": "batch"},
+    {"activation": "relu"},
+    {"activation": "silu"},
+    {"activation": "logistic"},
+    {"support_size": (1, 5)},
+    {"support_size": 0},
+    {"split": "first"},
+    {"meta_batch_size": 7},
+    {"meta_batch_size": 1},
+    {"inner_steps": 0},
+    {"max_grad_norm": None},
+    {"max_grad_norm": 1e-3},
+    {"alpha": 0.0},
+    {"standardize": False},
+    {"early_stopping": True, "max_iter": 35},
+    {"hidden_layer_sizes": ()},
+    {"hidden_layer_sizes": (70, 3)},
+], ids=str)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::metaest.OvershootWarning")
+def test_settings_mean_the_same(tasks, settings):
+    eager, compiled = pair("MAML", tasks, **{"dtype": "float64", "max_iter": 12, **settings})
+    assert compiled.compiled_, compiled.compiled_reason_
+    # statistics of three rows divide by what is next to nothing, which magnifies rounding
+    close = 1e-6 if settings.get("normalization") else 1e-8
+    np.testing.assert_allclose(compiled.predict(tasks.X), eager.predict(tasks.X), rtol=close, atol=close)
+    np.testing.assert_array_equal(
+        compiled.history_["validation_loss"].notna(), eager.history_["validation_loss"].notna()
+    )
+
+
+def test_several_features_and_targets():
+    rng = np.random.default_rng(0)
+    tasks = TaskSet([Task(i, rng.normal(size=(9 + i, 3)), rng.normal(size=(9 + i, 2))) for i in range(6)])
+    eager, compiled = pair("MAML", tasks, dtype="float64")
+    assert compiled.compiled_
+    np.testing.assert_allclose(compiled.predict(tasks.X), eager.predict(tasks.X), rtol=1e-8, atol=1e-8)
+
+
+def test_supports_of_the_tasks_own(tasks):
+    own = TaskSet([Task(i, task.X[: 6 + i % 5], task.y[: 6 + i % 5], support=[0, 2]) for i, task in enumerate(tasks)])
+    eager, compiled = pair("MAML", own, dtype="float64")
+    assert compiled.compiled_
+    np.testing.assert_allclose(compiled.predict(own.X), eager.predict(own.X), rtol=1e-8, atol=1e-8)
+
+
+def test_warm_start_goes_on(tasks):
+    models = []
+    for compiled in (False, True):
+        model = MAMLRegressor(max_iter=10, warm_start=True, compile=compiled, dtype="float64", random_state=0)
+        models.append(model.fit(tasks).fit(tasks))
+    np.testing.assert_allclose(models[1].predict(tasks.X), models[0].predict(tasks.X), rtol=1e-8, atol=1e-8)
+
+
+def test_callbacks_see_every_step_and_can_stop(tasks):
+    seen = []
+    model = MAMLRegressor(max_iter=50, compile=True, callbacks=[lambda info: seen.append(info.step) or info.step == 7])
+    model.fit(tasks)
+    assert model.compiled_
+    assert seen == list(range(1, 8))
+    assert model.n_iter_ == 7
+
+
+def test_same_seed_same_bits(tasks):
+    first, second = (MAMLRegressor(max_iter=40, compile=True, random_state=3).fit(tasks) for _ in range(2))
+    np.testing.assert_array_equal(first.predict(tasks.X), second.predict(tasks.X))
+
+
+def test_divergence_is_the_same_error(tasks):
+    messages = []
+    for compiled in (False, True):
+        model = MAMLRegressor(inner_lr=1e6, activation="identity", max_grad_norm=None, compile=compiled, random_state=0)
+        with pytest.raises(DivergenceError) as error:
+            model.fit(tasks)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+class Counting(nn.Module):
+    """A module whose answer depends on how often it was asked: what a trace cannot know."""
+
+    def __init__(self, n_features, n_targets):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_targets)
+        self.calls = 0
+
+    def forward(self, X):
+        self.calls += 1
+        return self.linear(X) * (1 + 0.01 * (self.calls % 7))
+
+
+class Branching(nn.Module):
+    def __init__(self, n_features, n_targets):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_targets)
+
+    def forward(self, X):
+        output = self.linear(X)
+        return output if output.mean() > 0 else 2 * output
+
+
+def test_a_module_that_changes_is_left_to_torch(tasks, caplog):
+    with caplog.at_level(logging.WARNING, logger="metaest"):
+        model = MAMLRegressor(module=Counting, max_iter=3, compile=True, random_state=0).fit(tasks)
+    assert not model.compiled_
+    assert "different meta-gradients" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"module": Branching}, "torch cannot trace it"),
+        ({"module": lambda p, q: nn.Sequential(nn.Linear(p, 8), nn.Dropout(0.1), nn.Linear(8, q))}, "draws at random"),
+        ({"inner_solver": "ridge"}, "is not known to lanes"),
+        ({"first_order_share": 0.5}, "changes from one meta-step"),
+    ],
+)
+def test_what_cannot_be_compiled_is_fitted_by_torch_and_says_why(tasks, caplog, settings, words):
+    with caplog.at_level(logging.WARNING, logger="metaest"):
+        model = MAMLRegressor(max_iter=3, compile=True, random_state=0, **settings).fit(tasks)
+    assert not model.compiled_
+    assert words in model.compiled_reason_
+    assert words in caplog.text
+    assert np.isfinite(model.predict(tasks.X)).all()
+
+
+def test_auto_goes_by_counts(tasks):
+    short = MAMLRegressor(max_iter=10).fit(tasks)
+    assert not short.compiled_
+    assert short.compiled_reason_ == "10 meta-steps are too few to repay compiling (300)"
+    wide = MAMLRegressor(hidden_layer_sizes=(400, 400), max_iter=300, callbacks=[lambda info: True]).fit(tasks)
+    assert not wide.compiled_
+    assert "MB" in wide.compiled_reason_
+
+
+def test_without_llvm_torch_does_it(tasks, monkeypatch, caplog):
+    from metaest.lanes import native
+
+    native._binding.cache_clear()
+    monkeypatch.setitem(__import__("sys").modules, "llvmlite.binding", None)
+    with caplog.at_level(logging.WARNING, logger="metaest"):
+        model = MAMLRegressor(max_iter=3, compile=True).fit(tasks)
+    native._binding.cache_clear()
+    assert not model.compiled_
+    assert "pip install 'metaest[compile]'" in caplog.text
+
+
+def test_classes_are_left_to_torch():
+    rng = np.random.default_rng(0)
+    tasks = TaskSet([Task(i, rng.normal(size=(8, 2)), np.arange(8) % 2) for i in range(4)])
+    model = MAMLClassifier(max_iter=2, compile=True).fit(tasks)
+    assert (model.compiled_, model.compiled_reason_) == (False, "classes of a task are not compiled yet")
