@@ -101,7 +101,7 @@ def _compiled(
     program = traced(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
 
     def draw(count: int) -> Draws:
-        return _draws([source.split_rows(next(batches)) for _ in range(count)], support[1], query[1])
+        return _draws(source.split_batches(batches, count), count, support[1], query[1])
 
     steps = LaneSteps(
         program, settings, params, (X, y), shapes, draw, lambda own, episodes: losses(own, (kind, episodes))
@@ -111,15 +111,22 @@ def _compiled(
     return Compiled(steps, f"{steps.lanes} tasks at a time")
 
 
-def _draws(splits: list[Split], n_support: int, n_query: int) -> Draws:
-    """Return the rows of some meta-steps, each padded to the same length."""
+def _draws(split: Split, count: int, n_support: int, n_query: int) -> Draws:
+    """Return the rows of so many meta-steps, each padded to the same length."""
 
-    def padded(own: NDArray[np.intp], length: int) -> NDArray[np.intp]:
-        return np.concatenate([own, np.repeat(own[:, :1], length - own.shape[1], axis=1)], axis=1)
+    def padded(own: NDArray[np.intp], length: int) -> NDArray[np.int32]:
+        found: NDArray[np.int32] = np.empty((count, len(own) // count, length), dtype=np.int32)
+        rows = found.reshape(-1, length)
+        rows[:, : own.shape[1]] = own
+        rows[:, own.shape[1] :] = own[:, :1]
+        return found
+
+    def counts(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+        return np.count_nonzero(mask, axis=1).astype(np.int32).reshape(count, -1)
 
     return Draws(
-        np.stack([padded(split.support, n_support) for split in splits]).astype(np.int32),
-        np.stack([split.support_mask.sum(axis=1) for split in splits]).astype(np.int32),
-        np.stack([padded(split.query, n_query) for split in splits]).astype(np.int32),
-        np.stack([split.query_mask.sum(axis=1) for split in splits]).astype(np.int32),
+        padded(split.support, n_support),
+        counts(split.support_mask),
+        padded(split.query, n_query),
+        counts(split.query_mask),
     )

@@ -24,7 +24,7 @@ from metaest.functional import (
     repeat_for_tasks,
     solve_damped,
 )
-from metaest.tasks import Split, TaskSet, split_tasks
+from metaest.tasks import Split, TaskSet, split_batches, split_tasks
 
 __all__ = ["LEAST_FOR_STATISTICS", "RegressionSource", "Source", "batch_forward"]
 
@@ -193,9 +193,12 @@ class RegressionSource(Source):
         """All rows of X and of y, in the units and the precision of the fit."""
         return self._X, self._y
 
-    def split_rows(self, chosen: NDArray[np.intp]) -> Split:
-        """Split the chosen tasks anew, into row numbers."""
-        return self._split(chosen, training=True)
+    def split_batches(self, batches: Iterator[NDArray[np.intp]], count: int) -> Split:
+        """Split the tasks of some meta-steps, into row numbers; as `episodes` would, one step after the other."""
+        split = split_batches(self.tasks, batches, count, self.support_size, self.split, self.rng)
+        chosen = np.searchsorted(self.tasks.offsets, split.query[:, 0], side="right") - 1
+        self.require_support(split, chosen, training=True)
+        return split
 
     def _split(self, chosen: NDArray[np.intp], *, training: bool) -> Split:
         split = split_tasks(self.tasks, chosen, self.support_size, self.split, self.rng)

@@ -1,5 +1,6 @@
 """Split the rows of every task into support (adapted on) and query (scored on)."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.tasks.task_set import TaskSet
 
-__all__ = ["MAX_DEFAULT_SUPPORT", "Split", "check_split", "split_tasks", "widths"]
+__all__ = ["MAX_DEFAULT_SUPPORT", "Split", "check_split", "split_batches", "split_tasks", "widths"]
 
 MAX_DEFAULT_SUPPORT = 10
 SupportSize = int | range | tuple[int, int] | None
@@ -101,14 +102,69 @@ def split_tasks(
     TaskError
         When a task's own support leaves no row to be scored.
     """
+    n_support, keys = _drawn(tasks, chosen, check_split(support_size, split), split, rng)
+    return _ordered(tasks, chosen, n_support, keys)
+
+
+def split_batches(
+    tasks: TaskSet,
+    batches: Iterator[NDArray[np.intp]],
+    count: int,
+    support_size: SupportSize,
+    split: str,
+    rng: np.random.Generator,
+) -> Split:
+    """Split some batches of equal size one after the other, as so many calls of :func:`split_tasks` would.
+
+    Parameters
+    ----------
+    batches : iterator of ndarray of int
+        The tasks of each; they are taken as they are needed.
+    count : int, at least 1
+        Batches.
+    tasks, support_size, split, rng
+        As :func:`split_tasks` takes them.
+
+    Returns
+    -------
+    Split
+        Of the tasks of all batches, one after the other.
+    """
     bounds = check_split(support_size, split)
+    every, sizes, keys = [], [], []
+    for _ in range(count):
+        # the numbers are drawn in the order of separate calls, the rest is done at once
+        chosen = next(batches)
+        n_support, own = _drawn(tasks, chosen, bounds, split, rng)
+        every.append(chosen)
+        sizes.append(n_support)
+        keys.append(own)
+    width = max(own.shape[1] for own in keys)
+    if any(own.shape[1] < width for own in keys):
+        keys = [np.pad(own, ((0, 0), (0, width - own.shape[1])), constant_values=np.inf) for own in keys]
+    return _ordered(tasks, np.concatenate(every), np.concatenate(sizes), np.concatenate(keys))
+
+
+def _drawn(
+    tasks: TaskSet, chosen: NDArray[np.intp], bounds: tuple[int, int] | None, split: str, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Draw how many support rows tasks have, and a number for each row: the smallest are the support."""
     sizes = tasks.sizes[chosen]
     width = int(sizes.max())
-    columns = np.arange(width)
     n_support = support_sizes(sizes, bounds, rng)
-    keys = rng.random((len(chosen), width)) if split == "random" else np.broadcast_to(columns, (len(chosen), width))
-    keys = np.where(columns < sizes[:, None], keys, np.inf)  # padding sorts last
+    if split == "random":
+        return n_support, rng.random((len(chosen), width))
+    return n_support, np.broadcast_to(np.arange(width, dtype=np.float64), (len(chosen), width))
+
+
+def _ordered(tasks: TaskSet, chosen: NDArray[np.intp], n_support: NDArray[np.intp], keys: NDArray[np.float64]) -> Split:
+    """Split by these numbers; a task's own support comes first."""
+    sizes = tasks.sizes[chosen]
+    columns = np.arange(keys.shape[1])
+    if sizes.min() < keys.shape[1]:
+        keys = np.where(columns < sizes[:, None], keys, np.inf)  # padding sorts last
     if tasks._support is not None:
+        keys, n_support = keys.copy(), n_support.copy()
         for i, task in enumerate(chosen):
             own = tasks.support_of(int(task))
             if own is None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaest import Task, TaskError, TaskSet
-from metaest.tasks import split_tasks
+from metaest.tasks import split_batches, split_tasks, widths
 from problems import ragged_tasks
 
 
@@ -88,3 +88,33 @@ def test_bad_support_size(size):
 def test_bad_split():
     with pytest.raises(ValueError, match="split must be"):
         split_tasks(ragged_tasks(), np.arange(2), 1, "last", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("split", ["random", "first"])
+@pytest.mark.parametrize("support_size", [None, 2, (0, 3)])
+def test_splitting_batches_at_once_is_splitting_them_one_after_the_other(split, support_size):
+    rng = np.random.default_rng(0)
+    tasks = TaskSet(
+        [
+            Task(i, rng.normal(size=(3 + i, 1)), rng.normal(size=3 + i), support=[1, 0] if i % 4 == 0 else None)
+            for i in range(9)
+        ]
+    )
+    batches = [rng.permutation(9)[:3] for _ in range(5)]
+    one, many = np.random.default_rng(1), np.random.default_rng(1)
+    expected = [split_tasks(tasks, chosen, support_size, split, one) for chosen in batches]
+    found = split_batches(tasks, iter(batches), 5, support_size, split, many)
+    for i, each in enumerate(expected):
+        own = slice(3 * i, 3 * i + 3)
+        for side in ("support", "query"):
+            mask = getattr(each, f"{side}_mask")
+            width = mask.shape[1]
+            np.testing.assert_array_equal(getattr(found, f"{side}_mask")[own, :width], mask)
+            assert not getattr(found, f"{side}_mask")[own, width:].any()
+            np.testing.assert_array_equal(getattr(found, side)[own, :width][mask], getattr(each, side)[mask])
+    assert one.random() == many.random()
+    support, query = widths(tasks, support_size, split)
+    sizes = [own.sum(axis=1) for each in expected for own in (each.support_mask,)]
+    assert support[0] <= np.min(sizes) <= np.max(sizes) <= support[1]
+    sizes = [own.sum(axis=1) for each in expected for own in (each.query_mask,)]
+    assert query[0] <= np.min(sizes) <= np.max(sizes) <= query[1]
