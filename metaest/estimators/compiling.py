@@ -15,15 +15,17 @@ from metaest.estimators.plan import Plan
 from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.functional import AdamW, Episodes, Params, alone
 from metaest.lanes import (
+    ORDERED,
     Draws,
     LaneSteps,
     Shapes,
     Side,
     UnavailableError,
     UnsupportedError,
+    ordered,
     traced,
 )
-from metaest.tasks import Split, widths
+from metaest.tasks import Split, order_rows, widths
 
 __all__ = ["Compiled", "lane_steps"]
 
@@ -101,7 +103,11 @@ def _compiled(
     program = traced(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
 
     def draw(count: int) -> Draws:
-        return _draws(source.split_batches(batches, count), count, support[1], query[1])
+        drawn = source.draw_batches(batches, count)
+        if source.tasks._support is None and drawn.keys.shape[1] <= ORDERED:
+            sizes, starts = source.tasks.sizes[drawn.chosen], source.tasks.offsets[drawn.chosen]
+            return ordered(drawn.keys, sizes, starts, drawn.n_support, count, support[1], query[1])
+        return _draws(order_rows(source.tasks, drawn), count, support[1], query[1])
 
     steps = LaneSteps(
         program, settings, params, (X, y), shapes, draw, lambda own, episodes: losses(own, (kind, episodes))
@@ -122,7 +128,8 @@ def _draws(split: Split, count: int, n_support: int, n_query: int) -> Draws:
         return found
 
     def counts(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-        return np.count_nonzero(mask, axis=1).astype(np.int32).reshape(count, -1)
+        found: NDArray[np.int32] = mask.sum(axis=1, dtype=np.int32).reshape(count, -1)
+        return found
 
     return Draws(
         padded(split.support, n_support),

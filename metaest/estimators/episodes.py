@@ -24,7 +24,7 @@ from metaest.functional import (
     repeat_for_tasks,
     solve_damped,
 )
-from metaest.tasks import Split, TaskSet, split_batches, split_tasks
+from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks
 
 __all__ = ["LEAST_FOR_STATISTICS", "RegressionSource", "Source", "batch_forward"]
 
@@ -71,8 +71,10 @@ class Source:
             while len(queue) < size:
                 # a task left from the last round may not meet itself in one batch
                 fresh = self.rng.permutation(n_tasks)
-                fresh = np.concatenate([fresh[~np.isin(fresh, queue)], fresh[np.isin(fresh, queue)]])
-                queue = np.concatenate([queue, fresh])
+                left = np.zeros(n_tasks, dtype=bool)
+                left[queue] = True
+                met = left[fresh]
+                queue = np.concatenate([queue, fresh[~met], fresh[met]])
             yield queue[:size]
             queue = queue[size:]
 
@@ -193,12 +195,12 @@ class RegressionSource(Source):
         """All rows of X and of y, in the units and the precision of the fit."""
         return self._X, self._y
 
-    def split_batches(self, batches: Iterator[NDArray[np.intp]], count: int) -> Split:
-        """Split the tasks of some meta-steps, into row numbers; as `episodes` would, one step after the other."""
-        split = split_batches(self.tasks, batches, count, self.support_size, self.split, self.rng)
-        chosen = np.searchsorted(self.tasks.offsets, split.query[:, 0], side="right") - 1
-        self.require_support(split, chosen, training=True)
-        return split
+    def draw_batches(self, batches: Iterator[NDArray[np.intp]], count: int) -> Drawn:
+        """Draw the splits of some meta-steps, as `episodes` would one step after the other."""
+        drawn = draw_batches(self.tasks, batches, count, self.support_size, self.split, self.rng)
+        if drawn.n_support.min() < LEAST_FOR_STATISTICS:
+            self.require_support(order_rows(self.tasks, drawn), drawn.chosen, training=True)
+        return drawn
 
     def _split(self, chosen: NDArray[np.intp], *, training: bool) -> Split:
         split = split_tasks(self.tasks, chosen, self.support_size, self.split, self.rng)

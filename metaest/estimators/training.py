@@ -22,6 +22,7 @@ from metaest.exceptions import TaskError
 from metaest.functional import (
     BatchForward,
     Episodes,
+    History,
     OuterLoop,
     Params,
     StepInfo,
@@ -48,7 +49,7 @@ class Trained(NamedTuple):
 
     network: Network
     params: Params
-    history: list[StepInfo]
+    history: History
     batching: str
     batching_reason: str
     compiled: bool
@@ -152,11 +153,12 @@ def _warn_of_slopes(plan: Plan, forward: BatchForward, params: Params, episodes:
         )
 
 
-def history_frame(history: list[StepInfo]) -> pd.DataFrame:
+def history_frame(history: History) -> pd.DataFrame:
     """Return one row a meta-step: step, meta_loss, validation_loss, seconds."""
     import pandas as pd
 
-    frame = pd.DataFrame(history, columns=list(StepInfo._fields))
+    columns = {name: getattr(history, name) for name in StepInfo._fields[1:]}
+    frame = pd.DataFrame({"step": np.arange(1, len(history) + 1), **columns})
     return frame.astype({"validation_loss": np.float64})
 
 

@@ -41,7 +41,7 @@ from metaest.functional.normalization import (
     population_statistics,
     task_normed,
 )
-from metaest.functional.outer import Callback, OuterLoop, OuterResult, StepInfo
+from metaest.functional.outer import Callback, History, OuterLoop, OuterResult, StepInfo
 from metaest.functional.per_constant import constant_losses, descend
 from metaest.functional.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.functional.scaling import Scaling
@@ -72,6 +72,7 @@ __all__ = [
     "GradientDescent",
     "HeadForward",
     "HierarchicalModel",
+    "History",
     "Information",
     "LinearHead",
     "Loss",

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from metaest.exceptions import DivergenceError
 from metaest.functional.steps import REMEDY, AdamW, EagerSteps, Steps
 from metaest.functional.types import Params
 
-__all__ = ["Callback", "OuterLoop", "OuterResult", "StepInfo"]
+__all__ = ["Callback", "History", "OuterLoop", "OuterResult", "StepInfo"]
 
 VALIDATION_INTERVAL = 10
 E = TypeVar("E")
@@ -44,11 +44,41 @@ class StepInfo(NamedTuple):
 Callback = Callable[[StepInfo], bool | None]
 
 
+class History(Sequence[StepInfo]):
+    """One StepInfo for each meta-step, kept as columns: a fit may take a hundred thousand steps a second.
+
+    Attributes
+    ----------
+    meta_loss, seconds : list of float
+    validation_loss : list of float or None
+    """
+
+    def __init__(self) -> None:
+        self.meta_loss: list[float] = []
+        self.validation_loss: list[float | None] = []
+        self.seconds: list[float] = []
+
+    def add(self, meta_losses: Sequence[float], seconds: float) -> None:
+        """Add some steps."""
+        self.meta_loss.extend(meta_losses)
+        self.validation_loss.extend([None] * len(meta_losses))
+        self.seconds.extend([seconds] * len(meta_losses))
+
+    def __len__(self) -> int:
+        return len(self.meta_loss)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[own] for own in range(*i.indices(len(self)))]
+        step = range(len(self))[i]
+        return StepInfo(step + 1, self.meta_loss[step], self.validation_loss[step], self.seconds[step])
+
+
 class OuterResult(NamedTuple):
-    """Meta-learned parameters, and one StepInfo for each meta-step."""
+    """Meta-learned parameters, and the record of the meta-steps."""
 
     params: Params
-    history: list[StepInfo]
+    history: History
 
 
 @dataclass(frozen=True)
@@ -111,25 +141,22 @@ class OuterLoop(AdamW):
             When a meta-loss or its gradient is not finite.
         """
         steps = EagerSteps(self, params, draw, task_losses) if steps is None else steps
-        history: list[StepInfo] = []
+        history = History()
         best, best_step, best_params = math.inf, 0, None
         started = time.perf_counter()
         with tqdm(total=self.max_iter, disable=not self.verbose, desc="meta-steps", leave=False) as bar:
             while (step := len(history)) < self.max_iter:
                 count = self._count(step, steps.at_once, validates=validate is not None)
-                meta_losses, before = steps.advance(count), time.perf_counter() - started
+                history.add(steps.advance(count), time.perf_counter() - started)
                 step += count
-                validation_loss = None
                 if validate is not None and (step % VALIDATION_INTERVAL == 0 or step == self.max_iter):
-                    validation_loss = validate(steps.params())
-                    if not math.isfinite(validation_loss):
+                    history.validation_loss[-1] = loss = validate(steps.params())
+                    if not math.isfinite(loss):
                         raise DivergenceError(f"the validation loss became non-finite in meta-step {step}; {REMEDY}")
-                    if validation_loss < best:
-                        best, best_step, best_params = validation_loss, step, steps.params()
-                for own in meta_losses[:-1]:
-                    history.append(StepInfo(len(history) + 1, own, None, before))
-                info = StepInfo(step, meta_losses[-1], validation_loss, time.perf_counter() - started)
-                history.append(info)
+                    if loss < best:
+                        best, best_step, best_params = loss, step, steps.params()
+                    history.seconds[-1] = time.perf_counter() - started
+                info = history[-1]
                 bar.update(count)
                 if step // VALIDATION_INTERVAL > (step - count) // VALIDATION_INTERVAL:
                     bar.set_postfix(meta_loss=f"{info.meta_loss:.4g}")

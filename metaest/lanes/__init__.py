@@ -4,13 +4,15 @@ The functional core does not know of it. What cannot be compiled raises :class:`
 """
 
 from metaest.lanes.arrays import UnsupportedError
+from metaest.lanes.draws import ORDERED, Draws, ordered
 from metaest.lanes.function import LaneFunction
 from metaest.lanes.native import UnavailableError
-from metaest.lanes.steps import Draws, LaneSteps
+from metaest.lanes.steps import LaneSteps
 from metaest.lanes.steps_text import Side
 from metaest.lanes.trace import Shapes, traced
 
 __all__ = [
+    "ORDERED",
     "Draws",
     "LaneFunction",
     "LaneSteps",
@@ -18,5 +20,6 @@ __all__ = [
     "Side",
     "UnavailableError",
     "UnsupportedError",
+    "ordered",
     "traced",
 ]

@@ -7,7 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,36 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.functional import AdamW, EagerSteps, Episodes, Params, Rows, require_finite
+from metaest.lanes.draws import Draws
 from metaest.lanes.kernels import Program
 from metaest.lanes.memory import aligned
 from metaest.lanes.native import compiled, kind_of_machine
 from metaest.lanes.steps_text import steps_text
 from metaest.lanes.trace import Shapes
 
-__all__ = ["Draws", "LaneSteps"]
+__all__ = ["LaneSteps"]
 
 AT_ONCE = 64
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # how far the first meta-gradient may be from torch's, relative to its length
 TOLERANCE = {32: 1e-3, 64: 1e-7}
 _logger = logging.getLogger("metaest")
-
-
-class Draws(NamedTuple):
-    """Row numbers of the tasks of some meta-steps.
-
-    Attributes
-    ----------
-    support, query : ndarray of int32, shape (steps, tasks, rows)
-        Padded with a row of the same task.
-    support_count, query_count : ndarray of int32, shape (steps, tasks)
-        How many of them count.
-    """
-
-    support: NDArray[np.int32]
-    support_count: NDArray[np.int32]
-    query: NDArray[np.int32]
-    query_count: NDArray[np.int32]
 
 
 class LaneSteps:

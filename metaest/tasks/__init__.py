@@ -3,7 +3,7 @@
 from metaest.tasks.class_split import ClassSplit, Drawing, split_classes
 from metaest.tasks.classes import Classes, encode, encode_known, labels_of, place_among, share_labels
 from metaest.tasks.make_episodes import make_episodes
-from metaest.tasks.split import Split, check_split, split_batches, split_tasks, widths
+from metaest.tasks.split import Drawn, Split, check_split, draw_batches, order_rows, split_tasks, widths
 from metaest.tasks.task import Task
 from metaest.tasks.task_set import TaskSet
 
@@ -11,17 +11,19 @@ __all__ = [
     "ClassSplit",
     "Classes",
     "Drawing",
+    "Drawn",
     "Split",
     "Task",
     "TaskSet",
     "check_split",
+    "draw_batches",
     "encode",
     "encode_known",
     "labels_of",
     "make_episodes",
+    "order_rows",
     "place_among",
     "share_labels",
-    "split_batches",
     "split_classes",
     "split_tasks",
     "widths",

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.tasks.task_set import TaskSet
 
-__all__ = ["MAX_DEFAULT_SUPPORT", "Split", "check_split", "split_batches", "split_tasks", "widths"]
+__all__ = [
+    "MAX_DEFAULT_SUPPORT",
+    "Drawn",
+    "Split",
+    "check_split",
+    "draw_batches",
+    "order_rows",
+    "split_tasks",
+    "widths",
+]
 
 MAX_DEFAULT_SUPPORT = 10
 SupportSize = int | range | tuple[int, int] | None
@@ -102,19 +111,36 @@ def split_tasks(
     TaskError
         When a task's own support leaves no row to be scored.
     """
-    n_support, keys = _drawn(tasks, chosen, check_split(support_size, split), split, rng)
-    return _ordered(tasks, chosen, n_support, keys)
+    drawn = draw_batches(tasks, iter([chosen]), 1, support_size, split, rng)
+    return order_rows(tasks, drawn)
 
 
-def split_batches(
+class Drawn(NamedTuple):
+    """Random numbers that say how tasks are split.
+
+    Attributes
+    ----------
+    chosen : ndarray of int, shape (n_chosen,)
+        Which tasks, of all batches one after the other.
+    n_support : ndarray of int, shape (n_chosen,)
+    keys : ndarray of float, shape (n_chosen, n_columns)
+        The rows with the smallest are the support; infinite beyond a task's rows.
+    """
+
+    chosen: NDArray[np.intp]
+    n_support: NDArray[np.intp]
+    keys: NDArray[np.float64]
+
+
+def draw_batches(
     tasks: TaskSet,
     batches: Iterator[NDArray[np.intp]],
     count: int,
     support_size: SupportSize,
     split: str,
     rng: np.random.Generator,
-) -> Split:
-    """Split some batches of equal size one after the other, as so many calls of :func:`split_tasks` would.
+) -> Drawn:
+    """Draw the splits of some batches of equal size, as so many calls of :func:`split_tasks` would.
 
     Parameters
     ----------
@@ -127,42 +153,43 @@ def split_batches(
 
     Returns
     -------
-    Split
-        Of the tasks of all batches, one after the other.
+    Drawn
     """
     bounds = check_split(support_size, split)
-    every, sizes, keys = [], [], []
-    for _ in range(count):
-        # the numbers are drawn in the order of separate calls, the rest is done at once
-        chosen = next(batches)
-        n_support, own = _drawn(tasks, chosen, bounds, split, rng)
-        every.append(chosen)
-        sizes.append(n_support)
-        keys.append(own)
-    width = max(own.shape[1] for own in keys)
-    if any(own.shape[1] < width for own in keys):
-        keys = [np.pad(own, ((0, 0), (0, width - own.shape[1])), constant_values=np.inf) for own in keys]
-    return _ordered(tasks, np.concatenate(every), np.concatenate(sizes), np.concatenate(keys))
+    varies = bounds is not None and bounds[0] != bounds[1]
+    all_sizes = tasks.sizes
+    width, even = int(all_sizes.max()), int(all_sizes.min()) == int(all_sizes.max())
+    first = next(batches)
+    chosen = np.empty((count, len(first)), dtype=np.intp)
+    n_support = np.empty_like(chosen)
+    keys = np.empty((count, len(first), width)) if even else np.full((count, len(first), width), np.inf)
+    for k in range(count):
+        # numbers are drawn in the order of separate calls
+        chosen[k] = first if k == 0 else next(batches)
+        if varies:
+            n_support[k] = support_sizes(all_sizes[chosen[k]], bounds, rng)
+        if split == "random" and even:
+            rng.random(out=keys[k])
+        elif split == "random":
+            own = int(all_sizes[chosen[k]].max())
+            keys[k, :, :own] = rng.random((len(first), own))
+    if split != "random":
+        keys[:] = np.arange(width)
+    flat = chosen.ravel()
+    sizes = all_sizes[flat]
+    flat_keys: NDArray[np.float64] = keys.reshape(len(flat), width)
+    if not even:
+        flat_keys = flat_keys[:, : int(sizes.max())]
+        beyond = np.arange(flat_keys.shape[1]) >= sizes[:, None]
+        flat_keys = np.where(beyond, np.inf, flat_keys)  # padding sorts last
+    return Drawn(flat, n_support.ravel() if varies else support_sizes(sizes, bounds, rng), flat_keys)
 
 
-def _drawn(
-    tasks: TaskSet, chosen: NDArray[np.intp], bounds: tuple[int, int] | None, split: str, rng: np.random.Generator
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Draw how many support rows tasks have, and a number for each row: the smallest are the support."""
-    sizes = tasks.sizes[chosen]
-    width = int(sizes.max())
-    n_support = support_sizes(sizes, bounds, rng)
-    if split == "random":
-        return n_support, rng.random((len(chosen), width))
-    return n_support, np.broadcast_to(np.arange(width, dtype=np.float64), (len(chosen), width))
-
-
-def _ordered(tasks: TaskSet, chosen: NDArray[np.intp], n_support: NDArray[np.intp], keys: NDArray[np.float64]) -> Split:
-    """Split by these numbers; a task's own support comes first."""
+def order_rows(tasks: TaskSet, drawn: Drawn) -> Split:
+    """Split tasks by the numbers drawn; a task's own support comes first."""
+    chosen, n_support, keys = drawn
     sizes = tasks.sizes[chosen]
     columns = np.arange(keys.shape[1])
-    if sizes.min() < keys.shape[1]:
-        keys = np.where(columns < sizes[:, None], keys, np.inf)  # padding sorts last
     if tasks._support is not None:
         keys, n_support = keys.copy(), n_support.copy()
         for i, task in enumerate(chosen):

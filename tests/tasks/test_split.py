@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaest import Task, TaskError, TaskSet
-from metaest.tasks import split_batches, split_tasks, widths
+from metaest.tasks import draw_batches, order_rows, split_tasks, widths
 from problems import ragged_tasks
 
 
@@ -103,7 +103,7 @@ def test_splitting_batches_at_once_is_splitting_them_one_after_the_other(split, 
     batches = [rng.permutation(9)[:3] for _ in range(5)]
     one, many = np.random.default_rng(1), np.random.default_rng(1)
     expected = [split_tasks(tasks, chosen, support_size, split, one) for chosen in batches]
-    found = split_batches(tasks, iter(batches), 5, support_size, split, many)
+    found = order_rows(tasks, draw_batches(tasks, iter(batches), 5, support_size, split, many))
     for i, each in enumerate(expected):
         own = slice(3 * i, 3 * i + 3)
         for side in ("support", "query"):
