@@ -24,7 +24,7 @@ from metaest.lanes.trace import Shapes
 
 __all__ = ["LaneSteps"]
 
-AT_ONCE = 64
+AT_ONCE = 256
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # how far the first meta-gradient may be from torch's, relative to its length
 TOLERANCE = {32: 1e-3, 64: 1e-7}

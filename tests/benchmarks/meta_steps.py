@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "benchmarks"))
 from machine import describe
 
 META_LR = 1e-3
+# steps that a fit takes in one call, after which its clock is read
+AT_ONCE = 256
 
 
 def model_of(workload, compiled, max_iter):
@@ -51,7 +53,7 @@ def ours(workload, tasks, compiled, n):
     model = model_of(workload, compiled, n).fit(tasks)
     assert model.compiled_ == compiled, model.compiled_reason_
     seconds = model.history_["seconds"]
-    first = min(64, n // 2)
+    first = min(AT_ONCE, n // 2)
     return (n - first) / (seconds.iloc[-1] - seconds.iloc[first - 1])
 
 
@@ -97,9 +99,9 @@ def time_of(workload, repetitions):
         runs["JAX, a call a step"] = lambda n: timed(jax.one_call_a_step, draws, n)
         runs["JAX, scan"] = lambda n: timed(jax.scanned, draws, n)
     for name, run in runs.items():
-        run(128)  # compile, and warm up
-        pilot = run(192)
-        counts = max(192, int(pilot) // 64 * 64)
+        run(512)  # compile, and warm up
+        pilot = run(1024)
+        counts = max(512, int(pilot) // 256 * 256)
         found[name] = [run, counts, []]
     for _ in range(repetitions):
         for own in found.values():
