@@ -106,10 +106,13 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         feature_names: NDArray[Any] | None,
         judge: Judge | None = None,
         conformal: Calibration | None = None,
+        known: Params | None = None,
     ) -> "AdaptedRegressor":
         X, y = np.array(X), np.array(y)
         require_statistics(plan, X)
-        params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.scale_targets(y)))
+        params = known
+        if params is None:
+            params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.scale_targets(y)))
         guard = None if judge is None else judge.judge(X, y)
         adapted = cls(network, plan, meta, params, X, y, X.shape[1], guard, judge, conformal)
         if feature_names is not None:

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
@@ -11,19 +12,23 @@ from metaest.estimators.adapted import (
     AdaptedRegressor,
     center_and_scale,
     check_support_rows,
+    check_targets,
     predict_rows,
     require_conformal,
+    require_statistics,
 )
+from metaest.estimators.adapted_many import AdaptedRegressors
 from metaest.estimators.building import build_regression
 from metaest.estimators.calibrating import Calibrating, fingerprints
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.episodes import RegressionSource
-from metaest.estimators.inputs import as_tasks
+from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.judge import Answers, spread_of
 from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.scoring import FewShotScore
+from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
 from metaest.functional import Params
 from metaest.tasks import TaskSet
 
@@ -35,6 +40,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
 
     support_size: Any
     split: str
+    compile: Any
 
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedRegressor:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
@@ -69,9 +75,49 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
         judge = self._judge(gap) if (self._guards if guard is None else guard) else None
+        plan = self._plan()
+        known = self._served(plan, rows, target) if adapts_compiled(self.compile, 1) else None
         return AdaptedRegressor._adapt(
-            self._network, self._plan(), self._params, rows, target, feature_names(self), judge, self._conformal
+            self._network, plan, self._params, rows, target, feature_names(self), judge, self._conformal, known
         )
+
+    def adapt_many(self, tasks: Any) -> AdaptedRegressors:
+        """Adapt to many tasks in one call, all rows of each; the same as one `adapt` a task, without guard.
+
+        With ``compile=True``, or with "auto" from 2,000 tasks on, the inner steps are taken in machine code.
+
+        Parameters
+        ----------
+        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+
+        Returns
+        -------
+        AdaptedRegressors
+
+        Raises
+        ------
+        TaskError
+            When the tasks cannot be used; the message names task and column.
+        DivergenceError
+            When an adaptation becomes non-finite.
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        known = as_tasks(tasks)
+        check_columns(self, known, known.X.shape[1:], "adapt_many")
+        check_targets(known.y, self._network.single_target, self.n_outputs_, "adapt_many")
+        return AdaptedRegressors(self, known)
+
+    def _served(self, plan: Plan, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
+        """Return parameters adapted in machine code, or None where torch has to do it."""
+        require_statistics(plan, X)
+        support = self._network.rows(X, self._network.scale_targets(y))
+        adapter = adapter_for(self._network, plan, self._params, len(X), support)
+        if adapter is None:
+            return None
+        adapted, good = adapter(padded_support(support, adapter.n_rows))
+        return {name: torch.from_numpy(own[0]) for name, own in adapted.items()} if good[0] else None
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the answer for a task of which nothing is known yet.

@@ -8,7 +8,7 @@ from metaest.functional.class_weights import weigh_classes
 from metaest.functional.closed_form import ClosedForm, LinearHead
 from metaest.functional.context import CONTEXT, ContextForward
 from metaest.functional.conv import ConvNet
-from metaest.functional.damping import Solver, solve_damped
+from metaest.functional.damping import ALLOWED_RISE, TOLERANCE, Solver, solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import (
@@ -51,10 +51,12 @@ from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Para
 
 __all__ = [
     "ACTIVATIONS",
+    "ALLOWED_RISE",
     "CONTEXT",
     "HEAD",
     "MLP",
     "PER_STEP",
+    "TOLERANCE",
     "AdamW",
     "BatchForward",
     "Callback",

@@ -14,7 +14,7 @@ from metaest.functional.forward import with_statistics
 from metaest.functional.inner import GradientDescent
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
-__all__ = ["Solver", "solve_damped"]
+__all__ = ["ALLOWED_RISE", "TOLERANCE", "Solver", "solve_damped"]
 
 Solver = GradientDescent | ClosedForm
 

@@ -3,6 +3,7 @@
 The functional core does not know of it. What cannot be compiled raises :class:`UnsupportedError` and is left to torch.
 """
 
+from metaest.lanes.adapting import LaneAdapter, padded_rows
 from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.draws import ORDERED, Draws, ordered
 from metaest.lanes.function import LaneFunction
@@ -14,6 +15,7 @@ from metaest.lanes.trace import Shapes, traced
 __all__ = [
     "ORDERED",
     "Draws",
+    "LaneAdapter",
     "LaneFunction",
     "LaneSteps",
     "Shapes",
@@ -21,5 +23,6 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "ordered",
+    "padded_rows",
     "traced",
 ]

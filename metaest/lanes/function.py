@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -61,9 +62,10 @@ class LaneFunction:
         pointers = len(program.inputs) + len(program.outputs) + 2
         self._call = compiled(text, "many", [ctypes.c_void_p] * pointers + [ctypes.c_int64])
         self._constants = np.array(program.constants or [0.0], dtype=self.dtype)
+        self._starts = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
         self._memory = threading.local()
+        self.fix([])
         self._size = size
-        self.shared = list(shared)
 
     def __call__(self, arguments: Sequence[Any], n_tasks: int) -> list[NDArray[Any]]:
         """Work it out.
@@ -78,10 +80,23 @@ class LaneFunction:
         -------
         list of ndarray, each of shape (n_tasks, ...)
         """
+        # numpy takes its time to tell an address: what is written goes into one array
         given = [np.ascontiguousarray(own, dtype=self.dtype) for own in arguments]
-        results = [np.empty((n_tasks, math.prod(shape)), dtype=self.dtype) for shape in self.shapes]
-        if not hasattr(self._memory, "arena"):  # of each thread its own
-            self._memory.arena = aligned(self._size, self.dtype)
-        arrays = (*given, *results, self._constants, self._memory.arena)
-        self._call(*(own.ctypes.data for own in arrays), n_tasks)
-        return [own.reshape(n_tasks, *shape) for own, shape in zip(results, self.shapes, strict=True)]
+        result = np.empty(n_tasks * self._starts[-1], dtype=self.dtype)
+        memory = self._memory
+        if not hasattr(memory, "arena"):  # of each thread its own
+            memory.arena = aligned(self._size, self.dtype)
+            memory.place = memory.arena.ctypes.data
+        first, width = result.ctypes.data, n_tasks * self.dtype.itemsize
+        out = [first + width * start for start in self._starts[:-1]]
+        places = [*self._fixed_places, *(own.ctypes.data for own in given)]
+        self._call(*places, *out, self._constants.ctypes.data, memory.place, n_tasks)
+        parts = itertools.pairwise(n_tasks * start for start in self._starts)
+        return [
+            result[low:high].reshape(n_tasks, *shape) for (low, high), shape in zip(parts, self.shapes, strict=True)
+        ]
+
+    def fix(self, arguments: Sequence[Any]) -> None:
+        """Give the first arguments once and for all; calls then give the others."""
+        self._fixed = [np.ascontiguousarray(own, dtype=self.dtype) for own in arguments]
+        self._fixed_places = [own.ctypes.data for own in self._fixed]

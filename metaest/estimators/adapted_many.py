@@ -1,0 +1,234 @@
+"""The predictors of many tasks, adapted in one call."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest.estimators.adapted import AdaptedRegressor, require_statistics
+from metaest.estimators.episodes import CHUNK, CHUNK_VALUES, batch_forward
+from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.network import RegressionNetwork
+from metaest.estimators.plan import Plan
+from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
+from metaest.exceptions import DivergenceError, OvershootWarning, TaskError
+from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
+from metaest.lanes import padded_rows
+from metaest.tasks import TaskSet
+
+__all__ = ["AdaptedRegressors"]
+
+
+class AdaptedRegressors(Sequence[AdaptedRegressor]):
+    """The predictors of many tasks, made by ``adapt_many``; a sequence in the order of the tasks.
+
+    Attributes
+    ----------
+    tasks : TaskSet
+        What was adapted to.
+    compiled_ : bool
+        Whether the adaptations were worked out in machine code.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the model was fitted on named columns.
+
+    Examples
+    --------
+    >>> from metaest import MAMLRegressor
+    >>> from metaest_datasets import make_sinusoids
+    >>> model = MAMLRegressor(max_iter=50, random_state=0).fit(make_sinusoids(20, random_state=0))
+    >>> adapted = model.adapt_many(make_sinusoids(30, n_rows=5, random_state=1))
+    >>> adapted
+    AdaptedRegressors(30 tasks)
+    >>> adapted.predict([[0.0], [1.0]]).shape
+    (30, 2)
+    >>> adapted[3]
+    AdaptedRegressor(1 feature, adapted on 5 rows)
+    """
+
+    def __init__(self, model: Any, tasks: TaskSet) -> None:
+        self._network: RegressionNetwork = model._network
+        self._plan: Plan = model._plan()
+        self._meta: Params = model._params
+        self._conformal = model._conformal
+        self._batching: str = model.batching_
+        self.tasks = tasks
+        self.n_features_in_ = tasks.X.shape[1]
+        names = getattr(model, "feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = names
+        require_statistics(self._plan, tasks.X[: int(tasks.sizes.min())])
+        self.compiled_ = False
+        self._params = self._adapted(model.compile)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        i = range(len(self))[int(index)]
+        task, params = self.tasks[i], {name: value[i].clone() for name, value in self._params.items()}
+        adapted = AdaptedRegressor(
+            self._network,
+            self._plan,
+            self._meta,
+            params,
+            task.X,
+            task.y,
+            self.n_features_in_,
+            None,
+            None,
+            self._conformal,
+        )
+        if hasattr(self, "feature_names_in_"):
+            object.__setattr__(adapted, "feature_names_in_", self.feature_names_in_)
+        return adapted
+
+    def __iter__(self) -> Iterator[AdaptedRegressor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the same rows for every task, or each task's own rows.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features), or TaskSet
+            A TaskSet must hold the same tasks in the same order; its rows may be others.
+
+        Returns
+        -------
+        ndarray of shape (n_tasks, n_rows) or (n_tasks, n_rows, n_targets); for a TaskSet (n_rows_of_all_tasks,) or \
+(n_rows_of_all_tasks, n_targets)
+
+        Raises
+        ------
+        TaskError
+            When the columns are not those of the fit, or the tasks are others.
+        """
+        if isinstance(X, TaskSet):
+            check_columns(self, X, X.X.shape[1:], "predict")
+            if X.names.tolist() != self.tasks.names.tolist():
+                raise TaskError("predict: the tasks are not those adapted to, in the same order.")
+            found = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in _chunks(X)]
+            return np.concatenate(found)
+        rows, _, _ = as_rows(X, None, "predict")
+        check_columns(self, X, rows.shape[1:], "predict")
+        size = max(1, min(CHUNK, CHUNK_VALUES // rows.size))
+        parts = []
+        for first in range(0, len(self), size):
+            chosen = np.arange(first, min(first + size, len(self)))
+            numbers = np.broadcast_to(np.arange(len(rows)), (len(chosen), len(rows)))
+            own = self._outputs(chosen, rows, numbers, np.ones_like(numbers, dtype=bool))
+            parts.append(own.reshape(len(chosen), len(rows), *own.shape[1:]))
+        return np.concatenate(parts)
+
+    def _outputs(
+        self, chosen: NDArray[np.intp], X: NDArray[Any], numbers: NDArray[np.intp], mask: NDArray[np.bool_]
+    ) -> NDArray[Any]:
+        """Return predictions of the rows of some tasks, one task after the other."""
+        network = self._network
+        index = torch.from_numpy(chosen)
+        with torch.no_grad():
+            scaled = network.scale_features(X[numbers])
+            scaled = scaled if network.widens else scaled.to(network.dtype)
+            params = {name: value[index].to(scaled.dtype) for name, value in self._params.items()}
+            rows = Rows(scaled, scaled, torch.from_numpy(mask).to(scaled))
+            output = self._plan.output(batch_forward(network, self._batching), params, rows)
+        return network.in_units(output.cpu()[torch.from_numpy(mask)])
+
+    def _adapted(self, setting: str | bool) -> Params:
+        """Adapt to all rows of every task; return parameters of shape (tasks, ...)."""
+        tasks = self.tasks
+        wanted = adapts_compiled(setting, len(tasks))
+        found: dict[str, Tensor] = {}
+        overshot = 0
+        for chosen in _chunks(tasks, by_size=wanted):
+            X, numbers, mask = _rows_of(tasks, chosen)
+            support = Rows(
+                self._network.scale_features(X[numbers]).to(self._network.dtype),
+                self._network.scale_targets(tasks.y[numbers.ravel()])
+                .to(self._network.dtype)
+                .reshape(*numbers.shape, -1),
+                torch.from_numpy(mask).to(self._network.device, self._network.dtype),
+            )
+            own, lowered = self._solved(support, compiled=wanted)
+            overshot += lowered
+            index = torch.from_numpy(chosen)
+            for name, value in own.items():
+                if name not in found:
+                    found[name] = value.new_empty(len(tasks), *value.shape[1:])
+                found[name][index] = value
+        self._require_finite(found)
+        if overshot:
+            warnings.warn(
+                f"inner_lr={self._plan.rate:.2g} overshoots on {overshot} of {len(tasks)} tasks (their support loss "
+                "rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
+                OvershootWarning,
+                stacklevel=5,
+            )
+        return found
+
+    def _solved(self, support: Rows, *, compiled: bool) -> tuple[Params, int]:
+        """Adapt to some tasks; return also for how many the rate was lowered."""
+        plan, network = self._plan, self._network
+        adapter = adapter_for(network, plan, self._meta, support.X.shape[1], support) if compiled else None
+        if adapter is None:
+            return self._solved_by_torch(support)
+        self.compiled_ = True
+        arrays, good = adapter(padded_support(support, adapter.n_rows))
+        params = {name: torch.from_numpy(own) for name, own in arrays.items()}
+        over = torch.from_numpy(np.flatnonzero(~good))
+        if not len(over):
+            return params, 0
+        again, lowered = self._solved_by_torch(Rows(*(own[over] for own in support)))
+        for name, value in again.items():
+            params[name][over] = value
+        return params, lowered
+
+    def _solved_by_torch(self, support: Rows) -> tuple[Params, int]:
+        plan, network = self._plan, self._network
+        start = repeat_for_tasks(plan.start(self._meta, support), len(support.X))
+        forward, loss = batch_forward(network, self._batching), type(network).loss
+        adapted, halvings = solve_damped(
+            forward, loss, plan.solver(self._meta), start, plan.support(self._meta, support)
+        )
+        return {name: value.detach() for name, value in adapted.items()}, int((halvings > 0).sum())
+
+    def _require_finite(self, params: Params) -> None:
+        finite = torch.ones(len(self), dtype=torch.bool)
+        for value in params.values():
+            finite &= torch.isfinite(value.reshape(len(self), -1)).all(dim=1).cpu()
+        if not bool(finite.all()):
+            i = int(torch.nonzero(~finite)[0])
+            raise DivergenceError(
+                f"task {self.tasks.names[i : i + 1].tolist()[0]!r}: adaptation diverged: the weights are non-finite; "
+                "lower inner_lr, or check the units of X and y. The fitted model is unchanged."
+            )
+
+
+def _chunks(tasks: TaskSet, *, by_size: bool = False) -> Iterator[NDArray[np.intp]]:
+    """Task numbers, some at a time, so that memory is bounded; where asked for, of supports of about one size."""
+    sizes = tasks.sizes
+    groups = np.array([padded_rows(int(size)) for size in sizes]) if by_size else np.zeros(len(sizes), dtype=int)
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        size = max(1, min(16 * CHUNK if by_size else CHUNK, CHUNK_VALUES // int(sizes[own].max() * tasks.X[0].size)))
+        for first in range(0, len(own), size):
+            yield own[first : first + size]
+
+
+def _rows_of(tasks: TaskSet, chosen: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.bool_]]:
+    """Return rows, the numbers of those of some tasks, padded with each task's last one, and which count."""
+    sizes = tasks.sizes[chosen][:, None]
+    columns = np.arange(int(sizes.max()))
+    return tasks.X, tasks.offsets[chosen][:, None] + np.minimum(columns, sizes - 1), columns < sizes

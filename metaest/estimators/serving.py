@@ -1,0 +1,58 @@
+"""Adaptation at serving time: compiled once for a size of support, then used for every task of that size."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import Any
+
+import torch
+
+from metaest.estimators.network import Network
+from metaest.estimators.plan import Plan
+from metaest.functional import GradientDescent, ModuleForward, Params, Rows
+from metaest.lanes import LaneAdapter, UnavailableError, UnsupportedError, padded_rows
+
+__all__ = ["adapter_for", "adapts_compiled", "padded_support"]
+
+# tasks adapted in one call from which compiling is repaid
+LEAST_TASKS = 2000
+_logger = logging.getLogger("metaest")
+_lock = threading.Lock()
+# by the network they are of, so that they end with it and are no part of a pickle
+_adapters: weakref.WeakKeyDictionary[ModuleForward, dict[Any, tuple[Params, LaneAdapter | None]]]
+_adapters = weakref.WeakKeyDictionary()
+
+
+def adapts_compiled(setting: str | bool, n_tasks: int) -> bool:
+    """Tell whether so many tasks are adapted in machine code: a matter of their number, so that bits do not change."""
+    return setting is True or (setting == "auto" and n_tasks >= LEAST_TASKS)
+
+
+def adapter_for(network: Network, plan: Plan, meta: Params, n_rows: int, like: Rows) -> LaneAdapter | None:
+    """Return what adapts to supports of up to so many rows, or None where only torch can."""
+    solver = plan.solver(meta)
+    if not isinstance(solver, GradientDescent) or not solver.steps or network.device.type != "cpu":
+        return None
+    key = (padded_rows(n_rows), plan)
+    with _lock:
+        known = _adapters.setdefault(network.forward, {})
+        if key in known and known[key][0] is meta:
+            return known[key][1]
+        try:
+            adapter = LaneAdapter(network.forward, type(network).loss, solver, plan.start(meta), key[0], like)
+        except (UnavailableError, UnsupportedError) as error:
+            _logger.warning("adaptation is not compiled: %s", error)
+            adapter = None
+        known[key] = (meta, adapter)
+        return adapter
+
+
+def padded_support(support: Rows, n_rows: int) -> Rows:
+    """Return support rows padded to so many, by repeating the first of each task."""
+    more = n_rows - support.X.shape[1]
+    if not more:
+        return support
+    X, y = (torch.cat([own, own[:, :1].expand(-1, more, *own.shape[2:])], dim=1) for own in support[:2])
+    return Rows(X, y, torch.cat([support.mask, support.mask.new_zeros(len(support.mask), more)], dim=1))
