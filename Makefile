@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint types tests slow docs benchmarks clean
 
 demo: $(STAMP)
-	$(BIN)/python -m metaest_domains.physiology theophylline sleep --output demo
+	$(BIN)/python -m metaest_domains.physiology theophylline --output demo
 
 test: lint types tests
 
