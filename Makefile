@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # small networks are fastest on one thread, and results are promised bit for bit on one
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types tests slow docs benchmarks clean
+.PHONY: demo test lint types tests slow docs bench benchmarks clean
 
 demo: $(STAMP)
 	$(BIN)/python -m metaest_domains.physiology theophylline --output demo
@@ -31,6 +31,10 @@ slow: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+bench: $(STAMP)
+	$(BIN)/python tests/benchmarks/meta_steps.py
+	$(BIN)/python tests/benchmarks/serving.py
 
 benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/latency.py

@@ -2,6 +2,7 @@
 
 from metaest.estimators.adapted import AdaptedRegressor
 from metaest.estimators.adapted_classifier import AdaptedClassifier
+from metaest.estimators.adapted_many import AdaptedRegressors
 from metaest.estimators.classifier import MAMLClassifier
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equation import AdaptedEquation, AdaptedEquations, Derived, EquationRegressor, Parameter
@@ -15,6 +16,7 @@ __all__ = [
     "AdaptedEquation",
     "AdaptedEquations",
     "AdaptedRegressor",
+    "AdaptedRegressors",
     "ConformalInterval",
     "Derived",
     "EquationRegressor",
