@@ -107,10 +107,34 @@ def graph_of(
     except Exception as error:  # whatever a user's module does on being traced
         first = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise UnsupportedError(f"torch cannot trace it ({first})") from error
+    _merge(graph.graph)
     graph.graph.eliminate_dead_code()
     [end] = [node for node in graph.graph.nodes if node.op == "output"]
     shapes = [tuple(own.meta["val"].shape) for own in end.args[0]]
     return lower(graph, shared), shapes
+
+
+def _merge(graph: torch.fx.Graph) -> None:
+    """Do once what is done twice."""
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    if any(str(node.target).partition(".default")[0].endswith("_") for node in calls):
+        return  # something is written over: the same operation later is not the same
+    known: dict[Any, torch.fx.Node] = {}
+    for node in calls:
+        key = (node.target, _fixed(node.args), _fixed(node.kwargs))
+        first = known.setdefault(key, node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            graph.erase_node(node)
+
+
+def _fixed(own: Any) -> Any:
+    """Return arguments as a key."""
+    if isinstance(own, dict):
+        return tuple((name, _fixed(each)) for name, each in own.items())
+    if isinstance(own, (list, tuple)):
+        return tuple(map(_fixed, own))
+    return own if isinstance(own, torch.fx.Node) else repr(own)
 
 
 def _rows(arguments: tuple[Tensor, ...], side: Side) -> Rows:
