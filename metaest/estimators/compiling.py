@@ -33,6 +33,7 @@ __all__ = ["Compiled", "lane_steps"]
 LEAST_STEPS = 300
 # bytes that a program works in, above which torch's own products are as fast
 MOST_MEMORY = 2**25
+MOST_ROWS = 2**31 - 1
 _logger = logging.getLogger("metaest")
 
 
@@ -76,6 +77,8 @@ def _refused(model: Any, schedule: Schedule, source: Source) -> str | None:
         return "lanes are a processor's"
     if schedule.first_order_until or schedule.multi_step_until:
         return "what is differentiated changes from one meta-step to the next"
+    if len(source.tasks.X) > MOST_ROWS:
+        return f"row numbers beyond {MOST_ROWS}"
     if model.compile == "auto" and model.max_iter < LEAST_STEPS:
         return f"{model.max_iter} meta-steps are too few to repay compiling ({LEAST_STEPS})"
     return None

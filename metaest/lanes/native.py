@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
-import stat
 import threading
-from functools import cache
-from pathlib import Path
+from functools import cache, lru_cache
 from typing import Any
 
+from metaest.lanes.kept import Kept
 from metaest.lanes.writer import Kind
 
 __all__ = ["UnavailableError", "compiled", "kind_of_machine"]
@@ -40,56 +38,17 @@ def kind_of_machine(bits: int) -> Kind:
     return Kind(bits, width // bits)
 
 
-@cache
 def _machine() -> Any:
+    """Return a new description of this machine: the engine that is made with it owns it, and frees it at its end."""
     binding = _binding()
     features = binding.get_host_cpu_features()
-    # without it LLVM keeps to half of the registers of a processor that has long ones
-    text = ",".join(own for own in (features.flatten(), "-prefer-256-bit") if own)
+    text = features.flatten()
+    if features.get("avx512f"):  # without this LLVM keeps to half of such a processor's registers
+        text += ",-prefer-256-bit"
     target = binding.Target.from_default_triple()
     return target.create_target_machine(
         cpu=binding.get_host_cpu_name(), features=text, opt=3, reloc="pic", codemodel="jitdefault", jit=True
     )
-
-
-class _Kept:
-    """Machine code in a folder that only its owner can write, by a hash of what it was made from."""
-
-    def __init__(self, key: str) -> None:
-        self.path = _folder()
-        self.path = None if self.path is None else self.path / f"{key}.o"
-
-    def load(self, module: Any) -> bytes | None:
-        """Return what was kept; called by LLVM."""
-        try:
-            return None if self.path is None else self.path.read_bytes()
-        except OSError:
-            return None
-
-    def keep(self, module: Any, code: bytes) -> None:
-        """Keep machine code; called by LLVM. A folder that cannot be written to is no error."""
-        if self.path is None:
-            return
-        fresh = self.path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        try:
-            fresh.write_bytes(code)
-            fresh.replace(self.path)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-
-
-def _folder() -> Path | None:
-    """Return where machine code is kept, or None where no folder is safe: code in it is run."""
-    base = os.environ.get("METAEST_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = Path(base) / "metaest" / "lanes"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-    except (OSError, RuntimeError):
-        return None
-    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-        return None
-    return path
 
 
 class _Library:
@@ -100,7 +59,7 @@ class _Library:
         module = binding.parse_assembly(text)
         module.triple = machine.triple
         module.data_layout = str(machine.target_data)
-        kept = _Kept(key)
+        kept = Kept(key)
         if kept.load(None) is None:
             module.verify()
             options = binding.create_pipeline_tuning_options(speed_level=3)
@@ -114,7 +73,7 @@ class _Library:
         self.engine.run_static_constructors()
 
 
-@cache
+@lru_cache(maxsize=128)
 def _library(text: str) -> _Library:
     binding = _binding()
     told = (

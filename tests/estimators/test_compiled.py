@@ -68,6 +68,7 @@ def test_a_long_fit_scores_within_the_spread_of_seeds(tasks):
 @pytest.mark.parametrize("settings", [
     {"normalization": "layer"},
     {"normalization": "batch"},
+    {"normalization": "batch", "batch_statistics": "per-step"},
     {"activation": "relu"},
     {"activation": "silu"},
     {"activation": "logistic"},
