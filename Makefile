@@ -35,6 +35,7 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/meta_steps.py
 	$(BIN)/python tests/benchmarks/serving.py
+	$(BIN)/python tests/benchmarks/growth.py
 
 benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/latency.py
