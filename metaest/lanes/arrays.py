@@ -6,8 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Buffer", "Constant", "Formula", "Operand", "UnsupportedError", "View", "broadcast", "contiguous"]
-__all__ += ["permuted", "reshaped", "viewed"]
+__all__ = [
+    "Buffer",
+    "Constant",
+    "Formula",
+    "Operand",
+    "UnsupportedError",
+    "View",
+    "broadcast",
+    "contiguous",
+    "permuted",
+    "reshaped",
+    "viewed",
+]
 
 Shape = tuple[int, ...]
 

@@ -11,7 +11,7 @@ from metaest.lanes.kernels import Fill, Kernel, Product, Program, Reduce, reads
 from metaest.lanes.vector_math import FUNCTIONS
 from metaest.lanes.writer import Writer
 
-__all__ = ["Emitter"]
+__all__ = ["Emitter", "last_uses"]
 
 # operations of one kernel up to which it is written out, without a loop
 UNROLLED = 64
@@ -19,8 +19,6 @@ COMPARISONS = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", 
 ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 # a product keeps so many of its results in registers at once
 BLOCKS = {512: 20, 256: 8, 128: 8}
-
-Index = tuple[tuple[tuple[str, int], ...], int]
 
 
 class Emitter:
@@ -121,10 +119,7 @@ class Emitter:
             with self.w.loop(dims[0]) as loop:
                 nest(dims[1:], [*place, loop.counter])
 
-        nest(self._split(shape), [])
-
-    def _split(self, shape: Sequence[int]) -> Sequence[int]:
-        return shape
+        nest(shape, [])
 
     def _product(self, kernel: Product) -> None:
         (rows, shared), columns = kernel.left.shape, kernel.right.shape[1]
@@ -289,6 +284,3 @@ def last_uses(program: Program) -> dict[Buffer, int]:
         for view in (*reads(kernel), kernel.out):
             found[view.buffer] = i
     return found
-
-
-__all__ += ["last_uses"]

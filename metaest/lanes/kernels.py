@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from metaest.lanes.arrays import Buffer, Formula, Operand, View
 
-__all__ = ["Fill", "Kernel", "Product", "Program", "Reduce", "views_of"]
+__all__ = ["Fill", "Kernel", "Product", "Program", "Reduce", "reads", "views_of"]
 
 
 @dataclass(frozen=True)

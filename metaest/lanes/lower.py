@@ -83,6 +83,8 @@ class _Lowering(Building):
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.is_complex():
             raise UnsupportedError("complex numbers")
+        if isinstance(value, torch.Tensor) and value.numel() == 0:
+            raise UnsupportedError("an empty tensor")  # a loop over it would run once
         self.node = node
         arguments = [self._operand(own) for own in node.args]
         settings = {key: self._operand(own) for key, own in node.kwargs.items()}

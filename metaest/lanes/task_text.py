@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from metaest.lanes.arrays import Buffer, Formula, Operand, View
 from metaest.lanes.emit import Emitter, last_uses
@@ -15,6 +16,7 @@ __all__ = ["TaskText", "task_text"]
 STRAIGHT = 6000
 
 
+@dataclass(frozen=True)
 class TaskText:
     """Text of a pass.
 
@@ -28,10 +30,9 @@ class TaskText:
         Whether it is one piece without loops.
     """
 
-    def __init__(self, text: str, arena: int, *, straight: bool) -> None:
-        self.text = text
-        self.arena = arena
-        self.straight = straight
+    text: str
+    arena: int
+    straight: bool
 
 
 def task_text(program: Program, kind: Kind) -> TaskText:
@@ -45,8 +46,7 @@ def task_text(program: Program, kind: Kind) -> TaskText:
     w = Writer(kind)
     offsets, size = ({}, 0) if straight else _planned(program, set(names))
     inside = {view.buffer for kernel in program.kernels for view in (*reads(kernel), kernel.out)} - set(names)
-    places = sorted(inside, key=lambda own: offsets.get(own, 0)) if offsets else list(_in_order(program, inside))
-    for i, own in enumerate(places):
+    for i, own in enumerate(_in_order(program, inside)):
         names[own] = f"%b{i}"
         if straight:
             w.do(f"%b{i} = alloca [{max(own.size, 1)} x {kind.vector}], align {kind.bits * kind.lanes // 8}")
@@ -65,6 +65,7 @@ def task_text(program: Program, kind: Kind) -> TaskText:
 
 
 def _in_order(program: Program, wanted: set[Buffer]) -> dict[Buffer, None]:
+    """Return buffers as they come: the text, by which code is kept, has to be the same each time."""
     own = (view.buffer for kernel in program.kernels for view in (*reads(kernel), kernel.out))
     return {buffer: None for buffer in own if buffer in wanted}
 
@@ -129,10 +130,10 @@ def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[s
     w.do(f"call void @{name}({', '.join(pointers)})")
 
 
-def _with_views(kernel: Kernel, change: object) -> Kernel:
+def _with_views(kernel: Kernel, change: Callable[[View], View]) -> Kernel:
     def through(operand: Operand) -> Operand:
         if isinstance(operand, View):
-            return change(operand)  # type: ignore[operator, no-any-return]
+            return change(operand)
         if isinstance(operand, Formula):
             return replace(operand, operands=tuple(map(through, operand.operands)))
         return operand

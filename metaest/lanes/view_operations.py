@@ -183,7 +183,6 @@ def _set_in_zeros(own: Building, x: Operand, shape: tuple[int, ...], dim: int, f
 
 @handles("cat.default")
 def _cat(own: Building, parts: Sequence[Operand], dim: int = 0) -> Operand:
-    parts = [part for part in parts if part.shape != (0,)]
     dim = dim % len(parts[0].shape)
     shape = (*parts[0].shape[:dim], sum(part.shape[dim] for part in parts), *parts[0].shape[dim + 1 :])
     out, first = own.fresh(shape), 0

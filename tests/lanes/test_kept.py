@@ -62,3 +62,10 @@ def test_the_oldest_make_room(folder, monkeypatch):
         kept.Kept(str(i)).keep(None, b"code")
         os.utime(folder / f"{i}.o", (i, i))
     assert sorted(path.name for path in folder.iterdir()) == ["2.o", "3.o"]
+
+
+def test_the_same_program_is_the_same_text(folder):
+    for _ in range(3):
+        native._library.cache_clear()
+        LaneFunction(lambda x, y: [torch.tanh(x @ y) @ x + torch.relu(y).sum(0)], [torch.eye(30)] * 2, [False, False])
+    assert len(list(folder.iterdir())) == 1

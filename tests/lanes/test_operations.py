@@ -86,6 +86,7 @@ def test_any_number_of_tasks(n_tasks):
         (lambda x, y: torch.sin(x), "sin.default is not known"),
         (lambda x, y: nn.functional.dropout(x), "draws at random"),
         (lambda x, y: x if x.sum() > 0 else y, "cannot trace"),
+        (lambda x, y: torch.cat([x, y[:0]]), "an empty tensor"),
         (lambda x, y: torch.linalg.inv(x), "is not known"),
         (lambda x, y: x.double().to(torch.int64).double(), "numbers of torch.int64"),
         (lambda x, y: torch.div(x, y, rounding_mode="trunc"), "rounding"),
