@@ -8,6 +8,9 @@ from problems import ragged_tasks
 
 torch.set_num_threads(1)  # results are promised bit for bit on one thread
 
+# scripts that time things, not tests
+collect_ignore_glob = ["benchmarks/*"]
+
 
 @pytest.fixture
 def tasks():

@@ -48,7 +48,7 @@ class LaneFunction:
     >>> slope, x = torch.tensor(2.0), torch.zeros(3)
     >>> line = LaneFunction(lambda slope, x: [slope * x], [slope, x], shared=[True, False])
     >>> [y] = line([np.float32(2.0), np.ones((5, 3), dtype="float32")], 5)
-    >>> y.shape, y[0, 0]
+    >>> y.shape, float(y[0, 0])
     ((5, 3), 2.0)
     """
 
