@@ -47,7 +47,13 @@ METHODS = {
     "MAML": {"inner_steps": 5, "inner_lr": 0.2, "k_shot": 1, "max_iter": 5_000, "learn_inner_lr": "per-layer-and-step"},
     "ANIL": {"inner_steps": 5, "inner_lr": 0.5, "max_iter": 5_000, "adapt_layers": "head"},
     "R2D2": {"inner_solver": "ridge", "n_way": 20, "max_iter": 4_000},
-    "fine-tuned": {"inner_steps": 20, "inner_lr": 0.1, "normalization": "layer", "max_iter": 2_000},
+    "fine-tuned": {
+        "inner_steps": 20,
+        "inner_lr": 0.1,
+        "adapt_layers": "head",
+        "normalization": "layer",
+        "max_iter": 600,
+    },
     "nearest neighbour": {},
 }
 

@@ -20,12 +20,13 @@ def pretrained(model: MAMLClassifier, tasks: Iterable[Task]) -> MAMLClassifier:
     """Train the network as an ordinary classifier of all labels there are, and give it a new last layer.
 
     Nothing is learned of how tasks adapt. Adaptation is fine-tuning: gradient steps on the support from the trained
-    weights, and from zero in the last layer (Chen and others, 2019, arXiv:1904.04232).
+    weights, and from zero in the last layer; with ``adapt_layers="head"`` of the last layer alone (Chen and others, 2019,
+    arXiv:1904.04232).
 
     Parameters
     ----------
     model : MAMLClassifier
-        Gives network, budget, seed, and number and rate of the steps of fine-tuning; it is cloned, not changed.
+        Gives network, budget, seed, and layers, number and rate of the steps of fine-tuning; it is cloned, not changed.
     tasks : TaskSet or iterable of Task
         A label has to mean the same wherever it stands. All rows count, also those a task marks as support.
 
@@ -57,8 +58,9 @@ def pretrained(model: MAMLClassifier, tasks: Iterable[Task]) -> MAMLClassifier:
     )
     joint.fit(whole)
     n_outputs = len(joint.classes_) if model.n_way is None else model.n_way
+    plain = {**PLAIN, "adapt_layers": model.adapt_layers}
     tuned: MAMLClassifier = clone(model).set_params(
-        **PLAIN, module=_with_new_head(joint.module_, tasks, n_outputs), meta_lr=0.0, max_iter=1, alpha=0.0
+        **plain, module=_with_new_head(joint.module_, tasks, n_outputs), meta_lr=0.0, max_iter=1, alpha=0.0
     )
     return tuned.fit(tasks)
 
