@@ -20,8 +20,8 @@ def pretrained(model: MAMLClassifier, tasks: Iterable[Task]) -> MAMLClassifier:
     """Train the network as an ordinary classifier of all labels there are, and give it a new last layer.
 
     Nothing is learned of how tasks adapt. Adaptation is fine-tuning: gradient steps on the support from the trained
-    weights, and from zero in the last layer; with ``adapt_layers="head"`` of the last layer alone (Chen and others, 2019,
-    arXiv:1904.04232).
+    weights, and from zero in the last layer; with ``adapt_layers="head"`` of the last layer alone (Chen and others,
+    2019, arXiv:1904.04232).
 
     Parameters
     ----------

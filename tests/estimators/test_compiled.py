@@ -88,7 +88,7 @@ def test_a_long_fit_scores_within_the_spread_of_seeds(tasks):
 ], ids=str)  # fmt: skip
 @pytest.mark.filterwarnings("ignore::metaest.OvershootWarning")
 def test_settings_mean_the_same(tasks, settings):
-    eager, compiled = pair("MAML", tasks, **{"dtype": "float64", "max_iter": 12, **settings})
+    eager, compiled = pair("MAML", tasks, **{"dtype": "float64", "max_iter": 12, "inner_steps": 1, **settings})
     assert compiled.compiled_, compiled.compiled_reason_
     # statistics of three rows divide by what is next to nothing, which magnifies rounding
     close = 1e-6 if settings.get("normalization") else 1e-8
