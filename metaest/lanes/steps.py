@@ -24,7 +24,8 @@ from metaest.lanes.trace import Shapes
 
 __all__ = ["LaneSteps"]
 
-AT_ONCE = 256
+# meta-steps in one call, and operations of one task's after which somebody may want to see how far it is
+AT_ONCE, OPERATIONS_AT_ONCE = 256, 400_000_000
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # how far the first meta-gradient may be from torch's, relative to its length
 TOLERANCE = {32: 1e-3, 64: 1e-7}
@@ -52,6 +53,7 @@ class LaneSteps:
 
     Attributes
     ----------
+    at_once : int
     instead : EagerSteps or None
         What took the steps where machine code and torch did not say the same.
     memory : int
@@ -63,8 +65,6 @@ class LaneSteps:
         When LLVM is not installed.
     """
 
-    at_once = AT_ONCE
-
     def __init__(
         self,
         program: Program,
@@ -75,6 +75,7 @@ class LaneSteps:
         draw: Callable[[int], Draws],
         losses: Callable[[Params, Episodes], Tensor],
     ) -> None:
+        self.at_once = max(1, min(AT_ONCE, OPERATIONS_AT_ONCE // max(1, program.operations())))
         self.settings = settings
         self.draw = draw
         self.losses = losses

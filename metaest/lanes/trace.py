@@ -103,7 +103,7 @@ def graph_of(
 
     table: Any = get_decompositions([getattr(torch.ops.aten, name) for name in DECOMPOSED])
     try:
-        graph = make_fx(function, decomposition_table=table)(*(own.clone() for own in examples))
+        graph = make_fx(function, table, "fake", _allow_non_fake_inputs=True)(*(own.clone() for own in examples))
     except Exception as error:  # whatever a user's module does on being traced
         first = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise UnsupportedError(f"torch cannot trace it ({first})") from error

@@ -26,8 +26,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "benchmarks"))
 from machine import describe
 
 META_LR = 1e-3
-# steps that a fit takes in one call, after which its clock is read
-AT_ONCE = 256
 
 
 def model_of(workload, compiled, max_iter):
@@ -52,9 +50,10 @@ def ours(workload, tasks, compiled, n):
     """Meta-steps a second of a fit, from its first call on."""
     model = model_of(workload, compiled, n).fit(tasks)
     assert model.compiled_ == compiled, model.compiled_reason_
-    seconds = model.history_["seconds"]
-    first = min(AT_ONCE, n // 2)
-    return (n - first) / (seconds.iloc[-1] - seconds.iloc[first - 1])
+    # all steps of one call have the same time: what comes after the first call counts
+    seconds = model.history_["seconds"].to_numpy()
+    first = np.flatnonzero(np.diff(seconds))[0] + 1
+    return (n - first) / (seconds[-1] - seconds[first - 1])
 
 
 def draws_of(workload, n, seed=0):
@@ -99,10 +98,9 @@ def time_of(workload, repetitions):
         runs["JAX, a call a step"] = lambda n: timed(jax.one_call_a_step, draws, n)
         runs["JAX, scan"] = lambda n: timed(jax.scanned, draws, n)
     for name, run in runs.items():
-        run(512)  # compile, and warm up
-        pilot = run(1024)
-        counts = max(512, int(pilot) // 256 * 256)
-        found[name] = [run, counts, []]
+        run(32 if name == "eager" else 320)  # compile, and warm up
+        pilot = run(32 if name == "eager" else 320)
+        found[name] = [run, max(32 if name == "eager" else 320, int(1.5 * pilot) // 16 * 16), []]
     for _ in range(repetitions):
         for own in found.values():
             own[2].append(own[0](own[1]))

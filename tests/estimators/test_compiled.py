@@ -168,6 +168,29 @@ class Branching(nn.Module):
         return output if output.mean() > 0 else 2 * output
 
 
+class Basis(nn.Module):
+    """A module with numbers of its own that are not learned."""
+
+    def __init__(self, n_features, n_targets):
+        super().__init__()
+        self.register_buffer("centres", torch.linspace(-2, 2, 5))
+        self.fixed = nn.Parameter(torch.tensor([1.0, -0.5, 0.3, 0.2, -1.0]), requires_grad=False)
+        self.linear = nn.Linear(5, n_targets)
+
+    def forward(self, X):
+        return self.linear(torch.exp(-((X - self.centres) ** 2)) * self.fixed)
+
+
+def test_a_module_with_buffers(tasks):
+    models = [
+        MAMLRegressor(module=Basis, max_iter=20, dtype="float64", compile=compiled, random_state=0).fit(tasks)
+        for compiled in (False, True)
+    ]
+    assert models[1].compiled_
+    np.testing.assert_allclose(models[1].predict(tasks.X), models[0].predict(tasks.X), rtol=1e-8)
+    assert models[1].set_params(compile=True).adapt_many(tasks[:3]).compiled_
+
+
 def test_a_module_that_changes_is_left_to_torch(tasks, caplog):
     with caplog.at_level(logging.WARNING, logger="metaest"):
         model = MAMLRegressor(module=Counting, max_iter=3, compile=True, random_state=0).fit(tasks)
