@@ -62,7 +62,7 @@ def lane_steps(
         assert isinstance(source, RegressionSource)
         try:
             return _compiled(model, plan, schedule, source, batches, settings, params, losses)
-        except (UnavailableError, UnsupportedError, _TooLargeError) as error:
+        except (UnavailableError, UnsupportedError) as error:
             reason = str(error)
     level = logging.WARNING if model.compile is True else logging.INFO
     _logger.log(level, "meta-steps are not compiled: %s", reason)
@@ -82,10 +82,6 @@ def _refused(model: Any, schedule: Schedule, source: Source) -> str | None:
     if model.compile == "auto" and model.max_iter < LEAST_STEPS:
         return f"{model.max_iter} meta-steps are too few to repay compiling ({LEAST_STEPS})"
     return None
-
-
-class _TooLargeError(RuntimeError):
-    pass
 
 
 def _compiled(
@@ -112,11 +108,10 @@ def _compiled(
             return ordered(drawn.keys, sizes, starts, drawn.n_support, count, support[1], query[1])
         return _draws(order_rows(source.tasks, drawn), count, support[1], query[1])
 
+    most = MOST_MEMORY if model.compile == "auto" else None
     steps = LaneSteps(
-        program, settings, params, (X, y), shapes, draw, lambda own, episodes: losses(own, (kind, episodes))
+        program, settings, params, (X, y), shapes, draw, lambda own, episodes: losses(own, (kind, episodes)), most
     )
-    if model.compile == "auto" and steps.memory > MOST_MEMORY:
-        raise _TooLargeError(f"a pass works in {steps.memory / 2**20:.0f} MB, more than a processor keeps at hand")
     return Compiled(steps, f"{steps.lanes} tasks at a time")
 
 

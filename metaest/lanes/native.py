@@ -100,10 +100,13 @@ def compiled(text: str, name: str, arguments: list[Any], result: Any = None) -> 
     Raises
     ------
     UnavailableError
-        When LLVM is not installed.
+        When LLVM is not installed, or fails.
     """
-    with _lock:
-        library = _library(text)
+    try:
+        with _lock:
+            library = _library(text)
+    except RuntimeError as error:  # whatever LLVM does not like here
+        raise UnavailableError(f"LLVM refuses: {str(error).splitlines()[0][:200]}") from error
     function = ctypes.CFUNCTYPE(result, *arguments)(library.engine.get_function_address(name))
     function.library = library  # type: ignore[attr-defined]  # the code lives as long as the function
     return function

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.functional import AdamW, EagerSteps, Episodes, Params, Rows, require_finite
+from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.draws import Draws
 from metaest.lanes.kernels import Program
 from metaest.lanes.memory import aligned
@@ -50,17 +51,19 @@ class LaneSteps:
     losses : callable
         The same meta-loss in torch: parameters and episodes -> one loss for each task. It judges the first step, and
         whatever comes out non-finite.
+    most_memory : int, optional
+        Bytes that a pass may work in.
 
     Attributes
     ----------
     at_once : int
     instead : EagerSteps or None
         What took the steps where machine code and torch did not say the same.
-    memory : int
-        Bytes that a pass works in.
 
     Raises
     ------
+    UnsupportedError
+        When a pass works in more memory.
     UnavailableError
         When LLVM is not installed.
     """
@@ -74,6 +77,7 @@ class LaneSteps:
         shapes: Shapes,
         draw: Callable[[int], Draws],
         losses: Callable[[Params, Episodes], Tensor],
+        most_memory: int | None = None,
     ) -> None:
         self.at_once = max(1, min(AT_ONCE, OPERATIONS_AT_ONCE // max(1, program.operations())))
         self.settings = settings
@@ -89,6 +93,9 @@ class LaneSteps:
         sizes = [value.numel() for value in params.values()]
         sides = (shapes.support, shapes.query)
         made = steps_text(program, kind, sizes, sides, math.prod(shapes.features), shapes.targets)
+        memory = made.arena * kind.lanes * number.itemsize
+        if most_memory is not None and memory > most_memory:
+            raise UnsupportedError(f"a pass works in {memory / 2**20:.0f} MB, more than a processor keeps at hand")
         pointer, count = ctypes.c_void_p, ctypes.c_int64
         self._longest = (ctypes.c_float if kind.bits == 32 else ctypes.c_double)(
             math.inf if settings.max_grad_norm is None else settings.max_grad_norm
@@ -103,7 +110,6 @@ class LaneSteps:
         self._arena = aligned(made.arena * kind.lanes, number)
         self._constants = np.array(program.constants or [0.0], dtype=number)
         self._losses = np.zeros(AT_ONCE, dtype=number)
-        self.memory = self._arena.nbytes
 
     def advance(self, count: int) -> list[float]:
         """Take so many steps; return the meta-loss of each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metaest.lanes.kernels import Program
-from metaest.lanes.task_text import TaskText, task_text
+from metaest.lanes.task_text import task_text
 from metaest.lanes.vector_math import definitions
 from metaest.lanes.writer import Kind
 
@@ -35,13 +35,11 @@ class StepsText:
     Attributes
     ----------
     text : str
-    task : TaskText
     arena : int
         Vectors.
     """
 
     text: str
-    task: TaskText
     arena: int
 
 
@@ -223,7 +221,7 @@ done:
         f"declare {number} @llvm.sqrt.f{kind.bits}({number})\n"
         "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)\n"
     )
-    return StepsText(definitions(kind) + declarations + task.text + text, task, offset)
+    return StepsText(definitions(kind) + declarations + task.text + text, offset)
 
 
 def _gather(name: str, side: Side, columns: int, targets: int, own: list[str], kind: Kind) -> str:

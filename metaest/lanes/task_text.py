@@ -26,13 +26,10 @@ class TaskText:
         Functions; ``@task(ptr inputs..., ptr outputs..., ptr constants, ptr arena)`` is the one to call.
     arena : int
         Vectors of memory it needs.
-    straight : bool
-        Whether it is one piece without loops.
     """
 
     text: str
     arena: int
-    straight: bool
 
 
 def task_text(program: Program, kind: Kind) -> TaskText:
@@ -56,12 +53,12 @@ def task_text(program: Program, kind: Kind) -> TaskText:
         emitter = Emitter(w, names, straight=True)
         for kernel in program.kernels:
             emitter.emit(kernel)
-        return TaskText(head + "\n".join(w.lines) + "\n  ret void\n}\n", 0, straight=True)
+        return TaskText(head + "\n".join(w.lines) + "\n  ret void\n}\n", 0)
     functions: dict[str, str] = {}
     for kernel in program.kernels:
         _call(kernel, w, names, functions)
     texts = [text.replace("@KERNEL", f"@{name}") for text, name in functions.items()]
-    return TaskText("\n".join(texts) + head + "\n".join(w.lines) + "\n  ret void\n}\n", size, straight=False)
+    return TaskText("\n".join(texts) + head + "\n".join(w.lines) + "\n  ret void\n}\n", size)
 
 
 def _in_order(program: Program, wanted: set[Buffer]) -> dict[Buffer, None]:

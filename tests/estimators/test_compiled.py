@@ -237,6 +237,18 @@ def test_without_llvm_torch_does_it(tasks, monkeypatch, caplog):
     assert "pip install 'metaest[compile]'" in caplog.text
 
 
+def test_where_llvm_fails_torch_does_it(tasks, monkeypatch):
+    from metaest.lanes import native  # noqa: PLC0415
+
+    def fails(text):
+        raise RuntimeError("no such register\nand more")
+
+    monkeypatch.setattr(native, "_library", fails)
+    model = MAMLRegressor(max_iter=3, compile=True, random_state=0).fit(tasks)
+    assert (model.compiled_, model.compiled_reason_) == (False, "LLVM refuses: no such register")
+    assert not model.adapt_many(tasks).compiled_
+
+
 def test_classes_are_left_to_torch():
     rng = np.random.default_rng(0)
     tasks = TaskSet([Task(i, rng.normal(size=(8, 2)), np.arange(8) % 2) for i in range(4)])
