@@ -238,7 +238,7 @@ def test_without_llvm_torch_does_it(tasks, monkeypatch, caplog):
 
 
 def test_where_llvm_fails_torch_does_it(tasks, monkeypatch):
-    from metaest.lanes import native  # noqa: PLC0415
+    from metaest.lanes import native
 
     def fails(text):
         raise RuntimeError("no such register\nand more")
