@@ -113,8 +113,10 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
         _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
     drawn = [source.episodes(next(batches)) for _ in range(SETTLING)]
     params = settled(plan, forward, result.params, drawn)
-    compiled = made.steps is not None and made.steps.instead is None
-    return Trained(network, params, result.history, batching, reason, compiled, made.reason)
+    compiled, why = made.steps is not None, made.reason
+    if made.steps is not None and made.steps.instead is not None:
+        compiled, why = False, "machine code and torch give different meta-gradients"
+    return Trained(network, params, result.history, batching, reason, compiled, why)
 
 
 def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: TaskSet) -> None:

@@ -195,6 +195,7 @@ def test_a_module_that_changes_is_left_to_torch(tasks, caplog):
     with caplog.at_level(logging.WARNING, logger="metaest"):
         model = MAMLRegressor(module=Counting, max_iter=3, compile=True, random_state=0).fit(tasks)
     assert not model.compiled_
+    assert "different meta-gradients" in model.compiled_reason_
     assert "different meta-gradients" in caplog.text
 
 
