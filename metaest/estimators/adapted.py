@@ -233,12 +233,12 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         return len(self._network.targets_scaling.mean)
 
 
-def require_statistics(plan: Plan, X: NDArray[Any]) -> None:
+def require_statistics(plan: Plan, X: NDArray[Any], where: str = "adapt") -> None:
     """Raise when statistics are wanted of a support that has none."""
     if plan.normed and plan.steps and not plan.per_step and len(X) < LEAST_FOR_STATISTICS:
         raise TaskError(
-            f"adapt: batch normalisation takes its statistics from support rows and needs {LEAST_FOR_STATISTICS}, got "
-            f"{len(X)}; set batch_statistics='per-step'."
+            f"{where}: batch normalisation takes its statistics from support rows and needs {LEAST_FOR_STATISTICS}, "
+            f"got {len(X)}; set batch_statistics='per-step'."
         )
 
 

@@ -63,7 +63,8 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
         names = getattr(model, "feature_names_in_", None)
         if names is not None:
             self.feature_names_in_ = names
-        require_statistics(self._plan, tasks.X[: int(tasks.sizes.min())])
+        least = int(tasks.sizes.argmin())
+        require_statistics(self._plan, tasks[least].X, f"task {tasks[least].name!r}")
         self.compiled_ = False
         self._params = self._adapted(model.compile)
 

@@ -117,7 +117,7 @@ def graph_of(
 def _merge(graph: torch.fx.Graph) -> None:
     """Do once what is done twice."""
     calls = [node for node in graph.nodes if node.op == "call_function"]
-    if any(str(node.target).partition(".default")[0].endswith("_") for node in calls):
+    if any(node.target._schema.is_mutable for node in calls if hasattr(node.target, "_schema")):
         return  # something is written over: the same operation later is not the same
     known: dict[Any, torch.fx.Node] = {}
     for node in calls:

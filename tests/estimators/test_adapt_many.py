@@ -111,6 +111,9 @@ def test_bad_input_names_the_task(tasks):
         model.adapt_many([(np.ones((3, 2)), np.ones(3))])
     with pytest.raises(TaskError, match="fitted on 1 target"):
         model.adapt_many([(np.ones((3, 1)), np.ones((3, 2)))])
+    normed = MAMLRegressor(random_state=0, max_iter=2, normalization="batch", support_size=3).fit(tasks)
+    with pytest.raises(TaskError, match="task 'b'.*needs 2"):
+        normed.adapt_many([Task("a", tasks[0].X, tasks[0].y), Task("b", tasks[0].X[:1], tasks[0].y[:1])])
     wild = MAMLRegressor(random_state=0, max_iter=2, hidden_layer_sizes=(8,), activation="relu").fit(tasks)
     with pytest.raises(DivergenceError, match="task 'b'"):
         wild.adapt_many([Task("a", tasks[0].X, tasks[0].y), Task("b", np.full((2, 1), 1e30), np.full(2, 1e30))])
