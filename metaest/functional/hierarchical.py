@@ -21,6 +21,8 @@ from metaest.functional.transforms import Transforms
 
 # in units of the spread between tasks, over which an equation bends little
 DIFFERENCE = 1e-5
+# products of slopes up to which all are formed by one operation: calls cost more than the half that is not needed
+FEW = 2**14
 
 __all__ = ["Design", "HierarchicalModel", "Information", "Population"]
 
@@ -181,13 +183,19 @@ class HierarchicalModel:
         # the transform's slope belongs to a task and not to its rows: multiply after summing over rows
         slope = self.transforms.slope(phi)
         first = observations.masked(terms.slope)
-        gradient = slope * torch.stack([(first * d).sum(dim=0) for d in D])
         one_weight = terms.weight.ndim == 0
-        weighted = [observations.masked(d if one_weight else terms.weight * d) for d in D]
         p = len(D)
-        rows: list[list[Tensor]] = []
-        for k in range(p):
-            rows.append([rows[j][k] if j < k else (weighted[k] * D[j]).sum(dim=0) for j in range(p)])
-        matrix = torch.stack([entry for row in rows for entry in row]).reshape(p, p, -1)
+        if p * p * values.numel() <= FEW:
+            stacked = torch.stack(D)
+            gradient = slope * (first * stacked).sum(dim=1)
+            weighted = observations.masked(stacked if one_weight else terms.weight * stacked)
+            matrix = (stacked[:, None] * weighted).sum(dim=2)
+        else:
+            gradient = slope * torch.stack([(first * d).sum(dim=0) for d in D])
+            parts = [observations.masked(d if one_weight else terms.weight * d) for d in D]
+            rows: list[list[Tensor]] = []
+            for k in range(p):
+                rows.append([rows[j][k] if j < k else (parts[k] * D[j]).sum(dim=0) for j in range(p)])
+            matrix = torch.stack([entry for row in rows for entry in row]).reshape(p, p, -1)
         matrix = matrix * (slope[:, None] * slope) * (terms.weight if one_weight else 1.0)
         return Information(observations.masked(terms.loss).sum(dim=0), gradient, matrix)

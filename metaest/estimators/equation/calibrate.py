@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equation.batches import evenly
-from metaest.estimators.equation.expectation import expectation_step
+from metaest.estimators.equation.expectation import expectation_step, linearise
 from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.solving import search_widely
 from metaest.estimators.equation.start import Start, pooled_starts, scales, spread_around
@@ -18,6 +18,8 @@ N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
 NEGLIGIBLE = 1e-3
 # differences in log-evidence within which populations fit alike, and within which they are looked at more closely
 PREFERENCE, NEAR = 3.0, 30.0
+# standard errors of a task's rows within which two populations put it in one place
+SAME = 1.0
 SEARCH_TASKS, SEARCH_ROWS = 100, 60
 ROUGH = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
 # how often tasks are looked for everywhere, and the gain in log-density that shows that one was not where it belongs
@@ -66,6 +68,7 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
         population, u, moved = settle_widely(small, population, u, CANDIDATE_STEPS)
         found.append((evidence_of(small, population, u), population, u))
         several = several or moved
+    found = _different(small, found)
     best = max(value for value, _, _ in found)
     for i, (value, population, u) in enumerate(found):
         if best - NEAR < value < np.inf and len(found) > 1:
@@ -77,6 +80,8 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     alike = [(population, u) for value, population, u in found if value >= best - PREFERENCE]
     population, own = min(alike, key=lambda pair: _distance(pair[0], initial, size))
     scope = scope._replace(query=None)
+    if small.observations.y.shape == scope.observations.y.shape:
+        return population, own  # settled on all there is
     u = torch.zeros(len(scope.random), tasks, dtype=torch.float64)
     u[:, few] = own
     if several and len(few) < tasks:
@@ -85,6 +90,21 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
         found_widely, _ = search_widely(ROUGH, scope.model, center, population.factor, log_sigma, scope.observations, u)
         u = found_widely.u
     return settle(scope, population, u, STEPS)
+
+
+def _different(scope: Scope, found: list[tuple[float, Population, Tensor]]) -> list[tuple[float, Population, Tensor]]:
+    """Leave out populations that put all tasks where a better one puts them."""
+    kept: list[tuple[float, Population, Tensor]] = []
+    places: list[Tensor] = []
+    for value, population, u in sorted(found, key=lambda own: -own[0]):
+        phi = scope.design.center(population.beta, len(population.factor)) + population.factor @ u
+        known = scope.model.information(phi, population.log_sigma, scope.observations)
+        # in units of what the rows of a task tell of each constant
+        unit = known.matrix.diagonal().T.clamp(min=1e-300).rsqrt()
+        if all(bool(((phi - other).abs() > SAME * unit).any()) for other in places):
+            kept.append((value, population, u))
+            places.append(phi)
+    return kept
 
 
 def _distance(population: Population, initial: Tensor, size: Tensor) -> float:
@@ -125,7 +145,9 @@ def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple
     for _ in range(steps + 1):
         center = scope.design.center(population.beta, len(population.factor))
         u = ROUGH.solve(scope.model, center, population.factor, population.log_sigma, scope.observations, u).u
-        value = evidence_of(scope, population, u)
+        found = linearise(scope.model, population, scope.design, scope.observations, u)
+        value = -float(found.loss.sum())
+        value = value if np.isfinite(value) else -np.inf
         if best is None or value > best[0]:
             gain = np.inf if best is None else value - best[0]
             best = value, population, u
@@ -134,7 +156,14 @@ def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple
         elif value < best[0] - 10:
             break
         population = expectation_step(
-            scope.model, population, scope.design, scope.observations, u, scope.diagonal, scope.smallest_log_sigma
+            scope.model,
+            population,
+            scope.design,
+            scope.observations,
+            u,
+            found,
+            scope.diagonal,
+            scope.smallest_log_sigma,
         )
     assert best is not None
     return best[1], best[2]

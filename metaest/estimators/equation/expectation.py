@@ -23,6 +23,8 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
+    loss : Tensor of shape (tasks,)
+        Negative log-evidence (Laplace), as far as u is the most probable one.
     score : Tensor of shape (coefficients,)
         Derivative of the log-likelihood.
     normal : Tensor of shape (coefficients, coefficients)
@@ -33,6 +35,7 @@ class Moments(NamedTuple):
         Of the rows of each task, about its constants.
     """
 
+    loss: Tensor
     score: Tensor
     normal: Tensor
     posterior: Tensor
@@ -60,15 +63,17 @@ def linearise(
         factor = population.factor
         center = design.center(population.beta, len(factor))
         known = model.information(center + factor @ u, population.log_sigma, observations)
-        matrix = known.in_random_directions(factor, u).matrix
-        posterior = small_matrices.inverse(small_matrices.cholesky(matrix), matrix)
+        inner = known.in_random_directions(factor, u)
+        root = small_matrices.cholesky(inner.matrix)
+        posterior = small_matrices.inverse(root, inner.matrix)
+        loss = inner.loss + 0.5 * small_matrices.log_determinant(root, inner.loss)
         # information about a task's centre once its u is integrated out: P - P A C A' P
         along = torch.einsum("kjt,jm->kmt", known.matrix, factor)
-        left = known.matrix - torch.einsum("kmt,mnt,jnt->kjt", along, posterior, along)
+        left = known.matrix - torch.einsum("kmt,jmt->kjt", torch.einsum("kmt,mnt->knt", along, posterior), along)
         index, z = design
-        normal = torch.einsum("abt,at,bt->ab", left[index][:, index], z, z)
+        normal = (left[index][:, index] * z[:, None] * z).sum(dim=2)
         score = -(known.gradient[index] * z).sum(dim=1)
-    return Moments(score, normal, posterior, known.matrix)
+    return Moments(loss, score, normal, posterior, known.matrix)
 
 
 def invert(normal: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,6 +98,7 @@ def expectation_step(
     design: Design,
     observations: Observations,
     u: Tensor,
+    found: Moments,
     diagonal: bool,
     smallest_log_sigma: Tensor,
 ) -> Population:
@@ -102,6 +108,8 @@ def expectation_step(
     ----------
     model, population, design, observations, u
         As :func:`linearise` takes them.
+    found : Moments
+        What it returned.
     diagonal : bool
         Whether the constants are independent between tasks.
     smallest_log_sigma : Tensor of shape (noise constants,)
@@ -111,7 +119,6 @@ def expectation_step(
     Population
     """
     with torch.no_grad():
-        found = linearise(model, population, design, observations, u)
         factor = population.factor
         tasks = design.multiplier.shape[1]
         step, info = torch.linalg.solve_ex(found.normal + 1e-12 * torch.diag(found.normal.diagonal()), found.score)
@@ -122,8 +129,8 @@ def expectation_step(
         variance = model.noise.variance(curve, population.log_sigma)
         seen = model.noise.nearest(curve, observations.y)
         square = (observations.mask * (seen - curve).square() / variance).sum()
-        reduced = torch.einsum("km,kjt,jn->mnt", factor, found.information, factor)
-        square = square + torch.einsum("mnt,mnt->", reduced, found.posterior)
+        reduced = small_matrices.sandwich(factor.T, found.information)
+        square = square + (reduced * found.posterior).sum()
         log_sigma = population.log_sigma + 0.5 * (square / observations.mask.sum()).log()
         log_sigma = torch.maximum(log_sigma, smallest_log_sigma)
 

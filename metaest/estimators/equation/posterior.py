@@ -162,8 +162,9 @@ class Calibrated:
         entering[index, torch.arange(len(index))] = z
         if m:
             pulled = torch.einsum("mpt,pbt->mbt", along, entering)
-            entering = entering - torch.einsum("km,mnt,nbt->kbt", factor, own, pulled)
-        covariance = covariance + torch.einsum("kbt,bc,jct->kjt", entering, self.beta_covariance, entering)
+            entering = entering - torch.einsum("km,mbt->kbt", factor, torch.einsum("mnt,nbt->mbt", own, pulled))
+        scattered = torch.einsum("kbt,bc->kct", entering, self.beta_covariance)
+        covariance = covariance + torch.einsum("kct,jct->kjt", scattered, entering)
         return Posterior(phi, covariance, own, matrix, loss, code, torch.zeros_like(code, dtype=torch.bool))
 
     def mixed(self, posterior: Posterior, prior: Posterior, share: float) -> Posterior:
