@@ -20,9 +20,16 @@ from metaest.functional.forward import (
     repeat_for_tasks,
     with_statistics,
 )
-from metaest.functional.gauss_newton import GaussNewton, MapResult, SolveCode
+from metaest.functional.gauss_newton import GaussNewton, MapResult, SearchState, SolveCode, accept_step, propose_step
 from metaest.functional.head import HEAD, HeadForward, split_head
-from metaest.functional.hierarchical import Design, HierarchicalModel, Information, Population
+from metaest.functional.hierarchical import (
+    DIFFERENCE,
+    Design,
+    HierarchicalModel,
+    Information,
+    Population,
+    true_curvature,
+)
 from metaest.functional.implicit import remaining_slope
 from metaest.functional.inner import GradientDescent, Rate
 from metaest.functional.last_layer import last_layer, layer_of
@@ -53,6 +60,7 @@ __all__ = [
     "ACTIVATIONS",
     "ALLOWED_RISE",
     "CONTEXT",
+    "DIFFERENCE",
     "HEAD",
     "MLP",
     "PER_STEP",
@@ -92,12 +100,14 @@ __all__ = [
     "Rate",
     "Rows",
     "Scaling",
+    "SearchState",
     "SolveCode",
     "Solver",
     "StepInfo",
     "Steps",
     "TaskBatchNorm",
     "Transforms",
+    "accept_step",
     "agrees_one_by_one",
     "alone",
     "at_step",
@@ -118,6 +128,7 @@ __all__ = [
     "normalization_layer",
     "per_step",
     "population_statistics",
+    "propose_step",
     "query_loss",
     "remaining_slope",
     "repeat_for_tasks",
@@ -127,6 +138,7 @@ __all__ = [
     "squared_error",
     "task_losses",
     "task_normed",
+    "true_curvature",
     "weigh_classes",
     "with_statistics",
 ]

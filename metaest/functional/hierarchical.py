@@ -9,7 +9,7 @@ lets a standard deviation shrink to exactly zero.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ DIFFERENCE = 1e-5
 # products of slopes up to which all are formed by one operation: calls cost more than the half that is not needed
 FEW = 2**14
 
-__all__ = ["Design", "HierarchicalModel", "Information", "Population"]
+__all__ = ["DIFFERENCE", "Design", "HierarchicalModel", "Information", "Population", "true_curvature"]
 
 
 class Design(NamedTuple):
@@ -152,13 +152,15 @@ class HierarchicalModel:
             numbers = torch.arange(tasks, device=u.device).repeat(1 + 2 * m)
             phi = center[:, numbers] + factor @ points
             found = self.information(phi, log_sigma, observations.take(numbers)).in_random_directions(factor, points)
-            gradient = found.gradient.reshape(m, 1 + 2 * m, tasks)
-            true = (gradient[:, 1 : 1 + m] - gradient[:, 1 + m :]) / (2 * DIFFERENCE)
-            true = 0.5 * (true + true.transpose(0, 1))
-            if m:
-                definite = torch.isfinite(small_matrices.cholesky(true)[-1][-1])
-                true = torch.where(definite, true, found.matrix[..., :tasks])
+            shifted = found.gradient.reshape(m, 1 + 2 * m, tasks)[:, 1:].transpose(0, 1)
+            true = true_curvature(shifted, found.matrix[..., :tasks])
         return Information(found.loss[:tasks], found.gradient[:, :tasks], true)
+
+    def searched(
+        self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> Any:
+        """Return what a solver's search from u finds, or None: a subclass may know a faster way."""
+        return None
 
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
@@ -199,3 +201,21 @@ class HierarchicalModel:
             matrix = torch.stack([entry for row in rows for entry in row]).reshape(p, p, -1)
         matrix = matrix * (slope[:, None] * slope) * (terms.weight if one_weight else 1.0)
         return Information(observations.masked(terms.loss).sum(dim=0), gradient, matrix)
+
+
+def true_curvature(gradients: Tensor, expected: Tensor) -> Tensor:
+    """Return second derivatives from gradients around a point, and the expected ones where they are not definite.
+
+    Parameters
+    ----------
+    gradients : Tensor of shape (2 m, m, tasks)
+        At the point moved by ``DIFFERENCE`` in each direction, then by minus that.
+    expected : Tensor of shape (m, m, tasks)
+    """
+    m = len(expected)
+    if m == 0:
+        return expected
+    true = (gradients[:m] - gradients[m:]) / (2 * DIFFERENCE)
+    true = 0.5 * (true + true.transpose(0, 1))
+    definite = torch.isfinite(small_matrices.cholesky(true)[-1][-1])
+    return torch.where(definite, true, expected)

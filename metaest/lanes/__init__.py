@@ -6,6 +6,7 @@ The functional core does not know of it. What cannot be compiled raises :class:`
 from metaest.lanes.adapting import LaneAdapter, padded_rows
 from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.draws import ORDERED, Draws, ordered
+from metaest.lanes.equation import LaneModel
 from metaest.lanes.function import LaneFunction
 from metaest.lanes.native import UnavailableError
 from metaest.lanes.steps import LaneSteps
@@ -17,6 +18,7 @@ __all__ = [
     "Draws",
     "LaneAdapter",
     "LaneFunction",
+    "LaneModel",
     "LaneSteps",
     "Shapes",
     "Side",

@@ -239,7 +239,7 @@ class Emitter:
             return w.call(f"lane_{name}", *values)
         if name == "neg":
             return w.put(f"fneg {w.kind.vector} {values[0]}")
-        if name in ("sqrt", "floor", "abs"):
+        if name in ("sqrt", "floor", "abs", "sin", "cos"):
             return w.intrinsic("fabs" if name == "abs" else name, *values)
         if name == "max":
             return self._larger(*values)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from metaest.lanes.arrays import Buffer, Operand, View, contiguous
+import torch
+
+from metaest.lanes.arrays import Buffer, Constant, Operand, View, contiguous
 from metaest.lanes.kernels import Fill, Kernel
 
 __all__ = ["HANDLERS", "VIEWS", "Building", "Handler", "handles"]
@@ -25,11 +27,17 @@ class Building:
     Attributes
     ----------
     kernels : list of Kernel
+    constants : list of float
+        Numbers of the program itself.
+    constant : Buffer
+        Where they are.
     node : torch.fx.Node
         The operation that is lowered at present.
     """
 
     kernels: list[Kernel] = field(default_factory=list)
+    constants: list[float] = field(default_factory=list)
+    constant: Buffer = field(default_factory=lambda: Buffer(0, shared=True))
     node: Any = None
 
     def stored(self, value: Operand) -> View:
@@ -39,6 +47,15 @@ class Building:
         out = self.fresh(value.shape)
         self.kernels.append(Fill(out, value))
         return out
+
+    def numbers(self, tensor: torch.Tensor) -> Operand:
+        """Return a tensor that is known when the program is written."""
+        values, shape = tensor.detach().double().reshape(-1).tolist(), tuple(tensor.shape)
+        if len(set(values)) == 1:
+            return Constant(values[0], shape)
+        view = View(self.constant, shape, contiguous(shape), len(self.constants))
+        self.constants.extend(values)
+        return view
 
     def fresh(self, shape: tuple[int, ...]) -> View:
         """Return memory for an operation's result."""

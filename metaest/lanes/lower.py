@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from metaest.lanes.arrays import Buffer, Constant, Formula, Operand, UnsupportedError, View, contiguous
+from metaest.lanes.arrays import Buffer, Formula, Operand, UnsupportedError, View, contiguous
 from metaest.lanes.elementwise import ELEMENTWISE
 from metaest.lanes.handlers import HANDLERS, VIEWS, Building
 from metaest.lanes.joining_operations import REDUCTIONS
@@ -39,7 +40,6 @@ class _Lowering(Building):
     def __init__(self, graph: torch.fx.GraphModule) -> None:
         super().__init__()
         self.graph = graph
-        self.constants: list[float] = []
         self.known: dict[torch.fx.Node, Operand] = {}
 
     def run(self, shared: Sequence[bool]) -> Program:
@@ -47,8 +47,6 @@ class _Lowering(Building):
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise UnsupportedError(f"{_name(node)} draws at random")
         inputs: list[Buffer] = []
-        # how many constants there are is known at the end
-        self.constant = Buffer(0, shared=True)
         outputs: list[Buffer] = []
         for node in self.graph.graph.nodes:
             if node.op == "placeholder":
@@ -56,7 +54,7 @@ class _Lowering(Building):
                 inputs.append(Buffer(math.prod(shape), shared[len(inputs)]))
                 self.known[node] = View(inputs[-1], shape, contiguous(shape))
             elif node.op == "get_attr":
-                self.known[node] = self._constant(getattr(self.graph, node.target))
+                self.known[node] = self.numbers(getattr(self.graph, node.target))
             elif node.op == "call_function":
                 self.known[node] = self._call(node)
             elif node.op == "output":
@@ -65,15 +63,6 @@ class _Lowering(Building):
                     outputs.append(Buffer(math.prod(value.shape)))
                     self.kernels.append(Fill(View(outputs[-1], value.shape, contiguous(value.shape)), value))
         return Program(inputs, outputs, self.constants, self.constant, self.kernels)
-
-    def _constant(self, tensor: torch.Tensor) -> Operand:
-        values = tensor.detach().double().reshape(-1).tolist()
-        shape = tuple(tensor.shape)
-        if len(set(values)) == 1:
-            return Constant(values[0], shape)
-        view = View(self.constant, shape, contiguous(shape), len(self.constants))
-        self.constants.extend(values)
-        return view
 
     def _call(self, node: torch.fx.Node) -> Operand:
         name = _name(node)
@@ -106,6 +95,8 @@ class _Lowering(Building):
 
 def _name(node: torch.fx.Node) -> str:
     """Return the name of a node's operation; where it writes over what nobody else reads, of the one that does not."""
+    if node.target is operator.getitem:
+        return "getitem"
     name = str(node.target).removeprefix("aten.")
     kind, _, form = name.partition(".")
     if not kind.endswith("_"):

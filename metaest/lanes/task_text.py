@@ -23,7 +23,7 @@ class TaskText:
     Attributes
     ----------
     text : str
-        Functions; ``@task(ptr inputs..., ptr outputs..., ptr constants, ptr arena)`` is the one to call.
+        Functions; ``@name(ptr inputs..., ptr outputs..., ptr constants, ptr arena)`` is the one to call.
     arena : int
         Vectors of memory it needs.
     """
@@ -32,13 +32,13 @@ class TaskText:
     arena: int
 
 
-def task_text(program: Program, kind: Kind) -> TaskText:
-    """Write the function of one pass."""
+def task_text(program: Program, kind: Kind, name: str = "task") -> TaskText:
+    """Write the function of one pass, under a name."""
     names = {own: f"%i{i}" for i, own in enumerate(program.inputs)}
     names |= {own: f"%o{i}" for i, own in enumerate(program.outputs)}
     names[program.constant] = "%constants"
     given = ", ".join(f"ptr noalias {name}" for name in names.values())
-    head = f"define internal void @task({given}, ptr noalias %arena) {{\nentry:\n"
+    head = f"define internal void @{name}({given}, ptr noalias %arena) {{\nentry:\n"
     straight = program.operations() <= STRAIGHT
     w = Writer(kind)
     offsets, size = ({}, 0) if straight else _planned(program, set(names))
@@ -56,8 +56,8 @@ def task_text(program: Program, kind: Kind) -> TaskText:
         return TaskText(head + "\n".join(w.lines) + "\n  ret void\n}\n", 0)
     functions: dict[str, str] = {}
     for kernel in program.kernels:
-        _call(kernel, w, names, functions)
-    texts = [text.replace("@KERNEL", f"@{name}") for text, name in functions.items()]
+        _call(kernel, w, names, functions, name)
+    texts = [text.replace("@KERNEL", f"@{own}") for text, own in functions.items()]
     return TaskText("\n".join(texts) + head + "\n".join(w.lines) + "\n  ret void\n}\n", size)
 
 
@@ -100,7 +100,7 @@ def _joined(free: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[str, str]) -> None:
+def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[str, str], task: str) -> None:
     """Write a call of a kernel's function; kernels that do the same to other memory share it."""
     own: dict[View, View] = {}
 
@@ -116,7 +116,7 @@ def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[s
     Emitter(inner, places, straight=False).emit(general)
     given = ", ".join(f"ptr noalias {name}" for name in places.values())
     text = f"define internal void @KERNEL({given}) noinline {{\nentry:\n" + "\n".join(inner.lines) + "\n  ret void\n}\n"
-    name = functions.setdefault(text, f"kernel{len(functions)}")
+    name = functions.setdefault(text, f"{task}_kernel{len(functions)}")
     pointers = []
     for view in own:
         pointer = names[view.buffer]

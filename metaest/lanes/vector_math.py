@@ -156,7 +156,10 @@ FUNCTIONS: dict[str, Callable[[Writer, str], str]] = {
 }
 
 
-INTRINSICS = {"minnum": 2, "maxnum": 2, "copysign": 2, "rint": 1, "fabs": 1, "sqrt": 1, "floor": 1}
+# sine and cosine are those of the C library, one lane after the other: right for numbers of any size
+INTRINSICS = {
+    "minnum": 2, "maxnum": 2, "copysign": 2, "rint": 1, "fabs": 1, "sqrt": 1, "floor": 1, "sin": 1, "cos": 1,
+}  # fmt: skip
 
 
 def definitions(kind: Kind) -> str:

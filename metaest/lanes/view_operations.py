@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -139,6 +140,28 @@ def select(own: Building, x: Operand, dim: int, index: int) -> Operand:
     return viewed(x, shape, change)
 
 
+@handles("unbind.int", view=True)
+def _unbind(own: Building, x: Operand, dim: int = 0) -> Any:
+    return [select(own, x, dim, i) for i in range(x.shape[dim])]
+
+
+@handles("split.Tensor", view=True)
+def _split(own: Building, x: Operand, size: int, dim: int = 0) -> Any:
+    length = x.shape[dim]
+    return [_slice(own, x, dim, first, min(first + size, length)) for first in range(0, length, size)]
+
+
+@handles("split_with_sizes.default", view=True)
+def _split_with_sizes(own: Building, x: Operand, sizes: Sequence[int], dim: int = 0) -> Any:
+    ends = list(itertools.accumulate(sizes))
+    return [_slice(own, x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+@handles("getitem", view=True)
+def _getitem(own: Building, parts: Sequence[Operand], index: int) -> Operand:
+    return parts[index]
+
+
 @handles("slice.Tensor", view=True)
 def _slice(
     own: Building, x: Operand, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
@@ -237,3 +260,8 @@ def _zeros_like(own: Building, x: Operand, **_: Any) -> Operand:
 @handles("scalar_tensor.default")
 def _scalar_tensor(own: Building, value: float, **_: Any) -> Operand:
     return Constant(float(value), ())
+
+
+@handles("eye.default", "eye.m")
+def _eye(own: Building, rows: int, columns: int | None = None, **_: Any) -> Operand:
+    return own.numbers(torch.eye(rows, rows if columns is None else columns))

@@ -68,8 +68,8 @@ class Writer:
 
     kind: Kind
     lines: list[str] = field(default_factory=list)
+    block: str = "entry"
     _count: int = 0
-    _block: str = "entry"
 
     def name(self) -> str:
         """Return a new name of a value."""
@@ -85,6 +85,11 @@ class Writer:
     def do(self, text: str) -> None:
         """Write an instruction without a result."""
         self.lines.append(f"  {text}")
+
+    def enter(self, label: str) -> None:
+        """Begin a block."""
+        self.lines.append(f"{label}:")
+        self.block = label
 
     def arithmetic(self, operation: str, *operands: str) -> str:
         """Write an operation on vectors; a product and a sum may become one instruction."""
@@ -145,23 +150,21 @@ class Writer:
     def loop(self, count: int | str, step: int = 1, carried: tuple[str, ...] = ()) -> Iterator["Loop"]:
         """Write a loop over 0, step, ... below `count`; what is carried from turn to turn are vectors."""
         label = f"L{len(self.lines)}"
-        before, vector = self._block, self.kind.vector
+        before, vector = self.block, self.kind.vector
         self.do(f"br label %{label}")
-        self.lines.append(f"{label}:")
-        self._block = label
+        self.enter(label)
         counter, after = self.name(), self.name()
         found = Loop(counter, [self.name() for _ in carried], [])
         head = len(self.lines)
         yield found
         for i, (name, start, end) in enumerate(zip(found.carried, carried, found.ends, strict=True)):
-            phi = f"  {name} = phi {vector} [ {start}, %{before} ], [ {end}, %{self._block} ]"
+            phi = f"  {name} = phi {vector} [ {start}, %{before} ], [ {end}, %{self.block} ]"
             self.lines.insert(head + i, phi)
-        self.lines.insert(head, f"  {counter} = phi i64 [ 0, %{before} ], [ {after}, %{self._block} ]")
+        self.lines.insert(head, f"  {counter} = phi i64 [ 0, %{before} ], [ {after}, %{self.block} ]")
         self.do(f"{after} = add nuw nsw i64 {counter}, {step}")
         more = self.put(f"icmp ult i64 {after}, {count}")
         self.do(f"br i1 {more}, label %{label}, label %{label}e")
-        self.lines.append(f"{label}e:")
-        self._block = f"{label}e"
+        self.enter(f"{label}e")
 
 
 @dataclass

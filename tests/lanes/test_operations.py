@@ -15,6 +15,9 @@ FUNCTIONS = {
     "extremes": lambda x, y: torch.maximum(x, y) * torch.minimum(x, 0.2 * y) + x.clamp(-0.3, 0.4) + y.clamp(min=0.1),
     "comparisons": lambda x, y: torch.where((x > y) & (x < 1) | ~(y >= 0), x, -y) + (x == y) + (x != y) + (x <= y),
     "roots": lambda x, y: x.square().add(0.1).sqrt() + x.abs().add(0.1).rsqrt() + x.sign() + y.neg().reciprocal(),
+    "waves": lambda x, y: torch.sin(1e6 * x) + torch.cos(y) * torch.sin(x),
+    "logarithms": lambda x, y: (x.abs() + 0.1).log10() + (y.abs() + 0.1).log2() + torch.exp2(x),
+    "lists": lambda x, y: sum(x) * y.unbind(1)[2] + x.split(3)[1][0] + y.split([1, 3], dim=1)[1].sum(1) + torch.eye(4)[1],
     "floor": lambda x, y: (3 * x).floor() + y,
     "masks": lambda x, y: x.masked_fill(y > 0, 3.0),
     "sums": lambda x, y: x.sum(0) + y.sum(1, keepdim=True) + x.mean() + y.mean(0) + x.sum(),
@@ -84,7 +87,7 @@ def test_any_number_of_tasks(n_tasks):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda x, y: torch.sin(x), "sin.default is not known"),
+        (lambda x, y: torch.erf(x), "erf.default is not known"),
         (lambda x, y: nn.functional.dropout(x), "draws at random"),
         (lambda x, y: x if x.sum() > 0 else y, "cannot trace"),
         (lambda x, y: torch.cat([x, y[:0]]), "an empty tensor"),

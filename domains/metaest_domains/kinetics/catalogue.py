@@ -114,7 +114,7 @@ class KineticRegressor(EquationRegressor):
     parameters : dict of str to Parameter, optional
         In place of those of the catalogue; the rest stays.
     random, covariance, noise, limit, covariates, objective, inner_solver, inner_steps, meta_gradient, support_size, \
-split, n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
+split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, verbose
         As :class:`metaest.EquationRegressor` takes them.
 
     Attributes
@@ -155,6 +155,7 @@ split, n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         meta_lr: float = 0.05,
         meta_batch_size: int = 25,
         max_iter: int = 300,
+        compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -177,6 +178,7 @@ split, n_episodes, meta_lr, meta_batch_size, max_iter, random_state, verbose
         self.meta_lr = meta_lr
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
+        self.compile = compile
         self.random_state = random_state
         self.verbose = verbose
 

@@ -62,6 +62,7 @@ class AlongHistory(KineticRegressor):
         meta_lr: float = 0.05,
         meta_batch_size: int = 25,
         max_iter: int = 300,
+        compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -85,6 +86,7 @@ class AlongHistory(KineticRegressor):
             meta_lr=meta_lr,
             meta_batch_size=meta_batch_size,
             max_iter=max_iter,
+            compile=compile,
             random_state=random_state,
             verbose=verbose,
         )

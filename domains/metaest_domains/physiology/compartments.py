@@ -36,8 +36,8 @@ class CompartmentRegressor(EquationRegressor):
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
         In place of those of the catalogue; the rest stays.
-    random, covariance, noise, limit, covariates, objective, support_size, split, n_episodes, max_iter, random_state, \
-verbose
+    random, covariance, noise, limit, covariates, objective, support_size, split, n_episodes, max_iter, compile, \
+random_state, verbose
         As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` and ``noise="combined"`` by default.
 
     References
@@ -69,6 +69,7 @@ verbose
         split: str = "random",
         n_episodes: int | None = None,
         max_iter: int = 300,
+        compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -88,6 +89,7 @@ verbose
         self.split = split
         self.n_episodes = n_episodes
         self.max_iter = max_iter
+        self.compile = compile
         self.random_state = random_state
         self.verbose = verbose
 

@@ -108,7 +108,7 @@ class MinimalModelRegressor(EquationRegressor):
     ----------
     parameters : dict of str to Parameter, optional
         In place of those above; the defaults are rough values in minutes, mg/dL and uU/mL.
-    random, covariance, noise, limit, covariates, support_size, split, max_iter, random_state, verbose
+    random, covariance, noise, limit, covariates, support_size, split, max_iter, compile, random_state, verbose
         As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` by default.
 
     References
@@ -145,6 +145,7 @@ class MinimalModelRegressor(EquationRegressor):
         support_size: int | range | tuple[int, int] | None = (1, 5),
         split: str = "random",
         max_iter: int = 300,
+        compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -157,6 +158,7 @@ class MinimalModelRegressor(EquationRegressor):
         self.support_size = support_size
         self.split = split
         self.max_iter = max_iter
+        self.compile = compile
         self.random_state = random_state
         self.verbose = verbose
 

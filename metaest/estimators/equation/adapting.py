@@ -13,6 +13,7 @@ from metaest.estimators.adapted import check_support_rows, check_targets
 from metaest.estimators.calibrating import Calibrating
 from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import whole
+from metaest.estimators.equation.compiling import in_lanes
 from metaest.estimators.equation.curves import spread_of_observations
 from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
 from metaest.estimators.equation.posterior import Calibrated
@@ -28,6 +29,7 @@ __all__ = ["Adapting"]
 class Adapting(Calibrating):
     """Adaptations of a fitted equation."""
 
+    compile: Any
     _calibrated: Calibrated
     _judged: TaskSet
     _judges: dict[Any, Judge]
@@ -66,7 +68,7 @@ class Adapting(Calibrating):
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, True, X, y, "adapt")
-        posterior = adapt_rows(self._calibrated, rows, target, "adapt")
+        posterior = adapt_rows(in_lanes(self._calibrated, self.compile, len(rows)), rows, target, "adapt")
         judge = self._judge(gap) if (self._guards if guard is None else guard) else None
         names = getattr(self, "feature_names_in_", None)
         return AdaptedEquation._make(self._calibrated, posterior, rows, target, names, judge, self._conformal)
@@ -91,7 +93,7 @@ class Adapting(Calibrating):
         tasks = require_columns(as_tasks(tasks))
         check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
         check_targets(tasks.y, True, 1, "adapt_many")
-        posterior = posterior_of_many(self._calibrated, tasks)
+        posterior = posterior_of_many(in_lanes(self._calibrated, self.compile, len(tasks.X)), tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)
         return AdaptedEquations(self._calibrated, posterior, tasks, self)
 

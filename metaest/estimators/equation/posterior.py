@@ -70,7 +70,7 @@ class Posterior(NamedTuple):
         return cls(*(torch.cat(group, dim=-1) for group in zip(*parts, strict=True)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibrated:
     """An equation with its population: what a fitted model and everything adapted from it share, and never change.
 

@@ -81,6 +81,10 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         Tasks a meta-step of ``inner_solver="gradient"``.
     max_iter : int, default=300
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
+    compile : bool or "auto", default="auto"
+        Whether constants are searched for in machine code, many tasks at a time (needs llvmlite, the extra ``compile``;
+        see :doc:`/speed`). "auto" compiles a fit of at least 50,000 rows and an `adapt_many` of 500,000, True a single
+        `adapt` as well. What cannot be compiled is left to torch, with a logged line that says why.
     random_state : int, RandomState instance or None, default=None
         Draws of support rows; ``objective="evidence"`` draws none.
     verbose : bool, default=False
@@ -110,6 +114,9 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         Only where the tasks had named columns.
     batching_, batching_reason_ : str
         How many tasks are evaluated at once ("rows", "vmap", "loop"), and why.
+    compiled_ : bool
+        Whether the fit searched in machine code.
+    compiled_reason_ : str
 
     See Also
     --------
@@ -168,6 +175,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         meta_lr: float = 0.05,
         meta_batch_size: int = 25,
         max_iter: int = 300,
+        compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -188,6 +196,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self.meta_lr = meta_lr
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
+        self.compile = compile
         self.random_state = random_state
         self.verbose = verbose
 

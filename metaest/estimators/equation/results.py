@@ -40,6 +40,8 @@ def attributes(fitted: Fitted, tasks: TaskSet, settings: dict[str, Any]) -> dict
         "_fitted_settings": settings,
         "batching_": fitted.mode,
         "batching_reason_": fitted.reason,
+        "compiled_": fitted.compiled,
+        "compiled_reason_": fitted.compiled_reason,
         "population_": population_table(calibrated),
         "coefficients_": coefficient_table(calibrated),
         "covariance_": matrix_table(calibrated, correlation=False),

@@ -25,6 +25,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "meta_lr": [Interval(Real, 0, None, closed="left")],
     "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "compile": ["boolean", StrOptions({"auto"})],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }

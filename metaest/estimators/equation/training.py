@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaest.estimators.equation.batches import evenly, whole
 from metaest.estimators.equation.calibrate import without_variation
+from metaest.estimators.equation.compiling import lane_model
 from metaest.estimators.equation.covariates import Covariates
 from metaest.estimators.equation.data import check_data
 from metaest.estimators.equation.expectation import invert, linearise
@@ -60,6 +61,8 @@ class Fitted(NamedTuple):
     history : list of (int, float)
     mode, reason : str
         How many tasks are evaluated at once, and why.
+    compiled : bool
+    compiled_reason : str
     """
 
     calibrated: Calibrated
@@ -69,6 +72,8 @@ class Fitted(NamedTuple):
     history: list[tuple[int, float]]
     mode: str
     reason: str
+    compiled: bool
+    compiled_reason: str
 
 
 def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: bool) -> Fitted:
@@ -91,26 +96,28 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     model = HierarchicalModel(equation, transforms, noise)
     mode, reason = _probe(model, initial, observations, tasks)
     model = replace(model, equation=replace(equation, mode=mode))
+    lanes = lane_model(settings, model, initial, len(random), observations)
 
     size = float(y.std()) or float(np.abs(y).max()) or 1.0
     floor = torch.tensor([{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants).double()
     if settings.noise == "combined":
         floor[0] = FLOOR * size
     scope = Scope(
-        model, design, observations, None, random, settings.covariance == "diagonal", floor.log(), GaussNewton()
+        lanes.model, design, observations, None, random, settings.covariance == "diagonal", floor.log(), GaussNewton()
     )
     history: list[tuple[int, float]] = []
     maximum, solver = search(settings, scope, initial, tasks, rng, history)
     if not _still_agrees(scope, maximum):
         # the constants found let the equation branch as the probe did not
         mode, reason = "loop", f"{mode}: gives another result than one task at a time at the constants found"
-        scope = scope._replace(model=replace(model, equation=replace(model.equation, mode="loop")))
+        lanes = lanes._replace(compiled=False, reason=reason)
+        model = replace(model, equation=replace(model.equation, mode="loop"))
+        scope = scope._replace(model=model)
         history.clear()
         maximum, solver = search(settings, scope, initial, tasks, rng, history)
     maximum, still = without_variation(scope, maximum)
-    return _finish(
-        table, covariates, scope, maximum, still, solver, tasks, Report(history, mode, reason, maximum.message)
-    )
+    report = Report(history, mode, reason, maximum.message, lanes.compiled, lanes.reason)
+    return _finish(table, covariates, scope, maximum, still, solver, tasks, model, report)
 
 
 def _still_agrees(scope: Scope, maximum: Maximum) -> bool:
@@ -128,6 +135,8 @@ class Report(NamedTuple):
     mode: str
     reason: str
     message: str
+    compiled: bool
+    compiled_reason: str
 
 
 def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations, tasks: TaskSet) -> tuple[Any, str]:
@@ -173,6 +182,7 @@ def _finish(
     flat: list[int],
     solver: GaussNewton | GradientDescent,
     tasks: TaskSet,
+    model: HierarchicalModel,
     report: Report,
 ) -> Fitted:
     population = maximum.population
@@ -187,7 +197,7 @@ def _finish(
     unit = float(y.std()) or 1.0
     calibrated = Calibrated(
         table,
-        scope.model,
+        model,
         population,
         covariates,
         covariance,
@@ -238,4 +248,6 @@ def _finish(
         report.history,
         report.mode,
         report.reason,
+        report.compiled,
+        report.compiled_reason,
     )

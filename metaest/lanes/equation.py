@@ -1,0 +1,139 @@
+"""An equation whose evaluations and searches for many tasks are done in lanes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaest.functional import GaussNewton, HierarchicalModel, Information, MapResult, Observations
+from metaest.lanes.adapting import padded_rows
+from metaest.lanes.arrays import UnsupportedError
+from metaest.lanes.native import UnavailableError
+from metaest.lanes.search import LaneSearch
+
+__all__ = ["LaneModel"]
+
+# tasks on which machine code is compared with torch, and how near the two have to be
+CHECKED, CLOSE = 8, 1e-6
+_logger = logging.getLogger("metaest")
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class LaneModel(HierarchicalModel):
+    """A hierarchical model that does in lanes what nobody differentiates; the rest, and what fails, torch does.
+
+    A program is made for each number of rows, of which there are few since rows are padded. What it finds for the first
+    tasks is compared with torch.
+    """
+
+    programs: dict[Any, LaneSearch | None] = field(default_factory=dict, init=False, repr=False)
+
+    def plain(self) -> HierarchicalModel:
+        """Return the model that leaves all to torch."""
+        return HierarchicalModel(self.equation, self.transforms, self.noise)
+
+    @classmethod
+    def of(cls, model: HierarchicalModel) -> LaneModel:
+        """Return a model of the same equation.
+
+        Raises
+        ------
+        UnsupportedError
+            Where rows see each other.
+        """
+        if model.equation.mode != "rows":
+            raise UnsupportedError("the equation's rows see each other")
+        return cls(model.equation, model.transforms, model.noise)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # machine code does not travel
+        return {**self.__dict__, "programs": {}}
+
+    def prepare(self, phi: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations) -> None:
+        """Make the program for such tasks, so that what is wrong with it is known before it is needed.
+
+        Raises
+        ------
+        UnsupportedError, UnavailableError
+            When it cannot be had.
+        """
+        padded, first = _padded(observations), torch.tensor([0])
+        if self.programs.get(_shape(padded)) is None:
+            program = LaneSearch(self.plain(), phi[:, first], factor, log_sigma, padded.take(first))
+            _compare(self.plain(), program, phi, log_sigma, padded)
+            self.programs[_shape(padded)] = program
+
+    def information(
+        self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
+    ) -> Information:
+        """As the base class; in lanes where such tasks were searched for and nothing is to be differentiated."""
+        padded = _padded(observations)
+        program = None if differentiable else self.programs.get(_shape(padded))
+        if program is not None:
+            return program.informed(phi, log_sigma, padded)
+        return super().information(phi, log_sigma, observations, differentiable=differentiable)
+
+    def posterior_at(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> Information:
+        """As the base class; in lanes where such tasks were searched for."""
+        padded = _padded(observations)
+        program = self.programs.get(_shape(padded))
+        if program is not None and program.m == len(u):
+            return program.curved(center, factor, log_sigma, padded, u)
+        return super().posterior_at(center, factor, log_sigma, observations, u)
+
+    def searched(
+        self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> MapResult | None:
+        """Search in lanes; None where torch has to."""
+        if not len(u) or type(solver) is not GaussNewton:
+            return None
+        padded = _padded(observations)
+        with _lock:
+            if _shape(padded) not in self.programs:
+                try:
+                    self.prepare(center, factor, log_sigma, padded)
+                except (UnavailableError, UnsupportedError) as error:
+                    _logger.warning("the equation is not compiled for %d rows: %s", len(padded.y), error)
+                    self.programs[_shape(padded)] = None
+        program = self.programs[_shape(padded)]
+        if program is None or program.m != len(u):
+            return None
+        settings = solver.max_iter, solver.newton_after, solver.tol
+        return program.solve(*settings, center, factor, log_sigma, padded, u)
+
+
+def _shape(padded: Observations) -> tuple[int, int, bool]:
+    return len(padded.y), padded.X.shape[1], padded.full
+
+
+def _padded(observations: Observations) -> Observations:
+    """Return the same rows, padded to one of a few numbers of rows."""
+    rows, tasks = observations.y.shape
+    more = padded_rows(rows) - rows
+    if not more:
+        return observations
+    X = observations.X.T.reshape(-1, rows, tasks)
+    X = torch.cat([X, X[:, :1].expand(-1, more, -1)], dim=1)
+    y = torch.cat([observations.y, observations.y[:1].expand(more, -1)])
+    mask = torch.cat([observations.mask, observations.mask.new_zeros(more, tasks)])
+    return Observations(X.reshape(len(X), -1).T, y, mask, False)
+
+
+def _compare(
+    model: HierarchicalModel, program: LaneSearch, phi: Tensor, log_sigma: Tensor, observations: Observations
+) -> None:
+    few = torch.arange(min(CHECKED, phi.shape[1]))
+    some, at = observations.take(few), phi[:, few]
+    ours, theirs = program.informed(at, log_sigma, some), model.information(at, log_sigma, some)
+    for own, other in zip(ours, theirs, strict=True):
+        scale = torch.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
+        if not torch.allclose(own, other, rtol=CLOSE, atol=float(CLOSE * scale), equal_nan=True):
+            raise UnsupportedError("the equation gives another result than it does in torch")

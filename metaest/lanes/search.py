@@ -1,0 +1,201 @@
+"""Most probable constants of an equation in lanes: the search of many tasks in one call of machine code."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest.functional import (
+    HierarchicalModel,
+    Information,
+    MapResult,
+    Observations,
+    SearchState,
+    SolveCode,
+    accept_step,
+    propose_step,
+    true_curvature,
+)
+from metaest.lanes.memory import aligned
+from metaest.lanes.native import compiled, kind_of_machine
+from metaest.lanes.search_text import SearchPrograms, search_text
+from metaest.lanes.trace import graph_of
+
+__all__ = ["LaneSearch"]
+
+
+class LaneSearch:
+    """The damped Gauss-Newton search of tasks with equally many rows, a task a lane.
+
+    Parameters
+    ----------
+    model : HierarchicalModel
+        Its rows must not see each other.
+    center : Tensor of shape (constants, 1)
+    factor : Tensor of shape (constants, random)
+    log_sigma : Tensor of shape (noise constants,)
+    observations : Observations
+        Of one task, for their shapes.
+
+    Raises
+    ------
+    UnsupportedError
+        When the equation holds an operation that lanes do not know.
+    UnavailableError
+        When LLVM is not installed.
+    """
+
+    def __init__(
+        self, model: HierarchicalModel, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations
+    ) -> None:
+        m, self.full = factor.shape[1], observations.full
+        self._programs = _programs(model, center, factor, log_sigma, observations)
+        self._kind = kind_of_machine(64)
+        text, self._size = search_text(self._programs, self._kind)
+        inputs, addresses = len(self._given(observations)) + 2, ctypes.c_void_p
+        self._calls = {
+            name: compiled(text, name, [addresses] * (inputs + outputs + 5) + [ctypes.c_int64] * 2)
+            for name, outputs in (("gauss_newton", 3), ("newton", 3), ("curved", 1))
+        }
+        self._calls["informed"] = compiled(text, "informed", [addresses] * (inputs + 3) + [ctypes.c_int64] * 2)
+        self._constants = np.array(self._programs.constants or [0.0])
+        self.m = m
+        self._memory = threading.local()
+
+    def solve(
+        self,
+        max_iter: int,
+        newton_after: int,
+        tol: float,
+        center: Tensor,
+        factor: Tensor,
+        log_sigma: Tensor,
+        observations: Observations,
+        u: Tensor,
+    ) -> MapResult:
+        """Search every task from u; see :meth:`metaest.functional.GaussNewton.solve`."""
+        first = min(max_iter, newton_after)
+        result = self._search("gauss_newton", first, tol, center, factor, log_sigma, observations, u)
+        left = torch.nonzero(result.code == SolveCode.MAX_ITER)[:, 0]
+        if len(left) and max_iter > newton_after:
+            again = self._search(
+                "newton", max_iter - newton_after, tol, center[:, left], factor, log_sigma, observations.take(left),
+                result.u[:, left],
+            )  # fmt: skip
+            for part, other in zip(result, again, strict=True):
+                part[..., left] = other
+        return result
+
+    def _search(
+        self,
+        how: str,
+        most: int,
+        tol: float,
+        center: Tensor,
+        factor: Tensor,
+        log_sigma: Tensor,
+        observations: Observations,
+        u: Tensor,
+    ) -> MapResult:
+        given = [u, center, *self._given(observations)]
+        shared = [factor, log_sigma, torch.tensor([tol], dtype=torch.float64)]
+        found, height, ended = self._call(how, given, (self.m, 1, 1), shared, most)
+        return MapResult(*map(torch.from_numpy, (found, height[0], ended[0].astype(np.int64))))
+
+    def curved(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> Information:
+        """Return what :meth:`metaest.functional.HierarchicalModel.posterior_at` does."""
+        m = len(u)
+        given, shared = [u, center, *self._given(observations)], [factor, log_sigma, log_sigma]
+        [rest] = self._call("curved", given, (m + 1 + m * m,), shared, 0)
+        return _information(rest, m)
+
+    def informed(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Information:
+        """Return what :meth:`metaest.functional.HierarchicalModel.information` does."""
+        p = len(phi)
+        [rest] = self._call("informed", [phi, *self._given(observations)], (p + 1 + p * p,), [log_sigma], 0)
+        return _information(rest, p)
+
+    def _given(self, observations: Observations) -> list[Tensor]:
+        parts = [observations.X.T.reshape(-1, observations.y.shape[1]), observations.y]
+        return parts if self.full else [*parts, observations.mask]
+
+    def _call(
+        self, how: str, given: list[Tensor], sizes: tuple[int, ...], shared: list[Tensor], most: int
+    ) -> list[NDArray[Any]]:
+        tasks, lanes = given[0].shape[1], self._kind.lanes
+        arrays = [np.ascontiguousarray(own.detach().numpy(), dtype=np.float64) for own in given]
+        if tasks < lanes:  # the first one over again
+            arrays = [np.concatenate([own, np.repeat(own[:, :1], lanes - tasks, axis=1)], axis=1) for own in arrays]
+        found = [np.empty((size, max(tasks, lanes))) for size in sizes]
+        fixed = [np.ascontiguousarray(own.detach().numpy(), dtype=np.float64) for own in shared]
+        memory = self._memory
+        if not hasattr(memory, "arena"):  # of each thread its own
+            memory.arena = aligned(self._size, np.dtype(np.float64))
+        places = [own.ctypes.data for own in (*arrays, *found, *fixed, self._constants, memory.arena)]
+        self._calls[how](*places, max(tasks, lanes), most)
+        return [own[:, :tasks] for own in found]
+
+
+def _information(rest: NDArray[Any], m: int) -> Information:
+    found = torch.from_numpy(rest)
+    return Information(found[m], found[:m], found[m + 1 :].reshape(m, m, -1))
+
+
+def _programs(
+    model: HierarchicalModel, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations
+) -> SearchPrograms:
+    """Trace what a search is made of, for one task."""
+    m = factor.shape[1]
+    n = 2 * m + 1 + m * m
+
+    def evaluate(u: Tensor, center: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
+        *mask, factor, log_sigma = rest
+        found = model.information(center + factor @ u, log_sigma, observed(X, y, mask))
+        return [SearchState.at(u, found.in_random_directions(factor, u)).packed[m:]]
+
+    def inform(phi: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
+        *mask, log_sigma = rest
+        found = model.information(phi, log_sigma, observed(X, y, mask))
+        return [SearchState.at(phi, found).packed[len(phi) :]]
+
+    def begin(packed: Tensor) -> list[Tensor]:
+        code = torch.where(SearchState(packed, m).finite, float(SolveCode.MAX_ITER), float(SolveCode.NOT_FINITE))
+        return [code]
+
+    def propose(packed: Tensor, damping: Tensor, code: Tensor, tol: Tensor) -> list[Tensor]:
+        state, step, expected, code = propose_step(SearchState(packed, m), damping, code, tol)
+        return [state.packed, state.u + step, expected, code]
+
+    def accept(packed: Tensor, trial: Tensor, damping: Tensor, code: Tensor, expected: Tensor) -> list[Tensor]:
+        state, damping = accept_step(SearchState(packed, m), SearchState(trial, m), damping, code, expected)
+        return [state.packed, damping]
+
+    def curvature(gradients: Tensor, expected: Tensor) -> list[Tensor]:
+        return [true_curvature(gradients, expected)]
+
+    def observed(X: Tensor, y: Tensor, mask: list[Tensor]) -> Observations:
+        own = mask[0] if mask else torch.ones_like(y)
+        return Observations(X.T, y, own, not mask)
+
+    state, one = torch.ones(n, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    mask = [] if observations.full else [observations.mask]
+    given = [state[:m], center, observations.X.T.contiguous(), observations.y, *mask, factor, log_sigma]
+    alone = [False] * (len(given) - 2) + [True] * 2
+    gradients = torch.ones(2 * m, m, 1, dtype=torch.float64)
+    return SearchPrograms(
+        graph_of(evaluate, given, alone)[0],
+        graph_of(begin, [state], [False])[0],
+        graph_of(propose, [state, one, one, one], [False] * 3 + [True])[0],
+        graph_of(accept, [state, state, one, one, one], [False] * 5)[0],
+        graph_of(curvature, [gradients, torch.ones(m, m, 1, dtype=torch.float64)], [False] * 2)[0],
+        graph_of(inform, [*given[1:-2], log_sigma], alone[1:-1])[0],
+        m,
+    )

@@ -1,0 +1,152 @@
+"""A compiled equation gives what torch gives, in fits and adaptations; what is not compiled says why."""
+
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from metaest import EquationRegressor, Parameter, TaskSet
+from metaest_datasets import load_theophylline, make_avrami_tasks, make_sinusoids
+
+pytest.importorskip("llvmlite")
+pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+AVRAMI = {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}
+
+
+def avrami(X, k, n):
+    return 1 - torch.exp(-((k * X[:, 0]) ** n))
+
+
+def absorption(X, Ke, Ka, Cl):
+    t, dose = X[:, 0], X[:, 1]
+    return dose * Ke * Ka / Cl / (Ka - Ke) * (torch.exp(-Ke * t) - torch.exp(-Ka * t))
+
+
+def wave(X, amplitude, phase):
+    return amplitude * torch.sin(X[:, 0] + phase)
+
+
+THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
+PROBLEMS = {
+    "theophylline": lambda: (absorption, THEOPHYLLINE, load_theophylline(), {}),
+    "diagonal": lambda: (absorption, THEOPHYLLINE, load_theophylline(), {"covariance": "diagonal"}),
+    "shared": lambda: (absorption, THEOPHYLLINE, load_theophylline(), {"random": ["Ka", "Cl"]}),
+    "combined": lambda: (absorption, THEOPHYLLINE, load_theophylline(), {"noise": "combined", "random": ["Cl"]}),
+    "ragged": lambda: (avrami, AVRAMI, ragged(), {}),
+    "query": lambda: (avrami, AVRAMI, ragged(), {"objective": "query", "random_state": 0, "n_episodes": 2}),
+    "waves": lambda: (
+        wave,
+        {"amplitude": Parameter(2.0, lower=0), "phase": Parameter(1.5)},
+        make_sinusoids(30, 10, noise=0.1, random_state=0),
+        {},
+    ),
+}
+
+
+def ragged():
+    tasks, _ = make_avrami_tasks(20, random_state=0)
+    return [(task.X[: 3 + i % 6], task.y[: 3 + i % 6]) for i, task in enumerate(tasks)]
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_compiled_fit_is_that_of_torch(name):
+    equation, constants, tasks, settings = PROBLEMS[name]()
+    eager, compiled = (
+        EquationRegressor(equation, constants, compile=own, **settings).fit(tasks) for own in (False, True)
+    )
+    assert compiled.compiled_, compiled.compiled_reason_
+    assert (eager.compiled_, eager.compiled_reason_) == (False, "compile=False")
+    assert compiled.log_likelihood_ == pytest.approx(eager.log_likelihood_, rel=1e-8)
+    numbers = ["value", "standard_error", "between_task_sd"]
+    np.testing.assert_allclose(compiled.population_[numbers], eager.population_[numbers], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["theophylline", "ragged", "combined"])
+def test_compiled_adaptations_are_those_of_torch(name):
+    equation, constants, tasks, settings = PROBLEMS[name]()
+    model = EquationRegressor(equation, constants, compile=False, **settings).fit(tasks)
+    eager = model.adapt_many(tasks)
+    model.set_params(compile=True)
+    compiled, again = model.adapt_many(tasks), model.adapt_many(tasks)
+    numbers = eager.params_.columns.drop("status")
+    np.testing.assert_allclose(compiled.params_[numbers], eager.params_[numbers], rtol=1e-8)
+    np.testing.assert_array_equal(compiled.params_[numbers], again.params_[numbers])
+    assert (compiled.params_["status"] == eager.params_["status"]).all()
+    X, y = tasks[3] if isinstance(tasks, list) else (tasks[3].X, tasks[3].y)
+    one = model.adapt(X[:3], y[:3])
+    other = model.set_params(compile=False).adapt(X[:3], y[:3])
+    np.testing.assert_allclose(one.params_["value"], other.params_["value"], rtol=1e-8)
+    np.testing.assert_allclose(one.predict(X), other.predict(X), rtol=1e-8)
+    low, high = one.predict_interval(X, level=0.9)
+    for own, expected in zip((low, high), other.predict_interval(X, level=0.9), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_machine_code_does_not_travel():
+    tasks, _ = make_avrami_tasks(20, random_state=0)
+    model = EquationRegressor(avrami, AVRAMI, compile=True).fit(tasks)
+    adapted = model.adapt(tasks[0].X[:3], tasks[0].y[:3])
+    before = len(pickle.dumps(model))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(adapted)).predict(tasks.X), adapted.predict(tasks.X))
+    copy = pickle.loads(pickle.dumps(model))
+    assert len(pickle.dumps(model)) == before
+    np.testing.assert_array_equal(copy.adapt(tasks[0].X[:3], tasks[0].y[:3]).predict(tasks.X), adapted.predict(tasks.X))
+
+
+def test_auto_goes_by_the_number_of_rows(monkeypatch):
+    from metaest.estimators.equation import compiling
+
+    tasks, _ = make_avrami_tasks(20, random_state=0)
+    assert not EquationRegressor(avrami, AVRAMI).fit(tasks).compiled_
+    monkeypatch.setattr(compiling, "LEAST_FIT", len(tasks.X))
+    model = EquationRegressor(avrami, AVRAMI).fit(tasks)
+    assert model.compiled_
+    monkeypatch.setattr(compiling, "LEAST_FIT", len(tasks.X) + 1)
+    assert "too few" in EquationRegressor(avrami, AVRAMI).fit(tasks).compiled_reason_
+
+
+def coupled(X, k, n):
+    return k * X[:, 0] + n * X[:, 0].cumsum(0)
+
+
+def special(X, k, n):
+    return k * torch.erf(n * X[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("equation", "settings", "words"),
+    [
+        (coupled, {}, "see each other"),
+        (special, {}, "erf.default is not known"),
+        (avrami, {"objective": "query", "inner_solver": "gradient", "max_iter": 5}, "gradient steps"),
+        (avrami, {"limit": 0.2}, "is not known"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::metaest.UnlikelyTaskWarning")
+def test_what_is_not_compiled_says_why(equation, settings, words, caplog):
+    tasks, _ = make_avrami_tasks(12, random_state=0)
+    with caplog.at_level(logging.WARNING, logger="metaest"):
+        model = EquationRegressor(equation, AVRAMI, compile=True, **settings).fit(tasks)
+    assert not model.compiled_
+    assert words in model.compiled_reason_
+    assert words in caplog.text
+    model.adapt(tasks[0].X, tasks[0].y)
+
+
+def test_bad_settings_of_compile_are_refused():
+    with pytest.raises(ValueError, match="compile"):
+        EquationRegressor(avrami, AVRAMI, compile="yes").fit(make_avrami_tasks(5, random_state=0)[0])
+
+
+def test_a_task_set_of_many_sizes_needs_few_programs():
+    rng = np.random.default_rng(0)
+    tasks, _ = make_avrami_tasks(20, random_state=0)
+    model = EquationRegressor(avrami, AVRAMI, compile=True).fit(tasks)
+    sizes = np.arange(1, 25).repeat(3)
+    t = rng.uniform(0.1, 2, sizes.sum())
+    many = TaskSet.from_arrays(t[:, None], avrami(torch.from_numpy(t)[:, None], 1.0, 2.0), np.arange(72).repeat(sizes))
+    adapted = model.adapt_many(many)
+    expected = model.set_params(compile=False).adapt_many(many)
+    np.testing.assert_allclose(adapted.params_["k"], expected.params_["k"], rtol=1e-7)
