@@ -34,6 +34,7 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/meta_steps.py
+	$(BIN)/python tests/benchmarks/images.py
 	$(BIN)/python tests/benchmarks/serving.py
 	$(BIN)/python tests/benchmarks/growth.py
 

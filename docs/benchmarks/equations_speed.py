@@ -1,4 +1,4 @@
-"""How fast EquationRegressor fits and adapts, beside scipy.optimize.curve_fit in the same run.
+"""How fast EquationRegressor fits and adapts, by torch and compiled, beside scipy.optimize.curve_fit in the same run.
 
 python docs/benchmarks/equations_speed.py
 """
@@ -13,8 +13,11 @@ from machine import describe
 from scipy.optimize import OptimizeWarning, curve_fit, minimize
 
 from metaest import EquationRegressor, Parameter, TaskSet
+from metaest.estimators.equation.batches import whole
+from metaest.estimators.equation.compiling import in_lanes
 from metaest_datasets import load_theophylline
 
+THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
 CONSTANTS = {"k": Parameter(1.0, lower=0, unit="1/h"), "n": Parameter(1.5, lower=0)}
 
 
@@ -51,8 +54,21 @@ def seconds(call, repeats):
     return np.sort(times)
 
 
+def patients(n_tasks, seed, n_rows=11):
+    """Theophylline's population: SD of ln Ke, Ka, Cl 0.15, 0.6, 0.25, noise SD 0.7 mg/L, samples over a day."""
+    rng = np.random.default_rng(seed)
+    ke, ka, cl = np.exp(np.log([0.087, 1.6, 0.04]) + [0.15, 0.6, 0.25] * rng.standard_normal((n_tasks, 1, 3))).T
+    planned = [0, 0.25, 0.5, 1, 2, 3.5, 5, 7, 9, 12, 24]
+    t = np.abs(planned[:n_rows] + 0.1 * rng.standard_normal((n_tasks, n_rows)))
+    dose = np.broadcast_to(rng.uniform(3, 6, (n_tasks, 1)), t.shape)
+    y = (dose.T * ke * ka / cl / (ka - ke) * (np.exp(-ke * t.T) - np.exp(-ka * t.T))).T
+    y = y + 0.7 * rng.standard_normal(t.shape)
+    return TaskSet.from_arrays(
+        np.stack([t, dose], axis=2).reshape(-1, 2), y.reshape(-1), np.repeat(np.arange(n_tasks), n_rows)
+    )
+
+
 def theophylline(repeats):
-    constants = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
     tasks = load_theophylline()
     print("\nFit of theophylline, 12 patients, 132 rows (seconds: least, median, most)")
     for label, settings in {
@@ -60,7 +76,7 @@ def theophylline(repeats):
         "Ka and Cl random": {"random": ["Ka", "Cl"]},
         "diagonal covariance": {"covariance": "diagonal"},
     }.items():
-        model = EquationRegressor(absorption, constants, **settings)
+        model = EquationRegressor(absorption, THEOPHYLLINE, **settings)
         times = seconds(lambda model=model: model.fit(tasks), repeats)
         print(f"  {label:46} {times[0]:.2f} {np.median(times):.2f} {times[-1]:.2f}")
 
@@ -81,22 +97,42 @@ def scipy_fits(tasks, start, count):
 def many(n_tasks, repeats):
     model = EquationRegressor(avrami, CONSTANTS).fit(curves(100, 0))
     tasks, start = curves(n_tasks, 1), model.population_["value"].to_numpy()
-    model.adapt_many(tasks)
-    ours, theirs = [], []
-    for _ in range(repeats):  # in turn, so that a machine whose speed drifts treats both alike
-        started = time.perf_counter()
-        adapted = model.adapt_many(tasks)
-        ours.append(time.perf_counter() - started)
+    ours, by_torch, theirs = [], [], []
+    for turn in range(repeats + 1):  # in turn, so that a machine whose speed drifts treats all alike
+        for times, compiled in ((by_torch, False), (ours, True)):
+            model.set_params(compile=compiled)
+            started = time.perf_counter()
+            adapted = model.adapt_many(tasks)
+            times.append(time.perf_counter() - started)
+            if turn == 0:
+                print(f"\nfirst call, {'compiled' if compiled else 'by torch'}: {times.pop():.2f} s")
         each, failed = scipy_fits(tasks, start, 2000)
         theirs.append(n_tasks * each)
+    theirs = theirs[1:]
     ratio = np.median(np.array(theirs) / np.array(ours))
-    print(f"\n{n_tasks} curves of 5 points, standard errors included ({torch.get_num_threads()} thread(s))")
-    print(f"  adapt_many                      {1e3 * np.median(ours):8.1f} ms")
+    print(f"{n_tasks} curves of 5 points, standard errors included ({torch.get_num_threads()} thread(s))")
+    print(f"  adapt_many, compiled            {1e3 * np.median(ours):8.1f} ms")
+    print(f"  adapt_many, by torch            {1e3 * np.median(by_torch):8.1f} ms")
     print(f"  curve_fit, one after the other  {1e3 * np.median(theirs):8.1f} ms (from 2000; {failed} of them raised)")
-    print(f"  ratio, median of {repeats} pairs {ratio:.0f}")
-    one = seconds(lambda: model.adapt(tasks.X[:5], tasks.y[:5]), 50)
-    print(f"  adapt, one curve                {1e3 * np.median(one):8.2f} ms")
+    print(f"  ratio, median of {repeats} turns {ratio:.0f}")
+    inside(model, tasks, repeats)
+    for compiled in (True, False):
+        model.set_params(compile=compiled)
+        one = seconds(lambda: model.adapt(tasks.X[:5], tasks.y[:5]), 100)
+        print(f"  adapt, one curve, {'compiled' if compiled else 'by torch'}     {1e3 * np.median(one):8.2f} ms")
     return model, tasks, adapted
+
+
+def inside(model, tasks, repeats):
+    """The search alone, rows ready: that of all tasks, and of one."""
+    known = in_lanes(model._calibrated, True, len(tasks.X))
+    for label, some in ((f"{len(tasks)} curves", tasks), ("one curve", tasks[:1])):
+        observations = whole(TaskSet(some))
+        design = known.covariates.design(known.covariates.of_tasks(TaskSet(some)), 2)
+        center, population = design.center(known.population.beta, 2), known.population
+        given = known.model, center, population.factor, population.log_sigma, observations
+        times = seconds(lambda given=given: known.solver.solve(*given), 20 * repeats)
+        print(f"  inside, {label:23} {1e3 * np.median(times):8.3f} ms")
 
 
 def within(model, tasks, adapted, count):
@@ -129,11 +165,19 @@ def within(model, tasks, adapted, count):
 
 
 def scaling():
-    print("\nFit time by number of simulated curves of 5 points")
-    for n_tasks in (12, 40, 120, 400, 1200, 4000, 12000):
-        tasks = curves(n_tasks, 3)
-        times = seconds(lambda tasks=tasks: EquationRegressor(avrami, CONSTANTS).fit(tasks), 3)
-        print(f"  {n_tasks:6d} {np.median(times):8.2f} s {1e3 * np.median(times) / n_tasks:8.2f} ms a task", flush=True)
+    for what, make, equation, constants in (
+        ("curves of 5 points", curves, avrami, CONSTANTS),
+        ("patients of 11 samples", patients, absorption, THEOPHYLLINE),
+    ):
+        print(f"\nFit time by number of simulated {what}")
+        for n_tasks in (12, 40, 120, 400, 1200, 4000, 12000):
+            tasks = make(n_tasks, 3)
+            line = f"  {n_tasks:6d}"
+            for compiled in (False, True) if n_tasks >= 1200 else (False,):
+                model = EquationRegressor(equation, constants, compile=compiled)
+                times = seconds(lambda model=model, tasks=tasks: model.fit(tasks), 3)
+                line += f" {'compiled' if compiled else 'by torch'} {np.median(times):6.2f} s"
+            print(line, flush=True)
 
 
 def main():

@@ -14,6 +14,7 @@ from torch import Tensor
 from metaest.estimators.adapted import AdaptedRegressor, require_statistics
 from metaest.estimators.episodes import CHUNK, CHUNK_VALUES, batch_forward
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.memory import adapted_at_once
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
@@ -120,7 +121,7 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
             check_columns(self, X, X.X.shape[1:], "predict")
             if X.names.tolist() != self.tasks.names.tolist():
                 raise TaskError("predict: the tasks are not those adapted to, in the same order.")
-            found = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in _chunks(X)]
+            found = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
             return np.concatenate(found)
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1:], "predict")
@@ -153,7 +154,7 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
         wanted = adapts_compiled(setting, len(tasks))
         found: dict[str, Tensor] = {}
         overshot = 0
-        for chosen in _chunks(tasks, by_size=wanted):
+        for chosen in self._chunks(tasks, by_size=wanted):
             X, numbers, mask = _rows_of(tasks, chosen)
             support = Rows(
                 self._network.scale_features(X[numbers]).to(self._network.dtype),
@@ -205,6 +206,23 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
         )
         return {name: value.detach() for name, value in adapted.items()}, int((halvings > 0).sum())
 
+    def _chunks(self, tasks: TaskSet, *, by_size: bool = False) -> Iterator[NDArray[np.intp]]:
+        """Task numbers, some at a time, so that memory is bounded; where asked for, of supports of about one size."""
+        sizes = tasks.sizes
+        groups = np.array([padded_rows(int(size)) for size in sizes]) if by_size else np.zeros(len(sizes), dtype=int)
+        for group in np.unique(groups):
+            own = np.flatnonzero(groups == group)
+            largest = int(own[np.argmax(sizes[own])])
+            rows = tasks.X[tasks.offsets[largest] : tasks.offsets[largest + 1]]
+            size = max(1, min(16 * CHUNK if by_size else CHUNK, CHUNK_VALUES // rows.size))
+            X = self._network.scale_features(rows).to(self._network.dtype)
+            most = adapted_at_once(
+                self._plan.max_batch_bytes, self._network.forward, self._plan.zero_shot(self._meta), X
+            )
+            size = min(size, most or size)
+            for first in range(0, len(own), size):
+                yield own[first : first + size]
+
     def _require_finite(self, params: Params) -> None:
         finite = torch.ones(len(self), dtype=torch.bool)
         for value in params.values():
@@ -215,17 +233,6 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
                 f"task {self.tasks.names[i : i + 1].tolist()[0]!r}: adaptation diverged: the weights are non-finite; "
                 "lower inner_lr, or check the units of X and y. The fitted model is unchanged."
             )
-
-
-def _chunks(tasks: TaskSet, *, by_size: bool = False) -> Iterator[NDArray[np.intp]]:
-    """Task numbers, some at a time, so that memory is bounded; where asked for, of supports of about one size."""
-    sizes = tasks.sizes
-    groups = np.array([padded_rows(int(size)) for size in sizes]) if by_size else np.zeros(len(sizes), dtype=int)
-    for group in np.unique(groups):
-        own = np.flatnonzero(groups == group)
-        size = max(1, min(16 * CHUNK if by_size else CHUNK, CHUNK_VALUES // int(sizes[own].max() * tasks.X[0].size)))
-        for first in range(0, len(own), size):
-            yield own[first : first + size]
 
 
 def _rows_of(tasks: TaskSet, chosen: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.bool_]]:

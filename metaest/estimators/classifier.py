@@ -132,11 +132,8 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         ``seconds``; one that returns True ends the fit.
     random_state : int, RandomState instance or None, default=None
         Fixes initial weights, draws of tasks and draws of support rows.
-    compile : bool or "auto", default="auto"
-        Whether meta-steps are taken in machine code, a task in each lane of the processor's vectors, which is tens of
-        times faster for small networks. "auto" does so where llvmlite is installed, the fit takes at least 300
-        meta-steps and the network is small enough; True leaves these two to you. Operations that lanes do not know,
-        as convolutions, are left to torch, and a logged line says why.
+    compile, vectorize, max_batch_bytes
+        As :class:`MAMLRegressor` takes them; classes are not compiled yet, but left to torch, with a logged line.
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"
@@ -249,6 +246,8 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         callbacks: Sequence[Callback] = (),
         random_state: int | np.random.RandomState | None = None,
         compile: str | bool = "auto",
+        vectorize: str | bool = "auto",
+        max_batch_bytes: int | None = 2**30,
         device: str = "auto",
         dtype: str = "float32",
         verbose: bool = False,
@@ -290,6 +289,8 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         self.callbacks = callbacks
         self.random_state = random_state
         self.compile = compile
+        self.vectorize = vectorize
+        self.max_batch_bytes = max_batch_bytes
         self.device = device
         self.dtype = dtype
         self.verbose = verbose

@@ -41,6 +41,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "callbacks": [list, tuple],
     "random_state": ["random_state"],
     "compile": ["boolean", StrOptions({"auto"})],
+    "vectorize": ["boolean", StrOptions({"auto"})],
+    "max_batch_bytes": [Interval(Integral, 1, None, closed="left"), None],
     "device": [StrOptions({"auto", "cpu", "cuda"})],
     "dtype": [StrOptions({"float32", "float64"})],
     "verbose": ["verbose"],
@@ -70,5 +72,6 @@ ADAPTING = {
         "meta_gradient",
         "proximal",
         "batch_statistics",
+        "max_batch_bytes",
     )
 }

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators.memory import adapted_at_once
 from metaest.estimators.network import Network, RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError
@@ -108,6 +109,19 @@ class Source:
         int
             How many tasks the rate was lowered for.
         """
+        size = self._at_once(meta) or len(chosen)
+        outputs, lowered = [], 0
+        for first in range(0, len(chosen), size):
+            place = slice(first, first + size)
+            some = Split(*(own[place] for own in split)), Rows(*(own[place] for own in support))
+            output, count = self._some_outputs(chosen[place], *some, meta, forward)
+            outputs.append(output)
+            lowered += count
+        return torch.cat(outputs), lowered
+
+    def _some_outputs(
+        self, chosen: NDArray[np.intp], split: Split, support: Rows, meta: Params, forward: BatchForward
+    ) -> tuple[Tensor, int]:
         solver, loss = self.plan.solver(meta), type(self.network).loss
         start = repeat_for_tasks(self.plan.start(meta, support), len(chosen))
         adapted, halvings = solve_damped(forward, loss, solver, start, self.plan.support(meta, support))
@@ -137,10 +151,16 @@ class Source:
             )
 
     def chunks(self) -> Iterator[NDArray[np.intp]]:
-        """Task numbers, some at a time, so that memory is bounded."""
+        """Task numbers, some at a time, for which splits are drawn together: how many says which they are."""
         size = max(1, min(CHUNK, CHUNK_VALUES // int(self.tasks.sizes.max() * self.tasks.X[0].size)))
         for first in range(0, len(self.tasks), size):
             yield np.arange(first, min(first + size, len(self.tasks)))
+
+    def _at_once(self, meta: Params) -> int | None:
+        """Return how many tasks are adapted at once, so that memory is bounded."""
+        largest = int(np.argmax(self.tasks.sizes))
+        rows = self._X[self.tasks.offsets[largest] : self.tasks.offsets[largest + 1]]
+        return adapted_at_once(self.plan.max_batch_bytes, self.network.forward, self.plan.zero_shot(meta), rows)
 
     def _name(self, task: int) -> Any:
         return self.tasks.names[task : task + 1].tolist()[0]

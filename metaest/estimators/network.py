@@ -29,20 +29,35 @@ from metaest.functional import (
 __all__ = ["Network", "RegressionNetwork", "batched"]
 
 
-def batched(forward: ModuleForward, rows: Rows) -> tuple[BatchForward, str, str]:
+def batched(forward: ModuleForward, rows: Rows, vectorize: str | bool = "auto") -> tuple[BatchForward, str, str]:
     """Choose how a batch of tasks is evaluated: mapped over tasks, or one after the other.
 
     A module is mapped when torch can map it and the result on two tasks is that of the loop. Convolutions on a CPU
-    are looped over, which is faster there.
+    are looped over, which is faster there, unless mapping is asked for.
 
     Returns
     -------
     forward : callable
     name : {"vmap", "loop"}
     reason : str
+
+    Raises
+    ------
+    ValueError
+        When mapping is asked for and cannot be had.
     """
+    if vectorize is False:
+        return looped(forward), "loop", "vectorize=False"
+    found, name, reason = _batched(forward, rows, vectorize)
+    if vectorize is True and name == "loop":
+        raise ValueError(f"vectorize=True cannot be had: {reason}; leave vectorize='auto'.")
+    return found, name, reason
+
+
+def _batched(forward: ModuleForward, rows: Rows, vectorize: str | bool) -> tuple[BatchForward, str, str]:
     loop = looped(forward)
-    if any(isinstance(child, nn.modules.conv._ConvNd) for child in forward.module.modules()) and not rows.X.is_cuda:
+    convolves = any(isinstance(child, nn.modules.conv._ConvNd) for child in forward.module.modules())
+    if vectorize == "auto" and convolves and not rows.X.is_cuda:
         return loop, "loop", "convolutions on a CPU are faster one task at a time"
     two = _padded(Rows(*(part[:2] for part in rows)))
     params = repeat_for_tasks(forward.parameters(), two.X.shape[0])

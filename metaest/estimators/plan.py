@@ -59,6 +59,8 @@ class Plan:
         Whether layers normalise by statistics of a task.
     per_step : bool
         Whether these are, after the fit, those of all tasks in each inner step, and not of the task's support.
+    max_batch_bytes : int or None
+        Memory that tasks adapted at once may take.
     """
 
     loss: ClassVar[Any] = staticmethod(squared_error)
@@ -72,6 +74,7 @@ class Plan:
     head: LinearHead | None
     normed: bool
     per_step: bool
+    max_batch_bytes: int | None
 
     @classmethod
     def of(cls, model: Any, forward: ModuleForward) -> Self:
@@ -105,6 +108,7 @@ class Plan:
             cls._head(model, forward) if isinstance(forward, HeadForward) else None,
             bool(forward.norms),
             model.batch_statistics == "per-step",
+            model.max_batch_bytes,
         )
 
     @staticmethod

@@ -110,6 +110,12 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         times faster for small networks. "auto" does so where llvmlite is installed, the fit takes at least 300
         meta-steps and the network is small enough; True leaves these two to you. Operations that lanes do not know,
         as convolutions, are left to torch, and a logged line says why.
+    vectorize : bool or "auto", default="auto"
+        Whether torch evaluates tasks at once (``torch.vmap``) or one after the other. "auto" maps where torch can, the
+        result is that of the loop, and it is faster: convolutions on a CPU are looped over.
+    max_batch_bytes : int or None, default=2**30
+        About how much memory tasks may take that torch evaluates at once; a larger meta-batch is taken in parts, of
+        which the gradients are summed. None sets no bound.
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"
@@ -214,6 +220,8 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         callbacks: Sequence[Callback] = (),
         random_state: int | np.random.RandomState | None = None,
         compile: str | bool = "auto",
+        vectorize: str | bool = "auto",
+        max_batch_bytes: int | None = 2**30,
         device: str = "auto",
         dtype: str = "float32",
         verbose: bool = False,
@@ -248,6 +256,8 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         self.callbacks = callbacks
         self.random_state = random_state
         self.compile = compile
+        self.vectorize = vectorize
+        self.max_batch_bytes = max_batch_bytes
         self.device = device
         self.dtype = dtype
         self.verbose = verbose

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.building import goes_on, seeded
 from metaest.estimators.compiling import lane_steps
+from metaest.estimators.memory import saved_bytes, tasks_at_once
 from metaest.estimators.network import Network, batched
 from metaest.estimators.plan import Plan, is_setting
 from metaest.estimators.schedule import Differentiated, Schedule
@@ -69,13 +70,18 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     params = plan.meta_parameters(network.forward.parameters(), before)
     source = model._source(network, training, plan, rng, training=True)
     batches = source.batches(model.meta_batch_size)
-    forward, batching, reason = batched(network.forward, source.episodes(next(batches)).support)
+    first = source.episodes(next(batches))
+    forward, batching, reason = batched(network.forward, first.support, model.vectorize)
     if batching == "loop":
         _logger.info("tasks are evaluated one after the other: %s", reason)
 
     def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
         differentiated, episodes = drawn
         return plan.losses(forward, params, episodes, differentiated)
+
+    def parts(drawn: tuple[Differentiated, Episodes]) -> list[tuple[Differentiated, Episodes]]:
+        differentiated, episodes = drawn
+        return [(differentiated, part) for part in episodes.parts(at_once)]
 
     validate = None
     if held_out is not None:
@@ -84,7 +90,8 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
 
         def validate(params: Params) -> float:
             network.forward.module.eval()
-            value = float(losses(params, (schedule.judged, fixed)).detach().mean())
+            found = [losses(params, part).detach() for part in parts((schedule.judged, fixed))]
+            value = float(torch.cat(found).mean())
             network.forward.module.train()
             return value
 
@@ -102,12 +109,13 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
     with contextlib.nullcontext() if model.module is None else seeded(seed):
         network.forward.module.train()
+        at_once = 1 if batching == "loop" else _at_once(model.max_batch_bytes, losses, params, schedule, first)
         made = lane_steps(model, plan, schedule, source, batches, loop, params, losses)
 
         def draw() -> tuple[Differentiated, Episodes]:
             return next(kinds), source.episodes(next(batches))
 
-        result = loop.run(params, draw, losses, validate, made.steps)
+        result = loop.run(params, draw, losses, validate, made.steps, parts)
     network.forward.module.eval()
     if plan.proximal and plan.steps:
         _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
@@ -117,6 +125,17 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     if made.steps is not None and made.steps.instead is not None:
         compiled, why = False, "machine code and torch give different meta-gradients"
     return Trained(network, params, result.history, batching, reason, compiled, why)
+
+
+def _at_once(bound: int | None, losses: Any, params: Params, schedule: Schedule, episodes: Episodes) -> int | None:
+    """Return how many tasks of a meta-step are differentiated at once."""
+    [one, *others] = episodes.parts(1)
+    if bound is None or not others:
+        return None
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+    with torch.random.fork_rng(devices=[]):  # a module may draw: what it draws here must not matter
+        of_one = saved_bytes(lambda: losses(leaves, (schedule.at(0), one)))
+    return tasks_at_once(bound, of_one)
 
 
 def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: TaskSet) -> None:

@@ -115,6 +115,7 @@ class OuterLoop(AdamW):
         task_losses: Callable[[Params, E], Tensor],
         validate: Callable[[Params], float] | None = None,
         steps: Steps | None = None,
+        parts: Callable[[E], Sequence[E]] | None = None,
     ) -> OuterResult:
         """Minimise the mean of `task_losses` over the episodes `draw` gives.
 
@@ -130,6 +131,8 @@ class OuterLoop(AdamW):
             Parameters -> validation loss, computed every 10 steps; the best parameters are returned.
         steps : Steps, optional
             What takes the steps, in place of torch's autograd.
+        parts : callable, optional
+            Episodes -> the same in parts that fit into memory.
 
         Returns
         -------
@@ -140,7 +143,7 @@ class OuterLoop(AdamW):
         DivergenceError
             When a meta-loss or its gradient is not finite.
         """
-        steps = EagerSteps(self, params, draw, task_losses) if steps is None else steps
+        steps = EagerSteps(self, params, draw, task_losses, parts) if steps is None else steps
         history = History()
         best, best_step, best_params = math.inf, 0, None
         started = time.perf_counter()

@@ -95,16 +95,24 @@ class EagerSteps(Generic[E]):
         Episodes of the next meta-step, handed on to `task_losses` as they are.
     task_losses : callable
         Parameters and episodes -> one loss for each task.
+    parts : callable, optional
+        Episodes -> the same in parts that fit into memory, of which the gradients are summed.
     """
 
     at_once = 1
 
     def __init__(
-        self, settings: AdamW, params: Params, draw: Callable[[], E], task_losses: Callable[[Params, E], Tensor]
+        self,
+        settings: AdamW,
+        params: Params,
+        draw: Callable[[], E],
+        task_losses: Callable[[Params, E], Tensor],
+        parts: Callable[[E], Sequence[E]] | None = None,
     ) -> None:
         self.settings = settings
         self.draw = draw
         self.task_losses = task_losses
+        self.parts = parts
         self.taken = 0
         self._params = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
         self._leaves = list(self._params.values())
@@ -121,10 +129,9 @@ class EagerSteps(Generic[E]):
 
     def _step(self) -> float:
         self.taken += 1
-        losses = self.task_losses(self._params, self.draw())
-        gradients = torch.autograd.grad(losses.mean(), self._leaves, materialize_grads=True)
+        losses, gradients = self._gradients(self.draw())
         norm = torch.nn.utils.get_total_norm(gradients)
-        meta_loss = require_finite(float(losses.detach().mean()), float(norm), self.taken)
+        meta_loss = require_finite(float(losses.mean()), float(norm), self.taken)
         longest = self.settings.max_grad_norm
         if longest is not None and norm > longest:
             gradients = tuple(gradient * (longest / norm) for gradient in gradients)
@@ -135,6 +142,23 @@ class EagerSteps(Generic[E]):
         self._optimiser.step()
         self._schedule.step()
         return meta_loss
+
+    def _gradients(self, drawn: E) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the loss of each task, and the gradient of their mean."""
+        parts = [drawn] if self.parts is None else self.parts(drawn)
+        if len(parts) == 1:
+            losses = self.task_losses(self._params, parts[0])
+            return losses.detach(), torch.autograd.grad(losses.mean(), self._leaves, materialize_grads=True)
+        found, totals = [], [torch.zeros_like(leaf) for leaf in self._leaves]
+        for part in parts:
+            losses = self.task_losses(self._params, part)
+            gradients = torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True)
+            for total, gradient in zip(totals, gradients, strict=True):
+                if gradient is not None:
+                    total += gradient
+            found.append(losses.detach())
+        whole = torch.cat(found)
+        return whole, tuple(total / len(whole) for total in totals)
 
     def _groups(self) -> list[dict[str, Any]]:
         groups: dict[float, list[Tensor]] = {}

@@ -36,6 +36,14 @@ class Episodes(NamedTuple):
     support: Rows
     query: Rows
 
+    def parts(self, size: int | None) -> list["Episodes"]:
+        """Return the same tasks, at most so many at a time; None for all at once."""
+        n_tasks = len(self.query.X)
+        if size is None or size >= n_tasks:
+            return [self]
+        places = [slice(first, first + size) for first in range(0, n_tasks, size)]
+        return [Episodes(*(Rows(*(own[place] for own in side)) for side in self)) for place in places]
+
 
 BatchForward = Callable[[Params, Rows], Tensor]
 """A batch: parameters with a task axis and rows -> predictions of shape (tasks, rows, outputs)."""

@@ -1,8 +1,8 @@
-"""Meta-steps a second: compiled and eager, through MAMLRegressor, and JAX where it is installed.
+"""Meta-steps a second: compiled and eager, through MAMLRegressor, and JAX, learn2learn, higher and TorchOpt if there.
 
 Before anything is timed, every implementation's meta-gradient of the same tasks at the same weights is compared with
 torch's in double precision. One thread, pinned to one processor; the median of several repetitions that alternate. Ours
-draws its tasks and their support inside the time; JAX is given them (one call a step: the rows themselves).
+draws its tasks and their support inside the time; JAX is given them, and so are the others (one call a step: the rows themselves).
 
     make bench
 """
@@ -13,9 +13,13 @@ import statistics
 import sys
 import time
 import warnings
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import peers
 import torch
 from workloads import WORKLOADS
 
@@ -95,12 +99,17 @@ def time_of(workload, repetitions):
         _, slope = jax.gradient(jax.params, *jax.rows((draws[0][0], draws[1][0])))
         away = np.linalg.norm(np.concatenate([np.asarray(own).reshape(-1) for own in slope]) - truth)
         assert away < 1e-5 * np.linalg.norm(truth), "JAX: another meta-gradient"
-        runs["JAX, a call a step"] = lambda n: timed(jax.one_call_a_step, draws, n)
-        runs["JAX, scan"] = lambda n: timed(jax.scanned, draws, n)
+        runs["JAX, a call a step"] = partial(timed, jax.one_call_a_step, draws)
+        runs["JAX, scan"] = partial(timed, jax.scanned, draws)
+    few = {"eager": 32}
+    for name, peer in peers.available(workload, META_LR).items():
+        away = np.linalg.norm(peer.gradient(draws) - truth)
+        assert away < 1e-5 * np.linalg.norm(truth), f"{name}: another meta-gradient"
+        runs[name], few[name] = partial(timed, peer.run, draws), 16
     for name, run in runs.items():
-        run(32 if name == "eager" else 320)  # compile, and warm up
-        pilot = run(32 if name == "eager" else 320)
-        found[name] = [run, max(32 if name == "eager" else 320, int(1.5 * pilot) // 16 * 16), []]
+        least = few.get(name, 320)
+        run(least)  # compile, and warm up
+        found[name] = [run, max(least, int(1.5 * run(least)) // 16 * 16), []]
     for _ in range(repetitions):
         for own in found.values():
             own[2].append(own[0](own[1]))
@@ -126,26 +135,28 @@ def main():
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(describe())
-    try:
-        import jax
-
-        print(f"jax {jax.__version__}")
-    except ImportError:
-        print("JAX is not installed.")
-    print("\n| meta-steps a second | compiled | eager | JAX, a call a step | JAX, scan | to eager | to JAX's better |")
-    print("|---|---|---|---|---|---|---|")
+    others = ["JAX, a call a step", "JAX, scan", "learn2learn", "higher", "TorchOpt", "TorchOpt, vmap"]
+    for package in ("jax", "higher", "torchopt"):
+        print(package, version(package) if find_spec(package) else "is not installed", end="; ")
+    print("learn2learn", "0.2.0" if "LEARN2LEARN" in os.environ else "is not there")
+    print(f"\n| meta-steps a second | compiled | eager | {' | '.join(others)} |")
+    print("|" + "---|" * (len(others) + 3))
+    ratios = []
     for workload in WORKLOADS:
         if arguments.only not in workload.name:
             continue
         rates = time_of(workload, arguments.repetitions)
-        jax_rates = [rates.get(name) for name in ("JAX, a call a step", "JAX, scan")]
-        cells = [f"{own:,.0f}" if own else "-" for own in (rates["compiled"], rates["eager"], *jax_rates)]
-        best = max(filter(None, jax_rates), default=None)
-        ratio = f"{rates['compiled'] / best:.2f}" if best else "-"
-        print(
-            f"| {workload.name} | {' | '.join(cells)} | {rates['compiled'] / rates['eager']:.1f} | {ratio} |",
-            flush=True,
-        )
+        names = ("compiled", "eager", *others)
+        cells = [f"{rates[name]:,.{0 if rates[name] > 50 else 1}f}" if name in rates else "-" for name in names]
+        print(f"| {workload.name} | {' | '.join(cells)} |", flush=True)
+        to = [rates.get(name) for name in names[1:]]
+        best = max(filter(None, to[1:3]), default=None)
+        ratios.append((workload.name, *(rates["compiled"] / own if own else None for own in (*to, best))))
+    print(f"\n| compiled to | eager | {' | '.join(others)} | JAX's better |")
+    print("|" + "---|" * (len(others) + 3))
+    for name, *own in ratios:
+        cells = ["-" if ratio is None else f"{ratio:,.{2 if ratio < 10 else 0}f}" for ratio in own]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,16 @@ class Workload:
             nn.Linear(1, self.width), nn.ReLU(), nn.Linear(self.width, self.width), nn.ReLU(), nn.Linear(self.width, 1)
         )
 
+    @staticmethod
+    def loss(prediction, y):
+        """Return the mean squared error."""
+        return nn.functional.mse_loss(prediction, y)
+
+    @staticmethod
+    def targets(tasks):
+        """Return targets of tasks as the loss wants them."""
+        return torch.tensor(np.asarray(tasks.y))[:, None]
+
     def tasks(self, n=1000):
         """Tasks of twice n_rows rows."""
         rng = np.random.default_rng(0)
