@@ -113,8 +113,8 @@ class Source:
         outputs, lowered = [], 0
         for first in range(0, len(chosen), size):
             place = slice(first, first + size)
-            some = Split(*(own[place] for own in split)), Rows(*(own[place] for own in support))
-            output, count = self._some_outputs(chosen[place], *some, meta, forward)
+            some = Rows(*(own[place] for own in support))
+            output, count = self._some_outputs(chosen[place], split.part(place), some, meta, forward)
             outputs.append(output)
             lowered += count
         return torch.cat(outputs), lowered

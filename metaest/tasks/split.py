@@ -39,6 +39,10 @@ class Split(NamedTuple):
     query: NDArray[np.intp]
     query_mask: NDArray[np.bool_]
 
+    def part(self, place: slice) -> "Split":
+        """Return that of some of the tasks."""
+        return Split(self.support[place], self.support_mask[place], self.query[place], self.query_mask[place])
+
 
 def check_split(support_size: Any, split: Any, name: str = "support_size") -> tuple[int, int] | None:
     """Return the smallest and largest support size, or None for half the rows.

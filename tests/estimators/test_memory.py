@@ -106,4 +106,5 @@ def test_a_bound_keeps_less(tasks):
         reached.append((steps.params()["w"], max(kept)))
         kept.clear()
     torch.testing.assert_close(reached[0][0], reached[1][0])
-    assert reached[1][1] < 0.3 * reached[0][1]
+    rows = 20 * 10 * 50 * 8  # of which all parts are views
+    assert reached[1][1] - rows == 0.1 * (reached[0][1] - rows)
