@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -10,22 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators.class_episodes import ClassSource
+from metaest.estimators.drawing import class_draws, regression_draws
 from metaest.estimators.episodes import RegressionSource, Source
 from metaest.estimators.plan import Plan
 from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.functional import AdamW, Episodes, Params, alone
-from metaest.lanes import (
-    ORDERED,
-    Draws,
-    LaneSteps,
-    Shapes,
-    Side,
-    UnavailableError,
-    UnsupportedError,
-    ordered,
-    traced,
-)
-from metaest.tasks import Split, order_rows, widths
+from metaest.lanes import LaneSteps, UnavailableError, UnsupportedError, traced
 
 __all__ = ["Compiled", "lane_steps"]
 
@@ -34,6 +26,8 @@ LEAST_STEPS = 300
 # bytes that a program works in, above which torch's own products are as fast
 MOST_MEMORY = 2**25
 MOST_ROWS = 2**31 - 1
+# meta-steps drawn at once, and numbers of the rows that are copied for them
+MOST_STEPS, MOST_NUMBERS, MOST_TASKS = 256, 4_000_000, 10_000
 _logger = logging.getLogger("metaest")
 
 
@@ -59,7 +53,7 @@ def lane_steps(
         return Compiled(None, "compile=False")
     reason = _refused(model, schedule, source)
     if reason is None:
-        assert isinstance(source, RegressionSource)
+        assert isinstance(source, (RegressionSource, ClassSource))
         try:
             return _compiled(model, plan, schedule, source, batches, settings, params, losses)
         except (UnavailableError, UnsupportedError) as error:
@@ -71,8 +65,6 @@ def lane_steps(
 
 def _refused(model: Any, schedule: Schedule, source: Source) -> str | None:
     """Return why a fit is not compiled, as far as its settings tell."""
-    if not isinstance(source, RegressionSource):
-        return "classes of a task are not compiled yet"
     if source.network.device.type != "cpu":
         return "lanes are a processor's"
     if schedule.first_order_until or schedule.multi_step_until:
@@ -88,50 +80,28 @@ def _compiled(
     model: Any,
     plan: Plan,
     schedule: Schedule,
-    source: RegressionSource,
+    source: RegressionSource | ClassSource,
     batches: Iterator[NDArray[np.intp]],
     settings: AdamW,
     params: Params,
     losses: Callable[[Params, tuple[Differentiated, Episodes]], Tensor],
 ) -> Compiled:
     kind, one = schedule.end, alone(source.network.forward)
-    support, query = widths(source.tasks, source.support_size, source.split)
-    X, y = source.standardised
-    shapes = Shapes(Side(support[1], support[0] != support[1]), Side(query[1], query[0] != query[1]),
-                    tuple(X.shape[1:]), y.shape[1])  # fmt: skip
+    if isinstance(source, ClassSource):
+        shapes, draw = class_draws(source, batches)
+        rows = min(model.meta_batch_size, MOST_TASKS) * (shapes.support.rows + shapes.query.rows)
+        most_at_once = max(1, MOST_NUMBERS // (rows * (math.prod(shapes.features) + shapes.targets)))
+    else:
+        (shapes, draw), most_at_once = regression_draws(source, batches), MOST_STEPS
     program = traced(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
-
-    def draw(count: int) -> Draws:
-        drawn = source.draw_batches(batches, count)
-        if source.tasks._support is None and drawn.keys.shape[1] <= ORDERED:
-            sizes, starts = source.tasks.sizes[drawn.chosen], source.tasks.offsets[drawn.chosen]
-            return ordered(drawn.keys, sizes, starts, drawn.n_support, count, support[1], query[1])
-        return _draws(order_rows(source.tasks, drawn), count, support[1], query[1])
-
-    most = MOST_MEMORY if model.compile == "auto" else None
     steps = LaneSteps(
-        program, settings, params, (X, y), shapes, draw, lambda own, episodes: losses(own, (kind, episodes)), most
+        program,
+        settings,
+        params,
+        shapes,
+        draw,
+        lambda own, episodes: losses(own, (kind, episodes)),
+        MOST_MEMORY if model.compile == "auto" else None,
+        most_at_once,
     )
     return Compiled(steps, f"{steps.lanes} tasks at a time")
-
-
-def _draws(split: Split, count: int, n_support: int, n_query: int) -> Draws:
-    """Return the rows of so many meta-steps, each padded to the same length."""
-
-    def padded(own: NDArray[np.intp], length: int) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = np.empty((count, len(own) // count, length), dtype=np.int32)
-        rows = found.reshape(-1, length)
-        rows[:, : own.shape[1]] = own
-        rows[:, own.shape[1] :] = own[:, :1]
-        return found
-
-    def counts(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = mask.sum(axis=1, dtype=np.int32).reshape(count, -1)
-        return found
-
-    return Draws(
-        padded(split.support, n_support),
-        counts(split.support_mask),
-        padded(split.query, n_query),
-        counts(split.query_mask),
-    )

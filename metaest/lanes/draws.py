@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaest.lanes.native import compiled
 from metaest.lanes.writer import Kind, Writer
@@ -27,12 +28,21 @@ class Draws(NamedTuple):
         Padded with a row of the same task.
     support_count, query_count : ndarray of int32, shape (steps, tasks)
         How many of them count.
+    rows : tuple of Tensor
+        X and y, of which these are row numbers.
     """
 
     support: NDArray[np.int32]
     support_count: NDArray[np.int32]
     query: NDArray[np.int32]
     query_count: NDArray[np.int32]
+    rows: tuple[Tensor, Tensor]
+
+    def part(self, first: int, count: int) -> Draws:
+        """Return some of the steps."""
+        place = slice(first, first + count)
+        support, query = self.support[place], self.query[place]
+        return Draws(support, self.support_count[place], query, self.query_count[place], self.rows)
 
 
 def ordered(
@@ -43,6 +53,7 @@ def ordered(
     n_steps: int,
     width_support: int,
     width_query: int,
+    rows: tuple[Tensor, Tensor],
 ) -> Draws:
     """Take as support of each task the rows with the smallest keys, and as query the others.
 
@@ -55,6 +66,8 @@ def ordered(
     n_steps : int
     width_support, width_query : int
         To which they are padded.
+    rows : tuple of Tensor
+        X and y of all tasks.
 
     Returns
     -------
@@ -67,7 +80,7 @@ def ordered(
     call = compiled(_text(keys.shape[1]), "order", [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 3)
     call(*(own.ctypes.data for own in arrays), len(sizes), width_support, width_query)
     counts = [own.astype(np.int32).reshape(shape) for own in (n_support, sizes - n_support)]
-    return Draws(support, counts[0], query, counts[1])
+    return Draws(support, counts[0], query, counts[1], rows)
 
 
 @cache

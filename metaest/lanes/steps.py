@@ -43,8 +43,6 @@ class LaneSteps:
     settings : AdamW
     params : dict of Tensor
         Where to start; left as it is.
-    rows : tuple of Tensor
-        All rows of X and of y, of which the draws are numbers.
     shapes : Shapes
     draw : callable
         How many steps -> their Draws.
@@ -53,6 +51,8 @@ class LaneSteps:
         whatever comes out non-finite.
     most_memory : int, optional
         Bytes that a pass may work in.
+    most_at_once : int, optional
+        Meta-steps in one call at most.
 
     Attributes
     ----------
@@ -73,21 +73,20 @@ class LaneSteps:
         program: Program,
         settings: AdamW,
         params: Params,
-        rows: tuple[Tensor, Tensor],
         shapes: Shapes,
         draw: Callable[[int], Draws],
         losses: Callable[[Params, Episodes], Tensor],
         most_memory: int | None = None,
+        most_at_once: int = AT_ONCE,
     ) -> None:
-        self.at_once = max(1, min(AT_ONCE, OPERATIONS_AT_ONCE // max(1, program.operations())))
+        self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_AT_ONCE // max(1, program.operations())))
         self.settings = settings
         self.draw = draw
         self.losses = losses
         self.taken = 0
         self.instead: EagerSteps[Episodes] | None = None
         self._like = {name: value.detach().clone() for name, value in params.items()}
-        self._rows = rows
-        number = torch.empty(0, dtype=rows[0].dtype).numpy().dtype
+        number = np.dtype(str(next(iter(params.values())).dtype).removeprefix("torch."))
         kind = kind_of_machine(8 * number.itemsize)
         self.lanes = kind.lanes
         sizes = [value.numel() for value in params.values()]
@@ -106,7 +105,6 @@ class LaneSteps:
         self._first, self._second, self._gradient = (aligned(sum(sizes), number) for _ in range(3))
         self._decay = aligned(sum(sizes), number)
         self._decay[:] = np.repeat([settings.decay(name) for name in params], sizes)
-        self._X, self._y = (np.ascontiguousarray(own.detach().cpu().numpy()) for own in rows)
         self._arena = aligned(made.arena * kind.lanes, number)
         self._constants = np.array(program.constants or [0.0], dtype=number)
         self._losses = np.zeros(AT_ONCE, dtype=number)
@@ -125,7 +123,7 @@ class LaneSteps:
             found += [float(own) for own in self._losses[:done]]
             self.taken += done
             if len(found) < count:  # a step was not finite: torch says what it thinks of it
-                found.append(self._eager_step(_one(drawn, len(found))))
+                found.append(self._eager_step(drawn.part(len(found), 1)))
         return found
 
     def params(self) -> Params:
@@ -138,7 +136,8 @@ class LaneSteps:
         """Take steps in machine code; return after how many it came to one that is not finite."""
         n_tasks = drawn.support.shape[1]
         groups = -(-n_tasks // self.lanes)
-        padded = [_in_lanes(own[first : first + count], groups * self.lanes) for own in drawn]
+        X, y = (np.ascontiguousarray(own.detach().numpy()) for own in drawn.rows)
+        padded = [_in_lanes(own, groups * self.lanes) for own in drawn.part(first, count)[:4]]
         weights = aligned(groups * self.lanes, self._theta.dtype)
         weights[:n_tasks] = 1 / n_tasks
         steps = np.arange(self.taken, self.taken + count)
@@ -146,7 +145,7 @@ class LaneSteps:
         schedule = np.column_stack([rates, 1 - BETA1 ** (steps + 1.0), 1 - BETA2 ** (steps + 1.0)])
         schedule = np.ascontiguousarray(schedule, dtype=self._theta.dtype)
         support, support_count, query, query_count = padded
-        arrays = (self._theta, self._first, self._second, self._decay, self._gradient, self._X, self._y, support,
+        arrays = (self._theta, self._first, self._second, self._decay, self._gradient, X, y, support,
                   support_count, query, query_count, weights, schedule, self._losses, self._constants,
                   self._arena)  # fmt: skip
         return int(self._call(*(own.ctypes.data for own in arrays), count, groups, self._longest))
@@ -157,7 +156,7 @@ class LaneSteps:
         done = self._run(drawn, 0, 1)
         for own, kept in zip((self._theta, self._first, self._second), before, strict=True):
             own[:] = kept
-        loss, gradient = self._in_torch(_one(drawn, 0))
+        loss, gradient = self._in_torch(drawn.part(0, 1))
         if not done and not (math.isfinite(loss) and np.isfinite(gradient).all()):
             return True
         tolerance = TOLERANCE[8 * self._theta.itemsize]
@@ -170,7 +169,7 @@ class LaneSteps:
             "meta-steps are not compiled: machine code and torch give different meta-gradients; the module may depend "
             "on more than its parameters and rows"
         )
-        left = deque(_one(drawn, step) for step in range(len(drawn.support)))
+        left = deque(drawn.part(step, 1) for step in range(len(drawn.support)))
 
         def draw() -> Episodes:
             return self._episodes(left.popleft() if left else self.draw(1))
@@ -202,14 +201,9 @@ class LaneSteps:
 
     def _episodes(self, drawn: Draws) -> Episodes:
         return Episodes(
-            self._side(drawn.support[0], drawn.support_count[0]), self._side(drawn.query[0], drawn.query_count[0])
+            _side(drawn.rows, drawn.support[0], drawn.support_count[0]),
+            _side(drawn.rows, drawn.query[0], drawn.query_count[0]),
         )
-
-    def _side(self, numbers: NDArray[np.int32], count: NDArray[np.int32]) -> Rows:
-        X, y = self._rows
-        index = torch.from_numpy(numbers.astype(np.int64))
-        mask = torch.from_numpy(np.arange(numbers.shape[1]) < count[:, None])
-        return Rows(X[index], y[index], mask.to(X.dtype))
 
     def _as_params(self, flat: NDArray[Any]) -> Params:
         found, first = {}, 0
@@ -219,8 +213,11 @@ class LaneSteps:
         return found
 
 
-def _one(drawn: Draws, step: int) -> Draws:
-    return Draws(*(own[step : step + 1] for own in drawn))
+def _side(rows: tuple[Tensor, Tensor], numbers: NDArray[np.int32], count: NDArray[np.int32]) -> Rows:
+    X, y = rows
+    index = torch.from_numpy(numbers.astype(np.int64))
+    mask = torch.from_numpy(np.arange(numbers.shape[1]) < count[:, None])
+    return Rows(X[index], y[index], mask.to(X.dtype))
 
 
 def _in_lanes(own: NDArray[np.int32], lanes: int) -> NDArray[np.int32]:

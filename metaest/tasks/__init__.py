@@ -1,6 +1,6 @@
 """Tasks: many small related data sets, their support/query splits, and how they are checked."""
 
-from metaest.tasks.class_split import ClassSplit, Drawing, split_classes
+from metaest.tasks.class_split import ClassSplit, Drawing, class_widths, split_classes
 from metaest.tasks.classes import Classes, encode, encode_known, labels_of, place_among, share_labels
 from metaest.tasks.make_episodes import make_episodes
 from metaest.tasks.split import Drawn, Split, check_split, draw_batches, order_rows, split_tasks, widths
@@ -16,6 +16,7 @@ __all__ = [
     "Task",
     "TaskSet",
     "check_split",
+    "class_widths",
     "draw_batches",
     "encode",
     "encode_known",

@@ -11,7 +11,7 @@ from metaest.tasks.classes import Classes
 from metaest.tasks.split import Split, check_split, support_sizes
 from metaest.tasks.task_set import TaskSet
 
-__all__ = ["ClassSplit", "Drawing", "split_classes"]
+__all__ = ["ClassSplit", "Drawing", "class_widths", "split_classes"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,25 @@ class ClassSplit(NamedTuple):
     outputs: NDArray[np.intp]
     support: NDArray[np.intp]
     query: NDArray[np.intp]
+
+
+def class_widths(tasks: TaskSet, classes: Classes, drawing: Drawing) -> tuple[int, int, int]:
+    """Return how many support rows, query rows and outputs an episode has at most."""
+    largest, n_classes = int(tasks.sizes.max()), int(classes.counts.max())
+    n_outputs = n_classes if drawing.n_way is None else min(n_classes, drawing.n_way)
+    if drawing.k_shot is None:
+        bounds = check_split(drawing.support_size, drawing.split)
+        support = min(10, largest // 2) if bounds is None else bounds[1]
+        support = support if classes.shared else max(support, n_outputs)
+    else:
+        shots = check_split(drawing.k_shot, drawing.split, "k_shot")
+        assert shots is not None
+        support = n_outputs * max(shots[1], 0 if classes.shared else 1)
+    if tasks._support is not None:
+        known = (tasks.support_of(task) for task in range(len(tasks)))
+        support = max(support, *(0 if own is None else len(own) for own in known), 0)
+    query = largest if drawing.n_query is None else min(largest, n_outputs * drawing.n_query)
+    return max(1, min(support, largest)), query, n_outputs
 
 
 def split_classes(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from metaest import DivergenceError, MAMLClassifier, MAMLRegressor, Task, TaskSet
+from metaest import DivergenceError, MAMLRegressor, Task, TaskSet
 from metaest_datasets import make_sinusoids
 from variants import PROBLEMS, VARIANTS, fitted
 
@@ -248,10 +248,3 @@ def test_where_llvm_fails_torch_does_it(tasks, monkeypatch):
     model = MAMLRegressor(max_iter=3, compile=True, random_state=0).fit(tasks)
     assert (model.compiled_, model.compiled_reason_) == (False, "LLVM refuses: no such register")
     assert not model.adapt_many(tasks).compiled_
-
-
-def test_classes_are_left_to_torch():
-    rng = np.random.default_rng(0)
-    tasks = TaskSet([Task(i, rng.normal(size=(8, 2)), np.arange(8) % 2) for i in range(4)])
-    model = MAMLClassifier(max_iter=2, compile=True).fit(tasks)
-    assert (model.compiled_, model.compiled_reason_) == (False, "classes of a task are not compiled yet")

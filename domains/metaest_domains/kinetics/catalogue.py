@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
 
-__all__ = ["GAS_CONSTANT", "Formula", "Inputs", "KineticRegressor"]
+__all__ = ["Formula", "Inputs", "KineticRegressor"]
 
-GAS_CONSTANT = 8.314462618e-3  # kJ/mol/K
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -294,9 +292,3 @@ def _inside(value: float, parameter: Parameter) -> float:
     if not np.isfinite(value) or not low < value < high:
         return parameter.initial
     return float(value)
-
-
-def arrhenius(temperature: Any, k_ref: Any, E: Any, reference: float) -> Any:
-    """Rate at a temperature (K), from the rate at a reference temperature and the activation energy (kJ/mol)."""
-    exp = torch.exp if isinstance(temperature, Tensor) else np.exp
-    return k_ref * exp(-(E / GAS_CONSTANT) * (1 / temperature - 1 / reference))

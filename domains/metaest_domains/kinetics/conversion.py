@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from metaest import Parameter
-from metaest_domains.kinetics.catalogue import arrhenius
 from metaest_domains.kinetics.nonisothermal import AlongHistory
+from metaest_domains.kinetics.rates import arrhenius
 
 __all__ = ["FirstOrderConversionRegressor", "NthOrderConversionRegressor"]
 

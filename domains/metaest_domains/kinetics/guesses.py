@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import TaskSet
-from metaest_domains.kinetics.catalogue import GAS_CONSTANT
+from metaest_domains.kinetics.rates import GAS_CONSTANT
 
 __all__ = ["half_time", "half_times", "middle_temperature", "slope_of_rates"]
 

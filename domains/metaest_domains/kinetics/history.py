@@ -19,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from metaest_domains.kinetics.catalogue import GAS_CONSTANT
+from metaest_domains.kinetics.rates import GAS_CONSTANT
 
 __all__ = ["Histories", "History", "ramp_integral"]
 

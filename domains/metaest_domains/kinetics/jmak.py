@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import Parameter, TaskSet
-from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor, arrhenius
+from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time, middle_temperature, slope_of_rates
+from metaest_domains.kinetics.rates import arrhenius
 
 __all__ = ["INCUBATION", "PLATEAU", "JMAKArrheniusRegressor", "JMAKRegressor"]
 

@@ -12,10 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from metaest import Parameter, TaskSet
-from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor, arrhenius
+from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
 from metaest_domains.kinetics.history import Histories, ramp_integral
 from metaest_domains.kinetics.jmak import PLATEAU, avrami_argument
+from metaest_domains.kinetics.rates import arrhenius
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
 

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from metaest import AdaptedEquation, Derived
-from metaest_domains.kinetics.catalogue import GAS_CONSTANT, Formula
+from metaest_domains.kinetics.catalogue import Formula
+from metaest_domains.kinetics.rates import GAS_CONSTANT
 
 __all__ = ["activation_energy", "half_transformation_time", "pre_exponential", "time_to", "ttt_curve"]
 

@@ -1,0 +1,17 @@
+"""How a rate depends on temperature."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["GAS_CONSTANT", "arrhenius"]
+
+GAS_CONSTANT = 8.314462618e-3  # kJ/mol/K
+
+
+def arrhenius(temperature: Any, k_ref: Any, E: Any, reference: float) -> Any:
+    """Rate at a temperature (K), from the rate at a reference temperature and the activation energy (kJ/mol)."""
+    exp = torch.exp if isinstance(temperature, Tensor) else np.exp
+    return k_ref * exp(-(E / GAS_CONSTANT) * (1 / temperature - 1 / reference))
