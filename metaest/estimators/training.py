@@ -19,6 +19,7 @@ from metaest.estimators.network import Network, batched
 from metaest.estimators.plan import Plan, is_setting
 from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.estimators.settling import settled
+from metaest.estimators.threads import scoped_threads
 from metaest.exceptions import TaskError
 from metaest.functional import (
     BatchForward,
@@ -107,7 +108,8 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
         verbose=bool(model.verbose),
     )
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
-    with contextlib.nullcontext() if model.module is None else seeded(seed):
+    own_draws = contextlib.nullcontext() if model.module is None else seeded(seed)
+    with own_draws, scoped_threads(network.forward.module, params, first):
         network.forward.module.train()
         at_once = 1 if batching == "loop" else _at_once(model.max_batch_bytes, losses, params, schedule, first)
         made = lane_steps(model, plan, schedule, source, batches, loop, params, losses)

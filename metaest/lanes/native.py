@@ -33,21 +33,28 @@ def _binding() -> Any:
 
 def kind_of_machine(bits: int) -> Kind:
     """Return vectors as long as this processor's."""
+    return Kind(bits, _width() // bits)
+
+
+def _width() -> int:
+    """Return how many bits this processor works on at once."""
     features = _binding().get_host_cpu_features()
-    width = 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
-    return Kind(bits, width // bits)
+    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+
+
+def _features() -> str:
+    """Return what this processor can do beyond the least of its kind, in LLVM's words."""
+    text: str = _binding().get_host_cpu_features().flatten()
+    # without this LLVM keeps to half of the registers of a processor with vectors of 512 bits
+    return text + ",-prefer-256-bit" if _width() == 512 else text
 
 
 def _machine() -> Any:
     """Return a new description of this machine: the engine that is made with it owns it, and frees it at its end."""
     binding = _binding()
-    features = binding.get_host_cpu_features()
-    text = features.flatten()
-    if features.get("avx512f"):  # without this LLVM keeps to half of such a processor's registers
-        text += ",-prefer-256-bit"
     target = binding.Target.from_default_triple()
     return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=text, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+        cpu=binding.get_host_cpu_name(), features=_features(), opt=3, reloc="pic", codemodel="jitdefault", jit=True
     )
 
 
@@ -79,7 +86,7 @@ def _library(text: str) -> _Library:
     told = (
         text,
         binding.get_host_cpu_name(),
-        binding.get_host_cpu_features().flatten(),
+        _features(),
         str(binding.llvm_version_info),
     )
     return _Library(text, hashlib.sha256("\0".join(told).encode()).hexdigest())

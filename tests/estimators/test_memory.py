@@ -86,6 +86,25 @@ def test_tasks_at_once_are_at_least_one():
     assert (tasks_at_once(100, 30), tasks_at_once(10, 30), tasks_at_once(None, 30)) == (3, 1, None)
 
 
+@pytest.mark.parametrize(("width", "during"), [(8, 1), (400, 2)])
+def test_short_steps_take_one_thread_and_give_the_others_back(tasks, width, during):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        settings = {**SETTINGS, "hidden_layer_sizes": (width, width), "max_iter": 2}
+        MAMLRegressor(**settings, callbacks=[lambda info: seen.append(torch.get_num_threads())]).fit(tasks)
+        with pytest.raises(RuntimeError, match="enough"):
+            MAMLRegressor(**settings, callbacks=[stop]).fit(tasks)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {during}
+
+
+def stop(info):
+    raise RuntimeError("enough")
+
+
 def test_a_bound_keeps_less(tasks):
     """The largest number of bytes that one evaluation keeps, with and without a bound."""
     params = {"w": torch.ones(50, 50, dtype=torch.float64)}
