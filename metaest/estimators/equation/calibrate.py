@@ -1,5 +1,7 @@
 """A first population near the maximum of the evidence, and the constants that show no variation at it."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,12 +12,14 @@ from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.solving import search_widely
 from metaest.estimators.equation.start import Start, pooled_starts, scales, spread_around
 from metaest.estimators.equation.two_stage import alone
-from metaest.functional import GaussNewton, Population, negative_log_evidence
+from metaest.functional import GaussNewton, Population, negative_log_evidence, small_matrices
 
 __all__ = ["evidence_of", "first_population", "settle", "without_variation"]
 
 N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
 NEGLIGIBLE = 1e-3
+# a variation that the rows of the average task see so well, in units of what they leave, is none to be missed
+PLAIN = 1.0
 # differences in log-evidence within which populations fit alike, and within which they are looked at more closely
 PREFERENCE, NEAR = 3.0, 30.0
 # standard errors of a task's rows within which two populations put it in one place
@@ -24,6 +28,14 @@ SEARCH_TASKS, SEARCH_ROWS = 100, 60
 ROUGH = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
 # how often tasks are looked for everywhere, and the gain in log-density that shows that one was not where it belongs
 REPEATS, WORTHWHILE = 5, 2.0
+
+
+class Settled(NamedTuple):
+    """A population with the most probable constants of the tasks, and its log-evidence as far as these are exact."""
+
+    evidence: float
+    population: Population
+    u: Tensor
 
 
 def evidence_of(scope: Scope, population: Population, u: Tensor) -> float:
@@ -61,48 +73,53 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     separate = alone(scope.model, initial, scope.random, small.observations, smallest)
     if separate is not None:
         candidates.append(separate)
-    found, several = [], separate is not None
+    settled = []
     for population, u in candidates:
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
-        population, u, moved = settle_widely(small, population, u, CANDIDATE_STEPS)
-        found.append((evidence_of(small, population, u), population, u))
+        settled.append(settle(small, population, u, CANDIDATE_STEPS))
+    found, several = [], separate is not None
+    for own in _different(small, settled):
+        widely, moved = look_widely(small, own, CANDIDATE_STEPS)
+        found.append(widely)
         several = several or moved
     found = _different(small, found)
-    best = max(value for value, _, _ in found)
-    for i, (value, population, u) in enumerate(found):
-        if best - NEAR < value < np.inf and len(found) > 1:
-            population, u = settle(small, population, u, STEPS)
-            found[i] = evidence_of(small, population, u), population, u
+    best = max(own.evidence for own in found)
+    if len(found) > 1:
+        found = [
+            settle(small, own.population, own.u, STEPS) if best - NEAR < own.evidence < np.inf else own for own in found
+        ]
     # an equation may have mirror images (two rates that change places, an alias of a frequency)
-    best = max(value for value, _, _ in found)
+    best = max(own.evidence for own in found)
     size = scales(scope.model, initial, small.observations, float(small.observations.y.std()) or 1.0)
-    alike = [(population, u) for value, population, u in found if value >= best - PREFERENCE]
-    population, own = min(alike, key=lambda pair: _distance(pair[0], initial, size))
+    alike = [own for own in found if own.evidence >= best - PREFERENCE]
+    _, population, own_u = min(alike, key=lambda own: _distance(own.population, initial, size))
     scope = scope._replace(query=None)
     if small.observations.y.shape == scope.observations.y.shape:
-        return population, own  # settled on all there is
+        return population, own_u  # settled on all there is
     u = torch.zeros(len(scope.random), tasks, dtype=torch.float64)
-    u[:, few] = own
+    u[:, few] = own_u
     if several and len(few) < tasks:
         center = scope.design.center(population.beta, len(population.factor))
         log_sigma = population.log_sigma
         found_widely, _ = search_widely(ROUGH, scope.model, center, population.factor, log_sigma, scope.observations, u)
         u = found_widely.u
-    return settle(scope, population, u, STEPS)
+    _, population, u = settle(scope, population, u, STEPS)
+    return population, u
 
 
-def _different(scope: Scope, found: list[tuple[float, Population, Tensor]]) -> list[tuple[float, Population, Tensor]]:
+def _different(scope: Scope, found: list[Settled]) -> list[Settled]:
     """Leave out populations that put all tasks where a better one puts them."""
-    kept: list[tuple[float, Population, Tensor]] = []
+    kept: list[Settled] = []
     places: list[Tensor] = []
-    for value, population, u in sorted(found, key=lambda own: -own[0]):
-        phi = scope.design.center(population.beta, len(population.factor)) + population.factor @ u
+    for own in sorted(found, key=lambda own: -own.evidence):
+        population = own.population
+        phi = scope.design.center(population.beta, len(population.factor)) + population.factor @ own.u
         known = scope.model.information(phi, population.log_sigma, scope.observations)
         # in units of what the rows of a task tell of each constant
         unit = known.matrix.diagonal().T.clamp(min=1e-300).rsqrt()
         if all(bool(((phi - other).abs() > SAME * unit).any()) for other in places):
-            kept.append((value, population, u))
+            kept.append(own)
             places.append(phi)
     return kept
 
@@ -111,49 +128,48 @@ def _distance(population: Population, initial: Tensor, size: Tensor) -> float:
     return float(((population.beta[: len(initial)] - initial) / size).square().sum())
 
 
-def settle_widely(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple[Population, Tensor, bool]:
-    """Settle, and again as long as tasks turn out to fit much better elsewhere.
+def look_widely(scope: Scope, found: Settled, steps: int) -> tuple[Settled, bool]:
+    """Settle again as long as tasks turn out to fit much better elsewhere.
 
     A task stuck in a side valley of its posterior passes for noise, and noise taken for large hides that it is stuck:
     every task is looked for everywhere, however well it seems to fit.
 
     Returns
     -------
-    Population
-    u : Tensor of shape (random, tasks)
+    Settled
     moved : bool
         Whether a task was found elsewhere.
     """
-    population, u = settle(scope, population, u, steps)
     for i in range(REPEATS):
+        population = found.population
         center = scope.design.center(population.beta, len(population.factor))
         other, gain = search_widely(
-            ROUGH, scope.model, center, population.factor, population.log_sigma, scope.observations, u
+            ROUGH, scope.model, center, population.factor, population.log_sigma, scope.observations, found.u
         )
         if not bool((gain > WORTHWHILE).any()):
-            return population, u, i > 0
-        population, u = settle(scope, population, other.u, steps)
-    return population, u, True
+            return found, i > 0
+        found = settle(scope, population, other.u, steps)
+    return found, True
 
 
-def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple[Population, Tensor]:
+def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> Settled:
     """Take expectation-maximisation steps until the evidence hardly rises, and return the best population.
 
     A step may lower the evidence a little on its way, since it linearises; after a fall by more than ten it ends.
     """
-    best: tuple[float, Population, Tensor] | None = None
+    best: Settled | None = None
     for _ in range(steps + 1):
         center = scope.design.center(population.beta, len(population.factor))
         u = ROUGH.solve(scope.model, center, population.factor, population.log_sigma, scope.observations, u).u
         found = linearise(scope.model, population, scope.design, scope.observations, u)
         value = -float(found.loss.sum())
         value = value if np.isfinite(value) else -np.inf
-        if best is None or value > best[0]:
-            gain = np.inf if best is None else value - best[0]
-            best = value, population, u
+        if best is None or value > best.evidence:
+            gain = np.inf if best is None else value - best.evidence
+            best = Settled(value, population, u)
             if gain < 1e-2:
                 break
-        elif value < best[0] - 10:
+        elif value < best.evidence - 10:
             break
         population = expectation_step(
             scope.model,
@@ -166,7 +182,7 @@ def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> tuple
             scope.smallest_log_sigma,
         )
     assert best is not None
-    return best[1], best[2]
+    return best
 
 
 def without_variation(scope: Scope, maximum: Maximum) -> tuple[Maximum, list[int]]:
@@ -179,7 +195,10 @@ def without_variation(scope: Scope, maximum: Maximum) -> tuple[Maximum, list[int
         Those that show no variation between tasks.
     """
     none = []
+    told = _told(scope, maximum)
     for k in scope.random:
+        if float(told[k]) > PLAIN:
+            continue
         factor = maximum.population.factor.clone()
         factor[k] = 0.0
         population = maximum.population._replace(factor=factor)
@@ -190,3 +209,11 @@ def without_variation(scope: Scope, maximum: Maximum) -> tuple[Maximum, list[int
             none.append(k)
             maximum = maximum._replace(population=population, u=u, loss=loss)
     return maximum, none
+
+
+def _told(scope: Scope, maximum: Maximum) -> Tensor:
+    """Return the variance between tasks of each constant, in units of what the rows of the average task leave of it."""
+    population = maximum.population
+    found = linearise(scope.model, population, scope.design, scope.observations, maximum.u)
+    left = small_matrices.sandwich(population.factor, found.posterior).mean(dim=2).diagonal()
+    return population.factor.square().sum(dim=1) / left.clamp(min=1e-300) - 1

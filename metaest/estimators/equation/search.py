@@ -132,7 +132,7 @@ def _revive(
         factor[k, scope.random.index(k)] = REVIVED * before[k]
         center = scope.design.center(found.beta, len(factor))
         u = scope.solver.solve(scope.model, center, factor, found.log_sigma, scope.observations, maximum.u).u
-        population, u = settle(scope, found._replace(factor=factor), u, REVIVALS)
+        _, population, u = settle(scope, found._replace(factor=factor), u, REVIVALS)
         if evidence_of(scope, population, u) > -maximum.loss + GAINED:
             maximum = maximise(scope, population, u, max_iter=max_iter, report=report)
     return maximum
