@@ -124,6 +124,33 @@ def timed(take, draws, n):
     return n / (time.perf_counter() - started)
 
 
+def native_share(workload, n=4096):
+    """Return the share of a compiled fit's time that is spent in machine code, after its first call."""
+    from metaest.lanes import steps
+
+    seconds, made = [], steps.compiled
+
+    def timed_code(*arguments):
+        call = made(*arguments)
+
+        def run(*given):
+            started = time.perf_counter()
+            result = call(*given)
+            seconds.append(time.perf_counter() - started)
+            return result
+
+        return run
+
+    steps.compiled = timed_code
+    try:
+        history = model_of(workload, True, n).fit(workload.tasks()).history_["seconds"].to_numpy()
+    finally:
+        steps.compiled = made
+    # the first two calls are the judged step and those with it
+    first = np.flatnonzero(np.diff(history))[0] + 1
+    return sum(seconds[2:]) / (history[-1] - history[first - 1])
+
+
 def main():
     """Time the workloads and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +184,11 @@ def main():
     for name, *own in ratios:
         cells = ["-" if ratio is None else f"{ratio:,.{2 if ratio < 10 else 0}f}" for ratio in own]
         print(f"| {name} | {' | '.join(cells)} |")
+    print("\n| not in machine code | share of a fit's time |\n|---|---|")
+    for workload in WORKLOADS[:3]:
+        if arguments.only in workload.name:
+            share = statistics.median(native_share(workload) for _ in range(3))
+            print(f"| {workload.name} | {100 * (1 - share):.1f} % |", flush=True)
 
 
 if __name__ == "__main__":
