@@ -3,18 +3,21 @@
 from metaest.estimators.adapted import AdaptedRegressor
 from metaest.estimators.adapted_classifier import AdaptedClassifier
 from metaest.estimators.adapted_many import AdaptedRegressors
+from metaest.estimators.adapted_policy import AdaptedPolicy
 from metaest.estimators.classifier import MAMLClassifier
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equation import AdaptedEquation, AdaptedEquations, Derived, EquationRegressor, Parameter
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
 from metaest.estimators.guard import Guard
 from metaest.estimators.pipeline import adapt
+from metaest.estimators.policy import MAMLPolicy
 from metaest.estimators.regressor import MAMLRegressor
 
 __all__ = [
     "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
+    "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
     "ConformalInterval",
@@ -24,6 +27,7 @@ __all__ = [
     "FewShotRegressor",
     "Guard",
     "MAMLClassifier",
+    "MAMLPolicy",
     "MAMLRegressor",
     "Parameter",
     "adapt",

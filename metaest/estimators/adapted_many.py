@@ -200,7 +200,7 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
     def _solved_by_torch(self, support: Rows) -> tuple[Params, int]:
         plan, network = self._plan, self._network
         start = repeat_for_tasks(plan.start(self._meta, support), len(support.X))
-        forward, loss = batch_forward(network, self._batching), type(network).loss
+        forward, loss = batch_forward(network, self._batching), network.loss
         adapted, halvings = solve_damped(
             forward, loss, plan.solver(self._meta), start, plan.support(self._meta, support)
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,11 @@ class ClassNetwork(Network):
     """
 
     labels: NDArray[Any] | None
-    loss: ClassVar[Loss] = staticmethod(cross_entropy)
+
+    @property
+    def loss(self) -> Loss:
+        """The cross-entropy."""
+        return cross_entropy
 
     def probabilities(self, plan: ClassPlan, params: Params, X: NDArray[Any], n_classes: int) -> NDArray[Any]:
         """Return probabilities of the classes for rows of one task, of shape (n_rows, n_classes)."""

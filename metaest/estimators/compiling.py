@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.class_episodes import ClassSource
-from metaest.estimators.drawing import class_draws, regression_draws
+from metaest.estimators.drawing import class_draws, policy_draws, regression_draws
 from metaest.estimators.episodes import RegressionSource, Source
 from metaest.estimators.plan import Plan
+from metaest.estimators.policy_episodes import PolicySource
 from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.functional import AdamW, Episodes, Params, alone
 from metaest.lanes import LaneSteps, UnavailableError, UnsupportedError, traced
@@ -53,7 +54,7 @@ def lane_steps(
         return Compiled(None, "compile=False")
     reason = _refused(model, schedule, source)
     if reason is None:
-        assert isinstance(source, (RegressionSource, ClassSource))
+        assert isinstance(source, (RegressionSource, ClassSource, PolicySource))
         try:
             return _compiled(model, plan, schedule, source, batches, settings, params, losses)
         except (UnavailableError, UnsupportedError) as error:
@@ -80,7 +81,7 @@ def _compiled(
     model: Any,
     plan: Plan,
     schedule: Schedule,
-    source: RegressionSource | ClassSource,
+    source: RegressionSource | ClassSource | PolicySource,
     batches: Iterator[NDArray[np.intp]],
     settings: AdamW,
     params: Params,
@@ -91,6 +92,8 @@ def _compiled(
         shapes, draw = class_draws(source, batches)
         rows = min(model.meta_batch_size, MOST_TASKS) * (shapes.support.rows + shapes.query.rows)
         most_at_once = max(1, MOST_NUMBERS // (rows * (math.prod(shapes.features) + shapes.targets)))
+    elif isinstance(source, PolicySource):
+        (shapes, draw), most_at_once = policy_draws(source, batches), MOST_STEPS
     else:
         (shapes, draw), most_at_once = regression_draws(source, batches), MOST_STEPS
     program = traced(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from metaest.estimators.class_episodes import ClassSource
 from metaest.estimators.episodes import RegressionSource
+from metaest.estimators.policy_episodes import PolicySource
 from metaest.functional import Rows
 from metaest.lanes import ORDERED, Draws, Shapes, Side, ordered
 from metaest.tasks import Split, class_widths, order_rows, widths
 
-__all__ = ["class_draws", "regression_draws"]
+__all__ = ["class_draws", "policy_draws", "regression_draws"]
 
 Draw = Callable[[int], Draws]
 
@@ -58,6 +59,20 @@ def _numbered(split: Split, count: int, n_support: int, n_query: int, rows: tupl
         counts(split.query_mask),
         rows,
     )
+
+
+def policy_draws(source: PolicySource, batches: Iterator[NDArray[np.intp]]) -> tuple[Shapes, Draw]:
+    """Return the same for policies: a stretch of time each."""
+    X, y = source.standardised
+    support, query = source.widths
+    shapes = Shapes(Side(support, False), Side(query, True), tuple(X.shape[1:]), y.shape[1])
+
+    def draw(count: int) -> Draws:
+        splits = [source.split(next(batches), training=True) for _ in range(count)]
+        whole = Split(*(np.concatenate(parts) for parts in zip(*splits, strict=True)))
+        return _numbered(whole, count, support, query, (X, y))
+
+    return shapes, draw
 
 
 def class_draws(source: ClassSource, batches: Iterator[NDArray[np.intp]]) -> tuple[Shapes, Draw]:

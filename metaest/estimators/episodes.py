@@ -122,7 +122,7 @@ class Source:
     def _some_outputs(
         self, chosen: NDArray[np.intp], split: Split, support: Rows, meta: Params, forward: BatchForward
     ) -> tuple[Tensor, int]:
-        solver, loss = self.plan.solver(meta), type(self.network).loss
+        solver, loss = self.plan.solver(meta), self.network.loss
         start = repeat_for_tasks(self.plan.start(meta, support), len(chosen))
         adapted, halvings = solve_damped(forward, loss, solver, start, self.plan.support(meta, support))
         X = self.network.scale_features(self.query_features(split.query))

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -106,7 +106,11 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     widens: bool
-    loss: ClassVar[Loss]
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of a batch of tasks."""
+        raise NotImplementedError
 
     def scale_features(self, X: NDArray[Any]) -> Tensor:
         """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
@@ -129,7 +133,7 @@ class Network:
             When they are not finite.
         """
         start = repeat_for_tasks(params, 1)
-        adapted, halvings = solve_damped(looped(self.forward), type(self).loss, solver, start, support)
+        adapted, halvings = solve_damped(looped(self.forward), self.loss, solver, start, support)
         result = {name: value[0] for name, value in adapted.items()}
         if not all(bool(torch.isfinite(value).all()) for value in result.values()):
             raise DivergenceError(
@@ -171,7 +175,11 @@ class RegressionNetwork(Network):
 
     targets_scaling: Scaling
     single_target: bool
-    loss: ClassVar[Loss] = staticmethod(squared_error)
+
+    @property
+    def loss(self) -> Loss:
+        """The squared error."""
+        return squared_error
 
     def scale_targets(self, y: NDArray[Any]) -> Tensor:
         """Standardise targets, as (n_rows, n_targets)."""

@@ -41,7 +41,7 @@ def adapter_for(network: Network, plan: Plan, meta: Params, n_rows: int, like: R
         if key in known and known[key][0] is meta:
             return known[key][1]
         try:
-            adapter = LaneAdapter(network.forward, type(network).loss, solver, plan.start(meta), key[0], like)
+            adapter = LaneAdapter(network.forward, network.loss, solver, plan.start(meta), key[0], like)
         except (UnavailableError, UnsupportedError) as error:
             _logger.warning("adaptation is not compiled: %s", error)
             adapter = None

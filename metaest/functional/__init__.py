@@ -8,7 +8,7 @@ from metaest.functional.class_weights import weigh_classes
 from metaest.functional.closed_form import ClosedForm, LinearHead
 from metaest.functional.context import CONTEXT, ContextForward
 from metaest.functional.conv import ConvNet
-from metaest.functional.damping import ALLOWED_RISE, TOLERANCE, Solver, solve_damped
+from metaest.functional.damping import Solver, highest_loss, solve_damped
 from metaest.functional.equations import Equation, EquationMode, Observations
 from metaest.functional.evidence import follow, negative_log_evidence, query_loss
 from metaest.functional.forward import (
@@ -55,16 +55,15 @@ from metaest.functional.scaling import Scaling
 from metaest.functional.steps import AdamW, EagerSteps, Steps, require_finite
 from metaest.functional.transforms import Transforms
 from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Params, Rows
+from metaest.functional.utility import Utility, UtilityKind
 
 __all__ = [
     "ACTIVATIONS",
-    "ALLOWED_RISE",
     "CONTEXT",
     "DIFFERENCE",
     "HEAD",
     "MLP",
     "PER_STEP",
-    "TOLERANCE",
     "AdamW",
     "BatchForward",
     "Callback",
@@ -107,6 +106,8 @@ __all__ = [
     "Steps",
     "TaskBatchNorm",
     "Transforms",
+    "Utility",
+    "UtilityKind",
     "accept_step",
     "agrees_one_by_one",
     "alone",
@@ -119,6 +120,7 @@ __all__ = [
     "cross_entropy",
     "descend",
     "follow",
+    "highest_loss",
     "is_statistic",
     "last_layer",
     "layer_of",

@@ -6,6 +6,8 @@ support loss has risen at the end of the inner steps, to more than twice its sta
 rate, and so on. A task that does not overshoot is left exactly as gradient descent leaves it.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,12 +16,20 @@ from metaest.functional.forward import with_statistics
 from metaest.functional.inner import GradientDescent
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
-__all__ = ["ALLOWED_RISE", "TOLERANCE", "Solver", "solve_damped"]
+__all__ = ["Solver", "highest_loss", "solve_damped"]
 
 Solver = GradientDescent | ClosedForm
 
 MAX_HALVINGS = 20
-ALLOWED_RISE, TOLERANCE = 2.0, 1e-3
+ALLOWED_RISE, TOLERANCE = 1.0, 1e-3
+
+
+def highest_loss(before: Any) -> Any:
+    """Return the support loss, of a tensor or an array of tasks, above which inner steps have overshot.
+
+    A loss may be negative, as that of a policy is: the rise is measured by its size.
+    """
+    return before + ALLOWED_RISE * abs(before) + TOLERANCE
 
 
 def solve_damped(
@@ -60,7 +70,7 @@ def _solve(forward: BatchForward, loss: Loss, solver: Solver, params: Params, su
         return adapted, halvings
     if isinstance(solver.rate, (int, float)) and solver.rate == 0:
         return adapted, halvings
-    limit = ALLOWED_RISE * _losses(forward, loss, params, support) + TOLERANCE
+    limit = highest_loss(_losses(forward, loss, params, support))
     over = torch.nonzero(~(_losses(forward, loss, adapted, support) <= limit))[:, 0]
     for n in range(1, MAX_HALVINGS + 1):
         if not len(over):

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.functional import (
-    ALLOWED_RISE,
-    TOLERANCE,
     GradientDescent,
     Loss,
     ModuleForward,
     Params,
     Rows,
     alone,
+    highest_loss,
     with_statistics,
 )
 from metaest.lanes.function import LaneFunction
@@ -81,7 +80,7 @@ class LaneAdapter:
             Which tasks took the steps well; the others need a smaller rate, and their parameters are of no use.
         """
         before, after, *adapted = self._function([own.numpy() for own in support], len(support.X))
-        good = after <= ALLOWED_RISE * before + TOLERANCE
+        good = after <= highest_loss(before)
         return dict(zip(self.names, adapted, strict=True)), good
 
 

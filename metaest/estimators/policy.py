@@ -1,0 +1,183 @@
+"""MAMLPolicy: actions meta-learned from many tasks in order of time, and adapted to the next from a short look."""
+
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from metaest.estimators.constraints import CONSTRAINTS
+from metaest.estimators.meta_policy import MetaPolicy
+from metaest.functional import Callback
+
+__all__ = ["MAMLPolicy"]
+
+_OWN: dict[str, list[Any]] = {
+    "utility": [StrOptions({"mean-variance", "sharpe", "sortino"})],
+    "risk_aversion": [Interval(Real, 0, None, closed="left")],
+    "cost": [Interval(Real, 0, None, closed="left")],
+    "limit": [Interval(Real, 0, None, closed="neither")],
+    "support_size": [Interval(Integral, 1, None, closed="left")],
+    "query_size": [Interval(Integral, 1, None, closed="left"), None],
+    "gap": [Interval(Integral, 0, None, closed="left")],
+}
+_OTHERS = {"normalization", "batch_statistics", "inner_solver", "proximal", "multi_step_share", "first_order_share",
+           "split", "device", "support_size"}  # fmt: skip
+
+
+class MAMLPolicy(MetaPolicy, BaseEstimator):
+    r"""A policy meta-learned from many tasks: it acts at every moment, for a utility of all that its actions earn.
+
+    .. math:: a_t = L \tanh f_\theta(x_t), \qquad r_t = a_t s_t y_t - c\,|a_t s_t - a_{t-1} s_{t-1}|,
+
+    and ``fit`` maximises the utility of a stretch of time after inner steps up the utility of the stretch before it
+    (MAML, arXiv:1703.03400). Rows are in order of time: the support of an episode is always earlier than its query,
+    with `gap` rows between them, as many as outcomes overlap.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(16,)
+    activation : {"relu", "tanh", "elu", "silu"}, default="tanh"
+    module : torch.nn.Module, callable or None, default=None
+        A network of your own with one output, or ``module(n_features, 1)`` that makes one.
+    utility : {"mean-variance", "sharpe", "sortino"}, default="mean-variance"
+        Of the rewards of a stretch of time; see :class:`metaest.functional.Utility`.
+    risk_aversion : float, default=0.0
+        Weight of the variance in "mean-variance", in the reciprocal of the unit of outcomes.
+    cost : float, default=0.0
+        Of changing what is held by one, in the unit of outcomes; the first position is paid for.
+    limit : float, default=1.0
+        Actions lie between minus and plus this.
+    inner_steps : int, default=3
+    inner_lr : float, default=0.1
+        Losses are in units of the spread of outcomes, so that the rate does not depend on theirs.
+    learn_inner_lr : {False, "one", "per-parameter", "per-layer-and-step"}, default="per-parameter"
+    adapt_layers, context_dim, meta_gradient
+        As :class:`MAMLRegressor` takes them.
+    support_size : int, default=60
+        Rows of the look at a task in an episode, and in `score`. ``adapt`` takes as many as it is given.
+    query_size : int or None, default=120
+        Rows after it by which an episode judges; `score` judges by all that come. None for all.
+    gap : int, default=0
+        Rows left out between them.
+    meta_lr, meta_batch_size, max_iter, alpha, max_grad_norm, early_stopping, validation_fraction, n_iter_no_change, \
+standardize, warm_start, callbacks, random_state, compile, vectorize, max_batch_bytes, dtype, verbose
+        As :class:`MAMLRegressor` takes them; `standardize` is for features alone.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The network with the meta-learned weights.
+    inner_lr_ : float or dict
+        The learned rates.
+    history_ : DataFrame
+        ``step``, ``meta_loss`` (minus the utility), ``validation_loss``, ``seconds``.
+    n_iter_, n_tasks_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where the tasks had named columns.
+    batching_, batching_reason_, compiled_, compiled_reason_
+        As :class:`MAMLRegressor` has them.
+
+    See Also
+    --------
+    AdaptedPolicy : What ``adapt`` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest import MAMLPolicy
+    >>> rng = np.random.default_rng(0)
+    >>> tasks = []
+    >>> for sign in rng.choice([-1.0, 1.0], 40):  # what pays in one task loses in another
+    ...     X = rng.standard_normal((100, 1))
+    ...     tasks.append((X, 0.5 * sign * X[:, 0] + rng.standard_normal(100)))
+    >>> model = MAMLPolicy(support_size=40, max_iter=200, random_state=0).fit(tasks[:30])
+    >>> model.score(tasks[30:]) > 0.2
+    True
+    >>> X, y = tasks[30]
+    >>> policy = model.adapt(X[:40], y[:40])
+    >>> policy.predict(X[40:]).shape
+    (60,)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **{name: own for name, own in CONSTRAINTS.items() if name not in _OTHERS},
+        **_OWN,
+    }
+    # settings of other meta-learned networks that a policy does not offer
+    normalization, batch_statistics, inner_solver, proximal = None, "support", "gradient", 1.0
+    multi_step_share, first_order_share, split, device = 0.0, 0.0, "first", "cpu"
+
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes: int | Sequence[int] = (16,),
+        activation: str = "tanh",
+        module: nn.Module | Callable[[int, int], nn.Module] | None = None,
+        utility: str = "mean-variance",
+        risk_aversion: float = 0.0,
+        cost: float = 0.0,
+        limit: float = 1.0,
+        inner_steps: int = 3,
+        inner_lr: float = 0.1,
+        learn_inner_lr: str | bool = "per-parameter",
+        adapt_layers: str | Sequence[str] = "all",
+        context_dim: int = 0,
+        meta_gradient: str = "exact",
+        support_size: int = 60,
+        query_size: int | None = 120,
+        gap: int = 0,
+        meta_lr: float = 0.01,
+        meta_batch_size: int = 25,
+        max_iter: int = 500,
+        alpha: float = 0.0,
+        max_grad_norm: float | None = 10.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 100,
+        standardize: bool = True,
+        warm_start: bool = False,
+        callbacks: Sequence[Callback] = (),
+        random_state: int | np.random.RandomState | None = None,
+        compile: str | bool = "auto",
+        vectorize: str | bool = "auto",
+        max_batch_bytes: int | None = 2**30,
+        dtype: str = "float32",
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.module = module
+        self.utility = utility
+        self.risk_aversion = risk_aversion
+        self.cost = cost
+        self.limit = limit
+        self.inner_steps = inner_steps
+        self.inner_lr = inner_lr
+        self.learn_inner_lr = learn_inner_lr
+        self.adapt_layers = adapt_layers
+        self.context_dim = context_dim
+        self.meta_gradient = meta_gradient
+        self.support_size = support_size
+        self.query_size = query_size
+        self.gap = gap
+        self.meta_lr = meta_lr
+        self.meta_batch_size = meta_batch_size
+        self.max_iter = max_iter
+        self.alpha = alpha
+        self.max_grad_norm = max_grad_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.standardize = standardize
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.compile = compile
+        self.vectorize = vectorize
+        self.max_batch_bytes = max_batch_bytes
+        self.dtype = dtype
+        self.verbose = verbose

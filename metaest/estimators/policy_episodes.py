@@ -1,0 +1,167 @@
+"""Episodes of policies: a look at a stretch of time, and what comes after it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest.estimators.episodes import Source, batch_forward
+from metaest.estimators.network import Network
+from metaest.estimators.plan import Plan
+from metaest.exceptions import TaskError
+from metaest.functional import Episodes, Loss, Params, Rows, Utility, repeat_for_tasks, solve_damped
+from metaest.tasks import Split, TaskSet
+
+__all__ = ["PolicyNetwork", "PolicyPlan", "PolicySource", "adapted_params"]
+
+# numbers in the rows of tasks that are adapted at once
+VALUES_AT_ONCE = 20_000_000
+
+
+@dataclass(frozen=True)
+class PolicyNetwork(Network):
+    """A network whose output stands for an action.
+
+    Attributes
+    ----------
+    utility : Utility
+    n_targets : int
+        1 for outcomes, 2 for outcomes and scales.
+    """
+
+    utility: Utility
+    n_targets: int
+
+    @property
+    def loss(self) -> Loss:
+        """Minus the utility."""
+        return self.utility.loss
+
+    def outcomes(self, y: NDArray[Any]) -> Tensor:
+        """Return outcomes as (n_rows, n_targets), in the user's units: costs are in these."""
+        return torch.tensor(y.reshape(len(y), -1)).to(self.device)
+
+    def act(self, params: Params, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the action at every row of one task."""
+        output = self.output(params, X)
+        actions: NDArray[Any] = self.utility.actions(output[:, 0]).cpu().numpy()
+        return actions
+
+
+@dataclass(frozen=True)
+class PolicyPlan(Plan):
+    """The adaptation of a policy: up the utility of what was seen."""
+
+    utility: Utility = field(default_factory=Utility)
+
+    @property
+    def loss(self) -> Any:
+        """Minus the utility."""
+        return self.utility.loss
+
+    def of_utility(self, utility: Utility) -> "PolicyPlan":
+        """Return the same plan with another utility."""
+        return replace(self, utility=utility)
+
+
+class PolicySource(Source):
+    """Tasks whose rows are in order of time.
+
+    In training an episode is a stretch anywhere in a task, as long as its parts where the task is; otherwise it begins
+    with the task and ends with it.
+
+    Parameters
+    ----------
+    network, tasks, plan, rng
+        As :class:`Source` takes them.
+    support_size, gap : int
+    query_size : int or None
+        None for all that comes after.
+    """
+
+    network: PolicyNetwork
+
+    def __init__(
+        self,
+        network: PolicyNetwork,
+        tasks: TaskSet,
+        plan: Plan,
+        rng: np.random.Generator,
+        support_size: int,
+        gap: int,
+        query_size: int | None,
+    ) -> None:
+        super().__init__(network, tasks, plan, rng)
+        self.support_size, self.gap, self.query_size = int(support_size), int(gap), query_size
+        self.standardised = self._X, network.outcomes(tasks.y).to(network.dtype)
+        short = np.flatnonzero(tasks.sizes <= self.support_size + self.gap)
+        if len(short):
+            i = int(short[0])
+            raise TaskError(
+                f"task {self._name(i)!r}: it has {tasks.sizes[i]} rows; a look of support_size={self.support_size}, "
+                f"gap={self.gap} and a row to judge by need {self.support_size + self.gap + 1}."
+            )
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Columns of support and query that hold any episode."""
+        longest = int(self.tasks.sizes.max()) - self.support_size - self.gap
+        query = longest if self.query_size is None else min(longest, int(self.query_size))
+        return max(1, self.support_size), query
+
+    def split(self, chosen: NDArray[np.intp], *, training: bool) -> Split:
+        """Return a stretch of each chosen task."""
+        look, query = self.support_size, self.widths[1]
+        sizes = self.tasks.sizes[chosen]
+        beyond = np.maximum(sizes - (look + self.gap + query), 0)
+        start = self.rng.integers(0, beyond, endpoint=True) if training else np.zeros(len(chosen), dtype=np.intp)
+        first = self.tasks.offsets[chosen] + start
+        columns, rows = np.arange(max(1, look)), np.arange(query)
+        after = np.minimum(sizes - start - look - self.gap, query)[:, None]
+        return Split(
+            first[:, None] + columns,
+            np.repeat((columns < look)[None], len(chosen), axis=0),
+            (first + look + self.gap)[:, None] + np.minimum(rows, after - 1),
+            rows < after,
+        )
+
+    def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
+        """Draw a stretch of each chosen task."""
+        split = self.split(chosen, training=True)
+        return Episodes(self._gather(split.support, split.support_mask), self._gather(split.query, split.query_mask))
+
+    def _gather(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
+        return self.rows(numbers, mask, self.standardised[1][torch.from_numpy(numbers)])
+
+    def utilities(self, meta: Params, batching: str) -> NDArray[np.float64]:
+        """Adapt to the first rows of every task; return the utilities of what comes after the gap."""
+        found = []
+        for chosen in self.chunks():
+            split = self.split(chosen, training=False)
+            support = self._gather(split.support, split.support_mask)
+            query = self._gather(split.query, split.query_mask)
+            params = adapted_params(self.network, self.plan, meta, support, batching)
+            with torch.no_grad():
+                output = batch_forward(self.network, batching)(params, query)
+                actions = self.network.utility.actions(output[..., 0])
+                rewards = self.network.utility.rewards(actions, query.y, query.mask)
+                found.append(self.network.utility.of_rewards(rewards, query.mask).double().numpy())
+        return np.concatenate(found)
+
+    def chunks(self) -> Iterator[NDArray[np.intp]]:
+        """Task numbers, some at a time."""
+        size = max(1, min(256, VALUES_AT_ONCE // int(self.tasks.sizes.max() * self.tasks.X[0].size)))
+        for first in range(0, len(self.tasks), size):
+            yield np.arange(first, min(first + size, len(self.tasks)))
+
+
+def adapted_params(network: Network, plan: Plan, meta: Params, support: Rows, batching: str) -> Params:
+    """Adapt to the support of many tasks in one call; parameters of shape (tasks, ...)."""
+    start = repeat_for_tasks(plan.start(meta), len(support.X))
+    forward = batch_forward(network, batching)
+    adapted, _ = solve_damped(forward, network.loss, plan.solver(meta), start, support)
+    return {name: value.detach() for name, value in adapted.items()}
