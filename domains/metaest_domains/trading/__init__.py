@@ -1,0 +1,25 @@
+"""Trading: policies meta-learned over many assets and adapted to the next, and what they honestly earn."""
+
+from metaest_domains.trading.backtest import Backtest, earn
+from metaest_domains.trading.baselines import buy_and_hold, momentum
+from metaest_domains.trading.features import PriceFeatures
+from metaest_domains.trading.measures import Difference, deflated_sharpe, difference, drawdown, sharpe, sortino
+from metaest_domains.trading.policy import AdaptedTrader, TradingPolicy
+from metaest_domains.trading.walk import walk_forward
+
+__all__ = [
+    "AdaptedTrader",
+    "Backtest",
+    "Difference",
+    "PriceFeatures",
+    "TradingPolicy",
+    "buy_and_hold",
+    "deflated_sharpe",
+    "difference",
+    "drawdown",
+    "earn",
+    "momentum",
+    "sharpe",
+    "sortino",
+    "walk_forward",
+]

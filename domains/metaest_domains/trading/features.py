@@ -1,0 +1,131 @@
+"""What a policy sees of an asset: returns over several horizons by past volatility, trend, volatility ratio."""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval
+
+from metaest_domains.trading.prices import as_prices
+
+__all__ = ["PriceFeatures"]
+
+
+class PriceFeatures(TransformerMixin, BaseEstimator):
+    r"""Causal features of the prices of one asset: a row is a function of prices up to its own day alone.
+
+    With the volatility :math:`\sigma_t`, the root mean square of the last `window` log-returns, these are for every
+    horizon h the scaled return :math:`\log(p_t / p_{t-h}) / (\sigma_t \sqrt h)`; the trend, the distance of the
+    log-price from its mean over the window in units of :math:`\sigma_t \sqrt{window}`; and the logarithm of the ratio
+    of volatilities over a quarter of the window and the whole of it. Where a price did not move over the whole window
+    all features are 0.
+
+    Parameters
+    ----------
+    horizons : sequence of int, default=(1, 5, 20)
+        Days.
+    window : int, default=20
+        Days of the volatility and the trend; at least 4.
+
+    Attributes
+    ----------
+    warmup_ : int
+        Rows at the beginning that have missing values, since the past they need is not there.
+
+    Examples
+    --------
+    >>> from metaest_datasets import make_market
+    >>> from metaest_domains.trading import PriceFeatures
+    >>> prices, _ = make_market(1, 50, random_state=0)
+    >>> PriceFeatures().fit_transform(prices).dropna().shape
+    (30, 5)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "horizons": ["array-like"],
+        "window": [Interval(Integral, 4, None, closed="left")],
+    }
+
+    def __init__(self, horizons: Sequence[int] = (1, 5, 20), window: int = 20) -> None:
+        self.horizons = horizons
+        self.window = window
+
+    def fit(self, X: Any, y: Any = None) -> "PriceFeatures":
+        """Learn nothing; check the settings and the prices.
+
+        Parameters
+        ----------
+        X : Series, or DataFrame or array-like of one column
+            Prices in order of time.
+        y : None
+        """
+        self._validate_params()
+        if not len(list(self.horizons)) or any(int(own) != own or own < 1 for own in self.horizons):
+            raise ValueError(f"horizons must be whole numbers of days from 1 on, got {self.horizons!r}.")
+        _one(X)
+        self.warmup_ = max(*(int(own) for own in self.horizons), int(self.window))
+        self.n_features_in_ = 1
+        return self
+
+    def transform(self, X: Any) -> pd.DataFrame:
+        """Return the features, one row a day.
+
+        Parameters
+        ----------
+        X : Series, or DataFrame or array-like of one column
+
+        Returns
+        -------
+        DataFrame of shape (n_days, n_features)
+            Missing in the first `warmup_` rows.
+        """
+        prices = _one(X)
+        log = np.log(prices.to_numpy())
+        sigma = volatility(log, self.window)
+        quarter = volatility(log, max(2, self.window // 4))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns = {
+                f"return_{h}": np.where(sigma > 0, _change(log, int(h)) / (sigma * np.sqrt(h)), 0.0 * sigma)
+                for h in self.horizons
+            }
+            columns["trend"] = np.where(
+                sigma > 0, (log - _mean(log, self.window)) / (sigma * np.sqrt(self.window)), 0.0 * sigma
+            )
+            columns["volatility_ratio"] = np.where((sigma > 0) & (quarter > 0), np.log(quarter / sigma), 0.0 * sigma)
+        found = pd.DataFrame(columns, index=prices.index)
+        found.iloc[: max(*map(int, self.horizons), self.window)] = np.nan
+        return found
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Return the names of the columns."""
+        return np.array([*(f"return_{h}" for h in self.horizons), "trend", "volatility_ratio"], dtype=object)
+
+
+def volatility(log: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Return the root mean square of the last `window` log-returns at every day, missing where there are fewer."""
+    return np.sqrt(_mean(np.square(_change(log, 1)), window))
+
+
+def _mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Return the mean of the last `window` values; each is summed anew, so that nothing is left of what is past."""
+    found = np.full(len(values), np.nan)
+    if len(values) >= window:
+        found[window - 1 :] = np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=1)
+    return found
+
+
+def _change(log: NDArray[np.float64], h: int) -> NDArray[np.float64]:
+    found = np.full(len(log), np.nan)
+    found[h:] = log[h:] - log[: max(0, len(log) - h)]
+    return found
+
+
+def _one(X: Any) -> "pd.Series[float]":
+    prices = as_prices(X, "PriceFeatures")
+    if prices.shape[1] != 1:
+        raise ValueError(f"PriceFeatures: prices of one asset are wanted, got {prices.shape[1]} columns.")
+    return prices.iloc[:, 0]

@@ -1,0 +1,253 @@
+"""TradingPolicy: positions in an asset from its prices, meta-learned over many assets and adapted to the next."""
+
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
+
+from metaest import AdaptedPolicy, MAMLPolicy, Task, TaskError, TaskSet
+from metaest_domains.trading.features import PriceFeatures, volatility
+from metaest_domains.trading.prices import as_prices
+
+__all__ = ["DAYS", "AdaptedTrader", "Seen", "TradingPolicy"]
+
+# trading days in a year
+DAYS = 252
+
+
+class Seen(NamedTuple):
+    """What there is to learn from the prices of one asset.
+
+    Attributes
+    ----------
+    X : DataFrame of shape (n_days, n_features)
+        Missing in the first rows.
+    scale : ndarray of shape (n_days,)
+        What an action of one is in the asset; missing in the first rows.
+    outcome : ndarray of shape (n_days,)
+        What a position decided at a day's close earns; missing in the last rows, for which it is not known yet.
+    """
+
+    X: pd.DataFrame
+    scale: NDArray[np.float64]
+    outcome: NDArray[np.float64]
+
+
+class TradingPolicy(BaseEstimator):
+    r"""Positions in assets, meta-learned over many and adapted to each from a short look at it.
+
+    A position decided with prices up to the close of day t is taken at the close of day t + lag and earns that day's
+    return to the next, :math:`p_{t+lag+1} / p_{t+lag} - 1`. It is a share of capital between minus and plus the
+    policy's `limit`; with `volatility_target` it is divided by the asset's past volatility, so that an action of one
+    stands for that much risk. Costs are proportional to the change of the position.
+
+    Parameters
+    ----------
+    policy : MAMLPolicy, optional
+        How positions are learned; its ``gap`` is set to the lag. By default for the Sharpe ratio at costs of 5 basis
+        points.
+    features : transformer, optional
+        From prices of one asset to causal features; :class:`PriceFeatures` by default.
+    lag : int, default=1
+        Days between a decision and the close at which it is taken. With 0 the close that is decided upon is the one
+        that is traded at, which nobody can do.
+    volatility_target : float or None, default=None
+        A year's standard deviation for an action of one; None for positions in shares of capital.
+    max_leverage : float, default=3.0
+        Largest position of an action of one, with `volatility_target`.
+
+    Attributes
+    ----------
+    policy_ : MAMLPolicy
+    assets_ : list
+        Assets of the fit.
+
+    Examples
+    --------
+    >>> from metaest import MAMLPolicy
+    >>> from metaest_datasets import make_market
+    >>> from metaest_domains.trading import PriceFeatures, TradingPolicy
+    >>> prices, _ = make_market(20, 200, personalities=["trending", "mean-reverting"], random_state=0)
+    >>> learner = MAMLPolicy(support_size=40, query_size=60, max_iter=20, random_state=0)
+    >>> model = TradingPolicy(learner, PriceFeatures((1, 2, 5), 10), lag=0).fit(prices.iloc[:, :16])
+    >>> trader = model.adapt(prices.iloc[:60, 16])
+    >>> trader.positions(prices.iloc[:, 16]).dropna().between(-1, 1).all()
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "policy": [MAMLPolicy, None],
+        "features": "no_validation",
+        "lag": [Interval(Integral, 0, None, closed="left")],
+        "volatility_target": [Interval(Real, 0, None, closed="neither"), None],
+        "max_leverage": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        policy: MAMLPolicy | None = None,
+        features: Any = None,
+        *,
+        lag: int = 1,
+        volatility_target: float | None = None,
+        max_leverage: float = 3.0,
+    ) -> None:
+        self.policy = policy
+        self.features = features
+        self.lag = lag
+        self.volatility_target = volatility_target
+        self.max_leverage = max_leverage
+
+    def fit(self, prices: Any, y: Any = None) -> "TradingPolicy":
+        """Learn from the prices of many assets.
+
+        Parameters
+        ----------
+        prices : DataFrame or array-like of shape (n_days, n_assets)
+            By date; leading missing values of an asset are days before it was listed.
+        y : None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            When prices make no sense; the message names asset and day.
+        TaskError
+            When an asset has too few days.
+        """
+        self._validate_params()
+        frame = as_prices(prices, "fit")
+        learner = MAMLPolicy(utility="sharpe", cost=0.0005) if self.policy is None else clone(self.policy)
+        self.policy_ = learner.set_params(gap=int(self.lag)).fit(self.tasks(frame))
+        self.assets_ = list(frame.columns)
+        return self
+
+    def fit_from(self, policy: MAMLPolicy, settings: dict[str, Any]) -> "TradingPolicy":
+        """Take a copy of a fitted policy, and set what can be set after a fit: how it adapts.
+
+        Parameters
+        ----------
+        policy : MAMLPolicy
+            Fitted to tasks of the same features, lag and scale.
+        settings : dict
+        """
+        self._validate_params()
+        self.policy_ = deepcopy(policy).set_params(**settings)
+        self.assets_ = []
+        return self
+
+    def tasks(self, prices: Any) -> TaskSet:
+        """Return the assets as tasks: features, outcomes and scales of the days that have all of them."""
+        frame = as_prices(prices, "tasks")
+        return TaskSet([self._task(name, self.see(frame[name])) for name in frame.columns])
+
+    def see(self, prices: "pd.Series[float]", lag: int | None = None) -> Seen:
+        """Return what there is to learn from the prices of one asset; days before it was listed are missing."""
+        lag = int(self.lag) if lag is None else lag
+        known = prices.dropna()
+        features = PriceFeatures() if self.features is None else clone(self.features)
+        X = features.fit(known).transform(known)
+        values, n = known.to_numpy(dtype=np.float64), len(known)
+        outcome = np.full(n, np.nan)
+        outcome[: max(0, n - 1 - lag)] = values[1 + lag :] / values[lag : n - 1] - 1
+        scale = np.ones(n)
+        if self.volatility_target is not None:
+            sigma = volatility(np.log(values), getattr(features, "window", 20))
+            with np.errstate(divide="ignore"):
+                scale = np.minimum(self.volatility_target / np.sqrt(DAYS) / sigma, self.max_leverage)
+            scale = np.where(sigma > 0, scale, np.where(np.isnan(sigma), np.nan, 0.0))
+        before = len(prices) - n
+        blank = np.full(before, np.nan)
+        return Seen(X.reindex(prices.index), np.r_[blank, scale], np.r_[blank, outcome])
+
+    def adapt(self, prices: Any) -> "AdaptedTrader":
+        """Adapt to one asset from a look at it: the days whose outcomes are known.
+
+        Parameters
+        ----------
+        prices : Series, or DataFrame or array-like of one column
+
+        Returns
+        -------
+        AdaptedTrader
+
+        Raises
+        ------
+        TaskError
+            When the look is shorter than the features need.
+        """
+        check_is_fitted(self)
+        frame = as_prices(prices, "adapt")
+        if frame.shape[1] != 1:
+            raise ValueError(f"adapt: prices of one asset are wanted, got {frame.shape[1]} columns; see walk_forward.")
+        name = frame.columns[0]
+        task = self._task(name, self.see(frame[name]))
+        return AdaptedTrader(self, self.policy_.adapt(task.X, task.y))
+
+    def positions(self, prices: Any) -> pd.DataFrame:
+        """Return the positions in assets of which nothing has been learned, by the day they are decided.
+
+        Parameters
+        ----------
+        prices : DataFrame, Series or array-like of shape (n_days, n_assets)
+
+        Returns
+        -------
+        DataFrame of shape (n_days, n_assets)
+            Missing in the first rows.
+        """
+        check_is_fitted(self)
+        frame = as_prices(prices, "positions")
+        return pd.DataFrame({name: held(self.policy_, self.see(frame[name])) for name in frame}, index=frame.index)
+
+    def _task(self, name: Any, seen: Seen) -> Task:
+        y = seen.outcome if self.volatility_target is None else np.column_stack([seen.outcome, seen.scale])
+        known = seen.X.notna().all(axis=1).to_numpy() & np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+        if not known.any():
+            raise TaskError(
+                f"asset {name!r}: {len(seen.X)} days are too few: features need {int(seen.X.isna().any(axis=1).sum())} "
+                f"of them, and an outcome {1 + int(self.lag)} more."
+            )
+        return Task(name, seen.X.to_numpy()[known], y[known], feature_names=tuple(seen.X.columns))
+
+
+class AdaptedTrader(NamedTuple):
+    """A trading policy adapted to one asset.
+
+    Attributes
+    ----------
+    model : TradingPolicy
+    policy : AdaptedPolicy
+    """
+
+    model: TradingPolicy
+    policy: AdaptedPolicy
+
+    def positions(self, prices: Any) -> "pd.Series[float]":
+        """Return the position in the asset by the day it is decided; missing in the first rows.
+
+        Parameters
+        ----------
+        prices : Series, or DataFrame or array-like of one column
+        """
+        frame = as_prices(prices, "positions")
+        return pd.Series(held(self.policy, self.model.see(frame.iloc[:, 0])), index=frame.index, name=frame.columns[0])
+
+
+def held(policy: Any, seen: Seen, days: slice = slice(None)) -> NDArray[np.float64]:
+    """Return what a policy holds of an asset on some days, where it sees all it needs."""
+    X, scale = seen.X.iloc[days], seen.scale[days]
+    there = X.notna().all(axis=1).to_numpy() & np.isfinite(scale)
+    found = np.full(len(X), np.nan)
+    if there.any():
+        found[there] = policy.predict(X[there]) * scale[there]
+    return found

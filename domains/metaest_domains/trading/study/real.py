@@ -1,0 +1,164 @@
+"""Real stocks: assets and years that no fit and no choice of settings has seen, walked forward at a lag and with costs."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from metaest_datasets import load_sp500_prices
+from metaest_domains.trading.backtest import Backtest, earn
+from metaest_domains.trading.baselines import buy_and_hold, momentum
+from metaest_domains.trading.features import PriceFeatures
+from metaest_domains.trading.measures import deflated_sharpe, difference, sharpe
+from metaest_domains.trading.policy import TradingPolicy
+from metaest_domains.trading.study.methods import Candidate, fitted
+from metaest_domains.trading.walk import walk_forward
+
+__all__ = ["Walked", "real", "table"]
+
+TUNED_UNTIL, TUNED_FROM, TEST_FROM = "2004-12-31", "2005-01-01", "2010-01-01"
+FOLDS, TARGET, WINDOW, COST, EVERY_DAYS = 4, 0.1, 60, 0.0005, 21
+HORIZONS = (1, 5, 20, 60, 250)
+SETTINGS: dict[str, Any] = {"utility": "sharpe", "cost": COST, "query_size": 250, "random_state": 0}
+_JOINT = {"inner_steps": 0, "learn_inner_lr": False}
+_LENGTHS, _LOOKS = (30, 100, 300), (120, 250, 500)
+METHODS: dict[str, list[Candidate]] = {
+    "adapted": [
+        Candidate(f"look {look}, {n} meta-steps, {units} units, {steps} steps",
+                  {"support_size": look, "max_iter": n, "hidden_layer_sizes": (units,), "inner_steps": steps})
+        for look, n, units, steps in itertools.product(_LOOKS, _LENGTHS, (4, 16), (3,))
+    ],
+    "unadapted": [
+        Candidate(f"{n} meta-steps, {units} units", {**_JOINT, "max_iter": n, "hidden_layer_sizes": (units,)})
+        for n, units in itertools.product(_LENGTHS, (4, 16))
+    ],
+    "fine-tuned": [
+        Candidate(f"look {look}, {n} meta-steps, {steps} steps of {rate:g}",
+                  {**_JOINT, "support_size": look, "max_iter": n}, {"inner_steps": steps, "inner_lr": rate})
+        for look, n, steps, rate in itertools.product(_LOOKS, _LENGTHS[:2], (3, 30), (0.03, 0.3))
+    ],
+    "from scratch": [
+        Candidate(f"look {look}, {steps} steps of {rate:g}",
+                  {**_JOINT, "support_size": look, "max_iter": 1, "meta_lr": 0.0}, {"inner_steps": steps, "inner_lr":
+                  rate})
+        for look, steps, rate in itertools.product(_LOOKS, (10, 100), (0.03, 0.3))
+    ],
+}  # fmt: skip
+
+
+class Walked(NamedTuple):
+    """What came of the walks.
+
+    Attributes
+    ----------
+    backtests : dict of str to Backtest
+        Of all assets in the test years, by method and baseline.
+    chosen : DataFrame
+        Settings of each method in each fold.
+    trials : int
+        Settings tried for the adapted policy, over all folds.
+    before, after : DataFrame
+        Positions of the first asset in the test years: zero-shot and adapted, of the same model.
+    by_cost, by_lag : DataFrame
+        Sharpe ratios of portfolios, one column a method.
+    """
+
+    backtests: dict[str, Backtest]
+    chosen: pd.DataFrame
+    trials: int
+    before: pd.DataFrame
+    after: pd.DataFrame
+    by_cost: pd.DataFrame
+    by_lag: pd.DataFrame
+
+
+def folds(assets: Sequence[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Yield training and test assets: each is a test asset once."""
+    for k in range(FOLDS):
+        test = list(assets[k::FOLDS])
+        yield [own for own in assets if own not in test], test
+
+
+def real(prices: pd.DataFrame | None = None, lags: Sequence[int] = range(6)) -> Walked:
+    """Run the study; prices are those of :func:`metaest_datasets.load_sp500_prices` by default.
+
+    In each fold settings are chosen on the training assets alone: fitted to two thirds of them until 2004, judged by
+    the others from 2005 to 2009. The chosen ones are fitted to all training assets until 2009.
+    """
+    prices = load_sp500_prices() if prices is None else prices
+    early = prices[prices.index < TEST_FROM]
+    walks: dict[str, list[dict[int, Backtest]]] = {name: [] for name in METHODS}
+    chosen: dict[int, dict[str, str]] = {}
+    before = after = pd.DataFrame()
+    for k, (training, test) in enumerate(folds(list(prices.columns))):
+        third = training[k % 3 :: 3]
+        rest = [own for own in training if own not in third]
+        chosen[k] = {}
+        for name, candidates in METHODS.items():
+            models = _fitted(candidates, early.loc[:TUNED_UNTIL, rest])
+            judged = [sharpe(_walked(own, early[third], 1, TUNED_FROM).portfolio) for own in models]
+            best = candidates[int(np.argmax(judged))]
+            chosen[k][name] = f"{best.label} ({max(judged):.2f})"
+            [model] = _fitted([best], early[training])
+            # the lag is one of execution: every strategy learns from what it would have earned at that lag
+            walks[name].append({lag: _walked(model, prices[test], lag, TEST_FROM) for lag in lags})
+            if name == "adapted" and k == 0:
+                first = test[:1]
+                before = model.positions(prices[first]).loc[TEST_FROM:]
+                after = walks[name][0][1].positions[first]
+    order = list(prices.columns)
+    at = {name: {lag: _joined([own[lag] for own in walked], order) for lag in lags} for name, walked in walks.items()}
+    scaled = {"volatility_target": TARGET, "window": WINDOW}
+    held = {
+        "buy and hold": buy_and_hold(prices),
+        "buy and hold, scaled": buy_and_hold(prices, **scaled),
+        "momentum, scaled": momentum(prices, **scaled),
+    }
+    for name, positions in held.items():
+        at[name] = {lag: earn(positions, prices, lag=lag, cost=COST).between(TEST_FROM) for lag in lags}
+    by_lag = pd.DataFrame({name: {lag: sharpe(own[lag].portfolio) for lag in lags} for name, own in at.items()})
+    by_cost = pd.DataFrame({
+        name: {c: sharpe(earn(own[1].positions.reindex(prices.index), prices, cost=c *
+        1e-4).between(TEST_FROM).portfolio)
+               for c in (0, 2, 5, 10)}
+        for name, own in at.items()
+    })  # fmt: skip
+    trials = FOLDS * len(METHODS["adapted"])
+    backtests = {name: own[1] for name, own in at.items()}
+    return Walked(backtests, pd.DataFrame(chosen).T, trials, before, after, by_cost, by_lag)
+
+
+def table(found: Walked) -> pd.DataFrame:
+    """Return one row a method and baseline, with intervals of what the adapted policy's Sharpe ratio is above it."""
+    ours, rows = found.backtests["adapted"].portfolio, {}
+    ratios = [sharpe(own.portfolio) for own in found.backtests.values()]
+    for name, own in found.backtests.items():
+        summary = own.summary().loc["portfolio"]
+        apart = difference(ours, own.portfolio)
+        rows[name] = {
+            **summary[["sharpe", "sortino", "volatility", "max_drawdown", "turnover", "hit_rate", "exposure"]],
+            "adapted above it": apart.value, "lower": apart.lower, "upper": apart.upper, "lag": own.lag,
+        }  # fmt: skip
+    frame = pd.DataFrame(rows).T
+    spread = list(np.resize(ratios, found.trials))
+    frame.loc["adapted", "deflated"] = deflated_sharpe(ours, spread)
+    return frame
+
+
+def _fitted(candidates: list[Candidate], prices: pd.DataFrame) -> list[TradingPolicy]:
+    features = PriceFeatures(HORIZONS, WINDOW)
+    return fitted(candidates, prices, {**SETTINGS, "support_size": 250}, features, lag=1, volatility_target=TARGET)
+
+
+def _walked(model: TradingPolicy, prices: pd.DataFrame, lag: int, start: str) -> Backtest:
+    look = int(model.policy_.support_size)
+    return walk_forward(model, prices, adapt_window=look, readapt_every=EVERY_DAYS, lag=lag, start=start).between(start)
+
+
+def _joined(parts: list[Backtest], order: list[Any]) -> Backtest:
+    positions, returns = (
+        pd.concat(own, axis=1)[order] for own in zip(*((p.positions, p.returns) for p in parts), strict=True)
+    )
+    return Backtest(positions, returns, parts[0].lag, parts[0].cost)
