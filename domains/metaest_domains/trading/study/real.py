@@ -1,4 +1,4 @@
-"""Real stocks: assets and years that no fit and no choice of settings has seen, walked forward at a lag and with costs."""
+"""Real stocks: assets and years that no fit and no choice of settings has seen, at a lag and with costs."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -57,8 +57,8 @@ class Walked(NamedTuple):
         Of all assets in the test years, by method and baseline.
     chosen : DataFrame
         Settings of each method in each fold.
-    trials : int
-        Settings tried for the adapted policy, over all folds.
+    trials : list of float
+        Sharpe ratios of all settings tried for the adapted policy, in the years they were chosen by.
     before, after : DataFrame
         Positions of the first asset in the test years: zero-shot and adapted, of the same model.
     by_cost, by_lag : DataFrame
@@ -67,7 +67,7 @@ class Walked(NamedTuple):
 
     backtests: dict[str, Backtest]
     chosen: pd.DataFrame
-    trials: int
+    trials: list[float]
     before: pd.DataFrame
     after: pd.DataFrame
     by_cost: pd.DataFrame
@@ -91,6 +91,7 @@ def real(prices: pd.DataFrame | None = None, lags: Sequence[int] = range(6)) -> 
     early = prices[prices.index < TEST_FROM]
     walks: dict[str, list[dict[int, Backtest]]] = {name: [] for name in METHODS}
     chosen: dict[int, dict[str, str]] = {}
+    trials: list[float] = []
     before = after = pd.DataFrame()
     for k, (training, test) in enumerate(folds(list(prices.columns))):
         third = training[k % 3 :: 3]
@@ -100,6 +101,7 @@ def real(prices: pd.DataFrame | None = None, lags: Sequence[int] = range(6)) -> 
             models = _fitted(candidates, early.loc[:TUNED_UNTIL, rest])
             judged = [sharpe(_walked(own, early[third], 1, TUNED_FROM).portfolio) for own in models]
             best = candidates[int(np.argmax(judged))]
+            trials += judged if name == "adapted" else []
             chosen[k][name] = f"{best.label} ({max(judged):.2f})"
             [model] = _fitted([best], early[training])
             # the lag is one of execution: every strategy learns from what it would have earned at that lag
@@ -110,11 +112,10 @@ def real(prices: pd.DataFrame | None = None, lags: Sequence[int] = range(6)) -> 
                 after = walks[name][0][1].positions[first]
     order = list(prices.columns)
     at = {name: {lag: _joined([own[lag] for own in walked], order) for lag in lags} for name, walked in walks.items()}
-    scaled = {"volatility_target": TARGET, "window": WINDOW}
     held = {
         "buy and hold": buy_and_hold(prices),
-        "buy and hold, scaled": buy_and_hold(prices, **scaled),
-        "momentum, scaled": momentum(prices, **scaled),
+        "buy and hold, scaled": buy_and_hold(prices, volatility_target=TARGET, window=WINDOW),
+        "momentum, scaled": momentum(prices, volatility_target=TARGET, window=WINDOW),
     }
     for name, positions in held.items():
         at[name] = {lag: earn(positions, prices, lag=lag, cost=COST).between(TEST_FROM) for lag in lags}
@@ -125,7 +126,6 @@ def real(prices: pd.DataFrame | None = None, lags: Sequence[int] = range(6)) -> 
                for c in (0, 2, 5, 10)}
         for name, own in at.items()
     })  # fmt: skip
-    trials = FOLDS * len(METHODS["adapted"])
     backtests = {name: own[1] for name, own in at.items()}
     return Walked(backtests, pd.DataFrame(chosen).T, trials, before, after, by_cost, by_lag)
 
@@ -133,7 +133,6 @@ def real(prices: pd.DataFrame | None = None, lags: Sequence[int] = range(6)) -> 
 def table(found: Walked) -> pd.DataFrame:
     """Return one row a method and baseline, with intervals of what the adapted policy's Sharpe ratio is above it."""
     ours, rows = found.backtests["adapted"].portfolio, {}
-    ratios = [sharpe(own.portfolio) for own in found.backtests.values()]
     for name, own in found.backtests.items():
         summary = own.summary().loc["portfolio"]
         apart = difference(ours, own.portfolio)
@@ -142,8 +141,7 @@ def table(found: Walked) -> pd.DataFrame:
             "adapted above it": apart.value, "lower": apart.lower, "upper": apart.upper, "lag": own.lag,
         }  # fmt: skip
     frame = pd.DataFrame(rows).T
-    spread = list(np.resize(ratios, found.trials))
-    frame.loc["adapted", "deflated"] = deflated_sharpe(ours, spread)
+    frame.loc["adapted", "deflated"] = deflated_sharpe(ours, found.trials)
     return frame
 
 
@@ -158,7 +156,6 @@ def _walked(model: TradingPolicy, prices: pd.DataFrame, lag: int, start: str) ->
 
 
 def _joined(parts: list[Backtest], order: list[Any]) -> Backtest:
-    positions, returns = (
-        pd.concat(own, axis=1)[order] for own in zip(*((p.positions, p.returns) for p in parts), strict=True)
-    )
+    positions = pd.concat([own.positions for own in parts], axis=1)[order]
+    returns = pd.concat([own.returns for own in parts], axis=1)[order]
     return Backtest(positions, returns, parts[0].lag, parts[0].cost)
