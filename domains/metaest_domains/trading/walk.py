@@ -75,7 +75,7 @@ def walk_forward(
         usable = np.flatnonzero(np.isfinite(X).all(axis=1) & np.isfinite(own.scale))
         if not len(usable):
             continue
-        earliest = max(int(usable[0]) + adapt_window + lag + 1, first_day)
+        earliest = max(int(usable[0]) + adapt_window + lag, first_day)
         for day in range(earliest, n, readapt_every):
             look = slice(day - lag - adapt_window, day - lag)
             plans.append((name, day, Task(f"{name} {day}", X[look], y[look], feature_names=tuple(own.X.columns))))
