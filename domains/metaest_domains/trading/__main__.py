@@ -1,0 +1,78 @@
+"""Trading policies on simulated assets of known character and on real stocks never seen: tables and figures.
+
+python -m metaest_domains.trading simulated strength real --output trading
+"""
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from metaest import OvershootWarning
+from metaest_datasets import load_sp500_prices
+from metaest_domains.trading.study import real, simulated
+from metaest_domains.trading.study.figures import plot_equity, plot_lag_and_cost, plot_positions, plot_strength
+
+STRENGTHS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5)
+SURVIVORS = "20 large American stocks of today's index: chosen when their success was known."
+
+
+def main() -> None:
+    """Run the studies, print their tables and save figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="*", help="simulated, strength, real; all if none")
+    parser.add_argument("--output", type=Path, default=Path("trading"), help="folder for figures")
+    arguments = parser.parse_args()
+    for study in arguments.studies or STUDIES:
+        if study not in STUDIES:
+            parser.error(f"no study {study!r}; there are {', '.join(STUDIES)}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", OvershootWarning)
+    pd.set_option("display.width", 200, "display.max_columns", 20)
+    for study in arguments.studies or STUDIES:
+        started = time.perf_counter()
+        STUDIES[study](arguments.output)
+        print(f"\n{study}: {time.perf_counter() - started:.0f} s; figures are in {arguments.output}\n", flush=True)
+
+
+def _simulated(output: Path) -> None:
+    found = simulated.simulated()
+    print(f"Sharpe ratios a year after a look of {simulated.LOOK} days, 200 unseen assets that trend or revert;")
+    print("decided and traded at the same close (lag 0), costs of 5 basis points")
+    print(simulated.table(found).to_string(float_format="{:.2f}".format))
+    print(f"best policy, which knows the asset's character: {found['sharpe']['best'].mean():.2f}")
+    print(found["chosen"].to_string())
+
+
+def _strength(output: Path) -> None:
+    shares = simulated.shares_by_strength(STRENGTHS)
+    print("Share of the best policy's Sharpe ratio, by strength; the best one's ratio in the last column (lag 0)")
+    print(shares.to_string(float_format="{:.2f}".format))
+    plot_strength(shares).savefig(output / "trading_strength.png", dpi=130)
+
+
+def _real(output: Path) -> None:
+    prices = load_sp500_prices()
+    found = real.real(prices)
+    print(f"{SURVIVORS} Assets and years unseen, 2010 to 2022, lag 1, 5 basis points")
+    print(real.table(found).astype(float).to_string(float_format="{:.2f}".format))
+    print("\nChosen on training assets before 2010 (their Sharpe ratio there)")
+    print(found.chosen.to_string())
+    print("\nSharpe ratio by cost (basis points), at lag 1")
+    print(found.by_cost.to_string(float_format="{:.2f}".format))
+    print("\nSharpe ratio by lag (days), at 5 basis points; lag 0 cannot be traded")
+    print(found.by_lag.to_string(float_format="{:.2f}".format))
+    plot_equity(found).savefig(output / "trading_equity.png", dpi=130)
+    plot_positions(found, prices).savefig(output / "trading_positions.png", dpi=130)
+    plot_lag_and_cost(found).savefig(output / "trading_costs.png", dpi=130)
+
+
+STUDIES = {"simulated": _simulated, "strength": _strength, "real": _real}
+
+
+if __name__ == "__main__":
+    main()
