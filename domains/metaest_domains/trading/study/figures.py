@@ -9,7 +9,7 @@ from metaest_domains.trading.study.real import Walked
 
 __all__ = ["plot_equity", "plot_lag_and_cost", "plot_positions", "plot_strength"]
 
-COLOURS = {
+COLOURS: dict[Any, str] = {
     "adapted": "#d1701f", "unadapted": "#2369bd", "fine-tuned": "#4c9a6a", "from scratch": "#9b59b6",
     "ridge forecast": "#b8a13a", "buy and hold": "#bbbbbb", "buy and hold, scaled": "#222222",
     "momentum, scaled": "#8a8a8a",
