@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metaest_domains.trading.features import DAYS
 from metaest_domains.trading.measures import drawdown, sharpe, sortino
-from metaest_domains.trading.policy import DAYS
 from metaest_domains.trading.prices import as_prices
 
 __all__ = ["Backtest", "earn"]

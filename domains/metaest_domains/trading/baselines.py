@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metaest_domains.trading.features import volatility
-from metaest_domains.trading.policy import DAYS
+from metaest_domains.trading.features import risk_scale
 from metaest_domains.trading.prices import as_prices
 
 __all__ = ["buy_and_hold", "momentum"]
@@ -69,9 +68,5 @@ def momentum(
 
 def _scaled(own: "pd.Series[float]", target: float, window: int, most: float) -> "pd.Series[float]":
     known = own.dropna()
-    sigma = volatility(np.log(known.to_numpy()), window)
-    with np.errstate(divide="ignore"):
-        scale = np.where(
-            sigma > 0, np.minimum(target / np.sqrt(DAYS) / sigma, most), np.where(np.isnan(sigma), np.nan, 0.0)
-        )
+    scale = risk_scale(known.to_numpy(dtype=np.float64), window, target, most)
     return pd.Series(scale, index=known.index).reindex(own.index)

@@ -12,7 +12,10 @@ from sklearn.utils._param_validation import Interval
 
 from metaest_domains.trading.prices import as_prices
 
-__all__ = ["PriceFeatures"]
+__all__ = ["DAYS", "PriceFeatures", "risk_scale", "volatility"]
+
+# trading days in a year
+DAYS = 252
 
 
 class PriceFeatures(TransformerMixin, BaseEstimator):
@@ -108,6 +111,17 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
 def volatility(log: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Return the root mean square of the last `window` log-returns at every day, missing where there are fewer."""
     return np.sqrt(_mean(np.square(_change(log, 1)), window))
+
+
+def risk_scale(prices: NDArray[Any], window: int, target: float, most: float) -> NDArray[np.float64]:
+    """Return the position in an asset that has a year's standard deviation of `target`, by its past volatility.
+
+    Missing where there is too little past; 0 where the price did not move at all.
+    """
+    sigma = volatility(np.log(prices), window)
+    with np.errstate(divide="ignore"):
+        scale = np.minimum(target / np.sqrt(DAYS) / sigma, most)
+    return np.where(sigma > 0, scale, np.where(np.isnan(sigma), np.nan, 0.0))
 
 
 def _mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

@@ -8,9 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from metaest_domains.trading.features import DAYS
+
 __all__ = ["Difference", "deflated_sharpe", "difference", "drawdown", "sharpe", "sortino"]
 
-YEAR = 252
 EULER = 0.5772156649015329
 
 
@@ -18,14 +19,14 @@ def sharpe(returns: Any) -> float:
     r"""Mean over standard deviation, a year: :math:`\sqrt{252}\,\bar r / \mathrm{sd}(r)`; 0 where nothing moves."""
     values = np.asarray(returns, dtype=np.float64)
     spread = values.std()
-    return float(np.sqrt(YEAR) * values.mean() / spread) if spread > 1e-12 else 0.0
+    return float(np.sqrt(DAYS) * values.mean() / spread) if spread > 1e-12 else 0.0
 
 
 def sortino(returns: Any) -> float:
     r"""Mean over the root mean square of losses, a year; 0 where nothing is lost and nothing moves."""
     values = np.asarray(returns, dtype=np.float64)
     loss = np.sqrt(np.square(np.minimum(values, 0)).mean())
-    return float(np.sqrt(YEAR) * values.mean() / loss) if loss > 1e-12 else 0.0
+    return float(np.sqrt(DAYS) * values.mean() / loss) if loss > 1e-12 else 0.0
 
 
 def drawdown(returns: Any) -> float:
@@ -54,10 +55,10 @@ def deflated_sharpe(returns: Any, trials: Sequence[float]) -> float:
     -------
     float
     """
-    values, tried = np.asarray(returns, dtype=np.float64), np.asarray(trials, dtype=np.float64) / np.sqrt(YEAR)
+    values, tried = np.asarray(returns, dtype=np.float64), np.asarray(trials, dtype=np.float64) / np.sqrt(DAYS)
     if not len(tried):
         raise ValueError("trials: at least the strategy itself was tried.")
-    own = sharpe(values) / np.sqrt(YEAR)
+    own = sharpe(values) / np.sqrt(DAYS)
     standard = (values - values.mean()) / max(values.std(), 1e-300)
     skewness, kurtosis = float((standard**3).mean()), float((standard**4).mean())
     n = len(tried)

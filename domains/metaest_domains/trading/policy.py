@@ -12,13 +12,10 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedPolicy, MAMLPolicy, Task, TaskError, TaskSet
-from metaest_domains.trading.features import PriceFeatures, volatility
+from metaest_domains.trading.features import PriceFeatures, risk_scale
 from metaest_domains.trading.prices import as_prices
 
-__all__ = ["DAYS", "AdaptedTrader", "Seen", "TradingPolicy"]
-
-# trading days in a year
-DAYS = 252
+__all__ = ["AdaptedTrader", "Seen", "TradingPolicy"]
 
 
 class Seen(NamedTuple):
@@ -161,10 +158,8 @@ class TradingPolicy(BaseEstimator):
         outcome[: max(0, n - 1 - lag)] = values[1 + lag :] / values[lag : n - 1] - 1
         scale = np.ones(n)
         if self.volatility_target is not None:
-            sigma = volatility(np.log(values), getattr(features, "window", 20))
-            with np.errstate(divide="ignore"):
-                scale = np.minimum(self.volatility_target / np.sqrt(DAYS) / sigma, self.max_leverage)
-            scale = np.where(sigma > 0, scale, np.where(np.isnan(sigma), np.nan, 0.0))
+            window = int(getattr(features, "window", 20))
+            scale = risk_scale(values, window, self.volatility_target, self.max_leverage)
         before = len(prices) - n
         blank = np.full(before, np.nan)
         return Seen(X.reindex(prices.index), np.r_[blank, scale], np.r_[blank, outcome])
