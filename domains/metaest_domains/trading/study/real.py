@@ -43,7 +43,7 @@ METHODS: dict[str, list[Candidate]] = {
         Candidate(f"look {look}, {steps} steps of {rate:g}",
                   {**_JOINT, "support_size": look, "max_iter": 1, "meta_lr": 0.0}, {"inner_steps": steps, "inner_lr":
                   rate})
-        for look, steps, rate in itertools.product(_LOOKS, (10, 100), (0.03, 0.3))
+        for look, steps, rate in itertools.product(_LOOKS, (10, 100, 300), (0.03, 0.3, 1.0))
     ],
 }  # fmt: skip
 
