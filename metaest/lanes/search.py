@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.functional import (
@@ -65,6 +63,10 @@ class LaneSearch:
         }
         self._calls["informed"] = compiled(text, "informed", [addresses] * (inputs + 3) + [ctypes.c_int64] * 2)
         self._constants = np.array(self._programs.constants or [0.0])
+        self._constants_place = self._constants.ctypes.data
+        p, rows = len(center), sum(len(own) for own in self._given(observations))
+        self._most_numbers = m + p + rows + max(m + 2, m + 1 + m * m, p + 1 + p * p)
+        self._tolerances: dict[float, Tensor] = {}
         self.m = m
         self._memory = threading.local()
 
@@ -104,9 +106,10 @@ class LaneSearch:
         u: Tensor,
     ) -> MapResult:
         given = [u, center, *self._given(observations)]
-        shared = [factor, log_sigma, torch.tensor([tol], dtype=torch.float64)]
+        known = self._tolerances.setdefault(tol, torch.tensor([tol], dtype=torch.float64))
+        shared = [factor, log_sigma, known]
         found, height, ended = self._call(how, given, (self.m, 1, 1), shared, most)
-        return MapResult(*map(torch.from_numpy, (found, height[0], ended[0].astype(np.int64))))
+        return MapResult(found, height[0], ended[0].long())
 
     def curved(
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
@@ -129,24 +132,46 @@ class LaneSearch:
 
     def _call(
         self, how: str, given: list[Tensor], sizes: tuple[int, ...], shared: list[Tensor], most: int
-    ) -> list[NDArray[Any]]:
+    ) -> list[Tensor]:
         tasks, lanes = given[0].shape[1], self._kind.lanes
-        arrays = [np.ascontiguousarray(own.detach().numpy(), dtype=np.float64) for own in given]
-        if tasks < lanes:  # the first one over again
-            arrays = [np.concatenate([own, np.repeat(own[:, :1], lanes - tasks, axis=1)], axis=1) for own in arrays]
-        found = [np.empty((size, max(tasks, lanes))) for size in sizes]
-        fixed = [np.ascontiguousarray(own.detach().numpy(), dtype=np.float64) for own in shared]
+        fixed = [own.detach().to(torch.float64).contiguous() for own in shared]
         memory = self._memory
         if not hasattr(memory, "arena"):  # of each thread its own
             memory.arena = aligned(self._size, np.dtype(np.float64))
-        places = [own.ctypes.data for own in (*arrays, *found, *fixed, self._constants, memory.arena)]
-        self._calls[how](*places, max(tasks, lanes), most)
-        return [own[:, :tasks] for own in found]
+            memory.few = aligned(self._most_numbers * lanes, np.dtype(np.float64)).reshape(-1, lanes)
+            memory.places = memory.arena.ctypes.data, memory.few.ctypes.data
+        if tasks < lanes:
+            return self._call_few(how, given, sizes, fixed, most)
+        arrays = [own.detach().to(torch.float64).contiguous() for own in given]
+        found = [torch.empty(size, tasks, dtype=torch.float64) for size in sizes]
+        places = [own.data_ptr() for own in (*arrays, *found, *fixed)]
+        self._calls[how](*places, self._constants_place, memory.places[0], tasks, most)
+        return found
+
+    def _call_few(
+        self, how: str, given: list[Tensor], sizes: tuple[int, ...], fixed: list[Tensor], most: int
+    ) -> list[Tensor]:
+        """Call for fewer tasks than lanes, copied to memory that is there already, the first one over again."""
+        buffer, (arena, place) = self._memory.few, self._memory.places
+        tasks, lanes, row, places = given[0].shape[1], self._kind.lanes, 0, []
+        for own in given:
+            part = buffer[row : row + len(own)]
+            part[:, :tasks] = own.detach().numpy()
+            part[:, tasks:] = part[:, :1]
+            places.append(place + 8 * lanes * row)
+            row += len(own)
+        first = row
+        for size in sizes:
+            places.append(place + 8 * lanes * row)
+            row += size
+        places += [own.data_ptr() for own in fixed]
+        self._calls[how](*places, self._constants_place, arena, lanes, most)
+        found = torch.from_numpy(buffer[first:row, :tasks].copy())
+        return list(torch.split(found, list(sizes)))
 
 
-def _information(rest: NDArray[Any], m: int) -> Information:
-    found = torch.from_numpy(rest)
-    return Information(found[m], found[:m], found[m + 1 :].reshape(m, m, -1))
+def _information(rest: Tensor, m: int) -> Information:
+    return Information(rest[m], rest[:m], rest[m + 1 :].reshape(m, m, -1))
 
 
 def _programs(
