@@ -57,6 +57,8 @@ def _strength(output: Path) -> None:
 
 def _real(output: Path) -> None:
     prices = load_sp500_prices()
+    fit, walk = real.seconds(prices)
+    print(f"fit to 15 assets {fit:.1f} s, walk of 20 assets through 13 years {walk:.1f} s (look of 500 days)")
     found = real.real(prices)
     print(f"{SURVIVORS} Assets and years unseen, 2010 to 2022, lag 1, 5 basis points")
     print(real.table(found).astype(float).to_string(float_format="{:.2f}".format))
