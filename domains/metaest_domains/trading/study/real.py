@@ -132,7 +132,7 @@ def real(prices: pd.DataFrame | None = None, lags: Sequence[int] = range(6)) -> 
 
 
 def seconds(prices: pd.DataFrame) -> tuple[float, float]:
-    """Return how long the largest candidate takes to fit to fifteen assets, and to walk all of them through the test."""
+    """Return how long the largest candidate takes to fit to fifteen assets, and to walk all through the test years."""
     training, _ = next(folds(list(prices.columns)))
     started = time.perf_counter()
     [model] = _fitted([METHODS["adapted"][-1]], prices.loc[prices.index < TEST_FROM, training])
