@@ -63,8 +63,9 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         Rows after it by which an episode judges; `score` judges by all that come. None for all.
     gap : int, default=0
         Rows left out between them.
-    meta_lr, meta_batch_size, max_iter, alpha, max_grad_norm, early_stopping, validation_fraction, n_iter_no_change, \
-standardize, warm_start, callbacks, random_state, compile, vectorize, max_batch_bytes, dtype, verbose
+    meta_lr, meta_batch_size, max_iter, alpha, max_grad_norm, early_stopping, validation_fraction, n_iter_no_change
+        As :class:`MAMLRegressor` takes them.
+    standardize, warm_start, callbacks, random_state, compile, vectorize, max_batch_bytes, dtype, verbose
         As :class:`MAMLRegressor` takes them; `standardize` is for features alone.
 
     Attributes
