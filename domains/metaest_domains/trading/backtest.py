@@ -9,7 +9,7 @@ import pandas as pd
 
 from metaest_domains.trading.features import DAYS
 from metaest_domains.trading.measures import drawdown, sharpe, sortino
-from metaest_domains.trading.prices import as_prices
+from metaest_domains.trading.prices import as_prices, day_of
 
 __all__ = ["Backtest", "earn"]
 
@@ -37,7 +37,7 @@ class Backtest:
 
     def __repr__(self) -> str:
         marked = " (decides and trades at the same close)" if self.lag == 0 else ""
-        first, last = self.returns.index[0], self.returns.index[-1]
+        first, last = (day_of(self.returns.index[i]) for i in (0, -1))
         return (
             f"Backtest({self.returns.shape[1]} assets, {first} to {last}, lag={self.lag}{marked}, "
             f"cost={1e4 * self.cost:g} basis points)"

@@ -74,7 +74,7 @@ class TradingPolicy(BaseEstimator):
     >>> learner = MAMLPolicy(support_size=40, query_size=60, max_iter=20, random_state=0)
     >>> model = TradingPolicy(learner, PriceFeatures((1, 2, 5), 10), lag=0).fit(prices.iloc[:, :16])
     >>> trader = model.adapt(prices.iloc[:60, 16])
-    >>> trader.positions(prices.iloc[:, 16]).dropna().between(-1, 1).all()
+    >>> bool(trader.positions(prices.iloc[:, 16]).dropna().between(-1, 1).all())
     True
     """
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_prices"]
+__all__ = ["as_prices", "day_of"]
 
 
 def as_prices(prices: Any, where: str) -> pd.DataFrame:
@@ -33,10 +33,10 @@ def as_prices(prices: Any, where: str) -> pd.DataFrame:
     if frame.columns.duplicated().any():
         raise ValueError(f"{where}: asset {frame.columns[frame.columns.duplicated()][0]!r} stands twice.")
     if frame.index.duplicated().any():
-        raise ValueError(f"{where}: {_day(frame.index[frame.index.duplicated()][0])} stands twice.")
+        raise ValueError(f"{where}: {day_of(frame.index[frame.index.duplicated()][0])} stands twice.")
     if not frame.index.is_monotonic_increasing:
         i = int(np.flatnonzero(~(frame.index[1:] > frame.index[:-1]))[0])
-        raise ValueError(f"{where}: {_day(frame.index[i + 1])} comes after {_day(frame.index[i])}; sort by date.")
+        raise ValueError(f"{where}: {day_of(frame.index[i + 1])} comes after {day_of(frame.index[i])}; sort by date.")
     try:
         values = frame.to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -50,7 +50,7 @@ def as_prices(prices: Any, where: str) -> pd.DataFrame:
         if len(wrong):
             day, value = frame.index[known[0] + wrong[0]], own[wrong[0]]
             what = "is missing" if np.isnan(value) else f"is {value:g}; prices above 0 are wanted"
-            raise ValueError(f"{where}: the price of asset {name!r} on {_day(day)} {what}.")
+            raise ValueError(f"{where}: the price of asset {name!r} on {day_of(day)} {what}.")
     return pd.DataFrame(values, index=frame.index, columns=frame.columns)
 
 
@@ -61,5 +61,6 @@ def _columns(prices: Any, where: str) -> np.ndarray[Any, Any]:
     return values.reshape(len(values), -1)
 
 
-def _day(day: Any) -> str:
+def day_of(day: Any) -> str:
+    """Return a date without its time, or a number, in words."""
     return str(day.date()) if isinstance(day, pd.Timestamp) else str(day)

@@ -9,6 +9,7 @@ from metaest_domains.trading.study.real import Walked
 
 __all__ = ["plot_equity", "plot_lag_and_cost", "plot_positions", "plot_strength"]
 
+SHOWN_FROM = "2019-01-01"
 COLOURS: dict[Any, str] = {
     "adapted": "#d1701f", "unadapted": "#2369bd", "fine-tuned": "#4c9a6a", "from scratch": "#9b59b6",
     "ridge forecast": "#b8a13a", "buy and hold": "#bbbbbb", "buy and hold, scaled": "#222222",
@@ -27,10 +28,12 @@ def plot_equity(found: Walked) -> Any:
         earned = backtest.portfolio
         # at a tenth a year each, so that what differs is not how much was risked
         value = np.exp((0.1 / np.sqrt(252) / earned.std() * earned).cumsum())
-        settings = {"color": COLOURS[name], "lw": 1.8 if name == "adapted" else 1.0}
+        ours = name == "adapted"
+        settings = {"color": COLOURS[name], "lw": 1.8 if ours else 1.0, "zorder": 3 if ours else 2}
         above.plot(value.index, value, label=name, **settings)
         below.plot(value.index, 100 * (value / value.cummax() - 1), **settings)
     above.set(ylabel="value (risk of 10 % a year)", yscale="log")
+    _plain_numbers(above)
     above.legend(frameon=False, fontsize=8, ncols=2)
     below.set(ylabel="below the highest (%)")
     _clean(above, below)
@@ -38,16 +41,17 @@ def plot_equity(found: Walked) -> Any:
 
 
 def plot_positions(found: Walked, prices: pd.DataFrame) -> Any:
-    """Draw one asset: its price, and what is held of it before and after adaptation."""
+    """Draw one asset in the last years: its price, and what is held of it before and after adaptation."""
     import matplotlib.pyplot as plt
 
     name = found.after.columns[0]
+    before, after = found.before.loc[SHOWN_FROM:, name], found.after.loc[SHOWN_FROM:, name]
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 4.5), sharex=True, layout="constrained")
-    days = found.after.index
+    days = after.index
     above.plot(days, prices.loc[days, name], color="#222222", lw=1)
-    above.set(ylabel=f"price of {name}", yscale="log")
-    below.plot(found.before.index, found.before[name], color=COLOURS["unadapted"], lw=0.8, label="before adaptation")
-    below.plot(days, found.after[name], color=COLOURS["adapted"], lw=0.8, label="adapted every month")
+    above.set(ylabel=f"price of {name}")
+    below.plot(before.index, before, color=COLOURS["unadapted"], lw=0.8, label="before adaptation")
+    below.plot(days, after, color=COLOURS["adapted"], lw=0.8, label="adapted every month")
     below.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
     below.set(ylabel="position (share of capital)")
     below.legend(frameon=False, fontsize=8)
@@ -87,6 +91,11 @@ def plot_strength(shares: pd.DataFrame) -> Any:
     axis.legend(frameon=False, fontsize=8)
     _clean(axis)
     return figure
+
+
+def _plain_numbers(axis: Any) -> None:
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
 
 
 def _clean(*axes: Any) -> None:
