@@ -54,8 +54,9 @@ def line(changed):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     own = {**START, **changed}
-    slow = own["width"] > 256 or own["steps"] > 20
-    rate, before, how = fit(own["tasks"], own["steps"], own["width"], 512 if slow else 1024)
+    # enough to time after the first call, which is 256 steps of machine code or 20 of torch
+    n = 40 if own["width"] > 256 else 320 if own["width"] > 64 or own["steps"] > 20 else 1024
+    rate, before, how = fit(own["tasks"], own["steps"], own["width"], n)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     n_parameters = own["width"] * (own["width"] + 4) + 1
     print(
