@@ -43,9 +43,10 @@ def fit(n_tasks, steps, width, max_iter):
     started = time.perf_counter()
     model.fit(tasks)
     whole = time.perf_counter() - started
-    seconds = model.history_["seconds"]
-    first = 256 if model.compiled_ else 20
-    rate = (max_iter - first) / (seconds.iloc[-1] - seconds.iloc[first - 1])
+    seconds = model.history_["seconds"].to_numpy()
+    # all steps of one call have the same time
+    first = int(np.flatnonzero(np.diff(seconds))[0]) + 1 if model.compiled_ else 20
+    rate = (max_iter - first) / (seconds[-1] - seconds[first - 1])
     return rate, whole - max_iter / rate, "compiled" if model.compiled_ else "torch"
 
 
@@ -54,7 +55,7 @@ def line(changed):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     own = {**START, **changed}
-    # enough to time after the first call, which is 256 steps of machine code or 20 of torch
+    # enough to time after the first call, which is up to 256 steps of machine code, or 20 of torch
     n = 40 if own["width"] > 256 else 320 if own["width"] > 64 or own["steps"] > 20 else 1024
     rate, before, how = fit(own["tasks"], own["steps"], own["width"], n)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
