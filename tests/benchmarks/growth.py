@@ -38,8 +38,8 @@ def fit(n_tasks, steps, width, max_iter):
     X = rng.uniform(-5, 5, (20 * n_tasks, 1)).astype("float32")
     y = np.sin(X[:, 0] + np.repeat(rng.uniform(0, 3, n_tasks), 20)).astype("float32")
     tasks = TaskSet.from_arrays(X, y, np.repeat(np.arange(n_tasks), 20))
-    model = MAMLRegressor(hidden_layer_sizes=(width, width), activation="relu", inner_steps=steps, inner_lr=0.01,
-                          support_size=10, max_iter=max_iter, random_state=0)  # fmt: skip
+    model = MAMLRegressor(hidden_layer_sizes=(width, width), activation="relu", inner_steps=steps, inner_lr=1e-4,
+                          support_size=10, meta_lr=1e-4, max_iter=max_iter, random_state=0)  # fmt: skip
     started = time.perf_counter()
     model.fit(tasks)
     whole = time.perf_counter() - started
@@ -56,12 +56,12 @@ def line(changed):
     torch.set_num_threads(1)
     own = {**START, **changed}
     # enough to time after the first call, which is up to 256 steps of machine code, or 20 of torch
-    n = 40 if own["width"] > 256 else 320 if own["width"] > 64 or own["steps"] > 20 else 1024
+    n = 24 if own["width"] > 256 else 320 if own["width"] > 64 or own["steps"] > 20 else 1024
     rate, before, how = fit(own["tasks"], own["steps"], own["width"], n)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     n_parameters = own["width"] * (own["width"] + 4) + 1
     print(
-        f"| {own['tasks']:,} | {own['steps']} | {n_parameters:,} | {how} | {rate:,.0f} | {before:.1f} | {peak:,.0f} |"
+        f"| {own['tasks']:,} | {own['steps']} | {n_parameters:,} | {how} | {rate:,.{0 if rate > 10 else 2}f} | {max(0.0, before):.1f} | {peak:,.0f} |"
     )
 
 
