@@ -1,5 +1,8 @@
 """The errors and warnings metaest raises beyond Python's and scikit-learn's own."""
 
+import sys
+import warnings
+
 __all__ = [
     "CoverageWarning",
     "DivergenceError",
@@ -8,6 +11,7 @@ __all__ = [
     "TaskError",
     "UngroupedWarning",
     "UnlikelyTaskWarning",
+    "warn",
 ]
 
 
@@ -37,3 +41,21 @@ class UnlikelyTaskWarning(UserWarning):
 
 class CoverageWarning(UserWarning):
     """An interval cannot promise its level: too few calibration tasks, or adapted on other numbers of rows."""
+
+
+# a warning points at the first line of code outside these packages
+_INTERNAL = ("metaest", "metaest_domains", "metaest_datasets", "sklearn")
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and point at the line of the user's code that called metaest.
+
+    Parameters
+    ----------
+    message : str
+    category : type of Warning, default=UserWarning
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _INTERNAL:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -1,6 +1,5 @@
 """Forty-five isothermal crystallisation curves of a filled polymer, and how heat flow becomes crystallinity."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.signal import find_peaks
 
 from metaest import TaskSet
+from metaest.exceptions import warn
 from metaest_datasets.cache import fetch_file
 
 __all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystallinity"]
@@ -133,11 +133,9 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     cut = int(flow[:peak].argmin())
     large = peaks[(found["prominences"] > _RIVAL * np.ptp(flow)) | (peaks == peak)]  # the others may be noise
     if len(large) > 1:
-        warnings.warn(
+        warn(
             f"the heat flow has peaks at {', '.join(f'{t[p]:g}' for p in large)}; what lies behind {t[cut]:g} counts "
-            "as crystallisation. Where a peak is the instrument's, give the curve from behind it on.",
-            UserWarning,
-            stacklevel=2,
+            "as crystallisation. Where a peak is the instrument's, give the curve from behind it on."
         )
     _warn_of_flat_dip(t, flow, cut, peak, noise)
     area = cumulative_trapezoid(flow[cut:], t[cut:], initial=0.0)
@@ -156,12 +154,10 @@ def _warn_of_flat_dip(t: NDArray[Any], flow: NDArray[Any], cut: int, peak: int, 
     low = t[first:last][flow[first:last] <= flow[cut] + _BAND * noise]
     early, late = low[0], low[-1]
     if late - early > _FLAT * (t[peak] - t[cut]):
-        warnings.warn(
+        warn(
             f"the heat flow is flat within its noise from {early:g} to {late:g}, before the peak at {t[peak]:g}: the "
             f"transient was cut at {t[cut]:g}, but anywhere there would do, and the exponent of a kinetic equation "
-            "depends on it. Give the curve from its known start on.",
-            UserWarning,
-            stacklevel=3,
+            "depends on it. Give the curve from its known start on."
         )
 
 

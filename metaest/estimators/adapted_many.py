@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from metaest.estimators.memory import adapted_at_once
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
-from metaest.exceptions import DivergenceError, OvershootWarning, TaskError
+from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
 from metaest.lanes import padded_rows
 from metaest.tasks import TaskSet
@@ -172,11 +171,10 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
                 found[name][index] = value
         self._require_finite(found)
         if overshot:
-            warnings.warn(
+            warn(
                 f"inner_lr={self._plan.rate:.2g} overshoots on {overshot} of {len(tasks)} tasks (their support loss "
                 "rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
                 OvershootWarning,
-                stacklevel=5,
             )
         return found
 

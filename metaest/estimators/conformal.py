@@ -13,14 +13,13 @@ promised.
 """
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.exceptions import CoverageWarning
+from metaest.exceptions import CoverageWarning, warn
 
 __all__ = ["Calibration", "ConformalInterval", "Scores", "check_conformal"]
 
@@ -138,11 +137,10 @@ class Calibration:
         greatest = scores.n_tasks / (scores.n_tasks + 1)
         q = scores.quantile(level, simultaneous)
         if not np.isfinite(q).all():
-            warnings.warn(
+            warn(
                 f"{scores.n_tasks} calibration tasks cannot promise level {level:g}: the interval is infinite. The "
                 f"greatest they can is {math.floor(1e4 * greatest) / 1e4:g} (T / (T + 1)).",
                 CoverageWarning,
-                stacklevel=4,
             )
         half = (q if mean.ndim > 1 else q[0]) * scale
         return ConformalInterval(mean - half, mean + half, level, simultaneous, scores.n_tasks)
@@ -163,11 +161,10 @@ class Calibration:
                 f"calibrate(tasks, support_size={size})."
             )
         if size not in self.own_sizes:
-            warnings.warn(
+            warn(
                 f"the task was adapted on {size} rows, the calibration tasks on {_listed(sorted(self.own_sizes))}: the "
                 "level is promised for supports like theirs.",
                 CoverageWarning,
-                stacklevel=5,
             )
         return self.own
 

@@ -1,6 +1,5 @@
 """From tasks to padded tensors: the episodes of a meta-step, and the query predictions of a score."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from metaest.estimators.memory import adapted_at_once
 from metaest.estimators.network import Network, RegressionNetwork
 from metaest.estimators.plan import Plan
-from metaest.exceptions import DivergenceError, OvershootWarning, TaskError
+from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -143,11 +142,10 @@ class Source:
         """Tell for how many tasks the rate was lowered."""
         solver = self.plan.solver(meta)
         if overshot and isinstance(solver, GradientDescent):
-            warnings.warn(
+            warn(
                 f"inner_lr={solver.describe_rate()} overshoots on {overshot} of {len(self.tasks)} tasks (their "
                 "support loss rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
                 OvershootWarning,
-                stacklevel=4,
             )
 
     def chunks(self) -> Iterator[NDArray[np.intp]]:

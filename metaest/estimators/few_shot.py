@@ -10,7 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.inputs import remember_columns
-from metaest.exceptions import UngroupedWarning
+from metaest.exceptions import UngroupedWarning, warn
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
@@ -37,11 +37,10 @@ class _FewShot(BaseEstimator):
         """
         model = self.model
         if not _is_fitted(model):
-            warnings.warn(
+            warn(
                 "the meta-model is not fitted: it is fitted on these rows alone, so nothing is learned across tasks; "
                 "pass a model fitted on other tasks.",
                 UngroupedWarning,
-                stacklevel=2,
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UngroupedWarning)

@@ -1,13 +1,12 @@
 """What `fit` and `score` accept, told apart: a sequence of tasks, or flat rows with groups."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from metaest.exceptions import TaskError, UngroupedWarning
+from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
 
@@ -80,12 +79,11 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None, *, labels: bool = False,
     whole = _with_targets(TaskSet([as_task(X, y, "all rows")]), labels)
     if alone:
         return whole
-    warnings.warn(
+    warn(
         "no groups were given, so all rows are taken as one single task and nothing is learned across tasks; "
         "pass groups= (the task of each row) or a sequence of tasks. Groups given to cross_validate or GridSearchCV "
         "reach fit only under sklearn.set_config(enable_metadata_routing=True).",
         UngroupedWarning,
-        stacklevel=3,
     )
     return whole
 

@@ -1,6 +1,5 @@
 """A fitted network: what a model and every predictor adapted from it share, and never change."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metaest.exceptions import DivergenceError, OvershootWarning
+from metaest.exceptions import DivergenceError, OvershootWarning, warn
 from metaest.functional import (
     BatchForward,
     GradientDescent,
@@ -141,11 +140,10 @@ class Network:
                 "lower inner_lr, or check the units of X and y. The fitted model is unchanged."
             )
         if isinstance(solver, GradientDescent) and (n := int(halvings[0])):
-            warnings.warn(
+            warn(
                 f"inner_lr={solver.describe_rate()} overshoots on this task (its support loss rose); it was adapted at "
                 f"{solver.describe_rate(2**n)}. The task may be unlike those of the fit.",
                 OvershootWarning,
-                stacklevel=6,
             )
         return result
 

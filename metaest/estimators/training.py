@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from metaest.estimators.plan import Plan, is_setting
 from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.estimators.settling import settled
 from metaest.estimators.threads import scoped_threads
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, warn
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -167,12 +166,11 @@ def _warn_of_slopes(plan: Plan, forward: BatchForward, params: Params, episodes:
     start = repeat_for_tasks(plan.start(params, episodes.query), n_tasks)
     slopes = remaining_slope(forward, plan.loss, solver, start, plan.support(params, episodes.support))
     if (left := float(slopes.median())) > STEEP:
-        warnings.warn(
+        warn(
             f"meta_gradient='implicit' supposes adaptations that reach their minimum; after {solver.steps} inner steps "
             f"{100 * left:.0f} % of the slope is left in the median task. Take more inner_steps, a larger inner_lr or "
             "another meta-gradient.",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
 

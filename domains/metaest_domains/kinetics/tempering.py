@@ -1,6 +1,5 @@
 """Hardness after tempering, by Hollomon and Jaffe's parameter."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import Parameter, TaskSet
+from metaest.exceptions import warn
 from metaest_domains.kinetics.catalogue import KELVIN, LIMITS, Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import middle_temperature
 
@@ -88,17 +88,15 @@ class HollomonJaffeRegressor(KineticRegressor):
     def examine(inputs: Inputs) -> None:
         """Warn of seconds or minutes."""
         if np.median(inputs["time"]) > MANY_HOURS:
-            warnings.warn(
+            warn(
                 f"half of the times are above {MANY_HOURS:g}: hours are wanted, for which C is about 20. Ignore this "
-                "where steel was held that long.",
-                UserWarning,
-                stacklevel=5,
+                "where steel was held that long."
             )
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
         """Fit the line with C = 20."""
         if inputs["temperature"].max() < COOL:
-            warnings.warn(f"no temperature is above {COOL:g}: {KELVIN}.", UserWarning, stacklevel=5)
+            warn(f"no temperature is above {COOL:g}: {KELVIN}.")
         reference = middle_temperature(inputs["temperature"])
         P = (inputs["temperature"] * (20 + np.log10(np.maximum(inputs["time"], 1e-12))) - 20 * reference) / 1000
         slope, level = np.polyfit(P, y, 1) if np.ptp(P) > 0 else (-5.0, y.mean())

@@ -4,7 +4,6 @@ Every row of X carries all doses of its patient, as ``dose_1``, ``dose_time_1``,
 known inputs of what is observed and of what is to be predicted, and no observation is needed to know them.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from metaest import TaskError, TaskSet
+from metaest.exceptions import warn
 
 __all__ = ["Regimen", "dose_columns", "read_patients"]
 
@@ -234,11 +234,9 @@ def read_patients(
     most = max(len(regimen.time) for regimen, _, _ in read.values()) if n_doses is None else n_doses
     empty = [name for name, (_, _, y) in read.items() if len(y) == 0]
     if empty:
-        warnings.warn(
+        warn(
             f"{len(empty)} patient{'s have' if len(empty) > 1 else ' has'} doses but no {target} and "
-            f"{'are' if len(empty) > 1 else 'is'} left out: {', '.join(map(repr, empty[:5]))}.",
-            UserWarning,
-            stacklevel=2,
+            f"{'are' if len(empty) > 1 else 'is'} left out: {', '.join(map(repr, empty[:5]))}."
         )
     if len(empty) == len(read):
         raise TaskError(f"no patient has a value of {target!r}.")

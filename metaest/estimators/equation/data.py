@@ -1,12 +1,11 @@
 """What the tasks bring to a fit: warnings about data that cannot say what is asked of them."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import DataConversionWarning
 
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, warn
 from metaest.tasks import TaskSet
 
 __all__ = ["check_data"]
@@ -98,4 +97,4 @@ def _may_vary(tasks: TaskSet, names: list[str], random: list[int], *, diagonal: 
 
 
 def _warn(message: str, category: type[Warning] = UserWarning) -> None:
-    warnings.warn(message, category, stacklevel=5)
+    warn(message, category)

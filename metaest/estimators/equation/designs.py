@@ -1,7 +1,6 @@
 """Which rows to measure next, from what is known of a task."""
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import root
 from metaest.estimators.equation.solving import normal_points
-from metaest.exceptions import IdentifiabilityWarning
+from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
 
 __all__ = ["suggest_rows"]
@@ -61,11 +60,10 @@ def suggest_rows(
         own, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices)
     )
     if gains[0] < WORTHLESS:
-        warnings.warn(
+        warn(
             f"suggest: none of the candidates teaches anything about {target or 'the constants of this task'}: the "
             f"{'best' if prices is None else 'chosen'} takes away {100 * max(0.0, -math.expm1(-gains[0])):.2g} % of "
             f"{'its variance' if target else 'the determinant of their covariance'}.",
             IdentifiabilityWarning,
-            stacklevel=3,
         )
     return np.array(chosen, dtype=np.intp)

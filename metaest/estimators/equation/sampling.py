@@ -8,7 +8,6 @@ population's own uncertainty is normal and independent.
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.solving import normal_points
+from metaest.exceptions import warn
 from metaest.functional import GaussNewton
 
 __all__ = ["Draws", "draws_of_posterior", "draws_of_prior", "mixed_draws", "root", "weighted_quantile"]
@@ -138,7 +138,7 @@ def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[
     u, rest, weight, share = _draw(log_posterior, _Proposal.around(mode, posterior.own[:, :, 0], N_DRAWS), p)
     worth = _worth(weight)
     if not worth >= FEW:
-        warnings.warn(
+        warn(
             f"the posterior of this task is far from normal: {u.shape[1]} draws are worth {worth:.0f} equal ones, "
             + (
                 "too few for quantiles; intervals are those of the normal approximation. Trust profile."
@@ -146,7 +146,6 @@ def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[
                 else "so that the ends of its intervals are rough."
             ),
             ConvergenceWarning,
-            stacklevel=4,
         )
     if not worth >= TOO_FEW:  # a handful of draws is no distribution; the normal approximation is one
         return draws_of_prior(posterior)._replace(share=share)

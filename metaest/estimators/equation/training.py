@@ -1,6 +1,5 @@
 """From an estimator's settings and tasks to a fitted equation."""
 
-import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
 from metaest.estimators.equation.start import sizes
 from metaest.estimators.equation.verify import check_tasks, warn_of_codes, warn_of_outliers
+from metaest.exceptions import warn
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -219,26 +219,24 @@ def _finish(
         posterior = calibrated.posterior_at(phi, scope.design, known.matrix, found.loss, found.code)
     # of two noise constants one may well not be needed
     if bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).all()):
-        warnings.warn(
+        warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
             "errors and log-likelihood mean little.",
             ConvergenceWarning,
-            stacklevel=4,
         )
     elif undetermined.any():
         names = list(table)
         which = dict.fromkeys(names[int(k)] for k in scope.design.constant[undetermined])
-        warnings.warn(
+        warn(
             f"the tasks do not determine {', '.join(which)} at the population found: the curve does not respond to "
             "it, it can be traded for another constant, or it has run to a bound. Look at units, initial values and "
             "bounds; its standard error means nothing.",
             ConvergenceWarning,
-            stacklevel=4,
         )
     elif report.message:
-        warnings.warn(f"{report.message}; raise max_iter, or look at history_.", ConvergenceWarning, stacklevel=4)
+        warn(f"{report.message}; raise max_iter, or look at history_.", ConvergenceWarning)
     if not isinstance(solver, GradientDescent) or bool((posterior.code == SolveCode.NOT_FINITE).any()):
-        warn_of_codes(posterior.code, tasks.names, "fit", stacklevel=5)
+        warn_of_codes(posterior.code, tasks.names, "fit")
     warn_of_outliers(calibrated, posterior, scope.observations, tasks.names)
     return Fitted(
         calibrated,

@@ -1,6 +1,5 @@
 """What an equation was given and how its constants came out: errors and warnings in the user's words."""
 
-import warnings
 from numbers import Real
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import ENOUGH
-from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning
+from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
 from metaest.functional import GradientDescent, HierarchicalModel, Observations, SolveCode
 from metaest.tasks import TaskSet
 
@@ -111,25 +110,22 @@ def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: 
         require_usable(calibrated.model, design.center(calibrated.population.beta, p), X, where)
         raise TaskError(f"{where}: the equation is not finite near the population's constants.")
     if int(posterior.code[0]) != SolveCode.CONVERGED and isinstance(calibrated.solver, GradientDescent):
-        warnings.warn(
+        warn(
             f"{where}: the learned rates overshoot on this task (its support loss rose); it was adapted at lower "
             "ones. It may be unlike the tasks of the fit.",
             OvershootWarning,
-            stacklevel=3,
         )
     elif int(posterior.code[0]) != SolveCode.CONVERGED:
-        warnings.warn(
+        warn(
             f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat them "
             "with care.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     if bool(posterior.unlikely[0]):
-        warnings.warn(
+        warn(
             f"{where}: no curve of this population comes near these rows; check their units, or treat the task as "
             "unlike those of the fit.",
             UnlikelyTaskWarning,
-            stacklevel=3,
         )
     warn_of_shrinkage(calibrated, posterior, len(X), where)
     return posterior
@@ -144,11 +140,10 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
         if k not in calibrated.flat and float(shrinkage[k]) > ENOUGH
     ]
     if untold:
-        warnings.warn(
+        warn(
             f"{where}: {n_rows} row{'s' * (n_rows != 1)} cannot tell {', '.join(untold)}; the population decides "
             "more. See params_ and suggest.",
             IdentifiabilityWarning,
-            stacklevel=4,
         )
 
 
@@ -164,12 +159,11 @@ def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations:
     rows = np.argwhere(away.T > FAR)
     if len(rows):
         task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))
-        warnings.warn(
+        warn(
             f"fit: row {row} of task {names[task : task + 1].tolist()[0]!r} lies {away[row, task]:.0f} standard "
             f"deviations of the noise from its curve ({len(rows)} such row{'s' * (len(rows) != 1)} in all): a mistyped "
             "value, or an equation that does not hold there. Noise and constants suffer from it.",
             UnlikelyTaskWarning,
-            stacklevel=5,
         )
     for k in calibrated.random:
         own = (posterior.phi[k] - (posterior.phi[k]).median()).numpy()
@@ -180,11 +174,10 @@ def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations:
         far = np.flatnonzero((np.abs(own) > FAR_TASK * spread) & (np.abs(own) > FAR_IN_POPULATION * population))
         if len(far):
             some = ", ".join(repr(name) for name in names[far[:SHOWN]].tolist())
-            warnings.warn(
+            warn(
                 f"fit: task {some}{' and others' * (len(far) > SHOWN)} has a value of {calibrated.names[k]!r} unlike "
                 "all others; check its units. The variation between tasks is overrated because of it.",
                 UnlikelyTaskWarning,
-                stacklevel=5,
             )
 
 
@@ -192,23 +185,21 @@ def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[An
     """Say once for many tasks what `adapt` says for each."""
     stalled = int((posterior.code == SolveCode.STALLED).sum())
     if not isinstance(calibrated.solver, GradientDescent):
-        warn_of_codes(posterior.code, names, "adapt_many", stacklevel=4)
+        warn_of_codes(posterior.code, names, "adapt_many")
     elif stalled:
-        warnings.warn(
+        warn(
             f"adapt_many: the learned rates overshoot on {stalled} of {len(names)} tasks (their support loss rose); "
             "they were adapted at lower ones.",
             OvershootWarning,
-            stacklevel=3,
         )
     unlikely = names[posterior.unlikely.numpy()].tolist()
     # of very many tasks a few are that improbable by chance
     if len(unlikely) > max(0.0, 1e-4 * len(names)):
-        warnings.warn(
+        warn(
             f"adapt_many: no curve of this population comes near the rows of {len(unlikely)} of {len(names)} tasks: "
             f"task {', '.join(map(repr, unlikely[:SHOWN]))}{' and others' * (len(unlikely) > SHOWN)}; check their "
             "units.",
             UnlikelyTaskWarning,
-            stacklevel=3,
         )
     shrinkage = calibrated.shrinkage(posterior)
     counts = {
@@ -216,24 +207,22 @@ def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[An
     }
     untold = [f"{name} of {n}" for name, n in counts.items() if n]
     if untold:
-        warnings.warn(
+        warn(
             f"adapt_many: of {shrinkage.shape[1]} tasks the rows cannot tell {', '.join(untold)}; see the shrinkage "
             "in params_.",
             IdentifiabilityWarning,
-            stacklevel=3,
         )
 
 
-def warn_of_codes(code: Tensor, names: NDArray[Any], where: str, stacklevel: int = 3) -> None:
+def warn_of_codes(code: Tensor, names: NDArray[Any], where: str) -> None:
     """Warn of tasks whose search did not converge, by name."""
     bad = np.flatnonzero(code.numpy() != SolveCode.CONVERGED)
     if len(bad):
         some = ", ".join(f"{names[i : i + 1].tolist()[0]!r} ({_word(int(code[i]))})" for i in bad[:SHOWN])
-        warnings.warn(
+        warn(
             f"{where}: the search for the constants of {len(bad)} of {len(code)} tasks did not converge: task {some}"
             f"{' and others' * (len(bad) > SHOWN)}.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
         )
 
 
