@@ -9,12 +9,14 @@ from sklearn.utils import check_array
 
 from metaest.exceptions import TaskError
 from metaest.tasks.labels import as_labels
+from metaest.tasks.times import time_kind
 
 __all__ = ["as_features", "as_target", "require_finite", "require_numbers"]
 
-_KINDS = {"O": "strings or mixed objects", "U": "strings", "S": "bytes", "M": "dates", "m": "time differences"}
+_KINDS = {"O": "strings or mixed objects", "U": "strings", "S": "bytes"}
 _REMEDY = (
-    "encode it as numbers first (OneHotEncoder or pandas.get_dummies for categories, elapsed hours or days for dates)"
+    "encode it as numbers first (OneHotEncoder or pandas.get_dummies for categories, elapsed hours or days for dates "
+    "and time differences)"
 )
 
 
@@ -43,6 +45,7 @@ def _from_frame(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
         if not _column_is_numeric(X[name]):
             dtype = X[name].dtype
             kind = "categories" if type(dtype).__name__ == "CategoricalDtype" else _KINDS.get(dtype.kind, str(dtype))
+            kind = time_kind(X[name]) or kind
             raise TaskError(f"{where}: column {name!r} holds {kind}, numbers are wanted; {_REMEDY}.")
     words = [isinstance(name, str) for name in X.columns]
     if any(words) and not all(words):
@@ -73,9 +76,9 @@ def _numeric(values: Any, where: str, name: str, *, allow_1d: bool) -> NDArray[A
         return values  # nothing to convert; scikit-learn would take 0.1 ms to find that out
     if hasattr(values, "toarray"):
         raise TypeError(f"{where}: {name} is a sparse matrix, metaest needs dense rows; use {name}.toarray().")
-    kind = getattr(getattr(values, "dtype", None), "kind", "")
-    if kind in "USMm" and kind:
-        raise TaskError(f"{where}: {name} holds {_KINDS[kind]}, numbers are wanted; {_REMEDY}.")
+    kind = time_kind(values) or _KINDS.get(getattr(getattr(values, "dtype", None), "kind", ""))
+    if kind and kind != _KINDS["O"]:
+        raise TaskError(f"{where}: {name} holds {kind}, numbers are wanted; {_REMEDY}.")
     try:
         array = check_array(
             values,

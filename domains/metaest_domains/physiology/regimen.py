@@ -4,7 +4,7 @@ Every row of X carries all doses of its patient, as ``dose_1``, ``dose_time_1``,
 known inputs of what is observed and of what is to be predicted, and no observation is needed to know them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import TaskError, TaskSet
 from metaest.exceptions import warn
+from metaest.tasks.times import numbers_only
 
 __all__ = ["Regimen", "dose_columns", "read_patients"]
 
@@ -27,26 +28,36 @@ def dose_columns(n: int) -> list[str]:
 class Regimen:
     """The doses of one patient, in order of time.
 
-    Attributes
+    Parameters
     ----------
-    time : ndarray of shape (n_doses,)
-        When each dose is given, or its infusion begins; at least 0.
-    amount : ndarray of shape (n_doses,)
-    duration : ndarray of shape (n_doses,)
-        Of an infusion; 0 for a dose given at once.
+    time : array-like of shape (n_doses,)
+        When each dose is given, or its infusion begins; at least 0, in the unit of time of the fit. Doses that come in
+        another order are sorted by time, together with their amounts and durations.
+    amount : array-like of shape (n_doses,), or float
+        One number stands for all doses.
+    duration : array-like of shape (n_doses,), or float, default=0
+        Duration of an infusion; 0 for a dose given at once.
     covariates : dict of str to float
-        What belongs to the patient: weight, age.
+        Properties of the patient, such as weight and age, under the names of the columns of the fit. Where the
+        regimen is used with an adapted patient, they take precedence over that patient's.
+
+    Raises
+    ------
+    ValueError
+        When a number is missing, infinite or negative, lengths differ, or no dose is above 0.
 
     Examples
     --------
     >>> from metaest_domains.physiology import Regimen
-    >>> Regimen.repeated(320.0, interval=12.0, n=3).rows([6.0, 30.0]).shape
+    >>> Regimen([0.0, 12.0, 24.0], 320.0).rows([6.0, 30.0]).shape
     (2, 10)
+    >>> Regimen.repeated(320.0, interval=12.0, n=3).time
+    array([ 0., 12., 24.])
     """
 
     time: NDArray[np.float64]
     amount: NDArray[np.float64]
-    duration: NDArray[np.float64]
+    duration: NDArray[np.float64] = 0.0  # type: ignore[assignment]  # an array from __post_init__ on
     covariates: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -54,20 +65,31 @@ class Regimen:
         cls, amount: float, interval: float = 0.0, n: int = 1, duration: float = 0.0, **covariates: float
     ) -> "Regimen":
         """Return n equal doses, the first at time 0."""
-        if n < 1 or (n > 1 and not interval > 0):
-            raise ValueError(f"repeated doses need n of at least 1 and an interval above 0, got {n} and {interval}.")
-        one = np.ones(n)
-        times = np.asarray(np.arange(n) * interval, dtype=np.float64)
-        return cls(times, amount * one, duration * one, dict(covariates))
+        if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise ValueError(f"n must be a whole number of doses, at least 1, got {n!r}.")
+        gap, one, lasting = (
+            _numbers(value, name, "repeated doses")
+            for name, value in (("interval", interval), ("amount", amount), ("duration", duration))
+        )
+        if any(len(own) != 1 for own in (gap, one, lasting)):
+            raise ValueError("repeated doses have one amount, one interval and one duration; for others use Regimen.")
+        if n > 1 and not gap[0] > 0:
+            raise ValueError(f"repeated doses need an interval above 0, got {interval!r}.")
+        return cls(np.arange(n) * gap[0], np.repeat(one, n), np.repeat(lasting, n), dict(covariates))
 
     def __post_init__(self) -> None:
+        time = _numbers(self.time, "time", "a regimen")
+        order = np.argsort(time, kind="stable")
         for name in ("time", "amount", "duration"):
-            values = np.asarray(getattr(self, name), dtype=np.float64)
-            if not np.isfinite(values).all() or (values < 0).any():
-                raise ValueError(f"{name} of a dose must be a number of at least 0, got {values.tolist()}.")
-            object.__setattr__(self, name, values)
+            values = _numbers(getattr(self, name), name, "a regimen")
+            if np.ndim(getattr(self, name)) == 0 and name != "time":
+                values = np.repeat(values, len(time))
+            if len(values) != len(time):
+                raise ValueError(f"a regimen has {len(time)} times of doses, but {len(values)} in {name}.")
+            object.__setattr__(self, name, values[order])
         if not len(self.time) or not (self.amount > 0).any():
             raise ValueError("a regimen needs a dose above 0.")
+        object.__setattr__(self, "covariates", _covariates(self.covariates))
 
     def scaled(self, factor: float) -> "Regimen":
         """Return the same regimen with all doses multiplied."""
@@ -88,9 +110,7 @@ class Regimen:
         ValueError
             When times are negative or there are more doses than columns.
         """
-        at = np.atleast_1d(np.asarray(times, dtype=np.float64))
-        if not np.isfinite(at).all() or (at < 0).any():
-            raise ValueError(f"times must be at least 0, got {at[~(at >= 0)][:1].tolist()}.")
+        at = _numbers(times, "times", "a regimen")
         return self._frame(at, np.broadcast_to(self.amount, (len(at), len(self.amount))), n_doses)
 
     def _frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
@@ -246,6 +266,34 @@ def read_patients(
     y = np.concatenate([seen for _, _, seen in parts])
     owner = pd.Series(np.repeat(np.array(kept, dtype=object), [len(seen) for _, _, seen in parts])).infer_objects()
     return TaskSet.from_arrays(X, y, owner.to_numpy(), target_names=[target])
+
+
+def _numbers(values: Any, name: str, where: str) -> NDArray[np.float64]:
+    """Return numbers of at least 0 as an array of shape (n,)."""
+    numbers_only(values, f"{where}: {name}")
+    given = np.asarray(values)
+    if given.dtype.kind == "b" or given.dtype.kind not in "iufO" or given.ndim > 1:
+        raise ValueError(f"{where}: {name} must be a number of at least 0, or a list of them, got {values!r}.")
+    try:
+        array = np.atleast_1d(given.astype(np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {name} must be numbers, got {values!r}.") from error
+    wrong = array[~(np.isfinite(array) & (array >= 0))]
+    if len(wrong):
+        raise ValueError(f"{where}: {name} must be at least 0, got {wrong[0]:g}.")
+    return array
+
+
+def _covariates(given: Any) -> dict[str, float]:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"covariates must be a dict such as {{'weight': 70.0}}, got {given!r}.")
+    values = {}
+    for name, value in given.items():
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not isinstance(name, str) or not number or not np.isfinite(value):
+            raise ValueError(f"covariates of a regimen must be finite numbers by name, got {name!r}: {value!r}.")
+        values[name] = float(value)
+    return values
 
 
 def _sorted(frame: pd.DataFrame, columns: list[str], time: str, where: str) -> pd.DataFrame:
