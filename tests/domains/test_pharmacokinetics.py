@@ -408,7 +408,11 @@ def test_all_below_the_limit():
 def test_other_bad_input(clinic):
     frame, patients, model = clinic
     with pytest.raises(ValueError, match="6 doses, the columns hold 5"):
-        model.rows(Regimen.repeated(10.0, 8.0, 6), [1.0])
+        model.rows(Regimen.repeated(10.0, 8.0, 6, weight=70.0), [1.0])
+    with pytest.raises(ValueError, match="fitted on the covariate 'weight', and the regimen has none"):
+        model.rows(Regimen.repeated(10.0), [1.0])
+    with pytest.raises(ValueError, match="covariate 'height', which the model was not fitted on"):
+        model.rows(Regimen.repeated(10.0, weight=70.0, height=1.7), [1.0])
     with pytest.raises(ValueError, match="times must be at least 0"):
         Regimen.repeated(10.0).rows([-1.0])
     with pytest.raises(ValueError, match="interval above 0"):

@@ -53,3 +53,17 @@ def test_one_number_stands_for_all_doses():
 def test_what_is_no_regimen_is_refused(make, message):
     with pytest.raises((ValueError, TaskError), match=message):
         make()
+
+
+def test_a_regimen_completes_its_covariates_from_the_patient_or_says_what_it_lacks():
+    regimen = Regimen.repeated(320.0, 12.0, 2, weight=60.0)
+    assert regimen.completed(["age", "weight"], {"weight": 90.0, "age": 40.0}).covariates == {
+        "age": 40.0,
+        "weight": 60.0,
+    }
+    with pytest.raises(ValueError, match="fitted on the covariate 'age', and the regimen has none"):
+        regimen.completed(["age", "weight"])
+    with pytest.raises(ValueError, match="has the covariate 'weight', which the model was not fitted on; it has none"):
+        regimen.completed([])
+    with pytest.raises(ValueError, match="'weight', which the model was not fitted on; it has 'wt'"):
+        regimen.completed(["wt"], {"wt": 70.0})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
-from metaest_domains.physiology.regimen import Regimen, dose_columns
+from metaest_domains.physiology.regimen import Regimen, covariate_columns
 
 __all__ = ["CompartmentRegressor"]
 
@@ -114,8 +114,7 @@ random_state, verbose
             What ``adapt`` takes: ``model.adapt(*model.read(frame))``.
         """
         n = self._n_doses()
-        known = {"time", *dose_columns(n)}
-        columns.setdefault("covariates", [name for name in self.feature_names_in_ if name not in known])
+        columns.setdefault("covariates", covariate_columns(self.feature_names_in_))
         _, X, y = Regimen.read(frame, n_doses=n, **columns)
         return X, y
 
@@ -125,13 +124,24 @@ random_state, verbose
         Parameters
         ----------
         regimen : Regimen
+            With a value for each covariate of the fit.
         times : array-like of shape (n_rows,)
 
         Returns
         -------
         DataFrame
+
+        Raises
+        ------
+        ValueError
+            When the regimen lacks a covariate of the fit, has one that the fit did not have, or has more doses than
+            the columns of the fit hold.
         """
-        return regimen.rows(times, self._n_doses())
+        n = self._n_doses()
+        names = list(self.feature_names_in_)
+        if "dose_duration_1" not in names and (regimen.duration > 0).any():
+            raise ValueError("the regimen has infusions, and the model was fitted without columns dose_duration_1 ...")
+        return regimen.completed(covariate_columns(names)).rows(times, n)[names]
 
     def _n_doses(self) -> int:
         equation: PatientEquation = self._calibrated.model.equation.function  # type: ignore[assignment]

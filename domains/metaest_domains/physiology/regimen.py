@@ -4,6 +4,7 @@ Every row of X carries all doses of its patient, as ``dose_1``, ``dose_time_1``,
 known inputs of what is observed and of what is to be predicted, and no observation is needed to know them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,12 +17,18 @@ from metaest import TaskError, TaskSet
 from metaest.exceptions import warn
 from metaest.tasks.times import numbers_only
 
-__all__ = ["Regimen", "dose_columns", "read_patients"]
+__all__ = ["Regimen", "covariate_columns", "dose_columns", "read_patients"]
 
 
 def dose_columns(n: int) -> list[str]:
     """Return the names of the columns that hold n doses."""
     return [f"{what}_{i}" for what in ("dose", "dose_time", "dose_duration") for i in range(1, n + 1)]
+
+
+def covariate_columns(names: Sequence[str]) -> list[str]:
+    """Return the columns of X that hold neither the time nor doses."""
+    pattern = re.compile(r"time|(dose|dose_time|dose_duration)(_[0-9]+)?")
+    return [name for name in names if not pattern.fullmatch(name)]
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,37 @@ class Regimen:
     def scaled(self, factor: float) -> "Regimen":
         """Return the same regimen with all doses multiplied."""
         return replace(self, amount=self.amount * factor)
+
+    def completed(self, columns: Sequence[str], patient: Mapping[str, float] | None = None) -> "Regimen":
+        """Return the regimen with just the covariates of a model.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Covariates of the model; see :func:`covariate_columns`.
+        patient : dict of str to float, optional
+            Covariates of an adapted patient, which stand where the regimen has none. Where it has, the regimen's
+            count: they describe the patient at the doses that are asked about.
+
+        Raises
+        ------
+        ValueError
+            When the regimen has a covariate that the model does not know, or lacks one.
+        """
+        unknown = [name for name in self.covariates if name not in columns]
+        if unknown:
+            there = f"it has {', '.join(map(repr, columns))}" if len(columns) else "it has none"
+            raise ValueError(
+                f"the regimen has the covariate {unknown[0]!r}, which the model was not fitted on; {there}."
+            )
+        values = {**(patient or {}), **self.covariates}
+        missing = [name for name in columns if name not in values]
+        if missing:
+            raise ValueError(
+                f"the model was fitted on the covariate {missing[0]!r}, and the regimen has none: give it one, such as "
+                f"Regimen.repeated(..., {missing[0]}=70.0)."
+            )
+        return replace(self, covariates={name: float(values[name]) for name in columns})
 
     def rows(self, times: ArrayLike, n_doses: int | None = None) -> pd.DataFrame:
         """Return rows of X for observations or predictions at given times.
