@@ -84,7 +84,7 @@ class Calibrating:
         """
         check_is_fitted(self)
         require_gap(gap)
-        tasks = as_tasks(tasks)
+        tasks = self._prepared(as_tasks(tasks))
         check_columns(self, tasks, tasks.X.shape[1:], "calibrate")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")
         self._refuse_seen(tasks)
@@ -114,6 +114,10 @@ class Calibrating:
             scores[size] = self._scores_of(some, supports, queries, guarded, gap)
         self._conformal = Calibration(scores, None, frozenset(), guarded)
         return self
+
+    def _prepared(self, tasks: TaskSet) -> TaskSet:
+        """Return the tasks as the model reads them."""
+        return tasks
 
     def _conformal_interval(self, X: Any, level: float, simultaneous: bool) -> ConformalInterval:
         """Return the interval of rows of a task of which nothing is known."""

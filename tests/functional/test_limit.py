@@ -66,13 +66,48 @@ def test_rate_is_not_biased_by_the_limit():
     assert with_limit.noise_["sd"] == pytest.approx(0.3, rel=0.15)
 
 
-def test_number_below_the_limit_does_not_matter():
+@pytest.mark.parametrize("noise", ["additive", "proportional", "combined"])
+@pytest.mark.filterwarnings("ignore")
+def test_number_below_the_limit_does_not_matter(noise):
     zeros = patients(20, 0, LIMIT)
-    halves = TaskSet([(t.X, np.where(t.y < LIMIT, LIMIT / 2, t.y)) for t in zeros])
-    a, b = (EquationRegressor(decay, CONSTANTS, limit=LIMIT).fit(tasks) for tasks in (zeros, halves))
-    np.testing.assert_allclose(a.population_["value"], b.population_["value"], rtol=1e-4)
-    one, other = (a.adapt(tasks[0].X, tasks[0].y) for tasks in (zeros, halves))
-    np.testing.assert_allclose(one.params_["value"], other.params_["value"], rtol=1e-8)
+    zeros, held_out = TaskSet(zeros[:14]), TaskSet(zeros[14:])
+    results = [answers(noise, code_of(zeros, code), code_of(held_out, code)) for code in (0.0, LIMIT / 2, -1e30)]
+    for other in results[1:]:
+        for name, value in results[0].items():
+            np.testing.assert_allclose(other[name], value, rtol=1e-9, err_msg=name)
+
+
+def code_of(tasks, code):
+    return TaskSet([(t.X, np.where(t.y < LIMIT, code, t.y)) for t in tasks])
+
+
+def answers(noise, tasks, held_out):
+    """Whatever a number below the limit could reach."""
+    model = EquationRegressor(decay, CONSTANTS, noise=noise, limit=LIMIT, random_state=0).fit(tasks)
+    X, y = held_out[0].X, held_out[0].y
+    assert (y < LIMIT).any()
+    adapted = model.adapt(X[::3], y[::3], guard=True)
+    again = adapted.partial_adapt(X[1::3], y[1::3])
+    model.calibrate(held_out, support_size=2)
+    return {
+        "population": model.population_["value"],
+        "noise": model.noise_,
+        "log-likelihood": model.log_likelihood_,
+        "score": model.score(held_out),
+        "adapted": adapted.params_["value"],
+        "guard": [adapted.guard_.share, adapted.guard_.population_rmse],
+        "again": again.predict_interval(X),
+        "many": model.adapt_many(held_out).params_["rate"],
+        "conformal": model.predict_interval(X, 0.8, method="conformal"),
+    }
+
+
+def test_a_prediction_below_the_limit_is_no_error_where_the_observation_lies_there_too():
+    tasks = patients(20, 0, LIMIT)
+    model = EquationRegressor(decay, CONSTANTS, limit=LIMIT, random_state=0).fit(tasks)
+    low = TaskSet([(t.X[-3:], np.zeros(3)) for t in tasks])
+    assert (model.predict(low[0].X) < LIMIT).all()
+    assert model.score(low) == 1.0
 
 
 def test_a_patient_with_nothing_above_the_limit():

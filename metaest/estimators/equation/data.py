@@ -1,17 +1,44 @@
-"""What the tasks bring to a fit: warnings about data that cannot say what is asked of them."""
+"""What the tasks bring to a fit: values below a limit, and warnings about data that cannot say what is asked."""
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import DataConversionWarning
 
 from metaest.exceptions import TaskError, warn
 from metaest.tasks import TaskSet
 
-__all__ = ["check_data"]
+__all__ = ["as_recorded", "check_data", "just_below", "without_codes"]
 
 # cells of padding, and how many times the rows themselves, from where a fit gets slow and large
 MUCH_PADDING, PADDING_RATIO = 1_000_000, 20
+
+
+def just_below(limit: float | None, y: NDArray[Any]) -> NDArray[Any]:
+    """Return y with the greatest number below the limit in place of every number below it.
+
+    What a laboratory writes for a value below its limit of quantification (0, -9999, half the limit) is a code. Put in
+    place before anything looks at y, one number for all codes keeps scales, starts and orders of rows from them.
+    """
+    if limit is None or not (y < limit).any():
+        return y
+    return np.where(y < limit, np.nextafter(limit, -np.inf), y.astype(np.float64))
+
+
+def without_codes(tasks: TaskSet, limit: float | None) -> TaskSet:
+    """Return the tasks with :func:`just_below` applied to their targets."""
+    y = just_below(limit, tasks.y)
+    if y is tasks.y:
+        return tasks
+    return TaskSet._build(
+        tasks.X, y, tasks.offsets, tasks.names, tasks.feature_names, tasks.target_names, tasks._support
+    )
+
+
+def as_recorded(limit: float | None, truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
+    """Return what would be recorded if predictions came true: at least the limit where the truth lies below it."""
+    return prediction if limit is None else np.where(truth < limit, np.maximum(prediction, truth), prediction)
 
 
 def check_data(settings: Any, tasks: TaskSet, names: list[str], random: list[int], *, flat: bool) -> list[int]:

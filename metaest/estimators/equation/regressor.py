@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.calibrating import fingerprints
 from metaest.estimators.equation.adapting import Adapting
+from metaest.estimators.equation.data import without_codes
 from metaest.estimators.equation.parameter import Parameter
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import attributes, query_predictions
@@ -53,7 +54,9 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         In proportional noise f is taken as at least a thousandth of the root mean square of the targets.
     limit : float, optional
         Of quantification: an observation below it, whatever its number, is taken as known to lie below it and no more
-        (a censored likelihood, method M3 [2]_). Scores, guards and conformal intervals take its number as it is.
+        (a censored likelihood, method M3 [2]_). The number is replaced by the greatest one below the limit before
+        anything looks at it. Scores and guards count no error where observation and prediction both lie below the
+        limit; conformal intervals measure the distance to the limit.
     covariates : dict of str to list, optional
         For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
         mean linearly in the unconstrained space. Such a column must be constant within each task.
@@ -231,7 +234,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         """
         self._validate_params()
         check_settings(self)
-        tasks = require_columns(as_tasks(X, y, groups))
+        tasks = without_codes(require_columns(as_tasks(X, y, groups)), self.limit)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=y is not None)
         self._calibrated: Calibrated = fitted.calibrated

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaest.estimators.equation.batches import chunks, rows_of
+from metaest.estimators.equation.data import as_recorded, without_codes
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.tables import (
     coefficient_table,
@@ -63,6 +64,7 @@ def query_predictions(
     Returns
     -------
     truth, prediction : ndarray of shape (n_query_rows,)
+        Both no lower than the limit of quantification in rows whose observation lies below it.
     rows : ndarray of shape (n_query_rows,)
         Their row numbers in the TaskSet.
 
@@ -71,6 +73,8 @@ def query_predictions(
     DivergenceError
         When a prediction is not finite; the message names the task.
     """
+    limit = calibrated.model.noise.limit
+    tasks = without_codes(tasks, limit)
     drawn = split_tasks(tasks, np.arange(len(tasks)), support_size, split, rng)
     design = calibrated.covariates.design(calibrated.covariates.of_tasks(tasks), len(calibrated.table))
     predictions, numbers = [], []
@@ -88,4 +92,5 @@ def query_predictions(
         predictions.append(curves[mask])
         numbers.append(drawn.query[chosen][mask])
     rows = np.concatenate(numbers)
-    return tasks.y[rows].astype(np.float64).reshape(-1), np.concatenate(predictions), rows
+    truth, prediction = tasks.y[rows].astype(np.float64).reshape(-1), np.concatenate(predictions)
+    return truth, as_recorded(limit, truth, prediction), rows

@@ -67,7 +67,8 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
         moved = center + factor @ found.u
         center = torch.where(torch.isfinite(moved).all(dim=0), moved, center)
     with torch.no_grad():
-        residual = together.y - pooled.curve(center, together)
+        curve = pooled.curve(center, together)
+        residual = pooled.noise.nearest(curve, together.y) - curve
         mean_square = (together.mask * residual.square()).sum(dim=0) / together.mask.sum(dim=0)
     rms = torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
     return _different(center, rms, scale, keep)
@@ -81,7 +82,8 @@ def _promising(
     few = observations.take(_some_tasks(observations, MAX_TASKS_SLOW, SCREEN_ROWS))
     pooled, together = _pool(model, few), _together(few, n_points)
     with torch.no_grad():
-        error = (together.mask * (together.y - pooled.curve(center, together)).square()).sum(dim=0)
+        curve = pooled.curve(center, together)
+        error = (together.mask * (pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
     order = torch.where(torch.isfinite(error), error, torch.inf).argsort()
     # the best ones may all lie in one valley: take as many from the better quarter at large
     half = n_starts // 2
@@ -146,14 +148,15 @@ def scales(model: HierarchicalModel, initial: Tensor, observations: Observations
 def _pool(model: HierarchicalModel, observations: Observations) -> HierarchicalModel:
     """Return a model whose one task holds the rows of all."""
     equation, rows = model.equation, observations.y.shape[0]
+    noise = Noise(limit=model.noise.limit)
     if equation.mode == "rows":
-        return replace(model, noise=Noise())
+        return replace(model, noise=noise)
 
     def pooled(X: Tensor, **constants: Tensor) -> Tensor:
         blocks = (X[first : first + rows] for first in range(0, len(X), rows))
         return torch.cat([equation(list(constants.values()), block) for block in blocks])
 
-    return replace(model, equation=Equation(pooled, equation.names, equation.mode), noise=Noise())
+    return replace(model, equation=Equation(pooled, equation.names, equation.mode), noise=noise)
 
 
 def _together(observations: Observations, n: int) -> Observations:
@@ -191,7 +194,8 @@ def spread_around(
         factor[k, j] = min(max(sd, 1e-3 * size), (2.0 if model.transforms.kinds[k] != "identity" else 1e3) * size)
     sigma = max(0.7 * start.rms, smallest_sigma)
     if model.noise.kind != "additive":
-        relative = (observations.y - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
+        seen = model.noise.nearest(curve, observations.y)
+        relative = (seen - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
         ratio = min(max(float(relative[observations.mask > 0].median()), 1e-3), 1.0)
         constants: list[Any] = [ratio] if model.noise.kind == "proportional" else [0.5 * sigma, 0.5 * ratio]
     else:

@@ -70,7 +70,7 @@ def alone(
         dtype=torch.float64,
     )
     center = initial[:, None].expand(-1, len(few))
-    plain = HierarchicalModel(model.equation, model.transforms, Noise())
+    plain = HierarchicalModel(model.equation, model.transforms, Noise(limit=model.noise.limit))
     log_sigma = torch.tensor([0.1 * spread], dtype=torch.float64).log()
     points = (points_around(model, initial, n) - initial[:, None]) / size[:, None]
     solver = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
@@ -78,7 +78,8 @@ def alone(
     found, _ = search_widely(solver, plain, center, torch.diag(size), log_sigma, some, zeros, points)
     phi = center + size[:, None] * found.u
     with torch.no_grad():
-        square = some.masked((some.y - plain.curve(phi, some)).square()).sum(dim=0)
+        curve = plain.curve(phi, some)
+        square = some.masked((plain.noise.nearest(curve, some.y) - curve).square()).sum(dim=0)
     usable = torch.isfinite(square) & torch.isfinite(phi).all(dim=0)
     if int(usable.sum()) < 3:
         return None
