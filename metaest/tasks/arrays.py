@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 
 from metaest.exceptions import TaskError
-from metaest.tasks.labels import as_labels
+from metaest.tasks.labels import as_labels, label_column
 from metaest.tasks.times import time_kind
 
 __all__ = ["as_features", "as_target", "require_finite", "require_numbers"]
@@ -156,17 +156,21 @@ def as_target(y: Any, n_rows: int, where: str) -> tuple[NDArray[Any], tuple[str,
         raise TaskError(f"{where}: y is missing (it requires y to be passed, but the target y is None).")
     names: tuple[str, ...] | None
     if hasattr(y, "columns") and hasattr(y, "dtypes"):
-        array, names = _from_frame(y, f"{where}, y")
+        labels = label_column(y, where)
+        array, names = _from_frame(y, f"{where}, y") if labels is None else (labels, _name_of(y.columns[0]))
     else:
         labels = as_labels(y, where)
         array = _numeric(y, where, "y", allow_1d=True) if labels is None else labels
-        name = getattr(y, "name", None)
-        names = (name,) if isinstance(name, str) else None
+        names = _name_of(getattr(y, "name", None))
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] == 0):
         raise TaskError(f"{where}: y has shape {array.shape}; (n_rows,) or (n_rows, n_targets) is wanted.")
     if len(array) != n_rows:
         raise TaskError(f"{where}: X has {n_rows} rows and y has {len(array)}; they must have the same number.")
     return array, names
+
+
+def _name_of(column: Any) -> tuple[str, ...] | None:
+    return (column,) if isinstance(column, str) else None
 
 
 def require_numbers(y: NDArray[Any], where: str) -> NDArray[Any]:

@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 
-__all__ = ["as_labels"]
+__all__ = ["as_labels", "label_column"]
 
 
 def as_labels(y: Any, where: str) -> NDArray[Any] | None:
@@ -28,28 +29,81 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
     TaskError
         When one label is missing, or some are words and some are not.
     """
-    if hasattr(y, "toarray") or type(y).__name__ == "NAType":
+    if hasattr(y, "toarray") or y is pd.NA:
         return None
+    if isinstance(y, np.ma.MaskedArray) and y.mask.any():
+        raise _missing(where, False, int(np.argwhere(y.mask)[0][0]))
     try:
         array = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
     except (TypeError, ValueError):  # ragged: the numeric check says where
         return None
     if array.dtype.kind in "iub":
         return array
+    if array.dtype.kind == "f" and getattr(getattr(y, "dtype", None), "kind", "f") != "f" and np.isnan(array).any():
+        # nullable whole numbers, true and false, and categories of them
+        raise _missing(where, False, int(np.argwhere(np.isnan(array))[0][0]))
     if array.dtype.kind == "U" and not hasattr(y, "dtype"):
         array = np.asarray(y, dtype=object)  # numpy makes words of the numbers among them
-    if array.dtype.kind == "U":
-        return array
+    if array.dtype.kind != "O":
+        return array if array.dtype.kind == "U" else None
     values = array.ravel().tolist()
-    if array.dtype.kind != "O" or not any(isinstance(value, str) for value in values):
-        whole = array.dtype.kind == "O" and values and all(isinstance(value, (int, np.integer)) for value in values)
-        return np.array(values).reshape(array.shape) if whole else None
-    for row, value in enumerate(values):
-        if value is None or value != value or type(value).__name__ == "NAType":
-            raise TaskError(f"{where}: the label of row {row // (array.size // len(array))} is missing; drop the row.")
+    missing = [_is_missing(value) for value in values]
+    present = [value for value, absent in zip(values, missing, strict=True) if not absent]
+    words = any(isinstance(value, str) for value in present)
+    whole = bool(present) and all(isinstance(value, (int, np.integer)) for value in present)
+    # numpy reads None among other numbers as NaN, which the numeric check reports; it cannot read pd.NA
+    if any(missing) and (words or whole or any(value is pd.NA for value in values)):
+        raise _missing(where, words, missing.index(True) // (array.size // len(array)))
+    if whole:
+        return np.array(values).reshape(array.shape)
+    if not words:
+        return None
     kinds = {type(value).__name__ for value in values}
     if len(kinds) > 1:
         raise TaskError(
             f"{where}: labels of mixed types ({', '.join(sorted(kinds))}); write all as words, or all as numbers."
         )
     return np.array(values, dtype=str).reshape(array.shape)
+
+
+def label_column(frame: Any, where: str) -> NDArray[Any] | None:
+    """Return the labels of a data frame of one column, and None where the frame holds other numbers.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    where : str
+        How the error message begins.
+
+    Returns
+    -------
+    ndarray of str, shape (n_rows,); of int or bool, shape (n_rows, 1); or None
+
+    Raises
+    ------
+    TaskError
+        When a label is missing, or a column of several holds words.
+    """
+    for j, name in enumerate(frame.columns):
+        labels = as_labels(frame.iloc[:, j], where) if frame.shape[1] == 1 or _may_hold_words(frame.iloc[:, j]) else None
+        if labels is not None and labels.dtype.kind == "U" and frame.shape[1] > 1:
+            raise TaskError(
+                f"{where}: y has {frame.shape[1]} columns, and column {name!r} holds words; labels are one column: "
+                f"give {name!r} alone, or numbers in every column."
+            )
+        if frame.shape[1] == 1 and labels is not None:
+            return labels if labels.dtype.kind == "U" else labels.reshape(-1, 1)
+    return None
+
+
+def _may_hold_words(column: Any) -> bool:
+    return isinstance(column.dtype, pd.CategoricalDtype) or getattr(column.dtype, "kind", "O") in "OU"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
+def _missing(where: str, words: bool, row: int) -> TaskError:
+    what = "label of" if words else "value of y in"
+    return TaskError(f"{where}: the {what} row {row} is missing; drop the row.")

@@ -174,7 +174,7 @@ class TaskSet(Sequence[Task]):
         features : list of str, optional
             Feature columns in the order they should have; None takes all others.
         target : str or list of str
-            The column, or columns, to predict.
+            The column, or columns, to predict. A list of one column of words gives the same tasks as the column.
 
         Returns
         -------
