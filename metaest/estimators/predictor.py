@@ -1,13 +1,13 @@
 """What every predictor that ``adapt`` returns has in common."""
 
 from html import escape
-from typing import Any
+from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 
-__all__ = ["AdaptedPredictor"]
+__all__ = ["AdaptedPredictor", "refuse_fit"]
 
 
 class AdaptedPredictor:
@@ -21,6 +21,21 @@ class AdaptedPredictor:
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict rows of this task."""
         raise NotImplementedError
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> NoReturn:
+        """Refuse: an adapted predictor never changes.
+
+        scikit-learn takes for a predictor only what has a method of this name, in `permutation_importance` for
+        instance.
+
+        Raises
+        ------
+        TypeError
+        """
+        refuse_fit(self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R2 of the prediction, as every scikit-learn regressor does.
@@ -58,6 +73,14 @@ class AdaptedPredictor:
             for row, own in zip(X.tolist()[:20], y.tolist()[:20], strict=True)
         )
         return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
+
+
+def refuse_fit(predictor: Any) -> NoReturn:
+    """Raise the TypeError of a predictor that is adapted, and not fitted."""
+    raise TypeError(
+        f"{type(predictor).__name__} is adapted to one task and is not fitted again; adapt the model to other rows, "
+        "add rows by partial_adapt, or take FewShotRegressor(model) or FewShotClassifier(model), whose fit adapts."
+    )
 
 
 def _cell(value: Any) -> str:

@@ -85,7 +85,9 @@ def label_column(frame: Any, where: str) -> NDArray[Any] | None:
         When a label is missing, or a column of several holds words.
     """
     for j, name in enumerate(frame.columns):
-        labels = as_labels(frame.iloc[:, j], where) if frame.shape[1] == 1 or _may_hold_words(frame.iloc[:, j]) else None
+        labels = (
+            as_labels(frame.iloc[:, j], where) if frame.shape[1] == 1 or _may_hold_words(frame.iloc[:, j]) else None
+        )
         if labels is not None and labels.dtype.kind == "U" and frame.shape[1] > 1:
             raise TaskError(
                 f"{where}: y has {frame.shape[1]} columns, and column {name!r} holds words; labels are one column: "

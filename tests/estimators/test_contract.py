@@ -64,7 +64,8 @@ def test_adapt_returns_a_new_predictor_and_leaves_the_model(model, tasks):
     adapted = model.adapt(tasks[3].X, tasks[3].y)
     assert isinstance(adapted, AdaptedRegressor)
     assert is_regressor(adapted)
-    assert not hasattr(adapted, "fit")
+    with pytest.raises(TypeError, match="is not fitted again; adapt the model"):
+        adapted.fit(tasks[3].X, tasks[3].y)
     assert not np.allclose(adapted.predict(X_new), before)
     np.testing.assert_array_equal(model.predict(X_new), before)
 

@@ -1,0 +1,169 @@
+"""Adapt a fitted model whose target is modelled on another scale: scikit-learn's TransformedTargetRegressor."""
+
+from copy import deepcopy
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.utils.validation import check_is_fitted
+
+from metaest.estimators.conformal import ConformalInterval
+from metaest.estimators.predictor import refuse_fit
+from metaest.exceptions import TaskError
+from metaest.tasks.arrays import as_target, require_finite, require_numbers
+
+__all__ = ["AdaptedTransformedTarget", "transformed"]
+
+
+class AdaptedTransformedTarget(TransformedTargetRegressor):
+    """A ``TransformedTargetRegressor`` whose regressor is adapted to one task; made by :func:`metaest.adapt`.
+
+    It takes and returns targets on the scale of y; ``score`` is R2 on that scale.
+    """
+
+    regressor_: Any
+    transformer_: Any
+
+    @classmethod
+    def _make(cls, adapted: Any, model: Any) -> "AdaptedTransformedTarget":
+        """Put an adapted regressor in place of the fitted one; the transformer is a copy."""
+        made = cls(adapted, transformer=model.transformer, func=model.func, inverse_func=model.inverse_func)
+        made.regressor_, made.transformer_ = adapted, deepcopy(model.transformer_)
+        made._training_dim = model._training_dim
+        return made
+
+    @property
+    def guard_(self) -> Any:
+        """What the guard kept of the adaptation, and why; None without ``guard=True``."""
+        return getattr(self.regressor_, "guard_", None)
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> NoReturn:
+        """Refuse: an adapted predictor never changes."""
+        refuse_fit(self)
+
+    def predict(self, X: Any, **params: Any) -> Any:
+        """Predict rows of the task on the scale of y.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        **params : dict
+            Handed to the adapted regressor.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+
+        Raises
+        ------
+        ValueError
+            When a standard deviation is asked for: it does not pass through a transformation.
+        """
+        if params.get("return_std"):
+            raise ValueError(
+                "return_std=True: a standard deviation does not pass through the transformation of the target; "
+                "predict_interval does."
+            )
+        return self._back(self.regressor_.predict(X, **params))
+
+    def predict_interval(self, X: Any, level: float = 0.9, **params: Any) -> Any:
+        """Return the ends of an interval for every row on the scale of y.
+
+        The ends pass through the inverse transformation, which keeps the level because it is monotone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        level : float, default=0.9
+        **params : dict
+            Handed to the adapted regressor's ``predict_interval``.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_rows,)
+            A :class:`ConformalInterval` of them where the regressor returns one.
+
+        Raises
+        ------
+        ValueError
+            When there are several targets, or the inverse transformation is not monotone between the ends.
+        """
+        interval = self.regressor_.predict_interval(X, level=level, **params)
+        ends = [np.asarray(end, dtype=np.float64) for end in interval]
+        if ends[0].ndim == 2 and ends[0].shape[1] > 1:
+            raise ValueError("predict_interval: the ends of several targets do not pass through one transformation.")
+        lower, upper = (self._shaped(end) for end in self._ends(ends[0].reshape(-1), ends[1].reshape(-1)))
+        if isinstance(interval, ConformalInterval):
+            return ConformalInterval(lower, upper, interval.level, interval.simultaneous, interval.n_tasks)
+        return lower, upper
+
+    def partial_adapt(self, X: Any, y: Any) -> "AdaptedTransformedTarget":
+        """Return a new predictor adapted on the rows seen so far and these, together.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+
+        Returns
+        -------
+        AdaptedTransformedTarget
+        """
+        return self._make(self.regressor_.partial_adapt(X, transformed(self, X, y, "partial_adapt")), self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def _back(self, values: NDArray[Any]) -> NDArray[Any]:
+        return self._shaped(self.transformer_.inverse_transform(values.reshape(len(values), -1)))
+
+    def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
+        single = self._training_dim == 1 and values[:1].size == len(values[:1])
+        return values.reshape(-1) if single else values.reshape(len(values), -1)
+
+    def _ends(self, lower: NDArray[Any], upper: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        finite = np.isfinite(lower) & np.isfinite(upper)
+        low, high = np.full(len(lower), -np.inf), np.full(len(lower), np.inf)
+        between = np.linspace(lower[finite], upper[finite], 9)
+        back = np.reshape(self.transformer_.inverse_transform(between.reshape(-1, 1)), between.shape)
+        steps = np.diff(back, axis=0)
+        if not ((steps >= 0).all() or (steps <= 0).all()):
+            raise ValueError("predict_interval: the inverse transformation of the target is not monotone.")
+        low[finite], high[finite] = np.minimum(back[0], back[-1]), np.maximum(back[0], back[-1])
+        return low, high
+
+
+def transformed(model: TransformedTargetRegressor, X: Any, y: Any, where: str) -> NDArray[Any]:
+    """Return targets of a task on the scale the regressor was fitted on.
+
+    Parameters
+    ----------
+    model : TransformedTargetRegressor
+        Fitted, or adapted.
+    X : array-like of shape (n_rows, n_features)
+    y : array-like of shape (n_rows,) or (n_rows, n_targets)
+    where : str
+        How an error message begins.
+
+    Raises
+    ------
+    TaskError
+        When y is missing or not finite, or its transformation is not; the message names the row.
+    """
+    check_is_fitted(model)
+    target, names = as_target(y, X.shape[0] if hasattr(X, "shape") else len(X), where)
+    target = require_numbers(target, where)
+    require_finite(target, "y", names, lambda row: (where, row))
+    if len(target) == 0:
+        return target  # the regressor says what it needs
+    columns = target.reshape(len(target), -1)
+    with np.errstate(all="ignore"):  # a value outside the domain is reported below
+        values: NDArray[Any] = np.asarray(model.transformer_.transform(columns)).reshape(len(columns), -1)
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise TaskError(
+            f"{where}: y is {target[row].tolist()} in row {row}, which the transformation of the target turns into "
+            f"{values[row].tolist()}; drop the row, or choose a transformation defined there."
+        )
+    return values[:, 0] if model._training_dim == 1 and values.shape[1] == 1 else values
