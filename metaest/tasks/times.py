@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest.exceptions import TaskError
 
-__all__ = ["TIME_UNITS", "elapsed", "numbers_only", "time_kind"]
+__all__ = ["TIME_UNITS", "check_time_unit", "elapsed", "numbers_only", "time_kind"]
 
 # attoseconds, as whole numbers so that conversions are exact; months and years have no fixed length
 _STORED = {"as": 1, "fs": 10**3, "ps": 10**6, "ns": 10**9, "us": 10**12, "ms": 10**15, "s": 10**18}
@@ -77,6 +77,12 @@ def numbers_only(values: Any, what: str) -> None:
         )
 
 
+def check_time_unit(unit: Any) -> None:
+    """Raise a TaskError unless this is a unit of time that readers know."""
+    if unit not in TIME_UNITS:
+        raise TaskError(f"time_unit must be one of {', '.join(map(repr, TIME_UNITS))}, got {unit!r}.")
+
+
 def elapsed(
     values: ArrayLike | pd.Series | pd.Index, unit: str = "h", where: str = "times", *, origin: Any = None
 ) -> NDArray[np.float64]:
@@ -116,8 +122,7 @@ def elapsed(
     >>> elapsed(pd.to_datetime(["2024-03-30 08:00", "2024-03-31 08:00"]), "D")
     array([0., 1.])
     """
-    if unit not in TIME_UNITS:
-        raise TaskError(f"time_unit must be one of {', '.join(map(repr, TIME_UNITS))}, got {unit!r}.")
+    check_time_unit(unit)
     kind = time_kind(values)
     if kind is None:
         return _as_numbers(values, where)

@@ -146,7 +146,7 @@ def test_slopes_equal_finite_differences(equation):
     assert torch.autograd.gradcheck(lambda *c: model(X, **dict(zip(own, c, strict=True))), values, rtol=1e-4)
 
 
-def records(n=40, seed=0, route="oral", doses=3, spread=0.3, samples=5):
+def records(n=40, seed=0, route="oral", doses=3, spread=0.3, samples=5, weights=False):
     """Patients in one tidy frame, doses every 12 hours."""
     rng = np.random.default_rng(seed)
     frames = []
@@ -163,12 +163,13 @@ def records(n=40, seed=0, route="oral", doses=3, spread=0.3, samples=5):
         given = pd.DataFrame({"time": regimen.time, "dose": regimen.amount})
         taken = pd.DataFrame({"time": times, "concentration": seen})
         frames.append(pd.concat([given, taken]).assign(patient=f"P{i}", weight=weight))
-    return pd.concat(frames, ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True)
+    return frame if weights else frame.drop(columns="weight")
 
 
 @pytest.fixture(scope="module")
 def clinic():
-    frame = records()
+    frame = records(weights=True)
     patients = read_patients(frame, covariates=["weight"], n_doses=5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -345,12 +346,11 @@ def frame_of(**columns):
         ({"time": [0, None], "dose": [5, None], "concentration": [None, 3]}, "column 'time' is missing in row 1"),
         ({"time": [0, 1], "dose": [None, None], "concentration": [2, 3]}, "column 'dose' has no dose above 0"),
         ({"time": [0, 1], "dose": [100, 100], "concentration": [None, 3]}, "row 1 has a dose and a concentration"),
-        ({"time": [0, 1], "dose": ["x", None], "concentration": [None, 3]}, "numbers are wanted"),
+        ({"time": [0, 1], "dose": ["x", None], "concentration": [None, 3]}, "holds 'x' in row 0, which is no number"),
         (
-            {"time": pd.date_range("2026-01-01", periods=2), "dose": [100, None], "concentration": [None, 3]},
-            "holds dates",
+            {"time": [0, 1], "dose": pd.date_range("2026-01-01", periods=2), "concentration": [None, 3]},
+            "column 'dose' holds dates",
         ),
-        ({"time": [0, 1], "dose": [100, None]}, "no column 'concentration'"),
         ({"time": [0, 1], "dose": [100, None], "concentration": [None, np.inf]}, "infinity"),
     ],
 )
@@ -361,6 +361,8 @@ def test_bad_records(columns, message):
 
 
 def test_no_records():
+    with pytest.raises(TaskError, match="no column 'concentration'; the frame has"):
+        read_patients(frame_of(time=[0, 1], dose=[100, None]))
     with pytest.raises(TaskError, match="the frame has no records"):
         read_patients(frame_of(time=[0], dose=[1], concentration=[None]).iloc[:0])
 
@@ -385,9 +387,9 @@ def test_patients_with_doses_only_and_with_one_observation(clinic):
     one = frame[frame["patient"] == "P3"]
     doses_only = one[one["concentration"].isna()].assign(patient="Q")
     with pytest.warns(UserWarning, match="1 patient has doses but no concentration and is left out: 'Q'"):
-        assert read_patients(pd.concat([one, doses_only])).names.tolist() == ["P3"]
+        assert read_patients(pd.concat([one, doses_only]), covariates=["weight"]).names.tolist() == ["P3"]
     with pytest.warns(UserWarning, match="left out"), pytest.raises(TaskError, match="no patient has a value"):
-        read_patients(doses_only)
+        read_patients(doses_only, covariates=["weight"])
     single = pd.concat([one[one["concentration"].isna()], one[one["concentration"].notna()][:1]])
     patient = model.adapt(*model.read(single, covariates=["weight"]))
     assert len(patient.X_support_) == 1
@@ -438,7 +440,8 @@ def test_other_bad_input(clinic):
             OneCompartmentRegressor(**settings).fit(patients)
     with pytest.raises(ValueError, match="has no rate of elimination"):
         MichaelisMentenRegressor(parametrization="rate").fit(patients)
-    infused = records(5).assign(hours=1.0)
+    infused = records(5)
+    infused["hours"] = infused["dose"] / 100
     with pytest.raises(TaskError, match="a dose has a duration"):
         OneCompartmentRegressor().fit(read_patients(infused, duration="hours"))
     changing = frame[frame["patient"] == "P1"].assign(weight=np.arange(8.0) + 60)

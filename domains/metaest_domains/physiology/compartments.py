@@ -96,13 +96,20 @@ random_state, verbose
     # settings of EquationRegressor that these models do not offer
     inner_solver, inner_steps, meta_gradient, meta_lr, meta_batch_size = "gauss-newton", 0, "exact", 0.05, 25
 
-    def read(self, frame: pd.DataFrame, **columns: Any) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    def read(
+        self, frame: pd.DataFrame, *, patient: str | None = None, time_unit: str = "h", **columns: Any
+    ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
         """Read the records of one new patient as :func:`read_patients` reads those of many.
 
         Parameters
         ----------
         frame : DataFrame
             Dose records and observations.
+        patient : str, optional
+            Column that says whose records these are; None looks for one with a usual name (patient, ID, subject ...).
+            More than one patient is an error.
+        time_unit : {"ms", "s", "min", "h", "D"}, default="h"
+            Unit of the fit, that time differences and dates are turned into.
         **columns : dict
             ``time``, ``dose``, ``target``, ``duration`` and ``covariates``, where they are not the usual ones;
             covariates are those of the fit unless given.
@@ -112,10 +119,20 @@ random_state, verbose
         X : DataFrame
         y : ndarray of shape (n_observations,)
             What ``adapt`` takes: ``model.adapt(*model.read(frame))``.
+
+        Raises
+        ------
+        TaskError
+            When the frame holds several patients, a record makes no sense, or says what these models cannot do.
+
+        Warns
+        -----
+        UserWarning
+            When columns were not read, or records have neither a dose nor an observation.
         """
         n = self._n_doses()
         columns.setdefault("covariates", covariate_columns(self.feature_names_in_))
-        _, X, y = Regimen.read(frame, n_doses=n, **columns)
+        _, X, y = Regimen.read(frame, n_doses=n, patient=patient, time_unit=time_unit, **columns)
         return X, y
 
     def rows(self, regimen: Regimen, times: Any) -> pd.DataFrame:

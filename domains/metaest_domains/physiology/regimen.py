@@ -15,7 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import TaskError, TaskSet
 from metaest.exceptions import warn
-from metaest.tasks.times import numbers_only
+from metaest.tasks.columns import refuse_units, require_frame
+from metaest.tasks.times import check_time_unit, numbers_only
+from metaest_domains.physiology.records import (
+    PATIENT_COLUMNS,
+    Names,
+    Records,
+    one_patient,
+    read_records,
+    require_one_kind,
+)
 
 __all__ = ["Regimen", "covariate_columns", "dose_columns", "read_patients"]
 
@@ -172,19 +181,33 @@ class Regimen:
         cls,
         frame: pd.DataFrame,
         *,
+        patient: str | None = None,
         time: str = "time",
         dose: str = "dose",
         target: str = "concentration",
         duration: str | None = None,
         covariates: Sequence[str] = (),
         n_doses: int | None = None,
+        time_unit: str = "h",
         name: Any = "patient",
     ) -> tuple["Regimen", pd.DataFrame, NDArray[np.float64]]:
         """Read the records of one patient; see :func:`read_patients`.
 
+        Parameters
+        ----------
+        frame : DataFrame
+        patient : str, optional
+            Column that says whose records these are; None looks for one with a usual name (patient, ID, subject ...).
+            More than one patient is an error.
+        time, dose, target, duration, covariates, n_doses, time_unit
+            As :func:`read_patients` takes them.
+        name : str, default="patient"
+            How error messages call the patient.
+
         Returns
         -------
         regimen : Regimen
+            All doses, those of ADDL included.
         X : DataFrame
             One row an observation; no row where there is none.
         y : ndarray of shape (n_observations,)
@@ -192,31 +215,28 @@ class Regimen:
         Raises
         ------
         TaskError
-            When a record makes no sense; the message names patient, column and row.
+            When a record makes no sense, or says what these models cannot do; the message names patient, column and
+            row.
+
+        Warns
+        -----
+        UserWarning
+            When columns were not read, or records have neither a dose nor an observation.
         """
-        where = f"task {name!r}"
-        records = _sorted(frame, [time, dose, target, *([duration] if duration else []), *covariates], time, where)
-        amounts = records[dose].fillna(0.0).to_numpy(np.float64)
-        seen = records[target].to_numpy(np.float64)
-        lasting = records[duration].fillna(0.0).to_numpy(np.float64) if duration else np.zeros(len(records))
-        at = records[time].to_numpy(np.float64)
-        given, observed = amounts > 0, ~np.isnan(seen)
-        for column, values in ((time, at), (dose, amounts), (duration, lasting)):
-            _refuse_negative(values, column, records.index, where)
-        both = np.flatnonzero(given & observed)
-        if len(both):
-            raise TaskError(
-                f"{where}: row {records.index[both[0]]} has a dose and a {target}; write two rows, the {target} first "
-                "where it was taken before the dose."
-            )
-        if not given.any():
-            raise TaskError(f"{where}: column {dose!r} has no dose above 0.")
-        regimen = cls(at[given], amounts[given], lasting[given], _constant(records, covariates, where))
+        names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
+        owners = one_patient(frame, patient, names.read)
+        records = read_records(frame, names, f"task {name!r}")
+        require_one_kind({name: records.marks}, names.reserved)
+        _warn_of_rest(frame, {*names.read, *owners}, {name: records}, names)
+        regimen = cls(records.time, records.amount, records.duration, records.covariates)
+        return regimen, regimen._observed(records, n_doses), records.seen
+
+    def _observed(self, records: Records, n_doses: int | None) -> pd.DataFrame:
+        """Return the rows of X of observations; each knows of the doses before it."""
         # of records at one time, those above come first: a sample above a dose was taken before it
-        place = np.arange(len(records))
-        counted = (at[given] < at[observed, None]) | (place[given] < place[observed, None])
-        X = regimen._frame(at[observed], np.where(counted, amounts[given], 0.0), n_doses)
-        return regimen, X, seen[observed]
+        before, above = records.time < records.seen_time[:, None], records.place < records.seen_place[:, None]
+        counted = before | ((records.time == records.seen_time[:, None]) & above)
+        return self._frame(records.seen_time, np.where(counted, records.amount, 0.0), n_doses)
 
 
 def read_patients(
@@ -229,6 +249,7 @@ def read_patients(
     duration: str | None = None,
     covariates: Sequence[str] = (),
     n_doses: int | None = None,
+    time_unit: str = "h",
 ) -> TaskSet:
     """Read patients from one tidy frame of dose records and observations.
 
@@ -236,11 +257,18 @@ def read_patients(
     come in any order; of records at one time, the upper one came first, so that a sample above a dose was taken before
     it. Doses are known inputs of every observation, and are never counted as observations.
 
+    Columns of NONMEM, nlmixr2 and Monolix that change the meaning of a record are read in any spelling: EVID and MDV
+    tell doses from observations (the value of the other kind is not read then), ADDL and II are further doses (one due
+    at the time of a sample is given after it), RATE is that of an infusion. What SS, CENS, other events, compartments,
+    administrations or kinds of observation would change is refused. A dot or an empty cell is a missing value.
+
     Parameters
     ----------
     frame : DataFrame
     patient, time, dose, target : str
-        Columns: whose record it is, when, how much was given, and what was measured (missing in dose records).
+        Columns: whose record it is, when, how much was given, and what was measured (missing in dose records). Times
+        are numbers in any unit, time differences of any resolution, or dates, which count from the first record of
+        each patient.
     duration : str, optional
         Column with the duration of infusions; missing or 0 for a dose given at once.
     covariates : sequence of str, default=()
@@ -248,6 +276,8 @@ def read_patients(
     n_doses : int, optional
         Doses that X has columns for; None for the most of any patient. A patient with more doses cannot be read for a
         model fitted on fewer, so provide for those to come.
+    time_unit : {"ms", "s", "min", "h", "D"}, default="h"
+        Unit that time differences and dates are turned into.
 
     Returns
     -------
@@ -258,12 +288,13 @@ def read_patients(
     Raises
     ------
     TaskError
-        When a record makes no sense; the message names patient, column and row.
+        When a record makes no sense, or says what these models cannot do; the message names patient, column and row.
 
     Warns
     -----
     UserWarning
-        When patients without an observation are left out.
+        When patients without an observation are left out, columns were not read, or records have neither a dose nor an
+        observation.
 
     Examples
     --------
@@ -277,33 +308,73 @@ def read_patients(
     ... })
     >>> read_patients(records).feature_names
     ('time', 'dose_1', 'dose_2', 'dose_time_1', 'dose_time_2', 'dose_duration_1', 'dose_duration_2')
+
+    The same in the form of a NONMEM export:
+
+    >>> export = pd.DataFrame({
+    ...     "ID": [1, 1, 1], "TIME": [0, 2, 14], "AMT": [320, 0, 0], "ADDL": [1, 0, 0], "II": [12, 0, 0],
+    ...     "EVID": [1, 0, 0], "DV": [0.0, 7.1, 9.8],
+    ... })
+    >>> read_patients(export, patient="ID", time="TIME", dose="AMT", target="DV").X[1, 1:5]
+    array([320., 320.,   0.,  12.])
     """
-    if patient not in frame.columns:
-        raise TaskError(f"there is no column {patient!r}; the frame has {list(frame.columns)}.")
+    names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
+    refuse_units(frame, names.numeric)
     if frame[patient].isna().any():
         raise TaskError(f"column {patient!r} is missing in row {frame.index[frame[patient].isna()][0]}.")
-    settings: dict[str, Any] = {
-        "time": time, "dose": dose, "target": target, "duration": duration, "covariates": covariates
-    }  # fmt: skip
-    if len(frame) == 0:
-        raise TaskError("the frame has no records.")
-    groups = dict(iter(frame.groupby(patient, sort=False)))
-    read = {name: Regimen.read(own, name=name, **settings) for name, own in groups.items()}
-    most = max(len(regimen.time) for regimen, _, _ in read.values()) if n_doses is None else n_doses
-    empty = [name for name, (_, _, y) in read.items() if len(y) == 0]
+    groups = dict(iter(frame.groupby(patient, sort=False, observed=True)))
+    records = {name: read_records(own, names, f"task {name!r}") for name, own in groups.items()}
+    require_one_kind({name: own.marks for name, own in records.items()}, names.reserved)
+    _warn_of_rest(frame, {*names.read, patient}, records, names)
+    kept = _with_observations(records, target)
+    most = max(len(own.time) for own in records.values()) if n_doses is None else n_doses
+    rows = [Regimen(own.time, own.amount, own.duration, own.covariates)._observed(own, most) for own in kept.values()]
+    y = np.concatenate([own.seen for own in kept.values()])
+    labels = np.repeat(np.array(list(kept), dtype=object), [len(own.seen) for own in kept.values()])
+    owner = pd.Series(labels).infer_objects()
+    return TaskSet.from_arrays(pd.concat(rows, ignore_index=True), y, owner.to_numpy(), target_names=[target])
+
+
+def _names(
+    frame: pd.DataFrame, time: str, dose: str, target: str, duration: str | None, covariates: Sequence[str],
+    time_unit: str, patient: str | None,
+) -> Names:  # fmt: skip
+    """Return which column holds what, or raise where one is missing or named twice."""
+    if isinstance(covariates, str):
+        raise TaskError(f"covariates must be a list of columns, got the string {covariates!r}; write [{covariates!r}].")
+    check_time_unit(time_unit)
+    named = [time, dose, target, *([duration] if duration else []), *covariates]
+    require_frame(frame, [*([patient] if patient else []), *named])
+    twice = [name for name in named if named.count(name) > 1]
+    if twice:
+        raise TaskError(f"column {twice[0]!r} is named by two arguments; each holds one thing.")
+    reserved = PATIENT_COLUMNS.find_reserved(frame, [patient, *named])
+    return Names(time, dose, target, duration, list(covariates), reserved, time_unit)
+
+
+def _warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Records], names: Names) -> None:
+    PATIENT_COLUMNS.warn_of_others(
+        frame, read, "name what belongs to the patient in covariates=, and drop what is not needed."
+    )
+    empty = [(name, row) for name, own in records.items() for row in own.empty]
+    if empty:
+        warn(
+            f"{len(empty)} record{'s have' if len(empty) > 1 else ' has'} neither a {names.dose} nor a {names.target}, "
+            f"and nothing was read of {'them' if len(empty) > 1 else 'it'}: row {empty[0][1]} of task {empty[0][0]!r}"
+            f"{' and others' if len(empty) > 1 else ''}."
+        )
+
+
+def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any, Records]:
+    empty = [name for name, own in records.items() if not len(own.seen)]
     if empty:
         warn(
             f"{len(empty)} patient{'s have' if len(empty) > 1 else ' has'} doses but no {target} and "
             f"{'are' if len(empty) > 1 else 'is'} left out: {', '.join(map(repr, empty[:5]))}."
         )
-    if len(empty) == len(read):
+    if len(empty) == len(records):
         raise TaskError(f"no patient has a value of {target!r}.")
-    kept = [name for name in read if name not in empty]
-    parts = [Regimen.read(groups[name], name=name, n_doses=most, **settings) for name in kept]
-    X = pd.concat([rows for _, rows, _ in parts], ignore_index=True)
-    y = np.concatenate([seen for _, _, seen in parts])
-    owner = pd.Series(np.repeat(np.array(kept, dtype=object), [len(seen) for _, _, seen in parts])).infer_objects()
-    return TaskSet.from_arrays(X, y, owner.to_numpy(), target_names=[target])
+    return {name: own for name, own in records.items() if len(own.seen)}
 
 
 def _numbers(values: Any, name: str, where: str) -> NDArray[np.float64]:
@@ -332,39 +403,3 @@ def _covariates(given: Any) -> dict[str, float]:
             raise ValueError(f"covariates of a regimen must be finite numbers by name, got {name!r}: {value!r}.")
         values[name] = float(value)
     return values
-
-
-def _sorted(frame: pd.DataFrame, columns: list[str], time: str, where: str) -> pd.DataFrame:
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise TaskError(f"{where}: there is no column {missing[0]!r}; the frame has {list(frame.columns)}.")
-    dates = [name for name in columns if pd.api.types.is_datetime64_any_dtype(frame[name])]
-    if dates:
-        raise TaskError(
-            f"{where}: column {dates[0]!r} holds dates; numbers are wanted, such as hours since the first dose."
-        )
-    try:
-        records = frame[columns].apply(pd.to_numeric)
-    except (ValueError, TypeError) as error:
-        raise TaskError(f"{where}: numbers are wanted in the columns {columns}: {error}.") from error
-    if not np.isfinite(records[time]).all():
-        raise TaskError(f"{where}: column {time!r} is missing in row {records.index[~np.isfinite(records[time])][0]}.")
-    ordered: pd.DataFrame = records.sort_values(time, kind="stable")
-    return ordered
-
-
-def _refuse_negative(values: NDArray[np.float64], column: str | None, index: Any, where: str) -> None:
-    wrong = np.flatnonzero((values < 0) | np.isinf(values))
-    if len(wrong):
-        raise TaskError(f"{where}: column {column!r} is {values[wrong[0]]:g} in row {index[wrong[0]]}; it cannot be.")
-
-
-def _constant(records: pd.DataFrame, covariates: Sequence[str], where: str) -> dict[str, float]:
-    found = {}
-    for name in covariates:
-        values = records[name].dropna().unique()
-        if len(values) != 1:
-            what = "is missing" if len(values) == 0 else f"changes ({values[0]:g}, {values[1]:g})"
-            raise TaskError(f"{where}: column {name!r} belongs to the patient and {what}.")
-        found[name] = float(values[0])
-    return found

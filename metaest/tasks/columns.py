@@ -1,0 +1,156 @@
+"""Columns of a user's frame: a table of those that a reader reads, and their cells as numbers."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError, warn
+from metaest.tasks.times import time_kind
+
+__all__ = ["Columns", "as_numbers", "refuse_units", "require_frame"]
+
+# text that stands for a missing value in exports of NONMEM, R, SAS and spreadsheets
+_MISSING = {"", ".", "na", "nan", "n/a", "null", "none", "<na>"}
+_BELOW_LIMIT = re.compile(r"\s*(<.*|blq|bql|lloq|blod|nd|below.*)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Table of the columns that a reader of frames reads.
+
+    Attributes
+    ----------
+    reader : str
+        Name of the function.
+    arguments : dict of str to str
+        Arguments that name columns, and the meaning of these.
+    reserved : dict of str to str
+        Names in lower case, and their meaning. Such a column is read in any spelling, whether or not an argument names
+        it.
+    """
+
+    reader: str
+    arguments: Mapping[str, str]
+    reserved: Mapping[str, str] = field(default_factory=dict)
+
+    def find_reserved(self, frame: pd.DataFrame, named: Collection[Any]) -> dict[str, Any]:
+        """Return the columns with reserved names, other than those that arguments name, by name in lower case."""
+        found: dict[str, Any] = {}
+        for column in frame.columns:
+            name = str(column).strip().lower()
+            if name not in self.reserved or column in named:
+                continue
+            if name in found:
+                raise TaskError(
+                    f"columns {found[name]!r} and {column!r} mean the same ({self.reserved[name]}); drop one."
+                )
+            found[name] = column
+        return found
+
+    def warn_of_others(self, frame: pd.DataFrame, read: Collection[Any], remedy: str) -> None:
+        """Warn of the columns that were not read, all in one warning."""
+        others = [column for column in frame.columns if column not in read]
+        if others:
+            several = len(others) > 1
+            warn(
+                f"{self.reader}: column{'s' * several} {', '.join(map(repr, others))} "
+                f"{'were' if several else 'was'} not read; {remedy}"
+            )
+
+
+def require_frame(frame: Any, columns: Sequence[Any], where: str = "") -> None:
+    """Raise a TaskError unless a frame has rows, and each of these columns once."""
+    begin = f"{where}: " if where else ""
+    if not isinstance(frame, pd.DataFrame):
+        raise TaskError(f"{begin}a data frame is wanted, got {type(frame).__name__}.")
+    for name in columns:
+        if name not in frame.columns:
+            alike = [other for other in frame.columns if str(other).strip().lower() == str(name).strip().lower()]
+            hint = f" (there is {alike[0]!r}: name it)" if alike else ""
+            raise TaskError(f"{begin}there is no column {name!r}{hint}; the frame has {list(frame.columns)}.")
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise TaskError(f"{begin}column {twice!r} stands twice in the frame; column names must be unique.")
+    if len(frame) == 0:
+        raise TaskError(f"{begin}the frame has no records.")
+
+
+def as_numbers(column: pd.Series, where: str = "") -> NDArray[np.float64]:
+    """Return a column as floats, with NaN where a cell is empty or holds a dot or the like.
+
+    Parameters
+    ----------
+    column : Series
+        Numbers, or text that holds numbers.
+    where : str
+        How the error message begins, for instance ``"task 'A'"``.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    TaskError
+        When a cell holds anything else; the message names column, row and cell.
+    """
+    begin = f"{where}: " if where else ""
+    kind = time_kind(column)
+    if kind:
+        raise TaskError(f"{begin}column {column.name!r} holds {kind}, numbers are wanted.")
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    values, wrong = _converted(column)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        cell = column.iloc[row]
+        raise TaskError(
+            f"{begin}column {column.name!r} holds {cell!r} in row {column.index[row]}, which is no number"
+            f"{_remedy(cell, column)}."
+        )
+    return values
+
+
+def refuse_units(frame: pd.DataFrame, columns: Sequence[Any]) -> None:
+    """Raise a TaskError where the first row holds text in columns whose other rows are numbers: units, most likely."""
+    units = []
+    for name in columns:
+        column = frame[name]
+        if len(column) < 2 or pd.api.types.is_numeric_dtype(column.dtype) or time_kind(column):
+            continue
+        values, wrong = _converted(column)
+        alone = wrong[0] and not wrong[1:].any() and np.isfinite(values[1:]).any()
+        if alone and not _remedy(column.iloc[0], column):
+            units.append((name, column.iloc[0]))
+    if units:
+        raise TaskError(
+            f"the first row (index {frame.index[0]}) looks like a row of units: column {units[0][0]!r} holds "
+            f"{units[0][1]!r} there and numbers below; drop it, for instance by pd.read_csv(..., skiprows=[1])."
+        )
+
+
+def _converted(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the numbers of a column of objects or text, and which of its cells hold none and are not empty."""
+    cells = column.astype(object)
+    empty = cells.isna() | cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in _MISSING)
+    plain = cells.where(~empty, np.nan)
+    values = pd.to_numeric(plain, errors="coerce")
+    wrong = values.isna() & ~empty
+    return values.to_numpy(dtype=np.float64, na_value=np.nan), wrong.to_numpy(dtype=bool)
+
+
+def _remedy(cell: Any, column: pd.Series) -> str:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return "; encode categories as numbers first, for instance by pandas.get_dummies"
+    if isinstance(cell, str) and _BELOW_LIMIT.fullmatch(cell):
+        return ": write any number below the limit of quantification, and pass the limit as limit= to the estimator"
+    if isinstance(cell, str) and re.fullmatch(r"\s*-?\d+,\d+\s*", cell):
+        return "; pd.read_csv(..., decimal=',') reads decimal commas"
+    if isinstance(cell, str) and re.search(r"\d[:/-]\d", cell):
+        return "; pd.to_datetime makes dates of text, pd.to_timedelta differences of times"
+    return ""
