@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from metaest_domains.trading.features import DAYS
+from metaest_domains.trading.dates import day_of, periods_of, yearly
 from metaest_domains.trading.measures import drawdown, sharpe, sortino
-from metaest_domains.trading.prices import as_prices, day_of
+from metaest_domains.trading.positions import as_positions, changes
+from metaest_domains.trading.prices import as_prices
 
 __all__ = ["Backtest", "earn"]
 
@@ -23,23 +25,29 @@ class Backtest:
     positions : DataFrame of shape (n_days, n_assets)
         By the day they were decided.
     returns : DataFrame of shape (n_days, n_assets)
-        Net of costs, by the day they were earned; missing where nothing was held.
+        Net of costs, by the day they were earned; missing where nothing was held and nothing paid.
     lag : int
         Days between decision and trade. 0 is what nobody can trade; it stands in every table.
     cost : float
         Of a change of position by one.
+    periods_per_year : float or None
+        Rows a year; None where neither dates nor the user told.
     """
 
     positions: pd.DataFrame
     returns: pd.DataFrame
     lag: int
     cost: float
+    periods_per_year: float | None = None
 
     def __repr__(self) -> str:
         marked = " (decides and trades at the same close)" if self.lag == 0 else ""
-        first, last = (day_of(self.returns.index[i]) for i in (0, -1))
+        days = "no days"
+        if len(self.returns):
+            days = " to ".join(day_of(self.returns.index[i]) for i in (0, -1))
+        n = self.returns.shape[1]
         return (
-            f"Backtest({self.returns.shape[1]} assets, {first} to {last}, lag={self.lag}{marked}, "
+            f"Backtest({n} asset{'s' * (n != 1)}, {days}, lag={self.lag}{marked}, "
             f"cost={1e4 * self.cost:g} basis points)"
         )
 
@@ -50,7 +58,8 @@ class Backtest:
 
     def between(self, first: Any = None, last: Any = None) -> "Backtest":
         """Return the days from `first` to `last`, by when they were earned."""
-        return Backtest(self.positions.loc[first:last], self.returns.loc[first:last], self.lag, self.cost)
+        positions, returns = self.positions.loc[first:last], self.returns.loc[first:last]
+        return Backtest(positions, returns, self.lag, self.cost, self.periods_per_year)
 
     def summary(self) -> pd.DataFrame:
         """Return one row an asset and one for the portfolio.
@@ -58,26 +67,38 @@ class Backtest:
         Returns
         -------
         DataFrame
-            ``sharpe``, ``sortino``, ``return`` and ``volatility`` a year, ``max_drawdown``, ``turnover`` a year,
-            ``hit_rate`` (days above zero among those that moved), ``exposure`` (mean size of the position), ``lag``,
-            ``cost``.
+            ``sharpe``, ``sortino``, ``return`` and ``volatility`` a year, ``max_drawdown``, ``turnover`` a year
+            (changes of position, where a missing one is none; the first day's is not counted), ``hit_rate`` (days above
+            zero among those that moved), ``exposure`` (mean size of the position), ``lag``, ``cost``. NaN where there
+            are too few days, and ratios as :func:`sharpe` and :func:`sortino` have them.
+
+        Raises
+        ------
+        ValueError
+            When the dates do not tell how many rows a year has; see `periods_per_year` of :func:`earn`.
+
+        Warns
+        -----
+        UserWarning
+            When rows have no dates: 252 a year are assumed.
         """
-        rows = {name: self._row(self.returns[name].dropna(), self.positions[[name]]) for name in self.returns}
-        rows["portfolio"] = self._row(self.portfolio, self.positions)
+        periods = yearly(self.returns.index, self.periods_per_year, "summary")
+        rows = {name: self._row(self.returns[name].dropna(), self.positions[[name]], periods) for name in self.returns}
+        rows["portfolio"] = self._row(self.portfolio, self.positions, periods)
         return pd.DataFrame(rows).T.astype({"lag": int})
 
-    def _row(self, earned: "pd.Series[float]", positions: pd.DataFrame) -> dict[str, Any]:
+    def _row(self, earned: "pd.Series[float]", positions: pd.DataFrame, periods: float) -> dict[str, Any]:
         values = earned.to_numpy()
-        moved = values[values != 0]
+        turned = changes(positions).where(positions.notna() | positions.shift().notna()).iloc[1:]
         return {
-            "sharpe": sharpe(values),
-            "sortino": sortino(values),
-            "return": DAYS * values.mean(),
-            "volatility": np.sqrt(DAYS) * values.std(),
+            "sharpe": sharpe(values, periods_per_year=periods),
+            "sortino": sortino(values, periods_per_year=periods),
+            "return": periods * _mean(values),
+            "volatility": np.sqrt(periods) * values.std() if len(values) > 1 else np.nan,
             "max_drawdown": drawdown(values),
-            "turnover": DAYS * float(np.nanmean(positions.diff().abs().to_numpy())),
-            "hit_rate": float((moved > 0).mean()) if len(moved) else np.nan,
-            "exposure": float(np.nanmean(positions.abs().to_numpy())),
+            "turnover": periods * _mean(turned.to_numpy()),
+            "hit_rate": _mean(values[values != 0] > 0),
+            "exposure": _mean(positions.abs().to_numpy()),
             "lag": self.lag,
             "cost": self.cost,
         }
@@ -90,32 +111,84 @@ class Backtest:
         return Portfolio(X=returns, weights=np.full(returns.shape[1], 1 / returns.shape[1]), name=repr(self))
 
 
-def earn(positions: pd.DataFrame, prices: Any, *, lag: int = 1, cost: float = 0.0) -> Backtest:
+def earn(
+    positions: Any,
+    prices: Any,
+    *,
+    lag: int = 1,
+    cost: float = 0.0,
+    periods_per_year: float | None = None,
+    check_plausibility: bool = True,
+) -> Backtest:
     """Return what positions earn.
 
     A position decided at the close of day t is taken at the close of day t + lag, pays its cost there, and earns the
-    return to the next day's close.
+    return to the next day's close. The cost of a trade is counted on the day of that return.
 
     Parameters
     ----------
-    positions : DataFrame of shape (n_days, n_assets)
-        By the day they are decided; missing where there is none. The first one is paid for as well.
-    prices : DataFrame of shape (n_days, n_assets)
-        Of the same days and assets.
+    positions : DataFrame, Series or array-like of shape (n_days, n_assets)
+        By the day they are decided, as shares of capital. A missing position is none: it earns nothing, and the change
+        to and from it is paid, as is the first position. One series goes with the prices of one asset.
+    prices : DataFrame, Series or array-like of shape (n_days, n_assets)
+        Of the same days; assets without positions are ignored.
     lag : int, default=1
     cost : float, default=0.0
-        Of a change of position by one: 0.0005 is 5 basis points.
+        Of a change of position by one, at least 0 and below 1: 0.0005 is 5 basis points.
+    periods_per_year : float, optional
+        Rows a year, for what :meth:`Backtest.summary` gives a year; by default from the dates, as for :func:`sharpe`.
+    check_plausibility : bool, default=True
+        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
 
     Returns
     -------
     Backtest
+
+    Raises
+    ------
+    ValueError
+        When positions and prices are not of the same days, when a position is infinite or has no prices to be traded
+        at, or when prices or settings make no sense.
+
+    Warns
+    -----
+    UserWarning
+        When a price jumps as in a split.
     """
-    if lag < 0 or int(lag) != lag:
+    if isinstance(lag, bool) or not isinstance(lag, (int, np.integer)) or lag < 0:
         raise ValueError(f"lag must be a whole number of days from 0 on, got {lag!r}.")
-    frame = as_prices(prices, "earn").loc[:, list(positions.columns)]
-    if not positions.index.equals(frame.index):
-        raise ValueError("earn: positions and prices must have the same days.")
+    if not 0 <= cost < 1:
+        raise ValueError(
+            f"cost is that of a change of position by one, from 0 to 1 (0.0005: 5 basis points), got {cost!r}."
+        )
+    periods = None if periods_per_year is None else yearly(None, periods_per_year, "earn")
+    frame = as_prices(prices, "earn", check_plausibility=check_plausibility)
+    decided, frame = as_positions(positions, frame, "earn")
+    if len(frame) < 2 + lag:
+        raise ValueError(f"earn: with lag={lag} at least {2 + lag} days of prices are needed, got {len(frame)}.")
+    held = decided.fillna(0.0).shift(1 + lag)
     moves = frame.pct_change(fill_method=None)
-    paid = cost * positions.diff().abs().where(positions.shift().notna(), positions.abs())
-    net = positions.shift(1 + lag) * moves - paid.shift(1 + lag)
-    return Backtest(positions.dropna(how="all"), net.dropna(how="all"), int(lag), float(cost))
+    _check_traded(held, moves, decided, 1 + lag)
+    paid = (cost * changes(decided)).shift(1 + lag)
+    net = held * moves.fillna(0.0) - paid
+    net = net.where(decided.shift(1 + lag).notna() | (paid > 0))
+    periods = periods_of(frame.index) if periods is None else periods
+    return Backtest(decided.dropna(how="all"), net.dropna(how="all"), int(lag), float(cost), periods)
+
+
+def _check_traded(held: pd.DataFrame, moves: pd.DataFrame, decided: pd.DataFrame, later: int) -> None:
+    """Refuse positions in assets that have no price yet."""
+    missing = ((held.fillna(0.0) != 0) & moves.isna()).to_numpy()
+    if missing.any():
+        row, column = (int(place[0]) for place in np.nonzero(missing))
+        name, day = decided.columns[column], day_of(decided.index[row - later])
+        raise ValueError(
+            f"earn: the position in asset {name!r} decided on {day} has no "
+            "prices to be traded at; write positions.where(prices.notna())."
+        )
+
+
+def _mean(values: NDArray[Any]) -> float:
+    """Return the mean of what is there; NaN of nothing."""
+    there = values[~np.isnan(values.astype(np.float64))]
+    return float(there.mean()) if len(there) else np.nan

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metaest_domains.trading.dates import yearly
 from metaest_domains.trading.features import risk_scale
 from metaest_domains.trading.prices import as_prices
 
@@ -12,29 +13,46 @@ __all__ = ["buy_and_hold", "momentum"]
 
 
 def buy_and_hold(
-    prices: Any, *, volatility_target: float | None = None, window: int = 20, max_leverage: float = 3.0
+    prices: Any,
+    *,
+    volatility_target: float | None = None,
+    window: int = 20,
+    max_leverage: float = 3.0,
+    periods_per_year: float | None = None,
+    check_plausibility: bool = True,
 ) -> pd.DataFrame:
     """Hold every asset, all of the time.
 
     Parameters
     ----------
-    prices : DataFrame of shape (n_days, n_assets)
+    prices : DataFrame, Series or array-like of shape (n_days, n_assets)
     volatility_target : float, optional
         A year's standard deviation to hold of each; None for one share of capital.
     window : int, default=20
         Days of the volatility.
     max_leverage : float, default=3.0
+    periods_per_year : float, optional
+        Rows a year, for `volatility_target`; by default from the dates, as for :func:`sharpe`.
+    check_plausibility : bool, default=True
+        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
 
     Returns
     -------
     DataFrame of shape (n_days, n_assets)
-        Positions by the day they are decided.
+        Positions by the day they are decided; missing where there is no price, or too little past for the volatility.
+
+    Raises
+    ------
+    ValueError
+        When prices or settings make no sense, or no asset has more days than the window.
+
+    Warns
+    -----
+    UserWarning
+        When a price jumps as in a split; with `volatility_target`, when rows have no dates.
     """
-    frame = as_prices(prices, "buy_and_hold")
-    if volatility_target is None:
-        return frame.notna().astype(float).where(frame.notna())
-    held = {name: _scaled(frame[name], volatility_target, window, max_leverage) for name in frame}
-    return pd.DataFrame(held, index=frame.index)
+    frame = as_prices(prices, "buy_and_hold", check_plausibility=check_plausibility)
+    return _held(frame, volatility_target, window, max_leverage, periods_per_year, "buy_and_hold")
 
 
 def momentum(
@@ -44,6 +62,8 @@ def momentum(
     volatility_target: float | None = None,
     window: int = 20,
     max_leverage: float = 3.0,
+    periods_per_year: float | None = None,
+    check_plausibility: bool = True,
 ) -> pd.DataFrame:
     """Hold what rose over a horizon, and sell what fell.
 
@@ -51,22 +71,59 @@ def momentum(
 
     Parameters
     ----------
-    prices, volatility_target, window, max_leverage
+    prices, volatility_target, window, max_leverage, periods_per_year, check_plausibility
         As :func:`buy_and_hold` takes them.
     horizon : int, default=250
-        Days.
+        Rows; at least 1.
 
     Returns
     -------
     DataFrame of shape (n_days, n_assets)
+        Positions by the day they are decided; missing over the first `horizon` days of an asset.
+
+    Raises
+    ------
+    ValueError
+        When prices or settings make no sense, or no asset has more days than the horizon.
+
+    Warns
+    -----
+    UserWarning
+        As :func:`buy_and_hold` does.
     """
-    frame = as_prices(prices, "momentum")
+    frame = as_prices(prices, "momentum", check_plausibility=check_plausibility)
+    _check_days(frame, horizon, "horizon", "momentum")
     rose = (frame / frame.shift(horizon) - 1).apply(np.sign)
-    held = buy_and_hold(frame, volatility_target=volatility_target, window=window, max_leverage=max_leverage)
-    return rose * held
+    return rose * _held(frame, volatility_target, window, max_leverage, periods_per_year, "momentum")
 
 
-def _scaled(own: "pd.Series[float]", target: float, window: int, most: float) -> "pd.Series[float]":
-    known = own.dropna()
-    scale = risk_scale(known.to_numpy(dtype=np.float64), window, target, most)
-    return pd.Series(scale, index=known.index).reindex(own.index)
+def _held(
+    frame: pd.DataFrame,
+    target: float | None,
+    window: int,
+    most: float,
+    periods_per_year: float | None,
+    where: str,
+) -> pd.DataFrame:
+    """Return one share of each asset, or what has a year's standard deviation of `target`."""
+    if target is None:
+        return frame.notna().astype(float).where(frame.notna())
+    for name, value in (("volatility_target", target), ("max_leverage", most)):
+        if not 0 < value < np.inf:
+            raise ValueError(f"{where}: {name} must be a number above 0, got {value!r}.")
+    _check_days(frame, window, "window", where)
+    periods = yearly(frame.index, periods_per_year, where)
+    held = {}
+    for asset in frame:
+        there = frame[asset].dropna()
+        scale = risk_scale(there.to_numpy(dtype=np.float64), window, target, most, periods)
+        held[asset] = pd.Series(scale, index=there.index).reindex(frame.index)
+    return pd.DataFrame(held, index=frame.index, columns=frame.columns)
+
+
+def _check_days(frame: pd.DataFrame, days: int, name: str, where: str) -> None:
+    if isinstance(days, bool) or not isinstance(days, (int, np.integer)) or days < 1:
+        raise ValueError(f"{where}: {name} must be a whole number of days from 1 on, got {days!r}.")
+    longest = int(frame.notna().sum().max())
+    if longest <= days:
+        raise ValueError(f"{where}: {name}={days} needs more than {days} days of prices, got {longest}.")

@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 
-from metaest_domains.trading.prices import as_prices
+from metaest_domains.trading.prices import one_asset
 
-__all__ = ["DAYS", "PriceFeatures", "risk_scale", "volatility"]
-
-# trading days in a year
-DAYS = 252
+__all__ = ["PriceFeatures", "risk_scale", "volatility"]
 
 
 class PriceFeatures(TransformerMixin, BaseEstimator):
@@ -33,6 +30,8 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         Days.
     window : int, default=20
         Days of the volatility and the trend; at least 4.
+    check_plausibility : bool, default=True
+        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
 
     Attributes
     ----------
@@ -51,11 +50,15 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "horizons": ["array-like"],
         "window": [Interval(Integral, 4, None, closed="left")],
+        "check_plausibility": ["boolean"],
     }
 
-    def __init__(self, horizons: Sequence[int] = (1, 5, 20), window: int = 20) -> None:
+    def __init__(
+        self, horizons: Sequence[int] = (1, 5, 20), window: int = 20, *, check_plausibility: bool = True
+    ) -> None:
         self.horizons = horizons
         self.window = window
+        self.check_plausibility = check_plausibility
 
     def fit(self, X: Any, y: Any = None) -> "PriceFeatures":
         """Learn nothing; check the settings and the prices.
@@ -67,10 +70,10 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         y : None
         """
         self._validate_params()
-        if not len(list(self.horizons)) or any(int(own) != own or own < 1 for own in self.horizons):
+        if not len(list(self.horizons)) or any(int(h) != h or h < 1 for h in self.horizons):
             raise ValueError(f"horizons must be whole numbers of days from 1 on, got {self.horizons!r}.")
-        _one(X)
-        self.warmup_ = max(*(int(own) for own in self.horizons), int(self.window))
+        one_asset(X, "PriceFeatures", check_plausibility=False)
+        self.warmup_ = max(*(int(h) for h in self.horizons), int(self.window))
         self.n_features_in_ = 1
         return self
 
@@ -85,8 +88,13 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         -------
         DataFrame of shape (n_days, n_features)
             Missing in the first `warmup_` rows.
+
+        Warns
+        -----
+        UserWarning
+            When a price jumps as in a split.
         """
-        prices = _one(X)
+        prices = one_asset(X, "PriceFeatures", check_plausibility=self.check_plausibility)
         log = np.log(prices.to_numpy())
         sigma = volatility(log, self.window)
         quarter = volatility(log, max(2, self.window // 4))
@@ -113,14 +121,16 @@ def volatility(log: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return np.sqrt(_mean(np.square(_change(log, 1)), window))
 
 
-def risk_scale(prices: NDArray[Any], window: int, target: float, most: float) -> NDArray[np.float64]:
+def risk_scale(
+    prices: NDArray[Any], window: int, target: float, most: float, periods_per_year: float
+) -> NDArray[np.float64]:
     """Return the position in an asset that has a year's standard deviation of `target`, by its past volatility.
 
     Missing where there is too little past; 0 where the price did not move at all.
     """
     sigma = volatility(np.log(prices), window)
     with np.errstate(divide="ignore"):
-        scale = np.minimum(target / np.sqrt(DAYS) / sigma, most)
+        scale = np.minimum(target / np.sqrt(periods_per_year) / sigma, most)
     return np.where(sigma > 0, scale, np.where(np.isnan(sigma), np.nan, 0.0))
 
 
@@ -136,10 +146,3 @@ def _change(log: NDArray[np.float64], h: int) -> NDArray[np.float64]:
     found = np.full(len(log), np.nan)
     found[h:] = log[h:] - log[: max(0, len(log) - h)]
     return found
-
-
-def _one(X: Any) -> "pd.Series[float]":
-    prices = as_prices(X, "PriceFeatures")
-    if prices.shape[1] != 1:
-        raise ValueError(f"PriceFeatures: prices of one asset are wanted, got {prices.shape[1]} columns.")
-    return prices.iloc[:, 0]

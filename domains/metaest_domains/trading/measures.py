@@ -1,6 +1,12 @@
-"""Measures of a series of returns, and how sure they are."""
+"""Measures of a series of returns, and how sure they are.
+
+Missing returns are left out: a measure is that of the days that are there. A ratio whose denominator is zero is
+infinite with the sign of the mean, and NaN where the mean is zero as well. A measure of too few returns is NaN.
+"""
 
 from collections.abc import Sequence
+from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,65 +14,188 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from metaest_domains.trading.features import DAYS
+from metaest.exceptions import warn
+from metaest_domains.trading.dates import day_of, read_dates, yearly
 
 __all__ = ["Difference", "deflated_sharpe", "difference", "drawdown", "sharpe", "sortino"]
 
 EULER = 0.5772156649015329
+# a spread below this share of the largest return is the rounding of prices, not a spread
+ROUNDING = 1e-10
 
 
-def sharpe(returns: Any) -> float:
-    r"""Mean over standard deviation, a year: :math:`\sqrt{252}\,\bar r / \mathrm{sd}(r)`; 0 where nothing moves."""
-    values = np.asarray(returns, dtype=np.float64)
-    spread = values.std()
-    return float(np.sqrt(DAYS) * values.mean() / spread) if spread > 1e-12 else 0.0
-
-
-def sortino(returns: Any) -> float:
-    r"""Mean over the root mean square of losses, a year; 0 where nothing is lost and nothing moves."""
-    values = np.asarray(returns, dtype=np.float64)
-    loss = np.sqrt(np.square(np.minimum(values, 0)).mean())
-    return float(np.sqrt(DAYS) * values.mean() / loss) if loss > 1e-12 else 0.0
-
-
-def drawdown(returns: Any) -> float:
-    """Largest fall of the compounded value below its highest before, as a share of that."""
-    value = np.cumprod(1 + np.asarray(returns, dtype=np.float64))
-    highest = np.maximum.accumulate(np.r_[1.0, value])[1:]
-    return float((1 - value / highest).max(initial=0.0))
-
-
-def deflated_sharpe(returns: Any, trials: Sequence[float]) -> float:
-    r"""Probability that the true Sharpe ratio is above what the best of as many worthless trials would have shown.
-
-    .. math:: \Phi\Bigl(\frac{(\hat S - S_0) \sqrt{n - 1}}{\sqrt{1 - g_3 \hat S + \frac{g_4 - 1}{4} \hat S^2}}\Bigr),
-              \; S_0 = \sigma_S \bigl[(1 - \gamma) \Phi^{-1}(1 - \tfrac1N) + \gamma \Phi^{-1}(1 - \tfrac1{N e})\bigr],
-
-    with the ratio of a day, skewness g3 and kurtosis g4 of the returns, N trials and the standard deviation of their
-    Sharpe ratios (Bailey and Lopez de Prado, 2014, :doi:`10.3905/jpm.2014.40.5.094`).
+def sharpe(returns: Any, *, periods_per_year: float | None = None) -> float:
+    r"""Return the Sharpe ratio a year, :math:`\sqrt{P}\,\bar r / \mathrm{sd}(r)` with P returns a year.
 
     Parameters
     ----------
-    returns : array-like of shape (n_days,)
-    trials : sequence of float
-        Sharpe ratios a year of everything that was tried, this one among them; at least one.
+    returns : Series, or array-like of shape (n_periods,)
+        Missing ones are left out.
+    periods_per_year : float, optional
+        P; by default from the dates: 252 for daily returns (365 where weekends are among them), 52 for weekly, 12 for
+        monthly, 4 for quarterly and 1 for yearly ones. Without dates 252 are assumed, with a warning.
 
     Returns
     -------
     float
+        Infinite, with the sign of the mean, where all returns are the same; NaN where they are all 0, or fewer than
+        two.
+
+    Raises
+    ------
+    ValueError
+        When a return is infinite or not a number, or when dates do not tell how many returns a year has.
+
+    Warns
+    -----
+    UserWarning
+        When there are neither dates nor `periods_per_year`.
+
+    Examples
+    --------
+    >>> from metaest_domains.trading import sharpe
+    >>> round(sharpe([0.01, -0.02, 0.03, 0.0], periods_per_year=12), 3)
+    0.961
     """
-    values, tried = np.asarray(returns, dtype=np.float64), np.asarray(trials, dtype=np.float64) / np.sqrt(DAYS)
+    values, index = _read(returns, "sharpe")
+    periods = yearly(index, periods_per_year, "sharpe")
+    return float(np.sqrt(periods) * _ratio(values, _spread(values))) if len(values) > 1 else np.nan
+
+
+def sortino(returns: Any, *, periods_per_year: float | None = None) -> float:
+    r"""Return the Sortino ratio a year, :math:`\sqrt{P}\,\bar r / \sqrt{\overline{\min(r, 0)^2}}`.
+
+    Parameters
+    ----------
+    returns : Series, or array-like of shape (n_periods,)
+        Missing ones are left out.
+    periods_per_year : float, optional
+        P; as for :func:`sharpe`.
+
+    Returns
+    -------
+    float
+        Infinite where nothing is lost; NaN where all returns are 0, or there are none.
+
+    Raises
+    ------
+    ValueError
+        As :func:`sharpe` does.
+
+    Warns
+    -----
+    UserWarning
+        As :func:`sharpe` does.
+
+    Examples
+    --------
+    >>> from metaest_domains.trading import sortino
+    >>> sortino([0.01, 0.02, 0.03], periods_per_year=12)
+    inf
+    """
+    values, index = _read(returns, "sortino")
+    periods = yearly(index, periods_per_year, "sortino")
+    loss = float(np.sqrt(np.square(np.minimum(values, 0)).mean())) if len(values) else 0.0
+    return float(np.sqrt(periods) * _ratio(values, loss))
+
+
+def drawdown(returns: Any) -> float:
+    """Return the largest fall of the compounded value below its highest before, as a share of that.
+
+    Parameters
+    ----------
+    returns : Series, or array-like of shape (n_periods,)
+        In order of time, as fractions; missing ones are left out.
+
+    Returns
+    -------
+    float
+        Between 0 and 1; 1 from a return of -1 on, after which nothing is left. NaN where there are no returns.
+
+    Raises
+    ------
+    ValueError
+        When a return is infinite or not a number, or when dates are not in order.
+
+    Warns
+    -----
+    UserWarning
+        When a return is -1 or below.
+    """
+    values, _ = _read(returns, "drawdown")
+    if not len(values):
+        return np.nan
+    ruined = np.flatnonzero(values <= -1)
+    if len(ruined):
+        warn(
+            f"drawdown: a return of {values[ruined[0]]:g} loses all that was there; returns are fractions, so divide "
+            "them by 100 if they are in percent."
+        )
+        return 1.0
+    value = np.cumprod(1 + values)
+    highest = np.maximum.accumulate(np.r_[1.0, value])[1:]
+    return float((1 - value / highest).max(initial=0.0))
+
+
+def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: float | None = None) -> float:
+    r"""Return the probability that the true Sharpe ratio is above what the best of as many worthless trials would show.
+
+    .. math:: \Phi\Bigl(\frac{(\hat S - S_0) \sqrt{n - 1}}{\sqrt{1 - g_3 \hat S + \frac{g_4 - 1}{4} \hat S^2}}\Bigr),
+              \; S_0 = \sigma_S \bigl[(1 - \gamma) \Phi^{-1}(1 - \tfrac1N) + \gamma \Phi^{-1}(1 - \tfrac1{N e})\bigr],
+
+    with the ratio of one period, skewness g3 and kurtosis g4 of the returns, N trials and the standard deviation of
+    their Sharpe ratios (Bailey and Lopez de Prado, 2014, :doi:`10.3905/jpm.2014.40.5.094`).
+
+    Parameters
+    ----------
+    returns : Series, or array-like of shape (n_periods,)
+        Missing ones are left out.
+    trials : sequence of float
+        Sharpe ratios a year of everything that was tried, this one among them; at least one.
+    periods_per_year : float, optional
+        Of the returns and the trials; as for :func:`sharpe`.
+
+    Returns
+    -------
+    float
+        NaN where all returns are the same, or fewer than two: their ratio has no error to compare with.
+
+    Raises
+    ------
+    ValueError
+        When there are no trials, or one is missing or infinite; else as :func:`sharpe` does.
+
+    Warns
+    -----
+    UserWarning
+        As :func:`sharpe` does.
+    """
+    tried = np.asarray(trials, dtype=np.float64)
+    if tried.ndim != 1:
+        raise ValueError(f"trials: the Sharpe ratios of everything that was tried are wanted, got {trials!r}.")
     if not len(tried):
         raise ValueError("trials: at least the strategy itself was tried.")
-    own = sharpe(values) / np.sqrt(DAYS)
-    standard = (values - values.mean()) / max(values.std(), 1e-300)
+    wrong = np.flatnonzero(~np.isfinite(tried))
+    if len(wrong):
+        raise ValueError(
+            f"trials: ratio {wrong[0]} is {tried[wrong[0]]}; a number is wanted for everything that was tried."
+        )
+    values, index = _read(returns, "deflated_sharpe")
+    tried = tried / np.sqrt(yearly(index, periods_per_year, "deflated_sharpe"))
+    spread = _spread(values)
+    if spread == 0:
+        return np.nan
+    ratio = float(values.mean() / spread)
+    standard = (values - values.mean()) / spread
     skewness, kurtosis = float((standard**3).mean()), float((standard**4).mean())
     n = len(tried)
     best = 0.0
     if n > 1:
         best = tried.std() * ((1 - EULER) * norm.ppf(1 - 1 / n) + EULER * norm.ppf(1 - 1 / (n * np.e)))
-    error = np.sqrt(max(1 - skewness * own + (kurtosis - 1) / 4 * own**2, 1e-12))
-    return float(norm.cdf((own - best) * np.sqrt(len(values) - 1) / error))
+    # at least (1 - skewness * ratio / 2) ** 2, since kurtosis is at least 1 + skewness ** 2
+    variance = 1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(norm.cdf((ratio - best) * np.sqrt(len(values) - 1) / np.sqrt(np.maximum(variance, 0))))
 
 
 class Difference(NamedTuple):
@@ -78,14 +207,15 @@ class Difference(NamedTuple):
 
 
 def difference(
-    ours: "pd.Series[float]",
-    theirs: "pd.Series[float]",
+    ours: Any,
+    theirs: Any,
     *,
     measure: Any = sharpe,
     level: float = 0.95,
     block: float = 21.0,
     n: int = 2000,
     random_state: int = 0,
+    periods_per_year: float | None = None,
 ) -> Difference:
     """Return by how much a measure of our returns is above that of theirs, with a stationary-bootstrap interval.
 
@@ -94,31 +224,113 @@ def difference(
 
     Parameters
     ----------
-    ours, theirs : Series
+    ours, theirs : Series, or array-like of shape (n_days,)
         Returns by day; days that both have count.
     measure : callable, default=sharpe
+        From an array of returns to a number; `periods_per_year` is passed on to one that takes it.
     level : float, default=0.95
     block : float, default=21.0
-        Days.
+        Days; at least 1.
     n : int, default=2000
         Draws.
     random_state : int, default=0
+    periods_per_year : float, optional
+        As for :func:`sharpe`.
 
     Returns
     -------
     Difference
+        NaN where the measure of either is not finite, and the ends NaN where that of any draw is not.
+
+    Raises
+    ------
+    ValueError
+        When a setting is outside its range, when the two have fewer than two days in common, or as :func:`sharpe` does.
+
+    Warns
+    -----
+    UserWarning
+        As :func:`sharpe` does.
     """
-    both = pd.concat([ours, theirs], axis=1, join="inner").dropna().to_numpy()
-    if len(both) < 2:
-        raise ValueError("difference: the two have no days in common.")
+    if not (0 < level < 1 and block >= 1 and n >= 1):
+        raise ValueError(
+            f"difference: level must be between 0 and 1, block and n at least 1, got {level!r}, {block!r}, {n!r}."
+        )
+    pair = [_series(returns, "difference") for returns in (ours, theirs)]
+    zones = [getattr(returns.index, "tz", None) for returns in pair]
+    if (zones[0] is None) != (zones[1] is None):
+        raise ValueError("difference: the dates of one have a time zone, those of the other have none.")
+    both = pd.concat(pair, axis=1, join="inner")
+    index, values = both.index, both.dropna().to_numpy()
+    if len(values) < 2:
+        raise ValueError("difference: the two have fewer than two days in common.")
+    measured = measure
+    if _takes_periods(measure):
+        measured = partial(measure, periods_per_year=yearly(index, periods_per_year, "difference"))
     rng = np.random.default_rng(random_state)
-    drawn = np.array([_apart(both[rows], measure) for rows in _blocks(len(both), block, n, rng)])
-    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Difference(_apart(both, measure), float(lower), float(upper))
+    drawn = np.array([_apart(values[rows], measured) for rows in _blocks(len(values), block, n, rng)])
+    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if np.isfinite(drawn).all() else (np.nan,) * 2
+    return Difference(_apart(values, measured), float(lower), float(upper))
+
+
+def _read(returns: Any, where: str) -> tuple[NDArray[np.float64], pd.Index]:
+    """Return the returns that are there, and the dates of all."""
+    series = _series(returns, where)
+    return np.asarray(series.dropna(), dtype=np.float64), series.index
+
+
+def _series(returns: Any, where: str) -> "pd.Series[float]":
+    """Return one series of returns, checked; missing ones stay."""
+    if isinstance(returns, pd.DataFrame) and returns.shape[1] == 1:
+        returns = returns.iloc[:, 0]
+    if isinstance(returns, pd.DataFrame) or np.ndim(returns) != 1:
+        raise ValueError(
+            f"{where}: one series of returns is wanted, got shape {np.shape(returns)}; measure each asset by itself, "
+            "for a data frame by frame.apply(...)."
+        )
+    given = (
+        returns if isinstance(returns, pd.Series) else pd.Series(returns, dtype=object if not len(returns) else None)
+    )
+    try:
+        values = given.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: returns must be numbers ({error}).") from error
+    index = read_dates(given.index, where)
+    if isinstance(index, pd.DatetimeIndex) and not index.is_monotonic_increasing:
+        raise ValueError(f"{where}: the dates of the returns are not in order; sort by date.")
+    if isinstance(index, pd.DatetimeIndex) and index.has_duplicates:
+        raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} stands twice.")
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise ValueError(f"{where}: the return of {day_of(index[infinite[0]])} is {values[infinite[0]]}.")
+    return pd.Series(values, index=index)
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    """Return the standard deviation, and exactly 0 where returns differ by rounding alone."""
+    if len(values) < 2:
+        return 0.0
+    spread = float(values.std())
+    return spread if spread > ROUNDING * float(np.abs(values).max()) else 0.0
+
+
+def _ratio(values: NDArray[np.float64], denominator: float) -> float:
+    mean = float(values.mean()) if len(values) else 0.0
+    if denominator > 0:
+        return mean / denominator
+    return float(np.copysign(np.inf, mean)) if mean else np.nan
+
+
+def _takes_periods(measure: Any) -> bool:
+    try:
+        return "periods_per_year" in signature(measure).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _apart(both: NDArray[np.float64], measure: Any) -> float:
-    return float(measure(both[:, 0]) - measure(both[:, 1]))
+    with np.errstate(invalid="ignore"):
+        return float(np.subtract(measure(both[:, 0]), measure(both[:, 1])))
 
 
 def _blocks(n_days: int, block: float, n: int, rng: np.random.Generator) -> Any:

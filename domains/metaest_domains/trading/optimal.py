@@ -54,7 +54,7 @@ class BestPolicy(NamedTuple):
 
     def positions(self, prices: "pd.Series[float]") -> "pd.Series[float]":
         """Return its positions by the day they are decided; missing on the first day."""
-        moves = prices.pct_change().to_numpy()
+        moves = prices.pct_change(fill_method=None).to_numpy()
         found = np.full(len(moves), np.nan)
         state, belief = int(np.argmin(np.abs(self.held))), 0.5
         for t in range(1, len(moves)):

@@ -12,8 +12,9 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedPolicy, MAMLPolicy, Task, TaskError, TaskSet
+from metaest_domains.trading.dates import periods_of, yearly
 from metaest_domains.trading.features import PriceFeatures, risk_scale
-from metaest_domains.trading.prices import as_prices
+from metaest_domains.trading.prices import as_prices, one_asset
 
 __all__ = ["AdaptedTrader", "Seen", "TradingPolicy"]
 
@@ -58,12 +59,18 @@ class TradingPolicy(BaseEstimator):
         A year's standard deviation for an action of one; None for positions in shares of capital.
     max_leverage : float, default=3.0
         Largest position of an action of one, with `volatility_target`.
+    periods_per_year : float, optional
+        Rows a year, for `volatility_target`; by default from the dates, as for :func:`sharpe`.
+    check_plausibility : bool, default=True
+        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
 
     Attributes
     ----------
     policy_ : MAMLPolicy
     assets_ : list
         Assets of the fit.
+    periods_per_year_ : float or None
+        Rows a year of the prices of the fit; None where neither dates nor the user told.
 
     Examples
     --------
@@ -84,6 +91,8 @@ class TradingPolicy(BaseEstimator):
         "lag": [Interval(Integral, 0, None, closed="left")],
         "volatility_target": [Interval(Real, 0, None, closed="neither"), None],
         "max_leverage": [Interval(Real, 0, None, closed="neither")],
+        "periods_per_year": [Interval(Real, 0, None, closed="neither"), None],
+        "check_plausibility": ["boolean"],
     }
 
     def __init__(
@@ -94,12 +103,16 @@ class TradingPolicy(BaseEstimator):
         lag: int = 1,
         volatility_target: float | None = None,
         max_leverage: float = 3.0,
+        periods_per_year: float | None = None,
+        check_plausibility: bool = True,
     ) -> None:
         self.policy = policy
         self.features = features
         self.lag = lag
         self.volatility_target = volatility_target
         self.max_leverage = max_leverage
+        self.periods_per_year = periods_per_year
+        self.check_plausibility = check_plausibility
 
     def fit(self, prices: Any, y: Any = None) -> "TradingPolicy":
         """Learn from the prices of many assets.
@@ -120,12 +133,20 @@ class TradingPolicy(BaseEstimator):
             When prices make no sense; the message names asset and day.
         TaskError
             When an asset has too few days.
+
+        Warns
+        -----
+        UserWarning
+            When a price jumps as in a split; with `volatility_target`, when rows have no dates.
         """
         self._validate_params()
-        frame = as_prices(prices, "fit")
+        frame = as_prices(prices, "fit", check_plausibility=self.check_plausibility)
+        periods = self._periods(frame.index, "fit")
         learner = MAMLPolicy(utility="sharpe", cost=0.0005) if self.policy is None else clone(self.policy)
-        self.policy_ = learner.set_params(gap=int(self.lag)).fit(self.tasks(frame))
+        tasks = TaskSet([self._task(name, self._see(frame[name], None, periods)) for name in frame.columns])
+        self.policy_ = learner.set_params(gap=int(self.lag)).fit(tasks)
         self.assets_ = list(frame.columns)
+        self.periods_per_year_ = periods
         return self
 
     def fit_from(self, policy: MAMLPolicy, settings: dict[str, Any]) -> "TradingPolicy":
@@ -140,26 +161,34 @@ class TradingPolicy(BaseEstimator):
         self._validate_params()
         self.policy_ = deepcopy(policy).set_params(**settings)
         self.assets_ = []
+        self.periods_per_year_ = None if self.periods_per_year is None else float(self.periods_per_year)
         return self
 
     def tasks(self, prices: Any) -> TaskSet:
         """Return the assets as tasks: features, outcomes and scales of the days that have all of them."""
-        frame = as_prices(prices, "tasks")
-        return TaskSet([self._task(name, self.see(frame[name])) for name in frame.columns])
+        frame = as_prices(prices, "tasks", check_plausibility=self.check_plausibility)
+        periods = self._periods(frame.index, "tasks")
+        return TaskSet([self._task(name, self._see(frame[name], None, periods)) for name in frame.columns])
 
     def see(self, prices: "pd.Series[float]", lag: int | None = None) -> Seen:
         """Return what there is to learn from the prices of one asset; days before it was listed are missing."""
+        return self._see(prices, lag, self._periods(prices.index, "see"))
+
+    def _see(self, prices: "pd.Series[float]", lag: int | None, periods: float | None) -> Seen:
         lag = int(self.lag) if lag is None else lag
-        known = prices.dropna()
+        there = prices.dropna()
         features = PriceFeatures() if self.features is None else clone(self.features)
-        X = features.fit(known).transform(known)
-        values, n = known.to_numpy(dtype=np.float64), len(known)
+        if isinstance(features, PriceFeatures):
+            # whoever calls has checked the prices
+            features.set_params(check_plausibility=False)
+        X = features.fit(there).transform(there)
+        values, n = there.to_numpy(dtype=np.float64), len(there)
         outcome = np.full(n, np.nan)
         outcome[: max(0, n - 1 - lag)] = values[1 + lag :] / values[lag : n - 1] - 1
         scale = np.ones(n)
-        if self.volatility_target is not None:
+        if self.volatility_target is not None and periods is not None:
             window = int(getattr(features, "window", 20))
-            scale = risk_scale(values, window, self.volatility_target, self.max_leverage)
+            scale = risk_scale(values, window, self.volatility_target, self.max_leverage, periods)
         before = len(prices) - n
         blank = np.full(before, np.nan)
         return Seen(X.reindex(prices.index), np.r_[blank, scale], np.r_[blank, outcome])
@@ -181,7 +210,7 @@ class TradingPolicy(BaseEstimator):
             When the look is shorter than the features need.
         """
         check_is_fitted(self)
-        frame = as_prices(prices, "adapt")
+        frame = as_prices(prices, "adapt", check_plausibility=self.check_plausibility)
         if frame.shape[1] != 1:
             raise ValueError(f"adapt: prices of one asset are wanted, got {frame.shape[1]} columns; see walk_forward.")
         name = frame.columns[0]
@@ -201,18 +230,37 @@ class TradingPolicy(BaseEstimator):
             Missing in the first rows.
         """
         check_is_fitted(self)
-        frame = as_prices(prices, "positions")
-        return pd.DataFrame({name: held(self.policy_, self.see(frame[name])) for name in frame}, index=frame.index)
+        frame = as_prices(prices, "positions", check_plausibility=self.check_plausibility)
+        periods = self._periods(frame.index, "positions")
+        decided = {name: held(self.policy_, self._see(frame[name], None, periods)) for name in frame}
+        positions = pd.DataFrame(decided, index=frame.index, columns=frame.columns)
+        _check_long_enough(positions, frame)
+        return positions
+
+    def _periods(self, index: pd.Index, where: str) -> float | None:
+        """Return how many rows a year has: as set, as in the fit, or by dates, which agree within a factor of 2."""
+        by_dates = periods_of(index)
+        periods = self.periods_per_year
+        if periods is None:
+            periods = getattr(self, "periods_per_year_", None) if where != "fit" else None
+        if periods is not None:
+            if by_dates is not None and not 0.5 < by_dates / periods < 2:
+                raise ValueError(
+                    f"{where}: the dates of these prices are those of {by_dates:g} rows a year, but the policy is for "
+                    f"{periods:g}; prices of the same spacing are wanted."
+                )
+            return float(periods)
+        return by_dates if self.volatility_target is None else yearly(index, None, where)
 
     def _task(self, name: Any, seen: Seen) -> Task:
         y = seen.outcome if self.volatility_target is None else np.column_stack([seen.outcome, seen.scale])
-        known = seen.X.notna().all(axis=1).to_numpy() & np.isfinite(y.reshape(len(y), -1)).all(axis=1)
-        if not known.any():
+        usable = seen.X.notna().all(axis=1).to_numpy() & np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+        if not usable.any():
             raise TaskError(
                 f"asset {name!r}: {len(seen.X)} days are too few: features need {int(seen.X.isna().any(axis=1).sum())} "
                 f"of them, and an outcome {1 + int(self.lag)} more."
             )
-        return Task(name, seen.X.to_numpy()[known], y[known], feature_names=tuple(seen.X.columns))
+        return Task(name, seen.X.to_numpy()[usable], y[usable], feature_names=tuple(seen.X.columns))
 
 
 class AdaptedTrader(NamedTuple):
@@ -234,15 +282,25 @@ class AdaptedTrader(NamedTuple):
         ----------
         prices : Series, or DataFrame or array-like of one column
         """
-        frame = as_prices(prices, "positions")
-        return pd.Series(held(self.policy, self.model.see(frame.iloc[:, 0])), index=frame.index, name=frame.columns[0])
+        series = one_asset(prices, "positions", check_plausibility=self.model.check_plausibility)
+        positions = pd.Series(held(self.policy, self.model.see(series)), index=series.index, name=series.name)
+        _check_long_enough(positions.to_frame(), series.to_frame())
+        return positions
 
 
 def held(policy: Any, seen: Seen, days: slice = slice(None)) -> NDArray[np.float64]:
     """Return what a policy holds of an asset on some days, where it sees all it needs."""
     X, scale = seen.X.iloc[days], seen.scale[days]
     there = X.notna().all(axis=1).to_numpy() & np.isfinite(scale)
-    found = np.full(len(X), np.nan)
+    positions = np.full(len(X), np.nan)
     if there.any():
-        found[there] = policy.predict(X[there]) * scale[there]
-    return found
+        positions[there] = policy.predict(X[there]) * scale[there]
+    return positions
+
+
+def _check_long_enough(positions: pd.DataFrame, prices: pd.DataFrame) -> None:
+    if not positions.notna().any(axis=None):
+        longest = int(prices.notna().sum().max())
+        raise TaskError(
+            f"positions: {longest} days of prices are too few for the features, which need the days before."
+        )

@@ -5,10 +5,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_prices", "day_of"]
+from metaest_domains.trading.dates import day_of, read_dates
+from metaest_domains.trading.splits import warn_of_splits
+
+__all__ = ["as_frame", "as_prices", "one_asset"]
+
+# columns of one asset that stand beside each other in a vendor's table
+FIELDS = {"open", "high", "low", "close", "adj close", "adj_close", "adjclose", "volume", "vwap", "dividends"}
 
 
-def as_prices(prices: Any, where: str) -> pd.DataFrame:
+def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd.DataFrame:
     """Return prices as a frame of float, by date or number, one column an asset.
 
     Leading missing values of an asset are days before it was listed, and stay.
@@ -18,6 +24,8 @@ def as_prices(prices: Any, where: str) -> pd.DataFrame:
     prices : DataFrame, Series or array-like of shape (n_days,) or (n_days, n_assets)
     where : str
         How messages begin.
+    check_plausibility : bool, default=True
+        Whether to warn of jumps that look like splits.
 
     Raises
     ------
@@ -25,42 +33,87 @@ def as_prices(prices: Any, where: str) -> pd.DataFrame:
         When dates fall, or come twice, or a price is missing between others, not a number, or not above 0; the message
         names asset and day.
     """
-    if isinstance(prices, pd.Series):
-        prices = prices.to_frame(prices.name if prices.name is not None else "asset")
-    frame = prices if isinstance(prices, pd.DataFrame) else pd.DataFrame(_columns(prices, where))
+    frame = as_frame(prices, where, "prices")
     if not len(frame) or not len(frame.columns):
         raise ValueError(f"{where}: there are no prices.")
+    fields = [name for name in frame.columns if str(name).strip().lower() in FIELDS]
+    if len(fields) > 1:
+        raise ValueError(
+            f"{where}: columns {fields} look like fields of one asset; one column an asset is wanted, such as "
+            f"prices[[{fields[-1] if 'close' in str(fields[-1]).lower() else 'Close'!r}]]."
+        )
+    values = frame.to_numpy()
+    for j, name in enumerate(frame.columns):
+        listed = np.flatnonzero(~np.isnan(values[:, j]))
+        if not len(listed):
+            raise ValueError(f"{where}: asset {name!r} has no price.")
+        since = values[listed[0] :, j]
+        wrong = np.flatnonzero(~np.isfinite(since) | (since <= 0))
+        if len(wrong):
+            day, value = frame.index[listed[0] + wrong[0]], since[wrong[0]]
+            raise ValueError(f"{where}: the price of asset {name!r} on {day_of(day)} {_fault(value, since, wrong[0])}.")
+    if check_plausibility:
+        warn_of_splits(frame, where)
+    return frame
+
+
+def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
+    """Return a frame of float by date, in order of time, one column an asset; missing values stay.
+
+    Parameters
+    ----------
+    values : DataFrame, Series or array-like of shape (n_days,) or (n_days, n_assets)
+    where : str
+        How messages begin.
+    what : {"prices", "positions"}
+        What messages call the values.
+    """
+    if isinstance(values, pd.Series):
+        values = values.to_frame(values.name if values.name is not None else "asset")
+    frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(_columns(values, where, what))
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise ValueError(
+            f"{where}: columns of {what} have {frame.columns.nlevels} levels, such as {frame.columns[0]!r}; one column "
+            "an asset is wanted: select one field."
+        )
     if frame.columns.duplicated().any():
         raise ValueError(f"{where}: asset {frame.columns[frame.columns.duplicated()][0]!r} stands twice.")
-    if frame.index.duplicated().any():
-        raise ValueError(f"{where}: {day_of(frame.index[frame.index.duplicated()][0])} stands twice.")
-    if not frame.index.is_monotonic_increasing:
-        i = int(np.flatnonzero(~(frame.index[1:] > frame.index[:-1]))[0])
-        raise ValueError(f"{where}: {day_of(frame.index[i + 1])} comes after {day_of(frame.index[i])}; sort by date.")
-    try:
-        values = frame.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: prices must be numbers ({error}).") from error
-    for j, name in enumerate(frame.columns):
-        known = np.flatnonzero(~np.isnan(values[:, j]))
-        if not len(known):
-            raise ValueError(f"{where}: asset {name!r} has no price.")
-        own = values[known[0] :, j]
-        wrong = np.flatnonzero(~np.isfinite(own) | (own <= 0))
-        if len(wrong):
-            day, value = frame.index[known[0] + wrong[0]], own[wrong[0]]
-            what = "is missing" if np.isnan(value) else f"is {value:g}; prices above 0 are wanted"
-            raise ValueError(f"{where}: the price of asset {name!r} on {day_of(day)} {what}.")
-    return pd.DataFrame(values, index=frame.index, columns=frame.columns)
+    numbers = {}
+    for name in frame.columns:
+        try:
+            numbers[name] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {what} must be numbers; column {name!r} is not ({error}).") from error
+    if any(pd.api.types.is_datetime64_any_dtype(frame[name]) for name in frame.columns):
+        raise ValueError(f"{where}: {what} must be numbers; a column holds dates, which belong into the index.")
+    index = read_dates(frame.index, where)
+    if index.has_duplicates:
+        raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} stands twice.")
+    if not index.is_monotonic_increasing:
+        i = int(np.flatnonzero(~(index[1:] > index[:-1]))[0])
+        raise ValueError(f"{where}: {day_of(index[i + 1])} comes after {day_of(index[i])}; sort by date.")
+    return pd.DataFrame(numbers, index=index, columns=frame.columns)
 
 
-def _columns(prices: Any, where: str) -> np.ndarray[Any, Any]:
-    values: np.ndarray[Any, Any] = np.asarray(prices)
-    if values.ndim not in (1, 2):
-        raise ValueError(f"{where}: prices have {values.ndim} dimensions; days, or days and assets, are wanted.")
-    return values.reshape(len(values), -1)
+def one_asset(prices: Any, where: str, *, check_plausibility: bool = True) -> "pd.Series[float]":
+    """Return the prices of one asset."""
+    frame = as_prices(prices, where, check_plausibility=check_plausibility)
+    if frame.shape[1] != 1:
+        raise ValueError(f"{where}: prices of one asset are wanted, got {frame.shape[1]} columns.")
+    return frame.iloc[:, 0]
 
 
-def day_of(day: Any) -> str:
-    """Return a date without its time, or a number, in words."""
-    return str(day.date()) if isinstance(day, pd.Timestamp) else str(day)
+def _fault(value: float, since: Any, row: int) -> str:
+    if not np.isnan(value):
+        returns = "; these look like returns, not prices" if np.nanmedian(np.abs(since)) < 0.5 and value < 0 else ""
+        return f"is {value:g}; prices above 0 are wanted{returns}"
+    if np.isnan(since[row:]).all():
+        return "is missing, and so are all later ones; end the prices of that asset before, in a table of its own"
+    return "is missing between others; fill it, for example with the last price (ffill)"
+
+
+def _columns(values: Any, where: str, what: str) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = np.asarray(values)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{where}: {what} have {array.ndim} dimensions; days, or days and assets, are wanted.")
+    return array.reshape(len(array), -1)

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest import Task, TaskError, TaskSet
 from metaest_domains.trading.backtest import Backtest, earn
+from metaest_domains.trading.dates import day_of
 from metaest_domains.trading.policy import TradingPolicy, held
 from metaest_domains.trading.prices import as_prices
 
@@ -26,6 +27,8 @@ def walk_forward(
     lag: int = 1,
     cost: float | None = None,
     start: Any = None,
+    periods_per_year: float | None = None,
+    check_plausibility: bool = True,
 ) -> Backtest:
     """Trade assets with a policy that is adapted to each of them again and again.
 
@@ -49,6 +52,10 @@ def walk_forward(
         Of a change of position by one; that of the policy by default.
     start : date, optional
         No day before it is decided on, though looked at; by default the first day with a whole window before it.
+    periods_per_year : float, optional
+        Rows a year, for what :meth:`Backtest.summary` gives a year; by default from the dates, as for :func:`sharpe`.
+    check_plausibility : bool, default=True
+        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
 
     Returns
     -------
@@ -60,25 +67,34 @@ def walk_forward(
         When prices or settings make no sense.
     TaskError
         When no asset has a whole window before the last day.
+
+    Warns
+    -----
+    UserWarning
+        When a price jumps as in a split.
     """
     check_is_fitted(policy)
     if not (int(adapt_window) == adapt_window and adapt_window >= 1 and int(readapt_every) == readapt_every >= 1):
         raise ValueError("adapt_window and readapt_every must be whole numbers of days from 1 on.")
-    frame = as_prices(prices, "walk_forward")
+    if isinstance(lag, bool) or not isinstance(lag, (int, np.integer)) or lag < 0:
+        raise ValueError(f"lag must be a whole number of days from 0 on, got {lag!r}.")
+    frame = as_prices(prices, "walk_forward", check_plausibility=check_plausibility)
     seen = {name: policy.see(frame[name], lag) for name in frame.columns}
     n = len(frame)
     first_day = 0 if start is None else int(frame.index.searchsorted(start))
+    if first_day >= n:
+        raise ValueError(f"walk_forward: start={start!r} is after the last day, {day_of(frame.index[-1])}.")
     plans: list[tuple[Any, int, Task]] = []
-    for name, own in seen.items():
-        y = own.outcome if policy.volatility_target is None else np.column_stack([own.outcome, own.scale])
-        X = own.X.to_numpy()
-        usable = np.flatnonzero(np.isfinite(X).all(axis=1) & np.isfinite(own.scale))
+    for name, asset in seen.items():
+        y = asset.outcome if policy.volatility_target is None else np.column_stack([asset.outcome, asset.scale])
+        X = asset.X.to_numpy()
+        usable = np.flatnonzero(np.isfinite(X).all(axis=1) & np.isfinite(asset.scale))
         if not len(usable):
             continue
         earliest = max(int(usable[0]) + adapt_window + lag, first_day)
         for day in range(earliest, n, readapt_every):
             look = slice(day - lag - adapt_window, day - lag)
-            plans.append((name, day, Task(f"{name} {day}", X[look], y[look], feature_names=tuple(own.X.columns))))
+            plans.append((name, day, Task(f"{name} {day}", X[look], y[look], feature_names=tuple(asset.X.columns))))
     if not plans:
         raise TaskError(
             f"walk_forward: no asset has adapt_window={adapt_window} days with features and outcomes before the last."
@@ -92,4 +108,7 @@ def walk_forward(
             days = slice(day, min(day + readapt_every, n))
             positions.loc[frame.index[days], name] = held(adapted, seen[name], days)
     cost = float(policy.policy_.cost) if cost is None else cost
-    return earn(positions, frame, lag=lag, cost=cost)
+    return earn(
+        positions, frame, lag=lag, cost=cost, periods_per_year=periods_per_year or policy.periods_per_year,
+        check_plausibility=False,
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""Dates of rows: how they are read, how messages name them, and how many of them a year holds."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metaest.exceptions import warn
+
+__all__ = ["day_of", "periods_of", "read_dates", "yearly"]
+
+# trading days in a year, of markets that close at weekends
+TRADING_DAYS = 252
+# days in a year, of markets that never close
+CALENDAR_DAYS = 365
+# share of Saturdays and Sundays above which a market never closes; it is 2/7 where every day is there
+WEEKENDS = 0.2
+# shortest and longest median spacing of rows in days, and rows a year
+SPACINGS = (
+    (0.9, 1.5, TRADING_DAYS),
+    (6.5, 7.5, 52),
+    (28.0, 31.5, 12),
+    (89.0, 92.5, 4),
+    (180.0, 185.0, 2),
+    (364.0, 367.0, 1),
+)
+# share of spacings that must be near the median: holidays and weekends of daily rows are, up to this many days
+REGULAR = 0.8
+LONGEST_WEEKEND = 5.0
+
+
+def read_dates(index: pd.Index, where: str) -> pd.Index:
+    """Return dates as timestamps; an index of plain numbers as it is.
+
+    Timestamps, periods, `datetime.date` and words in ISO 8601 (2020-01-31) are dates.
+
+    Raises
+    ------
+    ValueError
+        When words are no such dates, when numbers are written as 20200131, or when a date is missing.
+    """
+    if isinstance(index, pd.PeriodIndex):
+        index = index.to_timestamp()
+    elif isinstance(index, pd.MultiIndex):
+        raise ValueError(
+            f"{where}: rows have {index.nlevels} index levels {list(index.names)}; one row a date is wanted: "
+            "unstack the assets into columns."
+        )
+    elif pd.api.types.is_object_dtype(index) or pd.api.types.is_string_dtype(index):
+        try:
+            index = pd.DatetimeIndex(pd.to_datetime(index, format="ISO8601"), name=index.name)
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"{where}: rows are named {index[0]!r}, ..., which are not dates like 2020-01-31; convert them with "
+                "pd.to_datetime, which takes the format of the dates."
+            ) from None
+    elif pd.api.types.is_integer_dtype(index) and len(index) and 19000101 <= index.min() <= index.max() <= 21001231:
+        raise ValueError(
+            f"{where}: rows are numbered {index[0]}, ..., which look like dates; write prices.index = "
+            "pd.to_datetime(prices.index, format='%Y%m%d')."
+        )
+    if index.hasnans:
+        raise ValueError(f"{where}: the date of row {int(np.flatnonzero(index.isna())[0])} is missing.")
+    return index
+
+
+def day_of(day: Any) -> str:
+    """Return a date without its time, or a number, in words; with its time where it is not midnight."""
+    if isinstance(day, pd.Timestamp):
+        return str(day.date()) if day == day.normalize() else str(day)
+    return str(day)
+
+
+def periods_of(index: pd.Index) -> float | None:
+    """Return how many rows a year has by the median spacing of their dates; None where that does not tell.
+
+    Daily rows are 252 a year, or 365 where Saturdays and Sundays are among them as often as other days; weekly ones are
+    52, monthly ones 12, quarterly ones 4, half-yearly ones 2, yearly ones 1.
+    """
+    if not isinstance(index, pd.DatetimeIndex) or len(index) < 2:
+        return None
+    days = np.diff(index.to_numpy()) / np.timedelta64(1, "D")
+    # the lower one of two in the middle: of a few days around a weekend, that within the week
+    median = float(np.sort(days)[(len(days) - 1) // 2])
+    for shortest, longest, periods in SPACINGS:
+        if shortest <= median <= longest:
+            near = days <= LONGEST_WEEKEND if periods == TRADING_DAYS else np.abs(days / median - 1) < 0.5
+            if near.mean() < REGULAR:
+                return None
+            if periods == TRADING_DAYS and _never_closes(index):
+                return float(CALENDAR_DAYS)
+            return float(periods)
+    return None
+
+
+def yearly(index: pd.Index | None, given: float | None, where: str) -> float:
+    """Return how many rows a year has: as given, or from the dates.
+
+    Warns
+    -----
+    UserWarning
+        When nothing is given and rows have no dates: 252 is taken.
+
+    Raises
+    ------
+    ValueError
+        When nothing is given and the dates do not tell, or when what is given is not a number above 0.
+    """
+    if given is not None:
+        if not 0 < given < np.inf:
+            raise ValueError(f"{where}: periods_per_year must be a number above 0, got {given!r}.")
+        return float(given)
+    if not isinstance(index, pd.DatetimeIndex):
+        warn(
+            f"{where}: rows have no dates; {TRADING_DAYS} a year are assumed, as of trading days. Pass "
+            "periods_per_year= (52 for weekly rows, 12 for monthly ones)."
+        )
+        return float(TRADING_DAYS)
+    periods = periods_of(index)
+    if periods is None:
+        spacing = ""
+        if len(index) > 1:
+            days = float(np.median(np.diff(index.to_numpy()) / np.timedelta64(1, "D")))
+            spacing = f", whose median spacing is {days:.3g} days"
+        raise ValueError(
+            f"{where}: the {len(index)} dates{spacing}, do not tell how many rows a year has; pass periods_per_year= "
+            "(252 for trading days, 52 for weekly rows, 12 for monthly ones)."
+        )
+    return periods
+
+
+def _never_closes(index: pd.DatetimeIndex) -> bool:
+    weekday = index.day_of_week
+    saturdays, sundays = (weekday == 5).mean(), (weekday == 6).mean()
+    return bool(saturdays > 0 and sundays > 0 and saturdays + sundays > WEEKENDS)

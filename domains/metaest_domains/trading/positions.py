@@ -1,0 +1,84 @@
+"""Positions as they are read: of the days and assets of their prices."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metaest_domains.trading.dates import day_of
+from metaest_domains.trading.prices import as_frame
+
+__all__ = ["as_positions", "changes"]
+
+
+def as_positions(positions: Any, prices: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return positions as a frame of float, and the prices of their assets.
+
+    A single series or column without a name is that of the only asset there is; positions without an index or names
+    (an array) are those of the days and assets of the prices.
+
+    Raises
+    ------
+    ValueError
+        When positions are of other days or assets, or one is infinite; the message names asset and day.
+    """
+    if not isinstance(positions, (pd.DataFrame, pd.Series)):
+        values = np.asarray(positions)
+        values = values.reshape(len(values), -1) if values.ndim else values
+        if values.shape != prices.shape:
+            raise ValueError(
+                f"{where}: positions of shape {np.shape(positions)} are not those of prices of shape {prices.shape}."
+            )
+        positions = pd.DataFrame(values, index=prices.index, columns=prices.columns)
+    unnamed = isinstance(positions, pd.Series) and positions.name is None
+    frame = as_frame(positions, where, "positions")
+    if frame.shape[1] == prices.shape[1] == 1:
+        if unnamed:
+            frame.columns = prices.columns
+        elif prices.columns[0] in (0, "asset"):
+            # prices without a name
+            prices = prices.set_axis(frame.columns, axis=1)
+    for name in frame.columns:
+        if name not in prices:
+            raise ValueError(
+                f"{where}: there is a position in asset {name!r}, but no price of it; there are prices of "
+                f"{_first(prices.columns)}."
+            )
+    _check_days(frame.index, prices.index, where)
+    infinite = np.isinf(frame.to_numpy())
+    if infinite.any():
+        row, column = (int(place[0]) for place in np.nonzero(infinite))
+        raise ValueError(
+            f"{where}: the position in asset {frame.columns[column]!r} on {day_of(frame.index[row])} is infinite."
+        )
+    return frame, prices.loc[:, list(frame.columns)]
+
+
+def changes(positions: pd.DataFrame) -> pd.DataFrame:
+    """Return how much positions change on every day, where a missing one is none; the first is a change from none."""
+    return positions.fillna(0.0).diff().abs().fillna(positions.abs()).fillna(0.0)
+
+
+def _check_days(ours: pd.Index, theirs: pd.Index, where: str) -> None:
+    if ours.equals(theirs):
+        return
+    zones = [getattr(index, "tz", None) for index in (ours, theirs)]
+    kinds = [isinstance(index, pd.DatetimeIndex) for index in (ours, theirs)]
+    reason = ""
+    if all(kinds) and (zones[0] is None) != (zones[1] is None):
+        reason = f"the time zone of positions is {zones[0]}, that of prices {zones[1]}"
+    elif kinds[0] != kinds[1]:
+        reason = f"{'positions' if kinds[0] else 'prices'} have dates, the others have none"
+    else:
+        for index, other, text in ((ours, theirs, "position but no price"), (theirs, ours, "price but no position")):
+            alone = index.difference(other)
+            if len(alone):
+                reason = f"{len(alone)} days have a {text}, the first of them {day_of(alone[0])}"
+                break
+    raise ValueError(
+        f"{where}: positions and prices must have the same days: {reason}; write positions.reindex(prices.index)."
+    )
+
+
+def _first(names: pd.Index) -> str:
+    return ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
