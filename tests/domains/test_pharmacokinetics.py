@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from metaest import TaskError
+from metaest import TaskError, TaskSet
 from metaest_domains.physiology import (
     MichaelisMentenRegressor,
     MinimalModelRegressor,
@@ -428,7 +428,22 @@ def test_other_bad_input(clinic):
         model.adapt(X.assign(weight=0.0), y)
     with pytest.raises(TaskError, match="no row knows of a dose"):
         model.adapt(X.assign(**{f"dose_{i}": 0.0 for i in range(1, 6)}), y)
+    with pytest.raises(
+        TaskError, match=r"adapt: column 'weight' .* is 70 in row 0 and 7 in row 2: a weight that changes"
+    ):
+        model.adapt(X.assign(weight=[70.0, 70, 7, 70, 70]), y)
+    patient = model.adapt(X, y)
+    heavier = X.assign(weight=[70.0, 75, 80, 85, 90])  # rows to be predicted may ask what if
+    alone = [patient.predict(heavier[i : i + 1])[0] for i in range(5)]
+    np.testing.assert_allclose(patient.predict(heavier), alone)
+    with pytest.raises(
+        TaskError, match="column 'dose_1' is 0 in row 0, and 100 in another row.*in every row after time 0"
+    ):
+        model.adapt(X.assign(dose_1=[0.0, 100, 100, 100, 100]), y)
+    with pytest.raises(TaskError, match="dose in column 'dose_1' differs between the rows"):
+        model.adapt(X.assign(dose_1=[50.0, 100, 100, 100, 100]), y)
     for settings, message in (
+        ({"allometric": True}, "allometric must be the column of the weight, got True"),
         ({"route": "rectal"}, "route must be"),
         ({"lag": True, "route": "iv"}, "lag=True needs"),
         ({"allometric": "height"}, "no column 'height'"),
@@ -467,6 +482,35 @@ def test_columns_time_and_dose():
         model.rows(Regimen.repeated(1.0), [1.0])
     with pytest.raises(ValueError, match="one column; time and dose"):
         OneCompartmentRegressor().fit([(X[:, :1], seen)] * 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["time", "dose", "addl"], r"X has the column 'addl' .number of further doses"),
+        (["time", "dose", "dose_1"], "has a column 'dose' and columns 'dose_1'"),
+        (["time", "dose_1", "dose_3"], "X has 2 columns of doses, but no 'dose_2'"),
+        (["time", "dose_1", "dose_time_2"], "X has 1 columns of doses, but no 'dose_time_1'"),
+        (["time", "dose", "dose_duration_1"], "X has the column 'dose_duration_1' but no 'dose_1'"),
+        (["hours", "dose", "x"], "X has no column 'time'"),
+    ],
+)
+def test_columns_that_no_model_reads_are_refused(columns, message):
+    X = pd.DataFrame([[1.0, 100.0, 2.0], [2.0, 100.0, 2.0]], columns=columns)
+    tasks = TaskSet.from_arrays(pd.concat([X] * 3), [5.0, 4.0] * 3, ["A", "A", "B", "B", "C", "C"])
+    with pytest.raises(ValueError, match=message):
+        OneCompartmentRegressor().fit(tasks)
+
+
+def test_a_weight_that_changes_within_a_patient_is_refused_in_fits(clinic):
+    _, patients, _ = clinic
+    X, weight = np.array(patients[:12].X), patients.feature_names.index("weight")
+    X[7, weight] *= 10
+    wrong = TaskSet.from_arrays(X, patients[:12].y, np.repeat(np.arange(12), 5), feature_names=patients.feature_names)
+    with pytest.raises(
+        TaskError, match="task 1: column 'weight' .the weight of allometric=. is .* in row 0 and .* in row 2"
+    ):
+        OneCompartmentRegressor(allometric="weight").fit(wrong)
 
 
 def test_lag_and_fixed_constants():

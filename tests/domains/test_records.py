@@ -50,9 +50,9 @@ def test_further_doses_are_as_if_written_out():
                          "concentration": [None] * 5 + [4.0, 1.0]})  # fmt: skip
     short = five.iloc[[0, 5, 6]].assign(Addl=[4, None, None], Ii=[7, None, None])
     np.testing.assert_array_equal(read_patients(short).X, read_patients(five).X)
-    # a sample at the time of a further dose is a trough
-    trough = short.assign(time=[0.0, 14.0, 50.0])
-    assert read_patients(trough).X[0, 1:6].tolist() == [80, 80, 0, 0, 0]
+    # a sample at the time of a further dose was taken before it
+    at_dose = short.assign(time=[0.0, 14.0, 50.0])
+    assert read_patients(at_dose).X[0, 1:6].tolist() == [80, 80, 0, 0, 0]
     regimen, _, _ = Regimen.read(short)
     assert regimen.time.tolist() == [0, 7, 14, 21, 28]
 

@@ -66,6 +66,23 @@ def test_rate_is_not_biased_by_the_limit():
     assert with_limit.noise_["sd"] == pytest.approx(0.3, rel=0.15)
 
 
+def test_values_that_equal_the_limit_are_asked_about():
+    tasks = patients(8, 0, LIMIT)
+    at_limit = TaskSet([(task.X, np.where(task.y == 0, LIMIT, task.y)) for task in tasks])
+    n = int((tasks.y == 0).sum())
+    with pytest.warns(
+        UserWarning, match=f"fit: {n} observations equal limit=1, which counts as measured; .* lower number"
+    ):
+        EquationRegressor(decay, CONSTANTS, limit=LIMIT).fit(at_limit)
+    model = EquationRegressor(decay, CONSTANTS, limit=LIMIT).fit(tasks)
+    new = at_limit[0]
+    n = int((new.y == LIMIT).sum())
+    for call in (lambda: model.adapt(new.X, new.y), lambda: model.adapt_many([new]),
+                 lambda: model.adapt(new.X[:1], new.y[:1]).partial_adapt(new.X[1:], new.y[1:])):  # fmt: skip
+        with pytest.warns(UserWarning, match=f"adapt.*: {n} observations? equals? limit=1"):
+            call()
+
+
 @pytest.mark.parametrize("noise", ["additive", "proportional", "combined"])
 @pytest.mark.filterwarnings("ignore")
 def test_number_below_the_limit_does_not_matter(noise):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
+from metaest_domains.physiology.records import PATIENT_COLUMNS
 from metaest_domains.physiology.regimen import Regimen, covariate_columns
 
 __all__ = ["CompartmentRegressor"]
@@ -201,19 +202,36 @@ random_state, verbose
             if not low < fixed[name] < high:
                 raise ValueError(f"fixed: {name} = {fixed[name]:g} is not inside its bounds ({low:g}, {high:g}).")
         weight = self._weight(tasks)
-        return type(self).equation_class(doses, weight, fixed, self.route == "oral"), table
+        names = tuple(tasks.feature_names or ())
+        _refuse_reserved(tasks, self.covariates)
+        return type(self).equation_class(doses, weight, fixed, self.route == "oral", names), table
 
     def _weight(self, tasks: TaskSet) -> int | None:
         if self.allometric is None:
             return None
-        if isinstance(self.allometric, int):
+        if isinstance(self.allometric, (bool, np.bool_)):
+            raise ValueError(f"allometric must be the column of the weight, got {self.allometric!r}.")
+        if isinstance(self.allometric, (int, np.integer)):
             if not 0 <= self.allometric < tasks.X.shape[1]:
                 raise ValueError(f"allometric: {self.allometric} is no column of X, which has {tasks.X.shape[1]}.")
-            return self.allometric
+            return int(self.allometric)
         names = list(tasks.feature_names or [])
         if self.allometric not in names:
             raise ValueError(f"allometric: there is no column {self.allometric!r} in X; it has {names}.")
         return names.index(self.allometric)
+
+
+def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None) -> None:
+    """Raise where X has columns that change the meaning of a record, which only the readers of records heed."""
+    labels = {
+        str(label) for some in (covariates or {}).values() for label in ([some] if isinstance(some, str) else some)
+    }
+    for j, name in enumerate(tasks.feature_names or ()):
+        meaning = PATIENT_COLUMNS.reserved.get(name.strip().lower())
+        if meaning and name not in labels and (tasks.X[:, j] != 0).any():
+            raise ValueError(
+                f"X has the column {name!r} ({meaning}), which a model does not read; read_patients does, from records."
+            )
 
 
 def _guess(doses: Doses, tasks: TaskSet) -> dict[str, float]:

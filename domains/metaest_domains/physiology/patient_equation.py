@@ -51,16 +51,25 @@ class Doses:
             return cls(0, (1,), (), ())
         if "time" not in names:
             raise ValueError(f"X has no column 'time'; it has {names}. See read_patients.")
-        n = sum(name.startswith("dose_") and name[5:].isdigit() for name in names)
+        numbers = sorted(int(name[5:]) for name in names if name.startswith("dose_") and name[5:].isdigit())
+        n = len(numbers)
+        if n and "dose" in names:
+            raise ValueError("X has a column 'dose' and columns 'dose_1' ...; keep one of the two (see read_patients).")
         if n == 0:
+            stray = [name for name in names if name.startswith(("dose_time", "dose_duration"))]
+            if stray:
+                raise ValueError(f"X has the column {stray[0]!r} but no 'dose_1'; see read_patients.")
             if "dose" not in names:
                 raise ValueError(f"X has no column 'dose' and no 'dose_1'; it has {names}. See read_patients.")
             return cls(names.index("time"), (names.index("dose"),), (), ())
 
         def numbered(what: str) -> tuple[int, ...]:
+            missing = [f"{what}_{i}" for i in range(1, n + 1) if f"{what}_{i}" not in names]
+            if missing:
+                raise ValueError(f"X has {n} columns of doses, but no {missing[0]!r}; see read_patients.")
             return tuple(names.index(f"{what}_{i}") for i in range(1, n + 1))
 
-        duration = numbered("dose_duration") if "dose_duration_1" in names else ()
+        duration = numbered("dose_duration") if any(name.startswith("dose_duration_") for name in names) else ()
         return cls(names.index("time"), numbered("dose"), numbered("dose_time"), duration)
 
     def read(self, X: Any) -> tuple[Any, Any, Any]:
@@ -83,12 +92,15 @@ class PatientEquation:
     fixed : dict of str to float
         Constants that are held.
     oral : bool
+    columns : tuple of str
+        Names of the columns of X, for error messages; empty where they have none.
     """
 
     doses: Doses
     weight: int | None
     fixed: dict[str, float]
     oral: bool
+    columns: tuple[str, ...] = ()
 
     @property
     def __name__(self) -> str:  # what a summary calls it
@@ -128,7 +140,45 @@ class PatientEquation:
             raise ValueError("the time of a dose cannot be negative.")
         if self.oral and ((duration > 0) & (amount > 0)).any():
             raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
-        if y is not None and not (amount > 0).any():
+        if self.weight is not None:
+            self._check_weights(X[:, self.weight].astype(np.float64), y is not None)
+        if y is not None and len(X):
+            self._check_doses(X.astype(np.float64), amount)
+
+    def _check_weights(self, weight: NDArray[np.float64], one_patient: bool) -> None:
+        """Refuse weights that change within the rows that are learned from; rows to be predicted may ask what if."""
+        name = self._name(self.weight)
+        if not (weight > 0).all():
+            raise ValueError(f"weights must be above 0, in kg: column {name} is {weight[~(weight > 0)][0]:g}.")
+        wrong = np.flatnonzero(np.abs(weight - weight[:1]) > 1e-6 * weight[:1])
+        if one_patient and len(wrong):
+            raise ValueError(
+                f"column {name} (the weight of allometric=) is {weight[0]:g} in row 0 and {weight[wrong[0]]:g} in row "
+                f"{wrong[0]}: a weight that changes within a patient is not implemented; correct it, or write the one "
+                "that holds for these rows into all of them."
+            )
+
+    def _check_doses(self, X: NDArray[np.float64], amount: NDArray[np.float64]) -> None:
+        """Refuse rows of one patient that contradict each other about the doses given."""
+        if not (amount > 0).any():
             raise ValueError("no row knows of a dose; what was given is wanted in every row (see read_patients).")
-        if self.weight is not None and not (X[:, self.weight] > 0).all():
-            raise ValueError("weights must be above 0.")
+        start = X[:, list(self.doses.since)] if self.doses.since else np.zeros_like(amount)
+        for i, column in enumerate(self.doses.amount):
+            given = amount[:, i] > 0
+            if not given.any():
+                continue
+            first = start[given, i].min()
+            unaware = np.flatnonzero(~given & (X[:, self.doses.time] > first))
+            if len(unaware):
+                raise ValueError(
+                    f"column {self._name(column)} is 0 in row {unaware[0]}, and {amount[given, i][0]:g} in another "
+                    f"row: what was given is wanted in every row after time {first:g} (see read_patients)."
+                )
+            if self.doses.since and (np.ptp(amount[given, i]) > 0 or np.ptp(start[given, i]) > 0):
+                raise ValueError(
+                    f"the amount or time of the dose in column {self._name(column)} differs between the rows of one "
+                    "patient; each row has all doses of the patient, in the same columns (see read_patients)."
+                )
+
+    def _name(self, column: int | None) -> str:
+        return repr(self.columns[column]) if column is not None and self.columns else f"{column} of X"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metaest.estimators.adapted import check_support_rows
 from metaest.estimators.conformal import Calibration, check_conformal
 from metaest.estimators.equation.curves import curve, curve_and_sd, interval, spread_of_observations
-from metaest.estimators.equation.data import just_below
+from metaest.estimators.equation.data import ask_about_limit, just_below
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.questions import Questions
 from metaest.estimators.equation.sampling import Draws, draws_of_posterior, draws_of_prior, mixed_draws
@@ -259,6 +259,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
             When the rows cannot be used.
         """
         rows, target = check_support_rows(self, True, X, y, "partial_adapt")
+        ask_about_limit(self._calibrated.model.noise.limit, target, "partial_adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
         rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
         posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt")

@@ -15,7 +15,7 @@ from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import whole
 from metaest.estimators.equation.compiling import in_lanes
 from metaest.estimators.equation.curves import spread_of_observations
-from metaest.estimators.equation.data import as_recorded, just_below, without_codes
+from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
 from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import query_predictions
@@ -69,6 +69,7 @@ class Adapting(Calibrating):
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, True, X, y, "adapt")
+        ask_about_limit(self._calibrated.model.noise.limit, target, "adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
         posterior = adapt_rows(in_lanes(self._calibrated, self.compile, len(rows)), rows, target, "adapt")
         judge = self._judge(gap) if (self._guards if guard is None else guard) else None
@@ -95,6 +96,7 @@ class Adapting(Calibrating):
         tasks = require_columns(as_tasks(tasks))
         check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
         check_targets(tasks.y, True, 1, "adapt_many")
+        ask_about_limit(self._calibrated.model.noise.limit, tasks.y, "adapt_many")
         tasks = self._prepared(tasks)
         posterior = posterior_of_many(in_lanes(self._calibrated, self.compile, len(tasks.X)), tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)

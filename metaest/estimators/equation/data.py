@@ -9,7 +9,7 @@ from sklearn.exceptions import DataConversionWarning
 from metaest.exceptions import TaskError, warn
 from metaest.tasks import TaskSet
 
-__all__ = ["as_recorded", "check_data", "just_below", "without_codes"]
+__all__ = ["as_recorded", "ask_about_limit", "check_data", "just_below", "without_codes"]
 
 # cells of padding, and how many times the rows themselves, from where a fit gets slow and large
 MUCH_PADDING, PADDING_RATIO = 1_000_000, 20
@@ -24,6 +24,17 @@ def just_below(limit: float | None, y: NDArray[Any]) -> NDArray[Any]:
     if limit is None or not (y < limit).any():
         return y
     return np.where(y < limit, np.nextafter(limit, -np.inf), y.astype(np.float64))
+
+
+def ask_about_limit(limit: float | None, y: NDArray[Any], where: str) -> None:
+    """Warn of observations that equal the limit: they are taken as measured, and many write the limit for less."""
+    n = 0 if limit is None else int((y == y.dtype.type(limit)).sum())
+    if n:
+        how = "observation equals" if n == 1 else "observations equal"
+        warn(
+            f"{where}: {n} {how} limit={limit:g}, which counts as measured; where the limit was written for a value "
+            "below it, write a lower number, such as 0."
+        )
 
 
 def without_codes(tasks: TaskSet, limit: float | None) -> TaskSet:

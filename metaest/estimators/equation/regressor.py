@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.calibrating import fingerprints
 from metaest.estimators.equation.adapting import Adapting
-from metaest.estimators.equation.data import without_codes
+from metaest.estimators.equation.data import ask_about_limit, without_codes
 from metaest.estimators.equation.parameter import Parameter
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import attributes, query_predictions
@@ -234,7 +234,9 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         """
         self._validate_params()
         check_settings(self)
-        tasks = without_codes(require_columns(as_tasks(X, y, groups)), self.limit)
+        tasks = require_columns(as_tasks(X, y, groups))
+        ask_about_limit(self.limit, tasks.y, "fit")
+        tasks = without_codes(tasks, self.limit)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=y is not None)
         self._calibrated: Calibrated = fitted.calibrated
