@@ -17,6 +17,7 @@ from metaest.estimators import (
     MAMLPolicy,
     MAMLRegressor,
     Parameter,
+    Quantity,
     adapt,
 )
 from metaest.exceptions import (
@@ -53,6 +54,7 @@ __all__ = [
     "MAMLRegressor",
     "OvershootWarning",
     "Parameter",
+    "Quantity",
     "Task",
     "TaskError",
     "TaskSet",

@@ -6,7 +6,14 @@ from metaest.estimators.adapted_many import AdaptedRegressors
 from metaest.estimators.adapted_policy import AdaptedPolicy
 from metaest.estimators.classifier import MAMLClassifier
 from metaest.estimators.conformal import ConformalInterval
-from metaest.estimators.equation import AdaptedEquation, AdaptedEquations, Derived, EquationRegressor, Parameter
+from metaest.estimators.equation import (
+    AdaptedEquation,
+    AdaptedEquations,
+    Derived,
+    EquationRegressor,
+    Parameter,
+    Quantity,
+)
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
 from metaest.estimators.guard import Guard
 from metaest.estimators.pipeline import adapt
@@ -30,5 +37,6 @@ __all__ = [
     "MAMLPolicy",
     "MAMLRegressor",
     "Parameter",
+    "Quantity",
     "adapt",
 ]

@@ -10,7 +10,7 @@ from torch import nn
 from metaest.estimators.conformal import Calibration, ConformalInterval, check_conformal
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.guard import Guard
-from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.inputs import as_rows, check_columns, no_rows
 from metaest.estimators.judge import Judge
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
@@ -46,8 +46,9 @@ class HoldsNetwork:
 class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     """A regressor adapted to one task; made by ``adapt``, never changed afterwards.
 
-    It holds its own weights and shares nothing that moves with the model it came from or with its siblings, so
-    threads may use it freely and it can be pickled on its own.
+    Adapted on no rows it predicts what the model predicts of a task of which nothing is known. It holds its own weights
+    and shares nothing that moves with the model it came from or with its siblings, so threads may use it freely and it
+    can be pickled on its own.
 
     Attributes
     ----------
@@ -109,9 +110,11 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         known: Params | None = None,
     ) -> "AdaptedRegressor":
         X, y = np.array(X), np.array(y)
-        require_statistics(plan, X)
         params = known
-        if params is None:
+        if not len(X):
+            params = plan.zero_shot(meta)
+        elif params is None:
+            require_statistics(plan, X)
             params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.scale_targets(y)))
         guard = None if judge is None else judge.judge(X, y)
         adapted = cls(network, plan, meta, params, X, y, X.shape[1], guard, judge, conformal)
@@ -216,12 +219,15 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
             When the rows cannot be used.
         """
         rows, target = check_support_rows(self, self._network.single_target, X, y, "partial_adapt")
+        if len(self.X_support_):
+            rows = np.concatenate([self.X_support_, rows])
+            target = np.concatenate([self.y_support_, target])
         return self._adapt(
             self._network,
             self._plan,
             self._meta,
-            np.concatenate([self.X_support_, rows]),
-            np.concatenate([self.y_support_, target]),
+            rows,
+            target,
             getattr(self, "feature_names_in_", None),
             self._judge,
             self._conformal,
@@ -275,6 +281,10 @@ def check_support_rows(
     """Return the rows of one new task, checked against the model they will adapt."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
+    nothing = no_rows(model, X, y, where)
+    if nothing is not None:
+        target = np.empty((0, model.n_outputs_)) if len(np.shape(y)) < 2 else np.asarray(y, dtype=np.float64)
+        return nothing, check_targets(target, single_target, model.n_outputs_, where)
     rows, target, _ = as_rows(X, y, where)
     check_columns(model, X, rows.shape[1:], where)
     return rows, check_targets(target, single_target, model.n_outputs_, where)

@@ -12,7 +12,7 @@ from metaest.estimators.adapted import HoldsNetwork, require_statistics
 from metaest.estimators.class_network import ClassNetwork
 from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.guard import Guard
-from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.inputs import as_rows, check_columns, is_empty
 from metaest.estimators.judge import Judge
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
@@ -211,6 +211,8 @@ def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], ND
     """Return the rows of one new task, checked against the model they will adapt."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the labels of the task's rows are wanted.")
+    if is_empty(X) and is_empty(y):
+        raise TaskError(f"{where}: there are no rows; a task's classes are those of its rows.")
     rows, target, _ = as_rows(X, y, where, labels=True)
     check_columns(model, X, rows.shape[1:], where)
     return rows, labels_of(target, lambda row: where)

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 
 from metaest.estimators.adapted import HoldsNetwork
-from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.inputs import as_rows, check_columns, no_rows
 from metaest.estimators.plan import Plan
 from metaest.estimators.policy_episodes import PolicyNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import Params
 
-__all__ = ["AdaptedPolicy", "as_outcomes", "utility_of"]
+__all__ = ["AdaptedPolicy", "as_outcomes", "outcome_rows", "utility_of"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +52,9 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         cls, network: PolicyNetwork, plan: Plan, meta: Params, params: Params | None, X: Any, y: Any, names: Any
     ) -> "AdaptedPolicy":
         X, y = np.array(X), np.array(y)
-        if params is None:
+        if not len(X):
+            params = plan.zero_shot(meta)
+        elif params is None:
             params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.outcomes(y)))
         adapted = cls(network, plan, meta, params, X, y, X.shape[1])
         if names is not None:
@@ -115,21 +117,32 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         -------
         AdaptedPolicy
         """
-        rows, target, _ = as_rows(X, y, "partial_adapt")
-        check_columns(self, X, rows.shape[1:], "partial_adapt")
-        target = as_outcomes(self._network, target, "partial_adapt")
+        rows, target = outcome_rows(self, self._network, X, y, "partial_adapt")
+        if len(self.X_support_):
+            rows = np.concatenate([self.X_support_, rows])
+            target = np.concatenate([self.y_support_, target])
         return self._make(
             self._network,
             self._plan,
             self._meta,
             None,
-            np.concatenate([self.X_support_, rows]),
-            np.concatenate([self.y_support_, target]),
+            rows,
+            target,
             getattr(self, "feature_names_in_", None),
         )
 
     def __sklearn_tags__(self) -> Tags:
         return Tags(estimator_type=None, target_tags=TargetTags(required=True))
+
+
+def outcome_rows(model: Any, network: PolicyNetwork, X: Any, y: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows and outcomes of one new task, checked against the model they will adapt; there may be none."""
+    nothing = no_rows(model, X, y, where)
+    if nothing is not None:
+        return nothing, np.empty((0, 2) if network.n_targets == 2 else 0)
+    rows, target, _ = as_rows(X, y, where)
+    check_columns(model, X, rows.shape[1:], where)
+    return rows, as_outcomes(network, target, where)
 
 
 def as_outcomes(network: PolicyNetwork, y: NDArray[Any], where: str) -> NDArray[Any]:

@@ -9,8 +9,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.inputs import remember_columns
-from metaest.exceptions import UngroupedWarning, warn
+from metaest.estimators.inputs import is_empty, remember_columns
+from metaest.exceptions import TaskError, UngroupedWarning, warn
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
@@ -35,6 +35,11 @@ class _FewShot(BaseEstimator):
         -------
         self
         """
+        if is_empty(X):
+            raise TaskError(
+                "fit: Found array with 0 sample(s) while a minimum of 1 is required. Of a task without rows the "
+                "meta-model itself says what there is to say."
+            )
         model = self.model
         if not _is_fitted(model):
             warn(

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
 
-__all__ = ["as_rows", "as_tasks", "check_columns", "remember_columns", "require_columns"]
+__all__ = ["as_rows", "as_tasks", "check_columns", "is_empty", "no_rows", "remember_columns", "require_columns"]
 
 
 def _is_pair(item: Any) -> bool:
@@ -131,6 +132,32 @@ def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, A
     target = target if labels else require_numbers(target, where)
     require_finite(target, "y", target_names, lambda row: (where, row))
     return rows, target, names
+
+
+def is_empty(values: Any) -> bool:
+    """Tell whether an array, a data frame or a list has no rows."""
+    shape = getattr(values, "shape", None)
+    if shape is not None:
+        return len(shape) > 0 and shape[0] == 0
+    return isinstance(values, (list, tuple)) and len(values) == 0
+
+
+def no_rows(model: Any, X: Any, y: Any, where: str) -> NDArray[np.float64] | None:
+    """Return an X without rows where neither X nor y has one, and None where there are rows.
+
+    Parameters
+    ----------
+    model : object
+        Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
+    X, y : array-like
+    where : str
+        What the error message of other columns adds.
+    """
+    if not (is_empty(X) and is_empty(y)):
+        return None
+    if len(np.shape(X)) > 1:
+        check_columns(model, X, np.shape(X)[1:], where)
+    return np.empty((0, *getattr(model, "feature_shape_", (model.n_features_in_,))))
 
 
 def remember_columns(model: Any, names: Any) -> None:

@@ -86,6 +86,9 @@ class Judge:
 
     def judge(self, X: NDArray[Any], y: NDArray[Any]) -> Guard:
         """Judge the adaptation to the rows of one task."""
+        if not len(X):
+            reason = "there are no rows: predictions are the population's."
+            return Guard("kept", 1.0, reason, 0, float("nan"), float("nan"), 1.0)
         episodes = [Task._checked(i, *_apart(X, y, a, b), None, None) for i, (a, b) in enumerate(self._folds(X, y))]
         own = self._moments(episodes, np.zeros(len(episodes), dtype=np.intp), 1)
         fitting = [rule for rule in self.rules if rule.size <= len(X)]

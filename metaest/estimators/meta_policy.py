@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted_policy import AdaptedPolicy, as_outcomes
+from metaest.estimators.adapted_policy import AdaptedPolicy, as_outcomes, outcome_rows
 from metaest.estimators.building import build_parts, goes_on
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns
 from metaest.estimators.meta_network import MetaNetwork, feature_names
@@ -38,7 +38,7 @@ class MetaPolicy(MetaNetwork):
         Parameters
         ----------
         X : array-like or data frame of shape (n_times, n_features)
-            In order of time, without gaps.
+            In order of time, without gaps. Without rows (``adapt([], [])``), actions are those of `predict`.
         y : array-like of shape (n_times,) or (n_times, 2)
             Outcomes, and scales where the fit had them.
 
@@ -56,9 +56,7 @@ class MetaPolicy(MetaNetwork):
         check_is_fitted(self)
         if y is None:
             raise TaskError("adapt: y is missing; the outcomes of the rows are wanted.")
-        rows, target, _ = as_rows(X, y, "adapt")
-        check_columns(self, X, rows.shape[1:], "adapt")
-        target = as_outcomes(self._network, target, "adapt")
+        rows, target = outcome_rows(self, self._network, X, y, "adapt")
         plan = self._plan()
         return AdaptedPolicy._make(self._network, plan, self._params, None, rows, target, feature_names(self))
 

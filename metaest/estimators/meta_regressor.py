@@ -48,6 +48,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
+            Without rows (``adapt([], [])``), predictions are those of `predict`, for a task of which nothing is known.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
         guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
@@ -76,7 +77,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
         judge = self._judge(gap) if (self._guards if guard is None else guard) else None
         plan = self._plan()
-        known = self._served(plan, rows, target) if adapts_compiled(self.compile, 1) else None
+        known = self._served(plan, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
         return AdaptedRegressor._adapt(
             self._network, plan, self._params, rows, target, feature_names(self), judge, self._conformal, known
         )

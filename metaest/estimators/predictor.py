@@ -64,8 +64,8 @@ class AdaptedPredictor:
     def _repr_html_(self) -> str:
         n = self.n_features_in_ if self.X_support_.ndim == 2 else 0
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(n)])
-        X = self.X_support_.reshape(len(self.X_support_), -1)[:, :n]
-        y = self.y_support_.reshape(len(self.y_support_), -1)
+        X = self.X_support_[:, :n] if n else self.X_support_[..., :0].reshape(len(self.X_support_), 0)
+        y = self.y_support_ if self.y_support_.ndim == 2 else self.y_support_[:, None]
         targets = ["y"] if self.y_support_.ndim == 1 else [f"y{j}" for j in range(y.shape[1])]
         head = "".join(f"<th>{name}</th>" for name in [*names, *targets])
         body = "".join(

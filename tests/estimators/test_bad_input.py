@@ -64,7 +64,8 @@ def test_fit_refuses(arguments, message):
         (pd.DataFrame({"dose": [0.0], "time": [1.0]}), [1.0], "must be in the same order"),
         (pd.DataFrame({"time": [0.0], "amount": [1.0]}), [1.0], "unseen at fit time:\n- amount\n"),
         (pd.DataFrame({"time": [0.0], "dose": ["high"]}), [1.0], "adapt: column 'dose' holds strings|mixed"),
-        (np.empty((0, 2)), [], "0 sample"),
+        (np.empty((0, 2)), [1.0], "0 sample"),
+        (np.empty((0, 3)), [], "X has 3 features"),
         (sparse.csr_array(np.eye(2)), [0.0, 1.0], "toarray"),
     ],
 )

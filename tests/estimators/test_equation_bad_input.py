@@ -239,7 +239,8 @@ def test_a_search_cut_short_says_so(tasks):
         ([[1.0, 2.0]], [1.0], "X has 2 features, but EquationRegressor is expecting 1"),
         ([[1.0]], [[1.0, 2.0]], "adapt: y has shape .* fitted on 1 target"),
         (pd.DataFrame({"time": [1.0]}), [1.0], "unseen at fit time:\n- time\n"),
-        (np.empty((0, 1)), [], "0 sample"),
+        (np.empty((0, 1)), [1.0], "0 sample"),
+        (np.empty((0, 2)), [], "X has 2 features"),
     ],
 )
 def test_adapt_refuses_and_loses_nothing(model, X, y, message):

@@ -129,6 +129,13 @@ class PatientEquation:
             own["volume"] = own["clearance"] / own["elimination"]
         return own
 
+    def constants_of(self, constants: Mapping[str, Any], weight: float = STANDARD_WEIGHT) -> dict[str, Tensor]:
+        """Return the constants of draws, of shape (n_draws, 1), of a patient of a given weight in kg."""
+        drawn = {name: torch.from_numpy(np.atleast_1d(np.asarray(own, float))) for name, own in constants.items()}
+        n = max((len(own) for own in drawn.values()), default=1)
+        columns = 1 + (-1 if self.weight is None else self.weight)
+        return self.of_patient(torch.full((n, columns), float(weight), dtype=torch.float64), drawn)
+
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Raise a ValueError when rows cannot be those of a patient; y is None for rows to be predicted."""
         amount, _, duration = self.doses.read(X.astype(np.float64))

@@ -1,9 +1,13 @@
 """One and two compartments in closed form; repeated doses by superposition."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from metaest import Parameter
+from metaest import Parameter, Quantity
 from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.disposition import absorbed, bolus, infused, one_compartment, two_compartments
 from metaest_domains.physiology.patient_equation import PatientEquation
@@ -35,6 +39,27 @@ class Superposition(PatientEquation):
             if bool(slow.any()):
                 unit = torch.where(slow, infused(since, torch.where(slow, duration, 1.0), parts), unit)
         return (amount * unit).sum(dim=1)
+
+    def quantities(self) -> dict[str, Quantity]:
+        """Return what is reported beside the constants: the half-life, and the rate of absorption of oral doses."""
+
+        def rates(constants: Mapping[str, Any]) -> tuple[Any, Any]:
+            own = self.constants_of(constants)
+            slowest = self.parts(own)[-1][1]
+            shape = np.shape(next(iter(constants.values())))
+            entering = slowest + own["absorption"] if self.oral else slowest
+            return slowest[:, 0].numpy().reshape(shape), entering[:, 0].numpy().reshape(shape)
+
+        quantities = {
+            "half_life": Quantity(
+                lambda **constants: np.log(2) / rates(constants)[0], "time", "half-life of terminal elimination"
+            )
+        }
+        if self.oral:
+            quantities["absorption_rate"] = Quantity(
+                lambda **constants: rates(constants)[1], "1/time", "k_a, the rate of absorption itself"
+            )
+        return quantities
 
 
 class OneCompartment(Superposition):

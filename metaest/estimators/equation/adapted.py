@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +15,11 @@ from metaest.estimators.adapted import check_support_rows
 from metaest.estimators.conformal import Calibration, check_conformal
 from metaest.estimators.equation.curves import curve, curve_and_sd, interval, spread_of_observations
 from metaest.estimators.equation.data import ask_about_limit, just_below
+from metaest.estimators.equation.derived import quantities_of_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.questions import Questions
 from metaest.estimators.equation.sampling import Draws, draws_of_posterior, draws_of_prior, mixed_draws
-from metaest.estimators.equation.tables import task_table
+from metaest.estimators.equation.tables import LEVEL, task_table
 from metaest.estimators.equation.verify import adapt_rows, check_interval, check_rows
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
@@ -25,7 +27,7 @@ from metaest.estimators.judge import Judge
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
 
-__all__ = ["AdaptedEquation"]
+__all__ = ["AdaptedEquation", "prior_of"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +45,9 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         bounds), ``unit``, ``shrinkage`` (the share of the variance between tasks that the rows leave; 1 where they say
         nothing, 0 where they say all), ``identified`` (whether the rows say at least as much as the population) and
         ``reason``.
+    derived_ : DataFrame
+        One row a quantity that the equation declares beside its constants (:class:`Quantity`): ``value``, ``lower_90``,
+        ``upper_90``, ``unit`` and ``meaning``. Without rows where it declares none.
     laplace_share_ : float
         Share of the probability on which the posterior and its normal approximation, which is behind the standard
         errors, agree: near 1 where the posterior is normal; where it is small, the intervals say more. NaN after
@@ -54,7 +59,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     status_ : str
         How the search ended: "converged", "max_iter", "stalled" or "not_finite".
     X_support_, y_support_ : ndarray
-        The rows it was adapted on.
+        The rows it was adapted on; there may be none, and the constants are then the population's.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
@@ -91,6 +96,8 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     _own: Posterior | None = None
     _judge: Judge | None = None
     _conformal: Calibration | None = None
+    # what was said of a task without rows, by the number of the column
+    _stated: Mapping[int, float] = field(default_factory=dict)
     _multi_output = False
 
     @classmethod
@@ -103,13 +110,15 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         names: Any,
         judge: Judge | None = None,
         conformal: Calibration | None = None,
+        stated: dict[int, float] | None = None,
     ) -> AdaptedEquation:
         X, y = np.array(X), np.array(y)
         guard = None if judge is None else judge.judge(X, y)
         kept = posterior
         if guard is not None and guard.share < 1:
-            kept = calibrated.mixed(posterior, _prior(calibrated, X), guard.share)
-        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge, conformal)
+            before = prior_of(calibrated, calibrated.covariates.of_rows(X, "adapt"))
+            kept = calibrated.mixed(posterior, before, guard.share)
+        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge, conformal, stated or {})
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
         X.flags.writeable = y.flags.writeable = False
@@ -142,19 +151,34 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     @cached_property
     def _draws(self) -> Draws:
         own = self._posterior if self._own is None else self._own
+        if not len(self.X_support_):
+            return draws_of_prior(own)
         draws = draws_of_posterior(self._calibrated, own, self.X_support_, self.y_support_)
         if self.guard_ is None or self.guard_.share == 1:
             return draws
-        return mixed_draws(draws, draws_of_prior(_prior(self._calibrated, self.X_support_)), self.guard_.share)
+        return mixed_draws(draws, draws_of_prior(prior_of(self._calibrated, self._covariates)), self.guard_.share)
+
+    @property
+    def _covariates(self) -> NDArray[Any]:
+        """Covariates of this task, of shape (coefficients,), raw."""
+        covariates = self._calibrated.covariates
+        if len(self.X_support_):
+            return covariates.of_rows(self.X_support_, "adapt")
+        return covariates.of_stated(self._stated)
 
     @cached_property
     def _params(self) -> pd.DataFrame:
-        return task_table(self._calibrated, self._posterior, self._draws)
+        return task_table(self._calibrated, self._posterior, self._draws, len(self.X_support_))
 
     @property
     def params_(self) -> pd.DataFrame:
         """The constants of this task with their uncertainty."""
         return self._params.copy()
+
+    @property
+    def derived_(self) -> pd.DataFrame:
+        """Quantities that the equation declares beside its constants, with the ends of 90 % intervals."""
+        return quantities_of_task(self._calibrated, self._posterior, self._draws, LEVEL)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict rows of this task.
@@ -261,7 +285,12 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         rows, target = check_support_rows(self, True, X, y, "partial_adapt")
         ask_about_limit(self._calibrated.model.noise.limit, target, "partial_adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
-        rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
+        if not len(rows):
+            return self
+        if len(self.X_support_):
+            rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
+        else:
+            self._calibrated.covariates.of_rows(rows, "partial_adapt", like=self._covariates)
         posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt")
         names = getattr(self, "feature_names_in_", None)
         return self._make(self._calibrated, posterior, rows, target, names, self._judge, self._conformal)
@@ -270,13 +299,10 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         rows, _, _ = as_rows(X, None, where)
         check_columns(self, X, rows.shape[1:], where)
         check_rows(self.equation_, rows, None, where)
-        covariates = self._calibrated.covariates
-        own = covariates.of_rows(self.X_support_, where)
-        covariates.of_rows(rows, where, like=own)
+        self._calibrated.covariates.of_rows(rows, where, like=self._covariates)
         return np.asarray(rows)
 
 
-def _prior(calibrated: Calibrated, X: NDArray[Any]) -> Posterior:
-    """Return what was known of a task before its rows."""
-    covariates = calibrated.covariates
-    return calibrated.prior(covariates.design(covariates.of_rows(X, "adapt")[None], len(calibrated.table)))
+def prior_of(calibrated: Calibrated, covariates: NDArray[Any]) -> Posterior:
+    """Return what is known of a task with these covariates before its rows."""
+    return calibrated.prior(calibrated.covariates.design(covariates[None], len(calibrated.table)))

@@ -1,6 +1,6 @@
 """How a fitted equation adapts: to one task, with or without a guard, or to many."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import check_support_rows, check_targets
 from metaest.estimators.calibrating import Calibrating
-from metaest.estimators.equation.adapted import AdaptedEquation
+from metaest.estimators.equation.adapted import AdaptedEquation, prior_of
 from metaest.estimators.equation.batches import whole
 from metaest.estimators.equation.compiling import in_lanes
 from metaest.estimators.equation.curves import spread_of_observations
@@ -35,12 +35,22 @@ class Adapting(Calibrating):
     _judged: TaskSet
     _judges: dict[Any, Judge]
 
-    def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedEquation:
+    def adapt(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        guard: bool | None = None,
+        gap: int = 0,
+        covariates: Mapping[Any, float] | None = None,
+    ) -> AdaptedEquation:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
+            Without rows (``adapt([], [])``) the task is one of which nothing is known yet: its constants are the
+            population's, and vary as they do between tasks.
         y : array-like of shape (n_rows,)
         guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
@@ -48,6 +58,9 @@ class Adapting(Calibrating):
             call learns from the training tasks how to judge, which takes a moment.
         gap : int, default=0
             For the guard, where ``split="first"``: rows left out between those adapted on and those judged on.
+        covariates : dict, optional
+            For a task without rows: what is known of it, by columns of X. The covariates of the fit are needed; rows
+            bring their own.
 
         Returns
         -------
@@ -58,7 +71,7 @@ class Adapting(Calibrating):
         TaskError
             When the rows cannot be used, or the equation is not finite there.
         ValueError
-            When gap is no number of rows.
+            When gap is no number of rows, or covariates come beside rows.
 
         Warns
         -----
@@ -71,10 +84,17 @@ class Adapting(Calibrating):
         rows, target = check_support_rows(self, True, X, y, "adapt")
         ask_about_limit(self._calibrated.model.noise.limit, target, "adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
-        posterior = adapt_rows(in_lanes(self._calibrated, self.compile, len(rows)), rows, target, "adapt")
-        judge = self._judge(gap) if (self._guards if guard is None else guard) else None
         names = getattr(self, "feature_names_in_", None)
-        return AdaptedEquation._make(self._calibrated, posterior, rows, target, names, judge, self._conformal)
+        judge = self._judge(gap) if (self._guards if guard is None else guard) else None
+        calibrated, stated = self._calibrated, None
+        if len(rows):
+            if covariates is not None:
+                raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
+            posterior = adapt_rows(in_lanes(calibrated, self.compile, len(rows)), rows, target, "adapt")
+        else:
+            stated = calibrated.covariates.stated(covariates, names, rows.shape[1])
+            posterior = prior_of(calibrated, calibrated.covariates.of_stated(stated))
+        return AdaptedEquation._make(calibrated, posterior, rows, target, names, judge, self._conformal, stated)
 
     def adapt_many(self, tasks: Any) -> AdaptedEquations:
         """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, without guard.

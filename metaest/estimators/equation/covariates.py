@@ -110,6 +110,46 @@ class Covariates:
             )
         return reference
 
+    def stated(self, given: Mapping[Any, float] | None, names: Any, n_columns: int) -> dict[int, float]:
+        """Return what is stated of a task without rows, by the number of its column.
+
+        Parameters
+        ----------
+        given : dict, optional
+            Values by the names, or numbers, of columns of X.
+        names : sequence of str or None
+            Columns of the fit.
+        n_columns : int
+
+        Raises
+        ------
+        TaskError
+            When a column is unknown, a value is no number, or a covariate of the fit is missing.
+        """
+        names = [] if names is None else list(names)
+        values: dict[int, float] = {}
+        for label, value in (given or {}).items():
+            column = names.index(label) if label in names else label
+            if isinstance(column, bool) or not isinstance(column, (int, np.integer)) or not 0 <= column < n_columns:
+                raise TaskError(
+                    f"adapt: covariates has {label!r}, which is no column of the fit; they are "
+                    f"{names or f'numbered 0 to {n_columns - 1}'}."
+                )
+            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+                raise TaskError(f"adapt: the covariate {label!r} is {value!r}; a finite number is wanted.")
+            values[int(column)] = float(value)
+        for column, label in zip(self.columns, self.labels, strict=True):
+            if column not in values:
+                raise TaskError(
+                    f"adapt: without rows nothing tells the covariate {label!r} of this task; pass "
+                    f"covariates={{{label!r}: value}}."
+                )
+        return values
+
+    def of_stated(self, stated: Mapping[int, float]) -> NDArray[Any]:
+        """Return the covariates of a task without rows, of shape (coefficients,), raw."""
+        return np.array([stated[column] for column in self.columns], dtype=np.float64)
+
     def design(self, values: NDArray[Any], n_constants: int) -> Design:
         """Return how coefficients enter the constants of tasks with covariates `values` (tasks, coefficients)."""
         scaled = torch.from_numpy((values - self.mean) / self.scale)

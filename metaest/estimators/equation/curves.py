@@ -10,12 +10,19 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import Draws, weighted_quantile
+from metaest.exceptions import warn
 
 __all__ = ["curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
 
 BLOCK, NEWTON_STEPS = 50, 60
 # of the probability below an end; far finer than draws can tell
 ACCURACY = 1e-6
+# of the probability: draws without a finite curve that are no reason for a word
+NEGLIGIBLE = 1e-9
+# a mean is that of a few draws where all are worth fewer equal ones than this,
+FEW = 50
+# or where one draw makes up more than this share of it
+LARGEST = 0.1
 
 
 def curve(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
@@ -32,13 +39,38 @@ def curve_and_sd(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) 
     return values[:, 0].detach().numpy(), variance.clamp(min=0).sqrt().numpy()
 
 
-def mean_curve(calibrated: Calibrated, draws: Draws, X: NDArray[Any]) -> NDArray[Any]:
+def mean_curve(calibrated: Calibrated, draws: Draws, X: NDArray[Any], where: str = "predict_mean") -> NDArray[Any]:
     """Return the mean of the curves of weighted draws, of shape (rows,)."""
     with torch.no_grad():
         curves = calibrated.model.curve(draws.phi, one_task(X, copies=draws.phi.shape[1]))
     usable = torch.isfinite(curves)
     weight = torch.where(usable, draws.weight, 0.0)
+    _warn_of_mean(torch.where(usable, curves, 0.0), draws.weight, usable, where)
     return np.asarray(((torch.where(usable, curves, 0.0) * weight).sum(dim=1) / weight.sum(dim=1)).numpy())
+
+
+def _warn_of_mean(curves: Tensor, weight: Tensor, usable: Tensor, where: str) -> None:
+    """Warn where the mean of curves, of shape (rows, draws), does not exist or is that of a few draws."""
+    lost = torch.where(usable, 0.0, weight).sum(dim=1)
+    if float(lost.max()) > NEGLIGIBLE:
+        row = int(lost.argmax())
+        warn(
+            f"{where}: in row {row} the curve is not finite for {float(lost[row]):.2%} of the probability of the "
+            "constants, so that it has no mean there; the number is the mean of the others. Use predict or "
+            "predict_interval.",
+        )
+    part = curves.abs() * weight
+    total = part.sum(dim=1)
+    share = part / torch.where(total > 0, total, 1.0)[:, None]
+    worth = 1 / share.square().sum(dim=1).clamp(min=1e-12)
+    few = (total > 0) & ((worth < FEW) | (share.amax(dim=1) > LARGEST))
+    if bool(few.any()):
+        row = int(torch.where(few, worth, torch.inf).argmin())
+        warn(
+            f"{where}: the mean in row {row} is made by a few extreme draws of the constants ({len(weight)} draws are "
+            f"worth {float(worth[row]):.0f} equal ones there; {int(few.sum())} such rows in all): it tells their luck, "
+            "and may not exist. Use predict or predict_interval.",
+        )
 
 
 def simulated(calibrated: Calibrated, draws: Draws, X: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:

@@ -47,6 +47,12 @@ class Questions:
         Returns
         -------
         ndarray of shape (n_rows,)
+
+        Warns
+        -----
+        UserWarning
+            When curves of the posterior are not finite in a row, so that their mean does not exist, or a few extreme
+            draws make up the mean.
         """
         return mean_curve(self._calibrated, self._draws, self._rows(X, "predict_mean"))
 
@@ -129,8 +135,10 @@ class Questions:
         Raises
         ------
         ValueError
-            When there is no such constant, it does not vary between tasks, or there are too few points.
+            When there is no such constant, it does not vary between tasks, or there are too few points or no rows.
         """
+        if not len(self.X_support_):
+            raise ValueError("profile: the task has no rows, so that no value of a constant fits worse than another.")
         return profile_of(self._calibrated, self._posterior, self.X_support_, self.y_support_, name, prior, n_points)
 
     def derive(self, function: Callable[..., Any], level: float = 0.9) -> Derived:

@@ -16,7 +16,7 @@ from metaest.estimators.equation.data import ask_about_limit, without_codes
 from metaest.estimators.equation.parameter import Parameter
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import attributes, query_predictions
-from metaest.estimators.equation.settings import CONSTRAINTS, check_settings
+from metaest.estimators.equation.settings import CONSTRAINTS, REPORTED, check_settings
 from metaest.estimators.equation.summary import summarise
 from metaest.estimators.equation.training import calibrate
 from metaest.estimators.equation.zero_shot import ZeroShot
@@ -97,8 +97,15 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     ----------
     population_ : DataFrame
         One row a constant: ``value`` (of the median task, in the constant's unit), ``standard_error`` and
-        ``between_task_sd`` (to first order), ``unit``, ``lower``, ``upper``; and in the unconstrained space ``scale``
-        ("identity", "log", "upper", "logit"), ``scaled_value``, ``scaled_standard_error``, ``scaled_sd``.
+        ``between_task_sd`` (to first order), ``omega`` (the standard deviation between tasks in the unconstrained
+        space: of the logarithm, for a constant with one bound), ``cv`` (of such a lognormal constant, or of its
+        distance from the bound: :math:`\sqrt{\exp(\omega^2) - 1}`, exact), ``unit``, ``lower``, ``upper``; and in the
+        unconstrained space ``scale`` ("identity", "log", "upper", "logit"), ``scaled_value``,
+        ``scaled_standard_error``, ``scaled_sd`` (omega once more).
+    derived_ : DataFrame
+        One row a quantity that the equation declares beside its constants (:class:`Quantity`), such as a rate of
+        absorption: ``value``, ``standard_error`` and ``between_task_sd`` (to first order), ``unit``, ``meaning``.
+        Without rows where it declares none.
     coefficients_ : DataFrame
         One row a covariate of a constant.
     covariance_, correlation_ : DataFrame
@@ -244,7 +251,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self._judged, self._judges = thinned(tasks), {}
         self._seen, self._conformal = fingerprints(tasks), None
         self._y_mean = tasks.y.mean(dtype=np.float64)
-        for name, value in attributes(fitted, tasks, self.get_params(deep=False)).items():
+        for name, value in attributes(fitted, tasks, {name: getattr(self, name) for name in REPORTED}).items():
             setattr(self, name, value)
         remember_columns(self, tasks.feature_names)
         return self

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from metaest.estimators.equation.batches import chunks, rows_of
 from metaest.estimators.equation.data import as_recorded, without_codes
+from metaest.estimators.equation.derived import quantity_table
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.tables import (
     coefficient_table,
@@ -44,6 +45,7 @@ def attributes(fitted: Fitted, tasks: TaskSet, settings: dict[str, Any]) -> dict
         "compiled_": fitted.compiled,
         "compiled_reason_": fitted.compiled_reason,
         "population_": population_table(calibrated),
+        "derived_": quantity_table(calibrated),
         "coefficients_": coefficient_table(calibrated),
         "covariance_": matrix_table(calibrated, correlation=False),
         "correlation_": matrix_table(calibrated, correlation=True),

@@ -6,7 +6,10 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-__all__ = ["CONSTRAINTS", "check_settings"]
+__all__ = ["CONSTRAINTS", "REPORTED", "check_settings"]
+
+# what a summary says of the settings of the fit, whatever is set afterwards
+REPORTED = ("objective", "inner_solver", "covariance", "noise")
 
 # equation and parameters are checked with words of their own
 CONSTRAINTS: dict[str, list[Any]] = {

@@ -34,12 +34,18 @@ def summarise(model: Any) -> str:
         "Population: the median task"
         + (", at the mean of the covariates" if len(model.coefficients_) else "")
         + "; standard errors and between-task SDs to first order",
+        "omega: SD between tasks on the scale on which the constant is normal; cv: of a lognormal constant",
     ]
-    shown = population[["value", "standard_error", "between_task_sd", "unit"]].copy()
+    columns = ["value", "standard_error", "between_task_sd", "omega", "cv", "unit"]
+    shown = population[columns].copy()
     shared = [name for k, name in enumerate(calibrated.names) if k not in calibrated.random]
     shown["between_task_sd"] = [
         "shared" if name in shared else f"{sd:.4g}" for name, sd in shown["between_task_sd"].items()
     ]
+    for column, form in (("omega", "{:.4g}"), ("cv", "{:.1%}")):
+        shown[column] = [
+            "-" if name in shared or np.isnan(value) else form.format(value) for name, value in shown[column].items()
+        ]
     shown["bounds"] = [_bounds(low, high) for low, high in zip(population["lower"], population["upper"], strict=True)]
     if any(parameter.meaning for parameter in calibrated.table.values()):
         shown["meaning"] = [parameter.meaning for parameter in calibrated.table.values()]
@@ -47,6 +53,8 @@ def summarise(model: Any) -> str:
     if (population["scale"] != "identity").any():
         scaled = population[["scale", "scaled_value", "scaled_standard_error", "scaled_sd"]]
         lines += ["", "The same on the scale on which constants are normal between tasks", *_table(scaled)]
+    if len(model.derived_):
+        lines += ["", "Computed from the constants, of the median task", *_table(model.derived_)]
     if len(model.coefficients_):
         lines += ["", "Covariates: shift of the constant, on that scale, per unit of the column"]
         lines += _table(model.coefficients_, index=False)

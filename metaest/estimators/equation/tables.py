@@ -20,22 +20,27 @@ LEVEL = 0.9
 
 
 def population_table(calibrated: Calibrated) -> pd.DataFrame:
-    """One row a constant: value, standard error, between-task SD, unit and bounds, and the same unconstrained."""
+    """One row a constant: value, standard error, between-task SD, omega, CV, unit, bounds; the same unconstrained."""
     p = len(calibrated.table)
     phi = calibrated.population.beta[:p]
     slope = calibrated.model.transforms.slope(phi).numpy()
     se = calibrated.beta_error[:p].numpy()
     sd = calibrated.prior_variance.sqrt().numpy()
     bounds = [parameter.bounds for parameter in calibrated.table.values()]
+    kinds = list(calibrated.model.transforms.kinds)
+    lognormal = np.array([kind in ("log", "upper") for kind in kinds])
     return pd.DataFrame(
         {
             "value": calibrated.model.transforms.constrain(phi).numpy(),
             "standard_error": np.where(np.isinf(se), np.inf, slope * np.where(np.isinf(se), 0.0, se)),
             "between_task_sd": slope * sd,
+            "omega": sd,
+            # of a lognormal distribution; a huge omega gives an infinite one
+            "cv": np.where(lognormal, np.sqrt(np.expm1(np.minimum(sd, 26.0) ** 2)), np.nan),
             "unit": [parameter.unit for parameter in calibrated.table.values()],
             "lower": [low for low, _ in bounds],
             "upper": [high for _, high in bounds],
-            "scale": list(calibrated.model.transforms.kinds),
+            "scale": kinds,
             "scaled_value": phi.numpy(),
             "scaled_standard_error": se,
             "scaled_sd": sd,
@@ -75,7 +80,7 @@ def matrix_table(calibrated: Calibrated, *, correlation: bool) -> pd.DataFrame:
     return pd.DataFrame(matrix, index=pd.Index(names, name="constant"), columns=names)
 
 
-def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws) -> pd.DataFrame:
+def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws, n_rows: int) -> pd.DataFrame:
     """One row a constant of one task: value, standard error, 90 % interval, shrinkage, whether and why identified."""
     transforms = calibrated.model.transforms
     phi = posterior.phi[:, 0]
@@ -83,7 +88,9 @@ def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws) -> pd
     tails = torch.tensor([0.5 - LEVEL / 2, 0.5 + LEVEL / 2], dtype=torch.float64)
     lower, upper = transforms.constrain(weighted_quantile(draws.phi, draws.weight, tails).T).T
     shrinkage = calibrated.shrinkage(posterior)[:, 0].numpy()
-    verdicts = [_verdict(calibrated, posterior, k, float(shrinkage[k])) for k in range(len(phi))]
+    verdicts = [(False, "there are no rows: it is the population's")] * len(phi)
+    if n_rows:
+        verdicts = [_verdict(calibrated, posterior, k, float(shrinkage[k])) for k in range(len(phi))]
     return pd.DataFrame(
         {
             "value": transforms.constrain(phi).numpy(),
