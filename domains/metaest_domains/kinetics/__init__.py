@@ -14,6 +14,7 @@ from metaest_domains.kinetics.outputs import (
     ttt_curve,
 )
 from metaest_domains.kinetics.parallel import ParallelJMAKRegressor
+from metaest_domains.kinetics.plots import plot_constants, plot_curve, plot_errors, plot_ttt
 from metaest_domains.kinetics.readers import read_curve_files, read_curves
 from metaest_domains.kinetics.saturation import MichaelisMentenRegressor
 from metaest_domains.kinetics.tempering import HollomonJaffeRegressor
@@ -33,6 +34,10 @@ __all__ = [
     "ParallelJMAKRegressor",
     "activation_energy",
     "half_transformation_time",
+    "plot_constants",
+    "plot_curve",
+    "plot_errors",
+    "plot_ttt",
     "pre_exponential",
     "read_curve_files",
     "read_curves",

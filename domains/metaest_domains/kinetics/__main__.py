@@ -15,11 +15,11 @@ from metaest_datasets import fetch_steel_tempering
 from metaest_domains.kinetics.jmak import JMAKRegressor
 from metaest_domains.kinetics.study.evaluation import compare, table_of
 from metaest_domains.kinetics.study.figures import (
-    plot_constants,
-    plot_curves,
-    plot_errors,
-    plot_steel_constants,
-    plot_steels,
+    draw_constants,
+    draw_curves,
+    draw_errors,
+    draw_steel_constants,
+    draw_steels,
 )
 from metaest_domains.kinetics.study.next_point import gains_of, study_next_point
 from metaest_domains.kinetics.study.polymer import PARAMETERS, load_curves, report_jmak, study_polymer, whole_curve
@@ -56,9 +56,9 @@ def _polymer(arguments: argparse.Namespace) -> None:
     fillers = study_polymer("filler", network=arguments.network, **repeated)
     _show("Polymer, one filler content left out", fillers, output / "polymer_fillers.csv", reference)
     _compare(fillers, ours, rivals)
-    plot_curves().savefig(output / "kinetics_curves.png", dpi=130)
-    plot_constants().savefig(output / "kinetics_constants.png", dpi=130)
-    plot_errors(curves, "RMSE in X").savefig(output / "kinetics_errors.png", dpi=130)
+    draw_curves().savefig(output / "kinetics_curves.png", dpi=130)
+    draw_constants().savefig(output / "kinetics_constants.png", dpi=130)
+    draw_errors(curves, "RMSE in X").savefig(output / "kinetics_errors.png", dpi=130)
 
 
 def _steel(arguments: argparse.Namespace) -> None:
@@ -69,9 +69,9 @@ def _steel(arguments: argparse.Namespace) -> None:
     rivals = ["steel by steel: line, pooled C", "Gaussian process"]
     _compare(steel, "Hollomon-Jaffe, bent", ["Hollomon-Jaffe, bent, composition", *rivals])
     _compare(steel, "Hollomon-Jaffe, bent, composition", rivals)
-    plot_steels().savefig(output / "tempering_curves.png", dpi=130)
-    plot_steel_constants().savefig(output / "tempering_constants.png", dpi=130)
-    plot_errors(steel, "RMSE in hardness (HRC)", 12).savefig(output / "tempering_errors.png", dpi=130)
+    draw_steels().savefig(output / "tempering_curves.png", dpi=130)
+    draw_steel_constants().savefig(output / "tempering_constants.png", dpi=130)
+    draw_errors(steel, "RMSE in hardness (HRC)", 12).savefig(output / "tempering_errors.png", dpi=130)
 
 
 def _next(arguments: argparse.Namespace) -> None:

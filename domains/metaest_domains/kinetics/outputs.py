@@ -41,7 +41,7 @@ def time_to(
     ValueError
         When the fraction is no fraction, the temperature is missing, or the equation has no such time.
     """
-    formula = _formula(adapted)
+    formula = formula_of(adapted)
     if formula.inverse is None:
         raise ValueError(f"{formula.__name__} cannot tell when a {formula.target} is reached: it has no inverse.")
     if not 0 < fraction < (1 if formula.target == "fraction" else np.inf):
@@ -164,7 +164,7 @@ def ttt_curve(
     return pd.DataFrame(rows, columns=["temperature", "fraction", "time", "lower", "upper"])
 
 
-def _formula(adapted: AdaptedEquation) -> Formula:
+def formula_of(adapted: AdaptedEquation) -> Formula:
     formula = getattr(adapted, "equation_", None)
     if not isinstance(formula, Formula):
         raise ValueError(
@@ -174,7 +174,7 @@ def _formula(adapted: AdaptedEquation) -> Formula:
 
 
 def _require(adapted: AdaptedEquation, *names: str) -> Formula:
-    formula = _formula(adapted)
+    formula = formula_of(adapted)
     for name in names:
         if name not in formula.fixed and name not in adapted.params_.index:
             raise ValueError(f"{formula.__name__} has no activation energy: it has no constant {name!r}.")

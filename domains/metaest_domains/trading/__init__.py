@@ -4,6 +4,7 @@ from metaest_domains.trading.backtest import Backtest, earn
 from metaest_domains.trading.baselines import buy_and_hold, momentum
 from metaest_domains.trading.features import PriceFeatures
 from metaest_domains.trading.measures import Difference, deflated_sharpe, difference, drawdown, sharpe, sortino
+from metaest_domains.trading.plots import plot_drawdown, plot_equity, plot_positions, plot_sharpe
 from metaest_domains.trading.policy import AdaptedTrader, TradingPolicy
 from metaest_domains.trading.walk import walk_forward
 
@@ -19,6 +20,10 @@ __all__ = [
     "drawdown",
     "earn",
     "momentum",
+    "plot_drawdown",
+    "plot_equity",
+    "plot_positions",
+    "plot_sharpe",
     "sharpe",
     "sortino",
     "walk_forward",

@@ -14,7 +14,7 @@ import torch
 from metaest import OvershootWarning
 from metaest_datasets import load_sp500_prices
 from metaest_domains.trading.study import real, simulated
-from metaest_domains.trading.study.figures import plot_equity, plot_lag_and_cost, plot_positions, plot_strength
+from metaest_domains.trading.study.figures import draw_equity, draw_lag_and_cost, draw_positions, draw_strength
 
 STRENGTHS = (0.1, 0.15, 0.2, 0.25, 0.35, 0.5)
 SURVIVORS = "20 large American stocks of today's index: chosen when their success was known."
@@ -52,7 +52,7 @@ def _strength(output: Path) -> None:
     shares = simulated.shares_by_strength(STRENGTHS)
     print("Share of the best policy's Sharpe ratio, by strength; the best one's ratio in the last column (lag 0)")
     print(shares.to_string(float_format="{:.2f}".format))
-    plot_strength(shares).savefig(output / "trading_strength.png", dpi=130)
+    draw_strength(shares).savefig(output / "trading_strength.png", dpi=130)
 
 
 def _real(output: Path) -> None:
@@ -68,9 +68,9 @@ def _real(output: Path) -> None:
     print(found.by_cost.to_string(float_format="{:.2f}".format))
     print("\nSharpe ratio by lag (days), at 5 basis points; lag 0 cannot be traded")
     print(found.by_lag.to_string(float_format="{:.2f}".format))
-    plot_equity(found).savefig(output / "trading_equity.png", dpi=130)
-    plot_positions(found, prices).savefig(output / "trading_positions.png", dpi=130)
-    plot_lag_and_cost(found).savefig(output / "trading_costs.png", dpi=130)
+    draw_equity(found).savefig(output / "trading_equity.png", dpi=130)
+    draw_positions(found, prices).savefig(output / "trading_positions.png", dpi=130)
+    draw_lag_and_cost(found).savefig(output / "trading_costs.png", dpi=130)
 
 
 STUDIES = {"simulated": _simulated, "strength": _strength, "real": _real}

@@ -10,39 +10,37 @@ from numpy.typing import NDArray
 from metaest import AdaptedEquation, IdentifiabilityWarning, TaskSet, UnlikelyTaskWarning
 from metaest_datasets import fetch_steel_tempering
 from metaest_domains.kinetics.catalogue import KineticRegressor
+from metaest_domains.kinetics.plots import plot_constants, plot_curve, plot_errors
 from metaest_domains.kinetics.study.evaluation import draw_supports, table_of
 from metaest_domains.kinetics.study.polymer import FORMS, ORDERS, load_curves
 from metaest_domains.kinetics.study.steel import steel_model
 from metaest_domains.kinetics.tempering import HollomonJaffeRegressor
 
-__all__ = ["plot_constants", "plot_curves", "plot_errors", "plot_steel_constants", "plot_steels"]
+__all__ = ["draw_constants", "draw_curves", "draw_errors", "draw_steel_constants", "draw_steels"]
 
 EXAMPLES = ("47.5 C, 0.1 %", "46 C, 1 %", "43 C, 5 %")
 SHOWN_FILLERS = (0.1, 1.0, 5.0)
 STEELS = ("AISI-SAE 1040", "AISI-SAE 6150", "AISI-SAE E52100")
-INK, BLUE, ORANGE, GREY = "#222222", "#2369bd", "#d1701f", "#8a8a8a"
+INK = "#222222"
 Rows = NDArray[Any]
 
 
-def plot_curves() -> Any:
+def draw_curves() -> Any:
     """Draw three left-out curves, what three points say of them, and where the next measurement would go."""
     tasks = load_curves()
     figure, axes = _panels(len(EXAMPLES))
     for axis, name in zip(axes, EXAMPLES, strict=True):
         model, X, y, rows = _left_out(tasks, name, _curve_model())
-        adapted = _adapt(model, X, y, rows)
-        following = int(adapted.suggest(X)[0])
-        _draw_bands(axis, X[:, 0], X, model, adapted, "temperature and filler")
+        plot_curve(_adapt(model, X, y, rows), X, model=model, candidates=X, against="time", ax=axis)
         axis.plot(X[:, 0], y, color=INK, lw=1.2, label="measured")
-        axis.plot(X[rows, 0], y[rows], "o", color=ORANGE, ms=6, label="the three points")
-        axis.axvline(X[following, 0], color=ORANGE, ls="--", lw=1, label="where to measure next")
-        axis.set(title=name, xlabel="time since the cut (s)")
+        axis.set(title=name, xlabel="time since the cut (s)", ylabel="")
+        axis.get_legend().remove()
     axes[0].set_ylabel("relative crystallinity")
     axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
-def plot_steels() -> Any:
+def draw_steels() -> Any:
     """Draw three left-out steels after one hour at each temperature, as three measurements at any time tell it."""
     tasks = fetch_steel_tempering()
     figure, axes = _panels(len(STEELS))
@@ -52,21 +50,21 @@ def plot_steels() -> Any:
         line = np.repeat(X[:1], 50, axis=0)
         line[:, 0], line[:, 1] = 1.0, np.linspace(X[:, 1].min(), X[:, 1].max(), 50)
         hour = X[:, 0] == 1.0
-        _draw_bands(axis, line[:, 1], line, model, adapted, "composition")
-        axis.plot(X[hour, 1], y[hour], "o", mfc="none", color=INK, ms=4, label="measured after 1 h")
-        axis.plot(X[rows, 1], y[rows], "o", color=ORANGE, ms=6, label="the three points")
+        plot_curve(adapted, line, model=model, X=X[hour], y=y[hour], candidates=X, against="temperature", ax=axis)
         for row in rows:
             axis.annotate(f"{X[row, 0]:.2g} h", (X[row, 1], y[row]), (4, 6), textcoords="offset points", fontsize=8)
         time, T = X[int(adapted.suggest(X)[0]), :2]
-        axis.axvline(T, color=ORANGE, ls="--", lw=1, label="where to measure next")
         axis.margins(x=0.12)
-        axis.set(title=f"{name}\nnext: {time:.2g} h at {T:.0f} K", xlabel="temperature (K)")
+        axis.set(title=f"{name}\nnext: {time:.2g} h at {T:.0f} K", ylabel="")
+        axis.get_legend().remove()
     axes[0].set_ylabel("hardness (HRC)")
-    axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    handles, labels = axes[0].get_legend_handles_labels()
+    labels = ["measured after 1 h" if label == "not used" else label for label in labels]
+    axes[0].legend(handles, labels, frameon=False, fontsize=7, loc="lower left")
     return figure
 
 
-def plot_constants() -> Any:
+def draw_constants() -> Any:
     """Draw rate and exponent against temperature: of whole curves, and of left-out curves from three points, 90 %."""
     from matplotlib import pyplot as plt
 
@@ -76,57 +74,47 @@ def plot_constants() -> Any:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, len(SHOWN_FILLERS)))
     for shade, filler in zip(shades, SHOWN_FILLERS, strict=True):
-        own = table[table["filler"] == filler]
-        few = [_adapt(*_left_out(tasks, name, _curve_model())).params_ for name in own.index]
-        x = 1000 / own["temperature"].to_numpy()
+        shown = table[table["filler"] == filler]
+        few = [_adapt(*_left_out(tasks, name, _curve_model())) for name in shown.index]
+        x = (1000 / shown["temperature"]).rename("1000 K / T")
         for axis, constant in ((axes[0], "k"), (axes[1], "n")):
-            whole = own[constant].to_numpy(float)
-            value, low, high = np.array([p.loc[constant, ["value", "lower_90", "upper_90"]] for p in few], float).T
-            if constant == "k":
-                whole, value, low, high = np.log([whole, value, low, high])
-            axis.plot(x, whole, "-", lw=1, color=shade)
-            ends = [np.maximum(value - low, 0), np.maximum(high - value, 0)]
-            axis.errorbar(x, value, ends, fmt="o", ms=4, lw=1, color=shade, label=f"{filler:g} %")
-    axes[0].set(xlabel="1000 K / T", ylabel="ln (k / (1/s))")
-    axes[1].set(xlabel="1000 K / T", ylabel="Avrami exponent n")
+            whole = shown[constant].to_numpy(float)
+            rate = constant == "k"
+            axis.plot(x, np.log(whole) if rate else whole, "-", lw=1, color=shade)
+            plot_constants(few, constant, x, logarithm=rate, label=f"{filler:g} %", color=shade, ax=axis)
     axes[0].legend(frameon=False, title="filler", fontsize=8)
-    for axis in axes:
-        axis.grid(alpha=0.25)
+    axes[1].set(ylabel="Avrami exponent n")
+    axes[1].get_legend().remove()
     return figure
 
 
-def plot_steel_constants() -> Any:
+def draw_steel_constants() -> Any:
     """Draw level and slope of all steels against their carbon content, with standard errors."""
     from matplotlib import pyplot as plt
 
     tasks = fetch_steel_tempering()
-    table = _with_first_rows(_fit(HollomonJaffeRegressor(optional=["c"]), tasks), tasks)
+    model = _fit(HollomonJaffeRegressor(optional=["c"]), tasks)
+    carbon = _with_first_rows(model, tasks)["C"].rename("carbon (%)")
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for axis, name, label in (
         (axes[0], "a", "a: hardness after 1 h at the reference (HRC)"),
         (axes[1], "b", "b: fall of hardness per unit of P (HRC)"),
     ):
-        axis.errorbar(table["C"], table[name], table[f"{name}_standard_error"], fmt="o", ms=4, lw=1, color=BLUE)
-        axis.set(xlabel="carbon (%)", ylabel=label)
-        axis.grid(alpha=0.25)
+        plot_constants(model, name, carbon, ax=axis).set(ylabel=label)
     return figure
 
 
-def plot_errors(records: pd.DataFrame, unit: str, top: float | None = None) -> Any:
+def draw_errors(records: pd.DataFrame, unit: str, top: float | None = None) -> Any:
     """Draw the errors of all methods by the number of points; a method above the top leaves the picture."""
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import ScalarFormatter
 
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
-    for i, (method, row) in enumerate(table_of(records).iterrows()):
-        ours = str(method).startswith(("JMAK", "parallel", "Hollomon"))
-        axis.plot(row.index, row, "o-" if ours else "s--", ms=4, lw=1.5 if ours else 1, color=f"C{i}", label=method)
-    axis.set(xlabel="points of the new one", ylabel=unit, yscale="log")
+    plot_errors(table_of(records), unit=unit, ax=axis)
+    for line in axis.lines:
+        if not str(line.get_label()).startswith(("JMAK", "parallel", "Hollomon")):
+            line.set(linestyle="--", marker="s", linewidth=1)
     axis.set_ylim(top=top)
-    axis.grid(alpha=0.25, which="both")
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    axis.yaxis.set_major_formatter(ScalarFormatter())
-    axis.yaxis.set_minor_formatter(ScalarFormatter())
     return figure
 
 
@@ -142,15 +130,6 @@ def _left_out(tasks: TaskSet, name: str, model: KineticRegressor) -> tuple[Kinet
     _fit(model, tasks[[i for i in range(len(tasks)) if i != held]])
     X, y = tasks[held].X, tasks[held].y.reshape(-1)
     return model, X, y, next(draw_supports(len(y), 3, 1, [held]))
-
-
-def _draw_bands(
-    axis: Any, x: Rows, X: Rows, model: KineticRegressor, adapted: AdaptedEquation, covariates: str
-) -> None:
-    before, after = model.predict_interval(X), adapted.predict_interval(X)
-    axis.fill_between(x, *before, color=GREY, alpha=0.25, lw=0, label=f"from its {covariates} alone")
-    axis.fill_between(x, *after, color=BLUE, alpha=0.3, lw=0, label="after three points, 90 %")
-    axis.plot(x, adapted.predict(X), color=BLUE, lw=1.2)
 
 
 def _curve_model() -> KineticRegressor:
@@ -174,6 +153,6 @@ def _fit(model: KineticRegressor, tasks: TaskSet) -> KineticRegressor:
 
 def _with_first_rows(model: KineticRegressor, tasks: TaskSet) -> pd.DataFrame:
     first = tasks.X[tasks.offsets[:-1]]
-    own: pd.DataFrame = model.task_params_.rename(columns={"C": "C_HJ", "C_standard_error": "C_HJ_standard_error"})
+    params: pd.DataFrame = model.task_params_.rename(columns={"C": "C_HJ", "C_standard_error": "C_HJ_standard_error"})
     names = [str(name) for name in tasks.feature_names or []]
-    return pd.concat([own, pd.DataFrame(first, columns=names, index=own.index)], axis=1)
+    return pd.concat([params, pd.DataFrame(first, columns=names, index=params.index)], axis=1)

@@ -1,0 +1,228 @@
+"""Plots of backtests: value, drawdown, positions, and Sharpe ratios by cost or lag."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from metaest_domains.trading.backtest import Backtest
+from metaest_domains.trading.dates import yearly
+from metaest_domains.trading.prices import as_frame
+
+__all__ = ["plot_drawdown", "plot_equity", "plot_positions", "plot_sharpe"]
+
+Strategies = Any  # a Backtest, or a mapping of names to them
+# highest over lowest value below which ticks of a logarithmic scale are evenly spaced numbers
+NARROW = 4.0
+
+
+def plot_equity(
+    backtests: Strategies,
+    *,
+    volatility: float | None = None,
+    colors: Mapping[Any, Any] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw what one unit of capital became, on a logarithmic scale.
+
+    Parameters
+    ----------
+    backtests : Backtest, or dict of str to Backtest
+        The portfolio of each is drawn.
+    volatility : float, optional
+        Scale the returns of each to this standard deviation a year, so that strategies are compared at equal risk. The
+        scale is that of the whole backtest, which nobody knew on its first day.
+    colors : dict of str to color, optional
+        By the names of the backtests; others take matplotlib's colors in turn.
+    ax : matplotlib.axes.Axes, optional
+        The current axes of pyplot by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Needs matplotlib (``pip install metaest[plots]``).
+
+    Raises
+    ------
+    ValueError
+        When a backtest has no days, or does not move where `volatility` is asked for.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    ax = _axes(ax)
+    values = _values(backtests, volatility, "plot_equity")
+    for name, value in values.items():
+        ax.plot(value.index, value.where(value > 0), lw=1.1, label=name, **_color(name, colors))
+    ax.set(yscale="log", xlabel=_time_label(values), ylabel="value of 1 invested")
+    if volatility is not None:
+        ax.set_ylabel(f"value of 1 invested (risk of {100 * volatility:g} % a year)")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(MaxNLocator(6) if high < NARROW * low else LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    _legend(ax)
+    return ax
+
+
+def plot_drawdown(
+    backtests: Strategies,
+    *,
+    volatility: float | None = None,
+    colors: Mapping[Any, Any] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw how far the value is below its highest before, in per cent.
+
+    Parameters
+    ----------
+    backtests, volatility, colors, ax
+        As :func:`plot_equity` takes them.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Needs matplotlib (``pip install metaest[plots]``).
+
+    Raises
+    ------
+    ValueError
+        As :func:`plot_equity` does.
+    """
+    ax = _axes(ax)
+    values = _values(backtests, volatility, "plot_drawdown")
+    for name, value in values.items():
+        highest = value.cummax().clip(lower=1.0)
+        ax.plot(value.index, 100 * (value / highest - 1), lw=1, label=name, **_color(name, colors))
+    ax.set(xlabel=_time_label(values), ylabel="below the highest value (%)")
+    _legend(ax)
+    return ax
+
+
+def plot_positions(
+    positions: Any, *, asset: Any = None, colors: Mapping[Any, Any] | None = None, ax: Any = None
+) -> Any:
+    """Draw positions by the day they are decided, as steps that hold until the next.
+
+    Parameters
+    ----------
+    positions : Series, DataFrame, Backtest, or dict of str to any of these
+        One line for each asset of a frame or backtest, one for each name of a dict.
+    asset : str, optional
+        The only asset to be drawn; needed where an entry of a dict has several.
+    colors : dict of str to color, optional
+        By the labels of the lines; others take matplotlib's colors in turn.
+    ax : matplotlib.axes.Axes, optional
+        The current axes of pyplot by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Needs matplotlib (``pip install metaest[plots]``).
+
+    Raises
+    ------
+    ValueError
+        When there are no positions in the asset, or an entry of a dict has several assets and none is chosen.
+    """
+    ax = _axes(ax)
+    lines: dict[Any, pd.Series[float]] = {}
+    if isinstance(positions, Mapping):
+        for name, each in positions.items():
+            chosen = _assets(each, asset)
+            if len(chosen) != 1:
+                raise ValueError(f"plot_positions: {name!r} has positions in {len(chosen)} assets; pass asset=.")
+            lines[name] = next(iter(chosen.values()))
+    else:
+        lines = _assets(positions, asset)
+    for name, line in lines.items():
+        ax.plot(line.index, line, drawstyle="steps-post", lw=1, label=name, **_color(name, colors))
+    ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.set(xlabel=_time_label(lines), ylabel="position (share of capital)")
+    _legend(ax)
+    return ax
+
+
+def plot_sharpe(ratios: pd.DataFrame, *, colors: Mapping[Any, Any] | None = None, ax: Any = None) -> Any:
+    """Draw Sharpe ratios of strategies by what was varied: a cost, a lag, a horizon.
+
+    Parameters
+    ----------
+    ratios : DataFrame
+        A column for each strategy, a row for each value; the name of the index is the label of the horizontal axis.
+    colors : dict of str to color, optional
+        By the names of the columns; others take matplotlib's colors in turn.
+    ax : matplotlib.axes.Axes, optional
+        The current axes of pyplot by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Needs matplotlib (``pip install metaest[plots]``).
+
+    Examples
+    --------
+    Ratios of a backtest by cost::
+
+        costs = pd.Index([0, 2, 5, 10], name="cost (basis points)")
+        ratios = {c: sharpe(earn(positions, prices, cost=1e-4 * c).portfolio) for c in costs}
+        plot_sharpe(pd.DataFrame({"momentum": ratios}).rename_axis(costs.name))
+    """
+    ax = _axes(ax)
+    for name in ratios:
+        ax.plot(ratios.index, ratios[name], "o-", ms=3.5, lw=1.2, label=name, **_color(name, colors))
+    ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.set(xlabel="" if ratios.index.name is None else str(ratios.index.name), ylabel="Sharpe ratio a year")
+    _legend(ax)
+    return ax
+
+
+def _axes(ax: Any) -> Any:
+    """Return the axes to draw in: those given, or the current ones of pyplot."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.gca()
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _values(backtests: Strategies, volatility: float | None, where: str) -> dict[Any, "pd.Series[float]"]:
+    """Return the compounded value of each backtest's portfolio by the day it was earned; 0 after a total loss."""
+    values = {}
+    for name, backtest in (backtests if isinstance(backtests, Mapping) else {"portfolio": backtests}).items():
+        if not isinstance(backtest, Backtest):
+            raise ValueError(f"{where}: backtests are wanted, as earn and walk_forward return them, got {backtest!r}.")
+        earned = backtest.portfolio
+        if not len(earned):
+            raise ValueError(f"{where}: the backtest {name!r} has no days.")
+        if volatility is not None:
+            spread = float(earned.std(ddof=0)) * yearly(earned.index, backtest.periods_per_year, where) ** 0.5
+            if not spread > 0:
+                raise ValueError(f"{where}: the backtest {name!r} does not move, and has no risk to be scaled.")
+            earned = earned * (volatility / spread)
+        value = (1 + earned).cumprod()
+        values[name] = value.where((earned > -1).cummin(), 0.0)
+    return values
+
+
+def _assets(positions: Any, asset: Any) -> dict[Any, "pd.Series[float]"]:
+    table = positions.positions if isinstance(positions, Backtest) else positions
+    frame = as_frame(table, "plot_positions", "positions")
+    if asset is not None and asset not in frame:
+        raise ValueError(
+            f"plot_positions: there are no positions in asset {asset!r}, but in {list(frame.columns)[:5]}."
+        )
+    return {name: frame[name] for name in frame if asset is None or name == asset}
+
+
+def _color(name: Any, colors: Mapping[Any, Any] | None) -> dict[str, Any]:
+    return {"color": colors[name]} if colors is not None and name in colors else {}
+
+
+def _time_label(lines: Mapping[Any, "pd.Series[float]"]) -> str:
+    return "date" if all(isinstance(line.index, pd.DatetimeIndex) for line in lines.values()) else "row"
+
+
+def _legend(ax: Any) -> None:
+    if len(ax.get_legend_handles_labels()[0]) > 1:
+        ax.legend(frameon=False, fontsize=8)
