@@ -1,98 +1,158 @@
-"""Models without a closed form, integrated: elimination that saturates.
+"""A model without a closed form: one compartment whose elimination saturates.
 
-The time since an event is stretched to [0, 1] for every row, so that rows of different times, and of different
-patients, are integrated at once: each row is a system of its own. Time is stretched as its square, with short steps
-after an event, where things change fast. Steps are of fixed number (Runge and Kutta's of order 4, by torchdiffeq), so
-that a row does not depend on its neighbours, as it would with steps chosen for all.
+The gut is in closed form, so that one differential equation is left. In units of its affinity and with the doses'
+amounts in those units, a patient's curve depends on the rates of elimination and absorption alone.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import Parameter
 from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.patient_equation import PatientEquation
+from metaest_domains.physiology.radau import Array, Partials, System
+from metaest_domains.physiology.radau_slopes import check_integrated, integrate
 
-__all__ = ["MichaelisMentenRegressor", "integrate"]
-
-STEPS = 48
+__all__ = ["MichaelisMentenRegressor"]
 
 
-def integrate(
-    slope: Callable[[Tensor, Tensor], Tensor], state: Tensor, start: Tensor, end: Tensor, steps: int = STEPS
-) -> Tensor:
-    """Return the state of every row at its own end.
+@dataclass(frozen=True)
+class SaturableElimination(System):
+    r"""The concentration in units of the affinity, :math:`x' = \rho\,u(t) - k x / (1 + x)`, of n trajectories.
 
-    Parameters
+    The parameters are the rate of elimination :math:`k = v_{max} / (V K_m)`, the rate of absorption and the factor
+    :math:`\rho = 1 / (V K_m)` of amounts. The memory holds what waits in the gut, the same weighted by the ages of the
+    doses and by their squares (for derivatives in the rate of absorption), and the rate of infusion.
+
+    Attributes
     ----------
-    slope : callable
-        ``slope(t, state)`` with t of shape (n_rows,), state and result of shape (n_states, n_rows).
-    state : Tensor of shape (n_states, n_rows)
-    start, end : Tensor of shape (n_rows,)
-        Where the end is not after the start, nothing happens.
-    steps : int, default=48
-
-    Returns
-    -------
-    Tensor of shape (n_states, n_rows)
-
-    Raises
-    ------
-    ImportError
-        When torchdiffeq is not installed: ``pip install metaest[ode]``.
+    stops : ndarray of shape (n_stops, n)
+        Times of doses, and of the ends of infusions.
+    gut, vein, infusion : ndarray of shape (n_stops, n)
+        Amounts that enter the gut and the vein at once, and the rate of infusion from then on.
     """
-    try:
-        from torchdiffeq import odeint
-    except ImportError as error:
-        raise ImportError("models without a closed form need torchdiffeq: pip install 'metaest[ode]'.") from error
-    length = (end - start).clamp(min=0)
 
-    def stretched(s: Tensor, own: Tensor) -> Tensor:
-        return 2 * s * length * slope(start + length * s * s, own)
+    stops: Array
+    gut: Array
+    vein: Array
+    infusion: Array
+    jump_by: ClassVar[int] = 2
 
-    grid = torch.linspace(0, 1, steps + 1, dtype=state.dtype)
-    found: Tensor = odeint(stretched, state, grid, method="rk4")[-1]
-    return found
+    @classmethod
+    def of(cls, inputs: Array, n_doses: int, oral: bool) -> "SaturableElimination":
+        """Sort the doses of trajectories: amounts, times and durations, of shape (n, 3 n_doses)."""
+        amount, start, duration = inputs.T.reshape(3, n_doses, -1)
+        given, infused = amount > 0, (amount > 0) & (duration > 0)
+        at_once = np.where(given & ~infused, amount, 0.0)
+        rate = np.divide(amount, duration, out=np.zeros_like(amount), where=infused)
+        stops, running = np.where(given, start, np.inf), infused.astype(np.int64)
+        if infused.any():
+            stops = np.concatenate([stops, np.where(infused, start + duration, np.inf)])
+            at_once = np.concatenate([at_once, np.zeros_like(amount)])
+            rate, running = np.concatenate([rate, -rate]), np.concatenate([running, -running])
+        order = np.argsort(stops, axis=0, kind="stable")
+        stops, at_once, rate, running = (np.take_along_axis(own, order, 0) for own in (stops, at_once, rate, running))
+        # rounding leaves nothing flowing once all infusions have ended
+        infusion = np.where(running.cumsum(axis=0) > 0, rate.cumsum(axis=0), 0.0)
+        nothing = np.zeros_like(at_once)
+        return cls(stops, at_once if oral else nothing, nothing if oral else at_once, infusion)
+
+    def first_memory(self) -> Array:
+        """Return an empty gut, and no infusion."""
+        return np.zeros((4, self.stops.shape[1]))
+
+    def pass_stop(self, number: NDArray[np.int64], due: NDArray[np.bool_], memory: Array) -> tuple[Array, Array]:
+        """Return what enters the vein at once, and the memory afterwards."""
+        at = np.minimum(number, len(self.stops) - 1), np.arange(len(number))
+        waiting, aged, squared, flowing = memory
+        memory = np.stack(
+            [waiting + np.where(due, self.gut[at], 0.0), aged, squared, np.where(due, self.infusion[at], flowing)]
+        )
+        return np.where(due, self.vein[at], 0.0), memory
+
+    def fastest(self, memory: Array, theta: Array) -> Array:
+        """Return the rate of absorption where something waits in the gut."""
+        return np.where(memory[0] > 0, theta[1], 0.0)
+
+    def drive(self, tau: Array, memory: Array, theta: Array) -> Array:
+        """Return the inflow at times of shape (s, n)."""
+        return np.asarray(theta[2] * (theta[1] * memory[0] * np.exp(-theta[1] * tau) + memory[3]))
+
+    def slope(self, x: Array, drive: Array, theta: Array) -> tuple[Array, Array]:
+        """Return the slope of x and its derivative; negative x, which only rounding makes, goes to zero as well."""
+        below = 1 / (1 + np.abs(x))
+        return drive - theta[0] * x * below, -theta[0] * below**2
+
+    def advance(self, h: Array, memory: Array, theta: Array) -> Array:
+        """Return the memory after steps of lengths h."""
+        left = np.exp(-theta[1] * h)
+        waiting, aged, squared, flowing = memory
+        return np.stack(
+            [waiting * left, (aged + h * waiting) * left, (squared + h * (2 * aged + h * waiting)) * left, flowing]
+        )
+
+    def partials(self, x: Array, tau: Array, memory: Array, theta: Array) -> Partials:
+        """Return the partial derivatives of the slope."""
+        k, absorption, factor = theta
+        left = np.exp(-absorption * tau)
+        waiting, aged, squared = memory[0] * left, (memory[1] + tau * memory[0]) * left, 0.0
+        squared = (memory[2] + tau * (2 * memory[1] + tau * memory[0])) * left
+        inflow, faster = absorption * waiting + memory[3], waiting - absorption * aged
+        below = 1 / (1 + np.abs(x))
+        zero = np.zeros_like(x)
+        second = np.zeros((3, 3, *x.shape))
+        second[1, 2] = second[2, 1] = faster
+        second[1, 1] = factor * (absorption * squared - 2 * aged)
+        return Partials(
+            x=-k * below**2,
+            xx=2 * k * np.sign(x) * below**3,
+            theta=np.stack([-x * below, factor * faster, inflow]),
+            x_theta=np.stack([-(below**2), zero, zero]),
+            theta_theta=second,
+        )
+
+    def take(self, chosen: NDArray[Any]) -> "SaturableElimination":
+        """Return the same for chosen trajectories."""
+        return SaturableElimination(*(own[:, chosen] for own in (self.stops, self.gut, self.vein, self.infusion)))
 
 
 class SaturableEquation(PatientEquation):
     """Concentrations in one compartment whose elimination saturates."""
 
+    def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
+        """Return the concentrations, of shape (n_rows,); not a number where the tolerance was not met."""
+        amount, _, duration = self.doses.read(X)
+        start = X[:, list(self.doses.since)] if self.doses.since else 0 * amount
+        return self._integrated(X[:, self.doses.time], start, amount, duration, self.of_patient(X, constants))
+
     def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """Return concentrations, integrated from dose to dose and from the end of one infusion to the next."""
-        volume, capacity, affinity = (own[name][:, 0] for name in ("volume", "capacity", "affinity"))
-        zero, n = torch.zeros_like(since[:, 0]), since.shape[1]
-        if self.oral:
-            since = since - own["lag"] if "lag" in own else since
-            rate = own["absorption"][:, 0]
-        # times run backwards: since is the age of a dose at the time of the row
-        ages = torch.cat([since, since - duration], dim=1).clamp(min=0)
-        events = ages.sort(dim=1, descending=True).values
-        given = (since >= 0) & (amount > 0)
-        state = torch.stack([zero, zero])  # what waits in the gut, and the concentration
-        for j in range(2 * n):
-            now = events[:, j]
-            # several events at one time are one; a dose at once begins and ends at the same time
-            fresh = now < events[:, j - 1] if j else torch.ones_like(now, dtype=torch.bool)
-            at_once = (given & (since == now[:, None]) & (duration == 0) & fresh[:, None]) * amount
-            at_once = at_once.sum(dim=1)
-            if self.oral:
-                state = torch.stack([state[0] + at_once, state[1]])
-            else:
-                state = torch.stack([state[0], state[1] + at_once / volume])
-            after = events[:, j + 1] if j + 1 < 2 * n else zero
-            running = given & (duration > 0) & (since >= now[:, None]) & (since - duration < now[:, None])
-            inflow = (running * amount / torch.where(duration > 0, duration, 1.0)).sum(dim=1)
+        """Return the concentrations from the times that have passed since each dose."""
+        oldest = since.max(dim=1).values
+        return self._integrated(oldest, oldest[:, None] - since, amount, duration, own)
 
-            def slope(t: Tensor, own_state: Tensor, inflow: Tensor = inflow) -> Tensor:
-                gut, c = own_state
-                leaving = rate * gut if self.oral else zero
-                return torch.stack([-leaving, (leaving + inflow - capacity * c / (affinity + c)) / volume])
+    def _integrated(
+        self, time: Tensor, start: Tensor, amount: Tensor, duration: Tensor, constants: dict[str, Tensor]
+    ) -> Tensor:
+        own = {name: value[:, 0] for name, value in constants.items()}
+        if self.oral and "lag" in own:
+            time = time - own["lag"]
+        factor = 1 / (own["volume"] * own["affinity"])
+        absorption = own["absorption"] if self.oral else torch.ones_like(factor)
+        theta = torch.stack([own["capacity"] * factor, absorption, factor])
 
-            state = integrate(slope, state, -now, -after)
-        return state[1]
+        def system_of(inputs: Array) -> SaturableElimination:
+            return SaturableElimination.of(inputs, amount.shape[1], self.oral)
+
+        return own["affinity"] * integrate(time, theta, torch.cat([amount, start, duration], dim=1), system_of)
+
+    def check_values(self, X: NDArray[Any], values: NDArray[Any]) -> None:
+        """Raise a ValueError when a concentration could not be integrated to the tolerance."""
+        check_integrated(X[:, self.doses.time], values, "concentration")
 
 
 class MichaelisMentenRegressor(CompartmentRegressor):
@@ -100,8 +160,8 @@ class MichaelisMentenRegressor(CompartmentRegressor):
 
     .. math:: V \frac{dC}{dt} = \text{input} - \frac{v_{max} C}{K_m + C}
 
-    Integrated from dose to dose. Absorption is a rate of its own here, as there is no rate of elimination that it could
-    be compared with.
+    The equation is integrated with error control: concentrations are right to 1e-6 of a patient's highest one so far, at
+    any time. Absorption is a rate of its own here, as there is no rate of elimination that it could be compared with.
 
     ============== ============= ========= ===================================================
     constant       unit          bounds    meaning
@@ -117,7 +177,7 @@ class MichaelisMentenRegressor(CompartmentRegressor):
     ----------
     route, allometric, lag, fixed, parameters
         As :class:`CompartmentRegressor` takes them (the capacity grows with the weight's power 0.75); the rest as
-        :class:`metaest.EquationRegressor` does. Needs torchdiffeq (``pip install metaest[ode]``).
+        :class:`metaest.EquationRegressor` does.
 
     References
     ----------

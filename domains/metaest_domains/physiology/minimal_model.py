@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import factorial
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
-from metaest_domains.physiology.integrated import integrate
+from metaest_domains.physiology.radau import Array, Partials, System
+from metaest_domains.physiology.radau_slopes import check_integrated, integrate
 
 __all__ = ["MinimalModelRegressor", "insulin_rows"]
 
@@ -52,6 +54,115 @@ def insulin_rows(
 
 
 @dataclass(frozen=True)
+class GlucoseKinetics(System):
+    r"""Glucose, :math:`G' = S_G (G_b - G) - S_I Y G`, of n trajectories, and remote insulin in closed form.
+
+    Remote insulin over the sensitivity, :math:`Y' = p_2 (I(t) - I_b - Y)`, has a closed form between measurements of
+    insulin. The parameters are effectiveness, sensitivity, action and glucose at time 0. The memory holds Y, its first
+    and second derivatives in the action, and insulin above basal with its slope.
+
+    Attributes
+    ----------
+    stops, above, rise : ndarray of shape (n_stops, n)
+        Time 0 and the times of measurements; insulin above basal from then on, and its slope.
+    basal : ndarray of shape (n,)
+        Glucose before the test.
+    """
+
+    stops: Array
+    above: Array
+    rise: Array
+    basal: Array
+    jump_by: ClassVar[int] = 3
+
+    @classmethod
+    def of(cls, inputs: Array, n: int) -> "GlucoseKinetics":
+        """Read inputs, which are the columns of :func:`insulin_rows` without the time."""
+        times, level, (basal, basal_insulin) = inputs.T[:n], inputs.T[n : 2 * n], inputs.T[2 * n :]
+        nothing = np.zeros_like(basal)[None]
+        rise = np.concatenate([nothing, np.diff(level, axis=0) / np.diff(times, axis=0), nothing])
+        return cls(np.concatenate([nothing, times]), np.concatenate([level[:1], level]) - basal_insulin, rise, basal)
+
+    def first_memory(self) -> Array:
+        """Return no remote insulin."""
+        return np.zeros((5, self.stops.shape[1]))
+
+    def pass_stop(self, number: NDArray[np.int64], due: NDArray[np.bool_], memory: Array) -> tuple[Array, Array]:
+        """Return 1 at the first stop, where glucose is given, and the memory afterwards."""
+        at = np.minimum(number, len(self.stops) - 1), np.arange(len(number))
+        above, rise = np.where(due, self.above[at], memory[3]), np.where(due, self.rise[at], memory[4])
+        return np.where(due & (number == 0), 1.0, 0.0), np.stack([*memory[:3], above, rise])
+
+    def fastest(self, memory: Array, theta: Array) -> Array:
+        """Return the rate of action."""
+        return np.asarray(theta[2])
+
+    def drive(self, tau: Array, memory: Array, theta: Array) -> Array:
+        """Return Y at times of shape (s, n)."""
+        return _remote(tau, memory, theta[2])[0]
+
+    def slope(self, x: Array, drive: Array, theta: Array) -> tuple[Array, Array]:
+        """Return the slope of glucose and its derivative in glucose."""
+        rate = theta[0] + theta[1] * drive
+        return theta[0] * self.basal - rate * x, -rate
+
+    def advance(self, h: Array, memory: Array, theta: Array) -> Array:
+        """Return the memory after steps of lengths h."""
+        return np.stack([*_remote(h, memory, theta[2]), memory[3] + h * memory[4], memory[4]])
+
+    def partials(self, x: Array, tau: Array, memory: Array, theta: Array) -> Partials:
+        """Return the partial derivatives of the slope of glucose."""
+        sensitivity, remote = theta[1], _remote(tau, memory, theta[2])
+        zero = np.zeros_like(x)
+        second = np.zeros((4, 4, *x.shape))
+        second[1, 2] = second[2, 1] = -remote[1] * x
+        second[2, 2] = -sensitivity * remote[2] * x
+        return Partials(
+            x=-(theta[0] + sensitivity * remote[0]),
+            xx=zero,
+            theta=np.stack([self.basal - x, -remote[0] * x, -sensitivity * remote[1] * x, zero]),
+            x_theta=np.stack([zero - 1, -remote[0], -sensitivity * remote[1], zero]),
+            theta_theta=second,
+        )
+
+    def take(self, chosen: NDArray[Any]) -> "GlucoseKinetics":
+        """Return the same for chosen trajectories."""
+        return GlucoseKinetics(*(own[..., chosen] for own in (self.stops, self.above, self.rise, self.basal)))
+
+
+def _remote(tau: Array, memory: Array, action: Array) -> tuple[Array, Array, Array]:
+    """Return Y at times after the start of a step, and its first and second derivatives in the action."""
+    before, first, second, above, rise = memory
+    z = action * tau
+    left, (lag, lag_slope, lag_bend) = np.exp(-z), _ramp_response(z)
+    gap = above - before
+    return (
+        before * left - above * np.expm1(-z) + rise * tau * lag,
+        left * (first + tau * gap) + rise * tau**2 * lag_slope,
+        left * (second - tau * (2 * first + tau * gap)) + rise * tau**3 * lag_bend,
+    )
+
+
+# up to here the closed form of the response to a ramp cancels, and its series converges quickly
+_SMALL = 0.5
+_SERIES = np.array([0.0, *((-1) ** (k + 1) / factorial(k + 1) for k in range(1, 16))])
+
+
+def _ramp_response(z: Array) -> tuple[Array, Array, Array]:
+    """Return 1 - (1 - exp(-z)) / z with its first and second derivatives."""
+    polynomial = np.polynomial.Polynomial(_SERIES)
+    large = np.maximum(z, _SMALL)
+    left, passed = np.exp(-large), -np.expm1(-large)
+    slope = (passed - large * left) / large**2
+    exact = 1 - passed / large, slope, (left - 2 * slope) / large
+    series = (polynomial, polynomial.deriv(), polynomial.deriv(2))
+    first, second, third = (
+        np.where(z < _SMALL, own(np.minimum(z, _SMALL)), far) for own, far in zip(series, exact, strict=True)
+    )
+    return first, second, third
+
+
+@dataclass(frozen=True)
 class MinimalModel:
     """Glucose as a function of X, the columns of :func:`insulin_rows`."""
 
@@ -59,24 +170,12 @@ class MinimalModel:
 
     def __call__(self, X: Tensor, effectiveness: Tensor, sensitivity: Tensor, action: Tensor, start: Tensor) -> Tensor:
         """Return glucose, of shape (n_rows,)."""
-        time, known, level = X[:, 0], X[:, 1 : 1 + self.n].contiguous(), X[:, 1 + self.n : 1 + 2 * self.n]
-        basal, basal_insulin = X[:, -2], X[:, -1]
+        theta = torch.stack([own + 0 * X[:, 0] for own in (effectiveness, sensitivity, action, start)])
+        return integrate(X[:, 0], theta, X[:, 1:], lambda inputs: GlucoseKinetics.of(inputs, self.n))
 
-        def slope(t: Tensor, state: Tensor) -> Tensor:
-            glucose, remote = state
-            right = torch.searchsorted(known, t[:, None].contiguous()).clamp(1, self.n - 1)
-            t0, t1, i0, i1 = (own.gather(1, right + k)[:, 0] for own in (known, level) for k in (-1, 0))
-            insulin = i0 + (i1 - i0) * ((t - t0) / (t1 - t0)).clamp(0, 1)
-            return torch.stack(
-                [
-                    effectiveness * (basal - glucose) - remote * glucose,
-                    action * (sensitivity * (insulin - basal_insulin) - remote),
-                ]
-            )
-
-        zero = torch.zeros_like(time)
-        found = integrate(slope, torch.stack([start + zero, zero]), zero, time)
-        return found[0]
+    def check_values(self, X: NDArray[Any], values: NDArray[Any]) -> None:
+        """Raise a ValueError when glucose could not be integrated to the tolerance."""
+        check_integrated(X[:, 0], values, "glucose")
 
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Raise a ValueError when rows cannot be those of a test."""
@@ -93,7 +192,8 @@ class MinimalModelRegressor(EquationRegressor):
     .. math:: \frac{dG}{dt} = S_G (G_b - G) - X G, \qquad \frac{dX}{dt} = p_2 \left(S_I (I(t) - I_b) - X\right),
               \qquad G(0) = G_0, \quad X(0) = 0,
 
-    with insulin I as it was measured, linear between measurements. Needs torchdiffeq (``pip install metaest[ode]``).
+    with insulin I as it was measured, linear between measurements.
+    Glucose is integrated with error control, right to 1e-6 of its highest value so far.
 
     ================= ===================== ======== ====================================================
     constant          unit                  bounds   meaning

@@ -10,6 +10,7 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import Draws, weighted_quantile
+from metaest.estimators.equation.verify import check_values
 from metaest.exceptions import warn
 
 __all__ = ["curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
@@ -28,12 +29,15 @@ LARGEST = 0.1
 def curve(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
     """Curve of one task at its most probable constants, of shape (rows,)."""
     with torch.no_grad():
-        return np.asarray(calibrated.model.curve(posterior.phi, one_task(X))[:, 0].numpy())
+        values = np.asarray(calibrated.model.curve(posterior.phi, one_task(X))[:, 0].numpy())
+    check_values(calibrated.model.equation.function, X, values, "predict")
+    return values
 
 
 def curve_and_sd(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Curve and its standard deviation, to first order in the constants."""
     values, slopes = calibrated.model.curve_and_slopes(posterior.phi, one_task(X))
+    check_values(calibrated.model.equation.function, X, values[:, 0].detach().numpy(), "predict")
     d = slopes[:, :, 0].detach()
     variance = torch.einsum("kr,kj,jr->r", d, posterior.covariance[:, :, 0], d)
     return values[:, 0].detach().numpy(), variance.clamp(min=0).sqrt().numpy()

@@ -16,7 +16,7 @@ from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import chunks, one_task, whole
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import many_table
-from metaest.estimators.equation.verify import check_rows, check_tasks
+from metaest.estimators.equation.verify import check_rows, check_tasks, check_values
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
@@ -161,4 +161,9 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
     def _curves(self, chosen: NDArray[np.intp], observations: Observations) -> NDArray[Any]:
         with torch.no_grad():
             phi = self._posterior.phi[:, torch.from_numpy(chosen)]
-            return np.asarray(self._calibrated.model.curve(phi, observations).numpy())
+            curves = np.asarray(self._calibrated.model.curve(phi, observations).numpy())
+        X, real = observations.by_task().numpy(), observations.mask.numpy() > 0
+        for i in np.flatnonzero((~np.isfinite(curves) & real).any(axis=0)):
+            where = f"task {self.tasks.names.tolist()[int(chosen[i])]!r}"
+            check_values(self._calibrated.model.equation.function, X[i, real[:, i]], curves[real[:, i], i], where)
+        return curves

@@ -20,6 +20,7 @@ from metaest.estimators.equation.tables import (
     population_table,
 )
 from metaest.estimators.equation.training import Fitted
+from metaest.estimators.equation.verify import check_values
 from metaest.exceptions import DivergenceError
 from metaest.tasks import TaskSet, split_tasks
 
@@ -90,6 +91,9 @@ def query_predictions(
         bad = np.flatnonzero((~np.isfinite(curves) & mask).any(axis=1))
         if len(bad):
             name = tasks.names.tolist()[int(chosen[bad[0]])]
+            rows = drawn.query[chosen[bad[0]]][drawn.query_mask[chosen[bad[0]]]]
+            own = curves[bad[0]][mask[bad[0]]]
+            check_values(calibrated.model.equation.function, tasks.X[rows], own, f"task {name!r}")
             raise DivergenceError(f"task {name!r}: the equation is not finite in a row that is to be predicted.")
         predictions.append(curves[mask])
         numbers.append(drawn.query[chosen][mask])

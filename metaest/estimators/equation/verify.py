@@ -22,6 +22,7 @@ __all__ = [
     "check_level",
     "check_rows",
     "check_tasks",
+    "check_values",
     "require_usable",
     "warn_of_codes",
     "warn_of_many",
@@ -65,6 +66,7 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
         How the message begins.
     """
     values, slopes = model.curve_and_slopes(phi, one_task(X))
+    check_values(model.equation.function, X, values[:, 0].detach().numpy(), where)
     theta = model.transforms.constrain(phi)[:, 0].tolist()
     at = ", ".join(f"{name}={value:.4g}" for name, value in zip(model.equation.names, theta, strict=True))
     bad = torch.nonzero(~torch.isfinite(values[:, 0]))
@@ -96,6 +98,15 @@ def check_rows(equation: Any, X: NDArray[Any], y: NDArray[Any] | None, where: st
     if hasattr(equation, "check_rows"):
         try:
             equation.check_rows(X, y)
+        except ValueError as error:
+            raise TaskError(f"{where}: {error}") from error
+
+
+def check_values(equation: Any, X: NDArray[Any], values: NDArray[Any], where: str) -> None:
+    """Let an equation with a method ``check_values(X, values)`` refuse what it gave for the rows of one task."""
+    if hasattr(equation, "check_values"):
+        try:
+            equation.check_values(X, values)
         except ValueError as error:
             raise TaskError(f"{where}: {error}") from error
 

@@ -1,0 +1,296 @@
+r"""Integrate one stiff differential equation for every row, with error control, differentiable twice.
+
+.. math:: \frac{dx}{dt} = f(t, x; \theta), \qquad x \mapsto x + b\,\theta_j \text{ at given times}
+
+Radau's implicit collocation method (Hairer and Wanner, 1999, :doi:`10.1016/S0377-0427(99)00134-X`) is stable however
+stiff the equation is. A step represents the solution by a polynomial that meets the differential equation at its
+nodes. The last Legendre coefficient of this polynomial estimates its error relative to the greatest value so far, and
+decides on the length of the next step. Explicit methods, adaptive ones included, need steps as short as the fastest
+decay, however long that is over.
+
+Every trajectory has steps of its own, and its numbers do not depend on those beside it. The lengths of steps and the
+positions of rows in them are constants to the derivatives. First and second derivatives are exactly those of the
+collocation polynomials (`radau_slopes.py`).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import roots_jacobi
+
+__all__ = ["Mesh", "Partials", "System", "solve"]
+
+Array = NDArray[np.float64]
+
+# collocation nodes of a step
+N_NODES = 9
+# relative to the greatest value so far, for the last Legendre coefficient of a step; the error is well below it
+TOLERANCE = 1e-8
+# relative to the greatest value so far, for the last iteration within a step
+ITERATION_TOLERANCE = 1e-11
+# iterations within a step, after which a shorter step is tried
+MOST_ITERATIONS = 15
+# attempted steps of a trajectory between two stops, after which it is given up
+MOST_ATTEMPTS = 1000
+# factors by which a step may shrink or grow from one attempt to the next
+SHRINK, GROW = 0.1, 8.0
+
+
+@dataclass(frozen=True)
+class Partials:
+    """Partial derivatives of f at the nodes of many steps; s nodes, n steps and p parameters.
+
+    Attributes
+    ----------
+    x, xx : ndarray of shape (s, n)
+    theta, x_theta : ndarray of shape (p, s, n)
+    theta_theta : ndarray of shape (p, p, s, n)
+    """
+
+    x: Array
+    xx: Array
+    theta: Array
+    x_theta: Array
+    theta_theta: Array
+
+
+class System(ABC):
+    """A differential equation for each of n trajectories, smooth in time between stops.
+
+    A trajectory begins with x = 0 at its first stop. What drives it is known in closed form from a few numbers at the
+    start of a step, its memory. Times `tau` count from the start of a step.
+
+    Attributes
+    ----------
+    stops : ndarray of shape (n_stops, n)
+        Rising times for each trajectory; infinite where it has fewer.
+    jump_by : int
+        The parameter that scales jumps of x at stops.
+    """
+
+    stops: Array
+    jump_by: ClassVar[int]
+
+    @abstractmethod
+    def first_memory(self) -> Array:
+        """Return the memory before the first stop, of shape (n_numbers, n)."""
+
+    @abstractmethod
+    def pass_stop(self, number: NDArray[np.int64], due: NDArray[np.bool_], memory: Array) -> tuple[Array, Array]:
+        """Return the jumps, of shape (n,), and the memory after stop `number` for those that are due."""
+
+    @abstractmethod
+    def fastest(self, memory: Array, theta: Array) -> Array:
+        """Return the fastest rate at which what drives the equation changes, of shape (n,)."""
+
+    @abstractmethod
+    def drive(self, tau: Array, memory: Array, theta: Array) -> Array:
+        """Return what drives the equation at times of shape (s, n)."""
+
+    @abstractmethod
+    def slope(self, x: Array, drive: Array, theta: Array) -> tuple[Array, Array]:
+        """Return f and its derivative in x, of shape (s, n)."""
+
+    @abstractmethod
+    def advance(self, h: Array, memory: Array, theta: Array) -> Array:
+        """Return the memory after steps of lengths h, of shape (n,)."""
+
+    @abstractmethod
+    def partials(self, x: Array, tau: Array, memory: Array, theta: Array) -> Partials:
+        """Return the partial derivatives of f."""
+
+    @abstractmethod
+    def take(self, chosen: NDArray[Any]) -> "System":
+        """Return the same for chosen trajectories."""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The accepted steps of n trajectories, n_steps in all, in the order in which they were taken.
+
+    Attributes
+    ----------
+    trajectory : integer ndarray of shape (n_steps,)
+    rounds : list of slice
+        Steps that were taken at once, by different trajectories.
+    t, h, x, jump : ndarray of shape (n_steps,)
+        Start and length of a step, x after the jump at its start, and what that jump is a multiple of.
+    memory : ndarray of shape (n_numbers, n_steps)
+    z : ndarray of shape (s, n_steps)
+        The solution at the nodes; the last node is the end of the step.
+    reached : ndarray of shape (n,)
+        The time at which a trajectory was given up; infinite where it was not.
+    """
+
+    trajectory: NDArray[np.int64]
+    rounds: list[slice]
+    t: Array
+    h: Array
+    x: Array
+    jump: Array
+    memory: Array
+    z: Array
+    reached: Array
+
+
+class _Collocation:
+    """Radau's nodes on (0, 1], the last of which is 1, and what follows from them.
+
+    Attributes
+    ----------
+    c : ndarray of shape (s,)
+    A : ndarray of shape (s, s)
+        Integrals from 0 to each node of the polynomials that are 1 at one node and 0 at the others.
+    """
+
+    def __init__(self, s: int) -> None:
+        inner = 0.5 * (roots_jacobi(s - 1, 1, 0)[0] + 1)
+        self.c = np.append(inner, 1.0)
+        self.points = np.append(0.0, self.c)
+        legendre = np.polynomial.legendre.Legendre
+        basis = [legendre.basis(k, domain=[0, 1]) for k in range(s + 1)]
+        at_nodes = np.stack([own(self.c) for own in basis[:s]], axis=1)
+        integrals = np.stack([own.integ(lbnd=0)(self.c) for own in basis[:s]], axis=1)
+        self.A = integrals @ np.linalg.inv(at_nodes)
+        # from values at 0 and the nodes to Legendre coefficients, and the highest of them
+        self.basis = basis
+        self.coefficients = np.linalg.inv(np.stack([own(self.points) for own in basis], axis=1))
+        self.last = self.coefficients[-1]
+        self.mean = np.full(s, 1 / s)
+        self.eigenvalues, self.V = np.linalg.eig(self.A)
+        self.V_inverse = np.linalg.inv(self.V)
+
+    def interpolation(self, position: Array, order: int = 0) -> Array:
+        """Return weights of the values at 0 and the nodes, of shape (s + 1, rows), for a derivative in the position."""
+        columns = np.stack([(own.deriv(order) if order else own)(position) for own in self.basis])
+        return combined(self.coefficients.T, columns)
+
+
+def combined(matrix: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """Return ``matrix @ values`` with sums of every column in the same order, however many columns there are."""
+    if values.shape[-1] == 1:
+        return combined(matrix, np.repeat(values, 2, axis=-1))[..., :1]
+    return np.asarray(np.add.reduce(matrix[..., None] * values, axis=-2))
+
+
+COLLOCATION = _Collocation(N_NODES)
+
+
+def _nodes(x: Array, h: Array, drive: Array, system: System, theta: Array, peak: Array) -> tuple[Array, Array, Array]:
+    """Solve the collocation equations of one step; return values at nodes, the greatest value, and who converged."""
+    rule = COLLOCATION
+    z = np.repeat(x[None], len(rule.c), axis=0)
+    done = np.zeros(x.shape, dtype=bool)
+    for _ in range(MOST_ITERATIONS):
+        f, slope = system.slope(z, drive, theta)
+        residual = x + h * combined(rule.A, f) - z
+        # the mean slope stands for those of all nodes, so that one matrix is diagonal for all trajectories
+        mean = combined(rule.mean, slope)
+        scaled = combined(rule.V_inverse, residual) / (1 - h * mean * rule.eigenvalues[:, None])
+        step = np.where(done, 0.0, combined(rule.V, scaled).real)
+        z = z + step
+        scale = np.maximum(peak, np.abs(z).max(axis=0))
+        done |= np.abs(step).max(axis=0) <= ITERATION_TOLERANCE * scale
+        if done.all():
+            break
+    return z, scale, done
+
+
+def solve(system: System, theta: Array, until: Array) -> Mesh:
+    """Integrate trajectories, each until its steps cover a time.
+
+    Parameters
+    ----------
+    system : System
+    theta : ndarray of shape (p, n)
+    until : ndarray of shape (n,)
+
+    Returns
+    -------
+    Mesh
+    """
+    reached = np.where(np.isfinite(theta).all(axis=0), np.inf, -np.inf)
+    index = np.flatnonzero((system.stops[0] <= until) & (reached > 0))
+    system, theta, until = system.take(index), theta[:, index], until[index]
+    t, number, memory = system.stops[0].copy(), np.zeros(len(index), dtype=np.int64), system.first_memory()
+    x, peak, h, jump = (np.zeros(len(index)) for _ in range(4))
+    attempts = np.zeros(len(index), dtype=np.int64)
+    steps: list[tuple[Array, ...]] = []
+    while len(index):
+        columns = np.arange(len(index))
+        due = _next_stop(system, number, columns) <= t
+        fresh = due.copy()
+        while due.any():
+            by, memory = system.pass_stop(number, due, memory)
+            jump, x = jump + by, x + by * theta[system.jump_by]
+            number = number + due
+            due = _next_stop(system, number, columns) <= t
+        if fresh.any():
+            peak = np.maximum(peak, np.abs(x))
+            h = np.where(fresh, _first_step(system, x, memory, theta, peak), h)
+            attempts[fresh] = 0
+        left = _next_stop(system, number, columns) - t
+        pieces = np.ceil(np.minimum(left / h, 9.0))
+        tried = np.where(pieces < 3, np.minimum(left, np.finfo(float).max) / np.maximum(pieces, 1), h)
+        z, scale, converged = _nodes(
+            x, tried, system.drive(COLLOCATION.c[:, None] * tried, memory, theta), system, theta, peak
+        )
+        last = np.abs(COLLOCATION.last[0] * x + combined(COLLOCATION.last[1:], z))
+        error = np.divide(last, TOLERANCE * scale, out=np.zeros_like(last), where=scale > 0)
+        accepted = converged & (error <= 1)
+        factor = np.clip(0.9 * np.maximum(error, 1e-30) ** (-1 / N_NODES), SHRINK, GROW)
+        h = tried * np.where(converged, factor, SHRINK)
+        steps.append(
+            (
+                index[accepted],
+                t[accepted],
+                tried[accepted],
+                x[accepted],
+                jump[accepted],
+                memory[:, accepted],
+                z[:, accepted],
+            )
+        )
+        attempts += 1
+        stopped = accepted & (pieces <= 1)
+        memory = np.where(accepted, system.advance(tried, memory, theta), memory)
+        t = np.where(stopped, _next_stop(system, number, columns), np.where(accepted, t + tried, t))
+        x, jump, peak = np.where(accepted, z[-1], x), np.where(accepted, 0.0, jump), np.where(accepted, scale, peak)
+        going = t <= until
+        given_up = going & ((attempts > MOST_ATTEMPTS) | (~accepted & ((t + h <= t) | ~np.isfinite(h))))
+        reached[index[given_up]] = t[given_up]
+        going &= ~given_up
+        if not going.all():
+            index, theta, until, t, number = index[going], theta[:, going], until[going], t[going], number[going]
+            memory, x, peak, h, jump = memory[:, going], x[going], peak[going], h[going], jump[going]
+            attempts, system = attempts[going], system.take(going)
+    return _mesh(steps, len(system.first_memory()), reached)
+
+
+def _next_stop(system: System, number: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
+    last = len(system.stops) - 1
+    return np.asarray(np.where(number <= last, system.stops[np.minimum(number, last), columns], np.inf))
+
+
+def _first_step(system: System, x: Array, memory: Array, theta: Array, peak: Array) -> Array:
+    """Return a step in which neither x nor what drives it changes by more than its size."""
+    f, slope = (own[0] for own in system.slope(x[None], system.drive(0 * x[None], memory, theta), theta))
+    rate = np.abs(slope) + system.fastest(memory, theta)
+    rate += np.divide(np.abs(f), peak, out=np.zeros_like(f), where=peak > 0)
+    return np.asarray(np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0))
+
+
+def _mesh(steps: list[tuple[Array, ...]], n_numbers: int, reached: Array) -> Mesh:
+    if not steps:
+        empty = np.zeros(0)
+        none = np.zeros(0, dtype=np.int64)
+        return Mesh(none, [], empty, empty, empty, empty, np.zeros((n_numbers, 0)), np.zeros((N_NODES, 0)), reached)
+    ends = np.cumsum([0, *(len(step[0]) for step in steps)]).tolist()
+    rounds = [slice(a, b) for a, b in pairwise(ends) if b > a]
+    parts = [np.concatenate(own, axis=-1) for own in zip(*steps, strict=True)]
+    trajectory, t, h, x, jump, memory, z = parts
+    return Mesh(trajectory.astype(np.int64), rounds, t, h, x, jump, memory, z, reached)
