@@ -160,8 +160,9 @@ class MichaelisMentenRegressor(CompartmentRegressor):
 
     .. math:: V \frac{dC}{dt} = \text{input} - \frac{v_{max} C}{K_m + C}
 
-    The equation is integrated with error control: concentrations are right to 1e-6 of a patient's highest one so far, at
-    any time. Absorption is a rate of its own here, as there is no rate of elimination that it could be compared with.
+    The equation is integrated with error control: concentrations are right to 1e-6 of the patient's highest one so far,
+    at any time. Absorption is a rate of its own here, as there is no rate of elimination that it could be compared
+    with.
 
     ============== ============= ========= ===================================================
     constant       unit          bounds    meaning
