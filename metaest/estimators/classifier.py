@@ -27,6 +27,9 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
     weights of the last layer [11]_, so that neither the order nor the number of classes has to be that of the fit; a
     last layer that stays as it is (``adapt_layers="body"``, `context_dim`) has one output for each class instead.
 
+    In `cross_validate` and `GridSearchCV` leave ``scoring`` unset, or take a few-shot scorer of :mod:`metaest.scorers`:
+    a scorer by name (``scoring="accuracy"``) measures the model before adaptation.
+
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(32, 32, 32)

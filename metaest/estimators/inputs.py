@@ -122,6 +122,7 @@ def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, A
 
     Targets are made float, unless they may be labels.
     """
+    _refuse_tasks(X, where)
     rows, names = as_features(X, where)
     if len(rows) == 0:
         raise TaskError(f"{where}: Found array with 0 sample(s) while a minimum of 1 is required.")
@@ -158,6 +159,23 @@ def no_rows(model: Any, X: Any, y: Any, where: str) -> NDArray[np.float64] | Non
     if len(np.shape(X)) > 1:
         check_columns(model, X, np.shape(X)[1:], where)
     return np.empty((0, *getattr(model, "feature_shape_", (model.n_features_in_,))))
+
+
+def _refuse_tasks(X: Any, where: str) -> None:
+    """Raise a TaskError where tasks came instead of rows, as scorers by name hand them to ``predict``."""
+    first = X[0] if isinstance(X, (list, tuple, np.ndarray)) and len(X) else None
+    # rows of an image may come as nested lists of two: a pair has a y with fewer dimensions than its X
+    pair = first is not None and _is_pair(first) and np.ndim(first[1]) < np.ndim(first[0])
+    if not (isinstance(X, (Task, TaskSet)) or isinstance(first, Task) or pair):
+        return
+    if "adapt" in where:
+        raise TaskError(f"{where}: tasks were passed where the rows of one task are wanted: {where}(task.X, task.y).")
+    raise TaskError(
+        f"{where}: tasks were passed where rows are wanted. A scorer by name, such as scoring='r2' or 'accuracy', "
+        "calls predict and measures the model before adaptation; use metaest.scorers.few_shot_r2(shots=...), "
+        "few_shot_accuracy(shots=...) or another scorer from there, or leave scoring unset. To predict rows of a task, "
+        "adapt to some of its rows first."
+    )
 
 
 def remember_columns(model: Any, names: Any) -> None:

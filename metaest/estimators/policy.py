@@ -37,6 +37,8 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
     (MAML, arXiv:1703.03400). Rows are in order of time: the support of an episode is always earlier than its query,
     with `gap` rows between them, as many as outcomes overlap.
 
+    In `cross_validate` and `GridSearchCV` leave ``scoring`` unset: `score` adapts, a scorer by name does not.
+
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int, default=(16,)

@@ -25,6 +25,9 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
 
     where L is the mean squared error in standardised units.
 
+    In `cross_validate` and `GridSearchCV` leave ``scoring`` unset, or take a few-shot scorer of :mod:`metaest.scorers`:
+    a scorer by name (``scoring="r2"``) measures the model before adaptation.
+
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(32, 32, 32)

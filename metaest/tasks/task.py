@@ -117,6 +117,14 @@ class Task:
     def __len__(self) -> int:
         return len(self.X)
 
+    def __float__(self) -> float:
+        # what numpy calls where a transformer makes an array of tasks
+        raise TypeError(
+            "tasks were passed where rows of numbers are wanted: transformers such as StandardScaler take flat rows. "
+            "Fit the pipeline on pipeline.fit(tasks.X, tasks.y, <last step>__groups=tasks.names.repeat(tasks.sizes)) "
+            "with tasks a TaskSet, or leave the scaler out: metaest's networks standardise columns themselves."
+        )
+
     def __repr__(self) -> str:
         rows = f"{len(self)} row{'s' * (len(self) != 1)}"
         features = describe_rows(self.X)

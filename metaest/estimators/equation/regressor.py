@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.calibrating import fingerprints
 from metaest.estimators.equation.adapting import Adapting
-from metaest.estimators.equation.data import ask_about_limit, without_codes
+from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
 from metaest.estimators.equation.parameter import Parameter
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import attributes, query_predictions
@@ -36,6 +36,9 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     with the unconstrained constants :math:`g^{-1}(\theta)` (see :class:`Parameter`), task covariates z, and
     :math:`\varepsilon` normal. ``fit`` learns :math:`\mu, \Gamma, \Psi` and the noise; ``adapt`` finds the most
     probable :math:`\theta` of a new task.
+
+    In `cross_validate` and `GridSearchCV` leave ``scoring`` unset, or take a few-shot scorer of :mod:`metaest.scorers`:
+    a scorer by name (``scoring="r2"``) measures the model before adaptation.
 
     Parameters
     ----------
@@ -268,6 +271,11 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         return query_predictions(self._calibrated, tasks, self.support_size, self.split, rng)
+
+    def _as_recorded(self, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        limit = self._calibrated.model.noise.limit
+        truth = just_below(limit, truth)
+        return truth, as_recorded(limit, truth, prediction)
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()

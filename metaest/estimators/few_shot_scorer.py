@@ -1,0 +1,335 @@
+"""A scorer in scikit-learn's sense that adapts to some rows of every task and measures on its other rows."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import is_classifier, is_regressor
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import MetadataRequest
+from sklearn.utils.validation import _num_samples
+
+from metaest.estimators.inputs import as_tasks
+from metaest.estimators.pipeline import adapt
+from metaest.estimators.scoring import r2_around
+from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning
+from metaest.tasks import Task, TaskSet, labels_of
+from metaest.tasks.arrays import as_target, require_finite, require_numbers
+from metaest.tasks.grouping import sort_by_group
+
+__all__ = ["FewShotScorer"]
+
+_OF_CLASSES = ("few_shot_accuracy", "few_shot_log_loss")
+_LOSSES = ("few_shot_rmse", "few_shot_mae", "few_shot_log_loss")
+
+
+class _Part(NamedTuple):
+    """A task: rows as they were given, checked targets, and support and query row numbers."""
+
+    name: Any
+    X: Any
+    y: Any
+    target: NDArray[Any]
+    support: NDArray[np.intp]
+    query: NDArray[np.intp]
+
+
+@dataclass(eq=False, repr=False)
+class FewShotScorer:
+    """Scorer made by the functions of :mod:`metaest.scorers`; call it as ``scorer(estimator, X, y, groups=groups)``.
+
+    Parameters
+    ----------
+    metric : str
+        Name of the function that makes it.
+    shots : int
+    split : {"random", "first"}, optional
+    random_state : int
+    guard : bool, optional
+    gap : int
+    per_class : bool
+        For classes only.
+    level : float
+        For intervals only.
+    method : str, optional
+        For intervals only.
+    """
+
+    metric: str
+    shots: int
+    split: str | None = None
+    random_state: int = 0
+    guard: bool | None = None
+    gap: int = 0
+    per_class: bool = True
+    level: float = 0.9
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("shots", 0), ("random_state", 0), ("gap", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                why = ", so that every candidate is scored on the same rows" if name == "random_state" else ""
+                raise ValueError(
+                    f"{self.metric}: {name} must be a whole number of at least {least}{why}, got {value!r}."
+                )
+        if self.split not in (None, "random", "first"):
+            raise ValueError(f"{self.metric}: split must be 'random', 'first' or None, got {self.split!r}.")
+        if not isinstance(self.level, (int, float)) or not 0 < self.level < 1:
+            raise ValueError(f"{self.metric}: level must lie between 0 and 1, got {self.level!r}.")
+        self._groups: Any = True
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None, *, groups: Any = None) -> float:
+        """Score a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : fitted metaest estimator, or one inside a Pipeline, a TransformedTargetRegressor or a search
+        X : TaskSet, sequence of Task, sequence of (X, y) pairs, or array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
+            With flat rows only.
+        groups : array-like of shape (n_rows,), optional
+            The task of each flat row.
+
+        Returns
+        -------
+        float
+            Higher is better; errors and losses have their sign changed.
+
+        Raises
+        ------
+        TaskError
+            When a task has too few rows or cannot be used, or flat rows come without groups.
+        TypeError
+            When the estimator cannot adapt, or predicts something else than this scorer measures.
+        """
+        model, scaled = _innermost(estimator)
+        self._check_kind(estimator, model)
+        if scaled and getattr(model, "limit", None) is not None:
+            raise TypeError(f"{self.metric}: limit={model.limit} is not on the scale of y inside a transformed target.")
+        split = self.split or getattr(model, "split", None) or "random"
+        rng = np.random.default_rng(self.random_state) if split == "random" else None
+        parts = [
+            self._part(*task, rng=rng, classes=self.metric in _OF_CLASSES)
+            for task in _tasks(X, y, groups, self.metric, whole=getattr(model, "n_way", None) is not None)
+        ]
+        measure: Callable[..., float] = getattr(self, f"_{self.metric.removeprefix('few_shot_')}")
+        with warnings.catch_warnings():
+            # said once for each adaptation: hundreds of times
+            for kind in (OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
+                warnings.simplefilter("ignore", kind)
+            score = measure(model, scaled, parts, self._predictors(estimator, parts))
+        return -score if self.metric in _LOSSES else score
+
+    def _part(self, name: Any, X: Any, y: Any, given: Any, *, rng: np.random.Generator | None, classes: bool) -> _Part:
+        where = f"task {name!r}"
+        target, names = as_target(y, _num_samples(X), where)
+        target = labels_of(target, lambda row: where) if classes else require_numbers(target, where)
+        require_finite(target, "y", names, lambda row: (where, row))
+        order = np.arange(len(target)) if rng is None else rng.permutation(len(target))
+        if given is not None:
+            chosen = np.asarray(given, dtype=np.intp)
+            if len(chosen) == len(target):
+                raise TaskError(f"{where}: its support holds all {len(target)} rows; none is left to be scored.")
+        elif classes and self.per_class:
+            chosen = self._of_each_class(where, target, order)
+        elif self.shots >= len(target):
+            raise TaskError(
+                f"{where}: it has {len(target)} rows, and shots={self.shots} leave none to be scored; lower shots, or "
+                "leave the task out."
+            )
+        else:
+            chosen = np.sort(order[: self.shots])
+        return _Part(name, X, y, target, chosen, np.setdiff1d(np.arange(len(target)), chosen))
+
+    def _of_each_class(self, where: str, target: NDArray[Any], order: NDArray[np.intp]) -> NDArray[np.intp]:
+        labels, counts = np.unique(target, return_counts=True)
+        if counts.min() <= self.shots:
+            i = int(np.argmin(counts))
+            raise TaskError(
+                f"{where}: class {labels.tolist()[i]!r} has {counts[i]} rows, and shots={self.shots} of each class "
+                "leave none of it to be scored; lower shots, or count the rows of the task by per_class=False."
+            )
+        shuffled = target[order]
+        return np.sort(np.concatenate([order[np.flatnonzero(shuffled == label)[: self.shots]] for label in labels]))
+
+    def _predictors(self, estimator: Any, parts: list[_Part]) -> Iterator[tuple[_Part, Any]]:
+        guarding = {} if self.guard is None and not self.gap else {"guard": self.guard, "gap": self.gap}
+        model = _chosen(estimator)
+        if not guarding and hasattr(model, "adapt_many") and all(len(part.support) for part in parts):
+            support = TaskSet(
+                Task(part.name, _safe_indexing(part.X, part.support), _safe_indexing(part.y, part.support))
+                for part in parts
+            )
+            yield from zip(parts, model.adapt_many(support), strict=True)
+            return
+        for part in parts:
+            if not len(part.support):  # before adaptation
+                yield part, estimator
+                continue
+            try:
+                rows, target = (_safe_indexing(given, part.support) for given in (part.X, part.y))
+                yield part, adapt(estimator, rows, target, **guarding)
+            except (TaskError, DivergenceError) as error:
+                raise type(error)(f"task {part.name!r}: {error}") from error
+
+    def _predicted(self, model: Any, predictors: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return targets and predictions of all query rows, of shape (n_rows, n_targets)."""
+        truth, prediction = [], []
+        for part, predictor in predictors:
+            truth.append(part.target[part.query].astype(np.float64).reshape(len(part.query), -1))
+            values = np.asarray(predictor.predict(_safe_indexing(part.X, part.query)), dtype=np.float64)
+            prediction.append(values.reshape(len(part.query), -1))
+        return _as_recorded(model, np.concatenate(truth), np.concatenate(prediction))
+
+    def _r2(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
+        truth, prediction = self._predicted(model, predictors)
+        center = truth.mean(axis=0) if scaled or not hasattr(model, "_y_mean") else model._y_mean
+        return r2_around(truth, prediction, center, np.ones(len(truth)))
+
+    def _rmse(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
+        return float(root_mean_squared_error(*self._predicted(model, predictors)))
+
+    def _mae(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
+        return float(mean_absolute_error(*self._predicted(model, predictors)))
+
+    def _coverage(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
+        how = {} if self.method is None else {"method": self.method}
+        inside = []
+        for part, predictor in predictors:
+            ends = predictor.predict_interval(_safe_indexing(part.X, part.query), level=self.level, **how)
+            target = part.target[part.query].astype(np.float64)
+            truth, lower = _as_recorded(model, target, np.reshape(ends[0], target.shape))
+            truth, upper = _as_recorded(model, target, np.reshape(ends[1], target.shape))
+            inside.append(((lower <= truth) & (truth <= upper)).reshape(-1))
+        return float(np.concatenate(inside).mean())
+
+    def _accuracy(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
+        right = [
+            part.target[part.query] == predictor.predict(_safe_indexing(part.X, part.query))
+            for part, predictor in predictors
+        ]
+        return float(np.concatenate(right).mean())
+
+    def _log_loss(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
+        losses = []
+        for part, predictor in predictors:
+            probability = predictor.predict_proba(_safe_indexing(part.X, part.query))
+            truth = part.target[part.query]
+            place = truth[:, None] == np.asarray(predictor.classes_)
+            if not place.any(axis=1).all():
+                label = truth[int(np.argmin(place.any(axis=1)))].tolist()
+                raise TaskError(
+                    f"task {part.name!r}: class {label!r} has no support row, so its log loss is infinite; take "
+                    "per_class=True, or give the task a support with every class."
+                )
+            smallest = np.finfo(probability.dtype).eps  # scikit-learn's bound on a probability of 0
+            losses.append(-np.log(np.clip(probability, smallest, 1 - smallest)[place]))
+        return float(np.concatenate(losses).mean())
+
+    def _check_kind(self, estimator: Any, model: Any) -> None:
+        name = type(model).__name__
+        if is_classifier(estimator) and self.metric not in _OF_CLASSES:
+            raise TypeError(f"{name} predicts classes; few_shot_accuracy or few_shot_log_loss measures it.")
+        if is_regressor(estimator) and self.metric in _OF_CLASSES:
+            raise TypeError(f"{name} predicts numbers; few_shot_r2, few_shot_rmse or few_shot_mae measures it.")
+        if not is_classifier(estimator) and not is_regressor(estimator):
+            raise TypeError(
+                f"{self.metric} measures predictions, and {name} makes none; leave scoring unset: its own score adapts."
+            )
+
+    def set_score_request(self, *, groups: bool | str | None = True) -> "FewShotScorer":
+        """Set whether, and by which name, groups are requested under metadata routing; by default they are.
+
+        Parameters
+        ----------
+        groups : bool, str or None, default=True
+
+        Returns
+        -------
+        self
+        """
+        self._groups = groups
+        return self
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Return what is requested under metadata routing: groups.
+
+        Returns
+        -------
+        MetadataRequest
+        """
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="groups", alias=self._groups)
+        return request
+
+    def _accept_sample_weight(self) -> bool:
+        # scikit-learn asks where several scorers are given and routing is off
+        return False
+
+    def __sklearn_clone__(self) -> "FewShotScorer":
+        return deepcopy(self)
+
+    def __repr__(self) -> str:
+        plain = {name: field.default for name, field in type(self).__dataclass_fields__.items()}
+        given = [f"shots={self.shots}"]
+        for name in ("per_class", "level", "method", "split", "random_state", "guard", "gap"):
+            if getattr(self, name) != plain[name]:
+                given.append(f"{name}={getattr(self, name)!r}")
+        if self.metric in _LOSSES:
+            given.append("greater_is_better=False")
+        return f"{self.metric}({', '.join(given)})"
+
+
+def _tasks(X: Any, y: Any, groups: Any, metric: str, *, whole: bool) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield name, rows, targets and support (or None) of every task; rows are of the kind that was given."""
+    if y is None or (groups is None and whole):
+        for task in as_tasks(X, y, groups, labels=True, alone=whole):
+            yield task.name, task.X, task.y, task.support
+        return
+    if groups is None:
+        raise TaskError(
+            f"{metric}: no groups were given, so which rows belong to one task is not known. In cross_validate or "
+            "GridSearchCV they reach a scorer under sklearn.set_config(enable_metadata_routing=True) only; pass tasks, "
+            "or groups=."
+        )
+    names, order, offsets = sort_by_group(groups, _num_samples(X))
+    if _num_samples(y) != _num_samples(X):
+        raise TaskError(f"{metric}: X has {_num_samples(X)} rows and y has {_num_samples(y)}.")
+    for i, name in enumerate(names.tolist()):
+        rows = order[offsets[i] : offsets[i + 1]]
+        yield name, _safe_indexing(X, rows), _safe_indexing(y, rows), None
+
+
+def _chosen(estimator: Any) -> Any:
+    """Return the estimator that a search chose, or that is frozen."""
+    while isinstance(estimator, FrozenEstimator) or hasattr(estimator, "best_estimator_"):
+        estimator = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator.best_estimator_
+    return estimator
+
+
+def _innermost(estimator: Any) -> tuple[Any, bool]:
+    """Return the model inside pipelines, searches and transformed targets, and whether its targets are transformed."""
+    scaled = False
+    while True:
+        estimator = _chosen(estimator)
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
+            estimator, scaled = estimator.regressor_, True
+        else:
+            return estimator, scaled
+
+
+def _as_recorded(model: Any, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return targets and predictions as the model's own score compares them: below a detection limit, at the limit."""
+    compare = getattr(model, "_as_recorded", None)
+    return (truth, prediction) if compare is None else compare(truth, prediction)
