@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
 from metaest.exceptions import TaskError
+from metaest.tasks.columns import first_text
 from metaest.tasks.labels import as_labels, label_column
 from metaest.tasks.times import time_kind
 
@@ -46,7 +48,9 @@ def _from_frame(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
             dtype = X[name].dtype
             kind = "categories" if type(dtype).__name__ == "CategoricalDtype" else _KINDS.get(dtype.kind, str(dtype))
             kind = time_kind(X[name]) or kind
-            raise TaskError(f"{where}: column {name!r} holds {kind}, numbers are wanted; {_REMEDY}.")
+            text = first_text(X[name]) if dtype.kind == "O" and not time_kind(X[name]) else None
+            example = f" ({text[0]!r} in row {text[1]})" if text else ""
+            raise TaskError(f"{where}: column {name!r} holds {kind}{example}, numbers are wanted; {_REMEDY}.")
     words = [isinstance(name, str) for name in X.columns]
     if any(words) and not all(words):
         raise TaskError(f"{where}: column names must be all strings or none, got {list(X.columns)}.")
@@ -177,7 +181,9 @@ def require_numbers(y: NDArray[Any], where: str) -> NDArray[Any]:
     """Return targets as floats, or raise a TaskError where they are words."""
     if y.dtype.kind in "fiub":
         return y if y.dtype.kind == "f" else y.astype(np.float64)
-    raise TaskError(f"{where}: column 0 of y holds strings, numbers are wanted; MAMLClassifier takes labels.")
+    text = first_text(pd.Series(y.ravel()))
+    example = f" ({text[0]!r} among them)" if text else ""
+    raise TaskError(f"{where}: column 0 of y holds strings{example}, numbers are wanted; MAMLClassifier takes labels.")
 
 
 def require_finite(

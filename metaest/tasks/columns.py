@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError, warn
-from metaest.tasks.times import time_kind
+from metaest.tasks.times import TIME_REMEDY, time_kind
 
-__all__ = ["Columns", "as_numbers", "refuse_units", "require_frame"]
+__all__ = ["Columns", "as_numbers", "first_text", "refuse_codes", "refuse_units", "require_frame"]
 
 # text that stands for a missing value in exports of NONMEM, R, SAS and spreadsheets
 _MISSING = {"", ".", "na", "nan", "n/a", "null", "none", "<na>"}
@@ -51,6 +51,17 @@ class Columns:
                 )
             found[name] = column
         return found
+
+    def refuse_flags(self, frame: pd.DataFrame, named: Collection[Any]) -> None:
+        """Raise a TaskError where a column with a reserved name, that no argument names, is not 0 or missing."""
+        for name, column in self.find_reserved(frame, named).items():
+            values, wrong = _converted(frame[column])
+            rows = np.flatnonzero(wrong | (np.nan_to_num(values) != 0))
+            if len(rows):
+                raise TaskError(
+                    f"column {column!r} is {frame[column].iloc[rows[0]]} in row {frame.index[rows[0]]}: "
+                    f"{self.reserved[name]}."
+                )
 
     def warn_of_others(self, frame: pd.DataFrame, read: Collection[Any], remedy: str) -> None:
         """Warn of the columns that were not read, all in one warning."""
@@ -102,16 +113,15 @@ def as_numbers(column: pd.Series, where: str = "") -> NDArray[np.float64]:
     begin = f"{where}: " if where else ""
     kind = time_kind(column)
     if kind:
-        raise TaskError(f"{begin}column {column.name!r} holds {kind}, numbers are wanted.")
+        raise TaskError(f"{begin}column {column.name!r} holds {kind}, numbers are wanted; {TIME_REMEDY[kind]}.")
     if pd.api.types.is_numeric_dtype(column.dtype):
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    values, wrong = _converted(column)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        cell = column.iloc[row]
+    values, _ = _converted(column)
+    text = first_text(column)
+    if text:
+        cell, row = text
         raise TaskError(
-            f"{begin}column {column.name!r} holds {cell!r} in row {column.index[row]}, which is no number"
-            f"{_remedy(cell, column)}."
+            f"{begin}column {column.name!r} holds {cell!r} in row {row}, which is no number{_remedy(cell, column)}."
         )
     return values
 
@@ -134,6 +144,25 @@ def refuse_units(frame: pd.DataFrame, columns: Sequence[Any]) -> None:
         )
 
 
+def refuse_codes(frame: pd.DataFrame, columns: Sequence[Any]) -> None:
+    """Raise a TaskError where text among numbers is a code such as "<0.5", a decimal comma or a date."""
+    for name in columns:
+        column = frame[name]
+        if column.dtype == object and any(isinstance(cell, (int, float)) for cell in column):
+            text = first_text(column)
+            if text and _remedy(text[0], column):
+                as_numbers(column)
+
+
+def first_text(column: pd.Series) -> tuple[Any, Any] | None:
+    """Return the first cell of a column that is no number, and the label of its row; None where there is none."""
+    _, wrong = _converted(column)
+    if not wrong.any():
+        return None
+    row = int(np.flatnonzero(wrong)[0])
+    return column.iloc[row], column.index[row]
+
+
 def _converted(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the numbers of a column of objects or text, and which of its cells hold none and are not empty."""
     cells = column.astype(object)
@@ -150,7 +179,7 @@ def _remedy(cell: Any, column: pd.Series) -> str:
     if isinstance(cell, str) and _BELOW_LIMIT.fullmatch(cell):
         return ": write any number below the limit of quantification, and pass the limit as limit= to the estimator"
     if isinstance(cell, str) and re.fullmatch(r"\s*-?\d+,\d+\s*", cell):
-        return "; pd.read_csv(..., decimal=',') reads decimal commas"
+        return "; the option decimal=',' of pd.read_csv reads decimal commas"
     if isinstance(cell, str) and re.search(r"\d[:/-]\d", cell):
         return "; pd.to_datetime makes dates of text, pd.to_timedelta differences of times"
     return ""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
 from metaest.tasks.collect import as_names, as_pair, as_task, check_alike, column_names
+from metaest.tasks.columns import Columns, refuse_codes, refuse_units
 from metaest.tasks.grouping import sort_by_group
 from metaest.tasks.summary import describe, summarise
 from metaest.tasks.support import SupportRows
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["TaskSet"]
+
+
+_NO_OBSERVATION = (
+    "the row holds no observation; keep the others, or read doses by metaest_domains.physiology.read_patients"
+)
+_CENSORED = (
+    "the target is beyond a limit; write any number below a lower limit, pass that as limit= to EquationRegressor, and "
+    "drop the column"
+)
+FRAME_COLUMNS = Columns(
+    "TaskSet.from_frame",
+    arguments={"task": "name of the task", "features": "columns of X", "target": "columns of y"},
+    reserved={"evid": _NO_OBSERVATION, "mdv": _NO_OBSERVATION, "cens": _CENSORED, "blq": _CENSORED, "bql": _CENSORED},
+)
 
 
 class TaskSet(Sequence[Task]):
@@ -187,7 +202,7 @@ class TaskSet(Sequence[Task]):
         >>> TaskSet.from_frame(frame, task="patient", features=["hours"], target="conc")
         TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: hours, target: conc)
         """
-        targets = [target] if isinstance(target, str) else list(target)
+        targets, chosen = [target] if isinstance(target, str) else list(target), features
         if features is None:
             features = [name for name in frame.columns if name != task and name not in targets]
         if isinstance(features, str):
@@ -197,6 +212,10 @@ class TaskSet(Sequence[Task]):
         for name in [task, *features, *targets]:
             if name not in frame.columns:
                 raise TaskError(f"there is no column {name!r} in the frame; it has {list(frame.columns)}.")
+        if frame.columns.is_unique:
+            FRAME_COLUMNS.refuse_flags(frame, [task, *targets, *([] if chosen is None else features)])
+            refuse_units(frame, [*features, *targets])
+            refuse_codes(frame, targets)
         y = frame[target] if isinstance(target, str) else frame[targets]
         return cls.from_arrays(frame[list(features)], y, frame[task])
 

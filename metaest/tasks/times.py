@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest.exceptions import TaskError
 
-__all__ = ["TIME_UNITS", "check_time_unit", "elapsed", "numbers_only", "time_kind"]
+__all__ = ["TIME_REMEDY", "TIME_UNITS", "check_time_unit", "elapsed", "numbers_only", "time_kind"]
 
 # attoseconds, as whole numbers so that conversions are exact; months and years have no fixed length
 _STORED = {"as": 1, "fs": 10**3, "ps": 10**6, "ns": 10**9, "us": 10**12, "ms": 10**15, "s": 10**18}
@@ -18,6 +18,12 @@ _STORED |= {"m": 60 * 10**18, "h": 3600 * 10**18, "D": 86400 * 10**18, "W": 7 * 
 
 # units of time that a reader can be asked for, by the name that numpy stores
 TIME_UNITS = {"ms": "ms", "s": "s", "min": "m", "h": "h", "D": "D"}
+
+# what to write instead, where numbers are wanted
+TIME_REMEDY = {
+    "time differences": "divide them by pd.Timedelta('1h') for hours",
+    "dates": "subtract the first one, and divide the differences by pd.Timedelta('1h') for hours",
+}
 
 _DIFFERENCES = (datetime.timedelta, np.timedelta64)  # pd.Timedelta is a datetime.timedelta
 _DATES = (datetime.date, np.datetime64, datetime.time, pd.Period)  # pd.Timestamp is a datetime.date
@@ -70,10 +76,8 @@ def numbers_only(values: Any, what: str) -> None:
     """
     kind = time_kind(values)
     if kind:
-        how = "divide them" if kind != "dates" else "subtract the first one, and divide the differences"
         raise TaskError(
-            f"{what}: {kind} were passed, and numbers in the unit of the fit are wanted; {how} by pd.Timedelta('1h') "
-            "for hours."
+            f"{what}: {kind} were passed, and numbers in the unit of the fit are wanted; {TIME_REMEDY[kind]}."
         )
 
 

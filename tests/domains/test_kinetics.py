@@ -499,8 +499,28 @@ def test_readers(tmp_path):
             wrong()
     with pytest.raises(TaskError, match="there is no column 'X'; there are curve, time, fraction"):
         read_curves(frame, target="X")
-    with pytest.raises(TaskError, match="column 'time' holds '.*', which is no number; sep= and decimal= may help"):
+    with pytest.raises(TaskError, match="column 'time' holds '.*' in row 0, which is no number; .*decimal=','"):
         read_curves(tmp_path / "long.csv", sep=";")
+
+
+def test_readers_heed_or_name_what_is_in_a_file(tmp_path):
+    frame = pd.DataFrame({"curve": ["A", "A", "B", "B"], "time": [1.0, 2, 1, 2], "fraction": [0.1, 0.4, 0.2, 0.5]})
+    with pytest.warns(
+        UserWarning, match="read_curves: columns 'T', 'operator' were not read; name conditions in inputs="
+    ):
+        assert read_curves(frame.assign(T=600.0, operator="x")).feature_names == ("time",)
+    with pytest.raises(TaskError, match="column 'time' holds time differences.*divide them by pd.Timedelta"):
+        read_curves(frame.assign(time=pd.to_timedelta(frame["time"], unit="s")))
+    with pytest.raises(TaskError, match="column 'time' holds dates"):
+        read_curves(frame.assign(time=pd.Timestamp("2024-01-01")))
+    with pytest.raises(TaskError, match="looks like a row of units: column 'time' holds 's' there"):
+        read_curves(StringIO("curve,time,fraction\n,s,-\nA,1,0.2\nA,2,0.5\n"))
+    (tmp_path / "A.csv").write_text("time,temperature,fraction\n1,600,0.2\n2,600,0.5\n")
+    with pytest.raises(TaskError, match="column 'temperature' stands in conditions as well"):
+        read_curve_files([tmp_path / "A.csv"], conditions=pd.DataFrame({"temperature": [610.0]}, index=["A"]))
+    (tmp_path / "B.csv").write_text("curve,time,fraction\nX,1,0.2\nY,2,0.5\n")
+    with pytest.raises(TaskError, match="column 'curve' is made from the names of files"):
+        read_curve_files([tmp_path / "B.csv"])
 
 
 def test_decimal_commas_do_not_shift_columns(tmp_path):

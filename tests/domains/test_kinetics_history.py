@@ -1,6 +1,7 @@
 """Additivity along temperature histories: closed forms, fine steps, finite differences, and energies recovered."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -297,3 +298,10 @@ def test_a_history_that_is_not_there():
     model = NonIsothermalJMAKRegressor(histories={1: ([0.0, 100.0], [500.0, 600.0])})
     with pytest.raises(TaskError, match="task 'b': history is 2 in row 1; there are 1"):
         model.fit(TaskSet.from_mapping({"a": ([[1.0, 1.0]], [0.5]), "b": ([[1.0, 1.0], [1.0, 2.0]], [0.5, 0.5])}))
+
+
+def test_times_of_a_history_that_are_time_differences_are_refused():
+    times = pd.to_timedelta([0, 60], unit="s")
+    for own in (times, times.to_numpy(), list(times)):
+        with pytest.raises(TaskError, match="history 3: times: time differences were passed"):
+            Histories.read({3: (own, [600.0, 700.0])})

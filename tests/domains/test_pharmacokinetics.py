@@ -330,8 +330,18 @@ def test_what_the_minimal_model_refuses():
     rows, glucose = glucose_test([2.0, 10.0], (0.02, 5e-4, 0.03, 260.0))
     with pytest.raises(ValueError, match="columns of insulin_rows"):
         MinimalModelRegressor().fit([(rows.to_numpy(), glucose)] * 3)
-    with pytest.raises(ValueError, match="rising times"):
-        insulin_rows([1.0], [0, 0], [1, 1], 90, 10)
+    times = pd.to_timedelta([0, 5], unit="min")
+    for arguments, message in (
+        (([1.0], [0, 0], [1, 1], 90, 10), "rising times"),
+        (([1.0], [0, 5], [1, 1, 1], 90, 10), "got 2 times, 3 values"),
+        (([1.0], times, [1, 1], 90, 10), "insulin_times: time differences were passed"),
+        ((times, [0, 5], [1, 1], 90, 10), "times: time differences were passed"),
+        (([-1.0], [0, 5], [1, 1], 90, 10), "times must be numbers of at least 0, got -1.0"),
+        (([1.0], [0, 5], [1, np.nan], 90, 10), "insulin must be numbers of at least 0, got nan"),
+        (([1.0], [0, 5], [1, 1], [90, 95], 10), "basal_glucose and basal_insulin are one number each"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            insulin_rows(*arguments)
 
 
 def frame_of(**columns):

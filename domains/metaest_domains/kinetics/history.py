@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from metaest.tasks.times import numbers_only
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 
 __all__ = ["Histories", "History", "ramp_integral"]
@@ -83,6 +84,7 @@ class History:
     @classmethod
     def read(cls, number: int, time: ArrayLike, temperature: ArrayLike) -> "History":
         """Check a history; the message of the ValueError names its number."""
+        numbers_only(time, f"history {number}: times")
         t, T = np.array(time, dtype=np.float64), np.array(temperature, dtype=np.float64)
         if t.ndim != 1 or t.shape != T.shape or len(t) < 1 or not (np.isfinite(t).all() and np.isfinite(T).all()):
             raise ValueError(f"history {number}: times and temperatures must be two rows of as many finite numbers.")

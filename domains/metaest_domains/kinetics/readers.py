@@ -9,8 +9,18 @@ import pandas as pd
 
 from metaest import TaskSet
 from metaest.exceptions import TaskError
+from metaest.tasks.columns import Columns, as_numbers, refuse_units
 
-__all__ = ["read_curve_files", "read_curves"]
+__all__ = ["CURVE_COLUMNS", "read_curve_files", "read_curves"]
+
+CURVE_COLUMNS = Columns(
+    "read_curves",
+    arguments={
+        "curve": "name of the curve",
+        "inputs": "columns of X: time, temperature, composition",
+        "target": "what was measured",
+    },
+)
 
 
 def read_curves(
@@ -41,7 +51,13 @@ def read_curves(
     Raises
     ------
     TaskError
-        When a column is missing or holds text, or rows have more fields than the header; the message says which.
+        When a column is missing or holds text, dates or time differences, the first row looks like a row of units, or
+        rows have more fields than the header; the message says which.
+
+    Warns
+    -----
+    UserWarning
+        When columns were not read.
 
     Examples
     --------
@@ -57,15 +73,11 @@ def read_curves(
     missing = [name for name in (curve, *inputs, target) if name not in frame.columns]
     if missing:
         raise TaskError(f"there is no column {missing[0]!r}; there are {', '.join(map(str, frame.columns))}.")
+    refuse_units(frame, [*inputs, target])
     for name in (*inputs, target):
         if not pd.api.types.is_numeric_dtype(frame[name]):
-            numbers = pd.to_numeric(frame[name], errors="coerce")
-            text = frame.loc[numbers.isna() & frame[name].notna(), name]
-            if len(text):
-                raise TaskError(
-                    f"column {name!r} holds {text.iloc[0]!r}, which is no number; sep= and decimal= may help."
-                )
-            frame = frame.assign(**{name: numbers})
+            frame = frame.assign(**{name: as_numbers(frame[name])})
+    CURVE_COLUMNS.warn_of_others(frame, {curve, *inputs, target}, "name conditions in inputs=, and drop the rest.")
     return TaskSet.from_frame(frame, task=curve, features=list(inputs), target=target)
 
 
@@ -115,7 +127,13 @@ def read_curve_files(
             raise TaskError(f"conditions hold curve {double!r} twice.")
     frames = []
     for name, path in named.items():
-        frame = _read(path, options).assign(curve=name)
+        frame = _read(path, options)
+        added = ["curve", *([] if conditions is None else map(str, conditions.columns))]
+        twice = [column for column in added if column in frame.columns]
+        if twice:
+            where = "is made from the names of files" if twice[0] == "curve" else "stands in conditions as well"
+            raise TaskError(f"{path}: column {twice[0]!r} {where}; drop or rename one of the two.")
+        frame = frame.assign(curve=name)
         if conditions is not None:
             if str(name) not in conditions.index:
                 raise TaskError(f"curve {name!r} has no row in conditions.")

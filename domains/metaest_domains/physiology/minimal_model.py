@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
+from metaest.tasks.times import numbers_only
 from metaest_domains.physiology.radau import Array, Partials, System
 from metaest_domains.physiology.radau_slopes import check_integrated, integrate
 
@@ -41,16 +42,31 @@ def insulin_rows(
     ValueError
         When times do not rise, a value is negative, or lengths differ.
     """
-    at, known, level = (np.atleast_1d(np.asarray(own, dtype=np.float64)) for own in (times, insulin_times, insulin))
-    if known.shape != level.shape or len(known) < 2 or not (np.diff(known) > 0).all():
-        raise ValueError("insulin needs two measurements or more, at rising times, one value each.")
-    values = np.concatenate([at, known, level, [basal_glucose, basal_insulin]])
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError("times, insulin and basal values must be numbers of at least 0.")
+    given = {"times": times, "insulin_times": insulin_times, "insulin": insulin}
+    at, known, level = (_measured(values, name) for name, values in given.items())
+    basal = [_measured(value, name) for name, value in
+             (("basal_glucose", basal_glucose), ("basal_insulin", basal_insulin))]  # fmt: skip
+    if any(value.shape != (1,) for value in basal):
+        raise ValueError("basal_glucose and basal_insulin are one number each.")
+    if known.shape != level.shape or len(known) < 2:
+        raise ValueError(
+            f"insulin needs two measurements or more, one value a time; got {len(known)} times, {len(level)} values."
+        )
+    if not (np.diff(known) > 0).all():
+        raise ValueError(f"insulin needs measurements at rising times, got {known.tolist()}.")
     n = len(known)
-    rows = np.column_stack([at, np.tile(np.concatenate([known, level, [basal_glucose, basal_insulin]]), (len(at), 1))])
+    rows = np.column_stack([at, np.tile(np.concatenate([known, level, *basal]), (len(at), 1))])
     names = [*(f"insulin_time_{i + 1}" for i in range(n)), *(f"insulin_{i + 1}" for i in range(n))]
     return pd.DataFrame(rows, columns=["time", *names, "basal_glucose", "basal_insulin"])
+
+
+def _measured(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    numbers_only(values, name)
+    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    wrong = array[~(np.isfinite(array) & (array >= 0))]
+    if array.ndim != 1 or len(wrong):
+        raise ValueError(f"{name} must be numbers of at least 0, got {float(wrong[0]) if len(wrong) else values!r}.")
+    return array
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from metaest import TaskError
 from metaest.tasks.columns import Columns, as_numbers
 from metaest.tasks.times import elapsed, time_kind
 
-__all__ = ["PATIENT_COLUMNS", "Names", "Records", "one_patient", "read_records", "require_one_kind"]
+__all__ = ["ALIKE", "PATIENT_COLUMNS", "Names", "Records", "one_patient", "read_records", "require_one_kind"]
 
 PATIENT_COLUMNS = Columns(
     "read_patients",
@@ -36,9 +36,9 @@ PATIENT_COLUMNS = Columns(
         "rate": "rate of an infusion, which lasts for the dose over the rate; 0 for a dose given at once",
         "ss": "1 for a dose given at steady state",
         "cmt": "compartment of the dose or observation",
-        "adm": "kind of administration",
-        "dvid": "kind of observation",
-        "ytype": "kind of observation",
+        "adm": "kind of administration; not read in observations",
+        "dvid": "kind of observation; not read in doses",
+        "ytype": "kind of observation; not read in doses",
         "cens": "1 where the observation lies below the limit of quantification, -1 above one",
         "blq": "1 where the observation lies below the limit of quantification",
         "bql": "1 where the observation lies below the limit of quantification",
@@ -62,7 +62,7 @@ _ZERO = {
     "tinf": "pass the name of the column as duration=",
 }
 # columns that must be alike in all doses, or in all observations
-_ALIKE = {"cmt": ("doses", "observations"), "adm": ("doses",), "dvid": ("observations",), "ytype": ("observations",)}
+ALIKE = {"cmt": ("doses", "observations"), "adm": ("doses",), "dvid": ("observations",), "ytype": ("observations",)}
 # names of a column that says whose record it is, without underscores, in lower case
 _PATIENT_NAMES = {"patient", "patientid", "id", "subject", "subjectid", "subjid", "usubjid", "pid"}
 
@@ -215,10 +215,11 @@ def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str], set[Any]]], re
                 if value == usual and depot:
                     continue
                 beside = f", and {usual} for those of patient {before!r}" if value != usual else ""
+                meaning = PATIENT_COLUMNS.reserved[name].split(";")[0]
                 raise TaskError(
-                    f"task {patient!r}: column {reserved[name]!r} ({PATIENT_COLUMNS.reserved[name]}) is {value} for "
-                    f"{kind}{beside}; the models take doses of one route and observations of one kind. Keep the "
-                    "records of one kind, and drop the column where all go the same way."
+                    f"task {patient!r}: column {reserved[name]!r} ({meaning}) is {value} for {kind}{beside}; the "
+                    "models take doses of one route and observations of one kind. Keep the records of one kind, and "
+                    "drop the column where all go the same way."
                 )
 
 
@@ -319,7 +320,7 @@ def _marks(
 ) -> dict[tuple[str, str], set[Any]]:
     """Return the values of each column that must be alike in all doses, or all observations; 0 is none."""
     found = {}
-    for name, kinds in _ALIKE.items():
+    for name, kinds in ALIKE.items():
         if name not in sheet.names.reserved:
             continue
         cells = frame[sheet.names.reserved[name]].iloc[sheet.records["_row"]]
@@ -334,7 +335,7 @@ def _marks(
 def _sorted(frame: pd.DataFrame, names: Names, where: str) -> pd.DataFrame:
     """Return the records in order of time, columns as numbers, with their position in the frame."""
     columns: dict[Any, Any] = {"_row": np.arange(len(frame))}
-    alike = {names.reserved[name] for name in _ALIKE if name in names.reserved}
+    alike = {names.reserved[name] for name in ALIKE if name in names.reserved}
     lengths = {names.duration, *(names.reserved.get(name) for name in ("ii", "dur", "tinf"))}
     for name in [*names.numeric, *(own for own in names.reserved.values() if own not in alike)]:
         kind = time_kind(frame[name])

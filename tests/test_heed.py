@@ -1,0 +1,152 @@
+"""What a frame says is heeded, or refused: generated from the tables of what the readers read.
+
+Changing any cell that a table says is read changes the answer or raises; a column that no table lists is named in a
+warning or an error.
+"""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metaest import TaskSet
+from metaest.tasks.task_set import FRAME_COLUMNS
+from metaest_domains.kinetics import read_curve_files, read_curves
+from metaest_domains.kinetics.readers import CURVE_COLUMNS
+from metaest_domains.physiology import OneCompartmentRegressor, Regimen, insulin_rows, read_patients
+from metaest_domains.physiology.records import ALIKE, PATIENT_COLUMNS
+
+
+def patients():
+    """Doses, observations and a covariate, under names of the user's own."""
+    return pd.DataFrame({
+        "who": ["A"] * 4 + ["B"] * 3, "when": [0.0, 2, 12, 14, 0, 3, 20], "amount": [320, None, 320, None, 200, None, None],
+        "level": [None, 7.1, None, 9.8, None, 5.0, 3.0], "hours": [1.0, None, 2, None, 0, None, None],
+        "kg": [70.0] * 4 + [80] * 3,
+    })  # fmt: skip
+
+
+PATIENTS = {"patient": "who", "time": "when", "dose": "amount", "target": "level", "duration": "hours",
+            "covariates": ["kg"]}  # fmt: skip
+
+
+def flagged():
+    """The same with all columns of reserved names."""
+    given = patients()["amount"].notna().astype(float)
+    neutral = dict.fromkeys(PATIENT_COLUMNS.reserved, 0.0)
+    return patients().assign(**{**neutral, "evid": given, "mdv": given, "addl": given, "ii": 24 * given, "cmt": 2 - given,
+                                "adm": given, "dvid": 1 - given, "ytype": 1 - given})  # fmt: skip
+
+
+def one(frame, arguments):
+    own = {name: column for name, column in arguments.items() if name != "patient"}
+    regimen, X, y = Regimen.read(frame[frame["who"] == frame["who"].iloc[0]], patient=arguments["patient"], **own)
+    return [regimen.time, regimen.amount, regimen.duration, list(regimen.covariates.values()), X.to_numpy(), y]
+
+
+def many(read):
+    def answer(frame, arguments):
+        tasks = read(frame, **arguments)
+        return [tasks.X, tasks.y, tasks.names, tasks.offsets]
+
+    return answer
+
+
+def curves():
+    return pd.DataFrame({"curve": ["A", "A", "B", "B"], "time": [1.0, 2, 1, 2], "T": [600.0, 600, 610, 610],
+                         "fraction": [0.1, 0.4, 0.2, 0.5]})  # fmt: skip
+
+
+CURVES = {"curve": "curve", "inputs": ["time", "T"], "target": "fraction"}
+FRAME = {"task": "curve", "features": ["time", "T"], "target": "fraction"}
+
+# reader: table, example frame, arguments, answer
+READERS = {
+    "read_patients": (PATIENT_COLUMNS, patients, PATIENTS, many(read_patients)),
+    "read_patients, reserved": (PATIENT_COLUMNS, flagged, PATIENTS, many(read_patients)),
+    "Regimen.read": (PATIENT_COLUMNS, patients, PATIENTS, one),
+    "Regimen.read, reserved": (PATIENT_COLUMNS, flagged, PATIENTS, one),
+    "read_curves": (CURVE_COLUMNS, curves, CURVES, many(read_curves)),
+    "TaskSet.from_frame": (FRAME_COLUMNS, curves, FRAME, many(TaskSet.from_frame)),
+    "TaskSet.from_frame, reserved": (
+        FRAME_COLUMNS, lambda: curves().assign(**dict.fromkeys(FRAME_COLUMNS.reserved, 0)), FRAME,
+        many(TaskSet.from_frame),
+    ),
+}  # fmt: skip
+
+
+def cells():
+    """Every cell of every column that a table lists; those of arguments in frames without flags."""
+    for reader, (table, frame, arguments, _) in READERS.items():
+        reserved = reader.endswith("reserved")
+        named = [column for name in table.arguments for column in np.atleast_1d(arguments[name])]
+        for column in table.reserved if reserved else named:
+            rows = np.arange(4) if reader.startswith("Regimen") else np.arange(len(frame()))
+            if ALIKE.get(column, ("doses", "observations")) != ("doses", "observations"):
+                doses = frame()["amount"].notna().to_numpy()[rows]
+                rows = rows[doses == (ALIKE[column] == ("doses",))]  # the table says that it is not read elsewhere
+            yield from ((reader, column, int(row)) for row in rows)
+
+
+def other(value):
+    if isinstance(value, str):
+        return "Z"
+    return 7.5 if np.isnan(value) else value + 1
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_tables_describe_their_examples(reader):
+    table, frame, arguments, answer = READERS[reader]
+    assert set(table.arguments) == set(arguments)
+    assert not set(table.reserved) - set(frame().columns) or not reader.endswith("reserved")
+    answer(frame(), arguments)
+
+
+@pytest.mark.parametrize(("reader", "column", "row"), list(cells()))
+def test_changing_what_is_read_changes_the_answer_or_raises(reader, column, row):
+    _, make, arguments, answer = READERS[reader]
+    before, frame = answer(make(), arguments), make()
+    frame.loc[row, column] = other(frame.loc[row, column])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            after = answer(frame, arguments)
+        except (ValueError, UserWarning):
+            return
+    same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not same, f"{reader} does not read {column!r} in row {row}"
+
+
+@pytest.mark.parametrize("reader", [name for name in READERS if not name.startswith("TaskSet")])
+def test_columns_that_are_not_read_are_named(reader):
+    # TaskSet.from_frame is told by its arguments which columns to take, and has no others to find
+    _, make, arguments, answer = READERS[reader]
+    with pytest.warns(UserWarning, match="column 'zzz' was not read"):
+        answer(make().assign(zzz=1.0), arguments)
+
+
+def test_files_and_models_read_as_the_readers_do(tmp_path):
+    (tmp_path / "A.csv").write_text("time,fraction,zzz\n1,0.1,3\n2,0.4,3\n")
+    with pytest.warns(UserWarning, match="column 'zzz' was not read"):
+        read_curve_files([tmp_path / "A.csv"])
+    plain = patients().drop(columns=["hours", "kg"])
+    names = {"time": "when", "dose": "amount", "target": "level"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = OneCompartmentRegressor(fixed={"absorption": 1.0}, random=["clearance"]).fit(
+            read_patients(plain, patient="who", **names)
+        )
+    with pytest.warns(UserWarning, match="column 'zzz' was not read"):
+        model.read(plain[:4].assign(zzz=1.0), patient="who", **names)
+
+
+@pytest.mark.parametrize("name", ["times", "insulin_times", "insulin", "basal_glucose", "basal_insulin"])
+def test_insulin_rows_read_every_argument(name):
+    given = {"times": [2.0, 10.0], "insulin_times": [0.0, 4.0, 20.0], "insulin": [10.0, 80.0, 30.0],
+             "basal_glucose": 90.0, "basal_insulin": 10.0}  # fmt: skip
+    before = insulin_rows(**given).to_numpy()
+    for place in range(len(np.atleast_1d(given[name]))):
+        changed = np.array(given[name], dtype=float)
+        changed[place if changed.ndim else ()] += 1
+        assert not np.array_equal(insulin_rows(**{**given, name: changed}), before)
