@@ -9,9 +9,14 @@ proportional cost c of changing what is held. The utility of some rows is
 
 ======================= ====================================================================
 mean-variance           :math:`\bar r - \lambda\,\mathrm{var}(r)`
-sharpe                  :math:`\bar r / \mathrm{sd}(r)` (Sharpe, 1994, :doi:`10.3905/jpm.1994.409501`)
-sortino                 :math:`\bar r / \sqrt{\overline{\min(r, 0)^2}}`
+sharpe                  :math:`\bar r / \sqrt{\mathrm{var}(r) + \epsilon^2}`
+                        (Sharpe, 1994, :doi:`10.3905/jpm.1994.409501`)
+sortino                 :math:`\bar r / \sqrt{\overline{\min(r, 0)^2} + \epsilon^2}`
 ======================= ====================================================================
+
+The ratios are those of a row, not of a year. :math:`\epsilon` is a thousandth of the typical outcome, which keeps them
+finite and differentiable where nothing varies or nothing is lost; of rewards far smaller than outcomes they are smaller
+than the ratios without it.
 """
 
 from dataclasses import dataclass

@@ -270,7 +270,7 @@ def test_a_look_that_is_too_short_is_said(model, market):
         walk_forward(model, market)
     with pytest.raises(ValueError, match="prices of one asset are wanted"):
         model.adapt(market)
-    with pytest.raises(ValueError, match="whole numbers of days"):
+    with pytest.raises(ValueError, match="adapt_window must be a whole number of days from 1 on"):
         walk_forward(model, market, adapt_window=0)
     for lag in (-1, 1.5, True):
         with pytest.raises(ValueError, match="lag must be a whole number"):

@@ -63,16 +63,17 @@ def test_dates_in_any_form(prices, index):
     ("positions", "of", "message"),
     [
         (lambda frame: frame * 0, lambda frame: frame[["A", "B"]], "a position in asset 'C', but no price of it"),
+        (lambda frame: frame["A"].rename(None) * 0, lambda frame: frame, "one series without a name"),
         (lambda frame: frame["A"].rename("mine"), alone, "position in asset 'mine', but no price of it; .* 'A'"),
         (
             lambda frame: frame.iloc[:-1] * 0,
             lambda frame: frame,
-            "1 days have a price but no position, the first of them 2000-06-16",
+            "1 day.s. have a price but no position, the first of them 2000-06-16",
         ),
         (
             lambda frame: frame * 0,
             lambda frame: frame.iloc[1:],
-            "1 days have a position but no price, the first of them 2000-01-03",
+            "1 day.s. have a position but no price, the first of them 2000-01-03",
         ),
         (
             lambda frame: frame.tz_localize("UTC") * 0,
@@ -104,7 +105,7 @@ def test_positions_that_do_not_fit_are_said(prices, positions, of, message):
         earn(positions(prices), of(prices))
 
 
-@pytest.mark.parametrize("cost", [-0.001, 5, np.nan, 1.0])
+@pytest.mark.parametrize("cost", [-0.001, 5, np.nan, 1.0, "5 bp"])
 def test_a_cost_is_a_share(prices, cost):
     with pytest.raises(ValueError, match="from 0 to 1"):
         earn(buy_and_hold(prices), prices, cost=cost)
@@ -142,6 +143,43 @@ def test_nothing_is_held_before_it_is_listed(prices):
     held = earn(pd.DataFrame(1.0, late.index, late.columns).where(late.notna()), late, cost=0.001)
     assert held.returns["B"].first_valid_index() == late.index[42]
     pd.testing.assert_frame_equal(held.returns, earn(buy_and_hold(late), late, cost=0.001).returns)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_an_asset_that_ends_is_sold_at_its_last_price(prices, policy, lag):
+    """It earns what it earns in a table that ends with it, and the sale is paid on the day after."""
+    ended = prices.copy()
+    ended.loc[ended.index[90:], "B"] = np.nan
+    together = earn(buy_and_hold(ended), ended, lag=lag, cost=0.01)
+    short = prices[["B"]].iloc[:90]
+    alone = earn(buy_and_hold(short), short, lag=lag, cost=0.01).returns["B"]
+    np.testing.assert_allclose(together.returns["B"].loc[alone.index], alone, atol=1e-15)
+    after = together.returns["B"].loc[ended.index[90:]].dropna()
+    assert after.to_dict() == {ended.index[90]: pytest.approx(-0.01)}
+    pd.testing.assert_frame_equal(
+        together.returns[["A", "C"]], earn(buy_and_hold(prices), prices, lag=lag, cost=0.01).returns[["A", "C"]]
+    )
+    with pytest.raises(ValueError, match="position in asset 'B' decided on 2000-05-08 has no prices to be traded at"):
+        earn(pd.DataFrame(1.0, ended.index, ended.columns), ended, lag=lag)
+    walk, whole = (walk_forward(policy, frame, adapt_window=20, lag=lag) for frame in (ended, prices))
+    np.testing.assert_allclose(walk.positions["B"].iloc[:50], whole.positions["B"].iloc[:50], rtol=1e-5)
+    assert walk.positions["B"].last_valid_index() == ended.index[89]
+    np.testing.assert_allclose(walk.positions["A"], whole.positions["A"], rtol=1e-5)
+    assert policy.positions(ended)["B"].last_valid_index() == ended.index[89]
+
+
+@pytest.mark.parametrize("name", ["A", "C"])
+def test_every_number_counts(prices, name):
+    """Prices and positions are all read: another one is another answer."""
+    positions = buy_and_hold(prices)
+    before = earn(positions, prices, cost=0.001).returns
+    for day in (0, 50, 117):
+        other = positions.copy()
+        other.loc[other.index[day], name] = 0.5
+        assert not earn(other, prices, cost=0.001).returns[name].equals(before[name])
+        other = prices.copy()
+        other.loc[other.index[day + 2], name] *= 1.01
+        assert not earn(positions, other, cost=0.001).returns[name].equals(before[name])
 
 
 def test_a_backtest_of_nothing_prints_and_has_no_measures(prices):
@@ -277,10 +315,6 @@ def test_a_price_in_another_unit_for_a_day_is_named(prices):
         (lambda frame: frame.stack(), "unstack the assets into columns"),
         (lambda frame: frame.set_axis(frame.index.strftime("%Y%m%d").astype(int)), "look like dates"),
         (lambda frame: frame.set_axis(frame.index.strftime("%m/%d/%Y")), "not dates like 2020-01-31"),
-        (
-            lambda frame: pd.concat([frame.iloc[:90], frame.iloc[90:] * np.nan]),
-            "asset 'A' on 2000-05-08 is missing, and so are all later ones",
-        ),
         (lambda frame: frame.set_axis([pd.NaT, *frame.index[1:]]), "the date of row 0 is missing"),
     ],
 )

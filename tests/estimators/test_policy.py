@@ -40,6 +40,12 @@ def test_it_learns_to_tell_tasks_apart(model):
     model.set_params(inner_steps=3)
 
 
+def test_where_nothing_can_be_earned_nothing_is_learned():
+    still = TaskSet([Task(task.name, task.X, 0 * task.y) for task in markets(4)])
+    with pytest.raises(TaskError, match="all outcomes are 0 in all tasks"):
+        MAMLPolicy(**SETTINGS).fit(still)
+
+
 def test_no_step_is_the_policy_before_it_has_seen_anything(model):
     own = markets(1, seed=2)[0]
     still = model.set_params(inner_steps=0).adapt(own.X, own.y)

@@ -12,6 +12,7 @@ from metaest_domains.trading.dates import day_of, periods_of, yearly
 from metaest_domains.trading.measures import drawdown, sharpe, sortino
 from metaest_domains.trading.positions import as_positions, changes
 from metaest_domains.trading.prices import as_prices
+from metaest_domains.trading.settings import as_cost, as_days
 
 __all__ = ["Backtest", "earn"]
 
@@ -131,7 +132,8 @@ def earn(
         By the day they are decided, as shares of capital. A missing position is none: it earns nothing, and the change
         to and from it is paid, as is the first position. One series goes with the prices of one asset.
     prices : DataFrame, Series or array-like of shape (n_days, n_assets)
-        Of the same days; assets without positions are ignored.
+        Of the same days; assets without positions are ignored. An asset whose prices end before the last day is sold at
+        the last of them, and that sale is paid.
     lag : int, default=1
     cost : float, default=0.0
         Of a change of position by one, at least 0 and below 1: 0.0005 is 5 basis points.
@@ -155,33 +157,32 @@ def earn(
     UserWarning
         When a price jumps as in a split.
     """
-    if isinstance(lag, bool) or not isinstance(lag, (int, np.integer)) or lag < 0:
-        raise ValueError(f"lag must be a whole number of days from 0 on, got {lag!r}.")
-    if not 0 <= cost < 1:
-        raise ValueError(
-            f"cost is that of a change of position by one, from 0 to 1 (0.0005: 5 basis points), got {cost!r}."
-        )
+    lag = as_days(lag, "lag", "earn", least=0)
+    cost = as_cost(cost, "earn")
     periods = None if periods_per_year is None else yearly(None, periods_per_year, "earn")
     frame = as_prices(prices, "earn", check_plausibility=check_plausibility)
     decided, frame = as_positions(positions, frame, "earn")
     if len(frame) < 2 + lag:
         raise ValueError(f"earn: with lag={lag} at least {2 + lag} days of prices are needed, got {len(frame)}.")
-    held = decided.fillna(0.0).shift(1 + lag)
-    moves = frame.pct_change(fill_method=None)
-    _check_traded(held, moves, decided, 1 + lag)
-    paid = (cost * changes(decided)).shift(1 + lag)
-    net = held * moves.fillna(0.0) - paid
-    net = net.where(decided.shift(1 + lag).notna() | (paid > 0))
+    _check_traded(decided, frame, lag)
+    # by the day of the trade; an asset whose prices end is sold at the last of them
+    taken = decided.shift(lag).where(frame.shift(-1).notna())
+    paid = (cost * changes(taken)).shift(1)
+    moves = frame.pct_change(fill_method=None).fillna(0.0)
+    net = taken.shift(1).fillna(0.0) * moves - paid
+    net = net.where(taken.shift(1).notna() | (paid > 0))
     periods = periods_of(frame.index) if periods is None else periods
-    return Backtest(decided.dropna(how="all"), net.dropna(how="all"), int(lag), float(cost), periods)
+    return Backtest(decided.dropna(how="all"), net.dropna(how="all"), lag, cost, periods)
 
 
-def _check_traded(held: pd.DataFrame, moves: pd.DataFrame, decided: pd.DataFrame, later: int) -> None:
-    """Refuse positions in assets that have no price yet."""
-    missing = ((held.fillna(0.0) != 0) & moves.isna()).to_numpy()
+def _check_traded(decided: pd.DataFrame, prices: pd.DataFrame, lag: int) -> None:
+    """Refuse positions in assets that have no price yet, or none any more."""
+    unlisted = prices.ffill().shift(-lag).isna() & prices.bfill().notna()
+    unlisted.iloc[len(prices) - lag :] = False
+    missing = ((decided.fillna(0.0) != 0) & (unlisted | prices.bfill().isna())).to_numpy()
     if missing.any():
         row, column = (int(place[0]) for place in np.nonzero(missing))
-        name, day = decided.columns[column], day_of(decided.index[row - later])
+        name, day = decided.columns[column], day_of(decided.index[row])
         raise ValueError(
             f"earn: the position in asset {name!r} decided on {day} has no "
             "prices to be traded at; write positions.where(prices.notna())."

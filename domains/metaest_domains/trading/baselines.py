@@ -8,6 +8,7 @@ import pandas as pd
 from metaest_domains.trading.dates import yearly
 from metaest_domains.trading.features import risk_scale
 from metaest_domains.trading.prices import as_prices
+from metaest_domains.trading.settings import as_days, as_number
 
 __all__ = ["buy_and_hold", "momentum"]
 
@@ -108,9 +109,7 @@ def _held(
     """Return one share of each asset, or what has a year's standard deviation of `target`."""
     if target is None:
         return frame.notna().astype(float).where(frame.notna())
-    for name, value in (("volatility_target", target), ("max_leverage", most)):
-        if not 0 < value < np.inf:
-            raise ValueError(f"{where}: {name} must be a number above 0, got {value!r}.")
+    target, most = as_number(target, "volatility_target", where), as_number(most, "max_leverage", where)
     _check_days(frame, window, "window", where)
     periods = yearly(frame.index, periods_per_year, where)
     held = {}
@@ -122,8 +121,7 @@ def _held(
 
 
 def _check_days(frame: pd.DataFrame, days: int, name: str, where: str) -> None:
-    if isinstance(days, bool) or not isinstance(days, (int, np.integer)) or days < 1:
-        raise ValueError(f"{where}: {name} must be a whole number of days from 1 on, got {days!r}.")
+    as_days(days, name, where)
     longest = int(frame.notna().sum().max())
     if longest <= days:
         raise ValueError(f"{where}: {name}={days} needs more than {days} days of prices, got {longest}.")

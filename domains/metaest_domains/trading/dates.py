@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from metaest.exceptions import warn
+from metaest_domains.trading.settings import as_number
 
 __all__ = ["day_of", "periods_of", "read_dates", "yearly"]
 
@@ -107,9 +108,7 @@ def yearly(index: pd.Index | None, given: float | None, where: str) -> float:
         When nothing is given and the dates do not tell, or when what is given is not a number above 0.
     """
     if given is not None:
-        if not 0 < given < np.inf:
-            raise ValueError(f"{where}: periods_per_year must be a number above 0, got {given!r}.")
-        return float(given)
+        return as_number(given, "periods_per_year", where)
     if not isinstance(index, pd.DatetimeIndex):
         warn(
             f"{where}: rows have no dates; {TRADING_DAYS} a year are assumed, as of trading days. Pass "

@@ -120,7 +120,8 @@ class TradingPolicy(BaseEstimator):
         Parameters
         ----------
         prices : DataFrame or array-like of shape (n_days, n_assets)
-            By date; leading missing values of an asset are days before it was listed.
+            By date; leading missing values of an asset are days before it was listed, trailing ones days after it
+            ended.
         y : None
 
         Returns
@@ -171,7 +172,7 @@ class TradingPolicy(BaseEstimator):
         return TaskSet([self._task(name, self._see(frame[name], None, periods)) for name in frame.columns])
 
     def see(self, prices: "pd.Series[float]", lag: int | None = None) -> Seen:
-        """Return what there is to learn from the prices of one asset; days before it was listed are missing."""
+        """Return what there is to learn from the prices of one asset; missing where it is not listed."""
         return self._see(prices, lag, self._periods(prices.index, "see"))
 
     def _see(self, prices: "pd.Series[float]", lag: int | None, periods: float | None) -> Seen:
@@ -189,9 +190,10 @@ class TradingPolicy(BaseEstimator):
         if self.volatility_target is not None and periods is not None:
             window = int(getattr(features, "window", 20))
             scale = risk_scale(values, window, self.volatility_target, self.max_leverage, periods)
-        before = len(prices) - n
-        blank = np.full(before, np.nan)
-        return Seen(X.reindex(prices.index), np.r_[blank, scale], np.r_[blank, outcome])
+        listed = prices.notna().to_numpy()
+        columns = np.full((2, len(prices)), np.nan)
+        columns[:, listed] = scale, outcome
+        return Seen(X.reindex(prices.index), *columns)
 
     def adapt(self, prices: Any) -> "AdaptedTrader":
         """Adapt to one asset from a look at it: the days whose outcomes are known.
@@ -256,9 +258,10 @@ class TradingPolicy(BaseEstimator):
         y = seen.outcome if self.volatility_target is None else np.column_stack([seen.outcome, seen.scale])
         usable = seen.X.notna().all(axis=1).to_numpy() & np.isfinite(y.reshape(len(y), -1)).all(axis=1)
         if not usable.any():
+            blank = int(seen.X.isna().any(axis=1).sum())
             raise TaskError(
-                f"asset {name!r}: {len(seen.X)} days are too few: features need {int(seen.X.isna().any(axis=1).sum())} "
-                f"of them, and an outcome {1 + int(self.lag)} more."
+                f"asset {name!r}: {len(seen.X)} days are too few: features are missing on {blank} of them, and the "
+                f"outcomes of the last {1 + int(self.lag)} are not there."
             )
         return Task(name, seen.X.to_numpy()[usable], y[usable], feature_names=tuple(seen.X.columns))
 

@@ -38,6 +38,11 @@ def as_positions(positions: Any, prices: pd.DataFrame, where: str) -> tuple[pd.D
         elif prices.columns[0] in (0, "asset"):
             # prices without a name
             prices = prices.set_axis(frame.columns, axis=1)
+    if unnamed and prices.shape[1] > 1:
+        raise ValueError(
+            f"{where}: positions are one series without a name, but there are prices of {_first(prices.columns)}; give "
+            "the series the name of its asset."
+        )
     for name in frame.columns:
         if name not in prices:
             raise ValueError(
@@ -73,7 +78,7 @@ def _check_days(ours: pd.Index, theirs: pd.Index, where: str) -> None:
         for index, other, text in ((ours, theirs, "position but no price"), (theirs, ours, "price but no position")):
             alone = index.difference(other)
             if len(alone):
-                reason = f"{len(alone)} days have a {text}, the first of them {day_of(alone[0])}"
+                reason = f"{len(alone)} day(s) have a {text}, the first of them {day_of(alone[0])}"
                 break
     raise ValueError(
         f"{where}: positions and prices must have the same days: {reason}; write positions.reindex(prices.index)."

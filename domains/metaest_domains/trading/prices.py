@@ -17,7 +17,7 @@ FIELDS = {"open", "high", "low", "close", "adj close", "adj_close", "adjclose", 
 def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd.DataFrame:
     """Return prices as a frame of float, by date or number, one column an asset.
 
-    Leading missing values of an asset are days before it was listed, and stay.
+    Leading missing values of an asset are days before it was listed, trailing ones days after it ended; both stay.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd
         listed = np.flatnonzero(~np.isnan(values[:, j]))
         if not len(listed):
             raise ValueError(f"{where}: asset {name!r} has no price.")
-        since = values[listed[0] :, j]
+        since = values[listed[0] : listed[-1] + 1, j]
         wrong = np.flatnonzero(~np.isfinite(since) | (since <= 0))
         if len(wrong):
             day, value = frame.index[listed[0] + wrong[0]], since[wrong[0]]
-            raise ValueError(f"{where}: the price of asset {name!r} on {day_of(day)} {_fault(value, since, wrong[0])}.")
+            raise ValueError(f"{where}: the price of asset {name!r} on {day_of(day)} {_fault(value, since)}.")
     if check_plausibility:
         warn_of_splits(frame, where)
     return frame
@@ -103,12 +103,10 @@ def one_asset(prices: Any, where: str, *, check_plausibility: bool = True) -> "p
     return frame.iloc[:, 0]
 
 
-def _fault(value: float, since: Any, row: int) -> str:
+def _fault(value: float, since: Any) -> str:
     if not np.isnan(value):
         returns = "; these look like returns, not prices" if np.nanmedian(np.abs(since)) < 0.5 and value < 0 else ""
         return f"is {value:g}; prices above 0 are wanted{returns}"
-    if np.isnan(since[row:]).all():
-        return "is missing, and so are all later ones; end the prices of that asset before, in a table of its own"
     return "is missing between others; fill it, for example with the last price (ffill)"
 
 

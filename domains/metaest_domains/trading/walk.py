@@ -11,6 +11,7 @@ from metaest_domains.trading.backtest import Backtest, earn
 from metaest_domains.trading.dates import day_of
 from metaest_domains.trading.policy import TradingPolicy, held
 from metaest_domains.trading.prices import as_prices
+from metaest_domains.trading.settings import as_days
 
 __all__ = ["walk_forward"]
 
@@ -41,7 +42,7 @@ def walk_forward(
     policy : TradingPolicy
         Fitted. Whether it has seen these assets, or this time, is yours to say.
     prices : DataFrame of shape (n_days, n_assets)
-        By date; leading missing values of an asset are days before it was listed.
+        By date; leading missing values of an asset are days before it was listed, trailing ones days after it ended.
     adapt_window : int, default=250
         Days whose outcomes are looked at.
     readapt_every : int, default=21
@@ -74,10 +75,9 @@ def walk_forward(
         When a price jumps as in a split.
     """
     check_is_fitted(policy)
-    if not (int(adapt_window) == adapt_window and adapt_window >= 1 and int(readapt_every) == readapt_every >= 1):
-        raise ValueError("adapt_window and readapt_every must be whole numbers of days from 1 on.")
-    if isinstance(lag, bool) or not isinstance(lag, (int, np.integer)) or lag < 0:
-        raise ValueError(f"lag must be a whole number of days from 0 on, got {lag!r}.")
+    lag = as_days(lag, "lag", "walk_forward", least=0)
+    adapt_window = as_days(adapt_window, "adapt_window", "walk_forward")
+    readapt_every = as_days(readapt_every, "readapt_every", "walk_forward")
     frame = as_prices(prices, "walk_forward", check_plausibility=check_plausibility)
     seen = {name: policy.see(frame[name], lag) for name in frame.columns}
     n = len(frame)
@@ -92,7 +92,7 @@ def walk_forward(
         if not len(usable):
             continue
         earliest = max(int(usable[0]) + adapt_window + lag, first_day)
-        for day in range(earliest, n, readapt_every):
+        for day in range(earliest, int(usable[-1]) + 1, readapt_every):
             look = slice(day - lag - adapt_window, day - lag)
             plans.append((name, day, Task(f"{name} {day}", X[look], y[look], feature_names=tuple(asset.X.columns))))
     if not plans:
