@@ -42,6 +42,8 @@ class Calibrating:
     _conformal: Calibration | None
     # whether adapt judges unless told otherwise
     _guards = False
+    # whether rows may have weights
+    _weighs = False
 
     def calibrate(self, tasks: Any, support_size: Any = None, *, guard: bool | None = None, gap: int = 0) -> Self:
         """Learn from tasks that the model was not fitted on how wide intervals for a new task must be.
@@ -84,7 +86,7 @@ class Calibrating:
         """
         check_is_fitted(self)
         require_gap(gap)
-        tasks = self._prepared(as_tasks(tasks))
+        tasks = self._prepared(as_tasks(tasks, weighs=self._weighs))
         check_columns(self, tasks, tasks.X.shape[1:], "calibrate")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")
         self._refuse_seen(tasks)
@@ -119,11 +121,11 @@ class Calibrating:
         """Return the tasks as the model reads them."""
         return tasks
 
-    def _conformal_interval(self, X: Any, level: float, simultaneous: bool) -> ConformalInterval:
+    def _conformal_interval(self, X: Any, level: float, simultaneous: bool, *weights: Any) -> ConformalInterval:
         """Return the interval of rows of a task of which nothing is known."""
         check_is_fitted(self)
         calibration = check_conformal(self._conformal, level, simultaneous)
-        mean, scale = self._center_and_scale(X)
+        mean, scale = self._center_and_scale(X, *weights)
         return calibration.interval(mean, scale, 0, False, level, simultaneous)
 
     def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -133,7 +135,10 @@ class Calibrating:
     def _adapt_all(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[Any]:
         """Return one predictor a task."""
         adapt: Any = self.adapt  # type: ignore[attr-defined]
-        return [adapt(task.X, task.y, guard=guard, gap=gap) for task in supports]
+        weights: list[dict[str, Any]] = [
+            {} if task.sample_weight is None else {"sample_weight": task.sample_weight} for task in supports
+        ]
+        return [adapt(t.X, t.y, guard=guard, gap=gap, **own) for t, own in zip(supports, weights, strict=True)]
 
     def _sizes(self, tasks: TaskSet, support_size: Any) -> list[int]:
         chosen = self.support_size if support_size is None else support_size
@@ -177,12 +182,16 @@ class Calibrating:
                     tasks.feature_names,
                     tasks.target_names,
                     None,
+                    None
+                    if tasks.sample_weight is None
+                    else np.concatenate([np.asarray(task.sample_weight)[s] for task, s in parts]),
                 )
                 for number, predictor in zip(adapting, self._adapt_all(rows, guard, gap), strict=True):
                     predictors[number] = predictor
             for number, (i, predictor) in enumerate(zip(kept, predictors, strict=True)):
                 task, query = tasks[i], queries[i]
-                mean, scale = predictor._center_and_scale(task.X[query])
+                weights = () if task.sample_weight is None else (np.asarray(task.sample_weight)[query],)
+                mean, scale = predictor._center_and_scale(task.X[query], *weights)
                 truth = task.y[query].astype(np.float64).reshape(mean.shape)
                 values.append((np.abs(truth - mean) / scale).reshape(len(query), -1))
                 owner.append(np.full(len(query), number))

@@ -23,13 +23,18 @@ class _FewShot(BaseEstimator):
         self.guard = guard
         self.gap = gap
 
-    def fit(self, X: Any, y: Any) -> Self:
+    # what the model's adapt may take, besides X and y; no argument of fit, for networks take none
+    __metadata_request__fit = {"sample_weight": None}  # noqa: RUF012
+
+    def fit(self, X: Any, y: Any, **params: Any) -> Self:
         """Adapt the model to the rows of one task.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        **params : dict
+            Handed to the model's ``adapt`` as they are: ``sample_weight``, where it is an equation.
 
         Returns
         -------
@@ -49,9 +54,9 @@ class _FewShot(BaseEstimator):
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UngroupedWarning)
-                model = clone(model).fit(X, y)
+                model = clone(model).fit(X, y, **params)
         guarding = {} if self.guard is None and not self.gap else {"guard": self.guard, "gap": self.gap}
-        self.adapted_ = model.adapt(X, y, **guarding)
+        self.adapted_ = model.adapt(X, y, **guarding, **params)
         self.model_ = _frozen(model)
         self.n_features_in_ = self.adapted_.n_features_in_
         remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
@@ -160,19 +165,21 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
     (3,)
     """
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, **params: Any) -> Self:
         """Adapt the model to the rows of one task.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
+        **params : dict
+            Handed to the model's ``adapt`` as they are.
 
         Returns
         -------
         self
         """
-        super().fit(X, y)
+        super().fit(X, y, **params)
         self.classes_ = self.adapted_.classes_
         return self
 

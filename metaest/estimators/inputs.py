@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
+from metaest.tasks.weights import with_weights, without_zeros
 
 __all__ = ["as_rows", "as_tasks", "check_columns", "is_empty", "no_rows", "remember_columns", "require_columns"]
 
@@ -29,7 +30,16 @@ def _is_flat_pair(item: Any) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and np.ndim(item[0]) == np.ndim(item[1]) == 1
 
 
-def as_tasks(X: Any, y: Any = None, groups: Any = None, *, labels: bool = False, alone: bool = False) -> TaskSet:
+def as_tasks(
+    X: Any,
+    y: Any = None,
+    groups: Any = None,
+    *,
+    labels: bool = False,
+    alone: bool = False,
+    weighs: bool = False,
+    sample_weight: Any = None,
+) -> TaskSet:
     """Return a TaskSet from whichever form of input came.
 
     Parameters
@@ -43,6 +53,10 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None, *, labels: bool = False,
         Whether y may hold labels; otherwise it is made float.
     alone : bool, default=False
         Whether one task alone is nothing to warn of.
+    weighs : bool, default=False
+        Whether rows may have weights; otherwise tasks that carry some are refused.
+    sample_weight : array-like of shape (n_rows,), optional
+        Weights of flat rows, or of the rows of all tasks one after the other.
 
     Returns
     -------
@@ -65,7 +79,10 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None, *, labels: bool = False,
     if tasks_given:
         if y is not None or groups is not None:
             raise TaskError("tasks were passed together with y or groups; tasks carry their own y and names.")
-        return _with_targets(X if isinstance(X, TaskSet) else TaskSet(X), labels)
+        given = X if isinstance(X, TaskSet) else TaskSet(X)
+        if sample_weight is not None:
+            given = with_weights(given, sample_weight)
+        return _with_targets(given, labels, weighs)
     if isinstance(X, (list, tuple)) and len(X) == 0 and y is None:
         raise TaskError("no tasks were given; at least one is needed.")
     if y is None and isinstance(X, (list, tuple)) and all(_is_flat_pair(item) for item in X):
@@ -76,8 +93,8 @@ def as_tasks(X: Any, y: Any = None, groups: Any = None, *, labels: bool = False,
             "Pass a sequence of tasks, or X and y with groups."
         )
     if groups is not None:
-        return _with_targets(TaskSet.from_arrays(X, y, groups), labels)
-    whole = _with_targets(TaskSet([as_task(X, y, "all rows")]), labels)
+        return _with_targets(TaskSet.from_arrays(X, y, groups, sample_weight=sample_weight), labels, weighs)
+    whole = _with_targets(TaskSet([as_task(X, y, "all rows", sample_weight)]), labels, weighs)
     if alone:
         return whole
     warn(
@@ -99,22 +116,24 @@ def require_columns(tasks: TaskSet) -> TaskSet:
     )
 
 
-def _with_targets(tasks: TaskSet, labels: bool) -> TaskSet:
-    """Return tasks whose y is float, unless it may hold labels."""
-    if labels or tasks.y.dtype.kind == "f":
-        return tasks
-    y = require_numbers(tasks.y, f"task {tasks.names[:1].tolist()[0]!r}")
-    return TaskSet._build(
-        tasks.X, y, tasks.offsets, tasks.names, tasks.feature_names, tasks.target_names, tasks._support
-    )
+def _with_targets(tasks: TaskSet, labels: bool, weighs: bool) -> TaskSet:
+    """Return tasks whose y is float, unless it may hold labels, and whose rows all count."""
+    if tasks.sample_weight is not None and not weighs:
+        raise TaskError(
+            f"task {tasks.names[:1].tolist()[0]!r} carries a sample_weight, and a network weighs all rows alike; leave "
+            "the weights out (EquationRegressor takes them)."
+        )
+    if not labels and tasks.y.dtype.kind != "f":
+        tasks = tasks._with(y=require_numbers(tasks.y, f"task {tasks.names[:1].tolist()[0]!r}"))
+    return without_zeros(tasks)
 
 
-def as_task(X: Any, y: Any, name: str) -> Task:
+def as_task(X: Any, y: Any, name: str, sample_weight: Any = None) -> Task:
     """Return flat rows as one task."""
     rows, feature_names = as_features(X, name)
     if len(rows) == 0:
         raise TaskError(f"{name}: Found array with 0 sample(s) while a minimum of 1 is required.")
-    return Task(name, rows, y, feature_names=feature_names)
+    return Task(name, rows, y, feature_names=feature_names, sample_weight=sample_weight)
 
 
 def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, Any, tuple[str, ...] | None]:

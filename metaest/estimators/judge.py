@@ -30,12 +30,15 @@ class Answers(NamedTuple):
     truth, adapted, population : ndarray
     rows : ndarray of int, shape (n_rows,)
         Their row numbers in the TaskSet.
+    weight : ndarray of shape (n_rows,) or None
+        How accurate each is.
     """
 
     truth: NDArray[np.float64]
     adapted: NDArray[np.float64]
     population: NDArray[np.float64]
     rows: NDArray[np.intp]
+    weight: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,12 @@ class Judge:
         known = tuple(rule for rule in rules if rule is not None)
         return cls(answer, known, scale, ordered, gap, least)
 
-    def judge(self, X: NDArray[Any], y: NDArray[Any]) -> Guard:
+    def judge(self, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None = None) -> Guard:
         """Judge the adaptation to the rows of one task."""
         if not len(X):
             reason = "there are no rows: predictions are the population's."
             return Guard("kept", 1.0, reason, 0, float("nan"), float("nan"), 1.0)
-        episodes = [Task._checked(i, *_apart(X, y, a, b), None, None) for i, (a, b) in enumerate(self._folds(X, y))]
+        episodes = [_episode(i, (X, y, weight), a, b) for i, (a, b) in enumerate(self._folds(X, y))]
         own = self._moments(episodes, np.zeros(len(episodes), dtype=np.intp), 1)
         fitting = [rule for rule in self.rules if rule.size <= len(X)]
         rule = fitting[-1] if fitting else GuardRule(len(X), 0.5, float(own.residual[0] or 1.0), 0)
@@ -114,11 +117,12 @@ class Judge:
                 if len(query) > MOST_QUERY:
                     query = np.sort(rng.choice(query, MOST_QUERY, replace=False))
                 number = len(outer)
-                outer.append(Task._checked(number, *_apart(task.X, task.y, support, query), None, None))
-                X, y = task.X[support], task.y[support]
+                weight = None if task.sample_weight is None else np.asarray(task.sample_weight)
+                outer.append(_episode(number, (task.X, task.y, weight), support, query))
+                X, y, weight = task.X[support], task.y[support], None if weight is None else weight[support]
                 for a, b in self._folds(X, y):
                     owner.append(number)
-                    inner.append(Task._checked(len(inner), *_apart(X, y, a, b), None, None))
+                    inner.append(_episode(len(inner), (X, y, weight), a, b))
         n = len(outer)
         other = self._moments(outer, np.arange(n), n)
         return learn_rule(size, self._moments(inner, np.array(owner, dtype=np.intp), n), other, len(able))
@@ -160,6 +164,10 @@ class Judge:
                 return Moments(*(one + other for one, other in zip(*parts, strict=True)))
         episode = np.searchsorted(tasks.offsets, found.rows, side="right") - 1
         terms = Moments.of(found.truth / self.scale, found.adapted / self.scale, found.population / self.scale)
+        if found.weight is not None:  # a mean weight of 1 for each owner
+            mean = np.bincount(owner[episode], found.weight, n) / np.bincount(owner[episode], minlength=n).clip(1)
+            even = found.weight / np.where(mean > 0, mean, 1.0)[owner[episode]]
+            terms = Moments(terms.residual * even, terms.along * even, terms.change * even, terms.rows)
         return terms.summed(owner[episode], n)
 
 
@@ -185,9 +193,14 @@ def thinned(tasks: TaskSet) -> TaskSet:
     return TaskSet([tasks[able[i]] for i in chosen])
 
 
-def _apart(
-    X: NDArray[Any], y: NDArray[Any], support: NDArray[np.intp], query: NDArray[np.intp]
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-    """Return the rows of an episode, its support first, and the row numbers of the support."""
+def _episode(
+    name: int,
+    rows: tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None],
+    support: NDArray[np.intp],
+    query: NDArray[np.intp],
+) -> Task:
+    """Return chosen rows (X, y, weights) as a task, its support first."""
+    X, y, weight = rows
     chosen = np.concatenate([support, query])
-    return X[chosen], y[chosen], np.arange(len(support))
+    own = None if weight is None else weight[chosen]
+    return Task._checked(name, X[chosen], y[chosen], np.arange(len(support)), None, None, own)

@@ -25,20 +25,22 @@ class AdaptedPipeline(Pipeline):
         """Refuse: an adapted predictor never changes."""
         refuse_fit(self)
 
-    def partial_adapt(self, X: Any, y: Any) -> "AdaptedPipeline":
+    def partial_adapt(self, X: Any, y: Any, **params: Any) -> "AdaptedPipeline":
         """Return a new pipeline adapted on the rows seen so far and these, together.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        **params : dict
+            Handed to the last step as they are: ``sample_weight`` where it is an equation.
 
         Returns
         -------
         AdaptedPipeline
         """
         last, adapted = self.steps[-1]
-        return type(self)([*self.steps[:-1], (last, adapted.partial_adapt(_transform(self, X), y))])
+        return type(self)([*self.steps[:-1], (last, adapted.partial_adapt(_transform(self, X), y, **params))])
 
     def predict(self, X: Any, **params: Any) -> Any:
         """Predict raw rows of the task.
@@ -124,7 +126,7 @@ FrozenEstimator or a fitted search (GridSearchCV), which may stand inside one an
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         On the scale of the observations: a transformation of the target is applied first.
     **params : dict
-        Handed to the model's ``adapt`` as they are: ``guard=True``.
+        Handed to the model's ``adapt`` as they are: ``guard=True``, or ``sample_weight`` where it is an equation.
 
     Returns
     -------

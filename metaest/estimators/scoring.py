@@ -22,6 +22,8 @@ class FewShotScore:
     _single_target: Any
     _seed: int
     _y_mean: NDArray[Any]
+    # whether weights of rows weigh in the adaptation as well
+    _weighs = False
 
     def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
         r"""Few-shot R2: adapt on the support of each task, score the prediction of its query.
@@ -35,7 +37,8 @@ class FewShotScore:
         Parameters
         ----------
         X, y, groups : as in `fit`
-        sample_weight : array-like of shape (n_rows,), optional; weights of flat query rows
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows in the sums; the adaptation of an equation weighs its support rows by them as well.
 
         Returns
         -------
@@ -43,10 +46,13 @@ class FewShotScore:
             The mean over targets where there are several.
         """
         check_is_fitted(self)
-        tasks = as_tasks(X, y, groups)
+        weights = {"weighs": True, "sample_weight": sample_weight} if self._weighs else {}
+        tasks = as_tasks(X, y, groups, **weights)
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "score")
-        weight = np.ones(len(tasks.X)) if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))
+        weight = np.ones(len(tasks.X)) if tasks.sample_weight is None else tasks.sample_weight
+        if sample_weight is not None and not self._weighs:
+            weight = row_weights(sample_weight, groups, len(tasks.X))
         truth, prediction, rows = self._query_predictions(tasks, np.random.default_rng(self._seed))
         return r2_around(truth, prediction, self._y_mean, weight[rows])
 

@@ -33,24 +33,30 @@ class Observations(NamedTuple):
         1 for a row, 0 for padding.
     full : bool
         Whether there is no padding, which saves a multiplication of every row.
+    weight : Tensor of shape (rows, tasks) or None
+        Above zero: the variance of a row's noise is divided by it. None for ones.
     """
 
     X: Tensor
     y: Tensor
     mask: Tensor
     full: bool = False
+    weight: Tensor | None = None
 
     @classmethod
-    def stack(cls, X: Tensor, y: Tensor, mask: Tensor) -> "Observations":
-        """Build from X of shape (tasks, rows, features), y and mask of shape (tasks, rows)."""
+    def stack(cls, X: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> "Observations":
+        """Build from X of shape (tasks, rows, features), y, mask and weight of shape (tasks, rows)."""
         # column by column in memory: an equation reads X[:, j]
         flat = X.permute(2, 1, 0).reshape(X.shape[2], -1)
-        return cls(flat.T, y.T.contiguous(), mask.T.contiguous(), bool((mask == 1).all()))
+        weight = None if weight is None else weight.T.contiguous()
+        return cls(flat.T, y.T.contiguous(), mask.T.contiguous(), bool((mask == 1).all()), weight)
 
     def take(self, tasks: Tensor) -> "Observations":
         """Return those of the chosen tasks."""
         columns = self.X.T.reshape(-1, *self.y.shape)[:, :, tasks]
-        return Observations(columns.reshape(len(columns), -1).T, self.y[:, tasks], self.mask[:, tasks], self.full)
+        X = columns.reshape(len(columns), -1).T
+        weight = None if self.weight is None else self.weight[:, tasks]
+        return Observations(X, self.y[:, tasks], self.mask[:, tasks], self.full, weight)
 
     def thin(self, most: int) -> "Observations":
         """Return at most so many rows of each task, evenly spread; padding must follow the rows of a task."""
@@ -64,15 +70,21 @@ class Observations(NamedTuple):
         X = self.X.T.reshape(-1, rows, tasks)
         columns = X.gather(1, number.expand(len(X), -1, -1)).reshape(len(X), -1)
         mask = (step < sizes).to(self.mask)
-        return Observations(columns.T, self.y.gather(0, number), mask, bool((mask == 1).all()))
+        weight = None if self.weight is None else self.weight.gather(0, number)
+        return Observations(columns.T, self.y.gather(0, number), mask, bool((mask == 1).all()), weight)
 
     def to(self, dtype: torch.dtype) -> "Observations":
         """Return the same in another floating-point type."""
-        return Observations(self.X.T.to(dtype).T, self.y.to(dtype), self.mask.to(dtype), self.full)
+        weight = None if self.weight is None else self.weight.to(dtype)
+        return Observations(self.X.T.to(dtype).T, self.y.to(dtype), self.mask.to(dtype), self.full, weight)
 
     def masked(self, values: Tensor) -> Tensor:
         """Return values of shape (rows, tasks) with zeros for the padding."""
         return values if self.full else values * self.mask
+
+    def weighed(self, values: Tensor) -> Tensor:
+        """Return values of shape (rows, tasks) times the weights of the rows, with zeros for the padding."""
+        return self.masked(values if self.weight is None else values * self.weight)
 
     def by_task(self) -> Tensor:
         """Return X with shape (tasks, rows, features)."""

@@ -84,7 +84,7 @@ def query_loss(
     known = model.information(phi, population.log_sigma, support, differentiable=True)
     matrix = known.in_random_directions(population.factor, u).matrix
     values, slopes = model.curve_and_slopes(phi, query, differentiable=True)
-    variance = model.noise.variance(values, population.log_sigma)
+    variance = model.noise.variance(values, population.log_sigma, model.noise.accuracy(query))
     if len(u):
         posterior = small_matrices.inverse(small_matrices.cholesky(matrix), matrix)
         along = torch.einsum("pm,prt->mrt", population.factor, slopes)

@@ -128,7 +128,8 @@ class HierarchicalModel:
 
     def loss(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
         """Negative log-likelihood of each task, of shape (tasks,)."""
-        terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma)
+        accuracy = self.noise.accuracy(observations)
+        terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma, accuracy)
         return observations.masked(terms.loss).sum(dim=0)
 
     def posterior_at(
@@ -181,7 +182,7 @@ class HierarchicalModel:
         """
         theta = self.transforms.constrain(phi)
         values, D = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
-        terms = self.noise.terms(values, observations.y, log_sigma)
+        terms = self.noise.terms(values, observations.y, log_sigma, self.noise.accuracy(observations))
         # the transform's slope belongs to a task and not to its rows: multiply after summing over rows
         slope = self.transforms.slope(phi)
         first = observations.masked(terms.slope)

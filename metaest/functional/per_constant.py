@@ -4,7 +4,8 @@ r"""MAML proper on an equation: gradient steps on the constants themselves, each
           \bigl(y_i - f(x_i, g(\varphi_s))\bigr)^2 \big/ s_i^2,
 
 with learned rates :math:`\alpha` (Li and others, 2017, arXiv:1707.09835), zero for shared constants. The scale
-:math:`s_i` is one for all rows for additive noise; otherwise it grows with the size of the observation.
+:math:`s_i` is one for all rows for additive noise; otherwise it grows with the size of the observation. Where rows have
+weights, the mean is a weighted one.
 """
 
 import torch
@@ -89,7 +90,11 @@ def _named(model: HierarchicalModel, phi: Tensor) -> Params:
 
 
 def _rows(observations: Observations) -> Rows:
-    return Rows(observations.by_task(), observations.y.T[..., None], observations.mask.T)
+    mask = observations.mask.T
+    if observations.weight is not None:  # a loss is a mean: weights add up to the number of rows
+        own = mask * observations.weight.T
+        mask = own * (mask.sum(dim=1) / own.sum(dim=1).clamp(min=1e-300))[:, None]
+    return Rows(observations.by_task(), observations.y.T[..., None], mask)
 
 
 def _forward(model: HierarchicalModel) -> BatchForward:

@@ -110,8 +110,8 @@ class LaneModel(HierarchicalModel):
         return program.solve(*settings, center, factor, log_sigma, padded, u)
 
 
-def _shape(padded: Observations) -> tuple[int, int, bool]:
-    return len(padded.y), padded.X.shape[1], padded.full
+def _shape(padded: Observations) -> tuple[int, int, bool, bool]:
+    return len(padded.y), padded.X.shape[1], padded.full, padded.weight is not None
 
 
 def _padded(observations: Observations) -> Observations:
@@ -124,7 +124,10 @@ def _padded(observations: Observations) -> Observations:
     X = torch.cat([X, X[:, :1].expand(-1, more, -1)], dim=1)
     y = torch.cat([observations.y, observations.y[:1].expand(more, -1)])
     mask = torch.cat([observations.mask, observations.mask.new_zeros(more, tasks)])
-    return Observations(X.reshape(len(X), -1).T, y, mask, False)
+    weight = observations.weight
+    if weight is not None:
+        weight = torch.cat([weight, weight[:1].expand(more, -1)])
+    return Observations(X.reshape(len(X), -1).T, y, mask, False, weight)
 
 
 def _compare(

@@ -128,7 +128,8 @@ class LaneSearch:
 
     def _given(self, observations: Observations) -> list[Tensor]:
         parts = [observations.X.T.reshape(-1, observations.y.shape[1]), observations.y]
-        return parts if self.full else [*parts, observations.mask]
+        parts = parts if self.full else [*parts, observations.mask]
+        return parts if observations.weight is None else [*parts, observations.weight]
 
     def _call(
         self, how: str, given: list[Tensor], sizes: tuple[int, ...], shared: list[Tensor], most: int
@@ -182,13 +183,13 @@ def _programs(
     n = 2 * m + 1 + m * m
 
     def evaluate(u: Tensor, center: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
-        *mask, factor, log_sigma = rest
-        found = model.information(center + factor @ u, log_sigma, observed(X, y, mask))
+        *more, factor, log_sigma = rest
+        found = model.information(center + factor @ u, log_sigma, observed(X, y, more))
         return [SearchState.at(u, found.in_random_directions(factor, u)).packed[m:]]
 
     def inform(phi: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
-        *mask, log_sigma = rest
-        found = model.information(phi, log_sigma, observed(X, y, mask))
+        *more, log_sigma = rest
+        found = model.information(phi, log_sigma, observed(X, y, more))
         return [SearchState.at(phi, found).packed[len(phi) :]]
 
     def begin(packed: Tensor) -> list[Tensor]:
@@ -206,13 +207,14 @@ def _programs(
     def curvature(gradients: Tensor, expected: Tensor) -> list[Tensor]:
         return [true_curvature(gradients, expected)]
 
-    def observed(X: Tensor, y: Tensor, mask: list[Tensor]) -> Observations:
-        own = mask[0] if mask else torch.ones_like(y)
-        return Observations(X.T, y, own, not mask)
+    def observed(X: Tensor, y: Tensor, more: list[Tensor]) -> Observations:
+        own = torch.ones_like(y) if observations.full else more[0]
+        return Observations(X.T, y, own, observations.full, None if observations.weight is None else more[-1])
 
     state, one = torch.ones(n, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    mask = [] if observations.full else [observations.mask]
-    given = [state[:m], center, observations.X.T.contiguous(), observations.y, *mask, factor, log_sigma]
+    more = [] if observations.full else [observations.mask]
+    more += [] if observations.weight is None else [observations.weight]
+    given = [state[:m], center, observations.X.T.contiguous(), observations.y, *more, factor, log_sigma]
     alone = [False] * (len(given) - 2) + [True] * 2
     gradients = torch.ones(2 * m, m, 1, dtype=torch.float64)
     return SearchPrograms(

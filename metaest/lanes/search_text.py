@@ -18,6 +18,10 @@ from metaest.lanes.writer import Kind, Writer
 __all__ = ["SearchPrograms", "search_text"]
 
 
+# rows of a task beside X and y, in this order and as many as there are: mask, weights
+MORE = ("third", "fourth")
+
+
 @dataclass(frozen=True)
 class SearchPrograms:
     """What a search is made of.
@@ -25,7 +29,8 @@ class SearchPrograms:
     Attributes
     ----------
     evaluate : Program
-        u, centre, X, y, mask, factor, log_sigma -> gradient, loss and second derivative, one after the other.
+        u, centre, X, y, mask and weight where there are such, factor, log_sigma -> gradient, loss and second
+        derivative, one after the other.
     begin : Program
         State -> code.
     propose : Program
@@ -79,7 +84,7 @@ def search_text(programs: SearchPrograms, kind: Kind) -> tuple[str, int]:
     layout = _Layout(programs, kind, arena)
     texts.append(layout.at_true_curvature())
     sizes = [own.size for own in programs.evaluate.inputs]
-    m, given = programs.m, dict(zip(("u", "center", "X", "y", "mask"), sizes[:-2], strict=False))
+    m, given = programs.m, dict(zip(("u", "center", "X", "y", *MORE), sizes[:-2], strict=False))
     shared = ["factor", "sigma", "tol", "constants"]
     size = 0
     for name in ("gauss_newton", "newton"):
@@ -118,7 +123,7 @@ class _Layout:
         for name, program in programs.all().items():
             self.constants[name] = start
             start += len(program.constants)
-        self.masked = len(programs.evaluate.inputs) == 7
+        self.more = MORE[: len(programs.evaluate.inputs) - 6]
 
     def _place(self, w: Writer, name: str, more: int = 0) -> str:
         return w.put(f"getelementptr inbounds {self.kind.vector}, ptr %arena, i64 {self.places[name] + more}")
@@ -131,7 +136,7 @@ class _Layout:
 
     @property
     def _rows(self) -> list[str]:
-        return ["%center_v", "%X_v", "%y_v", *(["%mask_v"] if self.masked else []), "%factor", "%sigma"]
+        return ["%center_v", "%X_v", "%y_v", *(f"%{name}_v" for name in self.more), "%factor", "%sigma"]
 
     def _copy(self, w: Writer, source: str, target: str, count: int) -> None:
         with w.loop(count) as loop:

@@ -76,6 +76,12 @@ def check_alike(first: Task, task: Task) -> None:
             f"{where}: y has shape {task.y.shape} and names {_list(task.target_names)}, but task {first.name!r} has "
             f"shape {first.y.shape} and names {_list(first.target_names)}; all tasks need the same targets."
         )
+    if (task.sample_weight is None) != (first.sample_weight is None):
+        weighted = [f"{own.name!r}" for own in (task, first) if own.sample_weight is not None]
+        raise TaskError(
+            f"{where}: of it and task {first.name!r} only task {weighted[0]} carries a sample_weight; give all tasks "
+            "weights, or none."
+        )
 
 
 def _list(names: tuple[str, ...] | None) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
+from metaest.tasks.weights import as_weights, require_weights
 
 __all__ = ["Task", "check_support", "describe_rows"]
 
@@ -54,6 +55,9 @@ class Task:
     support : sequence of int, optional
         Row numbers an estimator adapts on; the other rows are the query. None leaves the choice to the estimator's
         ``support_size`` and ``split``.
+    sample_weight : array-like of shape (n_rows,), optional
+        Known accuracy of the rows, as 1/variance up to a factor that all tasks share; at least 0. Only equations weigh
+        rows; other estimators refuse tasks with weights.
 
     Attributes
     ----------
@@ -79,6 +83,7 @@ class Task:
     support: NDArray[np.intp] | Sequence[int] | None = None
     feature_names: tuple[str, ...] | None = None
     target_names: tuple[str, ...] | None = None
+    sample_weight: NDArray[np.float64] | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         where = f"task {self.name!r}"
@@ -94,24 +99,40 @@ class Task:
         require_finite(y, "y", target_names, lambda row: (where, row))
         support = None if self.support is None else check_support(self.support, len(X), where)
         support = None if support is None else _read_only(support)
-        self._set(_read_only(X), _read_only(y), support, feature_names, target_names)
+        weight = None if self.sample_weight is None else as_weights(self.sample_weight, len(X), where)
+        if weight is not None:
+            require_weights(weight, lambda row: (where, row))
+            weight = _read_only(weight)
+        self._set(_read_only(X), _read_only(y), support, feature_names, target_names, weight)
 
-    def _set(self, X: Any, y: Any, support: Any, feature_names: Any, target_names: Any) -> None:
+    def _set(
+        self, X: Any, y: Any, support: Any, feature_names: Any, target_names: Any, sample_weight: Any = None
+    ) -> None:
         for field, value in (
             ("X", X),
             ("y", y),
             ("support", support),
             ("feature_names", feature_names),
             ("target_names", target_names),
+            ("sample_weight", sample_weight),
         ):
             object.__setattr__(self, field, value)
 
     @classmethod
-    def _checked(cls, name: Hashable, X: Any, y: Any, support: Any, feature_names: Any, target_names: Any) -> "Task":
+    def _checked(
+        cls,
+        name: Hashable,
+        X: Any,
+        y: Any,
+        support: Any,
+        feature_names: Any,
+        target_names: Any,
+        sample_weight: Any = None,
+    ) -> "Task":
         """Make a task of values that were checked before, without copying them."""
         task = object.__new__(cls)
         object.__setattr__(task, "name", name)
-        task._set(X, y, support, feature_names, target_names)
+        task._set(X, y, support, feature_names, target_names, sample_weight)
         return task
 
     def __len__(self) -> int:
@@ -129,7 +150,8 @@ class Task:
         rows = f"{len(self)} row{'s' * (len(self) != 1)}"
         features = describe_rows(self.X)
         support = "" if self.support is None else f", support rows {np.asarray(self.support).tolist()}"
-        return f"Task({self.name!r}, {rows}, {features}{support})"
+        weighted = "" if self.sample_weight is None else ", weighted"
+        return f"Task({self.name!r}, {rows}, {features}{support}{weighted})"
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:

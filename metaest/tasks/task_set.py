@@ -17,6 +17,7 @@ from metaest.tasks.grouping import sort_by_group
 from metaest.tasks.summary import describe, summarise
 from metaest.tasks.support import SupportRows
 from metaest.tasks.task import Task
+from metaest.tasks.weights import as_weights, require_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +56,8 @@ class TaskSet(Sequence[Task]):
         Task i holds rows ``offsets[i]`` to ``offsets[i + 1] - 1``.
     names : ndarray of shape (n_tasks,)
     feature_names, target_names : tuple of str or None
+    sample_weight : ndarray of shape (n_rows,) or None
+        Weights of the rows, 1/variance, where the tasks carry them.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class TaskSet(Sequence[Task]):
     names: NDArray[Any]
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
+    sample_weight: NDArray[np.float64] | None
 
     def __init__(self, tasks: Iterable[Task | tuple[Any, Any]]) -> None:
         members = [as_task(task, i) for i, task in enumerate(tasks)]
@@ -97,6 +101,7 @@ class TaskSet(Sequence[Task]):
             None
             if all(task.support is None for task in members)
             else SupportRows([None if task.support is None else np.asarray(task.support) for task in members]),
+            None if first.sample_weight is None else np.concatenate([np.asarray(t.sample_weight) for t in members]),
         )
         self._check_names()
 
@@ -109,10 +114,12 @@ class TaskSet(Sequence[Task]):
         feature_names: tuple[str, ...] | None,
         target_names: tuple[str, ...] | None,
         support: SupportRows | None = None,
+        sample_weight: NDArray[np.float64] | None = None,
     ) -> None:
         self.X, self.y, self.offsets, self.names = X, y, offsets, names
         self.feature_names, self.target_names, self._support = feature_names, target_names, support
-        for array in (X, y, offsets, names):
+        self.sample_weight = sample_weight
+        for array in (X, y, offsets, names, *([] if sample_weight is None else [sample_weight])):
             array.flags.writeable = False
 
     def _check_names(self) -> None:
@@ -126,6 +133,12 @@ class TaskSet(Sequence[Task]):
         tasks._store(*parts)
         return tasks
 
+    def _with(self, **parts: Any) -> TaskSet:
+        """Return the same tasks with other rows: X, y or sample_weight, in the same order."""
+        now = {"X": self.X, "y": self.y, "sample_weight": self.sample_weight, **parts}
+        names = self.feature_names, self.target_names
+        return self._build(now["X"], now["y"], self.offsets, self.names, *names, self._support, now["sample_weight"])
+
     @classmethod
     def from_arrays(
         cls,
@@ -135,6 +148,7 @@ class TaskSet(Sequence[Task]):
         *,
         feature_names: Sequence[str] | None = None,
         target_names: Sequence[str] | None = None,
+        sample_weight: Any = None,
     ) -> TaskSet:
         """Group flat rows into tasks.
 
@@ -147,6 +161,8 @@ class TaskSet(Sequence[Task]):
             labels first appear, rows keep their order within a task.
         feature_names, target_names : sequence of str, optional
             Names for the columns; by default those of a data frame or series.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows as :class:`Task` takes them.
 
         Returns
         -------
@@ -172,11 +188,21 @@ class TaskSet(Sequence[Task]):
         X_array, y_array = X_array[order], y_array[order]
         require_finite(X_array, "X", columns, locate)
         require_finite(y_array, "y", targets, locate)
-        return cls._build(X_array, y_array, offsets, names, columns, targets)
+        weight = None
+        if sample_weight is not None:
+            weight = as_weights(sample_weight, len(order), "X, y, groups")[order]
+            require_weights(weight, locate)
+        return cls._build(X_array, y_array, offsets, names, columns, targets, None, weight)
 
     @classmethod
     def from_frame(
-        cls, frame: pd.DataFrame, *, task: str, features: Sequence[str] | None = None, target: str | Sequence[str]
+        cls,
+        frame: pd.DataFrame,
+        *,
+        task: str,
+        features: Sequence[str] | None = None,
+        target: str | Sequence[str],
+        sample_weight: str | None = None,
     ) -> TaskSet:
         """Read tasks from one tidy data frame.
 
@@ -190,6 +216,8 @@ class TaskSet(Sequence[Task]):
             Feature columns in the order they should have; None takes all others.
         target : str or list of str
             The column, or columns, to predict. A list of one column of words gives the same tasks as the column.
+        sample_weight : str, optional
+            The column of weights, as :class:`Task` takes them.
 
         Returns
         -------
@@ -204,12 +232,12 @@ class TaskSet(Sequence[Task]):
         """
         targets, chosen = [target] if isinstance(target, str) else list(target), features
         if features is None:
-            features = [name for name in frame.columns if name != task and name not in targets]
+            features = [name for name in frame.columns if name not in (task, sample_weight, *targets)]
         if isinstance(features, str):
             raise TaskError(
                 f"features must be a list of column names, got the string {features!r}; write [{features!r}]."
             )
-        for name in [task, *features, *targets]:
+        for name in [task, *features, *targets, *([] if sample_weight is None else [sample_weight])]:
             if name not in frame.columns:
                 raise TaskError(f"there is no column {name!r} in the frame; it has {list(frame.columns)}.")
         if frame.columns.is_unique:
@@ -217,7 +245,8 @@ class TaskSet(Sequence[Task]):
             refuse_units(frame, [*features, *targets])
             refuse_codes(frame, targets)
         y = frame[target] if isinstance(target, str) else frame[targets]
-        return cls.from_arrays(frame[list(features)], y, frame[task])
+        weight = None if sample_weight is None else frame[sample_weight]
+        return cls.from_arrays(frame[list(features)], y, frame[task], sample_weight=weight)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[Hashable, tuple[Any, Any]]) -> TaskSet:
@@ -250,8 +279,9 @@ class TaskSet(Sequence[Task]):
             i = range(len(self))[index]
             rows = slice(self.offsets[i], self.offsets[i + 1])
             name = self.names[i : i + 1].tolist()[0]
+            weight = None if self.sample_weight is None else self.sample_weight[rows]
             return Task._checked(
-                name, self.X[rows], self.y[rows], self.support_of(i), self.feature_names, self.target_names
+                name, self.X[rows], self.y[rows], self.support_of(i), self.feature_names, self.target_names, weight
             )
         index = index if isinstance(index, slice) else np.asarray(index)
         chosen = np.arange(len(self))[index] if isinstance(index, slice) or index.size else index
@@ -272,6 +302,7 @@ class TaskSet(Sequence[Task]):
             self.feature_names,
             self.target_names,
             None if self._support is None else self._support.take(chosen),
+            None if self.sample_weight is None else self.sample_weight[rows_kept],
         )
 
     def __iter__(self) -> Iterator[Task]:

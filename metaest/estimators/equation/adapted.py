@@ -60,6 +60,8 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         How the search ended: "converged", "max_iter", "stalled" or "not_finite".
     X_support_, y_support_ : ndarray
         The rows it was adapted on; there may be none, and the constants are then the population's.
+    sample_weight_support_ : ndarray or None
+        Their weights; None where all are 1.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
@@ -98,6 +100,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     _conformal: Calibration | None = None
     # what was said of a task without rows, by the number of the column
     _stated: Mapping[int, float] = field(default_factory=dict)
+    sample_weight_support_: NDArray[np.float64] | None = None
     _multi_output = False
 
     @classmethod
@@ -111,18 +114,24 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         judge: Judge | None = None,
         conformal: Calibration | None = None,
         stated: dict[int, float] | None = None,
+        weight: NDArray[np.float64] | None = None,
     ) -> AdaptedEquation:
-        X, y = np.array(X), np.array(y)
-        guard = None if judge is None else judge.judge(X, y)
+        X, y, weight = np.array(X), np.array(y), None if weight is None else np.array(weight)
+        guard = None if judge is None else judge.judge(X, y, weight)
         kept = posterior
         if guard is not None and guard.share < 1:
             before = prior_of(calibrated, calibrated.covariates.of_rows(X, "adapt"))
             kept = calibrated.mixed(posterior, before, guard.share)
-        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge, conformal, stated or {})
+        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge, conformal, stated or {}, weight)
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
-        X.flags.writeable = y.flags.writeable = False
+        adapted._protect()
         return adapted
+
+    def _protect(self) -> None:
+        for rows in (self.X_support_, self.y_support_, self.sample_weight_support_):
+            if rows is not None:
+                rows.flags.writeable = False
 
     def __getstate__(self) -> dict[str, Any]:
         # what can be computed again does not travel
@@ -131,7 +140,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         # copies and pickles forget that an array is read-only
-        self.X_support_.flags.writeable = self.y_support_.flags.writeable = False
+        self._protect()
 
     @property
     def n_outputs_(self) -> int:
@@ -153,7 +162,8 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         own = self._posterior if self._own is None else self._own
         if not len(self.X_support_):
             return draws_of_prior(own)
-        draws = draws_of_posterior(self._calibrated, own, self.X_support_, self.y_support_)
+        rows = self.X_support_, self.y_support_, self.sample_weight_support_
+        draws = draws_of_posterior(self._calibrated, own, *rows)
         if self.guard_ is None or self.guard_.share == 1:
             return draws
         return mixed_draws(draws, draws_of_prior(prior_of(self._calibrated, self._covariates)), self.guard_.share)
@@ -213,6 +223,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         method: str = "posterior",
         of: str = "observation",
         simultaneous: bool = False,
+        sample_weight: Any = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the ends of an interval for every row.
 
@@ -230,6 +241,8 @@ class AdaptedEquation(Questions, AdaptedPredictor):
             Whether a new observation falls inside, noise included, or the curve itself (by the posterior only).
         simultaneous : bool, default=False
             Of conformal intervals: whether all observations of the task shall lie inside at once.
+        sample_weight : array-like of shape (n_rows,), optional
+            How accurate the new observations will be, on the scale of the fit's weights; 1 by default.
 
         Returns
         -------
@@ -252,25 +265,34 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         if method == "conformal":
             calibration = check_conformal(self._conformal, level, simultaneous)
             size, guarded = len(self.X_support_), self.guard_ is not None
-            return calibration.interval(*self._center_and_scale(X), size, guarded, level, simultaneous)
-        return interval(self._calibrated, self._draws, self._rows(X, "predict_interval"), level, of)
+            return calibration.interval(*self._center_and_scale(X, sample_weight), size, guarded, level, simultaneous)
+        rows = self._rows(X, "predict_interval")
+        weight = None
+        if of == "observation":
+            weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "predict_interval")
+        elif sample_weight is not None:
+            raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
+        return interval(self._calibrated, self._draws, rows, level, of, weight)
 
-    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)
-        return mean, spread_of_observations(self._calibrated, mean, sd)
+        weight = self._calibrated.weighing.of_rows(sample_weight, len(mean), "predict_interval")
+        return mean, spread_of_observations(self._calibrated, mean, sd, self._rows(X, "predict_interval"), weight)
 
     @property
     def equation_(self) -> Any:
         """The equation as it was given."""
         return self._calibrated.model.equation.function
 
-    def partial_adapt(self, X: Any, y: Any) -> AdaptedEquation:
+    def partial_adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedEquation:
         """Return a new predictor adapted on the rows seen so far and these, together.
 
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
+        sample_weight : array-like of shape (n_rows,), optional
+            Of these rows; those of the rows seen so far are remembered.
 
         Returns
         -------
@@ -285,20 +307,26 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         rows, target = check_support_rows(self, True, X, y, "partial_adapt")
         ask_about_limit(self._calibrated.model.noise.limit, target, "partial_adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
+        rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "partial_adapt")
         if not len(rows):
             return self
+        if weight is not None or self.sample_weight_support_ is not None:
+            before = self.sample_weight_support_
+            before = np.ones(len(self.X_support_)) if before is None else before
+            weight = np.concatenate([before, np.ones(len(rows)) if weight is None else weight])
         if len(self.X_support_):
             rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
         else:
             self._calibrated.covariates.of_rows(rows, "partial_adapt", like=self._covariates)
-        posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt")
+        posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt", weight)
         names = getattr(self, "feature_names_in_", None)
-        return self._make(self._calibrated, posterior, rows, target, names, self._judge, self._conformal)
+        return self._make(self._calibrated, posterior, rows, target, names, self._judge, self._conformal, weight=weight)
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         rows, _, _ = as_rows(X, None, where)
         check_columns(self, X, rows.shape[1:], where)
         check_rows(self.equation_, rows, None, where)
+        self._calibrated.weighing.check(rows, where)
         self._calibrated.covariates.of_rows(rows, where, like=self._covariates)
         return np.asarray(rows)
 

@@ -20,7 +20,8 @@ from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import query_predictions
 from metaest.estimators.equation.verify import adapt_rows, warn_of_many
-from metaest.estimators.inputs import as_tasks, check_columns, require_columns
+from metaest.estimators.equation.weighing import relative_accuracy
+from metaest.estimators.inputs import as_rows, as_tasks, check_columns, require_columns
 from metaest.estimators.judge import Answers, Judge, require_gap, spread_of
 from metaest.tasks import TaskSet
 
@@ -35,11 +36,14 @@ class Adapting(Calibrating):
     _judged: TaskSet
     _judges: dict[Any, Judge]
 
+    _weighs = True
+
     def adapt(
         self,
         X: Any,
         y: Any,
         *,
+        sample_weight: Any = None,
         guard: bool | None = None,
         gap: int = 0,
         covariates: Mapping[Any, float] | None = None,
@@ -52,6 +56,9 @@ class Adapting(Calibrating):
             Without rows (``adapt([], [])``) the task is one of which nothing is known yet: its constants are the
             population's, and vary as they do between tasks.
         y : array-like of shape (n_rows,)
+        sample_weight : array-like of shape (n_rows,), optional
+            Known accuracy of the rows: their noise has the variance of the fit over their weight, so that weights must
+            be on the scale of the fit's. 1 by default; a row of weight 0 is left out.
         guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
             :class:`Guard`; None is no. What is kept is a share of the way from the population's constants. The first
@@ -84,24 +91,27 @@ class Adapting(Calibrating):
         rows, target = check_support_rows(self, True, X, y, "adapt")
         ask_about_limit(self._calibrated.model.noise.limit, target, "adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
+        rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "adapt")
         names = getattr(self, "feature_names_in_", None)
         judge = self._judge(gap) if (self._guards if guard is None else guard) else None
         calibrated, stated = self._calibrated, None
         if len(rows):
             if covariates is not None:
                 raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
-            posterior = adapt_rows(in_lanes(calibrated, self.compile, len(rows)), rows, target, "adapt")
+            posterior = adapt_rows(in_lanes(calibrated, self.compile, len(rows)), rows, target, "adapt", weight)
         else:
             stated = calibrated.covariates.stated(covariates, names, rows.shape[1])
             posterior = prior_of(calibrated, calibrated.covariates.of_stated(stated))
-        return AdaptedEquation._make(calibrated, posterior, rows, target, names, judge, self._conformal, stated)
+        return AdaptedEquation._make(calibrated, posterior, rows, target, names, judge, self._conformal, stated, weight)
 
-    def adapt_many(self, tasks: Any) -> AdaptedEquations:
+    def adapt_many(self, tasks: Any, sample_weight: Any = None) -> AdaptedEquations:
         """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, without guard.
 
         Parameters
         ----------
         tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows of all tasks, one task after the other, as `adapt` takes them; or the tasks carry them.
 
         Returns
         -------
@@ -113,7 +123,9 @@ class Adapting(Calibrating):
             When the tasks cannot be used; the message names task and column.
         """
         check_is_fitted(self)
-        tasks = require_columns(as_tasks(tasks))
+        tasks = require_columns(as_tasks(tasks, weighs=True, sample_weight=sample_weight))
+        if tasks.sample_weight is None:
+            self._calibrated.weighing.warn_of_ones("adapt_many")
         check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
         check_targets(tasks.y, True, 1, "adapt_many")
         ask_about_limit(self._calibrated.model.noise.limit, tasks.y, "adapt_many")
@@ -128,9 +140,11 @@ class Adapting(Calibrating):
     def _adapt_all(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation]:
         return super()._adapt_all(supports, guard, gap) if guard else self.adapt_many(supports)
 
-    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)  # type: ignore[attr-defined]
-        return mean, spread_of_observations(self._calibrated, mean, sd)
+        weight = self._calibrated.weighing.of_rows(sample_weight, len(mean), "predict_interval")
+        rows = as_rows(X, None, "predict_interval")[0]
+        return mean, spread_of_observations(self._calibrated, mean, sd, rows, weight)
 
     def _judge(self, gap: int) -> Judge:
         """Return what judges adaptations; it is learned once from the training tasks."""
@@ -156,6 +170,10 @@ def _answers(calibrated: Calibrated, tasks: TaskSet) -> Answers:
     center = design.center(calibrated.population.beta, len(calibrated.table))
     observations = whole(tasks)
     with torch.no_grad():
-        curves = calibrated.model.curve(center, observations).T.numpy()
-    population = as_recorded(calibrated.model.noise.limit, truth, curves[observations.mask.T.numpy() > 0][rows])
-    return Answers(truth[:, None], adapted[:, None], population[:, None], rows)
+        curves = calibrated.model.curve(center, observations)
+        log_sigma = calibrated.population.log_sigma
+        accuracy = relative_accuracy(calibrated.model.noise, curves, log_sigma, observations)
+    kept = observations.mask.T.numpy() > 0
+    population = as_recorded(calibrated.model.noise.limit, truth, curves.T.numpy()[kept][rows])
+    weight = None if accuracy is None else accuracy.T.numpy()[kept][rows]
+    return Answers(truth[:, None], adapted[:, None], population[:, None], rows, weight)

@@ -22,6 +22,7 @@ def rows_of(tasks: TaskSet, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> 
         torch.from_numpy(tasks.X[rows].astype(np.float64)),
         torch.from_numpy(tasks.y[rows].astype(np.float64).reshape(rows.shape)),
         torch.from_numpy(mask.astype(np.float64)),
+        None if tasks.sample_weight is None else torch.from_numpy(tasks.sample_weight[rows]),
     )
 
 
@@ -34,14 +35,16 @@ def whole(tasks: TaskSet, chosen: NDArray[np.intp] | None = None) -> Observation
     return rows_of(tasks, first[:, None] + np.where(mask, columns, 0), mask)
 
 
-def one_task(X: NDArray[Any], y: NDArray[Any] | None = None, copies: int = 1) -> Observations:
-    """Rows of one task, of shape (rows, features), `copies` times; y is zero where it is not given."""
+def one_task(
+    X: NDArray[Any], y: NDArray[Any] | None = None, copies: int = 1, weight: NDArray[Any] | None = None
+) -> Observations:
+    """Rows of one task, of shape (rows, features), `copies` times; y is zero where it is not given, and weights one."""
     # copies: the user's rows may be read-only, and torch takes no negative strides
     rows = torch.from_numpy(np.array(X, dtype=np.float64, order="C"))
     target = torch.zeros(len(rows)).double() if y is None else torch.from_numpy(np.array(y, dtype=np.float64))
-    return Observations.stack(
-        rows[None].expand(copies, -1, -1), target[None].expand(copies, -1), torch.ones(copies, len(rows)).double()
-    )
+    own = None if weight is None else torch.from_numpy(np.array(weight, dtype=np.float64)).expand(copies, -1)
+    ones = torch.ones(copies, len(rows)).double()
+    return Observations.stack(rows[None].expand(copies, -1, -1), target[None].expand(copies, -1), ones, own)
 
 
 def evenly(n: int, most: int) -> Tensor:

@@ -12,6 +12,7 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import Draws, weighted_quantile
 from metaest.estimators.equation.verify import check_values
 from metaest.exceptions import warn
+from metaest.functional import Observations
 
 __all__ = ["curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
 
@@ -77,24 +78,48 @@ def _warn_of_mean(curves: Tensor, weight: Tensor, usable: Tensor, where: str) ->
         )
 
 
-def simulated(calibrated: Calibrated, draws: Draws, X: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
+def simulated(
+    calibrated: Calibrated,
+    draws: Draws,
+    X: NDArray[Any],
+    n: int,
+    rng: np.random.Generator,
+    weight: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Return observations of n tasks drawn from what is known, of shape (n, rows)."""
-    weight = draws.weight.numpy()
-    chosen = torch.from_numpy(rng.choice(len(weight), n, p=weight / weight.sum()))
+    probability = (draws.weight / draws.weight.sum()).numpy()
+    chosen = torch.from_numpy(rng.choice(len(probability), n, p=probability))
     with torch.no_grad():
-        curves = calibrated.model.curve(draws.phi[:, chosen], one_task(X, copies=n))
-        sd = calibrated.model.noise.variance(curves, calibrated.population.log_sigma).sqrt()
+        rows = one_task(X, copies=n, weight=weight)
+        curves = calibrated.model.curve(draws.phi[:, chosen], rows)
+        sd = _variance(calibrated, curves, rows).sqrt()
     return np.asarray((curves + sd * torch.from_numpy(rng.standard_normal(curves.shape))).T.numpy())
 
 
-def spread_of_observations(calibrated: Calibrated, mean: NDArray[Any], sd: NDArray[Any]) -> NDArray[Any]:
-    """Return the standard deviation of observations around curves of a given standard deviation."""
-    noise = calibrated.model.noise.variance(torch.from_numpy(mean), calibrated.population.log_sigma).numpy()
+def spread_of_observations(
+    calibrated: Calibrated,
+    mean: NDArray[Any],
+    sd: NDArray[Any],
+    X: NDArray[Any],
+    weight: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Return the standard deviation of observations in rows X around curves of a given standard deviation."""
+    noise = _variance(calibrated, torch.from_numpy(mean)[:, None], one_task(X, weight=weight))[:, 0].numpy()
     return np.asarray(np.sqrt(sd**2 + noise))
 
 
+def _variance(calibrated: Calibrated, curves: Tensor, rows: Observations) -> Tensor:
+    noise = calibrated.model.noise
+    return noise.variance(curves, calibrated.population.log_sigma, noise.accuracy(rows))
+
+
 def interval(
-    calibrated: Calibrated, draws: Draws, X: NDArray[Any], level: float, of: str
+    calibrated: Calibrated,
+    draws: Draws,
+    X: NDArray[Any],
+    level: float,
+    of: str,
+    weight: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Lower and upper ends, of shape (rows,), that leave out equal probability on both sides.
 
@@ -104,17 +129,21 @@ def interval(
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     # an equation whose rows see each other needs all of them at once
     size = BLOCK if calibrated.model.equation.mode == "rows" else len(X)
-    ends = [_ends(calibrated, draws, X[first : first + size], tails, of) for first in range(0, len(X), size)]
+    blocks = [slice(first, first + size) for first in range(0, len(X), size)]
+    ends = [_ends(calibrated, draws, X[own], tails, of, None if weight is None else weight[own]) for own in blocks]
     low, high = torch.cat(ends, dim=1).numpy()
     return low, high
 
 
-def _ends(calibrated: Calibrated, draws: Draws, X: NDArray[Any], tails: Tensor, of: str) -> Tensor:
+def _ends(
+    calibrated: Calibrated, draws: Draws, X: NDArray[Any], tails: Tensor, of: str, weight: NDArray[Any] | None
+) -> Tensor:
+    rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
     with torch.no_grad():
-        curves = calibrated.model.curve(draws.phi, one_task(X, copies=draws.phi.shape[1]))
+        curves = calibrated.model.curve(draws.phi, rows)
     if of == "curve":
         return weighted_quantile(curves, draws.weight, tails)
-    sd = calibrated.model.noise.variance(curves, calibrated.population.log_sigma).sqrt()
+    sd = _variance(calibrated, curves, rows).sqrt()
     usable = torch.isfinite(curves) & torch.isfinite(sd)
     curves, sd = torch.where(usable, curves, 0.0), torch.where(usable, sd, 1.0)
     share = torch.where(usable, draws.weight, 0.0)

@@ -42,9 +42,7 @@ def without_codes(tasks: TaskSet, limit: float | None) -> TaskSet:
     y = just_below(limit, tasks.y)
     if y is tasks.y:
         return tasks
-    return TaskSet._build(
-        tasks.X, y, tasks.offsets, tasks.names, tasks.feature_names, tasks.target_names, tasks._support
-    )
+    return tasks._with(y=y)
 
 
 def as_recorded(limit: float | None, truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:

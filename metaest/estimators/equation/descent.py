@@ -111,6 +111,7 @@ def _first_rates(scope: Scope, population: Population, unit: float) -> Tensor:
     weight = torch.full_like(scope.observations.y, unit)
     if scope.model.noise.kind != "additive":
         weight = (scope.observations.y.square() + scope.model.noise.delta**2).sqrt()
-    square = (scope.observations.mask * (slopes / weight).square()).sum(dim=(1, 2)) / scope.observations.mask.sum()
+    rows = scope.observations
+    square = rows.weighed((slopes / weight).square()).sum(dim=(1, 2)) / rows.weighed(torch.ones_like(rows.y)).sum()
     curvature = 2 * square[scope.random].detach() * max(1, len(scope.random))
     return (FIRST_RATE / curvature.clamp(min=1e-12)).log()

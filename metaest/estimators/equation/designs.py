@@ -49,8 +49,9 @@ def suggest_rows(
     # the draws of u alone: what the population leaves open, no measurement of this task settles
     u = root(own) @ normal_points(N_DRAWS, len(own))
     phi = posterior.phi + factor @ u
-    values, slopes = calibrated.model.curve_and_slopes(phi, one_task(X, copies=N_DRAWS))
-    terms = calibrated.model.noise.terms(values, values, calibrated.population.log_sigma)
+    rows, noise = one_task(X, copies=N_DRAWS), calibrated.model.noise
+    values, slopes = calibrated.model.curve_and_slopes(phi, rows)
+    terms = noise.terms(values, values, calibrated.population.log_sigma, noise.accuracy(rows))
     z = torch.einsum("km,kct->tcm", factor, slopes.detach())
     usable = torch.isfinite(z).all(dim=2)
     z = torch.where(usable[..., None], z, 0.0)

@@ -126,7 +126,7 @@ def expectation_step(
 
         center = design.center(population.beta, len(factor))
         curve = model.curve(center + factor @ u, observations)
-        variance = model.noise.variance(curve, population.log_sigma)
+        variance = model.noise.variance(curve, population.log_sigma, model.noise.accuracy(observations))
         seen = model.noise.nearest(curve, observations.y)
         square = (observations.mask * (seen - curve).square() / variance).sum()
         reduced = small_matrices.sandwich(factor.T, found.information)

@@ -28,6 +28,7 @@ __all__ = ["AdaptedEquations", "posterior_of_many"]
 def posterior_of_many(calibrated: Calibrated, tasks: TaskSet) -> Posterior:
     """Adapt to all rows of every task, a bounded number of tasks at a time."""
     check_tasks(calibrated.model.equation.function, tasks)
+    calibrated.weighing.check_tasks(tasks)
     covariates = calibrated.covariates.of_tasks(tasks)
     design = calibrated.covariates.design(covariates, len(calibrated.table))
     parts, order = [], []
@@ -88,7 +89,13 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         names = getattr(self, "feature_names_in_", None)
         single = self._posterior.take(slice(i, i + 1))
         return AdaptedEquation._make(
-            self._calibrated, single, task.X, task.y.reshape(-1), names, conformal=self._conformal
+            self._calibrated,
+            single,
+            task.X,
+            task.y.reshape(-1),
+            names,
+            conformal=self._conformal,
+            weight=None if task.sample_weight is None else np.asarray(task.sample_weight),
         )
 
     def __iter__(self) -> Iterator[AdaptedEquation]:

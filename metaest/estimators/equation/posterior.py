@@ -6,7 +6,7 @@ that of the task's own deviation, :math:`A H^{-1} A^\top`, and what the uncertai
 their sum is the prediction error of the best linear unbiased predictor (Henderson, 1975, :doi:`10.2307/2529430`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from metaest.estimators.equation.covariates import Covariates
 from metaest.estimators.equation.parameter import Parameter
 from metaest.estimators.equation.solving import misfit, most_probable
+from metaest.estimators.equation.weighing import Weighing
 from metaest.functional import (
     Design,
     GaussNewton,
@@ -91,6 +92,7 @@ class Calibrated:
         How tasks adapt.
     unit : float
         Standard deviation of the training targets; the scale of gradient steps.
+    weighing : Weighing
     """
 
     table: dict[str, Parameter]
@@ -103,6 +105,7 @@ class Calibrated:
     flat: tuple[int, ...]
     solver: GaussNewton | GradientDescent
     unit: float
+    weighing: Weighing = field(default_factory=Weighing)
 
     @property
     def names(self) -> list[str]:

@@ -3,6 +3,7 @@
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ def profile_of(
     name: str,
     prior: bool,
     n_points: Any,
+    weight: NDArray[np.float64] | None = None,
 ) -> pd.DataFrame:
     """Profile one constant of one task; see ``AdaptedEquation.profile``."""
     names = calibrated.names
@@ -53,13 +55,14 @@ def profile_of(
     # start each point from the adapted constants
     u = torch.linalg.lstsq(turned, posterior.phi[:, 0] - center).solution
     fixed = center[:, None] + turned[:, :1] * held
-    observations = one_task(X, y, copies=n_points)
+    observations = one_task(X, y, n_points, weight)
     found = most_probable(
         solver, calibrated.model, fixed, turned[:, 1:], log_sigma, observations, u[1:, None].expand(-1, n_points)
     )
     loss = found.loss + 0.5 * held.square()
     phi = fixed + turned[:, 1:] @ found.u
-    best = most_probable(solver, calibrated.model, center[:, None], factor, log_sigma, one_task(X, y)).loss.min()
+    alone = one_task(X, y, weight=weight)
+    best = most_probable(solver, calibrated.model, center[:, None], factor, log_sigma, alone).loss.min()
     theta = calibrated.model.transforms.constrain(phi).numpy()
     columns = {name: theta[k], "deviance": (2 * (loss - torch.minimum(best, loss.min()))).numpy()}
     columns.update({other: theta[j] for j, other in enumerate(names) if j != k})

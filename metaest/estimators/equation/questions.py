@@ -26,6 +26,7 @@ class Questions:
     _posterior: Posterior
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
+    sample_weight_support_: NDArray[np.float64] | None
 
     @property
     def _draws(self) -> Draws:
@@ -56,7 +57,7 @@ class Questions:
         """
         return mean_curve(self._calibrated, self._draws, self._rows(X, "predict_mean"))
 
-    def simulate(self, X: Any, n: int = 1, random_state: Any = None) -> NDArray[np.float64]:
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
         """Draw observations of this task: constants from the posterior, and noise.
 
         Parameters
@@ -64,6 +65,8 @@ class Questions:
         X : array-like or data frame of shape (n_rows, n_features)
         n : int, default=1
         random_state : int, RandomState instance or None, default=None
+        sample_weight : array-like of shape (n_rows,), optional
+            How accurate the observations are, on the scale of the fit's weights; 1 by default.
 
         Returns
         -------
@@ -71,7 +74,9 @@ class Questions:
             Each row has constants of its own.
         """
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-        return simulated(self._calibrated, self._draws, self._rows(X, "simulate"), n, rng)
+        rows = self._rows(X, "simulate")
+        weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "simulate")
+        return simulated(self._calibrated, self._draws, rows, n, rng, weight)
 
     def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
         r"""Return the candidate rows whose measurement would teach most about this task.
@@ -139,7 +144,9 @@ class Questions:
         """
         if not len(self.X_support_):
             raise ValueError("profile: the task has no rows, so that no value of a constant fits worse than another.")
-        return profile_of(self._calibrated, self._posterior, self.X_support_, self.y_support_, name, prior, n_points)
+        rows = self.X_support_, self.y_support_
+        weight = self.sample_weight_support_
+        return profile_of(self._calibrated, self._posterior, *rows, name, prior, n_points, weight)
 
     def derive(self, function: Callable[..., Any], level: float = 0.9) -> Derived:
         """Return a quantity computed from the constants, with an interval.

@@ -55,6 +55,10 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     noise : {"additive", "proportional", "combined"}, default="additive"
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2` or :math:`\sigma^2 + \rho^2 f^2` of an observation.
         In proportional noise f is taken as at least a thousandth of the root mean square of the targets.
+    measurement_sd : str or int, optional
+        The column of X (by name, or by number) with the known standard deviation s of each measurement, in the unit of
+        y: the variance of an observation is that of the noise plus :math:`s^2`, in rows to be predicted as well. The
+        equation has no use for this column. Relative accuracies are ``sample_weight`` of `fit`.
     limit : float, optional
         Of quantification: an observation below it, whatever its number, is taken as known to lie below it and no more
         (a censored likelihood, method M3 [2]_). The number is replaced by the greatest one below the limit before
@@ -114,7 +118,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     covariance_, correlation_ : DataFrame
         Between tasks, of the constants that vary, in the unconstrained space.
     noise_ : Series
-        ``sd`` in the unit of y, ``cv``, or both.
+        ``sd`` in the unit of y, ``cv``, or both; with weights, those of a row of weight 1.
     task_params_ : DataFrame
         One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share
         of the between-task variance its rows leave) and ``status`` of the search.
@@ -162,6 +166,9 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     [140.0, 190.0]
     """
 
+    # subclasses with a constructor of their own do not offer it
+    measurement_sd: str | int | None = None
+
     _parameter_constraints = CONSTRAINTS
     _single_target = True
     # groups are requested by default
@@ -176,6 +183,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         random: Sequence[str] | None = None,
         covariance: str = "full",
         noise: str = "additive",
+        measurement_sd: str | int | None = None,
         limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         objective: str = "evidence",
@@ -197,6 +205,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self.random = random
         self.covariance = covariance
         self.noise = noise
+        self.measurement_sd = measurement_sd
         self.limit = limit
         self.covariates = covariates
         self.objective = objective
@@ -213,8 +222,8 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, groups: Any = None) -> "EquationRegressor":
-        """Learn the population from many tasks.
+    def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> "EquationRegressor":
+        r"""Learn the population from many tasks.
 
         Parameters
         ----------
@@ -223,6 +232,12 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
             With flat rows only.
         groups : array-like of shape (n_rows,), optional
             The task of each flat row; without it all rows are one task, and a warning says so.
+        sample_weight : array-like of shape (n_rows,), optional
+            Known accuracy of the rows, as 1/variance up to one factor: the noise of a row of weight w has the variance
+            :math:`v / w`. With c times the weights, constants are the same and variances c times as large (scipy's
+            ``absolute_sigma=False``, lme4's and nlme's weights). A row of weight 0 is left out; a weight of 2 is not a
+            row that is there twice, which would count as two observations. Tasks give the weights of all rows, one task
+            after the other, or carry them (``Task(..., sample_weight=...)``).
 
         Returns
         -------
@@ -244,7 +259,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         """
         self._validate_params()
         check_settings(self)
-        tasks = require_columns(as_tasks(X, y, groups))
+        tasks = require_columns(as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
         ask_about_limit(self.limit, tasks.y, "fit")
         tasks = without_codes(tasks, self.limit)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
@@ -112,8 +113,14 @@ def mixed_draws(posterior: Draws, prior: Draws, share: float) -> Draws:
     return Draws(phi, torch.cat([share * posterior.weight, (1 - share) * prior.weight]), posterior.share)
 
 
-def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any], y: NDArray[Any]) -> Draws:
-    """Draws of a task with rows X, y.
+def draws_of_posterior(
+    calibrated: Calibrated,
+    posterior: Posterior,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    sample_weight: NDArray[np.float64] | None = None,
+) -> Draws:
+    """Draws of a task with rows X, y and their weights.
 
     Constants that adapt by gradient steps are no mode of a posterior; theirs is taken as normal, with a share of NaN.
     """
@@ -129,7 +136,7 @@ def draws_of_posterior(calibrated: Calibrated, posterior: Posterior, X: NDArray[
 
     def log_posterior(u: Tensor) -> Tensor:
         with torch.no_grad():
-            observations = one_task(X, y, copies=u.shape[1])
+            observations = one_task(X, y, u.shape[1], sample_weight)
             loss = calibrated.model.loss(center + factor @ u, calibrated.population.log_sigma, observations)
         found = -loss - 0.5 * u.square().sum(dim=0)
         return torch.where(torch.isfinite(found), found, -torch.inf)

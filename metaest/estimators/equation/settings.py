@@ -16,6 +16,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", None],
     "covariance": [StrOptions({"full", "diagonal"})],
     "noise": [StrOptions({"additive", "proportional", "combined"})],
+    "measurement_sd": [str, Interval(Integral, 0, None, closed="left"), None],
     "limit": [Interval(Real, None, None, closed="neither"), None],
     "covariates": [Mapping, None],
     "objective": [StrOptions({"evidence", "query"})],
@@ -42,6 +43,10 @@ def check_settings(model: Any) -> None:
         )
     if model.limit is not None and (model.objective == "query" or model.inner_solver == "gradient"):
         raise ValueError("limit needs objective='evidence': a density of the query rows knows no limit.")
+    if model.measurement_sd is not None and model.inner_solver == "gradient":
+        raise ValueError(
+            "measurement_sd needs inner_solver='gauss-newton': gradient steps know no variance; sample_weight works."
+        )
     if model.meta_gradient == "first-order" and model.inner_solver != "gradient":
         raise ValueError(
             "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is always "

@@ -183,11 +183,12 @@ def misfit(
         exceeds.
     """
     rows = observations.mask.sum(dim=0)
-    if model.noise.kind == "additive" and model.noise.limit is None:
+    accuracy = model.noise.accuracy(observations)
+    if model.noise.kind == "additive" and model.noise.limit is None and accuracy.alike:
         constant = rows * (log_sigma[0] + 0.5 * math.log(2 * math.pi))
     else:
         with torch.no_grad():
-            own = model.noise.log_scale(model.curve(phi, observations), observations.y, log_sigma)
+            own = model.noise.log_scale(model.curve(phi, observations), observations.y, log_sigma, accuracy)
         constant = observations.masked(own).sum(dim=0)
     return 2 * (loss - constant) / _limits(len(observations.mask))[rows.long()]
 

@@ -10,7 +10,7 @@ from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.solving import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
-__all__ = ["Start", "points_around", "pooled_starts", "scales", "sizes", "spread_around"]
+__all__ = ["Start", "beside", "points_around", "pooled_starts", "scales", "sizes", "spread_around"]
 
 MAX_TASKS, MAX_ROWS = 64, 2000
 # points looked at and points searched from: cheap where one call evaluates all rows, fewer where it takes one a task
@@ -54,6 +54,7 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
     y = sub.y[sub.mask > 0]
     spread = float(y.std(correction=0))
     sigma = 0.1 * spread if spread > 0 else max(1e-3, 1e-3 * float(y.abs().max()))
+    sub = beside(model.noise, sub, sigma)
     scale = scales(model, initial, sub, max(spread, sigma))
     n_points, n_starts = (N_POINTS, N_STARTS) if rows else (N_POINTS_SLOW, N_STARTS_SLOW)
     center = _promising(model, initial, sub, n_points, n_starts)
@@ -69,7 +70,7 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
     with torch.no_grad():
         curve = pooled.curve(center, together)
         residual = pooled.noise.nearest(curve, together.y) - curve
-        mean_square = (together.mask * residual.square()).sum(dim=0) / together.mask.sum(dim=0)
+        mean_square = together.weighed(residual.square()).sum(dim=0) / together.mask.sum(dim=0)
     rms = torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
     return _different(center, rms, scale, keep)
 
@@ -83,7 +84,7 @@ def _promising(
     pooled, together = _pool(model, few), _together(few, n_points)
     with torch.no_grad():
         curve = pooled.curve(center, together)
-        error = (together.mask * (pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
+        error = together.weighed((pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
     order = torch.where(torch.isfinite(error), error, torch.inf).argsort()
     # the best ones may all lie in one valley: take as many from the better quarter at large
     half = n_starts // 2
@@ -122,6 +123,15 @@ def _different(center: Tensor, rms: Tensor, scale: Tensor, keep: int) -> list[St
         if torch.isfinite(rms[i]) and all(d > 0.05 for d in apart) and len(starts) < keep:
             starts.append(Start(center[:, i], float(rms[i])))
     return starts
+
+
+def beside(noise: Noise, observations: Observations, sigma: float) -> Observations:
+    """Return observations weighed by their accuracy, that of their measurement included, under noise of that size."""
+    accuracy = noise.accuracy(observations)
+    if accuracy.variance is None:
+        return observations
+    plain = torch.full_like(observations.y, sigma**2)
+    return observations._replace(weight=plain / accuracy.scatter(plain))
 
 
 def _some_tasks(observations: Observations, most: int, most_rows: int = MAX_ROWS) -> Tensor:
@@ -163,7 +173,8 @@ def _together(observations: Observations, n: int) -> Observations:
     """Return the rows of all tasks as one task, n times."""
     X = observations.by_task().reshape(1, -1, observations.X.shape[1]).expand(n, -1, -1)
     y = observations.y.T.reshape(1, -1).expand(n, -1)
-    return Observations.stack(X, y, observations.mask.T.reshape(1, -1).expand(n, -1))
+    weight = None if observations.weight is None else observations.weight.T.reshape(1, -1).expand(n, -1)
+    return Observations.stack(X, y, observations.mask.T.reshape(1, -1).expand(n, -1), weight)
 
 
 def spread_around(
@@ -196,6 +207,7 @@ def spread_around(
     if model.noise.kind != "additive":
         seen = model.noise.nearest(curve, observations.y)
         relative = (seen - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
+        relative = relative if observations.weight is None else relative * observations.weight.sqrt()
         ratio = min(max(float(relative[observations.mask > 0].median()), 1e-3), 1.0)
         constants: list[Any] = [ratio] if model.noise.kind == "proportional" else [0.5 * sigma, 0.5 * ratio]
     else:

@@ -62,6 +62,12 @@ def summarise(model: Any) -> str:
         lines += ["", "Correlation between tasks", *_table(model.correlation_.round(3))]
     said = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve"}
     lines += ["", "Noise: " + ", ".join(said[name].format(value) for name, value in model.noise_.items())]
+    weighing = calibrated.weighing
+    if weighing.weights is not None:
+        low, high = weighing.weights
+        lines[-1] += f", of a row of weight 1 (weights {low:.3g} to {high:.3g})"
+    if weighing.column is not None:
+        lines[-1] += f", beside the measurement's own (column {weighing.label!r})"
     notes = _notes(model)
     if notes:
         lines += ["", *notes]

@@ -21,6 +21,7 @@ from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
 from metaest.estimators.equation.start import sizes
 from metaest.estimators.equation.verify import check_tasks, warn_of_codes, warn_of_outliers
+from metaest.estimators.equation.weighing import Weighing, evened
 from metaest.exceptions import warn
 from metaest.functional import (
     Equation,
@@ -78,17 +79,19 @@ class Fitted(NamedTuple):
 
 def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: bool) -> Fitted:
     """Fit the equation of `settings` (an estimator) to tasks, which may have come as flat rows; `settings` is kept."""
+    given, (tasks, shift) = tasks, evened(tasks)
     function, parameters = settings._problem(tasks)
     table = check_parameters(parameters, function)
     names = list(table)
     check_tasks(function, tasks)
+    weighing = Weighing.learn(settings.measurement_sd, given)
     random = [names.index(name) for name in check_names(settings.random, table, "random")]
     covariates = Covariates.learn(settings.covariates, names, tasks)
     random = check_data(settings, tasks, names, random, flat=flat)
     design = covariates.design(covariates.of_tasks(tasks), len(names))
     y = tasks.y.astype(np.float64)
     limit = None if settings.limit is None else float(settings.limit)
-    noise = Noise(settings.noise, DELTA * float(np.sqrt(np.square(y).mean())), limit)
+    noise = Noise(settings.noise, DELTA * float(np.sqrt(np.square(y).mean())), limit, weighing.column)
     transforms = transforms_of(table)
     equation = Equation(function, names)
     initial = transforms.unconstrain(torch.tensor([float(parameter.initial) for parameter in table.values()]).double())
@@ -117,7 +120,17 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
         maximum, solver = search(settings, scope, initial, tasks, rng, history)
     maximum, still = without_variation(scope, maximum)
     report = Report(history, mode, reason, maximum.message, lanes.compiled, lanes.reason)
-    return _finish(table, covariates, scope, maximum, still, solver, tasks, model, report)
+    if shift:
+        scope, maximum = _in_given_weights(scope, maximum, given, shift)
+    return _finish(table, covariates, scope, maximum, still, solver, given, model, report, weighing)
+
+
+def _in_given_weights(scope: Scope, maximum: Maximum, tasks: TaskSet, shift: float) -> tuple[Scope, Maximum]:
+    """Return the same maximum for the weights as they were given: the noise is that of a row of weight 1."""
+    population = maximum.population._replace(log_sigma=maximum.population.log_sigma + 0.5 * shift)
+    smallest = scope.smallest_log_sigma + 0.5 * shift
+    scope = scope._replace(observations=whole(tasks), smallest_log_sigma=smallest)
+    return scope, maximum._replace(population=population)
 
 
 def _still_agrees(scope: Scope, maximum: Maximum) -> bool:
@@ -184,6 +197,7 @@ def _finish(
     tasks: TaskSet,
     model: HierarchicalModel,
     report: Report,
+    weighing: Weighing,
 ) -> Fitted:
     population = maximum.population
     normal = linearise(scope.model, population, scope.design, scope.observations, maximum.u).normal
@@ -206,6 +220,7 @@ def _finish(
         tuple(flat),
         solver,
         unit,
+        weighing,
     )
     center = scope.design.center(population.beta, len(table))
     if isinstance(solver, GradientDescent):
@@ -217,8 +232,8 @@ def _finish(
         phi = center + population.factor @ found.u
         known = scope.model.information(phi, population.log_sigma, scope.observations)
         posterior = calibrated.posterior_at(phi, scope.design, known.matrix, found.loss, found.code)
-    # of two noise constants one may well not be needed
-    if bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).all()):
+    # of two noise constants one may well not be needed, nor any where errors of the measurement say it all
+    if weighing.column is None and bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).all()):
         warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
             "errors and log-likelihood mean little.",

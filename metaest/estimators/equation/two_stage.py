@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.solving import search_widely
-from metaest.estimators.equation.start import points_around, scales
+from metaest.estimators.equation.start import beside, points_around, scales
 from metaest.functional import GaussNewton, HierarchicalModel, Noise, Observations, Population
 
 __all__ = ["alone"]
@@ -60,6 +60,7 @@ def alone(
     some = observations.take(few)
     y = some.y[some.mask > 0]
     spread = float(y.std(correction=0)) or float(y.abs().max()) or 1.0
+    some = beside(model.noise, some, 0.1 * spread)
     size = torch.tensor(
         [
             BROAD_UNBOUNDED * max(float(scale), abs(float(value))) if kind == "identity" else BROAD
@@ -79,7 +80,7 @@ def alone(
     phi = center + size[:, None] * found.u
     with torch.no_grad():
         curve = plain.curve(phi, some)
-        square = some.masked((plain.noise.nearest(curve, some.y) - curve).square()).sum(dim=0)
+        square = some.weighed((plain.noise.nearest(curve, some.y) - curve).square()).sum(dim=0)
     usable = torch.isfinite(square) & torch.isfinite(phi).all(dim=0)
     if int(usable.sum()) < 3:
         return None

@@ -111,12 +111,15 @@ def check_values(equation: Any, X: NDArray[Any], values: NDArray[Any], where: st
             raise TaskError(f"{where}: {error}") from error
 
 
-def adapt_rows(calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: str) -> Posterior:
+def adapt_rows(
+    calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: str, weight: NDArray[np.float64] | None = None
+) -> Posterior:
     """Adapt to the rows of one task, with an error where the equation fails and warnings where the rows say little."""
     covariates, p = calibrated.covariates, len(calibrated.table)
     check_rows(calibrated.model.equation.function, X, y, where)
+    calibrated.weighing.check(X, where)
     design = covariates.design(covariates.of_rows(X, where)[None], p)
-    posterior = calibrated.posterior(design, one_task(X, y))
+    posterior = calibrated.posterior(design, one_task(X, y, weight=weight))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:
         require_usable(calibrated.model, design.center(calibrated.population.beta, p), X, where)
         raise TaskError(f"{where}: the equation is not finite near the population's constants.")
@@ -164,8 +167,9 @@ def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations:
         return
     with torch.no_grad():
         curve = calibrated.model.curve(posterior.phi, observations)
-        sd = calibrated.model.noise.variance(curve, calibrated.population.log_sigma).sqrt()
-        seen = calibrated.model.noise.nearest(curve, observations.y)
+        noise = calibrated.model.noise
+        sd = noise.variance(curve, calibrated.population.log_sigma, noise.accuracy(observations)).sqrt()
+        seen = noise.nearest(curve, observations.y)
         away = ((seen - curve).abs() / sd * observations.mask).numpy()
     rows = np.argwhere(away.T > FAR)
     if len(rows):

@@ -49,9 +49,9 @@ class ZeroShot:
         """
         rows = self._rows(X, "predict")
         if return_std:
-            mean, std = _by_covariates(self._calibrated, rows, curve_and_sd)
+            mean, std = _by_covariates(self._calibrated, rows, lambda c, p, part, _: curve_and_sd(c, p, part))
             return mean, std
-        return _by_covariates(self._calibrated, rows, lambda c, p, part: (curve(c, p, part),))[0]
+        return _by_covariates(self._calibrated, rows, lambda c, p, part, _: (curve(c, p, part),))[0]
 
     def predict_interval(
         self,
@@ -60,12 +60,13 @@ class ZeroShot:
         method: str = "posterior",
         of: str = "observation",
         simultaneous: bool = False,
+        sample_weight: Any = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the ends of an interval for every row of a task of which nothing is known yet.
 
         Parameters
         ----------
-        X, level, method, of, simultaneous
+        X, level, method, of, simultaneous, sample_weight
             As :meth:`AdaptedEquation.predict_interval` takes them.
 
         Returns
@@ -81,12 +82,20 @@ class ZeroShot:
         """
         check_interval(level, method, of, simultaneous)
         if method == "conformal":
-            found: tuple[NDArray[Any], NDArray[Any]] = self._conformal_interval(X, level, simultaneous)
+            found: tuple[NDArray[Any], NDArray[Any]] = self._conformal_interval(X, level, simultaneous, sample_weight)
             return found
         rows = self._rows(X, "predict_interval")
+        weight = None
+        if of == "observation":
+            weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "predict_interval")
+        elif sample_weight is not None:
+            raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
 
-        def answer(calibrated: Calibrated, prior: Posterior, part: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-            return interval(calibrated, draws_of_prior(prior), part, level, of)
+        def answer(
+            calibrated: Calibrated, prior: Posterior, part: NDArray[Any], chosen: NDArray[np.intp]
+        ) -> tuple[NDArray[Any], ...]:
+            own = None if weight is None else weight[chosen]
+            return interval(calibrated, draws_of_prior(prior), part, level, of, own)
 
         low, high = _by_covariates(self._calibrated, rows, answer)
         return low, high
@@ -103,12 +112,14 @@ class ZeroShot:
         ndarray of shape (n_rows,)
         """
 
-        def answer(calibrated: Calibrated, prior: Posterior, part: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        def answer(
+            calibrated: Calibrated, prior: Posterior, part: NDArray[Any], chosen: NDArray[np.intp]
+        ) -> tuple[NDArray[Any], ...]:
             return (mean_curve(calibrated, draws_of_prior(prior), part),)
 
         return _by_covariates(self._calibrated, self._rows(X, "predict_mean"), answer)[0]
 
-    def simulate(self, X: Any, n: int = 1, random_state: Any = None) -> NDArray[np.float64]:
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
         """Draw observations of new tasks with the rows X.
 
         Parameters
@@ -118,14 +129,17 @@ class ZeroShot:
         n : int, default=1
             How many tasks.
         random_state : int, RandomState instance or None, default=None
+        sample_weight : array-like of shape (n_rows,), optional
+            How accurate the observations are, on the scale of the fit's weights; 1 by default.
 
         Returns
         -------
         ndarray of shape (n, n_rows)
         """
         rows = self._rows(X, "simulate")
+        weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "simulate")
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-        return simulated(self._calibrated, draws_of_prior(self._prior_of(rows, "simulate")), rows, n, rng)
+        return simulated(self._calibrated, draws_of_prior(self._prior_of(rows, "simulate")), rows, n, rng, weight)
 
     def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
         """Return the candidate rows whose measurement would teach most about a task of which nothing is known yet.
@@ -161,13 +175,14 @@ class ZeroShot:
         rows, _, _ = as_rows(X, None, where)
         check_columns(self, X, rows.shape[1:], where)
         check_rows(self._calibrated.model.equation.function, rows, None, where)
+        self._calibrated.weighing.check(rows, where)
         return np.asarray(rows)
 
 
 def _by_covariates(
     calibrated: Calibrated,
     X: NDArray[Any],
-    answer: Callable[[Calibrated, Posterior, NDArray[Any]], tuple[NDArray[Any], ...]],
+    answer: Callable[[Calibrated, Posterior, NDArray[Any], NDArray[np.intp]], tuple[NDArray[Any], ...]],
 ) -> list[NDArray[Any]]:
     """Answer for each combination of covariates as for one task, and return the answers in the order of the rows."""
     covariates = calibrated.covariates
@@ -178,7 +193,7 @@ def _by_covariates(
     for g, values in enumerate(groups):
         rows = np.flatnonzero(member == g)
         posterior = calibrated.prior(covariates.design(values[None], len(calibrated.table)))
-        found = answer(calibrated, posterior, X[rows])
+        found = answer(calibrated, posterior, X[rows], rows)
         parts = parts or [np.empty(len(X)) for _ in found]
         for whole, part in zip(parts, found, strict=True):
             whole[rows] = part

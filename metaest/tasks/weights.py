@@ -1,0 +1,113 @@
+"""Weights of rows, 1/variance: what a user passes as `sample_weight`, checked, and rows of weight zero left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError
+from metaest.tasks.support import SupportRows
+
+if TYPE_CHECKING:
+    from metaest.tasks.task_set import TaskSet
+
+__all__ = ["as_weights", "require_weights", "with_weights", "without_zeros"]
+
+
+def as_weights(sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float64]:
+    """Return weights as floats, one a row; values are checked by :func:`require_weights`.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_rows,)
+        Taken by position, as y is; an index is not looked at.
+    n_rows : int
+    where : str
+        How the error message begins.
+
+    Raises
+    ------
+    TaskError
+        When they are not numbers, or of another shape.
+    """
+    if isinstance(sample_weight, np.ma.MaskedArray):
+        sample_weight = np.ma.filled(sample_weight.astype(np.float64), np.nan)
+    try:
+        if hasattr(sample_weight, "to_numpy"):
+            sample_weight = sample_weight.to_numpy(dtype=np.float64, na_value=np.nan)
+        given = np.asarray(sample_weight)
+        if given.dtype.kind in "MmcUS" or any(isinstance(own, str) for own in given.ravel() if given.dtype.kind == "O"):
+            raise TypeError(f"it holds {given.dtype}")
+        weight = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{where}: sample_weight cannot be read as numbers, one a row ({error}).") from error
+    if weight.shape != (n_rows,):
+        raise TaskError(f"{where}: sample_weight has shape {weight.shape}; one weight a row, ({n_rows},), is wanted.")
+    return weight
+
+
+def require_weights(weight: NDArray[np.float64], locate: Callable[[int], tuple[str, int]]) -> None:
+    """Raise a TaskError at the first weight that is no weight.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows,)
+    locate : callable
+        Row number of `weight` -> (how the message begins, row number within the task).
+    """
+    bad = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if len(bad):
+        where, row = locate(int(bad[0]))
+        raise TaskError(
+            f"{where}: sample_weight is {weight[bad[0]]:g} in row {row}; a weight is 1 / variance: finite, and at "
+            "least 0 (0 leaves the row out)."
+        )
+
+
+def with_weights(tasks: TaskSet, sample_weight: Any) -> TaskSet:
+    """Return tasks with weights of their rows, one task after the other."""
+    if tasks.sample_weight is not None:
+        raise TaskError("the tasks carry a sample_weight of their own; pass weights once.")
+    weight = as_weights(sample_weight, len(tasks.X), "tasks")
+
+    def locate(row: int) -> tuple[str, int]:
+        i = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
+        return f"task {tasks.names.tolist()[i]!r}", row - int(tasks.offsets[i])
+
+    require_weights(weight, locate)
+    return tasks._with(sample_weight=weight)
+
+
+def without_zeros(tasks: TaskSet) -> TaskSet:
+    """Return tasks without their rows of weight zero; numbers of support rows follow.
+
+    Raises
+    ------
+    TaskError
+        When nothing is left of a task.
+    """
+    if tasks.sample_weight is None or bool((tasks.sample_weight > 0).all()):
+        return tasks
+    kept = tasks.sample_weight > 0
+    offsets = np.concatenate([[0], np.cumsum(kept)])[tasks.offsets]
+    empty = np.flatnonzero(np.diff(offsets) == 0)
+    if len(empty):
+        name = tasks.names.tolist()[int(empty[0])]
+        raise TaskError(f"task {name!r}: the weights of all its rows are zero; leave the task out.")
+    supports: list[NDArray[np.intp] | None] = []
+    for i in range(len(tasks)):
+        support, own = tasks.support_of(i), kept[tasks.offsets[i] : tasks.offsets[i + 1]]
+        supports.append(None if support is None else (np.cumsum(own) - 1)[support[own[support]]])
+    return type(tasks)._build(
+        tasks.X[kept],
+        tasks.y[kept],
+        offsets,
+        tasks.names,
+        tasks.feature_names,
+        tasks.target_names,
+        None if all(support is None for support in supports) else SupportRows(supports),
+        tasks.sample_weight[kept],
+    )
