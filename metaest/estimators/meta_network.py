@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.constraints import ADAPTING
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
 from metaest.estimators.inputs import remember_columns
@@ -20,7 +21,7 @@ from metaest.tasks import TaskSet
 __all__ = ["MetaNetwork"]
 
 
-class MetaNetwork:
+class MetaNetwork(HoldsCallbacks):
     """A mix-in for estimators whose settings describe a network and how it is meta-learned.
 
     A subclass says what its tasks are (`_read`), which network and which episodes they need (`_build`, `_source`) and
@@ -61,6 +62,7 @@ class MetaNetwork:
             When the meta-loss becomes non-finite; what was fitted before is kept.
         """
         self._validate_params()
+        self._warn_of_callbacks()
         tasks = self._read(X, y, groups)
         trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
         plan = self._plan_of(trained.network)

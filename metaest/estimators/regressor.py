@@ -105,7 +105,8 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         Whether another `fit` goes on from the weights and scaling of the last.
     callbacks : sequence of callable, default=()
         Each is called after every meta-step with an object that has ``step``, ``meta_loss``, ``validation_loss`` and
-        ``seconds``; one that returns True ends the fit.
+        ``seconds``; one that returns True ends the fit. One that cannot be pickled (a lambda, a function within a
+        function) is left out when the fitted model is pickled; `fit` and the pickling warn of it.
     random_state : int, RandomState instance or None, default=None
         Fixes initial weights, draws of tasks and draws of support rows.
     compile : bool or "auto", default="auto"

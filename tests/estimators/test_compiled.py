@@ -121,6 +121,7 @@ def test_warm_start_goes_on(tasks):
     np.testing.assert_allclose(models[1].predict(tasks.X), models[0].predict(tasks.X), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:callbacks")
 def test_callbacks_see_every_step_and_can_stop(tasks):
     seen = []
     model = MAMLRegressor(max_iter=50, compile=True, callbacks=[lambda info: seen.append(info.step) or info.step == 7])
@@ -217,6 +218,7 @@ def test_what_cannot_be_compiled_is_fitted_by_torch_and_says_why(tasks, caplog, 
     assert np.isfinite(model.predict(tasks.X)).all()
 
 
+@pytest.mark.filterwarnings("ignore:callbacks")
 def test_auto_goes_by_counts(tasks):
     short = MAMLRegressor(max_iter=10).fit(tasks)
     assert not short.compiled_

@@ -257,6 +257,7 @@ def test_warm_start_goes_on(tasks):
         model.fit(ragged_tasks(n_features=3))
 
 
+@pytest.mark.filterwarnings("ignore:callbacks")
 def test_callbacks_are_called(tasks):
     seen = []
     model = fitted(tasks, callbacks=[lambda info: seen.append(info.meta_loss) or info.step == 3])

@@ -86,6 +86,7 @@ def test_tasks_at_once_are_at_least_one():
     assert (tasks_at_once(100, 30), tasks_at_once(10, 30), tasks_at_once(None, 30)) == (3, 1, None)
 
 
+@pytest.mark.filterwarnings("ignore:callbacks")
 @pytest.mark.parametrize(("width", "during"), [(8, 1), (400, 2)])
 def test_short_steps_take_one_thread_and_give_the_others_back(tasks, width, during):
     before, seen = torch.get_num_threads(), []

@@ -1,0 +1,67 @@
+"""Callbacks that cannot be pickled: the fit warns of them, and a pickle of the fitted model is without them."""
+
+import pickle
+from copy import deepcopy
+from io import BytesIO
+from typing import Any, Self
+
+from metaest.exceptions import warn
+
+__all__ = ["HoldsCallbacks"]
+
+
+class HoldsCallbacks:
+    """A mix-in for estimators with `callbacks`, which serve a fit alone.
+
+    Before the fit a model is pickled as it is: joblib's processes receive functions that `pickle` refuses.
+    """
+
+    callbacks: Any
+
+    def _warn_of_callbacks(self) -> None:
+        """Warn where a pickle of the fitted model would lack a callback."""
+        if names := self._unpicklable():
+            warn(
+                f"callbacks that cannot be pickled ({', '.join(names.values())}) will be left out when the fitted "
+                "model is pickled; define them at the top level of a module to keep them."
+            )
+
+    def _unpicklable(self) -> dict[int, str]:
+        """Return the places and names of callbacks that cannot be pickled."""
+        return {
+            place: getattr(callback, "__qualname__", repr(callback))
+            for place, callback in enumerate(self.callbacks)
+            if not _can_be_pickled(callback)
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        if not hasattr(self, "n_iter_") or not (names := self._unpicklable()):
+            return state
+        warn(
+            f"callbacks that cannot be pickled ({', '.join(names.values())}) are left out of the pickle; give them "
+            "anew by set_params(callbacks=...) before another fit of the loaded model."
+        )
+        kept = [callback for place, callback in enumerate(self.callbacks) if place not in names]
+        return {**state, "callbacks": type(self.callbacks)(kept)}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # functions are copied as they are, so that nothing has to be left out
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__.update(deepcopy(self.__dict__, memo))
+        return copy
+
+
+class _Trial(pickle.Pickler):
+    def persistent_id(self, thing: Any) -> str | None:
+        # a callback may hold the model that holds it
+        return "model" if isinstance(thing, HoldsCallbacks) else None
+
+
+def _can_be_pickled(callback: Any) -> bool:
+    try:
+        _Trial(BytesIO()).dump(callback)
+    except Exception:  # pickle raises what it meets: PicklingError, AttributeError, TypeError, RecursionError
+        return False
+    return True
