@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError, warn
 from metaest.tasks.times import TIME_REMEDY, time_kind
 
-__all__ = ["Columns", "as_numbers", "first_text", "refuse_codes", "refuse_units", "require_frame"]
+__all__ = ["Columns", "as_numbers", "first_text", "refuse_booleans", "refuse_codes", "refuse_units", "require_frame"]
 
 # text that stands for a missing value in exports of NONMEM, R, SAS and spreadsheets
 _MISSING = {"", ".", "na", "nan", "n/a", "null", "none", "<na>"}
@@ -83,6 +83,7 @@ def require_frame(frame: Any, columns: Sequence[Any], where: str = "") -> None:
         if name not in frame.columns:
             alike = [other for other in frame.columns if str(other).strip().lower() == str(name).strip().lower()]
             hint = f" (there is {alike[0]!r}: name it)" if alike else ""
+            hint = " (it is in the index: frame.reset_index())" if name in frame.index.names else hint
             raise TaskError(f"{begin}there is no column {name!r}{hint}; the frame has {list(frame.columns)}.")
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
@@ -124,6 +125,13 @@ def as_numbers(column: pd.Series, where: str = "") -> NDArray[np.float64]:
             f"{begin}column {column.name!r} holds {cell!r} in row {row}, which is no number{_remedy(cell, column)}."
         )
     return values
+
+
+def refuse_booleans(column: pd.Series, where: str) -> None:
+    """Raise a TaskError where a column that holds amounts or times has true or false among its cells."""
+    of_objects = column.dtype == object and any(isinstance(cell, (bool, np.bool_)) for cell in column)
+    if of_objects or pd.api.types.is_bool_dtype(column.dtype):
+        raise TaskError(f"{where}: column {column.name!r} holds True or False; amounts are wanted, and not whether.")
 
 
 def refuse_units(frame: pd.DataFrame, columns: Sequence[Any]) -> None:

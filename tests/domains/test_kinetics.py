@@ -523,6 +523,13 @@ def test_readers_heed_or_name_what_is_in_a_file(tmp_path):
         read_curve_files([tmp_path / "B.csv"])
 
 
+def test_two_columns_of_one_name_in_other_spelling_are_asked_about():
+    X = pd.DataFrame({"time": [1.0, 2.0], "Time": [10.0, 20.0]})
+    tasks = TaskSet.from_arrays(pd.concat([X] * 3), [0.1, 0.4] * 3, ["A", "A", "B", "B", "C", "C"])
+    with pytest.raises(ValueError, match="several columns of X may hold 'time'.*write columns={'time': ...}"):
+        JMAKRegressor().fit(tasks)
+
+
 def test_decimal_commas_do_not_shift_columns(tmp_path):
     commas = StringIO("curve,time,hardness\nA,1,45,5\nA,2,40,5\nB,1,50,5\n")
     with pytest.raises(TaskError, match=r"more fields than its header .*decimal=','"):

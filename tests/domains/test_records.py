@@ -144,6 +144,8 @@ def test_dates_and_time_differences_are_hours_by_default(unit):
         ),
         ({"dose": ["320,5", None, 320, None, 200, None, 200, None]}, "'320,5' in row 0.*decimal=','"),
         ({"dose": pd.to_timedelta([1] * 8, unit="h")}, "column 'dose' holds time differences, numbers are wanted"),
+        ({"dose": [True, False] * 4}, "task 'A': column 'dose' holds True or False; amounts are wanted"),
+        ({"dose": [True, None] * 4}, "task 'A': column 'dose' holds True or False"),
         ({"patient": ["A", None] * 4}, "column 'patient' is missing in row 1"),
     ],
 )
@@ -183,6 +185,10 @@ def test_the_records_of_two_patients_are_not_read_as_one(column):
         Regimen.read(frame)
     regimen, _, y = Regimen.read(frame[frame[column] == "B"])
     assert (regimen.amount.tolist(), y.tolist()) == ([200, 200], [5, 3])
+    with pytest.raises(TaskError, match=f"records of 2 patients .column '{column}'"):
+        Regimen.read(frame.set_index(column))
+    with pytest.raises(TaskError, match=f"no column '{column}' .it is in the index: frame.reset_index..."):
+        read_patients(frame.set_index(column), patient=column)
     unusual = frame.rename(columns={column: "mouse"})
     with pytest.raises(TaskError, match="records of 2 patients"):
         Regimen.read(unusual, patient="mouse")

@@ -235,6 +235,12 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
     names = list(tasks.feature_names or [])
     n = tasks.X.shape[1]
     lower = [str(name).lower() for name in names]
+    twice = [name for name in inputs if name not in given and lower.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"columns: several columns of X may hold {twice[0]!r}, which has {names}; write "
+            f"columns={{{twice[0]!r}: ...}}."
+        )
     by_name = {name: lower.index(name) for name in inputs if name in lower and name not in given}
     missing = [name for name in inputs if name not in given and name not in by_name]
     # the order decides without names, and where one column of another name can only be the one input

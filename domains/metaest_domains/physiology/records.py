@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest import TaskError
-from metaest.tasks.columns import Columns, as_numbers
+from metaest.tasks.columns import Columns, as_numbers, refuse_booleans
 from metaest.tasks.times import elapsed, time_kind
 
 __all__ = ["ALIKE", "PATIENT_COLUMNS", "Names", "Records", "one_patient", "read_records", "require_one_kind"]
@@ -141,14 +141,15 @@ def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -
     read : iterable
         Columns that hold something else.
     """
+    usual: list[Any] = [patient]
+    levels: list[Any] = []
     if patient is None:
         taken = list(read)
-        usual = [c for c in frame.columns if str(c).lower().replace("_", "").replace(" ", "") in _PATIENT_NAMES]
-        usual = [column for column in usual if column not in taken]
-    else:
-        usual = [patient]
-    for column in usual:
-        values = frame[column].drop_duplicates().tolist()
+        usual = [column for column in frame.columns if _names_a_patient(column) and column not in taken]
+        levels = [level for level in frame.index.names if _names_a_patient(level)]
+    for column in [*usual, *levels]:
+        labels = frame[column] if column in usual else frame.index.get_level_values(column)
+        values = pd.Series(labels).drop_duplicates().tolist()
         if len(values) > 1:
             raise TaskError(
                 f"the frame holds records of {len(values)} patients (column {column!r}: "
@@ -156,6 +157,10 @@ def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -
                 f"frame[frame[{column!r}] == {values[0]!r}], or all with read_patients."
             )
     return usual
+
+
+def _names_a_patient(column: Any) -> bool:
+    return str(column).lower().replace("_", "").replace(" ", "") in _PATIENT_NAMES
 
 
 def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
@@ -337,6 +342,9 @@ def _sorted(frame: pd.DataFrame, names: Names, where: str) -> pd.DataFrame:
     columns: dict[Any, Any] = {"_row": np.arange(len(frame))}
     alike = {names.reserved[name] for name in ALIKE if name in names.reserved}
     lengths = {names.duration, *(names.reserved.get(name) for name in ("ii", "dur", "tinf"))}
+    for name in (names.time, names.dose, names.target, names.duration):
+        if name is not None:
+            refuse_booleans(frame[name], where)
     for name in [*names.numeric, *(own for own in names.reserved.values() if own not in alike)]:
         kind = time_kind(frame[name])
         if kind and (name == names.time or (name in lengths and kind != "dates")):
