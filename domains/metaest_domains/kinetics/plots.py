@@ -31,6 +31,8 @@ def plot_curve(
 ) -> Any:
     """Draw an adapted curve with the band of new observations and the points used.
 
+    A band holds the given share of new observations at each row.
+
     Parameters
     ----------
     adapted : AdaptedEquation
@@ -253,7 +255,7 @@ def _array(rows: Any) -> NDArray[Any]:
 
 
 def _percent(level: float, what: str) -> str:
-    return f"{100 * level:g} % of observations, {what}"
+    return f"{what} ({100 * level:g} %)"
 
 
 def _with_intervals(tasks: Any, constant: str) -> tuple[Any, Any, Any, str]:

@@ -58,9 +58,9 @@ def draw_steels() -> Any:
         axis.set(title=f"{name}\nnext: {time:.2g} h at {T:.0f} K", ylabel="")
         axis.get_legend().remove()
     axes[0].set_ylabel("hardness (HRC)")
-    handles, labels = axes[0].get_legend_handles_labels()
+    handles, labels = axes[1].get_legend_handles_labels()
     labels = ["measured after 1 h" if label == "not used" else label for label in labels]
-    axes[0].legend(handles, labels, frameon=False, fontsize=7, loc="lower left")
+    axes[1].legend(handles, labels, frameon=False, fontsize=8, loc="lower left")
     return figure
 
 
