@@ -218,6 +218,19 @@ def test_a_year_is_that_of_the_dates(prices, policy, frequency, periods):
                 call(other)
 
 
+def test_a_summary_of_dates_that_do_not_tell_has_all_but_the_year(prices):
+    hourly = prices.set_axis(pd.date_range("2020-01-01", periods=120, freq="h"))
+    with pytest.warns(UserWarning, match=r"median spacing is 0.0417 days, .* What is given a year is missing"):
+        summary = earn(buy_and_hold(hourly), hourly).summary()
+    assert summary[["sharpe", "sortino", "return", "volatility", "turnover"]].isna().all(axis=None)
+    columns = ["max_drawdown", "hit_rate", "exposure"]
+    expected = earn(buy_and_hold(prices), prices).summary()
+    pd.testing.assert_frame_equal(summary[columns], expected[columns])
+    assert earn(buy_and_hold(hourly), hourly, periods_per_year=252).summary().equals(expected)
+    with pytest.raises(ValueError, match="periods_per_year must be a number above 0, got 0"):
+        earn(buy_and_hold(hourly), hourly, periods_per_year=0)
+
+
 def test_without_dates_a_word_is_said(prices):
     plain = prices.reset_index(drop=True)
     result = earn(buy_and_hold(plain), plain)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from metaest.exceptions import warn
 from metaest_domains.trading.dates import day_of, periods_of, yearly
 from metaest_domains.trading.measures import drawdown, sharpe, sortino
 from metaest_domains.trading.positions import as_positions, changes
@@ -73,17 +74,17 @@ class Backtest:
             zero among those that moved), ``exposure`` (mean size of the position), ``lag``, ``cost``. NaN where there
             are too few days, and ratios as :func:`sharpe` and :func:`sortino` have them.
 
-        Raises
-        ------
-        ValueError
-            When the dates do not tell how many rows a year has; see `periods_per_year` of :func:`earn`.
-
         Warns
         -----
         UserWarning
-            When rows have no dates: 252 a year are assumed.
+            When rows have no dates: 252 a year are assumed. When dates do not tell how many rows a year has: what is
+            given a year is NaN; see `periods_per_year` of :func:`earn`.
         """
-        periods = yearly(self.returns.index, self.periods_per_year, "summary")
+        try:
+            periods = yearly(self.returns.index, self.periods_per_year, "summary")
+        except ValueError as error:
+            warn(f"{error} What is given a year is missing.")
+            periods = np.nan
         rows = {name: self._row(self.returns[name].dropna(), self.positions[[name]], periods) for name in self.returns}
         rows["portfolio"] = self._row(self.portfolio, self.positions, periods)
         return pd.DataFrame(rows).T.astype({"lag": int})
@@ -92,8 +93,8 @@ class Backtest:
         values = earned.to_numpy()
         turned = changes(positions).where(positions.notna() | positions.shift().notna()).iloc[1:]
         return {
-            "sharpe": sharpe(values, periods_per_year=periods),
-            "sortino": sortino(values, periods_per_year=periods),
+            "sharpe": np.sqrt(periods) * sharpe(values, periods_per_year=1.0),
+            "sortino": np.sqrt(periods) * sortino(values, periods_per_year=1.0),
             "return": periods * _mean(values),
             "volatility": np.sqrt(periods) * values.std() if len(values) > 1 else np.nan,
             "max_drawdown": drawdown(values),

@@ -108,7 +108,5 @@ def walk_forward(
             days = slice(day, min(day + readapt_every, n))
             positions.loc[frame.index[days], name] = held(adapted, seen[name], days)
     cost = float(policy.policy_.cost) if cost is None else cost
-    return earn(
-        positions, frame, lag=lag, cost=cost, periods_per_year=periods_per_year or policy.periods_per_year,
-        check_plausibility=False,
-    )  # fmt: skip
+    periods = policy.periods_per_year if periods_per_year is None else periods_per_year
+    return earn(positions, frame, lag=lag, cost=cost, periods_per_year=periods, check_plausibility=False)
