@@ -74,17 +74,31 @@ class Columns:
             )
 
 
-def require_frame(frame: Any, columns: Sequence[Any], where: str = "") -> None:
-    """Raise a TaskError unless a frame has rows, and each of these columns once."""
+def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> None:
+    """Raise a TaskError unless a frame has rows, and each of these columns once.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    columns : dict of str to str
+        Columns by the argument that names them; None is none.
+    where : str
+        How the error message begins.
+    """
     begin = f"{where}: " if where else ""
     if not isinstance(frame, pd.DataFrame):
         raise TaskError(f"{begin}a data frame is wanted, got {type(frame).__name__}.")
-    for name in columns:
-        if name not in frame.columns:
-            alike = [other for other in frame.columns if str(other).strip().lower() == str(name).strip().lower()]
-            hint = f" (there is {alike[0]!r}: name it)" if alike else ""
-            hint = " (it is in the index: frame.reset_index())" if name in frame.index.names else hint
-            raise TaskError(f"{begin}there is no column {name!r}{hint}; the frame has {list(frame.columns)}.")
+    for argument, name in columns.items():
+        if name is None or name in frame.columns:
+            continue
+        if name in frame.index.names:
+            raise TaskError(f"{begin}there is no column {name!r}: it is in the index; pass frame.reset_index().")
+        alike = [other for other in frame.columns if str(other).strip().lower() == str(name).strip().lower()]
+        example = f", such as {argument}={alike[0]!r}" if alike else ""
+        raise TaskError(
+            f"{begin}there is no column {name!r}; the frame has {list(frame.columns)}. Say which one it is by "
+            f"{argument}={example}."
+        )
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise TaskError(f"{begin}column {twice!r} stands twice in the frame; column names must be unique.")

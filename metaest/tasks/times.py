@@ -174,6 +174,10 @@ def _from_objects(series: pd.Series, kind: str, where: str) -> pd.Series:
     present = series[series.notna()]
     wanted = _DIFFERENCES if kind == "time differences" else (datetime.date, np.datetime64)
     strange = [value for value in present if not isinstance(value, wanted)]
+    if strange and all(isinstance(value, datetime.time) for value in present):
+        raise TaskError(f"{where} holds times of day without a date; combine them with their dates.")
+    if strange and all(isinstance(value, pd.Period) for value in present):
+        raise TaskError(f"{where} holds periods; to_timestamp() makes dates of them.")
     if strange:
         raise TaskError(
             f"{where} holds {kind} and {strange[0]!r} ({type(strange[0]).__name__}); all must be of one kind: numbers, "

@@ -1,5 +1,6 @@
 """Records in the forms that users have: NONMEM exports, units below the header, dates, gaps, categories, two patients."""
 
+import datetime
 import io
 import warnings
 
@@ -89,10 +90,13 @@ def test_a_rate_is_the_dose_over_the_duration():
         ({"ADDL": [1, 3, 0, 1, 0, 0]}, "column 'ADDL' is 3 in row 1: further doses belong to a dose"),
         ({"RATE": [-2, 0, 0, 0, 0, 0]}, "column 'RATE' is -2 in row 0: a rate or duration that is to be estimated"),
         ({"RATE": [0, 10, 0, 0, 0, 0]}, "column 'RATE' is 10 in row 1: a rate belongs to a dose"),
-        ({"CMT": [2, 2, 2, 1, 2, 2]}, r"task 1: column 'CMT' \(compartment.*\) is 2.0 for doses"),
-        ({"CMT": [1, 2, 3, 1, 2, 2]}, "task 1: column 'CMT'.* is 3.0 for observations, and 2.0 for those of patient 1"),
-        ({"CMT": [1, 2, 2, "iv", 2, 2]}, "task 2: column 'CMT'.* is iv for doses, and 1.0 for those of patient 1"),
-        ({"DVID": [0, 1, 2, 0, 1, 1]}, "task 1: column 'DVID' .kind of observation. is 2.0 for observations"),
+        (
+            {"CMT": [2, 2, 2, 1, 2, 2]},
+            r"task 1: column 'CMT' \(compartment.*\) is 2 for doses, where 1 is the compartment",
+        ),
+        ({"CMT": [1, 2, 3, 1, 2, 2]}, "task 1: column 'CMT'.* is 3 for observations, and 2 for those of patient 1"),
+        ({"CMT": [1, 2, 2, "iv", 2, 2]}, "task 2: column 'CMT'.* is 'iv' for doses, and 1 for those of patient 1"),
+        ({"DVID": [0, 1, 2, 0, 1, 1]}, "task 1: column 'DVID' .kind of observation. is 2 for observations"),
         ({"CENS": [0, 0, 1, 0, 0, 0]}, "column 'CENS' is 1 in row 2: 1 where the observation lies below.*limit="),
         ({"CENS": [0, 0, -1, 0, 0, 0]}, "column 'CENS' is -1 in row 2"),
         ({"BLQ": [0, 0, 1, 0, 0, 0]}, "column 'BLQ' is 1 in row 2"),
@@ -144,6 +148,9 @@ def test_dates_and_time_differences_are_hours_by_default(unit):
         ),
         ({"dose": ["320,5", None, 320, None, 200, None, 200, None]}, "'320,5' in row 0.*decimal=','"),
         ({"dose": pd.to_timedelta([1] * 8, unit="h")}, "column 'dose' holds time differences, numbers are wanted"),
+        ({"time": [datetime.time(8)] * 8}, "column 'time' holds times of day without a date"),
+        ({"concentration": [None, np.inf, None, 9.8, None, 5, None, 3]}, "column 'concentration' is inf in row 1"),
+        ({"duration": [2.0, None, 0, None, 0, None, 0, None]}, "column 'duration' is 2 in row 0: .* as duration="),
         ({"dose": [True, False] * 4}, "task 'A': column 'dose' holds True or False; amounts are wanted"),
         ({"dose": [True, None] * 4}, "task 'A': column 'dose' holds True or False"),
         ({"patient": ["A", None] * 4}, "column 'patient' is missing in row 1"),
@@ -172,6 +179,21 @@ def test_categories_as_covariates_are_refused_and_others_named_in_a_warning():
     assert read_patients(plain(sex=[0] * 4 + [1] * 4), covariates=["sex"]).X[:, -1].tolist() == [0, 0, 1, 1]
 
 
+def test_doses_that_are_there_twice_are_asked_about():
+    with pytest.warns(
+        UserWarning, match="task 'A': two doses of 320 at time 0, which both count; drop one .* .2 patients."
+    ):
+        assert read_patients(pd.concat([plain(), plain()])).X[0, 1:5].tolist() == [320, 320, 0, 0]
+    with pytest.warns(UserWarning, match="task 'A': two doses of 320 at time 12, which both count"):
+        read_patients(plain(addl=[1] + [0] * 7, ii=[12.0] + [0] * 7))
+
+
+@pytest.mark.parametrize("n_doses", [0, 2.0, "4", True])
+def test_columns_for_doses_are_a_whole_number(n_doses):
+    with pytest.raises(ValueError, match=f"n_doses must be a whole number from 1 on, got {n_doses!r}"):
+        read_patients(plain(), n_doses=n_doses)
+
+
 def test_gaps_are_named():
     gap = plain(concentration=[None, None, None, 9.8, None, 5, None, 3])
     with pytest.warns(UserWarning, match="1 record has neither a dose nor a concentration.*row 1 of task 'A'"):
@@ -187,7 +209,7 @@ def test_the_records_of_two_patients_are_not_read_as_one(column):
     assert (regimen.amount.tolist(), y.tolist()) == ([200, 200], [5, 3])
     with pytest.raises(TaskError, match=f"records of 2 patients .column '{column}'"):
         Regimen.read(frame.set_index(column))
-    with pytest.raises(TaskError, match=f"no column '{column}' .it is in the index: frame.reset_index..."):
+    with pytest.raises(TaskError, match=f"no column '{column}': it is in the index; pass frame.reset_index"):
         read_patients(frame.set_index(column), patient=column)
     unusual = frame.rename(columns={column: "mouse"})
     with pytest.raises(TaskError, match="records of 2 patients"):
@@ -201,7 +223,9 @@ def test_the_records_of_two_patients_are_not_read_as_one(column):
 
 
 def test_arguments_that_name_columns_badly():
-    with pytest.raises(TaskError, match="no column 'time' .there is 'TIME': name it."):
+    with pytest.raises(
+        TaskError, match="no column 'time'; the frame has .* Say which one it is by time=, such as time='TIME'"
+    ):
         read_patients(plain().rename(columns={"time": "TIME"}))
     with pytest.raises(TaskError, match="column 'time' is named by two arguments"):
         read_patients(plain(), covariates=["time"])

@@ -58,8 +58,8 @@ def test_an_origin_of_dates():
         ([1.0, pd.Timedelta("1h")], "must be of one kind"),
         ([pd.Timestamp("2024-01-01"), pd.Timedelta("1h")], "must be of one kind"),
         ([pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01", tz="UTC")], "with a time zone and dates without"),
-        ([datetime.time(8, 30)], "must be of one kind"),
-        (pd.period_range("2024-01", periods=2, freq="M"), "must be of one kind"),
+        ([datetime.time(8, 30)], "times of day without a date"),
+        (pd.period_range("2024-01", periods=2, freq="M"), "holds periods; to_timestamp"),
         (np.array([1, 2], dtype="timedelta64[M]"), "no fixed length"),
     ],
 )

@@ -43,6 +43,7 @@ PATIENT_COLUMNS = Columns(
         "blq": "1 where the observation lies below the limit of quantification",
         "bql": "1 where the observation lies below the limit of quantification",
         "dur": "duration of an infusion",
+        "duration": "duration of an infusion",
         "tinf": "duration of an infusion",
     },
 )
@@ -59,6 +60,7 @@ _ZERO = {
     "blq": _CENSORED,
     "bql": _CENSORED,
     "dur": "pass the name of the column as duration=",
+    "duration": "pass the name of the column as duration=",
     "tinf": "pass the name of the column as duration=",
 }
 # columns that must be alike in all doses, or in all observations
@@ -129,6 +131,14 @@ class Records:
     marks: dict[tuple[str, str], set[Any]]
     empty: list[Any]
 
+    @property
+    def twice(self) -> tuple[float, float] | None:
+        """Amount and time of a dose that is there twice, or None."""
+        order = np.lexsort((self.amount, self.time))
+        time, amount = self.time[order], self.amount[order]
+        same = np.flatnonzero((np.diff(time) <= 1e-9 * time[-1]) & (np.diff(amount) == 0))
+        return (float(amount[same[0]]), float(time[same[0]])) if len(same) else None
+
 
 def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -> list[Any]:
     """Return the columns that say whose records these are; raise where they are those of several patients.
@@ -175,7 +185,8 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
     at, amount, seen, lasting = (sheet.column(own) for own in (names.time, names.dose, names.target, names.duration))
     for column, values in ((names.time, at), (names.dose, amount), (names.duration, lasting)):
         sheet.refuse(values < 0, column, "it cannot be negative")
-        sheet.refuse(np.isinf(values), column, "it cannot be infinite")
+    for column, values in ((names.dose, amount), (names.target, seen), (names.duration, lasting)):
+        sheet.refuse(np.isinf(values), column, "infinity is no value")
     given = amount > 0
     sheet.refuse(~given & (lasting > 0), names.duration, "a duration belongs to a dose, and the row has none")
     observed = _observed(sheet, given, amount, seen)
@@ -219,10 +230,12 @@ def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str], set[Any]]], re
                 depot = name != "cmt" or kind != "doses" or value == 1.0 or isinstance(value, str)
                 if value == usual and depot:
                     continue
-                beside = f", and {usual} for those of patient {before!r}" if value != usual else ""
+                shown, usually = (f"{own:g}" if isinstance(own, float) else repr(own) for own in (value, usual))
+                beside = f", and {usually} for those of patient {before!r}" if value != usual else ""
+                beside = beside or ", where 1 is the compartment that doses are taken to go into"
                 meaning = PATIENT_COLUMNS.reserved[name].split(";")[0]
                 raise TaskError(
-                    f"task {patient!r}: column {reserved[name]!r} ({meaning}) is {value} for {kind}{beside}; the "
+                    f"task {patient!r}: column {reserved[name]!r} ({meaning}) is {shown} for {kind}{beside}; the "
                     "models take doses of one route and observations of one kind. Keep the records of one kind, and "
                     "drop the column where all go the same way."
                 )
@@ -341,7 +354,7 @@ def _sorted(frame: pd.DataFrame, names: Names, where: str) -> pd.DataFrame:
     """Return the records in order of time, columns as numbers, with their position in the frame."""
     columns: dict[Any, Any] = {"_row": np.arange(len(frame))}
     alike = {names.reserved[name] for name in ALIKE if name in names.reserved}
-    lengths = {names.duration, *(names.reserved.get(name) for name in ("ii", "dur", "tinf"))}
+    lengths = {names.duration, *(names.reserved.get(name) for name in ("ii", "dur", "duration", "tinf"))}
     for name in (names.time, names.dose, names.target, names.duration):
         if name is not None:
             refuse_booleans(frame[name], where)

@@ -163,10 +163,12 @@ class Regimen:
     def _frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
         n = len(self.time)
         wanted = n if n_doses is None else n_doses
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < 1:
+            raise ValueError(f"n_doses must be a whole number from 1 on, got {n_doses!r}.")
         if n > wanted:
             raise ValueError(
-                f"the regimen has {n} doses, the columns hold {wanted}: read the patients of the fit with "
-                f"n_doses={n} or more."
+                f"the regimen has {n} dose{'s' * (n > 1)}, the columns hold {wanted}: read the patients of the "
+                f"fit with n_doses={n} or more."
             )
         padded = [np.zeros((len(at), wanted)) for _ in range(3)]
         for part, own in zip(padded, (amount, self.time, self.duration), strict=True):
@@ -344,7 +346,10 @@ def _names(
         raise TaskError(f"covariates must be a list of columns, got the string {covariates!r}; write [{covariates!r}].")
     check_time_unit(time_unit)
     named = [time, dose, target, *([duration] if duration else []), *covariates]
-    require_frame(frame, [*([patient] if patient else []), *named])
+    arguments = {"patient": patient, "time": time, "dose": dose, "target": target, "duration": duration}
+    require_frame(frame, arguments)
+    for name in covariates:
+        require_frame(frame, {"covariates": name})
     twice = [name for name in named if named.count(name) > 1]
     if twice:
         raise TaskError(f"column {twice[0]!r} is named by two arguments; each holds one thing.")
@@ -356,6 +361,13 @@ def _warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Rec
     PATIENT_COLUMNS.warn_of_others(
         frame, read, "name what belongs to the patient in covariates=, and drop what is not needed."
     )
+    twice = [(name, *own.twice) for name, own in records.items() if own.twice is not None]
+    if twice:
+        name, amount, time = twice[0]
+        warn(
+            f"task {name!r}: two doses of {amount:g} at time {time:g}, which both count; drop one where a record "
+            f"stands twice{f' ({len(twice)} patients)' if len(twice) > 1 else ''}."
+        )
     empty = [(name, row) for name, own in records.items() for row in own.empty]
     if empty:
         warn(
