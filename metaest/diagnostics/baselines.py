@@ -19,6 +19,7 @@ from torch import nn
 from metaest.estimators import MAMLRegressor
 from metaest.exceptions import DivergenceError
 from metaest.tasks import Task, TaskSet
+from metaest.tasks.weights import refuse_weights
 
 __all__ = ["ScratchRegressor", "fine_tuned", "from_scratch", "pooled"]
 
@@ -195,6 +196,7 @@ def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int =
 
 def _without_support(tasks: Any) -> TaskSet:
     tasks = tasks if isinstance(tasks, TaskSet) else TaskSet(tasks)
+    refuse_weights(tasks)
     return TaskSet.from_arrays(
         tasks.X,
         tasks.y,

@@ -52,6 +52,7 @@ def leave_one_task_out(
     methods : mapping of str to callable
         Name -> function from the other tasks to something with ``adapt(X, y)`` and ``predict(X)``.
     tasks : TaskSet
+        Where rows have weights, ``adapt`` is given them as ``sample_weight``, and errors are weighted means.
     support_sets : DataFrame
         One row an adaptation: columns ``task`` (a name) and ``support`` (a tuple of row numbers within the task; empty
         for the prediction without adaptation); other columns are kept.
@@ -121,8 +122,11 @@ def _errors(fitted: dict[str, Any], task: Task, sets: pd.DataFrame) -> dict[str,
 
 def _squared_error(model: Any, task: Task, support: NDArray[Any]) -> float:
     query = np.setdiff1d(np.arange(len(task)), support)
+    weight = None if task.sample_weight is None else np.asarray(task.sample_weight)
     try:
-        predictor = model.adapt(task.X[support], task.y[support]) if len(support) else model
+        weights = {} if weight is None else {"sample_weight": weight[support]}
+        predictor = model.adapt(task.X[support], task.y[support], **weights) if len(support) else model
     except DivergenceError:
         return np.inf
-    return float(np.square(predictor.predict(task.X[query]) - task.y[query]).mean())
+    square = np.square(predictor.predict(task.X[query]) - task.y[query])
+    return float(square.mean() if weight is None else np.average(square, weights=weight[query]))

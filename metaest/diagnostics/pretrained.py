@@ -12,6 +12,7 @@ from metaest.diagnostics.baselines import PLAIN
 from metaest.estimators import MAMLClassifier
 from metaest.functional import last_layer
 from metaest.tasks import Task, TaskSet
+from metaest.tasks.weights import refuse_weights
 
 __all__ = ["pretrained"]
 
@@ -52,6 +53,7 @@ def pretrained(model: MAMLClassifier, tasks: Iterable[Task]) -> MAMLClassifier:
     (3,)
     """
     tasks = tasks if isinstance(tasks, TaskSet) else TaskSet(tasks)
+    refuse_weights(tasks)
     whole = [Task("all", tasks.X, tasks.y, feature_names=tasks.feature_names)]
     joint: MAMLClassifier = clone(model).set_params(
         **PLAIN, shared_labels=True, n_way=None, k_shot=None, n_query=1, support_size=0, inner_steps=0

@@ -40,6 +40,11 @@ class _Part(NamedTuple):
     target: NDArray[Any]
     support: NDArray[np.intp]
     query: NDArray[np.intp]
+    weight: NDArray[np.float64] | None
+
+    def weights(self, rows: NDArray[np.intp]) -> dict[str, Any]:
+        """Return the weights of rows as a keyword, where the task carries some."""
+        return {} if self.weight is None else {"sample_weight": self.weight[rows]}
 
 
 @dataclass(eq=False, repr=False)
@@ -119,7 +124,7 @@ class FewShotScorer:
         rng = np.random.default_rng(self.random_state) if split == "random" else None
         parts = [
             self._part(*task, rng=rng, classes=self.metric in _OF_CLASSES)
-            for task in _tasks(X, y, groups, self.metric, whole=getattr(model, "n_way", None) is not None)
+            for task in _tasks(X, y, groups, self.metric, model)
         ]
         measure: Callable[..., float] = getattr(self, f"_{self.metric.removeprefix('few_shot_')}")
         with warnings.catch_warnings():
@@ -129,7 +134,9 @@ class FewShotScorer:
             score = measure(model, scaled, parts, self._predictors(estimator, parts))
         return -score if self.metric in _LOSSES else score
 
-    def _part(self, name: Any, X: Any, y: Any, given: Any, *, rng: np.random.Generator | None, classes: bool) -> _Part:
+    def _part(
+        self, name: Any, X: Any, y: Any, given: Any, weight: Any, *, rng: np.random.Generator | None, classes: bool
+    ) -> _Part:
         where = f"task {name!r}"
         target, names = as_target(y, _num_samples(X), where)
         target = labels_of(target, lambda row: where) if classes else require_numbers(target, where)
@@ -148,7 +155,7 @@ class FewShotScorer:
             )
         else:
             chosen = np.sort(order[: self.shots])
-        return _Part(name, X, y, target, chosen, np.setdiff1d(np.arange(len(target)), chosen))
+        return _Part(name, X, y, target, chosen, np.setdiff1d(np.arange(len(target)), chosen), weight)
 
     def _of_each_class(self, where: str, target: NDArray[Any], order: NDArray[np.intp]) -> NDArray[np.intp]:
         labels, counts = np.unique(target, return_counts=True)
@@ -166,7 +173,12 @@ class FewShotScorer:
         model = _chosen(estimator)
         if not guarding and hasattr(model, "adapt_many") and all(len(part.support) for part in parts):
             support = TaskSet(
-                Task(part.name, _safe_indexing(part.X, part.support), _safe_indexing(part.y, part.support))
+                Task(
+                    part.name,
+                    _safe_indexing(part.X, part.support),
+                    _safe_indexing(part.y, part.support),
+                    **part.weights(part.support),
+                )
                 for part in parts
             )
             yield from zip(parts, model.adapt_many(support), strict=True)
@@ -177,7 +189,7 @@ class FewShotScorer:
                 continue
             try:
                 rows, target = (_safe_indexing(given, part.support) for given in (part.X, part.y))
-                yield part, adapt(estimator, rows, target, **guarding)
+                yield part, adapt(estimator, rows, target, **part.weights(part.support), **guarding)
             except (TaskError, DivergenceError) as error:
                 raise type(error)(f"task {part.name!r}: {error}") from error
 
@@ -193,19 +205,21 @@ class FewShotScorer:
     def _r2(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
         truth, prediction = self._predicted(model, predictors)
         center = truth.mean(axis=0) if scaled or not hasattr(model, "_y_mean") else model._y_mean
-        return r2_around(truth, prediction, center, np.ones(len(truth)))
+        weight = _query_weight(parts)
+        return r2_around(truth, prediction, center, np.ones(len(truth)) if weight is None else weight)
 
     def _rmse(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
-        return float(root_mean_squared_error(*self._predicted(model, predictors)))
+        return float(root_mean_squared_error(*self._predicted(model, predictors), sample_weight=_query_weight(parts)))
 
     def _mae(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
-        return float(mean_absolute_error(*self._predicted(model, predictors)))
+        return float(mean_absolute_error(*self._predicted(model, predictors), sample_weight=_query_weight(parts)))
 
     def _coverage(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
         how = {} if self.method is None else {"method": self.method}
         inside = []
         for part, predictor in predictors:
-            ends = predictor.predict_interval(_safe_indexing(part.X, part.query), level=self.level, **how)
+            weights = part.weights(part.query)
+            ends = predictor.predict_interval(_safe_indexing(part.X, part.query), level=self.level, **how, **weights)
             target = part.target[part.query].astype(np.float64)
             truth, lower = _as_recorded(model, target, np.reshape(ends[0], target.shape))
             truth, upper = _as_recorded(model, target, np.reshape(ends[1], target.shape))
@@ -289,11 +303,18 @@ class FewShotScorer:
         return f"{self.metric}({', '.join(given)})"
 
 
-def _tasks(X: Any, y: Any, groups: Any, metric: str, *, whole: bool) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yield name, rows, targets and support (or None) of every task; rows are of the kind that was given."""
+def _query_weight(parts: list[_Part]) -> NDArray[np.float64] | None:
+    """Return the weights of all query rows, where tasks carry some."""
+    weights = [part.weight[part.query] for part in parts if part.weight is not None]
+    return np.concatenate(weights) if weights else None
+
+
+def _tasks(X: Any, y: Any, groups: Any, metric: str, model: Any) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
+    """Yield name, rows, targets, support and weights (or None) of every task; rows are of the kind that was given."""
+    whole = getattr(model, "n_way", None) is not None
     if y is None or (groups is None and whole):
-        for task in as_tasks(X, y, groups, labels=True, alone=whole):
-            yield task.name, task.X, task.y, task.support
+        for task in as_tasks(X, y, groups, labels=True, alone=whole, weighs=getattr(model, "_weighs", False)):
+            yield task.name, task.X, task.y, task.support, task.sample_weight
         return
     if groups is None:
         raise TaskError(
@@ -306,7 +327,7 @@ def _tasks(X: Any, y: Any, groups: Any, metric: str, *, whole: bool) -> Iterator
         raise TaskError(f"{metric}: X has {_num_samples(X)} rows and y has {_num_samples(y)}.")
     for i, name in enumerate(names.tolist()):
         rows = order[offsets[i] : offsets[i + 1]]
-        yield name, _safe_indexing(X, rows), _safe_indexing(y, rows), None
+        yield name, _safe_indexing(X, rows), _safe_indexing(y, rows), None, None
 
 
 def _chosen(estimator: Any) -> Any:

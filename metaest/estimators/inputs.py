@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
-from metaest.tasks.weights import with_weights, without_zeros
+from metaest.tasks.weights import refuse_weights, with_weights, without_zeros
 
 __all__ = ["as_rows", "as_tasks", "check_columns", "is_empty", "no_rows", "remember_columns", "require_columns"]
 
@@ -118,11 +118,8 @@ def require_columns(tasks: TaskSet) -> TaskSet:
 
 def _with_targets(tasks: TaskSet, labels: bool, weighs: bool) -> TaskSet:
     """Return tasks whose y is float, unless it may hold labels, and whose rows all count."""
-    if tasks.sample_weight is not None and not weighs:
-        raise TaskError(
-            f"task {tasks.names[:1].tolist()[0]!r} carries a sample_weight, and a network weighs all rows alike; leave "
-            "the weights out (EquationRegressor takes them)."
-        )
+    if not weighs:
+        refuse_weights(tasks)
     if not labels and tasks.y.dtype.kind != "f":
         tasks = tasks._with(y=require_numbers(tasks.y, f"task {tasks.names[:1].tolist()[0]!r}"))
     return without_zeros(tasks)

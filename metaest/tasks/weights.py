@@ -14,7 +14,7 @@ from metaest.tasks.support import SupportRows
 if TYPE_CHECKING:
     from metaest.tasks.task_set import TaskSet
 
-__all__ = ["as_weights", "require_weights", "with_weights", "without_zeros"]
+__all__ = ["as_weights", "refuse_weights", "require_weights", "with_weights", "without_zeros"]
 
 
 def as_weights(sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float64]:
@@ -35,12 +35,14 @@ def as_weights(sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float6
     """
     if isinstance(sample_weight, np.ma.MaskedArray):
         sample_weight = np.ma.filled(sample_weight.astype(np.float64), np.nan)
+    kind = getattr(getattr(sample_weight, "dtype", None), "kind", "f")
     try:
-        if hasattr(sample_weight, "to_numpy"):
+        if kind in "biuf" and hasattr(sample_weight, "to_numpy"):  # pandas' nullable types as well
             sample_weight = sample_weight.to_numpy(dtype=np.float64, na_value=np.nan)
         given = np.asarray(sample_weight)
-        if given.dtype.kind in "MmcUS" or any(isinstance(own, str) for own in given.ravel() if given.dtype.kind == "O"):
-            raise TypeError(f"it holds {given.dtype}")
+        words = given.dtype.kind == "O" and any(isinstance(own, str) for own in given.ravel())
+        if words or kind not in "biufO" or given.dtype.kind not in "biufO" or hasattr(sample_weight, "cat"):
+            raise TypeError(f"it holds {getattr(sample_weight, 'dtype', given.dtype)}")
         weight = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TaskError(f"{where}: sample_weight cannot be read as numbers, one a row ({error}).") from error
@@ -58,7 +60,8 @@ def require_weights(weight: NDArray[np.float64], locate: Callable[[int], tuple[s
     locate : callable
         Row number of `weight` -> (how the message begins, row number within the task).
     """
-    bad = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    # 1 / weight must be finite, too
+    bad = np.flatnonzero(~(np.isfinite(weight) & ((weight >= np.finfo(np.float64).tiny) | (weight == 0))))
     if len(bad):
         where, row = locate(int(bad[0]))
         raise TaskError(
@@ -79,6 +82,15 @@ def with_weights(tasks: TaskSet, sample_weight: Any) -> TaskSet:
 
     require_weights(weight, locate)
     return tasks._with(sample_weight=weight)
+
+
+def refuse_weights(tasks: TaskSet) -> None:
+    """Raise a TaskError when tasks carry weights of rows."""
+    if tasks.sample_weight is not None:
+        raise TaskError(
+            f"task {tasks.names[:1].tolist()[0]!r} carries a sample_weight, and a network weighs all rows alike; leave "
+            "the weights out (EquationRegressor takes them)."
+        )
 
 
 def without_zeros(tasks: TaskSet) -> TaskSet:

@@ -25,8 +25,10 @@ from metaest import (
     TaskError,
     TaskSet,
 )
+from metaest.diagnostics import leave_one_task_out, pooled
+from metaest.scorers import few_shot_coverage, few_shot_mae, few_shot_r2, few_shot_rmse
 from metaest_domains.kinetics import JMAKRegressor
-from metaest_domains.physiology import OneCompartmentRegressor
+from metaest_domains.physiology import GlucoseForecaster, OneCompartmentRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning", "ignore::metaest.UnlikelyTaskWarning")
 
@@ -282,6 +284,9 @@ def test_meta_analysis_with_known_standard_errors():
     low, high = model.predict_interval(pd.DataFrame({"study": [0.0, 0.0], "se": [0.0, 2.0]}), level=0.9)
     se, sigma = model.population_.loc["mu", "standard_error"], model.noise_["sd"]
     np.testing.assert_allclose((high - low) / 2, 1.6449 * np.sqrt([se**2 + sigma**2, se**2 + sigma**2 + 4]), rtol=0.02)
+    # between two possible studies, the accurate one teaches more
+    free = EquationRegressor(mean, {"mu": 0.0}, measurement_sd="se").fit(X, y, groups=np.arange(25) // 5)
+    assert free.suggest(pd.DataFrame({"study": [0.0, 0.0], "se": [2.0, 0.1]}))[0] == 1
     draws = model.simulate(pd.DataFrame({"study": [0.0, 0.0], "se": [0.0, 2.0]}), 4000, random_state=0)
     np.testing.assert_allclose(draws.std(axis=0), np.sqrt([se**2 + sigma**2, se**2 + sigma**2 + 4]), rtol=0.06)
 
@@ -305,6 +310,11 @@ def test_intervals_and_simulations_of_weighed_rows():
         assert draws[:, 1].std() == pytest.approx(10 * sigma, rel=0.05)
         low, high = own.predict_interval([[30.0], [30.0]], sample_weight=[1.0, 0.01])
         assert (high - low)[1] == pytest.approx(10 * (high - low)[0], rel=0.02)
+        for of, low_weight in (("observation", [1.0, 0.0]), ("curve", [1.0, 1.0])):
+            with pytest.raises(ValueError, match="sample_weight is 0 in row 1|sample_weight is for of='observation'"):
+                own.predict_interval([[30.0], [30.0]], of=of, sample_weight=low_weight)
+        assert own.suggest([[1.0], [1.0]], sample_weight=[0.01, 1.0])[0] == 1
+        assert own.suggest([[1.0], [1.0]], sample_weight=[1.0, 0.01])[0] == 0
         _, sd = own._center_and_scale(np.array([[30.0], [30.0]]), [1.0, 0.01])
         assert sd[1] == pytest.approx(10 * sd[0], rel=1e-2)
 
@@ -327,6 +337,25 @@ def test_guard_calibration_and_scores_carry_weights():
     assert model.score(tasks[30:]) > 0.9
     scores = cross_val_score(EquationRegressor(decay, DECAY, random=["start"], support_size=3), tasks, cv=3)
     assert scores.min() > 0.9
+
+
+def test_scorers_and_left_out_tasks_carry_weights():
+    X, y, groups, _ = decays(n_tasks=40)
+    wild = np.arange(len(y)) % 5 == 2
+    tasks = TaskSet.from_arrays(X, np.where(wild, y + 20, y), groups, sample_weight=np.where(wild, 1e-4, 1.0))
+    bare = TaskSet.from_arrays(tasks.X, tasks.y, groups)
+    model = EquationRegressor(decay, DECAY, random=["start"], random_state=0).fit(tasks[:20])
+    for shots in (0, 3):
+        assert few_shot_mae(shots=shots)(model, tasks[20:]) > -3
+        assert few_shot_rmse(shots=shots)(model, bare[20:]) < -6
+        assert few_shot_r2(shots=shots)(model, tasks[20:]) > few_shot_r2(shots=shots)(model, bare[20:]) + 0.3
+        assert few_shot_coverage(shots=shots)(model, tasks[20:]) > 0.8
+    sets = pd.DataFrame({"task": [3, 3], "support": [(0, 1, 2), ()]})
+    errors = leave_one_task_out({"equation": model.fit}, tasks[:8], sets, n_jobs=1).errors["equation"]
+    assert errors.max() < 20
+    for other in (MAMLRegressor(max_iter=2), GlucoseForecaster()):
+        with pytest.raises(TaskError, match="carries a sample_weight, and a network weighs all rows alike"):
+            pooled(other, tasks) if isinstance(other, MAMLRegressor) else other.fit(tasks)
 
 
 def test_weights_through_pipelines_and_routing():
@@ -361,6 +390,7 @@ def test_estimators_that_inherit_take_weights():
     y = 5 * np.exp(0.2 * rng.normal(size=12))[groups] * np.exp(-t) * np.where(wild, 4, 1 + 0.02 * rng.normal(size=72))
     patients = OneCompartmentRegressor(route="iv", noise="proportional").fit(X, y, groups=groups, sample_weight=weight)
     patient = patients.adapt(X[:6], y[:6], sample_weight=weight[:6])
+    assert "of a row of weight 1 (weights 0.001 to 1)" in patients.summary()
     assert patient.params_.loc["clearance", "value"] / patient.params_.loc["volume", "value"] == pytest.approx(
         1, rel=0.05
     )
@@ -379,6 +409,11 @@ BAD = [
     (lambda w: w.astype(str), "sample_weight cannot be read as numbers"),
     (lambda w: [*w[:7], "1", *w[8:]], "sample_weight cannot be read as numbers"),
     (lambda w: w.astype("datetime64[s]"), "sample_weight cannot be read as numbers"),
+    (lambda w: pd.Series(w.astype(str)), "sample_weight cannot be read as numbers"),
+    (lambda w: pd.Series(w).astype("category"), "sample_weight cannot be read as numbers"),
+    (lambda w: pd.Series(pd.to_timedelta(w, "h")), "sample_weight cannot be read as numbers"),
+    (lambda w: pd.Series(pd.date_range("2020", periods=len(w))), "sample_weight cannot be read as numbers"),
+    (lambda w: [*w[:7], 1e-320, *w[8:]], r"task 1: sample_weight is 9.99989e-321 in row 2"),
     (lambda w: w + 0j, "sample_weight cannot be read as numbers"),
     (lambda w: [[1.0, 2.0], [1.0]], "sample_weight cannot be read as numbers"),
     (lambda w: np.where(np.arange(len(w)) < 5, 0.0, w), "task 0: the weights of all its rows are zero"),

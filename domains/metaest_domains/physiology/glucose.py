@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, TaskSet
+from metaest.tasks.weights import refuse_weights
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
 __all__ = ["AdaptedForecaster", "GlucoseForecaster", "changes"]
@@ -172,6 +173,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             When the readings of a person cannot be used, or are too few for one day and others to judge by.
         """
         people = X if isinstance(X, TaskSet) else TaskSet(X)
+        refuse_weights(people)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         own = {
             name: getattr(self, name)

@@ -167,7 +167,7 @@ def plot_predictions(model: Any, patients: TaskSet, *, ax: Any = None) -> Any:
     """
     ax = axes_or_new(ax)
     y = patients.y.reshape(-1)
-    own = np.concatenate([model.adapt(task.X, task.y, guard=False).predict(task.X) for task in patients])
+    own = model.adapt_many(patients).predict(patients)
     population = model.predict(patients.X)
     ax.plot(population, y, "o", mfc="white", mec=POPULATION, ms=4, label="population")
     ax.plot(own, y, "o", color=PERSONAL, ms=4, label="individual")

@@ -269,14 +269,14 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         rows = self._rows(X, "predict_interval")
         weight = None
         if of == "observation":
-            weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "predict_interval")
+            weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "predict_interval")
         elif sample_weight is not None:
             raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
         return interval(self._calibrated, self._draws, rows, level, of, weight)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)
-        weight = self._calibrated.weighing.of_rows(sample_weight, len(mean), "predict_interval")
+        weight = self._calibrated.weighing.of_new_rows(sample_weight, len(mean), "predict_interval")
         return mean, spread_of_observations(self._calibrated, mean, sd, self._rows(X, "predict_interval"), weight)
 
     @property

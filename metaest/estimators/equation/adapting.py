@@ -142,7 +142,7 @@ class Adapting(Calibrating):
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)  # type: ignore[attr-defined]
-        weight = self._calibrated.weighing.of_rows(sample_weight, len(mean), "predict_interval")
+        weight = self._calibrated.weighing.of_new_rows(sample_weight, len(mean), "predict_interval")
         rows = as_rows(X, None, "predict_interval")[0]
         return mean, spread_of_observations(self._calibrated, mean, sd, rows, weight)
 

@@ -21,7 +21,13 @@ WORTHLESS = 1e-3
 
 
 def suggest_rows(
-    calibrated: Calibrated, posterior: Posterior, X: NDArray[Any], n: int, target: str | None, cost: Any
+    calibrated: Calibrated,
+    posterior: Posterior,
+    X: NDArray[Any],
+    n: int,
+    target: str | None,
+    cost: Any,
+    weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.intp]:
     """Choose n of the rows X by how much they would teach.
 
@@ -49,7 +55,7 @@ def suggest_rows(
     # the draws of u alone: what the population leaves open, no measurement of this task settles
     u = root(own) @ normal_points(N_DRAWS, len(own))
     phi = posterior.phi + factor @ u
-    rows, noise = one_task(X, copies=N_DRAWS), calibrated.model.noise
+    rows, noise = one_task(X, copies=N_DRAWS, weight=weight), calibrated.model.noise
     values, slopes = calibrated.model.curve_and_slopes(phi, rows)
     terms = noise.terms(values, values, calibrated.population.log_sigma, noise.accuracy(rows))
     z = torch.einsum("km,kct->tcm", factor, slopes.detach())

@@ -75,10 +75,12 @@ class Questions:
         """
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         rows = self._rows(X, "simulate")
-        weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "simulate")
+        weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
         return simulated(self._calibrated, self._draws, rows, n, rng, weight)
 
-    def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
+    def suggest(
+        self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None, sample_weight: Any = None
+    ) -> NDArray[np.intp]:
         r"""Return the candidate rows whose measurement would teach most about this task.
 
         Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the
@@ -95,6 +97,8 @@ class Questions:
             The constant to learn; None for all.
         cost : array-like of shape (n_candidates,), optional
             Above zero; gains are divided by it.
+        sample_weight : array-like of shape (n_candidates,), optional
+            How accurate each measurement would be, on the scale of the fit's weights; 1 by default.
 
         Returns
         -------
@@ -113,7 +117,9 @@ class Questions:
         IdentifiabilityWarning
             When no candidate teaches anything.
         """
-        return suggest_rows(self._calibrated, self._posterior, self._rows(X_candidates, "suggest"), n, target, cost)
+        rows = self._rows(X_candidates, "suggest")
+        weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "suggest")
+        return suggest_rows(self._calibrated, self._posterior, rows, n, target, cost, weight)
 
     def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:
         r"""Return the profile of one constant: how much worse the best fit gets as it is held elsewhere.

@@ -85,6 +85,14 @@ class Weighing:
         require_weights(weight, lambda row: (where, row))
         return weight
 
+    def of_new_rows(self, sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float64] | None:
+        """Return the weights of observations to be made, which are above zero."""
+        weight = self.of_rows(sample_weight, n_rows, where)
+        if weight is not None and not weight.all():
+            row = int(np.flatnonzero(weight == 0)[0])
+            raise TaskError(f"{where}: sample_weight is 0 in row {row}; a new observation needs a weight above 0.")
+        return weight
+
     def kept(
         self, X: NDArray[Any], y: NDArray[Any], sample_weight: Any, where: str
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]:

@@ -87,7 +87,7 @@ class ZeroShot:
         rows = self._rows(X, "predict_interval")
         weight = None
         if of == "observation":
-            weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "predict_interval")
+            weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "predict_interval")
         elif sample_weight is not None:
             raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
 
@@ -137,16 +137,18 @@ class ZeroShot:
         ndarray of shape (n, n_rows)
         """
         rows = self._rows(X, "simulate")
-        weight = self._calibrated.weighing.of_rows(sample_weight, len(rows), "simulate")
+        weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         return simulated(self._calibrated, draws_of_prior(self._prior_of(rows, "simulate")), rows, n, rng, weight)
 
-    def suggest(self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None) -> NDArray[np.intp]:
+    def suggest(
+        self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None, sample_weight: Any = None
+    ) -> NDArray[np.intp]:
         """Return the candidate rows whose measurement would teach most about a task of which nothing is known yet.
 
         Parameters
         ----------
-        X_candidates, n, target, cost
+        X_candidates, n, target, cost, sample_weight
             As :meth:`AdaptedEquation.suggest` takes them; with covariates, all candidates must be of one task.
 
         Returns
@@ -162,7 +164,8 @@ class ZeroShot:
             As in `predict`.
         """
         rows = self._rows(X_candidates, "suggest")
-        return suggest_rows(self._calibrated, self._prior_of(rows, "suggest"), rows, n, target, cost)
+        weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "suggest")
+        return suggest_rows(self._calibrated, self._prior_of(rows, "suggest"), rows, n, target, cost, weight)
 
     def _prior_of(self, rows: NDArray[Any], where: str) -> Posterior:
         """Return what is known of the one task that rows belong to."""
