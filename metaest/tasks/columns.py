@@ -155,6 +155,9 @@ def refuse_units(frame: pd.DataFrame, columns: Sequence[Any]) -> None:
         column = frame[name]
         if len(column) < 2 or pd.api.types.is_numeric_dtype(column.dtype) or time_kind(column):
             continue
+        _, wrong = _converted(column.iloc[:20])
+        if not wrong[0] or wrong[1:].any():
+            continue  # most columns of text, long ones among them, end here
         values, wrong = _converted(column)
         alone = wrong[0] and not wrong[1:].any() and np.isfinite(values[1:]).any()
         if alone and not _remedy(column.iloc[0], column):

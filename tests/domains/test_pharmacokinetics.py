@@ -330,6 +330,9 @@ def test_what_the_minimal_model_refuses():
     rows, glucose = glucose_test([2.0, 10.0], (0.02, 5e-4, 0.03, 260.0))
     with pytest.raises(ValueError, match="columns of insulin_rows"):
         MinimalModelRegressor().fit([(rows.to_numpy(), glucose)] * 3)
+    mixed = pd.concat([rows[:1], rows[1:].assign(insulin_2=50.0)])
+    with pytest.raises(TaskError, match="task 1: the insulin or a basal value in row 1 is not that of row 0"):
+        MinimalModelRegressor().fit([(rows, glucose), (mixed, glucose), (rows, glucose)])
     times = pd.to_timedelta([0, 5], unit="min")
     for arguments, message in (
         (([1.0], [0, 0], [1, 1], 90, 10), "rising times"),

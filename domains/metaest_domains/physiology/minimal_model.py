@@ -200,6 +200,12 @@ class MinimalModel:
             raise ValueError(f"a time or a concentration is negative in row {wrong[0]}.")
         if not (np.diff(X[:, 1 : 1 + self.n], axis=1) > 0).all():
             raise ValueError("the times of insulin do not rise; see insulin_rows.")
+        differs = np.flatnonzero((np.abs(X[:, 1:] - X[:1, 1:]) > 1e-6 * np.abs(X[:1, 1:])).any(axis=1))
+        if y is not None and len(differs):
+            raise ValueError(
+                f"the insulin or a basal value in row {differs[0]} is not that of row 0; the rows of one test have the "
+                "same, see insulin_rows."
+            )
 
 
 class MinimalModelRegressor(EquationRegressor):
