@@ -1,5 +1,6 @@
 """Meta-learn from many small related data sets, and adapt to the next one from a handful of observations."""
 
+from metaest import scorers
 from metaest.estimators import (
     AdaptedClassifier,
     AdaptedEquation,
@@ -62,4 +63,5 @@ __all__ = [
     "UnlikelyTaskWarning",
     "adapt",
     "make_episodes",
+    "scorers",
 ]

@@ -16,7 +16,7 @@ ALLOWED = {
     "metaest/estimators": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.lanes"},
     "metaest/diagnostics": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.estimators"},
     "metaest/scorers.py": {"metaest.estimators"},
-    "metaest/__init__.py": {"metaest.exceptions", "metaest.tasks", "metaest.estimators"},
+    "metaest/__init__.py": {"metaest.exceptions", "metaest.tasks", "metaest.estimators", "metaest.scorers"},
     "datasets/metaest_datasets": {"metaest"},
     "domains/metaest_domains": {"metaest", "metaest_datasets"},
 }
@@ -29,7 +29,9 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
+            # of the package itself a name may be a module
+            names = [f"metaest.{alias.name}" for alias in node.names]
+            yield from names if node.module == "metaest" else [node.module]
 
 
 def files(layer):
