@@ -273,8 +273,11 @@ def difference(
     return Difference(_apart(values, measured), float(lower), float(upper))
 
 
-def _read(returns: Any, where: str) -> tuple[NDArray[np.float64], pd.Index]:
+def _read(returns: Any, where: str) -> tuple[NDArray[np.float64], pd.Index | None]:
     """Return the returns that are there, and the dates of all."""
+    if type(returns) is np.ndarray and returns.ndim == 1 and returns.dtype == np.float64 and np.isfinite(returns).all():
+        # a bootstrap measures thousands of such arrays
+        return returns, None
     series = _series(returns, where)
     return np.asarray(series.dropna(), dtype=np.float64), series.index
 
