@@ -12,7 +12,16 @@ from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
 from metaest.tasks.weights import refuse_weights, with_weights, without_zeros
 
-__all__ = ["as_rows", "as_tasks", "check_columns", "is_empty", "no_rows", "remember_columns", "require_columns"]
+__all__ = [
+    "as_rows",
+    "as_tasks",
+    "check_columns",
+    "is_empty",
+    "no_rows",
+    "refuse_tasks",
+    "remember_columns",
+    "require_columns",
+]
 
 
 def _is_pair(item: Any) -> bool:
@@ -138,7 +147,7 @@ def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, A
 
     Targets are made float, unless they may be labels.
     """
-    _refuse_tasks(X, where)
+    refuse_tasks(X, where)
     rows, names = as_features(X, where)
     if len(rows) == 0:
         raise TaskError(f"{where}: Found array with 0 sample(s) while a minimum of 1 is required.")
@@ -177,7 +186,7 @@ def no_rows(model: Any, X: Any, y: Any, where: str) -> NDArray[np.float64] | Non
     return np.empty((0, *getattr(model, "feature_shape_", (model.n_features_in_,))))
 
 
-def _refuse_tasks(X: Any, where: str) -> None:
+def refuse_tasks(X: Any, where: str) -> None:
     """Raise a TaskError where tasks came instead of rows, as scorers by name hand them to ``predict``."""
     first = X[0] if isinstance(X, (list, tuple, np.ndarray)) and len(X) else None
     # rows of an image may come as nested lists of two: a pair has a y with fewer dimensions than its X

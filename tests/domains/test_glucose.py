@@ -1,7 +1,9 @@
 """Windows of readings, forecasts of glucose, and how they are judged."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.model_selection import LeaveOneOut, cross_val_score
 
 from metaest import TaskError, TaskSet
 from metaest_datasets import fetch_hall2018
@@ -47,7 +49,11 @@ def test_series_is_cut_at_gaps():
 
 @pytest.mark.parametrize(
     ("time", "horizons", "message"),
-    [([0, 5, 5], (30,), "times must rise"), ([0, 5, 10], (33,), "multiples of 5"), ([0, 5], (30,), "as many numbers")],
+    [
+        ([0, 5, 5], (30,), "times must rise"),
+        ([0, 5, 10], (33,), "multiples of 5"),
+        ([0, 5], (30,), "as many are wanted"),
+    ],
 )
 def test_bad_series(time, horizons, message):
     with pytest.raises(ValueError, match=message):
@@ -132,3 +138,98 @@ def test_hall_as_published():
     assert (people.sizes.min(), people.sizes.max()) == (1775, 2013)
     windows = [glucose_windows(task.X, task.y) for task in people]
     assert min(len(own.end) for own in windows) > 1000
+
+
+def in_dates(X, unit="min", zone=None):
+    return pd.DataFrame({"time": pd.Timestamp("2024-03-30 21:00", tz=zone) + pd.to_timedelta(X[:, 0], unit=unit)})
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])  # the clocks change in the night
+def test_dates_and_durations_are_minutes(forecaster, zone):
+    X, y = person(30, seed=4)
+    expected = forecaster.adapt(X[:288], y[:288]).predict(X[288:400], y[288:400])
+    dates = in_dates(X, zone=zone)
+    adapted = forecaster.adapt(dates[:288], y[:288])
+    forecast = adapted.predict(dates[288:400], y[288:400])
+    np.testing.assert_allclose(forecast, expected, rtol=1e-9)
+    assert list(forecast.index) == list(dates["time"].iloc[expected.index.to_numpy(dtype=int) // 5])
+    differences = (dates["time"] - dates["time"].iloc[0]).astype("timedelta64[s]")
+    np.testing.assert_allclose(adapted.predict(differences[288:400], y[288:400]), expected, rtol=1e-9)
+    learned = [GlucoseForecaster(max_iter=2, n_days=1, random_state=0).fit(people)
+               for people in ([(X, y), (X, y)], [(dates, y), (dates["time"], y)])]  # fmt: skip
+    assert learned[0].score([(X, y)]) == pytest.approx(learned[1].score({"one": (dates, y)}), rel=1e-9)
+
+
+def test_a_missing_reading_is_a_gap(forecaster):
+    X, y = person(30, seed=4)
+    missing = y.copy()
+    missing[[40, 41, 100]] = np.nan
+    there = ~np.isnan(missing)
+    one, other = forecaster.adapt(X[:288], missing[:288]), forecaster.adapt(X[:288][there[:288]], y[:288][there[:288]])
+    pd.testing.assert_frame_equal(one.predict(X, missing), other.predict(X[there], y[there]))
+    assert np.isnan(one.truth(X, missing).loc[35 * 5.0, 30.0])
+    with pytest.raises(TaskError, match="all readings are missing"):
+        forecaster.predict(X, np.full(len(y), np.nan))
+    with pytest.raises(TaskError, match="glucose is infinite in reading 7"):
+        forecaster.predict(X, np.where(np.arange(len(y)) == 7, np.inf, y))
+
+
+def test_units_mean_what_they_say(forecaster):
+    X, y = person(30, seed=4)
+    people = [(X, y), person(40, seed=5)]
+    settings = {"max_iter": 3, "n_days": 1, "random_state": 0}
+    one = GlucoseForecaster(**settings).fit(people)
+    other = GlucoseForecaster(**settings, unit="mmol/L").fit([(X, y / 18.0156) for X, y in people])
+    np.testing.assert_allclose(18.0156 * other.predict(X, y / 18.0156), one.predict(X, y), rtol=1e-5)
+    np.testing.assert_allclose(18.0156 * other.truth(X, y / 18.0156), one.truth(X, y), rtol=1e-12)
+    assert other.score([(X, y / 18.0156)]) == pytest.approx(one.score([(X, y)]), abs=1e-4)
+    for model, readings, looks_like in ((one, y / 18.0156, "mmol/L"), (other, y, "mg/dL")):
+        for call in (model.adapt, model.predict):
+            with pytest.raises(TaskError, match=f"look like {looks_like}"):
+                call(X, readings)
+    with pytest.raises(TaskError, match="task 1: readings: the median is"):
+        GlucoseForecaster(**settings).fit([(X, y), (X, y / 18.0156)])
+    with pytest.raises(TaskError, match=r"value 5 is 6 mg/dL.*perhaps some values are in mmol/L"):
+        one.predict(X, np.where(np.arange(len(y)) == 5, 6.0, y))
+    assert one.set_params(check_plausibility=False).predict(X, y / 18.0156).shape[1] == 2
+    with pytest.raises(TaskError, match="look like hours"):
+        forecaster.predict(X / 60, y)
+    with pytest.raises(ValueError, match="unit must be"):
+        clarke_zones([100.0], [100.0], unit="mg")
+
+
+def test_error_grid_in_either_unit():
+    reference, prediction = np.array([72.0, 126, 270, 54, 360]), np.array([270.0, 130, 72, 216, 54])
+    zones = clarke_zones(reference, prediction).tolist()
+    mmol = reference / 18.0156, prediction / 18.0156
+    assert clarke_zones(*mmol, unit="mmol/L").tolist() == zones
+    in_mg, in_mmol = glucose_errors(reference, prediction), glucose_errors(*mmol, unit="mmol/L")
+    np.testing.assert_allclose(in_mmol[["rmse", "mae"]] * 18.0156, in_mg[["rmse", "mae"]])
+    pd.testing.assert_series_equal(in_mmol[list("ABCDE")], in_mg[list("ABCDE")])
+    for question in (clarke_zones, glucose_errors, plot_clarke):
+        with pytest.raises(ValueError, match=r"reference: the median is .* look like mmol/L"):
+            question(*mmol)
+        with pytest.raises(ValueError, match=r"prediction: the median is .* look like mmol/L"):
+            question(reference, mmol[1])
+        with pytest.raises(ValueError, match="look like mg/dL"):
+            question(reference, prediction, unit="mmol/L")
+    with pytest.raises(ValueError, match="prediction is nan in pair 1"):
+        glucose_errors([100.0, 110.0], [100.0, np.nan])
+    assert clarke_zones([30.0], [20.0], check_plausibility=False).tolist() == ["A"]
+
+
+def test_cross_validation_is_over_people():
+    people = TaskSet([person(rise, days=2, seed=i) for i, rise in enumerate((20, 25, 30, 40))])
+    model = GlucoseForecaster(max_iter=30, n_days=1, random_state=0)
+    scores = cross_val_score(model, people, cv=LeaveOneOut())
+    fitted = model.fit(people[1:])
+    X, y = people[0].X, people[0].y
+    adapted = fitted.adapt(X[:288], y[:288])
+    forecast, truth = adapted.predict(X[288:], y[288:]).to_numpy(), adapted.truth(X[288:], y[288:]).to_numpy()
+    spread = np.nansum(np.square(truth - fitted.mean_glucose_))
+    assert scores[0] == pytest.approx(1 - np.nansum(np.square(truth - forecast)) / spread, rel=1e-6)
+    assert scores.mean() > 0.5
+    with pytest.raises(TaskError, match="task 0: more than a day"):
+        fitted.score([(X[:100], y[:100])])
+    with pytest.raises(TaskError, match="few_shot"):
+        fitted.predict(people)

@@ -1,6 +1,6 @@
 """GlucoseForecaster: a person's glucose half an hour and an hour ahead, meta-learned over people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,14 +12,24 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, TaskSet
+from metaest.estimators.inputs import refuse_tasks
+from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
+from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
 __all__ = ["AdaptedForecaster", "GlucoseForecaster", "changes"]
 
-DAY, STEP = 24 * 60.0, 5.0
-# rows of a person in an episode: every second window of a day, and so many of other days
-THIN, N_QUERY = 2, 200
+# minutes in a day
+DAY = 24 * 60.0
+# minutes from one reading to the next
+STEP = 5.0
+# minutes between readings below which times are in another unit: no sensor reads every half minute
+SHORTEST_STEP = 0.5
+# every second window of a day is a row, for neighbours share all readings but one
+THIN = 2
+# windows of other days that an episode is judged by
+N_QUERY = 200
 
 
 def changes(windows: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -33,42 +43,54 @@ class _Forecasts:
 
     n_readings: int
     horizons: Sequence[float]
+    unit: str
+    check_plausibility: bool
 
     def _change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         raise NotImplementedError
 
-    def predict(self, X: Any, y: Any) -> pd.DataFrame:
+    def predict(self, X: Any, y: Any = None) -> pd.DataFrame:
         """Forecast from readings.
 
         Parameters
         ----------
-        X : array-like of shape (n, 1)
-            Times in minutes, rising.
+        X : array-like of shape (n, 1), or (n,)
+            Rising times: minutes, time differences or dates.
         y : array-like of shape (n,)
-            Readings in mg/dL.
+            Readings in the estimator's unit; NaN where one is missing.
 
         Returns
         -------
         DataFrame
-            One row for each window of readings that is complete, indexed by the ``time`` of its last one; a column for
-            each horizon, in minutes.
+            One row for each window of readings that is complete, indexed by the ``time`` of its last one as it was
+            passed; a column for each horizon, in minutes.
 
         Raises
         ------
         TaskError
             When readings cannot be used, or are too few for one window.
         """
-        windows = _windows(X, y, self, "predict", complete=False)
+        windows, times = self._cut(X, y, "predict")
         features, _ = changes(windows)
-        ahead = self._change(features) + windows.history[:, -1:]
-        columns = pd.Index([float(h) for h in self.horizons], name="minutes ahead")
-        return pd.DataFrame(ahead, index=pd.Index(windows.end, name="time"), columns=columns)
+        return self._table(self._change(features) + windows.history[:, -1:], times)
 
     def truth(self, X: Any, y: Any) -> pd.DataFrame:
-        """Return what came, in the form of `predict`; NaN where it was not measured."""
-        windows = _windows(X, y, self, "truth", complete=False)
+        """Return the readings that came, in the form of `predict`; NaN where none was measured."""
+        windows, times = self._cut(X, y, "truth")
+        return self._table(windows.ahead, times)
+
+    def _cut(self, X: Any, y: Any, where: str) -> tuple[Windows, pd.Index]:
+        """Return the windows in mg/dL, and the time of each as the user wrote it."""
+        refuse_tasks(X, where)
+        if y is None:
+            raise TaskError(f"{where}: a forecast is made from readings: {where}(times, readings).")
+        windows = _windows(X, y, self, where, complete=False)
+        return windows, pd.Index(pd.Series(_column(X, where)).iloc[windows.row], name="time")
+
+    def _table(self, glucose: NDArray[np.float64], times: pd.Index) -> pd.DataFrame:
         columns = pd.Index([float(h) for h in self.horizons], name="minutes ahead")
-        return pd.DataFrame(windows.ahead, index=pd.Index(windows.end, name="time"), columns=columns)
+        values = glucose if self.unit == "mg/dL" else glucose / MG_DL_PER_MMOL_L
+        return pd.DataFrame(values, index=times, columns=columns)
 
 
 class GlucoseForecaster(_Forecasts, BaseEstimator):
@@ -96,12 +118,19 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
     max_iter : int, default=500
     alpha : float, default=10.0
         As :class:`metaest.MAMLRegressor` takes these.
+    unit : {"mg/dL", "mmol/L"}, default="mg/dL"
+        Unit of all readings, in and out.
+    check_plausibility : bool, default=True
+        Whether readings that look like the other unit are an error: a median of one person below 36 mg/dL or above 36
+        mmol/L, or a single reading below 10 mg/dL or above 60 mmol/L; and times less than half a minute apart.
     random_state : int, RandomState instance or None, default=None
 
     Attributes
     ----------
     model_ : MAMLRegressor
-        Of windows.
+        Predicts changes of glucose, in mg/dL, from windows.
+    mean_glucose_ : float
+        Mean of the readings to be forecast in the fit, in the estimator's unit; the reference of `score`.
     n_features_in_ : int
 
     See Also
@@ -139,6 +168,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         meta_batch_size: int = 24,
         max_iter: int = 500,
         alpha: float = 10.0,
+        unit: str = "mg/dL",
+        check_plausibility: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_readings = n_readings
@@ -152,6 +183,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
         self.alpha = alpha
+        self.unit = unit
+        self.check_plausibility = check_plausibility
         self.random_state = random_state
 
     def fit(self, X: Any, y: None = None) -> Self:
@@ -159,8 +192,9 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
 
         Parameters
         ----------
-        X : TaskSet or sequence of Task
-            One task a person: a column of times in minutes, readings in mg/dL.
+        X : TaskSet, sequence of Task or of (X, y), or mapping of names to (X, y)
+            One task a person: a column of times, and readings. Times are minutes; in pairs (X, y) they may be dates or
+            time differences, and readings may be missing (NaN).
         y : None
 
         Returns
@@ -172,16 +206,19 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         TaskError
             When the readings of a person cannot be used, or are too few for one day and others to judge by.
         """
-        people = X if isinstance(X, TaskSet) else TaskSet(X)
+        people = _people(X)
         refuse_weights(people)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        own = {
+        settings = {
             name: getattr(self, name)
             for name in ("hidden_layer_sizes", "inner_steps", "inner_lr", "adapt_layers", "meta_lr", "meta_batch_size",
                          "max_iter", "alpha")
         }  # fmt: skip
         episodes = self.episodes(people, np.random.default_rng(seed))
-        self.model_ = MAMLRegressor(**own, split="first", random_state=seed).fit(episodes)
+        # the last feature is the last reading, and targets are changes from it
+        glucose = episodes.y.reshape(len(episodes.X), -1) + episodes.X[:, -1:]
+        self.model_ = MAMLRegressor(**settings, split="first", random_state=seed).fit(episodes)
+        self.mean_glucose_ = float(glucose.mean()) / (1.0 if self.unit == "mg/dL" else MG_DL_PER_MMOL_L)
         self.n_features_in_ = 1
         return self
 
@@ -215,10 +252,10 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, 1)
-            Times in minutes, rising; a day of them is what the model was trained for.
+        X : array-like of shape (n, 1), or (n,)
+            Rising times: minutes, time differences or dates. A day of them is what the model was trained for.
         y : array-like of shape (n,)
-            Readings in mg/dL.
+            Readings in the estimator's unit; NaN where one is missing.
         guard : bool, optional
             Whether the adaptation is judged, and kept, shrunk or refused; None is yes.
 
@@ -237,7 +274,50 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         # rows apart by less share readings; every second one is left
         gap = int(np.ceil((self.n_readings + max(self.horizons) / STEP) / THIN))
         adapted = self.model_.adapt(features[::THIN], ahead[::THIN], guard=guarded, gap=gap)
-        return AdaptedForecaster(adapted, self.n_readings, tuple(self.horizons))
+        return AdaptedForecaster(adapted, self.n_readings, tuple(self.horizons), self.unit, self.check_plausibility)
+
+    def score(self, X: Any, y: None = None) -> float:
+        r"""Return the few-shot R2: adapt to the first day of each person, forecast the rest.
+
+        .. math:: R^2 = 1 - \frac{\sum (g - \hat g)^2}{\sum (g - \bar g)^2}
+
+        with all measured readings :math:`g` of all people and horizons, and the mean :math:`\bar g` of the fit.
+
+        Parameters
+        ----------
+        X : TaskSet, sequence of Task or of (X, y), or mapping of names to (X, y)
+            As `fit` takes them.
+        y : None
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TaskError
+            When a person has no complete window after the first day.
+        """
+        check_is_fitted(self)
+        error, spread = 0.0, 0.0
+        for person in _people(X):
+            times = person.X.reshape(-1)
+            first = times < times[0] + DAY
+            if first.all():
+                raise TaskError(f"task {person.name!r}: more than a day of readings is wanted.")
+            try:
+                adapted = self.adapt(times[first], person.y[first])
+                forecast, truth = (
+                    question(times[~first], person.y[~first]).to_numpy()
+                    for question in (adapted.predict, adapted.truth)
+                )
+            except TaskError as problem:
+                raise TaskError(f"task {person.name!r}: {problem}") from problem
+            error += float(np.nansum(np.square(truth - forecast)))
+            spread += float(np.nansum(np.square(truth - self.mean_glucose_)))
+        if not spread > 0:
+            raise TaskError("score: no reading after the first day of anybody is there to be forecast.")
+        return 1 - error / spread
 
     def _change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         check_is_fitted(self)
@@ -251,14 +331,16 @@ class AdaptedForecaster(_Forecasts):
     Attributes
     ----------
     adapted : AdaptedRegressor
-        Of windows.
-    n_readings, horizons
+        Predicts changes of glucose, in mg/dL, from windows.
+    n_readings, horizons, unit, check_plausibility
         As in the model.
     """
 
     adapted: AdaptedRegressor
     n_readings: int
     horizons: Sequence[float]
+    unit: str = "mg/dL"
+    check_plausibility: bool = True
 
     @property
     def guard_(self) -> Guard | None:
@@ -269,21 +351,67 @@ class AdaptedForecaster(_Forecasts):
         return np.asarray(self.adapted.predict(X).reshape(len(X), -1))
 
 
+def _people(X: Any) -> TaskSet:
+    """Return people as tasks: times in minutes, readings that are there."""
+    if isinstance(X, TaskSet):
+        return X
+    named = list(X.items()) if isinstance(X, Mapping) else [(None, person) for person in X]
+    people = []
+    for i, (name, person) in enumerate(named):
+        if isinstance(person, Task):
+            people.append(person)
+            continue
+        where = f"task {i if name is None else name!r}"
+        try:
+            time, readings = person
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"{where}: a pair (times, readings) is wanted, got {type(person).__name__}.") from error
+        minutes = elapsed(_column(time, where), "min", f"{where}: time")
+        glucose = np.asarray(readings, dtype=np.float64).reshape(-1)
+        if len(minutes) != len(glucose):
+            raise TaskError(
+                f"{where}: X has {len(minutes)} rows and y has {len(glucose)}; they must have the same number."
+            )
+        measured = ~np.isnan(glucose)
+        people.append(Task(i if name is None else name, minutes[measured, None], glucose[measured]))
+    return TaskSet(people)
+
+
+def _column(X: Any, where: str) -> Any:
+    """Return the one column of times, as the user wrote it."""
+    if hasattr(X, "iloc") and getattr(X, "ndim", 1) == 2:
+        if X.shape[1] != 1:
+            raise TaskError(f"{where}: X has {X.shape[1]} columns; one is wanted, the time.")
+        return X.iloc[:, 0]
+    if hasattr(X, "dtype") and getattr(X, "ndim", 1) == 1:
+        return X
+    values = np.asarray(X)
+    if values.ndim == 2 and values.shape[1] != 1:
+        raise TaskError(f"{where}: X has {values.shape[1]} columns; one is wanted, the time.")
+    return values.reshape(-1)
+
+
 def _windows(X: Any, y: Any, settings: Any, where: str, *, complete: bool = True) -> Windows:
-    """Cut the readings of one person, with errors that say whose they are."""
-    time = np.asarray(X, dtype=np.float64)
-    if time.ndim == 2 and time.shape[1] != 1:
-        raise TaskError(f"{where}: X has {time.shape[1]} columns; one is wanted, the time in minutes.")
+    """Cut the readings of one person into windows in mg/dL, with errors that say whose they are."""
+    time = _column(X, where)
     try:
+        glucose = as_mg_dl(y, settings.unit, "readings", check_plausibility=settings.check_plausibility)
         windows = glucose_windows(
-            time.reshape(-1), y, n_readings=settings.n_readings, horizons=settings.horizons, complete=complete
+            time, glucose, n_readings=settings.n_readings, horizons=settings.horizons, complete=complete
         )
+        minutes = elapsed(time, "min", "time")
     except ValueError as error:
         raise TaskError(f"{where}: {error}") from error
+    apart = float(np.median(np.diff(minutes))) if len(minutes) > 1 else STEP
+    if settings.check_plausibility and apart < SHORTEST_STEP:
+        raise TaskError(
+            f"{where}: readings are {apart:.3g} minutes apart, so the times look like hours or days. Multiply them to "
+            "minutes, or pass check_plausibility=False if they are right."
+        )
     if not len(windows.end):
         least = settings.n_readings + (int(max(settings.horizons) / STEP) if complete else 0)
         raise TaskError(
             f"{where}: no window is complete: {least} readings of five minutes without a gap above half an hour are "
-            "wanted."
+            f"wanted; there are {len(minutes)} readings, {apart:.3g} minutes apart."
         )
     return windows

@@ -6,13 +6,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl
+
 __all__ = ["clarke_zones", "glucose_errors", "plot_clarke"]
 
 LOW, HIGH = 70.0, 180.0
 ZONES = ("A", "B", "C", "D", "E")
 
 
-def clarke_zones(reference: ArrayLike, prediction: ArrayLike) -> NDArray[Any]:
+def clarke_zones(
+    reference: ArrayLike, prediction: ArrayLike, *, unit: str = "mg/dL", check_plausibility: bool = True
+) -> NDArray[Any]:
     """Return the zone of Clarke's error grid of every pair.
 
     A: within 20 %, or both below 70 mg/dL; B: off, but harmless; C: would be treated without need; D: would not be
@@ -21,7 +25,12 @@ def clarke_zones(reference: ArrayLike, prediction: ArrayLike) -> NDArray[Any]:
     Parameters
     ----------
     reference, prediction : array-like of shape (n,)
-        In mg/dL.
+        Measured and forecast glucose, without missing values.
+    unit : {"mg/dL", "mmol/L"}, default="mg/dL"
+        Unit of both.
+    check_plausibility : bool, default=True
+        Whether numbers that look like the other unit are an error: a median below 36 mg/dL or above 36 mmol/L, or a
+        single reading below 10 mg/dL or above 60 mmol/L.
 
     Returns
     -------
@@ -30,7 +39,7 @@ def clarke_zones(reference: ArrayLike, prediction: ArrayLike) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        When lengths differ or a value is no number above 0.
+        When lengths differ, a value is missing or a reading not above 0, or the numbers look like another unit.
 
     References
     ----------
@@ -42,12 +51,10 @@ def clarke_zones(reference: ArrayLike, prediction: ArrayLike) -> NDArray[Any]:
     >>> from metaest_domains.physiology import clarke_zones
     >>> clarke_zones([100, 100, 50, 250], [110, 130, 200, 100]).tolist()
     ['A', 'B', 'E', 'D']
+    >>> clarke_zones([5.5, 13.9], [5.6, 4.0], unit="mmol/L").tolist()
+    ['A', 'D']
     """
-    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    if r.shape != p.shape or r.ndim != 1:
-        raise ValueError(f"reference has shape {r.shape}, prediction {p.shape}; one number each is wanted.")
-    if not np.isfinite(p).all() or not (r > 0).all():
-        raise ValueError("glucose must be a number above 0 in mg/dL.")
+    r, p = _pairs(reference, prediction, unit, check_plausibility)
     conditions = [
         (np.abs(p - r) <= 0.2 * r) | ((r < LOW) & (p < LOW)),
         ((r >= HIGH) & (p <= LOW)) | ((r <= LOW) & (p >= HIGH)),
@@ -59,40 +66,74 @@ def clarke_zones(reference: ArrayLike, prediction: ArrayLike) -> NDArray[Any]:
     return np.select(conditions, ["A", "E", "C", "D"], "B")
 
 
-def glucose_errors(reference: ArrayLike, prediction: ArrayLike) -> pd.Series:
+def _pairs(
+    reference: Any, prediction: Any, unit: str, check_plausibility: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return readings and forecasts in mg/dL."""
+    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    if r.shape != p.shape or r.ndim != 1 or not len(r):
+        raise ValueError(f"reference has shape {r.shape}, prediction {p.shape}; one number each is wanted.")
+    for name, values in (("reference", r), ("prediction", p)):
+        missing = np.flatnonzero(~np.isfinite(values))
+        if len(missing):
+            raise ValueError(
+                f"{name} is {values[missing[0]]} in pair {missing[0]}; leave out pairs of which one is missing."
+            )
+    if not (r > 0).all():
+        raise ValueError(f"reference is {r[np.argmin(r > 0)]:g} in pair {np.argmin(r > 0)}; glucose is above 0.")
+    r = as_mg_dl(r, unit, "reference", check_plausibility=check_plausibility)
+    return r, as_mg_dl(p, unit, "prediction", check_plausibility=check_plausibility, measured=False)
+
+
+def glucose_errors(
+    reference: ArrayLike, prediction: ArrayLike, *, unit: str = "mg/dL", check_plausibility: bool = True
+) -> pd.Series:
     """Return what is usually reported of a forecast.
 
     Parameters
     ----------
-    reference, prediction : array-like of shape (n,)
-        In mg/dL.
+    reference, prediction, unit, check_plausibility
+        As :func:`clarke_zones` takes them.
 
     Returns
     -------
     Series
-        ``rmse`` and ``mae`` (mg/dL), the shares of the zones ``A`` to ``E``, and ``time_in_range_error``: the share of
-        forecasts from 70 to 180 mg/dL, less that of readings.
+        ``rmse`` and ``mae`` in the unit of the arguments, the shares of the zones ``A`` to ``E``, and
+        ``time_in_range_error``: the share of forecasts from 70 to 180 mg/dL, less that of readings.
+
+    Raises
+    ------
+    ValueError
+        As :func:`clarke_zones`.
     """
-    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    zones = clarke_zones(r, p)
-    within = [float(((own >= LOW) & (own <= HIGH)).mean()) for own in (r, p)]
+    r, p = _pairs(reference, prediction, unit, check_plausibility)
+    zones = clarke_zones(r, p, check_plausibility=False)
+    within = [float(((values >= LOW) & (values <= HIGH)).mean()) for values in (r, p)]
+    size = 1.0 if unit == "mg/dL" else MG_DL_PER_MMOL_L
     return pd.Series(
         {
-            "rmse": float(np.sqrt(np.square(p - r).mean())),
-            "mae": float(np.abs(p - r).mean()),
+            "rmse": float(np.sqrt(np.square(p - r).mean())) / size,
+            "mae": float(np.abs(p - r).mean()) / size,
             **{zone: float((zones == zone).mean()) for zone in ZONES},
             "time_in_range_error": within[1] - within[0],
         }
     )
 
 
-def plot_clarke(reference: ArrayLike, prediction: ArrayLike, *, ax: Any = None) -> Any:
-    """Draw Clarke's error grid.
+def plot_clarke(
+    reference: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    unit: str = "mg/dL",
+    check_plausibility: bool = True,
+    ax: Any = None,
+) -> Any:
+    """Draw Clarke's error grid, in mg/dL.
 
     Parameters
     ----------
-    reference, prediction : array-like of shape (n,)
-        In mg/dL.
+    reference, prediction, unit, check_plausibility
+        As :func:`clarke_zones` takes them.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -102,9 +143,9 @@ def plot_clarke(reference: ArrayLike, prediction: ArrayLike, *, ax: Any = None) 
     """
     from metaest_domains.physiology.plots import axes_or_new
 
+    r, p = _pairs(reference, prediction, unit, check_plausibility)
     ax = axes_or_new(ax)
-    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    zones = clarke_zones(r, p)
+    zones = clarke_zones(r, p, check_plausibility=False)
     colors = {"A": "#0b6e99", "B": "#7fa7b8", "C": "#d9a441", "D": "#c96a3b", "E": "#8f2d2d"}
     for zone in ZONES:
         chosen = zones == zone

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metaest.tasks.times import elapsed
+
 __all__ = ["Windows", "glucose_windows"]
 
 
@@ -20,11 +22,14 @@ class Windows(NamedTuple):
         Readings, the last one last.
     ahead : ndarray of shape (n_rows, n_horizons)
         Readings to come.
+    row : ndarray of shape (n_rows,)
+        Number of the last reading of each window among the readings passed.
     """
 
     end: NDArray[np.float64]
     history: NDArray[np.float64]
     ahead: NDArray[np.float64]
+    row: NDArray[np.intp]
 
 
 def glucose_windows(
@@ -39,15 +44,16 @@ def glucose_windows(
 ) -> Windows:
     """Cut a series into overlapping windows on a grid of equal steps.
 
-    The series is cut where two readings are more than `greatest_gap` apart. Within a piece, a place of the grid without
-    a reading of its own is linear between its neighbours; the last reading of a window and those to come are measured
-    ones, so that nothing that comes later enters a window.
+    Missing readings (NaN) are left out. The series is cut where two readings are more than `greatest_gap` apart. Within
+    a piece, a place of the grid without a reading is interpolated between its neighbours; the last reading of a window
+    and those to come are measured ones, so that nothing that comes later enters a window.
 
     Parameters
     ----------
     time : array-like of shape (n,)
-        Rising, in minutes.
+        Rising: minutes, time differences, or dates, which become minutes since the first.
     glucose : array-like of shape (n,)
+        Readings, in any unit; NaN where one is missing.
     n_readings : int, default=24
     horizons : sequence of float, default=(30, 60)
         Minutes ahead, multiples of `step`.
@@ -65,14 +71,10 @@ def glucose_windows(
     Raises
     ------
     ValueError
-        When times do not rise, or horizons are no multiples of the step.
+        When times are missing, do not rise or are no minutes, readings are infinite or all missing, or horizons are no
+        multiples of the step.
     """
-    t, g = np.asarray(time, dtype=np.float64).reshape(-1), np.asarray(glucose, dtype=np.float64).reshape(-1)
-    if t.shape != g.shape or len(t) == 0 or not np.isfinite(t).all() or not np.isfinite(g).all():
-        raise ValueError("time and glucose need as many numbers each, and at least one.")
-    if (np.diff(t) <= 0).any():
-        where = int(np.argmax(np.diff(t) <= 0)) + 1
-        raise ValueError(f"times must rise; reading {where} comes at {t[where]:g} after {t[where - 1]:g} minutes.")
+    t, g, rows = _series(time, glucose)
     later = np.asarray(horizons, dtype=np.float64) / step
     if not np.allclose(later, later.round()) or (later < 1).any():
         raise ValueError(f"horizons must be multiples of {step:g} minutes, got {list(horizons)}.")
@@ -80,7 +82,26 @@ def glucose_windows(
         _windows(t[piece], g[piece], n_readings, later.round().astype(int), step, complete)
         for piece in np.split(np.arange(len(t)), np.flatnonzero(np.diff(t) > greatest_gap) + 1)
     ]
-    return Windows(*(np.concatenate(own) for own in zip(*parts, strict=True)))
+    end, history, ahead = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Windows(end, history, ahead, rows[np.searchsorted(t, end)])
+
+
+def _series(time: Any, glucose: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Return minutes and readings without missing ones, and their row numbers."""
+    t = elapsed(np.reshape(time, -1) if isinstance(time, np.ndarray) else time, "min", "time")
+    g = np.asarray(glucose, dtype=np.float64).reshape(-1)
+    if t.shape != g.shape or len(t) == 0:
+        raise ValueError(f"time has {len(t)} values and glucose {len(g)}; as many are wanted, and at least one.")
+    for name, wrong in (("time is missing or infinite", ~np.isfinite(t)), ("glucose is infinite", np.isinf(g))):
+        if wrong.any():
+            raise ValueError(f"{name} in reading {int(np.argmax(wrong))}.")
+    if (np.diff(t) <= 0).any():
+        where = int(np.argmax(np.diff(t) <= 0)) + 1
+        raise ValueError(f"times must rise; reading {where} comes at {t[where]:g} after {t[where - 1]:g} minutes.")
+    rows = np.flatnonzero(~np.isnan(g))
+    if not len(rows):
+        raise ValueError("all readings are missing.")
+    return t[rows], g[rows], rows
 
 
 def _windows(

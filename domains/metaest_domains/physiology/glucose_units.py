@@ -1,0 +1,72 @@
+"""Units of glucose: mg/dL inside, mmol/L on request, and a check that the numbers can be what they are said to be."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MG_DL_PER_MMOL_L", "as_mg_dl"]
+
+# mg/dL in 1 mmol/L: the molar mass of glucose is 180.156 g/mol
+MG_DL_PER_MMOL_L = 18.0156
+# Between typical values in mmol/L (3 to 30) and in mg/dL (50 to 500); a median of 36 mg/dL is deep hypoglycaemia.
+BETWEEN = 36.0
+# mg/dL below which no living person's glucose is measured
+LOWEST = 10.0
+# mmol/L above which no meter measures (1,081 mg/dL)
+HIGHEST = 60.0
+UNITS = ("mg/dL", "mmol/L")
+
+
+def as_mg_dl(
+    values: Any, unit: str, where: str, *, check_plausibility: bool = True, measured: bool = True
+) -> NDArray[np.float64]:
+    """Return glucose in mg/dL.
+
+    Parameters
+    ----------
+    values : array-like
+        NaN where there is none.
+    unit : {"mg/dL", "mmol/L"}
+        Unit of the values.
+    where : str
+        How the error message begins, for instance ``"reference"``.
+    check_plausibility : bool, default=True
+        Whether values that cannot be in this unit are an error: a median below 36 mg/dL, or above 36 mmol/L; and,
+        of readings, any value below 10 mg/dL or above 60 mmol/L.
+    measured : bool, default=True
+        Whether the values are readings; a forecast may be far off.
+
+    Raises
+    ------
+    ValueError
+        When the unit is not known, or values cannot be in it.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit must be 'mg/dL' or 'mmol/L', got {unit!r}.")
+    array = np.asarray(values, dtype=np.float64)
+    if check_plausibility:
+        _check(array.reshape(-1), unit, where, measured)
+    return array if unit == "mg/dL" else array * MG_DL_PER_MMOL_L
+
+
+def _check(values: NDArray[np.float64], unit: str, where: str, measured: bool) -> None:
+    finite = np.isfinite(values)
+    if not finite.any():
+        return
+    median = float(np.median(values[finite]))
+    milligrams = unit == "mg/dL"
+    other = "mmol/L" if milligrams else "mg/dL"
+    switch = "or check_plausibility=False if they are right"
+    if median < BETWEEN if milligrams else median > BETWEEN:
+        raise ValueError(
+            f"{where}: the median is {median:.3g}, so the values look like {other}, not {unit}. Pass unit={other!r} "
+            f"if they are, {switch}."
+        )
+    with np.errstate(invalid="ignore"):
+        wrong = np.flatnonzero(finite & (values < LOWEST if milligrams else values > HIGHEST)) if measured else []
+    if len(wrong):
+        raise ValueError(
+            f"{where}: value {wrong[0]} is {values[wrong[0]]:.3g} {unit}, which no reading is, while the median is "
+            f"{median:.3g}; perhaps some values are in {other}. Correct or leave it out, {switch}."
+        )
