@@ -63,8 +63,9 @@ def _check(values: NDArray[np.float64], unit: str, where: str, measured: bool) -
             f"{where}: the median is {median:.3g}, so the values look like {other}, not {unit}. Pass unit={other!r} "
             f"if they are, {switch}."
         )
-    with np.errstate(invalid="ignore"):
-        wrong = np.flatnonzero(finite & (values < LOWEST if milligrams else values > HIGHEST)) if measured else []
+    if not measured:
+        return
+    wrong = np.flatnonzero(finite & (values < LOWEST if milligrams else values > HIGHEST))
     if len(wrong):
         raise ValueError(
             f"{where}: value {wrong[0]} is {values[wrong[0]]:.3g} {unit}, which no reading is, while the median is "

@@ -31,6 +31,10 @@ class Windows(NamedTuple):
     ahead: NDArray[np.float64]
     row: NDArray[np.intp]
 
+    def take(self, rows: NDArray[Any]) -> "Windows":
+        """Return the chosen rows, by a mask or by numbers."""
+        return Windows(self.end[rows], self.history[rows], self.ahead[rows], self.row[rows])
+
 
 def glucose_windows(
     time: ArrayLike,

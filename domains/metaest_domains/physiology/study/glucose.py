@@ -154,7 +154,7 @@ def _apart(task: Any) -> tuple[Windows, Windows]:
     windows = _whole(task)
     first = windows.end + 60 <= DAY
     later = windows.end - 5.0 * (windows.history.shape[1] - 1) > DAY
-    return Windows(*(part[first] for part in windows)), Windows(*(part[later] for part in windows))
+    return windows.take(first), windows.take(later)
 
 
 def _rmse(model: GlucoseForecaster, task: Any) -> float:
