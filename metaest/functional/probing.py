@@ -7,11 +7,15 @@ from metaest.functional.equations import Equation, EquationMode, Observations
 
 __all__ = ["agrees_one_by_one", "check_equation", "choose_mode"]
 
+# steps of differences, as a share of a constant's reach
 SHIFT = 1e-4
+# slopes that move the curve by less than this share of it say nothing
 FELT = 1e-6
+# differences of rounding, as a share of the largest value of the curve
+ROUNDING = 1e-12
 
 
-def check_equation(equation: Equation, theta: Tensor, X: Tensor) -> None:
+def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor | None = None) -> None:
     """Evaluate the rows of one task; raise where the equation changes them, is random, or hides a constant from torch.
 
     Parameters
@@ -19,12 +23,15 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor) -> None:
     equation : Equation
     theta : Tensor of shape (constants,)
     X : Tensor of shape (rows, features)
+    reach : Tensor of shape (constants,), optional
+        Change of each constant over which the curve bends little, in its unit; by default the size of its value.
 
     Raises
     ------
     ValueError, TypeError
         In the user's words; so where the equation returns something else than one number a row.
     """
+    reach = theta.abs() if reach is None else reach
     version = X._version
     constants = [value.clone().requires_grad_() for value in theta]
     value = equation(constants, X)
@@ -43,7 +50,9 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor) -> None:
             (pulled,) = torch.autograd.grad(value, constants[k], v, create_graph=True, materialize_grads=True)
             if pulled.requires_grad:
                 (slope,) = torch.autograd.grad(pulled.sum(), v, retain_graph=True, materialize_grads=True)
-        step = SHIFT * max(float(theta[k].abs()), SHIFT)
+        step = SHIFT * float(reach[k])
+        if not step > 0:  # a constant of zero, of which nothing says by how much to move it
+            continue
         ends = []
         for sign in (1, -1):
             moved = theta.clone()
@@ -53,9 +62,9 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor) -> None:
         difference = (ends[0] - ends[1]) / (2 * step)
         rounding = 1e-14 * value.detach().abs() / step
         size = torch.maximum(slope.abs(), difference.abs())
-        wrong = (slope - difference).abs() > 1e-2 * size + rounding + 1e-300
+        wrong = (slope - difference).abs() > 1e-2 * size + rounding
         # rows that hardly respond say nothing
-        felt = size * max(float(theta[k].abs()), SHIFT) > FELT * float(torch.nan_to_num(value.detach()).abs().max())
+        felt = size * float(reach[k]) > FELT * float(torch.nan_to_num(value.detach()).abs().max())
         finite = torch.isfinite(slope) & torch.isfinite(difference) & felt
         if int(finite.sum()) and int((wrong & finite).sum()) > 0.5 * int(finite.sum()):
             raise TypeError(
@@ -88,7 +97,7 @@ def choose_mode(
     real = observations.mask > 0
 
     def agrees(got: Tensor) -> bool:
-        return torch.allclose(got[real], expected[real], rtol=1e-9, atol=1e-12, equal_nan=True)
+        return _same(got[real], expected[real], 1e-9)
 
     candidates: tuple[EquationMode, ...] = ("rows", "vmap")
     reasons = []
@@ -122,7 +131,13 @@ def agrees_one_by_one(equation: Equation, theta: Tensor, observations: Observati
     real = observations.mask > 0
     together = equation.values(theta, observations)[real]
     alone = Equation(equation.function, equation.names, "loop").values(theta, observations)[real]
-    return torch.allclose(together, alone, rtol=1e-7, atol=1e-12, equal_nan=True)
+    return _same(together, alone, 1e-7)
+
+
+def _same(got: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether values agree, each to a relative tolerance, or to rounding of the largest."""
+    largest = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
+    return torch.allclose(got, expected, rtol=tolerance, atol=ROUNDING * float(largest), equal_nan=True)
 
 
 def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
@@ -130,13 +145,12 @@ def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> b
     if neighbours is None:
         return True
     constants = theta[:, 0].unbind(0)
-    alone = [equation(constants, row[None])[0] for row in neighbours]
-    for i, row in enumerate(neighbours):
-        for other in neighbours:
-            beside = equation(constants, torch.stack([other, row, other]))[1]
-            if not torch.allclose(beside, alone[i], rtol=1e-9, atol=1e-12, equal_nan=True):
-                return False
-    return True
+    alone = torch.stack([equation(constants, row[None])[0] for row in neighbours])
+    beside = [
+        torch.stack([equation(constants, torch.stack([other, row, other]))[1] for row in neighbours])
+        for other in neighbours
+    ]
+    return all(_same(values, alone, 1e-9) for values in beside)
 
 
 def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 from metaest import Parameter, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
-from metaest_domains.kinetics.jmak import INCUBATION, PLATEAU, since
+from metaest_domains.kinetics.jmak import INCUBATION, PLATEAU
+from metaest_domains.kinetics.rates import begun
 
 __all__ = ["AustinRickettRegressor"]
 
@@ -61,7 +62,7 @@ class AustinRickettRegressor(KineticRegressor):
     @staticmethod
     def formula(time: Tensor, k: Tensor, n: Tensor, incubation: Tensor, plateau: Tensor) -> Tensor:
         """Return X."""
-        power = (k * since(time, incubation)) ** n
+        power = begun(k * (time - incubation)) ** n
         return plateau * (power / (1 + power))
 
     @staticmethod

@@ -10,19 +10,12 @@ from torch import Tensor
 from metaest import Parameter, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time, middle_temperature, slope_of_rates
-from metaest_domains.kinetics.rates import arrhenius
+from metaest_domains.kinetics.rates import arrhenius, begun
 
 __all__ = ["INCUBATION", "PLATEAU", "JMAKArrheniusRegressor", "JMAKRegressor"]
 
 INCUBATION = (0.0, Parameter(0.1, unit="time", meaning="incubation time"))
 PLATEAU = (1.0, Parameter(0.95, lower=0, meaning="fraction in the end"))
-# a time: keeps derivatives of powers finite before the incubation time is over
-_TINY = 1e-12
-
-
-def since(time: Tensor, incubation: Tensor) -> Tensor:
-    """Time since the incubation time was over, hardly above zero before."""
-    return (time - incubation).clamp(min=_TINY)
 
 
 class JMAKRegressor(KineticRegressor):
@@ -75,7 +68,7 @@ class JMAKRegressor(KineticRegressor):
     @staticmethod
     def formula(time: Tensor, k: Tensor, n: Tensor, incubation: Tensor, plateau: Tensor) -> Tensor:
         """Return X."""
-        return plateau * (1 - torch.exp(-((k * since(time, incubation)) ** n)))
+        return plateau * (1 - torch.exp(-(begun(k * (time - incubation)) ** n)))
 
     @staticmethod
     def inverse(fraction: Any, k: Any, n: Any, incubation: Any, plateau: Any) -> Any:
@@ -156,7 +149,7 @@ class JMAKArrheniusRegressor(KineticRegressor):
     ) -> Tensor:
         """Return X."""
         k = arrhenius(temperature, k_ref, E, reference)
-        return plateau * (1 - torch.exp(-((k * since(time, incubation * k_ref / k)) ** n)))
+        return plateau * (1 - torch.exp(-(begun(k * time - k_ref * incubation) ** n)))
 
     @staticmethod
     def inverse(

@@ -16,7 +16,7 @@ from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
 from metaest_domains.kinetics.history import Histories, ramp_integral
 from metaest_domains.kinetics.jmak import PLATEAU, avrami_argument
-from metaest_domains.kinetics.rates import arrhenius
+from metaest_domains.kinetics.rates import arrhenius, begun
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
 
@@ -184,7 +184,7 @@ class Along:
             theta = ramp_integral(clock, where[0], where[1], k)
         else:
             theta = self.histories.integral(clock, where[0], k)
-        return self.shape(theta.clamp(min=1e-300), **constants)
+        return self.shape(begun(theta), **constants)
 
 
 def _column(constant: Any) -> Any:

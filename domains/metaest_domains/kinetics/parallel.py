@@ -10,6 +10,7 @@ from torch import Tensor
 from metaest import Parameter, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
+from metaest_domains.kinetics.rates import begun
 
 __all__ = ["ParallelJMAKRegressor"]
 
@@ -68,8 +69,7 @@ class ParallelJMAKRegressor(KineticRegressor):
     @staticmethod
     def formula(time: Tensor, k: Tensor, n: Tensor, w: Tensor, k_2: Tensor, n_2: Tensor) -> Tensor:
         """Return X."""
-        t = time.clamp(min=1e-12)  # keeps derivatives of powers finite
-        return w * (1 - torch.exp(-((k * t) ** n))) + (1 - w) * (1 - torch.exp(-((k_2 * t) ** n_2)))
+        return w * (1 - torch.exp(-(begun(k * time) ** n))) + (1 - w) * (1 - torch.exp(-(begun(k_2 * time) ** n_2)))
 
     @staticmethod
     def inverse(fraction: Any, k: Any, n: Any, w: Any, k_2: Any, n_2: Any) -> Any:

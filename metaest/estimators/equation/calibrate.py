@@ -10,7 +10,7 @@ from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.expectation import expectation_step, linearise
 from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.solving import search_widely
-from metaest.estimators.equation.start import Start, pooled_starts, scales, spread_around
+from metaest.estimators.equation.start import Start, pooled_starts, scales, spread_around, spread_of
 from metaest.estimators.equation.two_stage import alone
 from metaest.functional import GaussNewton, Population, negative_log_evidence, small_matrices
 
@@ -67,7 +67,7 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
         observations = observations.thin(SEARCH_ROWS)
     small = scope._replace(observations=observations, design=scope.design.take(few), query=None)
     starts = pooled_starts(scope.model, initial, small.observations, N_CANDIDATES)
-    starts = starts or [Start(initial, float(small.observations.y.std()))]
+    starts = starts or [Start(initial, spread_of(small.observations))]
     smallest = float(scope.smallest_log_sigma.exp()[0])
     candidates = [spread_around(scope.model, start, scope.random, small.observations, smallest) for start in starts]
     separate = alone(scope.model, initial, scope.random, small.observations, smallest)
@@ -91,7 +91,7 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
         ]
     # an equation may have mirror images (two rates that change places, an alias of a frequency)
     best = max(own.evidence for own in found)
-    size = scales(scope.model, initial, small.observations, float(small.observations.y.std()) or 1.0)
+    size = scales(scope.model, initial, small.observations)
     alike = [own for own in found if own.evidence >= best - PREFERENCE]
     _, population, own_u = min(alike, key=lambda own: _distance(own.population, initial, size))
     scope = scope._replace(query=None)

@@ -10,6 +10,7 @@ from torch import Tensor
 from metaest.estimators.equation.batches import rows_of
 from metaest.estimators.equation.expectation import invert, linearise
 from metaest.estimators.equation.maximise import Scope
+from metaest.estimators.equation.start import sizes, spread_of
 from metaest.exceptions import DivergenceError
 from metaest.functional import (
     Design,
@@ -26,6 +27,8 @@ from metaest.tasks import TaskSet, split_tasks
 __all__ = ["meta_descend"]
 
 FIRST_RATE = 0.5
+# of the mean squared error, in units of the spread of the targets and of the size of a constant
+LEAST_CURVATURE = 1e-12
 ATTEMPTS, LOWERED = 6, 1.0
 
 
@@ -50,7 +53,7 @@ def meta_descend(
     GradientDescent
     """
     model, design = scope.model, scope.design
-    unit = float(tasks.y.std()) or 1.0
+    unit = spread_of(scope.observations)
     names = list(model.equation.names)
     step = _step_sizes(scope, population, u)
     log_rate = _first_rates(scope, population, unit)
@@ -114,4 +117,6 @@ def _first_rates(scope: Scope, population: Population, unit: float) -> Tensor:
     rows = scope.observations
     square = rows.weighed((slopes / weight).square()).sum(dim=(1, 2)) / rows.weighed(torch.ones_like(rows.y)).sum()
     curvature = 2 * square[scope.random].detach() * max(1, len(scope.random))
-    return (FIRST_RATE / curvature.clamp(min=1e-12)).log()
+    # a rate has the unit of the square of its constant
+    size = sizes(scope.model, population.beta[: len(population.factor)], scope.observations)[scope.random]
+    return (FIRST_RATE / torch.maximum(curvature, LEAST_CURVATURE / size.square())).log()

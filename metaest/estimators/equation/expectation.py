@@ -141,7 +141,7 @@ def expectation_step(
             if diagonal:
                 covariance = torch.diag(covariance.diagonal())
             # a task or two leave the moment singular: a touch on the diagonal keeps the factor defined
-            covariance = covariance + 1e-10 * torch.diag(covariance.diagonal()) + 1e-24 * torch.eye(len(random))
+            covariance = covariance + 1e-10 * torch.diag(covariance.diagonal())
             root, failed = torch.linalg.cholesky_ex(covariance)
             if int(failed) == 0 and bool(torch.isfinite(root).all()):
                 factor = torch.zeros_like(factor).index_copy(0, random, root)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaest.estimators.equation.expectation import linearise
 from metaest.estimators.equation.solving import most_probable
+from metaest.estimators.equation.start import sizes
 from metaest.exceptions import DivergenceError
 from metaest.functional import (
     Design,
@@ -24,7 +25,8 @@ from metaest.functional import (
 
 __all__ = ["Coordinates", "Maximum", "Objective", "Scope", "maximise"]
 
-GRADIENT_TOLERANCE = 1e-4
+# where a search ends: gradient in units of standard errors, and the change of the loss as a share of the number of rows
+GRADIENT_TOLERANCE, LOSS_TOLERANCE = 1e-5, 1e-13
 
 
 class Scope(NamedTuple):
@@ -104,7 +106,8 @@ class Coordinates:
         self.lower = lower[:, lower[0] == lower[1]] if scope.diagonal else lower
         rows = population.factor[self.random]
         sd = rows.square().sum(dim=1).sqrt()
-        self.sd = torch.where(sd > 0, sd, 1e-8)
+        size = sizes(scope.model, population.beta[: len(population.factor)], scope.observations)[self.random]
+        self.sd = torch.where(sd > 0, sd, 1e-8 * size)
         self.unit = 1 / (2 * u.shape[1]) ** 0.5
         self.noise_unit = 1 / (2 * float(scope.observations.mask.sum())) ** 0.5
         self.n_beta = 0 if fixed_beta else len(population.beta)
@@ -148,6 +151,9 @@ class Objective:
     def __init__(self, scope: Scope, coordinates: Coordinates, u: Tensor) -> None:
         self.scope, self.coordinates, self.u = scope, coordinates, u
         self.best, self.best_x = np.inf, coordinates.start()
+        # what the search minimises: its relative tolerance is then one of a number that no unit changes
+        self.origin = 0.0
+        self.rows = float(scope.observations.mask.sum())
 
     def __call__(self, x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """Return loss and gradient at x."""
@@ -162,12 +168,14 @@ class Objective:
             (gradient,) = torch.autograd.grad(loss, leaf)
             value = float(loss.detach())
             if np.isfinite(value) and bool(torch.isfinite(gradient).all()):
+                if not np.isfinite(self.best):
+                    self.origin = value + self.rows
                 if value < self.best:
                     self.best, self.best_x, self.u = value, x.copy(), found.u
-                return value, gradient.numpy()
+                return value - self.origin, gradient.numpy()
         # out of the equation's range: a slope that leads back
         away = x - self.best_x
-        return self.best + 1e3 + 0.5 * float(away @ away), away
+        return self.best - self.origin + 1e3 + 0.5 * float(away @ away), away
 
     def losses(self, population: Population, u: Tensor) -> Tensor:
         """Loss of each task."""
@@ -232,7 +240,7 @@ def maximise(
                 "maxiter": max(1, max_iter - n_iter),
                 "maxcor": min(50, len(start) + 5),
                 "gtol": GRADIENT_TOLERANCE,
-                "ftol": 1e-11,
+                "ftol": LOSS_TOLERANCE,
                 "maxfun": 50 * max_iter,
             },
         )

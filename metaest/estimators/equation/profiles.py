@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.sampling import deviation
 from metaest.estimators.equation.solving import most_probable
 from metaest.functional import GaussNewton
 
@@ -53,7 +54,7 @@ def profile_of(
     solver = calibrated.solver if isinstance(calibrated.solver, GaussNewton) else GaussNewton()
     log_sigma = calibrated.population.log_sigma
     # start each point from the adapted constants
-    u = torch.linalg.lstsq(turned, posterior.phi[:, 0] - center).solution
+    u = deviation(turned, posterior.phi - center[:, None])[:, 0]
     fixed = center[:, None] + turned[:, :1] * held
     observations = one_task(X, y, n_points, weight)
     found = most_probable(

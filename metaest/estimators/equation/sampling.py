@@ -25,7 +25,7 @@ from metaest.estimators.equation.solving import normal_points
 from metaest.exceptions import warn
 from metaest.functional import GaussNewton
 
-__all__ = ["Draws", "draws_of_posterior", "draws_of_prior", "mixed_draws", "root", "weighted_quantile"]
+__all__ = ["Draws", "deviation", "draws_of_posterior", "draws_of_prior", "mixed_draws", "root", "weighted_quantile"]
 
 N_DRAWS, N_PRIOR = 2048, 256
 DEGREES = 5.0
@@ -86,7 +86,7 @@ class _Proposal(NamedTuple):
         return cls(mean[:, None], vectors, sd[:, None], n, student)
 
     def draw(self, points: Tensor) -> Tensor:
-        return self.mean + self.vectors @ (self.sd * points)
+        return self.mean + self.vectors @ (self.sd * (self.vectors.T @ points))
 
     def log_density(self, u: Tensor) -> Tensor:
         """Without the normal's constant."""
@@ -141,7 +141,7 @@ def draws_of_posterior(
         found = -loss - 0.5 * u.square().sum(dim=0)
         return torch.where(torch.isfinite(found), found, -torch.inf)
 
-    mode = torch.linalg.lstsq(factor, posterior.phi - center).solution[:, 0]
+    mode = deviation(factor, posterior.phi - center)[:, 0]
     u, rest, weight, share = _draw(log_posterior, _Proposal.around(mode, posterior.own[:, :, 0], N_DRAWS), p)
     worth = _worth(weight)
     if not worth >= FEW:
@@ -231,8 +231,22 @@ def weighted_quantile(values: Tensor, weight: Tensor, at: Tensor) -> Tensor:
     return (left_value + part * (right_value - left_value)).T
 
 
+def deviation(factor: Tensor, away: Tensor) -> Tensor:
+    """Return u with factor @ u = away, of shape (constants, n); each constant counts in units of its spread."""
+    spread = factor.square().sum(dim=1, keepdim=True).sqrt()
+    unit = torch.where(spread > 0, spread, 1.0)
+    found: Tensor = torch.linalg.lstsq(factor / unit, away / unit).solution
+    return found
+
+
 def root(covariance: Tensor) -> Tensor:
-    """Return R with R R' the covariance, which may be singular."""
-    values, vectors = torch.linalg.eigh(covariance)
-    found: Tensor = vectors * values.clamp(min=0).sqrt()
+    """Return R with R R' the covariance, which may be singular.
+
+    The symmetric root of the correlations, times standard deviations: the only one that depends neither on the units of
+    the constants nor on which eigenvectors of equal eigenvalues are returned.
+    """
+    sd = covariance.diagonal().clamp(min=0).sqrt()
+    unit = torch.where(sd > 0, sd, 1.0)
+    values, vectors = torch.linalg.eigh(covariance / unit / unit[:, None])
+    found: Tensor = sd[:, None] * ((vectors * values.clamp(min=0).sqrt()) @ vectors.T)
     return found

@@ -122,7 +122,7 @@ def _revive(
     scope: Scope, maximum: Maximum, start: Population, max_iter: int, report: Callable[[int, float], None]
 ) -> Maximum:
     """Give variations that vanished on the way another chance: at zero the evidence is flat, may it rise or not."""
-    size = sizes(scope.model, start.beta[: len(start.factor)])
+    size = sizes(scope.model, start.beta[: len(start.factor)], scope.observations)
     before = torch.maximum(start.factor.square().sum(dim=1).sqrt(), size)
     for k in scope.random:
         found = maximum.population

@@ -10,7 +10,7 @@ from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.solving import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
-__all__ = ["Start", "beside", "points_around", "pooled_starts", "scales", "sizes", "spread_around"]
+__all__ = ["Start", "beside", "points_around", "pooled_starts", "scales", "sizes", "spread_around", "spread_of"]
 
 MAX_TASKS, MAX_ROWS = 64, 2000
 # points looked at and points searched from: cheap where one call evaluates all rows, fewer where it takes one a task
@@ -21,6 +21,8 @@ ROUNDS = 4
 # such a constant may be off by orders of magnitude, and on a log or logit scale that is a matter of a few units
 REACH, REACH_UNBOUNDED = (-0.5, 0.7), (-0.7, 1.7)
 MAGNITUDES = 7.0
+# how far what moves the curve may lie from the size of the value itself, and what a sum of equal numbers rounds to
+FARTHEST, ROUNDING = 1e10, 1e-12
 
 
 class Start(NamedTuple):
@@ -51,17 +53,15 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
     rows = model.equation.mode == "rows"
     chosen = _some_tasks(observations, MAX_TASKS if rows else MAX_TASKS_SLOW)
     sub = observations.take(chosen)
-    y = sub.y[sub.mask > 0]
-    spread = float(y.std(correction=0))
-    sigma = 0.1 * spread if spread > 0 else max(1e-3, 1e-3 * float(y.abs().max()))
+    sigma = 0.1 * spread_of(sub)
     sub = beside(model.noise, sub, sigma)
-    scale = scales(model, initial, sub, max(spread, sigma))
+    size, scale = sizes(model, initial, sub), scales(model, initial, sub)
     n_points, n_starts = (N_POINTS, N_STARTS) if rows else (N_POINTS_SLOW, N_STARTS_SLOW)
-    center = _promising(model, initial, sub, n_points, n_starts)
+    center = _promising(model, initial, size, sub, n_points, n_starts)
     pooled = _pool(model, sub)
     together = _together(sub, n_starts)
     log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
-    factor = torch.diag(30 * torch.maximum(scale, initial.abs()))
+    factor = torch.diag(30 * torch.maximum(scale, size))
     solver = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
     for _ in range(ROUNDS):  # the prior moves with the solution, so that it damps and does not pull
         found = solver.solve(pooled, center, factor, log_sigma, together)
@@ -72,14 +72,14 @@ def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Obser
         residual = pooled.noise.nearest(curve, together.y) - curve
         mean_square = together.weighed(residual.square()).sum(dim=0) / together.mask.sum(dim=0)
     rms = torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
-    return _different(center, rms, scale, keep)
+    return _different(model, center, rms, scale, keep)
 
 
 def _promising(
-    model: HierarchicalModel, initial: Tensor, observations: Observations, n_points: int, n_starts: int
+    model: HierarchicalModel, initial: Tensor, size: Tensor, observations: Observations, n_points: int, n_starts: int
 ) -> Tensor:
     """Return the user's values and points around them, near and far, that fit best without a search."""
-    center = points_around(model, initial, n_points)
+    center = points_around(model, initial, size, n_points)
     few = observations.take(_some_tasks(observations, MAX_TASKS_SLOW, SCREEN_ROWS))
     pooled, together = _pool(model, few), _together(few, n_points)
     with torch.no_grad():
@@ -92,17 +92,42 @@ def _promising(
     return torch.cat([initial[:, None], center[:, order[:half]], center[:, order[rest]]], dim=1)
 
 
-def sizes(model: HierarchicalModel, phi: Tensor) -> Tensor:
-    """One on a log or logit scale; without bounds the size of the value itself, or one where that is zero."""
-    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
-    return torch.where(unbounded & (phi != 0), phi.abs(), 1.0)
+def spread_of(observations: Observations) -> float:
+    """Return the standard deviation of the targets; their size where all are the same, one where that is 0."""
+    y = observations.y[observations.mask > 0]
+    spread, size = float(y.std(correction=0)), float(y.abs().max())
+    return spread if spread > ROUNDING * size else size or 1.0
 
 
-def points_around(model: HierarchicalModel, initial: Tensor, n_points: int) -> Tensor:
-    """Return points around the user's values, near and far, of shape (constants, points)."""
+def sizes(model: HierarchicalModel, phi: Tensor, observations: Observations) -> Tensor:
+    """One on a log or logit scale; without bounds the size of the value itself.
+
+    A value of zero has none: the change stands for it that moves the curve by the spread of the data.
+    """
+    nothing = _unbounded(model) & (phi == 0)
+    if not bool(nothing.any()):
+        return torch.where(_unbounded(model), phi.abs(), 1.0)
+    size = torch.where(_unbounded(model), phi.abs(), 1.0)
+    return torch.where(nothing, torch.nan_to_num(_responses(model, phi, observations), nan=1.0), size)
+
+
+def _unbounded(model: HierarchicalModel) -> Tensor:
+    return torch.tensor([kind == "identity" for kind in model.transforms.kinds])
+
+
+def _responses(model: HierarchicalModel, phi: Tensor, observations: Observations) -> Tensor:
+    """Return the change of each constant that moves the curve by the spread of the data; NaN where none does."""
+    with torch.no_grad():
+        _, slopes = model.curve_and_slopes(phi[:, None].expand(-1, observations.y.shape[1]), observations)
+    size = torch.stack([slope[observations.mask > 0].square().mean().sqrt() for slope in slopes])
+    response = spread_of(observations) / size
+    return torch.where(torch.isfinite(response) & (response > 0), response, torch.nan)
+
+
+def points_around(model: HierarchicalModel, initial: Tensor, size: Tensor, n_points: int) -> Tensor:
+    """Return points around the user's values, near and far in units of `size`, of shape (constants, points)."""
     p = len(initial)
-    unbounded = torch.tensor([kind == "identity" for kind in model.transforms.kinds])
-    size = sizes(model, initial)
+    unbounded = _unbounded(model)
     points = normal_points(n_points, 2 * p)
     ends = torch.where(unbounded, torch.tensor(REACH_UNBOUNDED)[:, None], torch.tensor(REACH)[:, None]).double()
     low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
@@ -115,11 +140,13 @@ def points_around(model: HierarchicalModel, initial: Tensor, n_points: int) -> T
     return found
 
 
-def _different(center: Tensor, rms: Tensor, scale: Tensor, keep: int) -> list[Start]:
+def _different(model: HierarchicalModel, center: Tensor, rms: Tensor, scale: Tensor, keep: int) -> list[Start]:
+    unbounded = _unbounded(model)
     order = [0, *rms.argsort().tolist()]  # the user's values are the first ones searched from
     starts: list[Start] = []
     for i in order:
-        apart = [float(((center[:, i] - s.phi) / torch.minimum(scale, 1 + s.phi.abs())).abs().max()) for s in starts]
+        units = [torch.where(unbounded & (s.phi != 0), torch.minimum(scale, s.phi.abs()), scale) for s in starts]
+        apart = [float(((center[:, i] - s.phi) / u).abs().max()) for s, u in zip(starts, units, strict=True)]
         if torch.isfinite(rms[i]) and all(d > 0.05 for d in apart) and len(starts) < keep:
             starts.append(Start(center[:, i], float(rms[i])))
     return starts
@@ -140,19 +167,11 @@ def _some_tasks(observations: Observations, most: int, most_rows: int = MAX_ROWS
     return evenly(tasks, max(1, min(most, int(most_rows / rows))))
 
 
-def scales(model: HierarchicalModel, initial: Tensor, observations: Observations, spread: float) -> Tensor:
+def scales(model: HierarchicalModel, initial: Tensor, observations: Observations) -> Tensor:
     """One on a log or logit scale; otherwise the change that moves the curve by the spread of the data."""
-    with torch.no_grad():
-        phi = initial[:, None].expand(-1, observations.y.shape[1])
-        _, slopes = model.curve_and_slopes(phi, observations)
-    scale = torch.ones_like(initial)
-    for k, kind in enumerate(model.transforms.kinds):
-        if kind == "identity":
-            slope = slopes[k][observations.mask > 0].square().mean().sqrt()
-            size = abs(float(initial[k])) or 1.0
-            response = float(spread / slope) if bool(torch.isfinite(slope)) and slope > 0 else size
-            scale[k] = min(max(response, 1e-10 * size), 1e10 * size)
-    return scale
+    size, response = sizes(model, initial, observations), _responses(model, initial, observations)
+    within = torch.minimum(torch.maximum(response, size / FARTHEST), size * FARTHEST)
+    return torch.where(_unbounded(model) & ~torch.isnan(response), within, size)
 
 
 def _pool(model: HierarchicalModel, observations: Observations) -> HierarchicalModel:
@@ -198,11 +217,13 @@ def spread_around(
     phi = start.phi[:, None].expand(-1, observations.y.shape[1])
     curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
+    # a pooled fit may end next to zero: then its value is no size
+    size = torch.maximum(sizes(model, start.phi, observations), scales(model, start.phi, observations))
     for j, k in enumerate(random):
         response = float(slopes[k][observations.mask > 0].square().mean().sqrt())
-        size = 1.0 if model.transforms.kinds[k] != "identity" else abs(float(start.phi[k])) or 1.0
-        sd = start.rms / response if response > 0 else size
-        factor[k, j] = min(max(sd, 1e-3 * size), (2.0 if model.transforms.kinds[k] != "identity" else 1e3) * size)
+        most = float(size[k]) * (2.0 if model.transforms.kinds[k] != "identity" else 1e3)
+        sd = start.rms / response if response > 0 else float(size[k])
+        factor[k, j] = min(max(sd, 1e-3 * float(size[k])), most)
     sigma = max(0.7 * start.rms, smallest_sigma)
     if model.noise.kind != "additive":
         seen = model.noise.nearest(curve, observations.y)

@@ -19,7 +19,7 @@ from metaest.estimators.equation.parameter import check_names, check_parameters,
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.search import search
 from metaest.estimators.equation.solving import most_probable
-from metaest.estimators.equation.start import sizes
+from metaest.estimators.equation.start import sizes, spread_of
 from metaest.estimators.equation.verify import check_tasks, warn_of_codes, warn_of_outliers
 from metaest.estimators.equation.weighing import Weighing, evened
 from metaest.exceptions import warn
@@ -101,7 +101,7 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     model = replace(model, equation=replace(equation, mode=mode))
     lanes = lane_model(settings, model, initial, len(random), observations)
 
-    size = float(y.std()) or float(np.abs(y).max()) or 1.0
+    size = spread_of(observations)
     floor = torch.tensor([{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants).double()
     if settings.noise == "combined":
         floor[0] = FLOOR * size
@@ -161,11 +161,15 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     # one row of padding in every task gives away an equation whose rows see each other
     X, y = torch.cat([X, X[:, :1]], dim=1), torch.cat([y, y[:, :1]], dim=1)
     mask = torch.cat([mask, torch.zeros(len(mask), 1, dtype=mask.dtype)], dim=1)
-    check_equation(model.equation, _near_initial(model, initial), torch.from_numpy(tasks[0].X.astype(np.float64)))
+    size = sizes(model, initial, few)
+    near = _near_initial(initial, size)
+    reach = model.transforms.slope(near) * size[:, None]
+    theta, first = model.transforms.constrain(near)[:, 0], torch.from_numpy(tasks[0].X.astype(np.float64))
+    check_equation(model.equation, theta, first, reach[:, 0])
     choices: list[tuple[Any, str]] = []
-    for size in WOBBLES:
-        wobble = size * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double())
-        away = wobble.reshape(len(initial), -1) * sizes(model, initial)[:, None]
+    for wide in WOBBLES:
+        wobble = wide * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double())
+        away = wobble.reshape(len(initial), -1) * size[:, None]
         theta = model.transforms.constrain(initial[:, None] + away)
         try:
             choices.append(choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks)))
@@ -175,10 +179,10 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     return max(choices, key=lambda choice: ("rows", "vmap", "loop").index(choice[0]))
 
 
-def _near_initial(model: HierarchicalModel, initial: Tensor) -> Tensor:
-    """Return the user's values, a little off: at a round number an equation may have a kink."""
+def _near_initial(initial: Tensor, size: Tensor) -> Tensor:
+    """Return the user's values, a little off, as one column: at a round number an equation may have a kink."""
     wobble = WOBBLES[0] * torch.sin(torch.arange(1.0, 1 + len(initial)).double())
-    return model.transforms.constrain((initial + wobble * sizes(model, initial))[:, None])[:, 0]
+    return (initial + wobble * size)[:, None]
 
 
 def _extreme_rows(tasks: TaskSet) -> Tensor:
@@ -207,8 +211,6 @@ def _finish(
     runaway = bounded & (covariance.diagonal().clamp(min=0).sqrt() > RUNAWAY) & ~undetermined
     undetermined = undetermined | runaway
     covariance[runaway] = covariance[:, runaway] = 0.0
-    y = tasks.y.astype(np.float64)
-    unit = float(y.std()) or 1.0
     calibrated = Calibrated(
         table,
         model,
@@ -219,7 +221,7 @@ def _finish(
         tuple(scope.random),
         tuple(flat),
         solver,
-        unit,
+        spread_of(scope.observations),
         weighing,
     )
     center = scope.design.center(population.beta, len(table))

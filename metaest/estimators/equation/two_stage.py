@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaest.estimators.equation.batches import evenly
 from metaest.estimators.equation.solving import search_widely
-from metaest.estimators.equation.start import beside, points_around, scales
+from metaest.estimators.equation.start import beside, points_around, scales, sizes, spread_of
 from metaest.functional import GaussNewton, HierarchicalModel, Noise, Observations, Population
 
 __all__ = ["alone"]
@@ -58,22 +58,14 @@ def alone(
     most, n = (MAX_TASKS, N_POINTS) if together else (MAX_TASKS_SLOW, N_POINTS_SLOW)
     few = able[evenly(len(able), most)]
     some = observations.take(few)
-    y = some.y[some.mask > 0]
-    spread = float(y.std(correction=0)) or float(y.abs().max()) or 1.0
-    some = beside(model.noise, some, 0.1 * spread)
-    size = torch.tensor(
-        [
-            BROAD_UNBOUNDED * max(float(scale), abs(float(value))) if kind == "identity" else BROAD
-            for kind, scale, value in zip(
-                model.transforms.kinds, scales(model, initial, some, spread), initial, strict=True
-            )
-        ],
-        dtype=torch.float64,
-    )
+    some = beside(model.noise, some, 0.1 * spread_of(some))
+    unit = sizes(model, initial, some)
+    broad = [BROAD_UNBOUNDED if kind == "identity" else BROAD for kind in model.transforms.kinds]
+    size = torch.tensor(broad, dtype=torch.float64) * torch.maximum(scales(model, initial, some), unit)
     center = initial[:, None].expand(-1, len(few))
     plain = HierarchicalModel(model.equation, model.transforms, Noise(limit=model.noise.limit))
-    log_sigma = torch.tensor([0.1 * spread], dtype=torch.float64).log()
-    points = (points_around(model, initial, n) - initial[:, None]) / size[:, None]
+    log_sigma = torch.tensor([0.1 * spread_of(some)], dtype=torch.float64).log()
+    points = (points_around(model, initial, unit, n) - initial[:, None]) / size[:, None]
     solver = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
     zeros = torch.zeros(p, len(few), dtype=torch.float64)
     found, _ = search_widely(solver, plain, center, torch.diag(size), log_sigma, some, zeros, points)
