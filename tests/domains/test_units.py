@@ -148,7 +148,7 @@ def clinical_answers(model, amount, volume, time):
     return {
         "constants": model.population_["value"].to_numpy() / of,
         "standard errors": model.population_["standard_error"].to_numpy() / of,
-        "noise": float(model.noise_.iloc[0]),
+        "noise": float(model.noise_.iloc[0]) / (amount / volume),
         "log-likelihood": model.log_likelihood_ + len(tasks[:9].X) * np.log(amount / volume),
         "clearance": clearance(adapted).value / flow,
     }, model.batching_
