@@ -193,15 +193,15 @@ class GaussNewton:
     ----------
     max_iter : int, default=100
         Evaluations of the equation and its slopes.
-    tol : float, default=1e-4
+    tol : float, default=1e-6
         The search of a task ends when the squared length of the next step, in units of the posterior, is below this;
-        that step is still taken, which leaves an error of about a thousandth of a posterior standard deviation.
+        that step is still taken, which leaves an error of about 1e-5 posterior standard deviations.
     newton_after : int, default=6
         Evaluations after which the true second derivative takes over.
     """
 
     max_iter: int = 100
-    tol: float = 1e-4
+    tol: float = 1e-6
     newton_after: int = 6
 
     def solve(
