@@ -524,6 +524,10 @@ def test_a_weight_that_changes_within_a_patient_is_refused_in_fits(clinic):
         TaskError, match="task 1: column 'weight' .the weight of allometric=. is .* in row 0 and .* in row 2"
     ):
         OneCompartmentRegressor(allometric="weight").fit(wrong)
+    _, _, model = clinic
+    for call in (model.score, model.adapt_many, model.calibrate):
+        with pytest.raises(TaskError, match="column 'weight' .the weight of allometric=. is .* a weight that changes"):
+            call(wrong[1:2])
 
 
 def test_lag_and_fixed_constants():
