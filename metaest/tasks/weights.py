@@ -110,7 +110,7 @@ def without_zeros(tasks: TaskSet) -> TaskSet:
         name = tasks.names.tolist()[int(empty[0])]
         raise TaskError(f"task {name!r}: the weights of all its rows are zero; leave the task out.")
     supports: list[NDArray[np.intp] | None] = []
-    for i in range(len(tasks)):
+    for i in range(len(tasks) if tasks._support is not None else 0):
         support, own = tasks.support_of(i), kept[tasks.offsets[i] : tasks.offsets[i + 1]]
         supports.append(None if support is None else (np.cumsum(own) - 1)[support[own[support]]])
     return type(tasks)._build(

@@ -257,6 +257,23 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         -----
         ConvergenceWarning
             When the search for the population, or for the constants of a task, did not converge.
+
+        Examples
+        --------
+        Two assays, the second with a standard deviation thirty times as large:
+
+        >>> import numpy as np
+        >>> from metaest import EquationRegressor
+        >>> def level(X, a):
+        ...     return a + 0 * X[:, 0]
+        >>> rng = np.random.default_rng(0)
+        >>> sd, groups = np.tile([0.1, 3.0], 50), np.repeat(np.arange(50), 2)
+        >>> y = rng.normal(5, 1, 50)[groups] + sd * rng.normal(size=100)
+        >>> model = EquationRegressor(level, {"a": 1.0})
+        >>> model = model.fit(np.zeros((100, 1)), y, groups=groups, sample_weight=1 / sd**2)
+        >>> new = model.adapt([[0.0], [0.0]], [4.0, 9.0], sample_weight=[100, 0.11])
+        >>> new.predict([[0.0]]).round(1)
+        array([4.])
         """
         self._validate_params()
         check_settings(self)

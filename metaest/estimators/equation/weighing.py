@@ -49,7 +49,7 @@ class Weighing:
 
     def check_tasks(self, tasks: TaskSet) -> None:
         """Raise a TaskError where a standard deviation is below zero, naming task and row."""
-        if self.column is not None:
+        if self.column is not None and (tasks.X[:, self.column] < 0).any():
             for task in tasks:
                 self.check(task.X, f"task {task.name!r}")
 
