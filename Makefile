@@ -40,6 +40,7 @@ bench: $(STAMP)
 
 benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/latency.py
+	$(BIN)/python docs/benchmarks/modules.py
 	$(BIN)/python docs/benchmarks/pooled.py
 	$(BIN)/python docs/benchmarks/variants.py
 	$(BIN)/python docs/benchmarks/sinusoid.py --frequency 1

@@ -65,6 +65,7 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
             self.feature_names_in_ = names
         least = int(tasks.sizes.argmin())
         require_statistics(self._plan, tasks[least].X, f"task {tasks[least].name!r}")
+        self._network.require_codes(tasks)
         self.compiled_ = False
         self._params = self._adapted(model.compile)
 

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from metaest.estimators.codes import codes_of, row_of_task, standardised_columns
 from metaest.estimators.inputs import check_columns
+from metaest.estimators.module_checks import check_module, check_weights
 from metaest.estimators.network import RegressionNetwork
 from metaest.exceptions import TaskError
 from metaest.functional import (
@@ -25,6 +28,7 @@ from metaest.functional import (
     split_head,
     task_normed,
 )
+from metaest.functional.recurrent import step_by_step
 from metaest.tasks import TaskSet
 
 __all__ = ["build_parts", "build_regression", "goes_on", "seeded"]
@@ -55,7 +59,7 @@ def build_regression(model: Any, tasks: TaskSet) -> RegressionNetwork:
         network: RegressionNetwork = replace(deepcopy(model._network), single_target=tasks.y.ndim == 1)
         return network
     targets = torch.tensor(tasks.y.reshape(len(tasks.y), -1))
-    scaling = Scaling.learn(targets) if model.standardize else Scaling.identity(n_outputs)
+    scaling = Scaling.identity(n_outputs) if model.standardize is False else Scaling.learn(targets)
     forward, parts = build_parts(model, tasks, n_outputs)
     return RegressionNetwork(forward, **parts, targets_scaling=scaling, single_target=tasks.y.ndim == 1)
 
@@ -71,11 +75,30 @@ def build_parts(model: Any, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForwa
     dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
     shape = tasks.X.shape[1:]
     module = _module(model, (shape[0] + int(model.context_dim), *shape[1:]), n_outputs).to(device, dtype)
-    scaling = Scaling.learn(torch.tensor(tasks.X)) if model.standardize else Scaling.identity(shape[0], len(shape) - 1)
-    rows = scaling.apply(torch.tensor(tasks.X[:PROBES])).to(device, dtype)
+    columns = standardised_columns(model.standardize, tasks.feature_names, shape[0])
+    scaling = Scaling.learn(torch.tensor(tasks.X)).only(torch.from_numpy(columns))
+    plain = scaling.apply(torch.tensor(tasks.X[:PROBES])).to(device, dtype)
+    rows = _with_context(plain, int(model.context_dim))
+    if model.module is not None:
+        check_module(module, rows)
+    codes = None if model.module is None else codes_of(module, rows, tasks, columns, model.standardize)
+    if codes is not None:
+        copied = deepcopy(module).eval()
+        codes.require(
+            lambda X: copied(_with_context(X, int(model.context_dim))),
+            tasks.X[:PROBES],
+            plain,
+            partial(row_of_task, tasks),
+        )
     forward = _forward(module, rows, n_outputs, int(model.context_dim), model.inner_solver)
-    widens = _can_widen(forward, rows[:2])
-    return forward, {"features_scaling": scaling, "dtype": dtype, "device": device, "widens": widens}
+    widens = _can_widen(forward, plain[:2])
+    return forward, {
+        "features_scaling": scaling,
+        "dtype": dtype,
+        "device": device,
+        "widens": widens,
+        "codes": codes,
+    }
 
 
 def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
@@ -99,10 +122,16 @@ def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
     built = module if isinstance(module, nn.Module) else module(shape[0] if len(shape) == 1 else shape, n_outputs)
     if not isinstance(built, nn.Module):
         raise TypeError(f"module must be, or return, a torch.nn.Module; got {type(built).__name__}.")
-    built = task_normed(built)
+    check_weights(built)
+    built = step_by_step(task_normed(built))
     if not any(parameter.requires_grad for parameter in built.parameters()):
         raise ValueError("module has no parameter with requires_grad=True; there is nothing to learn.")
     return built
+
+
+def _with_context(X: torch.Tensor, n_context: int) -> torch.Tensor:
+    """Add columns, or channels of images, for a context vector of zero."""
+    return torch.cat([X, X.new_zeros(len(X), n_context, *X.shape[2:])], dim=1)
 
 
 def _can_widen(forward: ModuleForward, X: torch.Tensor) -> bool:
@@ -110,15 +139,14 @@ def _can_widen(forward: ModuleForward, X: torch.Tensor) -> bool:
     params = {name: value.double() for name, value in forward.parameters().items()}
     try:
         with torch.no_grad():
-            output = forward(params, torch.zeros_like(X, dtype=torch.float64))
+            output = forward(params, X.double())
     except RuntimeError:
         return False
     return output.dtype == torch.float64
 
 
 def _forward(module: nn.Module, X: torch.Tensor, n_outputs: int, n_context: int, inner_solver: str) -> ModuleForward:
-    """Return the forward pass that the settings ask for; `X` holds a few standardised rows."""
-    X = torch.cat([X, X.new_zeros(len(X), n_context, *X.shape[2:])], dim=1)
+    """Return the forward pass that the settings ask for; `X` holds a few standardised rows, and contexts of zero."""
     if inner_solver != "gradient":
         body, n_hidden = split_head(module, X)
         return HeadForward(body, n_outputs, n_hidden)

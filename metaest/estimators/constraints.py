@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import nn
 
@@ -36,7 +37,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-    "standardize": ["boolean"],
+    "standardize": ["boolean", list, tuple, np.ndarray],
+    "check_plausibility": ["boolean"],
     "warm_start": ["boolean"],
     "callbacks": [list, tuple],
     "random_state": ["random_state"],

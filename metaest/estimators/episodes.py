@@ -54,6 +54,7 @@ class Source:
         self.tasks = tasks
         self.plan = plan
         self.rng = rng
+        network.require_codes(tasks)
         self._X = network.scale_features(tasks.X).to(network.dtype)
 
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
@@ -108,7 +109,7 @@ class Source:
         int
             How many tasks the rate was lowered for.
         """
-        size = self._at_once(meta) or len(chosen)
+        size = self.at_once(meta) or len(chosen)
         outputs, lowered = [], 0
         for first in range(0, len(chosen), size):
             place = slice(first, first + size)
@@ -154,7 +155,7 @@ class Source:
         for first in range(0, len(self.tasks), size):
             yield np.arange(first, min(first + size, len(self.tasks)))
 
-    def _at_once(self, meta: Params) -> int | None:
+    def at_once(self, meta: Params) -> int | None:
         """Return how many tasks are adapted at once, so that memory is bounded."""
         largest = int(np.argmax(self.tasks.sizes))
         rows = self._X[self.tasks.offsets[largest] : self.tasks.offsets[largest + 1]]

@@ -240,7 +240,11 @@ def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> Non
             validate_data(model, X, reset=False, skip_check_array=True)
         elif shape != (wanted := getattr(model, "feature_shape_", (model.n_features_in_,))):
             if len(shape) + len(wanted) > 2:
-                raise ValueError(f"rows of X have shape {shape}, but {type(model).__name__} is expecting {wanted}")
+                moved = len(shape) == 3 and (shape[2], *shape[:2]) == wanted
+                remedy = "; the channels come first: X.transpose(0, 3, 1, 2)" * moved
+                raise ValueError(
+                    f"rows of X have shape {shape}, but {type(model).__name__} is expecting {wanted}{remedy}"
+                )
             raise ValueError(
                 f"X has {shape[0]} features, but {type(model).__name__} is expecting {wanted[0]} features as input"
             )

@@ -14,6 +14,7 @@ from metaest.estimators.adapted_classifier import AdaptedClassifier, class_rows,
 from metaest.estimators.class_episodes import ClassSource, Predicted
 from metaest.estimators.class_network import ClassNetwork, build_classes
 from metaest.estimators.class_plan import ClassPlan
+from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.judge import Answers
 from metaest.estimators.meta_network import MetaNetwork, feature_names
@@ -34,6 +35,7 @@ class MetaClassifier(MetaNetwork):
     split: str
     shared_labels: Any
     scoring: str
+    check_plausibility: bool
 
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedClassifier:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
@@ -168,7 +170,8 @@ class MetaClassifier(MetaNetwork):
         return tasks, source.predict_queries(self._params, self.batching_)
 
     def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
-        return as_tasks(X, y, groups, labels=True, alone=self.n_way is not None)
+        tasks = as_tasks(X, y, groups, labels=True, alone=self.n_way is not None)
+        return require_channels_first(tasks, self.check_plausibility)
 
     def _build(self, training: TaskSet, tasks: TaskSet) -> ClassNetwork:
         if self.n_way is not None and self.shared_labels is True:

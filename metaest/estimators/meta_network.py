@@ -1,5 +1,6 @@
 """What every meta-learned network shares: `fit` on tasks, and the plan of its adaptations."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ class MetaNetwork(HoldsCallbacks):
     random_state: Any
     meta_gradient: str
     inner_solver: str
+    inner_lr: float
     split: str
     _judges: dict[Any, Judge]
     _validate_params: Any  # of BaseEstimator
@@ -65,12 +67,13 @@ class MetaNetwork(HoldsCallbacks):
         self._warn_of_callbacks()
         tasks = self._read(X, y, groups)
         trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
-        plan = self._plan_of(trained.network)
+        plan = trained.plan
         module = trained.network.forward.as_module(plan.zero_shot(trained.params))  # may fail: before anything is set
         self.module_ = module
         self._network: Any = trained.network
         self._params: Params = trained.params
         self._implicit = self.meta_gradient == "implicit"
+        self._rates = float(self.inner_lr), plan.rate
         solver = plan.solver(trained.params)
         self.inner_lr_ = _as_arrays(solver.rate) if isinstance(solver, GradientDescent) else None
         self._seed = seed
@@ -138,7 +141,12 @@ class MetaNetwork(HoldsCallbacks):
                 f"meta_gradient={self.meta_gradient!r} was set after the fit; with 'implicit', and with it alone, "
                 "tasks are held to their start; fit anew."
             )
-        return self._plan_of(self._network)
+        return self._slowed(self._plan_of(self._network))
+
+    def _slowed(self, plan: Any) -> Any:
+        """Return a plan at the rate that the fit lowered `inner_lr` to, unless `inner_lr` was set anew."""
+        asked, used = getattr(self, "_rates", (None, None))
+        return replace(plan, rate=used) if plan.rate == asked and used != asked else plan
 
     def _plan_of(self, network: Any) -> Plan:
         """Return the adaptation the settings ask for."""

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted_policy import AdaptedPolicy, as_outcomes, outcome_rows
 from metaest.estimators.building import build_parts, goes_on
+from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns
 from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.policy_episodes import PolicyNetwork, PolicyPlan, PolicySource, adapted_params
@@ -31,6 +32,7 @@ class MetaPolicy(MetaNetwork):
     support_size: Any
     query_size: Any
     gap: int
+    check_plausibility: bool
 
     def adapt(self, X: Any, y: Any) -> AdaptedPolicy:
         """Adapt to one new task from a look at it; the model itself is untouched.
@@ -78,6 +80,7 @@ class MetaPolicy(MetaNetwork):
         network, plan, names = self._network, self._plan(), feature_names(self)
         columns, sizes = np.arange(int(known.sizes.max())), known.sizes[:, None]
         numbers = torch.from_numpy(known.offsets[:-1][:, None] + np.minimum(columns, sizes - 1))
+        network.require_codes(known)
         X = network.scale_features(known.X).to(network.dtype)[numbers]
         y = network.outcomes(known.y).to(network.dtype)[numbers]
         support = Rows(X, y, torch.from_numpy(columns < sizes).to(network.dtype))
@@ -135,7 +138,7 @@ class MetaPolicy(MetaNetwork):
         return float(source.utilities(self._params, self.batching_).mean())
 
     def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
-        tasks = as_tasks(X, y, groups)
+        tasks = require_channels_first(as_tasks(X, y, groups), self.check_plausibility)
         if tasks.y.ndim == 2 and tasks.y.shape[1] > 2:
             raise TaskError(f"y has {tasks.y.shape[1]} columns; outcomes, or outcomes and scales, are wanted.")
         return tasks

@@ -22,6 +22,7 @@ from metaest.estimators.building import build_regression
 from metaest.estimators.calibrating import Calibrating, fingerprints
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.episodes import RegressionSource
+from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.judge import Answers, spread_of
 from metaest.estimators.meta_network import MetaNetwork, feature_names
@@ -41,6 +42,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
     support_size: Any
     split: str
     compile: Any
+    check_plausibility: bool
 
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedRegressor:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
@@ -171,7 +173,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         return single
 
     def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
-        return as_tasks(X, y, groups)
+        return require_channels_first(as_tasks(X, y, groups), self.check_plausibility)
 
     def _build(self, training: TaskSet, tasks: TaskSet) -> RegressionNetwork:
         return build_regression(self, training)

@@ -1,15 +1,21 @@
 """A fitted network: what a model and every predictor adapted from it share, and never change."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from metaest.estimators.codes import Codes, row_of_task
 from metaest.exceptions import DivergenceError, OvershootWarning, warn
 from metaest.functional import (
+    MLP,
     BatchForward,
+    ConvNet,
+    Forward,
     GradientDescent,
     LinearHead,
     Loss,
@@ -24,6 +30,7 @@ from metaest.functional import (
     solve_damped,
     squared_error,
 )
+from metaest.tasks import TaskSet
 
 __all__ = ["Network", "RegressionNetwork", "batched"]
 
@@ -47,10 +54,10 @@ def batched(forward: ModuleForward, rows: Rows, vectorize: str | bool = "auto") 
     """
     if vectorize is False:
         return looped(forward), "loop", "vectorize=False"
-    found, name, reason = _batched(forward, rows, vectorize)
+    chosen, name, reason = _batched(forward, rows, vectorize)
     if vectorize is True and name == "loop":
         raise ValueError(f"vectorize=True cannot be had: {reason}; leave vectorize='auto'.")
-    return found, name, reason
+    return chosen, name, reason
 
 
 def _batched(forward: ModuleForward, rows: Rows, vectorize: str | bool) -> tuple[BatchForward, str, str]:
@@ -70,11 +77,33 @@ def _batched(forward: ModuleForward, rows: Rows, vectorize: str | bool) -> tuple
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 return loop, "loop", f"torch.vmap cannot map the module: {str(error).splitlines()[0]}"
         real = two.mask[..., None]
-        if torch.allclose(got * real, expected * real, rtol=1e-3, atol=1e-5):
-            return mapped(forward), "vmap", "torch.vmap gives the loop's result"
-        return loop, "loop", "torch.vmap gives another result than the loop"
+        if not torch.allclose(got * real, expected * real, rtol=1e-3, atol=1e-5):
+            return loop, "loop", "torch.vmap gives another result than the loop"
+        failure = None if isinstance(forward.module, (MLP, ConvNet)) else _fails_in_training(forward, mapped, two)
+        if failure is not None and _fails_in_training(forward, looped, two) is None:
+            return loop, "loop", f"torch.vmap cannot map the module in training: {failure}"
+        return mapped(forward), "vmap", "torch.vmap gives the loop's result"
     finally:
         forward.module.train(training)
+
+
+def _fails_in_training(forward: ModuleForward, batched: Callable[[Forward], BatchForward], rows: Rows) -> str | None:
+    """Return why second derivatives of the module in training mode cannot be had, or None where they can."""
+    params = repeat_for_tasks(forward.parameters(), rows.X.shape[0])
+    leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+    forward.module.train()
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # what is drawn here must not matter
+            total = batched(forward)(leaves, rows).square().sum()
+            slopes = torch.autograd.grad(total, list(leaves.values()), create_graph=True, materialize_grads=True)
+            steepness = torch.stack([slope.square().sum() for slope in slopes]).sum()
+            if steepness.requires_grad:
+                torch.autograd.grad(steepness, list(leaves.values()), materialize_grads=True)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        return str(error).splitlines()[0]
+    finally:
+        forward.module.eval()
+    return None
 
 
 def _padded(rows: Rows) -> Rows:
@@ -98,6 +127,8 @@ class Network:
     device : torch.device
     widens : bool
         Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot.
+    codes : Codes or None
+        What rows are checked by where the module looks up codes.
     """
 
     forward: ModuleForward
@@ -105,6 +136,7 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     widens: bool
+    codes: Codes | None
 
     @property
     def loss(self) -> Loss:
@@ -113,7 +145,19 @@ class Network:
 
     def scale_features(self, X: NDArray[Any]) -> Tensor:
         """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
-        return self.features_scaling.apply(torch.tensor(X)).to(self.device)
+        scaled = self.features_scaling.apply(torch.tensor(X)).to(self.device)
+        if self.codes is not None:
+            self.codes.require(self._look_up, X, scaled.to(self.dtype))
+        return scaled
+
+    def require_codes(self, tasks: TaskSet) -> None:
+        """Raise a TaskError that names the task and the row where the module has no entry for a code."""
+        if self.codes is not None:
+            scaled = self.features_scaling.apply(torch.tensor(tasks.X)).to(self.device, self.dtype)
+            self.codes.require(self._look_up, tasks.X, scaled, partial(row_of_task, tasks))
+
+    def _look_up(self, rows: Tensor) -> Tensor:
+        return self.forward(self.forward.parameters(), rows)
 
     def rows(self, X: NDArray[Any], y: Tensor) -> Rows:
         """Return the rows of one task as a batch of one."""

@@ -201,6 +201,11 @@ class Plan:
         """Return gradient steps at the rates learned so far."""
         return GradientDescent(self.steps, self._rates(meta), frozenset(self.moving), self.proximal)
 
+    def slower(self, meta: Params, factor: float) -> tuple[Self, Params]:
+        """Return the same at rates divided by `factor`, and the meta-parameters with it."""
+        slowed = {name: value / factor if name.startswith(RATE) else value for name, value in meta.items()}
+        return replace(self, rate=self.rate / factor), slowed
+
     def _rates(self, meta: Params) -> float | Tensor | dict[str, Tensor] | list[dict[str, Tensor]]:
         own = {name.removeprefix(RATE): value for name, value in meta.items() if name.startswith(RATE)}
         if set(own) != ({""} if self.learn == "one" else set(self.moving) if self.learn else set()):

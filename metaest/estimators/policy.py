@@ -67,7 +67,8 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         Rows left out between them.
     meta_lr, meta_batch_size, max_iter, alpha, max_grad_norm, early_stopping, validation_fraction, n_iter_no_change
         As :class:`MAMLRegressor` takes them.
-    standardize, warm_start, callbacks, random_state, compile, vectorize, max_batch_bytes, dtype, verbose
+    standardize, check_plausibility, warm_start, callbacks, random_state, compile, vectorize, max_batch_bytes, dtype, \
+verbose
         As :class:`MAMLRegressor` takes them; `standardize` is for features alone.
 
     Attributes
@@ -141,7 +142,8 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 100,
-        standardize: bool = True,
+        standardize: bool | Sequence[str | int] = True,
+        check_plausibility: bool = True,
         warm_start: bool = False,
         callbacks: Sequence[Callback] = (),
         random_state: int | np.random.RandomState | None = None,
@@ -176,6 +178,7 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
+        self.check_plausibility = check_plausibility
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.random_state = random_state

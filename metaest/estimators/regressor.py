@@ -54,7 +54,9 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
     inner_lr : float, default=0.05
-        Rate of these steps, in standardised units. Wide or deep networks bear less: they say so by diverging.
+        Rate of these steps, in standardised units. Wide or deep networks need smaller rates, and so does relu. Where
+        the support losses of the tasks more than double at the start of a fit, or a fit diverges, the rate is halved
+        until they do not, with a warning; ``inner_lr_`` is the rate used, also by ``adapt``.
     learn_inner_lr : {False, "one", "per-parameter", "per-layer-and-step"}, default=False
         Which rates are learned with the weights, from `inner_lr` on: none, one for all, one for each weight (Meta-SGD
         [2]_), or one for each weight matrix and bias in each step (MAML++ [3]_; the last step's serves for more steps).
@@ -99,8 +101,12 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         Share of the tasks held out by `early_stopping`, at least one task.
     n_iter_no_change : int, default=200
         Meta-steps without a better validation loss (computed every 10) before `early_stopping` ends the fit.
-    standardize : bool, default=True
-        Whether columns of X and y are standardised by their mean and standard deviation over the training rows.
+    standardize : bool or sequence of str or int, default=True
+        Whether columns of X and y are standardised by their mean and standard deviation over the training rows. A
+        sequence names or numbers the columns of X (channels, of images) that are, with y; the others reach the network
+        as they are, as codes of categories must that a module of your own looks up in an embedding.
+    check_plausibility : bool, default=True
+        Whether images that seem to have their channels last are refused.
     warm_start : bool, default=False
         Whether another `fit` goes on from the weights and scaling of the last.
     callbacks : sequence of callable, default=()
@@ -219,7 +225,8 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 200,
-        standardize: bool = True,
+        standardize: bool | Sequence[str | int] = True,
+        check_plausibility: bool = True,
         warm_start: bool = False,
         callbacks: Sequence[Callback] = (),
         random_state: int | np.random.RandomState | None = None,
@@ -256,6 +263,7 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
+        self.check_plausibility = check_plausibility
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.random_state = random_state

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from metaest.estimators.backing_off import back_off, warn_of_rate
 from metaest.estimators.building import goes_on, seeded
 from metaest.estimators.compiling import lane_steps
 from metaest.estimators.memory import saved_bytes, tasks_at_once
@@ -19,7 +21,7 @@ from metaest.estimators.plan import Plan, is_setting
 from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.estimators.settling import settled
 from metaest.estimators.threads import scoped_threads
-from metaest.exceptions import TaskError, warn
+from metaest.exceptions import DivergenceError, TaskError, warn
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -42,6 +44,8 @@ VALIDATION_SPLITS = 4
 STEEP = 0.1
 # batches of tasks from which the noise of a Bayesian head is taken
 SETTLING = 8
+# times that a fit which diverges is begun anew
+RESTARTS = 6
 _logger = logging.getLogger("metaest")
 
 
@@ -55,15 +59,38 @@ class Trained(NamedTuple):
     batching_reason: str
     compiled: bool
     compiled_reason: str
+    plan: Plan
 
 
 def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
-    """Meta-learn the weights of `model` (a MetaNetwork with its settings) from `tasks`; `model` is not changed."""
+    """Meta-learn the weights of `model` (a MetaNetwork with its settings) from `tasks`; `model` is not changed.
+
+    A fit that diverges is begun anew at half the inner rate, and so on; what is raised in the end is the first error.
+    """
+    descends = model.inner_solver == "gradient" and model.inner_steps and model.inner_lr
+    first_error = None
+    for halvings in range(RESTARTS + 1 if descends else 1):
+        try:
+            trained = _train(model, tasks, seed, halvings)
+        except DivergenceError as error:
+            first_error = error if first_error is None else first_error
+            _logger.info("the fit is begun anew at a lower inner rate: %s", error)
+            continue
+        earlier = model._rates[1] if goes_on(model) else None
+        warn_of_rate(float(model.inner_lr), trained.plan, earlier)
+        return trained
+    assert first_error is not None
+    raise first_error
+
+
+def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
+    """Meta-learn at the inner rate that the tasks bear at the start, halved so often."""
     rng = np.random.default_rng(seed)
     training, held_out = _hold_out(model, tasks, rng)
     with seeded(seed):
         network: Network = model._build(training, tasks)
     plan: Plan = model._plan_of(network)
+    plan = model._slowed(plan) if goes_on(model) else plan
     schedule = Schedule(model, model.max_iter)
     _check_something_adapts(plan, schedule, model, training)
     before = model._params if goes_on(model) else None
@@ -74,6 +101,10 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     forward, batching, reason = batched(network.forward, first.support, model.vectorize)
     if batching == "loop":
         _logger.info("tasks are evaluated one after the other: %s", reason)
+    plan, params = back_off(plan, params, forward, source, model.meta_batch_size, seed)
+    if halvings:
+        plan, params = plan.slower(params, 2.0**halvings)
+    source.plan = plan
 
     def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
         differentiated, episodes = drawn
@@ -116,7 +147,8 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
         def draw() -> tuple[Differentiated, Episodes]:
             return next(kinds), source.episodes(next(batches))
 
-        result = loop.run(params, draw, losses, validate, made.steps, parts)
+        with _second_derivatives():
+            result = loop.run(params, draw, losses, validate, made.steps, parts)
     network.forward.module.eval()
     if plan.proximal and plan.steps:
         _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
@@ -125,7 +157,21 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     compiled, why = made.steps is not None, made.reason
     if made.steps is not None and made.steps.instead is not None:
         compiled, why = False, "machine code and torch give different meta-gradients"
-    return Trained(network, params, result.history, batching, reason, compiled, why)
+    return Trained(network, params, result.history, batching, reason, compiled, why, plan)
+
+
+@contextlib.contextmanager
+def _second_derivatives() -> Iterator[None]:
+    """Say what to do where torch has no second derivative of an operation."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        if "derivative for" not in str(error) and "differentiate twice" not in str(error):
+            raise
+        raise ValueError(
+            f"module: torch has no second derivative of an operation in it ({str(error).splitlines()[0]}); with "
+            "meta_gradient='first-order' none is needed."
+        ) from error
 
 
 def _at_once(bound: int | None, losses: Any, params: Params, schedule: Schedule, episodes: Episodes) -> int | None:

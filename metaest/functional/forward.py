@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from metaest.functional.attention import differentiable_attention
 from metaest.functional.normalization import TaskBatchNorm, give, is_statistic, take
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
@@ -56,9 +57,7 @@ class ModuleForward:
         self._constants = {name: value.detach() for name, value in [*frozen, *module.named_buffers()]}
         # read here once: during a call in another thread the module has no parameters of its own
         self.names = tuple(self.parameters())
-        # looking for shared weights at every call costs as much as a small network does
-        names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
-        self._tied = len(names) > len(list(module.named_parameters()))
+        self._aliases = _aliases(module)
 
     def parameters(self) -> Params:
         """Return detached copies of the trainable parameters."""
@@ -78,24 +77,33 @@ class ModuleForward:
             for name, value in self._constants.items()
         }
         if not self.norms:
-            with self._lock:
-                output = functional_call(self.module, {**constants, **params}, (X,), tie_weights=self._tied)
+            with self._lock, differentiable_attention:
+                output = self._call(constants, params, X)
             return self._checked(output, X), {}
         weights = {name: value for name, value in params.items() if not is_statistic(name)}
-        with self._lock:
+        with self._lock, differentiable_attention:
             give(self.norms, params, mask, collects)
             try:
-                output = functional_call(self.module, {**constants, **weights}, (X,), tie_weights=self._tied)
+                output = self._call(constants, weights, X)
                 return self._checked(output, X), take(self.norms)
             finally:
                 for layer in self.norms.values():
                     layer.forget()
+
+    def _call(self, constants: Params, weights: Params, X: Tensor) -> Any:
+        values = {**constants, **weights}
+        values |= {alias: values[name] for alias, name in self._aliases.items()}
+        # torch's own search for shared weights costs as much as a small network does, and leaves the weights of one
+        # call behind in a layer that stands in the module twice (torch 2.13)
+        return functional_call(self.module, values, (X,), tie_weights=False)
 
     def _checked(self, output: Any, X: Tensor) -> Tensor:
         """Return outputs of shape (rows, n_outputs), or say what came instead."""
         wanted = (X.shape[0], self.n_outputs)
         if not isinstance(output, Tensor):
             raise TypeError(f"the module returned {type(output).__name__}; a tensor of shape {wanted} is wanted.")
+        if output.dtype != X.dtype and not _as_precise(output.dtype, X.dtype):
+            raise TypeError(f"the module returned {output.dtype} for rows of {X.dtype}; it must keep their precision.")
         if output.shape == wanted[:1] and self.n_outputs == 1:
             return output[:, None]
         if output.shape != wanted and (self.n_outputs is not None or output.shape[:-1] != wanted[:1]):
@@ -122,6 +130,22 @@ class ModuleForward:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _as_precise(given: torch.dtype, wanted: torch.dtype) -> bool:
+    return given.is_floating_point and torch.finfo(given).eps <= torch.finfo(wanted).eps
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    """Return further names of weights and buffers that several layers share, with the first name of each."""
+    first: dict[int, str] = {}
+    aliases = {}
+    for prefix, layer in module.named_modules():
+        for attribute, value in [*layer._parameters.items(), *layer._buffers.items()]:
+            name = f"{prefix}.{attribute}" if prefix else attribute
+            if value is not None and first.setdefault(id(value), name) != name:
+                aliases[name] = first[id(value)]
+    return aliases
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from metaest.functional.attention import differentiable_attention
+
 __all__ = ["last_layer", "layer_of"]
 
 
@@ -44,6 +46,9 @@ def last_layer(module: nn.Module, X: Tensor) -> str | None:
     if not entered:
         return None
     last = entered[-1]
+    inside = f"{last}." if last else ""
+    if any(name.startswith(inside) and name not in entered for name in owners):
+        return None  # attention reads the weights of a layer inside it without running that layer
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in module.named_parameters():
@@ -56,7 +61,7 @@ def last_layer(module: nn.Module, X: Tensor) -> str | None:
 def _run(module: nn.Module, X: Tensor) -> Tensor:
     """Return outputs of shape (rows, outputs)."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), differentiable_attention:
             output: Tensor = module(X)
     except RuntimeError as error:
         raise ValueError(f"module: it does not take rows of {X.shape[1]} columns: {error}") from error

@@ -30,6 +30,11 @@ class Scaling(NamedTuple):
         constant = scale <= 10 * torch.finfo(torch.float64).eps * mean.abs()
         return cls(mean, torch.where(constant, torch.ones_like(scale), scale))
 
+    def only(self, columns: Tensor) -> "Scaling":
+        """Return the same for the columns where a boolean Tensor is true; the others stay as they are."""
+        chosen = columns.view(self.mean.shape[0], *[1] * (self.mean.ndim - 1))
+        return Scaling(torch.where(chosen, self.mean, 0.0), torch.where(chosen, self.scale, 1.0))
+
     @classmethod
     def identity(cls, columns: int, further_axes: int = 0) -> "Scaling":
         """Leave every column as it is; rows of images have two further axes."""

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-from metaest import DivergenceError, MAMLRegressor, Task, TaskError, TaskSet, adapt
+from metaest import DivergenceError, MAMLClassifier, MAMLRegressor, Task, TaskError, TaskSet, adapt
 from problems import ragged_tasks
 
 NAMES = ("time", "dose")
@@ -158,3 +158,30 @@ def test_support_of_all_rows_is_named():
     tasks = TaskSet([Task("whole", [[0.0], [1.0]], [0.0, 1.0], support=[0, 1])])
     with pytest.raises(TaskError, match="task 'whole': its support holds all 2 rows"):
         MAMLRegressor(max_iter=1).fit(tasks)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (28, 20, 1), (64, 64, 4)])
+@pytest.mark.parametrize("estimator", [MAMLRegressor, MAMLClassifier])
+def test_images_with_the_channels_last(estimator, shape):
+    rng = np.random.default_rng(0)
+    images = [(rng.random((4, *shape)), rng.integers(0, 2, 4).astype(float)) for _ in range(3)]
+    with pytest.raises(TaskError, match=r"task 0: rows of X have shape .* X.transpose\(0, 3, 1, 2\)"):
+        estimator(max_iter=1, hidden_layer_sizes=(2,)).fit(images)
+
+
+def test_images_as_they_should_be_and_images_that_look_odd():
+    rng = np.random.default_rng(0)
+
+    def tasks(*shape):
+        return [(rng.random((4, *shape)), rng.random(4)) for _ in range(3)]
+
+    small = MAMLRegressor(max_iter=1, hidden_layer_sizes=(2,), random_state=0)
+    for shape in ((3, 8, 8), (1, 28, 3), (2, 9, 3), (4, 4, 4), (6, 1, 1)):
+        small.fit(tasks(*shape))
+    odd = tasks(8, 8, 3)
+    small.set_params(check_plausibility=False).fit(odd)
+    model = MAMLRegressor(max_iter=1, hidden_layer_sizes=(2,), random_state=0).fit(tasks(3, 8, 6))
+    with pytest.raises(TaskError, match=r"expecting \(3, 8, 6\); the channels come first: X.transpose"):
+        model.predict(rng.random((2, 8, 6, 3)))
+    with pytest.raises(TaskError, match="the channels come first"):
+        model.adapt(rng.random((2, 8, 6, 3)), [0.0, 1.0])

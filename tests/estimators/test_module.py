@@ -1,5 +1,7 @@
 """A user's own torch module works as the built-in network does."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -10,17 +12,24 @@ from metaest.functional import MLP
 from problems import ragged_tasks
 
 
-class GRU(nn.Module):
-    """A recurrent module torch.vmap cannot map."""
+class Recurrent(nn.Module):
+    """A recurrent module, whose columns are the steps of a sequence."""
 
     def __init__(self, n_features, n_targets):
         super().__init__()
-        self.cell = nn.LSTM(n_features, 4, batch_first=True)
+        self.cell = nn.LSTM(1, 4, batch_first=True)
         self.head = nn.Linear(4, n_targets)
 
     def forward(self, X):
-        hidden, _ = self.cell(X[:, None, :])
-        return self.head(hidden[:, 0])
+        hidden, _ = self.cell(X[:, :, None])
+        return self.head(hidden[:, -1])
+
+
+class Branching(nn.Linear):
+    """A module torch.vmap cannot map: it branches on what its rows hold."""
+
+    def forward(self, X):
+        return super().forward(X if X.sum() > 0 else -X)
 
 
 class OneNumberARow(nn.Module):
@@ -61,9 +70,21 @@ def test_a_factory_is_seeded():
 
 def test_choices_of_batching_are_recorded():
     assert fit(None).batching_ == "vmap"
-    recurrent = fit(GRU)
-    assert recurrent.batching_ == "loop"
-    assert "torch.vmap cannot map" in recurrent.batching_reason_
+    branching = fit(lambda d, t: Branching(d, t))
+    assert branching.batching_ == "loop"
+    assert "torch.vmap cannot map" in branching.batching_reason_
+
+
+def test_recurrent_modules_are_mapped_and_compiled(tasks):
+    """Step by step, so that a default fit takes seconds where it took minutes."""
+    by_torch = fit(Recurrent, inner_steps=1)
+    assert by_torch.batching_ == "vmap"
+    assert isinstance(by_torch.module_.cell, nn.LSTM)
+    by_loop = fit(Recurrent, inner_steps=1, vectorize=False)
+    compiled = fit(Recurrent, inner_steps=1, compile=True)
+    assert compiled.compiled_
+    for other in (by_loop, compiled):
+        np.testing.assert_allclose(other.predict(tasks.X), by_torch.predict(tasks.X), rtol=1e-3, atol=1e-3)
 
 
 def test_vmap_and_loop_fit_alike(monkeypatch, tasks):
@@ -164,5 +185,112 @@ def test_a_module_that_writes_into_its_buffers_carries_nothing_over(tasks):
             self.calls += 1
             return super().forward(X) + self.calls
 
-    model, X = fit(Counting), tasks.X.astype(np.float32)
+    with pytest.warns(UserWarning, match=r"writes into its buffers in training \(calls\)"):
+        model, X = fit(Counting), tasks.X.astype(np.float32)
     np.testing.assert_array_equal(model.predict(X), model.predict(X))
+
+
+class Two(nn.Module):
+    """Two layers that a test changes something about."""
+
+    def __init__(self, n_features, n_targets):
+        super().__init__()
+        self.body = nn.Linear(n_features, 4)
+        self.head = nn.Linear(4, n_targets)
+
+    def forward(self, X):
+        return self.head(torch.tanh(self.body(X)))
+
+
+def changed(method=None, after=None, before=None):
+    """Return a module whose rows or outputs are changed, or whose parts are."""
+
+    class Changed(Two):
+        def __init__(self, n_features, n_targets):
+            super().__init__(n_features, n_targets)
+            if method is not None:
+                method(self)
+
+        def forward(self, X):
+            output = super().forward(X if before is None else before(X))
+            return output if after is None else after(output)
+
+    return Changed
+
+
+def stays_on(X):
+    return nn.functional.dropout(X, 0.5, training=True)
+
+
+def lazy(module):
+    module.body = nn.LazyLinear(4)
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "message"),
+    [
+        (changed(after=lambda y: (y, y)), TypeError, "returned tuple"),
+        (changed(after=lambda y: y.mean()), ValueError, r"returned shape \(\) for"),
+        (changed(after=lambda y: y.T), ValueError, r"returned shape \(1, \d+\)"),
+        (changed(after=lambda y: y.half()), TypeError, "must keep their precision"),
+        (changed(after=lambda y: y.to(torch.complex64)), TypeError, "must keep their precision"),
+        (changed(after=lambda y: y.detach()), ValueError, "do not depend on its trainable weights"),
+        (changed(before=lambda X: X.mul_(2)), ValueError, "writes into the rows"),
+        (changed(method=lazy), ValueError, "shape of 'body.weight' is not settled"),
+        (Two(2, 1).to("meta"), ValueError, "'body.weight' is on the device 'meta'"),
+    ],
+)
+def test_modules_that_cannot_be_used_say_why(module, error, message):
+    with pytest.raises(error, match=message):
+        fit(module)
+
+
+def test_random_outputs_are_told():
+    with pytest.warns(UserWarning, match="draws random numbers"):
+        fit(changed(before=stays_on))
+
+
+def spectral(module):
+    nn.utils.parametrizations.spectral_norm(module.body)
+
+
+def test_a_module_that_maps_in_evaluation_alone_is_looped_over():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "module writes into its buffers")  # where power iterations still move
+        model = fit(changed(method=spectral))
+    assert model.batching_ == "loop"
+    assert "in training" in model.batching_reason_
+
+
+def test_shared_layers_and_weights_are_one(tasks):
+    class Shared(Two):
+        def __init__(self, n_features, n_targets):
+            super().__init__(n_features, n_targets)
+            self.other = nn.Linear(n_features, 4)
+            self.other.weight = self.body.weight
+            self.again = self.body
+
+        def forward(self, X):
+            return self.head(torch.tanh(self.again(X)) + torch.tanh(self.other(X)) * self.body(X))
+
+    by_map, by_loop = fit(Shared), fit(Shared, vectorize=False)
+    assert by_map.batching_ == "vmap"
+    assert by_map.module_.other.weight is by_map.module_.body.weight
+    np.testing.assert_allclose(by_loop.predict(tasks.X), by_map.predict(tasks.X), rtol=1e-4, atol=1e-4)
+    rows = torch.tensor((tasks.X - tasks.X.mean(axis=0)) / tasks.X.std(axis=0))
+    with torch.no_grad():
+        outputs = by_map.module_.double()(rows)[:, 0].numpy()
+    np.testing.assert_allclose(outputs * tasks.y.std() + tasks.y.mean(), by_map.predict(tasks.X), rtol=1e-6)
+
+
+def test_integer_parameters_in_place_activations_and_other_precisions(tasks):
+    def counted(module):
+        module.exponent = nn.Parameter(torch.tensor(2), requires_grad=False)
+
+    expected = fit(changed(after=lambda y: y * 1)).predict(tasks.X)
+    np.testing.assert_allclose(fit(changed(method=counted)).predict(tasks.X), expected)
+    np.testing.assert_allclose(fit(changed(after=lambda y: y.double())).predict(tasks.X), expected, rtol=1e-4)
+    half = Two(2, 1).half()
+    assert fit(half).predict(tasks.X).dtype == np.float64
+    assert half.body.weight.dtype == torch.float16
+    assert np.isfinite(fit(changed(before=lambda X: torch.relu_(X + 1))).predict(tasks.X)).all()

@@ -1,0 +1,99 @@
+r"""The inner rate of a fit, lowered where it overshoots on the tasks before the first meta-step.
+
+A rate beyond 2 over the largest eigenvalue of the Hessian of a support loss multiplies the error at every inner step.
+With relu and few features some tasks reach infinity in five steps, and the meta-loss with them. Adaptation halves the
+rate for a single task. A fit keeps the rate as long as the mean support loss of the tasks does not more than double,
+since a meta-learned start takes care of a few that overshoot; otherwise it halves the rate for all, until none does.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaest.estimators.episodes import Source
+from metaest.estimators.plan import Plan
+from metaest.exceptions import OvershootWarning, warn
+from metaest.functional import BatchForward, Episodes, Params, highest_loss, repeat_for_tasks
+
+__all__ = ["back_off", "warn_of_rate"]
+
+# meta-batches whose support losses are looked at
+BATCHES = 4
+# the rate is not lowered beyond a millionth: then something else is wrong
+MOST_HALVINGS = 20
+
+
+def back_off(
+    plan: Plan, meta: Params, forward: BatchForward, source: Source, batch_size: int, seed: int
+) -> tuple[Plan, Params]:
+    """Return a plan and its meta-parameters at a rate that does not overshoot.
+
+    Parameters
+    ----------
+    plan : Plan
+    meta : dict of Tensor
+        Where the fit starts.
+    forward : callable
+    source : Source
+        Its own draws are not used up.
+    batch_size : int
+    seed : int
+
+    Returns
+    -------
+    plan : Plan
+    meta : dict of Tensor
+        Both as they came where nothing overshoots.
+    """
+    if plan.head is not None or not plan.steps or not plan.rate:
+        return plan, meta
+    probe = copy.copy(source)
+    probe.rng = np.random.default_rng(seed)
+    batches = probe.batches(batch_size)
+    drawn = [probe.episodes(next(batches)) for _ in range(BATCHES)]
+    parts = [part for episodes in drawn for part in episodes.parts(source.at_once(meta))]
+    module = source.network.forward.module
+    training = module.training
+    module.eval()
+    try:
+        before, after = _support_losses(plan, meta, forward, parts)
+        if bool(after.mean() <= highest_loss(before.mean())):
+            return plan, meta
+        for halvings in range(1, MOST_HALVINGS + 1):
+            slower, slowed = plan.slower(meta, 2.0**halvings)
+            before, after = _support_losses(slower, slowed, forward, parts)
+            if bool((after <= highest_loss(before)).all()):
+                break
+        else:
+            return plan, meta
+    finally:
+        module.train(training)
+    return slower, slowed
+
+
+def warn_of_rate(asked: float, plan: Plan, earlier: float | None) -> None:
+    """Tell that a fit took a lower rate than it was asked for, unless an earlier fit it goes on from told so."""
+    if plan.rate in (asked, earlier):
+        return
+    warn(
+        f"inner_lr={asked:.2g} overshoots on the tasks of this fit (their support losses rise at its start); the fit "
+        f"{'started from' if plan.learn else 'used'} inner_lr={plan.rate:.2g}. Setting that rate, or a smaller "
+        "network, avoids this warning.",
+        OvershootWarning,
+    )
+
+
+def _support_losses(plan: Plan, meta: Params, forward: BatchForward, parts: list[Episodes]) -> tuple[Tensor, Tensor]:
+    """Return the support loss of every task before and after adaptation."""
+    before, after = [], []
+    for episodes in parts:
+        start = repeat_for_tasks(plan.start(meta, episodes.query), len(episodes.query.X))
+        support = plan.support(meta, episodes.support)
+        start = {name: value.detach() for name, value in start.items()}
+        adapted = plan.descent(meta).solve(forward, plan.loss, start, support)
+        with torch.no_grad():
+            before.append(plan.loss(forward(start, support), support.y, support.mask))
+            after.append(plan.loss(forward(adapted, support), support.y, support.mask))
+    return torch.cat(before), torch.cat(after)
