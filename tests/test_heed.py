@@ -134,7 +134,7 @@ def test_files_and_models_read_as_the_readers_do(tmp_path):
     names = {"time": "when", "dose": "amount", "target": "level"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = OneCompartmentRegressor(fixed={"absorption": 1.0}, random=["clearance"]).fit(
+        model = OneCompartmentRegressor(route="iv", fixed={"volume": 40.0}, random=["clearance"], max_iter=5).fit(
             read_patients(plain, patient="who", **names)
         )
     with pytest.warns(UserWarning, match="column 'zzz' was not read"):
