@@ -305,31 +305,3 @@ def test_times_of_a_history_that_are_time_differences_are_refused():
     for own in (times, times.to_numpy(), list(times)):
         with pytest.raises(TaskError, match="history 3: times: time differences were passed"):
             Histories.read({3: (own, [600.0, 700.0])})
-
-
-def test_times_beside_rates_in_another_unit():
-    seconds = np.linspace(0, 3000, 40)
-    y = 1 - np.exp(-((seconds / 2000) ** 3))
-    ramp = {"time": seconds, "start": np.full(40, 300.0), "rate": np.full(40, 10 / 60)}  # K/s
-    model = NonIsothermalJMAKRegressor()
-    tasks = TaskSet([(np.column_stack(list(ramp.values())), y)])
-    model.guess(ramp, y, tasks)
-    minutes = {**ramp, "time": seconds / 60}
-    with pytest.warns(UserWarning, match=r"by 8.33 K at most, up to the last row: is time in minutes and rate in K/s"):
-        model.guess(minutes, y, tasks)
-    NonIsothermalJMAKRegressor(check_plausibility=False).guess(minutes, y, tasks)
-    model.guess({**minutes, "rate": np.zeros(40)}, y, tasks)  # isothermal
-
-
-@pytest.mark.parametrize("factor", [60.0, 1 / 60])
-def test_times_beside_histories_in_another_unit(factor):
-    seconds = np.linspace(0, 3000, 40)
-    y = 1 - np.exp(-((seconds / 2000) ** 3))
-    inputs = {"time": seconds * factor, "history": np.repeat([1.0, 2.0], 20)}
-    histories = {1: ([0, 1600.0], [300.0, 600.0]), 2: ([0, 3000.0], [300.0, 800.0]), 3: ([0.0], [500.0])}
-    tasks = TaskSet([(np.column_stack(list(inputs.values())), y)])
-    NonIsothermalJMAKRegressor(histories=histories).guess({**inputs, "time": seconds}, y, tasks)
-    with pytest.warns(UserWarning, match="times of rows and histories in one unit"):
-        NonIsothermalJMAKRegressor(histories=histories).guess(inputs, y, tasks)
-    NonIsothermalJMAKRegressor(histories=histories, check_plausibility=False).guess(inputs, y, tasks)
-    NonIsothermalJMAKRegressor(histories=histories).guess({**inputs, "history": np.full(40, 3.0)}, y, tasks)

@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from metaest import Parameter, TaskSet
-from metaest.exceptions import warn
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
 from metaest_domains.kinetics.history import Histories, ramp_integral
@@ -21,13 +20,7 @@ from metaest_domains.kinetics.rates import arrhenius, begun
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
 
-# K below and above which no transformation is followed
-COLDEST = 20.0
-HOTTEST = 6000.0
-# K by which a ramp changes the temperature at least while half is transformed: Arrhenius rates double over 5 to 20 K
-LEAST_RAMP = 10.0
-# largest plausible ratio of the last row's time to the length of its history, or the inverse; minutes and seconds: 60
-LARGEST_RATIO = 30.0
+COLDEST, HOTTEST = 20.0, 6000.0
 
 
 class AlongHistory(KineticRegressor):
@@ -41,10 +34,6 @@ class AlongHistory(KineticRegressor):
         Piecewise linear histories by number: times from 0 on, temperatures in K; the last temperature is held. Without
         them the inputs are ``time``, ``start`` (K) and ``rate`` (K per unit of time) of a linear ramp; with them
         ``time`` and ``history``, the number of the row's history.
-    check_plausibility : bool, default=True
-        Whether a fit warns of times that look like another unit than that of rates or histories: where no ramp changes
-        the temperature by 10 K while y rises by half, or where the last row of every history comes at more than 30
-        times, or less than a thirtieth of, its length.
     columns, optional, fixed, parameters
         As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
     """
@@ -77,7 +66,6 @@ class AlongHistory(KineticRegressor):
         compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
-        check_plausibility: bool = True,
     ) -> None:
         super().__init__(
             columns=columns,
@@ -104,7 +92,6 @@ class AlongHistory(KineticRegressor):
             verbose=verbose,
         )
         self.histories = histories
-        self.check_plausibility = check_plausibility
 
     def with_histories(self, histories: Mapping[int, tuple[ArrayLike, ArrayLike]]) -> "AlongHistory":
         """Return a copy of the fitted model that knows further temperature histories: those of batches to come.
@@ -151,8 +138,6 @@ class AlongHistory(KineticRegressor):
             temperature = inputs["start"] + inputs["rate"] * inputs["time"]
         else:
             temperature = Histories.read(self.histories).temperature_at(inputs["time"], inputs["history"])
-        if self.check_plausibility:
-            self._warn_of_units(inputs, y)
         amid = (y > 0.2 * y.max()) & (y < 0.8 * y.max())
         chosen = temperature[amid] if amid.any() else temperature
         times = inputs["time"][amid] if amid.any() else inputs["time"]
@@ -161,32 +146,6 @@ class AlongHistory(KineticRegressor):
         if np.mean(chosen) < np.mean(temperature[inputs["time"] <= np.median(inputs["time"])]):
             found["E"] = -150.0  # transformed on cooling
         return found
-
-    def _warn_of_units(self, inputs: Inputs, y: NDArray[Any]) -> None:
-        """Warn where times are in another unit than rates or histories, as far as that can be seen."""
-        time = inputs["time"]
-        switch = "Convert one of them, or pass check_plausibility=False if they are right."
-        if self.histories is None:
-            change = float(np.max(np.abs(inputs["rate"] * time)))
-            if (inputs["rate"] != 0).all() and change < LEAST_RAMP and np.ptp(y) > 0.5:
-                warn(
-                    f"the ramps change the temperature by {change:.3g} K at most, up to the last row: is time in "
-                    f"minutes and rate in K/s? {switch}"
-                )
-            return
-        given = Histories.read(self.histories).given
-        ratios = [
-            float(time[inputs["history"] == number].max()) / float(given[int(number)][0][-1])
-            for number in np.unique(inputs["history"])
-            if given[int(number)][0][-1] > 0  # a history of one point is a constant temperature
-        ]
-        if not ratios:
-            return
-        if max(ratios) < 1 / LARGEST_RATIO or min(ratios) > LARGEST_RATIO:
-            warn(
-                f"the last rows come at {min(ratios):.3g} to {max(ratios):.3g} times the length of their temperature "
-                f"histories: are the times of rows and histories in one unit? {switch}"
-            )
 
 
 class Along:

@@ -1,6 +1,17 @@
 """Models for patients: personalised predictions from a handful of measurements."""
 
-from metaest_domains.physiology.clinical import auc, clearance, dose_for, half_life, next_sample, peak, volume
+from metaest_domains.physiology.clinical import (
+    absorption_rate,
+    auc,
+    clearance,
+    dose_for,
+    half_life,
+    next_sample,
+    peak,
+    time_above,
+    trough,
+    volume,
+)
 from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.glucose import AdaptedForecaster, GlucoseForecaster
 from metaest_domains.physiology.glucose_errors import clarke_zones, glucose_errors, plot_clarke
@@ -27,6 +38,7 @@ __all__ = [
     "Regimen",
     "TwoCompartmentRegressor",
     "Windows",
+    "absorption_rate",
     "auc",
     "clarke_zones",
     "clearance",
@@ -45,5 +57,7 @@ __all__ = [
     "plot_predictive_check",
     "plot_shrinkage",
     "read_patients",
+    "time_above",
+    "trough",
     "volume",
 ]

@@ -1,6 +1,6 @@
-"""What a clinician asks of an adapted patient: clearance, half-life, exposure, peaks, doses, when to sample next."""
+"""What a clinician asks of a patient, or of the population: clearance, exposure, peaks, doses, when to sample next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,23 +8,39 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from metaest import AdaptedEquation, Derived
-from metaest_domains.physiology.patient_equation import PatientEquation
+from metaest import Derived
+from metaest.exceptions import warn
+from metaest_domains.physiology.courses import Courses, LinearCourses
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
+from metaest_domains.physiology.treatment import Treatment, patient_equation
 
-__all__ = ["auc", "clearance", "dose_for", "half_life", "next_sample", "peak", "volume"]
+__all__ = [
+    "absorption_rate",
+    "auc",
+    "clearance",
+    "dose_for",
+    "half_life",
+    "next_sample",
+    "peak",
+    "time_above",
+    "trough",
+    "volume",
+]
 
 
-def clearance(patient: AdaptedEquation, *, level: float = 0.9) -> Derived:
+def clearance(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
     """Return the patient's own clearance (CL/F of oral doses).
 
     Where constants are scaled by weight, it is that at the patient's weight.
 
     Parameters
     ----------
-    patient : AdaptedEquation
-        From an estimator with one or two compartments.
+    patient : AdaptedEquation or fitted model
+        From an estimator with one or two compartments. A fitted model stands for a patient of whom no sample is known:
+        intervals are as wide as the population.
+    covariates : dict of str to float, optional
+        Covariates of the patient; an adapted patient's are those of its rows unless given.
     level : float, default=0.9
 
     Returns
@@ -36,90 +52,57 @@ def clearance(patient: AdaptedEquation, *, level: float = 0.9) -> Derived:
     ------
     TypeError
         When the model has no clearance.
+    ValueError
+        When a covariate of the fit is missing, or one is unknown.
     """
-    return patient.derive(_of_patient(patient, "clearance"), level)
+    return _constant(patient, covariates, level, lambda own, equation: own["clearance"])
 
 
-def volume(patient: AdaptedEquation, *, level: float = 0.9) -> Derived:
+def volume(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
     """Return the patient's volume of distribution, central where there are two compartments; see `clearance`."""
-    return patient.derive(_of_patient(patient, "volume"), level)
+    return _constant(patient, covariates, level, lambda own, equation: own["volume"])
 
 
-def half_life(patient: AdaptedEquation, *, level: float = 0.9) -> Derived:
+def half_life(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
     """Return the half-life of terminal elimination; see `clearance`."""
-    equation = _linear(patient)
-
-    def half(**constants: Any) -> Any:
-        own = _constants(equation, patient, constants)
-        return np.log(2) / equation.parts(own)[-1][1][:, 0].numpy().reshape(np.shape(next(iter(constants.values()))))
-
-    return patient.derive(half, level)
+    return _constant(patient, covariates, level, lambda own, equation: np.log(2) / equation.parts(own)[-1][1])
 
 
-def auc(patient: AdaptedEquation, dose: float, *, level: float = 0.9) -> Derived:
-    """Return the area under the curve from a dose to infinity, the dose over the clearance; see `clearance`."""
-    if not dose > 0:
-        raise ValueError(f"dose must be above 0, got {dose!r}.")
-    own = _of_patient(patient, "clearance")
-    return patient.derive(lambda **constants: dose / own(**constants), level)
+def absorption_rate(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
+    """Return k_a, the rate of absorption of oral doses; see `clearance`.
 
-
-def peak(patient: AdaptedEquation, regimen: Regimen, *, until: float, level: float = 0.9) -> pd.DataFrame:
-    """Return the greatest concentration under a regimen up to a time, and when it is reached.
-
-    Parameters
-    ----------
-    patient : AdaptedEquation
-    regimen : Regimen
-    until : float
-        Looked for on 400 times up to this one, and at the ends of doses.
-    level : float, default=0.9
-
-    Returns
-    -------
-    DataFrame
-        Rows ``concentration`` and ``time``, columns ``value``, ``lower`` and ``upper``.
+    The constant ``absorption`` of the fit is its excess over the rate of (terminal) elimination.
     """
-    if not until > 0:
-        raise ValueError(f"until must be above 0, got {until!r}.")
-    events = np.concatenate([regimen.time, regimen.time + regimen.duration])
-    times = np.unique(np.concatenate([np.linspace(0, until, 400), events[events <= until]]))
-    curves = _curves(patient, regimen, times)
-
-    def highest(**constants: Any) -> Any:
-        own = curves(**constants)
-        return np.stack([own.max(axis=0), times[own.argmax(axis=0)]])
-
-    found = patient.derive(highest, level)
-    index = pd.Index(["concentration", "time"], name="peak")
-    return pd.DataFrame({"value": found.value, "lower": found.lower, "upper": found.upper}, index=index)
+    if not patient_equation(patient).oral:
+        raise TypeError("a model of route='iv' has no absorption.")
+    return _constant(patient, covariates, level, lambda own, equation: own["absorption"] + equation.parts(own)[-1][1])
 
 
-def dose_for(
-    patient: AdaptedEquation,
-    regimen: Regimen,
+def auc(
+    patient: Any,
+    dose: float | Regimen,
     *,
-    target_trough: float | None = None,
-    target_peak: float | None = None,
-    time: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    given: Regimen | None = None,
+    covariates: Mapping[str, float] | None = None,
     level: float = 0.9,
 ) -> Derived:
-    """Return the dose with which a regimen reaches a concentration.
-
-    All doses of the regimen are changed by one factor; the answer is its first dose. Concentrations are in proportion
-    to the dose, so that nothing is searched for, and the interval is that of the answer itself.
+    """Return the area under the concentrations.
 
     Parameters
     ----------
-    patient : AdaptedEquation
-    regimen : Regimen
-        Of doses whose amounts are to be found; only their proportions and times count.
-    target_trough : float, optional
-        Concentration just before the next dose of the regimen would be due, or at `time`.
-    target_peak : float, optional
-        Greatest concentration, up to one interval after the last dose, or up to `time`.
-    time : float, optional
-        None: one interval after the last dose, which takes two doses to know.
+    patient : AdaptedEquation or fitted model
+        See `clearance`.
+    dose : float or Regimen
+        For one dose, the area from it to infinity, which is the dose over the clearance; for a regimen, that from
+        `start` to `end`.
+    start, end : float, optional
+        Of a regimen: its first dose and infinity, unless given.
+    given : Regimen, optional
+        Doses that were given before; see `dose_for`.
+    covariates : dict of str to float, optional
+        Beside the amount of one dose; a regimen has its own.
     level : float, default=0.9
 
     Returns
@@ -129,113 +112,293 @@ def dose_for(
     Raises
     ------
     ValueError
-        Unless just one target above 0 is given, or when the time cannot be told.
+        When the dose is not above 0, or the end not after the start.
     TypeError
-        When concentrations are not in proportion to the dose.
+        When elimination saturates.
+    """
+    if not isinstance(dose, Regimen):
+        if start is not None or end is not None or given is not None:
+            raise ValueError("auc: start, end and given go with a Regimen; of one dose the area is that to infinity.")
+        if not dose > 0 or not np.isfinite(dose):
+            raise ValueError(f"dose must be a number above 0, got {dose!r}.")
+        return _constant(patient, covariates, level, lambda own, equation: float(dose) / own["clearance"])
+    _linear(patient)
+    treatment = _treatment(patient, dose, given, covariates)
+    first = float(dose.time[0]) if start is None else float(start)
+    last = np.inf if end is None else float(end)
+    if not 0 <= first < last:
+        raise ValueError(f"auc: end must be after start, which is at least 0; got {first:g} to {last:g}.")
+    return treatment.derive(lambda constants: _total(treatment.courses(constants)).area(first, last), level)
+
+
+def peak(
+    patient: Any, regimen: Regimen, *, until: float | None = None, given: Regimen | None = None, level: float = 0.9
+) -> pd.DataFrame:
+    """Return the greatest concentration under a regimen up to a time, and when it is reached.
+
+    It is solved for, so that it does not depend on how far is looked.
+
+    Parameters
+    ----------
+    patient : AdaptedEquation or fitted model
+        See `clearance`.
+    regimen : Regimen
+    until : float, optional
+        The end of the stretch of time, which begins with the first dose of the regimen; a dose given at its end
+        counts. None: without end, for models whose elimination does not saturate.
+    given : Regimen, optional
+        Doses that were given before; see `dose_for`.
+    level : float, default=0.9
+
+    Returns
+    -------
+    DataFrame
+        Rows ``concentration`` and ``time``, columns ``value``, ``lower`` and ``upper``.
+
+    Raises
+    ------
+    ValueError
+        When the end is not after the first dose, or as in `dose_for`.
+    """
+    treatment = _treatment(patient, regimen, given)
+    first = float(regimen.time[0])
+    if until is None and not isinstance(treatment.equation, Superposition):
+        raise ValueError("until must be given where elimination saturates.")
+    end = np.inf if until is None else float(until)
+    if not end > first:
+        raise ValueError(f"until must be after the first dose of the regimen, at {first:g}; got {until!r}.")
+    answer = treatment.derive(lambda constants: torch.stack(treatment.courses(constants).peak(first, end)), level)
+    index = pd.Index(["concentration", "time"], name="peak")
+    return pd.DataFrame({"value": answer.value, "lower": answer.lower, "upper": answer.upper}, index=index)
+
+
+def trough(
+    patient: Any, regimen: Regimen, *, time: float | None = None, given: Regimen | None = None, level: float = 0.9
+) -> Derived:
+    """Return the concentration just before a time: a dose given then does not count.
+
+    Parameters
+    ----------
+    patient : AdaptedEquation or fitted model
+        See `clearance`.
+    regimen : Regimen
+    time : float, optional
+        None: one interval after the last dose of the regimen, which takes two doses to know.
+    given : Regimen, optional
+        Doses that were given before; see `dose_for`.
+    level : float, default=0.9
+
+    Returns
+    -------
+    Derived
+
+    Raises
+    ------
+    ValueError
+        When the time is not after the first dose, cannot be told, or as in `dose_for`.
+    """
+    treatment = _treatment(patient, regimen, given)
+    at = _time(regimen, time)
+    return treatment.derive(lambda constants: treatment.courses(constants).before(at), level)
+
+
+def time_above(
+    patient: Any,
+    regimen: Regimen,
+    concentration: float,
+    *,
+    until: float,
+    start: float | None = None,
+    given: Regimen | None = None,
+    level: float = 0.9,
+) -> Derived:
+    """Return how long the concentration is above a threshold.
+
+    Parameters
+    ----------
+    patient : AdaptedEquation or fitted model
+        See `clearance`.
+    regimen : Regimen
+    concentration : float
+        The threshold, such as a minimal inhibitory concentration; at least 0.
+    until : float
+        End of the stretch of time.
+    start : float, optional
+        Its beginning; None for the first dose of the regimen.
+    given : Regimen, optional
+        Doses that were given before; see `dose_for`.
+    level : float, default=0.9
+        Probability inside the interval of the answer.
+
+    Returns
+    -------
+    Derived
+        In the unit of time of the fit.
+
+    Raises
+    ------
+    ValueError
+        When the end is not after the start, or as in `dose_for`.
+    TypeError
+        When elimination saturates.
     """
     _linear(patient)
-    targets = [own for own in (target_trough, target_peak) if own is not None]
-    if len(targets) != 1 or not targets[0] > 0:
+    treatment = _treatment(patient, regimen, given)
+    first, last = float(regimen.time[0]) if start is None else float(start), float(until)
+    if not 0 <= first < last < np.inf:
+        raise ValueError(f"time_above: until must be after the start, {first:g}; got {until!r}.")
+    if not 0 <= concentration < np.inf:
+        raise ValueError(f"concentration must be at least 0, got {concentration!r}.")
+    threshold = float(concentration)
+    return treatment.derive(
+        lambda constants: _total(treatment.courses(constants)).time_above(threshold, first, last), level
+    )
+
+
+def dose_for(
+    patient: Any,
+    regimen: Regimen,
+    *,
+    target_trough: float | None = None,
+    target_peak: float | None = None,
+    time: float | None = None,
+    given: Regimen | None = None,
+    level: float = 0.9,
+) -> Derived:
+    """Return the dose with which a regimen reaches a concentration.
+
+    All doses of the regimen are changed by one factor; the answer is its first dose above 0. Doses that were given
+    stay as they are. The interval is that of the answer itself.
+
+    Parameters
+    ----------
+    patient : AdaptedEquation or fitted model
+        A fitted model stands for a patient without a sample, whose covariates the regimen brings: the first dose.
+    regimen : Regimen
+        Doses whose amounts are to be found; only their proportions and times count.
+    target_trough : float, optional
+        Concentration one interval after the last dose, just before the next one would be due, or just before `time`.
+    target_peak : float, optional
+        Greatest concentration from the first dose of the regimen to one interval after the last one, or to `time`.
+    time : float, optional
+        None: one interval after the last dose, which takes two doses to know.
+    given : Regimen, optional
+        All doses given so far, in the same time as the regimen. None: the regimen is the patient's first. A regimen of
+        a patient with samples that begins after time 0 goes on from something, and needs it.
+    level : float, default=0.9
+
+    Returns
+    -------
+    Derived
+
+    Raises
+    ------
+    ValueError
+        Unless just one target above 0 is given, when the time cannot be told, when a covariate of the fit is missing
+        or unknown, when it is not said what was given before, or when no dose reaches the target.
+
+    Warns
+    -----
+    UserWarning
+        When what was given is enough without any further dose; the answer is then 0.
+    """
+    targets = [value for value in (target_trough, target_peak) if value is not None]
+    if len(targets) != 1 or not 0 < targets[0] < np.inf:
         raise ValueError("dose_for needs either target_trough or target_peak, above 0.")
-    if time is None:
-        if len(regimen.time) < 2:
-            raise ValueError("one dose has no interval: say at what time the target is meant (time=).")
-        time = float(2 * regimen.time[-1] - regimen.time[-2])
-    if not time > regimen.time[0]:
-        raise ValueError(f"the target is meant at {time:g}, which is not after the first dose.")
-    times = np.array([time]) if target_peak is None else np.unique([*np.linspace(0, time, 400), *regimen.time])
-    curves, first = _curves(patient, regimen, times), float(regimen.amount[0])
-    return patient.derive(lambda **constants: first * targets[0] / curves(**constants).max(axis=0), level)
+    treatment, target = _treatment(patient, regimen, given), float(targets[0])
+    at, first = _time(regimen, time), float(regimen.time[0])
+
+    def dose(constants: dict[str, Any]) -> Any:
+        courses = treatment.courses(constants)
+        factor = courses.factor_before(target, at) if target_peak is None else courses.factor_of_peak(target, first, at)
+        return float(regimen.amount[regimen.amount > 0][0]) * factor
+
+    answer = treatment.derive(dose, level)
+    if not np.isfinite(answer.value):
+        raise ValueError(f"no dose of this regimen reaches {target:g}: by {at:g} nothing of it has arrived.")
+    if answer.value == 0:
+        warn(
+            f"what was given keeps the patient at or above {target:g} {'at' if target_peak is None else 'up to'} "
+            f"{at:g} without a further dose: the dose for this target is 0."
+        )
+    return answer
 
 
 def next_sample(
-    patient: Any, regimen: Regimen, times: ArrayLike, *, n: int = 1, target: str | None = None
+    patient: Any,
+    regimen: Regimen,
+    times: ArrayLike,
+    *,
+    n: int = 1,
+    target: str | None = None,
+    given: Regimen | None = None,
 ) -> NDArray[np.float64]:
     """Return the times at which samples would teach most about the patient.
 
     Parameters
     ----------
     patient : AdaptedEquation or fitted model
+        See `clearance`.
     regimen : Regimen
     times : array-like
-        Possible times.
+        Possible times; a dose counts from its own time on.
     n : int, default=1
     target : str, optional
         The constant to learn; None for all.
+    given : Regimen, optional
+        Doses that were given before; see `dose_for`.
 
     Returns
     -------
     ndarray of shape (n,)
         In the order of choice.
     """
-    at = np.asarray(times, dtype=np.float64)
-    n_doses = len(_equation(patient).doses.amount)
-    chosen = patient.suggest(_as_fitted(patient, regimen.rows(at, n_doses)), n, target)
-    return np.asarray(at[chosen])
+    at = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    treatment = _treatment(patient, regimen, given)
+    return np.asarray(at[treatment.patient.suggest(treatment.rows(at), n, target)])
 
 
-def _equation(patient: Any) -> PatientEquation:
-    equation = getattr(getattr(patient, "_calibrated", None), "model", None)
-    function = getattr(getattr(equation, "equation", None), "function", None)
-    if not isinstance(function, PatientEquation):
-        raise TypeError(f"a patient of a pharmacokinetic model is wanted, got {patient!r}.")
-    return function
+def _treatment(
+    patient: Any, regimen: Regimen, given: Regimen | None, covariates: Mapping[str, float] | None = None
+) -> Treatment:
+    if covariates:
+        raise ValueError("the covariates of a regimen are its own: Regimen(..., covariates=...).")
+    if not isinstance(regimen, Regimen):
+        raise TypeError(f"regimen must be a Regimen, got {regimen!r}.")
+    return Treatment.of(patient, regimen, given)
 
 
-def _linear(patient: Any) -> Superposition:
-    equation = _equation(patient)
-    if not isinstance(equation, Superposition):
+def _time(regimen: Regimen, time: float | None) -> float:
+    """Return when a target is meant: at a time, or one interval after the last dose."""
+    if time is None:
+        if len(regimen.time) < 2 or not regimen.time[-1] > regimen.time[-2]:
+            raise ValueError("one dose has no interval: say at what time the target is meant (time=).")
+        return float(2 * regimen.time[-1] - regimen.time[-2])
+    if not regimen.time[0] < time < np.inf:
+        raise ValueError(
+            f"the target is meant at {time:g}, which is not after the first dose of the regimen, at "
+            f"{regimen.time[0]:g}."
+        )
+    return float(time)
+
+
+def _linear(patient: Any) -> None:
+    if not isinstance(patient_equation(patient), Superposition):
         raise TypeError("this model's elimination saturates: it has no one clearance, half-life or dose in proportion.")
-    return equation
 
 
-def _constants(equation: PatientEquation, patient: AdaptedEquation, constants: dict[str, Any]) -> dict[str, Any]:
-    """Return the constants of draws, of shape (n_draws, 1), at the weight of the patient."""
-    drawn = {name: torch.from_numpy(np.atleast_1d(np.asarray(value, float))) for name, value in constants.items()}
-    n = max(len(value) for value in drawn.values())
-    X = torch.from_numpy(np.tile(np.asarray(patient.X_support_[:1], dtype=np.float64), (n, 1)))
-    return equation.of_patient(X, drawn)
+def _total(courses: Courses) -> Any:
+    assert isinstance(courses, LinearCourses)
+    return courses.total
 
 
-def _of_patient(patient: AdaptedEquation, name: str) -> Callable[..., Any]:
-    equation = _linear(patient)
-
-    def value(**constants: Any) -> Any:
-        shape = np.shape(next(iter(constants.values())))
-        return _constants(equation, patient, constants)[name][:, 0].numpy().reshape(shape)
-
-    return value
-
-
-def _curves(patient: AdaptedEquation, regimen: Regimen, times: NDArray[np.float64]) -> Callable[..., Any]:
-    """Return what gives concentrations of shape (n_times, ...) for draws of the constants."""
-    equation = _equation(patient)
-    amount, start, duration = (torch.from_numpy(np.array(own)) for own in (
-        regimen.amount, regimen.time, regimen.duration))  # fmt: skip
-
-    def curves(**constants: Any) -> Any:
-        shape = np.shape(next(iter(constants.values())))
-        own = _constants(equation, patient, constants)
-        n = len(next(iter(own.values())))
-        since = torch.from_numpy(times)[:, None] - start  # (times, doses)
-        found = [
-            equation.concentration(amount.expand(n, -1), row.expand(n, -1), duration.expand(n, -1), own)
-            for row in since
-        ]
-        return torch.stack(found).numpy().reshape(len(times), *shape)
-
-    return curves
-
-
-def _as_fitted(patient: Any, rows: pd.DataFrame) -> Any:
-    """Return rows with the covariates of a patient where the regimen does not bring them."""
-    if "dose" not in rows.columns and "dose_1" in rows.columns:
-        rows["dose"] = rows["dose_1"]  # a model of one dose at time 0
-    if not hasattr(patient, "feature_names_in_"):
-        return rows[["time", "dose"]].to_numpy()
-    names = list(patient.feature_names_in_)
-    support = getattr(patient, "X_support_", None)
-    for j, name in enumerate(names):
-        if name not in rows.columns and support is not None:
-            rows[name] = float(support[0, j])
-    return rows[names]
+def _constant(
+    patient: Any,
+    covariates: Mapping[str, float] | None,
+    level: float,
+    function: Callable[[dict[str, torch.Tensor], Any], torch.Tensor],
+) -> Derived:
+    """Return a function of the patient's constants, which have shape (n_draws, 1)."""
+    _linear(patient)
+    treatment = Treatment.of(patient, covariates=covariates)
+    return treatment.derive(lambda constants: function(treatment.constants(constants), treatment.equation)[:, 0], level)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
@@ -131,12 +132,11 @@ random_state, verbose
         UserWarning
             When columns were not read, or records have neither a dose nor an observation.
         """
-        n = self._n_doses()
-        columns.setdefault("covariates", covariate_columns(self.feature_names_in_))
-        _, X, y = Regimen.read(frame, n_doses=n, patient=patient, time_unit=time_unit, **columns)
-        return X, y
+        columns.setdefault("covariates", covariate_columns(self._columns()))
+        _, X, y = Regimen.read(frame, patient=patient, time_unit=time_unit, **columns)
+        return self._as_fitted(X), y
 
-    def rows(self, regimen: Regimen, times: Any) -> pd.DataFrame:
+    def rows(self, regimen: Regimen, times: Any) -> Any:
         """Return the rows of X for predictions at given times under a regimen.
 
         Parameters
@@ -144,28 +144,45 @@ random_state, verbose
         regimen : Regimen
             With a value for each covariate of the fit.
         times : array-like of shape (n_rows,)
+            A dose counts from its own time on.
 
         Returns
         -------
         DataFrame
+            The columns of the fit, and further ones for doses that these do not hold: a model of patients with one
+            dose takes any number. An array where the fit had no column names and its two columns are enough.
 
         Raises
         ------
         ValueError
-            When the regimen lacks a covariate of the fit, has one that the fit did not have, or has more doses than
-            the columns of the fit hold.
+            When the regimen lacks a covariate of the fit, or has one that the fit did not have.
         """
-        n = self._n_doses()
-        names = list(self.feature_names_in_)
-        if "dose_duration_1" not in names and (regimen.duration > 0).any():
-            raise ValueError("the regimen has infusions, and the model was fitted without columns dose_duration_1 ...")
-        return regimen.completed(covariate_columns(names)).rows(times, n)[names]
+        return self._as_fitted(regimen.completed(covariate_columns(self._columns())).rows(times))
 
-    def _n_doses(self) -> int:
-        equation: PatientEquation = self._calibrated.model.equation.function  # type: ignore[assignment]
-        if not equation.doses.since:
-            raise ValueError("the model was fitted on one dose at time 0 (columns time, dose), not on read_patients.")
-        return len(equation.doses.amount)
+    def _columns(self) -> list[str]:
+        """Return the names of the columns of the fit."""
+        check_is_fitted(self)
+        if hasattr(self, "feature_names_in_"):
+            return list(self.feature_names_in_)
+        if self.n_features_in_ > 2:
+            raise ValueError("the model was fitted on X without column names; its covariates cannot be told.")
+        return ["time", "dose"]
+
+    def _as_fitted(self, X: pd.DataFrame) -> Any:
+        """Return rows of numbered doses with the columns of the fit first, and further ones where those do not do."""
+        names, numbered = self._columns(), sum(name.startswith("dose_time_") for name in X.columns)
+        durations = [f"dose_duration_{i + 1}" for i in range(numbered)]
+        if "dose" in names:
+            alone = numbered == 1 and not X[["dose_time_1", *durations]].to_numpy().any()
+            X = X.rename(columns={"dose_1": "dose"}) if alone else X.assign(dose=0.0)
+            X = X.drop(columns=["dose_time_1", *durations]) if alone else X
+        elif not any(name in names for name in durations) and not X[durations].to_numpy().any():
+            X = X.drop(columns=durations)
+        covariates = covariate_columns(names)
+        kept = [name for name in names if name in X.columns or name not in covariates]
+        further = [name for name in X.columns if name not in names]
+        rows = X.reindex(columns=[*kept, *further], fill_value=0.0)
+        return rows if further or hasattr(self, "feature_names_in_") else rows.to_numpy()
 
     def _table(self) -> dict[str, Parameter]:
         table = dict(self.constants)

@@ -7,7 +7,7 @@ infusion are this convolved with their input. Times are counted from the dose; b
 import torch
 from torch import Tensor
 
-__all__ = ["absorbed", "bolus", "infused", "one_compartment", "two_compartments"]
+__all__ = ["absorbed", "between", "bolus", "infused", "one_compartment", "two_compartments"]
 
 Exponentials = list[tuple[Tensor, Tensor]]
 
@@ -58,10 +58,11 @@ def absorbed(t: Tensor, rate_in: Tensor, parts: Exponentials) -> Tensor:
     :math:`e^{-\min(k, \lambda) t} (1 - e^{-|k - \lambda| t}) / |k - \lambda|`, which tends to :math:`t e^{-k t}`.
     """
     since = t.clamp(min=0)
-    return sum(a * rate_in * _between(since, rate, rate_in) for a, rate in parts)  # type: ignore[return-value]
+    return sum(a * rate_in * between(since, rate, rate_in) for a, rate in parts)  # type: ignore[return-value]
 
 
-def _between(t: Tensor, rate: Tensor, other: Tensor) -> Tensor:
+def between(t: Tensor, rate: Tensor, other: Tensor) -> Tensor:
+    """Return the difference of two exponentials over that of their rates, without cancellation."""
     apart = (other - rate).abs()
     near = apart * t < 1e-6
     safe = torch.where(near, torch.ones_like(apart * t), apart.expand_as(apart * t))

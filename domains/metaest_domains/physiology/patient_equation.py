@@ -1,10 +1,12 @@
 """Concentrations of one patient as a function of X: where a row says what was given, and what is the patient's."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -34,12 +36,15 @@ class Doses:
         Column of the time of the row.
     amount, since, duration : tuple of int
         Columns of the doses; without `since` there is one dose, at time 0.
+    width : int, optional
+        Columns of the fit. Columns beyond them hold further doses: amount, time and duration of one after the other.
     """
 
     time: int
     amount: tuple[int, ...]
     since: tuple[int, ...]
     duration: tuple[int, ...]
+    width: int | None = None
 
     @classmethod
     def find(cls, tasks: TaskSet) -> "Doses":
@@ -48,7 +53,7 @@ class Doses:
         if not names:
             if tasks.X.shape[1] < 2:
                 raise ValueError("X has one column; time and dose are wanted.")
-            return cls(0, (1,), (), ())
+            return cls(0, (1,), (), (), tasks.X.shape[1])
         if "time" not in names:
             raise ValueError(f"X has no column 'time'; it has {names}. See read_patients.")
         numbers = sorted(int(name[5:]) for name in names if name.startswith("dose_") and name[5:].isdigit())
@@ -61,7 +66,7 @@ class Doses:
                 raise ValueError(f"X has the column {stray[0]!r} but no 'dose_1'; see read_patients.")
             if "dose" not in names:
                 raise ValueError(f"X has no column 'dose' and no 'dose_1'; it has {names}. See read_patients.")
-            return cls(names.index("time"), (names.index("dose"),), (), ())
+            return cls(names.index("time"), (names.index("dose"),), (), (), len(names))
 
         def numbered(what: str) -> tuple[int, ...]:
             missing = [f"{what}_{i}" for i in range(1, n + 1) if f"{what}_{i}" not in names]
@@ -70,14 +75,70 @@ class Doses:
             return tuple(names.index(f"{what}_{i}") for i in range(1, n + 1))
 
         duration = numbered("dose_duration") if any(name.startswith("dose_duration_") for name in names) else ()
-        return cls(names.index("time"), numbered("dose"), numbered("dose_time"), duration)
+        return cls(names.index("time"), numbered("dose"), numbered("dose_time"), duration, len(names))
+
+    def unnamed(self) -> list[str]:
+        """Return what columns of a fit without names are called."""
+        return ["time", "dose", *(f"x{j}" for j in range(2, self.width or 2))]
 
     def read(self, X: Any) -> tuple[Any, Any, Any]:
         """Return amounts, times since each dose and durations, of shape (n_rows, n_doses)."""
+        amount, start, duration = self.of(X)
+        return amount, X[:, [self.time]] - start, duration
+
+    def of(self, X: Any) -> tuple[Any, Any, Any]:
+        """Return amounts, times and durations of doses, of shape (n_rows, n_doses)."""
         zeros = 0 * X[:, list(self.amount)]
         start = X[:, list(self.since)] if self.since else zeros
         duration = X[:, list(self.duration)] if self.duration else zeros
-        return X[:, list(self.amount)], X[:, [self.time]] - start, duration
+        amount = X[:, list(self.amount)]
+        if self.width is not None and X.shape[1] > self.width:
+            further = [X[:, self.width + j :: 3] for j in range(3)]
+            join = torch.cat if isinstance(X, Tensor) else np.concatenate
+            amount, start, duration = (
+                join([own, more], 1) for own, more in zip((amount, start, duration), further, strict=True)
+            )
+        return amount, start, duration
+
+    def arrange(self, X: pd.DataFrame, names: list[str] | None) -> tuple[pd.DataFrame, NDArray[Any]] | None:
+        """Return a frame with the columns of the fit, and the doses for which the fit has no columns.
+
+        Parameters
+        ----------
+        X : DataFrame
+            With the columns of the fit, and more columns of doses: ``dose_4``, ``dose_time_4`` and, for infusions,
+            ``dose_duration_4``.
+        names : list of str, optional
+            Columns of the fit; those of `unnamed` where they had no names.
+
+        Returns
+        -------
+        X : DataFrame
+        further : array of shape (n_rows, 3 * doses)
+            In the order of :class:`Doses`.
+            None in place of both where there are no such columns, or others that the fit did not have.
+        """
+        names = self.unnamed() if names is None else names
+        pattern = re.compile(r"dose(_time|_duration)?_[0-9]+")
+        more = [name for name in X.columns if name not in names]
+        if not more or not all(isinstance(name, str) and pattern.fullmatch(name) for name in more):
+            return None
+        numbers = sorted({int(name.rsplit("_", 1)[1]) for name in more})
+        for i in numbers:
+            for name in (f"dose_{i}", f"dose_time_{i}"):
+                if name not in X.columns:
+                    raise ValueError(f"there is a column {more[0]!r} but no {name!r}; see read_patients.")
+        missing = [name for name in names if name not in X.columns]
+        if missing and (self.since or missing != ["dose"]):
+            return None
+        base = X.assign(dose=0.0) if missing else X.copy()
+        columns = []
+        for i in numbers:
+            lasting = X[f"dose_duration_{i}"] if f"dose_duration_{i}" in X.columns else 0.0 * X[f"dose_{i}"]
+            columns += [X[f"dose_{i}"], X[f"dose_time_{i}"], lasting]
+            if f"dose_{i}" in names:  # a dose of the fit with a duration that the fit has no column for
+                base[f"dose_{i}"] = 0.0
+        return base[names], pd.concat(columns, axis=1).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -136,21 +197,26 @@ class PatientEquation:
         columns = 1 + (-1 if self.weight is None else self.weight)
         return self.of_patient(torch.full((n, columns), float(weight), dtype=torch.float64), drawn)
 
+    def arrange(self, X: pd.DataFrame, names: list[str] | None) -> tuple[pd.DataFrame, NDArray[Any]] | None:
+        """Return rows with more doses than the fit had as columns of the fit and further ones; see :class:`Doses`."""
+        return self.doses.arrange(X, names)
+
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Raise a ValueError when rows cannot be those of a patient; y is None for rows to be predicted."""
-        amount, _, duration = self.doses.read(X.astype(np.float64))
+        X = X.astype(np.float64)
+        amount, start, duration = self.doses.of(X)
         for name, values in (("time", X[:, [self.doses.time]]), ("dose", amount), ("dose duration", duration)):
             wrong = np.flatnonzero((values < 0).any(axis=1))
             if len(wrong):
                 raise ValueError(f"{name} is {values[wrong[0]].min():g} in row {wrong[0]}; it cannot be negative.")
-        if self.doses.since and (X[:, list(self.doses.since)] < 0).any():
+        if (start < 0).any():
             raise ValueError("the time of a dose cannot be negative.")
         if self.oral and ((duration > 0) & (amount > 0)).any():
             raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
         if self.weight is not None:
-            self._check_weights(X[:, self.weight].astype(np.float64), y is not None)
+            self._check_weights(X[:, self.weight], y is not None)
         if y is not None and len(X):
-            self._check_doses(X.astype(np.float64), amount)
+            self._check_doses(X[:, self.doses.time], amount, start)
 
     def _check_weights(self, weight: NDArray[np.float64], one_patient: bool) -> None:
         """Refuse weights that change within the rows that are learned from; rows to be predicted may ask what if."""
@@ -165,25 +231,26 @@ class PatientEquation:
                 "that holds for these rows into all of them."
             )
 
-    def _check_doses(self, X: NDArray[np.float64], amount: NDArray[np.float64]) -> None:
+    def _check_doses(self, time: NDArray[np.float64], amount: NDArray[np.float64], start: NDArray[np.float64]) -> None:
         """Refuse rows of one patient that contradict each other about the doses given."""
         if not (amount > 0).any():
             raise ValueError("no row knows of a dose; what was given is wanted in every row (see read_patients).")
-        start = X[:, list(self.doses.since)] if self.doses.since else np.zeros_like(amount)
-        for i, column in enumerate(self.doses.amount):
+        for i in range(amount.shape[1]):
+            columns = self.doses.amount
+            column = self._name(columns[i]) if i < len(columns) else repr(f"dose_{i + 1}")
             given = amount[:, i] > 0
             if not given.any():
                 continue
             first = start[given, i].min()
-            unaware = np.flatnonzero(~given & (X[:, self.doses.time] > first))
+            unaware = np.flatnonzero(~given & (time > first))
             if len(unaware):
                 raise ValueError(
-                    f"column {self._name(column)} is 0 in row {unaware[0]}, and {amount[given, i][0]:g} in another "
+                    f"column {column} is 0 in row {unaware[0]}, and {amount[given, i][0]:g} in another "
                     f"row: what was given is wanted in every row after time {first:g} (see read_patients)."
                 )
-            if self.doses.since and (np.ptp(amount[given, i]) > 0 or np.ptp(start[given, i]) > 0):
+            if (self.doses.since or i) and (np.ptp(amount[given, i]) > 0 or np.ptp(start[given, i]) > 0):
                 raise ValueError(
-                    f"the amount or time of the dose in column {self._name(column)} differs between the rows of one "
+                    f"the amount or time of the dose in column {column} differs between the rows of one "
                     "patient; each row has all doses of the patient, in the same columns (see read_patients)."
                 )
 

@@ -4,8 +4,7 @@ Columns that change the meaning of a record (EVID, MDV, ADDL, II, RATE and other
 frame. What they say is done where a sum over doses can do it; anything else is refused.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +65,8 @@ _ZERO = {
 }
 # columns that must be alike in all doses, or in all observations
 ALIKE = {"cmt": ("doses", "observations"), "adm": ("doses",), "dvid": ("observations",), "ytype": ("observations",)}
-# names of a column that says whose record it is, in lower case
-_PATIENT_NAMES = re.compile(
-    r"(patient|pat|subject|subj|participant|person|individual|animal|case)"
-    r"([ _.-]?(id|no|nr|num|number|name|code|label))?|id|pid|mrn|usubjid|uid"
-)
+# names of a column that says whose record it is, without underscores, in lower case
+_PATIENT_NAMES = {"patient", "patientid", "id", "subject", "subjectid", "subjid", "usubjid", "pid"}
 
 
 @dataclass(frozen=True)
@@ -144,23 +140,22 @@ class Records:
         return (float(amount[same[0]]), float(time[same[0]])) if len(same) else None
 
 
-def one_patient(frame: pd.DataFrame, patient: str | None, names: Names) -> list[Any]:
+def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -> list[Any]:
     """Return the columns that say whose records these are; raise where they are those of several patients.
 
     Parameters
     ----------
     frame : DataFrame
     patient : str or None
-        The column; None looks for usual names (patient, ID, subject, USUBJID ...), and for a column of text of which
-        every value has doses and observations.
-    names : Names
+        The column; None looks for usual names (patient, ID, subject, USUBJID ...).
+    read : iterable
         Columns that hold something else.
     """
     usual: list[Any] = [patient]
     levels: list[Any] = []
     if patient is None:
-        others = [column for column in frame.columns if column not in names.read]
-        usual = [column for column in others if _names_a_patient(column) or _tells_patients_apart(frame, column, names)]
+        taken = list(read)
+        usual = [column for column in frame.columns if _names_a_patient(column) and column not in taken]
         levels = [level for level in frame.index.names if _names_a_patient(level)]
     for column in [*usual, *levels]:
         labels = frame[column] if column in usual else frame.index.get_level_values(column)
@@ -175,15 +170,7 @@ def one_patient(frame: pd.DataFrame, patient: str | None, names: Names) -> list[
 
 
 def _names_a_patient(column: Any) -> bool:
-    return _PATIENT_NAMES.fullmatch(str(column).strip().lower()) is not None
-
-
-def _tells_patients_apart(frame: pd.DataFrame, column: Any, names: Names) -> bool:
-    """Whether a column holds text, none of it missing, and each of its values has records of both kinds."""
-    if pd.api.types.is_numeric_dtype(frame[column].dtype) or time_kind(frame[column]) or frame[column].isna().any():
-        return False
-    groups = frame[[names.dose, names.target]].notna().groupby(frame[column], observed=True)
-    return bool(groups.any().all(axis=None))
+    return str(column).lower().replace("_", "").replace(" ", "") in _PATIENT_NAMES
 
 
 def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:

@@ -226,7 +226,7 @@ class Regimen:
             When columns were not read, or records have neither a dose nor an observation.
         """
         names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
-        owners = one_patient(frame, patient, names)
+        owners = one_patient(frame, patient, names.read)
         records = read_records(frame, names, f"task {name!r}")
         require_one_kind({name: records.marks}, names.reserved)
         _warn_of_rest(frame, {*names.read, *owners}, {name: records}, names)

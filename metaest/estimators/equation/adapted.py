@@ -20,7 +20,7 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.questions import Questions
 from metaest.estimators.equation.sampling import Draws, draws_of_posterior, draws_of_prior, mixed_draws
 from metaest.estimators.equation.tables import LEVEL, task_table
-from metaest.estimators.equation.verify import adapt_rows, check_interval, check_rows
+from metaest.estimators.equation.verify import adapt_rows, arranged, check_interval, check_rows, joined_rows
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
@@ -110,6 +110,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         posterior: Posterior,
         X: NDArray[Any],
         y: NDArray[Any],
+        n_features: int,
         names: Any,
         judge: Judge | None = None,
         conformal: Calibration | None = None,
@@ -122,7 +123,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         if guard is not None and guard.share < 1:
             before = prior_of(calibrated, calibrated.covariates.of_rows(X, "adapt"))
             kept = calibrated.mixed(posterior, before, guard.share)
-        adapted = cls(calibrated, kept, X, y, X.shape[1], guard, posterior, judge, conformal, stated or {}, weight)
+        adapted = cls(calibrated, kept, X, y, n_features, guard, posterior, judge, conformal, stated or {}, weight)
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
         adapted._protect()
@@ -304,7 +305,9 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         TaskError
             When the rows cannot be used.
         """
+        X, further = arranged(self, self.equation_, X, "partial_adapt")
         rows, target = check_support_rows(self, True, X, y, "partial_adapt")
+        rows = rows if further is None else np.column_stack([rows, further])
         ask_about_limit(self._calibrated.model.noise.limit, target, "partial_adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
         rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "partial_adapt")
@@ -315,16 +318,19 @@ class AdaptedEquation(Questions, AdaptedPredictor):
             before = np.ones(len(self.X_support_)) if before is None else before
             weight = np.concatenate([before, np.ones(len(rows)) if weight is None else weight])
         if len(self.X_support_):
-            rows, target = np.concatenate([self.X_support_, rows]), np.concatenate([self.y_support_, target])
+            rows, target = joined_rows(self.X_support_, rows), np.concatenate([self.y_support_, target])
         else:
             self._calibrated.covariates.of_rows(rows, "partial_adapt", like=self._covariates)
         posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt", weight)
         names = getattr(self, "feature_names_in_", None)
-        return self._make(self._calibrated, posterior, rows, target, names, self._judge, self._conformal, weight=weight)
+        n, judge = self.n_features_in_, self._judge
+        return self._make(self._calibrated, posterior, rows, target, n, names, judge, self._conformal, weight=weight)
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
+        X, further = arranged(self, self.equation_, X, where)
         rows, _, _ = as_rows(X, None, where)
         check_columns(self, X, rows.shape[1:], where)
+        rows = rows if further is None else np.column_stack([rows, further])
         check_rows(self.equation_, rows, None, where)
         self._calibrated.weighing.check(rows, where)
         self._calibrated.covariates.of_rows(rows, where, like=self._covariates)

@@ -19,7 +19,7 @@ from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_
 from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
 from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import query_predictions
-from metaest.estimators.equation.verify import adapt_rows, warn_of_many
+from metaest.estimators.equation.verify import adapt_rows, arranged, warn_of_many
 from metaest.estimators.equation.weighing import relative_accuracy
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns, require_columns
 from metaest.estimators.judge import Answers, Judge, require_gap, spread_of
@@ -88,7 +88,9 @@ class Adapting(Calibrating):
             When no curve of the population comes near the rows, or the search did not converge.
         """
         check_is_fitted(self)
+        X, further = arranged(self, self._calibrated.model.equation.function, X, "adapt")
         rows, target = check_support_rows(self, True, X, y, "adapt")
+        rows = rows if further is None else np.column_stack([rows, further])
         ask_about_limit(self._calibrated.model.noise.limit, target, "adapt")
         target = just_below(self._calibrated.model.noise.limit, target)
         rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "adapt")
@@ -98,11 +100,16 @@ class Adapting(Calibrating):
         if len(rows):
             if covariates is not None:
                 raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
-            posterior = adapt_rows(in_lanes(calibrated, self.compile, len(rows)), rows, target, "adapt", weight)
+            # compiled code is for the columns of the fit
+            model = in_lanes(calibrated, self.compile, len(rows)) if further is None else calibrated
+            posterior = adapt_rows(model, rows, target, "adapt", weight)
         else:
             stated = calibrated.covariates.stated(covariates, names, rows.shape[1])
             posterior = prior_of(calibrated, calibrated.covariates.of_stated(stated))
-        return AdaptedEquation._make(calibrated, posterior, rows, target, names, judge, self._conformal, stated, weight)
+        n = self.n_features_in_  # type: ignore[attr-defined]
+        return AdaptedEquation._make(
+            calibrated, posterior, rows, target, n, names, judge, self._conformal, stated, weight
+        )
 
     def adapt_many(self, tasks: Any, sample_weight: Any = None) -> AdaptedEquations:
         """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, without guard.

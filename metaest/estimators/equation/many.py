@@ -16,7 +16,7 @@ from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import chunks, one_task, whole
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import many_table
-from metaest.estimators.equation.verify import check_rows, check_tasks, check_values
+from metaest.estimators.equation.verify import arranged, check_rows, check_tasks, check_values
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
@@ -93,6 +93,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
             single,
             task.X,
             task.y.reshape(-1),
+            self.n_features_in_,
             names,
             conformal=self._conformal,
             weight=None if task.sample_weight is None else np.asarray(task.sample_weight),
@@ -135,8 +136,10 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         """
         if isinstance(X, TaskSet):
             return self._predict_tasks(X)
+        X, further = arranged(self, self._calibrated.model.equation.function, X, "predict")
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1:], "predict")
+        rows = rows if further is None else np.column_stack([rows, further])
         check_rows(self._calibrated.model.equation.function, rows, None, "predict")
         if self._calibrated.covariates.columns:
             raise TaskError("predict: with covariates every task has rows of its own; pass a TaskSet.")

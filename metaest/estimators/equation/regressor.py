@@ -19,7 +19,6 @@ from metaest.estimators.equation.results import attributes, query_predictions
 from metaest.estimators.equation.settings import CONSTRAINTS, REPORTED, check_settings
 from metaest.estimators.equation.summary import summarise
 from metaest.estimators.equation.training import calibrate
-from metaest.estimators.equation.verify import check_tasks
 from metaest.estimators.equation.zero_shot import ZeroShot
 from metaest.estimators.inputs import as_tasks, remember_columns, require_columns
 from metaest.estimators.judge import thinned
@@ -303,7 +302,6 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        check_tasks(self._calibrated.model.equation.function, tasks)  # all rows, those of the query included
         return query_predictions(self._calibrated, tasks, self.support_size, self.split, rng)
 
     def _as_recorded(self, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -12,17 +12,20 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import ENOUGH
+from metaest.estimators.inputs import as_rows
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
 from metaest.functional import GradientDescent, HierarchicalModel, Observations, SolveCode
 from metaest.tasks import TaskSet
 
 __all__ = [
     "adapt_rows",
+    "arranged",
     "check_interval",
     "check_level",
     "check_rows",
     "check_tasks",
     "check_values",
+    "joined_rows",
     "require_usable",
     "warn_of_codes",
     "warn_of_many",
@@ -91,6 +94,44 @@ def check_tasks(equation: Any, tasks: TaskSet) -> None:
     if hasattr(equation, "check_rows"):
         for task in tasks:
             check_rows(equation, task.X, task.y.reshape(-1), f"task {task.name!r}")
+
+
+def arranged(model: Any, equation: Any, X: Any, where: str) -> tuple[Any, NDArray[Any] | None]:
+    """Let an equation with a method ``arrange(X, names)`` take columns of a data frame that the fit did not have.
+
+    Parameters
+    ----------
+    model : object
+        Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
+    equation : callable
+    X : array-like or data frame
+    where : str
+
+    Returns
+    -------
+    X : array-like or data frame
+        With the columns of the fit.
+    further : ndarray of shape (n_rows, n) or None
+        What the equation takes beside them, as further columns of X.
+    """
+    if not hasattr(equation, "arrange") or not hasattr(X, "columns") or not len(X):
+        return X, None
+    names = getattr(model, "feature_names_in_", None)
+    try:
+        answer = equation.arrange(X, None if names is None else list(names))
+    except ValueError as error:
+        raise TaskError(f"{where}: {error}") from error
+    if answer is None:
+        return X, None
+    frame, further = answer
+    rows, _, _ = as_rows(further, None, where)
+    return (frame if names is not None else frame.to_numpy()), rows
+
+
+def joined_rows(X: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+    """Return rows one after the other, the narrower ones with zeros in further columns."""
+    width = max(X.shape[1], more.shape[1])
+    return np.concatenate([np.pad(own, [(0, 0), (0, width - own.shape[1])]) for own in (X, more)])
 
 
 def check_rows(equation: Any, X: NDArray[Any], y: NDArray[Any] | None, where: str) -> None:

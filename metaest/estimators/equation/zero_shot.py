@@ -12,7 +12,7 @@ from metaest.estimators.equation.curves import curve, curve_and_sd, interval, me
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import draws_of_prior
-from metaest.estimators.equation.verify import check_interval, check_rows
+from metaest.estimators.equation.verify import arranged, check_interval, check_rows
 from metaest.estimators.inputs import as_rows, check_columns
 
 __all__ = ["ZeroShot"]
@@ -175,9 +175,12 @@ class ZeroShot:
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         check_is_fitted(self)
+        equation = self._calibrated.model.equation.function
+        X, further = arranged(self, equation, X, where)
         rows, _, _ = as_rows(X, None, where)
         check_columns(self, X, rows.shape[1:], where)
-        check_rows(self._calibrated.model.equation.function, rows, None, where)
+        rows = rows if further is None else np.column_stack([rows, further])
+        check_rows(equation, rows, None, where)
         self._calibrated.weighing.check(rows, where)
         return np.asarray(rows)
 

@@ -1,0 +1,286 @@
+r"""Concentrations of linear models between events, exact, so that peaks, crossings and areas are solved for.
+
+Between two events (a dose, the start or the end of an infusion) the state of a linear model is known in closed form.
+With the coefficients :math:`A_i` and rates :math:`\lambda_i` after a bolus of one unit, the amount g in the gut and the
+inflow r,
+
+.. math:: z_i' = -\lambda_i z_i + A_i (k_a g + r), \qquad g' = -k_a g, \qquad C = \sum_i z_i .
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaest_domains.physiology.disposition import Exponentials, between
+
+__all__ = ["Course", "Given"]
+
+# points of a segment, one of which is next to its extremum: 60 over some seven decades of time, a ratio of 1.3 each
+N_POINTS = 60
+# the first of them after the event, in the fastest time constant
+FIRST = 1e-3
+# and the last, in the slowest one: e^-50 of what there was is left
+LAST = 50.0
+# of a bracket, golden sections leave 1e-9 and halvings 1e-15
+GOLDEN_STEPS = 44
+HALVINGS = 50
+GOLDEN = 0.6180339887498949
+# numbers that are evaluated at once
+BLOCK = 4_000_000
+# of a time: doses so near to it are given at it
+SAME = 1e-9
+
+
+class Given(NamedTuple):
+    """Doses: when each begins, its amount and the duration of its infusion, of shape (n_doses,)."""
+
+    time: Tensor
+    amount: Tensor
+    duration: Tensor
+
+
+class Segments(NamedTuple):
+    """The state after events, for each draw of the constants, and when each segment ends.
+
+    Attributes
+    ----------
+    start, end : Tensor of shape (events, draws)
+        In the time of the regimen.
+    gut : Tensor of shape (events, draws)
+    inflow : Tensor of shape (events, draws)
+        Amount per time of running infusions.
+    modes : Tensor of shape (terms, events, draws)
+        What each exponential contributes to the concentration.
+    """
+
+    start: Tensor
+    end: Tensor
+    gut: Tensor
+    inflow: Tensor
+    modes: Tensor
+
+    def take(self, chosen: slice) -> "Segments":
+        """Return some events."""
+        return Segments(*(part[..., chosen, :] for part in self))
+
+
+@dataclass(frozen=True)
+class Course:
+    """The concentrations of a linear model under a regimen, for draws of the constants.
+
+    Attributes
+    ----------
+    parts : list of (coefficient, rate), each of shape (draws,)
+        After a bolus of one unit, the slowest last.
+    absorption : Tensor of shape (draws,) or None
+        The rate of absorption of oral doses.
+    segments : Segments
+    """
+
+    parts: Exponentials
+    absorption: Tensor | None
+    segments: Segments
+
+    @classmethod
+    def of(
+        cls,
+        parts: Exponentials,
+        absorption: Tensor | None,
+        lag: Tensor | None,
+        given: Given,
+        events: Tensor | None = None,
+    ) -> "Course":
+        """Follow a regimen from event to event.
+
+        Parameters
+        ----------
+        parts, absorption
+            As the attributes.
+        lag : Tensor of shape (draws,), optional
+            From a dose to the start of its absorption.
+        given : Given
+        events : Tensor of shape (n,), optional
+            Further times at which a segment begins.
+        """
+        like = parts[0][1]
+        ends = given.time + given.duration
+        at = torch.unique(torch.cat([given.time, ends] + ([] if events is None else [events])))
+        running = (given.duration > 0) & (given.time <= at[:, None]) & (at[:, None] < ends)
+        inflow = (running * given.amount / torch.where(given.duration > 0, given.duration, 1.0)).sum(dim=1)
+        at_once = ((given.duration == 0) & (given.time == at[:, None])).to(like.dtype) @ given.amount
+        start = at[:, None] + (torch.zeros_like(like) if lag is None else lag)
+        shape = len(at), len(like)
+        empty = Segments(start, start, start.new_zeros(shape), inflow[:, None].expand(shape), start.new_zeros(0))
+        gut, modes = torch.zeros_like(like), torch.zeros(len(parts), *like.shape, dtype=like.dtype)
+        guts, states = [], []
+        for j, amount in enumerate(at_once):
+            if j:
+                course = cls(parts, absorption, empty)
+                state = gut, inflow[j - 1].expand_as(gut), modes
+                modes, gut = course._modes(at[j] - at[j - 1], *state), course._gut(at[j] - at[j - 1], gut)
+            if absorption is None:
+                modes = modes + amount * torch.stack([a for a, _ in parts])
+            else:
+                gut = gut + amount
+            guts.append(gut)
+            states.append(modes)
+        end = torch.cat([start[1:], torch.full_like(start[:1], torch.inf)])
+        return cls(parts, absorption, Segments(start, end, torch.stack(guts), empty.inflow, torch.stack(states, dim=1)))
+
+    def plus(self, other: "Course", factor: Tensor) -> "Course":
+        """Return this course and a multiple of another one over the same events; `factor` has shape (draws,)."""
+        one, two = self.segments, other.segments
+        joined = one._replace(
+            gut=one.gut + factor * two.gut,
+            inflow=one.inflow + factor * two.inflow,
+            modes=one.modes + factor * two.modes,
+        )
+        return Course(self.parts, self.absorption, joined)
+
+    def before(self, time: float) -> Tensor:
+        """Return the concentration just before a time, of shape (draws,): doses given at it do not count."""
+        own = self.segments
+        limit = time * (1 - SAME)
+        active = (own.start < limit) & (limit <= own.end)
+        values = self._value((time - own.start).clamp(min=0), own)
+        return torch.where(active, values, 0.0).sum(dim=0)
+
+    def at(self, times: Tensor) -> Tensor:
+        """Return the concentration of each draw at its own time, of shape (draws,): doses given then count."""
+        own = self.segments
+        active = (own.start <= times) & (times < own.end)
+        return torch.where(active, self._value((times - own.start).clamp(min=0), own), 0.0).sum(dim=0)
+
+    def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
+        """Return the greatest concentration of a stretch of time and when it is reached, of shape (draws,)."""
+        best = torch.zeros_like(self.parts[0][1])
+        when = torch.full_like(best, start)
+        for own, low, high in self._blocks(start, until):
+            points, values = self._points(own, low, high)
+            tau, value = self._extremum(own, points, values)
+            value = torch.where(low <= high, value, -torch.inf)
+            top, which = value.max(dim=0)
+            time = (own.start + tau).gather(0, which[None])[0]
+            better = top > best
+            best, when = torch.where(better, top, best), torch.where(better, time, when)
+        return best, when
+
+    def time_above(self, threshold: float, start: float, until: float) -> Tensor:
+        """Return how long the concentration exceeds a threshold in a stretch of time, of shape (draws,)."""
+        total = torch.zeros_like(self.parts[0][1])
+        for own, low, high in self._blocks(start, until):
+            points, values = self._points(own, low, high)
+            turns = [self._extremum(own, points, sign * values, sign)[0] for sign in (1.0, -1.0)]
+            points = torch.cat([points, torch.stack(turns)]).sort(dim=0).values
+            above = self._value(points, own) > threshold
+            gap = (points[1:] - points[:-1]).clamp(min=0)
+            length = torch.where(above[1:] & above[:-1], gap, 0.0)
+            crossing = torch.nonzero(above[1:] != above[:-1], as_tuple=True)
+            if len(crossing[0]):
+                first, last, rising = points[:-1][crossing], points[1:][crossing], above[1:][crossing]
+                root = self._crossing(first, last, rising, own, crossing[1:], threshold)
+                length = length.index_put(crossing, torch.where(rising, last - root, root - first))
+            total = total + torch.where(low < high, length.sum(dim=0), 0.0).sum(dim=0)
+        return total
+
+    def area(self, start: float, end: float) -> Tensor:
+        """Return the area under the concentrations of a stretch of time, which may have no end, of shape (draws,)."""
+        total = torch.zeros_like(self.parts[0][1])
+        for own, low, high in self._blocks(start, end, capped=False):
+            valid = low < high
+            low, high = torch.where(valid, low, 0.0), torch.where(valid, high, 0.0)
+            entered = own.inflow * torch.where(own.inflow > 0, high - low, 0.0)
+            if self.absorption is not None:
+                entered = entered + self._gut(low, own.gut) - self._gut(high, own.gut)
+            state = own.gut, own.inflow, own.modes
+            lost = self._modes(low, *state) - self._modes(high, *state)
+            pieces = [(lost[i] + a * entered) / rate for i, (a, rate) in enumerate(self.parts)]
+            total = total + torch.where(valid, torch.stack(pieces).sum(dim=0), 0.0).sum(dim=0)
+        return total
+
+    def _gut(self, tau: Tensor, gut: Tensor) -> Tensor:
+        return gut if self.absorption is None else gut * torch.exp(-self.absorption * tau)
+
+    def _modes(self, tau: Tensor, gut: Tensor, inflow: Tensor, modes: Tensor) -> Tensor:
+        """Return what the exponentials contribute a while after an event."""
+        values = []
+        for (a, rate), z in zip(self.parts, modes, strict=True):
+            value = z * torch.exp(-rate * tau)
+            if self.absorption is None:
+                value = value - a * inflow * torch.expm1(-rate * tau) / rate
+            else:
+                value = value + a * self.absorption * gut * between(tau, rate, self.absorption)
+            values.append(value)
+        return torch.stack(values)
+
+    def _value(self, tau: Tensor, own: Segments) -> Tensor:
+        return self._modes(tau, own.gut, own.inflow, own.modes).sum(dim=0)
+
+    def _blocks(self, start: float, end: float, *, capped: bool = True) -> Iterator[tuple[Segments, Tensor, Tensor]]:
+        """Yield segments, and from when to when after its event each is inside a stretch of time."""
+        own = self.segments
+        slowest = self.parts[-1][1] if self.absorption is None else torch.minimum(self.parts[-1][1], self.absorption)
+        size = max(1, BLOCK // (N_POINTS * own.start.shape[1]))
+        for first in range(0, len(own.start), size):
+            some = own.take(slice(first, first + size))
+            low = (start - some.start).clamp(min=0)
+            high = some.end.clamp(max=end) - some.start
+            if capped:
+                # an endless stretch ends where nothing is left
+                high = torch.where(torch.isinf(high), low + LAST / slowest, high)
+            yield some, low, high
+
+    def _points(self, own: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return times after the event, of shape (points, events, draws), and the concentrations then."""
+        rates = [rate for _, rate in self.parts] + ([] if self.absorption is None else [self.absorption])
+        fastest, slowest = torch.stack(rates).amax(dim=0), torch.stack(rates).amin(dim=0)
+        length = (high - low).clamp(min=0)
+        last = torch.minimum(length, LAST / slowest)
+        first = torch.minimum(last, FIRST / fastest)
+        share = torch.linspace(0, 1, N_POINTS - 2, dtype=low.dtype)[:, None, None]
+        ratio = torch.where(first > 0, last / torch.where(first > 0, first, 1.0), 1.0)
+        inner = low + first * ratio**share
+        points = torch.cat([low[None], torch.minimum(inner, low + length), (low + length)[None]])
+        return points, self._value(points, own)
+
+    def _extremum(self, own: Segments, points: Tensor, values: Tensor, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return where each segment is greatest (least, with a sign of -1), and how great, by golden sections."""
+        top, which = values.max(dim=0)
+        best = points.gather(0, which[None])[0]
+        left = points.gather(0, (which - 1).clamp(min=0)[None])[0]
+        right = points.gather(0, (which + 1).clamp(max=len(points) - 1)[None])[0]
+        inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
+        f_inner, f_outer = sign * self._value(inner, own), sign * self._value(outer, own)
+        for _ in range(GOLDEN_STEPS):
+            falls = f_inner > f_outer
+            left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
+            fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
+            value = sign * self._value(fresh, own)
+            inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)
+            f_inner, f_outer = torch.where(falls, value, f_outer), torch.where(falls, f_inner, value)
+        middle = 0.5 * (left + right)
+        value = sign * self._value(middle, own)
+        return torch.where(value > top, middle, best), torch.maximum(value, top)
+
+    def _crossing(
+        self,
+        left: Tensor,
+        right: Tensor,
+        rising: Tensor,
+        own: Segments,
+        where: tuple[Tensor, ...],
+        threshold: float,
+    ) -> Tensor:
+        """Return when a threshold is crossed between two times, in some segments of some draws, by halving."""
+        event, draw = where
+        parts = [(a[draw], rate[draw]) for a, rate in self.parts]
+        course = Course(parts, None if self.absorption is None else self.absorption[draw], self.segments)
+        state = own.gut[event, draw], own.inflow[event, draw], own.modes[:, event, draw]
+        for _ in range(HALVINGS):
+            middle = 0.5 * (left + right)
+            beyond = (course._modes(middle, *state).sum(dim=0) > threshold) == rising
+            left, right = torch.where(beyond, left, middle), torch.where(beyond, middle, right)
+        return 0.5 * (left + right)

@@ -1,0 +1,188 @@
+"""Doses that were given and doses to choose: what both lead to, and the factor that reaches a target."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metaest_domains.physiology.course import GOLDEN, SAME, Course, Given
+from metaest_domains.physiology.patient_equation import PatientEquation
+
+__all__ = ["Courses", "LinearCourses", "SaturableCourses"]
+
+# of a target: where a search for a dose ends
+TOLERANCE = 1e-9
+MOST_STEPS = 60
+# by what a factor is multiplied until the target lies between two, and how often
+WIDER = 4.0
+MOST_WIDENINGS = 60
+# time constants of absorption after which nothing of an oral dose is left to be absorbed
+ABSORBED = 40.0
+# of a bracket, golden sections leave 1e-6
+SECTIONS = 29
+
+
+class Courses(ABC):
+    """Concentrations after doses that stay as they are and a multiple of others."""
+
+    @abstractmethod
+    def before(self, time: float) -> Tensor:
+        """Return the concentration just before a time, of shape (draws,)."""
+
+    @abstractmethod
+    def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
+        """Return the greatest concentration of a stretch of time and its time, of shape (draws,)."""
+
+    @abstractmethod
+    def factor_before(self, target: float, time: float) -> Tensor:
+        """Return by how much to multiply the doses to choose for a concentration just before a time, at least 0."""
+
+    @abstractmethod
+    def factor_of_peak(self, target: float, start: float, until: float) -> Tensor:
+        """Return by how much to multiply the doses to choose for a greatest concentration, at least 0."""
+
+
+@dataclass(frozen=True)
+class LinearCourses(Courses):
+    """Courses of a linear model: the sum of those of the doses given and of the doses to choose."""
+
+    fixed: Course
+    unit: Course
+
+    @property
+    def total(self) -> Course:
+        """The course after all doses as they are."""
+        return self.fixed.plus(self.unit, torch.ones_like(self.unit.parts[0][1]))
+
+    def before(self, time: float) -> Tensor:
+        """Return the concentration just before a time, of shape (draws,)."""
+        return self.total.before(time)
+
+    def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
+        """Return the greatest concentration of a stretch of time and its time, of shape (draws,)."""
+        return self.total.peak(start, until)
+
+    def factor_before(self, target: float, time: float) -> Tensor:
+        """Return by how much to multiply the doses to choose for a concentration just before a time, at least 0."""
+        return ((target - self.fixed.before(time)) / self.unit.before(time)).clamp(min=0)
+
+    def factor_of_peak(self, target: float, start: float, until: float) -> Tensor:
+        """Return by how much to multiply the doses to choose for a greatest concentration, at least 0.
+
+        The peak is a convex function of the factor, as the greatest of linear ones, so that Newton's steps from above
+        come down to the root.
+        """
+        factor = target / self.unit.peak(start, until)[0]
+        for _ in range(MOST_STEPS):
+            top, when = self.fixed.plus(self.unit, factor).peak(start, until)
+            slope = self.unit.at(when)
+            step = torch.where(slope > 0, (top - target) / torch.where(slope > 0, slope, 1.0), factor)
+            factor = torch.where(torch.isfinite(factor), (factor - step.clamp(min=0)).clamp(min=0), factor)
+            if bool(((top - target).abs() <= TOLERANCE * target)[factor > 0].all()):
+                break
+        return torch.where(self.fixed.peak(start, until)[0] >= target, 0.0, factor)
+
+
+@dataclass(frozen=True)
+class SaturableCourses(Courses):
+    """Courses of a model whose concentrations are not in proportion to the dose; factors are searched for."""
+
+    equation: PatientEquation
+    constants: dict[str, Tensor]
+    fixed: Given
+    new: Given
+
+    def before(self, time: float, factor: Tensor | float = 1.0) -> Tensor:
+        """Return the concentration just before a time, of shape (draws,)."""
+        given = torch.cat([self.fixed.time, self.new.time]) < time * (1 - SAME)
+        return self._at(torch.full_like(self._zero, time), factor, given)
+
+    def peak(self, start: float, until: float, factor: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the greatest concentration of a stretch of time and its time, of shape (draws,).
+
+        Between two events the concentration falls or rises to what the inflow keeps up, or, after oral doses, has no
+        other turning point than one maximum.
+        """
+        ends = torch.cat([self.fixed.time + self.fixed.duration, self.new.time + self.new.duration])
+        events = torch.cat([self.fixed.time, self.new.time, ends])
+        lag = self.constants["lag"][:, 0] if "lag" in self.constants else self._zero
+        bounds = torch.cat([events[:, None] + lag, self._zero[None] + start, self._zero[None] + until])
+        bounds = bounds.clamp(min=start, max=until).sort(dim=0).values
+        times = bounds
+        if self.equation.oral:
+            left = bounds[:-1]
+            right = torch.minimum(bounds[1:], left + ABSORBED / self.constants["absorption"][:, 0])
+            times = torch.cat([bounds, self._highest(left, right, factor)])
+        values = self._at(times, factor)
+        top, which = values.max(dim=0)
+        return top, times.gather(0, which[None])[0]
+
+    def factor_before(self, target: float, time: float) -> Tensor:
+        """Return by how much to multiply the doses to choose for a concentration just before a time, at least 0."""
+        return _solved(lambda factor: self.before(time, factor), target, self._zero)
+
+    def factor_of_peak(self, target: float, start: float, until: float) -> Tensor:
+        """Return by how much to multiply the doses to choose for a greatest concentration, at least 0."""
+        return _solved(lambda factor: self.peak(start, until, factor)[0], target, self._zero)
+
+    @property
+    def _zero(self) -> Tensor:
+        return torch.zeros_like(next(iter(self.constants.values()))[:, 0])
+
+    def _at(self, times: Tensor, factor: Tensor | float, given: Tensor | None = None) -> Tensor:
+        """Return the concentrations of draws at times of shape (..., draws), after all or some of the doses."""
+        n = len(self._zero)
+        at = times.reshape(-1, 1)
+        copies = len(at) // n
+        start, duration = (torch.cat([one, two]) for one, two in zip(self.fixed[::2], self.new[::2], strict=True))
+        scale = torch.as_tensor(factor, dtype=times.dtype).expand(n)[:, None]
+        amount = torch.cat([self.fixed.amount.expand(n, -1), scale * self.new.amount], dim=1).repeat(copies, 1)
+        if given is not None:
+            amount = amount * given
+        constants = {name: value.repeat(copies, 1) for name, value in self.constants.items()}
+        values = self.equation.concentration(amount, at - start, duration.expand(len(at), -1), constants)
+        return values.reshape(times.shape)
+
+    def _highest(self, left: Tensor, right: Tensor, factor: Tensor | float) -> Tensor:
+        """Return where the concentration is greatest inside each bracket, of shape (brackets, draws)."""
+        inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
+        f_inner, f_outer = self._at(inner, factor), self._at(outer, factor)
+        for _ in range(SECTIONS):
+            falls = f_inner > f_outer
+            left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
+            fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
+            value = self._at(fresh, factor)
+            inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)
+            f_inner, f_outer = torch.where(falls, value, f_outer), torch.where(falls, f_inner, value)
+        return 0.5 * (left + right)
+
+
+def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> Tensor:
+    """Return the factors at which a rising function reaches a target; 0 where it is beyond it without any dose."""
+    beyond = value(zero) >= target
+    low, high = zero + 1 / WIDER, zero + WIDER
+    f_low, f_high = value(low) - target, value(high) - target
+    for _ in range(MOST_WIDENINGS):
+        short, over = (f_high < 0), (f_low > 0) & ~beyond
+        if not bool((short | over).any()):
+            break
+        # the bracket moves up, or down, whole
+        low, high = (torch.where(short, high, torch.where(over, low / WIDER, low)),
+                     torch.where(short, high * WIDER, torch.where(over, low, high)))  # fmt: skip
+        f_low, f_high = value(low) - target, value(high) - target
+    side, middle, never = zero, high, f_high < 0
+    for _ in range(MOST_STEPS):
+        # false position; the value of an end that stays twice is halved (Illinois)
+        share = (f_low / (f_low - f_high)).nan_to_num(0.5).clamp(0.0, 1.0)
+        middle = low + share * (high - low)
+        f = value(middle) - target
+        below = f < 0
+        f_high = torch.where(below, torch.where(side > 0, 0.5 * f_high, f_high), f)
+        f_low = torch.where(below, f, torch.where(side < 0, 0.5 * f_low, f_low))
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        side = torch.where(below, 1.0, -1.0)
+        if bool((f.abs() <= TOLERANCE * target)[~beyond & ~never].all()):
+            break
+    return torch.where(beyond, 0.0, torch.where(never, torch.inf, middle))

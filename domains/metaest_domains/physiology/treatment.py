@@ -1,0 +1,196 @@
+"""A patient under a regimen: whose constants, which covariates, and which doses are given and which are to come."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from metaest import AdaptedEquation, Derived, EquationRegressor
+from metaest_domains.physiology.course import Course, Given
+from metaest_domains.physiology.courses import Courses, LinearCourses, SaturableCourses
+from metaest_domains.physiology.patient_equation import PatientEquation
+from metaest_domains.physiology.pharmacokinetics import Superposition
+from metaest_domains.physiology.regimen import Regimen
+
+__all__ = ["Treatment", "patient_equation"]
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """A patient under a regimen.
+
+    Attributes
+    ----------
+    patient : AdaptedEquation
+        The population's patient where a fitted model was given.
+    equation : PatientEquation
+    row : ndarray of shape (1, n_features)
+        A row of X with the patient's covariates.
+    regimen : Regimen or None
+        Doses that are asked about.
+    given : Regimen or None
+        Doses that were given and stay as they are.
+    covariates : dict of str to float
+    """
+
+    patient: AdaptedEquation
+    equation: PatientEquation
+    row: NDArray[np.float64]
+    regimen: Regimen | None
+    given: Regimen | None
+    covariates: dict[str, float]
+
+    @classmethod
+    def of(
+        cls,
+        patient: Any,
+        regimen: Regimen | None = None,
+        given: Regimen | None = None,
+        covariates: Mapping[str, float] | None = None,
+    ) -> "Treatment":
+        """Put a patient, or a fitted model, under a regimen.
+
+        Raises
+        ------
+        TypeError
+            When the patient is none of a pharmacokinetic model, or a regimen is not a Regimen.
+        ValueError
+            When a covariate is missing or unknown, or it is not said what was given before the regimen.
+        TaskError
+            When a covariate that the constants were adapted with has another value.
+        """
+        equation = patient_equation(patient)
+        for name, doses in (("regimen", regimen), ("given", given)):
+            if doses is not None and not isinstance(doses, Regimen):
+                raise TypeError(f"{name} must be a Regimen, got {doses!r}.")
+        asked = dict(covariates or {}) if regimen is None else dict(regimen.covariates)
+        for name, value in ({} if given is None else given.covariates).items():
+            if asked.setdefault(name, value) != value:
+                raise ValueError(
+                    f"given has the covariate {name!r} = {value:g} and the regimen {asked[name]:g}; a value that "
+                    "changes between doses is not implemented: give both the one that holds for the doses to come."
+                )
+        if regimen is not None and given is None:
+            _require_given(equation, patient, regimen)
+        names = _names(patient)
+        row, values = _row(patient, equation, names, asked)
+        if isinstance(patient, EquationRegressor):
+            stated = {names.index(name): value for name, value in values.items()}
+            patient = patient.adapt([], [], guard=False, covariates=stated)
+        patient._calibrated.covariates.of_rows(row, "the regimen", like=patient._covariates)
+        return cls(patient, equation, row, regimen, given, values)
+
+    def constants(self, constants: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the constants of draws, of shape (n_draws, 1), of this patient."""
+        drawn = {name: torch.from_numpy(np.atleast_1d(np.asarray(own, float))) for name, own in constants.items()}
+        n = max((len(own) for own in drawn.values()), default=1)
+        return self.equation.of_patient(torch.from_numpy(np.tile(self.row, (n, 1))), drawn)
+
+    def courses(self, constants: Mapping[str, Any]) -> Courses:
+        """Return the concentrations after the doses given and those of the regimen, for draws of the constants."""
+        assert self.regimen is not None
+        own = self.constants(constants)
+        new = _as_given(self.regimen)
+        old = Given(*(part[:0] for part in new)) if self.given is None else _as_given(self.given)
+        if self.equation.oral and bool((torch.cat([old.duration, new.duration]) > 0).any()):
+            raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
+        if not isinstance(self.equation, Superposition):
+            return SaturableCourses(self.equation, own, old, new)
+        exponentials = self.equation.parts(own)
+        parts = [(a[:, 0], rate[:, 0]) for a, rate in exponentials]
+        absorption = (own["absorption"] + exponentials[-1][1])[:, 0] if self.equation.oral else None
+        lag = own["lag"][:, 0] if "lag" in own else None
+        events = torch.cat([doses.time + part for doses in (old, new) for part in (0 * doses.duration, doses.duration)])
+        before, unit = (Course.of(parts, absorption, lag, doses, events) for doses in (old, new))
+        return LinearCourses(before, unit)
+
+    def derive(self, function: Callable[[dict[str, Any]], Any], level: float) -> Derived:
+        """Return a quantity of the constants with an interval."""
+
+        def computed(**constants: Any) -> Any:
+            value = torch.as_tensor(function(constants)).numpy()
+            return value.reshape(*value.shape[:-1], *np.shape(next(iter(constants.values()))))
+
+        return self.patient.derive(computed, level)
+
+    def rows(self, times: NDArray[np.float64]) -> Any:
+        """Return the rows of X of this patient at some times."""
+        assert self.regimen is not None
+        doses = self.regimen if self.given is None else _joined(self.given, self.regimen)
+        names, before = _names(self.patient), len(self.equation.doses.amount)
+        X = pd.DataFrame(np.repeat(self.row, len(times), axis=0), columns=names)
+        X[names[self.equation.doses.time]] = times
+        # all doses stand in columns beyond those of the fit
+        for number, dose in enumerate(zip(doses.amount, doses.time, doses.duration, strict=True), before + 1):
+            X[[f"dose_{number}", f"dose_time_{number}", f"dose_duration_{number}"]] = dose
+        return X
+
+
+def patient_equation(patient: Any) -> PatientEquation:
+    """Return the equation of an adapted patient, or of a fitted model."""
+    if isinstance(patient, EquationRegressor):
+        check_is_fitted(patient)
+    equation = getattr(getattr(patient, "_calibrated", None), "model", None)
+    function = getattr(getattr(equation, "equation", None), "function", None)
+    if not isinstance(function, PatientEquation) or not isinstance(patient, (AdaptedEquation, EquationRegressor)):
+        raise TypeError(f"a patient of a pharmacokinetic model is wanted, or a fitted model, got {patient!r}.")
+    return function
+
+
+def _require_given(equation: PatientEquation, patient: Any, regimen: Regimen) -> None:
+    """Refuse a regimen that goes on from doses of which it is not said what they were."""
+    if not regimen.time[0] > 0 or not len(getattr(patient, "X_support_", ())):
+        return
+    amount, start, _ = equation.doses.of(patient.X_support_)
+    n = int((amount > 0).any(axis=0).sum())
+    raise ValueError(
+        f"the regimen begins at {regimen.time[0]:g}, and the patient's rows know of {n} dose{'s' * (n != 1)} up to "
+        f"{start[amount > 0].max():g}: say given=Regimen(...) of all doses given so far, or let a regimen of its own "
+        "begin at time 0."
+    )
+
+
+def _names(patient: Any) -> list[str]:
+    names = getattr(patient, "feature_names_in_", None)
+    return patient_equation(patient).doses.unnamed() if names is None else list(names)
+
+
+def _row(
+    patient: Any, equation: PatientEquation, names: list[str], asked: Mapping[str, float]
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Return a row of X with the covariates of a patient, where the regimen does not bring them, and all of them."""
+    doses = equation.doses
+    taken = {doses.time, *doses.amount, *doses.since, *doses.duration}
+    columns = [name for j, name in enumerate(names) if j not in taken]
+    needed = {equation.weight, *patient._calibrated.covariates.columns}
+    # what the model does not use need not be said
+    values = {name: 0.0 for name in columns if names.index(name) not in needed}
+    if isinstance(patient, AdaptedEquation):
+        values |= {names[j]: value for j, value in patient._stated.items()}
+        if len(patient.X_support_):
+            values |= {name: float(patient.X_support_[0, names.index(name)]) for name in columns}
+    values = Regimen(np.zeros(1), np.ones(1), covariates=dict(asked)).completed(columns, values).covariates
+    row = np.zeros((1, len(names)))
+    for name, value in values.items():
+        row[0, names.index(name)] = value
+    equation.check_rows(row, None)
+    return row, values
+
+
+def _as_given(regimen: Regimen) -> Given:
+    return Given(*(torch.from_numpy(np.array(own)) for own in (regimen.time, regimen.amount, regimen.duration)))
+
+
+def _joined(one: Regimen, other: Regimen) -> Regimen:
+    """Return the doses of both."""
+    return Regimen(
+        np.concatenate([one.time, other.time]),
+        np.concatenate([one.amount, other.amount]),
+        np.concatenate([one.duration, other.duration]),
+    )
