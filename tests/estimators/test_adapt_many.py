@@ -9,7 +9,7 @@ from metaest import DivergenceError, MAMLRegressor, OvershootWarning, Task, Task
 from metaest_datasets import make_sinusoids
 from variants import fitted
 
-FEW_STEPS = {"inner_steps": 2, "max_iter": 20}
+FEW_STEPS = {"inner_steps": 2, "max_iter": 20, "hidden_layer_sizes": (8,)}
 
 
 @pytest.fixture(scope="module")

@@ -58,8 +58,8 @@ def test_a_step_in_single_precision_is_close(tasks):
 
 
 def test_a_long_fit_scores_within_the_spread_of_seeds(tasks):
-    settings = {"hidden_layer_sizes": (8,), "max_iter": 400}
-    scores = [MAMLRegressor(compile=False, random_state=seed, **settings).fit(tasks).score(tasks) for seed in range(4)]
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 300, "meta_batch_size": 8}
+    scores = [MAMLRegressor(compile=False, random_state=seed, **settings).fit(tasks).score(tasks) for seed in range(3)]
     compiled = MAMLRegressor(random_state=0, **settings).fit(tasks)
     assert compiled.compiled_
     assert abs(compiled.score(tasks) - scores[0]) <= np.std(scores)

@@ -15,11 +15,12 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from agreement import assert_agree
 from metaest import MAMLRegressor, adapt
 from metaest.estimators.pipeline import AdaptedPipeline
 from problems import ragged_tasks
 
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 40, "random_state": 0, "split": "first", "support_size": 2}
+SMALL = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0, "split": "first", "support_size": 2}
 
 
 def by_hand(model, training, held_out):
@@ -101,8 +102,8 @@ def test_an_adapted_pipeline_uses_the_fitted_transformers(tasks, enabled):
         assert isinstance(patient, AdaptedPipeline)
         scaled = pipeline[0].transform(tasks[0].X)
         expected = pipeline[-1].adapt(scaled, tasks[0].y)
-        np.testing.assert_array_equal(patient.predict(tasks[0].X), expected.predict(scaled))
-        assert patient.score(tasks[0].X, tasks[0].y) == expected.score(scaled, tasks[0].y)
+        assert_agree(patient.predict(tasks[0].X), expected.predict(scaled))
+        assert patient.score(tasks[0].X, tasks[0].y) == pytest.approx(expected.score(scaled, tasks[0].y), rel=1e-5)
         more = patient.partial_adapt(tasks[1].X, tasks[1].y)
         assert len(more[-1].X_support_) == len(tasks[0]) + len(tasks[1])
         np.testing.assert_array_equal(pipeline.predict(tasks.X), before)
@@ -122,5 +123,5 @@ def test_adapt_without_a_pipeline(model, tasks):
 def test_nothing_depends_on_the_names_of_tasks():
     one, two = ragged_tasks(), ragged_tasks(names=list("hgfedcba"))
     first, second = (MAMLRegressor(**SMALL).fit(tasks) for tasks in (one, two))
-    np.testing.assert_array_equal(first.predict(one.X), second.predict(one.X))
-    assert first.score(one) == second.score(two)
+    assert_agree(first.predict(one.X), second.predict(one.X))
+    assert first.score(one) == pytest.approx(second.score(two), rel=1e-5)

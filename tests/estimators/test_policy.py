@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 
+from agreement import assert_agree
 from metaest import MAMLPolicy, Task, TaskError, TaskSet
 from metaest.estimators.policy_episodes import PolicySource
 
@@ -132,7 +133,8 @@ def test_adapting_to_many_is_adapting_to_each(model):
 def test_an_action_depends_on_its_own_row_alone(model):
     own = markets(1, seed=4)[0]
     policy = model.adapt(own.X[:20], own.y[:20])
-    np.testing.assert_array_equal(policy.predict(own.X)[:7], policy.predict(own.X[:7]))
+    # a matrix kernel may add up in another order for another number of rows
+    assert_agree(policy.predict(own.X[:7]), policy.predict(own.X)[:7], "float64")
 
 
 def test_going_on_is_adapting_to_all(model):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from agreement import assert_agree
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -97,7 +98,7 @@ def test_tasks_do_not_depend_on_their_neighbours():
     together = GaussNewton().solve(lanes, *given)
     for t in (0, 17, 29):
         alone = GaussNewton().solve(lanes, given[0][:, [t]], *given[1:3], given[3].take(torch.tensor([t])))
-        np.testing.assert_array_equal(alone.u[:, 0], together.u[:, t])
+        assert_agree(alone.u[:, 0], together.u[:, t], "float64")
 
 
 def test_rows_that_are_not_finite_end_as_such_alone():
