@@ -374,6 +374,21 @@ def test_saturable_elimination_is_solved(mouth):
     assert courses.factor_before(1e-12, 28.0).tolist() == [0.0, 0.0]
 
 
+def test_times_that_are_time_differences_are_refused(iv):
+    _, patient, _ = iv
+    regimen, day = Regimen.repeated(300.0, 12.0, 2, weight=70.0), pd.Timedelta("1D")
+    answers = (
+        lambda: next_sample(patient, regimen, pd.to_timedelta([2, 6], unit="h")),
+        lambda: peak(patient, regimen, until=day),
+        lambda: time_above(patient, regimen, 1.0, until=day.to_numpy()),
+        lambda: auc(patient, regimen, end=day),
+        lambda: dose_for(patient, regimen, target_trough=1.0, time=day),
+    )
+    for answer in answers:
+        with pytest.raises(TaskError, match="time differences were passed, and numbers in the unit of the fit"):
+            answer()
+
+
 @pytest.mark.slow
 def test_a_saturable_model_answers_what_it_can():
     frame = single_doses(bolus, n=5, at=(1.0, 4.0)).drop(columns=["hours", "weight"])

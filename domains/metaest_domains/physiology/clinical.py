@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import Derived
 from metaest.exceptions import warn
+from metaest.tasks.times import numbers_only
 from metaest_domains.physiology.courses import Courses, LinearCourses
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
@@ -116,6 +117,7 @@ def auc(
     TypeError
         When elimination saturates.
     """
+    numbers_only([start, end], "auc: start and end")
     if not isinstance(dose, Regimen):
         if start is not None or end is not None or given is not None:
             raise ValueError("auc: start, end and given go with a Regimen; of one dose the area is that to infinity.")
@@ -164,6 +166,7 @@ def peak(
     first = float(regimen.time[0])
     if until is None and not isinstance(treatment.equation, Superposition):
         raise ValueError("until must be given where elimination saturates.")
+    numbers_only(until, "peak: until")
     end = np.inf if until is None else float(until)
     if not end > first:
         raise ValueError(f"until must be after the first dose of the regimen, at {first:g}; got {until!r}.")
@@ -244,6 +247,7 @@ def time_above(
     """
     _linear(patient)
     treatment = _treatment(patient, regimen, given)
+    numbers_only([start, until], "time_above: start and until")
     first, last = float(regimen.time[0]) if start is None else float(start), float(until)
     if not 0 <= first < last < np.inf:
         raise ValueError(f"time_above: until must be after the start, {first:g}; got {until!r}.")
@@ -353,6 +357,7 @@ def next_sample(
     ndarray of shape (n,)
         In the order of choice.
     """
+    numbers_only(times, "next_sample: times")
     at = np.atleast_1d(np.asarray(times, dtype=np.float64))
     treatment = _treatment(patient, regimen, given)
     return np.asarray(at[treatment.patient.suggest(treatment.rows(at), n, target)])
@@ -370,6 +375,7 @@ def _treatment(
 
 def _time(regimen: Regimen, time: float | None) -> float:
     """Return when a target is meant: at a time, or one interval after the last dose."""
+    numbers_only(time, "time")
     if time is None:
         if len(regimen.time) < 2 or not regimen.time[-1] > regimen.time[-2]:
             raise ValueError("one dose has no interval: say at what time the target is meant (time=).")
