@@ -177,7 +177,9 @@ def test_what_is_refused_afterwards():
 
 
 def test_labels_and_images_are_not_for_everyone():
-    with pytest.raises(TaskError, match="task 't0': column 0 of y holds strings .*, numbers are wanted; MAMLClassifier"):
+    with pytest.raises(
+        TaskError, match="task 't0': column 0 of y holds strings .*, numbers are wanted; MAMLClassifier"
+    ):
         MAMLRegressor(max_iter=1).fit(own_labels())
     images = [(np.ones((3, 1, 4, 4)), np.arange(3.0))]
     with pytest.raises(TaskError, match=r"task 0: rows of X have shape \(1, 4, 4\); columns are wanted"):
