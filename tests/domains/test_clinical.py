@@ -324,6 +324,13 @@ def test_the_rate_of_absorption_is_reported(by_mouth, iv):
         absorption_rate(iv[0], covariates={"weight": 70.0})
 
 
+def test_summaries_are_printed(iv, by_mouth, infused):
+    for (model, *_), name in ((iv, "OneCompartment"), (by_mouth, "OneCompartment"), (infused, "TwoCompartments")):
+        text = model.summary()
+        assert text.startswith(f"{name}(X, ")
+        assert all(word in text for word in (*model.population_.index, *model.derived_.index, "omega", "cv"))
+
+
 def test_wrong_questions(iv):
     _, patient, _ = iv
     one, two = Regimen.repeated(300.0), Regimen.repeated(300.0, 8.0, 2)
