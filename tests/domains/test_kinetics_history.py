@@ -1,9 +1,12 @@
 """Additivity along temperature histories: closed forms, fine steps, finite differences, and energies recovered."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.integrate import quad
 
 from metaest import TaskError, TaskSet
 from metaest_domains.kinetics import (
@@ -100,6 +103,38 @@ def test_high_energies_are_integrated_as_precisely_as_low_ones(name, E):
     time = torch.from_numpy(cut[1:])
     found = Histories.read({5: (t, T)}).integral(time, torch.full_like(time, 5.0), k)
     np.testing.assert_allclose(found, expected[1:], rtol=1e-8)
+
+
+@pytest.mark.parametrize("ends", [(250.0, 275.0), (220.0, 2400.0), (2400.0, 220.0), (1450.0, 300.0)])
+@pytest.mark.parametrize("E", [-600.0, -400.0, -150.0, 0.0, 100.0, 400.0, 600.0])
+def test_ramps_of_any_rate_and_energy_are_integrated(E, ends):
+    start, end = ends
+    k = rate(E, max(ends) if E > 0 else min(ends))
+    # pieces that halve towards both ends, where the rate is greatest
+    halves = 2.0 ** -np.arange(1.0, 30.0)
+    cut = np.unique(np.concatenate([[0.0], halves, 1 - halves, [1.0]]))
+    expected = piece_by_piece(cut, start + (end - start) * cut, k)[-1]
+    for speed in (1e-3, 1.0, 1e3):
+        slope = np.sign(end - start) * speed
+        time, *where = (torch.tensor([own], dtype=torch.float64) for own in ((end - start) / slope, start, slope))
+        np.testing.assert_allclose(ramp_integral(time, *where, k), time * expected, rtol=1e-8)
+
+
+def test_wide_holds_between_fast_ramps_equal_quadrature():
+    # ten days at temperatures that are reached at 1,000 K/min
+    rng = np.random.default_rng(3)
+    T = np.repeat(rng.uniform(300.0, 1200.0, 30), 2)
+    t = np.concatenate([[0.0], np.cumsum(np.where(np.diff(T) == 0, 14400.0, np.maximum(np.abs(np.diff(T)), 1) / 1000))])
+    for E in (-150.0, 180.0, 400.0):
+        k = rate(E, 900.0)
+
+        def slope(s, k=k):
+            return float(k(torch.tensor(np.interp(s, t, T), dtype=torch.float64)))
+
+        pieces = [quad(slope, a, b, epsrel=1e-11, epsabs=0, limit=200)[0] for a, b in pairwise(t)]
+        rows = torch.from_numpy(t[1:])
+        found = Histories.read({1: (t, T)}).integral(rows, torch.ones_like(rows), k)
+        np.testing.assert_allclose(found, np.cumsum(pieces), rtol=1e-8)
 
 
 @pytest.mark.parametrize("n", [201, 3601])

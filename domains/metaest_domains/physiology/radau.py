@@ -27,7 +27,7 @@ __all__ = ["Mesh", "Partials", "System", "solve"]
 Array = NDArray[np.float64]
 
 # collocation nodes of a step
-N_NODES = 9
+N_NODES = 11
 # relative to the greatest value so far, for the last Legendre coefficient of a step; the error is well below it
 TOLERANCE = 1e-8
 # relative to the greatest value so far, for the last iteration within a step
@@ -151,6 +151,7 @@ class _Collocation:
         inner = 0.5 * (roots_jacobi(s - 1, 1, 0)[0] + 1)
         self.c = np.append(inner, 1.0)
         self.points = np.append(0.0, self.c)
+        self.middle = s // 2
         legendre = np.polynomial.legendre.Legendre
         basis = [legendre.basis(k, domain=[0, 1]) for k in range(s + 1)]
         at_nodes = np.stack([own(self.c) for own in basis[:s]], axis=1)
@@ -159,10 +160,15 @@ class _Collocation:
         # from values at 0 and the nodes to Legendre coefficients, and the highest of them
         self.basis = basis
         self.coefficients = np.linalg.inv(np.stack([own(self.points) for own in basis], axis=1))
-        self.last = self.coefficients[-1]
-        self.mean = np.full(s, 1 / s)
-        self.eigenvalues, self.V = np.linalg.eig(self.A)
-        self.V_inverse = np.linalg.inv(self.V)
+        self.last = self.coefficients[-1:]
+        # A = V diag(eigenvalues) V^-1; of two conjugate eigenvalues one is enough, counted twice
+        eigenvalues, V = np.linalg.eig(self.A)
+        kept = eigenvalues.imag >= 0
+        twice = np.where(eigenvalues.imag[kept] > 0, 2.0, 1.0)
+        rows = np.linalg.inv(V)[kept]
+        self.eigenvalues = eigenvalues[kept][:, None]
+        self.forward = np.concatenate([rows.real, rows.imag])
+        self.back = np.concatenate([V.real[:, kept] * twice, -V.imag[:, kept] * twice], axis=1)
 
     def interpolation(self, position: Array, order: int = 0) -> Array:
         """Return weights of the values at 0 and the nodes, of shape (s + 1, rows), for a derivative in the position."""
@@ -174,7 +180,7 @@ def combined(matrix: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
     """Return ``matrix @ values`` with sums of every column in the same order, however many columns there are."""
     if values.shape[-1] == 1:
         return combined(matrix, np.repeat(values, 2, axis=-1))[..., :1]
-    return np.asarray(np.add.reduce(matrix[..., None] * values, axis=-2))
+    return np.asarray(np.einsum("ij,j...->i...", matrix, values))
 
 
 COLLOCATION = _Collocation(N_NODES)
@@ -184,22 +190,26 @@ def _nodes(x: Array, h: Array, drive: Array, system: System, theta: Array, peak:
     """Solve the collocation equations of one step; return values at nodes, the greatest value, and who converged."""
     rule = COLLOCATION
     z = np.repeat(x[None], len(rule.c), axis=0)
-    done = np.zeros(x.shape, dtype=bool)
+    half = len(rule.eigenvalues)
+    done, before = np.zeros(x.shape, dtype=bool), np.full(x.shape, np.finfo(float).tiny)
     for _ in range(MOST_ITERATIONS):
         f, slope = system.slope(z, drive, theta)
-        residual = x + h * combined(rule.A, f) - z
-        # the mean slope stands for those of all nodes, so that one matrix is diagonal for all trajectories
-        mean = combined(rule.mean, slope)
-        scaled = combined(rule.V_inverse, residual) / (1 - h * mean * rule.eigenvalues[:, None])
-        step = np.where(done, 0.0, combined(rule.V, scaled).real)
-        z = z + step
-        scale = np.maximum(peak, np.abs(z).max(axis=0))
-        done |= np.abs(step).max(axis=0) <= ITERATION_TOLERANCE * scale
+        transformed = combined(rule.forward, x + h * combined(rule.A, f) - z)
+        # the slope in the middle stands for those of all nodes, so that one matrix is diagonal for all trajectories
+        scaled = (transformed[:half] + 1j * transformed[half:]) / (1 - h * slope[rule.middle] * rule.eigenvalues)
+        step = combined(rule.back, np.concatenate([scaled.real, scaled.imag]))
+        step[:, done] = 0.0
+        z += step
+        scale, size = np.maximum(peak, np.maximum.reduce(np.abs(z))), np.maximum.reduce(np.abs(step))
+        # steps shrink by about the same factor each time, so that the next one is known
+        done |= size * np.minimum(1.0, size / before) <= ITERATION_TOLERANCE * scale
+        before = np.maximum(size, np.finfo(float).tiny)
         if done.all():
             break
     return z, scale, done
 
 
+@np.errstate(all="ignore")
 def solve(system: System, theta: Array, until: Array) -> Mesh:
     """Integrate trajectories, each until its steps cover a time.
 
@@ -222,44 +232,42 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
     steps: list[tuple[Array, ...]] = []
     while len(index):
         columns = np.arange(len(index))
-        due = _next_stop(system, number, columns) <= t
-        fresh = due.copy()
-        while due.any():
-            by, memory = system.pass_stop(number, due, memory)
-            jump, x = jump + by, x + by * theta[system.jump_by]
-            number = number + due
-            due = _next_stop(system, number, columns) <= t
+        following = _next_stop(system, number, columns)
+        fresh = following <= t
         if fresh.any():
+            due = fresh
+            while due.any():
+                by, memory = system.pass_stop(number, due, memory)
+                jump, x = jump + by, x + by * theta[system.jump_by]
+                number = number + due
+                following = _next_stop(system, number, columns)
+                due = following <= t
             peak = np.maximum(peak, np.abs(x))
             h = np.where(fresh, _first_step(system, x, memory, theta, peak), h)
             attempts[fresh] = 0
-        left = _next_stop(system, number, columns) - t
-        pieces = np.ceil(np.minimum(left / h, 9.0))
-        tried = np.where(pieces < 3, np.minimum(left, np.finfo(float).max) / np.maximum(pieces, 1), h)
-        z, scale, converged = _nodes(
-            x, tried, system.drive(COLLOCATION.c[:, None] * tried, memory, theta), system, theta, peak
-        )
-        last = np.abs(COLLOCATION.last[0] * x + combined(COLLOCATION.last[1:], z))
+        left = following - t
+        pieces = np.maximum(np.ceil(np.minimum(left / h, 9.0)), 1.0)
+        tried = np.where(pieces < 3, np.minimum(left, np.finfo(float).max) / pieces, h)
+        drive = system.drive(COLLOCATION.c[:, None] * tried, memory, theta)
+        z, scale, converged = _nodes(x, tried, drive, system, theta, peak)
+        last = np.abs(combined(COLLOCATION.last, np.concatenate([x[None], z])))[0]
         error = np.divide(last, TOLERANCE * scale, out=np.zeros_like(last), where=scale > 0)
         accepted = converged & (error <= 1)
-        factor = np.clip(0.9 * np.maximum(error, 1e-30) ** (-1 / N_NODES), SHRINK, GROW)
+        factor = np.minimum(np.maximum(0.9 * np.maximum(error, 1e-30) ** (-1 / N_NODES), SHRINK), GROW)
         h = tried * np.where(converged, factor, SHRINK)
-        steps.append(
-            (
-                index[accepted],
-                t[accepted],
-                tried[accepted],
-                x[accepted],
-                jump[accepted],
-                memory[:, accepted],
-                z[:, accepted],
-            )
-        )
+        taken = (index, t, tried, x, jump, memory, z)
         attempts += 1
-        stopped = accepted & (pieces <= 1)
-        memory = np.where(accepted, system.advance(tried, memory, theta), memory)
-        t = np.where(stopped, _next_stop(system, number, columns), np.where(accepted, t + tried, t))
-        x, jump, peak = np.where(accepted, z[-1], x), np.where(accepted, 0.0, jump), np.where(accepted, scale, peak)
+        end = np.where(pieces <= 1, following, t + tried)
+        if accepted.all():
+            steps.append(taken)
+            t, memory, x, jump, peak = end, system.advance(tried, memory, theta), z[-1], np.zeros_like(x), scale
+        else:
+            steps.append(tuple(own[..., accepted] for own in taken))
+            t, memory = (
+                np.where(accepted, end, t),
+                np.where(accepted, system.advance(tried, memory, theta), memory),
+            )
+            x, jump, peak = np.where(accepted, z[-1], x), np.where(accepted, 0.0, jump), np.where(accepted, scale, peak)
         going = t <= until
         given_up = going & ((attempts > MOST_ATTEMPTS) | (~accepted & ((t + h <= t) | ~np.isfinite(h))))
         reached[index[given_up]] = t[given_up]

@@ -80,6 +80,7 @@ class Trajectories:
     def _points(self) -> Array:
         return np.concatenate([self.mesh.x[None], self.mesh.z])
 
+    @np.errstate(all="ignore")
     def values(self) -> Array:
         """Return x at the rows, of shape (n_rows,)."""
         return self._fill(self._polynomial(self._points))
@@ -134,6 +135,7 @@ class Trajectories:
             now[:, who] = in_x[-1, own] * begin + in_theta[:, -1, own]
         return starts, in_x * starts[:, None] + in_theta
 
+    @np.errstate(all="ignore")
     def slopes(self) -> Array:
         """Return first derivatives at the rows in time and theta, of shape (1 + p, n_rows)."""
         starts, nodes = self._carried
@@ -141,6 +143,7 @@ class Trajectories:
         in_theta = self._polynomial(np.concatenate([starts[:, None], nodes], axis=1))
         return self._fill(np.concatenate([in_time[None], in_theta]))
 
+    @np.errstate(all="ignore")
     def curvatures(self) -> Array:
         """Return second derivatives at the rows in time and theta, of shape (1 + p, 1 + p, n_rows)."""
         mesh, (p, n), own = self.mesh, self.theta.shape, self._partials
