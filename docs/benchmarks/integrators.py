@@ -95,7 +95,7 @@ class Glucose:
         """Return the right-hand side after a measurement of insulin."""
         effectiveness, sensitivity, action, _ = self.constants
         k = int(np.flatnonzero(INSULIN[0] == begin)[0])
-        level, rise = INSULIN[1][k], (np.diff(INSULIN[1]) / np.diff(INSULIN[0])).tolist() + [0.0]
+        level, rise = INSULIN[1][k], [*(np.diff(INSULIN[1]) / np.diff(INSULIN[0])).tolist(), 0.0]
 
         def slope(t, state):
             insulin = level + rise[k] * (t - begin) - 10.0

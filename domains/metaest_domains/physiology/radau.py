@@ -229,7 +229,7 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
     t, number, memory = system.stops[0].copy(), np.zeros(len(index), dtype=np.int64), system.first_memory()
     x, peak, h, jump = (np.zeros(len(index)) for _ in range(4))
     attempts = np.zeros(len(index), dtype=np.int64)
-    steps: list[tuple[Array, ...]] = []
+    steps: list[tuple[NDArray[Any], ...]] = []
     while len(index):
         columns = np.arange(len(index))
         following = _next_stop(system, number, columns)
@@ -255,7 +255,7 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
         accepted = converged & (error <= 1)
         factor = np.minimum(np.maximum(0.9 * np.maximum(error, 1e-30) ** (-1 / N_NODES), SHRINK), GROW)
         h = tried * np.where(converged, factor, SHRINK)
-        taken = (index, t, tried, x, jump, memory, z)
+        taken: tuple[NDArray[Any], ...] = (index, t, tried, x, jump, memory, z)
         attempts += 1
         end = np.where(pieces <= 1, following, t + tried)
         if accepted.all():
@@ -263,10 +263,8 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
             t, memory, x, jump, peak = end, system.advance(tried, memory, theta), z[-1], np.zeros_like(x), scale
         else:
             steps.append(tuple(own[..., accepted] for own in taken))
-            t, memory = (
-                np.where(accepted, end, t),
-                np.where(accepted, system.advance(tried, memory, theta), memory),
-            )
+            t = np.where(accepted, end, t)
+            memory = np.where(accepted, system.advance(tried, memory, theta), memory)
             x, jump, peak = np.where(accepted, z[-1], x), np.where(accepted, 0.0, jump), np.where(accepted, scale, peak)
         going = t <= until
         given_up = going & ((attempts > MOST_ATTEMPTS) | (~accepted & ((t + h <= t) | ~np.isfinite(h))))
@@ -292,7 +290,7 @@ def _first_step(system: System, x: Array, memory: Array, theta: Array, peak: Arr
     return np.asarray(np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0))
 
 
-def _mesh(steps: list[tuple[Array, ...]], n_numbers: int, reached: Array) -> Mesh:
+def _mesh(steps: list[tuple[NDArray[Any], ...]], n_numbers: int, reached: Array) -> Mesh:
     if not steps:
         empty = np.zeros(0)
         none = np.zeros(0, dtype=np.int64)
