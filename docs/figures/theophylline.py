@@ -3,7 +3,6 @@
 python docs/figures/theophylline.py
 """
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from metaest_datasets import load_theophylline
 from metaest_domains.physiology import (
     OneCompartmentRegressor,
+    Regimen,
     plot_patient,
     plot_population,
     plot_predictions,
@@ -20,7 +20,6 @@ from metaest_domains.physiology import (
     plot_shrinkage,
 )
 
-warnings.simplefilter("ignore")
 patients = load_theophylline(exclude_time_zero=True)
 model = OneCompartmentRegressor(noise="additive", random=["clearance", "absorption"]).fit(patients[:11])
 new, support = patients[11], [1, 4, 8]
@@ -35,12 +34,22 @@ def grid(dose, weight):
 
 figure = Figure(figsize=(13, 7.6), layout="constrained")
 axes = figure.subplots(2, 3)
-plot_population(patients[:11], model, grid(*median), ax=axes[0, 0]).set_title("eleven patients", loc="left")
-plot_patient(patient, grid(*new.X[0, 1:]), model=model, X=new.X[rest], y=new.y[rest], ax=axes[0, 1])
+plot_population(model, patients[:11], grid(*median), unit="mg/L", ax=axes[0, 0]).set_title(
+    "eleven patients", loc="left"
+)
+plot_patient(
+    patient,
+    Regimen.repeated(new.X[0, 1], weight=new.X[0, 2]),
+    model=model,
+    X=new.X[rest],
+    y=new.y[rest],
+    unit="mg/L",
+    ax=axes[0, 1],
+)
 axes[0, 1].set_title("the twelfth, from three samples", loc="left")
-plot_predictive_check(model, patients[:11], n_bins=7, random_state=0, ax=axes[0, 2])
+plot_predictive_check(model, patients[:11], n_bins=7, random_state=0, unit="mg/L", ax=axes[0, 2])
 axes[0, 2].set_title("predictive check", loc="left")
-plot_predictions(model, patients[:11], ax=axes[1, 0]).set_title("fit", loc="left")
+plot_predictions(model, patients[:11], unit="mg/L", ax=axes[1, 0]).set_title("fit", loc="left")
 plot_shrinkage(model, ax=axes[1, 1]).set_title("shrinkage", loc="left")
 axes[1, 2].axis("off")
 lines = [
@@ -51,6 +60,4 @@ lines = [
 axes[1, 2].text(
     0, 0.95, "\n".join([*lines, "", f"guard: {patient.guard_.decision}"]), va="top", family="monospace", fontsize=9
 )
-for ax in axes[0]:
-    ax.set(xlabel="hours since the dose", ylabel="theophylline, mg/L")
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)

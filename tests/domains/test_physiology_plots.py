@@ -1,11 +1,19 @@
 """Pictures of patients: what is drawn is what was computed."""
 
+import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from metaest import Task, TaskSet
 from metaest_datasets import load_theophylline
 from metaest_domains.physiology import (
     OneCompartmentRegressor,
+    Regimen,
     plot_patient,
     plot_population,
     plot_predictions,
@@ -23,33 +31,93 @@ def study():
     return patients, model
 
 
-def grid(task):
-    times = np.linspace(0.25, 24, 50)
-    return np.column_stack([times, np.tile(task.X[0, 1:], (50, 1))])
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    yield
+    plt.close("all")
+
+
+def grid(task, times=None):
+    times = np.linspace(0.25, 24, 50) if times is None else times
+    return np.column_stack([times, np.tile(task.X[0, 1:], (len(times), 1))])
 
 
 def test_population(study):
     patients, model = study
-    ax = plot_population(patients[:11], model, grid(patients[0]))
+    ax = plot_population(model, patients[:11], grid(patients[0]))
     assert len(ax.lines) == 12
     np.testing.assert_allclose(ax.lines[-1].get_ydata(), model.predict(grid(patients[0])))
     assert ax.get_ylabel() == "concentration"
+    with pytest.raises(TypeError, match="a fitted model comes first"):
+        plot_population(patients, model)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plot_population(model)
 
 
 def test_patient(study):
     patients, model = study
     new = patients[11]
+    assert plt.get_fignums() == []
     patient = model.adapt(new.X[[1, 4, 7]], new.y[[1, 4, 7]])
-    ax = plot_patient(patient, grid(new), model=model, X=new.X, y=new.y)
+    ax = plot_patient(patient, grid(new), model=model, X=new.X, y=new.y, unit="mg/L")
+    assert ax is plt.gca()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (h)", "concentration (mg/L)")
     curves = {line.get_label(): line for line in ax.lines}
     np.testing.assert_allclose(curves["personalised"].get_ydata(), patient.predict(grid(new)))
     np.testing.assert_array_equal(curves["points used"].get_ydata(), new.y[[1, 4, 7]])
+
+
+def test_a_regimen_marks_its_doses(study):
+    patients, model = study
+    new = patients[11]
+    patient = model.adapt(new.X[[1, 4, 7]], new.y[[1, 4, 7]])
+    weight = float(new.X[0, 2])
+    regimen = Regimen.repeated(float(new.X[0, 1]), interval=8.0, n=3, weight=weight)
+    curves = {line.get_label(): line for line in plot_patient(patient, regimen).lines}
+    assert curves["doses"].get_xdata().tolist() == [0, 8, 16]
+    time, curve = curves["personalised"].get_data()
+    assert (time[0], time[-1]) == (0, 24)  # one interval after the last dose
+    np.testing.assert_allclose(curve, patient.predict(model.rows(regimen, time)), rtol=1e-12)
+    plt.close("all")
+    # the patient's own doses, and those that go on from doses given before
+    alone = plot_patient(patient, ax=Figure().subplots())
+    own = {line.get_label(): line for line in alone.lines}["personalised"]
+    np.testing.assert_allclose(own.get_ydata(), patient.predict(grid(new, own.get_xdata())), rtol=1e-12)
+    assert alone.get_xlim()[1] == patient.X_support_[:, 0].max()
+    later = Regimen([16.0], [float(new.X[0, 1])], [0.0], {"weight": weight})
+    after = plot_patient(patient, later, given=Regimen(regimen.time[:2], regimen.amount[:2], regimen.duration[:2]), times=[20.0, 23.0], ax=Figure().subplots())  # fmt: skip
+    np.testing.assert_allclose(
+        after.lines[0].get_ydata(), patient.predict(model.rows(regimen, [20.0, 23.0])), rtol=1e-9
+    )
+    with pytest.raises(ValueError, match="pass times="):
+        plot_population(model, None, Regimen.repeated(4.0, weight=70.0))
+    with pytest.raises(ValueError, match="knows? of doses; pass a regimen"):
+        plot_patient(model.adapt(new.X[:0], new.y[:0]))
+    band = plot_population(model, patients[:3], Regimen.repeated(4.0, weight=70.0)).collections[0].get_paths()[0]
+    assert band.vertices[:, 0].max() == patients[:3].X[:, 0].max()
+
+
+def test_what_is_below_the_limit_stands_at_it(study):
+    patients, _ = study
+    model = OneCompartmentRegressor(noise="additive", random=["clearance"], limit=2.0).fit(patients[:11])
+    for code in (0.0, -99.0):
+        coded = TaskSet([Task(t.name, t.X, np.where(t.y < 2.0, code, t.y)) for t in patients[:3]])
+        frame = pd.DataFrame(coded.X, columns=coded.feature_names)
+        tasks = TaskSet.from_arrays(frame, coded.y, coded.names.repeat(coded.sizes))
+        ax = plot_population(model, tasks, ax=Figure().subplots())
+        assert min(line.get_ydata().min() for line in ax.lines) == 2.0
+        ax = plot_predictive_check(model, tasks, n=20, random_state=0, ax=Figure().subplots())
+        assert min(line.get_ydata().min() for line in ax.lines) == 2.0
 
 
 def test_predictive_check(study):
     patients, model = study
     ax = plot_predictive_check(model, patients[:11], n=50, random_state=0)
     assert len(ax.collections) == 3
+    for band in ax.collections:  # from the first observation to the last
+        ends = band.get_paths()[0].vertices[:, 0]
+        assert (ends.min(), ends.max()) == (patients[:11].X[:, 0].min(), patients[:11].X[:, 0].max())
+    plt.close("all")
     again = plot_predictive_check(model, patients[:11], n=50, random_state=0)
     for one, other in zip(ax.collections, again.collections, strict=True):
         np.testing.assert_array_equal(one.get_paths()[0].vertices, other.get_paths()[0].vertices)
@@ -59,6 +127,7 @@ def test_predictions_and_shrinkage(study):
     patients, model = study
     ax = plot_predictions(model, patients[:11])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), model.predict(patients[:11].X))
+    plt.close("all")
     ax = plot_shrinkage(model)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["clearance", "absorption"]
     own = np.sort(model.task_params_["clearance_shrinkage"])

@@ -141,10 +141,10 @@ def plot_clarke(
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
     """
-    from metaest_domains.physiology.plots import axes_or_new
+    from metaest_domains.physiology.plots import current_axes
 
     r, p = _pairs(reference, prediction, unit, check_plausibility)
-    ax = axes_or_new(ax)
+    ax = current_axes(ax)
     zones = clarke_zones(r, p, check_plausibility=False)
     colors = {"A": "#0b6e99", "B": "#7fa7b8", "C": "#d9a441", "D": "#c96a3b", "E": "#8f2d2d"}
     for zone in ZONES:

@@ -1,14 +1,31 @@
-"""Pictures of patients: all of them, one with a band, a predictive check, predictions, shrinkage."""
+"""Plots of patients: a population, one patient with a band, a predictive check, predictions, shrinkage.
 
+Every function takes the model or the patient first, and draws in the current axes of pyplot unless `ax` is given.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from metaest import AdaptedEquation, TaskSet
+from metaest import (
+    AdaptedEquation,
+    CoverageWarning,
+    IdentifiabilityWarning,
+    OvershootWarning,
+    TaskSet,
+    UnlikelyTaskWarning,
+)
+from metaest_domains.physiology.regimen import Regimen
+from metaest_domains.physiology.treatment import Treatment, patient_equation
 
 __all__ = [
-    "axes_or_new",
+    "current_axes",
     "plot_patient",
     "plot_population",
     "plot_predictions",
@@ -16,164 +33,270 @@ __all__ = [
     "plot_shrinkage",
 ]
 
-POPULATION, PERSONAL, INK = "#8a8f98", "#0b6e99", "#20262e"
+POPULATION = "#8a8f98"
+PERSONAL = "#0b6e99"
+INK = "#20262e"
+# points of a curve
+N_POINTS = 400
 
 
-def axes_or_new(ax: Any = None) -> Any:
-    """Return axes to draw on, in the manner of this module."""
+def current_axes(ax: Any = None) -> Any:
+    """Return the axes to draw in: those given, or the current ones of pyplot."""
     if ax is None:
-        from matplotlib.figure import Figure
+        import matplotlib.pyplot as plt
 
-        ax = Figure(figsize=(5.6, 4.0), layout="constrained").subplots()
+        ax = plt.gca()
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25)
     return ax
 
 
-def plot_population(patients: TaskSet, model: Any = None, rows: Any = None, *, ax: Any = None) -> Any:
-    """Draw the observations of all patients, a line each, and the population's curve with its 90 % band.
+def plot_population(
+    model: Any,
+    patients: TaskSet | None = None,
+    regimen: Any = None,
+    *,
+    times: Any = None,
+    level: float = 0.9,
+    time_unit: str = "h",
+    unit: str | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw the observations of patients, a line each, and the population's curve with the band of new observations.
 
     Parameters
     ----------
-    patients : TaskSet
-        Time in the column ``time``, or the first.
-    model : fitted equation, optional
-    rows : data frame or array, optional
-        Where the population's curve is drawn: rows of X of a typical patient, in order of time.
+    model : fitted EquationRegressor
+    patients : TaskSet, optional
+        Whose observations are drawn; those below the model's `limit` stand at it, as triangles.
+    regimen : Regimen, or data frame or array of rows of X, optional
+        Doses, and covariates, of the patient whose curve is drawn; rows are in order of time. None draws no curve.
+    times : array-like, optional
+        Of the curve under a Regimen; None is from 0 to the last observation, or one interval after the last dose.
+    level : float, default=0.9
+        Of the band.
+    time_unit : str, default="h"
+        For the label.
+    unit : str, optional
+        Of the observations, for the label.
     ax : matplotlib.axes.Axes, optional
+        The current axes of pyplot by default.
 
     Returns
     -------
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
+
+    Raises
+    ------
+    TypeError
+        When the first argument is no fitted model.
+    ValueError
+        When there is nothing to draw, or the end of the curve cannot be told.
     """
-    ax = axes_or_new(ax)
-    column = _time_column(patients.feature_names)
-    for number, task in enumerate(patients):
-        order = np.argsort(task.X[:, column])
-        label = "a patient each" if number == 0 else None
-        ax.plot(task.X[order, column], task.y[order], "o-", ms=3, lw=0.8, color=POPULATION, alpha=0.7, label=label)
-    if model is not None and rows is not None:
-        time = _times(rows, patients.feature_names)
-        low, high = model.predict_interval(rows, level=0.9)
-        ax.fill_between(time, low, high, color=PERSONAL, alpha=0.15, lw=0, label="90 % of new observations")
-        ax.plot(time, model.predict(rows), color=PERSONAL, lw=2, label="median patient")
-    ax.set(xlabel="time", ylabel=_target(patients))
-    ax.legend(frameon=False, fontsize=8)
+    if not hasattr(model, "predict_interval"):
+        raise TypeError(f"plot_population(model, patients, regimen): a fitted model comes first, got {model!r}.")
+    if patients is None and regimen is None:
+        raise ValueError("plot_population: there is nothing to draw; give patients, a regimen, or both.")
+    ax = current_axes(ax)
+    last = 0.0
+    if patients is not None:
+        column = _time_column(patients.feature_names)
+        last = float(patients.X[:, column].max())
+        limit = getattr(model, "limit", None)
+        for number, task in enumerate(patients):
+            order = np.argsort(task.X[:, column], kind="stable")
+            label = "a patient each" if number == 0 else None
+            _draw_observations(
+                ax, task.X[order, column], task.y[order], limit, "o-", ms=3, lw=0.8, color=POPULATION, alpha=0.7,
+                label=label,
+            )  # fmt: skip
+    if regimen is not None:
+        rows, time = _curve_rows(model, regimen, times, last, "plot_population")
+        with _quiet():
+            low, high = model.predict_interval(rows, level=level)
+            curve = model.predict(rows)
+        ax.fill_between(time, low, high, color=PERSONAL, alpha=0.15, lw=0, label=_percent(level))
+        ax.plot(time, curve, color=PERSONAL, lw=2, label="median patient")
+        _mark_doses(ax, regimen)
+    _finish(ax, time_unit, _target(patients), unit)
     return ax
 
 
 def plot_patient(
-    patient: AdaptedEquation, rows: Any, *, model: Any = None, X: Any = None, y: Any = None, level: float = 0.9,
+    patient: AdaptedEquation,
+    regimen: Any = None,
+    *,
+    given: Regimen | None = None,
+    model: Any = None,
+    X: Any = None,
+    y: Any = None,
+    times: Any = None,
+    level: float = 0.9,
+    time_unit: str = "h",
+    unit: str | None = None,
     ax: Any = None,
-) -> Any:  # fmt: skip
-    """Draw a personalised curve with its band and the points used; where given, the population's and other points.
+) -> Any:
+    """Draw a personalised curve with the band of new observations, and the observations that were used.
 
     Parameters
     ----------
     patient : AdaptedEquation
-    rows : data frame or array
-        Where curves are drawn, in order of time.
-    model : fitted equation, optional
-        For the population's curve.
+    regimen : Regimen, or data frame or array of rows of X, optional
+        Doses under which the curve is drawn; rows are in order of time. None is the doses that the patient's own
+        observations know of.
+    given : Regimen, optional
+        All doses before those of the regimen, where it goes on from them.
+    model : fitted EquationRegressor, optional
+        For the population's curve beside the patient's.
     X, y : array-like, optional
         Observations that were not used.
-    level : float, default=0.9
-        Of the band, that of observations.
-    ax : matplotlib.axes.Axes, optional
+    times, level, time_unit, unit, ax
+        As :func:`plot_population` takes them.
 
     Returns
     -------
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
+
+    Raises
+    ------
+    TypeError
+        When the first argument is no adapted patient.
+    ValueError
+        When the patient's doses or the end of the curve cannot be told.
     """
-    ax = axes_or_new(ax)
+    if not isinstance(patient, AdaptedEquation):
+        raise TypeError(f"plot_patient(patient, regimen): an adapted patient comes first, got {patient!r}.")
+    if (X is None) != (y is None):
+        raise ValueError("plot_patient: X and y go together; one of them is missing.")
     names = getattr(patient, "feature_names_in_", None)
-    time = _times(rows, names)
-    low, high = patient.predict_interval(rows, level=level)
-    ax.fill_between(time, low, high, color=PERSONAL, alpha=0.15, lw=0, label=f"{100 * level:g} % of observations")
-    if model is not None:
-        ax.plot(time, model.predict(rows), "--", color=POPULATION, lw=1.4, label="population")
-    ax.plot(time, patient.predict(rows), color=PERSONAL, lw=2, label="personalised")
-    ax.plot(_times(patient.X_support_, names), patient.y_support_, "o", color=PERSONAL, ms=7, label="points used")
+    used, others = _times(patient.X_support_, names), np.empty(0) if X is None else _times(X, names)
+    last = float(np.concatenate([used, others, [0.0]]).max())
+    if regimen is None:
+        treatment = replace(Treatment.of(patient), regimen=_doses_of(patient))
+        regimen, time = treatment.regimen, _curve_times(treatment.regimen, None, times, last, "plot_patient")
+        rows = treatment.rows(time)
+    else:
+        rows, time = _curve_rows(patient, regimen, times, last, "plot_patient", given)
+    ax = current_axes(ax)
+    with _quiet():
+        low, high = patient.predict_interval(rows, level=level)
+        curve = patient.predict(rows)
+        before = None if model is None else model.predict(rows)
+    ax.fill_between(time, low, high, color=PERSONAL, alpha=0.15, lw=0, label=_percent(level))
+    if before is not None:
+        ax.plot(time, before, "--", color=POPULATION, lw=1.4, label="population")
+    ax.plot(time, curve, color=PERSONAL, lw=2, label="personalised")
+    limit = patient._calibrated.model.noise.limit
+    if len(used):
+        _draw_observations(ax, used, patient.y_support_, limit, "o", color=PERSONAL, ms=7, label="points used")
     if X is not None:
-        ax.plot(_times(X, names), np.asarray(y), "o", mfc="white", mec=INK, ms=5, label="points not used")
-    ax.set(xlabel="time", xlim=(float(np.min(time)), float(np.max(time))))
-    ax.legend(frameon=False, fontsize=8)
+        _draw_observations(ax, others, y, limit, "o", mfc="white", mec=INK, ms=5, label="points not used")
+    _mark_doses(ax, given)
+    _mark_doses(ax, regimen)
+    ax.set_xlim(float(np.min(time)), float(np.max(time)))
+    _finish(ax, time_unit, "concentration", unit)
     return ax
 
 
 def plot_predictive_check(
-    model: Any, patients: TaskSet, *, n: int = 200, n_bins: int = 8, random_state: Any = None, ax: Any = None
+    model: Any,
+    patients: TaskSet,
+    *,
+    n: int = 200,
+    n_bins: int = 8,
+    random_state: Any = None,
+    time_unit: str = "h",
+    unit: str | None = None,
+    ax: Any = None,
 ) -> Any:
     """Draw a visual predictive check: quantiles of the observations over those of simulated patients.
 
     Every simulation draws new patients with the rows and covariates of the given ones. Bands hold 90 % of the simulated
-    10th, 50th and 90th percentiles in bins of time.
+    10th, 50th and 90th percentiles in bins of time, from the first observation to the last. Below the model's `limit`,
+    observed and simulated values stand at it.
 
     Parameters
     ----------
-    model : fitted equation
+    model : fitted EquationRegressor
     patients : TaskSet
     n : int, default=200
         Simulations.
     n_bins : int, default=8
         With about as many observations each.
     random_state : int, RandomState instance or None, default=None
-    ax : matplotlib.axes.Axes, optional
+    time_unit, unit, ax
+        As :func:`plot_population` takes them.
 
     Returns
     -------
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
+
+    References
+    ----------
+    M. Bergstrand, A. C. Hooker, J. E. Wallin, M. O. Karlsson (2011). Prediction-corrected visual predictive checks for
+    diagnosing nonlinear mixed-effects models. :doi:`10.1208/s12248-011-9255-z`
     """
     from sklearn.utils import check_random_state
 
-    ax = axes_or_new(ax)
+    ax = current_axes(ax)
     rng = check_random_state(random_state)
-    column = _time_column(patients.feature_names)
-    time, y = patients.X[:, column].astype(np.float64), patients.y.reshape(-1).astype(np.float64)
-    simulated = np.concatenate([model.simulate(task.X, n, random_state=rng) for task in patients], axis=1)
+    limit = getattr(model, "limit", None)
+    time = patients.X[:, _time_column(patients.feature_names)].astype(np.float64)
+    y = _above(patients.y.reshape(-1).astype(np.float64), limit)
+    with _quiet():
+        simulated = np.concatenate([model.simulate(task.X, n, random_state=rng) for task in patients], axis=1)
+    simulated = _above(simulated, limit)
     edges = np.unique(np.quantile(time, np.linspace(0, 1, n_bins + 1)))
     which = np.clip(np.searchsorted(edges, time, side="right") - 1, 0, max(0, len(edges) - 2))
     bins = [np.flatnonzero(which == b) for b in np.unique(which)]
-    middle = np.array([np.median(time[own]) for own in bins])
+    # a bin stands at its median time; the first and the last reach to the ends of the data
+    middle = np.array([time.min(), *(np.median(time[rows]) for rows in bins), time.max()])
     for q, color in ((0.1, POPULATION), (0.5, PERSONAL), (0.9, POPULATION)):
-        drawn = np.array([np.quantile(simulated[:, own], q, axis=1) for own in bins])
-        low, high = np.quantile(drawn, [0.05, 0.95], axis=1)
+        drawn = np.array([np.quantile(simulated[:, rows], q, axis=1) for rows in bins])
+        low, high = (_to_ends(part) for part in np.quantile(drawn, [0.05, 0.95], axis=1))
         ax.fill_between(middle, low, high, color=color, alpha=0.3, lw=0)
-        seen = [np.quantile(y[own], q) for own in bins]
+        seen = _to_ends(np.array([np.quantile(y[rows], q) for rows in bins]))
         ax.plot(middle, seen, "-" if q == 0.5 else "--", color=INK, lw=1.2, label=f"observed, {100 * q:g} %")
     ax.plot(time, y, ".", color=INK, ms=3, alpha=0.4)
-    ax.set(xlabel="time", ylabel=_target(patients))
-    ax.legend(frameon=False, fontsize=8)
+    _finish(ax, time_unit, _target(patients), unit)
     return ax
 
 
-def plot_predictions(model: Any, patients: TaskSet, *, ax: Any = None) -> Any:
+def plot_predictions(model: Any, patients: TaskSet, *, unit: str | None = None, ax: Any = None) -> Any:
     """Draw observations against what is predicted for them by the population and by each patient's own constants.
 
     Parameters
     ----------
-    model : fitted equation
+    model : fitted EquationRegressor
     patients : TaskSet
-        Adapted to on all their rows.
-    ax : matplotlib.axes.Axes, optional
+        The model is adapted to all rows of each. Observations below the model's `limit` stand at it.
+    unit, ax
+        As :func:`plot_population` takes them.
 
     Returns
     -------
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
     """
-    ax = axes_or_new(ax)
-    y = patients.y.reshape(-1)
-    own = model.adapt_many(patients).predict(patients)
-    population = model.predict(patients.X)
+    ax = current_axes(ax)
+    y = _above(patients.y.reshape(-1), getattr(model, "limit", None))
+    with _quiet():
+        individual = np.concatenate(
+            [
+                model.adapt(task.X, task.y, sample_weight=task.sample_weight, guard=False).predict(task.X)
+                for task in patients
+            ]
+        )
+        population = model.predict(patients.X)
     ax.plot(population, y, "o", mfc="white", mec=POPULATION, ms=4, label="population")
-    ax.plot(own, y, "o", color=PERSONAL, ms=4, label="individual")
-    ends = [min(y.min(), own.min(), population.min()), max(y.max(), own.max(), population.max())]
+    ax.plot(individual, y, "o", color=PERSONAL, ms=4, label="individual")
+    ends = [min(y.min(), individual.min(), population.min()), max(y.max(), individual.max(), population.max())]
     ax.plot(ends, ends, color=INK, lw=0.8)
-    ax.set(xlabel="predicted", ylabel=f"observed {_target(patients)}", aspect="equal")
+    target = _with_unit(_target(patients), unit)
+    ax.set(xlabel=f"predicted {target}", ylabel=f"observed {target}", aspect="equal")
     ax.legend(frameon=False, fontsize=8)
     return ax
 
@@ -183,15 +306,16 @@ def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    model : fitted equation
+    model : fitted EquationRegressor
     ax : matplotlib.axes.Axes, optional
+        The current axes of pyplot by default.
 
     Returns
     -------
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
     """
-    ax = axes_or_new(ax)
+    ax = current_axes(ax)
     table: pd.DataFrame = model.task_params_
     names = [name for name in model.population_.index if name in model.covariance_.index]
     for j, name in enumerate(names):
@@ -203,15 +327,101 @@ def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
     return ax
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what metaest says of fits and adaptations: who made them has been told."""
+    with warnings.catch_warnings():
+        for category in (CoverageWarning, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
+def _curve_rows(
+    thing: Any, regimen: Any, times: Any, last: float, where: str, given: Regimen | None = None
+) -> tuple[Any, NDArray[np.float64]]:
+    """Return the rows of X of a curve, and their times."""
+    if not isinstance(regimen, Regimen):
+        if times is not None or given is not None:
+            raise ValueError(f"{where}: rows of X say their times and doses; times= and given= go with a Regimen.")
+        return regimen, _times(regimen, getattr(thing, "feature_names_in_", None))
+    time = _curve_times(regimen, given, times, last, where)
+    return Treatment.of(thing, regimen, given).rows(time), time
+
+
+def _curve_times(regimen: Any, given: Regimen | None, times: Any, last: float, where: str) -> NDArray[np.float64]:
+    if times is not None:
+        return np.sort(np.asarray(times, dtype=np.float64).reshape(-1))
+    doses = regimen.time if given is None else np.concatenate([given.time, regimen.time])
+    interval = float(regimen.time[-1] - regimen.time[-2]) if len(regimen.time) > 1 else 0.0
+    end = max(last, float(doses.max()) + interval)
+    if not end > 0:
+        raise ValueError(f"{where}: a single dose at time 0 does not tell where the curve ends; pass times=.")
+    # a dose counts from its own time on, so that the moment before it is the trough
+    before = np.nextafter(doses[doses > 0], 0.0)
+    time = np.unique(np.concatenate([np.linspace(0.0, end, N_POINTS), doses, before]))
+    return time[time <= end]
+
+
+def _doses_of(patient: AdaptedEquation) -> Regimen:
+    """Return the doses that the observations of a patient know of."""
+    doses = patient_equation(patient).doses
+    if not len(patient.X_support_):
+        raise ValueError("plot_patient: the patient has no observations, which would know of doses; pass a regimen.")
+    amount, start, duration = (part.max(axis=0) for part in doses.of(patient.X_support_))
+    there = amount > 0
+    return Regimen(start[there], amount[there], duration[there])
+
+
+def _draw_observations(ax: Any, time: Any, y: Any, limit: float | None, style: str, **settings: Any) -> None:
+    """Draw observations; those below a limit stand at it, as triangles that point down."""
+    time, y = np.asarray(time, dtype=np.float64), np.asarray(y, dtype=np.float64).reshape(-1)
+    ax.plot(time, _above(y, limit), style, **settings)
+    below = np.zeros(len(y), dtype=bool) if limit is None else y < limit
+    if below.any():
+        ax.plot(time[below], np.full(below.sum(), limit), "v", color=settings.get("color", INK), ms=6)
+
+
+def _mark_doses(ax: Any, regimen: Any) -> None:
+    """Mark the times of doses on the lower edge of the axes."""
+    if isinstance(regimen, Regimen):
+        labelled = "doses" not in ax.get_legend_handles_labels()[1]
+        at = ax.get_xaxis_transform()
+        ax.plot(
+            regimen.time, np.zeros(len(regimen.time)), "^", color=INK, ms=6, clip_on=False, transform=at, zorder=5,
+            label="doses" if labelled else None,
+        )  # fmt: skip
+
+
+def _finish(ax: Any, time_unit: str, target: str, unit: str | None) -> None:
+    ax.set(xlabel=_with_unit("time", time_unit), ylabel=_with_unit(target, unit))
+    ax.legend(frameon=False, fontsize=8)
+
+
+def _with_unit(name: str, unit: str | None) -> str:
+    return f"{name} ({unit})" if unit else name
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:g} % of new observations"
+
+
+def _above(y: Any, limit: float | None) -> Any:
+    return y if limit is None else np.maximum(y, limit)
+
+
+def _to_ends(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([values[:1], values, values[-1:]])
+
+
 def _time_column(names: Any) -> int:
     return list(names).index("time") if names is not None and "time" in list(names) else 0
 
 
-def _times(X: Any, names: Any) -> Any:
+def _times(X: Any, names: Any) -> NDArray[np.float64]:
     if hasattr(X, "columns") and "time" in X.columns:
-        return X["time"].to_numpy()
-    return np.asarray(X)[:, _time_column(names)]
+        return np.asarray(X["time"], dtype=np.float64)
+    return np.asarray(X, dtype=np.float64)[:, _time_column(names)]
 
 
-def _target(patients: TaskSet) -> str:
-    return patients.target_names[0] if patients.target_names else "y"
+def _target(patients: TaskSet | None) -> str:
+    return patients.target_names[0] if patients is not None and patients.target_names else "concentration"
