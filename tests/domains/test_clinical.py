@@ -132,6 +132,10 @@ def test_covariates_are_heeded_or_refused(iv):
             question(patient, Regimen.repeated(200.0, **doses, age=4.0))
         with pytest.raises(ValueError, match="weights must be above 0"):
             question(patient, Regimen.repeated(200.0, **doses, weight=0.0))
+    with pytest.raises(ValueError, match=r"say what it is of this patient, covariates=\{'weight': \.\.\.\}"):
+        clearance(model)
+    with pytest.raises(ValueError, match="covariates has 'age', which the model was not fitted on"):
+        clearance(patient, covariates={"age": 4.0})
     weight = patient.X_support_[0, -1]
     usual, lighter = (Regimen.repeated(200.0, **doses, weight=own) for own in (weight, weight / 2))
     assert trough(patient, usual) == trough(patient, Regimen.repeated(200.0, **doses))

@@ -79,6 +79,8 @@ class Treatment:
         if regimen is not None and given is None:
             _require_given(equation, patient, regimen)
         names = _names(patient)
+        if regimen is None:
+            _require_covariates(patient, equation, names, asked)
         row, values = _row(patient, equation, names, asked)
         if isinstance(patient, EquationRegressor):
             stated = {names.index(name): value for name, value in values.items()}
@@ -154,6 +156,22 @@ def _require_given(equation: PatientEquation, patient: Any, regimen: Regimen) ->
         f"{start[amount > 0].max():g}: say given=Regimen(...) of all doses given so far, or let a regimen of its own "
         "begin at time 0."
     )
+
+
+def _require_covariates(patient: Any, equation: PatientEquation, names: list[str], asked: Mapping[str, float]) -> None:
+    """Refuse covariates that the fit did not have, and ask for those that are missing, in words of ``covariates=``."""
+    for name in asked:
+        if name not in names:
+            raise ValueError(f"covariates has {name!r}, which the model was not fitted on; its columns are {names}.")
+    if len(getattr(patient, "X_support_", ())):
+        return
+    stated = getattr(patient, "_stated", {})
+    for column in (*patient._calibrated.covariates.columns, *([] if equation.weight is None else [equation.weight])):
+        if column not in stated and names[column] not in asked:
+            raise ValueError(
+                f"the model was fitted on the covariate {names[column]!r}: say what it is of this patient, "
+                f"covariates={{{names[column]!r}: ...}}."
+            )
 
 
 def _names(patient: Any) -> list[str]:
