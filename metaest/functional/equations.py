@@ -10,86 +10,23 @@ operation on the constants runs along memory.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.func import vmap
+
+from metaest.functional.observations import Observations
 
 __all__ = ["Equation", "EquationMode", "Observations"]
 
 EquationMode = Literal["rows", "vmap", "loop"]
-
-
-class Observations(NamedTuple):
-    """Rows of many tasks, padded to the longest with a valid row of the same task; the tasks along the last axis.
-
-    Attributes
-    ----------
-    X : Tensor of shape (rows * tasks, features)
-        Row r of task t stands at r * tasks + t.
-    y : Tensor of shape (rows, tasks)
-    mask : Tensor of shape (rows, tasks)
-        1 for a row, 0 for padding.
-    full : bool
-        Whether there is no padding, which saves a multiplication of every row.
-    weight : Tensor of shape (rows, tasks) or None
-        Above zero: the variance of a row's noise is divided by it. None for ones.
-    """
-
-    X: Tensor
-    y: Tensor
-    mask: Tensor
-    full: bool = False
-    weight: Tensor | None = None
-
-    @classmethod
-    def stack(cls, X: Tensor, y: Tensor, mask: Tensor, weight: Tensor | None = None) -> "Observations":
-        """Build from X of shape (tasks, rows, features), y, mask and weight of shape (tasks, rows)."""
-        # column by column in memory: an equation reads X[:, j]
-        flat = X.permute(2, 1, 0).reshape(X.shape[2], -1)
-        weight = None if weight is None else weight.T.contiguous()
-        return cls(flat.T, y.T.contiguous(), mask.T.contiguous(), bool((mask == 1).all()), weight)
-
-    def take(self, tasks: Tensor) -> "Observations":
-        """Return those of the chosen tasks."""
-        columns = self.X.T.reshape(-1, *self.y.shape)[:, :, tasks]
-        X = columns.reshape(len(columns), -1).T
-        weight = None if self.weight is None else self.weight[:, tasks]
-        return Observations(X, self.y[:, tasks], self.mask[:, tasks], self.full, weight)
-
-    def thin(self, most: int) -> "Observations":
-        """Return at most so many rows of each task, evenly spread; padding must follow the rows of a task."""
-        rows, tasks = self.y.shape
-        if rows <= most:
-            return self
-        sizes = self.mask.sum(dim=0)
-        step = torch.arange(most, dtype=sizes.dtype, device=sizes.device)[:, None]
-        spread = torch.where(sizes > most, step * (sizes - 1) / max(1, most - 1), torch.minimum(step, sizes - 1))
-        number = spread.round().long()  # (most, tasks)
-        X = self.X.T.reshape(-1, rows, tasks)
-        columns = X.gather(1, number.expand(len(X), -1, -1)).reshape(len(X), -1)
-        mask = (step < sizes).to(self.mask)
-        weight = None if self.weight is None else self.weight.gather(0, number)
-        return Observations(columns.T, self.y.gather(0, number), mask, bool((mask == 1).all()), weight)
-
-    def to(self, dtype: torch.dtype) -> "Observations":
-        """Return the same in another floating-point type."""
-        weight = None if self.weight is None else self.weight.to(dtype)
-        return Observations(self.X.T.to(dtype).T, self.y.to(dtype), self.mask.to(dtype), self.full, weight)
-
-    def masked(self, values: Tensor) -> Tensor:
-        """Return values of shape (rows, tasks) with zeros for the padding."""
-        return values if self.full else values * self.mask
-
-    def weighed(self, values: Tensor) -> Tensor:
-        """Return values of shape (rows, tasks) times the weights of the rows, with zeros for the padding."""
-        return self.masked(values if self.weight is None else values * self.weight)
-
-    def by_task(self) -> Tensor:
-        """Return X with shape (tasks, rows, features)."""
-        rows, tasks = self.y.shape
-        return self.X.reshape(rows, tasks, -1).transpose(0, 1)
+# steps by which constants are moved, as shares of their size: to see whether a row moves, and for second derivatives
+SHIFT, BEND = 1e-4, 1e-5
+# the step of a constant of zero, which has no size: next to nothing in any unit
+SMALLEST = 1e-100
 
 
 @dataclass(frozen=True)
@@ -104,11 +41,15 @@ class Equation:
         Of the constants, in the order of every tensor of constants.
     mode : {"rows", "vmap", "loop"}
         See the module; "loop" is always right.
+    still : tuple of int, optional
+        Constants whose slope may be NaN in rows that they do not move, as that of k in (k t)^n at t = 0 where n is
+        below one; it is 0 there. None looks for them in every evaluation, which cannot be traced.
     """
 
     function: Callable[..., Tensor]
     names: Sequence[str]
     mode: EquationMode = "loop"
+    still: tuple[int, ...] | None = None
 
     def __call__(self, constants: Sequence[Tensor], X: Tensor) -> Tensor:
         """Evaluate one X of shape (rows, features) and check what comes back; the result has shape (rows,)."""
@@ -159,18 +100,18 @@ class Equation:
         """
         rows, tasks = observations.y.shape
         if self.mode == "rows":
-            return self(_for_rows(theta, rows), observations.X).reshape(rows, tasks)
-        X = observations.by_task()
-        if self.mode == "vmap":
-            result: Tensor = vmap(lambda own, X_own: self(own.unbind(0), X_own), in_dims=(1, 0))(theta, X)
-            return result.T
-        columns = []
-        for t in range(tasks):
-            own = torch.nonzero(observations.mask[:, t])[:, 0]
-            own = own if len(own) else own.new_zeros(1)
-            value = self(theta[:, t].unbind(0), X[t, own])
-            columns.append(value if len(own) == rows else value.new_zeros(rows).index_copy(0, own, value))
-        return torch.stack(columns, dim=1)
+            constants = _for_rows(theta, rows)
+            values = self(constants, observations.X).reshape(rows, tasks)
+            if theta.requires_grad and torch.is_grad_enabled():
+                for k, constant in enumerate(constants):
+                    _silence(constant, partial(self._stands_still, k, theta.detach(), observations, values.detach()))
+            return values
+        # a gradient would be that of the padding, too
+        apart = not observations.full and theta.requires_grad and torch.is_grad_enabled()
+        values = self._together(theta.unbind(0), observations, apart)
+        if not observations.full and not bool((torch.isfinite(values.detach()) | (observations.mask > 0)).all()):
+            return self._together(theta.unbind(0), observations, True)
+        return values
 
     def values_and_slopes(
         self, theta: Tensor, observations: Observations, *, differentiable: bool = False
@@ -189,47 +130,172 @@ class Equation:
         values : Tensor of shape (rows, tasks)
         slopes : list of Tensor of shape (rows, tasks), one for each constant
         """
+        if differentiable and theta.requires_grad and torch.is_grad_enabled():
+            values, slopes = cast(tuple[Tensor, Tensor], _Curve.apply(theta, self, observations))  # type: ignore[no-untyped-call]
+            return values, list(slopes.unbind(0))
+        values, found = self._with_slopes(theta.detach(), observations, graph=False)
+        return values.detach(), found
+
+    def flat(self, theta: Tensor, observations: Observations) -> tuple[int, ...]:
+        """Numbers of the constants whose slope torch takes for NaN in a row; see `still`."""
+        _, slopes = self._slopes(theta.detach(), observations, graph=False, apart=False)[:2]
+        return tuple(k for k, slope in enumerate(slopes) if bool((slope != slope).any()))
+
+    def _with_slopes(self, theta: Tensor, observations: Observations, *, graph: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return values and slopes; with a graph, both can be differentiated in `theta`."""
+        values, slopes, constants = self._slopes(theta, observations, graph, apart=False)
+        if self.mode == "vmap" and not observations.full:
+            padding = observations.mask == 0
+            parts = torch.stack([values, *slopes]).detach()
+            if not bool((torch.isfinite(parts) | ~padding).all()):
+                values, slopes, constants = self._slopes(theta, observations, graph, apart=True)
+        for k in range(len(slopes)) if self.still is None else self.still:
+            lost = slopes[k] != slopes[k]
+            if self.still is None and not bool(lost.any()):
+                continue
+            lost = lost & self._stands_still(k, theta.detach(), observations, values.detach())
+            slopes[k] = torch.where(lost, 0.0, slopes[k])
+            if graph and constants:
+                _silence(constants[k], lost)
+        if graph and constants:
+            unmoved = torch.stack([slope.detach() == 0 for slope in slopes]).all(dim=0)
+            for constant in constants if bool(unmoved.any()) else []:
+                _silence(constant, unmoved)
+        return values, slopes
+
+    def _slopes(
+        self, theta: Tensor, observations: Observations, graph: bool, apart: bool
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return values and slopes as torch finds them, and the constants of every row where these are kept apart."""
         rows, tasks = observations.y.shape
         with torch.enable_grad():
-            if not differentiable or not theta.requires_grad:
-                theta = theta.detach().requires_grad_()
             if self.mode == "rows":
-                constants = _for_rows(theta if differentiable else theta.detach(), rows)
-                constants = constants if differentiable else [c.requires_grad_() for c in constants]
+                constants = _for_rows(theta, rows)
+                constants = constants if graph else [c.detach().requires_grad_() for c in constants]
                 values = self(constants, observations.X)
-                gradients = _gradients(values.sum(), constants, differentiable)
-                if differentiable:
-                    _silence_flat_rows(constants, gradients)
-                else:
-                    values = values.detach()
-                return values.reshape(rows, tasks), [g.reshape(rows, tasks) for g in gradients]
-            values = self.values(theta, observations)
+                gradients = _gradients(values.sum(), constants, graph)
+                return values.reshape(rows, tasks), [g.reshape(rows, tasks) for g in gradients], constants
+            # each constant a tensor of its own: what is not finite in the slope of one does not reach another's
+            own = list(theta.unbind(0)) if graph else [c.detach().requires_grad_() for c in theta]
+            values = self._together(own, observations, apart)
             # the first backward pass is linear in v, and its derivative in v is the Jacobian, one column a pass
             v = torch.zeros_like(values, requires_grad=True)
-            (pulled,) = _gradients(values, [theta], True, grad_outputs=v)
             slopes = []
-            for k in range(len(theta)):
+            for pulled in _gradients(values, own, True, grad_outputs=v):
                 if not pulled.requires_grad:
                     slopes.append(torch.zeros_like(values))
                     continue
                 (slope,) = torch.autograd.grad(
-                    pulled[k].sum(), v, create_graph=differentiable, retain_graph=True, materialize_grads=True
+                    pulled.sum(), v, create_graph=graph, retain_graph=True, materialize_grads=True
                 )
                 slopes.append(slope)
-            return values if differentiable else values.detach(), slopes
+            return values, slopes, []
+
+    def _stands_still(self, k: int, theta: Tensor, observations: Observations, values: Tensor) -> Tensor:
+        """Whether a constant does not move a row: its slope there is 0, whatever 0 times infinity gives."""
+        still = torch.ones_like(values, dtype=torch.bool)
+        with torch.no_grad():
+            for sign in (1.0, -1.0):
+                step = torch.where(theta[k] == 0, SMALLEST, SHIFT * theta[k].abs())
+                moved = torch.stack([theta[j] + sign * step if j == k else theta[j] for j in range(len(theta))])
+                still = still & (self.values(moved, observations) == values)
+        return still
+
+    def _together(self, constants: Sequence[Tensor], observations: Observations, apart: bool) -> Tensor:
+        """Evaluate tasks one after the other; or map all of them, or apart those of each length, without padding."""
+        X, rows = observations.by_task(), len(observations.y)
+        sizes = observations.mask.sum(dim=0).long().clamp(min=1).tolist()
+        if self.mode == "loop":
+            curves = [self([c[t] for c in constants], X[t, :n]) for t, n in enumerate(sizes)]
+            return torch.stack([_lengthened(curve, rows) for curve in curves], dim=1)
+
+        def one(X: Tensor, *constants: Tensor) -> Tensor:
+            return self(constants, X)
+
+        if not apart:
+            whole: Tensor = vmap(one)(X, *constants)
+            return whole.T
+        parts, order = [], []
+        for n in sorted(set(sizes)):
+            chosen = [t for t, size in enumerate(sizes) if size == n]
+            parts.append(_lengthened(vmap(one)(X[chosen, :n], *(c[chosen] for c in constants)), rows))
+            order += chosen
+        return torch.cat(parts)[torch.tensor(order).argsort()].T
+
+
+class _Curve(torch.autograd.Function):
+    """Values and slopes of an equation, with a derivative that stays finite where torch's does not.
+
+    Where the second derivatives of a task are not finite in torch, they are differences of its slopes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, equation: Equation, observations: Observations) -> tuple[Tensor, Tensor]:
+        leaf = theta.detach().requires_grad_()
+        with torch.enable_grad():
+            values, slopes = equation._with_slopes(leaf, observations, graph=True)
+            ctx.graph = leaf, values, torch.stack(slopes)
+        ctx.problem = equation, observations
+        return values.detach(), ctx.graph[2].detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_values: Tensor, of_slopes: Tensor) -> tuple[Tensor, None, None]:
+        (equation, observations), (leaf, values, slopes) = ctx.problem, ctx.graph
+        if not observations.full:
+            row = observations.mask > 0
+            of_values, of_slopes = torch.where(row, of_values, 0.0), torch.where(row, of_slopes, 0.0)
+        outputs = [(values, of_values), (slopes, of_slopes)]
+        outputs = [(output, gradient) for output, gradient in outputs if output.requires_grad]
+        found = torch.zeros_like(leaf)
+        if outputs:
+            of = [output for output, _ in outputs]
+            (found,) = torch.autograd.grad(of, leaf, [gradient for _, gradient in outputs], materialize_grads=True)
+        lost = torch.nonzero(~torch.isfinite(found).all(dim=0))[:, 0]
+        if len(lost):
+            given = of_values[:, lost], of_slopes[:, :, lost]
+            found[:, lost] = _by_differences(equation, leaf.detach()[:, lost], observations.take(lost), *given)
+        return found, None, None
+
+
+def _by_differences(
+    equation: Equation, theta: Tensor, observations: Observations, of_values: Tensor, of_slopes: Tensor
+) -> Tensor:
+    """Return the derivative in `theta` of a function of values and slopes, from slopes at points around."""
+    _, slopes = equation.values_and_slopes(theta, observations)
+    found = []
+    for j in range(len(theta)):
+        step = torch.where(theta[j] == 0, SMALLEST, BEND * theta[j].abs())
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = theta.clone()
+            moved[j] += sign * step
+            ends.append(torch.stack(equation.values_and_slopes(moved, observations)[1]))
+        second = torch.where(of_slopes == 0, 0.0, of_slopes * (ends[0] - ends[1]) / (2 * step))
+        found.append((of_values * slopes[j]).sum(dim=0) + second.sum(dim=(0, 1)))
+    return torch.stack(found)
 
 
 def _for_rows(theta: Tensor, rows: int) -> list[Tensor]:
     return [value.expand(rows, -1).reshape(-1) for value in theta]
 
 
-def _silence_flat_rows(constants: list[Tensor], gradients: tuple[Tensor, ...]) -> None:
-    """Take a NaN second derivative as zero in rows where no constant moves the curve: (k t)^n at t = 0 is one."""
-    flat = torch.stack([gradient.detach() == 0 for gradient in gradients]).all(dim=0)
-    if bool(flat.any()):
-        for constant in constants:
-            if constant.requires_grad:
-                constant.register_hook(lambda g: torch.where(flat & torch.isnan(g), 0.0, g))  # type: ignore[no-untyped-call]
+def _lengthened(curve: Tensor, rows: int) -> Tensor:
+    return torch.nn.functional.pad(curve, (0, rows - curve.shape[-1]))
+
+
+def _silence(constant: Tensor, still: Tensor | Callable[[], Tensor]) -> None:
+    """Take a NaN as zero in the gradient of rows that a constant does not move: (k t)^n at t = 0 is one."""
+
+    def without(gradient: Tensor) -> Tensor:
+        lost = gradient != gradient
+        if not bool(lost.any()):
+            return gradient
+        flat = still if isinstance(still, Tensor) else still()
+        return torch.where(lost & flat.reshape(-1), 0.0, gradient)
+
+    if constant.requires_grad:
+        constant.register_hook(without)  # type: ignore[no-untyped-call]
 
 
 def _gradients(

@@ -90,7 +90,7 @@ def query_loss(
         along = torch.einsum("pm,prt->mrt", population.factor, slopes)
         variance = variance + torch.einsum("mrt,mnt,nrt->rt", along, posterior, along)
     density = 0.5 * (query.y - values).square() / variance + 0.5 * (2 * torch.pi * variance).log()
-    return (query.mask * density).sum(dim=0) / query.mask.sum(dim=0).clamp(min=1)
+    return query.masked(density).sum(dim=0) / query.mask.sum(dim=0).clamp(min=1)
 
 
 def follow(

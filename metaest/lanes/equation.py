@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metaest.functional import GaussNewton, HierarchicalModel, Information, MapResult, Observations
+from metaest.functional import GaussNewton, HierarchicalModel, Information, MapResult, Observations, SolveCode
 from metaest.lanes.adapting import padded_rows
 from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.native import UnavailableError
@@ -65,7 +65,10 @@ class LaneModel(HierarchicalModel):
         """
         padded, first = _padded(observations), torch.tensor([0])
         if self.programs.get(_shape(padded)) is None:
-            program = LaneSearch(self.plain(), phi[:, first], factor, log_sigma, padded.take(first))
+            # a program does not look at numbers: it is told which slopes may be NaN where they should be 0
+            still = self.equation.flat(self.transforms.constrain(phi), padded)
+            model = replace(self.plain(), equation=replace(self.equation, still=still))
+            program = LaneSearch(model, phi[:, first], factor, log_sigma, padded.take(first))
             _compare(self.plain(), program, phi, log_sigma, padded)
             self.programs[_shape(padded)] = program
 
@@ -76,7 +79,9 @@ class LaneModel(HierarchicalModel):
         padded = _padded(observations)
         program = None if differentiable else self.programs.get(_shape(padded))
         if program is not None:
-            return program.informed(phi, log_sigma, padded)
+            found = program.informed(phi, log_sigma, padded)
+            if bool(torch.isfinite(found.gradient).all()):
+                return found
         return super().information(phi, log_sigma, observations, differentiable=differentiable)
 
     def posterior_at(
@@ -86,7 +91,9 @@ class LaneModel(HierarchicalModel):
         padded = _padded(observations)
         program = self.programs.get(_shape(padded))
         if program is not None and program.m == len(u):
-            return program.curved(center, factor, log_sigma, padded, u)
+            found = program.curved(center, factor, log_sigma, padded, u)
+            if bool(torch.isfinite(found.gradient).all()):
+                return found
         return super().posterior_at(center, factor, log_sigma, observations, u)
 
     def searched(
@@ -107,7 +114,13 @@ class LaneModel(HierarchicalModel):
         if program is None or program.m != len(u):
             return None
         settings = solver.max_iter, solver.newton_after, solver.tol
-        return program.solve(*settings, center, factor, log_sigma, padded, u)
+        found = program.solve(*settings, center, factor, log_sigma, padded, u)
+        lost = torch.nonzero(found.code == SolveCode.NOT_FINITE)[:, 0]
+        if len(lost):
+            again = solver.solve(self.plain(), center[:, lost], factor, log_sigma, observations.take(lost), u[:, lost])
+            for part, other in zip(found, again, strict=True):
+                part[..., lost] = other
+        return found
 
 
 def _shape(padded: Observations) -> tuple[int, int, bool, bool]:
@@ -121,8 +134,8 @@ def _padded(observations: Observations) -> Observations:
     if not more:
         return observations
     X = observations.X.T.reshape(-1, rows, tasks)
-    X = torch.cat([X, X[:, :1].expand(-1, more, -1)], dim=1)
-    y = torch.cat([observations.y, observations.y[:1].expand(more, -1)])
+    X = torch.cat([X, X[:, -1:].expand(-1, more, -1)], dim=1)
+    y = torch.cat([observations.y, observations.y[-1:].expand(more, -1)])
     mask = torch.cat([observations.mask, observations.mask.new_zeros(more, tasks)])
     weight = observations.weight
     if weight is not None:

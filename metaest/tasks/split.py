@@ -210,9 +210,11 @@ def order_rows(tasks: TaskSet, drawn: Drawn) -> Split:
 
     width_s, width_q = max(1, int(n_support.max())), int((sizes - n_support).max())
     support_mask = columns[:width_s] < n_support[:, None]
-    support = np.where(support_mask, order[:, :width_s], order[:, :1])
+    # padding repeats the last row of each part
+    place = np.minimum(columns[:width_s], np.maximum(n_support - 1, 0)[:, None])
+    support = np.take_along_axis(order, place, axis=1)
     query_mask = columns[:width_q] < (sizes - n_support)[:, None]
-    position = np.where(query_mask, n_support[:, None] + columns[:width_q], n_support[:, None])
+    position = np.minimum(n_support[:, None] + columns[:width_q], sizes[:, None] - 1)
     query = np.take_along_axis(order, position, axis=1)
     return Split(starts + support, support_mask, starts + query, query_mask)
 

@@ -27,12 +27,12 @@ def rows_of(tasks: TaskSet, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> 
 
 
 def whole(tasks: TaskSet, chosen: NDArray[np.intp] | None = None) -> Observations:
-    """All rows of the chosen tasks, padded with each task's first row."""
+    """All rows of the chosen tasks, padded with each task's last row: time then stands still in the padding."""
     chosen = np.arange(len(tasks)) if chosen is None else chosen
     sizes, first = tasks.sizes[chosen], tasks.offsets[:-1][chosen]
     columns = np.arange(sizes.max())
     mask = columns < sizes[:, None]
-    return rows_of(tasks, first[:, None] + np.where(mask, columns, 0), mask)
+    return rows_of(tasks, first[:, None] + np.minimum(columns, np.maximum(sizes - 1, 0)[:, None]), mask)
 
 
 def one_task(

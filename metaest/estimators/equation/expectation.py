@@ -128,7 +128,7 @@ def expectation_step(
         curve = model.curve(center + factor @ u, observations)
         variance = model.noise.variance(curve, population.log_sigma, model.noise.accuracy(observations))
         seen = model.noise.nearest(curve, observations.y)
-        square = (observations.mask * (seen - curve).square() / variance).sum()
+        square = observations.masked((seen - curve).square() / variance).sum()
         reduced = small_matrices.sandwich(factor.T, found.information)
         square = square + (reduced * found.posterior).sum()
         log_sigma = population.log_sigma + 0.5 * (square / observations.mask.sum()).log()

@@ -247,8 +247,8 @@ def maximise(
         if not np.isfinite(objective.best):
             raise DivergenceError(
                 "the likelihood has no finite gradient at the population the search starts from: a second derivative "
-                "of the equation is not finite there. Logarithms, roots and powers of zero do that (torch.clamp(t, "
-                "min=1e-9) helps), and so do initial values far from any that fit."
+                "of the equation is not finite there. Logarithms, roots and powers of zero do that (keep what they are "
+                "taken of above zero, as by torch.clamp(u, min=...)), and so do initial values far from any that fit."
             )
         population = coordinates.population(torch.from_numpy(objective.best_x)).detach()
         improved, loss, u = loss - objective.best, objective.best, objective.u

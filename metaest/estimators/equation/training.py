@@ -159,7 +159,7 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     rows = evenly(len(few.y), PROBE_ROWS)
     X, y, mask = few.by_task()[:, rows], few.y.T[:, rows], few.mask.T[:, rows]
     # one row of padding in every task gives away an equation whose rows see each other
-    X, y = torch.cat([X, X[:, :1]], dim=1), torch.cat([y, y[:, :1]], dim=1)
+    X, y = torch.cat([X, X[:, -1:]], dim=1), torch.cat([y, y[:, -1:]], dim=1)
     mask = torch.cat([mask, torch.zeros(len(mask), 1, dtype=mask.dtype)], dim=1)
     size = sizes(model, initial, few)
     near = _near_initial(initial, size)

@@ -84,8 +84,8 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
         k, row = (int(i) for i in bad[0])
         raise TaskError(
             f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} in "
-            f"row {row}, X = {X[row].tolist()}, at {at}; an overflow, or a logarithm or a root of zero, does that "
-            "(write t ** n as torch.pow(t, n), or leave the row out)."
+            f"row {row}, X = {X[row].tolist()}, at {at}; an overflow, or a logarithm, root or power of zero, does "
+            "that; keep what these are taken of above zero, as by torch.clamp(u, min=...), or leave the row out."
         )
 
 
@@ -211,7 +211,7 @@ def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations:
         noise = calibrated.model.noise
         sd = noise.variance(curve, calibrated.population.log_sigma, noise.accuracy(observations)).sqrt()
         seen = noise.nearest(curve, observations.y)
-        away = ((seen - curve).abs() / sd * observations.mask).numpy()
+        away = observations.masked((seen - curve).abs() / sd).numpy()
     rows = np.argwhere(away.T > FAR)
     if len(rows):
         task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))
