@@ -178,9 +178,11 @@ def require_gap(gap: Any) -> None:
 
 
 def spread_of(y: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the standard deviation of every target, 1 where it does not vary."""
-    scale = np.atleast_1d(y.astype(np.float64).std(axis=0))
-    spread: NDArray[np.float64] = np.where(scale > 0, scale, 1.0)
+    """Return the standard deviation of every target; its size where it does not vary, and 1 where that is 0."""
+    y = y.astype(np.float64)
+    scale, size = np.atleast_1d(y.std(axis=0)), np.atleast_1d(np.abs(y).max(axis=0))
+    # a sum of equal numbers rounds
+    spread: NDArray[np.float64] = np.where(scale > 1e-12 * size, scale, np.where(size > 0, size, 1.0))
     return spread
 
 

@@ -21,14 +21,14 @@ class Scaling(NamedTuple):
 
     @classmethod
     def learn(cls, values: Tensor) -> "Scaling":
-        """Learn mean and standard deviation of the columns of `values`; a constant column keeps scale 1."""
+        """Learn mean and standard deviation of the columns; a constant one has the size of its number for a scale."""
         values = values.double()
         axes = (0, *range(2, values.ndim))
         mean = values.mean(dim=axes, keepdim=True)[0]
         scale = (values - mean).square().mean(dim=axes, keepdim=True)[0].sqrt()
         # a column of equal numbers has a standard deviation of rounding size, not exactly 0
         constant = scale <= 10 * torch.finfo(torch.float64).eps * mean.abs()
-        return cls(mean, torch.where(constant, torch.ones_like(scale), scale))
+        return cls(mean, torch.where(constant, torch.where(mean == 0, 1.0, mean.abs()), scale))
 
     def only(self, columns: Tensor) -> "Scaling":
         """Return the same for the columns where a boolean Tensor is true; the others stay as they are."""
