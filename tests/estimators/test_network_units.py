@@ -18,7 +18,7 @@ def answers(unit, columns, **settings):
     model.calibrate(tasks[18:23], support_size=4)
     X, y = tasks[23].X, tasks[23].y
     adapted = model.adapt(X[:4], y[:4], guard=True)
-    changed = X + [0.0, columns[1]]
+    changed = X + np.array([0.0, columns[1]])
     return {
         "zero-shot": model.predict(X) / unit,
         "adapted": adapted.predict(X) / unit,
