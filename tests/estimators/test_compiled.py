@@ -223,7 +223,9 @@ def test_auto_goes_by_counts(tasks):
     short = MAMLRegressor(max_iter=10).fit(tasks)
     assert not short.compiled_
     assert short.compiled_reason_ == "10 meta-steps are too few to repay compiling (300)"
-    wide = MAMLRegressor(hidden_layer_sizes=(400, 400), max_iter=300, callbacks=[lambda info: True]).fit(tasks)
+    wide = MAMLRegressor(
+        hidden_layer_sizes=(400, 400), inner_lr=0.001, max_iter=300, callbacks=[lambda info: True]
+    ).fit(tasks)
     assert not wide.compiled_
     assert "MB" in wide.compiled_reason_
 
