@@ -14,7 +14,7 @@ from torch import nn
 
 from metaest.estimators.codes import codes_of, row_of_task, standardised_columns
 from metaest.estimators.inputs import check_columns
-from metaest.estimators.module_checks import check_module, check_weights
+from metaest.estimators.module_checks import check_module, check_second_derivative, check_weights
 from metaest.estimators.network import RegressionNetwork
 from metaest.exceptions import TaskError
 from metaest.functional import (
@@ -92,6 +92,9 @@ def build_parts(model: Any, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForwa
         )
     forward = _forward(module, rows, n_outputs, int(model.context_dim), model.inner_solver)
     widens = _can_widen(forward, plain[:2])
+    bends = model.inner_solver == "gradient" and model.inner_steps and model.meta_gradient in ("exact", "implicit")
+    if model.module is not None and widens and bends:
+        check_second_derivative(forward, plain)
     return forward, {
         "features_scaling": scaling,
         "dtype": dtype,

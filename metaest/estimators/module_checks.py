@@ -1,5 +1,6 @@
 """What a user's module must be, tried on a few rows before anything is learned."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -7,9 +8,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from metaest.exceptions import warn
+from metaest.functional import ModuleForward
 from metaest.functional.attention import differentiable_attention
 
-__all__ = ["check_module", "check_weights"]
+__all__ = ["check_module", "check_second_derivative", "check_weights"]
+
+# rows, step and relative error of the comparison with differences, which is made in double precision
+ROWS, STEP, TOLERANCE = 8, 1e-7, 1e-2
 
 
 def check_module(module: nn.Module, X: Tensor) -> None:
@@ -93,3 +98,56 @@ def _check_output(output: object, X: Tensor) -> None:
             f"the module returned shape {tuple(output.shape)} for {len(X)} rows; one output, or one row of outputs, is "
             "wanted for each row."
         )
+
+
+def check_second_derivative(forward: ModuleForward, X: Tensor) -> None:
+    """Warn where torch's second derivative is not that of differences.
+
+    torch takes the gradient of a custom backward pass that it cannot differentiate for a constant, without a word.
+
+    Parameters
+    ----------
+    forward : ModuleForward
+        One that can be evaluated in double precision.
+    X : Tensor of shape (rows, ...)
+    """
+    X = X[:ROWS].double()
+    generator = torch.Generator().manual_seed(0)
+    params = {name: value.double() for name, value in forward.parameters().items()}
+    along = [torch.randn(value.shape, generator=generator, dtype=torch.float64).to(X) for value in params.values()]
+
+    def slopes(step: float, again: bool) -> tuple[list[Tensor], list[Tensor]]:
+        moved = [value + step * own for value, own in zip(params.values(), along, strict=True)]
+        leaves = [value.detach().requires_grad_() for value in moved]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a module that draws must draw the same every time
+            total = forward(dict(zip(params, leaves, strict=True)), X).square().mean()
+        return leaves, list(torch.autograd.grad(total, leaves, create_graph=again, materialize_grads=True))
+
+    training = forward.module.training
+    forward.module.eval()
+    try:
+        with torch.enable_grad():
+            leaves, first = slopes(0.0, again=True)
+            product = torch.stack([(slope * own).sum() for slope, own in zip(first, along, strict=True)]).sum()
+            if product.requires_grad:
+                second = torch.autograd.grad(product, leaves, materialize_grads=True)
+            else:
+                second = tuple(torch.zeros_like(leaf) for leaf in leaves)
+            ahead, behind = slopes(STEP, again=False)[1], slopes(-STEP, again=False)[1]
+    except (RuntimeError, NotImplementedError):
+        return  # no second derivative at all: the fit says what to do
+    finally:
+        forward.module.train(training)
+    differences = [(one - other) / (2 * STEP) for one, other in zip(ahead, behind, strict=True)]
+    away = _length([one - other for one, other in zip(differences, second, strict=True)])
+    if away > TOLERANCE * max(_length(differences), _length(second)) + TOLERANCE**2 * _length(first):
+        warn(
+            "module: torch's second derivative is not that of differences, because a custom backward pass or a "
+            ".detach() hides a part of it; the exact meta-gradient is then not exact. meta_gradient='first-order' "
+            "needs none."
+        )
+
+
+def _length(parts: Sequence[Tensor]) -> float:
+    return float(torch.stack([part.detach().square().sum() for part in parts]).sum().sqrt())

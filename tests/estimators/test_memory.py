@@ -92,7 +92,7 @@ def test_short_steps_take_one_thread_and_give_the_others_back(tasks, width, duri
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(2)
     try:
-        settings = {**SETTINGS, "hidden_layer_sizes": (width, width), "max_iter": 1}
+        settings = {**SETTINGS, "hidden_layer_sizes": (width, width), "max_iter": 1, "inner_lr": 0.001}
         MAMLRegressor(**settings, callbacks=[lambda info: seen.append(torch.get_num_threads())]).fit(tasks[:20])
         with pytest.raises(RuntimeError, match="enough"):
             MAMLRegressor(**settings, callbacks=[stop]).fit(tasks)

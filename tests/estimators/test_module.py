@@ -294,3 +294,29 @@ def test_integer_parameters_in_place_activations_and_other_precisions(tasks):
     assert fit(half).predict(tasks.X).dtype == np.float64
     assert half.body.weight.dtype == torch.float16
     assert np.isfinite(fit(changed(before=lambda X: torch.relu_(X + 1))).predict(tasks.X)).all()
+
+
+class OnceDifferentiable(torch.autograd.Function):
+    """A sine whose derivative torch takes for a constant."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return slope * x.cos()
+
+
+def test_a_hidden_second_derivative_is_told():
+    class Hidden(Two):
+        def forward(self, X):
+            return self.head(OnceDifferentiable.apply(self.body(X)))
+
+    with pytest.warns(UserWarning, match="second derivative is not that of differences"):
+        fit(Hidden)
+    fit(Hidden, meta_gradient="first-order")  # it needs none
+    fit(changed(before=torch.sin))
