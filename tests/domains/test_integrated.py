@@ -67,7 +67,8 @@ def by_lsoda(regimen, times, constants):
 
         here = (times >= begin) & (times < end)
         last = end if np.isfinite(end) else max(begin + 1.0, times.max())
-        grid = np.unique(np.concatenate([[begin, last], times[here], np.linspace(begin, last, 40)]))
+        close = begin + (last - begin) * np.linspace(0, 1, 60) ** 4  # to see the peak
+        grid = np.unique([begin, last, *times[here], *close])
         run = solve_ivp(slope, (begin, last), state, t_eval=grid, method="LSODA", rtol=1e-10, atol=tiny)
         found[here] = run.y[1][np.searchsorted(grid, times[here])]
         state, peak = run.y[:, -1].copy(), max(peak, run.y[1].max())

@@ -4,8 +4,8 @@ r"""Integrate one stiff differential equation for every row, with error control,
 
 Radau's implicit collocation method (Hairer and Wanner, 1999, :doi:`10.1016/S0377-0427(99)00134-X`) is stable however
 stiff the equation is. A step represents the solution by a polynomial that meets the differential equation at its
-nodes. The last Legendre coefficient of this polynomial estimates its error relative to the greatest value so far, and
-decides on the length of the next step. Explicit methods, adaptive ones included, need steps as short as the fastest
+nodes. The last Legendre coefficients of this polynomial bound its error relative to the greatest value so far, and
+decide on the length of the next step. Explicit methods, adaptive ones included, need steps as short as the fastest
 decay, however long that is over.
 
 Every trajectory has steps of its own, and its numbers do not depend on those beside it. The lengths of steps and the
@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 N_NODES = 11
 # relative to the greatest value so far, for the last Legendre coefficient of a step; the error is well below it
 TOLERANCE = 1e-8
+# shares of the last three Legendre coefficients that are compared with the tolerance: one alone may happen to vanish
+TRUST = np.array([0.01, 0.1, 1.0])
 # relative to the greatest value so far, for the last iteration within a step
 ITERATION_TOLERANCE = 1e-11
 # iterations within a step, after which a shorter step is tried
@@ -160,7 +162,7 @@ class _Collocation:
         # from values at 0 and the nodes to Legendre coefficients, and the highest of them
         self.basis = basis
         self.coefficients = np.linalg.inv(np.stack([own(self.points) for own in basis], axis=1))
-        self.last = self.coefficients[-1:]
+        self.last = TRUST[:, None] * self.coefficients[-len(TRUST) :]
         # A = V diag(eigenvalues) V^-1; of two conjugate eigenvalues one is enough, counted twice
         eigenvalues, V = np.linalg.eig(self.A)
         kept = eigenvalues.imag >= 0
@@ -250,7 +252,7 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
         tried = np.where(pieces < 3, np.minimum(left, np.finfo(float).max) / pieces, h)
         drive = system.drive(COLLOCATION.c[:, None] * tried, memory, theta)
         z, scale, converged = _nodes(x, tried, drive, system, theta, peak)
-        last = np.abs(combined(COLLOCATION.last, np.concatenate([x[None], z])))[0]
+        last = np.maximum.reduce(np.abs(combined(COLLOCATION.last, np.concatenate([x[None], z]))))
         error = np.divide(last, TOLERANCE * scale, out=np.zeros_like(last), where=scale > 0)
         accepted = converged & (error <= 1)
         factor = np.minimum(np.maximum(0.9 * np.maximum(error, 1e-30) ** (-1 / N_NODES), SHRINK), GROW)
