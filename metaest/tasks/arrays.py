@@ -15,7 +15,7 @@ from metaest.tasks.times import time_kind
 
 __all__ = ["as_features", "as_target", "require_finite", "require_numbers"]
 
-_KINDS = {"O": "strings or mixed objects", "U": "strings", "S": "bytes"}
+_KINDS = {"O": "strings or mixed objects", "U": "strings", "S": "bytes", "c": "complex numbers"}
 _REMEDY = (
     "encode it as numbers first (OneHotEncoder or pandas.get_dummies for categories, elapsed hours or days for dates "
     "and time differences)"
@@ -80,6 +80,9 @@ def _numeric(values: Any, where: str, name: str, *, allow_1d: bool) -> NDArray[A
         return values  # nothing to convert; scikit-learn would take 0.1 ms to find that out
     if hasattr(values, "toarray"):
         raise TypeError(f"{where}: {name} is a sparse matrix, metaest needs dense rows; use {name}.toarray().")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        row = int(np.argwhere(np.ma.getmaskarray(values))[0][0])
+        raise TaskError(f"{where}: {name} is masked in row {row}; drop the row, or fill the masked values.")
     kind = time_kind(values) or _KINDS.get(getattr(getattr(values, "dtype", None), "kind", ""))
     if kind and kind != _KINDS["O"]:
         raise TaskError(f"{where}: {name} holds {kind}, numbers are wanted; {_REMEDY}.")

@@ -10,6 +10,8 @@ from metaest.exceptions import TaskError
 
 __all__ = ["as_labels", "label_column"]
 
+_TEXT_OF_MISSING = ["", "nan", "<NA>", "NaT"]
+
 
 def as_labels(y: Any, where: str) -> NDArray[Any] | None:
     """Return y as it is where it may hold labels, and None where it holds anything else.
@@ -45,7 +47,7 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
     if array.dtype.kind == "U" and not hasattr(y, "dtype"):
         array = np.asarray(y, dtype=object)  # numpy makes words of the numbers among them
     if array.dtype.kind != "O":
-        return array if array.dtype.kind == "U" else None
+        return _without_blanks(array, where) if array.dtype.kind == "U" else None
     values = array.ravel().tolist()
     missing = [_is_missing(value) for value in values]
     present = [value for value, absent in zip(values, missing, strict=True) if not absent]
@@ -63,7 +65,18 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
         raise TaskError(
             f"{where}: labels of mixed types ({', '.join(sorted(kinds))}); write all as words, or all as numbers."
         )
-    return np.array(values, dtype=str).reshape(array.shape)
+    return _without_blanks(np.array(values, dtype=str).reshape(array.shape), where)
+
+
+def _without_blanks(labels: NDArray[Any], where: str) -> NDArray[Any]:
+    """Return labels, or raise where one is blank or what numpy and pandas make of a missing value among words."""
+    rows = np.argwhere(np.isin(np.char.strip(labels), _TEXT_OF_MISSING))
+    if len(rows):
+        raise TaskError(
+            f"{where}: the label of row {rows[0][0]} is the text {str(labels[tuple(rows[0])])!r}, as a missing one is "
+            "written; drop the row, or give the class another name."
+        )
+    return labels
 
 
 def label_column(frame: Any, where: str) -> NDArray[Any] | None:

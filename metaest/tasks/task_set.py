@@ -237,6 +237,9 @@ class TaskSet(Sequence[Task]):
             raise TaskError(
                 f"features must be a list of column names, got the string {features!r}; write [{features!r}]."
             )
+        twice = [name for name in targets if name in features or name in (task, sample_weight)]
+        if twice:
+            raise TaskError(f"column {twice[0]!r} is a target and stands in another argument as well; it has one role.")
         for name in [task, *features, *targets, *([] if sample_weight is None else [sample_weight])]:
             if name not in frame.columns:
                 raise TaskError(f"there is no column {name!r} in the frame; it has {list(frame.columns)}.")

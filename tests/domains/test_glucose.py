@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 
 from metaest import TaskError, TaskSet
@@ -233,3 +234,27 @@ def test_cross_validation_is_over_people():
         fitted.score([(X[:100], y[:100])])
     with pytest.raises(TaskError, match="few_shot"):
         fitted.predict(people)
+
+
+def test_settings_of_the_windows_do_not_change_after_the_fit():
+    people = TaskSet([person(rise, seed=i) for i, rise in enumerate((20, 30, 40))])
+    model = GlucoseForecaster(max_iter=2, random_state=0).fit(people)
+    X, y = people[0].X, people[0].y
+    for name, value in (("unit", "mmol/L"), ("horizons", (60, 120)), ("n_readings", 12)):
+        changed = clone(model).fit(people).set_params(**{name: value}, check_plausibility=False)
+        for call in (
+            lambda c=changed: c.adapt(X, y),
+            lambda c=changed: c.predict(X, y),
+            lambda c=changed: c.score(people),
+        ):
+            with pytest.raises(ValueError, match=f"{name} is .*, and was .* in the fit; fit again"):
+                call()
+
+
+@pytest.mark.parametrize("word", ["LOW", "HI"])
+def test_words_among_readings_are_shown(word):
+    words = np.array([120.0, 130.0, word, 140.0], dtype=object)
+    with pytest.raises(ValueError, match=f"glucose: value 2 is '{word}'; numbers are wanted, and NaN where"):
+        glucose_windows(np.arange(0.0, 20, 5), words)
+    with pytest.raises(ValueError, match=f"prediction: value 2 is '{word}'"):
+        glucose_errors([120.0, 130.0, 60.0, 140.0], words)

@@ -540,3 +540,21 @@ def test_lag_and_fixed_constants():
     model = OneCompartmentRegressor(lag=True, fixed={"volume": 20.0}, random=["clearance"]).fit(patients)
     assert list(model.population_.index) == ["clearance", "absorption", "lag"]
     assert volume(model.adapt(patients[0].X, patients[0].y)).value == 20
+
+
+def test_weights_in_grams_are_refused(clinic):
+    frame, _, model = clinic
+    rows = model.rows(Regimen.repeated(320.0, weight=7.2), [1.0])
+    with pytest.raises(TaskError, match="column 'weight' is 7200, which looks like grams; divide it by 1000"):
+        model.predict(rows.assign(weight=7200.0))
+    in_grams = read_patients(frame.assign(weight=1000 * frame["weight"]), covariates=["weight"])
+    with pytest.raises(TaskError, match="which looks like grams"):
+        OneCompartmentRegressor(allometric="weight").fit(in_grams)
+
+
+def test_what_is_no_regimen_or_number_is_said(clinic):
+    _, patients, model = clinic
+    with pytest.raises(TypeError, match=r"a Regimen is wanted, such as Regimen.repeated\(320.0\), got list"):
+        model.rows([320.0], [1.0])
+    with pytest.raises(ValueError, match="fixed: volume must be a number, got '30'"):
+        OneCompartmentRegressor(fixed={"volume": "30"}).fit(patients[:3])

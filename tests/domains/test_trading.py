@@ -1,6 +1,8 @@
 """Trading: nothing is known early, what is earned is right to the cent, and bad prices are said."""
 
+import datetime
 import pickle
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
@@ -314,3 +316,36 @@ def test_real_prices_are_there():
     assert result.to_skfolio().annualized_sharpe_ratio == pytest.approx(0.93, abs=0.02)
     pytest.importorskip("arch")
     assert buy_and_hold(load_index_prices()).columns.tolist() == ["S&P 500", "NASDAQ", "WTI crude oil"]
+
+
+@pytest.mark.parametrize("start", ["2000-07-03", pd.Timestamp("2000-07-03"), datetime.date(2000, 7, 3)])
+def test_a_walk_begins_on_a_date_of_any_form(model, market, start):
+    walk = walk_forward(model, market.iloc[:, 12:14], adapt_window=40, start=start)
+    assert walk.positions.index[0] == pd.Timestamp("2000-07-03")
+
+
+@pytest.mark.parametrize("start", [120, "midsummer", pd.Timestamp("2000-07-03", tz="UTC")])
+def test_a_start_that_is_none_of_the_rows_is_said(model, market, start):
+    with pytest.raises(
+        ValueError, match="walk_forward: start=.* cannot be compared with the rows, which have dates wi"
+    ):
+        walk_forward(model, market.iloc[:, 12:14], adapt_window=40, start=start)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"lag": 7}, "lag is 7, and was . in the fit; fit again"),
+        ({"volatility_target": 0.33}, "volatility_target is 0.33, and was .* in the fit"),
+        ({"features": PriceFeatures((1, 2, 5), 11)}, "features__window is '11', and was '10' in the fit"),
+    ],
+)
+def test_settings_that_a_policy_learned_with_do_not_change_after_the_fit(model, market, setting, message):
+    changed_model = deepcopy(model).set_params(**setting)
+    for call in (
+        lambda: changed_model.adapt(market.iloc[:80, 12]),
+        lambda: changed_model.positions(market),
+        lambda: walk_forward(changed_model, market, adapt_window=40),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -220,3 +220,32 @@ def test_a_difference_of_what_is_not_finite_is_not_a_number(returns):
     for setting in ({"level": 95}, {"block": 0}, {"n": 0}):
         with pytest.raises(ValueError, match="level must be between 0 and 1"):
             difference(returns, returns, **setting)
+
+
+@pytest.mark.parametrize("measure", [sharpe, sortino, drawdown])
+def test_prices_in_place_of_returns_are_asked_about(returns, measure):
+    prices = 30 * (1 + returns).cumprod()
+    settings = {} if measure is drawdown else {"periods_per_year": 252}
+    for form in (prices, prices.to_numpy()):
+        with pytest.warns(UserWarning, match=rf"{measure.__name__}: all returns are above 1, .* look like prices"):
+            measure(form[:20], **settings)
+    measure(100 * returns.abs())  # gains in percent alone are no prices
+
+
+@pytest.mark.parametrize("measure", RATIOS)
+def test_what_is_no_number_is_no_return(measure):
+    with pytest.raises(ValueError, match=rf"{measure.__name__}: returns must be numbers, got time differences"):
+        measure(pd.to_timedelta([1, 2, 3], unit="h"))
+    with pytest.raises(ValueError, match="returns must be numbers, got true and false"):
+        measure([True, False, True])
+
+
+def test_returns_that_cannot_be_matched_by_day_are_refused(returns):
+    with pytest.raises(ValueError, match="300 and 299 returns, not both with dates, cannot be matched by day"):
+        difference(returns.to_numpy(), returns.to_numpy()[1:], periods_per_year=252)
+    with pytest.raises(ValueError, match="cannot be matched by day"):
+        difference(returns, returns.to_numpy())
+    with pytest.raises(ValueError, match="measure must be a function of returns, such as sharpe, got 'sharpe'"):
+        difference(returns, returns, measure="sharpe")
+    with pytest.raises(ValueError, match="trials: the Sharpe ratios of everything that was tried are wanted"):
+        deflated_sharpe(returns, {"this": 0.5, "that": 0.7})

@@ -334,3 +334,13 @@ def test_a_price_in_another_unit_for_a_day_is_named(prices):
 def test_what_are_no_prices_is_said(prices, change, message):
     with pytest.raises(ValueError, match=message):
         buy_and_hold(change(prices))
+
+
+def test_the_exit_to_no_position_of_the_only_asset_is_turnover(prices):
+    positions = pd.Series(1.0, index=prices.index, name="A")
+    positions.iloc[:10] = positions.iloc[50:61] = positions.iloc[80:] = np.nan
+    row = earn(positions, prices, cost=0.01).summary().loc["A"]
+    held = 40 + 19
+    # three changes, out, in and out again, on the days with a position or a change but the first
+    assert row["turnover"] == pytest.approx(252 * 3 / (held + 2 - 1))
+    assert earn(positions, prices, cost=0.01).positions.index[0] == prices.index[10]

@@ -84,3 +84,11 @@ def test_a_missing_nullable_target_names_its_row():
     frame = FRAME.assign(dose=pd.array([1.5, 2.5, pd.NA, 4.5, 5.5], dtype="Float64"))
     with pytest.raises(TaskError, match="task 's': column 'dose' of y holds NaN in row 0"):
         MAMLRegressor(max_iter=1).fit(frame[["x"]], frame["dose"], groups=frame["site"])
+
+
+@pytest.mark.parametrize("text", ["", "  ", "nan", "<NA>"])
+def test_text_of_a_missing_label_is_no_class(text):
+    y = np.array(["ill", "well", text])
+    for form in (y, pd.Series(y), y.astype(object), y.tolist()):
+        with pytest.raises(TaskError, match=f"the label of row 2 is the text '{text}', as a missing one is written"):
+            Task("a", [[0.0], [1.0], [2.0]], form)

@@ -174,3 +174,16 @@ def test_a_missing_label_is_no_task(groups):
 def test_dates_are_no_targets(y):
     with pytest.raises(TaskError, match="y holds (dates|time differences)"):
         Task("a", [[0.0], [1.0]], y)
+
+
+@pytest.mark.parametrize("roles", [{"target": "time"}, {"target": ["conc", "time"]}, {"target": "patient"}])
+def test_a_column_has_one_role(roles):
+    with pytest.raises(TaskError, match="column '(time|patient)' is a target and stands in another argument as well"):
+        TaskSet.from_frame(frame(), task="patient", features=["time", "dose"], **roles)
+
+
+def test_masked_features_are_not_read_through_their_mask():
+    X = np.ma.masked_array([[1.0], [-9999.0]], mask=[[False], [True]])
+    with pytest.raises(TaskError, match="task 'a': X is masked in row 1"):
+        Task("a", X, [1.0, 2.0])
+    assert Task("a", X[:1], [1.0]).X.tolist() == [[1.0]]

@@ -1,6 +1,7 @@
 """What a clinician asks of a patient, or of the population: clearance, exposure, peaks, doses, when to sample next."""
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,9 @@ def auc(
     if not isinstance(dose, Regimen):
         if start is not None or end is not None or given is not None:
             raise ValueError("auc: start, end and given go with a Regimen; of one dose the area is that to infinity.")
-        if not dose > 0 or not np.isfinite(dose):
-            raise ValueError(f"dose must be a number above 0, got {dose!r}.")
+        amount: Any = dose
+        if not isinstance(amount, Real) or not 0 < amount < np.inf:  # type: ignore[operator]
+            raise ValueError(f"dose must be a number above 0 or a Regimen, got {dose!r}.")
         return _constant(patient, covariates, level, lambda own, equation: float(dose) / own["clearance"])
     _linear(patient)
     treatment = _treatment(patient, dose, given, covariates)

@@ -1,6 +1,7 @@
 """What the pharmacokinetic estimators share: constants with units, rough values from the data, reading doses."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +32,7 @@ class CompartmentRegressor(EquationRegressor):
         bioavailability); or given at once or infused into the vein.
     allometric : str or int, optional
         Column of the weight in kg: clearances then grow with its power 0.75 and volumes in proportion, and the
-        constants are those of 70 kg.
+        constants are those of 70 kg. A weight above 2,000 is refused, since it looks like grams.
     lag : bool, default=False
         Whether absorption begins some time after the dose; oral doses only.
     fixed : dict of str to float, optional
@@ -157,6 +158,8 @@ random_state, verbose
         ValueError
             When the regimen lacks a covariate of the fit, or has one that the fit did not have.
         """
+        if not isinstance(regimen, Regimen):
+            raise TypeError(f"a Regimen is wanted, such as Regimen.repeated(320.0), got {type(regimen).__name__}.")
         return self._as_fitted(regimen.completed(covariate_columns(self._columns())).rows(times))
 
     def _columns(self) -> list[str]:
@@ -215,6 +218,8 @@ random_state, verbose
                 )
         table.update({name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()})
         for name in fixed:
+            if not isinstance(fixed[name], Real) or isinstance(fixed[name], bool):
+                raise ValueError(f"fixed: {name} must be a number, got {fixed[name]!r}.")
             low, high = table.pop(name).bounds
             if not low < fixed[name] < high:
                 raise ValueError(f"fixed: {name} = {fixed[name]:g} is not inside its bounds ({low:g}, {high:g}).")

@@ -15,7 +15,7 @@ from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, Tas
 from metaest.estimators.inputs import refuse_tasks
 from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
-from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl
+from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
 __all__ = ["AdaptedForecaster", "GlucoseForecaster", "changes"]
@@ -220,7 +220,21 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         self.model_ = MAMLRegressor(**settings, split="first", random_state=seed).fit(episodes)
         self.mean_glucose_ = float(glucose.mean()) / (1.0 if self.unit == "mg/dL" else MG_DL_PER_MMOL_L)
         self.n_features_in_ = 1
+        self._fitted_settings = self._of_the_fit()
         return self
+
+    def _of_the_fit(self) -> dict[str, Any]:
+        """Return the settings that say what a window is, and in which unit."""
+        return {"n_readings": self.n_readings, "horizons": [float(h) for h in self.horizons], "unit": self.unit}
+
+    def _require_settings_of_the_fit(self) -> None:
+        check_is_fitted(self)
+        for name, value in self._of_the_fit().items():
+            if value != self._fitted_settings[name]:
+                raise ValueError(
+                    f"{name} is {value!r}, and was {self._fitted_settings[name]!r} in the fit; fit again, for the "
+                    "network learned with that."
+                )
 
     def episodes(self, people: TaskSet, rng: np.random.Generator) -> TaskSet:
         """Return the tasks the network is meta-learned on: days to adapt to, and windows to judge by."""
@@ -268,7 +282,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         TaskError
             When the readings cannot be used, or are too few for one window and what comes after it.
         """
-        check_is_fitted(self)
+        self._require_settings_of_the_fit()
         features, ahead = changes(_windows(X, y, self, "adapt"))
         guarded = self._guards if guard is None else guard
         # rows apart by less share readings; every second one is left
@@ -298,7 +312,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         TaskError
             When a person has no complete window after the first day.
         """
-        check_is_fitted(self)
+        self._require_settings_of_the_fit()
         error, spread = 0.0, 0.0
         for person in _people(X):
             times = person.X.reshape(-1)
@@ -320,7 +334,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         return 1 - error / spread
 
     def _change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        check_is_fitted(self)
+        self._require_settings_of_the_fit()
         return np.asarray(self.model_.predict(X).reshape(len(X), -1))
 
 
@@ -367,7 +381,7 @@ def _people(X: Any) -> TaskSet:
         except (TypeError, ValueError) as error:
             raise TaskError(f"{where}: a pair (times, readings) is wanted, got {type(person).__name__}.") from error
         minutes = elapsed(_column(time, where), "min", f"{where}: time")
-        glucose = np.asarray(readings, dtype=np.float64).reshape(-1)
+        glucose = as_readings(readings, f"{where}: readings").reshape(-1)
         if len(minutes) != len(glucose):
             raise TaskError(
                 f"{where}: X has {len(minutes)} rows and y has {len(glucose)}; they must have the same number."

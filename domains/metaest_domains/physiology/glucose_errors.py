@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl
+from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
 
 __all__ = ["clarke_zones", "glucose_errors", "plot_clarke"]
 
@@ -70,7 +70,7 @@ def _pairs(
     reference: Any, prediction: Any, unit: str, check_plausibility: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return readings and forecasts in mg/dL."""
-    r, p = np.asarray(reference, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    r, p = as_readings(reference, "reference"), as_readings(prediction, "prediction")
     if r.shape != p.shape or r.ndim != 1 or not len(r):
         raise ValueError(f"reference has shape {r.shape}, prediction {p.shape}; one number each is wanted.")
     for name, values in (("reference", r), ("prediction", p)):

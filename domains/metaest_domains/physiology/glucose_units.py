@@ -3,9 +3,13 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["MG_DL_PER_MMOL_L", "as_mg_dl"]
+from metaest.tasks.columns import first_text
+from metaest.tasks.times import time_kind
+
+__all__ = ["MG_DL_PER_MMOL_L", "as_mg_dl", "as_readings"]
 
 # mg/dL in 1 mmol/L: the molar mass of glucose is 180.156 g/mol
 MG_DL_PER_MMOL_L = 18.0156
@@ -44,10 +48,28 @@ def as_mg_dl(
     """
     if unit not in UNITS:
         raise ValueError(f"unit must be 'mg/dL' or 'mmol/L', got {unit!r}.")
-    array = np.asarray(values, dtype=np.float64)
+    array = as_readings(values, where)
     if check_plausibility:
         _check(array.reshape(-1), unit, where, measured)
     return array if unit == "mg/dL" else array * MG_DL_PER_MMOL_L
+
+
+def as_readings(values: Any, where: str) -> NDArray[np.float64]:
+    """Return readings as floats, or raise a ValueError that shows the first that is none, such as "LOW"."""
+    kind = time_kind(values)
+    if kind:
+        raise ValueError(f"{where}: {kind} were passed, and numbers are wanted.")
+    try:
+        return np.asarray(
+            values.to_numpy(dtype=np.float64, na_value=np.nan) if isinstance(values, pd.Series) else values,
+            dtype=np.float64,
+        )
+    except (TypeError, ValueError) as error:
+        text = first_text(pd.Series(np.asarray(values, dtype=object).reshape(-1)))
+        shown = f"value {text[1]} is {text[0]!r}; " if text else ""
+        raise ValueError(
+            f"{where}: {shown}numbers are wanted, and NaN where a reading is missing or outside the range of the meter."
+        ) from error
 
 
 def _check(values: NDArray[np.float64], unit: str, where: str, measured: bool) -> None:

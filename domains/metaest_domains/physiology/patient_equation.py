@@ -16,6 +16,8 @@ from metaest import TaskSet
 __all__ = ["Doses", "PatientEquation"]
 
 STANDARD_WEIGHT = 70.0  # kg
+# kg above which a weight must be in grams: the heaviest cattle weigh less
+HEAVIEST = 2000.0
 EXPONENTS = {
     "clearance": 0.75,
     "exchange": 0.75,
@@ -223,6 +225,11 @@ class PatientEquation:
         name = self._name(self.weight)
         if not (weight > 0).all():
             raise ValueError(f"weights must be above 0, in kg: column {name} is {weight[~(weight > 0)][0]:g}.")
+        if (weight > HEAVIEST).any():
+            raise ValueError(
+                f"weights in kg are wanted: column {name} is {weight[weight > HEAVIEST][0]:g}, which looks like grams; "
+                "divide it by 1000."
+            )
         wrong = np.flatnonzero(np.abs(weight - weight[:1]) > 1e-6 * weight[:1])
         if one_patient and len(wrong):
             raise ValueError(

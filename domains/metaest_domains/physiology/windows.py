@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metaest.tasks.times import elapsed
+from metaest_domains.physiology.glucose_units import as_readings
 
 __all__ = ["Windows", "glucose_windows"]
 
@@ -93,7 +94,7 @@ def glucose_windows(
 def _series(time: Any, glucose: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
     """Return minutes and readings without missing ones, and their row numbers."""
     t = elapsed(np.reshape(time, -1) if isinstance(time, np.ndarray) else time, "min", "time")
-    g = np.asarray(glucose, dtype=np.float64).reshape(-1)
+    g = as_readings(glucose, "glucose").reshape(-1)
     if t.shape != g.shape or len(t) == 0:
         raise ValueError(f"time has {len(t)} values and glucose {len(g)}; as many are wanted, and at least one.")
     for name, wrong in (("time is missing or infinite", ~np.isfinite(t)), ("glucose is infinite", np.isinf(g))):

@@ -173,7 +173,13 @@ def earn(
     net = taken.shift(1).fillna(0.0) * moves - paid
     net = net.where(taken.shift(1).notna() | (paid > 0))
     periods = periods_of(frame.index) if periods is None else periods
-    return Backtest(decided.dropna(how="all"), net.dropna(how="all"), lag, cost, periods)
+    return Backtest(_from_first_to_exit(decided), net.dropna(how="all"), lag, cost, periods)
+
+
+def _from_first_to_exit(decided: pd.DataFrame) -> pd.DataFrame:
+    """Return the days from the first position to the exit from the last, with the days between that have none."""
+    there = np.flatnonzero(decided.notna().any(axis=1))
+    return decided.iloc[there[0] : there[-1] + 2] if len(there) else decided.iloc[:0]
 
 
 def _check_traded(decided: pd.DataFrame, prices: pd.DataFrame, lag: int) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from metaest.exceptions import warn
 from metaest_domains.trading.settings import as_number
 
-__all__ = ["day_of", "periods_of", "read_dates", "yearly"]
+__all__ = ["day_of", "first_from", "periods_of", "read_dates", "yearly"]
 
 # trading days in a year, of markets that close at weekends
 TRADING_DAYS = 252
@@ -70,6 +70,27 @@ def day_of(day: Any) -> str:
     if isinstance(day, pd.Timestamp):
         return str(day.date()) if day == day.normalize() else str(day)
     return str(day)
+
+
+def first_from(index: pd.Index, start: Any, where: str) -> int:
+    """Return the number of the first row on or after a date, or a row number where rows have no dates.
+
+    Raises
+    ------
+    ValueError
+        When the start is no date, or has a time zone where the rows have none, or the other way round.
+    """
+    try:
+        if not isinstance(index, pd.DatetimeIndex):
+            return int(index.searchsorted(start))
+        if isinstance(start, (bool, int, float, np.number)):
+            raise TypeError
+        return int(index.searchsorted(pd.Timestamp(start)))
+    except (TypeError, ValueError):
+        zone = getattr(index, "tz", None)
+        rows = f"dates {'without a time zone' if zone is None else f'with the time zone {zone}'}"
+        rows = f"{rows}, as {day_of(index[0])} is" if isinstance(index, pd.DatetimeIndex) else "numbers"
+        raise ValueError(f"{where}: start={start!r} cannot be compared with the rows, which have {rows}.") from None
 
 
 def periods_of(index: pd.Index) -> float | None:

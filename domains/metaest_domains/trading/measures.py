@@ -4,7 +4,7 @@ Missing returns are left out: a measure is that of the days that are there. A ra
 infinite with the sign of the mean, and NaN where the mean is zero as well. A measure of too few returns is NaN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from metaest.exceptions import warn
+from metaest.tasks.times import time_kind
 from metaest_domains.trading.dates import day_of, read_dates, yearly
 
 __all__ = ["Difference", "deflated_sharpe", "difference", "drawdown", "sharpe", "sortino"]
@@ -49,7 +50,7 @@ def sharpe(returns: Any, *, periods_per_year: float | None = None) -> float:
     Warns
     -----
     UserWarning
-        When there are neither dates nor `periods_per_year`.
+        When there are neither dates nor `periods_per_year`, or when all returns are above 1, as prices are.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def drawdown(returns: Any) -> float:
     Warns
     -----
     UserWarning
-        When a return is -1 or below.
+        When a return is -1 or below, or all are above 1, as prices are.
     """
     values, _ = _read(returns, "drawdown")
     if not len(values):
@@ -170,8 +171,8 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
     UserWarning
         As :func:`sharpe` does.
     """
-    tried = np.asarray(trials, dtype=np.float64)
-    if tried.ndim != 1:
+    tried = np.asarray([] if isinstance(trials, Mapping) else trials, dtype=np.float64)
+    if tried.ndim != 1 or isinstance(trials, Mapping):
         raise ValueError(f"trials: the Sharpe ratios of everything that was tried are wanted, got {trials!r}.")
     if not len(tried):
         raise ValueError("trials: at least the strategy itself was tried.")
@@ -256,10 +257,19 @@ def difference(
         raise ValueError(
             f"difference: level must be between 0 and 1, block and n at least 1, got {level!r}, {block!r}, {n!r}."
         )
+    if not callable(measure):
+        raise ValueError(f"difference: measure must be a function of returns, such as sharpe, got {measure!r}.")
     pair = [_series(returns, "difference") for returns in (ours, theirs)]
     zones = [getattr(returns.index, "tz", None) for returns in pair]
     if (zones[0] is None) != (zones[1] is None):
         raise ValueError("difference: the dates of one have a time zone, those of the other have none.")
+    dated = [isinstance(returns.index, pd.DatetimeIndex) for returns in pair]
+    numbered = all(isinstance(returns, (pd.Series, pd.DataFrame)) for returns in (ours, theirs))
+    if dated[0] != dated[1] or (not numbered and len(pair[0]) != len(pair[1])):
+        raise ValueError(
+            f"difference: {len(pair[0])} and {len(pair[1])} returns, not both with dates, cannot be matched by day; "
+            "give both as series with dates."
+        )
     both = pd.concat(pair, axis=1, join="inner")
     index, values = both.index, both.dropna().to_numpy()
     if len(values) < 2:
@@ -277,9 +287,21 @@ def _read(returns: Any, where: str) -> tuple[NDArray[np.float64], pd.Index | Non
     """Return the returns that are there, and the dates of all."""
     if type(returns) is np.ndarray and returns.ndim == 1 and returns.dtype == np.float64 and np.isfinite(returns).all():
         # a bootstrap measures thousands of such arrays
+        _ask_about_prices(returns, where)
         return returns, None
     series = _series(returns, where)
-    return np.asarray(series.dropna(), dtype=np.float64), series.index
+    values = np.asarray(series.dropna(), dtype=np.float64)
+    _ask_about_prices(values, where)
+    return values, series.index
+
+
+def _ask_about_prices(values: NDArray[np.float64], where: str) -> None:
+    """Warn where no return is at most 1: prices look like that, and hardly any returns do, be they in percent."""
+    if len(values) > 2 and values.min() > 1:
+        warn(
+            f"{where}: all returns are above 1, the lowest is {values.min():g}; these look like prices. "
+            "prices.pct_change() makes returns of them."
+        )
 
 
 def _series(returns: Any, where: str) -> "pd.Series[float]":
@@ -294,6 +316,9 @@ def _series(returns: Any, where: str) -> "pd.Series[float]":
     given = (
         returns if isinstance(returns, pd.Series) else pd.Series(returns, dtype=object if not len(returns) else None)
     )
+    kind = time_kind(given) or ("true and false" if pd.api.types.is_bool_dtype(given.dtype) else None)
+    if kind:
+        raise ValueError(f"{where}: returns must be numbers, got {kind}.")
     try:
         values = given.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:

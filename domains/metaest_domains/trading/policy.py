@@ -148,6 +148,7 @@ class TradingPolicy(BaseEstimator):
         self.policy_ = learner.set_params(gap=int(self.lag)).fit(tasks)
         self.assets_ = list(frame.columns)
         self.periods_per_year_ = periods
+        self._fitted_settings = self._of_the_fit()
         return self
 
     def fit_from(self, policy: MAMLPolicy, settings: dict[str, Any]) -> "TradingPolicy":
@@ -163,7 +164,24 @@ class TradingPolicy(BaseEstimator):
         self.policy_ = deepcopy(policy).set_params(**settings)
         self.assets_ = []
         self.periods_per_year_ = None if self.periods_per_year is None else float(self.periods_per_year)
+        self._fitted_settings = self._of_the_fit()
         return self
+
+    def _of_the_fit(self) -> dict[str, Any]:
+        """Return the settings that say what the policy sees and what a position is."""
+        features = PriceFeatures() if self.features is None else self.features
+        settings = {name: getattr(self, name) for name in ("lag", "volatility_target", "max_leverage")}
+        return settings | {f"features__{name}": value for name, value in _settings_of(features).items()}
+
+    def _require_settings_of_the_fit(self) -> None:
+        now, then = self._of_the_fit(), getattr(self, "_fitted_settings", None)
+        if then is None or now == then:
+            return
+        name = next(name for name in {**now, **then} if now.get(name) != then.get(name))
+        raise ValueError(
+            f"{name} is {now.get(name)!r}, and was {then.get(name)!r} in the fit; fit again, for the policy learned "
+            "with that."
+        )
 
     def tasks(self, prices: Any) -> TaskSet:
         """Return the assets as tasks: features, outcomes and scales of the days that have all of them."""
@@ -173,6 +191,7 @@ class TradingPolicy(BaseEstimator):
 
     def see(self, prices: "pd.Series[float]", lag: int | None = None) -> Seen:
         """Return what there is to learn from the prices of one asset; missing where it is not listed."""
+        self._require_settings_of_the_fit()
         return self._see(prices, lag, self._periods(prices.index, "see"))
 
     def _see(self, prices: "pd.Series[float]", lag: int | None, periods: float | None) -> Seen:
@@ -232,6 +251,7 @@ class TradingPolicy(BaseEstimator):
             Missing in the first rows.
         """
         check_is_fitted(self)
+        self._require_settings_of_the_fit()
         frame = as_prices(prices, "positions", check_plausibility=self.check_plausibility)
         periods = self._periods(frame.index, "positions")
         decided = {name: held(self.policy_, self._see(frame[name], None, periods)) for name in frame}
@@ -289,6 +309,13 @@ class AdaptedTrader(NamedTuple):
         positions = pd.Series(held(self.policy, self.model.see(series)), index=series.index, name=series.name)
         _check_long_enough(positions.to_frame(), series.to_frame())
         return positions
+
+
+def _settings_of(features: Any) -> dict[str, Any]:
+    """Return the settings of a transformer in a form that compares by value."""
+    settings = features.get_params(deep=True) if hasattr(features, "get_params") else {}
+    kept = {name: repr(value) for name, value in settings.items() if name != "check_plausibility"}
+    return {"class": type(features).__name__, **kept}
 
 
 def held(policy: Any, seen: Seen, days: slice = slice(None)) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest import Task, TaskError, TaskSet
 from metaest_domains.trading.backtest import Backtest, earn
-from metaest_domains.trading.dates import day_of
+from metaest_domains.trading.dates import day_of, first_from
 from metaest_domains.trading.policy import TradingPolicy, held
 from metaest_domains.trading.prices import as_prices
 from metaest_domains.trading.settings import as_days
@@ -81,7 +81,7 @@ def walk_forward(
     frame = as_prices(prices, "walk_forward", check_plausibility=check_plausibility)
     seen = {name: policy.see(frame[name], lag) for name in frame.columns}
     n = len(frame)
-    first_day = 0 if start is None else int(frame.index.searchsorted(start))
+    first_day = 0 if start is None else first_from(frame.index, start, "walk_forward")
     if first_day >= n:
         raise ValueError(f"walk_forward: start={start!r} is after the last day, {day_of(frame.index[-1])}.")
     plans: list[tuple[Any, int, Task]] = []
