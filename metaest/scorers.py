@@ -39,9 +39,10 @@ def few_shot_r2(
         Support rows of each task. Tasks that carry their own support are adapted to that, whatever the number. With 0
         the model before adaptation is scored.
     split : {"random", "first"}, optional
-        Whether support rows are drawn, or are the first in row order; None does as the model's `split`.
+        Whether support rows are drawn, or are the first in row order; None takes the model's `split`.
     random_state : int, default=0
-        Seed of the draw. The same tasks are split alike for every candidate, and fewer shots are among more shots.
+        Seed of the draw. The same tasks are split alike for every candidate, and the support of fewer shots is part
+        of that of more shots.
     guard : bool, optional
         Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model.
     gap : int, default=0
@@ -126,7 +127,7 @@ def few_shot_accuracy(
     guard: bool | None = None,
     gap: int = 0,
 ) -> FewShotScorer:
-    """Return a scorer: the share of query rows labelled rightly after adaptation to some rows of every task.
+    """Return a scorer: the share of query rows classified correctly after adaptation to some rows of every task.
 
     Parameters
     ----------
@@ -193,14 +194,15 @@ def few_shot_coverage(
 ) -> FewShotScorer:
     """Return a scorer: the share of query rows inside the interval predicted after adaptation.
 
-    It should come out near `level`. It reports, and does not choose: the widest intervals cover most.
+    It should come out near `level`. It is meant for reports and not for the choice of a model, since the widest
+    intervals cover most.
 
     Parameters
     ----------
     shots, split, random_state, guard, gap
         As :func:`few_shot_r2` takes them.
     level : float, default=0.9
-        Between 0 and 1: that of the intervals.
+        Nominal coverage of the intervals, between 0 and 1.
     method : str, optional
         As the predictor's ``predict_interval`` takes it; None is its default. Conformal intervals need ``calibrate``
         after the fit, so they can be scored on a fitted model but not in cross-validation.

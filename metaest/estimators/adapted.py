@@ -46,9 +46,9 @@ class HoldsNetwork:
 class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     """A regressor adapted to one task; made by ``adapt``, never changed afterwards.
 
-    Adapted on no rows it predicts what the model predicts of a task of which nothing is known. It holds its own weights
-    and shares nothing that moves with the model it came from or with its siblings, so threads may use it freely and it
-    can be pickled on its own.
+    Adapted on no rows, it gives the predictions of the model before adaptation. It holds its own weights and shares
+    nothing that changes with the model it came from or with its siblings, so threads may use it freely and it can be
+    pickled on its own.
 
     Attributes
     ----------
@@ -107,10 +107,9 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         feature_names: NDArray[Any] | None,
         judge: Judge | None = None,
         conformal: Calibration | None = None,
-        known: Params | None = None,
+        params: Params | None = None,
     ) -> "AdaptedRegressor":
         X, y = np.array(X), np.array(y)
-        params = known
         if not len(X):
             params = plan.zero_shot(meta)
         elif params is None:

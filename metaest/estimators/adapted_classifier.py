@@ -212,7 +212,7 @@ def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], ND
     if y is None:
         raise TaskError(f"{where}: y is missing; the labels of the task's rows are wanted.")
     if is_empty(X) and is_empty(y):
-        raise TaskError(f"{where}: there are no rows; a task's classes are those of its rows.")
+        raise TaskError(f"{where}: there are no rows; the rows of a task define its classes, so some are needed.")
     rows, target, _ = as_rows(X, y, where, labels=True)
     check_columns(model, X, rows.shape[1:], where)
     return rows, labels_of(target, lambda row: where)

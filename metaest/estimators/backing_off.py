@@ -19,7 +19,7 @@ from metaest.functional import BatchForward, Episodes, Params, highest_loss, rep
 
 __all__ = ["back_off", "warn_of_rate"]
 
-# meta-batches whose support losses are looked at
+# number of meta-batches whose support losses are compared
 BATCHES = 4
 # the rate is not lowered beyond a millionth: then something else is wrong
 MOST_HALVINGS = 20
@@ -37,7 +37,7 @@ def back_off(
         Where the fit starts.
     forward : callable
     source : Source
-        Its own draws are not used up.
+        Its random state is not advanced.
     batch_size : int
     seed : int
 
@@ -45,7 +45,7 @@ def back_off(
     -------
     plan : Plan
     meta : dict of Tensor
-        Both as they came where nothing overshoots.
+        Both unchanged where nothing overshoots.
     """
     if plan.head is not None or not plan.steps or not plan.rate:
         return plan, meta
@@ -74,7 +74,7 @@ def back_off(
 
 
 def warn_of_rate(asked: float, plan: Plan, earlier: float | None) -> None:
-    """Tell that a fit took a lower rate than it was asked for, unless an earlier fit it goes on from told so."""
+    """Warn that a fit used a lower rate than `inner_lr`, unless an earlier fit with the same rate warned of it."""
     if plan.rate in (asked, earlier):
         return
     warn(

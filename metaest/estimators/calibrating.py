@@ -135,10 +135,11 @@ class Calibrating:
     def _adapt_all(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[Any]:
         """Return one predictor a task."""
         adapt: Any = self.adapt  # type: ignore[attr-defined]
-        weights: list[dict[str, Any]] = [
-            {} if task.sample_weight is None else {"sample_weight": task.sample_weight} for task in supports
-        ]
-        return [adapt(t.X, t.y, guard=guard, gap=gap, **own) for t, own in zip(supports, weights, strict=True)]
+        predictors = []
+        for task in supports:
+            weight = {} if task.sample_weight is None else {"sample_weight": task.sample_weight}
+            predictors.append(adapt(task.X, task.y, guard=guard, gap=gap, **weight))
+        return predictors
 
     def _sizes(self, tasks: TaskSet, support_size: Any) -> list[int]:
         chosen = self.support_size if support_size is None else support_size

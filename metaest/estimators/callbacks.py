@@ -1,4 +1,4 @@
-"""Callbacks that cannot be pickled: the fit warns of them, and a pickle of the fitted model is without them."""
+"""Callbacks that cannot be pickled: the fit warns of them, and a pickle of the fitted model leaves them out."""
 
 import pickle
 from copy import deepcopy
@@ -11,7 +11,7 @@ __all__ = ["HoldsCallbacks"]
 
 
 class HoldsCallbacks:
-    """A mix-in for estimators with `callbacks`, which serve a fit alone.
+    """A mix-in for estimators with `callbacks`, which are used by `fit` alone.
 
     Before the fit a model is pickled as it is: joblib's processes receive functions that `pickle` refuses.
     """
@@ -39,14 +39,14 @@ class HoldsCallbacks:
         if not hasattr(self, "n_iter_") or not (names := self._unpicklable()):
             return state
         warn(
-            f"callbacks that cannot be pickled ({', '.join(names.values())}) are left out of the pickle; give them "
-            "anew by set_params(callbacks=...) before another fit of the loaded model."
+            f"callbacks that cannot be pickled ({', '.join(names.values())}) are left out of the pickle; pass "
+            "them again by set_params(callbacks=...) before another fit of the loaded model."
         )
         kept = [callback for place, callback in enumerate(self.callbacks) if place not in names]
         return {**state, "callbacks": type(self.callbacks)(kept)}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # functions are copied as they are, so that nothing has to be left out
+        # deepcopy does not pickle functions, so that nothing has to be left out
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy
         copy.__dict__.update(deepcopy(self.__dict__, memo))

@@ -128,8 +128,8 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         Meta-steps without a better validation loss (computed every 10) before `early_stopping` ends the fit.
     standardize : bool or sequence of str or int, default=True
         Whether columns of X (channels, of images) are standardised by their mean and standard deviation over the
-        training rows. A sequence names or numbers those that are; the others reach the network as they are, as codes
-        of categories must that a module of your own looks up in an embedding.
+        training rows. A sequence names or numbers those that are; the others reach the network unchanged, which codes
+        of categories for an embedding need.
     check_plausibility : bool, default=True
         Whether images that seem to have their channels last are refused.
     warm_start : bool, default=False

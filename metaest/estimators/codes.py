@@ -1,4 +1,4 @@
-"""Which columns are standardised, and what keeps a module that looks up codes from reading other numbers."""
+"""Standardised columns, and checks of the codes of categories that a module looks up in an embedding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def standardised_columns(standardize: Any, names: Sequence[str] | None, n_column
     standardize : bool or sequence of str or int
         All, none, or those named or numbered from 0.
     names : sequence of str or None
-        Of the columns.
+        Names of the columns.
     n_columns : int
 
     Returns
@@ -40,7 +40,7 @@ def standardised_columns(standardize: Any, names: Sequence[str] | None, n_column
     Raises
     ------
     ValueError
-        When a name or number is none of the columns', or stands twice.
+        When a name or number does not belong to a column, or occurs twice.
     """
     if isinstance(standardize, (bool, np.bool_)):
         return np.full(n_columns, bool(standardize))
@@ -68,7 +68,7 @@ class Codes:
     columns : tuple of (int, str)
         Number and label of each.
     shape : tuple of int
-        Of a row.
+        Shape of a row.
     exact : bool
         Whether the module computes in double precision, where large whole numbers stay apart.
     """
@@ -109,17 +109,17 @@ class Codes:
             return
         row, message = refused
         shown = ", ".join(f"{label} holds {raw[row, place]}" for place, label in self.columns[:SHOWN])
+        reason = shown or "all columns are standardised: name only those without codes in standardize="
         raise TaskError(
-            f"{locate(row)}: the module has no entry for a code it looks up ({message})"
-            + (f"; {shown}. " if shown else "; all columns are standardised, name those that are: standardize=[...]. ")
-            + "Every code must lie within the module's embedding."
+            f"{locate(row)}: the module has no entry for a code it looks up ({message}); {reason}. "
+            "Every code must lie within the module's embedding."
         )
 
 
 def codes_of(
     module: nn.Module, rows: Tensor, tasks: TaskSet, columns: NDArray[np.bool_], standardize: Any
 ) -> Codes | None:
-    """Return what rows are checked by; None where the module looks up no codes.
+    """Return the check of codes; None where the module looks up no codes.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ class _FewShot(BaseEstimator):
         """
         if is_empty(X):
             raise TaskError(
-                "fit: Found array with 0 sample(s) while a minimum of 1 is required. Of a task without rows the "
-                "meta-model itself says what there is to say."
+                "fit: Found array with 0 sample(s) while a minimum of 1 is required. For a task without "
+                "rows, use the predictions of the meta-model itself."
             )
         model = self.model
         if not _is_fitted(model):

@@ -128,7 +128,7 @@ class FewShotScorer:
         ]
         measure: Callable[..., float] = getattr(self, f"_{self.metric.removeprefix('few_shot_')}")
         with warnings.catch_warnings():
-            # said once for each adaptation: hundreds of times
+            # each adaptation would repeat them
             for kind in (OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
                 warnings.simplefilter("ignore", kind)
             score = measure(model, scaled, parts, self._predictors(estimator, parts))

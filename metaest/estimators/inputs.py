@@ -61,7 +61,7 @@ def as_tasks(
     labels : bool, default=False
         Whether y may hold labels; otherwise it is made float.
     alone : bool, default=False
-        Whether one task alone is nothing to warn of.
+        Whether a single task is accepted without a warning.
     weighs : bool, default=False
         Whether rows may have weights; otherwise tasks that carry some are refused.
     sample_weight : array-like of shape (n_rows,), optional
@@ -177,7 +177,7 @@ def no_rows(model: Any, X: Any, y: Any, where: str) -> NDArray[np.float64] | Non
         Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
     X, y : array-like
     where : str
-        What the error message of other columns adds.
+        Name of the calling method, for the error message.
     """
     if not (is_empty(X) and is_empty(y)):
         return None

@@ -31,7 +31,7 @@ class Answers(NamedTuple):
     rows : ndarray of int, shape (n_rows,)
         Their row numbers in the TaskSet.
     weight : ndarray of shape (n_rows,) or None
-        How accurate each is.
+        Weight of each, 1/variance.
     """
 
     truth: NDArray[np.float64]
@@ -172,7 +172,7 @@ class Judge:
 
 
 def require_gap(gap: Any) -> None:
-    """Raise a ValueError when a gap is no number of rows."""
+    """Raise a ValueError when a gap is not a whole number of rows."""
     if not isinstance(gap, (int, np.integer)) or isinstance(gap, bool) or gap < 0:
         raise ValueError(f"gap must be a whole number of rows, at least 0, got {gap!r}.")
 
@@ -204,5 +204,5 @@ def _episode(
     """Return chosen rows (X, y, weights) as a task, its support first."""
     X, y, weight = rows
     chosen = np.concatenate([support, query])
-    own = None if weight is None else weight[chosen]
-    return Task._checked(name, X[chosen], y[chosen], np.arange(len(support)), None, None, own)
+    weight = None if weight is None else weight[chosen]
+    return Task._checked(name, X[chosen], y[chosen], np.arange(len(support)), None, None, weight)

@@ -63,7 +63,7 @@ class MetaClassifier(MetaNetwork):
         DivergenceError
             When the adaptation becomes non-finite.
         ValueError
-            When a guard is asked of tasks with labels of their own, or gap is no number of rows.
+            When a guard is asked of tasks with labels of their own, or gap is not a whole number of rows.
         NotFittedError
             Before `fit`.
         """

@@ -50,7 +50,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
-            Without rows (``adapt([], [])``), predictions are those of `predict`, for a task of which nothing is known.
+            Without rows (``adapt([], [])``), predictions are those of the model before adaptation.
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
         guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
@@ -71,7 +71,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         DivergenceError
             When the adaptation becomes non-finite.
         ValueError
-            When gap is no number of rows.
+            When gap is not a whole number of rows.
         NotFittedError
             Before `fit`.
         """
@@ -79,9 +79,9 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
         judge = self._judge(gap) if (self._guards if guard is None else guard) else None
         plan = self._plan()
-        known = self._served(plan, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
+        params = self._served(plan, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
         return AdaptedRegressor._adapt(
-            self._network, plan, self._params, rows, target, feature_names(self), judge, self._conformal, known
+            self._network, plan, self._params, rows, target, feature_names(self), judge, self._conformal, params
         )
 
     def adapt_many(self, tasks: Any) -> AdaptedRegressors:

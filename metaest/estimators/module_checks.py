@@ -1,4 +1,4 @@
-"""What a user's module must be, tried on a few rows before anything is learned."""
+"""Checks of a user's module on a few rows before training."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -18,12 +18,13 @@ ROWS, STEP, TOLERANCE = 8, 1e-7, 1e-2
 
 
 def check_module(module: nn.Module, X: Tensor) -> None:
-    """Raise, or warn, where a module cannot do what is asked of it.
+    """Raise, or warn, where a module breaks an assumption of meta-learning.
 
     Parameters
     ----------
     module : torch.nn.Module
-        It is not changed: copies are run. Whether it takes such rows is left to whoever runs it next.
+        It is not changed: copies are run. Errors of a forward pass on these rows are not raised here, since the caller
+        runs it next.
     X : Tensor of shape (rows, ...)
 
     Raises
@@ -31,8 +32,7 @@ def check_module(module: nn.Module, X: Tensor) -> None:
     TypeError
         When it returns no tensor.
     ValueError
-        When it writes into its rows, its outputs are not one for each row, or do not
-        depend on its weights.
+        When it writes into its rows, its outputs are not one for each row, or do not depend on its weights.
 
     Warns
     -----
@@ -45,9 +45,7 @@ def check_module(module: nn.Module, X: Tensor) -> None:
             once = deepcopy(module).eval()(rows)
         _check_output(once, X)
         if not torch.equal(rows, X):
-            raise ValueError(
-                "module writes into the rows it is given, which are yours; let it work on a copy: X = X.clone()."
-            )
+            raise ValueError("module writes into the rows it is given; let it work on a copy: X = X.clone().")
         with torch.no_grad(), differentiable_attention:
             twice = deepcopy(module).eval()(X.clone())
         trained = deepcopy(module).train()
@@ -76,7 +74,7 @@ def check_module(module: nn.Module, X: Tensor) -> None:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Raise where a module is no plain one, or its weights hold no numbers yet."""
+    """Raise where a module is compiled by TorchScript, or its weights are not initialised."""
     if isinstance(module, torch.jit.ScriptModule):
         raise TypeError("module is compiled by TorchScript; pass the plain torch.nn.Module.")
     for name, value in module.named_parameters():

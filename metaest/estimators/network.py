@@ -128,7 +128,7 @@ class Network:
     widens : bool
         Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot.
     codes : Codes or None
-        What rows are checked by where the module looks up codes.
+        Check of rows where the module looks up codes.
     """
 
     forward: ModuleForward

@@ -104,7 +104,7 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     standardize : bool or sequence of str or int, default=True
         Whether columns of X and y are standardised by their mean and standard deviation over the training rows. A
         sequence names or numbers the columns of X (channels, of images) that are, with y; the others reach the network
-        as they are, as codes of categories must that a module of your own looks up in an embedding.
+        unchanged, which codes of categories for an embedding need.
     check_plausibility : bool, default=True
         Whether images that seem to have their channels last are refused.
     warm_start : bool, default=False

@@ -65,7 +65,7 @@ class Trained(NamedTuple):
 def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     """Meta-learn the weights of `model` (a MetaNetwork with its settings) from `tasks`; `model` is not changed.
 
-    A fit that diverges is begun anew at half the inner rate, and so on; what is raised in the end is the first error.
+    A fit that diverges is begun anew at half the inner rate, up to six times; then the first error is raised.
     """
     descends = model.inner_solver == "gradient" and model.inner_steps and model.inner_lr
     first_error = None
@@ -84,7 +84,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
 
 
 def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
-    """Meta-learn at the inner rate that the tasks bear at the start, halved so often."""
+    """Meta-learn at the inner rate that is stable on the tasks at the start, halved `halvings` times."""
     rng = np.random.default_rng(seed)
     training, held_out = _hold_out(model, tasks, rng)
     with seeded(seed):

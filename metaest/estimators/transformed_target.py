@@ -156,7 +156,7 @@ def transformed(model: TransformedTargetRegressor, X: Any, y: Any, where: str) -
     target = require_numbers(target, where)
     require_finite(target, "y", names, lambda row: (where, row))
     if len(target) == 0:
-        return target  # the regressor says what it needs
+        return target  # the regressor's adapt decides whether no rows are enough
     columns = target.reshape(len(target), -1)
     with np.errstate(all="ignore"):  # a value outside the domain is reported below
         values: NDArray[Any] = np.asarray(model.transformer_.transform(columns)).reshape(len(columns), -1)

@@ -77,10 +77,10 @@ def check_alike(first: Task, task: Task) -> None:
             f"shape {first.y.shape} and names {_list(first.target_names)}; all tasks need the same targets."
         )
     if (task.sample_weight is None) != (first.sample_weight is None):
-        weighted = [f"{own.name!r}" for own in (task, first) if own.sample_weight is not None]
+        weighted, bare = (task, first) if first.sample_weight is None else (first, task)
         raise TaskError(
-            f"{where}: of it and task {first.name!r} only task {weighted[0]} carries a sample_weight; give all tasks "
-            "weights, or none."
+            f"task {weighted.name!r} carries a sample_weight, but task {bare.name!r} has none; give all tasks weights, "
+            "or none."
         )
 
 

@@ -1,4 +1,4 @@
-"""Columns of a user's frame: a table of those that a reader reads, and their cells as numbers."""
+"""Columns of a user's data frame: which of them a function reads, and their cells as numbers."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ _BELOW_LIMIT = re.compile(r"\s*(<.*|blq|bql|lloq|blod|nd|below.*)\s*", re.IGNORE
 
 @dataclass(frozen=True)
 class Columns:
-    """Table of the columns that a reader of frames reads.
+    """Columns that a function which reads data frames uses.
 
     Attributes
     ----------
@@ -40,17 +40,17 @@ class Columns:
 
     def find_reserved(self, frame: pd.DataFrame, named: Collection[Any]) -> dict[str, Any]:
         """Return the columns with reserved names, other than those that arguments name, by name in lower case."""
-        found: dict[str, Any] = {}
+        by_name: dict[str, Any] = {}
         for column in frame.columns:
             name = str(column).strip().lower()
             if name not in self.reserved or column in named:
                 continue
-            if name in found:
+            if name in by_name:
                 raise TaskError(
-                    f"columns {found[name]!r} and {column!r} mean the same ({self.reserved[name]}); drop one."
+                    f"columns {by_name[name]!r} and {column!r} mean the same ({self.reserved[name]}); drop one."
                 )
-            found[name] = column
-        return found
+            by_name[name] = column
+        return by_name
 
     def refuse_flags(self, frame: pd.DataFrame, named: Collection[Any]) -> None:
         """Raise a TaskError where a column with a reserved name, that no argument names, is not 0 or missing."""
@@ -81,7 +81,7 @@ def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> No
     ----------
     frame : DataFrame
     columns : dict of str to str
-        Columns by the argument that names them; None is none.
+        Columns by the argument that names them; None where the argument is not given.
     where : str
         How the error message begins.
     """
@@ -107,7 +107,7 @@ def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> No
 
 
 def as_numbers(column: pd.Series, where: str = "") -> NDArray[np.float64]:
-    """Return a column as floats, with NaN where a cell is empty or holds a dot or the like.
+    """Return a column as floats, with NaN for empty cells and for codes of missing values such as a dot.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def as_numbers(column: pd.Series, where: str = "") -> NDArray[np.float64]:
     if text:
         cell, row = text
         raise TaskError(
-            f"{begin}column {column.name!r} holds {cell!r} in row {row}, which is no number{_remedy(cell, column)}."
+            f"{begin}column {column.name!r} holds {cell!r} in row {row}, which is not a number{_remedy(cell, column)}."
         )
     return values
 
@@ -145,7 +145,7 @@ def refuse_booleans(column: pd.Series, where: str) -> None:
     """Raise a TaskError where a column that holds amounts or times has true or false among its cells."""
     of_objects = column.dtype == object and any(isinstance(cell, (bool, np.bool_)) for cell in column)
     if of_objects or pd.api.types.is_bool_dtype(column.dtype):
-        raise TaskError(f"{where}: column {column.name!r} holds True or False; amounts are wanted, and not whether.")
+        raise TaskError(f"{where}: column {column.name!r} holds True or False; numbers are wanted.")
 
 
 def refuse_units(frame: pd.DataFrame, columns: Sequence[Any]) -> None:
@@ -180,7 +180,7 @@ def refuse_codes(frame: pd.DataFrame, columns: Sequence[Any]) -> None:
 
 
 def first_text(column: pd.Series) -> tuple[Any, Any] | None:
-    """Return the first cell of a column that is no number, and the label of its row; None where there is none."""
+    """Return the first cell of a column that is not a number, and the label of its row; None where all are numbers."""
     _, wrong = _converted(column)
     if not wrong.any():
         return None
@@ -189,7 +189,7 @@ def first_text(column: pd.Series) -> tuple[Any, Any] | None:
 
 
 def _converted(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the numbers of a column of objects or text, and which of its cells hold none and are not empty."""
+    """Return the numbers of a column of objects or text, and a mask of the cells that are neither numbers nor empty."""
     cells = column.astype(object)
     empty = cells.isna() | cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in _MISSING)
     plain = cells.where(~empty, np.nan)

@@ -97,17 +97,20 @@ def label_column(frame: Any, where: str) -> NDArray[Any] | None:
     TaskError
         When a label is missing, or a column of several holds words.
     """
+    alone = frame.shape[1] == 1
     for j, name in enumerate(frame.columns):
-        labels = (
-            as_labels(frame.iloc[:, j], where) if frame.shape[1] == 1 or _may_hold_words(frame.iloc[:, j]) else None
-        )
-        if labels is not None and labels.dtype.kind == "U" and frame.shape[1] > 1:
+        column = frame.iloc[:, j]
+        labels = as_labels(column, where) if alone or _may_hold_words(column) else None
+        if labels is None:
+            continue
+        words = labels.dtype.kind == "U"
+        if alone:
+            return labels if words else labels.reshape(-1, 1)
+        if words:
             raise TaskError(
                 f"{where}: y has {frame.shape[1]} columns, and column {name!r} holds words; labels are one column: "
                 f"give {name!r} alone, or numbers in every column."
             )
-        if frame.shape[1] == 1 and labels is not None:
-            return labels if labels.dtype.kind == "U" else labels.reshape(-1, 1)
     return None
 
 

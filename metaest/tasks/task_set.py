@@ -26,7 +26,7 @@ __all__ = ["TaskSet"]
 
 
 _NO_OBSERVATION = (
-    "the row holds no observation; keep the others, or read doses by metaest_domains.physiology.read_patients"
+    "such a row holds no observation; drop it, or read dose records by metaest_domains.physiology.read_patients"
 )
 _CENSORED = (
     "the target is beyond a limit; write any number below a lower limit, pass that as limit= to EquationRegressor, and "

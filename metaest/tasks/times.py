@@ -1,4 +1,4 @@
-"""Dates and time differences: turned into numbers of one unit where a unit is stated, and refused elsewhere."""
+"""Conversion of dates and time differences into numbers of one unit, and their refusal where numbers are wanted."""
 
 import datetime
 from fractions import Fraction
@@ -82,19 +82,17 @@ def numbers_only(values: Any, what: str) -> None:
 
 
 def check_time_unit(unit: Any) -> None:
-    """Raise a TaskError unless this is a unit of time that readers know."""
+    """Raise a TaskError unless this is a key of TIME_UNITS."""
     if unit not in TIME_UNITS:
         raise TaskError(f"time_unit must be one of {', '.join(map(repr, TIME_UNITS))}, got {unit!r}.")
 
 
-def elapsed(
-    values: ArrayLike | pd.Series | pd.Index, unit: str = "h", where: str = "times", *, origin: Any = None
-) -> NDArray[np.float64]:
+def elapsed(values: ArrayLike | pd.Series | pd.Index, unit: str = "h", where: str = "times") -> NDArray[np.float64]:
     """Return times as numbers in one unit, whatever the resolution they are stored in.
 
-    Numbers are returned as they are. Time differences are divided by the unit. Dates become the time since `origin`;
-    those with a time zone are compared in UTC, so that a change of the clocks counts no hour twice; those without one
-    are taken as they stand.
+    Numbers are returned as they are. Time differences are divided by the unit. Dates become the time since the
+    earliest of them; those with a time zone are compared in UTC, so that daylight saving does not change them; those
+    without one are taken as they stand.
 
     Parameters
     ----------
@@ -103,8 +101,6 @@ def elapsed(
     unit : {"ms", "s", "min", "h", "D"}, default="h"
     where : str
         How the error message begins, for instance ``"task 'A': column 'time'"``.
-    origin : date, optional
-        Time 0 of dates; None is the earliest of them.
 
     Returns
     -------
@@ -133,12 +129,9 @@ def elapsed(
     stored = _as_stored(values, kind, where)
     if kind == "dates":
         present = stored[~np.isnat(stored)]
-        if origin is not None:
-            stored = stored - _origin(values, origin, where)
-        elif len(present):
-            stored = stored - present.min()
-        else:
+        if not len(present):
             return np.full(len(stored), np.nan)
+        stored = stored - present.min()
     return _in_units(stored, unit, where)
 
 
@@ -189,20 +182,6 @@ def _from_objects(series: pd.Series, kind: str, where: str) -> pd.Series:
     if len(zones) > 1:
         raise TaskError(f"{where} holds dates with a time zone and dates without; give all of them one.")
     return pd.to_datetime(series, utc=zones == {True})
-
-
-def _origin(values: Any, origin: Any, where: str) -> Any:
-    both = pd.Series([origin], dtype=object)
-    zoned = [getattr(pd.Timestamp(own), "tzinfo", None) is not None for own in (origin, _first(values))]
-    if zoned[0] != zoned[1]:
-        raise TaskError(f"{where}: of the dates and their origin {origin!r}, one has a time zone and one has none.")
-    return _as_stored(both, "dates", where)[0]
-
-
-def _first(values: Any) -> Any:
-    series = values if isinstance(values, pd.Series) else pd.Series(values)
-    present = series[series.notna()]
-    return present.iloc[0] if len(present) else pd.NaT
 
 
 def _in_units(stored: NDArray[Any], unit: str, where: str) -> NDArray[np.float64]:

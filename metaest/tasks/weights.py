@@ -1,4 +1,4 @@
-"""Weights of rows, 1/variance: what a user passes as `sample_weight`, checked, and rows of weight zero left out."""
+"""Weights of rows (1/variance): checks of `sample_weight`, and removal of rows of weight zero."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def as_weights(sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float6
         if kind in "biuf" and hasattr(sample_weight, "to_numpy"):  # pandas' nullable types as well
             sample_weight = sample_weight.to_numpy(dtype=np.float64, na_value=np.nan)
         given = np.asarray(sample_weight)
-        words = given.dtype.kind == "O" and any(isinstance(own, str) for own in given.ravel())
+        words = given.dtype.kind == "O" and any(isinstance(cell, str) for cell in given.ravel())
         if words or kind not in "biufO" or given.dtype.kind not in "biufO" or hasattr(sample_weight, "cat"):
             raise TypeError(f"it holds {getattr(sample_weight, 'dtype', given.dtype)}")
         weight = np.array(given, dtype=np.float64)
@@ -52,7 +52,7 @@ def as_weights(sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float6
 
 
 def require_weights(weight: NDArray[np.float64], locate: Callable[[int], tuple[str, int]]) -> None:
-    """Raise a TaskError at the first weight that is no weight.
+    """Raise a TaskError at the first weight that is missing, negative, infinite, or so small that 1/weight overflows.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def require_weights(weight: NDArray[np.float64], locate: Callable[[int], tuple[s
 def with_weights(tasks: TaskSet, sample_weight: Any) -> TaskSet:
     """Return tasks with weights of their rows, one task after the other."""
     if tasks.sample_weight is not None:
-        raise TaskError("the tasks carry a sample_weight of their own; pass weights once.")
+        raise TaskError("the tasks already carry a sample_weight; pass weights once.")
     weight = as_weights(sample_weight, len(tasks.X), "tasks")
 
     def locate(row: int) -> tuple[str, int]:
@@ -111,8 +111,8 @@ def without_zeros(tasks: TaskSet) -> TaskSet:
         raise TaskError(f"task {name!r}: the weights of all its rows are zero; leave the task out.")
     supports: list[NDArray[np.intp] | None] = []
     for i in range(len(tasks) if tasks._support is not None else 0):
-        support, own = tasks.support_of(i), kept[tasks.offsets[i] : tasks.offsets[i + 1]]
-        supports.append(None if support is None else (np.cumsum(own) - 1)[support[own[support]]])
+        support, present = tasks.support_of(i), kept[tasks.offsets[i] : tasks.offsets[i + 1]]
+        supports.append(None if support is None else (np.cumsum(present) - 1)[support[present[support]]])
     return type(tasks)._build(
         tasks.X[kept],
         tasks.y[kept],

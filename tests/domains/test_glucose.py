@@ -6,7 +6,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 
-from metaest import TaskError, TaskSet
+from metaest import Task, TaskError, TaskSet
 from metaest_datasets import fetch_hall2018
 from metaest_domains.physiology import (
     GlucoseForecaster,
@@ -71,6 +71,14 @@ def person(rise, days=3, seed=0):
 def forecaster():
     people = TaskSet([person(rise, seed=i) for i, rise in enumerate((20, 25, 30, 40, 45))])
     return GlucoseForecaster(max_iter=60, n_days=2, random_state=0).fit(people)
+
+
+def test_weights_are_refused_by_fit_and_score(forecaster):
+    X, y = person(20)
+    weighted = [Task("a", X, y, sample_weight=np.linspace(1, 2, len(y)))]
+    for question in (GlucoseForecaster().fit, forecaster.score):
+        with pytest.raises(TaskError, match="'a' carries a sample_weight"):
+            question(weighted)
 
 
 def test_forecast_is_better_than_the_last_reading(forecaster):

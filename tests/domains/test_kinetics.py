@@ -499,7 +499,7 @@ def test_readers(tmp_path):
             wrong()
     with pytest.raises(TaskError, match="there is no column 'X'; there are curve, time, fraction"):
         read_curves(frame, target="X")
-    with pytest.raises(TaskError, match="column 'time' holds '.*' in row 0, which is no number; .*decimal=','"):
+    with pytest.raises(TaskError, match="column 'time' holds '.*' in row 0, which is not a number; .*decimal=','"):
         read_curves(tmp_path / "long.csv", sep=";")
 
 

@@ -175,7 +175,7 @@ def test_where_no_rows_are_refused(equation, tasks):
     labels = np.repeat(np.arange(6), 8)
     classes = MAMLClassifier(n_way=3, k_shot=2, max_iter=2, random_state=0)
     classes.fit(rng.normal(size=(48, 3)) + labels[:, None], labels)
-    with pytest.raises(TaskError, match="classes are those of its rows"):
+    with pytest.raises(TaskError, match="rows of a task define its classes"):
         classes.adapt([], [])
     with pytest.raises(TaskError, match="0 sample"):
         FewShotClassifier(classes).fit(np.empty((0, 3)), [])

@@ -489,9 +489,9 @@ def test_rows_without_weights_after_a_fit_with_weights():
 def test_weights_are_given_once_and_alike():
     X, y, groups, weight = decays()
     tasks = TaskSet.from_arrays(X, y, groups, sample_weight=weight)
-    with pytest.raises(TaskError, match="the tasks carry a sample_weight of their own; pass weights once"):
+    with pytest.raises(TaskError, match="the tasks already carry a sample_weight; pass weights once"):
         EquationRegressor(decay, DECAY).fit(tasks, sample_weight=weight)
-    with pytest.raises(TaskError, match="of it and task 'a' only task 'a' carries a sample_weight"):
+    with pytest.raises(TaskError, match="task 'a' carries a sample_weight, but task 'b' has none"):
         TaskSet([Task("a", [[0.0]], [1.0], sample_weight=[1.0]), Task("b", [[0.0]], [1.0])])
     assert "weighted" in repr(tasks[0])
     with pytest.raises(ValueError, match="read-only"):

@@ -39,7 +39,7 @@ def test_an_export_fits_once_its_dose_rows_are_left_out(fit):
     doses = pd.DataFrame({"ID": export["ID"].unique(), "TIME": 0.0, "DV": 0.0, "AMT": 100.0, "EVID": 1})
     export = pd.concat([doses, export.assign(AMT=0.0, EVID=0)], ignore_index=True)
     settings = {"task": "ID", "features": ["TIME"], "target": "DV"}
-    with pytest.raises(TaskError, match="column 'EVID' is 1 in row 0: the row holds no observation; keep the others"):
+    with pytest.raises(TaskError, match="column 'EVID' is 1 in row 0: such a row holds no observation; drop it"):
         fit(TaskSet.from_frame(export, **settings))
     with pytest.raises(TaskError, match="column 'EVID' is 1 in row 0"):  # also where it would be a feature
         fit(TaskSet.from_frame(export, task="ID", target="DV"))
@@ -51,7 +51,7 @@ def test_an_export_fits_once_its_dose_rows_are_left_out(fit):
     ("columns", "message"),
     [
         ({"CENS": [0, 1] * 12}, "column 'CENS' is 1 in row 1: the target is beyond a limit.*limit="),
-        ({"Mdv": ["1", "."] * 12}, "column 'Mdv' is 1 in row 0: the row holds no observation"),
+        ({"Mdv": ["1", "."] * 12}, "column 'Mdv' is 1 in row 0: such a row holds no observation"),
         ({"signal": ["<0.1", *frame()["signal"][1:]]}, "column 'signal' holds '<0.1' in row 0.*below the limit"),
         ({"signal": ["1.5", "<0.1"] * 12}, "y holds strings .'<0.1' among them., numbers are wanted"),
         (

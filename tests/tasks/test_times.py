@@ -44,13 +44,6 @@ def test_a_change_of_the_clocks_counts_no_hour_twice():
     np.testing.assert_array_equal(elapsed(clock), [0, 11])
 
 
-def test_an_origin_of_dates():
-    dates = pd.to_datetime(["2024-01-02 06:00"])
-    np.testing.assert_array_equal(elapsed(dates, origin=pd.Timestamp("2024-01-01")), [30])
-    with pytest.raises(TaskError, match="one has a time zone"):
-        elapsed(dates, origin=pd.Timestamp("2024-01-01", tz="UTC"))
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [

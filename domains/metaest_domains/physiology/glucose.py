@@ -33,7 +33,7 @@ N_QUERY = 200
 
 
 def changes(windows: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what a forecast is made from and of: readings relative to the last one, that one, and changes to come."""
+    """Return features (readings relative to the last one, and that one) and targets (changes to come)."""
     last = windows.history[:, -1:]
     return np.column_stack([windows.history[:, :-1] - last, last]), windows.ahead - last
 
@@ -75,7 +75,7 @@ class _Forecasts:
         return self._table(self._change(features) + windows.history[:, -1:], times)
 
     def truth(self, X: Any, y: Any) -> pd.DataFrame:
-        """Return the readings that came, in the form of `predict`; NaN where none was measured."""
+        """Return the readings that followed, in the form of `predict`; NaN where none was measured."""
         windows, times = self._cut(X, y, "truth")
         return self._table(windows.ahead, times)
 
@@ -97,14 +97,14 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
     """Forecast continuous glucose monitoring, adapted to a person from a day of readings.
 
     A network predicts how glucose will change from the readings of the last two hours. It is meta-learned: episodes
-    adapt it to a day of a person and judge it on the person's other days; others leave it as it is, so that it serves
-    those of whom nothing is known yet. Adaptations are guarded unless told otherwise (``guard=False``), by later
-    windows of the same day with a gap as long as windows overlap.
+    adapt it to a day of a person and judge it on the person's other days; others leave it unadapted, so that it also
+    forecasts for people without earlier readings. Adaptations are guarded unless told otherwise (``guard=False``), by
+    later windows of the same day with a gap as long as windows overlap.
 
     Parameters
     ----------
     n_readings : int, default=24
-        Of five minutes, in a window: two hours.
+        Number of readings in a window, five minutes apart; 24 are two hours.
     horizons : sequence of float, default=(30, 60)
         Minutes ahead, multiples of five.
     n_days : int, default=4
@@ -207,7 +207,6 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             When the readings of a person cannot be used, or are too few for one day and others to judge by.
         """
         people = _people(X)
-        refuse_weights(people)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = {
             name: getattr(self, name)
@@ -267,7 +266,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, 1), or (n,)
-            Rising times: minutes, time differences or dates. A day of them is what the model was trained for.
+            Rising times: minutes, time differences or dates. The model is trained to adapt to one day.
         y : array-like of shape (n,)
             Readings in the estimator's unit; NaN where one is missing.
         guard : bool, optional
@@ -330,7 +329,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             error += float(np.nansum(np.square(truth - forecast)))
             spread += float(np.nansum(np.square(truth - self.mean_glucose_)))
         if not spread > 0:
-            raise TaskError("score: no reading after the first day of anybody is there to be forecast.")
+            raise TaskError("score: nobody has a reading after the first day that could be forecast.")
         return 1 - error / spread
 
     def _change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -366,29 +365,27 @@ class AdaptedForecaster(_Forecasts):
 
 
 def _people(X: Any) -> TaskSet:
-    """Return people as tasks: times in minutes, readings that are there."""
-    if isinstance(X, TaskSet):
-        return X
-    named = list(X.items()) if isinstance(X, Mapping) else [(None, person) for person in X]
-    people = []
-    for i, (name, person) in enumerate(named):
-        if isinstance(person, Task):
-            people.append(person)
-            continue
-        where = f"task {i if name is None else name!r}"
-        try:
-            time, readings = person
-        except (TypeError, ValueError) as error:
-            raise TaskError(f"{where}: a pair (times, readings) is wanted, got {type(person).__name__}.") from error
-        minutes = elapsed(_column(time, where), "min", f"{where}: time")
-        glucose = as_readings(readings, f"{where}: readings").reshape(-1)
-        if len(minutes) != len(glucose):
-            raise TaskError(
-                f"{where}: X has {len(minutes)} rows and y has {len(glucose)}; they must have the same number."
-            )
-        measured = ~np.isnan(glucose)
-        people.append(Task(i if name is None else name, minutes[measured, None], glucose[measured]))
-    return TaskSet(people)
+    """Return people as tasks with times in minutes and without missing readings; refuse weights."""
+    named = X.items() if isinstance(X, Mapping) else enumerate(X)
+    people = X if isinstance(X, TaskSet) else TaskSet([_person(name, person) for name, person in named])
+    refuse_weights(people)
+    return people
+
+
+def _person(name: Any, person: Any) -> Task:
+    if isinstance(person, Task):
+        return person
+    where = f"task {name!r}"
+    try:
+        time, readings = person
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{where}: a pair (times, readings) is wanted, got {type(person).__name__}.") from error
+    minutes = elapsed(_column(time, where), "min", f"{where}: time")
+    glucose = as_readings(readings, f"{where}: readings").reshape(-1)
+    if len(minutes) != len(glucose):
+        raise TaskError(f"{where}: X has {len(minutes)} rows and y has {len(glucose)}; they must have the same number.")
+    measured = ~np.isnan(glucose)
+    return Task(name, minutes[measured, None], glucose[measured])
 
 
 def _column(X: Any, where: str) -> Any:
@@ -419,7 +416,7 @@ def _windows(X: Any, y: Any, settings: Any, where: str, *, complete: bool = True
     apart = float(np.median(np.diff(minutes))) if len(minutes) > 1 else STEP
     if settings.check_plausibility and apart < SHORTEST_STEP:
         raise TaskError(
-            f"{where}: readings are {apart:.3g} minutes apart, so the times look like hours or days. Multiply them to "
+            f"{where}: readings are {apart:.3g} minutes apart, so the times look like hours or days. Convert them to "
             "minutes, or pass check_plausibility=False if they are right."
         )
     if not len(windows.end):
