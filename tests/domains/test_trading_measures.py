@@ -147,8 +147,8 @@ def test_what_are_no_returns_is_refused(returns, measure):
         measure(returns.set_axis(returns.index.strftime("%d/%m/%Y")))
 
 
-def test_who_lost_all_has_lost_all():
-    with pytest.warns(UserWarning, match="a return of -1.2 loses all"):
+def test_drawdown_after_a_total_loss_is_1():
+    with pytest.warns(UserWarning, match="a return of -1.2 is a total loss"):
         assert drawdown([0.5, -1.2, -3.0, 0.1]) == 1.0
     with pytest.warns(UserWarning, match="divide them by 100"):
         assert drawdown([0.5, -1.0]) == 1.0
@@ -177,8 +177,8 @@ def test_a_deflated_ratio_does_not_depend_on_what_a_period_is(returns):
 def test_trials_that_cannot_be_are_refused(returns):
     assert np.isnan(deflated_sharpe(0 * returns + 0.01, [1.0]))
     for trials, message in (
-        ([], "at least the strategy itself"), ([1.0, np.nan], "ratio 1 is nan"), ([np.inf], "ratio 0 is inf"),
-        (10, "of everything that was tried are wanted, got 10"),
+        ([], "the strategy itself is the first"), ([1.0, np.nan], "ratio 1 is nan"), ([np.inf], "ratio 0 is inf"),
+        (10, "of all strategies tried are wanted, got 10"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             deflated_sharpe(returns, trials)
@@ -247,5 +247,5 @@ def test_returns_that_cannot_be_matched_by_day_are_refused(returns):
         difference(returns, returns.to_numpy())
     with pytest.raises(ValueError, match="measure must be a function of returns, such as sharpe, got 'sharpe'"):
         difference(returns, returns, measure="sharpe")
-    with pytest.raises(ValueError, match="trials: the Sharpe ratios of everything that was tried are wanted"):
+    with pytest.raises(ValueError, match="trials: the Sharpe ratios of all strategies tried are wanted"):
         deflated_sharpe(returns, {"this": 0.5, "that": 0.7})

@@ -66,7 +66,7 @@ def test_at_equal_risk_all_move_as_much(backtests, ax):
     for value in lines(ax).values():
         assert np.std(value[1:] / value[:-1] - 1) == pytest.approx(0.1 / np.sqrt(252), rel=0.05)
     assert ax.lines[0].get_color() == "black"
-    assert "10 % a year" in ax.get_ylabel()
+    assert "annualised risk of 10 %" in ax.get_ylabel()
     assert lines(plot_equity(backtests["held"], ax=ax.figure.axes[1])).keys() >= {"portfolio"}
 
 
@@ -111,7 +111,7 @@ def test_sharpe_by_what_was_varied(ax):
     )
     plot_sharpe(ratios)
     np.testing.assert_array_equal(lines(ax)["ours"], [1.0, 0.5])
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("cost (basis points)", "Sharpe ratio a year")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("cost (basis points)", "annualised Sharpe ratio")
 
 
 def test_what_cannot_be_drawn_is_said(backtests, ax):
@@ -120,5 +120,5 @@ def test_what_cannot_be_drawn_is_said(backtests, ax):
     with pytest.raises(ValueError, match="backtests are wanted"):
         plot_drawdown(backtests["held"].returns)
     still = pd.DataFrame({"A": 1.0}, index=pd.bdate_range("2020-01-01", periods=9))
-    with pytest.raises(ValueError, match="does not move"):
+    with pytest.raises(ValueError, match="has constant returns"):
         plot_equity(earn(buy_and_hold(still), still), volatility=0.1)

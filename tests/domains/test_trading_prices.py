@@ -81,9 +81,14 @@ def test_dates_in_any_form(prices, index):
             "time zone of positions is UTC, that of prices None",
         ),
         (
+            lambda frame: frame.tz_localize("UTC").tz_convert("US/Eastern") * 0,
+            lambda frame: frame.tz_localize("UTC"),
+            "time zone of positions is US/Eastern, that of prices UTC",
+        ),
+        (
             lambda frame: frame.reset_index(drop=True) * 0,
             lambda frame: frame,
-            "prices have dates, the others have none",
+            "prices have dates, and positions have none",
         ),
         (lambda frame: frame.iloc[::-1] * 0, lambda frame: frame, "2000-06-15 comes after 2000-06-16; sort by date"),
         (lambda frame: frame * 0 + np.inf, lambda frame: frame, "the position in asset 'A' on 2000-01-03 is infinite"),
@@ -107,7 +112,7 @@ def test_positions_that_do_not_fit_are_said(prices, positions, of, message):
 
 @pytest.mark.parametrize("cost", [-0.001, 5, np.nan, 1.0, "5 bp"])
 def test_a_cost_is_a_share(prices, cost):
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(ValueError, match="at least 0 and below 1"):
         earn(buy_and_hold(prices), prices, cost=cost)
 
 
@@ -220,7 +225,7 @@ def test_a_year_is_that_of_the_dates(prices, policy, frequency, periods):
 
 def test_a_summary_of_dates_that_do_not_tell_has_all_but_the_year(prices):
     hourly = prices.set_axis(pd.date_range("2020-01-01", periods=120, freq="h"))
-    with pytest.warns(UserWarning, match=r"median spacing is 0.0417 days, .* What is given a year is missing"):
+    with pytest.warns(UserWarning, match=r"median spacing is 0.0417 days, .* Annualised figures are missing"):
         summary = earn(buy_and_hold(hourly), hourly).summary()
     assert summary[["sharpe", "sortino", "return", "volatility", "turnover"]].isna().all(axis=None)
     columns = ["max_drawdown", "hit_rate", "exposure"]
@@ -323,7 +328,7 @@ def test_a_price_in_another_unit_for_a_day_is_named(prices):
         (lambda frame: frame.pct_change().iloc[1:], "these look like returns, not prices"),
         (lambda frame: frame.set_axis(["Open", "Close", "Volume"], axis=1), "look like fields of one asset"),
         (lambda frame: pd.concat({"Close": frame}, axis=1), "have 2 levels"),
-        (lambda frame: frame.reset_index(), "column holds dates, which belong into the index"),
+        (lambda frame: frame.reset_index(), "column holds dates, which belong in the index"),
         (lambda frame: frame.stack().rename("price").reset_index(), "column 'level_1' is not|a column holds dates"),
         (lambda frame: frame.stack(), "unstack the assets into columns"),
         (lambda frame: frame.set_axis(frame.index.strftime("%Y%m%d").astype(int)), "look like dates"),
@@ -331,7 +336,7 @@ def test_a_price_in_another_unit_for_a_day_is_named(prices):
         (lambda frame: frame.set_axis([pd.NaT, *frame.index[1:]]), "the date of row 0 is missing"),
     ],
 )
-def test_what_are_no_prices_is_said(prices, change, message):
+def test_invalid_prices_are_named(prices, change, message):
     with pytest.raises(ValueError, match=message):
         buy_and_hold(change(prices))
 

@@ -29,11 +29,12 @@ class Backtest:
     returns : DataFrame of shape (n_days, n_assets)
         Net of costs, by the day they were earned; missing where nothing was held and nothing paid.
     lag : int
-        Days between decision and trade. 0 is what nobody can trade; it stands in every table.
+        Days between decision and trade. With 0, positions are decided and traded at the same close, which is impossible
+        in practice; every table shows the lag.
     cost : float
-        Of a change of position by one.
+        Cost of a change of position by one, as a share of capital.
     periods_per_year : float or None
-        Rows a year; None where neither dates nor the user told.
+        Number of rows per year; None where neither the dates nor the user gave it.
     """
 
     positions: pd.DataFrame
@@ -69,21 +70,22 @@ class Backtest:
         Returns
         -------
         DataFrame
-            ``sharpe``, ``sortino``, ``return`` and ``volatility`` a year, ``max_drawdown``, ``turnover`` a year
-            (changes of position, where a missing one is none; the first day's is not counted), ``hit_rate`` (days above
-            zero among those that moved), ``exposure`` (mean size of the position), ``lag``, ``cost``. NaN where there
-            are too few days, and ratios as :func:`sharpe` and :func:`sortino` have them.
+            ``sharpe``, ``sortino``, ``return``, ``volatility`` and ``turnover``, all annualised, ``max_drawdown``,
+            ``hit_rate`` (share of days with a gain among those with a gain or loss), ``exposure`` (mean size of the
+            position), ``lag``, ``cost``. Turnover is the mean change of position, where a missing position counts as 0
+            and the first day is left out. NaN where there are too few days; ratios as :func:`sharpe` and
+            :func:`sortino` define them.
 
         Warns
         -----
         UserWarning
-            When rows have no dates: 252 a year are assumed. When dates do not tell how many rows a year has: what is
-            given a year is NaN; see `periods_per_year` of :func:`earn`.
+            When rows have no dates: 252 a year are assumed. When dates do not tell how many rows a year has: annualised
+            figures are NaN; see `periods_per_year` of :func:`earn`.
         """
         try:
             periods = yearly(self.returns.index, self.periods_per_year, "summary")
         except ValueError as error:
-            warn(f"{error} What is given a year is missing.")
+            warn(f"{error} Annualised figures are missing.")
             periods = np.nan
         rows = {name: self._row(self.returns[name].dropna(), self.positions[[name]], periods) for name in self.returns}
         rows["portfolio"] = self._row(self.portfolio, self.positions, periods)
@@ -130,18 +132,19 @@ def earn(
     Parameters
     ----------
     positions : DataFrame, Series or array-like of shape (n_days, n_assets)
-        By the day they are decided, as shares of capital. A missing position is none: it earns nothing, and the change
-        to and from it is paid, as is the first position. One series goes with the prices of one asset.
+        By the day they are decided, as shares of capital. A missing position counts as 0: it earns nothing, and the
+        change to and from it is paid, as is the first position. One series goes with the prices of one asset.
     prices : DataFrame, Series or array-like of shape (n_days, n_assets)
         Of the same days; assets without positions are ignored. An asset whose prices end before the last day is sold at
         the last of them, and that sale is paid.
     lag : int, default=1
     cost : float, default=0.0
-        Of a change of position by one, at least 0 and below 1: 0.0005 is 5 basis points.
+        Cost of a change of position by one, as a share of capital, at least 0 and below 1: 0.0005 is 5 basis points.
     periods_per_year : float, optional
-        Rows a year, for what :meth:`Backtest.summary` gives a year; by default from the dates, as for :func:`sharpe`.
+        Number of rows per year, for the annualised figures of :meth:`Backtest.summary`; by default counted from the
+        dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
+        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
 
     Returns
     -------
@@ -151,12 +154,12 @@ def earn(
     ------
     ValueError
         When positions and prices are not of the same days, when a position is infinite or has no prices to be traded
-        at, or when prices or settings make no sense.
+        at, or when prices or settings are invalid.
 
     Warns
     -----
     UserWarning
-        When a price jumps as in a split.
+        When a price jumps as in a share split.
     """
     lag = as_days(lag, "lag", "earn", least=0)
     cost = as_cost(cost, "earn")
@@ -183,7 +186,7 @@ def _from_first_to_exit(decided: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_traded(decided: pd.DataFrame, prices: pd.DataFrame, lag: int) -> None:
-    """Refuse positions in assets that have no price yet, or none any more."""
+    """Raise where a position is in an asset that is not listed yet, or no longer."""
     unlisted = prices.ffill().shift(-lag).isna() & prices.bfill().notna()
     unlisted.iloc[len(prices) - lag :] = False
     missing = ((decided.fillna(0.0) != 0) & (unlisted | prices.bfill().isna())).to_numpy()
@@ -197,6 +200,6 @@ def _check_traded(decided: pd.DataFrame, prices: pd.DataFrame, lag: int) -> None
 
 
 def _mean(values: NDArray[Any]) -> float:
-    """Return the mean of what is there; NaN of nothing."""
+    """Return the mean of the values that are not missing; NaN where there are none."""
     there = values[~np.isnan(values.astype(np.float64))]
     return float(there.mean()) if len(there) else np.nan

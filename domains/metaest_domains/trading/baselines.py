@@ -28,14 +28,14 @@ def buy_and_hold(
     ----------
     prices : DataFrame, Series or array-like of shape (n_days, n_assets)
     volatility_target : float, optional
-        A year's standard deviation to hold of each; None for one share of capital.
+        Annualised standard deviation to hold of each asset; None holds one share of capital in each.
     window : int, default=20
         Days of the volatility.
     max_leverage : float, default=3.0
     periods_per_year : float, optional
-        Rows a year, for `volatility_target`; by default from the dates, as for :func:`sharpe`.
+        Number of rows per year, for `volatility_target`; by default counted from the dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
+        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def buy_and_hold(
     Raises
     ------
     ValueError
-        When prices or settings make no sense, or no asset has more days than the window.
+        When prices or settings are invalid, or no asset has more days than the window.
 
     Warns
     -----
     UserWarning
-        When a price jumps as in a split; with `volatility_target`, when rows have no dates.
+        When a price jumps as in a share split; with `volatility_target`, when rows have no dates.
     """
     frame = as_prices(prices, "buy_and_hold", check_plausibility=check_plausibility)
     return _held(frame, volatility_target, window, max_leverage, periods_per_year, "buy_and_hold")
@@ -85,7 +85,7 @@ def momentum(
     Raises
     ------
     ValueError
-        When prices or settings make no sense, or no asset has more days than the horizon.
+        When prices or settings are invalid, or no asset has more days than the horizon.
 
     Warns
     -----
@@ -106,7 +106,7 @@ def _held(
     periods_per_year: float | None,
     where: str,
 ) -> pd.DataFrame:
-    """Return one share of each asset, or what has a year's standard deviation of `target`."""
+    """Return one share of each asset, or the position whose annualised standard deviation is `target`."""
     if target is None:
         return frame.notna().astype(float).where(frame.notna())
     target, most = as_number(target, "volatility_target", where), as_number(most, "max_leverage", where)

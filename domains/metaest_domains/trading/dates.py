@@ -1,4 +1,4 @@
-"""Dates of rows: how they are read, how messages name them, and how many of them a year holds."""
+"""Dates of rows: reading them, writing them in messages, and counting the rows of a year."""
 
 from typing import Any
 
@@ -25,8 +25,9 @@ SPACINGS = (
     (180.0, 185.0, 2),
     (364.0, 367.0, 1),
 )
-# share of spacings that must be near the median: holidays and weekends of daily rows are, up to this many days
+# least share of spacings that must be near the median
 REGULAR = 0.8
+# longest spacing of daily rows in days, over holidays and weekends
 LONGEST_WEEKEND = 5.0
 
 
@@ -66,7 +67,7 @@ def read_dates(index: pd.Index, where: str) -> pd.Index:
 
 
 def day_of(day: Any) -> str:
-    """Return a date without its time, or a number, in words; with its time where it is not midnight."""
+    """Return a date or number as text; a date has its time only where it is not midnight."""
     if isinstance(day, pd.Timestamp):
         return str(day.date()) if day == day.normalize() else str(day)
     return str(day)
@@ -94,10 +95,10 @@ def first_from(index: pd.Index, start: Any, where: str) -> int:
 
 
 def periods_of(index: pd.Index) -> float | None:
-    """Return how many rows a year has by the median spacing of their dates; None where that does not tell.
+    """Return the rows per year by the median spacing of dates; None where spacings are irregular or unusual.
 
-    Daily rows are 252 a year, or 365 where Saturdays and Sundays are among them as often as other days; weekly ones are
-    52, monthly ones 12, quarterly ones 4, half-yearly ones 2, yearly ones 1.
+    Daily rows are 252 a year, or 365 where more than 20 % of them are Saturdays and Sundays; weekly ones are 52,
+    monthly ones 12, quarterly ones 4, half-yearly ones 2, yearly ones 1.
     """
     if not isinstance(index, pd.DatetimeIndex) or len(index) < 2:
         return None
@@ -141,9 +142,9 @@ def yearly(index: pd.Index | None, given: float | None, where: str) -> float:
         spacing = ""
         if len(index) > 1:
             days = float(np.median(np.diff(index.to_numpy()) / np.timedelta64(1, "D")))
-            spacing = f", whose median spacing is {days:.3g} days"
+            spacing = f", whose median spacing is {days:.3g} days,"
         raise ValueError(
-            f"{where}: the {len(index)} dates{spacing}, do not tell how many rows a year has; pass periods_per_year= "
+            f"{where}: the {len(index)} date(s){spacing} do not tell how many rows a year has; pass periods_per_year= "
             "(252 for trading days, 52 for weekly rows, 12 for monthly ones)."
         )
     return periods

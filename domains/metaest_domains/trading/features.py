@@ -31,7 +31,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
     window : int, default=20
         Days of the volatility and the trend; at least 4.
     check_plausibility : bool, default=True
-        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
+        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            When a price jumps as in a split.
+            When a price jumps as in a share split.
         """
         prices = one_asset(X, "PriceFeatures", check_plausibility=self.check_plausibility)
         log = np.log(prices.to_numpy())
@@ -124,7 +124,7 @@ def volatility(log: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 def risk_scale(
     prices: NDArray[Any], window: int, target: float, most: float, periods_per_year: float
 ) -> NDArray[np.float64]:
-    """Return the position in an asset that has a year's standard deviation of `target`, by its past volatility.
+    """Return the position whose annualised standard deviation is `target`, by the asset's past volatility.
 
     Missing where there is too little past; 0 where the price did not move at all.
     """

@@ -1,6 +1,6 @@
-"""Measures of a series of returns, and how sure they are.
+"""Measures of a series of returns, and their uncertainty.
 
-Missing returns are left out: a measure is that of the days that are there. A ratio whose denominator is zero is
+Missing returns are left out. A ratio whose denominator is zero is
 infinite with the sign of the mean, and NaN where the mean is zero as well. A measure of too few returns is NaN.
 """
 
@@ -21,12 +21,12 @@ from metaest_domains.trading.dates import day_of, read_dates, yearly
 __all__ = ["Difference", "deflated_sharpe", "difference", "drawdown", "sharpe", "sortino"]
 
 EULER = 0.5772156649015329
-# a spread below this share of the largest return is the rounding of prices, not a spread
+# a standard deviation below this share of the largest return comes from rounding of prices and counts as 0
 ROUNDING = 1e-10
 
 
 def sharpe(returns: Any, *, periods_per_year: float | None = None) -> float:
-    r"""Return the Sharpe ratio a year, :math:`\sqrt{P}\,\bar r / \mathrm{sd}(r)` with P returns a year.
+    r"""Return the annualised Sharpe ratio, :math:`\sqrt{P}\,\bar r / \mathrm{sd}(r)` with P returns per year.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def sharpe(returns: Any, *, periods_per_year: float | None = None) -> float:
 
 
 def sortino(returns: Any, *, periods_per_year: float | None = None) -> float:
-    r"""Return the Sortino ratio a year, :math:`\sqrt{P}\,\bar r / \sqrt{\overline{\min(r, 0)^2}}`.
+    r"""Return the annualised Sortino ratio, :math:`\sqrt{P}\,\bar r / \sqrt{\overline{\min(r, 0)^2}}`.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def sortino(returns: Any, *, periods_per_year: float | None = None) -> float:
 
 
 def drawdown(returns: Any) -> float:
-    """Return the largest fall of the compounded value below its highest before, as a share of that.
+    """Return the maximum drawdown: the largest fall of the compounded value, as a share of its earlier maximum.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def drawdown(returns: Any) -> float:
     Returns
     -------
     float
-        Between 0 and 1; 1 from a return of -1 on, after which nothing is left. NaN where there are no returns.
+        Between 0 and 1; it is 1 where a return is -1 or below, a total loss. NaN where there are no returns.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def drawdown(returns: Any) -> float:
     ruined = np.flatnonzero(values <= -1)
     if len(ruined):
         warn(
-            f"drawdown: a return of {values[ruined[0]]:g} loses all that was there; returns are fractions, so divide "
+            f"drawdown: a return of {values[ruined[0]]:g} is a total loss; returns are fractions, so divide "
             "them by 100 if they are in percent."
         )
         return 1.0
@@ -152,14 +152,14 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
     returns : Series, or array-like of shape (n_periods,)
         Missing ones are left out.
     trials : sequence of float
-        Sharpe ratios a year of everything that was tried, this one among them; at least one.
+        Annualised Sharpe ratios of every strategy that was tried, this one included; at least one.
     periods_per_year : float, optional
-        Of the returns and the trials; as for :func:`sharpe`.
+        Returns per year, for the returns and the trials; as in :func:`sharpe`.
 
     Returns
     -------
     float
-        NaN where all returns are the same, or fewer than two: their ratio has no error to compare with.
+        NaN where all returns are the same or there are fewer than two, since their ratio has no standard error.
 
     Raises
     ------
@@ -173,13 +173,13 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
     """
     tried = np.asarray([] if isinstance(trials, Mapping) else trials, dtype=np.float64)
     if tried.ndim != 1 or isinstance(trials, Mapping):
-        raise ValueError(f"trials: the Sharpe ratios of everything that was tried are wanted, got {trials!r}.")
+        raise ValueError(f"trials: the Sharpe ratios of all strategies tried are wanted, got {trials!r}.")
     if not len(tried):
-        raise ValueError("trials: at least the strategy itself was tried.")
+        raise ValueError("trials: there are none; the strategy itself is the first.")
     wrong = np.flatnonzero(~np.isfinite(tried))
     if len(wrong):
         raise ValueError(
-            f"trials: ratio {wrong[0]} is {tried[wrong[0]]}; a number is wanted for everything that was tried."
+            f"trials: ratio {wrong[0]} is {tried[wrong[0]]}; a finite number is wanted for every strategy tried."
         )
     values, index = _read(returns, "deflated_sharpe")
     tried = tried / np.sqrt(yearly(index, periods_per_year, "deflated_sharpe"))
@@ -218,7 +218,7 @@ def difference(
     random_state: int = 0,
     periods_per_year: float | None = None,
 ) -> Difference:
-    """Return by how much a measure of our returns is above that of theirs, with a stationary-bootstrap interval.
+    """Return the difference of a measure between two series of returns, with a stationary-bootstrap interval.
 
     Days are drawn in blocks of random length with mean `block`, the same for both (Politis and Romano, 1994,
     :doi:`10.1080/01621459.1994.10476870`).
@@ -284,7 +284,7 @@ def difference(
 
 
 def _read(returns: Any, where: str) -> tuple[NDArray[np.float64], pd.Index | None]:
-    """Return the returns that are there, and the dates of all."""
+    """Return the returns that are not missing, and the dates of all."""
     if type(returns) is np.ndarray and returns.ndim == 1 and returns.dtype == np.float64 and np.isfinite(returns).all():
         # a bootstrap measures thousands of such arrays
         _ask_about_prices(returns, where)

@@ -12,7 +12,7 @@ from metaest_domains.trading.prices import as_frame
 __all__ = ["plot_drawdown", "plot_equity", "plot_positions", "plot_sharpe"]
 
 Strategies = Any  # a Backtest, or a mapping of names to them
-# highest over lowest value below which ticks of a logarithmic scale are evenly spaced numbers
+# ratio of highest to lowest value below which the ticks of a logarithmic axis are evenly spaced
 NARROW = 4.0
 
 
@@ -30,8 +30,8 @@ def plot_equity(
     backtests : Backtest, or dict of str to Backtest
         The portfolio of each is drawn.
     volatility : float, optional
-        Scale the returns of each to this standard deviation a year, so that strategies are compared at equal risk. The
-        scale is that of the whole backtest, which nobody knew on its first day.
+        Annualised standard deviation to which the returns of each are scaled, so that strategies are compared at equal
+        risk. The factor is computed from the whole backtest, so that it was not known on its first day.
     colors : dict of str to color, optional
         By the names of the backtests; others take matplotlib's colors in turn.
     ax : matplotlib.axes.Axes, optional
@@ -55,7 +55,7 @@ def plot_equity(
         ax.plot(value.index, value.where(value > 0), lw=1.1, label=name, **_color(name, colors))
     ax.set(yscale="log", xlabel=_time_label(values), ylabel="value of 1 invested")
     if volatility is not None:
-        ax.set_ylabel(f"value of 1 invested (risk of {100 * volatility:g} % a year)")
+        ax.set_ylabel(f"value of 1 invested (annualised risk of {100 * volatility:g} %)")
     low, high = ax.get_ylim()
     ax.yaxis.set_major_locator(MaxNLocator(6) if high < NARROW * low else LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter("{x:g}")
@@ -71,7 +71,7 @@ def plot_drawdown(
     colors: Mapping[Any, Any] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw how far the value is below its highest before, in per cent.
+    """Draw the drawdown: how far the value is below its earlier maximum, in per cent.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def plot_sharpe(ratios: pd.DataFrame, *, colors: Mapping[Any, Any] | None = None
     for name in ratios:
         ax.plot(ratios.index, ratios[name], "o-", ms=3.5, lw=1.2, label=name, **_color(name, colors))
     ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
-    ax.set(xlabel="" if ratios.index.name is None else str(ratios.index.name), ylabel="Sharpe ratio a year")
+    ax.set(xlabel="" if ratios.index.name is None else str(ratios.index.name), ylabel="annualised Sharpe ratio")
     _legend(ax)
     return ax
 
@@ -198,7 +198,9 @@ def _values(backtests: Strategies, volatility: float | None, where: str) -> dict
         if volatility is not None:
             spread = float(earned.std(ddof=0)) * yearly(earned.index, backtest.periods_per_year, where) ** 0.5
             if not spread > 0:
-                raise ValueError(f"{where}: the backtest {name!r} does not move, and has no risk to be scaled.")
+                raise ValueError(
+                    f"{where}: the backtest {name!r} has constant returns, so that its risk cannot be scaled."
+                )
             earned = earned * (volatility / spread)
         value = (1 + earned).cumprod()
         values[name] = value.where((earned > -1).cummin(), 0.0)

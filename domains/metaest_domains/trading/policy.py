@@ -60,9 +60,9 @@ class TradingPolicy(BaseEstimator):
     max_leverage : float, default=3.0
         Largest position of an action of one, with `volatility_target`.
     periods_per_year : float, optional
-        Rows a year, for `volatility_target`; by default from the dates, as for :func:`sharpe`.
+        Number of rows per year, for `volatility_target`; by default counted from the dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
+        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class TradingPolicy(BaseEstimator):
     assets_ : list
         Assets of the fit.
     periods_per_year_ : float or None
-        Rows a year of the prices of the fit; None where neither dates nor the user told.
+        Number of rows per year of the prices of the fit; None where neither the dates nor the user gave it.
 
     Examples
     --------
@@ -131,14 +131,14 @@ class TradingPolicy(BaseEstimator):
         Raises
         ------
         ValueError
-            When prices make no sense; the message names asset and day.
+            When prices are invalid; the message names asset and day.
         TaskError
             When an asset has too few days.
 
         Warns
         -----
         UserWarning
-            When a price jumps as in a split; with `volatility_target`, when rows have no dates.
+            When a price jumps as in a share split; with `volatility_target`, when rows have no dates.
         """
         self._validate_params()
         frame = as_prices(prices, "fit", check_plausibility=self.check_plausibility)
@@ -199,7 +199,7 @@ class TradingPolicy(BaseEstimator):
         there = prices.dropna()
         features = PriceFeatures() if self.features is None else clone(self.features)
         if isinstance(features, PriceFeatures):
-            # whoever calls has checked the prices
+            # the callers have checked the prices
             features.set_params(check_plausibility=False)
         X = features.fit(there).transform(there)
         values, n = there.to_numpy(dtype=np.float64), len(there)
@@ -260,7 +260,7 @@ class TradingPolicy(BaseEstimator):
         return positions
 
     def _periods(self, index: pd.Index, where: str) -> float | None:
-        """Return how many rows a year has: as set, as in the fit, or by dates, which agree within a factor of 2."""
+        """Return the rows per year: as set, as in the fit, or by dates; raise where dates differ by a factor of 2."""
         by_dates = periods_of(index)
         periods = self.periods_per_year
         if periods is None:

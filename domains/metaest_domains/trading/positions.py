@@ -1,4 +1,4 @@
-"""Positions as they are read: of the days and assets of their prices."""
+"""Positions, checked against the days and assets of their prices."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ __all__ = ["as_positions", "changes"]
 def as_positions(positions: Any, prices: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return positions as a frame of float, and the prices of their assets.
 
-    A single series or column without a name is that of the only asset there is; positions without an index or names
-    (an array) are those of the days and assets of the prices.
+    A single series or column without a name belongs to the only asset there is; an array of positions takes the days
+    and assets of the prices.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def as_positions(positions: Any, prices: pd.DataFrame, where: str) -> tuple[pd.D
 
 
 def changes(positions: pd.DataFrame) -> pd.DataFrame:
-    """Return how much positions change on every day, where a missing one is none; the first is a change from none."""
+    """Return the absolute change of positions on every day; missing positions count as 0, as before the first day."""
     return positions.fillna(0.0).diff().abs().fillna(positions.abs()).fillna(0.0)
 
 
@@ -70,10 +70,11 @@ def _check_days(ours: pd.Index, theirs: pd.Index, where: str) -> None:
     zones = [getattr(index, "tz", None) for index in (ours, theirs)]
     kinds = [isinstance(index, pd.DatetimeIndex) for index in (ours, theirs)]
     reason = ""
-    if all(kinds) and (zones[0] is None) != (zones[1] is None):
+    if all(kinds) and zones[0] != zones[1]:
         reason = f"the time zone of positions is {zones[0]}, that of prices {zones[1]}"
     elif kinds[0] != kinds[1]:
-        reason = f"{'positions' if kinds[0] else 'prices'} have dates, the others have none"
+        dated, undated = ("positions", "prices") if kinds[0] else ("prices", "positions")
+        reason = f"{dated} have dates, and {undated} have none"
     else:
         for index, other, text in ((ours, theirs, "position but no price"), (theirs, ours, "price but no position")):
             alone = index.difference(other)

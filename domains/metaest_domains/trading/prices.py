@@ -1,4 +1,4 @@
-"""Prices as they are read: checked, by date, one column an asset."""
+"""Reading of prices: checked, by date, one column per asset."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd
     Raises
     ------
     ValueError
-        When dates fall, or come twice, or a price is missing between others, not a number, or not above 0; the message
-        names asset and day.
+        When dates are not in order or occur twice, or a price is missing between others, not a number, or not above 0;
+        the message names asset and day.
     """
     frame = as_frame(prices, where, "prices")
     if not len(frame) or not len(frame.columns):
@@ -85,7 +85,7 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {what} must be numbers; column {name!r} is not ({error}).") from error
     if any(pd.api.types.is_datetime64_any_dtype(frame[name]) for name in frame.columns):
-        raise ValueError(f"{where}: {what} must be numbers; a column holds dates, which belong into the index.")
+        raise ValueError(f"{where}: {what} must be numbers; a column holds dates, which belong in the index.")
     index = read_dates(frame.index, where)
     if index.has_duplicates:
         raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} stands twice.")

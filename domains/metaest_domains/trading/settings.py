@@ -1,4 +1,4 @@
-"""Settings of trading functions, checked: whole numbers of days, and numbers in a range."""
+"""Checks of the settings of trading functions: whole numbers of days, and numbers in a range."""
 
 from numbers import Real
 from typing import Any
@@ -23,10 +23,10 @@ def as_number(value: Any, name: str, where: str) -> float:
 
 
 def as_cost(value: Any, where: str) -> float:
-    """Return the cost of a change of position by one, a share of it."""
+    """Return the cost of a change of position by one, as a share of capital."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
         raise ValueError(
-            f"{where}: cost is that of a change of position by one, from 0 to 1 (0.0005: 5 basis points), "
-            f"got {value!r}."
+            f"{where}: cost of a change of position by one must be at least 0 and below 1 (0.0005: 5 basis "
+            f"points), got {value!r}."
         )
     return float(value)

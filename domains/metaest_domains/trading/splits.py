@@ -1,4 +1,4 @@
-"""Jumps of a price that a share split, or a price in another unit, explains better than a market does."""
+"""Price jumps that a share split or a change of unit explains better than a market move does."""
 
 from typing import Any
 
@@ -11,23 +11,25 @@ from metaest_domains.trading.dates import day_of
 
 __all__ = ["warn_of_splits"]
 
-# a move by this factor or more in one row is named whatever its ratio: 3:1 with the market's move of that day
+# price ratio of two successive rows from which a jump is reported: a 3:1 split less a market move of 9 % that day
 LARGE = 2.75
-# logarithms of price ratios of smaller splits, named where a move is this close to one; 2:3 is no usual reverse split,
-# but a large gain
+# logarithms of the price ratios of splits 3:2 and 2:1 and of a reverse split 1:2; a reverse split 2:3 is rarer than a
+# gain of that size
 SMALL_SPLITS = (-np.log(1.5), -np.log(2.0), np.log(2.0))
+# largest distance of a log return from one of these ratios
 CLOSE = 0.03
-# a jump is named where it is this many times larger than the move that only one in a hundred others exceeds
+# least ratio of a jump to the QUANTILE of the asset's other moves
 STANDS_OUT = 3.0
+# share of the asset's other moves that are smaller than its usual large move
 QUANTILE = 0.99
-# rows on each side of a jump that tell whether the price stays where it jumped to
+# number of rows on each side of a jump whose medians tell whether the price stays at its new level
 NEIGHBOURS = 5
-# what a message lists at most
+# largest number of jumps that a message lists
 NAMED = 5
 
 
 def warn_of_splits(prices: pd.DataFrame, where: str) -> None:
-    """Warn of jumps that look like share splits for which prices are not adjusted; name asset and day.
+    """Warn of jumps that look like share splits for which prices are not adjusted, with asset and day.
 
     A jump is a price that changes by a factor of 2.75 or more from one row to the next, or by 3:2, 2:1 or 1:2 within
     3 %, and by three times more than the move that one in a hundred of the asset's other moves exceeds.

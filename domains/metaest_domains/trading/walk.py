@@ -54,9 +54,10 @@ def walk_forward(
     start : date, optional
         No day before it is decided on, though looked at; by default the first day with a whole window before it.
     periods_per_year : float, optional
-        Rows a year, for what :meth:`Backtest.summary` gives a year; by default from the dates, as for :func:`sharpe`.
+        Number of rows per year, for the annualised figures of :meth:`Backtest.summary`; by default counted from the
+        dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of jumps of a price that look like a split prices are not adjusted for.
+        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
 
     Returns
     -------
@@ -65,14 +66,14 @@ def walk_forward(
     Raises
     ------
     ValueError
-        When prices or settings make no sense.
+        When prices or settings are invalid.
     TaskError
         When no asset has a whole window before the last day.
 
     Warns
     -----
     UserWarning
-        When a price jumps as in a split.
+        When a price jumps as in a share split.
     """
     check_is_fitted(policy)
     lag = as_days(lag, "lag", "walk_forward", least=0)

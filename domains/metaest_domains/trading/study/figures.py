@@ -58,7 +58,7 @@ def draw_lag_and_cost(found: Walked) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True, layout="constrained")
     plot_sharpe(found.by_cost.rename_axis("cost (basis points)"), colors=COLOURS, ax=left)
     plot_sharpe(found.by_lag.rename_axis("lag (days); 0 cannot be traded"), colors=COLOURS, ax=right)
-    left.set(ylabel="Sharpe ratio a year, 2010 to 2022")
+    left.set(ylabel="annualised Sharpe ratio, 2010 to 2022")
     right.set(ylabel="")
     right.get_legend().remove()
     _mark_ours(left, fontsize=7)
