@@ -25,8 +25,8 @@ from metaest_domains.physiology import (
     trough,
     volume,
 )
-from metaest_domains.physiology.course import Given
-from metaest_domains.physiology.courses import SaturableCourses
+from metaest_domains.physiology.course import Course, Given
+from metaest_domains.physiology.courses import SaturableCourses, _solved
 from metaest_domains.physiology.integrated import SaturableEquation
 from metaest_domains.physiology.patient_equation import Doses
 
@@ -383,6 +383,21 @@ def test_saturable_elimination_is_solved(mouth):
         factor = courses.factor_of_peak(target + 20, 12.0, 28.0)
         np.testing.assert_allclose(courses.peak(12.0, 28.0, factor)[0], target + 20, rtol=1e-6)
     assert courses.factor_before(1e-12, 28.0).tolist() == [0.0, 0.0]
+
+
+def test_a_dose_is_not_a_number_where_concentrations_are_none():
+    zero = torch.zeros(2, dtype=torch.float64)
+    np.testing.assert_allclose(_solved(lambda factor: torch.where(factor > 100, torch.nan, factor), 5.0, zero), 5.0)
+    assert _solved(lambda factor: torch.where(factor > 100, torch.nan, factor), 300.0, zero).isnan().all()
+    assert _solved(lambda factor: 1 - torch.exp(-factor), 2.0, zero).isinf().all()
+    assert _solved(lambda factor: 3 + factor, 2.0, zero).tolist() == [0.0, 0.0]
+
+
+def test_the_area_to_infinity_of_absorption_as_fast_as_elimination():
+    rate, ones = torch.full((2,), 0.3, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    course = Course.of([(torch.ones_like(rate), rate)], rate, None, Given(0 * ones, 100 * ones, 0 * ones))
+    np.testing.assert_allclose(course.area(0.0, np.inf), 100 / 0.3)
+    np.testing.assert_allclose(course.peak(0.0, np.inf)[1], 1 / 0.3, rtol=1e-6)
 
 
 def test_times_that_are_time_differences_are_refused(iv):

@@ -22,15 +22,17 @@ __all__ = ["Course", "Given"]
 N_POINTS = 60
 # the first of them after the event, in the fastest time constant
 FIRST = 1e-3
-# and the last, in the slowest one: e^-50 of what there was is left
+# and the last, in the slowest one, where an endless stretch of time ends: e^-50 of what there was is left
 LAST = 50.0
-# of a bracket, golden sections leave 1e-9 and halvings 1e-15
+# golden sections, which leave 1e-9 of a bracket
 GOLDEN_STEPS = 44
+# halvings, which leave 1e-15 of a bracket
 HALVINGS = 50
+# share of a bracket that a golden section keeps
 GOLDEN = 0.6180339887498949
 # numbers that are evaluated at once
 BLOCK = 4_000_000
-# of a time: doses so near to it are given at it
+# share of a time within which doses count as given at that time
 SAME = 1e-9
 
 
@@ -142,28 +144,28 @@ class Course:
 
     def before(self, time: float) -> Tensor:
         """Return the concentration just before a time, of shape (draws,): doses given at it do not count."""
-        own = self.segments
+        segments = self.segments
         limit = time * (1 - SAME)
-        active = (own.start < limit) & (limit <= own.end)
-        values = self._value((time - own.start).clamp(min=0), own)
+        active = (segments.start < limit) & (limit <= segments.end)
+        values = self._value((time - segments.start).clamp(min=0), segments)
         return torch.where(active, values, 0.0).sum(dim=0)
 
     def at(self, times: Tensor) -> Tensor:
-        """Return the concentration of each draw at its own time, of shape (draws,): doses given then count."""
-        own = self.segments
-        active = (own.start <= times) & (times < own.end)
-        return torch.where(active, self._value((times - own.start).clamp(min=0), own), 0.0).sum(dim=0)
+        """Return the concentration of each draw at its some time, of shape (draws,): doses given then count."""
+        segments = self.segments
+        active = (segments.start <= times) & (times < segments.end)
+        return torch.where(active, self._value((times - segments.start).clamp(min=0), segments), 0.0).sum(dim=0)
 
     def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
         """Return the greatest concentration of a stretch of time and when it is reached, of shape (draws,)."""
         best = torch.zeros_like(self.parts[0][1])
         when = torch.full_like(best, start)
-        for own, low, high in self._blocks(start, until):
-            points, values = self._points(own, low, high)
-            tau, value = self._extremum(own, points, values)
+        for some, low, high in self._blocks(start, until):
+            points, values = self._points(some, low, high)
+            tau, value = self._extremum(some, points, values)
             value = torch.where(low <= high, value, -torch.inf)
             top, which = value.max(dim=0)
-            time = (own.start + tau).gather(0, which[None])[0]
+            time = (some.start + tau).gather(0, which[None])[0]
             better = top > best
             best, when = torch.where(better, top, best), torch.where(better, time, when)
         return best, when
@@ -171,17 +173,17 @@ class Course:
     def time_above(self, threshold: float, start: float, until: float) -> Tensor:
         """Return how long the concentration exceeds a threshold in a stretch of time, of shape (draws,)."""
         total = torch.zeros_like(self.parts[0][1])
-        for own, low, high in self._blocks(start, until):
-            points, values = self._points(own, low, high)
-            turns = [self._extremum(own, points, sign * values, sign)[0] for sign in (1.0, -1.0)]
+        for some, low, high in self._blocks(start, until):
+            points, values = self._points(some, low, high)
+            turns = [self._extremum(some, points, sign * values, sign)[0] for sign in (1.0, -1.0)]
             points = torch.cat([points, torch.stack(turns)]).sort(dim=0).values
-            above = self._value(points, own) > threshold
+            above = self._value(points, some) > threshold
             gap = (points[1:] - points[:-1]).clamp(min=0)
             length = torch.where(above[1:] & above[:-1], gap, 0.0)
             crossing = torch.nonzero(above[1:] != above[:-1], as_tuple=True)
             if len(crossing[0]):
                 first, last, rising = points[:-1][crossing], points[1:][crossing], above[1:][crossing]
-                root = self._crossing(first, last, rising, own, crossing[1:], threshold)
+                root = self._crossing(first, last, rising, some, crossing[1:], threshold)
                 length = length.index_put(crossing, torch.where(rising, last - root, root - first))
             total = total + torch.where(low < high, length.sum(dim=0), 0.0).sum(dim=0)
         return total
@@ -189,13 +191,13 @@ class Course:
     def area(self, start: float, end: float) -> Tensor:
         """Return the area under the concentrations of a stretch of time, which may have no end, of shape (draws,)."""
         total = torch.zeros_like(self.parts[0][1])
-        for own, low, high in self._blocks(start, end, capped=False):
+        for some, low, high in self._blocks(start, end):
             valid = low < high
             low, high = torch.where(valid, low, 0.0), torch.where(valid, high, 0.0)
-            entered = own.inflow * torch.where(own.inflow > 0, high - low, 0.0)
+            entered = some.inflow * (high - low)
             if self.absorption is not None:
-                entered = entered + self._gut(low, own.gut) - self._gut(high, own.gut)
-            state = own.gut, own.inflow, own.modes
+                entered = entered + self._gut(low, some.gut) - self._gut(high, some.gut)
+            state = some.gut, some.inflow, some.modes
             lost = self._modes(low, *state) - self._modes(high, *state)
             pieces = [(lost[i] + a * entered) / rate for i, (a, rate) in enumerate(self.parts)]
             total = total + torch.where(valid, torch.stack(pieces).sum(dim=0), 0.0).sum(dim=0)
@@ -216,24 +218,22 @@ class Course:
             values.append(value)
         return torch.stack(values)
 
-    def _value(self, tau: Tensor, own: Segments) -> Tensor:
-        return self._modes(tau, own.gut, own.inflow, own.modes).sum(dim=0)
+    def _value(self, tau: Tensor, some: Segments) -> Tensor:
+        return self._modes(tau, some.gut, some.inflow, some.modes).sum(dim=0)
 
-    def _blocks(self, start: float, end: float, *, capped: bool = True) -> Iterator[tuple[Segments, Tensor, Tensor]]:
+    def _blocks(self, start: float, end: float) -> Iterator[tuple[Segments, Tensor, Tensor]]:
         """Yield segments, and from when to when after its event each is inside a stretch of time."""
-        own = self.segments
         slowest = self.parts[-1][1] if self.absorption is None else torch.minimum(self.parts[-1][1], self.absorption)
-        size = max(1, BLOCK // (N_POINTS * own.start.shape[1]))
-        for first in range(0, len(own.start), size):
-            some = own.take(slice(first, first + size))
+        n_events, n_draws = self.segments.start.shape
+        size = max(1, BLOCK // (N_POINTS * n_draws))
+        for first in range(0, n_events, size):
+            some = self.segments.take(slice(first, first + size))
             low = (start - some.start).clamp(min=0)
             high = some.end.clamp(max=end) - some.start
-            if capped:
-                # an endless stretch ends where nothing is left
-                high = torch.where(torch.isinf(high), low + LAST / slowest, high)
-            yield some, low, high
+            # an endless stretch ends where nothing is left
+            yield some, low, torch.where(torch.isinf(high), low + LAST / slowest, high)
 
-    def _points(self, own: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def _points(self, some: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return times after the event, of shape (points, events, draws), and the concentrations then."""
         rates = [rate for _, rate in self.parts] + ([] if self.absorption is None else [self.absorption])
         fastest, slowest = torch.stack(rates).amax(dim=0), torch.stack(rates).amin(dim=0)
@@ -244,25 +244,25 @@ class Course:
         ratio = torch.where(first > 0, last / torch.where(first > 0, first, 1.0), 1.0)
         inner = low + first * ratio**share
         points = torch.cat([low[None], torch.minimum(inner, low + length), (low + length)[None]])
-        return points, self._value(points, own)
+        return points, self._value(points, some)
 
-    def _extremum(self, own: Segments, points: Tensor, values: Tensor, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _extremum(self, some: Segments, points: Tensor, values: Tensor, sign: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return where each segment is greatest (least, with a sign of -1), and how great, by golden sections."""
         top, which = values.max(dim=0)
         best = points.gather(0, which[None])[0]
         left = points.gather(0, (which - 1).clamp(min=0)[None])[0]
         right = points.gather(0, (which + 1).clamp(max=len(points) - 1)[None])[0]
         inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-        f_inner, f_outer = sign * self._value(inner, own), sign * self._value(outer, own)
+        f_inner, f_outer = sign * self._value(inner, some), sign * self._value(outer, some)
         for _ in range(GOLDEN_STEPS):
             falls = f_inner > f_outer
             left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
             fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
-            value = sign * self._value(fresh, own)
+            value = sign * self._value(fresh, some)
             inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)
             f_inner, f_outer = torch.where(falls, value, f_outer), torch.where(falls, f_inner, value)
         middle = 0.5 * (left + right)
-        value = sign * self._value(middle, own)
+        value = sign * self._value(middle, some)
         return torch.where(value > top, middle, best), torch.maximum(value, top)
 
     def _crossing(
@@ -270,7 +270,7 @@ class Course:
         left: Tensor,
         right: Tensor,
         rising: Tensor,
-        own: Segments,
+        some: Segments,
         where: tuple[Tensor, ...],
         threshold: float,
     ) -> Tensor:
@@ -278,7 +278,7 @@ class Course:
         event, draw = where
         parts = [(a[draw], rate[draw]) for a, rate in self.parts]
         course = Course(parts, None if self.absorption is None else self.absorption[draw], self.segments)
-        state = own.gut[event, draw], own.inflow[event, draw], own.modes[:, event, draw]
+        state = some.gut[event, draw], some.inflow[event, draw], some.modes[:, event, draw]
         for _ in range(HALVINGS):
             middle = 0.5 * (left + right)
             beyond = (course._modes(middle, *state).sum(dim=0) > threshold) == rising

@@ -12,15 +12,17 @@ from metaest_domains.physiology.patient_equation import PatientEquation
 
 __all__ = ["Courses", "LinearCourses", "SaturableCourses"]
 
-# of a target: where a search for a dose ends
+# share of a target by which the concentration may miss it where a search for a dose ends
 TOLERANCE = 1e-9
+# steps of a search, after which it ends anyway
 MOST_STEPS = 60
-# by what a factor is multiplied until the target lies between two, and how often
+# ratio by which a bracket of factors is moved until the target lies inside
 WIDER = 4.0
+# moves of a bracket, after which no factor is taken to reach the target
 MOST_WIDENINGS = 60
 # time constants of absorption after which nothing of an oral dose is left to be absorbed
 ABSORBED = 40.0
-# of a bracket, golden sections leave 1e-6
+# golden sections, which leave 1e-6 of a bracket
 SECTIONS = 29
 
 
@@ -160,7 +162,11 @@ class SaturableCourses(Courses):
 
 
 def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> Tensor:
-    """Return the factors at which a rising function reaches a target; 0 where it is beyond it without any dose."""
+    """Return the factors at which a rising function reaches a target.
+
+    They are 0 where it is beyond the target without any dose, infinite where no dose reaches it, and not a number where
+    the function is none on the way.
+    """
     beyond = value(zero) >= target
     low, high = zero + 1 / WIDER, zero + WIDER
     f_low, f_high = value(low) - target, value(high) - target
@@ -169,20 +175,22 @@ def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> T
         if not bool((short | over).any()):
             break
         # the bracket moves up, or down, whole
-        low, high = (torch.where(short, high, torch.where(over, low / WIDER, low)),
-                     torch.where(short, high * WIDER, torch.where(over, low, high)))  # fmt: skip
+        above, below = torch.where(short, high * WIDER, high), torch.where(over, low / WIDER, low)
+        low, high = torch.where(short, high, below), torch.where(over, low, above)
         f_low, f_high = value(low) - target, value(high) - target
     side, middle, never = zero, high, f_high < 0
+    lost = torch.isnan(f_low) | torch.isnan(f_high)
     for _ in range(MOST_STEPS):
         # false position; the value of an end that stays twice is halved (Illinois)
         share = (f_low / (f_low - f_high)).nan_to_num(0.5).clamp(0.0, 1.0)
         middle = low + share * (high - low)
         f = value(middle) - target
-        below = f < 0
+        lost, below = lost | torch.isnan(f), f < 0
         f_high = torch.where(below, torch.where(side > 0, 0.5 * f_high, f_high), f)
         f_low = torch.where(below, f, torch.where(side < 0, 0.5 * f_low, f_low))
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         side = torch.where(below, 1.0, -1.0)
-        if bool((f.abs() <= TOLERANCE * target)[~beyond & ~never].all()):
+        if bool((f.abs() <= TOLERANCE * target)[~beyond & ~never & ~lost].all()):
             break
-    return torch.where(beyond, 0.0, torch.where(never, torch.inf, middle))
+    middle = torch.where(lost, torch.nan, torch.where(never, torch.inf, middle))
+    return torch.where(beyond, 0.0, middle)

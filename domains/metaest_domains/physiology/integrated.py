@@ -100,7 +100,7 @@ class SaturableElimination(System):
         """Return the partial derivatives of the slope."""
         k, absorption, factor = theta
         left = np.exp(-absorption * tau)
-        waiting, aged, squared = memory[0] * left, (memory[1] + tau * memory[0]) * left, 0.0
+        waiting, aged = memory[0] * left, (memory[1] + tau * memory[0]) * left
         squared = (memory[2] + tau * (2 * memory[1] + tau * memory[0])) * left
         inflow, faster = absorption * waiting + memory[3], waiting - absorption * aged
         below = 1 / (1 + np.abs(x))
@@ -126,8 +126,7 @@ class SaturableEquation(PatientEquation):
 
     def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
         """Return the concentrations, of shape (n_rows,); not a number where the tolerance was not met."""
-        amount, _, duration = self.doses.read(X)
-        start = X[:, list(self.doses.since)] if self.doses.since else 0 * amount
+        amount, start, duration = self.doses.of(X)
         return self._integrated(X[:, self.doses.time], start, amount, duration, self.of_patient(X, constants))
 
     def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:

@@ -98,7 +98,7 @@ class Doses:
             further = [X[:, self.width + j :: 3] for j in range(3)]
             join = torch.cat if isinstance(X, Tensor) else np.concatenate
             amount, start, duration = (
-                join([own, more], 1) for own, more in zip((amount, start, duration), further, strict=True)
+                join([part, more], 1) for part, more in zip((amount, start, duration), further, strict=True)
             )
         return amount, start, duration
 
@@ -192,12 +192,13 @@ class PatientEquation:
             own["volume"] = own["clearance"] / own["elimination"]
         return own
 
-    def constants_of(self, constants: Mapping[str, Any], weight: float = STANDARD_WEIGHT) -> dict[str, Tensor]:
-        """Return the constants of draws, of shape (n_draws, 1), of a patient of a given weight in kg."""
-        drawn = {name: torch.from_numpy(np.atleast_1d(np.asarray(own, float))) for name, own in constants.items()}
-        n = max((len(own) for own in drawn.values()), default=1)
-        columns = 1 + (-1 if self.weight is None else self.weight)
-        return self.of_patient(torch.full((n, columns), float(weight), dtype=torch.float64), drawn)
+    def constants_of(self, constants: Mapping[str, Any], row: NDArray[np.float64] | None = None) -> dict[str, Tensor]:
+        """Return the constants of draws, of shape (n_draws, 1), of the patient of a row of X, or one of 70 kg."""
+        if row is None:
+            row = np.full((1, 0 if self.weight is None else self.weight + 1), STANDARD_WEIGHT)
+        drawn = {name: torch.from_numpy(np.atleast_1d(np.asarray(value, float))) for name, value in constants.items()}
+        n = max((len(value) for value in drawn.values()), default=1)
+        return self.of_patient(torch.from_numpy(np.tile(row, (n, 1))), drawn)
 
     def arrange(self, X: pd.DataFrame, names: list[str] | None) -> tuple[pd.DataFrame, NDArray[Any]] | None:
         """Return rows with more doses than the fit had as columns of the fit and further ones; see :class:`Doses`."""

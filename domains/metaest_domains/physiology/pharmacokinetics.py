@@ -10,7 +10,7 @@ from torch import Tensor
 from metaest import Parameter, Quantity
 from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.disposition import absorbed, bolus, infused, one_compartment, two_compartments
-from metaest_domains.physiology.patient_equation import PatientEquation
+from metaest_domains.physiology.patient_equation import STANDARD_WEIGHT, PatientEquation
 
 __all__ = ["OneCompartmentRegressor", "TwoCompartmentRegressor"]
 
@@ -41,23 +41,27 @@ class Superposition(PatientEquation):
         return (amount * unit).sum(dim=1)
 
     def quantities(self) -> dict[str, Quantity]:
-        """Return what is reported beside the constants: the half-life, and the rate of absorption of oral doses."""
+        """Return what is reported beside the constants: the half-life, and the rate of absorption of oral doses.
+
+        As the constants do, they hold for 70 kg where constants are scaled by weight.
+        """
+        at = "" if self.weight is None else f", at {STANDARD_WEIGHT:g} kg"
 
         def rates(constants: Mapping[str, Any]) -> tuple[Any, Any]:
-            own = self.constants_of(constants)
-            slowest = self.parts(own)[-1][1]
+            scaled = self.constants_of(constants)
+            slowest = self.parts(scaled)[-1][1]
             shape = np.shape(next(iter(constants.values())))
-            entering = slowest + own["absorption"] if self.oral else slowest
+            entering = slowest + scaled["absorption"] if self.oral else slowest
             return slowest[:, 0].numpy().reshape(shape), entering[:, 0].numpy().reshape(shape)
 
         quantities = {
             "half_life": Quantity(
-                lambda **constants: np.log(2) / rates(constants)[0], "time", "half-life of terminal elimination"
+                lambda **constants: np.log(2) / rates(constants)[0], "time", f"half-life of terminal elimination{at}"
             )
         }
         if self.oral:
             quantities["absorption_rate"] = Quantity(
-                lambda **constants: rates(constants)[1], "1/time", "k_a, the rate of absorption itself"
+                lambda **constants: rates(constants)[1], "1/time", f"k_a, the rate of absorption itself{at}"
             )
         return quantities
 

@@ -90,36 +90,40 @@ class Treatment:
 
     def constants(self, constants: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the constants of draws, of shape (n_draws, 1), of this patient."""
-        drawn = {name: torch.from_numpy(np.atleast_1d(np.asarray(own, float))) for name, own in constants.items()}
-        n = max((len(own) for own in drawn.values()), default=1)
-        return self.equation.of_patient(torch.from_numpy(np.tile(self.row, (n, 1))), drawn)
+        return self.equation.constants_of(constants, self.row)
 
     def courses(self, constants: Mapping[str, Any]) -> Courses:
         """Return the concentrations after the doses given and those of the regimen, for draws of the constants."""
         assert self.regimen is not None
-        own = self.constants(constants)
+        scaled = self.constants(constants)
         new = _as_given(self.regimen)
         old = Given(*(part[:0] for part in new)) if self.given is None else _as_given(self.given)
         if self.equation.oral and bool((torch.cat([old.duration, new.duration]) > 0).any()):
             raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
         if not isinstance(self.equation, Superposition):
-            return SaturableCourses(self.equation, own, old, new)
-        exponentials = self.equation.parts(own)
+            return SaturableCourses(self.equation, scaled, old, new)
+        exponentials = self.equation.parts(scaled)
         parts = [(a[:, 0], rate[:, 0]) for a, rate in exponentials]
-        absorption = (own["absorption"] + exponentials[-1][1])[:, 0] if self.equation.oral else None
-        lag = own["lag"][:, 0] if "lag" in own else None
+        absorption = (scaled["absorption"] + exponentials[-1][1])[:, 0] if self.equation.oral else None
+        lag = scaled["lag"][:, 0] if "lag" in scaled else None
         events = torch.cat([doses.time + part for doses in (old, new) for part in (0 * doses.duration, doses.duration)])
         before, unit = (Course.of(parts, absorption, lag, doses, events) for doses in (old, new))
         return LinearCourses(before, unit)
 
     def derive(self, function: Callable[[dict[str, Any]], Any], level: float) -> Derived:
-        """Return a quantity of the constants with an interval."""
+        """Return a quantity of the constants with an interval; raise a ValueError where it is not a number."""
 
         def computed(**constants: Any) -> Any:
             value = torch.as_tensor(function(constants)).numpy()
             return value.reshape(*value.shape[:-1], *np.shape(next(iter(constants.values()))))
 
-        return self.patient.derive(computed, level)
+        answer = self.patient.derive(computed, level)
+        if np.isnan(answer.value).any():
+            raise ValueError(
+                "the concentrations under this regimen cannot be integrated to the tolerance at the patient's "
+                "constants; check the units of times and amounts."
+            )
+        return answer
 
     def rows(self, times: NDArray[np.float64]) -> Any:
         """Return the rows of X of this patient at some times."""
@@ -202,7 +206,7 @@ def _row(
 
 
 def _as_given(regimen: Regimen) -> Given:
-    return Given(*(torch.from_numpy(np.array(own)) for own in (regimen.time, regimen.amount, regimen.duration)))
+    return Given(*(torch.from_numpy(np.array(part)) for part in (regimen.time, regimen.amount, regimen.duration)))
 
 
 def _joined(one: Regimen, other: Regimen) -> Regimen:
