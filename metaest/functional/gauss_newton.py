@@ -195,7 +195,7 @@ class GaussNewton:
         Evaluations of the equation and its slopes.
     tol : float, default=1e-6
         The search of a task ends when the squared length of the next step, in units of the posterior, is below this;
-        that step is still taken, which leaves an error of about 1e-5 posterior standard deviations.
+        that step is still taken, which leaves an error of about a ten-thousandth of a posterior standard deviation.
     newton_after : int, default=6
         Evaluations after which the true second derivative takes over.
     """

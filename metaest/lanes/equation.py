@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +21,8 @@ __all__ = ["LaneModel"]
 
 # tasks on which machine code is compared with torch, and how near the two have to be
 CHECKED, CLOSE = 8, 1e-6
+# how far constants are moved from where a search begins, to see which slopes may be NaN; in logarithms where bounded
+AWAY = (0.0, -1.0, 1.0, -3.0, 3.0)
 _logger = logging.getLogger("metaest")
 _lock = threading.Lock()
 
@@ -66,7 +69,7 @@ class LaneModel(HierarchicalModel):
         padded, first = _padded(observations), torch.tensor([0])
         if self.programs.get(_shape(padded)) is None:
             # a program does not look at numbers: it is told which slopes may be NaN where they should be 0
-            still = self.equation.flat(self.transforms.constrain(phi), padded)
+            still = _flat(self, phi, padded)
             model = replace(self.plain(), equation=replace(self.equation, still=still))
             program = LaneSearch(model, phi[:, first], factor, log_sigma, padded.take(first))
             _compare(self.plain(), program, phi, log_sigma, padded)
@@ -121,6 +124,27 @@ class LaneModel(HierarchicalModel):
             for part, other in zip(found, again, strict=True):
                 part[..., lost] = other
         return found
+
+
+def _flat(model: HierarchicalModel, phi: Tensor, observations: Observations) -> tuple[int, ...]:
+    """Return the constants whose slope may be NaN where they move nothing, here or where a search may pass.
+
+    What fails here is said when the equation is traced.
+    """
+    few = torch.arange(min(CHECKED, phi.shape[1]))
+    at, some = phi[:, few], observations.take(few)
+    found: set[int] = set()
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        try:
+            for away in AWAY:
+                for k, kind in enumerate(model.transforms.kinds):
+                    moved = at.clone()
+                    moved[k] += away * (1.0 if kind != "identity" else at[k].abs())
+                    found.update(model.equation.flat(model.transforms.constrain(moved), some))
+        except Exception:
+            return ()
+    return tuple(sorted(found))
 
 
 def _shape(padded: Observations) -> tuple[int, int, bool, bool]:
