@@ -80,7 +80,7 @@ def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> No
     Parameters
     ----------
     frame : DataFrame
-    columns : dict of str to str
+    columns : dict of str to str, or list of str
         Columns by the argument that names them; None where the argument is not given.
     where : str
         How the error message begins.
@@ -88,7 +88,8 @@ def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> No
     begin = f"{where}: " if where else ""
     if not isinstance(frame, pd.DataFrame):
         raise TaskError(f"{begin}a data frame is wanted, got {type(frame).__name__}.")
-    for argument, name in columns.items():
+    named = {argument: value if isinstance(value, list) else [value] for argument, value in columns.items()}
+    for argument, name in ((argument, name) for argument, names in named.items() for name in names):
         if name is None or name in frame.columns:
             continue
         if name in frame.index.names:
@@ -101,7 +102,7 @@ def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> No
         )
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
-        raise TaskError(f"{begin}column {twice!r} stands twice in the frame; column names must be unique.")
+        raise TaskError(f"{begin}column {twice!r} occurs twice in the frame; column names must be unique.")
     if len(frame) == 0:
         raise TaskError(f"{begin}the frame has no records.")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
 from metaest.tasks.collect import as_names, as_pair, as_task, check_alike, column_names
-from metaest.tasks.columns import Columns, refuse_codes, refuse_units
+from metaest.tasks.columns import Columns, refuse_codes, refuse_units, require_frame
 from metaest.tasks.grouping import sort_by_group
 from metaest.tasks.summary import describe, summarise
 from metaest.tasks.support import SupportRows
@@ -231,6 +231,7 @@ class TaskSet(Sequence[Task]):
         TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: hours, target: conc)
         """
         targets, chosen = [target] if isinstance(target, str) else list(target), features
+        require_frame(frame, {"task": task, "target": targets, "sample_weight": sample_weight})
         if features is None:
             features = [name for name in frame.columns if name not in (task, sample_weight, *targets)]
         if isinstance(features, str):
@@ -239,14 +240,13 @@ class TaskSet(Sequence[Task]):
             )
         twice = [name for name in targets if name in features or name in (task, sample_weight)]
         if twice:
-            raise TaskError(f"column {twice[0]!r} is a target and stands in another argument as well; it has one role.")
-        for name in [task, *features, *targets, *([] if sample_weight is None else [sample_weight])]:
-            if name not in frame.columns:
-                raise TaskError(f"there is no column {name!r} in the frame; it has {list(frame.columns)}.")
-        if frame.columns.is_unique:
-            FRAME_COLUMNS.refuse_flags(frame, [task, *targets, *([] if chosen is None else features)])
-            refuse_units(frame, [*features, *targets])
-            refuse_codes(frame, targets)
+            raise TaskError(
+                f"column {twice[0]!r} is named by target and by another argument as well; give it one role."
+            )
+        require_frame(frame, {"features": list(features)})
+        FRAME_COLUMNS.refuse_flags(frame, [task, *targets, *([] if chosen is None else features)])
+        refuse_units(frame, [*features, *targets])
+        refuse_codes(frame, targets)
         y = frame[target] if isinstance(target, str) else frame[targets]
         weight = None if sample_weight is None else frame[sample_weight]
         return cls.from_arrays(frame[list(features)], y, frame[task], sample_weight=weight)

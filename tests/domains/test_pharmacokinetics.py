@@ -372,7 +372,7 @@ def frame_of(**columns):
             {"time": [0, 1], "dose": pd.date_range("2026-01-01", periods=2), "concentration": [None, 3]},
             "column 'dose' holds dates",
         ),
-        ({"time": [0, 1], "dose": [100, None], "concentration": [None, np.inf]}, "infinity is no value"),
+        ({"time": [0, 1], "dose": [100, None], "concentration": [None, np.inf]}, "it must be finite"),
     ],
 )
 def test_bad_records(columns, message):

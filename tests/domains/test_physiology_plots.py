@@ -91,7 +91,7 @@ def test_a_regimen_marks_its_doses(study):
     )
     with pytest.raises(ValueError, match="pass times="):
         plot_population(model, None, Regimen.repeated(4.0, weight=70.0))
-    with pytest.raises(ValueError, match="knows? of doses; pass a regimen"):
+    with pytest.raises(ValueError, match="would hold doses; pass a regimen"):
         plot_patient(model.adapt(new.X[:0], new.y[:0]))
     band = plot_population(model, patients[:3], Regimen.repeated(4.0, weight=70.0)).collections[0].get_paths()[0]
     assert band.vertices[:, 0].max() == patients[:3].X[:, 0].max()

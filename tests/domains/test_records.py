@@ -88,11 +88,14 @@ def test_a_rate_is_the_dose_over_the_duration():
         ({"ADDL": [1.5, 0, 0, 1, 0, 0]}, "column 'ADDL' is 1.5 in row 0: a whole number"),
         ({"ADDL": [-1, 0, 0, 1, 0, 0]}, "column 'ADDL' is -1 in row 0: a whole number"),
         ({"ADDL": [1, 3, 0, 1, 0, 0]}, "column 'ADDL' is 3 in row 1: further doses belong to a dose"),
-        ({"RATE": [-2, 0, 0, 0, 0, 0]}, "column 'RATE' is -2 in row 0: a rate or duration that is to be estimated"),
+        (
+            {"RATE": [-2, 0, 0, 0, 0, 0]},
+            "column 'RATE' is -2 in row 0: estimation of the rate or duration is not implemented",
+        ),
         ({"RATE": [0, 10, 0, 0, 0, 0]}, "column 'RATE' is 10 in row 1: a rate belongs to a dose"),
         (
             {"CMT": [2, 2, 2, 1, 2, 2]},
-            r"task 1: column 'CMT' \(compartment.*\) is 2 for doses, where 1 is the compartment",
+            r"task 1: column 'CMT' \(compartment.*\) is 2 for doses, but doses are taken to enter compartment 1",
         ),
         ({"CMT": [1, 2, 3, 1, 2, 2]}, "task 1: column 'CMT'.* is 3 for observations, and 2 for those of patient 1"),
         ({"CMT": [1, 2, 2, "iv", 2, 2]}, "task 2: column 'CMT'.* is 'iv' for doses, and 1 for those of patient 1"),
@@ -102,7 +105,7 @@ def test_a_rate_is_the_dose_over_the_duration():
         ({"BLQ": [0, 0, 1, 0, 0, 0]}, "column 'BLQ' is 1 in row 2"),
         ({"tinf": [2, 0, 0, 0, 0, 0]}, "column 'tinf' is 2 in row 0: duration of an infusion; pass the name"),
         ({"addl": [4, 0, 0, 0, 0, 0]}, "columns 'ADDL' and 'addl' mean the same"),
-        ({"SS": ["yes", 0, 0, 0, 0, 0]}, "task 1: column 'SS' holds 'yes' in row 0, which is no number"),
+        ({"SS": ["yes", 0, 0, 0, 0, 0]}, "task 1: column 'SS' holds 'yes' in row 0, which is not a number"),
     ],
 )
 def test_what_these_models_cannot_do_is_refused(columns, message):
@@ -151,7 +154,7 @@ def test_dates_and_time_differences_are_hours_by_default(unit):
         ({"time": [datetime.time(8)] * 8}, "column 'time' holds times of day without a date"),
         ({"concentration": [None, np.inf, None, 9.8, None, 5, None, 3]}, "column 'concentration' is inf in row 1"),
         ({"duration": [2.0, None, 0, None, 0, None, 0, None]}, "column 'duration' is 2 in row 0: .* as duration="),
-        ({"dose": [True, False] * 4}, "task 'A': column 'dose' holds True or False; amounts are wanted"),
+        ({"dose": [True, False] * 4}, "task 'A': column 'dose' holds True or False; numbers are wanted"),
         ({"dose": [True, None] * 4}, "task 'A': column 'dose' holds True or False"),
         ({"patient": ["A", None] * 4}, "column 'patient' is missing in row 1"),
     ],
@@ -231,7 +234,7 @@ def test_arguments_that_name_columns_badly():
         read_patients(plain(), covariates=["time"])
     with pytest.raises(TaskError, match="covariates must be a list"):
         read_patients(plain(sex=1), covariates="sex")
-    with pytest.raises(TaskError, match="column 'time' stands twice"):
+    with pytest.raises(TaskError, match="column 'time' occurs twice"):
         read_patients(pd.concat([plain(), plain()[["time"]]], axis=1))
     with pytest.raises(TaskError, match="time_unit must be one of"):
         read_patients(plain(), time_unit="hours")

@@ -178,8 +178,17 @@ def test_dates_are_no_targets(y):
 
 @pytest.mark.parametrize("roles", [{"target": "time"}, {"target": ["conc", "time"]}, {"target": "patient"}])
 def test_a_column_has_one_role(roles):
-    with pytest.raises(TaskError, match="column '(time|patient)' is a target and stands in another argument as well"):
+    with pytest.raises(TaskError, match="column '(time|patient)' is named by target and by another argument as well"):
         TaskSet.from_frame(frame(), task="patient", features=["time", "dose"], **roles)
+
+
+def test_columns_that_are_missing_or_ambiguous_are_named():
+    with pytest.raises(TaskError, match="no column 'Time'; .* by features=, such as features='time'"):
+        TaskSet.from_frame(frame(), task="patient", features=["Time"], target="conc")
+    with pytest.raises(TaskError, match="no column 'patient': it is in the index"):
+        TaskSet.from_frame(frame().set_index("patient"), task="patient", target="conc")
+    with pytest.raises(TaskError, match="column 'dose' occurs twice"):
+        TaskSet.from_frame(pd.concat([frame(), frame()[["dose"]]], axis=1), task="patient", target="conc")
 
 
 def test_masked_features_are_not_read_through_their_mask():

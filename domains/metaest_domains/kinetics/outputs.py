@@ -165,6 +165,7 @@ def ttt_curve(
 
 
 def formula_of(adapted: AdaptedEquation) -> Formula:
+    """Return the formula of the catalogue that an adapted equation evaluates, or raise a ValueError."""
     formula = getattr(adapted, "equation_", None)
     if not isinstance(formula, Formula):
         raise ValueError(

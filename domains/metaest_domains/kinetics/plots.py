@@ -12,7 +12,10 @@ from metaest_domains.kinetics.outputs import formula_of, ttt_curve
 
 __all__ = ["plot_constants", "plot_curve", "plot_errors", "plot_ttt"]
 
-INK, BLUE, ORANGE, GREY = "#222222", "#2369bd", "#d1701f", "#8a8a8a"
+INK = "#222222"
+BLUE = "#2369bd"
+ORANGE = "#d1701f"
+GREY = "#8a8a8a"
 UNITS = {"temperature": "temperature (K)", "start": "start temperature (K)", "rate": "rate of temperature (K per time)"}
 TARGETS = {"fraction": "transformed fraction", "hardness": "hardness"}
 
@@ -38,9 +41,9 @@ def plot_curve(
     adapted : AdaptedEquation
         From an estimator of the catalogue.
     rows : data frame or array of shape (n, n_features)
-        Where the curve is drawn.
+        Rows of X at which the curve is drawn.
     model : fitted estimator, optional
-        For the band before adaptation.
+        Model whose band before adaptation is drawn.
     X, y : array-like, optional
         Observations that were not used.
     candidates : array-like, optional
@@ -48,7 +51,7 @@ def plot_curve(
     against : str, optional
         The input on the horizontal axis, such as ``"time"``; by default the one with most values in `rows`.
     level : float, default=0.9
-        Of the bands.
+        Share of new observations in the bands.
     ax : matplotlib.axes.Axes, optional
         The current axes of pyplot by default.
 
@@ -60,7 +63,7 @@ def plot_curve(
     Raises
     ------
     ValueError
-        When the equation is none of the catalogue, or has no such input.
+        When the equation is not one of the catalogue, or has no such input.
     """
     formula = formula_of(adapted)
     inputs = formula.read(_array(rows))
@@ -118,7 +121,7 @@ def plot_constants(
     Parameters
     ----------
     tasks : fitted estimator, or sequence of AdaptedEquation
-        Of a fitted estimator the training tasks, with standard errors; of adapted equations 90 % intervals.
+        A fitted estimator gives its training tasks with standard errors; adapted equations give 90 % intervals.
     constant : str
     x : array-like of shape (n_tasks,)
         The condition of each task; the name of a series becomes the label of the axis.
@@ -177,11 +180,11 @@ def plot_ttt(
     adapted : AdaptedEquation
         As :func:`ttt_curve` takes it.
     temperatures : array-like of shape (n,)
-        In K.
+        Temperatures in K.
     fractions : sequence of float, default=(0.01, 0.5, 0.99)
-        A curve each.
+        Transformed fractions; a curve is drawn for each.
     level : float, default=0.9
-        Of the bands of times.
+        Level of the bands of times.
     ax : matplotlib.axes.Axes, optional
         The current axes of pyplot by default.
 
@@ -197,7 +200,7 @@ def plot_ttt(
     """
     table = ttt_curve(adapted, np.sort(np.asarray(temperatures, dtype=float).reshape(-1)), fractions, level=level)
     ax = _axes(ax)
-    # where a fraction is never reached, or from the start, a logarithmic axis has no place
+    # a logarithmic axis has no place for times of 0 (reached at the start) or infinity (never reached)
     table = table.replace({np.inf: np.nan, 0.0: np.nan})
     for fraction, curve in table.groupby("fraction"):
         [line] = ax.plot(curve["time"], curve["temperature"], lw=1.4, label=f"{100 * float(str(fraction)):g} %")

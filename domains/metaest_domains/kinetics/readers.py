@@ -9,7 +9,7 @@ import pandas as pd
 
 from metaest import TaskSet
 from metaest.exceptions import TaskError
-from metaest.tasks.columns import Columns, as_numbers, refuse_units
+from metaest.tasks.columns import Columns, as_numbers, refuse_units, require_frame
 
 __all__ = ["CURVE_COLUMNS", "read_curve_files", "read_curves"]
 
@@ -70,9 +70,7 @@ def read_curves(
     if isinstance(inputs, str):
         raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
     frame = table if isinstance(table, pd.DataFrame) else _read(table, options)
-    missing = [name for name in (curve, *inputs, target) if name not in frame.columns]
-    if missing:
-        raise TaskError(f"there is no column {missing[0]!r}; there are {', '.join(map(str, frame.columns))}.")
+    require_frame(frame, {"curve": curve, "inputs": list(inputs), "target": target})
     refuse_units(frame, [*inputs, target])
     for name in (*inputs, target):
         if not pd.api.types.is_numeric_dtype(frame[name]):

@@ -1,4 +1,4 @@
-"""Units of glucose: mg/dL inside, mmol/L on request, and a check that the numbers can be what they are said to be."""
+"""Units of glucose: conversion to mg/dL, and a check that values are plausible in their stated unit."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ __all__ = ["MG_DL_PER_MMOL_L", "as_mg_dl", "as_readings"]
 
 # mg/dL in 1 mmol/L: the molar mass of glucose is 180.156 g/mol
 MG_DL_PER_MMOL_L = 18.0156
-# Between typical values in mmol/L (3 to 30) and in mg/dL (50 to 500); a median of 36 mg/dL is deep hypoglycaemia.
+# median that separates the units: typical values are 3 to 30 mmol/L and 50 to 500 mg/dL; 36 mg/dL is deep hypoglycaemia
 BETWEEN = 36.0
-# mg/dL below which no living person's glucose is measured
+# lowest plausible reading in mg/dL
 LOWEST = 10.0
-# mmol/L above which no meter measures (1,081 mg/dL)
+# highest plausible reading in mmol/L (1,081 mg/dL), above the range of meters
 HIGHEST = 60.0
 UNITS = ("mg/dL", "mmol/L")
 
@@ -30,7 +30,7 @@ def as_mg_dl(
     Parameters
     ----------
     values : array-like
-        NaN where there is none.
+        NaN where one is missing.
     unit : {"mg/dL", "mmol/L"}
         Unit of the values.
     where : str
@@ -55,7 +55,7 @@ def as_mg_dl(
 
 
 def as_readings(values: Any, where: str) -> NDArray[np.float64]:
-    """Return readings as floats, or raise a ValueError that shows the first that is none, such as "LOW"."""
+    """Return readings as floats, or raise a ValueError with the first value that is not a number, such as "LOW"."""
     kind = time_kind(values)
     if kind:
         raise ValueError(f"{where}: {kind} were passed, and numbers are wanted.")

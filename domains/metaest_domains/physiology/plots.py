@@ -68,17 +68,17 @@ def plot_population(
     ----------
     model : fitted EquationRegressor
     patients : TaskSet, optional
-        Whose observations are drawn; those below the model's `limit` stand at it, as triangles.
+        Patients whose observations are drawn; those below the model's `limit` are drawn at it, as triangles.
     regimen : Regimen, or data frame or array of rows of X, optional
         Doses, and covariates, of the patient whose curve is drawn; rows are in order of time. None draws no curve.
     times : array-like, optional
-        Of the curve under a Regimen; None is from 0 to the last observation, or one interval after the last dose.
+        Times of the curve under a Regimen; None is from 0 to the last observation, or one interval after the last dose.
     level : float, default=0.9
-        Of the band.
+        Share of new observations in the band.
     time_unit : str, default="h"
-        For the label.
+        Unit of time, for the label.
     unit : str, optional
-        Of the observations, for the label.
+        Unit of the observations, for the label.
     ax : matplotlib.axes.Axes, optional
         The current axes of pyplot by default.
 
@@ -90,9 +90,9 @@ def plot_population(
     Raises
     ------
     TypeError
-        When the first argument is no fitted model.
+        When the first argument is not a fitted model.
     ValueError
-        When there is nothing to draw, or the end of the curve cannot be told.
+        When there is nothing to draw, or the end of the curve cannot be determined.
     """
     if not hasattr(model, "predict_interval"):
         raise TypeError(f"plot_population(model, patients, regimen): a fitted model comes first, got {model!r}.")
@@ -143,8 +143,8 @@ def plot_patient(
     ----------
     patient : AdaptedEquation
     regimen : Regimen, or data frame or array of rows of X, optional
-        Doses under which the curve is drawn; rows are in order of time. None is the doses that the patient's own
-        observations know of.
+        Doses under which the curve is drawn; rows are in order of time. None takes the doses in the rows of
+        the patient's observations.
     given : Regimen, optional
         All doses before those of the regimen, where it goes on from them.
     model : fitted EquationRegressor, optional
@@ -162,9 +162,9 @@ def plot_patient(
     Raises
     ------
     TypeError
-        When the first argument is no adapted patient.
+        When the first argument is not an adapted patient.
     ValueError
-        When the patient's doses or the end of the curve cannot be told.
+        When the patient's doses or the end of the curve cannot be determined.
     """
     if not isinstance(patient, AdaptedEquation):
         raise TypeError(f"plot_patient(patient, regimen): an adapted patient comes first, got {patient!r}.")
@@ -214,8 +214,8 @@ def plot_predictive_check(
     """Draw a visual predictive check: quantiles of the observations over those of simulated patients.
 
     Every simulation draws new patients with the rows and covariates of the given ones. Bands hold 90 % of the simulated
-    10th, 50th and 90th percentiles in bins of time, from the first observation to the last. Below the model's `limit`,
-    observed and simulated values stand at it.
+    10th, 50th and 90th percentiles in bins of time, from the first observation to the last. Observed
+    and simulated values below the model's `limit` are drawn at it.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def plot_predictions(model: Any, patients: TaskSet, *, unit: str | None = None, 
     ----------
     model : fitted EquationRegressor
     patients : TaskSet
-        The model is adapted to all rows of each. Observations below the model's `limit` stand at it.
+        The model is adapted to all rows of each. Observations below the model's `limit` are drawn at it.
     unit, ax
         As :func:`plot_population` takes them.
 
@@ -302,7 +302,7 @@ def plot_predictions(model: Any, patients: TaskSet, *, unit: str | None = None, 
 
 
 def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
-    """Draw for every training patient how much of the variance between patients its rows leave, by constant.
+    """Draw shrinkage: the share of the between-patient variance that each training patient's rows leave, by constant.
 
     Parameters
     ----------
@@ -329,7 +329,7 @@ def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what metaest says of fits and adaptations: who made them has been told."""
+    """Silence warnings about fits and adaptations, which were issued when these were made."""
     with warnings.catch_warnings():
         for category in (CoverageWarning, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning):
             warnings.simplefilter("ignore", category)
@@ -363,17 +363,17 @@ def _curve_times(regimen: Any, given: Regimen | None, times: Any, last: float, w
 
 
 def _doses_of(patient: AdaptedEquation) -> Regimen:
-    """Return the doses that the observations of a patient know of."""
+    """Return the doses in the rows of a patient's observations."""
     doses = patient_equation(patient).doses
     if not len(patient.X_support_):
-        raise ValueError("plot_patient: the patient has no observations, which would know of doses; pass a regimen.")
+        raise ValueError("plot_patient: the patient has no observations, whose rows would hold doses; pass a regimen.")
     amount, start, duration = (part.max(axis=0) for part in doses.of(patient.X_support_))
     there = amount > 0
     return Regimen(start[there], amount[there], duration[there])
 
 
 def _draw_observations(ax: Any, time: Any, y: Any, limit: float | None, style: str, **settings: Any) -> None:
-    """Draw observations; those below a limit stand at it, as triangles that point down."""
+    """Draw observations; those below a limit are drawn at it, as triangles that point down."""
     time, y = np.asarray(time, dtype=np.float64), np.asarray(y, dtype=np.float64).reshape(-1)
     ax.plot(time, _above(y, limit), style, **settings)
     below = np.zeros(len(y), dtype=bool) if limit is None else y < limit

@@ -1,7 +1,7 @@
 """Records of one patient, in the form that NONMEM, nlmixr2 and Monolix share: which are doses, which observations.
 
 Columns that change the meaning of a record (EVID, MDV, ADDL, II, RATE and others) are read wherever they stand in a
-frame. What they say is done where a sum over doses can do it; anything else is refused.
+frame. They are followed where a sum over doses can express them; anything else is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -115,7 +115,7 @@ class Records:
     seen_time, seen, seen_place : ndarray of shape (n_observations,)
     covariates : dict of str to float
     marks : dict
-        For each column that must be alike in all doses, or all observations: the values there are.
+        For each column that must be alike in all doses, or all observations: its values.
     empty : list
         Index of records with neither a dose nor an observation.
     """
@@ -133,7 +133,7 @@ class Records:
 
     @property
     def twice(self) -> tuple[float, float] | None:
-        """Amount and time of a dose that is there twice, or None."""
+        """Amount and time of a dose that occurs twice, or None."""
         order = np.lexsort((self.amount, self.time))
         time, amount = self.time[order], self.amount[order]
         same = np.flatnonzero((np.diff(time) <= 1e-9 * time[-1]) & (np.diff(amount) == 0))
@@ -179,14 +179,15 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
     Raises
     ------
     TaskError
-        When a record makes no sense, or says what these models cannot do; the message names patient, column and row.
+        When a record is contradictory, or asks for something these models cannot do; the message names patient, column
+        and row.
     """
     sheet = _Sheet(_sorted(frame, names, where), names, where)
-    at, amount, seen, lasting = (sheet.column(own) for own in (names.time, names.dose, names.target, names.duration))
+    at, amount, seen, lasting = map(sheet.column, (names.time, names.dose, names.target, names.duration))
     for column, values in ((names.time, at), (names.dose, amount), (names.duration, lasting)):
         sheet.refuse(values < 0, column, "it cannot be negative")
     for column, values in ((names.dose, amount), (names.target, seen), (names.duration, lasting)):
-        sheet.refuse(np.isinf(values), column, "infinity is no value")
+        sheet.refuse(np.isinf(values), column, "it must be finite")
     given = amount > 0
     sheet.refuse(~given & (lasting > 0), names.duration, "a duration belongs to a dose, and the row has none")
     observed = _observed(sheet, given, amount, seen)
@@ -223,16 +224,16 @@ def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str], set[Any]]], re
         Columns by reserved name.
     """
     first: dict[tuple[str, str], tuple[Any, Any]] = {}
-    for patient, own in marks.items():
-        for (name, kind), values in own.items():
+    for patient, marks_of_patient in marks.items():
+        for (name, kind), values in marks_of_patient.items():
             for value in sorted(values, key=str):
                 before, usual = first.setdefault((name, kind), (patient, value))
                 depot = name != "cmt" or kind != "doses" or value == 1.0 or isinstance(value, str)
                 if value == usual and depot:
                     continue
-                shown, usually = (f"{own:g}" if isinstance(own, float) else repr(own) for own in (value, usual))
+                shown, usually = (f"{mark:g}" if isinstance(mark, float) else repr(mark) for mark in (value, usual))
                 beside = f", and {usually} for those of patient {before!r}" if value != usual else ""
-                beside = beside or ", where 1 is the compartment that doses are taken to go into"
+                beside = beside or ", but doses are taken to enter compartment 1"
                 meaning = PATIENT_COLUMNS.reserved[name].split(";")[0]
                 raise TaskError(
                     f"task {patient!r}: column {reserved[name]!r} ({meaning}) is {shown} for {kind}{beside}; the "
@@ -276,7 +277,7 @@ def _observed(
     event, missing = sheet.column(evid), sheet.column(mdv)
     for value in np.unique(event[~np.isnan(event)]):
         if value not in (0, 1):
-            what = _EVENTS.get(value, "no event of an observation or a dose")
+            what = _EVENTS.get(value, "an unknown event")
             sheet.refuse(event == value, evid, f"{what}, and only 0 (an observation) and 1 (a dose) can be read; drop "
                          "the row, and read what came after a reset as another patient")  # fmt: skip
     sheet.refuse((event == 0) & given, evid, f"that is an observation, but the row has a dose in column {dose!r}")
@@ -303,7 +304,7 @@ def _durations(
     """Return durations of doses, from RATE where there is such a column."""
     column = sheet.names.reserved.get("rate")
     rate, durations = np.nan_to_num(sheet.column(column)), np.nan_to_num(lasting)
-    sheet.refuse(rate < 0, column, "a rate or duration that is to be estimated is not implemented; write the rate")
+    sheet.refuse(rate < 0, column, "estimation of the rate or duration is not implemented; write the rate")
     sheet.refuse((rate > 0) & ~given, column, "a rate belongs to a dose, and the row has none")
     by_rate = np.divide(amount, rate, out=durations.copy(), where=rate > 0)
     differs = (rate > 0) & ~np.isnan(lasting) & ~np.isclose(by_rate, durations)
@@ -336,8 +337,8 @@ def _all_doses(
 def _marks(
     frame: pd.DataFrame, sheet: _Sheet, rows: Mapping[str, NDArray[np.bool_]]
 ) -> dict[tuple[str, str], set[Any]]:
-    """Return the values of each column that must be alike in all doses, or all observations; 0 is none."""
-    found = {}
+    """Return the values of each column that must be alike in all doses, or all observations; 0 counts as missing."""
+    marks = {}
     for name, kinds in ALIKE.items():
         if name not in sheet.names.reserved:
             continue
@@ -346,8 +347,8 @@ def _marks(
         values = numbers.where(numbers.notna(), cells.astype(object)).to_numpy()
         for kind in kinds:
             some = [value for value in values[rows[kind]] if not pd.isna(value) and value != "." and value != 0]
-            found[name, kind] = {value.strip() if isinstance(value, str) else float(value) for value in some}
-    return found
+            marks[name, kind] = {value.strip() if isinstance(value, str) else float(value) for value in some}
+    return marks
 
 
 def _sorted(frame: pd.DataFrame, names: Names, where: str) -> pd.DataFrame:
@@ -358,7 +359,7 @@ def _sorted(frame: pd.DataFrame, names: Names, where: str) -> pd.DataFrame:
     for name in (names.time, names.dose, names.target, names.duration):
         if name is not None:
             refuse_booleans(frame[name], where)
-    for name in [*names.numeric, *(own for own in names.reserved.values() if own not in alike)]:
+    for name in [*names.numeric, *(column for column in names.reserved.values() if column not in alike)]:
         kind = time_kind(frame[name])
         if kind and (name == names.time or (name in lengths and kind != "dates")):
             columns[name] = elapsed(frame[name], names.time_unit, f"{where}: column {name!r}")

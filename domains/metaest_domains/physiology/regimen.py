@@ -1,7 +1,7 @@
-"""Doses and observations of patients, from one tidy frame to rows that know their doses.
+"""Doses and observations of patients: tidy data frames are read into rows of X that contain all doses.
 
-Every row of X carries all doses of its patient, as ``dose_1``, ``dose_time_1``, ``dose_duration_1`` and so on: they are
-known inputs of what is observed and of what is to be predicted, and no observation is needed to know them.
+Every row of X carries all doses of its patient, as ``dose_1``, ``dose_time_1``, ``dose_duration_1`` and so on: doses
+are inputs of observations and predictions alike.
 """
 
 import re
@@ -87,7 +87,7 @@ class Regimen:
             _numbers(value, name, "repeated doses")
             for name, value in (("interval", interval), ("amount", amount), ("duration", duration))
         )
-        if any(len(own) != 1 for own in (gap, one, lasting)):
+        if any(len(values) != 1 for values in (gap, one, lasting)):
             raise ValueError("repeated doses have one amount, one interval and one duration; for others use Regimen.")
         if n > 1 and not gap[0] > 0:
             raise ValueError(f"repeated doses need an interval above 0, got {interval!r}.")
@@ -171,8 +171,8 @@ class Regimen:
                 f"fit with n_doses={n} or more."
             )
         padded = [np.zeros((len(at), wanted)) for _ in range(3)]
-        for part, own in zip(padded, (amount, self.time, self.duration), strict=True):
-            part[:, :n] = own
+        for part, values in zip(padded, (amount, self.time, self.duration), strict=True):
+            part[:, :n] = values
         frame = pd.DataFrame(np.column_stack([at, *padded]), columns=["time", *dose_columns(wanted)])
         for name, value in self.covariates.items():
             frame[name] = float(value)
@@ -217,8 +217,8 @@ class Regimen:
         Raises
         ------
         TaskError
-            When a record makes no sense, or says what these models cannot do; the message names patient, column and
-            row.
+            When a record is contradictory, or asks for something these models cannot do; the message names patient,
+            column and row.
 
         Warns
         -----
@@ -234,7 +234,7 @@ class Regimen:
         return regimen, regimen._observed(records, n_doses), records.seen
 
     def _observed(self, records: Records, n_doses: int | None) -> pd.DataFrame:
-        """Return the rows of X of observations; each knows of the doses before it."""
+        """Return the rows of X of observations; each holds the doses before it."""
         # of records at one time, those above come first: a sample above a dose was taken before it
         before, above = records.time < records.seen_time[:, None], records.place < records.seen_place[:, None]
         counted = before | ((records.time == records.seen_time[:, None]) & above)
@@ -261,8 +261,9 @@ def read_patients(
 
     Columns of NONMEM, nlmixr2 and Monolix that change the meaning of a record are read in any spelling: EVID and MDV
     tell doses from observations (the value of the other kind is not read then), ADDL and II are further doses (one due
-    at the time of a sample is given after it), RATE is that of an infusion. What SS, CENS, other events, compartments,
-    administrations or kinds of observation would change is refused. A dot or an empty cell is a missing value.
+    at the time of a sample is given after it), RATE is that of an infusion. Records whose meaning depends on SS,
+    CENS, other events, compartments, administrations or kinds of observation are refused. A dot or an empty cell is a
+    missing value.
 
     Parameters
     ----------
@@ -290,7 +291,8 @@ def read_patients(
     Raises
     ------
     TaskError
-        When a record makes no sense, or says what these models cannot do; the message names patient, column and row.
+        When a record is contradictory, or asks for something these models cannot do; the message names patient, column
+        and row.
 
     Warns
     -----
@@ -325,14 +327,14 @@ def read_patients(
     if frame[patient].isna().any():
         raise TaskError(f"column {patient!r} is missing in row {frame.index[frame[patient].isna()][0]}.")
     groups = dict(iter(frame.groupby(patient, sort=False, observed=True)))
-    records = {name: read_records(own, names, f"task {name!r}") for name, own in groups.items()}
-    require_one_kind({name: own.marks for name, own in records.items()}, names.reserved)
+    records = {name: read_records(rows, names, f"task {name!r}") for name, rows in groups.items()}
+    require_one_kind({name: read.marks for name, read in records.items()}, names.reserved)
     _warn_of_rest(frame, {*names.read, patient}, records, names)
     kept = _with_observations(records, target)
-    most = max(len(own.time) for own in records.values()) if n_doses is None else n_doses
-    rows = [Regimen(own.time, own.amount, own.duration, own.covariates)._observed(own, most) for own in kept.values()]
-    y = np.concatenate([own.seen for own in kept.values()])
-    labels = np.repeat(np.array(list(kept), dtype=object), [len(own.seen) for own in kept.values()])
+    most = max(len(read.time) for read in records.values()) if n_doses is None else n_doses
+    rows = [Regimen(r.time, r.amount, r.duration, r.covariates)._observed(r, most) for r in kept.values()]
+    y = np.concatenate([read.seen for read in kept.values()])
+    labels = np.repeat(np.array(list(kept), dtype=object), [len(read.seen) for read in kept.values()])
     owner = pd.Series(labels).infer_objects()
     return TaskSet.from_arrays(pd.concat(rows, ignore_index=True), y, owner.to_numpy(), target_names=[target])
 
@@ -346,10 +348,9 @@ def _names(
         raise TaskError(f"covariates must be a list of columns, got the string {covariates!r}; write [{covariates!r}].")
     check_time_unit(time_unit)
     named = [time, dose, target, *([duration] if duration else []), *covariates]
-    arguments = {"patient": patient, "time": time, "dose": dose, "target": target, "duration": duration}
+    arguments = {"patient": patient, "time": time, "dose": dose, "target": target, "duration": duration,
+                 "covariates": list(covariates)}  # fmt: skip
     require_frame(frame, arguments)
-    for name in covariates:
-        require_frame(frame, {"covariates": name})
     twice = [name for name in named if named.count(name) > 1]
     if twice:
         raise TaskError(f"column {twice[0]!r} is named by two arguments; each holds one thing.")
@@ -361,24 +362,24 @@ def _warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Rec
     PATIENT_COLUMNS.warn_of_others(
         frame, read, "name what belongs to the patient in covariates=, and drop what is not needed."
     )
-    twice = [(name, *own.twice) for name, own in records.items() if own.twice is not None]
+    twice = [(name, *patient.twice) for name, patient in records.items() if patient.twice is not None]
     if twice:
         name, amount, time = twice[0]
         warn(
-            f"task {name!r}: two doses of {amount:g} at time {time:g}, which both count; drop one where a record "
-            f"stands twice{f' ({len(twice)} patients)' if len(twice) > 1 else ''}."
+            f"task {name!r}: two doses of {amount:g} at time {time:g}, which both count; drop one if the record is a "
+            f"duplicate{f' ({len(twice)} patients)' if len(twice) > 1 else ''}."
         )
-    empty = [(name, row) for name, own in records.items() for row in own.empty]
+    empty = [(name, row) for name, patient in records.items() for row in patient.empty]
     if empty:
         warn(
             f"{len(empty)} record{'s have' if len(empty) > 1 else ' has'} neither a {names.dose} nor a {names.target}, "
-            f"and nothing was read of {'them' if len(empty) > 1 else 'it'}: row {empty[0][1]} of task {empty[0][0]!r}"
+            f"and {'were' if len(empty) > 1 else 'was'} not read: row {empty[0][1]} of task {empty[0][0]!r}"
             f"{' and others' if len(empty) > 1 else ''}."
         )
 
 
 def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any, Records]:
-    empty = [name for name, own in records.items() if not len(own.seen)]
+    empty = [name for name, patient in records.items() if not len(patient.seen)]
     if empty:
         warn(
             f"{len(empty)} patient{'s have' if len(empty) > 1 else ' has'} doses but no {target} and "
@@ -386,7 +387,7 @@ def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any,
         )
     if len(empty) == len(records):
         raise TaskError(f"no patient has a value of {target!r}.")
-    return {name: own for name, own in records.items() if len(own.seen)}
+    return {name: patient for name, patient in records.items() if len(patient.seen)}
 
 
 def _numbers(values: Any, name: str, where: str) -> NDArray[np.float64]:

@@ -76,8 +76,8 @@ def glucose_windows(
     Raises
     ------
     ValueError
-        When times are missing, do not rise or are no minutes, readings are infinite or all missing, or horizons are no
-        multiples of the step.
+        When times are missing, do not rise or cannot be read as minutes, readings are infinite or all missing, or
+            horizons are no multiples of the step.
     """
     t, g, rows = _series(time, glucose)
     later = np.asarray(horizons, dtype=np.float64) / step
