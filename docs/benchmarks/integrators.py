@@ -25,7 +25,12 @@ from metaest_domains.physiology.integrated import SaturableEquation
 from metaest_domains.physiology.minimal_model import MinimalModel
 from metaest_domains.physiology.patient_equation import Doses
 
-N, STEPS, TOLERANCE = 200, 48, 1e-9
+# random patients of each model
+N = 200
+# steps of the method with fixed steps, from a stop to a time
+STEPS = 48
+# relative tolerance of the adaptive methods
+TOLERANCE = 1e-9
 INSULIN = (np.array([0.0, 4.0, 20.0, 60.0, 180.0]), np.array([10.0, 90.0, 40.0, 20.0, 10.0]))
 
 
@@ -111,16 +116,16 @@ class Glucose:
 
 def by_stops(patient, run):
     """Integrate from stop to stop; `run(slope, grid, state)` returns states of shape (grid, 2)."""
-    found, state, peak = np.zeros(len(patient.times)), np.zeros(2), 0.0
+    values, state, peak = np.zeros(len(patient.times)), np.zeros(2), 0.0
     for begin, end in zip(patient.stops, [*patient.stops[1:], np.inf], strict=True):
         here = (patient.times >= begin) & (patient.times < end)
         last = end if np.isfinite(end) else max(begin + 1.0, patient.times.max())
         close = begin + (last - begin) * np.linspace(0, 1, 60) ** 4 if run is lsoda else []  # to see the peak
         grid = np.unique([begin, *patient.times[here], *close, last])
         states = run(patient.slope(begin), grid, state + patient.jump(begin), patient.scale)
-        found[here] = states[np.searchsorted(grid, patient.times[here]), patient.shown]
+        values[here] = states[np.searchsorted(grid, patient.times[here]), patient.shown]
         state, peak = states[-1], max(peak, states[:, patient.shown].max())
-    return found, peak
+    return values, peak
 
 
 def lsoda(slope, grid, state, scale):
@@ -134,18 +139,18 @@ def fixed_steps(slope, grid, state, scale):
     """Runge and Kutta's method of order 4 with 48 steps to every time, short ones first."""
     states = [state]
     for end in grid[1:]:
-        length, own = end - grid[0], state
+        length, reached = end - grid[0], state
         for i in range(STEPS):
             s, h = i / STEPS, 1 / STEPS
 
-            def stretched(s, own, length=length):
-                return 2 * s * length * np.array(slope(grid[0] + length * s * s, own))
+            def stretched(s, reached, length=length):
+                return 2 * s * length * np.array(slope(grid[0] + length * s * s, reached))
 
-            k1 = stretched(s, own)
-            k2 = stretched(s + h / 2, own + h / 2 * k1)
-            k3 = stretched(s + h / 2, own + h / 2 * k2)
-            own = own + h / 6 * (k1 + 2 * k2 + 2 * k3 + stretched(s + h, own + h * k3))
-        states.append(own)
+            k1 = stretched(s, reached)
+            k2 = stretched(s + h / 2, reached + h / 2 * k1)
+            k3 = stretched(s + h / 2, reached + h / 2 * k2)
+            reached = reached + h / 6 * (k1 + 2 * k2 + 2 * k3 + stretched(s + h, reached + h * k3))
+        states.append(reached)
     return np.array(states)
 
 
@@ -200,10 +205,10 @@ def doses_and_samples(n, regimen, times, seed, **constants):
     rng, frames = np.random.default_rng(seed), []
     slopes = Saturable.__new__(Saturable)
     for i in range(n):
-        own = dict(constants, volume=constants["volume"] * np.exp(0.2 * rng.normal()))
-        own["capacity"] *= np.exp(0.2 * rng.normal())
-        slopes.oral, slopes.absorption = "absorption" in own, own.get("absorption", 0.0)
-        slopes.constants, slopes.regimen, slopes.times, slopes.shown = own, regimen, np.array(times), 1
+        drawn = dict(constants, volume=constants["volume"] * np.exp(0.2 * rng.normal()))
+        drawn["capacity"] *= np.exp(0.2 * rng.normal())
+        slopes.oral, slopes.absorption = "absorption" in drawn, drawn.get("absorption", 0.0)
+        slopes.constants, slopes.regimen, slopes.times, slopes.shown = drawn, regimen, np.array(times), 1
         slopes.stops = np.unique([*regimen.time, *(regimen.time + regimen.duration)])
         slopes.scale = np.array([1.0, 0.1])
         seen = by_stops(slopes, lsoda)[0] * np.exp(0.05 * rng.normal(size=len(times)))

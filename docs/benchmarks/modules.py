@@ -15,14 +15,17 @@ from torch import nn
 
 from metaest import MAMLRegressor
 
-N_TASKS, N_ROWS, N_STEPS, UNITS = 30, 20, 10, 16
+N_TASKS = 30
+N_ROWS = 20
+N_STEPS = 10
+UNITS = 16
 
 
-class OwnGRU(nn.GRU):
+class TorchGRU(nn.GRU):
     """As torch runs it."""
 
 
-class OwnLSTM(nn.LSTM):
+class TorchLSTM(nn.LSTM):
     """As torch runs it."""
 
 
@@ -75,7 +78,7 @@ def main():
     tasks = make_tasks()
     print(f"\n{N_TASKS} tasks of {N_ROWS} sequences of {N_STEPS} steps, {UNITS} units; 1,000 meta-steps\n")
     print(f"{'':24} {'CPU s':>7}   evaluated")
-    for name, layer in (("GRU, torch's own", OwnGRU), ("LSTM, torch's own", OwnLSTM)):
+    for name, layer in (("GRU, torch's own", TorchGRU), ("LSTM, torch's own", TorchLSTM)):
         short, _ = seconds(lambda layer=layer: Recurrent(layer), tasks, 2)
         long, model = seconds(lambda layer=layer: Recurrent(layer), tasks, 12)
         print(f"{name:24} {100 * (long - short):7.0f}   {model.batching_}, reckoned")

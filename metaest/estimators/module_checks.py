@@ -13,8 +13,12 @@ from metaest.functional.attention import differentiable_attention
 
 __all__ = ["check_module", "check_second_derivative", "check_weights"]
 
-# rows, step and relative error of the comparison with differences, which is made in double precision
-ROWS, STEP, TOLERANCE = 8, 1e-7, 1e-2
+# rows on which second derivatives are compared with differences, in double precision
+ROWS = 8
+# step of the differences, for weights of order 1
+STEP = 1e-7
+# relative difference above which second derivatives count as wrong
+TOLERANCE = 1e-2
 
 
 def check_module(module: nn.Module, X: Tensor) -> None:
@@ -99,9 +103,9 @@ def _check_output(output: object, X: Tensor) -> None:
 
 
 def check_second_derivative(forward: ModuleForward, X: Tensor) -> None:
-    """Warn where torch's second derivative is not that of differences.
+    """Warn where torch's second derivative differs from differences of gradients.
 
-    torch takes the gradient of a custom backward pass that it cannot differentiate for a constant, without a word.
+    torch silently takes the gradient for a constant where it comes from a backward pass that it cannot differentiate.
 
     Parameters
     ----------
@@ -115,7 +119,7 @@ def check_second_derivative(forward: ModuleForward, X: Tensor) -> None:
     along = [torch.randn(value.shape, generator=generator, dtype=torch.float64).to(X) for value in params.values()]
 
     def slopes(step: float, again: bool) -> tuple[list[Tensor], list[Tensor]]:
-        moved = [value + step * own for value, own in zip(params.values(), along, strict=True)]
+        moved = [value + step * direction for value, direction in zip(params.values(), along, strict=True)]
         leaves = [value.detach().requires_grad_() for value in moved]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # a module that draws must draw the same every time
@@ -127,23 +131,25 @@ def check_second_derivative(forward: ModuleForward, X: Tensor) -> None:
     try:
         with torch.enable_grad():
             leaves, first = slopes(0.0, again=True)
-            product = torch.stack([(slope * own).sum() for slope, own in zip(first, along, strict=True)]).sum()
+            product = torch.stack(
+                [(slope * direction).sum() for slope, direction in zip(first, along, strict=True)]
+            ).sum()
             if product.requires_grad:
                 second = torch.autograd.grad(product, leaves, materialize_grads=True)
             else:
                 second = tuple(torch.zeros_like(leaf) for leaf in leaves)
             ahead, behind = slopes(STEP, again=False)[1], slopes(-STEP, again=False)[1]
     except (RuntimeError, NotImplementedError):
-        return  # no second derivative at all: the fit says what to do
+        return  # torch has no second derivative at all, and the fit raises an error
     finally:
         forward.module.train(training)
     differences = [(one - other) / (2 * STEP) for one, other in zip(ahead, behind, strict=True)]
     away = _length([one - other for one, other in zip(differences, second, strict=True)])
     if away > TOLERANCE * max(_length(differences), _length(second)) + TOLERANCE**2 * _length(first):
         warn(
-            "module: torch's second derivative is not that of differences, because a custom backward pass or a "
-            ".detach() hides a part of it; the exact meta-gradient is then not exact. meta_gradient='first-order' "
-            "needs none."
+            "module: torch's second derivative differs from differences of gradients, because a custom backward pass "
+            "or a .detach() hides a part of it, so that meta_gradient='exact' is not exact; "
+            "meta_gradient='first-order' needs no second derivative."
         )
 
 

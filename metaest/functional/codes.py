@@ -1,4 +1,4 @@
-"""Whether a module makes whole numbers of its rows, as codes of categories are looked up in an embedding."""
+"""Whether a module casts its rows to whole numbers, as it does to look up codes of categories in an embedding."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from metaest.functional.attention import differentiable_attention
 
 __all__ = ["first_refused", "made_whole"]
 
-# rows looked up at once
+# rows that are evaluated at once
 AT_ONCE = 4096
 
 
@@ -33,7 +33,7 @@ class _Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def made_whole(module: nn.Module, X: Tensor) -> list[Tensor]:
-    """Return the floating numbers of which a module makes whole ones on the way from rows to outputs.
+    """Return the floating-point tensors that a module casts to whole numbers between rows and outputs.
 
     Parameters
     ----------
@@ -44,8 +44,7 @@ def made_whole(module: nn.Module, X: Tensor) -> list[Tensor]:
     Returns
     -------
     list of Tensor
-        One for each ``.long()`` and its like; what was recorded before an error, where the module does not take the
-        rows.
+        One for each ``.long()`` or similar cast; where the module fails on the rows, those before the error.
     """
     module, casts = deepcopy(module).eval(), _Casts()
     with contextlib.suppress(RuntimeError, IndexError), torch.no_grad(), differentiable_attention, casts:
@@ -54,9 +53,9 @@ def made_whole(module: nn.Module, X: Tensor) -> list[Tensor]:
 
 
 def first_refused(evaluate: Callable[[Tensor], Any], X: Tensor) -> tuple[int, str] | None:
-    """Return the first row that a module looks up in vain, and torch's message; None where there is none.
+    """Return the first row with a code that the module has no entry for, and torch's message; None without such a row.
 
-    Mapped over tasks, a code beyond the end of one task's embedding would be read from the next task's.
+    ``torch.vmap`` does not check: it reads a code beyond the end of one task's embedding from that of the next task.
 
     Parameters
     ----------

@@ -23,9 +23,11 @@ from metaest.functional.observations import Observations
 __all__ = ["Equation", "EquationMode", "Observations"]
 
 EquationMode = Literal["rows", "vmap", "loop"]
-# steps by which constants are moved, as shares of their size: to see whether a row moves, and for second derivatives
-SHIFT, BEND = 1e-4, 1e-5
-# the step of a constant of zero, which has no size: next to nothing in any unit
+# step, as a share of the size of a constant, by which it is moved to see whether a row depends on it
+SHIFT = 1e-4
+# step, as a share of the size of a constant, of differences of slopes: rounding leaves 1e-11 of them, bending 1e-10
+BEND = 1e-5
+# step of a constant of zero, which has no size: far below any constant, in whatever unit
 SMALLEST = 1e-100
 
 
@@ -42,8 +44,9 @@ class Equation:
     mode : {"rows", "vmap", "loop"}
         See the module; "loop" is always right.
     still : tuple of int, optional
-        Constants whose slope may be NaN in rows that they do not move, as that of k in (k t)^n at t = 0 where n is
-        below one; it is 0 there. None looks for them in every evaluation, which cannot be traced.
+        Indices of the constants whose slope torch may take for NaN in rows whose value does not depend on them, as
+        that of k in (k t)^n at t = 0 with n below one; the slope is set to 0 there. None: they are searched for in
+        every evaluation, which cannot be traced.
     """
 
     function: Callable[..., Tensor]
@@ -133,11 +136,11 @@ class Equation:
         if differentiable and theta.requires_grad and torch.is_grad_enabled():
             values, slopes = cast(tuple[Tensor, Tensor], _Curve.apply(theta, self, observations))  # type: ignore[no-untyped-call]
             return values, list(slopes.unbind(0))
-        values, found = self._with_slopes(theta.detach(), observations, graph=False)
-        return values.detach(), found
+        values, columns = self._with_slopes(theta.detach(), observations, graph=False)
+        return values.detach(), columns
 
     def flat(self, theta: Tensor, observations: Observations) -> tuple[int, ...]:
-        """Numbers of the constants whose slope torch takes for NaN in a row; see `still`."""
+        """Return the indices of the constants whose slope torch takes for NaN in some row; see `still`."""
         _, slopes = self._slopes(theta.detach(), observations, graph=False, apart=False)[:2]
         return tuple(k for k, slope in enumerate(slopes) if bool((slope != slope).any()))
 
@@ -176,12 +179,12 @@ class Equation:
                 gradients = _gradients(values.sum(), constants, graph)
                 return values.reshape(rows, tasks), [g.reshape(rows, tasks) for g in gradients], constants
             # each constant a tensor of its own: what is not finite in the slope of one does not reach another's
-            own = list(theta.unbind(0)) if graph else [c.detach().requires_grad_() for c in theta]
-            values = self._together(own, observations, apart)
+            leaves = list(theta.unbind(0)) if graph else [c.detach().requires_grad_() for c in theta]
+            values = self._together(leaves, observations, apart)
             # the first backward pass is linear in v, and its derivative in v is the Jacobian, one column a pass
             v = torch.zeros_like(values, requires_grad=True)
             slopes = []
-            for pulled in _gradients(values, own, True, grad_outputs=v):
+            for pulled in _gradients(values, leaves, True, grad_outputs=v):
                 if not pulled.requires_grad:
                     slopes.append(torch.zeros_like(values))
                     continue
@@ -192,7 +195,10 @@ class Equation:
             return values, slopes, []
 
     def _stands_still(self, k: int, theta: Tensor, observations: Observations, values: Tensor) -> Tensor:
-        """Whether a constant does not move a row: its slope there is 0, whatever 0 times infinity gives."""
+        """Return whether the value of each row stays the same as a constant is moved up and down a little.
+
+        Its slope is then 0, where torch multiplies 0 by infinity.
+        """
         still = torch.ones_like(values, dtype=torch.bool)
         with torch.no_grad():
             for sign in (1.0, -1.0):
@@ -202,7 +208,7 @@ class Equation:
         return still
 
     def _together(self, constants: Sequence[Tensor], observations: Observations, apart: bool) -> Tensor:
-        """Evaluate tasks one after the other; or map all of them, or apart those of each length, without padding."""
+        """Evaluate tasks one by one, or map all at once, or (`apart`) those of each length without padding."""
         X, rows = observations.by_task(), len(observations.y)
         sizes = observations.mask.sum(dim=0).long().clamp(min=1).tolist()
         if self.mode == "loop":
@@ -224,10 +230,7 @@ class Equation:
 
 
 class _Curve(torch.autograd.Function):
-    """Values and slopes of an equation, with a derivative that stays finite where torch's does not.
-
-    Where the second derivatives of a task are not finite in torch, they are differences of its slopes.
-    """
+    """Values and slopes of an equation; where torch's second derivatives are not finite, differences replace them."""
 
     @staticmethod
     def forward(ctx: Any, theta: Tensor, equation: Equation, observations: Observations) -> tuple[Tensor, Tensor]:
@@ -247,15 +250,15 @@ class _Curve(torch.autograd.Function):
             of_values, of_slopes = torch.where(row, of_values, 0.0), torch.where(row, of_slopes, 0.0)
         outputs = [(values, of_values), (slopes, of_slopes)]
         outputs = [(output, gradient) for output, gradient in outputs if output.requires_grad]
-        found = torch.zeros_like(leaf)
+        result = torch.zeros_like(leaf)
         if outputs:
             of = [output for output, _ in outputs]
-            (found,) = torch.autograd.grad(of, leaf, [gradient for _, gradient in outputs], materialize_grads=True)
-        lost = torch.nonzero(~torch.isfinite(found).all(dim=0))[:, 0]
+            (result,) = torch.autograd.grad(of, leaf, [gradient for _, gradient in outputs], materialize_grads=True)
+        lost = torch.nonzero(~torch.isfinite(result).all(dim=0))[:, 0]
         if len(lost):
             given = of_values[:, lost], of_slopes[:, :, lost]
-            found[:, lost] = _by_differences(equation, leaf.detach()[:, lost], observations.take(lost), *given)
-        return found, None, None
+            result[:, lost] = _by_differences(equation, leaf.detach()[:, lost], observations.take(lost), *given)
+        return result, None, None
 
 
 def _by_differences(
@@ -263,7 +266,7 @@ def _by_differences(
 ) -> Tensor:
     """Return the derivative in `theta` of a function of values and slopes, from slopes at points around."""
     _, slopes = equation.values_and_slopes(theta, observations)
-    found = []
+    derivatives = []
     for j in range(len(theta)):
         step = torch.where(theta[j] == 0, SMALLEST, BEND * theta[j].abs())
         ends = []
@@ -272,8 +275,8 @@ def _by_differences(
             moved[j] += sign * step
             ends.append(torch.stack(equation.values_and_slopes(moved, observations)[1]))
         second = torch.where(of_slopes == 0, 0.0, of_slopes * (ends[0] - ends[1]) / (2 * step))
-        found.append((of_values * slopes[j]).sum(dim=0) + second.sum(dim=(0, 1)))
-    return torch.stack(found)
+        derivatives.append((of_values * slopes[j]).sum(dim=0) + second.sum(dim=(0, 1)))
+    return torch.stack(derivatives)
 
 
 def _for_rows(theta: Tensor, rows: int) -> list[Tensor]:
@@ -285,7 +288,7 @@ def _lengthened(curve: Tensor, rows: int) -> Tensor:
 
 
 def _silence(constant: Tensor, still: Tensor | Callable[[], Tensor]) -> None:
-    """Take a NaN as zero in the gradient of rows that a constant does not move: (k t)^n at t = 0 is one."""
+    """Replace NaN by 0 in the gradient of a constant, in rows (`still`) that do not depend on it."""
 
     def without(gradient: Tensor) -> Tensor:
         lost = gradient != gradient
@@ -302,7 +305,7 @@ def _gradients(
     value: Tensor, inputs: list[Tensor], create_graph: bool, grad_outputs: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     if not value.requires_grad:  # a guard in the equation returned a plain tensor
-        return tuple(torch.zeros_like(own) for own in inputs)
+        return tuple(torch.zeros_like(leaf) for leaf in inputs)
     return torch.autograd.grad(
         value, inputs, grad_outputs=grad_outputs, create_graph=create_graph, materialize_grads=True
     )

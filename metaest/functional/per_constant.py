@@ -92,8 +92,8 @@ def _named(model: HierarchicalModel, phi: Tensor) -> Params:
 def _rows(observations: Observations) -> Rows:
     mask = observations.mask.T
     if observations.weight is not None:  # a loss is a mean: weights add up to the number of rows
-        own = mask * observations.weight.T
-        mask = own * (mask.sum(dim=1) / own.sum(dim=1).clamp(min=1e-300))[:, None]
+        weighed = mask * observations.weight.T
+        mask = weighed * (mask.sum(dim=1) / weighed.sum(dim=1).clamp(min=1e-300))[:, None]
     return Rows(observations.by_task(), observations.y.T[..., None], mask)
 
 

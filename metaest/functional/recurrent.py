@@ -21,7 +21,7 @@ State = tuple[Tensor, ...]
 
 
 class _StepByStep(nn.RNNBase):
-    """What the three layers share: directions, stacked layers, and the order of the axes."""
+    """Base of the three layers: directions, stacked layers, and the order of the axes."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # names of torch's own layers
         """Evaluate sequences as torch's own layer does."""
@@ -74,7 +74,7 @@ class _StepByStep(nn.RNNBase):
         assert W is not None
         assert U is not None
         outputs = []
-        # what comes of the inputs does not wait for the steps
+        # the products with the inputs of all steps are computed at once
         for entered in linear(X.flip(0) if backwards else X, W, b).unbind(0):
             state = self._step(entered, linear(state[0], U, c), state, projection)
             outputs.append(state[0])
@@ -118,7 +118,7 @@ def _lstm_step(entered: Tensor, state: State) -> State:
 
 
 class _Cell(nn.RNNCellBase):
-    """What the three cells share: a state of zeros by default, and a check of sizes."""
+    """Base of the three cells: a state of zeros by default, and a check of sizes."""
 
     def _entered(self, input: Tensor, hx: Any, n_states: int) -> tuple[Tensor, Tensor, State]:
         if hx is None:

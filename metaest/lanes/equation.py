@@ -82,9 +82,9 @@ class LaneModel(HierarchicalModel):
         padded = _padded(observations)
         program = None if differentiable else self.programs.get(_shape(padded))
         if program is not None:
-            found = program.informed(phi, log_sigma, padded)
-            if bool(torch.isfinite(found.gradient).all()):
-                return found
+            result = program.informed(phi, log_sigma, padded)
+            if bool(torch.isfinite(result.gradient).all()):
+                return result
         return super().information(phi, log_sigma, observations, differentiable=differentiable)
 
     def posterior_at(
@@ -94,9 +94,9 @@ class LaneModel(HierarchicalModel):
         padded = _padded(observations)
         program = self.programs.get(_shape(padded))
         if program is not None and program.m == len(u):
-            found = program.curved(center, factor, log_sigma, padded, u)
-            if bool(torch.isfinite(found.gradient).all()):
-                return found
+            result = program.curved(center, factor, log_sigma, padded, u)
+            if bool(torch.isfinite(result.gradient).all()):
+                return result
         return super().posterior_at(center, factor, log_sigma, observations, u)
 
     def searched(
@@ -117,13 +117,13 @@ class LaneModel(HierarchicalModel):
         if program is None or program.m != len(u):
             return None
         settings = solver.max_iter, solver.newton_after, solver.tol
-        found = program.solve(*settings, center, factor, log_sigma, padded, u)
-        lost = torch.nonzero(found.code == SolveCode.NOT_FINITE)[:, 0]
+        result = program.solve(*settings, center, factor, log_sigma, padded, u)
+        lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
         if len(lost):
             again = solver.solve(self.plain(), center[:, lost], factor, log_sigma, observations.take(lost), u[:, lost])
-            for part, other in zip(found, again, strict=True):
+            for part, other in zip(result, again, strict=True):
                 part[..., lost] = other
-        return found
+        return result
 
 
 def _flat(model: HierarchicalModel, phi: Tensor, observations: Observations) -> tuple[int, ...]:

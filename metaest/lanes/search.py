@@ -184,13 +184,13 @@ def _programs(
 
     def evaluate(u: Tensor, center: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
         *more, factor, log_sigma = rest
-        found = model.information(center + factor @ u, log_sigma, observed(X, y, more))
-        return [SearchState.at(u, found.in_random_directions(factor, u)).packed[m:]]
+        information = model.information(center + factor @ u, log_sigma, observed(X, y, more))
+        return [SearchState.at(u, information.in_random_directions(factor, u)).packed[m:]]
 
     def inform(phi: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
         *more, log_sigma = rest
-        found = model.information(phi, log_sigma, observed(X, y, more))
-        return [SearchState.at(phi, found).packed[len(phi) :]]
+        information = model.information(phi, log_sigma, observed(X, y, more))
+        return [SearchState.at(phi, information).packed[len(phi) :]]
 
     def begin(packed: Tensor) -> list[Tensor]:
         code = torch.where(SearchState(packed, m).finite, float(SolveCode.MAX_ITER), float(SolveCode.NOT_FINITE))
@@ -208,8 +208,8 @@ def _programs(
         return [true_curvature(gradients, expected)]
 
     def observed(X: Tensor, y: Tensor, more: list[Tensor]) -> Observations:
-        own = torch.ones_like(y) if observations.full else more[0]
-        return Observations(X.T, y, own, observations.full, None if observations.weight is None else more[-1])
+        mask = torch.ones_like(y) if observations.full else more[0]
+        return Observations(X.T, y, mask, observations.full, None if observations.weight is None else more[-1])
 
     state, one = torch.ones(n, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     more = [] if observations.full else [observations.mask]

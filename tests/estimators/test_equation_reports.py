@@ -94,5 +94,5 @@ def test_a_mean_that_does_not_exist_is_said():
         (at, b + np.sqrt(at[:, 0] - a) + 0.01 * rng.normal(size=3)) for a, b in rng.normal(size=(30, 2)) * [0.5, 1]
     ]
     model = EquationRegressor(root, {"a": Parameter(0.1), "b": Parameter(0.0)}).fit(tasks)
-    with pytest.warns(UserWarning, match="row 0 the curve is not finite for .* so that it has no mean there"):
+    with pytest.warns(UserWarning, match="row 0 the curve is not finite for .* so that its mean does not exist"):
         model.predict_mean([[0.6]])

@@ -316,7 +316,7 @@ def test_a_hidden_second_derivative_is_told():
         def forward(self, X):
             return self.head(OnceDifferentiable.apply(self.body(X)))
 
-    with pytest.warns(UserWarning, match="second derivative is not that of differences"):
+    with pytest.warns(UserWarning, match="second derivative differs from differences"):
         fit(Hidden)
     fit(Hidden, meta_gradient="first-order")  # it needs none
     fit(changed(before=torch.sin))

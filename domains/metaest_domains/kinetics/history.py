@@ -24,9 +24,11 @@ from metaest_domains.kinetics.rates import GAS_CONSTANT
 
 __all__ = ["Histories", "History", "ramp_integral"]
 
-# nodes of a ramp, and of a bin of a history
-_RAMP_NODES, _NODES = 80, 8
-# where the double exponential rule is cut off; what is left out is 1e-12 of a constant
+# nodes of a ramp
+_RAMP_NODES = 80
+# nodes of a bin of a history
+_NODES = 8
+# argument at which the double exponential rule is cut off; the ends that it leaves out are 1e-12 of the interval
 _CUT_OFF = 2.9
 # width of a bin of 1/T, and the numbers a chunk of rates may have
 _BIN, _CHUNK = 8.0 * GAS_CONSTANT / 600.0, 2**20
@@ -49,7 +51,7 @@ def ramp_integral(time: Tensor, start: Tensor, rate: Tensor, k: Callable[[Tensor
     -------
     Tensor of shape (n_rows,)
     """
-    node, weight = (torch.from_numpy(own).to(time) for own in _double_exponential(_RAMP_NODES))
+    node, weight = (torch.from_numpy(part).to(time) for part in _double_exponential(_RAMP_NODES))
     temperature = start[:, None] + rate[:, None] * time[:, None] * node
     return time * (k(temperature) * weight).sum(dim=1)
 

@@ -32,9 +32,7 @@ __all__ = [
 
 
 def clearance(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
-    """Return the patient's own clearance (CL/F of oral doses).
-
-    Where constants are scaled by weight, it is that at the patient's weight.
+    """Return the clearance of a patient (CL/F of oral doses), at the patient's weight where constants scale with it.
 
     Parameters
     ----------
@@ -57,17 +55,19 @@ def clearance(patient: Any, *, covariates: Mapping[str, float] | None = None, le
     ValueError
         When a covariate of the fit is missing, or one is unknown.
     """
-    return _constant(patient, covariates, level, lambda own, equation: own["clearance"])
+    return _constant(patient, covariates, level, lambda constants, equation: constants["clearance"])
 
 
 def volume(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
     """Return the patient's volume of distribution, central where there are two compartments; see `clearance`."""
-    return _constant(patient, covariates, level, lambda own, equation: own["volume"])
+    return _constant(patient, covariates, level, lambda constants, equation: constants["volume"])
 
 
 def half_life(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
     """Return the half-life of terminal elimination; see `clearance`."""
-    return _constant(patient, covariates, level, lambda own, equation: np.log(2) / equation.parts(own)[-1][1])
+    return _constant(
+        patient, covariates, level, lambda constants, equation: np.log(2) / equation.parts(constants)[-1][1]
+    )
 
 
 def absorption_rate(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
@@ -77,7 +77,12 @@ def absorption_rate(patient: Any, *, covariates: Mapping[str, float] | None = No
     """
     if not patient_equation(patient).oral:
         raise TypeError("a model of route='iv' has no absorption.")
-    return _constant(patient, covariates, level, lambda own, equation: own["absorption"] + equation.parts(own)[-1][1])
+    return _constant(
+        patient,
+        covariates,
+        level,
+        lambda constants, equation: constants["absorption"] + equation.parts(constants)[-1][1],
+    )
 
 
 def auc(
@@ -125,7 +130,7 @@ def auc(
         amount: Any = dose
         if not isinstance(amount, Real) or not 0 < amount < np.inf:  # type: ignore[operator]
             raise ValueError(f"dose must be a number above 0 or a Regimen, got {dose!r}.")
-        return _constant(patient, covariates, level, lambda own, equation: float(dose) / own["clearance"])
+        return _constant(patient, covariates, level, lambda constants, equation: float(dose) / constants["clearance"])
     _linear(patient)
     treatment = _treatment(patient, dose, given, covariates)
     first = float(dose.time[0]) if start is None else float(start)
@@ -140,7 +145,7 @@ def peak(
 ) -> pd.DataFrame:
     """Return the greatest concentration under a regimen up to a time, and when it is reached.
 
-    It is solved for, so that it does not depend on how far is looked.
+    The peak is solved for between one event and the next, so that it does not depend on `until` or a grid of times.
 
     Parameters
     ----------
@@ -347,7 +352,7 @@ def next_sample(
         See `clearance`.
     regimen : Regimen
     times : array-like
-        Possible times; a dose counts from its own time on.
+        Possible times of samples; a sample at the time of a dose is taken after it.
     n : int, default=1
     target : str, optional
         The constant to learn; None for all.

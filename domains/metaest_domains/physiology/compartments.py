@@ -145,7 +145,7 @@ random_state, verbose
         regimen : Regimen
             With a value for each covariate of the fit.
         times : array-like of shape (n_rows,)
-            A dose counts from its own time on.
+            A row at the time of a dose is after it.
 
         Returns
         -------

@@ -160,12 +160,12 @@ class Course:
         """Return the greatest concentration of a stretch of time and when it is reached, of shape (draws,)."""
         best = torch.zeros_like(self.parts[0][1])
         when = torch.full_like(best, start)
-        for some, low, high in self._blocks(start, until):
-            points, values = self._points(some, low, high)
-            tau, value = self._extremum(some, points, values)
+        for segments, low, high in self._blocks(start, until):
+            points, values = self._points(segments, low, high)
+            tau, value = self._extremum(segments, points, values)
             value = torch.where(low <= high, value, -torch.inf)
             top, which = value.max(dim=0)
-            time = (some.start + tau).gather(0, which[None])[0]
+            time = (segments.start + tau).gather(0, which[None])[0]
             better = top > best
             best, when = torch.where(better, top, best), torch.where(better, time, when)
         return best, when
@@ -173,17 +173,17 @@ class Course:
     def time_above(self, threshold: float, start: float, until: float) -> Tensor:
         """Return how long the concentration exceeds a threshold in a stretch of time, of shape (draws,)."""
         total = torch.zeros_like(self.parts[0][1])
-        for some, low, high in self._blocks(start, until):
-            points, values = self._points(some, low, high)
-            turns = [self._extremum(some, points, sign * values, sign)[0] for sign in (1.0, -1.0)]
+        for segments, low, high in self._blocks(start, until):
+            points, values = self._points(segments, low, high)
+            turns = [self._extremum(segments, points, sign * values, sign)[0] for sign in (1.0, -1.0)]
             points = torch.cat([points, torch.stack(turns)]).sort(dim=0).values
-            above = self._value(points, some) > threshold
+            above = self._value(points, segments) > threshold
             gap = (points[1:] - points[:-1]).clamp(min=0)
             length = torch.where(above[1:] & above[:-1], gap, 0.0)
             crossing = torch.nonzero(above[1:] != above[:-1], as_tuple=True)
             if len(crossing[0]):
                 first, last, rising = points[:-1][crossing], points[1:][crossing], above[1:][crossing]
-                root = self._crossing(first, last, rising, some, crossing[1:], threshold)
+                root = self._crossing(first, last, rising, segments, crossing[1:], threshold)
                 length = length.index_put(crossing, torch.where(rising, last - root, root - first))
             total = total + torch.where(low < high, length.sum(dim=0), 0.0).sum(dim=0)
         return total
@@ -191,13 +191,13 @@ class Course:
     def area(self, start: float, end: float) -> Tensor:
         """Return the area under the concentrations of a stretch of time, which may have no end, of shape (draws,)."""
         total = torch.zeros_like(self.parts[0][1])
-        for some, low, high in self._blocks(start, end):
+        for segments, low, high in self._blocks(start, end):
             valid = low < high
             low, high = torch.where(valid, low, 0.0), torch.where(valid, high, 0.0)
-            entered = some.inflow * (high - low)
+            entered = segments.inflow * (high - low)
             if self.absorption is not None:
-                entered = entered + self._gut(low, some.gut) - self._gut(high, some.gut)
-            state = some.gut, some.inflow, some.modes
+                entered = entered + self._gut(low, segments.gut) - self._gut(high, segments.gut)
+            state = segments.gut, segments.inflow, segments.modes
             lost = self._modes(low, *state) - self._modes(high, *state)
             pieces = [(lost[i] + a * entered) / rate for i, (a, rate) in enumerate(self.parts)]
             total = total + torch.where(valid, torch.stack(pieces).sum(dim=0), 0.0).sum(dim=0)
@@ -218,8 +218,8 @@ class Course:
             values.append(value)
         return torch.stack(values)
 
-    def _value(self, tau: Tensor, some: Segments) -> Tensor:
-        return self._modes(tau, some.gut, some.inflow, some.modes).sum(dim=0)
+    def _value(self, tau: Tensor, segments: Segments) -> Tensor:
+        return self._modes(tau, segments.gut, segments.inflow, segments.modes).sum(dim=0)
 
     def _blocks(self, start: float, end: float) -> Iterator[tuple[Segments, Tensor, Tensor]]:
         """Yield segments, and from when to when after its event each is inside a stretch of time."""
@@ -227,13 +227,13 @@ class Course:
         n_events, n_draws = self.segments.start.shape
         size = max(1, BLOCK // (N_POINTS * n_draws))
         for first in range(0, n_events, size):
-            some = self.segments.take(slice(first, first + size))
-            low = (start - some.start).clamp(min=0)
-            high = some.end.clamp(max=end) - some.start
+            segments = self.segments.take(slice(first, first + size))
+            low = (start - segments.start).clamp(min=0)
+            high = segments.end.clamp(max=end) - segments.start
             # an endless stretch ends where nothing is left
-            yield some, low, torch.where(torch.isinf(high), low + LAST / slowest, high)
+            yield segments, low, torch.where(torch.isinf(high), low + LAST / slowest, high)
 
-    def _points(self, some: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def _points(self, segments: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return times after the event, of shape (points, events, draws), and the concentrations then."""
         rates = [rate for _, rate in self.parts] + ([] if self.absorption is None else [self.absorption])
         fastest, slowest = torch.stack(rates).amax(dim=0), torch.stack(rates).amin(dim=0)
@@ -244,25 +244,25 @@ class Course:
         ratio = torch.where(first > 0, last / torch.where(first > 0, first, 1.0), 1.0)
         inner = low + first * ratio**share
         points = torch.cat([low[None], torch.minimum(inner, low + length), (low + length)[None]])
-        return points, self._value(points, some)
+        return points, self._value(points, segments)
 
-    def _extremum(self, some: Segments, points: Tensor, values: Tensor, sign: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _extremum(self, segments: Segments, points: Tensor, values: Tensor, sign: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return where each segment is greatest (least, with a sign of -1), and how great, by golden sections."""
         top, which = values.max(dim=0)
         best = points.gather(0, which[None])[0]
         left = points.gather(0, (which - 1).clamp(min=0)[None])[0]
         right = points.gather(0, (which + 1).clamp(max=len(points) - 1)[None])[0]
         inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-        f_inner, f_outer = sign * self._value(inner, some), sign * self._value(outer, some)
+        f_inner, f_outer = sign * self._value(inner, segments), sign * self._value(outer, segments)
         for _ in range(GOLDEN_STEPS):
             falls = f_inner > f_outer
             left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
             fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
-            value = sign * self._value(fresh, some)
+            value = sign * self._value(fresh, segments)
             inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)
             f_inner, f_outer = torch.where(falls, value, f_outer), torch.where(falls, f_inner, value)
         middle = 0.5 * (left + right)
-        value = sign * self._value(middle, some)
+        value = sign * self._value(middle, segments)
         return torch.where(value > top, middle, best), torch.maximum(value, top)
 
     def _crossing(
@@ -270,7 +270,7 @@ class Course:
         left: Tensor,
         right: Tensor,
         rising: Tensor,
-        some: Segments,
+        segments: Segments,
         where: tuple[Tensor, ...],
         threshold: float,
     ) -> Tensor:
@@ -278,7 +278,7 @@ class Course:
         event, draw = where
         parts = [(a[draw], rate[draw]) for a, rate in self.parts]
         course = Course(parts, None if self.absorption is None else self.absorption[draw], self.segments)
-        state = some.gut[event, draw], some.inflow[event, draw], some.modes[:, event, draw]
+        state = segments.gut[event, draw], segments.inflow[event, draw], segments.modes[:, event, draw]
         for _ in range(HALVINGS):
             middle = 0.5 * (left + right)
             beyond = (course._modes(middle, *state).sum(dim=0) > threshold) == rising

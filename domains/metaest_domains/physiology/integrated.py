@@ -56,7 +56,9 @@ class SaturableElimination(System):
             at_once = np.concatenate([at_once, np.zeros_like(amount)])
             rate, running = np.concatenate([rate, -rate]), np.concatenate([running, -running])
         order = np.argsort(stops, axis=0, kind="stable")
-        stops, at_once, rate, running = (np.take_along_axis(own, order, 0) for own in (stops, at_once, rate, running))
+        stops, at_once, rate, running = (
+            np.take_along_axis(column, order, 0) for column in (stops, at_once, rate, running)
+        )
         # rounding leaves nothing flowing once all infusions have ended
         infusion = np.where(running.cumsum(axis=0) > 0, rate.cumsum(axis=0), 0.0)
         nothing = np.zeros_like(at_once)
@@ -137,17 +139,17 @@ class SaturableEquation(PatientEquation):
     def _integrated(
         self, time: Tensor, start: Tensor, amount: Tensor, duration: Tensor, constants: dict[str, Tensor]
     ) -> Tensor:
-        own = {name: value[:, 0] for name, value in constants.items()}
-        if self.oral and "lag" in own:
-            time = time - own["lag"]
-        factor = 1 / (own["volume"] * own["affinity"])
-        absorption = own["absorption"] if self.oral else torch.ones_like(factor)
-        theta = torch.stack([own["capacity"] * factor, absorption, factor])
+        of_row = {name: value[:, 0] for name, value in constants.items()}
+        if self.oral and "lag" in of_row:
+            time = time - of_row["lag"]
+        factor = 1 / (of_row["volume"] * of_row["affinity"])
+        absorption = of_row["absorption"] if self.oral else torch.ones_like(factor)
+        theta = torch.stack([of_row["capacity"] * factor, absorption, factor])
 
         def system_of(inputs: Array) -> SaturableElimination:
             return SaturableElimination.of(inputs, amount.shape[1], self.oral)
 
-        return own["affinity"] * integrate(time, theta, torch.cat([amount, start, duration], dim=1), system_of)
+        return of_row["affinity"] * integrate(time, theta, torch.cat([amount, start, duration], dim=1), system_of)
 
     def check_values(self, X: NDArray[Any], values: NDArray[Any]) -> None:
         """Raise a ValueError when a concentration could not be integrated to the tolerance."""

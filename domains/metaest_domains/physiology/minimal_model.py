@@ -43,19 +43,20 @@ def insulin_rows(
         When times do not rise, a value is negative, or lengths differ.
     """
     given = {"times": times, "insulin_times": insulin_times, "insulin": insulin}
-    at, known, level = (_measured(values, name) for name, values in given.items())
+    at, measured_at, level = (_measured(values, name) for name, values in given.items())
     basal = [_measured(value, name) for name, value in
              (("basal_glucose", basal_glucose), ("basal_insulin", basal_insulin))]  # fmt: skip
     if any(value.shape != (1,) for value in basal):
         raise ValueError("basal_glucose and basal_insulin are one number each.")
-    if known.shape != level.shape or len(known) < 2:
+    if measured_at.shape != level.shape or len(measured_at) < 2:
         raise ValueError(
-            f"insulin needs two measurements or more, one value a time; got {len(known)} times, {len(level)} values."
+            f"insulin needs two measurements or more, one value a time; got {len(measured_at)} times, {len(level)} "
+            "values."
         )
-    if not (np.diff(known) > 0).all():
-        raise ValueError(f"insulin needs measurements at rising times, got {known.tolist()}.")
-    n = len(known)
-    rows = np.column_stack([at, np.tile(np.concatenate([known, level, *basal]), (len(at), 1))])
+    if not (np.diff(measured_at) > 0).all():
+        raise ValueError(f"insulin needs measurements at rising times, got {measured_at.tolist()}.")
+    n = len(measured_at)
+    rows = np.column_stack([at, np.tile(np.concatenate([measured_at, level, *basal]), (len(at), 1))])
     names = [*(f"insulin_time_{i + 1}" for i in range(n)), *(f"insulin_{i + 1}" for i in range(n))]
     return pd.DataFrame(rows, columns=["time", *names, "basal_glucose", "basal_insulin"])
 
@@ -173,7 +174,7 @@ def _ramp_response(z: Array) -> tuple[Array, Array, Array]:
     exact = 1 - passed / large, slope, (left - 2 * slope) / large
     series = (polynomial, polynomial.deriv(), polynomial.deriv(2))
     first, second, third = (
-        np.where(z < _SMALL, own(np.minimum(z, _SMALL)), far) for own, far in zip(series, exact, strict=True)
+        np.where(z < _SMALL, near(np.minimum(z, _SMALL)), far) for near, far in zip(series, exact, strict=True)
     )
     return first, second, third
 
@@ -186,7 +187,7 @@ class MinimalModel:
 
     def __call__(self, X: Tensor, effectiveness: Tensor, sensitivity: Tensor, action: Tensor, start: Tensor) -> Tensor:
         """Return glucose, of shape (n_rows,)."""
-        theta = torch.stack([own + 0 * X[:, 0] for own in (effectiveness, sensitivity, action, start)])
+        theta = torch.stack([constant + 0 * X[:, 0] for constant in (effectiveness, sensitivity, action, start)])
         return integrate(X[:, 0], theta, X[:, 1:], lambda inputs: GlucoseKinetics.of(inputs, self.n))
 
     def check_values(self, X: NDArray[Any], values: NDArray[Any]) -> None:

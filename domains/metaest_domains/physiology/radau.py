@@ -38,8 +38,10 @@ ITERATION_TOLERANCE = 1e-11
 MOST_ITERATIONS = 15
 # attempted steps of a trajectory between two stops, after which it is given up
 MOST_ATTEMPTS = 1000
-# factors by which a step may shrink or grow from one attempt to the next
-SHRINK, GROW = 0.1, 8.0
+# smallest factor from the length of one attempted step to the next
+SHRINK = 0.1
+# greatest factor from the length of one attempted step to the next
+GROW = 8.0
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,12 @@ class _Collocation:
         self.middle = s // 2
         legendre = np.polynomial.legendre.Legendre
         basis = [legendre.basis(k, domain=[0, 1]) for k in range(s + 1)]
-        at_nodes = np.stack([own(self.c) for own in basis[:s]], axis=1)
-        integrals = np.stack([own.integ(lbnd=0)(self.c) for own in basis[:s]], axis=1)
+        at_nodes = np.stack([polynomial(self.c) for polynomial in basis[:s]], axis=1)
+        integrals = np.stack([polynomial.integ(lbnd=0)(self.c) for polynomial in basis[:s]], axis=1)
         self.A = integrals @ np.linalg.inv(at_nodes)
         # from values at 0 and the nodes to Legendre coefficients, and the highest of them
         self.basis = basis
-        self.coefficients = np.linalg.inv(np.stack([own(self.points) for own in basis], axis=1))
+        self.coefficients = np.linalg.inv(np.stack([polynomial(self.points) for polynomial in basis], axis=1))
         self.last = TRUST[:, None] * self.coefficients[-len(TRUST) :]
         # A = V diag(eigenvalues) V^-1; of two conjugate eigenvalues one is enough, counted twice
         eigenvalues, V = np.linalg.eig(self.A)
@@ -174,7 +176,7 @@ class _Collocation:
 
     def interpolation(self, position: Array, order: int = 0) -> Array:
         """Return weights of the values at 0 and the nodes, of shape (s + 1, rows), for a derivative in the position."""
-        columns = np.stack([(own.deriv(order) if order else own)(position) for own in self.basis])
+        columns = np.stack([(polynomial.deriv(order) if order else polynomial)(position) for polynomial in self.basis])
         return combined(self.coefficients.T, columns)
 
 
@@ -264,7 +266,7 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
             steps.append(taken)
             t, memory, x, jump, peak = end, system.advance(tried, memory, theta), z[-1], np.zeros_like(x), scale
         else:
-            steps.append(tuple(own[..., accepted] for own in taken))
+            steps.append(tuple(part[..., accepted] for part in taken))
             t = np.where(accepted, end, t)
             memory = np.where(accepted, system.advance(tried, memory, theta), memory)
             x, jump, peak = np.where(accepted, z[-1], x), np.where(accepted, 0.0, jump), np.where(accepted, scale, peak)
@@ -286,7 +288,7 @@ def _next_stop(system: System, number: NDArray[np.int64], columns: NDArray[np.in
 
 def _first_step(system: System, x: Array, memory: Array, theta: Array, peak: Array) -> Array:
     """Return a step in which neither x nor what drives it changes by more than its size."""
-    f, slope = (own[0] for own in system.slope(x[None], system.drive(0 * x[None], memory, theta), theta))
+    f, slope = (part[0] for part in system.slope(x[None], system.drive(0 * x[None], memory, theta), theta))
     rate = np.abs(slope) + system.fastest(memory, theta)
     rate += np.divide(np.abs(f), peak, out=np.zeros_like(f), where=peak > 0)
     return np.asarray(np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0))
@@ -299,6 +301,6 @@ def _mesh(steps: list[tuple[NDArray[Any], ...]], n_numbers: int, reached: Array)
         return Mesh(none, [], empty, empty, empty, empty, np.zeros((n_numbers, 0)), np.zeros((N_NODES, 0)), reached)
     ends = np.cumsum([0, *(len(step[0]) for step in steps)]).tolist()
     rounds = [slice(a, b) for a, b in pairwise(ends) if b > a]
-    parts = [np.concatenate(own, axis=-1) for own in zip(*steps, strict=True)]
+    parts = [np.concatenate(column, axis=-1) for column in zip(*steps, strict=True)]
     trajectory, t, h, x, jump, memory, z = parts
     return Mesh(trajectory.astype(np.int64), rounds, t, h, x, jump, memory, z, reached)

@@ -127,12 +127,12 @@ class Trajectories:
         mesh, (p, n) = self.mesh, self.theta.shape
         now, starts = np.zeros((p, n)), np.zeros((p, len(mesh.t)))
         in_x, in_theta = self._step_slopes[0], self._step_slopes[1:]
-        for own in mesh.rounds:
-            who = mesh.trajectory[own]
+        for part in mesh.rounds:
+            who = mesh.trajectory[part]
             begin = now[:, who]
-            begin[self.system.jump_by] += mesh.jump[own]
-            starts[:, own] = begin
-            now[:, who] = in_x[-1, own] * begin + in_theta[:, -1, own]
+            begin[self.system.jump_by] += mesh.jump[part]
+            starts[:, part] = begin
+            now[:, who] = in_x[-1, part] * begin + in_theta[:, -1, part]
         return starts, in_x * starts[:, None] + in_theta
 
     @np.errstate(all="ignore")
@@ -146,11 +146,11 @@ class Trajectories:
     @np.errstate(all="ignore")
     def curvatures(self) -> Array:
         """Return second derivatives at the rows in time and theta, of shape (1 + p, 1 + p, n_rows)."""
-        mesh, (p, n), own = self.mesh, self.theta.shape, self._partials
+        mesh, (p, n), partial = self.mesh, self.theta.shape, self._partials
         starts, nodes = self._carried
         # along the trajectory, with x at the start of the step held
-        forcing = own.xx * nodes[:, None] * nodes + own.theta_theta
-        mixed = own.x_theta[:, None] * nodes
+        forcing = partial.xx * nodes[:, None] * nodes + partial.theta_theta
+        mixed = partial.x_theta[:, None] * nodes
         forcing = forcing + mixed + mixed.swapaxes(0, 1)
         held = self._at_nodes(self._integrals(forcing))
         now, second = np.zeros((p, p, n)), np.zeros((p, p, len(mesh.t)))

@@ -42,9 +42,9 @@ def one_task(
     # copies: the user's rows may be read-only, and torch takes no negative strides
     rows = torch.from_numpy(np.array(X, dtype=np.float64, order="C"))
     target = torch.zeros(len(rows)).double() if y is None else torch.from_numpy(np.array(y, dtype=np.float64))
-    own = None if weight is None else torch.from_numpy(np.array(weight, dtype=np.float64)).expand(copies, -1)
+    weights = None if weight is None else torch.from_numpy(np.array(weight, dtype=np.float64)).expand(copies, -1)
     ones = torch.ones(copies, len(rows)).double()
-    return Observations.stack(rows[None].expand(copies, -1, -1), target[None].expand(copies, -1), ones, own)
+    return Observations.stack(rows[None].expand(copies, -1, -1), target[None].expand(copies, -1), ones, weights)
 
 
 def evenly(n: int, most: int) -> Tensor:

@@ -17,13 +17,13 @@ from metaest.functional import Observations
 __all__ = ["curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
 
 BLOCK, NEWTON_STEPS = 50, 60
-# of the probability below an end; far finer than draws can tell
+# error of the probability below an end of an interval, far below that of the draws
 ACCURACY = 1e-6
-# of the probability: draws without a finite curve that are no reason for a word
+# probability of constants without a finite curve up to which no warning is given
 NEGLIGIBLE = 1e-9
-# a mean is that of a few draws where all are worth fewer equal ones than this,
+# effective number of draws below which a mean is reported as that of a few draws
 FEW = 50
-# or where one draw makes up more than this share of it
+# share of the mean in one draw above which it is reported as that of a few draws
 LARGEST = 0.1
 
 
@@ -61,8 +61,8 @@ def _warn_of_mean(curves: Tensor, weight: Tensor, usable: Tensor, where: str) ->
         row = int(lost.argmax())
         warn(
             f"{where}: in row {row} the curve is not finite for {float(lost[row]):.2%} of the probability of the "
-            "constants, so that it has no mean there; the number is the mean of the others. Use predict or "
-            "predict_interval.",
+            "constants, so that its mean does not exist; what is returned is the mean of the finite ones. Use predict "
+            "or predict_interval.",
         )
     part = curves.abs() * weight
     total = part.sum(dim=1)
@@ -73,8 +73,8 @@ def _warn_of_mean(curves: Tensor, weight: Tensor, usable: Tensor, where: str) ->
         row = int(torch.where(few, worth, torch.inf).argmin())
         warn(
             f"{where}: the mean in row {row} is made by a few extreme draws of the constants ({len(weight)} draws are "
-            f"worth {float(worth[row]):.0f} equal ones there; {int(few.sum())} such rows in all): it tells their luck, "
-            "and may not exist. Use predict or predict_interval.",
+            f"worth {float(worth[row]):.0f} equal ones there; {int(few.sum())} such rows in all): it depends on which "
+            "constants were drawn, and may not exist. Use predict or predict_interval.",
         )
 
 
@@ -130,7 +130,9 @@ def interval(
     # an equation whose rows see each other needs all of them at once
     size = BLOCK if calibrated.model.equation.mode == "rows" else len(X)
     blocks = [slice(first, first + size) for first in range(0, len(X), size)]
-    ends = [_ends(calibrated, draws, X[own], tails, of, None if weight is None else weight[own]) for own in blocks]
+    ends = [
+        _ends(calibrated, draws, X[block], tails, of, None if weight is None else weight[block]) for block in blocks
+    ]
     low, high = torch.cat(ends, dim=1).numpy()
     return low, high
 
@@ -163,5 +165,5 @@ def _ends(
         low, high = torch.where(error < 0, ends, low), torch.where(error < 0, high, ends)
         step = ends - error / density
         ends = torch.where((step >= low) & (step <= high), step, 0.5 * (low + high))
-    found: Tensor = ends
-    return found
+    answer: Tensor = ends
+    return answer

@@ -1,4 +1,4 @@
-"""What the tasks bring to a fit: values below a limit, and warnings about data that cannot say what is asked."""
+"""Data of a fit: values below a limit of quantification, and warnings about data that do not determine the model."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def just_below(limit: float | None, y: NDArray[Any]) -> NDArray[Any]:
 
 
 def ask_about_limit(limit: float | None, y: NDArray[Any], where: str) -> None:
-    """Warn of observations that equal the limit: they are taken as measured, and many write the limit for less."""
+    """Warn of observations that equal the limit: they count as measured, though often written for values below it."""
     n = 0 if limit is None else int((y == y.dtype.type(limit)).sum())
     if n:
         how = "observation equals" if n == 1 else "observations equal"
@@ -84,7 +84,9 @@ def check_data(settings: Any, tasks: TaskSet, names: list[str], random: list[int
     if settings.limit is not None:
         y = y[y >= settings.limit]
         if len(y) == 0:
-            raise TaskError(f"y: all {len(tasks.y)} observations lie below limit={settings.limit:g}; nothing is known.")
+            raise TaskError(
+                f"y: all {len(tasks.y)} observations lie below limit={settings.limit:g}; some have to be above it."
+            )
     if settings.limit is None and settings.noise == "proportional" and (y <= 0).any():
         row = int(np.flatnonzero(y <= 0)[0])
         task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1

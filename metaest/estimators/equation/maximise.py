@@ -25,8 +25,10 @@ from metaest.functional import (
 
 __all__ = ["Coordinates", "Maximum", "Objective", "Scope", "maximise"]
 
-# where a search ends: gradient in units of standard errors, and the change of the loss as a share of the number of rows
-GRADIENT_TOLERANCE, LOSS_TOLERANCE = 1e-5, 1e-13
+# gradient at which a search ends, with coordinates in units of standard errors
+GRADIENT_TOLERANCE = 1e-5
+# change of the loss at which a search ends, as a share of the number of rows: some hundred times its rounding
+LOSS_TOLERANCE = 1e-13
 
 
 class Scope(NamedTuple):
@@ -151,7 +153,7 @@ class Objective:
     def __init__(self, scope: Scope, coordinates: Coordinates, u: Tensor) -> None:
         self.scope, self.coordinates, self.u = scope, coordinates, u
         self.best, self.best_x = np.inf, coordinates.start()
-        # what the search minimises: its relative tolerance is then one of a number that no unit changes
+        # the search minimises the loss less this, so that its relative tolerance does not depend on the unit of y
         self.origin = 0.0
         self.rows = float(scope.observations.mask.sum())
 

@@ -92,8 +92,8 @@ def query_predictions(
         if len(bad):
             name = tasks.names.tolist()[int(chosen[bad[0]])]
             rows = drawn.query[chosen[bad[0]]][drawn.query_mask[chosen[bad[0]]]]
-            own = curves[bad[0]][mask[bad[0]]]
-            check_values(calibrated.model.equation.function, tasks.X[rows], own, f"task {name!r}")
+            values = curves[bad[0]][mask[bad[0]]]
+            check_values(calibrated.model.equation.function, tasks.X[rows], values, f"task {name!r}")
             raise DivergenceError(f"task {name!r}: the equation is not finite in a row that is to be predicted.")
         predictions.append(curves[mask])
         numbers.append(drawn.query[chosen][mask])

@@ -235,8 +235,8 @@ def deviation(factor: Tensor, away: Tensor) -> Tensor:
     """Return u with factor @ u = away, of shape (constants, n); each constant counts in units of its spread."""
     spread = factor.square().sum(dim=1, keepdim=True).sqrt()
     unit = torch.where(spread > 0, spread, 1.0)
-    found: Tensor = torch.linalg.lstsq(factor / unit, away / unit).solution
-    return found
+    solution: Tensor = torch.linalg.lstsq(factor / unit, away / unit).solution
+    return solution
 
 
 def root(covariance: Tensor) -> Tensor:
@@ -248,5 +248,5 @@ def root(covariance: Tensor) -> Tensor:
     sd = covariance.diagonal().clamp(min=0).sqrt()
     unit = torch.where(sd > 0, sd, 1.0)
     values, vectors = torch.linalg.eigh(covariance / unit / unit[:, None])
-    found: Tensor = sd[:, None] * ((vectors * values.clamp(min=0).sqrt()) @ vectors.T)
-    return found
+    factor: Tensor = sd[:, None] * ((vectors * values.clamp(min=0).sqrt()) @ vectors.T)
+    return factor

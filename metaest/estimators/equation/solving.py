@@ -188,8 +188,8 @@ def misfit(
         constant = rows * (log_sigma[0] + 0.5 * math.log(2 * math.pi))
     else:
         with torch.no_grad():
-            own = model.noise.log_scale(model.curve(phi, observations), observations.y, log_sigma, accuracy)
-        constant = observations.masked(own).sum(dim=0)
+            log_scale = model.noise.log_scale(model.curve(phi, observations), observations.y, log_sigma, accuracy)
+        constant = observations.masked(log_scale).sum(dim=0)
     return 2 * (loss - constant) / _limits(len(observations.mask))[rows.long()]
 
 

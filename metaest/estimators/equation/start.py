@@ -21,8 +21,10 @@ ROUNDS = 4
 # such a constant may be off by orders of magnitude, and on a log or logit scale that is a matter of a few units
 REACH, REACH_UNBOUNDED = (-0.5, 0.7), (-0.7, 1.7)
 MAGNITUDES = 7.0
-# how far what moves the curve may lie from the size of the value itself, and what a sum of equal numbers rounds to
-FARTHEST, ROUNDING = 1e10, 1e-12
+# greatest ratio of the change that moves the curve and the size of the value itself
+FARTHEST = 1e10
+# share of the size of equal numbers that their standard deviation may be, from rounding
+ROUNDING = 1e-12
 
 
 class Start(NamedTuple):
@@ -100,9 +102,9 @@ def spread_of(observations: Observations) -> float:
 
 
 def sizes(model: HierarchicalModel, phi: Tensor, observations: Observations) -> Tensor:
-    """One on a log or logit scale; without bounds the size of the value itself.
+    """Return 1 for constants on a log or logit scale, and the size of the value for those without bounds.
 
-    A value of zero has none: the change stands for it that moves the curve by the spread of the data.
+    Where that value is zero, its size is the change that moves the curve by the spread of the data.
     """
     nothing = _unbounded(model) & (phi == 0)
     if not bool(nothing.any()):
@@ -153,7 +155,7 @@ def _different(model: HierarchicalModel, center: Tensor, rms: Tensor, scale: Ten
 
 
 def beside(noise: Noise, observations: Observations, sigma: float) -> Observations:
-    """Return observations weighed by their accuracy, that of their measurement included, under noise of that size."""
+    """Return observations whose weights include the errors of their measurement, for a noise of SD `sigma`."""
     accuracy = noise.accuracy(observations)
     if accuracy.variance is None:
         return observations
@@ -217,7 +219,7 @@ def spread_around(
     phi = start.phi[:, None].expand(-1, observations.y.shape[1])
     curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
-    # a pooled fit may end next to zero: then its value is no size
+    # a pooled fit may end next to zero, and the size of its value then says nothing
     size = torch.maximum(sizes(model, start.phi, observations), scales(model, start.phi, observations))
     for j, k in enumerate(random):
         response = float(slopes[k][observations.mask > 0].square().mean().sqrt())

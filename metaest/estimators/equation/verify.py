@@ -131,7 +131,7 @@ def arranged(model: Any, equation: Any, X: Any, where: str) -> tuple[Any, NDArra
 def joined_rows(X: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
     """Return rows one after the other, the narrower ones with zeros in further columns."""
     width = max(X.shape[1], more.shape[1])
-    return np.concatenate([np.pad(own, [(0, 0), (0, width - own.shape[1])]) for own in (X, more)])
+    return np.concatenate([np.pad(part, [(0, 0), (0, width - part.shape[1])]) for part in (X, more)])
 
 
 def check_rows(equation: Any, X: NDArray[Any], y: NDArray[Any] | None, where: str) -> None:

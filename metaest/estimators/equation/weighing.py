@@ -43,9 +43,9 @@ class Weighing:
     def learn(cls, label: Any, tasks: TaskSet) -> Weighing:
         """Find the column, check it, and note the range of the weights."""
         w = tasks.sample_weight
-        found = cls(label, _find_column(label, tasks), None if w is None else (float(w.min()), float(w.max())))
-        found.check_tasks(tasks)
-        return found
+        weighing = cls(label, _find_column(label, tasks), None if w is None else (float(w.min()), float(w.max())))
+        weighing.check_tasks(tasks)
+        return weighing
 
     def check_tasks(self, tasks: TaskSet) -> None:
         """Raise a TaskError where a standard deviation is below zero, naming task and row."""

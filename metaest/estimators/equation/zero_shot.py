@@ -82,8 +82,8 @@ class ZeroShot:
         """
         check_interval(level, method, of, simultaneous)
         if method == "conformal":
-            found: tuple[NDArray[Any], NDArray[Any]] = self._conformal_interval(X, level, simultaneous, sample_weight)
-            return found
+            ends: tuple[NDArray[Any], NDArray[Any]] = self._conformal_interval(X, level, simultaneous, sample_weight)
+            return ends
         rows = self._rows(X, "predict_interval")
         weight = None
         if of == "observation":
@@ -94,8 +94,8 @@ class ZeroShot:
         def answer(
             calibrated: Calibrated, prior: Posterior, part: NDArray[Any], chosen: NDArray[np.intp]
         ) -> tuple[NDArray[Any], ...]:
-            own = None if weight is None else weight[chosen]
-            return interval(calibrated, draws_of_prior(prior), part, level, of, own)
+            weights = None if weight is None else weight[chosen]
+            return interval(calibrated, draws_of_prior(prior), part, level, of, weights)
 
         low, high = _by_covariates(self._calibrated, rows, answer)
         return low, high
@@ -199,8 +199,8 @@ def _by_covariates(
     for g, values in enumerate(groups):
         rows = np.flatnonzero(member == g)
         posterior = calibrated.prior(covariates.design(values[None], len(calibrated.table)))
-        found = answer(calibrated, posterior, X[rows], rows)
-        parts = parts or [np.empty(len(X)) for _ in found]
-        for whole, part in zip(parts, found, strict=True):
+        results = answer(calibrated, posterior, X[rows], rows)
+        parts = parts or [np.empty(len(X)) for _ in results]
+        for whole, part in zip(parts, results, strict=True):
             whole[rows] = part
     return parts
