@@ -95,3 +95,20 @@ def avrami_tasks(n_tasks, n_rows=5, seed=0, noise=0.02):
     names = np.repeat([f"curve {i}" for i in range(n_tasks)], n_rows)
     tasks = TaskSet.from_arrays(t.reshape(-1, 1), y.reshape(-1), names, feature_names=["t"])
     return tasks, k, n
+
+
+def assert_slopes_are_differences(loss, people):
+    """Compare the gradient of ``loss(*population)`` with differences, but for zeros of the factor, which stay zero."""
+    leaves = [part.clone().requires_grad_() for part in people]
+    gradients = torch.autograd.grad(loss(*leaves), leaves, materialize_grads=True)
+    for i, part in enumerate(people):
+        for j in range(part.numel()):
+            if i == 1 and float(part.reshape(-1)[j]) == 0:
+                continue
+            ends = []
+            for sign in (1, -1):
+                moved = [value.clone() for value in people]
+                moved[i].view(-1)[j] += sign * 1e-5
+                ends.append(float(loss(*moved).detach()))
+            expected = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose(float(gradients[i].reshape(-1)[j]), expected, rtol=2e-5, atol=2e-7)

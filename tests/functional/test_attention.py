@@ -130,7 +130,7 @@ def test_settings_come_back_after_an_error_and_after_calls_that_overlap(settings
             entered.set()
             leave.wait()
 
-    thread = threading.Thread(target=overlapping)
+    thread = threading.Thread(target=overlapping, daemon=True)
     with differentiable_attention:
         thread.start()
         entered.wait()

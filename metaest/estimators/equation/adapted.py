@@ -268,11 +268,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
             size, guarded = len(self.X_support_), self.guard_ is not None
             return calibration.interval(*self._center_and_scale(X, sample_weight), size, guarded, level, simultaneous)
         rows = self._rows(X, "predict_interval")
-        weight = None
-        if of == "observation":
-            weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "predict_interval")
-        elif sample_weight is not None:
-            raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
+        weight = self._calibrated.weighing.of_predicted(sample_weight, len(rows), of)
         return interval(self._calibrated, self._draws, rows, level, of, weight)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -21,7 +21,7 @@ from metaest.estimators.equation.posterior import Calibrated
 from metaest.estimators.equation.results import query_predictions
 from metaest.estimators.equation.verify import adapt_rows, arranged, warn_of_many
 from metaest.estimators.equation.weighing import relative_accuracy
-from metaest.estimators.inputs import as_rows, as_tasks, check_columns, require_columns
+from metaest.estimators.inputs import as_tasks, check_columns, require_columns
 from metaest.estimators.judge import Answers, Judge, require_gap, spread_of
 from metaest.tasks import TaskSet
 
@@ -150,7 +150,7 @@ class Adapting(Calibrating):
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)  # type: ignore[attr-defined]
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(mean), "predict_interval")
-        rows = as_rows(X, None, "predict_interval")[0]
+        rows = self._rows(X, "predict_interval")  # type: ignore[attr-defined]
         return mean, spread_of_observations(self._calibrated, mean, sd, rows, weight)
 
     def _judge(self, gap: int) -> Judge:

@@ -93,6 +93,14 @@ class Weighing:
             raise TaskError(f"{where}: sample_weight is 0 in row {row}; a new observation needs a weight above 0.")
         return weight
 
+    def of_predicted(self, sample_weight: Any, n_rows: int, of: str) -> NDArray[np.float64] | None:
+        """Return the weights of rows of ``predict_interval``; a curve (``of="curve"``) has none."""
+        if of == "observation":
+            return self.of_new_rows(sample_weight, n_rows, "predict_interval")
+        if sample_weight is not None:
+            raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
+        return None
+
     def kept(
         self, X: NDArray[Any], y: NDArray[Any], sample_weight: Any, where: str
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]:

@@ -85,11 +85,7 @@ class ZeroShot:
             ends: tuple[NDArray[Any], NDArray[Any]] = self._conformal_interval(X, level, simultaneous, sample_weight)
             return ends
         rows = self._rows(X, "predict_interval")
-        weight = None
-        if of == "observation":
-            weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "predict_interval")
-        elif sample_weight is not None:
-            raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
+        weight = self._calibrated.weighing.of_predicted(sample_weight, len(rows), of)
 
         def answer(
             calibrated: Calibrated, prior: Posterior, part: NDArray[Any], chosen: NDArray[np.intp]
