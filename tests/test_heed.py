@@ -40,8 +40,8 @@ def flagged():
 
 
 def one(frame, arguments):
-    own = {name: column for name, column in arguments.items() if name != "patient"}
-    regimen, X, y = Regimen.read(frame[frame["who"] == frame["who"].iloc[0]], patient=arguments["patient"], **own)
+    others = {name: column for name, column in arguments.items() if name != "patient"}
+    regimen, X, y = Regimen.read(frame[frame["who"] == frame["who"].iloc[0]], patient=arguments["patient"], **others)
     return [regimen.time, regimen.amount, regimen.duration, list(regimen.covariates.values()), X.to_numpy(), y]
 
 

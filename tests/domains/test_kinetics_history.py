@@ -116,7 +116,7 @@ def test_ramps_of_any_rate_and_energy_are_integrated(E, ends):
     expected = piece_by_piece(cut, start + (end - start) * cut, k)[-1]
     for speed in (1e-3, 1.0, 1e3):
         slope = np.sign(end - start) * speed
-        time, *where = (torch.tensor([own], dtype=torch.float64) for own in ((end - start) / slope, start, slope))
+        time, *where = (torch.tensor([value], dtype=torch.float64) for value in ((end - start) / slope, start, slope))
         np.testing.assert_allclose(ramp_integral(time, *where, k), time * expected, rtol=1e-8)
 
 
@@ -133,8 +133,8 @@ def test_wide_holds_between_fast_ramps_equal_quadrature():
 
         pieces = [quad(slope, a, b, epsrel=1e-11, epsabs=0, limit=200)[0] for a, b in pairwise(t)]
         rows = torch.from_numpy(t[1:])
-        found = Histories.read({1: (t, T)}).integral(rows, torch.ones_like(rows), k)
-        np.testing.assert_allclose(found, np.cumsum(pieces), rtol=1e-8)
+        integral = Histories.read({1: (t, T)}).integral(rows, torch.ones_like(rows), k)
+        np.testing.assert_allclose(integral, np.cumsum(pieces), rtol=1e-8)
 
 
 @pytest.mark.parametrize("n", [201, 3601])
@@ -337,6 +337,6 @@ def test_a_history_that_is_not_there():
 
 def test_times_of_a_history_that_are_time_differences_are_refused():
     times = pd.to_timedelta([0, 60], unit="s")
-    for own in (times, times.to_numpy(), list(times)):
+    for form in (times, times.to_numpy(), list(times)):
         with pytest.raises(TaskError, match="history 3: times: time differences were passed"):
-            Histories.read({3: (own, [600.0, 700.0])})
+            Histories.read({3: (form, [600.0, 700.0])})

@@ -327,7 +327,7 @@ def test_minimal_model_is_fitted():
 
 
 def test_the_minimal_model_prints_its_summary_and_adapts_on_no_rows():
-    tests = [glucose_test([2.0, 10.0, 40.0], (0.02, own, 0.03, 260.0)) for own in (3e-4, 5e-4, 8e-4)]
+    tests = [glucose_test([2.0, 10.0, 40.0], (0.02, sensitivity, 0.03, 260.0)) for sensitivity in (3e-4, 5e-4, 8e-4)]
     pairs = [(rows, glucose + np.array([2.0, -3.0, 1.0])) for rows, glucose in tests]
     model = MinimalModelRegressor(random=["sensitivity"], max_iter=1).fit(pairs)
     assert "effectiveness" in model.summary()

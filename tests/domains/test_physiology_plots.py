@@ -81,8 +81,10 @@ def test_a_regimen_marks_its_doses(study):
     plt.close("all")
     # the patient's own doses, and those that go on from doses given before
     alone = plot_patient(patient, ax=Figure().subplots())
-    own = {line.get_label(): line for line in alone.lines}["personalised"]
-    np.testing.assert_allclose(own.get_ydata(), patient.predict(grid(new, own.get_xdata())), rtol=1e-12)
+    personalised = {line.get_label(): line for line in alone.lines}["personalised"]
+    np.testing.assert_allclose(
+        personalised.get_ydata(), patient.predict(grid(new, personalised.get_xdata())), rtol=1e-12
+    )
     assert alone.get_xlim()[1] == patient.X_support_[:, 0].max()
     later = Regimen([16.0], [float(new.X[0, 1])], [0.0], {"weight": weight})
     after = plot_patient(patient, later, given=Regimen(regimen.time[:2], regimen.amount[:2], regimen.duration[:2]), times=[20.0, 23.0], ax=Figure().subplots())  # fmt: skip

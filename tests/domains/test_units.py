@@ -93,7 +93,7 @@ def kinetic_answers(name, unit, time):
     tasks = curves(name, unit, time)
     model.fit(tasks[:7])
     adapted = model.adapt(tasks[7].X[:4], tasks[7].y[:4])
-    of = np.array([unit**own * time**other for own, other in powers.values()])
+    of = np.array([unit**power * time**other for power, other in powers.values()])
     assert list(model.population_.index) == list(powers)
     return {
         "constants": model.population_["value"].to_numpy() / of,
@@ -135,7 +135,7 @@ def patients(amount, volume, time, slow):
         c = 300 * ka / v / (ka - cl / v) * (np.exp(-cl / v * at) - np.exp(-ka * at))
         c = (c + slow * (np.exp(-0.02 * at) - np.exp(-ka * at))) * np.exp(0.08 * rng.normal(size=6))
         records += [(f"P{i}", 0.0, 300.0 * amount, np.nan)]
-        records += [(f"P{i}", t * time, np.nan, own * amount / volume) for t, own in zip(at, c, strict=True)]
+        records += [(f"P{i}", t * time, np.nan, value * amount / volume) for t, value in zip(at, c, strict=True)]
     return read_patients(pd.DataFrame(records, columns=["patient", "time", "dose", "concentration"]))
 
 

@@ -48,7 +48,7 @@ def networks(tasks):
     normed = {"normalization": "batch", "support_size": 3}
     per_step = {**normed, "batch_statistics": "per-step"}
     variants = [{}, {"inner_solver": "bayes"}, {"context_dim": 2}, normed, per_step]
-    return [MAMLRegressor(**settings, **own).fit(tasks[:30]) for own in variants]
+    return [MAMLRegressor(**settings, **variant).fit(tasks[:30]) for variant in variants]
 
 
 @pytest.mark.parametrize("nothing", NOTHING)
@@ -128,8 +128,10 @@ def test_covariates_of_a_task_without_rows_are_said():
     rng = np.random.default_rng(0)
     age = rng.uniform(20, 80, 30)
     parts = [
-        pd.DataFrame({"x": (at := rng.uniform(0, 3, 6)), "age": own, "y": 0.05 * own * at + rng.normal(size=6) * 0.1})
-        for own in age
+        pd.DataFrame(
+            {"x": (at := rng.uniform(0, 3, 6)), "age": years, "y": 0.05 * years * at + rng.normal(size=6) * 0.1}
+        )
+        for years in age
     ]
     frame = pd.concat(parts, keys=range(30), names=["task"]).reset_index("task")
     tasks = TaskSet.from_arrays(frame[["x", "age"]], frame["y"], frame["task"])

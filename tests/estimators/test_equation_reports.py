@@ -58,11 +58,11 @@ def test_declared_quantities_to_first_order(model):
                                    population.loc["rate", column] / rate, rtol=1e-6)  # fmt: skip
     assert derived["unit"].tolist() == ["h", ""]
     task = model.adapt([[1.0], [3.0]], [6.0, 2.2])
-    own = task.derived_.loc["half_life"]
+    half_life = task.derived_.loc["half_life"]
     expected = task.derive(lambda rate, level: np.log(2) / rate)
-    np.testing.assert_allclose([own["value"], own["lower_90"], own["upper_90"]], expected)
+    np.testing.assert_allclose([half_life["value"], half_life["lower_90"], half_life["upper_90"]], expected)
     ends = task.params_.loc["rate", ["upper_90", "lower_90"]].astype(float)
-    np.testing.assert_allclose([own["lower_90"], own["upper_90"]], np.log(2) / ends, rtol=0.01)
+    np.testing.assert_allclose([half_life["lower_90"], half_life["upper_90"]], np.log(2) / ends, rtol=0.01)
 
 
 def test_an_equation_without_quantities_has_an_empty_table():
@@ -70,7 +70,7 @@ def test_an_equation_without_quantities_has_an_empty_table():
         return slope * X[:, 0]
 
     rng = np.random.default_rng(0)
-    tasks = [(np.arange(1, 5.0)[:, None], own * np.arange(1, 5.0) + 0.1 * rng.normal(size=4)) for own in range(8)]
+    tasks = [(np.arange(1, 5.0)[:, None], rate * np.arange(1, 5.0) + 0.1 * rng.normal(size=4)) for rate in range(8)]
     model = EquationRegressor(line, {"slope": 1.0}).fit(tasks)
     assert len(model.derived_) == len(model.adapt([], []).derived_) == 0
 

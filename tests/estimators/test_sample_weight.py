@@ -73,23 +73,23 @@ class Reference:
         Z = np.column_stack([np.ones(len(X)), X[:, 0]])
         right = 0
         for g in np.unique(groups):
-            own = groups == g
-            V = Z[own] @ Psi @ Z[own].T + np.diag(R[own])
-            self.tasks.append((Z[own], y[own], V))
-            self.normal = self.normal + Z[own].T @ np.linalg.solve(V, Z[own])
-            right = right + Z[own].T @ np.linalg.solve(V, y[own])
+            rows = groups == g
+            V = Z[rows] @ Psi @ Z[rows].T + np.diag(R[rows])
+            self.tasks.append((Z[rows], y[rows], V))
+            self.normal = self.normal + Z[rows].T @ np.linalg.solve(V, Z[rows])
+            right = right + Z[rows].T @ np.linalg.solve(V, y[rows])
         self.beta = np.linalg.solve(self.normal, right)
         self.error = np.sqrt(np.diag(np.linalg.inv(self.normal)))
         self.log_likelihood = sum(multivariate_normal.logpdf(y, Z @ self.beta, V) for Z, y, V in self.tasks)
         self.blup = np.array([self.beta + Psi @ Z.T @ np.linalg.solve(V, y - Z @ self.beta) for Z, y, V in self.tasks])
 
 
-@pytest.mark.parametrize("known", ["weights", "errors", "both"])
-def test_a_linear_equation_is_the_weighted_linear_mixed_model(known):
+@pytest.mark.parametrize("accuracy", ["weights", "errors", "both"])
+def test_a_linear_equation_is_the_weighted_linear_mixed_model(accuracy):
     X, y, groups, sd, _ = lines()
     X = np.column_stack([X, sd])
-    weight = None if known == "errors" else 1 / sd**2 if known == "weights" else np.where(sd > 1, 0.5, 2.0)
-    column = None if known == "weights" else 1
+    weight = None if accuracy == "errors" else 1 / sd**2 if accuracy == "weights" else np.where(sd > 1, 0.5, 2.0)
+    column = None if accuracy == "weights" else 1
     model = EquationRegressor(line, LINE, measurement_sd=column).fit(X, y, groups=groups, sample_weight=weight)
 
     def reference(x):
@@ -236,18 +236,20 @@ def test_all_roads_give_the_same():
     tasks = sets["tasks"]
     many, at_once = flat.adapt_many(tasks), flat.adapt_many(pairs, sample_weight=weight)
     for i in (0, 7):
-        own = flat.adapt(tasks[i].X, tasks[i].y, sample_weight=tasks[i].sample_weight)
+        single = flat.adapt(tasks[i].X, tasks[i].y, sample_weight=tasks[i].sample_weight)
         for other in (many, at_once):
-            np.testing.assert_allclose(other[i].params_["value"], own.params_["value"], rtol=1e-6)
-            np.testing.assert_allclose(other[i].params_["lower_90"], own.params_["lower_90"], rtol=1e-6)
+            np.testing.assert_allclose(other[i].params_["value"], single.params_["value"], rtol=1e-6)
+            np.testing.assert_allclose(other[i].params_["lower_90"], single.params_["lower_90"], rtol=1e-6)
         part = flat.adapt(tasks[i].X[:2], tasks[i].y[:2], sample_weight=tasks[i].sample_weight[:2])
         part = pickle.loads(pickle.dumps(part))
         later = part.partial_adapt(tasks[i].X[2:], tasks[i].y[2:], sample_weight=tasks[i].sample_weight[2:])
-        np.testing.assert_allclose(later.params_["value"], own.params_["value"], rtol=1e-9)
-        np.testing.assert_array_equal(later.sample_weight_support_, own.sample_weight_support_)
-        profile = own.profile("start", n_points=9)
+        np.testing.assert_allclose(later.params_["value"], single.params_["value"], rtol=1e-9)
+        np.testing.assert_array_equal(later.sample_weight_support_, single.sample_weight_support_)
+        profile = single.profile("start", n_points=9)
         assert profile["deviance"].min() == pytest.approx(0, abs=1e-6)
-        assert profile["start"].iloc[profile["deviance"].argmin()] == pytest.approx(own.params_.loc["start", "value"])
+        assert profile["start"].iloc[profile["deviance"].argmin()] == pytest.approx(
+            single.params_.loc["start", "value"]
+        )
     few = FewShotRegressor(flat).fit(tasks[0].X, tasks[0].y, sample_weight=tasks[0].sample_weight)
     same = flat.adapt(tasks[0].X, tasks[0].y, sample_weight=tasks[0].sample_weight)
     np.testing.assert_allclose(few.adapted_.params_["value"], same.params_["value"], rtol=1e-9)
@@ -300,25 +302,25 @@ def test_known_errors_that_say_it_all_leave_no_noise():
     assert model.noise_["sd"] < 0.1
     weighed = EquationRegressor(line, LINE).fit(X, y, groups=groups, sample_weight=1 / sd**2)
     assert weighed.noise_["sd"] == pytest.approx(1.0, abs=0.1)
-    for own in (model, weighed):
-        assert np.sqrt(np.mean((own.task_params_["a"] - truth[:, 0]) ** 2)) < 0.45
+    for fit in (model, weighed):
+        assert np.sqrt(np.mean((fit.task_params_["a"] - truth[:, 0]) ** 2)) < 0.45
 
 
 def test_intervals_and_simulations_of_weighed_rows():
     X, y, groups, weight = decays()
     model = EquationRegressor(decay, DECAY, random=["start"]).fit(X, y, groups=groups, sample_weight=weight)
     sigma = model.noise_["sd"]
-    for own in (model, model.adapt(X[:5], y[:5], sample_weight=weight[:5])):
-        draws = own.simulate([[30.0], [30.0]], 4000, random_state=0, sample_weight=[1.0, 0.01])
+    for predictor in (model, model.adapt(X[:5], y[:5], sample_weight=weight[:5])):
+        draws = predictor.simulate([[30.0], [30.0]], 4000, random_state=0, sample_weight=[1.0, 0.01])
         assert draws[:, 1].std() == pytest.approx(10 * sigma, rel=0.05)
-        low, high = own.predict_interval([[30.0], [30.0]], sample_weight=[1.0, 0.01])
+        low, high = predictor.predict_interval([[30.0], [30.0]], sample_weight=[1.0, 0.01])
         assert (high - low)[1] == pytest.approx(10 * (high - low)[0], rel=0.02)
         for of, low_weight in (("observation", [1.0, 0.0]), ("curve", [1.0, 1.0])):
             with pytest.raises(ValueError, match="sample_weight is 0 in row 1|sample_weight is for of='observation'"):
-                own.predict_interval([[30.0], [30.0]], of=of, sample_weight=low_weight)
-        assert own.suggest([[1.0], [1.0]], sample_weight=[0.01, 1.0])[0] == 1
-        assert own.suggest([[1.0], [1.0]], sample_weight=[1.0, 0.01])[0] == 0
-        _, sd = own._center_and_scale(np.array([[30.0], [30.0]]), [1.0, 0.01])
+                predictor.predict_interval([[30.0], [30.0]], of=of, sample_weight=low_weight)
+        assert predictor.suggest([[1.0], [1.0]], sample_weight=[0.01, 1.0])[0] == 1
+        assert predictor.suggest([[1.0], [1.0]], sample_weight=[1.0, 0.01])[0] == 0
+        _, sd = predictor._center_and_scale(np.array([[30.0], [30.0]]), [1.0, 0.01])
         assert sd[1] == pytest.approx(10 * sd[0], rel=1e-2)
 
 
@@ -329,7 +331,7 @@ def test_guard_calibration_and_scores_carry_weights():
     tasks = TaskSet.from_arrays(X, y, groups, sample_weight=weight)
     model = EquationRegressor(decay, DECAY, random=["start"], support_size=3, random_state=0).fit(tasks[:30])
     guard = model.adapt(tasks[30].X, tasks[30].y, sample_weight=tasks[30].sample_weight, guard=True).guard_
-    fair = [own[:150][~wild[:150]] for own in (X, y, groups)]
+    fair = [part[:150][~wild[:150]] for part in (X, y, groups)]
     without = clone_fit(model, *fair, None).adapt(tasks[30].X[~wild[:5]], tasks[30].y[~wild[:5]], guard=True).guard_
     assert guard.share == pytest.approx(without.share, abs=0.1)
     assert guard.adapted_rmse == pytest.approx(without.adapted_rmse, rel=0.1)
@@ -367,8 +369,8 @@ def test_weights_through_pipelines_and_routing():
     pipeline = make_pipeline(FunctionTransformer(), EquationRegressor(decay, DECAY, random=["start"]))
     pipeline.fit(X, y, equationregressor__groups=groups, equationregressor__sample_weight=weight)
     assert pipeline[-1].log_likelihood_ == expected.log_likelihood_
-    own = metaest.adapt(pipeline, X[:3], y[:3], sample_weight=weight[:3])
-    later = own.partial_adapt(X[3:5], y[3:5], sample_weight=weight[3:5])
+    adapted = metaest.adapt(pipeline, X[:3], y[:3], sample_weight=weight[:3])
+    later = adapted.partial_adapt(X[3:5], y[3:5], sample_weight=weight[3:5])
     whole = expected.adapt(X[:5], y[:5], sample_weight=weight[:5])
     np.testing.assert_allclose(later[-1].params_["value"], whole.params_["value"], rtol=1e-9)
     with config_context(enable_metadata_routing=True):

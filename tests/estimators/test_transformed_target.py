@@ -76,8 +76,8 @@ def test_an_adapted_predictor_does_not_follow_the_model():
 def test_pipelines_inside_and_outside_and_frozen(plain):
     scaler = StandardScaler().fit(TASKS.X)
     scaled = MAMLRegressor(**SMALL).fit(scaler.transform(TASKS.X), np.log(Y), groups=GROUPS)
-    own = scaled.adapt(scaler.transform(X_NEW[SUPPORT]), np.log(Y_NEW[SUPPORT]))
-    expected = np.exp(own.predict(scaler.transform(X_NEW)))
+    by_hand = scaled.adapt(scaler.transform(X_NEW[SUPPORT]), np.log(Y_NEW[SUPPORT]))
+    expected = np.exp(by_hand.predict(scaler.transform(X_NEW)))
     outside = make_pipeline(StandardScaler(), in_logarithms())
     outside.fit(TASKS.X, Y, transformedtargetregressor__groups=GROUPS)
     inside = TransformedTargetRegressor(

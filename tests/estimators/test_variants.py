@@ -194,6 +194,8 @@ def test_learned_rates_that_overshoot_are_lowered():
     tasks = PROBLEMS["sinusoid"]()
     model = fitted("Meta-SGD", tasks, max_iter=1)
     # as if far larger rates had been learned
-    model._params = {name: 60 * own if name.startswith("inner_lr:") else own for name, own in model._params.items()}
+    model._params = {
+        name: 60 * value if name.startswith("inner_lr:") else value for name, value in model._params.items()
+    }
     with pytest.warns(OvershootWarning, match="inner_lr=as learned overshoots .* at as learned, divided by"):
         model.adapt(tasks[0].X[:5], tasks[0].y[:5])

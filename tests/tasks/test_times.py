@@ -20,8 +20,8 @@ def test_differences_and_dates_do_not_depend_on_their_resolution(stored, unit, f
     forms = (differences, differences.to_numpy(), differences.astype(object), list(differences),
              [value.to_pytimedelta() for value in differences], dates, dates.dt.tz_localize("UTC"), list(dates),
              [value.to_pydatetime() for value in dates])  # fmt: skip
-    for own in forms:
-        np.testing.assert_allclose(elapsed(own, unit), HOURS * factor, rtol=1e-15)
+    for form in forms:
+        np.testing.assert_allclose(elapsed(form, unit), HOURS * factor, rtol=1e-15)
 
 
 def test_whole_hours_are_exact():
@@ -71,14 +71,14 @@ def test_unknown_units_are_refused():
 DIFFERENCES = pd.to_timedelta([1, 2, 3], unit="h")
 TIMES = [
     DIFFERENCES.to_numpy(), list(DIFFERENCES), list(DIFFERENCES.to_numpy()), DIFFERENCES.astype(object).to_numpy(),
-    [datetime.timedelta(hours=own) for own in (1, 2, 3)], list(pd.date_range("2024-01-01", periods=3)),
+    [datetime.timedelta(hours=h) for h in (1, 2, 3)], list(pd.date_range("2024-01-01", periods=3)),
     np.array(["2024-01-01"] * 3, dtype="datetime64[D]"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("times", TIMES)
 def test_rows_and_targets_refuse_dates_and_time_differences(times):
-    column = [[own] for own in times] if isinstance(times, list) else times[:, None]
+    column = [[time] for time in times] if isinstance(times, list) else times[:, None]
     numbers = np.arange(3.0)
     for make in (lambda: Task("A", column, numbers), lambda: TaskSet.from_arrays(column, numbers, ["A"] * 3),
                  lambda: Task("A", numbers[:, None], times), lambda: Task("A", numbers[:, None], pd.Series(times))):  # fmt: skip
