@@ -44,7 +44,7 @@ def few_shot_r2(
         Seed of the draw. The same tasks are split alike for every candidate, and the support of fewer shots is part
         of that of more shots.
     guard : bool, optional
-        Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model.
+        Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model's `adapt`.
     gap : int, default=0
         Rows the guard leaves out between those adapted on and those judged on.
 

@@ -34,6 +34,8 @@ class FewShotScore:
         over the query rows of all tasks together, with the mean :math:`\bar y` of the training targets, so that it
         is defined for a single row.
 
+        Adaptations are not guarded; the scorers of :mod:`metaest.scorers` take ``guard=True``.
+
         Parameters
         ----------
         X, y, groups : as in `fit`

@@ -92,6 +92,18 @@ def test_a_scorer_is_the_models_score_at_its_shots(fitted):
     fitted.set_params(**{name: settings[name] for name in changed})
 
 
+def test_a_model_that_guards_by_default_is_scored_with_its_guard():
+    class Guarding(EquationRegressor):
+        _guards = True
+
+    model = Guarding(line, {name: Parameter(1.0) for name in "abc"}).fit(TASKS)
+    truth, prediction = first_rows(model, TASKS, 3)
+    score = few_shot_mae(3, split="first")(model, TASKS)
+    assert score == pytest.approx(-mean_absolute_error(truth, prediction), rel=1e-5)
+    assert score == pytest.approx(few_shot_mae(3, split="first", guard=True)(model, TASKS), rel=1e-5)
+    assert score != pytest.approx(few_shot_mae(3, split="first", guard=False)(model, TASKS), rel=1e-3)
+
+
 def test_a_support_that_tasks_carry_is_taken(fitted):
     tasks = [Task(task.name, task.X, task.y, support=[1, 3]) for task in TASKS]
     one, many = (few_shot_mae(shots)(fitted, tasks) for shots in (1, 40))
