@@ -60,7 +60,8 @@ def test_auto_goes_by_the_number_of_tasks(tasks):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_rate_that_overshoots_is_lowered_for_those_tasks_alone(tasks, compiled):
-    model = MAMLRegressor(dtype="float64", activation="relu", random_state=0, compile=compiled, **FEW_STEPS).fit(tasks)
+    settings = {"dtype": "float64", "activation": "relu", "inner_lr": 0.01, "random_state": 0, "compile": compiled}
+    model = MAMLRegressor(**settings, **FEW_STEPS).fit(tasks)
     own = TaskSet([Task("near", tasks[0].X, tasks[0].y), Task("far", 100 * tasks[0].X, tasks[0].y)])
     with pytest.warns(OvershootWarning, match="1 of 2 tasks"):
         many = model.adapt_many(own)
