@@ -334,6 +334,32 @@ def test_the_minimal_model_prints_its_summary_and_adapts_on_no_rows():
     np.testing.assert_allclose(model.adapt([], []).predict(tests[0][0]), model.predict(tests[0][0]))
 
 
+def test_units_do_not_matter_to_the_minimal_model():
+    """Minutes, mg/dL and uU/mL; hours, mmol/L and pmol/L."""
+    columns = ["effectiveness", "sensitivity", "action", "start"]
+    fitted = []
+    for time, glucose, insulin in ((1.0, 1.0, 1.0), (1 / 60, 1 / 18, 6.0)):
+        pairs = []
+        for own in (3e-4, 5e-4, 8e-4):
+            rows, y = glucose_test([2.0, 10.0, 40.0], (0.02, own, 0.03, 260.0))
+            size = [time if "time" in name else glucose if "glucose" in name else insulin for name in rows.columns]
+            pairs.append((rows * size, glucose * (y + np.array([2.0, -3.0, 1.0]))))
+        model = MinimalModelRegressor(random=["sensitivity"], max_iter=2).fit(pairs)
+        units = np.array([1 / time, 1 / time / insulin, 1 / time, glucose])
+        fitted.append([*model.population_.loc[columns, "value"] / units, model.log_likelihood_ + 9 * np.log(glucose)])
+    np.testing.assert_allclose(fitted[1], fitted[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("of_y", "of_basal"), [(1 / 18, 1.0), (1.0, 1 / 18)])
+def test_glucose_in_two_units_is_refused(of_y, of_basal):
+    rows, y = glucose_test([2.0, 10.0, 40.0], (0.02, 5e-4, 0.03, 260.0))
+    pairs = [(rows.assign(basal_glucose=of_basal * rows["basal_glucose"]), of_y * y)] * 3
+    with pytest.raises(
+        TaskError, match="task 0: the median of glucose is .* and basal_glucose is .*; write both in one"
+    ):
+        MinimalModelRegressor().fit(pairs)
+
+
 def test_what_the_minimal_model_refuses():
     rows, glucose = glucose_test([2.0, 10.0], (0.02, 5e-4, 0.03, 260.0))
     with pytest.raises(ValueError, match="columns of insulin_rows"):

@@ -18,6 +18,10 @@ from metaest_domains.physiology.radau_slopes import check_integrated, integrate
 
 __all__ = ["MinimalModelRegressor", "insulin_rows"]
 
+# Ratio of glucose in a test to that before it, beyond which the two are in different units: mg/dL are 18 mmol/L, and a
+# test's median is at most some three times basal.
+FAR_FROM_BASAL = 6.0
+
 
 def insulin_rows(
     times: ArrayLike, insulin_times: ArrayLike, insulin: ArrayLike, basal_glucose: float, basal_insulin: float
@@ -63,7 +67,10 @@ def insulin_rows(
 
 def _measured(values: ArrayLike, name: str) -> NDArray[np.float64]:
     numbers_only(values, name)
-    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    try:
+        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers of at least 0, got {values!r}.") from error
     wrong = array[~(np.isfinite(array) & (array >= 0))]
     if array.ndim != 1 or len(wrong):
         raise ValueError(f"{name} must be numbers of at least 0, got {float(wrong[0]) if len(wrong) else values!r}.")
@@ -207,6 +214,13 @@ class MinimalModel:
                 f"the insulin or a basal value in row {differs[0]} is not that of row 0; the rows of one test have the "
                 "same, see insulin_rows."
             )
+        if y is not None and len(y):
+            basal, ratio = float(X[0, -2]), float(np.median(y)) / max(float(X[0, -2]), np.finfo(np.float64).tiny)
+            if basal > 0 and not 1 / FAR_FROM_BASAL < ratio < FAR_FROM_BASAL:
+                raise ValueError(
+                    f"the median of glucose is {np.median(y):.3g} and basal_glucose is {basal:.3g}, {FAR_FROM_BASAL:g} "
+                    "times apart or more; write both in one unit, mg/dL or mmol/L."
+                )
 
 
 class MinimalModelRegressor(EquationRegressor):
@@ -230,7 +244,7 @@ class MinimalModelRegressor(EquationRegressor):
     Parameters
     ----------
     parameters : dict of str to Parameter, optional
-        In place of those above; the defaults are rough values in minutes, mg/dL and uU/mL.
+        In place of those above, whose initial values are read off the data, so that units do not matter.
     random, covariance, noise, limit, covariates, support_size, split, max_iter, compile, random_state, verbose
         As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` by default.
 
@@ -249,6 +263,7 @@ class MinimalModelRegressor(EquationRegressor):
     _guards = True
     inner_solver, inner_steps, meta_gradient, meta_lr, meta_batch_size = "gauss-newton", 0, "exact", 0.05, 25
     objective, n_episodes = "evidence", None
+    # initial values are those of a test of three hours, in minutes, mg/dL and uU/mL; _initial puts the data's in place
     constants = {
         "effectiveness": Parameter(0.02, lower=0, unit="1/time", meaning="glucose effectiveness"),
         "sensitivity": Parameter(5e-4, lower=0, unit="1/time/concentration", meaning="insulin sensitivity"),
@@ -302,4 +317,31 @@ class MinimalModelRegressor(EquationRegressor):
             if name not in self.constants:
                 raise ValueError(f"parameters: there is no {name!r}; there are {', '.join(self.constants)}.")
         given = {name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()}
-        return MinimalModel(n), {**self.constants, **given}
+        rough = {
+            name: Parameter(value, lower=0, unit=self.constants[name].unit, meaning=self.constants[name].meaning)
+            for name, value in _initial(tasks, n).items()
+        }
+        return MinimalModel(n), {**self.constants, **rough, **given}
+
+
+def _initial(tasks: TaskSet, n: int) -> dict[str, float]:
+    """Read rough values off the data; rates are those of a test of three hours, which are 0.02 to 0.03 a minute."""
+    last, above, highest = (
+        float(np.median(values))
+        for values in zip(
+            *(
+                (task.X[:, [0, n]].max(), np.abs(task.X[0, n + 1 : 2 * n + 1] - task.X[0, -1]).mean(), task.y.max())
+                for task in tasks
+            ),
+            strict=True,
+        )
+    )
+    if not (last > 0 and above > 0 and highest > 0):
+        return {}
+    effectiveness = 3.6 / last
+    return {
+        "effectiveness": effectiveness,
+        "sensitivity": 0.75 * effectiveness / above,
+        "action": 1.5 * effectiveness,
+        "start": highest,
+    }
