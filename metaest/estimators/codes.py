@@ -54,7 +54,7 @@ def standardised_columns(standardize: Any, names: Sequence[str] | None, n_column
                 f"standardize: there is no column {column!r}; {there_are}, and numbers go from 0 to {n_columns - 1}."
             )
         if chosen[place]:
-            raise ValueError(f"standardize: column {column!r} stands twice.")
+            raise ValueError(f"standardize: column {column!r} occurs twice.")
         chosen[place] = True
     return chosen
 

@@ -172,7 +172,7 @@ FrozenEstimator or a fitted search (GridSearchCV), which may stand inside one an
         if hasattr(model, "refit"):  # a search
             check_is_fitted(model)
             raise TypeError(
-                f"{type(model).__name__} was told refit=False, so that it holds no fitted model; set refit=True."
+                f"{type(model).__name__} has refit=False, so that it holds no fitted model; set refit=True."
             )
         raise TypeError(
             f"{type(model).__name__} has no adapt method; a fitted metaest model, or a pipeline that ends in one, is "

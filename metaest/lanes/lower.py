@@ -120,7 +120,7 @@ def _uses(node: torch.fx.Node) -> list[torch.fx.Node]:
     found = []
     for user in node.users:
         name = _name(user) if user.op == "call_function" else ""
-        # an operand that stands twice is used twice
+        # an operand that occurs twice is used twice
         times = sum(own is node for own in user.all_input_nodes) if user.op != "output" else 1
         times = max(times, sum(own is node for own in user.args if isinstance(own, torch.fx.Node)))
         found += _uses(user) if name in VIEWS else [user] * times

@@ -42,7 +42,7 @@ def _converts(values: NDArray[Any]) -> bool:
 def _from_frame(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     if not X.columns.is_unique:
         twice = X.columns[X.columns.duplicated()][0]
-        raise TaskError(f"{where}: column {twice!r} stands twice in X; column names must be unique.")
+        raise TaskError(f"{where}: column {twice!r} occurs twice in X; column names must be unique.")
     for name in X.columns:
         if not _column_is_numeric(X[name]):
             dtype = X[name].dtype

@@ -518,7 +518,7 @@ def test_readers_heed_or_name_what_is_in_a_file(tmp_path):
     with pytest.raises(TaskError, match="looks like a row of units: column 'time' holds 's' there"):
         read_curves(StringIO("curve,time,fraction\n,s,-\nA,1,0.2\nA,2,0.5\n"))
     (tmp_path / "A.csv").write_text("time,temperature,fraction\n1,600,0.2\n2,600,0.5\n")
-    with pytest.raises(TaskError, match="column 'temperature' stands in conditions as well"):
+    with pytest.raises(TaskError, match="column 'temperature' is in conditions as well"):
         read_curve_files([tmp_path / "A.csv"], conditions=pd.DataFrame({"temperature": [610.0]}, index=["A"]))
     (tmp_path / "B.csv").write_text("curve,time,fraction\nX,1,0.2\nY,2,0.5\n")
     with pytest.raises(TaskError, match="column 'curve' is made from the names of files"):

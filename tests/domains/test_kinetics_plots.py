@@ -90,7 +90,7 @@ def test_the_axis_is_the_input_that_varies(isothermal, ax):
     assert ax.get_xlabel() == "temperature (K)"
     np.testing.assert_allclose(lines(ax)["adapted curve"].get_xdata(), rows["temperature"])
     np.testing.assert_allclose(lines(ax)["adapted curve"].get_ydata(), isothermal.predict(rows))
-    with pytest.raises(ValueError, match="against='filler' is no input of the equation; it has time, temperature"):
+    with pytest.raises(ValueError, match="against='filler' is not an input of the equation; it has time, temperature"):
         plot_curve(isothermal, rows, against="filler", ax=ax)
 
 

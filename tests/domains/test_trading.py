@@ -253,7 +253,7 @@ def broken(market, how):
         ("zero", "is 0; prices above 0"),
         ("infinite", "is inf; prices above 0"),
         ("unsorted", "2000-01-04 comes after 2000-01-05; sort by date"),
-        ("twice", "2000-01-04 stands twice"),
+        ("twice", "2000-01-04 occurs twice"),
         ("words", "prices must be numbers"),
         ("no price", "asset 'mean-reverting 1' has no price"),
     ],

@@ -139,7 +139,7 @@ def test_what_are_no_returns_is_refused(returns, measure):
         measure(pd.Series(["high", "low"], index=returns.index[:2]))
     with pytest.raises(ValueError, match="dates of the returns are not in order"):
         measure(returns[::-1])
-    with pytest.raises(ValueError, match="2021-01-04 stands twice"):
+    with pytest.raises(ValueError, match="2021-01-04 occurs twice"):
         measure(returns.iloc[[0, 0, 1]])
     with pytest.raises(ValueError, match="20210104, ..., which look like dates"):
         measure(returns.set_axis(returns.index.strftime("%Y%m%d").astype(int)))

@@ -144,7 +144,7 @@ def test_all_columns_named_is_the_default_and_none_named_leaves_x_alone():
         (["age"], r"no column 'age'; the columns are \['dose', 'site', 'weight'\]"),
         ([3], "no column 3;.*from 0 to 2"),
         ([-1], "no column -1"),
-        (["dose", 0], "column 0 stands twice"),
+        (["dose", 0], "column 0 occurs twice"),
         ([True, False, True], "no column True"),
         ("dose", "must be an instance of 'bool'"),
     ],

@@ -63,7 +63,7 @@ FRAME = pd.DataFrame({"time": [0.0, 1.0], "sex": ["f", "m"]})
         ([[0.0], [1.0]], ["a", None], None, "task 'p3': the label of row 1 is missing"),
         ([[0.0, 1.0], [1.0]], [0, 1], None, "task 'p3': X is not a rectangular array"),
         ([0.0, 1.0], [0, 1], None, "task 'p3': Expected 2D array"),
-        (pd.DataFrame([[0, 1], [2, 3]], columns=["a", "a"]), [0, 1], None, "column 'a' stands twice"),
+        (pd.DataFrame([[0, 1], [2, 3]], columns=["a", "a"]), [0, 1], None, "column 'a' occurs twice"),
         (pd.DataFrame([[0, 1], [2, 3]], columns=["a", 1]), [0, 1], None, "all strings or none"),
     ],
 )

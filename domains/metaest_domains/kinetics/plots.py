@@ -70,7 +70,9 @@ def plot_curve(
     if against is None:
         against = max(inputs, key=lambda name: len(np.unique(inputs[name])))
     if against not in inputs:
-        raise ValueError(f"plot_curve: against={against!r} is no input of the equation; it has {', '.join(inputs)}.")
+        raise ValueError(
+            f"plot_curve: against={against!r} is not an input of the equation; it has {', '.join(inputs)}."
+        )
 
     def across(given: Any) -> NDArray[Any]:
         return formula.read(_array(given))[against]

@@ -129,7 +129,7 @@ def read_curve_files(
         added = ["curve", *([] if conditions is None else map(str, conditions.columns))]
         twice = [column for column in added if column in frame.columns]
         if twice:
-            where = "is made from the names of files" if twice[0] == "curve" else "stands in conditions as well"
+            where = "is made from the names of files" if twice[0] == "curve" else "is in conditions as well"
             raise TaskError(f"{path}: column {twice[0]!r} {where}; drop or rename one of the two.")
         frame = frame.assign(curve=name)
         if conditions is not None:

@@ -119,13 +119,13 @@ class Regimen:
         columns : sequence of str
             Covariates of the model; see :func:`covariate_columns`.
         patient : dict of str to float, optional
-            Covariates of an adapted patient, which stand where the regimen has none. Where it has, the regimen's
-            count: they describe the patient at the doses that are asked about.
+            Covariates of an adapted patient, used where the regimen has none. The regimen's take precedence: they
+            describe the patient at the time of these doses.
 
         Raises
         ------
         ValueError
-            When the regimen has a covariate that the model does not know, or lacks one.
+            When the regimen has a covariate that the model was not fitted on, or lacks one.
         """
         unknown = [name for name in self.covariates if name not in columns]
         if unknown:

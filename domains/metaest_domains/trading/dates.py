@@ -39,7 +39,7 @@ def read_dates(index: pd.Index, where: str) -> pd.Index:
     Raises
     ------
     ValueError
-        When words are no such dates, when numbers are written as 20200131, or when a date is missing.
+        When words are not such dates, when numbers are written as 20200131, or when a date is missing.
     """
     if isinstance(index, pd.PeriodIndex):
         index = index.to_timestamp()
@@ -79,7 +79,7 @@ def first_from(index: pd.Index, start: Any, where: str) -> int:
     Raises
     ------
     ValueError
-        When the start is no date, or has a time zone where the rows have none, or the other way round.
+        When the start is not a date, or has a time zone where the rows have none, or the other way round.
     """
     try:
         if not isinstance(index, pd.DatetimeIndex):

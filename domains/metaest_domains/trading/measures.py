@@ -327,7 +327,7 @@ def _series(returns: Any, where: str) -> "pd.Series[float]":
     if isinstance(index, pd.DatetimeIndex) and not index.is_monotonic_increasing:
         raise ValueError(f"{where}: the dates of the returns are not in order; sort by date.")
     if isinstance(index, pd.DatetimeIndex) and index.has_duplicates:
-        raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} stands twice.")
+        raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} occurs twice.")
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise ValueError(f"{where}: the return of {day_of(index[infinite[0]])} is {values[infinite[0]]}.")

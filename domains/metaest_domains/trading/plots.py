@@ -45,7 +45,7 @@ def plot_equity(
     Raises
     ------
     ValueError
-        When a backtest has no days, or does not move where `volatility` is asked for.
+        When a backtest has no days, or has constant returns where `volatility` is given.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 

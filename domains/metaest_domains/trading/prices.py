@@ -77,7 +77,7 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
             "an asset is wanted: select one field."
         )
     if frame.columns.duplicated().any():
-        raise ValueError(f"{where}: asset {frame.columns[frame.columns.duplicated()][0]!r} stands twice.")
+        raise ValueError(f"{where}: asset {frame.columns[frame.columns.duplicated()][0]!r} occurs twice.")
     numbers = {}
     for name in frame.columns:
         try:
@@ -88,7 +88,7 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
         raise ValueError(f"{where}: {what} must be numbers; a column holds dates, which belong in the index.")
     index = read_dates(frame.index, where)
     if index.has_duplicates:
-        raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} stands twice.")
+        raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} occurs twice.")
     if not index.is_monotonic_increasing:
         i = int(np.flatnonzero(~(index[1:] > index[:-1]))[0])
         raise ValueError(f"{where}: {day_of(index[i + 1])} comes after {day_of(index[i])}; sort by date.")
