@@ -54,7 +54,7 @@ class Accuracy(NamedTuple):
 
     @property
     def alike(self) -> bool:
-        """Whether nothing is known."""
+        """Whether all observations are equally accurate."""
         return self.weight is None and self.variance is None
 
     def scatter(self, v: Tensor) -> Tensor:

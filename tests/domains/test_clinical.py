@@ -133,7 +133,7 @@ def test_covariates_are_heeded_or_refused(iv):
             question(patient, Regimen.repeated(200.0, **doses, age=4.0))
         with pytest.raises(ValueError, match="weights must be above 0"):
             question(patient, Regimen.repeated(200.0, **doses, weight=0.0))
-    with pytest.raises(ValueError, match=r"say what it is of this patient, covariates=\{'weight': \.\.\.\}"):
+    with pytest.raises(ValueError, match=r"pass its value for this patient, covariates=\{'weight': \.\.\.\}"):
         clearance(model)
     with pytest.raises(ValueError, match="covariates has 'age', which the model was not fitted on"):
         clearance(patient, covariates={"age": 4.0})
@@ -246,7 +246,9 @@ def test_what_was_given_before_has_to_be_said(iv):
         lambda: auc(patient, late),
         lambda: next_sample(patient, late, [37.0]),
     ):
-        with pytest.raises(ValueError, match="begins at 36, .* know of 1 dose up to 0: say given=Regimen"):
+        with pytest.raises(
+            ValueError, match="begins at 36, .* hold 1 dose up to 0: pass all doses given so far as given=Regimen"
+        ):
             question()
     with pytest.raises(TypeError, match="given must be a Regimen"):
         trough(patient, late, given=300.0)

@@ -471,7 +471,7 @@ def test_other_bad_input(clinic):
         model.adapt(X.assign(time=[-3.0, 1, 2, 3, 4]), y)
     with pytest.raises(TaskError, match="weights must be above 0"):
         model.adapt(X.assign(weight=0.0), y)
-    with pytest.raises(TaskError, match="no row knows of a dose"):
+    with pytest.raises(TaskError, match="no row has a dose above 0"):
         model.adapt(X.assign(**{f"dose_{i}": 0.0 for i in range(1, 6)}), y)
     with pytest.raises(
         TaskError, match=r"adapt: column 'weight' .* is 70 in row 0 and 7 in row 2: a weight that changes"

@@ -306,7 +306,7 @@ def dose_for(
     ------
     ValueError
         Unless just one target above 0 is given, when the time cannot be told, when a covariate of the fit is missing
-        or unknown, when it is not said what was given before, or when no dose reaches the target.
+        or unknown, when `given` is missing, or when no dose reaches the target.
 
     Warns
     -----
@@ -397,7 +397,7 @@ def _time(regimen: Regimen, time: float | None) -> float:
 
 def _linear(patient: Any) -> None:
     if not isinstance(patient_equation(patient), Superposition):
-        raise TypeError("this model's elimination saturates: it has no one clearance, half-life or dose in proportion.")
+        raise TypeError("this model's elimination saturates; this question is answered for linear models only.")
 
 
 def _total(courses: Courses) -> Any:

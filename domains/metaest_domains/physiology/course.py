@@ -7,7 +7,7 @@ inflow r,
 .. math:: z_i' = -\lambda_i z_i + A_i (k_a g + r), \qquad g' = -k_a g, \qquad C = \sum_i z_i .
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metaest_domains.physiology.disposition import Exponentials, between
 
-__all__ = ["Course", "Given"]
+__all__ = ["Course", "Given", "highest"]
 
 # points of a segment, one of which is next to its extremum: 60 over some seven decades of time, a ratio of 1.3 each
 N_POINTS = 60
@@ -252,16 +252,7 @@ class Course:
         best = points.gather(0, which[None])[0]
         left = points.gather(0, (which - 1).clamp(min=0)[None])[0]
         right = points.gather(0, (which + 1).clamp(max=len(points) - 1)[None])[0]
-        inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-        f_inner, f_outer = sign * self._value(inner, segments), sign * self._value(outer, segments)
-        for _ in range(GOLDEN_STEPS):
-            falls = f_inner > f_outer
-            left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
-            fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
-            value = sign * self._value(fresh, segments)
-            inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)
-            f_inner, f_outer = torch.where(falls, value, f_outer), torch.where(falls, f_inner, value)
-        middle = 0.5 * (left + right)
+        middle = highest(lambda tau: sign * self._value(tau, segments), left, right, GOLDEN_STEPS)
         value = sign * self._value(middle, segments)
         return torch.where(value > top, middle, best), torch.maximum(value, top)
 
@@ -284,3 +275,17 @@ class Course:
             beyond = (course._modes(middle, *state).sum(dim=0) > threshold) == rising
             left, right = torch.where(beyond, left, middle), torch.where(beyond, middle, right)
         return 0.5 * (left + right)
+
+
+def highest(function: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, n_steps: int) -> Tensor:
+    """Return where a function that has one maximum in each bracket is greatest, by golden sections."""
+    inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
+    f_inner, f_outer = function(inner), function(outer)
+    for _ in range(n_steps):
+        falls = f_inner > f_outer
+        left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
+        fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
+        value = function(fresh)
+        inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)
+        f_inner, f_outer = torch.where(falls, value, f_outer), torch.where(falls, f_inner, value)
+    return 0.5 * (left + right)

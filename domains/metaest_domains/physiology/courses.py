@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaest_domains.physiology.course import GOLDEN, SAME, Course, Given
+from metaest_domains.physiology.course import SAME, Course, Given, highest
 from metaest_domains.physiology.patient_equation import PatientEquation
 
 __all__ = ["Courses", "LinearCourses", "SaturableCourses"]
@@ -27,7 +27,7 @@ SECTIONS = 29
 
 
 class Courses(ABC):
-    """Concentrations after doses that stay as they are and a multiple of others."""
+    """Concentrations after doses that are fixed and others that are multiplied by a factor."""
 
     @abstractmethod
     def before(self, time: float) -> Tensor:
@@ -89,7 +89,7 @@ class LinearCourses(Courses):
 
 @dataclass(frozen=True)
 class SaturableCourses(Courses):
-    """Courses of a model whose concentrations are not in proportion to the dose; factors are searched for."""
+    """Courses of a model whose concentrations are not proportional to the dose, so that factors are searched for."""
 
     equation: PatientEquation
     constants: dict[str, Tensor]
@@ -104,8 +104,8 @@ class SaturableCourses(Courses):
     def peak(self, start: float, until: float, factor: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """Return the greatest concentration of a stretch of time and its time, of shape (draws,).
 
-        Between two events the concentration falls or rises to what the inflow keeps up, or, after oral doses, has no
-        other turning point than one maximum.
+        Between two events the concentration is monotonic after intravenous doses, and has at most one maximum after
+        oral ones.
         """
         ends = torch.cat([self.fixed.time + self.fixed.duration, self.new.time + self.new.duration])
         events = torch.cat([self.fixed.time, self.new.time, ends])
@@ -116,7 +116,7 @@ class SaturableCourses(Courses):
         if self.equation.oral:
             left = bounds[:-1]
             right = torch.minimum(bounds[1:], left + ABSORBED / self.constants["absorption"][:, 0])
-            times = torch.cat([bounds, self._highest(left, right, factor)])
+            times = torch.cat([bounds, highest(lambda at: self._at(at, factor), left, right, SECTIONS)])
         values = self._at(times, factor)
         top, which = values.max(dim=0)
         return top, times.gather(0, which[None])[0]
@@ -146,19 +146,6 @@ class SaturableCourses(Courses):
         constants = {name: value.repeat(copies, 1) for name, value in self.constants.items()}
         values = self.equation.concentration(amount, at - start, duration.expand(len(at), -1), constants)
         return values.reshape(times.shape)
-
-    def _highest(self, left: Tensor, right: Tensor, factor: Tensor | float) -> Tensor:
-        """Return where the concentration is greatest inside each bracket, of shape (brackets, draws)."""
-        inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-        f_inner, f_outer = self._at(inner, factor), self._at(outer, factor)
-        for _ in range(SECTIONS):
-            falls = f_inner > f_outer
-            left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
-            fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
-            value = self._at(fresh, factor)
-            inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)
-            f_inner, f_outer = torch.where(falls, value, f_outer), torch.where(falls, f_inner, value)
-        return 0.5 * (left + right)
 
 
 def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> Tensor:

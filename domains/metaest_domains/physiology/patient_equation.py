@@ -215,7 +215,7 @@ class PatientEquation:
         if (start < 0).any():
             raise ValueError("the time of a dose cannot be negative.")
         if self.oral and ((duration > 0) & (amount > 0)).any():
-            raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
+            raise ValueError("a dose has a duration, but doses of route='oral' are no infusions.")
         if self.weight is not None:
             self._check_weights(X[:, self.weight], y is not None)
         if y is not None and len(X):
@@ -242,7 +242,9 @@ class PatientEquation:
     def _check_doses(self, time: NDArray[np.float64], amount: NDArray[np.float64], start: NDArray[np.float64]) -> None:
         """Refuse rows of one patient that contradict each other about the doses given."""
         if not (amount > 0).any():
-            raise ValueError("no row knows of a dose; what was given is wanted in every row (see read_patients).")
+            raise ValueError(
+                "no row has a dose above 0; every row must hold the doses given before it (see read_patients)."
+            )
         for i in range(amount.shape[1]):
             columns = self.doses.amount
             column = self._name(columns[i]) if i < len(columns) else repr(f"dose_{i + 1}")
@@ -254,7 +256,7 @@ class PatientEquation:
             if len(unaware):
                 raise ValueError(
                     f"column {column} is 0 in row {unaware[0]}, and {amount[given, i][0]:g} in another "
-                    f"row: what was given is wanted in every row after time {first:g} (see read_patients)."
+                    f"row: every row after time {first:g} must hold this dose (see read_patients)."
                 )
             if (self.doses.since or i) and (np.ptp(amount[given, i]) > 0 or np.ptp(start[given, i]) > 0):
                 raise ValueError(

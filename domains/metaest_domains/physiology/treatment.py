@@ -61,7 +61,7 @@ class Treatment:
         TypeError
             When the patient is none of a pharmacokinetic model, or a regimen is not a Regimen.
         ValueError
-            When a covariate is missing or unknown, or it is not said what was given before the regimen.
+            When a covariate is missing or unknown, or `given` is missing for a regimen that begins later than 0.
         TaskError
             When a covariate that the constants were adapted with has another value.
         """
@@ -99,7 +99,7 @@ class Treatment:
         new = _as_given(self.regimen)
         old = Given(*(part[:0] for part in new)) if self.given is None else _as_given(self.given)
         if self.equation.oral and bool((torch.cat([old.duration, new.duration]) > 0).any()):
-            raise ValueError("a dose has a duration, which infusions have; route='oral' has none.")
+            raise ValueError("a dose has a duration, but doses of route='oral' are no infusions.")
         if not isinstance(self.equation, Superposition):
             return SaturableCourses(self.equation, scaled, old, new)
         exponentials = self.equation.parts(scaled)
@@ -150,20 +150,20 @@ def patient_equation(patient: Any) -> PatientEquation:
 
 
 def _require_given(equation: PatientEquation, patient: Any, regimen: Regimen) -> None:
-    """Refuse a regimen that goes on from doses of which it is not said what they were."""
+    """Raise where a regimen begins later than 0 for a patient with samples, and `given` is missing."""
     if not regimen.time[0] > 0 or not len(getattr(patient, "X_support_", ())):
         return
     amount, start, _ = equation.doses.of(patient.X_support_)
     n = int((amount > 0).any(axis=0).sum())
     raise ValueError(
-        f"the regimen begins at {regimen.time[0]:g}, and the patient's rows know of {n} dose{'s' * (n != 1)} up to "
-        f"{start[amount > 0].max():g}: say given=Regimen(...) of all doses given so far, or let a regimen of its own "
-        "begin at time 0."
+        f"the regimen begins at {regimen.time[0]:g}, and the patient's rows hold {n} dose{'s' * (n != 1)} up to "
+        f"{start[amount > 0].max():g}: pass all doses given so far as given=Regimen(...), or a regimen that begins at "
+        "time 0."
     )
 
 
 def _require_covariates(patient: Any, equation: PatientEquation, names: list[str], asked: Mapping[str, float]) -> None:
-    """Refuse covariates that the fit did not have, and ask for those that are missing, in words of ``covariates=``."""
+    """Raise where a covariate of the fit is missing, or one is given that the fit did not have."""
     for name in asked:
         if name not in names:
             raise ValueError(f"covariates has {name!r}, which the model was not fitted on; its columns are {names}.")
@@ -173,7 +173,7 @@ def _require_covariates(patient: Any, equation: PatientEquation, names: list[str
     for column in (*patient._calibrated.covariates.columns, *([] if equation.weight is None else [equation.weight])):
         if column not in stated and names[column] not in asked:
             raise ValueError(
-                f"the model was fitted on the covariate {names[column]!r}: say what it is of this patient, "
+                f"the model was fitted on the covariate {names[column]!r}: pass its value for this patient, "
                 f"covariates={{{names[column]!r}: ...}}."
             )
 
@@ -186,12 +186,12 @@ def _names(patient: Any) -> list[str]:
 def _row(
     patient: Any, equation: PatientEquation, names: list[str], asked: Mapping[str, float]
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Return a row of X with the covariates of a patient, where the regimen does not bring them, and all of them."""
+    """Return a row of X with the covariates of a patient, those of the regimen first, and these by name."""
     doses = equation.doses
     taken = {doses.time, *doses.amount, *doses.since, *doses.duration}
     columns = [name for j, name in enumerate(names) if j not in taken]
     needed = {equation.weight, *patient._calibrated.covariates.columns}
-    # what the model does not use need not be said
+    # columns that the model does not use need no value
     values = {name: 0.0 for name in columns if names.index(name) not in needed}
     if isinstance(patient, AdaptedEquation):
         values |= {names[j]: value for j, value in patient._stated.items()}

@@ -98,7 +98,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     _own: Posterior | None = None
     _judge: Judge | None = None
     _conformal: Calibration | None = None
-    # what was said of a task without rows, by the number of the column
+    # values stated for a task without rows, by the number of the column of X
     _stated: Mapping[int, float] = field(default_factory=dict)
     sample_weight_support_: NDArray[np.float64] | None = None
     _multi_output = False

@@ -27,7 +27,7 @@ def rows_of(tasks: TaskSet, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> 
 
 
 def whole(tasks: TaskSet, chosen: NDArray[np.intp] | None = None) -> Observations:
-    """All rows of the chosen tasks, padded with each task's last row: time then stands still in the padding."""
+    """All rows of the chosen tasks, padded with each task's last row, so that times do not fall in the padding."""
     chosen = np.arange(len(tasks)) if chosen is None else chosen
     sizes, first = tasks.sizes[chosen], tasks.offsets[:-1][chosen]
     columns = np.arange(sizes.max())

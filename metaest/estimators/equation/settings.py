@@ -45,7 +45,8 @@ def check_settings(model: Any) -> None:
         raise ValueError("limit needs objective='evidence': a density of the query rows knows no limit.")
     if model.measurement_sd is not None and model.inner_solver == "gradient":
         raise ValueError(
-            "measurement_sd needs inner_solver='gauss-newton': gradient steps know no variance; sample_weight works."
+            "measurement_sd needs inner_solver='gauss-newton': gradient steps minimise squared errors; use "
+            "sample_weight instead."
         )
     if model.meta_gradient == "first-order" and model.inner_solver != "gradient":
         raise ValueError(

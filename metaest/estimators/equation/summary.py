@@ -67,7 +67,7 @@ def summarise(model: Any) -> str:
         low, high = weighing.weights
         lines[-1] += f", of a row of weight 1 (weights {low:.3g} to {high:.3g})"
     if weighing.column is not None:
-        lines[-1] += f", beside the measurement's own (column {weighing.label!r})"
+        lines[-1] += f", beside the standard deviations of the column {weighing.label!r}"
     notes = _notes(model)
     if notes:
         lines += ["", *notes]

@@ -88,7 +88,7 @@ def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws, n_row
     tails = torch.tensor([0.5 - LEVEL / 2, 0.5 + LEVEL / 2], dtype=torch.float64)
     lower, upper = transforms.constrain(weighted_quantile(draws.phi, draws.weight, tails).T).T
     shrinkage = calibrated.shrinkage(posterior)[:, 0].numpy()
-    verdicts = [(False, "there are no rows: it is the population's")] * len(phi)
+    verdicts = [(False, "there are no rows: the value is the population's")] * len(phi)
     if n_rows:
         verdicts = [_verdict(calibrated, posterior, k, float(shrinkage[k])) for k in range(len(phi))]
     return pd.DataFrame(

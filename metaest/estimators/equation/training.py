@@ -234,7 +234,7 @@ def _finish(
         phi = center + population.factor @ found.u
         known = scope.model.information(phi, population.log_sigma, scope.observations)
         posterior = calibrated.posterior_at(phi, scope.design, known.matrix, found.loss, found.code)
-    # of two noise constants one may well not be needed, nor any where errors of the measurement say it all
+    # of two noise constants one may well not be needed, nor any where errors of the measurement explain all
     if weighing.column is None and bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).all()):
         warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "

@@ -23,7 +23,7 @@ __all__ = ["Weighing", "evened", "relative_accuracy"]
 
 @dataclass(frozen=True)
 class Weighing:
-    """What a fit knew of the accuracy of its rows, so that new rows are held against it.
+    """Known accuracy of the rows of a fit, with which that of new rows is compared.
 
     Attributes
     ----------
