@@ -393,7 +393,10 @@ def frame_of(**columns):
         ({"time": [0, None], "dose": [5, None], "concentration": [None, 3]}, "column 'time' is missing in row 1"),
         ({"time": [0, 1], "dose": [None, None], "concentration": [2, 3]}, "column 'dose' has no dose above 0"),
         ({"time": [0, 1], "dose": [100, 100], "concentration": [None, 3]}, "row 1 has a dose and a concentration"),
-        ({"time": [0, 1], "dose": ["x", None], "concentration": [None, 3]}, "holds 'x' in row 0, which is not a number"),
+        (
+            {"time": [0, 1], "dose": ["x", None], "concentration": [None, 3]},
+            "holds 'x' in row 0, which is not a number",
+        ),
         (
             {"time": [0, 1], "dose": pd.date_range("2026-01-01", periods=2), "concentration": [None, 3]},
             "column 'dose' holds dates",
