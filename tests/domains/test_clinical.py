@@ -97,10 +97,10 @@ def test_the_first_dose_of_a_patient_without_samples(iv):
     at_end = model.predict(model.rows(regimen, [32.0]))[0]
     assert answer.value == pytest.approx(200 * 3 / at_end)
     # as wide as the population: of 2,000 simulated patients 90 % would need a dose inside
-    own = clearance(model, covariates={"weight": 58.0})
-    assert own.value == pytest.approx(model.population_.loc["clearance", "value"] * (58 / 70) ** 0.75)
+    expected = clearance(model, covariates={"weight": 58.0})
+    assert expected.value == pytest.approx(model.population_.loc["clearance", "value"] * (58 / 70) ** 0.75)
     omega = model.population_.loc["clearance", "omega"]
-    assert np.log(own.upper / own.lower) >= 2 * 1.6448 * omega * 0.98
+    assert np.log(expected.upper / expected.lower) >= 2 * 1.6448 * omega * 0.98
     assert answer.upper / answer.lower > np.exp(omega)
     assert volume(model, covariates={"weight": 58.0}).value == pytest.approx(
         model.population_.loc["volume", "value"] * 58 / 70
@@ -110,7 +110,7 @@ def test_the_first_dose_of_a_patient_without_samples(iv):
     assert_agree(dose_for(nobody, regimen, target_trough=3.0), answer, "float64")
     assert_agree(peak(nobody, regimen, until=32.0), peak(model, regimen, until=32.0), "float64")
     said = model.adapt([], [], covariates={"weight": 58.0})
-    assert_agree(clearance(said), own, "float64")
+    assert_agree(clearance(said), expected, "float64")
     assert_agree(dose_for(said, Regimen.repeated(200.0, interval=8.0, n=4), target_trough=3.0), answer, "float64")
     assert next_sample(model, regimen, [1.0, 7.9, 31.0]).shape == (1,)
 
@@ -138,7 +138,7 @@ def test_covariates_are_heeded_or_refused(iv):
     with pytest.raises(ValueError, match="covariates has 'age', which the model was not fitted on"):
         clearance(patient, covariates={"age": 4.0})
     weight = patient.X_support_[0, -1]
-    usual, lighter = (Regimen.repeated(200.0, **doses, weight=own) for own in (weight, weight / 2))
+    usual, lighter = (Regimen.repeated(200.0, **doses, weight=kg) for kg in (weight, weight / 2))
     assert trough(patient, usual) == trough(patient, Regimen.repeated(200.0, **doses))
     assert trough(patient, lighter).value == pytest.approx(curve_of(patient, model, lighter, [32.0])[0])
     assert clearance(patient, covariates={"weight": weight / 2}).value == pytest.approx(
@@ -362,7 +362,9 @@ def test_wrong_questions(iv):
 @pytest.mark.parametrize("mouth", [False, True])
 def test_saturable_elimination_is_solved(mouth):
     constants = {"volume": 30.0, "capacity": 25.0, "affinity": 4.0, **({"absorption": 0.8} if mouth else {})}
-    own = {name: torch.tensor([[value], [1.3 * value]], dtype=torch.float64) for name, value in constants.items()}
+    of_patients = {
+        name: torch.tensor([[value], [1.3 * value]], dtype=torch.float64) for name, value in constants.items()
+    }
     equation = SaturableEquation(Doses(0, (1,), (2,), (3,)), None, {}, mouth)
 
     def doses(*given):
@@ -370,7 +372,7 @@ def test_saturable_elimination_is_solved(mouth):
 
     hours = 0.0 if mouth else 1.5
     given, to_come = doses((0.0, 400.0, 0.0), (8.0, 200.0, hours)), doses((12.0, 100.0, 0.0), (20.0, 100.0, hours))
-    courses = SaturableCourses(equation, own, given, to_come)
+    courses = SaturableCourses(equation, of_patients, given, to_come)
     times = torch.linspace(12, 40, 281, dtype=torch.float64)
     curve = courses._at(times[:, None].expand(-1, 2), 1.0)
     for until in (28.0, 40.0):

@@ -43,8 +43,8 @@ def saturable(n, oral):
 
 def concentrations(regimen, times, constants):
     equation = saturable(len(regimen.time), "absorption" in constants)
-    own = {name: torch.tensor(value, dtype=torch.float64) for name, value in constants.items()}
-    return equation(rows_of(regimen, times), **own).numpy()
+    of_patient = {name: torch.tensor(value, dtype=torch.float64) for name, value in constants.items()}
+    return equation(rows_of(regimen, times), **of_patient).numpy()
 
 
 def by_lsoda(regimen, times, constants):
@@ -52,7 +52,7 @@ def by_lsoda(regimen, times, constants):
     volume, capacity, affinity = constants["volume"], constants["capacity"], constants["affinity"]
     absorption = constants.get("absorption", 0.0)
     events = np.unique(np.concatenate([regimen.time, regimen.time + regimen.duration]))
-    found, state, peak = np.zeros(len(times)), np.zeros(2), 0.0
+    values, state, peak = np.zeros(len(times)), np.zeros(2), 0.0
     tiny = 1e-13 * np.array([regimen.amount.max(), regimen.amount.max() / volume])
     for begin, end in zip(events, [*events[1:], np.inf], strict=True):
         state[0 if absorption else 1] += regimen.amount[(regimen.time == begin) & (regimen.duration == 0)].sum() / (
@@ -70,9 +70,9 @@ def by_lsoda(regimen, times, constants):
         close = begin + (last - begin) * np.linspace(0, 1, 60) ** 4  # to see the peak
         grid = np.unique([begin, last, *times[here], *close])
         run = solve_ivp(slope, (begin, last), state, t_eval=grid, method="LSODA", rtol=1e-10, atol=tiny)
-        found[here] = run.y[1][np.searchsorted(grid, times[here])]
+        values[here] = run.y[1][np.searchsorted(grid, times[here])]
         state, peak = run.y[:, -1].copy(), max(peak, run.y[1].max())
-    return found, peak
+    return values, peak
 
 
 def random_patient(rng):
@@ -106,21 +106,23 @@ def test_a_dose_into_the_vein_has_the_closed_form(affinity, rate):
     start = 50.0 / affinity
     times = (start + 1) / rate * np.array([0.0, 1e-3, 0.3, 0.9, 1.0, 1.1, 3.0, 700.0])
     expected = wrightomega(np.log(start) + start - rate * times)
-    found = concentrations(Regimen.repeated(500.0), times, constants)
-    np.testing.assert_allclose(found, affinity * expected, rtol=0, atol=1e-6 * 50)
+    values = concentrations(Regimen.repeated(500.0), times, constants)
+    np.testing.assert_allclose(values, affinity * expected, rtol=0, atol=1e-6 * 50)
 
 
 def test_a_long_infusion_comes_to_its_plateau():
     constants = {"volume": 10.0, "capacity": 8.0, "affinity": 2.0}
     regimen = Regimen([0.0, 1e5], [5e5, 1.0], [1e5, 0.0])
     plateau = 2.0 * 5 / (8 - 5)
-    found = concentrations(regimen, [9e4, 99_999.0, 2e5], constants)
-    np.testing.assert_allclose(found, [plateau, plateau, 0.0], rtol=1e-7, atol=1e-6)
+    values = concentrations(regimen, [9e4, 99_999.0, 2e5], constants)
+    np.testing.assert_allclose(values, [plateau, plateau, 0.0], rtol=1e-7, atol=1e-6)
 
 
 def glucose(times, constants):
     rows = torch.from_numpy(np.array(insulin_rows(times, *INSULIN, *BASAL), dtype=np.float64))
-    return MinimalModel(len(INSULIN[0]))(rows, *(torch.tensor(own, dtype=torch.float64) for own in constants)).numpy()
+    return MinimalModel(len(INSULIN[0]))(
+        rows, *(torch.tensor(constant, dtype=torch.float64) for constant in constants)
+    ).numpy()
 
 
 def glucose_by_lsoda(times, constants):
@@ -130,15 +132,15 @@ def glucose_by_lsoda(times, constants):
         insulin = np.interp(t, *INSULIN)
         return [effectiveness * (BASAL[0] - s[0]) - s[1] * s[0], action * (sensitivity * (insulin - BASAL[1]) - s[1])]
 
-    found, state = np.zeros(len(times)), np.array([start, 0.0])
+    values, state = np.zeros(len(times)), np.array([start, 0.0])
     knots = [0.0, *INSULIN[0], max(1e3, times.max()) + 1]
     for begin, end in pairwise(knots):
         here = (times >= begin) & (times < end)
         grid = np.unique([begin, *times[here], end])
         tiny = [1e-13 * start, 1e-13 * max(effectiveness, 90 * sensitivity)]
         run = solve_ivp(slope, (begin, end), state, t_eval=grid, method="LSODA", rtol=1e-10, atol=tiny)
-        found[here], state = run.y[0][np.searchsorted(grid, times[here])], run.y[:, -1]
-    return found
+        values[here], state = run.y[0][np.searchsorted(grid, times[here])], run.y[:, -1]
+    return values
 
 
 @pytest.mark.parametrize("n", [8, pytest.param(200, marks=pytest.mark.slow)])
@@ -156,7 +158,7 @@ def test_the_response_to_a_ramp_is_smooth_where_its_series_ends():
         around = np.array([z - 1e-5, z, z + 1e-5])
         for lower, higher in zip(_ramp_response(around)[:2], _ramp_response(around)[1:], strict=True):
             assert (lower[2] - lower[0]) / 2e-5 == pytest.approx(higher[1], rel=1e-6)
-    np.testing.assert_allclose([own[0] for own in _ramp_response(np.zeros(1))], [0, 1 / 2, -1 / 3])
+    np.testing.assert_allclose([derivative[0] for derivative in _ramp_response(np.zeros(1))], [0, 1 / 2, -1 / 3])
 
 
 DERIVED = {
@@ -218,7 +220,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
 @pytest.mark.parametrize("unit", [1e-12, 1e12])
 @pytest.mark.parametrize("what", ["amount", "time", "volume"])
 def test_units_do_not_matter(unit, what):
-    amount, time, volume = (unit if what == own else 1.0 for own in ("amount", "time", "volume"))
+    amount, time, volume = (unit if what == dimension else 1.0 for dimension in ("amount", "time", "volume"))
     times = np.array([0.5, 3.0, 9.0, 15.0, 40.0, 300.0])
     constants = {"volume": 10.0, "capacity": 8.0, "affinity": 2.0, "absorption": 1.0}
     scale = {"volume": volume, "capacity": amount / time, "affinity": amount / volume, "absorption": 1 / time}
@@ -234,16 +236,16 @@ def test_units_do_not_matter(unit, what):
 def test_nothing_is_there_before_the_first_dose():
     constants = {"volume": 10.0, "capacity": 8.0, "affinity": 2.0, "absorption": 1.0, "lag": 1.0}
     late = Regimen([5.0, 8.0], [100.0, 0.0], [0.0] * 2)
-    found = concentrations(late, [0.0, 5.0, 5.9, 6.0, 6.1], constants)
-    np.testing.assert_allclose(found[:4], 0, atol=1e-14)
-    assert found[4] > 0
+    values = concentrations(late, [0.0, 5.0, 5.9, 6.0, 6.1], constants)
+    np.testing.assert_allclose(values[:4], 0, atol=1e-14)
+    assert values[4] > 0
 
 
 def clinic(times, n=4, seed=0, extra=()):
     rng, frames = np.random.default_rng(seed), []
     for i in range(n):
-        own = {"volume": 30.0 * np.exp(0.2 * rng.normal()), "capacity": 12.0, "affinity": 3.0, "absorption": 1.5}
-        seen = concentrations(Regimen.repeated(300.0), np.array([*times, *extra]), own)
+        constants = {"volume": 30.0 * np.exp(0.2 * rng.normal()), "capacity": 12.0, "affinity": 3.0, "absorption": 1.5}
+        seen = concentrations(Regimen.repeated(300.0), np.array([*times, *extra]), constants)
         seen[: len(times)] *= np.exp(0.05 * rng.normal(size=len(times)))
         taken = pd.DataFrame({"time": [*times, *extra], "concentration": seen})
         frames.append(pd.concat([pd.DataFrame({"time": [0.0], "dose": [300.0]}), taken]).assign(patient=f"P{i}"))
@@ -256,7 +258,7 @@ def fitted():
     patients = [clinic([1.0, 4.0, 12.0, 24.0], extra=extra) for extra in ((), (168.0, 2000.0))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [(own, MichaelisMentenRegressor(**settings).fit(own)) for own in patients]
+        return [(tasks, MichaelisMentenRegressor(**settings).fit(tasks)) for tasks in patients]
 
 
 def test_late_samples_do_not_move_a_fit(fitted):
@@ -266,8 +268,8 @@ def test_late_samples_do_not_move_a_fit(fitted):
     constants = {**model.population_["value"].to_dict(), "affinity": 3.0, "absorption": 1.5}
     times = np.array([24.0, 168.0, 1e4])
     expected, peak = by_lsoda(Regimen.repeated(300.0), times, constants)
-    found = model.predict(model.rows(Regimen.repeated(300.0), times))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * peak)
+    predicted = model.predict(model.rows(Regimen.repeated(300.0), times))
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-6 * peak)
 
 
 def test_doses_beyond_those_of_the_fit_count_from_their_own_times(fitted):
@@ -282,8 +284,8 @@ def test_doses_beyond_those_of_the_fit_count_from_their_own_times(fitted):
     # a fit of one dose at time 0 has no column of its time
     further = np.array([[150.0, 12.0, 0.0, 450.0, 30.0, 0.0]]).repeat(5, axis=0)
     X = torch.from_numpy(np.column_stack([times, np.full(5, 300.0), further]))
-    own = {name: torch.tensor(value, dtype=torch.float64) for name, value in constants.items()}
-    values = SaturableEquation(Doses(0, (1,), (), (), 2), None, {}, True)(X, **own).numpy()
+    of_patient = {name: torch.tensor(value, dtype=torch.float64) for name, value in constants.items()}
+    values = SaturableEquation(Doses(0, (1,), (), (), 2), None, {}, True)(X, **of_patient).numpy()
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6 * peak)
 
 
@@ -291,7 +293,7 @@ def test_a_tolerance_that_is_not_met_is_an_error(fitted, monkeypatch):
     patients, model = fitted[1]
     many = model.adapt_many(patients)
     early = model.predict(model.rows(Regimen.repeated(300.0), [1.0]))
-    one = model.adapt(*(own[:4] for own in (patients[0].X, patients[0].y)), guard=False)
+    one = model.adapt(*(part[:4] for part in (patients[0].X, patients[0].y)), guard=False)
     rows = model.rows(Regimen.repeated(300.0), [1.0, 2000.0])
     monkeypatch.setattr(radau, "MOST_ATTEMPTS", 8)
     monkeypatch.setattr(radau, "GROW", 1.0)

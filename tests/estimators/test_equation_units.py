@@ -68,7 +68,7 @@ def tasks_of(name, noise, unit, column):
 
 def answers(name, noise, unit, column, **settings):
     equation, table = PROBLEMS[name]
-    of = {constant: unit**own * column**other for constant, (*_, own, other) in table.items()}
+    of = {constant: unit**power * column**of_column for constant, (*_, power, of_column) in table.items()}
     parameters = {
         constant: Parameter(initial * of[constant], *(None if end is None else end * of[constant] for end in (low, high)))
         for constant, (initial, low, high, *_) in table.items()

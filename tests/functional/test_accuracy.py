@@ -61,16 +61,16 @@ def test_meta_gradients_equal_finite_differences(objective, known, kind):
         support, query = weighed(support), weighed(query, 1)
     limit = float(support.y.median()) if objective == "censored" else None
     model = replace(model, noise=replace(model.noise, limit=limit, column=None if known == "weights" else 0))
-    people, own = population(kind), design()
+    people, covariates = population(kind), design()
 
     def loss(*parts):
         here = Population(*parts)
-        center = own.center(here.beta, 2).detach()
+        center = covariates.center(here.beta, 2).detach()
         with torch.no_grad():
             u = TIGHT.solve(model, center, here.factor, here.log_sigma, support).u
         if objective == "query":
-            return query_loss(model, here, own, support, query, u).mean()
-        return negative_log_evidence(model, here, own, support, u).sum()
+            return query_loss(model, here, covariates, support, query, u).mean()
+        return negative_log_evidence(model, here, covariates, support, u).sum()
 
     assert_slopes_are_differences(loss, people)
 

@@ -120,7 +120,7 @@ class SaturableElimination(System):
 
     def take(self, chosen: NDArray[Any]) -> "SaturableElimination":
         """Return the same for chosen trajectories."""
-        return SaturableElimination(*(own[:, chosen] for own in (self.stops, self.gut, self.vein, self.infusion)))
+        return SaturableElimination(*(part[:, chosen] for part in (self.stops, self.gut, self.vein, self.infusion)))
 
 
 class SaturableEquation(PatientEquation):

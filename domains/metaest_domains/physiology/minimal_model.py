@@ -151,7 +151,7 @@ class GlucoseKinetics(System):
 
     def take(self, chosen: NDArray[Any]) -> "GlucoseKinetics":
         """Return the same for chosen trajectories."""
-        return GlucoseKinetics(*(own[..., chosen] for own in (self.stops, self.above, self.rise, self.basal)))
+        return GlucoseKinetics(*(part[..., chosen] for part in (self.stops, self.above, self.rise, self.basal)))
 
 
 def _remote(tau: Array, memory: Array, action: Array) -> tuple[Array, Array, Array]:

@@ -29,14 +29,15 @@ def population_table(calibrated: Calibrated) -> pd.DataFrame:
     bounds = [parameter.bounds for parameter in calibrated.table.values()]
     kinds = list(calibrated.model.transforms.kinds)
     lognormal = np.array([kind in ("log", "upper") for kind in kinds])
+    with np.errstate(over="ignore"):  # infinite where omega is huge
+        cv = np.sqrt(np.expm1(sd**2))
     return pd.DataFrame(
         {
             "value": calibrated.model.transforms.constrain(phi).numpy(),
             "standard_error": np.where(np.isinf(se), np.inf, slope * np.where(np.isinf(se), 0.0, se)),
             "between_task_sd": slope * sd,
             "omega": sd,
-            # of a lognormal distribution; a huge omega gives an infinite one
-            "cv": np.where(lognormal, np.sqrt(np.expm1(np.minimum(sd, 26.0) ** 2)), np.nan),
+            "cv": np.where(lognormal, cv, np.nan),
             "unit": [parameter.unit for parameter in calibrated.table.values()],
             "lower": [low for low, _ in bounds],
             "upper": [high for _, high in bounds],
