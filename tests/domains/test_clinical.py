@@ -396,6 +396,8 @@ def test_a_dose_is_not_a_number_where_concentrations_are_none():
     assert _solved(lambda factor: torch.where(factor > 100, torch.nan, factor), 300.0, zero).isnan().all()
     assert _solved(lambda factor: 1 - torch.exp(-factor), 2.0, zero).isinf().all()
     assert _solved(lambda factor: 3 + factor, 2.0, zero).tolist() == [0.0, 0.0]
+    jump = _solved(lambda factor: torch.where(factor > 7, factor + 1e-3, factor), 7.0005, zero)
+    np.testing.assert_allclose(jump, 7.0, rtol=1e-6)
 
 
 def test_the_area_to_infinity_of_absorption_as_fast_as_elimination():

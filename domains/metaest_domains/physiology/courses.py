@@ -177,7 +177,9 @@ def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> T
         f_low = torch.where(below, f, torch.where(side < 0, 0.5 * f_low, f_low))
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         side = torch.where(below, 1.0, -1.0)
-        if bool((f.abs() <= TOLERANCE * target)[~beyond & ~never & ~lost].all()):
+        # integration leaves jumps of the concentration that may be greater than the tolerance
+        solved = (f.abs() <= TOLERANCE * target) | (high - low <= TOLERANCE * high)
+        if bool((solved | beyond | never | lost).all()):
             break
     middle = torch.where(lost, torch.nan, torch.where(never, torch.inf, middle))
     return torch.where(beyond, 0.0, middle)
