@@ -15,7 +15,7 @@ from metaest.tasks.times import time_kind
 
 __all__ = ["as_features", "as_target", "require_finite", "require_numbers"]
 
-_KINDS = {"O": "strings or mixed objects", "U": "strings", "S": "bytes", "c": "complex numbers"}
+_KINDS = {"O": "strings or mixed objects", "U": "strings", "S": "bytes"}
 _REMEDY = (
     "encode it as numbers first (OneHotEncoder or pandas.get_dummies for categories, elapsed hours or days for dates "
     "and time differences)"
