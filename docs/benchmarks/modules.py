@@ -2,8 +2,8 @@
 
 python docs/benchmarks/modules.py
 
-A subclass of a recurrent layer keeps torch's own forward pass, which tasks are looped over. Its 1,000 meta-steps are
-reckoned from 10.
+A subclass of a recurrent layer keeps torch's own forward pass, which tasks are looped over. The time of
+its 1,000 meta-steps is extrapolated from 10.
 """
 
 import time
@@ -81,7 +81,7 @@ def main():
     for name, layer in (("GRU, torch's own", TorchGRU), ("LSTM, torch's own", TorchLSTM)):
         short, _ = seconds(lambda layer=layer: Recurrent(layer), tasks, 2)
         long, model = seconds(lambda layer=layer: Recurrent(layer), tasks, 12)
-        print(f"{name:24} {100 * (long - short):7.0f}   {model.batching_}, reckoned")
+        print(f"{name:24} {100 * (long - short):7.0f}   {model.batching_}, extrapolated")
     for name, module in (
         ("GRU", lambda: Recurrent(nn.GRU)),
         ("LSTM", lambda: Recurrent(nn.LSTM)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import warnings
@@ -21,7 +22,8 @@ __all__ = ["LaneModel"]
 
 # tasks on which machine code is compared with torch, and how near the two have to be
 CHECKED, CLOSE = 8, 1e-6
-# how far constants are moved from where a search begins, to see which slopes may be NaN; in logarithms where bounded
+# distances by which constants are moved from where a search begins, to see which slopes may be NaN: in units of the
+# scale on which bounded ones are searched, in units of their size for the others
 AWAY = (0.0, -1.0, 1.0, -3.0, 3.0)
 _logger = logging.getLogger("metaest")
 _lock = threading.Lock()
@@ -127,24 +129,22 @@ class LaneModel(HierarchicalModel):
 
 
 def _flat(model: HierarchicalModel, phi: Tensor, observations: Observations) -> tuple[int, ...]:
-    """Return the constants whose slope may be NaN where they move nothing, here or where a search may pass.
+    """Return the indices of constants whose slope is NaN in some row, at `phi` or at points that a search may pass.
 
-    What fails here is said when the equation is traced.
+    Points at which the equation fails are left out: the search leaves them, too.
     """
     few = torch.arange(min(CHECKED, phi.shape[1]))
     at, some = phi[:, few], observations.take(few)
-    found: set[int] = set()
+    indices: set[int] = set()
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        try:
-            for away in AWAY:
-                for k, kind in enumerate(model.transforms.kinds):
-                    moved = at.clone()
-                    moved[k] += away * (1.0 if kind != "identity" else at[k].abs())
-                    found.update(model.equation.flat(model.transforms.constrain(moved), some))
-        except Exception:
-            return ()
-    return tuple(sorted(found))
+        for away in AWAY:
+            for k, kind in enumerate(model.transforms.kinds):
+                moved = at.clone()
+                moved[k] += away * (1.0 if kind != "identity" else at[k].abs())
+                with contextlib.suppress(Exception):  # whatever a user's equation may raise
+                    indices.update(model.equation.flat(model.transforms.constrain(moved), some))
+    return tuple(sorted(indices))
 
 
 def _shape(padded: Observations) -> tuple[int, int, bool, bool]:
