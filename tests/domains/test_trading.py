@@ -337,7 +337,7 @@ def test_a_start_that_is_none_of_the_rows_is_said(model, market, start):
     [
         ({"lag": 7}, "lag is 7, and was . in the fit; fit again"),
         ({"volatility_target": 0.33}, "volatility_target is 0.33, and was .* in the fit"),
-        ({"features": PriceFeatures((1, 2, 5), 11)}, "features__window is '11', and was '10' in the fit"),
+        ({"features": PriceFeatures((1, 2, 5), 11)}, "features__window is 11, and was 10 in the fit"),
     ],
 )
 def test_settings_that_a_policy_learned_with_do_not_change_after_the_fit(model, market, setting, message):

@@ -168,7 +168,7 @@ class TradingPolicy(BaseEstimator):
         return self
 
     def _of_the_fit(self) -> dict[str, Any]:
-        """Return the settings that say what the policy sees and what a position is."""
+        """Return the settings that define the policy's inputs and its positions."""
         features = PriceFeatures() if self.features is None else self.features
         settings = {name: getattr(self, name) for name in ("lag", "volatility_target", "max_leverage")}
         return settings | {f"features__{name}": value for name, value in _settings_of(features).items()}
@@ -179,8 +179,8 @@ class TradingPolicy(BaseEstimator):
             return
         name = next(name for name in {**now, **then} if now.get(name) != then.get(name))
         raise ValueError(
-            f"{name} is {now.get(name)!r}, and was {then.get(name)!r} in the fit; fit again, for the policy learned "
-            "with that."
+            f"{name} is {now.get(name)}, and was {then.get(name)} in the fit; fit again, since the policy was learned "
+            "with that value."
         )
 
     def tasks(self, prices: Any) -> TaskSet:
