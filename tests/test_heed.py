@@ -48,7 +48,7 @@ def one(frame, arguments):
 def many(read):
     def answer(frame, arguments):
         tasks = read(frame, **arguments)
-        return [tasks.X, tasks.y, tasks.names, tasks.offsets]
+        return [tasks.X, tasks.y, tasks.names, tasks.offsets, tasks.sample_weight]
 
     return answer
 
@@ -58,8 +58,12 @@ def curves():
                          "fraction": [0.1, 0.4, 0.2, 0.5]})  # fmt: skip
 
 
+def weighed():
+    return curves().assign(weight=[1.0, 2.0, 1.0, 4.0])
+
+
 CURVES = {"curve": "curve", "inputs": ["time", "T"], "target": "fraction"}
-FRAME = {"task": "curve", "features": ["time", "T"], "target": "fraction"}
+FRAME = {"task": "curve", "features": ["time", "T"], "target": "fraction", "sample_weight": "weight"}
 
 # reader: table, example frame, arguments, answer
 READERS = {
@@ -68,9 +72,9 @@ READERS = {
     "Regimen.read": (PATIENT_COLUMNS, patients, PATIENTS, one),
     "Regimen.read, reserved": (PATIENT_COLUMNS, flagged, PATIENTS, one),
     "read_curves": (CURVE_COLUMNS, curves, CURVES, many(read_curves)),
-    "TaskSet.from_frame": (FRAME_COLUMNS, curves, FRAME, many(TaskSet.from_frame)),
+    "TaskSet.from_frame": (FRAME_COLUMNS, weighed, FRAME, many(TaskSet.from_frame)),
     "TaskSet.from_frame, reserved": (
-        FRAME_COLUMNS, lambda: curves().assign(**dict.fromkeys(FRAME_COLUMNS.reserved, 0)), FRAME,
+        FRAME_COLUMNS, lambda: weighed().assign(**dict.fromkeys(FRAME_COLUMNS.reserved, 0)), FRAME,
         many(TaskSet.from_frame),
     ),
 }  # fmt: skip

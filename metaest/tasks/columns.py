@@ -54,7 +54,8 @@ class Columns:
 
     def refuse_flags(self, frame: pd.DataFrame, named: Collection[Any]) -> None:
         """Raise a TaskError where a column with a reserved name, that no argument names, is not 0 or missing."""
-        for name, column in self.find_reserved(frame, named).items():
+        present = self.find_reserved(frame, named)
+        for name, column in ((name, present[name]) for name in self.reserved if name in present):
             values, wrong = _converted(frame[column])
             rows = np.flatnonzero(wrong | (np.nan_to_num(values) != 0))
             if len(rows):

@@ -28,14 +28,28 @@ __all__ = ["TaskSet"]
 _NO_OBSERVATION = (
     "such a row holds no observation; drop it, or read dose records by metaest_domains.physiology.read_patients"
 )
+_DOSE = (
+    "such a row gives a dose; drop it, or read dose records by metaest_domains.physiology.read_patients; where the "
+    "dose is a feature, name the column in features"
+)
 _CENSORED = (
     "the target is beyond a limit; write any number below a lower limit, pass that as limit= to EquationRegressor, and "
     "drop the column"
 )
 FRAME_COLUMNS = Columns(
     "TaskSet.from_frame",
-    arguments={"task": "name of the task", "features": "columns of X", "target": "columns of y"},
-    reserved={"evid": _NO_OBSERVATION, "mdv": _NO_OBSERVATION, "cens": _CENSORED, "blq": _CENSORED, "bql": _CENSORED},
+    arguments={
+        "task": "name of the task",
+        "features": "columns of X",
+        "target": "columns of y",
+        "sample_weight": "weights of the rows",
+    },
+    reserved={
+        "evid": _NO_OBSERVATION,
+        "mdv": _NO_OBSERVATION,
+        "amt": _DOSE,
+        **dict.fromkeys(("cens", "blq", "bql", "bloq"), _CENSORED),
+    },
 )
 
 
@@ -244,8 +258,8 @@ class TaskSet(Sequence[Task]):
                 f"column {twice[0]!r} is named by target and by another argument as well; give it one role."
             )
         require_frame(frame, {"features": list(features)})
-        FRAME_COLUMNS.refuse_flags(frame, [task, *targets, *([] if chosen is None else features)])
         refuse_units(frame, [*features, *targets])
+        FRAME_COLUMNS.refuse_flags(frame, [task, sample_weight, *targets, *([] if chosen is None else features)])
         refuse_codes(frame, targets)
         y = frame[target] if isinstance(target, str) else frame[targets]
         weight = None if sample_weight is None else frame[sample_weight]

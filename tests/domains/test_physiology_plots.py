@@ -9,7 +9,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from metaest import Task, TaskSet
+from metaest import Task, TaskError, TaskSet
 from metaest_datasets import load_theophylline
 from metaest_domains.physiology import (
     OneCompartmentRegressor,
@@ -134,3 +134,23 @@ def test_predictions_and_shrinkage(study):
     assert [label.get_text() for label in ax.get_xticklabels()] == ["clearance", "absorption"]
     own = np.sort(model.task_params_["clearance_shrinkage"])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), own)
+
+
+def test_what_cannot_be_drawn_is_said(study):
+    patients, model = study
+    patient = model.adapt(patients[0].X, patients[0].y, guard=False)
+    for call, message in (
+        (lambda: plot_predictions(patients, model), r"plot_predictions\(model, patients\): a fitted model comes first"),
+        (lambda: plot_predictive_check(patient, patients), "a fitted model comes first, got AdaptedEquation"),
+        (lambda: plot_shrinkage(patient), r"plot_shrinkage\(model\): a fitted model comes first"),
+        (
+            lambda: plot_population(model, pd.DataFrame({"time": [1.0]})),
+            "patients are a TaskSet, as read_patients returns",
+        ),
+        (lambda: plot_patient(patient, [1.0, 2.0]), "a Regimen or rows of X are wanted"),
+        (lambda: plot_shrinkage(model, ax=np.array([1])), "ax must be one Axes of matplotlib, got ndarray"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+    with pytest.raises(TaskError, match="times: time differences were passed"):
+        plot_patient(patient, Regimen.repeated(300.0), times=pd.to_timedelta([1, 2], unit="h"))

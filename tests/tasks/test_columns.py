@@ -44,7 +44,7 @@ def test_an_export_fits_once_its_dose_rows_are_left_out(fit):
     with pytest.raises(TaskError, match="column 'EVID' is 1 in row 0"):  # also where it would be a feature
         fit(TaskSet.from_frame(export, task="ID", target="DV"))
     assert fit(TaskSet.from_frame(export[export["EVID"] == 0], **settings)).n_features_in_ == 1
-    assert TaskSet.from_frame(export, task="ID", features=["TIME", "EVID"], target="DV").X.shape[1] == 2
+    assert TaskSet.from_frame(export, task="ID", features=["TIME", "EVID", "AMT"], target="DV").X.shape[1] == 3
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,14 @@ def test_a_row_of_units_is_named():
     with pytest.raises(TaskError, match="looks like a row of units: column 'hours' holds 'h'.*skiprows"):
         TaskSet.from_frame(pd.read_csv(io.StringIO(text)), **settings)
     assert len(TaskSet.from_frame(pd.read_csv(io.StringIO(text), skiprows=[1]), **settings)) == 6
+
+
+def test_an_export_of_dose_records_is_refused_whatever_tells_them():
+    export = pd.DataFrame({"ID": [1, 1, 2, 2], "TIME": [0.0, 2, 0, 2], "AMT": [100, 0, 100, 0], "DV": [0.0, 5, 0, 4]})
+    roles = {"task": "ID", "features": ["TIME"], "target": "DV"}
+    with pytest.raises(TaskError, match="column 'AMT' is 100 in row 0: such a row gives a dose; drop it, or read"):
+        TaskSet.from_frame(export, **roles)
+    assert len(TaskSet.from_frame(export, **{**roles, "features": ["TIME", "AMT"]})) == 2
+    units = pd.DataFrame({"ID": ["-"], "TIME": ["h"], "AMT": ["mg"], "DV": ["mg/L"]})
+    with pytest.raises(TaskError, match="looks like a row of units: column 'TIME' holds 'h'"):
+        TaskSet.from_frame(pd.concat([units, export]), **roles)

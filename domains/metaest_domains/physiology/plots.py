@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from metaest import (
     AdaptedEquation,
     CoverageWarning,
+    EquationRegressor,
     IdentifiabilityWarning,
     OvershootWarning,
     TaskSet,
     UnlikelyTaskWarning,
 )
+from metaest.tasks.times import numbers_only
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import Treatment, patient_equation
 
@@ -42,6 +45,8 @@ N_POINTS = 400
 
 def current_axes(ax: Any = None) -> Any:
     """Return the axes to draw in: those given, or the current ones of pyplot."""
+    if ax is not None and not hasattr(ax, "spines"):
+        raise TypeError(f"ax must be one Axes of matplotlib, got {type(ax).__name__}.")
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -94,8 +99,7 @@ def plot_population(
     ValueError
         When there is nothing to draw, or the end of the curve cannot be determined.
     """
-    if not hasattr(model, "predict_interval"):
-        raise TypeError(f"plot_population(model, patients, regimen): a fitted model comes first, got {model!r}.")
+    _require("plot_population(model, patients, regimen)", model, patients)
     if patients is None and regimen is None:
         raise ValueError("plot_population: there is nothing to draw; give patients, a regimen, or both.")
     ax = current_axes(ax)
@@ -241,6 +245,7 @@ def plot_predictive_check(
     """
     from sklearn.utils import check_random_state
 
+    _require("plot_predictive_check(model, patients)", model, patients)
     ax = current_axes(ax)
     rng = check_random_state(random_state)
     limit = getattr(model, "limit", None)
@@ -281,6 +286,7 @@ def plot_predictions(model: Any, patients: TaskSet, *, unit: str | None = None, 
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
     """
+    _require("plot_predictions(model, patients)", model, patients)
     ax = current_axes(ax)
     y = _above(patients.y.reshape(-1), getattr(model, "limit", None))
     with _quiet():
@@ -315,6 +321,7 @@ def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
     """
+    _require("plot_shrinkage(model)", model)
     ax = current_axes(ax)
     table: pd.DataFrame = model.task_params_
     names = [name for name in model.population_.index if name in model.covariance_.index]
@@ -325,6 +332,15 @@ def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
     ax.set(xticks=range(len(names)), ylim=(-0.03, 1.03), ylabel="share of variance left")
     ax.set_xticklabels(names)
     return ax
+
+
+def _require(call: str, model: Any, patients: Any = None) -> None:
+    """Raise a TypeError unless these are a fitted model, and patients as tasks or none."""
+    if not isinstance(model, EquationRegressor):
+        raise TypeError(f"{call}: a fitted model comes first, got {model!r}.")
+    check_is_fitted(model)
+    if not (patients is None or isinstance(patients, TaskSet)):
+        raise TypeError(f"{call}: patients are a TaskSet, as read_patients returns, got {type(patients).__name__}.")
 
 
 @contextmanager
@@ -343,6 +359,8 @@ def _curve_rows(
     if not isinstance(regimen, Regimen):
         if times is not None or given is not None:
             raise ValueError(f"{where}: rows of X say their times and doses; times= and given= go with a Regimen.")
+        if np.ndim(regimen) != 2:
+            raise TypeError(f"{where}: a Regimen or rows of X are wanted, got {regimen!r}.")
         return regimen, _times(regimen, getattr(thing, "feature_names_in_", None))
     time = _curve_times(regimen, given, times, last, where)
     return Treatment.of(thing, regimen, given).rows(time), time
@@ -350,6 +368,7 @@ def _curve_rows(
 
 def _curve_times(regimen: Any, given: Regimen | None, times: Any, last: float, where: str) -> NDArray[np.float64]:
     if times is not None:
+        numbers_only(times, f"{where}: times")
         return np.sort(np.asarray(times, dtype=np.float64).reshape(-1))
     doses = regimen.time if given is None else np.concatenate([given.time, regimen.time])
     interval = float(regimen.time[-1] - regimen.time[-2]) if len(regimen.time) > 1 else 0.0
