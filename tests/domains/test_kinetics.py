@@ -501,6 +501,8 @@ def test_readers(tmp_path):
         TaskError, match="there is no column 'X'; the frame has .'curve', 'time', 'fraction'.*by target="
     ):
         read_curves(frame, target="X")
+    with pytest.raises(TypeError, match="condition would be an option of pd.read_csv, and a data frame was given"):
+        read_curves(frame, condition="T")
     with pytest.raises(TaskError, match="column 'time' holds '.*' in row 0, which is not a number; .*decimal=','"):
         read_curves(tmp_path / "long.csv", sep=";")
 

@@ -69,6 +69,10 @@ def read_curves(
     """
     if isinstance(inputs, str):
         raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
+    if isinstance(table, pd.DataFrame) and options:
+        raise TypeError(
+            f"read_curves: {', '.join(options)} would be an option of pd.read_csv, and a data frame was given."
+        )
     frame = table if isinstance(table, pd.DataFrame) else _read(table, options)
     require_frame(frame, {"curve": curve, "inputs": list(inputs), "target": target})
     refuse_units(frame, [*inputs, target])
