@@ -63,7 +63,7 @@ def few_shot_r2(
     >>> from metaest import MAMLRegressor
     >>> from metaest.scorers import few_shot_mae, few_shot_r2
     >>> from metaest_datasets import make_sinusoids
-    >>> model = MAMLRegressor(max_iter=100, random_state=0)
+    >>> model = MAMLRegressor(max_iter=20, random_state=0)
     >>> scoring = {"r2": few_shot_r2(shots=3), "mae": few_shot_mae(shots=3)}
     >>> scores = cross_validate(model, make_sinusoids(60, random_state=0), cv=3, scoring=scoring)
     >>> scores["test_r2"].shape, bool((scores["test_mae"] < 0).all())

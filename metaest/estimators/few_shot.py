@@ -99,7 +99,7 @@ class FewShotRegressor(RegressorMixin, _FewShot):
     >>> from metaest import FewShotRegressor, MAMLRegressor
     >>> from metaest_datasets import make_sinusoids
     >>> tasks = make_sinusoids(101, random_state=0)
-    >>> model = MAMLRegressor(max_iter=100, random_state=0).fit(tasks[:100])
+    >>> model = MAMLRegressor(max_iter=20, random_state=0).fit(tasks[:100])
     >>> new = tasks[100]
     >>> cross_val_score(FewShotRegressor(model), new.X, new.y, cv=5).shape
     (5,)
@@ -159,7 +159,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
     >>> from sklearn.model_selection import cross_val_score
     >>> from metaest import FewShotClassifier, MAMLClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = MAMLClassifier(n_way=3, k_shot=3, max_iter=100, random_state=0).fit(X[y < 7], y[y < 7])
+    >>> model = MAMLClassifier(n_way=3, k_shot=3, max_iter=20, random_state=0).fit(X[y < 7], y[y < 7])
     >>> new = y >= 7
     >>> cross_val_score(FewShotClassifier(model), X[new][:30], y[new][:30], cv=3).shape
     (3,)

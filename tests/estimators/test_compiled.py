@@ -139,7 +139,8 @@ def test_same_seed_same_bits(tasks):
 def test_divergence_is_the_same_error(tasks):
     messages = []
     for compiled in (False, True):
-        model = MAMLRegressor(inner_lr=1e6, activation="identity", max_grad_norm=None, compile=compiled, random_state=0)
+        settings = {"inner_lr": 1e6, "activation": "identity", "max_grad_norm": None, "hidden_layer_sizes": (4,)}
+        model = MAMLRegressor(**settings, compile=compiled, random_state=0)
         with pytest.raises(DivergenceError) as error:
             model.fit(tasks)
         messages.append(str(error.value))

@@ -87,7 +87,7 @@ def test_tasks_at_once_are_at_least_one():
 
 
 @pytest.mark.filterwarnings("ignore:callbacks")
-@pytest.mark.parametrize(("width", "during"), [(8, 1), (400, 2)])
+@pytest.mark.parametrize(("width", "during"), [(8, 1), (250, 2)])
 def test_short_steps_take_one_thread_and_give_the_others_back(tasks, width, during):
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(2)
