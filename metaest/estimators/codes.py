@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metaest.exceptions import TaskError
-from metaest.functional.codes import first_refused, made_whole
+from metaest.functional.codes import casts_of, first_refused, made_whole
 from metaest.tasks import TaskSet
 
 __all__ = ["Codes", "codes_of", "row_of_task", "standardised_columns"]
@@ -71,11 +71,14 @@ class Codes:
         Shape of a row.
     exact : bool
         Whether the module computes in double precision, where large whole numbers stay apart.
+    whole : tuple of int
+        Those of the columns that hold whole numbers only in the fit.
     """
 
     columns: tuple[tuple[int, str], ...]
     shape: tuple[int, ...]
     exact: bool
+    whole: tuple[int, ...] = ()
 
     def require(
         self,
@@ -84,7 +87,7 @@ class Codes:
         scaled: Tensor,
         locate: Callable[[int], str] = "row {} of X".format,
     ) -> None:
-        """Raise a TaskError at the first row that holds a code the module has no entry for.
+        """Raise a TaskError at the first row with a code that is not whole, or that the module has no entry for.
 
         Parameters
         ----------
@@ -104,6 +107,7 @@ class Codes:
                 f"{LARGEST_CODE}, where single precision leaves out whole numbers; set dtype='float64', or use smaller "
                 "codes."
             )
+        self._require_whole(look_up, raw, rows, locate)
         refused = first_refused(look_up, rows)
         if refused is None:
             return
@@ -114,6 +118,22 @@ class Codes:
             f"{locate(row)}: the module has no entry for a code it looks up ({message}); {reason}. "
             "Every code must lie within the module's embedding."
         )
+
+    def _require_whole(
+        self, look_up: Callable[[Tensor], Any], raw: NDArray[Any], rows: Tensor, locate: Callable[[int], str]
+    ) -> None:
+        """Raise a TaskError where the module would cut off the fraction of a code."""
+        labels = dict(self.columns)
+        for place in self.whole:
+            fractions = (raw[:, place] != np.trunc(raw[:, place])).reshape(len(raw), -1).any(axis=1)
+            if not fractions.any():
+                continue
+            row = int(np.argmax(fractions))
+            if _is_read(rows[row : row + 1, place], casts_of(look_up, rows[row : row + 1])):
+                raise TaskError(
+                    f"{locate(row)}: {labels[place]} holds {raw[row, place]}, and the module looks up whole codes "
+                    "there; its fraction would be cut off."
+                )
 
 
 def codes_of(
@@ -143,7 +163,8 @@ def codes_of(
         return None
     labels = [f"column {name!r}" for name in tasks.feature_names or range(tasks.X.shape[1])]
     axes = (0, *range(2, tasks.X.ndim))
-    whole = columns & (np.trunc(tasks.X) == tasks.X).all(axis=axes)
+    all_whole = (np.trunc(tasks.X) == tasks.X).all(axis=axes)
+    whole = columns & all_whole
     by_default = isinstance(standardize, (bool, np.bool_))
     cut = [source for source in sources if bool((source != source.trunc()).any())]
     if by_default:
@@ -158,7 +179,9 @@ def codes_of(
             f"standardize={_suggested(tasks, columns & ~spoilt)}."
         )
     unscaled = tuple((place, labels[place]) for place in np.flatnonzero(~columns).tolist())
-    return Codes(unscaled, tasks.X.shape[1:], rows.dtype == torch.float64)
+    return Codes(
+        unscaled, tasks.X.shape[1:], rows.dtype == torch.float64, tuple(np.flatnonzero(~columns & all_whole).tolist())
+    )
 
 
 def row_of_task(tasks: TaskSet, row: int) -> str:

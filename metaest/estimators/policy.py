@@ -67,9 +67,10 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         Rows left out between them.
     meta_lr, meta_batch_size, max_iter, alpha, max_grad_norm, early_stopping, validation_fraction, n_iter_no_change
         As :class:`MAMLRegressor` takes them.
-    standardize, check_plausibility, warm_start, callbacks, random_state, compile, vectorize, max_batch_bytes, dtype, \
-verbose
+    standardize, check_plausibility, warm_start, callbacks, random_state
         As :class:`MAMLRegressor` takes them; `standardize` is for features alone.
+    compile, vectorize, max_batch_bytes, dtype, verbose
+        As :class:`MAMLRegressor` takes them.
 
     Attributes
     ----------

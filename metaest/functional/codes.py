@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaest.functional.attention import differentiable_attention
 
-__all__ = ["first_refused", "made_whole"]
+__all__ = ["casts_of", "first_refused", "made_whole"]
 
 # rows that are evaluated at once
 AT_ONCE = 4096
@@ -46,9 +46,15 @@ def made_whole(module: nn.Module, X: Tensor) -> list[Tensor]:
     list of Tensor
         One for each ``.long()`` or similar cast; where the module fails on the rows, those before the error.
     """
-    module, casts = deepcopy(module).eval(), _Casts()
-    with contextlib.suppress(RuntimeError, IndexError), torch.no_grad(), differentiable_attention, casts:
-        module(X)
+    with differentiable_attention:
+        return casts_of(deepcopy(module).eval(), X)
+
+
+def casts_of(evaluate: Callable[[Tensor], Any], X: Tensor) -> list[Tensor]:
+    """Return the floating-point tensors that are cast to whole numbers between rows and outputs; see `made_whole`."""
+    casts = _Casts()
+    with contextlib.suppress(RuntimeError, IndexError), torch.no_grad(), casts:
+        evaluate(X)
     return casts.sources
 
 

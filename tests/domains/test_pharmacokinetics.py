@@ -459,7 +459,7 @@ def test_all_below_the_limit():
 
 def test_other_bad_input(clinic):
     frame, patients, model = clinic
-    with pytest.raises(ValueError, match="fitted on the covariate 'weight', and the regimen has none"):
+    with pytest.raises(ValueError, match="fitted on the covariate 'weight', and no value is given"):
         model.rows(Regimen.repeated(10.0), [1.0])
     with pytest.raises(ValueError, match="covariate 'height', which the model was not fitted on"):
         model.rows(Regimen.repeated(10.0, weight=70.0, height=1.7), [1.0])

@@ -61,7 +61,7 @@ def test_a_regimen_completes_its_covariates_from_the_patient_or_says_what_it_lac
         "age": 40.0,
         "weight": 60.0,
     }
-    with pytest.raises(ValueError, match="fitted on the covariate 'age', and the regimen has none"):
+    with pytest.raises(ValueError, match="fitted on the covariate 'age', and no value is given"):
         regimen.completed(["age", "weight"])
     with pytest.raises(ValueError, match="has the covariate 'weight', which the model was not fitted on; it has none"):
         regimen.completed([])

@@ -121,6 +121,20 @@ def test_a_code_without_an_entry_is_named(module):
             use(unseen)
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_the_fraction_of_a_code_is_not_cut_off(module):
+    model = fitted(module)
+    rows = frame(2)[COLUMNS].astype(float)
+    rows.loc[4, "site"] = 1.5
+    for call in (model.predict, lambda X: model.adapt(X, np.zeros(len(X)))):
+        with pytest.raises(
+            TaskError, match=r"row 4 of X: column 'site' holds 1.5, and the module looks up whole codes"
+        ):
+            call(rows)
+    # a fraction in a column that is no code is one
+    model.predict(rows.assign(site=1, dose=100.5))
+
+
 def test_the_setting_is_one_that_scikit_learn_searches_and_clones():
     model = clone(MAMLRegressor(standardize=("dose",), max_iter=1, random_state=0))
     assert model.get_params()["standardize"] == ("dose",)

@@ -137,8 +137,9 @@ class Regimen:
         missing = [name for name in columns if name not in values]
         if missing:
             raise ValueError(
-                f"the model was fitted on the covariate {missing[0]!r}, and the regimen has none: give it one, such as "
-                f"Regimen.repeated(..., {missing[0]}=70.0)."
+                f"the model was fitted on the covariate {missing[0]!r}, and no value is given: give the regimen one, "
+                f"such as Regimen.repeated(..., {missing[0]}=70.0), or pass covariates={{{missing[0]!r}: 70.0}} where no "
+                "regimen is asked for."
             )
         return replace(self, covariates={name: float(values[name]) for name in columns})
 
