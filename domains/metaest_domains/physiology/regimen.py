@@ -138,8 +138,8 @@ class Regimen:
         if missing:
             raise ValueError(
                 f"the model was fitted on the covariate {missing[0]!r}, and no value is given: give the regimen one, "
-                f"such as Regimen.repeated(..., {missing[0]}=70.0), or pass covariates={{{missing[0]!r}: 70.0}} where no "
-                "regimen is asked for."
+                f"such as Regimen.repeated(..., {missing[0]}=70.0), or pass covariates={{{missing[0]!r}: 70.0}} where "
+                "no regimen is asked for."
             )
         return replace(self, covariates={name: float(values[name]) for name in columns})
 
