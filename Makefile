@@ -52,6 +52,8 @@ benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/equations_simulated.py
 	$(BIN)/python docs/benchmarks/equations_speed.py
 	$(BIN)/python docs/benchmarks/kinetics_examples.py
+	$(BIN)/python docs/benchmarks/integrators.py
+	$(BIN)/python docs/benchmarks/integrators.py --fits
 	$(BIN)/python docs/benchmarks/theophylline.py
 	$(BIN)/python docs/benchmarks/guard.py
 	$(BIN)/python docs/benchmarks/conformal.py
