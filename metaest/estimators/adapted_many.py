@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from metaest.estimators.adapted import AdaptedRegressor, require_statistics
 from metaest.estimators.episodes import CHUNK, CHUNK_VALUES, batch_forward
+from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.judge import Judge
 from metaest.estimators.memory import adapted_at_once
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
@@ -34,6 +37,10 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
         What was adapted to.
     compiled_ : bool
         Whether the adaptations were worked out in machine code.
+    lowered_ : ndarray of bool, shape (n_tasks,)
+        For which tasks the inner rate overshot and was lowered.
+    guards_ : list of Guard or None
+        What the guard kept of each adaptation, and why; None without ``guard=True``.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
@@ -52,7 +59,7 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
     AdaptedRegressor(1 feature, adapted on 5 rows)
     """
 
-    def __init__(self, model: Any, tasks: TaskSet) -> None:
+    def __init__(self, model: Any, tasks: TaskSet, judge: Judge | None = None) -> None:
         self._network: RegressionNetwork = model._network
         self._plan: Plan = model._plan()
         self._meta: Params = model._params
@@ -67,7 +74,13 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
         require_statistics(self._plan, tasks[least].X, f"task {tasks[least].name!r}")
         self._network.require_codes(tasks)
         self.compiled_ = False
+        self.lowered_ = np.zeros(len(tasks), dtype=bool)
         self._params = self._adapted(model.compile)
+        self._judge = judge
+        self.guards_: list[Guard] | None = None
+        if judge is not None:
+            rows = [slice(int(a), int(b)) for a, b in pairwise(tasks.offsets)]
+            self.guards_ = judge.judge_many([(tasks.X[r], tasks.y[r], None) for r in rows])
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -85,8 +98,8 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
             task.X,
             task.y,
             self.n_features_in_,
-            None,
-            None,
+            None if self.guards_ is None else self.guards_[i],
+            self._judge,
             self._conformal,
         )
         if hasattr(self, "feature_names_in_"):
@@ -122,7 +135,7 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
             if X.names.tolist() != self.tasks.names.tolist():
                 raise TaskError("predict: the tasks are not those adapted to, in the same order.")
             found = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
-            return np.concatenate(found)
+            return self._kept(np.concatenate(found), X.X, np.repeat(np.arange(len(self)), X.sizes))
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1:], "predict")
         size = max(1, min(CHUNK, CHUNK_VALUES // rows.size))
@@ -132,7 +145,17 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
             numbers = np.broadcast_to(np.arange(len(rows)), (len(chosen), len(rows)))
             own = self._outputs(chosen, rows, numbers, np.ones_like(numbers, dtype=bool))
             parts.append(own.reshape(len(chosen), len(rows), *own.shape[1:]))
-        return np.concatenate(parts)
+        return self._kept(np.concatenate(parts), rows, np.arange(len(self))[:, None])
+
+    def _kept(self, own: NDArray[Any], X: NDArray[Any], task: NDArray[np.intp]) -> NDArray[Any]:
+        """Return predictions on the share of the way from the population's that each task's guard keeps."""
+        if self.guards_ is None or all(guard.share == 1 for guard in self.guards_):
+            return own
+        population = self._network.predict(self._plan.zero_shot(self._meta), X)
+        share = np.array([guard.share for guard in self.guards_])[task]
+        share = share.reshape(share.shape + (1,) * (own.ndim - share.ndim))
+        kept: NDArray[Any] = np.where(share == 1, own, population + share * (own - population)).astype(own.dtype)
+        return kept
 
     def _outputs(
         self, chosen: NDArray[np.intp], X: NDArray[Any], numbers: NDArray[np.intp], mask: NDArray[np.bool_]
@@ -153,7 +176,6 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
         tasks = self.tasks
         wanted = adapts_compiled(setting, len(tasks))
         found: dict[str, Tensor] = {}
-        overshot = 0
         for chosen in self._chunks(tasks, by_size=wanted):
             X, numbers, mask = _rows_of(tasks, chosen)
             support = Rows(
@@ -163,14 +185,14 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
                 .reshape(*numbers.shape, -1),
                 torch.from_numpy(mask).to(self._network.device, self._network.dtype),
             )
-            own, lowered = self._solved(support, compiled=wanted)
-            overshot += lowered
+            own, self.lowered_[chosen] = self._solved(support, compiled=wanted)
             index = torch.from_numpy(chosen)
             for name, value in own.items():
                 if name not in found:
                     found[name] = value.new_empty(len(tasks), *value.shape[1:])
                 found[name][index] = value
         self._require_finite(found)
+        overshot = int(self.lowered_.sum())
         if overshot:
             warn(
                 f"inner_lr={self._plan.rate:.2g} overshoots on {overshot} of {len(tasks)} tasks (their support loss "
@@ -179,8 +201,8 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
             )
         return found
 
-    def _solved(self, support: Rows, *, compiled: bool) -> tuple[Params, int]:
-        """Adapt to some tasks; return also for how many the rate was lowered."""
+    def _solved(self, support: Rows, *, compiled: bool) -> tuple[Params, NDArray[np.bool_]]:
+        """Adapt to some tasks; return also for which the rate was lowered."""
         plan, network = self._plan, self._network
         adapter = adapter_for(network, plan, self._meta, support.X.shape[1], support) if compiled else None
         if adapter is None:
@@ -189,21 +211,22 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
         arrays, good = adapter(padded_support(support, adapter.n_rows))
         params = {name: torch.from_numpy(own) for name, own in arrays.items()}
         over = torch.from_numpy(np.flatnonzero(~good))
+        lowered = np.zeros(len(good), dtype=bool)
         if not len(over):
-            return params, 0
-        again, lowered = self._solved_by_torch(Rows(*(own[over] for own in support)))
+            return params, lowered
+        again, lowered[over.numpy()] = self._solved_by_torch(Rows(*(own[over] for own in support)))
         for name, value in again.items():
             params[name][over] = value
         return params, lowered
 
-    def _solved_by_torch(self, support: Rows) -> tuple[Params, int]:
+    def _solved_by_torch(self, support: Rows) -> tuple[Params, NDArray[np.bool_]]:
         plan, network = self._plan, self._network
         start = repeat_for_tasks(plan.start(self._meta, support), len(support.X))
         forward, loss = batch_forward(network, self._batching), network.loss
         adapted, halvings = solve_damped(
             forward, loss, plan.solver(self._meta), start, plan.support(self._meta, support)
         )
-        return {name: value.detach() for name, value in adapted.items()}, int((halvings > 0).sum())
+        return {name: value.detach() for name, value in adapted.items()}, (halvings > 0).cpu().numpy()
 
     def _chunks(self, tasks: TaskSet, *, by_size: bool = False) -> Iterator[NDArray[np.intp]]:
         """Task numbers, some at a time, so that memory is bounded; where asked for, of supports of about one size."""

@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -92,11 +92,25 @@ class Judge:
         if not len(X):
             reason = "there are no rows: predictions are the population's."
             return Guard("kept", 1.0, reason, 0, float("nan"), float("nan"), 1.0)
-        episodes = [_episode(i, (X, y, weight), a, b) for i, (a, b) in enumerate(self._folds(X, y))]
-        own = self._moments(episodes, np.zeros(len(episodes), dtype=np.intp), 1)
-        fitting = [rule for rule in self.rules if rule.size <= len(X)]
-        rule = fitting[-1] if fitting else GuardRule(len(X), 0.5, float(own.residual[0] or 1.0), 0)
-        return decide(rule, len(X), own, float(np.sqrt(np.square(self.scale).mean())))
+        return self.judge_many([(X, y, weight)])[0]
+
+    def judge_many(self, tasks: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]]) -> list[Guard]:
+        """Judge the adaptations to the rows (X, y, weights) of many tasks, each of which has rows, in one batch."""
+        episodes: list[Task] = []
+        owner: list[int] = []
+        for i, (X, y, weight) in enumerate(tasks):
+            for a, b in self._folds(X, y):
+                owner.append(i)
+                episodes.append(_episode(len(episodes), (X, y, weight), a, b))
+        moments = self._moments(episodes, np.array(owner, dtype=np.intp), len(tasks))
+        scale = float(np.sqrt(np.square(self.scale).mean()))
+        guards = []
+        for i, (X, _, _) in enumerate(tasks):
+            own = Moments(*(part[i : i + 1] for part in moments))
+            fitting = [rule for rule in self.rules if rule.size <= len(X)]
+            rule = fitting[-1] if fitting else GuardRule(len(X), 0.5, float(own.residual[0] or 1.0), 0)
+            guards.append(decide(rule, len(X), own, scale))
+        return guards
 
     def _rule(self, tasks: TaskSet, size: int, rng: np.random.Generator) -> GuardRule | None:
         able = np.flatnonzero(tasks.sizes > size + self.gap)

@@ -84,14 +84,18 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
             self._network, plan, self._params, rows, target, feature_names(self), judge, self._conformal, params
         )
 
-    def adapt_many(self, tasks: Any) -> AdaptedRegressors:
-        """Adapt to many tasks in one call, all rows of each; the same as one `adapt` a task, without guard.
+    def adapt_many(self, tasks: Any, *, guard: bool = False, gap: int = 0) -> AdaptedRegressors:
+        """Adapt to many tasks in one call, all rows of each; the same as one `adapt` a task, to rounding.
 
         With ``compile=True``, or with "auto" from 2,000 tasks on, the inner steps are taken in machine code.
 
         Parameters
         ----------
         tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+        guard : bool, default=False
+            Whether to judge each adaptation as ``adapt(guard=True)`` does; one batch judges all tasks.
+        gap : int, default=0
+            For the guard, as in `adapt`.
 
         Returns
         -------
@@ -101,6 +105,8 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         ------
         TaskError
             When the tasks cannot be used; the message names task and column.
+        ValueError
+            When gap is no number of rows.
         DivergenceError
             When an adaptation becomes non-finite.
         NotFittedError
@@ -110,7 +116,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         known = as_tasks(tasks)
         check_columns(self, known, known.X.shape[1:], "adapt_many")
         check_targets(known.y, self._network.single_target, self.n_outputs_, "adapt_many")
-        return AdaptedRegressors(self, known)
+        return AdaptedRegressors(self, known, self._judge(gap) if guard else None)
 
     def _served(self, plan: Plan, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
         """Return parameters adapted in machine code, or None where torch has to do it."""

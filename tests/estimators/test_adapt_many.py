@@ -65,6 +65,7 @@ def test_a_rate_that_overshoots_is_lowered_for_those_tasks_alone(tasks, compiled
     own = TaskSet([Task("near", tasks[0].X, tasks[0].y), Task("far", 100 * tasks[0].X, tasks[0].y)])
     with pytest.warns(OvershootWarning, match="1 of 2 tasks"):
         many = model.adapt_many(own)
+    assert many.lowered_.tolist() == [False, True]
     with pytest.warns(OvershootWarning):
         far = model.adapt(own[1].X, own[1].y)
     np.testing.assert_allclose(many[1].predict(own[1].X), far.predict(own[1].X), rtol=1e-6)

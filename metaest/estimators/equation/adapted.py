@@ -116,9 +116,11 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         conformal: Calibration | None = None,
         stated: dict[int, float] | None = None,
         weight: NDArray[np.float64] | None = None,
+        guard: Guard | None = None,
     ) -> AdaptedEquation:
         X, y, weight = np.array(X), np.array(y), None if weight is None else np.array(weight)
-        guard = None if judge is None else judge.judge(X, y, weight)
+        if guard is None and judge is not None:
+            guard = judge.judge(X, y, weight)
         kept = posterior
         if guard is not None and guard.share < 1:
             before = prior_of(calibrated, calibrated.covariates.of_rows(X, "adapt"))

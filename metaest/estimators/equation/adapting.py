@@ -111,14 +111,20 @@ class Adapting(Calibrating):
             calibrated, posterior, rows, target, n, names, judge, self._conformal, stated, weight
         )
 
-    def adapt_many(self, tasks: Any, sample_weight: Any = None) -> AdaptedEquations:
-        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, without guard.
+    def adapt_many(
+        self, tasks: Any, sample_weight: Any = None, *, guard: bool = False, gap: int = 0
+    ) -> AdaptedEquations:
+        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, to rounding.
 
         Parameters
         ----------
         tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows of all tasks, one task after the other, as `adapt` takes them; or the tasks carry them.
+        guard : bool, default=False
+            Whether to judge each adaptation as ``adapt(guard=True)`` does; one batch judges all tasks.
+        gap : int, default=0
+            For the guard, as in `adapt`.
 
         Returns
         -------
@@ -128,6 +134,8 @@ class Adapting(Calibrating):
         ------
         TaskError
             When the tasks cannot be used; the message names task and column.
+        ValueError
+            When gap is no number of rows.
         """
         check_is_fitted(self)
         tasks = require_columns(as_tasks(tasks, weighs=True, sample_weight=sample_weight))
@@ -139,7 +147,7 @@ class Adapting(Calibrating):
         tasks = self._prepared(tasks)
         posterior = posterior_of_many(in_lanes(self._calibrated, self.compile, len(tasks.X)), tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)
-        return AdaptedEquations(self._calibrated, posterior, tasks, self)
+        return AdaptedEquations(self._calibrated, posterior, tasks, self, self._judge(gap) if guard else None)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return without_codes(tasks, self._calibrated.model.noise.limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from metaest.estimators.equation.batches import chunks, one_task, whole
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import many_table
 from metaest.estimators.equation.verify import arranged, check_rows, check_tasks, check_values
+from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.judge import Judge
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
 from metaest.tasks import TaskSet
@@ -52,6 +55,8 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         variance between tasks that the task's rows leave) and ``status``.
     tasks : TaskSet
         What was adapted to.
+    guards_ : list of Guard or None
+        What the guard kept of each adaptation, and why; None without ``guard=True``.
 
     Examples
     --------
@@ -70,8 +75,12 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
     (30, 2)
     """
 
-    def __init__(self, calibrated: Calibrated, posterior: Posterior, tasks: TaskSet, model: Any) -> None:
+    def __init__(
+        self, calibrated: Calibrated, posterior: Posterior, tasks: TaskSet, model: Any, judge: Judge | None = None
+    ) -> None:
         self._calibrated, self._posterior, self.tasks = calibrated, posterior, tasks
+        self._adapted, self._judge = posterior, judge
+        self.guards_: list[Guard] | None = None if judge is None else self._guarded(judge)
         self._conformal = model._conformal
         self.n_features_in_ = tasks.X.shape[1]
         names = getattr(model, "feature_names_in_", None)
@@ -87,7 +96,7 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
         i = range(len(self))[int(index)]
         task = self.tasks[i]
         names = getattr(self, "feature_names_in_", None)
-        single = self._posterior.take(slice(i, i + 1))
+        single = self._adapted.take(slice(i, i + 1))
         return AdaptedEquation._make(
             self._calibrated,
             single,
@@ -95,8 +104,10 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
             task.y.reshape(-1),
             self.n_features_in_,
             names,
-            conformal=self._conformal,
+            self._judge,
+            self._conformal,
             weight=None if task.sample_weight is None else np.asarray(task.sample_weight),
+            guard=None if self.guards_ is None else self.guards_[i],
         )
 
     def __iter__(self) -> Iterator[AdaptedEquation]:
@@ -107,6 +118,20 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"
+
+    def _guarded(self, judge: Judge) -> list[Guard]:
+        """Judge all adaptations, and keep of each posterior the share that the guard says."""
+        tasks, calibrated = self.tasks, self._calibrated
+        weights = tasks.sample_weight
+        rows = [slice(int(a), int(b)) for a, b in pairwise(tasks.offsets)]
+        guards = judge.judge_many(
+            [(tasks.X[r], tasks.y[r].reshape(-1), None if weights is None else weights[r]) for r in rows]
+        )
+        share = torch.tensor([guard.share for guard in guards], dtype=torch.float64)
+        if bool((share < 1).any()):
+            design = calibrated.covariates.design(calibrated.covariates.of_tasks(tasks), len(calibrated.table))
+            self._posterior = calibrated.mixed(self._posterior, calibrated.prior(design), share)
+        return guards
 
     @cached_property
     def _params(self) -> pd.DataFrame:

@@ -170,8 +170,11 @@ class Calibrated:
         covariance = covariance + torch.einsum("kct,jct->kjt", scattered, entering)
         return Posterior(phi, covariance, own, matrix, loss, code, torch.zeros_like(code, dtype=torch.bool))
 
-    def mixed(self, posterior: Posterior, prior: Posterior, share: float) -> Posterior:
-        """Return the moments of a mixture of what is known with and without the rows; `share` is that of the rows."""
+    def mixed(self, posterior: Posterior, prior: Posterior, share: Any) -> Posterior:
+        """Return the moments of a mixture of what is known with and without the rows.
+
+        `share` is that of the rows: a number, or a Tensor of shape (tasks,).
+        """
         away = posterior.phi - prior.phi
         apart = share * (1 - share) * away[:, None] * away[None]
         blend = {
