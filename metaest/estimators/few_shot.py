@@ -9,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators.atomic import atomic
 from metaest.estimators.inputs import is_empty, remember_columns
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 
@@ -26,6 +27,7 @@ class _FewShot(BaseEstimator):
     # what the model's adapt may take, besides X and y; no argument of fit, for networks take none
     __metadata_request__fit = {"sample_weight": None}  # noqa: RUF012
 
+    @atomic
     def fit(self, X: Any, y: Any, **params: Any) -> Self:
         """Adapt the model to the rows of one task.
 
@@ -165,6 +167,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
     (3,)
     """
 
+    @atomic
     def fit(self, X: Any, y: Any, **params: Any) -> Self:
         """Adapt the model to the rows of one task.
 

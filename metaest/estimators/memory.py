@@ -16,12 +16,14 @@ COPIES = 4
 
 def saved_bytes(evaluate: Callable[[], Any]) -> int:
     """Return the bytes that torch keeps, for the backward pass, of what is evaluated."""
-    # the tensors are held until all are counted, so that none takes the place of another
+    # the tensors are held until all are counted, so that none takes the place of another; detached, because a node of
+    # the graph that holds its own result is a cycle through C++, which Python's collector cannot free
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
+        detached = tensor.detach()
+        kept[tensor.untyped_storage().data_ptr()] = detached
+        return detached
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         evaluate()

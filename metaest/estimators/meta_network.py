@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from metaest.estimators.atomic import atomic
 from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.constraints import ADAPTING
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
@@ -41,6 +42,7 @@ class MetaNetwork(HoldsCallbacks):
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
 
+    @atomic
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Meta-learn from many tasks.
 

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, TaskSet
+from metaest.estimators.atomic import atomic
 from metaest.estimators.inputs import refuse_tasks
 from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
@@ -187,6 +188,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         self.check_plausibility = check_plausibility
         self.random_state = random_state
 
+    @atomic
     def fit(self, X: Any, y: None = None) -> Self:
         """Meta-learn from the readings of many people.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 
+from metaest.estimators.atomic import atomic
 from metaest_domains.trading.prices import one_asset
 
 __all__ = ["PriceFeatures", "risk_scale", "volatility"]
@@ -60,6 +61,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         self.window = window
         self.check_plausibility = check_plausibility
 
+    @atomic
     def fit(self, X: Any, y: Any = None) -> "PriceFeatures":
         """Learn nothing; check the settings and the prices.
 

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedPolicy, MAMLPolicy, Task, TaskError, TaskSet
+from metaest.estimators.atomic import atomic
 from metaest_domains.trading.dates import periods_of, yearly
 from metaest_domains.trading.features import PriceFeatures, risk_scale
 from metaest_domains.trading.prices import as_prices, one_asset
@@ -114,6 +115,7 @@ class TradingPolicy(BaseEstimator):
         self.periods_per_year = periods_per_year
         self.check_plausibility = check_plausibility
 
+    @atomic
     def fit(self, prices: Any, y: Any = None) -> "TradingPolicy":
         """Learn from the prices of many assets.
 
@@ -151,6 +153,7 @@ class TradingPolicy(BaseEstimator):
         self._fitted_settings = self._of_the_fit()
         return self
 
+    @atomic
     def fit_from(self, policy: MAMLPolicy, settings: dict[str, Any]) -> "TradingPolicy":
         """Take a copy of a fitted policy, and set what can be set after a fit: how it adapts.
 

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators.atomic import atomic
 from metaest.estimators.calibrating import fingerprints
 from metaest.estimators.equation.adapting import Adapting
 from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
@@ -222,6 +223,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self.random_state = random_state
         self.verbose = verbose
 
+    @atomic
     def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> "EquationRegressor":
         r"""Learn the population from many tasks.
 
