@@ -1,0 +1,794 @@
+"""The public entry points of metaest, and hostile calls of each of them."""
+
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from hypothesis import strategies as st
+
+import metaest
+from attacks.arguments import count, fixed_groups, flag, groups, one_of, rows_and_targets, seed, sequences, share
+from attacks.hostile import Given, numbers, plainly, setting
+from attacks.models import (
+    CONSTANTS,
+    CURVE_PROBE,
+    CURVE_SUPPORT,
+    PROBE,
+    SUPPORT,
+    class_tasks,
+    classifier,
+    decay,
+    decay_tasks,
+    equation,
+    linear_tasks,
+    new_classifier,
+    new_policy,
+    new_regressor,
+    once,
+    pipeline,
+    policy,
+    regressor,
+    transformed,
+)
+from attacks.run import EntryPoint
+from metaest import (
+    EquationRegressor,
+    FewShotClassifier,
+    FewShotRegressor,
+    Parameter,
+    Task,
+    TaskSet,
+    adapt,
+    diagnostics,
+    make_episodes,
+    scorers,
+)
+
+ENTRIES: list[EntryPoint] = []
+
+# public names that are not attacked, and why
+EXCLUDED = {
+    "ConformalInterval": "a record that predictions return",
+    "Derived": "a record that predictions return",
+    "Quantity": "a record that a class of equations declares",
+    "diagnostics.ScratchRegressor": "made by from_scratch",
+    "Guard": "a record that predictions return",
+    "CoverageWarning": "a warning",
+    "DivergenceError": "an error",
+    "IdentifiabilityWarning": "a warning",
+    "OvershootWarning": "a warning",
+    "TaskError": "an error",
+    "UngroupedWarning": "a warning",
+    "UnlikelyTaskWarning": "a warning",
+    "AdaptedClassifier": "made by adapt",
+    "AdaptedEquation": "made by adapt",
+    "AdaptedEquations": "made by adapt_many",
+    "AdaptedPolicy": "made by adapt",
+    "AdaptedRegressor": "made by adapt",
+    "AdaptedRegressors": "made by adapt_many",
+    "diagnostics.LeaveOneOut": "a record that leave_one_task_out returns",
+    "scorers.FewShotScorer": "made by the functions of metaest.scorers",
+    "EquationRegressor.summary": "takes no argument",
+    "TaskSet.summary": "takes no argument",
+}
+# scikit-learn's own, inherited as they are
+INHERITED = {
+    "get_params", "set_params", "get_metadata_routing", "set_fit_request", "set_predict_request", "set_score_request",
+    "set_predict_proba_request", "count", "index", "with_traceback", "add_note",
+}  # fmt: skip
+
+
+def public_names() -> list[str]:
+    """Return every public function, class and method of metaest, its scorers and its diagnostics."""
+    names = []
+    for prefix, module in (("", metaest), ("scorers.", scorers), ("diagnostics.", diagnostics)):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.ismodule(thing):
+                continue
+            names.append(prefix + name)
+            if not inspect.isclass(thing) or issubclass(thing, (Warning, Exception)):
+                continue
+            for method in dir(thing):
+                if method.startswith("_") or method in INHERITED:
+                    continue
+                if callable(getattr(thing, method)) and not isinstance(getattr(thing, method), type):
+                    names.append(f"{prefix}{name}.{method}")
+    return names
+
+
+def bytes_of(model: Callable[[], Any], probe: np.ndarray = PROBE) -> Callable[[], bytes]:
+    """Return what a failed call must leave: predictions and settings."""
+    return lambda: model().predict(probe).tobytes() + repr(sorted(model().__dict__)).encode()
+
+
+def entry(name: str, call: Callable[..., Any], arguments: Any, **options: Any) -> None:
+    """Add an entry point."""
+    ENTRIES.append(EntryPoint(name, call, arguments, **options))
+
+
+# ---- tasks ------------------------------------------------------------------------------------------------------
+
+
+def _task(X: Any, y: Any, **options: Any) -> Any:
+    task = Task("a", X, y, **options)
+    weight = [] if task.sample_weight is None else [task.sample_weight]
+    support = [] if task.support is None else [np.asarray(task.support)]
+    return [task.X, task.y, *weight, *support]
+
+
+def _weights(n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(0.5, 2, n)
+
+
+def _support(n: int, rng: np.random.Generator) -> np.ndarray:
+    return np.array([0.0, 1.0])
+
+
+entry("Task", _task, rows_and_targets(free=True, further={"sample_weight": _weights}))
+entry("TaskSet", lambda X, y: _contents(TaskSet([(X, y), (np.ones((2, 2)), np.ones(2))])), rows_and_targets())
+
+
+def _contents(tasks: TaskSet) -> Any:
+    return [tasks.X, tasks.y, tasks.offsets, *([] if tasks.sample_weight is None else [tasks.sample_weight])]
+
+
+entry(
+    "TaskSet.from_arrays",
+    lambda **arguments: _contents(TaskSet.from_arrays(**arguments)),
+    rows_and_targets(free=True, further={"groups": fixed_groups, "sample_weight": _weights}),
+)
+entry(
+    "TaskSet.from_mapping",
+    lambda X, y: _contents(TaskSet.from_mapping({"a": (X, y), "b": (np.ones((2, 2)), np.ones(2))})),
+    rows_and_targets(),
+)
+
+
+@st.composite
+def _frames(draw: st.DrawFn) -> dict[str, Given]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n = draw(st.integers(2, 6))
+    columns = {
+        "task": fixed_groups(n, rng), "x": rng.standard_normal(n), "z": rng.standard_normal(n),
+        "y": rng.standard_normal(n), "w": _weights(n, rng),
+    }  # fmt: skip
+    name = draw(st.sampled_from(["task", "x", "y", "w", "settings"]))
+    plain = pd.DataFrame(columns)
+    if name == "settings":
+        argument = draw(st.sampled_from(["frame", "task", "features", "target", "sample_weight"]))
+        wrong = draw(
+            setting(
+                lambda v: (
+                    None if argument in ("features", "sample_weight") and (v is None or np.size(v) == 0) else False
+                ),
+                argument,
+            )
+        )
+        return {"frame": plainly(plain), argument: wrong}
+    given = draw(groups(columns["task"])) if name == "task" else draw(numbers(columns[name]))
+    try:
+        frame = pd.DataFrame({**columns, name: given.value})
+        right = pd.DataFrame({**columns, name: given.plain})
+        if len(frame) != n or len(right) != n or frame[name].dtype == object:
+            given.sure = False
+    except Exception:
+        return {"frame": plainly(plain)}
+    if not isinstance(given.value, (np.ndarray, list, pd.Series)) or len(np.shape(given.value)) != 1:
+        # pandas may have made numbers of it
+        held = frame[name]
+        try:
+            given.refuse = bool(held.isna().any()) or not np.isfinite(held.to_numpy(dtype=float)).all()
+            right[name] = held.to_numpy(dtype=float)
+        except Exception:
+            return {"frame": Given(f"{name}: {given.kind}", frame, frame)}
+    if isinstance(given.value, pd.Series) and given.value.index.tolist() != list(range(n)):
+        return {"frame": Given(f"{name}: {given.kind}", frame, frame)}
+    if given.refuse and not frame[name].isna().any() and frame[name].dtype.kind in "iuf":
+        return {"frame": Given(f"{name}: {given.kind}", frame, frame)}  # a mask that pandas dropped
+    return {"frame": Given(f"{name}: {given.kind}", frame, right, given.refuse, given.sure, given.rtol)}
+
+
+entry(
+    "TaskSet.from_frame",
+    lambda frame, task="task", features=("x", "z"), target="y", sample_weight="w": _contents(
+        TaskSet.from_frame(
+            frame, task=task, features=list(features) if isinstance(features, tuple) else features, target=target,
+            sample_weight=sample_weight,
+        )
+    ),
+    _frames(),
+)  # fmt: skip
+TASKS = linear_tasks()
+entry(
+    "TaskSet.task",
+    lambda name: _task_numbers(TASKS.task(name)),
+    setting(lambda v: False, "name").map(lambda g: {"name": g}),
+    kinds=(KeyError,),
+)
+entry(
+    "TaskSet.__getitem__",
+    lambda index: None if TASKS[index] is None else 1.0,
+    setting(lambda v: True if type(v) in (int, np.int64) and -10 <= v < 10 else None, "index").map(
+        lambda g: {"index": g}
+    ),
+    kinds=(IndexError,),
+)
+entry(
+    "TaskSet.support_of",
+    lambda i: TASKS.support_of(i),
+    setting(lambda v: True if type(v) in (int, np.int64) and -10 <= v < 10 else None, "i").map(lambda g: {"i": g}),
+    kinds=(IndexError,),
+)
+
+
+def _task_numbers(task: Task) -> Any:
+    return [task.X, task.y]
+
+
+def _episodes(**arguments: Any) -> Any:
+    return _contents(
+        make_episodes(**{"n_way": 2, "k_shot": 1, "n_query": 1, "n_episodes": 2, "random_state": 0, **arguments})
+    )
+
+
+entry(
+    "make_episodes",
+    _episodes,
+    rows_and_targets(
+        classes=True, free=True, least=4,
+        settings={
+            "n_way": count(2, 2, name="n_way"), "k_shot": count(1, 1, name="k_shot"), "n_query": count(1, 1, name="n_query"),
+            "n_episodes": count(1, name="n_episodes"), "random_state": seed(),
+        },
+    ),
+)  # fmt: skip
+
+
+# ---- networks ---------------------------------------------------------------------------------------------------
+
+GUARDS = {"guard": flag("guard", none=True), "gap": count(0, name="gap")}
+
+
+def network_entries(
+    kind: str, model: Callable[[], Any], columns: int, *, guards: bool, answers: tuple[str, ...], **options: Any
+) -> None:
+    """Add adapt, partial_adapt, predictions and score of a meta-learned estimator and its predictor."""
+    probe = PROBE if columns == 2 else CURVE_PROBE
+    support = (SUPPORT[0], (SUPPORT[1] > 0).astype(int)) if options.get("classes") else SUPPORT
+    support = support if columns == 2 else CURVE_SUPPORT
+    adapted = once(lambda: model().adapt(*support))
+    of_adapted = {
+        "MAMLRegressor": "AdaptedRegressor", "MAMLClassifier": "AdaptedClassifier", "MAMLPolicy": "AdaptedPolicy",
+        "EquationRegressor": "AdaptedEquation",
+    }[kind]  # fmt: skip
+    state = {"state": bytes_of(model, probe)}
+    weighs = {"further": {"sample_weight": _weights}} if kind == "EquationRegressor" else {}
+    entry(
+        f"{kind}.adapt",
+        lambda X, y, **settings: model().adapt(X, y, **settings).predict(probe),
+        rows_and_targets(columns=columns, settings=GUARDS if guards else {}, **options, **weighs),
+        **state,
+    )
+    entry(
+        f"{of_adapted}.partial_adapt",
+        lambda X, y, **settings: adapted().partial_adapt(X, y, **settings).predict(probe),
+        rows_and_targets(columns=columns, **options, **weighs),
+        state=bytes_of(adapted, probe),
+    )
+    entry(
+        f"{of_adapted}.fit",
+        lambda X, y: adapted().fit(X, y),
+        rows_and_targets(columns=columns, **options).map(
+            lambda given: {n: Given(g.kind, g.value, g.plain, True) for n, g in given.items()}
+        ),
+        kinds=(NotImplementedError, AttributeError),
+    )
+    for name, it in ((kind, model), (of_adapted, adapted)):
+        here = {"state": bytes_of(it, probe)}
+        settings = {"return_std": one_of("return_std", False)} if "predict_interval" in answers else {}
+        if kind == "EquationRegressor":
+            settings = {"return_std": flag("return_std")}
+        for method in ("predict", *(m for m in answers if m in ("predict_proba", "predict_mean"))):
+            entry(
+                f"{name}.{method}",
+                lambda X, it=it, method=method, **settings: getattr(it(), method)(X, **settings),
+                rows_and_targets(
+                    columns=columns, names=("X",), settings=settings if method == "predict" else {}, **options
+                ),
+                **here,
+            )
+        if "predict_interval" in answers:
+            intervals = {
+                "level": share(),
+                "simultaneous": flag("simultaneous"),
+                "method": one_of("method", "conformal"),
+            }
+            if kind == "EquationRegressor":
+                intervals["method"] = one_of("method", "conformal", "posterior")
+                intervals["of"] = setting(lambda v: False, "of")
+            entry(
+                f"{name}.predict_interval",
+                lambda X, it=it, **settings: it().predict_interval(X, **settings),
+                rows_and_targets(columns=columns, names=("X",), settings=intervals, **options),
+                **here,
+            )
+    entry(
+        f"{of_adapted}.score",
+        lambda X, y, **w: adapted().score(X, y, **w),
+        rows_and_targets(columns=columns, further={"sample_weight": _weights}, **options),
+        state=bytes_of(adapted, probe),
+    )
+    flat_score = {
+        "groups": lambda n, rng: (
+            np.repeat(np.arange(n // 2), 2)[:n] if n % 2 == 0 else np.append(np.repeat(np.arange(n // 2), 2), 0)
+        )
+    }
+    entry(
+        f"{kind}.score",
+        lambda X, y, groups: model().score(X, y, groups),
+        rows_and_targets(columns=columns, further=flat_score, least=4, **options),
+        **state,
+    )
+
+
+network_entries("MAMLRegressor", regressor, 2, guards=True, answers=("predict_interval",))
+network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
+network_entries("MAMLPolicy", policy, 2, guards=False, answers=())
+network_entries(
+    "EquationRegressor", equation, 1, guards=True, answers=("predict_interval", "predict_mean"), positive=True
+)
+entry(
+    "MAMLClassifier.task_scores",
+    lambda X, y, groups: classifier().task_scores(X, y, groups),
+    rows_and_targets(
+        classes=True,
+        least=4,
+        further={"groups": lambda n, rng: np.arange(n) // 2 if n % 2 == 0 else np.append(np.arange(n - 1) // 2, 0)},
+    ),
+    state=bytes_of(classifier),
+)
+
+
+# ---- sequences of tasks ------------------------------------------------------------
+
+SUPPORT_SIZES = setting(lambda v: None, "support_size")
+entry(
+    "MAMLRegressor.adapt_many",
+    lambda tasks: _many(regressor(), tasks, PROBE),
+    sequences(linear_tasks(3, seed=5)),
+    state=bytes_of(regressor),
+)
+entry(
+    "MAMLPolicy.adapt_many",
+    lambda tasks: [one.predict(PROBE) for one in policy().adapt_many(tasks)],
+    sequences(linear_tasks(3, seed=5)),
+    state=bytes_of(policy),
+)
+entry(
+    "EquationRegressor.adapt_many",
+    lambda tasks: _many(equation(), tasks, CURVE_PROBE),
+    sequences(decay_tasks(3, seed=5), spells=False),
+    state=bytes_of(equation, CURVE_PROBE),
+)
+
+
+def _many(model: Any, tasks: Any, probe: np.ndarray) -> Any:
+    return [one.predict(probe) for one in model.adapt_many(tasks)]
+
+
+MANY = once(lambda: regressor().adapt_many(linear_tasks(3, seed=5)))
+MANY_CURVES = once(lambda: equation().adapt_many(decay_tasks(3, seed=5)))
+entry("AdaptedRegressors.predict", lambda X: MANY().predict(X), rows_and_targets(names=("X",), columns=2))
+entry(
+    "AdaptedEquations.predict",
+    lambda X: MANY_CURVES().predict(X),
+    rows_and_targets(names=("X",), columns=1, positive=True),
+)
+entry(
+    "MAMLRegressor.score (tasks)",
+    lambda tasks: regressor().score(tasks),
+    sequences(linear_tasks(4, seed=5)),
+    state=bytes_of(regressor),
+)
+entry(
+    "MAMLClassifier.score (tasks)",
+    lambda tasks: classifier().score(tasks),
+    sequences(class_tasks(4, seed=5)),
+    state=bytes_of(classifier),
+)
+entry(
+    "EquationRegressor.score (tasks)",
+    lambda tasks: equation().score(tasks),
+    sequences(decay_tasks(4, seed=5), spells=False),
+    state=bytes_of(equation, CURVE_PROBE),
+)
+
+
+def _copy_and(model: Callable[[], Any], method: str, probe: np.ndarray) -> tuple[Callable[..., Any], Callable[[], Any]]:
+    """Return a call of a method that changes a model, on a copy, and the predictions of this copy."""
+    held: dict[str, Any] = {}
+
+    def state() -> Any:
+        if "model" not in held:
+            held["model"] = pickle.loads(pickle.dumps(model()))
+        return held["model"].predict(probe).tobytes()
+
+    def call(**arguments: Any) -> Any:
+        state()
+        changed = getattr(held.pop("model") if False else held["model"], method)(**arguments)
+        answer = changed.predict(probe)
+        if hasattr(changed, "predict_interval") and getattr(changed, "_conformal", None) is not None:
+            answer = [answer, changed.predict_interval(probe)] if method == "calibrate" else answer
+        held.clear()
+        return answer
+
+    return call, state
+
+
+for _kind, _model, _probe, _tasks in (
+    ("MAMLRegressor", regressor, PROBE, linear_tasks(6, seed=7)),
+    ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(6, seed=7)),
+):
+    _call, _state = _copy_and(_model, "calibrate", _probe)
+    entry(
+        f"{_kind}.calibrate",
+        lambda tasks, support_size=2, _call=_call, **settings: _call(
+            tasks=tasks, support_size=support_size, **settings
+        ),
+        sequences(_tasks, spells=_kind == "MAMLRegressor", settings={"support_size": SUPPORT_SIZES, **GUARDS}),
+        state=_state,
+        fits=True,
+    )
+
+# ---- fits -------------------------------------------------------------------------------------------------------
+
+for _kind, _model, _probe, _tasks in (
+    ("MAMLRegressor", regressor, PROBE, linear_tasks(4, seed=7)),
+    ("MAMLClassifier", classifier, PROBE, class_tasks(4, seed=7)),
+    ("MAMLPolicy", policy, PROBE, linear_tasks(4, seed=7)),
+    ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(4, seed=7)),
+):
+    _call, _state = _copy_and(_model, "fit", _probe)
+    _spells = _kind != "EquationRegressor"
+    entry(
+        f"{_kind}.fit (tasks)",
+        lambda tasks, _call=_call: _call(X=tasks),
+        sequences(_tasks, spells=_spells, fixed=False),
+        state=_state,
+        fits=True,
+    )
+    _call, _state = _copy_and(_model, "fit", _probe)
+    entry(
+        f"{_kind}.fit",
+        _call,
+        rows_and_targets(
+            columns=_probe.shape[1], further={"groups": lambda n, rng: np.arange(n) // 6}, least=24, most=30, spells=_spells,
+            positive=_kind == "EquationRegressor", classes=_kind == "MAMLClassifier",
+        ),
+        state=_state,
+        fits=True,
+    )  # fmt: skip
+
+
+# ---- constructors -----------------------------------------------------------------------------------------------
+
+
+def _allowed(constraints: list[Any], value: Any) -> bool:
+    from sklearn.utils._param_validation import make_constraint
+
+    return any(make_constraint(constraint).is_satisfied_by(value) for constraint in constraints)
+
+
+def constructor_entry(
+    kind: str,
+    new: Callable[..., Any],
+    constraints: Mapping[str, list[Any]],
+    tasks: TaskSet,
+    probe: np.ndarray,
+    **special: Any,
+) -> None:
+    """Add the constructor: every setting takes odd values, and those that its constraints exclude must be refused."""
+
+    @st.composite
+    def draw_all(draw: st.DrawFn) -> dict[str, Given]:
+        name = draw(st.sampled_from([*constraints, *special]))
+        if name in special:
+            return {name: draw(setting(special[name], name))}
+
+        def valid(value: Any) -> bool | None:
+            if not _allowed(constraints[name], value):
+                return False
+            return None
+
+        return {name: draw(setting(valid, name).filter(lambda g: g.refuse or _quick(name, g.value)))}
+
+    entry(
+        kind,
+        lambda **settings: new(**settings).fit(tasks).predict(probe),
+        draw_all(),
+        fits=True,
+    )
+
+
+def _quick(name: str, value: Any) -> bool:
+    """Whether a fit with this setting ends soon."""
+    if isinstance(value, Integral) and name in (
+        "max_iter",
+        "inner_steps",
+        "hidden_layer_sizes",
+        "n_episodes",
+        "context_dim",
+    ):
+        return int(value) < 50
+    return name != "compile" or value in (False, np.bool_(False))
+
+
+for _kind, _new, _tasks in (
+    ("MAMLRegressor", new_regressor, linear_tasks(4)),
+    ("MAMLClassifier", new_classifier, class_tasks(4)),
+    ("MAMLPolicy", new_policy, linear_tasks(4)),
+):
+    constructor_entry(_kind, _new, type(_new())._parameter_constraints, _tasks, PROBE)
+
+
+def _new_equation(**settings: Any) -> EquationRegressor:
+    return EquationRegressor(
+        **{"equation": decay, "parameters": CONSTANTS, "max_iter": 2, "random_state": 0, "compile": False, **settings}
+    )
+
+
+constructor_entry(
+    "EquationRegressor", _new_equation, EquationRegressor._parameter_constraints, decay_tasks(4), CURVE_PROBE,
+    equation=lambda v: False, parameters=lambda v: False,
+)  # fmt: skip
+
+WAYS = ["initial", "lower", "upper", "unit", "meaning", "transform"]
+
+
+def _parameter(**fields: Any) -> Any:
+    table = {"k": Parameter(**{"initial": 1.0, **fields}), "a": 1.5}
+    return (
+        EquationRegressor(decay, table, max_iter=1, random_state=0, compile=False)
+        .fit(decay_tasks(3))
+        .predict(CURVE_PROBE)
+    )
+
+
+@st.composite
+def _fields(draw: st.DrawFn) -> dict[str, Given]:
+    name = draw(st.sampled_from(WAYS))
+    return {name: draw(setting(_field_valid(name), name))}
+
+
+def _field_valid(name: str) -> Callable[[Any], bool | None]:
+    def valid(value: Any) -> bool | None:
+        if name in ("unit", "meaning"):
+            return None
+        if name == "transform":
+            return None if value is None else False
+        if isinstance(value, (complex, str, bytes)) or value is pd.NA:
+            return False
+        return None
+
+    return valid
+
+
+entry("Parameter", _parameter, _fields(), fits=True)
+
+
+# ---- wrappers ---------------------------------------------------------------------------------------------------
+
+entry(
+    "FewShotRegressor.fit",
+    lambda X, y, **settings: FewShotRegressor(regressor(), **settings).fit(X, y).predict(PROBE),
+    rows_and_targets(settings=GUARDS),
+    state=bytes_of(regressor),
+)
+entry(
+    "FewShotClassifier.fit",
+    lambda X, y, **settings: FewShotClassifier(classifier(), **settings).fit(X, y).predict_proba(PROBE),
+    rows_and_targets(settings=GUARDS, classes=True),
+    state=bytes_of(classifier),
+)
+ONE = once(lambda: FewShotRegressor(regressor()).fit(*SUPPORT))
+ONE_CLASS = once(lambda: FewShotClassifier(classifier()).fit(SUPPORT[0], [0, 1, 0]))
+for _name, _one in (("FewShotRegressor", ONE), ("FewShotClassifier", ONE_CLASS)):
+    for _method in ("predict", "predict_proba") if _name.endswith("Classifier") else ("predict",):
+        entry(
+            f"{_name}.{_method}",
+            lambda X, _one=_one, _method=_method: getattr(_one(), _method)(X),
+            rows_and_targets(names=("X",)),
+            state=bytes_of(_one),
+        )
+    entry(
+        f"{_name}.score",
+        lambda X, y, _one=_one, **w: _one().score(X, y, **w),
+        rows_and_targets(further={"sample_weight": _weights}, classes=_name.endswith("Classifier")),
+        state=bytes_of(_one),
+    )
+    entry(
+        _name,
+        lambda model, _name=_name: getattr(metaest, _name)(model).fit(*SUPPORT).predict(PROBE),
+        setting(lambda v: False, "model").map(lambda g: {"model": g}),
+    )
+entry(
+    "adapt",
+    lambda X, y, **settings: adapt(regressor(), X, y, **settings).predict(PROBE),
+    rows_and_targets(settings=GUARDS),
+)
+entry("adapt (pipeline)", lambda X, y: adapt(pipeline(), X, y).predict(PROBE), rows_and_targets())
+entry("adapt (transformed target)", lambda X, y: adapt(transformed(), X, y).predict(PROBE), rows_and_targets())
+entry(
+    "adapt (model)",
+    lambda model: adapt(model, *SUPPORT).predict(PROBE),
+    setting(lambda v: False, "model").map(lambda g: {"model": g}),
+)
+
+
+# ---- questions to equations -------------------------------------------------------------------------------------
+
+CURVE = once(lambda: equation().adapt(*CURVE_SUPPORT))
+for _name, _it in (("EquationRegressor", equation), ("AdaptedEquation", CURVE)):
+    entry(
+        f"{_name}.simulate",
+        lambda X, _it=_it, **settings: _it().simulate(X, **{"random_state": 0, **settings}),
+        rows_and_targets(
+            columns=1, positive=True, names=("X",), further={"sample_weight": _weights},
+            settings={"n": count(1, name="n"), "random_state": seed()},
+        ),
+        state=bytes_of(_it, CURVE_PROBE),
+    )  # fmt: skip
+    entry(
+        f"{_name}.suggest",
+        lambda X, _it=_it, **settings: _it().suggest(X, **settings),
+        rows_and_targets(
+            columns=1, positive=True, names=("X",), further={"cost": _weights, "sample_weight": _weights},
+            settings={"n": count(1, 2, name="n"), "target": one_of("target", None, "k", "a")},
+        ),
+        state=bytes_of(_it, CURVE_PROBE),
+    )  # fmt: skip
+entry(
+    "AdaptedEquation.profile",
+    lambda name="k", **settings: CURVE().profile(name, **{"n_points": 3, **settings}),
+    st.one_of(
+        one_of("name", "k", "a").map(lambda g: {"name": g}),
+        flag("prior").map(lambda g: {"prior": g}),
+        count(3, name="n_points").map(lambda g: {"n_points": g}),
+    ),
+)
+entry(
+    "AdaptedEquation.derive",
+    lambda function=lambda k, a: a / k, level=0.9: CURVE().derive(function, level),
+    st.one_of(
+        setting(lambda v: False, "function").map(lambda g: {"function": g}),
+        share().map(lambda g: {"level": g}),
+        setting(lambda v: True if type(v) in (int, float) and np.isfinite(float(v)) else None, "function")
+        .filter(lambda g: not callable(g.value))
+        .map(lambda g: {"function": Given(f"returns {g.kind}", lambda k, a: g.value, lambda k, a: g.value)}),
+    ),
+)
+
+# ---- scorers and diagnostics ------------------------------------------------------------------------------------
+
+_SCORING = {
+    "shots": count(0, 2, name="shots"), "split": one_of("split", None, "random", "first"), "random_state": count(0, name="random_state"),
+    "guard": flag("guard", none=True), "gap": count(0, 1, name="gap"),
+}  # fmt: skip
+
+
+@st.composite
+def _scoring(draw: st.DrawFn, tasks: TaskSet, further: Mapping[str, Any], spells: bool = True) -> dict[str, Given]:
+    if draw(st.booleans()):
+        return draw(sequences(tasks, spells=spells, classes=tasks.y.dtype.kind == "i"))
+    table = {**_SCORING, **further}
+    name = draw(st.sampled_from(list(table)))
+    return {"tasks": plainly(tasks), name: draw(table[name])}
+
+
+for _name in ("few_shot_r2", "few_shot_rmse", "few_shot_mae"):
+    entry(
+        f"scorers.{_name}",
+        lambda tasks, shots=2, _name=_name, **s: getattr(scorers, _name)(shots, **s)(regressor(), tasks),
+        _scoring(linear_tasks(3, seed=5), {}),
+        state=bytes_of(regressor),
+    )
+for _name in ("few_shot_accuracy", "few_shot_log_loss"):
+    entry(
+        f"scorers.{_name}",
+        lambda tasks, shots=2, _name=_name, **s: getattr(scorers, _name)(shots, **s)(classifier(), tasks),
+        _scoring(class_tasks(3, seed=5), {"per_class": flag("per_class")}),
+        state=bytes_of(classifier),
+    )
+entry(
+    "scorers.few_shot_coverage",
+    lambda tasks, shots=2, **s: scorers.few_shot_coverage(shots, **s)(regressor(), tasks),
+    _scoring(linear_tasks(3, seed=5), {"level": share(), "method": one_of("method", None, "conformal")}),
+    state=bytes_of(regressor),
+)
+entry(
+    "scorers.FewShotScorer (flat rows)",
+    lambda X, y, groups: scorers.few_shot_r2(1)(regressor(), X, y, groups=groups),
+    rows_and_targets(
+        least=4,
+        further={"groups": lambda n, rng: np.arange(n) // 2 if n % 2 == 0 else np.append(np.arange(n - 1) // 2, 0)},
+    ),
+    state=bytes_of(regressor),
+)
+entry(
+    "scorers.FewShotScorer (model)",
+    lambda model: scorers.few_shot_r2(1)(model, linear_tasks(3)),
+    setting(lambda v: False, "model").map(lambda g: {"model": g}),
+)
+_FOUR = linear_tasks(4, seed=7)
+_BASE = once(lambda: new_regressor(max_iter=2))
+for _name in ("pooled", "fine_tuned", "from_scratch"):
+    entry(
+        f"diagnostics.{_name}",
+        lambda tasks=_FOUR, model=None, _name=_name, **s: (
+            getattr(diagnostics, _name)(_BASE() if model is None else model, tasks, **s).adapt(*SUPPORT).predict(PROBE)
+        ),
+        st.one_of(
+            sequences(_FOUR, fixed=False),
+            setting(lambda v: False if v is not None else None, "model").map(lambda g: {"model": g}),
+            *([count(2, 4, name="cv").map(lambda g: {"cv": g})] if _name == "fine_tuned" else []),
+        ),
+        fits=True,
+    )
+entry(
+    "diagnostics.pretrained",
+    lambda tasks=None, model=None: (
+        diagnostics.pretrained(
+            new_classifier(max_iter=2) if model is None else model, class_tasks(4) if tasks is None else tasks
+        )
+        .adapt(SUPPORT[0], [0, 1, 0])
+        .predict_proba(PROBE)
+    ),
+    st.one_of(
+        sequences(class_tasks(4, seed=7), fixed=False),
+        setting(lambda v: False if v is not None else None, "model").map(lambda g: {"model": g}),
+    ),
+    fits=True,
+)
+_SETS = pd.DataFrame({"task": ["task 0", "task 1"], "support": [[0, 1], [2]]})
+
+
+def _left_out(methods: Any = None, tasks: Any = None, support_sets: Any = None, **settings: Any) -> Any:
+    methods = {"pooled": lambda tasks: diagnostics.pooled(_BASE(), tasks)} if methods is None else methods
+    tasks = _FOUR if tasks is None else tasks
+    sets = _SETS if support_sets is None else support_sets
+    return diagnostics.leave_one_task_out(methods, tasks, sets, **{"n_jobs": 1, **settings}).errors["pooled"]
+
+
+entry(
+    "diagnostics.leave_one_task_out",
+    _left_out,
+    st.one_of(
+        sequences(_FOUR, fixed=False),
+        *(
+            setting(lambda v: False if v is not None else None, name).map(lambda g, name=name: {name: g})
+            for name in ("methods", "support_sets")
+        ),
+        setting(lambda v: None, "support").map(
+            lambda g: {
+                "support_sets": Given(
+                    f"support {g.kind}", pd.DataFrame({"task": ["task 0"], "support": [g.value]}), None
+                )
+            }
+        ),
+    ),
+    fits=True,
+    compare=False,
+)
+SCRATCH = once(lambda: diagnostics.from_scratch(_BASE(), _FOUR, max_iter=2))
+entry(
+    "diagnostics.ScratchRegressor.adapt",
+    lambda X, y: SCRATCH().adapt(X, y).predict(PROBE),
+    rows_and_targets(),
+    fits=True,
+)
+entry("diagnostics.ScratchRegressor.predict", lambda X: SCRATCH().predict(X), rows_and_targets(names=("X",)))

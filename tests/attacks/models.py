@@ -1,0 +1,113 @@
+"""Small fitted models, made once, and what they are asked."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Parameter, Task, TaskSet
+
+
+def once(make: Callable[[], Any]) -> Callable[[], Any]:
+    """Make a fitted model at the first use, silently."""
+
+    @functools.cache
+    def cached() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make()
+
+    return cached
+
+
+def linear_tasks(n: int = 10, rows: int = 6, seed: int = 0) -> TaskSet:
+    """Return linear tasks of two columns."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for i in range(n):
+        X = rng.standard_normal((rows, 2))
+        tasks.append(Task(f"task {i}", X, X @ rng.standard_normal(2) + 0.1 * rng.standard_normal(rows)))
+    return TaskSet(tasks)
+
+
+def class_tasks(n: int = 10, rows: int = 6, seed: int = 0) -> TaskSet:
+    """Return tasks of two classes that every task has."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for i in range(n):
+        y = np.arange(rows) % 2
+        tasks.append(Task(f"task {i}", rng.standard_normal((rows, 2)) + y[:, None] * (1 + i % 2), y))
+    return TaskSet(tasks)
+
+
+def decay_tasks(n: int = 10, rows: int = 6, seed: int = 0) -> TaskSet:
+    """Return decaying curves of one column."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for i in range(n):
+        t = np.sort(rng.uniform(0.1, 3, rows))
+        y = 2 * np.exp(-np.exp(0.3 * rng.standard_normal()) * t) + 0.05 * rng.standard_normal(rows)
+        tasks.append(Task(f"task {i}", t[:, None], y))
+    return TaskSet(tasks)
+
+
+def decay(X: torch.Tensor, k: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+    """First-order decay."""
+    return a * torch.exp(-k * X[:, 0])
+
+
+CONSTANTS = {"k": Parameter(1.0, lower=0), "a": Parameter(1.5, lower=0)}
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 8, "inner_steps": 2, "random_state": 0, "compile": False}
+
+
+def new_regressor(**settings: Any) -> MAMLRegressor:
+    """Return a small unfitted regressor."""
+    return MAMLRegressor(**{**SMALL, **settings})
+
+
+def new_classifier(**settings: Any) -> MAMLClassifier:
+    """Return a small unfitted classifier."""
+    return MAMLClassifier(**{**SMALL, "shared_labels": True, **settings})
+
+
+def new_policy(**settings: Any) -> MAMLPolicy:
+    """Return a small unfitted policy."""
+    return MAMLPolicy(**{**SMALL, "support_size": 2, "query_size": 3, **settings})
+
+
+def new_equation(**settings: Any) -> EquationRegressor:
+    """Return a small unfitted equation."""
+    return EquationRegressor(decay, CONSTANTS, **{"max_iter": 5, "random_state": 0, "compile": False, **settings})
+
+
+regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=2))
+classifier = once(lambda: new_classifier().fit(class_tasks()))
+policy = once(lambda: new_policy().fit(linear_tasks()))
+equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=2))
+pipeline = once(
+    lambda: make_pipeline(StandardScaler(), new_regressor()).fit(
+        *flat(linear_tasks())[:2], mamlregressor__groups=flat(linear_tasks())[2]
+    )
+)
+transformed = once(
+    lambda: TransformedTargetRegressor(new_regressor(), transformer=StandardScaler()).fit(
+        *flat(linear_tasks())[:2], groups=flat(linear_tasks())[2]
+    )
+)
+
+
+def flat(tasks: TaskSet) -> tuple[Any, Any, Any]:
+    """Return rows, targets and groups."""
+    return tasks.X, tasks.y, np.repeat(np.arange(len(tasks)), tasks.sizes)
+
+
+PROBE = np.array([[0.3, -0.4], [1.0, 0.5]])
+SUPPORT = np.array([[0.1, 0.2], [-1.0, 0.4], [0.7, -0.6]]), np.array([0.3, -0.2, 0.9])
+CURVE_PROBE = np.array([[0.4], [1.2]])
+CURVE_SUPPORT = np.array([[0.3], [1.0], [2.0]]), np.array([1.4, 0.8, 0.2])
