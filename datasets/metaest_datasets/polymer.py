@@ -1,6 +1,7 @@
 """Forty-five isothermal crystallisation curves of a filled polymer, and how heat flow becomes crystallinity."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from scipy.signal import find_peaks
 
 from metaest import TaskSet
 from metaest.exceptions import warn
+from metaest.tasks.record import Record
+from metaest.tasks.vectors import as_number, as_vector
 from metaest_datasets.cache import fetch_file
 
 __all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystallinity"]
@@ -29,10 +32,13 @@ _FEWEST = 3
 # the area may fall by this share of the whole: noise around the baseline
 _FALL = 0.05
 KELVIN = 273.15
+# greatest size of a number whose areas can be summed
+LARGEST = 1e100
 
 
-class Crystallinity(NamedTuple):
-    """What a heat-flow curve says about crystallisation.
+@dataclass(frozen=True, eq=False)
+class Crystallinity(Record):
+    """What a heat-flow curve says about crystallisation; arrays are read-only.
 
     Attributes
     ----------
@@ -53,6 +59,18 @@ class Crystallinity(NamedTuple):
     cut: float
     heat: float
     baseline: float
+
+    def __post_init__(self) -> None:
+        for name in ("time", "crystallinity"):
+            self._set(name, as_vector(getattr(self, name), f"crystallinity: {name}"))
+        if self.time.shape != self.crystallinity.shape:
+            raise ValueError(
+                f"crystallinity: as many values as times are wanted, got {len(self.crystallinity)} and "
+                f"{len(self.time)}."
+            )
+        for name in ("cut", "heat", "baseline"):
+            self._set(name, as_number(getattr(self, name), f"crystallinity: {name}"))
+        super().__post_init__()
 
 
 def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: float = 20.0) -> Crystallinity:
@@ -106,11 +124,17 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     >>> round(float(np.interp(90 - found.cut, found.time, found.crystallinity)), 2)
     0.5
     """
-    t, q = np.asarray(time, dtype=np.float64), np.asarray(heat_flow, dtype=np.float64)
-    if t.ndim != 1 or t.shape != q.shape or len(t) < 5:
-        raise ValueError(f"time and heat_flow must be two rows of at least 5 numbers, got {t.shape} and {q.shape}.")
-    if not (np.isfinite(t).all() and np.isfinite(q).all()) or (np.diff(t) <= 0).any():
-        raise ValueError("time and heat_flow must be finite, and time must rise from row to row.")
+    wanted = "time and heat_flow must be finite"
+    t, q = as_vector(time, f"{wanted}; time"), as_vector(heat_flow, f"{wanted}; heat_flow")
+    if t.shape != q.shape or len(t) < 5:
+        raise ValueError(f"time and heat_flow must be two rows of at least 5 numbers, got {len(t)} and {len(q)}.")
+    falls = np.flatnonzero(np.diff(t) <= 0)
+    if len(falls):
+        i = falls[0] + 1
+        raise ValueError(f"time must rise from row to row, and is {t[i]:g} in row {i} after {t[i - 1]:g}.")
+    baseline = as_number(baseline, "baseline", above=0, wanted="a length of time above 0")
+    if max(np.abs(t).max(), np.abs(q).max()) > LARGEST:
+        raise ValueError(f"time and heat_flow must not exceed {LARGEST:g}; choose other units.")
     last = t > t[-1] - baseline
     ahead = (t > t[-1] - 2 * baseline) & ~last
     if min(last.sum(), ahead.sum()) < _FEWEST:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from metaest.exceptions import TaskError
+from metaest.tasks.containers import plain
 
 __all__ = ["TIME_REMEDY", "TIME_UNITS", "check_time_unit", "elapsed", "numbers_only", "time_kind"]
 
@@ -41,6 +42,8 @@ def time_kind(values: Any) -> str | None:
     -------
     str or None
     """
+    if hasattr(values, "to_list") and not isinstance(values, (pd.Series, pd.Index)):
+        values = plain(values)
     dtype = getattr(values, "dtype", None)
     kind = getattr(dtype, "kind", None)
     if kind in ("m", "M"):
@@ -123,6 +126,7 @@ def elapsed(values: ArrayLike | pd.Series | pd.Index, unit: str = "h", where: st
     array([0., 1.])
     """
     check_time_unit(unit)
+    values = plain(values, where)
     kind = time_kind(values)
     if kind is None:
         return _as_numbers(values, where)
@@ -136,7 +140,13 @@ def elapsed(values: ArrayLike | pd.Series | pd.Index, unit: str = "h", where: st
 
 
 def _as_numbers(values: Any, where: str) -> NDArray[np.float64]:
-    series = values if isinstance(values, pd.Series) else pd.Series(values)
+    try:
+        # numpy cannot mask dates as NaN, so that masks are read by pandas
+        series = values if isinstance(values, pd.Series) else pd.Series(values)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{where}: one row of times is wanted, got {type(values).__name__}.") from error
+    if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_complex_dtype(series.dtype):
+        raise TaskError(f"{where}: numbers, time differences or dates are wanted, got {series.dtype} values.")
     word = next((value for value in series if isinstance(value, str)), None) if series.dtype.kind == "O" else None
     if word is not None:
         raise TaskError(
@@ -145,7 +155,7 @@ def _as_numbers(values: Any, where: str) -> NDArray[np.float64]:
         )
     try:
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TaskError(f"{where}: numbers, time differences or dates are wanted ({error}).") from error
 
 

@@ -347,7 +347,7 @@ def test_wrong_questions(iv):
         dose_for(patient, two, target_trough=3.0, time=0.0)
     with pytest.raises(ValueError, match="until must be after the first dose"):
         peak(patient, two, until=0.0)
-    with pytest.raises(ValueError, match="until must be after the start"):
+    with pytest.raises(ValueError, match="time_above: until: a finite number is wanted"):
         time_above(patient, two, 3.0, until=np.inf)
     with pytest.raises(ValueError, match="end must be after start"):
         auc(patient, two, start=5.0, end=5.0)
@@ -418,7 +418,7 @@ def test_times_that_are_time_differences_are_refused(iv):
         lambda: dose_for(patient, regimen, target_trough=1.0, time=day),
     )
     for answer in answers:
-        with pytest.raises(TaskError, match="time differences were passed, and numbers in the unit of the fit"):
+        with pytest.raises(TaskError, match="time differences were passed, and a?.*number"):
             answer()
 
 

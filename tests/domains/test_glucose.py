@@ -262,7 +262,7 @@ def test_settings_of_the_windows_do_not_change_after_the_fit():
 @pytest.mark.parametrize("word", ["LOW", "HI"])
 def test_words_among_readings_are_shown(word):
     words = np.array([120.0, 130.0, word, 140.0], dtype=object)
-    with pytest.raises(ValueError, match=f"glucose: value 2 is '{word}'; numbers are wanted, and NaN where"):
+    with pytest.raises(ValueError, match=f"glucose: value 2 is '{word}'; a number is wanted; NaN stands for"):
         glucose_windows(np.arange(0.0, 20, 5), words)
     with pytest.raises(ValueError, match=f"prediction: value 2 is '{word}'"):
         glucose_errors([120.0, 130.0, 60.0, 140.0], words)

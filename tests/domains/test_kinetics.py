@@ -277,7 +277,7 @@ def test_times_of_order_n_at_and_around_one(order):
         ({"fixed": {"n": -2.0}}, "fixed: n = -2 is not inside its bounds"),
         ({"fixed": {"plateau": 70.0}}, "fixed: plateau = 70 is not inside its bounds"),
         ({"fixed": {"plateau": -0.7}}, "fixed: plateau = -0.7 is not inside its bounds"),
-        ({"fixed": {"incubation": np.nan}}, "fixed: incubation = nan is not inside its bounds"),
+        ({"fixed": {"incubation": np.nan}}, "fixed: incubation: a finite number is wanted, got nan"),
         ({"columns": {"time": 3}}, "columns: 'time' would be column 3 of X, which has 1"),
     ],
 )

@@ -92,7 +92,11 @@ def test_dates_in_any_form(prices, index):
         ),
         (lambda frame: frame.iloc[::-1] * 0, lambda frame: frame, "2000-06-15 comes after 2000-06-16; sort by date"),
         (lambda frame: frame * 0 + np.inf, lambda frame: frame, "the position in asset 'A' on 2000-01-03 is infinite"),
-        (lambda frame: frame.assign(A="long"), lambda frame: frame, "positions must be numbers; column 'A' is not"),
+        (
+            lambda frame: frame.assign(A="long"),
+            lambda frame: frame,
+            "positions must be numbers; column 'A': value 0 is 'long'",
+        ),
         (
             lambda frame: np.ones((120, 2)),
             lambda frame: frame,
@@ -328,8 +332,8 @@ def test_a_price_in_another_unit_for_a_day_is_named(prices):
         (lambda frame: frame.pct_change().iloc[1:], "these look like returns, not prices"),
         (lambda frame: frame.set_axis(["Open", "Close", "Volume"], axis=1), "look like fields of one asset"),
         (lambda frame: pd.concat({"Close": frame}, axis=1), "have 2 levels"),
-        (lambda frame: frame.reset_index(), "column holds dates, which belong in the index"),
-        (lambda frame: frame.stack().rename("price").reset_index(), "column 'level_1' is not|a column holds dates"),
+        (lambda frame: frame.reset_index(), "column 'date' holds dates, which belong in the index"),
+        (lambda frame: frame.stack().rename("price").reset_index(), "column 'date' holds dates"),
         (lambda frame: frame.stack(), "unstack the assets into columns"),
         (lambda frame: frame.set_axis(frame.index.strftime("%Y%m%d").astype(int)), "look like dates"),
         (lambda frame: frame.set_axis(frame.index.strftime("%m/%d/%Y")), "not dates like 2020-01-31"),

@@ -1,6 +1,6 @@
 """What the equations of the catalogue have in common: columns by name, constants with units, guards for bad input."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
+from metaest.tasks.vectors import as_number
 
 __all__ = ["Formula", "Inputs", "KineticRegressor"]
 
@@ -204,33 +205,35 @@ split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, ve
         if self.target == "fraction" and "time" in inputs:
             _refuse_falling(tasks, columns[inputs.index("time")])
         table = self._table()
-        own = dict(self.parameters or {})
+        own = _mapping(self.parameters, "parameters")
         _refuse_unknown(own, table, "parameters")
         y = tasks.y.reshape(-1).astype(np.float64)
         guessed = self.guess(formula.read(tasks.X), y, tasks)
         for name, value in guessed.items():
             if name in table and name not in own:
                 table[name] = replace(table[name], initial=_inside(value, table[name]))
-        table.update({name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()})
+        for name, given in own.items():
+            table[name] = given if isinstance(given, Parameter) else Parameter(as_number(given, f"parameters: {name}"))
         held = {name: value for name, (value, _) in self.optional_constants.items() if name not in table}
         held.update({name: value for name, value in guessed.items() if name not in table and name not in held})
-        for name, value in (self.fixed or {}).items():
+        for name, value in _mapping(self.fixed, "fixed").items():
             _refuse_unknown([name], {**table, **held}, "fixed")
             parameter = table.pop(name, self.optional_constants.get(name, (0.0, None))[1])
-            _check_held(name, float(value), parameter, self.target == "fraction")
-            held[name] = float(value)
+            number = as_number(value, f"fixed: {name}")
+            _check_held(name, number, parameter, self.target == "fraction")
+            held[name] = number
         return replace(formula, fixed=held), table
 
     def _table(self) -> dict[str, Parameter]:
-        if isinstance(self.optional, str):
-            raise TypeError(f"optional must be a list of names, got the string {self.optional!r}.")
+        if isinstance(self.optional, str) or not isinstance(self.optional, (Sequence, Set)):
+            raise TypeError(f"optional must be a list of names, got {self.optional!r}.")
         _refuse_unknown(self.optional, self.optional_constants, "optional")
         chosen = {name: self.optional_constants[name][1] for name in self.optional}
         return {**self.constants, **chosen}
 
 
 def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | None, tasks: TaskSet) -> tuple[int, ...]:
-    given = dict(columns or {})
+    given = _mapping(columns, "columns")
     _refuse_unknown(given, dict.fromkeys(inputs), "columns")
     names = list(tasks.feature_names or [])
     n = tasks.X.shape[1]
@@ -257,10 +260,19 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
             if where not in names:
                 raise ValueError(f"columns: there is no column {where!r} in X, which has {names or n}.")
             where = names.index(where)
+        if isinstance(where, bool) or not isinstance(where, (int, np.integer)):
+            raise TypeError(f"columns: {name!r} must be a column's name or number, got {where!r}.")
         if not 0 <= where < n:
             raise ValueError(f"columns: {name!r} would be column {where} of X, which has {n}; the inputs are {inputs}.")
         found.append(int(where))
     return tuple(found)
+
+
+def _mapping(given: Any, name: str) -> dict[str, Any]:
+    """Return a setting that is a dict by name, or empty."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"{name} must be a dict by name, got {given!r}.")
+    return dict(given or {})
 
 
 def _check_held(name: str, value: float, parameter: Parameter | None, of_fraction: bool) -> None:

@@ -9,7 +9,7 @@ its history visits and 8 for the piece it stands in, however long the log. From 
 1e-6 for energies up to 600 kJ/mol, which the tests hold it to.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from metaest.tasks.times import numbers_only
+from metaest.tasks.record import Record
+from metaest.tasks.vectors import as_vector
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 
 __all__ = ["Histories", "History", "ramp_integral"]
@@ -30,6 +31,10 @@ _RAMP_NODES = 80
 _NODES = 8
 # argument at which the double exponential rule is cut off; the ends that it leaves out are 1e-12 of the interval
 _CUT_OFF = 2.9
+# K, which no furnace reaches
+HOTTEST = 6000.0
+# largest number of a history, up to which X holds whole numbers exactly
+MOST = 2**53
 # width of a bin of 1/T, and the numbers a chunk of rates may have
 _BIN, _CHUNK = 8.0 * GAS_CONSTANT / 600.0, 2**20
 
@@ -78,7 +83,7 @@ class Rules(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class History(Record):
     """A piecewise linear temperature history; the last temperature is held for ever.
 
     Attributes
@@ -93,14 +98,18 @@ class History:
     @classmethod
     def read(cls, number: int, time: ArrayLike, temperature: ArrayLike) -> "History":
         """Check a history; the message of the ValueError names its number."""
-        numbers_only(time, f"history {number}: times")
-        t, T = np.array(time, dtype=np.float64), np.array(temperature, dtype=np.float64)
-        if t.ndim != 1 or t.shape != T.shape or len(t) < 1 or not (np.isfinite(t).all() and np.isfinite(T).all()):
-            raise ValueError(f"history {number}: times and temperatures must be two rows of as many finite numbers.")
+        t, T = as_vector(time, f"history {number}: times"), as_vector(temperature, f"history {number}: temperatures")
+        if t.shape != T.shape or len(t) < 1:
+            raise ValueError(
+                f"history {number}: times and temperatures must be two rows of as many finite numbers, got {len(t)} "
+                f"times and {len(T)} temperatures."
+            )
         if t[0] != 0 or (np.diff(t) <= 0).any():
             raise ValueError(f"history {number}: times must rise from 0.")
         if (T < 200).any():
             raise ValueError(f"history {number}: temperatures in kelvin are wanted (these look like degrees Celsius).")
+        if (T > HOTTEST).any():
+            raise ValueError(f"history {number}: a temperature is {T.max():g} K, and {HOTTEST:g} K is the most.")
         return cls(t, T)
 
     def same(self, other: "History") -> bool:
@@ -148,11 +157,19 @@ class Histories:
         ValueError
             When times do not rise from 0, or temperatures are no kelvin; the message names the history.
         """
+        if not isinstance(histories, Mapping):
+            raise ValueError(
+                f"histories must be a dict of numbers to (times, temperatures), got {type(histories).__name__}."
+            )
         if not histories:
             raise ValueError("histories: there is none.")
-        for number in histories:
-            if not isinstance(number, (int, np.integer)):
-                raise ValueError(f"histories: {number!r} is no whole number; X names a history by its number.")
+        for number, points in histories.items():
+            if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or abs(int(number)) > MOST:
+                raise ValueError(
+                    f"histories: {number!r} is no whole number up to {MOST:,}; X names a history by its number."
+                )
+            if not isinstance(points, Sequence) or isinstance(points, str) or len(points) != 2:
+                raise ValueError(f"history {number}: a pair (times, temperatures) is wanted, got {points!r}.")
         return cls({int(number): History.read(number, *histories[number]) for number in sorted(histories)})
 
     def joined(self, other: "Histories") -> "Histories":

@@ -14,13 +14,14 @@ from torch import Tensor
 from metaest import Parameter, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
-from metaest_domains.kinetics.history import Histories, ramp_integral
+from metaest_domains.kinetics.history import HOTTEST, Histories, ramp_integral
 from metaest_domains.kinetics.jmak import PLATEAU, avrami_argument
 from metaest_domains.kinetics.rates import arrhenius, begun
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
 
-COLDEST, HOTTEST = 20.0, 6000.0
+# K, below which a ramp cannot lead
+COLDEST = 20.0
 
 
 class AlongHistory(KineticRegressor):

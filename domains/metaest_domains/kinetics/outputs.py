@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from metaest import AdaptedEquation, Derived
+from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.kinetics.catalogue import Formula
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 
@@ -44,18 +45,19 @@ def time_to(
     formula = formula_of(adapted)
     if formula.inverse is None:
         raise ValueError(f"{formula.__name__} cannot tell when a {formula.target} is reached: it has no inverse.")
-    if not 0 < fraction < (1 if formula.target == "fraction" else np.inf):
-        raise ValueError(
-            f"{formula.target} must be above 0{' and below 1' * (formula.target == 'fraction')}, got {fraction!r}."
-        )
+    bounded = formula.target == "fraction"
+    wanted = f"{formula.target} must be above 0{' and below 1' * bounded}"
+    fraction = as_number(fraction, wanted, above=0, below=1 if bounded else np.inf, wanted="such a number")
     needs = "temperature" in {*formula.inputs, *signature(formula.inverse).parameters}
     if needs != (temperature is not None):
         raise ValueError(
             f"{formula.__name__} {'needs a temperature (K).' if needs else 'does not know of temperature.'}"
         )
     least, message = formula.limits.get("temperature", (0.0, ""))
-    if temperature is not None and not temperature >= least:
-        raise ValueError(f"temperature is {temperature:g}: {message}.")
+    if temperature is not None:
+        temperature = as_number(temperature, "temperature", wanted="a number of kelvin")
+        if temperature < least:
+            raise ValueError(f"temperature is {temperature:g}: {message}.")
     inverse, given = formula.inverse, {"temperature": temperature} if needs else {}
 
     def time(**constants: Any) -> Any:
@@ -149,8 +151,12 @@ def ttt_curve(
         As :func:`time_to` does.
     """
     rows: list[dict[str, Any]] = []
-    for temperature in np.atleast_1d(np.asarray(temperatures, dtype=np.float64)).tolist():
-        for fraction in fractions:
+    at = as_vector([temperatures] if np.ndim(temperatures) == 0 else temperatures, "ttt_curve: temperatures")
+    shares = as_vector(fractions, "ttt_curve: fractions")
+    if not len(at) or not len(shares):
+        raise ValueError("ttt_curve: at least one temperature and one fraction are wanted.")
+    for temperature in at.tolist():
+        for fraction in shares.tolist():
             found = time_to(adapted, fraction, temperature=temperature, level=level)
             rows.append(
                 {

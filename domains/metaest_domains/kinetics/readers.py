@@ -1,15 +1,17 @@
 """A user's own curves as tasks: one long table, or one file a curve."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from metaest import TaskSet
 from metaest.exceptions import TaskError
-from metaest.tasks.columns import Columns, as_numbers, refuse_units, require_frame
+from metaest.tasks.columns import Columns, as_numbers, refuse_booleans, refuse_units, require_frame
+from metaest.tasks.containers import plain
+from metaest_domains.kinetics.csv_files import read_csv
 
 __all__ = ["CURVE_COLUMNS", "read_curve_files", "read_curves"]
 
@@ -67,18 +69,16 @@ def read_curves(
     >>> read_curves(frame)
     TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: time, target: fraction)
     """
-    if isinstance(inputs, str):
-        raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
+    inputs = _names(inputs)
+    table = plain(table, "read_curves")
     if isinstance(table, pd.DataFrame) and options:
         raise TypeError(
             f"read_curves: {', '.join(options)} would be an option of pd.read_csv, and a data frame was given."
         )
-    frame = table if isinstance(table, pd.DataFrame) else _read(table, options)
-    require_frame(frame, {"curve": curve, "inputs": list(inputs), "target": target})
-    refuse_units(frame, [*inputs, target])
-    for name in (*inputs, target):
-        if not pd.api.types.is_numeric_dtype(frame[name]):
-            frame = frame.assign(**{name: as_numbers(frame[name])})
+    frame = table if isinstance(table, pd.DataFrame) else read_csv(table, options)
+    where = "" if isinstance(table, pd.DataFrame) or hasattr(table, "read") else str(table)
+    require_frame(frame, {"curve": curve, "inputs": inputs, "target": target}, where)
+    frame = _with_numbers(frame, [*inputs, target], where)
     CURVE_COLUMNS.warn_of_others(frame, {curve, *inputs, target}, "name conditions in inputs=, and drop the rest.")
     return TaskSet.from_frame(frame, task=curve, features=list(inputs), target=target)
 
@@ -110,26 +110,39 @@ def read_curve_files(
     Raises
     ------
     TaskError
-        When a column is missing, or a curve has no row in `conditions`.
+        When a file cannot be read as a table (it is empty, has a header alone, is of another encoding, or binary), a
+        column is missing or holds something other than numbers, or a curve has no row in `conditions`. The message
+        names the file, and the column and row where there is one. Nothing is returned then.
+    OSError
+        When a file does not exist, is no regular file or may not be read; the message names it.
     """
     if isinstance(files, (str, Path)):
         raise TypeError(f"files must be a list of paths, got the single path {str(files)!r}; write [{str(files)!r}].")
     if isinstance(files, Mapping):
         named = dict(files)
     else:
+        if not isinstance(files, Sequence):
+            raise TypeError(f"files must be a list of paths or a dict of them, got {type(files).__name__}.")
+        wrong = [path for path in files if not isinstance(path, (str, Path))]
+        if wrong:
+            raise TypeError(f"files must be a list of paths, and {wrong[0]!r} is none.")
         named = {Path(path).stem: path for path in files}
         if len(named) < len(files):
             raise TaskError("several files have one name; give curves names of their own: {'A': path, 'B': path}.")
-    if isinstance(inputs, str):
-        raise TypeError(f"inputs must be a list of columns, got the string {inputs!r}; write [{inputs!r}].")
+    inputs = _names(inputs)
     if conditions is not None:
+        conditions = plain(conditions, "conditions")
+        if not isinstance(conditions, pd.DataFrame):
+            raise TypeError(f"conditions must be a data frame, got {type(conditions).__name__}.")
         conditions = conditions.set_axis(conditions.index.map(str))
         if conditions.index.has_duplicates:
             double = conditions.index[conditions.index.duplicated()][0]
             raise TaskError(f"conditions hold curve {double!r} twice.")
     frames = []
     for name, path in named.items():
-        frame = _read(path, options)
+        frame = read_csv(path, options)
+        require_frame(frame, {"inputs": inputs, "target": target}, str(path))
+        frame = _with_numbers(frame, [*inputs, target], str(path))
         added = ["curve", *([] if conditions is None else map(str, conditions.columns))]
         twice = [column for column in added if column in frame.columns]
         if twice:
@@ -147,18 +160,25 @@ def read_curve_files(
     return read_curves(pd.concat(frames, ignore_index=True), inputs=[*inputs, *extra], target=target)
 
 
-def _read(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a CSV file; a row with more fields than the header is an error, not an index."""
-    for name in ("index_col", "usecols"):
-        if name in options:
-            raise TypeError(f"{name} would hide rows that do not fit their header; curve, inputs and target choose.")
+def _names(inputs: Sequence[str]) -> list[str]:
+    if isinstance(inputs, str) or not isinstance(inputs, Sequence):
+        raise TypeError(f"inputs must be a list of columns, got {inputs!r}; write [{inputs!r}].")
+    return list(inputs)
+
+
+def _with_numbers(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFrame:
+    """Return a frame with these columns as finite numbers; the message says where a cell is none."""
+    begin = f"{where}: " if where else ""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Length of header", pd.errors.ParserWarning)
-            frame: pd.DataFrame = pd.read_csv(path, index_col=False, **options)
-            return frame
-    except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
-        raise TaskError(
-            f"{path}: its rows have more fields than its header ({error}); sep= and decimal= may help: "
-            "sep=';', decimal=',' reads what a spreadsheet with decimal commas writes."
-        ) from error
+        refuse_units(frame, columns)
+    except TaskError as error:
+        raise TaskError(f"{begin}{error}") from error
+    numbers = {}
+    for name in columns:
+        refuse_booleans(frame[name], where or "read_curves")
+        numbers[name] = as_numbers(frame[name], where)
+        wrong = np.flatnonzero(~np.isfinite(numbers[name]))
+        if len(wrong):
+            kind, row = "missing" if np.isnan(numbers[name][wrong[0]]) else "infinite", frame.index[wrong[0]]
+            raise TaskError(f"{begin}column {name!r} is {kind} in row {row}; correct or drop the row.")
+    return frame.assign(**numbers)

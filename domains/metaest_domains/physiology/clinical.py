@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import Derived
 from metaest.exceptions import warn
-from metaest.tasks.times import numbers_only
+from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.courses import Courses, LinearCourses
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
@@ -123,18 +123,15 @@ def auc(
     TypeError
         When elimination saturates.
     """
-    numbers_only([start, end], "auc: start and end")
     if not isinstance(dose, Regimen):
         if start is not None or end is not None or given is not None:
             raise ValueError("auc: start, end and given go with a Regimen; of one dose the area is that to infinity.")
-        amount: Any = dose
-        if not isinstance(amount, Real) or not 0 < amount < np.inf:  # type: ignore[operator]
-            raise ValueError(f"dose must be a number above 0 or a Regimen, got {dose!r}.")
-        return _constant(patient, covariates, level, lambda constants, equation: float(dose) / constants["clearance"])
+        amount = as_number(dose, "auc: dose", above=0, wanted="a number above 0 or a Regimen")
+        return _constant(patient, covariates, level, lambda constants, equation: amount / constants["clearance"])
     _linear(patient)
     treatment = _treatment(patient, dose, given, covariates)
-    first = float(dose.time[0]) if start is None else float(start)
-    last = np.inf if end is None else float(end)
+    first = float(dose.time[0]) if start is None else as_number(start, "auc: start")
+    last = np.inf if end is None or end is np.inf or end == np.inf else as_number(end, "auc: end")
     if not 0 <= first < last:
         raise ValueError(f"auc: end must be after start, which is at least 0; got {first:g} to {last:g}.")
     return treatment.derive(lambda constants: _total(treatment.courses(constants)).area(first, last), level)
@@ -173,8 +170,7 @@ def peak(
     first = float(regimen.time[0])
     if until is None and not isinstance(treatment.equation, Superposition):
         raise ValueError("until must be given where elimination saturates.")
-    numbers_only(until, "peak: until")
-    end = np.inf if until is None else float(until)
+    end = np.inf if until is None else as_number(until, "peak: until")
     if not end > first:
         raise ValueError(f"until must be after the first dose of the regimen, at {first:g}; got {until!r}.")
     answer = treatment.derive(lambda constants: torch.stack(treatment.courses(constants).peak(first, end)), level)
@@ -254,13 +250,11 @@ def time_above(
     """
     _linear(patient)
     treatment = _treatment(patient, regimen, given)
-    numbers_only([start, until], "time_above: start and until")
-    first, last = float(regimen.time[0]) if start is None else float(start), float(until)
+    first = float(regimen.time[0]) if start is None else as_number(start, "time_above: start")
+    last = as_number(until, "time_above: until")
     if not 0 <= first < last < np.inf:
         raise ValueError(f"time_above: until must be after the start, {first:g}; got {until!r}.")
-    if not 0 <= concentration < np.inf:
-        raise ValueError(f"concentration must be at least 0, got {concentration!r}.")
-    threshold = float(concentration)
+    threshold = as_number(concentration, "time_above: concentration", least=0, wanted="a number of at least 0")
     return treatment.derive(
         lambda constants: _total(treatment.courses(constants)).time_above(threshold, first, last), level
     )
@@ -314,9 +308,15 @@ def dose_for(
         When what was given is enough without any further dose; the answer is then 0.
     """
     targets = [value for value in (target_trough, target_peak) if value is not None]
-    if len(targets) != 1 or not 0 < targets[0] < np.inf:
+    if len(targets) != 1:
         raise ValueError("dose_for needs either target_trough or target_peak, above 0.")
-    treatment, target = _treatment(patient, regimen, given), float(targets[0])
+    target = as_number(
+        targets[0],
+        "dose_for needs either target_trough or target_peak, above 0",
+        above=0,
+        wanted="a concentration above 0",
+    )
+    treatment = _treatment(patient, regimen, given)
     at, first = _time(regimen, time), float(regimen.time[0])
 
     def dose(constants: dict[str, Any]) -> Any:
@@ -364,8 +364,12 @@ def next_sample(
     ndarray of shape (n,)
         In the order of choice.
     """
-    numbers_only(times, "next_sample: times")
-    at = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    alone = np.ndim(times) == 0 and isinstance(times, (Real, np.generic, np.ndarray))
+    at = as_vector([times] if alone else times, "next_sample: times")
+    if not len(at):
+        raise ValueError("next_sample: times must hold at least one possible time of a sample.")
+    if (at < 0).any():
+        raise ValueError(f"next_sample: times must be at least 0, got {at[at < 0][0]:g}.")
     treatment = _treatment(patient, regimen, given)
     return np.asarray(at[treatment.patient.suggest(treatment.rows(at), n, target)])
 
@@ -382,17 +386,16 @@ def _treatment(
 
 def _time(regimen: Regimen, time: float | None) -> float:
     """Return when a target is meant: at a time, or one interval after the last dose."""
-    numbers_only(time, "time")
     if time is None:
         if len(regimen.time) < 2 or not regimen.time[-1] > regimen.time[-2]:
             raise ValueError("one dose has no interval: say at what time the target is meant (time=).")
         return float(2 * regimen.time[-1] - regimen.time[-2])
-    if not regimen.time[0] < time < np.inf:
+    at = as_number(time, "time")
+    if not regimen.time[0] < at:
         raise ValueError(
-            f"the target is meant at {time:g}, which is not after the first dose of the regimen, at "
-            f"{regimen.time[0]:g}."
+            f"the target is meant at {at:g}, which is not after the first dose of the regimen, at {regimen.time[0]:g}."
         )
-    return float(time)
+    return at
 
 
 def _linear(patient: Any) -> None:

@@ -3,11 +3,10 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from metaest.tasks.columns import first_text
-from metaest.tasks.times import time_kind
+from metaest import TaskError
+from metaest.tasks.vectors import as_vector
 
 __all__ = ["MG_DL_PER_MMOL_L", "as_mg_dl", "as_readings"]
 
@@ -46,7 +45,7 @@ def as_mg_dl(
     ValueError
         When the unit is not known, or values cannot be in it.
     """
-    if unit not in UNITS:
+    if not isinstance(unit, str) or unit not in UNITS:
         raise ValueError(f"unit must be 'mg/dL' or 'mmol/L', got {unit!r}.")
     array = as_readings(values, where)
     if check_plausibility:
@@ -56,19 +55,14 @@ def as_mg_dl(
 
 def as_readings(values: Any, where: str) -> NDArray[np.float64]:
     """Return readings as floats, or raise a ValueError with the first value that is not a number, such as "LOW"."""
-    kind = time_kind(values)
-    if kind:
-        raise ValueError(f"{where}: {kind} were passed, and numbers are wanted.")
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
     try:
-        return np.asarray(
-            values.to_numpy(dtype=np.float64, na_value=np.nan) if isinstance(values, pd.Series) else values,
-            dtype=np.float64,
-        )
-    except (TypeError, ValueError) as error:
-        text = first_text(pd.Series(np.asarray(values, dtype=object).reshape(-1)))
-        shown = f"value {text[1]} is {text[0]!r}; " if text else ""
-        raise ValueError(
-            f"{where}: {shown}numbers are wanted, and NaN where a reading is missing or outside the range of the meter."
+        return as_vector(values, where, missing=True, infinite=True)
+    except TaskError as error:
+        raise TaskError(
+            f"{str(error).removesuffix('.')}; NaN stands for a reading that is missing or outside the range of the "
+            "meter."
         ) from error
 
 

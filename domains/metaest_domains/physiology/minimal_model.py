@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from metaest import EquationRegressor, Parameter, TaskSet
-from metaest.tasks.times import numbers_only
+from metaest import EquationRegressor, Parameter, TaskError, TaskSet
+from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.radau import Array, Partials, System
 from metaest_domains.physiology.radau_slopes import check_integrated, integrate
 
@@ -48,10 +48,10 @@ def insulin_rows(
     """
     given = {"times": times, "insulin_times": insulin_times, "insulin": insulin}
     at, measured_at, level = (_measured(values, name) for name, values in given.items())
-    basal = [_measured(value, name) for name, value in
-             (("basal_glucose", basal_glucose), ("basal_insulin", basal_insulin))]  # fmt: skip
-    if any(value.shape != (1,) for value in basal):
-        raise ValueError("basal_glucose and basal_insulin are one number each.")
+    basal = [
+        as_number(value, name, least=0, wanted="one number of at least 0")
+        for name, value in (("basal_glucose", basal_glucose), ("basal_insulin", basal_insulin))
+    ]
     if measured_at.shape != level.shape or len(measured_at) < 2:
         raise ValueError(
             f"insulin needs two measurements or more, one value a time; got {len(measured_at)} times, {len(level)} "
@@ -60,20 +60,16 @@ def insulin_rows(
     if not (np.diff(measured_at) > 0).all():
         raise ValueError(f"insulin needs measurements at rising times, got {measured_at.tolist()}.")
     n = len(measured_at)
-    rows = np.column_stack([at, np.tile(np.concatenate([measured_at, level, *basal]), (len(at), 1))])
+    rows = np.column_stack([at, np.tile(np.concatenate([measured_at, level, basal]), (len(at), 1))])
     names = [*(f"insulin_time_{i + 1}" for i in range(n)), *(f"insulin_{i + 1}" for i in range(n))]
     return pd.DataFrame(rows, columns=["time", *names, "basal_glucose", "basal_insulin"])
 
 
 def _measured(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    numbers_only(values, name)
-    try:
-        array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be numbers of at least 0, got {values!r}.") from error
-    wrong = array[~(np.isfinite(array) & (array >= 0))]
-    if array.ndim != 1 or len(wrong):
-        raise ValueError(f"{name} must be numbers of at least 0, got {float(wrong[0]) if len(wrong) else values!r}.")
+    array = as_vector(values, name)
+    negative = np.flatnonzero(array < 0)
+    if len(negative):
+        raise TaskError(f"{name} must be numbers of at least 0, got {array[negative[0]]:g} at {negative[0]}.")
     return array
 
 

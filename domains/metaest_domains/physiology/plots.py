@@ -23,7 +23,7 @@ from metaest import (
     TaskSet,
     UnlikelyTaskWarning,
 )
-from metaest.tasks.times import numbers_only
+from metaest.tasks.vectors import as_vector
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import Treatment, patient_equation
 
@@ -368,8 +368,7 @@ def _curve_rows(
 
 def _curve_times(regimen: Any, given: Regimen | None, times: Any, last: float, where: str) -> NDArray[np.float64]:
     if times is not None:
-        numbers_only(times, f"{where}: times")
-        return np.sort(np.asarray(times, dtype=np.float64).reshape(-1))
+        return np.sort(as_vector(times, f"{where}: times"))
     doses = regimen.time if given is None else np.concatenate([given.time, regimen.time])
     interval = float(regimen.time[-1] - regimen.time[-2]) if len(regimen.time) > 1 else 0.0
     end = max(last, float(doses.max()) + interval)
@@ -388,7 +387,7 @@ def _doses_of(patient: AdaptedEquation) -> Regimen:
         raise ValueError("plot_patient: the patient has no observations, whose rows would hold doses; pass a regimen.")
     amount, start, duration = (part.max(axis=0) for part in doses.of(patient.X_support_))
     there = amount > 0
-    return Regimen(start[there], amount[there], duration[there])
+    return Regimen.sorted(start[there], amount[there], duration[there])
 
 
 def _draw_observations(ax: Any, time: Any, y: Any, limit: float | None, style: str, **settings: Any) -> None:

@@ -7,6 +7,7 @@ are inputs of observations and predictions alike.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from metaest import TaskError, TaskSet
 from metaest.exceptions import warn
 from metaest.tasks.columns import refuse_units, require_frame
-from metaest.tasks.times import check_time_unit, numbers_only
+from metaest.tasks.containers import plain
+from metaest.tasks.record import Record
+from metaest.tasks.times import check_time_unit
+from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.records import (
     PATIENT_COLUMNS,
     Names,
@@ -28,9 +32,14 @@ from metaest_domains.physiology.records import (
 
 __all__ = ["Regimen", "covariate_columns", "dose_columns", "read_patients"]
 
+# doses of one patient; every row of X holds all of them
+MOST_DOSES = 100_000
+
 
 def dose_columns(n: int) -> list[str]:
-    """Return the names of the columns that hold n doses."""
+    """Return the names of the columns that hold n doses, from one dose on."""
+    if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MOST_DOSES:
+        raise ValueError(f"n must be a whole number of doses, from 1 to {MOST_DOSES:,}, got {n!r}.")
     return [f"{what}_{i}" for what in ("dose", "dose_time", "dose_duration") for i in range(1, n + 1)]
 
 
@@ -40,15 +49,18 @@ def covariate_columns(names: Sequence[str]) -> list[str]:
     return [name for name in names if not pattern.fullmatch(name)]
 
 
-@dataclass(frozen=True)
-class Regimen:
+@dataclass(frozen=True, eq=False)
+class Regimen(Record):
     """The doses of one patient, in order of time.
+
+    A regimen keeps copies of what it is given, which cannot be changed afterwards. Regimens of the same doses and
+    covariates are equal, and have one hash.
 
     Parameters
     ----------
     time : array-like of shape (n_doses,)
-        When each dose is given, or its infusion begins; at least 0, in the unit of time of the fit. Doses that come in
-        another order are sorted by time, together with their amounts and durations.
+        When each dose is given, or its infusion begins; at least 0, in the unit of time of the fit, and in order of
+        time. Several doses may be given at one time.
     amount : array-like of shape (n_doses,), or float
         One number stands for all doses.
     duration : array-like of shape (n_doses,), or float, default=0
@@ -60,7 +72,7 @@ class Regimen:
     Raises
     ------
     ValueError
-        When a number is missing, infinite or negative, lengths differ, or no dose is above 0.
+        When a number is missing, infinite or negative, times are not in order, lengths differ, or no dose is above 0.
 
     Examples
     --------
@@ -74,7 +86,7 @@ class Regimen:
     time: NDArray[np.float64]
     amount: NDArray[np.float64]
     duration: NDArray[np.float64] = 0.0  # type: ignore[assignment]  # an array from __post_init__ on
-    covariates: dict[str, float] = field(default_factory=dict)
+    covariates: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def repeated(
@@ -89,23 +101,39 @@ class Regimen:
         )
         if any(len(values) != 1 for values in (gap, one, lasting)):
             raise ValueError("repeated doses have one amount, one interval and one duration; for others use Regimen.")
+        if n > MOST_DOSES:
+            raise ValueError(f"a regimen has at most {MOST_DOSES:,} doses, got n={n:,}.")
         if n > 1 and not gap[0] > 0:
             raise ValueError(f"repeated doses need an interval above 0, got {interval!r}.")
         return cls(np.arange(n) * gap[0], np.repeat(one, n), np.repeat(lasting, n), dict(covariates))
 
     def __post_init__(self) -> None:
-        time = _numbers(self.time, "time", "a regimen")
-        order = np.argsort(time, kind="stable")
-        for name in ("time", "amount", "duration"):
-            values = _numbers(getattr(self, name), name, "a regimen")
-            if np.ndim(getattr(self, name)) == 0 and name != "time":
-                values = np.repeat(values, len(time))
-            if len(values) != len(time):
-                raise ValueError(f"a regimen has {len(time)} times of doses, but {len(values)} in {name}.")
-            object.__setattr__(self, name, values[order])
-        if not len(self.time) or not (self.amount > 0).any():
-            raise ValueError("a regimen needs a dose above 0.")
-        object.__setattr__(self, "covariates", _covariates(self.covariates))
+        parts = _parts(self.time, self.amount, self.duration)
+        falls = np.flatnonzero(np.diff(parts[0]) < 0)
+        if len(falls):
+            before, after = parts[0][falls[0]], parts[0][falls[0] + 1]
+            raise ValueError(
+                f"a regimen: times must be in order, and dose {falls[0] + 1} at {after:g} comes after one at "
+                f"{before:g}; Regimen.sorted(...) takes doses in any order."
+            )
+        for name, values in zip(("time", "amount", "duration"), parts, strict=True):
+            self._set(name, values)
+        self._set("covariates", _covariates(self.covariates))
+        super().__post_init__()
+
+    @classmethod
+    def sorted(
+        cls,
+        time: ArrayLike,
+        amount: ArrayLike,
+        duration: ArrayLike = 0.0,
+        covariates: Mapping[str, float] | None = None,
+    ) -> "Regimen":
+        """Return the regimen of doses that come in any order; doses at one time keep their order."""
+        parts = _parts(time, amount, duration)
+        order = np.argsort(parts[0], kind="stable")
+        at, amounts, durations = (values[order] for values in parts)
+        return cls(at, amounts, durations, {} if covariates is None else covariates)
 
     def scaled(self, factor: float) -> "Regimen":
         """Return the same regimen with all doses multiplied."""
@@ -226,6 +254,7 @@ class Regimen:
         UserWarning
             When columns were not read, or records have neither a dose nor an observation.
         """
+        frame = plain(frame, f"task {name!r}")
         names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
         owners = one_patient(frame, patient, names.read)
         records = read_records(frame, names, f"task {name!r}")
@@ -323,6 +352,7 @@ def read_patients(
     >>> read_patients(export, patient="ID", time="TIME", dose="AMT", target="DV").X[1, 1:5]
     array([320., 320.,   0.,  12.])
     """
+    frame = plain(frame, "read_patients")
     names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
     refuse_units(frame, names.numeric)
     if frame[patient].isna().any():
@@ -391,20 +421,42 @@ def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any,
     return {name: patient for name, patient in records.items() if len(patient.seen)}
 
 
+def _parts(time: Any, amount: Any, duration: Any) -> list[NDArray[np.float64]]:
+    """Return times, amounts and durations of doses, of one length."""
+    at = _numbers(time, "time", "a regimen")
+    if len(at) > MOST_DOSES:
+        raise ValueError(f"a regimen has at most {MOST_DOSES:,} doses, got {len(at):,}.")
+    parts = [at]
+    for name, given in (("amount", amount), ("duration", duration)):
+        values = _numbers(given, name, "a regimen")
+        if _alone(given):
+            values = np.repeat(values, len(at))
+        if len(values) != len(at):
+            raise ValueError(f"a regimen has {len(at)} times of doses, but {len(values)} in {name}.")
+        parts.append(values)
+    if not len(at) or not (parts[1] > 0).any():
+        raise ValueError("a regimen needs a dose above 0.")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(parts[1].sum()) or not np.isfinite(at + parts[2]).all():
+            raise ValueError("a regimen: doses add up to more than a floating-point number can hold; check the units.")
+    return parts
+
+
 def _numbers(values: Any, name: str, where: str) -> NDArray[np.float64]:
-    """Return numbers of at least 0 as an array of shape (n,)."""
-    numbers_only(values, f"{where}: {name}")
-    given = np.asarray(values)
-    if given.dtype.kind == "b" or given.dtype.kind not in "iufO" or given.ndim > 1:
-        raise ValueError(f"{where}: {name} must be a number of at least 0, or a list of them, got {values!r}.")
-    try:
-        array = np.atleast_1d(given.astype(np.float64))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {name} must be numbers, got {values!r}.") from error
-    wrong = array[~(np.isfinite(array) & (array >= 0))]
-    if len(wrong):
-        raise ValueError(f"{where}: {name} must be at least 0, got {wrong[0]:g}.")
+    """Return numbers of at least 0 as an array of shape (n,); one number alone is an array of one."""
+    wanted = f"{where}: {name}"
+    if _alone(values):
+        return np.array([as_number(values, wanted, least=0, wanted="a number of at least 0, or a list of them,")])
+    array = as_vector(values, wanted)
+    negative = np.flatnonzero(array < 0)
+    if len(negative):
+        raise TaskError(f"{wanted} must be at least 0, got {array[negative[0]]:g} at {negative[0]}.")
     return array
+
+
+def _alone(values: Any) -> bool:
+    """Tell whether a value is one number rather than a list of them."""
+    return isinstance(values, Real) or (isinstance(values, (np.ndarray, np.generic)) and np.ndim(values) == 0)
 
 
 def _covariates(given: Any) -> dict[str, float]:
@@ -412,8 +464,7 @@ def _covariates(given: Any) -> dict[str, float]:
         raise ValueError(f"covariates must be a dict such as {{'weight': 70.0}}, got {given!r}.")
     values = {}
     for name, value in given.items():
-        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if not isinstance(name, str) or not number or not np.isfinite(value):
+        if not isinstance(name, str):
             raise ValueError(f"covariates of a regimen must be finite numbers by name, got {name!r}: {value!r}.")
-        values[name] = float(value)
+        values[name] = as_number(value, f"covariates of a regimen must be finite numbers by name, {name!r}")
     return values

@@ -197,7 +197,7 @@ def _row(
         values |= {names[j]: value for j, value in patient._stated.items()}
         if len(patient.X_support_):
             values |= {name: float(patient.X_support_[0, names.index(name)]) for name in columns}
-    values = Regimen(np.zeros(1), np.ones(1), covariates=dict(asked)).completed(columns, values).covariates
+    values = dict(Regimen(np.zeros(1), np.ones(1), covariates=dict(asked)).completed(columns, values).covariates)
     row = np.zeros((1, len(names)))
     for name, value in values.items():
         row[0, names.index(name)] = value
@@ -211,7 +211,7 @@ def _as_given(regimen: Regimen) -> Given:
 
 def _joined(one: Regimen, other: Regimen) -> Regimen:
     """Return the doses of both."""
-    return Regimen(
+    return Regimen.sorted(
         np.concatenate([one.time, other.time]),
         np.concatenate([one.amount, other.amount]),
         np.concatenate([one.duration, other.duration]),

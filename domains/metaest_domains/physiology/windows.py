@@ -1,19 +1,27 @@
 """Windows of a series of readings: the last two hours, and what comes 30 and 60 minutes later."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metaest import TaskError
+from metaest.tasks.record import Record
 from metaest.tasks.times import elapsed
+from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.glucose_units import as_readings
 
 __all__ = ["Windows", "glucose_windows"]
 
+# places of the grid of one series: 190 years of readings every ten seconds would be more
+MOST_STEPS = 10_000_000
 
-class Windows(NamedTuple):
-    """Rows of a forecast.
+
+@dataclass(frozen=True, eq=False)
+class Windows(Record):
+    """Rows of a forecast; arrays are read-only.
 
     Attributes
     ----------
@@ -31,6 +39,19 @@ class Windows(NamedTuple):
     history: NDArray[np.float64]
     ahead: NDArray[np.float64]
     row: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        self._set("end", as_vector(self.end, "windows: end"))
+        n = len(self.end)
+        for name in ("history", "ahead"):
+            table = getattr(self, name)
+            if not isinstance(table, np.ndarray) or table.ndim != 2 or len(table) != n or table.dtype.kind not in "fiu":
+                raise TaskError(f"windows: {name} must be an array of numbers with {n} rows, as end has.")
+        row = as_vector(self.row, "windows: row")
+        if len(row) != n or (row != np.floor(row)).any() or (row < 0).any():
+            raise TaskError(f"windows: row must hold {n} numbers of readings, as end has.")
+        self._set("row", row.astype(np.intp))
+        super().__post_init__()
 
     def take(self, rows: NDArray[Any]) -> "Windows":
         """Return the chosen rows, by a mask or by numbers."""
@@ -79,10 +100,20 @@ def glucose_windows(
         When times are missing, do not rise or cannot be read as minutes, readings are infinite or all missing, or
             horizons are no multiples of the step.
     """
+    step = as_number(step, "step", above=0, wanted="a number of minutes above 0")
+    greatest_gap = as_number(greatest_gap, "greatest_gap", above=0, wanted="a number of minutes above 0")
+    if isinstance(n_readings, bool) or not isinstance(n_readings, (int, np.integer)) or n_readings < 1:
+        raise TaskError(f"n_readings must be a whole number from 1 on, got {n_readings!r}.")
     t, g, rows = _series(time, glucose)
-    later = np.asarray(horizons, dtype=np.float64) / step
+    later = as_vector(horizons, "horizons") / step
+    if not len(later):
+        raise TaskError("horizons must hold at least one number of minutes.")
+    if later.max() > MOST_STEPS or (t[-1] - t[0]) / step > MOST_STEPS:
+        raise TaskError(
+            f"times and horizons reach over more than {MOST_STEPS:,} steps of {step:g} minutes; check their unit."
+        )
     if not np.allclose(later, later.round()) or (later < 1).any():
-        raise ValueError(f"horizons must be multiples of {step:g} minutes, got {list(horizons)}.")
+        raise ValueError(f"horizons must be multiples of {step:g} minutes, got {(later * step).tolist()}.")
     parts = [
         _windows(t[piece], g[piece], n_readings, later.round().astype(int), step, complete)
         for piece in np.split(np.arange(len(t)), np.flatnonzero(np.diff(t) > greatest_gap) + 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import warn
 from metaest_domains.trading.dates import day_of, periods_of, yearly
-from metaest_domains.trading.measures import drawdown, sharpe, sortino
+from metaest_domains.trading.measures import drawdown, sharpe_of, sortino_of
 from metaest_domains.trading.positions import as_positions, changes
 from metaest_domains.trading.prices import as_prices
 from metaest_domains.trading.settings import as_cost, as_days
@@ -92,14 +92,14 @@ class Backtest:
         return pd.DataFrame(rows).T.astype({"lag": int})
 
     def _row(self, earned: "pd.Series[float]", positions: pd.DataFrame, periods: float) -> dict[str, Any]:
-        values = earned.to_numpy()
+        values = earned.to_numpy(dtype=np.float64)
         turned = changes(positions).where(positions.notna() | positions.shift().notna()).iloc[1:]
         return {
-            "sharpe": np.sqrt(periods) * sharpe(values, periods_per_year=1.0),
-            "sortino": np.sqrt(periods) * sortino(values, periods_per_year=1.0),
+            "sharpe": sharpe_of(values, periods),
+            "sortino": sortino_of(values, periods),
             "return": periods * _mean(values),
             "volatility": np.sqrt(periods) * values.std() if len(values) > 1 else np.nan,
-            "max_drawdown": drawdown(values),
+            "max_drawdown": drawdown(values) if len(values) else np.nan,
             "turnover": periods * _mean(turned.to_numpy()),
             "hit_rate": _mean(values[values != 0] > 0),
             "exposure": _mean(positions.abs().to_numpy()),

@@ -1,10 +1,11 @@
 """Measures of a series of returns, and their uncertainty.
 
 Missing returns are left out. A ratio whose denominator is zero is
-infinite with the sign of the mean, and NaN where the mean is zero as well. A measure of too few returns is NaN.
+infinite with the sign of the mean, and NaN where the mean is zero as well. A measure of too few returns is NaN. A
+warning says why a measure is NaN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from metaest.exceptions import warn
-from metaest.tasks.times import time_kind
+from metaest.tasks.containers import plain
+from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.trading.dates import day_of, read_dates, yearly
+from metaest_domains.trading.settings import as_days
 
 __all__ = ["Difference", "deflated_sharpe", "difference", "drawdown", "sharpe", "sortino"]
 
@@ -50,7 +53,8 @@ def sharpe(returns: Any, *, periods_per_year: float | None = None) -> float:
     Warns
     -----
     UserWarning
-        When there are neither dates nor `periods_per_year`, or when all returns are above 1, as prices are.
+        When there are neither dates nor `periods_per_year`, when all returns are above 1, as prices are, or when the
+        measure is NaN.
 
     Examples
     --------
@@ -60,7 +64,7 @@ def sharpe(returns: Any, *, periods_per_year: float | None = None) -> float:
     """
     values, index = _read(returns, "sharpe")
     periods = yearly(index, periods_per_year, "sharpe")
-    return float(np.sqrt(periods) * _ratio(values, _spread(values))) if len(values) > 1 else np.nan
+    return _told("sharpe", sharpe_of(values, periods), values, 2)
 
 
 def sortino(returns: Any, *, periods_per_year: float | None = None) -> float:
@@ -96,8 +100,22 @@ def sortino(returns: Any, *, periods_per_year: float | None = None) -> float:
     """
     values, index = _read(returns, "sortino")
     periods = yearly(index, periods_per_year, "sortino")
-    loss = float(np.sqrt(np.square(np.minimum(values, 0)).mean())) if len(values) else 0.0
-    return float(np.sqrt(periods) * _ratio(values, loss))
+    return _told("sortino", sortino_of(values, periods), values, 1)
+
+
+def sharpe_of(values: NDArray[np.float64], periods: float) -> float:
+    """Return the annualised Sharpe ratio of finite returns; NaN, without a warning, where it has no value."""
+    return float(np.sqrt(periods) * _ratio(values, _spread(values))) if len(values) > 1 else np.nan
+
+
+def sortino_of(values: NDArray[np.float64], periods: float) -> float:
+    """Return the annualised Sortino ratio of finite returns; NaN, without a warning, where it has no value."""
+    if not len(values):
+        return np.nan
+    losses = np.minimum(values, 0)
+    # squares of scaled losses neither overflow nor vanish
+    largest = float(-losses.min()) or 1.0
+    return float(np.sqrt(periods) * _ratio(values, largest * float(np.sqrt(np.square(losses / largest).mean()))))
 
 
 def drawdown(returns: Any) -> float:
@@ -121,11 +139,11 @@ def drawdown(returns: Any) -> float:
     Warns
     -----
     UserWarning
-        When a return is -1 or below, or all are above 1, as prices are.
+        When a return is -1 or below, when all are above 1, as prices are, or when there are no returns.
     """
     values, _ = _read(returns, "drawdown")
     if not len(values):
-        return np.nan
+        return _told("drawdown", np.nan, values, 1)
     ruined = np.flatnonzero(values <= -1)
     if len(ruined):
         warn(
@@ -133,9 +151,10 @@ def drawdown(returns: Any) -> float:
             "them by 100 if they are in percent."
         )
         return 1.0
-    value = np.cumprod(1 + values)
-    highest = np.maximum.accumulate(np.r_[1.0, value])[1:]
-    return float((1 - value / highest).max(initial=0.0))
+    # logarithms, since a long product overflows
+    value = np.cumsum(np.log1p(values))
+    highest = np.maximum.accumulate(np.r_[0.0, value])[1:]
+    return float(-np.expm1((value - highest).min(initial=0.0)))
 
 
 def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: float | None = None) -> float:
@@ -171,9 +190,9 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
     UserWarning
         As :func:`sharpe` does.
     """
-    tried = np.asarray([] if isinstance(trials, Mapping) else trials, dtype=np.float64)
-    if tried.ndim != 1 or isinstance(trials, Mapping):
-        raise ValueError(f"trials: the Sharpe ratios of all strategies tried are wanted, got {trials!r}.")
+    tried = as_vector(
+        trials, "trials: the Sharpe ratios of all strategies tried are wanted", missing=True, infinite=True
+    )
     if not len(tried):
         raise ValueError("trials: there are none; the strategy itself is the first.")
     wrong = np.flatnonzero(~np.isfinite(tried))
@@ -185,7 +204,7 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
     tried = tried / np.sqrt(yearly(index, periods_per_year, "deflated_sharpe"))
     spread = _spread(values)
     if spread == 0:
-        return np.nan
+        return _told("deflated_sharpe", np.nan, values, 2)
     ratio = float(values.mean() / spread)
     standard = (values - values.mean()) / spread
     skewness, kurtosis = float((standard**3).mean()), float((standard**4).mean())
@@ -253,12 +272,12 @@ def difference(
     UserWarning
         As :func:`sharpe` does.
     """
-    if not (0 < level < 1 and block >= 1 and n >= 1):
-        raise ValueError(
-            f"difference: level must be between 0 and 1, block and n at least 1, got {level!r}, {block!r}, {n!r}."
-        )
+    as_number(level, "difference: level", above=0, below=1, wanted="a number between 0 and 1")
+    as_number(block, "difference: block", least=1, wanted="a number of days of at least 1")
+    as_days(n, "n", "difference")
     if not callable(measure):
         raise ValueError(f"difference: measure must be a function of returns, such as sharpe, got {measure!r}.")
+    ours, theirs = (plain(returns, "difference") for returns in (ours, theirs))
     pair = [_series(returns, "difference") for returns in (ours, theirs)]
     zones = [getattr(returns.index, "tz", None) for returns in pair]
     if (zones[0] is None) != (zones[1] is None):
@@ -276,11 +295,17 @@ def difference(
         raise ValueError("difference: the two have fewer than two days in common.")
     measured = measure
     if _takes_periods(measure):
-        measured = partial(measure, periods_per_year=yearly(index, periods_per_year, "difference"))
+        periods = yearly(index, periods_per_year, "difference")
+        quiet = {sharpe: sharpe_of, sortino: sortino_of}.get(measure)
+        measured = partial(quiet, periods=periods) if quiet else partial(measure, periods_per_year=periods)
     rng = np.random.default_rng(random_state)
     drawn = np.array([_apart(values[rows], measured) for rows in _blocks(len(values), block, n, rng)])
     lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if np.isfinite(drawn).all() else (np.nan,) * 2
-    return Difference(_apart(values, measured), float(lower), float(upper))
+    value = _apart(values, measured)
+    if not np.isfinite([value, lower, upper]).all():
+        where, answer = ("one of the two", "the answer") if np.isnan(value) else ("a bootstrap sample", "the interval")
+        warn(f"difference: the measure of {where} is not finite, so that {answer} is NaN.")
+    return Difference(value, float(lower), float(upper))
 
 
 def _read(returns: Any, where: str) -> tuple[NDArray[np.float64], pd.Index | None]:
@@ -306,23 +331,18 @@ def _ask_about_prices(values: NDArray[np.float64], where: str) -> None:
 
 def _series(returns: Any, where: str) -> "pd.Series[float]":
     """Return one series of returns, checked; missing ones stay."""
+    returns = plain(returns, where)
+    if returns is None:
+        returns = []
     if isinstance(returns, pd.DataFrame) and returns.shape[1] == 1:
         returns = returns.iloc[:, 0]
-    if isinstance(returns, pd.DataFrame) or np.ndim(returns) != 1:
+    if isinstance(returns, pd.DataFrame) or (isinstance(returns, np.ndarray) and returns.ndim != 1):
         raise ValueError(
             f"{where}: one series of returns is wanted, got shape {np.shape(returns)}; measure each asset by itself, "
             "for a data frame by frame.apply(...)."
         )
-    given = (
-        returns if isinstance(returns, pd.Series) else pd.Series(returns, dtype=object if not len(returns) else None)
-    )
-    kind = time_kind(given) or ("true and false" if pd.api.types.is_bool_dtype(given.dtype) else None)
-    if kind:
-        raise ValueError(f"{where}: returns must be numbers, got {kind}.")
-    try:
-        values = given.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: returns must be numbers ({error}).") from error
+    values = as_vector(returns, f"{where}: returns must be numbers", missing=True, infinite=True)
+    given = pd.Series(values, index=returns.index if isinstance(returns, pd.Series) else None)
     index = read_dates(given.index, where)
     if isinstance(index, pd.DatetimeIndex) and not index.is_monotonic_increasing:
         raise ValueError(f"{where}: the dates of the returns are not in order; sort by date.")
@@ -343,10 +363,19 @@ def _spread(values: NDArray[np.float64]) -> float:
 
 
 def _ratio(values: NDArray[np.float64], denominator: float) -> float:
-    mean = float(values.mean()) if len(values) else 0.0
+    mean = float(values.mean())
     if denominator > 0:
         return mean / denominator
     return float(np.copysign(np.inf, mean)) if mean else np.nan
+
+
+def _told(where: str, value: float, values: NDArray[np.float64], least: int) -> float:
+    """Return a measure; warn where it is NaN."""
+    if np.isnan(value):
+        count = "is one return" if len(values) == 1 else f"are {len(values) or 'no'} returns"
+        why = f"there {count}, and at least {least} are needed" if len(values) < least else "all returns are the same"
+        warn(f"{where}: the answer is NaN, since {why}.")
+    return float(value)
 
 
 def _takes_periods(measure: Any) -> bool:

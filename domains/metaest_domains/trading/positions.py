@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metaest.tasks.containers import plain
 from metaest_domains.trading.dates import day_of
-from metaest_domains.trading.prices import as_frame
+from metaest_domains.trading.prices import as_columns, as_frame
 
 __all__ = ["as_positions", "changes"]
 
@@ -22,12 +23,16 @@ def as_positions(positions: Any, prices: pd.DataFrame, where: str) -> tuple[pd.D
     ValueError
         When positions are of other days or assets, or one is infinite; the message names asset and day.
     """
-    if not isinstance(positions, (pd.DataFrame, pd.Series)):
-        values = np.asarray(positions)
-        values = values.reshape(len(values), -1) if values.ndim else values
+    given = plain(positions, where)
+    if isinstance(given, pd.DataFrame) and given is not positions:
+        positions = as_frame(positions, where, "positions")
+    elif isinstance(given, (pd.DataFrame, pd.Series)):
+        positions = given
+    else:
+        values = as_columns(given, where, "positions")
         if values.shape != prices.shape:
             raise ValueError(
-                f"{where}: positions of shape {np.shape(positions)} are not those of prices of shape {prices.shape}."
+                f"{where}: positions of shape {values.shape} are not those of prices of shape {prices.shape}."
             )
         positions = pd.DataFrame(values, index=prices.index, columns=prices.columns)
     unnamed = isinstance(positions, pd.Series) and positions.name is None

@@ -1,14 +1,18 @@
 """Reading of prices: checked, by date, one column per asset."""
 
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from metaest.tasks.containers import plain
+from metaest.tasks.times import time_kind
+from metaest.tasks.vectors import as_vector
 from metaest_domains.trading.dates import day_of, read_dates
 from metaest_domains.trading.splits import warn_of_splits
 
-__all__ = ["as_frame", "as_prices", "one_asset"]
+__all__ = ["as_columns", "as_frame", "as_prices", "one_asset"]
 
 # columns of one asset that stand beside each other in a vendor's table
 FIELDS = {"open", "high", "low", "close", "adj close", "adj_close", "adjclose", "volume", "vwap", "dividends"}
@@ -67,10 +71,16 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
         How messages begin.
     what : {"prices", "positions"}
         What messages call the values.
+
+    Notes
+    -----
+    A frame of polars or pyarrow has no index: its one column of dates gives the dates of the rows.
     """
+    given = values
+    values = plain(values, where)
     if isinstance(values, pd.Series):
         values = values.to_frame(values.name if values.name is not None else "asset")
-    frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(_columns(values, where, what))
+    frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(as_columns(values, where, what))
     if isinstance(frame.columns, pd.MultiIndex):
         raise ValueError(
             f"{where}: columns of {what} have {frame.columns.nlevels} levels, such as {frame.columns[0]!r}; one column "
@@ -78,14 +88,18 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
         )
     if frame.columns.duplicated().any():
         raise ValueError(f"{where}: asset {frame.columns[frame.columns.duplicated()][0]!r} occurs twice.")
-    numbers = {}
-    for name in frame.columns:
-        try:
-            numbers[name] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {what} must be numbers; column {name!r} is not ({error}).") from error
-    if any(pd.api.types.is_datetime64_any_dtype(frame[name]) for name in frame.columns):
-        raise ValueError(f"{where}: {what} must be numbers; a column holds dates, which belong in the index.")
+    if values is not given and isinstance(values, pd.DataFrame):
+        frame = _dates_to_index(frame, where, what)  # a frame of polars or pyarrow has no index
+    dated = [name for name in frame.columns if time_kind(frame[name]) == "dates"]
+    if dated:
+        raise ValueError(
+            f"{where}: {what} must be numbers; column {dated[0]!r} holds dates, which belong in the index: "
+            f"frame.set_index({dated[0]!r})."
+        )
+    numbers = {
+        name: as_vector(frame[name], f"{where}: {what} must be numbers; column {name!r}", missing=True, infinite=True)
+        for name in frame.columns
+    }
     index = read_dates(frame.index, where)
     if index.has_duplicates:
         raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} occurs twice.")
@@ -110,8 +124,30 @@ def _fault(value: float, since: Any) -> str:
     return "is missing between others; fill it, for example with the last price (ffill)"
 
 
-def _columns(values: Any, where: str, what: str) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = np.asarray(values)
+def _dates_to_index(frame: pd.DataFrame, where: str, what: str) -> pd.DataFrame:
+    """Return a frame whose only column of dates has become the index."""
+    dated = [name for name in frame.columns if time_kind(frame[name]) == "dates"]
+    if len(dated) > 1:
+        raise ValueError(f"{where}: {what} have several columns of dates, {dated}; keep the one that dates the rows.")
+    return frame.set_index(dated[0]) if dated else frame
+
+
+def as_columns(values: Any, where: str, what: str) -> Any:
+    """Return rows and columns of an array or of nested lists; masked values are missing."""
+    if values is None or isinstance(values, (str, bytes, Set, Iterator)) or hasattr(values, "toarray"):
+        raise ValueError(f"{where}: {what} must be a frame, a series or an array, got {type(values).__name__}.")
+    if isinstance(values, Mapping):
+        raise ValueError(
+            f"{where}: {what} must be a frame, a series or an array; pd.DataFrame(...) makes one of a dict."
+        )
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.astype(object).filled(None)
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {what} must have rows of one length.") from error
     if array.ndim not in (1, 2):
         raise ValueError(f"{where}: {what} have {array.ndim} dimensions; days, or days and assets, are wanted.")
-    return array.reshape(len(array), -1)
+    if array.dtype.kind in "USV" and not isinstance(values, np.ndarray):
+        array = np.asarray(values, dtype=object)
+    return array[:, None] if array.ndim == 1 else array
