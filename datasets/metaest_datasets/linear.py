@@ -7,13 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import TaskSet
+from metaest.tasks.record import Record
+from metaest.tasks.vectors import as_number, as_rows, as_vector
 
 __all__ = ["LinearPopulation", "make_linear_tasks"]
 
 
 @dataclass(frozen=True, eq=False)
-class LinearPopulation:
+class LinearPopulation(Record):
     r"""A population of linear tasks, :math:`y = w^\top x + \varepsilon` with :math:`w \sim N(m, C)`.
+
+    Arrays are read-only.
 
     Attributes
     ----------
@@ -32,6 +36,17 @@ class LinearPopulation:
     noise: float
     coefficients: NDArray[Any]
 
+    def __post_init__(self) -> None:
+        self._set("mean", as_vector(self.mean, "mean"))
+        n = len(self.mean)
+        for name in ("covariance", "coefficients"):
+            rows = as_rows(getattr(self, name), n, name)
+            self._set(name, rows)
+        if self.covariance.shape != (n, n) or not np.allclose(self.covariance, self.covariance.T):
+            raise ValueError(f"covariance must be a symmetric matrix of {n} rows, as mean has entries.")
+        self._set("noise", as_number(self.noise, "noise", least=0, wanted="a standard deviation of at least 0"))
+        super().__post_init__()
+
     def posterior_mean(self, X: Any, y: Any) -> NDArray[Any]:
         r"""Coefficients of a task given its support: :math:`m + C A^\top (A C A^\top + \sigma^2 I)^{-1} (y - A m)`.
 
@@ -44,10 +59,15 @@ class LinearPopulation:
         -------
         ndarray of shape (n_features + 1,)
         """
-        A = _with_intercept(X)
+        A, target = self._with_intercept(X), as_vector(y, "y")
+        if len(target) != len(A):
+            raise ValueError(f"X has {len(A)} rows and y has {len(target)}; as many are wanted.")
         gain = self.covariance @ A.T
         total = A @ gain + self.noise**2 * np.eye(len(A))
-        coefficients: NDArray[Any] = self.mean + gain @ np.linalg.solve(total, np.asarray(y) - A @ self.mean)
+        try:
+            coefficients: NDArray[Any] = self.mean + gain @ np.linalg.solve(total, target - A @ self.mean)
+        except np.linalg.LinAlgError as error:
+            raise ValueError("these rows, without noise, do not determine the coefficients: rows repeat.") from error
         return coefficients
 
     def predict(self, X_support: Any, y_support: Any, X: Any) -> NDArray[Any]:
@@ -63,8 +83,12 @@ class LinearPopulation:
         -------
         ndarray of shape (n_rows,)
         """
-        prediction: NDArray[Any] = _with_intercept(X) @ self.posterior_mean(X_support, y_support)
+        prediction: NDArray[Any] = self._with_intercept(X) @ self.posterior_mean(X_support, y_support)
         return prediction
+
+    def _with_intercept(self, X: Any) -> NDArray[np.float64]:
+        rows = as_rows(X, len(self.mean) - 1, "X")
+        return np.column_stack([rows, np.ones(len(rows))])
 
 
 def make_linear_tasks(
@@ -110,8 +134,3 @@ def make_linear_tasks(
     tasks = TaskSet.from_arrays(X.reshape(-1, n_features), y.reshape(-1), np.repeat(np.arange(n_tasks), n_rows))
     covariance = between_task_sd**2 * np.eye(n_features + 1)
     return tasks, LinearPopulation(mean, covariance, noise, coefficients)
-
-
-def _with_intercept(X: Any) -> NDArray[Any]:
-    X = np.asarray(X, dtype=np.float64)
-    return np.column_stack([X, np.ones(len(X))])

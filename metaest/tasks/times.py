@@ -42,7 +42,7 @@ def time_kind(values: Any) -> str | None:
     -------
     str or None
     """
-    if hasattr(values, "to_list") and not isinstance(values, (pd.Series, pd.Index)):
+    if (hasattr(values, "to_list") or hasattr(values, "to_pylist")) and not isinstance(values, (pd.Series, pd.Index)):
         values = plain(values)
     dtype = getattr(values, "dtype", None)
     kind = getattr(dtype, "kind", None)

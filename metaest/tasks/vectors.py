@@ -13,7 +13,7 @@ from metaest.exceptions import TaskError
 from metaest.tasks.containers import plain
 from metaest.tasks.times import TIME_REMEDY, time_kind
 
-__all__ = ["as_number", "as_vector"]
+__all__ = ["as_number", "as_rows", "as_vector"]
 
 _KINDS = {"b": "True and False", "c": "complex numbers", "U": "text", "S": "bytes", "T": "text", "V": "records"}
 # containers whose order or length is not that of rows
@@ -65,6 +65,44 @@ def as_vector(values: Any, where: str, *, missing: bool = False, infinite: bool 
     return array
 
 
+def as_rows(values: Any, n_columns: int | None, where: str) -> NDArray[np.float64]:
+    """Return finite numbers as a new array of two dimensions, whatever container they come in.
+
+    Parameters
+    ----------
+    values : array-like or frame of shape (n_rows, n_columns)
+    n_columns : int or None
+        Number of columns that is wanted; None for any.
+    where : str
+        How the error message begins.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_columns)
+
+    Raises
+    ------
+    TaskError
+        As :func:`as_vector`, and when there is another number of columns.
+    """
+    given = plain(values, where)
+    if given is None or isinstance(given, _NO_ROWS) or hasattr(given, "toarray"):
+        raise TaskError(f"{where}: an array of numbers with rows and columns is wanted, got {type(given).__name__}.")
+    if isinstance(given, pd.DataFrame):
+        columns = [as_vector(given.iloc[:, j], f"{where}: column {name!r}") for j, name in enumerate(given.columns)]
+        array = np.column_stack(columns) if columns else np.empty((len(given), 0))
+    else:
+        array = _floats(given, where)
+    if array.ndim != 2 or n_columns not in (None, array.shape[1]):
+        wanted = "rows and columns" if n_columns is None else f"rows of {n_columns} columns"
+        raise TaskError(f"{where}: {wanted} are wanted, got shape {array.shape}.")
+    wrong = np.argwhere(~np.isfinite(array))
+    if len(wrong):
+        row, column = (int(place) for place in wrong[0])
+        raise TaskError(f"{where}: column {column} is {array[row, column]} in row {row}; a finite number is wanted.")
+    return array
+
+
 def _floats(given: Any, where: str) -> NDArray[np.float64]:
     """Return an array of float64 of any shape, NaN where a value is missing or masked."""
     kind = time_kind(given)
@@ -86,7 +124,7 @@ def _floats(given: Any, where: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(given)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise TaskError(f"{where}: values do not form one row of numbers ({error}).") from error
+        raise TaskError(f"{where}: values do not form an array of numbers; rows may have several lengths.") from error
     if array.dtype.kind in "iuf":
         return array.astype(np.float64)
     if array.dtype.kind != "O" and not (array.dtype.kind == "U" and not isinstance(given, np.ndarray)):
@@ -103,7 +141,9 @@ def _cell(cell: Any, i: int, where: str) -> float:
     if cell is None or cell is pd.NA or cell is np.ma.masked:
         return np.nan
     if isinstance(cell, (bool, np.bool_)) or not isinstance(cell, (Real, Decimal)):
-        shown = repr(cell) if isinstance(cell, (str, bytes, bool, np.bool_, complex)) else f"a {type(cell).__name__}"
+        shown = (
+            repr(cell) if isinstance(cell, (str, bytes, bool, np.bool_, complex)) else f"of type {type(cell).__name__}"
+        )
         raise TaskError(f"{where}: value {i} is {shown}; a number is wanted.")
     try:
         return float(cell)

@@ -92,7 +92,7 @@ class Backtest:
         return pd.DataFrame(rows).T.astype({"lag": int})
 
     def _row(self, earned: "pd.Series[float]", positions: pd.DataFrame, periods: float) -> dict[str, Any]:
-        values = earned.to_numpy(dtype=np.float64)
+        values: NDArray[np.float64] = np.asarray(earned, dtype=np.float64)
         turned = changes(positions).where(positions.notna() | positions.shift().notna()).iloc[1:]
         return {
             "sharpe": sharpe_of(values, periods),

@@ -141,7 +141,7 @@ def as_columns(values: Any, where: str, what: str) -> Any:
             f"{where}: {what} must be a frame, a series or an array; pd.DataFrame(...) makes one of a dict."
         )
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(object).filled(None)
+        values = np.ma.filled(values.astype(object), None)
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
