@@ -1,7 +1,11 @@
 """The errors and warnings metaest raises beyond Python's and scikit-learn's own."""
 
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 __all__ = [
     "CoverageWarning",
@@ -11,6 +15,8 @@ __all__ = [
     "TaskError",
     "UngroupedWarning",
     "UnlikelyTaskWarning",
+    "filters_kept",
+    "quiet",
     "warn",
 ]
 
@@ -46,16 +52,49 @@ class CoverageWarning(UserWarning):
 # a warning points at the first line of code outside these packages
 _INTERNAL = ("metaest", "metaest_domains", "metaest_datasets", "sklearn")
 
+_QUIET: ContextVar[tuple[type[Warning], ...]] = ContextVar("metaest_quiet", default=())
+_FILTERS = threading.RLock()
+
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, and point at the line of the user's code that called metaest.
+    """Warn, and point at the line of the user's code that called metaest; say nothing inside :func:`quiet`.
 
     Parameters
     ----------
     message : str
     category : type of Warning, default=UserWarning
     """
+    if issubclass(category, _QUIET.get()):
+        return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _INTERNAL:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def quiet(*categories: type[Warning]) -> Iterator[None]:
+    """Let metaest not warn of these categories in this thread.
+
+    ``warnings.catch_warnings`` changes the filters of the whole process: of two threads inside it, the one that leaves
+    last puts back the filters that the other had set.
+
+    Parameters
+    ----------
+    *categories : type of Warning
+    """
+    token = _QUIET.set((*_QUIET.get(), *categories))
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
+
+
+@contextmanager
+def filters_kept() -> Iterator[None]:
+    """Keep other threads of metaest out while pandas or scikit-learn change the warning filters for a moment.
+
+    Both enter ``warnings.catch_warnings`` when they look at a data frame, at labels or at sequences of numbers.
+    """
+    with _FILTERS:
+        yield

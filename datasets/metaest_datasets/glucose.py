@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from metaest import TaskSet
+from metaest.exceptions import filters_kept
 from metaest_datasets.cache import fetch_file
 
 __all__ = ["fetch_hall2018"]
@@ -45,7 +46,7 @@ def fetch_hall2018() -> TaskSet:
         import rdata
     except ImportError as error:
         raise ImportError("reading this file needs rdata: pip install 'metaest[fetch]'.") from error
-    with warnings.catch_warnings():
+    with filters_kept(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Missing constructor for R class")
         frame = rdata.read_rda(fetch_file("cgm_hall2018/example_data_hall.rda"))["example_data_hall"]
     frame = frame[["id", "time", "gl"]].sort_values(["id", "time"], kind="stable").reset_index(drop=True)

@@ -1,17 +1,16 @@
 """Leave-one-task-out: each task predicted from a few of its rows by methods that saw only the others."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning
+from metaest.estimators.threads import one_thread
+from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning, quiet
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["LeaveOneOut", "leave_one_task_out"]
@@ -98,18 +97,12 @@ def leave_one_task_out(
 def _one_task(
     methods: Mapping[str, Method], tasks: TaskSet, i: int, sets: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small networks are slower on several, and the left-out tasks fill the machine
-    try:
-        others, task = tasks[np.delete(np.arange(len(tasks)), i)], tasks[i]
-        with warnings.catch_warnings():
-            # said once for each adaptation: hundreds of times
-            for kind in (OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
-                warnings.simplefilter("ignore", kind)
-            fitted = {name: method(others) for name, method in methods.items()}
-            errors = _errors(fitted, task, sets)
-    finally:
-        torch.set_num_threads(threads)
+    others, task = tasks[np.delete(np.arange(len(tasks)), i)], tasks[i]
+    # small networks are slower on several threads, and the left-out tasks fill the machine; a warning would be said
+    # once for each adaptation, hundreds of times
+    with one_thread(), quiet(OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
+        fitted = {name: method(others) for name, method in methods.items()}
+        errors = _errors(fitted, task, sets)
     return sets.assign(**errors), fitted
 
 

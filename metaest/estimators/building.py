@@ -1,8 +1,5 @@
 """From settings and tasks to a network: its module, its scaling, and the forward pass they ask for."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -31,19 +28,10 @@ from metaest.functional import (
 from metaest.functional.recurrent import step_by_step
 from metaest.tasks import TaskSet
 
-__all__ = ["build_parts", "build_regression", "goes_on", "seeded"]
+__all__ = ["build_parts", "build_regression", "goes_on"]
 
 # rows on which a module is tried
 PROBES = 32
-_GLOBAL_GENERATOR = threading.RLock()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from torch's global generator as if seeded, and leave it as it was; one thread at a time."""
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def build_regression(model: Any, tasks: TaskSet) -> RegressionNetwork:

@@ -1,7 +1,6 @@
 """`calibrate`: what tasks the model has not seen say about its errors."""
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from metaest.estimators.adapted import check_targets
 from metaest.estimators.conformal import Calibration, ConformalInterval, Scores, check_conformal
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.judge import require_gap
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, quiet
 from metaest.tasks import TaskSet
 from metaest.tasks.split import MAX_DEFAULT_SUPPORT, check_split
 
@@ -171,8 +170,7 @@ class Calibrating:
         values, owner = [], []
         predictors: list[Any] = [self] * len(kept)
         adapting = [number for number, i in enumerate(kept) if len(supports[i])]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(Warning):
             if adapting:
                 parts = [(tasks[kept[number]], supports[kept[number]]) for number in adapting]
                 rows = TaskSet._build(

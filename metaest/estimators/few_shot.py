@@ -1,6 +1,5 @@
 """A fitted meta-model as an ordinary regressor or classifier: its `fit` adapts."""
 
-import warnings
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
@@ -11,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.atomic import atomic
 from metaest.estimators.inputs import is_empty, remember_columns
-from metaest.exceptions import TaskError, UngroupedWarning, warn
+from metaest.exceptions import TaskError, UngroupedWarning, quiet, warn
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
@@ -54,8 +53,7 @@ class _FewShot(BaseEstimator):
                 "pass a model fitted on other tasks.",
                 UngroupedWarning,
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UngroupedWarning)
+            with quiet(UngroupedWarning):
                 model = clone(model).fit(X, y, **params)
         guarding = {} if self.guard is None and not self.gap else {"guard": self.guard, "gap": self.gap}
         self.adapted_ = model.adapt(X, y, **guarding, **params)

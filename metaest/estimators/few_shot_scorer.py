@@ -1,6 +1,5 @@
 """A scorer in scikit-learn's sense that adapts to some rows of every task and measures on its other rows."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,7 +19,14 @@ from sklearn.utils.validation import _num_samples
 from metaest.estimators.inputs import as_tasks
 from metaest.estimators.pipeline import adapt
 from metaest.estimators.scoring import r2_around
-from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning
+from metaest.exceptions import (
+    DivergenceError,
+    IdentifiabilityWarning,
+    OvershootWarning,
+    TaskError,
+    UnlikelyTaskWarning,
+    quiet,
+)
 from metaest.tasks import Task, TaskSet, labels_of
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
 from metaest.tasks.grouping import sort_by_group
@@ -127,10 +133,7 @@ class FewShotScorer:
             for task in _tasks(X, y, groups, self.metric, model)
         ]
         measure: Callable[..., float] = getattr(self, f"_{self.metric.removeprefix('few_shot_')}")
-        with warnings.catch_warnings():
-            # each adaptation would repeat them
-            for kind in (OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
-                warnings.simplefilter("ignore", kind)
+        with quiet(OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):  # each adaptation would repeat them
             score = measure(model, scaled, parts, self._predictors(estimator, parts))
         return -score if self.metric in _LOSSES else score
 

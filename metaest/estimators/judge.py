@@ -1,7 +1,6 @@
 """Rows left out and predicted from the others: in training tasks, to learn how shares are judged, and in a new one."""
 
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.estimators.guard import Guard, GuardRule, Moments, decide, learn_rule
-from metaest.exceptions import DivergenceError, OvershootWarning
+from metaest.exceptions import DivergenceError, OvershootWarning, quiet
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["Answers", "Judge", "require_gap", "spread_of", "thinned"]
@@ -163,8 +162,7 @@ class Judge:
         if not episodes:
             return Moments(*np.zeros((4, n)))
         tasks = TaskSet(episodes)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OvershootWarning)
+        with quiet(OvershootWarning):
             try:
                 found = self.answer(tasks)
             except DivergenceError:

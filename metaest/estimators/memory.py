@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from metaest.functional import ModuleForward, Params
+from metaest.functional.generator import undrawn
 
 __all__ = ["adapted_at_once", "saved_bytes", "tasks_at_once"]
 
@@ -51,6 +52,6 @@ def adapted_at_once(max_batch_bytes: int | None, forward: ModuleForward, params:
         return None
     leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
     own = sum(value.numel() * value.element_size() for value in params.values())
-    with torch.random.fork_rng(devices=[]):  # a module may draw: what it draws here must not matter
+    with undrawn():  # a module may draw: what it draws here must not matter
         of_one = saved_bytes(lambda: forward(leaves, X))
     return tasks_at_once(max_batch_bytes, COPIES * own + of_one)

@@ -10,6 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 from metaest.exceptions import warn
 from metaest.functional import ModuleForward
 from metaest.functional.attention import differentiable_attention
+from metaest.functional.generator import seeded
 
 __all__ = ["check_module", "check_second_derivative", "check_weights"]
 
@@ -121,8 +122,7 @@ def check_second_derivative(forward: ModuleForward, X: Tensor) -> None:
     def slopes(step: float, again: bool) -> tuple[list[Tensor], list[Tensor]]:
         moved = [value + step * direction for value, direction in zip(params.values(), along, strict=True)]
         leaves = [value.detach().requires_grad_() for value in moved]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a module that draws must draw the same every time
+        with seeded(0):  # a module that draws must draw the same every time
             total = forward(dict(zip(params, leaves, strict=True)), X).square().mean()
         return leaves, list(torch.autograd.grad(total, leaves, create_graph=again, materialize_grads=True))
 

@@ -30,6 +30,7 @@ from metaest.functional import (
     solve_damped,
     squared_error,
 )
+from metaest.functional.generator import undrawn
 from metaest.tasks import TaskSet
 
 __all__ = ["Network", "RegressionNetwork", "batched"]
@@ -93,7 +94,7 @@ def _fails_in_training(forward: ModuleForward, batched: Callable[[Forward], Batc
     leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
     forward.module.train()
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # what is drawn here must not matter
+        with torch.enable_grad(), undrawn():  # what is drawn here must not matter
             total = batched(forward)(leaves, rows).square().sum()
             slopes = torch.autograd.grad(total, list(leaves.values()), create_graph=True, materialize_grads=True)
             steepness = torch.stack([slope.square().sum() for slope in slopes]).sum()

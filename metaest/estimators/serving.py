@@ -12,7 +12,7 @@ import torch
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
 from metaest.functional import GradientDescent, ModuleForward, Params, Rows
-from metaest.lanes import LaneAdapter, UnavailableError, UnsupportedError, padded_rows
+from metaest.lanes import LaneAdapter, UnavailableError, UnsupportedError, lasts, padded_rows
 
 __all__ = ["adapter_for", "adapts_compiled", "padded_support"]
 
@@ -36,16 +36,21 @@ def adapter_for(network: Network, plan: Plan, meta: Params, n_rows: int, like: R
     if not isinstance(solver, GradientDescent) or not solver.steps or network.device.type != "cpu":
         return None
     key = (padded_rows(n_rows), plan)
+    made = _adapters.get(network.forward, {}).get(key)
+    if made is not None and made[0] is meta:  # whoever has a program does not wait for another to be compiled
+        return made[1]
     with _lock:
-        known = _adapters.setdefault(network.forward, {})
-        if key in known and known[key][0] is meta:
-            return known[key][1]
+        programs = _adapters.setdefault(network.forward, {})
+        if key in programs and programs[key][0] is meta:
+            return programs[key][1]
+        adapter = None
         try:
             adapter = LaneAdapter(network.forward, network.loss, solver, plan.start(meta), key[0], like)
         except (UnavailableError, UnsupportedError) as error:
             _logger.warning("adaptation is not compiled: %s", error)
-            adapter = None
-        known[key] = (meta, adapter)
+            if not lasts(error):
+                return None
+        programs[key] = (meta, adapter)
         return adapter
 
 

@@ -13,7 +13,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.backing_off import back_off, warn_of_rate
-from metaest.estimators.building import goes_on, seeded
+from metaest.estimators.building import goes_on
 from metaest.estimators.compiling import lane_steps
 from metaest.estimators.memory import saved_bytes, tasks_at_once
 from metaest.estimators.network import Network, batched
@@ -32,6 +32,7 @@ from metaest.functional import (
     remaining_slope,
     repeat_for_tasks,
 )
+from metaest.functional.generator import Stream, seeded, undrawn
 from metaest.tasks import TaskSet, check_split
 
 if TYPE_CHECKING:
@@ -101,14 +102,18 @@ def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
     forward, batching, reason = batched(network.forward, first.support, model.vectorize)
     if batching == "loop":
         _logger.info("tasks are evaluated one after the other: %s", reason)
-    plan, params = back_off(plan, params, forward, source, model.meta_batch_size, seed)
+    # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
+    drawing = contextlib.nullcontext if model.module is None else Stream(seed).drawing
+    with drawing():
+        plan, params = back_off(plan, params, forward, source, model.meta_batch_size, seed)
     if halvings:
         plan, params = plan.slower(params, 2.0**halvings)
     source.plan = plan
 
     def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
         differentiated, episodes = drawn
-        return plan.losses(forward, params, episodes, differentiated)
+        with drawing():
+            return plan.losses(forward, params, episodes, differentiated)
 
     def parts(drawn: tuple[Differentiated, Episodes]) -> list[tuple[Differentiated, Episodes]]:
         differentiated, episodes = drawn
@@ -137,9 +142,7 @@ def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
         callbacks=model.callbacks,
         verbose=bool(model.verbose),
     )
-    # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
-    own_draws = contextlib.nullcontext() if model.module is None else seeded(seed)
-    with own_draws, scoped_threads(network.forward.module, params, first):
+    with scoped_threads(network.forward.module, params, first):
         network.forward.module.train()
         at_once = 1 if batching == "loop" else _at_once(model.max_batch_bytes, losses, params, schedule, first)
         made = lane_steps(model, plan, schedule, source, batches, loop, params, losses)
@@ -150,10 +153,11 @@ def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
         with _second_derivatives():
             result = loop.run(params, draw, losses, validate, made.steps, parts)
     network.forward.module.eval()
-    if plan.proximal and plan.steps:
-        _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
-    drawn = [source.episodes(next(batches)) for _ in range(SETTLING)]
-    params = settled(plan, forward, result.params, drawn)
+    with drawing():
+        if plan.proximal and plan.steps:
+            _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
+        drawn = [source.episodes(next(batches)) for _ in range(SETTLING)]
+        params = settled(plan, forward, result.params, drawn)
     compiled, why = made.steps is not None, made.reason
     if made.steps is not None and made.steps.instead is not None:
         compiled, why = False, "machine code and torch give different meta-gradients"
@@ -180,7 +184,7 @@ def _at_once(bound: int | None, losses: Any, params: Params, schedule: Schedule,
     if bound is None or not others:
         return None
     leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-    with torch.random.fork_rng(devices=[]):  # a module may draw: what it draws here must not matter
+    with undrawn():  # a module may draw: what it draws here must not matter
         of_one = saved_bytes(lambda: losses(leaves, (schedule.at(0), one)))
     return tasks_at_once(bound, of_one)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metaest.exceptions import DivergenceError
+from metaest.functional.compiler import import_compiler
 from metaest.functional.types import Params
 
 __all__ = ["REMEDY", "AdamW", "EagerSteps", "Steps", "require_finite"]
@@ -116,6 +117,7 @@ class EagerSteps(Generic[E]):
         self.taken = 0
         self._params = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
         self._leaves = list(self._params.values())
+        import_compiler()  # optimisers do, when the first is made
         self._optimiser = torch.optim.AdamW(self._groups(), lr=settings.meta_lr, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, settings.rate)
 

@@ -9,6 +9,7 @@ from metaest.lanes.draws import ORDERED, Draws, ordered
 from metaest.lanes.equation import LaneModel
 from metaest.lanes.function import LaneFunction
 from metaest.lanes.native import UnavailableError
+from metaest.lanes.reasons import lasts
 from metaest.lanes.steps import LaneSteps
 from metaest.lanes.steps_text import Side
 from metaest.lanes.trace import Shapes, traced
@@ -24,6 +25,7 @@ __all__ = [
     "Side",
     "UnavailableError",
     "UnsupportedError",
+    "lasts",
     "ordered",
     "padded_rows",
     "traced",

@@ -10,6 +10,7 @@ __all__ = [
     "Buffer",
     "Constant",
     "Formula",
+    "MomentaryError",
     "Operand",
     "UnsupportedError",
     "View",
@@ -25,6 +26,10 @@ Shape = tuple[int, ...]
 
 class UnsupportedError(Exception):
     """A traced function does something that lanes do not know; the message says what."""
+
+
+class MomentaryError(UnsupportedError):
+    """Tracing failed for want of memory, or because another thread traced; the next attempt may succeed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,9 +12,11 @@ import torch
 from torch import Tensor
 
 from metaest.functional import GaussNewton, HierarchicalModel, Information, MapResult, Observations, SolveCode
+from metaest.functional.generator import undrawn
 from metaest.lanes.adapting import padded_rows
 from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.native import UnavailableError
+from metaest.lanes.reasons import lasts
 from metaest.lanes.search import LaneSearch
 
 __all__ = ["LaneModel"]
@@ -77,6 +78,22 @@ class LaneModel(HierarchicalModel):
             _compare(self.plain(), program, phi, log_sigma, padded)
             self.programs[_shape(padded)] = program
 
+    def _program(self, center: Tensor, factor: Tensor, log_sigma: Tensor, padded: Observations) -> LaneSearch | None:
+        """Return the program for tasks of such a shape, made when it is first asked for; None where torch has to."""
+        shape = _shape(padded)
+        if shape in self.programs:  # whoever has a program does not wait for another to be compiled
+            return self.programs[shape]
+        with _lock:
+            if shape not in self.programs:
+                try:
+                    self.prepare(center, factor, log_sigma, padded)
+                except (UnavailableError, UnsupportedError) as error:
+                    _logger.warning("the equation is not compiled for %d rows: %s", len(padded.y), error)
+                    if not lasts(error):
+                        return None
+                    self.programs[shape] = None
+            return self.programs[shape]
+
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> Information:
@@ -108,14 +125,7 @@ class LaneModel(HierarchicalModel):
         if not len(u) or type(solver) is not GaussNewton:
             return None
         padded = _padded(observations)
-        with _lock:
-            if _shape(padded) not in self.programs:
-                try:
-                    self.prepare(center, factor, log_sigma, padded)
-                except (UnavailableError, UnsupportedError) as error:
-                    _logger.warning("the equation is not compiled for %d rows: %s", len(padded.y), error)
-                    self.programs[_shape(padded)] = None
-        program = self.programs[_shape(padded)]
+        program = self._program(center, factor, log_sigma, padded)
         if program is None or program.m != len(u):
             return None
         settings = solver.max_iter, solver.newton_after, solver.tol
@@ -136,8 +146,7 @@ def _flat(model: HierarchicalModel, phi: Tensor, observations: Observations) -> 
     few = torch.arange(min(CHECKED, phi.shape[1]))
     at, some = phi[:, few], observations.take(few)
     indices: set[int] = set()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
+    with undrawn():
         for away in AWAY:
             for k, kind in enumerate(model.transforms.kinds):
                 moved = at.clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from metaest.functional import Episodes, Params, Rows
-from metaest.lanes.arrays import UnsupportedError
+from metaest.functional.compiler import import_compiler
+from metaest.lanes.arrays import MomentaryError, UnsupportedError
 from metaest.lanes.kernels import Program
 from metaest.lanes.lower import lower
 from metaest.lanes.steps_text import Side
@@ -29,6 +31,8 @@ DECOMPOSED = [
     "smooth_l1_loss", "huber_loss", "addcmul", "addcdiv", "lerp", "square", "norm", "trace", "diagonal_backward",
     "baddbmm",
 ]  # fmt: skip
+# torch patches itself while it traces: one thread at a time
+_TRACING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -97,21 +101,42 @@ def graph_of(
     UnsupportedError
         When torch cannot trace it, or lanes do not know an operation in it.
     """
-    # both take a moment to import, and only who compiles needs them
-    from torch._decomp import get_decompositions
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    table: Any = get_decompositions([getattr(torch.ops.aten, name) for name in DECOMPOSED])
-    try:
-        graph = make_fx(function, table, "fake", _allow_non_fake_inputs=True)(*(own.clone() for own in examples))
-    except Exception as error:  # whatever a user's module does on being traced
-        first = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise UnsupportedError(f"torch cannot trace it ({first})") from error
+    with _TRACING:
+        graph = _traced_twice(function, examples)
     _merge(graph.graph)
     graph.graph.eliminate_dead_code()
     [end] = [node for node in graph.graph.nodes if node.op == "output"]
     shapes = [tuple(own.meta["val"].shape) for own in end.args[0]]
     return lower(graph, shared), shapes
+
+
+def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """Trace by torch, and where that fails once more: what fails alike both times is no accident of the moment.
+
+    torch patches itself as a whole while it traces: a user's thread that traces at the same time makes it fail.
+
+    Raises
+    ------
+    UnsupportedError
+        When both attempts failed alike.
+    MomentaryError
+        When they failed in different ways, or for want of memory.
+    """
+    import_compiler()  # it takes a moment, and only who compiles needs it
+    from torch._decomp import get_decompositions
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    table: Any = get_decompositions([getattr(torch.ops.aten, name) for name in DECOMPOSED])
+    reasons = []
+    for _ in range(2):
+        try:
+            return make_fx(function, table, "fake", _allow_non_fake_inputs=True)(*(own.clone() for own in examples))
+        except Exception as error:  # whatever a user's module does on being traced
+            reasons.append((str(error) or type(error).__name__).strip().splitlines()[0])
+            last = error
+    if reasons[0] != reasons[1] or isinstance(last, MemoryError) or "allocate memory" in reasons[1]:
+        raise MomentaryError(f"torch failed to trace it at this moment ({reasons[1]})") from last
+    raise UnsupportedError(f"torch cannot trace it ({reasons[1]})") from last
 
 
 def _merge(graph: torch.fx.Graph) -> None:

@@ -3,7 +3,6 @@
 Every function takes the model or the patient first, and draws in the current axes of pyplot unless `ax` is given.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from metaest import (
     TaskSet,
     UnlikelyTaskWarning,
 )
+from metaest.exceptions import quiet
 from metaest.tasks.vectors import as_vector
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import Treatment, patient_equation
@@ -346,9 +346,7 @@ def _require(call: str, model: Any, patients: Any = None) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence warnings about fits and adaptations, which were issued when these were made."""
-    with warnings.catch_warnings():
-        for category in (CoverageWarning, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning):
-            warnings.simplefilter("ignore", category)
+    with quiet(CoverageWarning, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning):
         yield
 
 
