@@ -49,8 +49,8 @@ class CoverageWarning(UserWarning):
     """An interval cannot promise its level: too few calibration tasks, or adapted on other numbers of rows."""
 
 
-# a warning points at the first line of code outside these packages
-_INTERNAL = ("metaest", "metaest_domains", "metaest_datasets", "sklearn")
+# a warning points at the first line of code outside these packages, and outside the decorators of functions in them
+_INTERNAL = ("metaest", "metaest_domains", "metaest_datasets", "sklearn", "contextlib")
 
 _QUIET: ContextVar[tuple[type[Warning], ...]] = ContextVar("metaest_quiet", default=())
 _FILTERS = threading.RLock()

@@ -7,10 +7,10 @@ import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from metaest.estimators.threads import one_thread
 from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning, quiet
+from metaest.functional.progress import Bar
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["LeaveOneOut", "leave_one_task_out"]
@@ -88,8 +88,11 @@ def leave_one_task_out(
         for i in held_out
     )
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    bar = tqdm(parallel(jobs), total=len(held_out), desc="left out", unit="task", disable=not progress)
-    results = dict(zip([tasks[i].name for i in held_out], bar, strict=True))
+    with Bar(progress, len(held_out), "left out", "task") as bar:
+        results = {}
+        for i, result in zip(held_out, parallel(jobs), strict=True):
+            results[tasks[i].name] = result
+            bar.advance()
     errors = pd.concat([frame for frame, _ in results.values()]).sort_index()
     return LeaveOneOut(errors, {name: fitted for name, (_, fitted) in results.items()}, tasks)
 

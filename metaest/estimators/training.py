@@ -21,7 +21,7 @@ from metaest.estimators.plan import Plan, is_setting
 from metaest.estimators.schedule import Differentiated, Schedule
 from metaest.estimators.settling import settled
 from metaest.estimators.threads import scoped_threads
-from metaest.exceptions import DivergenceError, TaskError, warn
+from metaest.exceptions import DivergenceError, TaskError, filters_kept, warn
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -32,6 +32,7 @@ from metaest.functional import (
     remaining_slope,
     repeat_for_tasks,
 )
+from metaest.functional.compiler import import_compiler
 from metaest.functional.generator import Stream, seeded, undrawn
 from metaest.tasks import TaskSet, check_split
 
@@ -68,6 +69,7 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
 
     A fit that diverges is begun anew at half the inner rate, up to six times; then the first error is raised.
     """
+    import_compiler()  # torch's optimisers do, and some modules
     descends = model.inner_solver == "gradient" and model.inner_steps and model.inner_lr
     first_error = None
     for halvings in range(RESTARTS + 1 if descends else 1):
@@ -224,6 +226,7 @@ def _warn_of_slopes(plan: Plan, forward: BatchForward, params: Params, episodes:
         )
 
 
+@filters_kept()
 def history_frame(history: History) -> pd.DataFrame:
     """Return one row a meta-step: step, meta_loss, validation_loss, seconds."""
     import pandas as pd

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metaest.functional.attention import differentiable_attention
+from metaest.functional.compiler import import_compiler
 
 __all__ = ["casts_of", "first_refused", "made_whole"]
 
@@ -52,6 +53,7 @@ def made_whole(module: nn.Module, X: Tensor) -> list[Tensor]:
 
 def casts_of(evaluate: Callable[[Tensor], Any], X: Tensor) -> list[Tensor]:
     """Return the floating-point tensors that are cast to whole numbers between rows and outputs; see `made_whole`."""
+    import_compiler()  # torch does when an operation is recorded for the first time
     casts = _Casts()
     with contextlib.suppress(RuntimeError, IndexError), torch.no_grad(), casts:
         evaluate(X)

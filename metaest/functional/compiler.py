@@ -1,29 +1,41 @@
-"""The import of torch's compiler, of which optimisers and tracing need a part.
+"""torch's compiler, of which optimisers and tracing need a part, and what it does to the process.
 
-It sets ``TORCHINDUCTOR_CACHE_DIR`` in the environment, which the processes that a user starts inherit, and imports
-SymPy, which adds a warning filter (torch 2.13). Two threads that import it at once meet modules that are half there.
+When it is imported, and when it traces for the first time, it sets ``TORCHINDUCTOR_CACHE_DIR`` in the environment,
+which the processes that a user starts inherit, and SymPy adds a warning filter (torch 2.13). Two threads that import it
+at once meet modules that are half there.
 """
 
 import importlib
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["import_compiler"]
+__all__ = ["COMPILER", "import_compiler", "process_kept"]
 
-_LOCK = threading.Lock()
-_MODULES = ("torch._dynamo", "torch.fx.experimental.proxy_tensor", "torch._decomp")
+# held while torch's compiler is imported, or traces: torch patches itself meanwhile
+COMPILER = threading.RLock()
 
 
 def import_compiler() -> None:
-    """Import it, one thread at a time, and leave environment and warning filters as they were."""
-    with _LOCK:
-        environment, filters = set(os.environ), list(warnings.filters)
-        for name in _MODULES:
+    """Import what optimisers and tracing need, one thread at a time, and leave the process as it was."""
+    with process_kept():
+        for name in ("torch._dynamo", "torch.fx.experimental.proxy_tensor", "torch._decomp"):
             importlib.import_module(name)
-        for name in set(os.environ) - environment:
-            if name.startswith("TORCH"):
-                del os.environ[name]
-        for added in [each for each in warnings.filters if each not in filters]:
-            if added[2].__module__.startswith("sympy"):
-                warnings.filters.remove(added)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def process_kept() -> Iterator[None]:
+    """Leave environment and warning filters as they were; one thread at a time."""
+    with COMPILER:
+        environment, filters = set(os.environ), list(warnings.filters)
+        try:
+            yield
+        finally:
+            for name in set(os.environ) - environment:
+                if name.startswith("TORCH"):
+                    del os.environ[name]
+            for added in [each for each in warnings.filters if each not in filters]:
+                if added[2].__module__.startswith("sympy"):
+                    warnings.filters.remove(added)  # type: ignore[attr-defined]

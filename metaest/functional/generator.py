@@ -1,8 +1,9 @@
 """torch's global generator, which many threads share and layers such as dropout can only draw from.
 
 Who seeds it, or puts it back, keeps the others out meanwhile: otherwise the draws of two fits mix, or a state is put
-back that is another fit's. Locks are taken in this order, and none is asked for while a later one is held: tracing
-(``metaest.lanes.trace``), the generator, a module's own (``ModuleForward``), attention.
+back that is another fit's. Locks are taken in this order, and none is asked for while a later one is held: those of
+programs that are compiled at their first use, the generator, torch's compiler (``metaest.functional.compiler``), a
+module's own (``ModuleForward``), attention.
 """
 
 import threading

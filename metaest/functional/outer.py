@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from metaest.exceptions import DivergenceError
+from metaest.functional.progress import Bar
 from metaest.functional.steps import REMEDY, AdamW, EagerSteps, Steps
 from metaest.functional.types import Params
 
@@ -147,7 +147,7 @@ class OuterLoop(AdamW):
         history = History()
         best, best_step, best_params = math.inf, 0, None
         started = time.perf_counter()
-        with tqdm(total=self.max_iter, disable=not self.verbose, desc="meta-steps", leave=False) as bar:
+        with Bar(self.verbose, self.max_iter, "meta-steps", "step") as bar:
             while (step := len(history)) < self.max_iter:
                 count = self._count(step, steps.at_once, validates=validate is not None)
                 history.add(steps.advance(count), time.perf_counter() - started)
@@ -160,9 +160,9 @@ class OuterLoop(AdamW):
                         best, best_step, best_params = loss, step, steps.params()
                     history.seconds[-1] = time.perf_counter() - started
                 info = history[-1]
-                bar.update(count)
+                bar.advance(count)
                 if step // VALIDATION_INTERVAL > (step - count) // VALIDATION_INTERVAL:
-                    bar.set_postfix(meta_loss=f"{info.meta_loss:.4g}")
+                    bar.say(meta_loss=f"{info.meta_loss:.4g}")
                 # every callback sees every step, also the one in which another asks to stop
                 stop = [callback(info) is True for callback in self.callbacks]
                 if any(stop) or (best_params is not None and step - best_step >= self.n_iter_no_change):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metaest.functional import Episodes, Params, Rows
-from metaest.functional.compiler import import_compiler
+from metaest.functional.compiler import import_compiler, process_kept
 from metaest.lanes.arrays import MomentaryError, UnsupportedError
 from metaest.lanes.kernels import Program
 from metaest.lanes.lower import lower
@@ -31,8 +30,6 @@ DECOMPOSED = [
     "smooth_l1_loss", "huber_loss", "addcmul", "addcdiv", "lerp", "square", "norm", "trace", "diagonal_backward",
     "baddbmm",
 ]  # fmt: skip
-# torch patches itself while it traces: one thread at a time
-_TRACING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def graph_of(
     UnsupportedError
         When torch cannot trace it, or lanes do not know an operation in it.
     """
-    with _TRACING:
+    with process_kept():
         graph = _traced_twice(function, examples)
     _merge(graph.graph)
     graph.graph.eliminate_dead_code()
@@ -113,7 +110,7 @@ def graph_of(
 def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> torch.fx.GraphModule:
     """Trace by torch, and where that fails once more: what fails alike both times is no accident of the moment.
 
-    torch patches itself as a whole while it traces: a user's thread that traces at the same time makes it fail.
+    torch patches itself while it traces: a user's thread that traces at the same time makes it fail.
 
     Raises
     ------

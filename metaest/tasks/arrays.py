@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.columns import first_text
 from metaest.tasks.labels import as_labels, label_column
 from metaest.tasks.times import time_kind
@@ -39,6 +39,7 @@ def _converts(values: NDArray[Any]) -> bool:
     return not any(isinstance(value, str) for value in values.ravel())
 
 
+@filters_kept()
 def _from_frame(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     if not X.columns.is_unique:
         twice = X.columns[X.columns.duplicated()][0]
@@ -87,16 +88,17 @@ def _numeric(values: Any, where: str, name: str, *, allow_1d: bool) -> NDArray[A
     if kind and kind != _KINDS["O"]:
         raise TaskError(f"{where}: {name} holds {kind}, numbers are wanted; {_REMEDY}.")
     try:
-        array = check_array(
-            values,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite=False,
-            ensure_2d=not allow_1d,
-            allow_nd=not allow_1d,
-            ensure_min_samples=0,
-            ensure_min_features=0,
-            input_name=name,
-        )
+        with filters_kept():
+            array = check_array(
+                values,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite=False,
+                ensure_2d=not allow_1d,
+                allow_nd=not allow_1d,
+                ensure_min_samples=0,
+                ensure_min_features=0,
+                input_name=name,
+            )
     except ValueError as error:
         if "could not convert" in str(error) or "inhomogeneous" in str(error):
             raise _explain(values, where, name, error) from error

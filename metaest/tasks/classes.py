@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.task_set import TaskSet
 
 __all__ = ["Classes", "encode", "encode_known", "labels_of", "place_among", "share_labels"]
@@ -38,6 +38,7 @@ class Classes:
     labels: NDArray[Any]
 
 
+@filters_kept()
 def labels_of(y: NDArray[Any], where: Callable[[int], str]) -> NDArray[Any]:
     """Return one label a row, or raise where targets are no labels.
 

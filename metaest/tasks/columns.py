@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metaest.exceptions import TaskError, warn
+from metaest.exceptions import TaskError, filters_kept, warn
 from metaest.tasks.times import TIME_REMEDY, time_kind
 
 __all__ = ["Columns", "as_numbers", "first_text", "refuse_booleans", "refuse_codes", "refuse_units", "require_frame"]
@@ -75,6 +75,7 @@ class Columns:
             )
 
 
+@filters_kept()
 def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> None:
     """Raise a TaskError unless a frame has rows, and each of these columns once.
 

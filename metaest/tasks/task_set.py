@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import as_features, as_target, require_finite
 from metaest.tasks.collect import as_names, as_pair, as_task, check_alike, column_names
 from metaest.tasks.columns import Columns, refuse_codes, refuse_units, require_frame
@@ -209,6 +209,7 @@ class TaskSet(Sequence[Task]):
         return cls._build(X_array, y_array, offsets, names, columns, targets, None, weight)
 
     @classmethod
+    @filters_kept()
     def from_frame(
         cls,
         frame: pd.DataFrame,

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from metaest.estimators.equation.batches import rows_of
 from metaest.estimators.equation.calibrate import evidence_of, first_population, settle
@@ -16,6 +15,7 @@ from metaest.estimators.equation.start import sizes
 from metaest.estimators.equation.verify import require_usable
 from metaest.exceptions import DivergenceError
 from metaest.functional import GaussNewton, GradientDescent, Population
+from metaest.functional.progress import Bar
 from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["search"]
@@ -58,14 +58,14 @@ def search(
     population, u = first_population(scope, initial, len(scope.design.constant))
     if not np.isfinite(evidence_of(scope, population, u)):
         _explain(scope, initial, population, tasks)
-    with tqdm(total=None, disable=not settings.verbose, desc="iterations", leave=False) as bar:
+    with Bar(settings.verbose, None, "iterations") as bar:
 
         def report(step: int, loss: float) -> None:
             if step == 1:
                 history.clear()  # a search that began anew
             history.append((step, loss))
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.5g}")
+            bar.advance()
+            bar.say(loss=f"{loss:.5g}")
 
         if settings.inner_solver == "gradient":
             population, solver = meta_descend(settings, scope, population, u, tasks, rng, report)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from metaest.estimators.equation.tables import ENOUGH
+from metaest.exceptions import filters_kept
 
 __all__ = ["summarise"]
 
@@ -16,6 +17,7 @@ METHOD = {
 }
 
 
+@filters_kept()
 def summarise(model: Any) -> str:
     """Return the summary of a fitted ``EquationRegressor``."""
     calibrated, settings = model._calibrated, model._fitted_settings  # those of the fit, whatever was set since
