@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, filters_kept
 
 __all__ = ["read_csv"]
 
@@ -68,7 +68,7 @@ def read_csv(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
     if not hasattr(path, "read") and "://" not in where:
         settings |= _encoding(Path(path), options)
     try:
-        with warnings.catch_warnings():
+        with filters_kept(), warnings.catch_warnings():
             warnings.filterwarnings("error", "Length of header", pd.errors.ParserWarning)
             if not hasattr(path, "read") and not {"header", "names"} & set(options):
                 first = pd.read_csv(path, **{**settings, "header": None, "nrows": 1, "dtype": object})
