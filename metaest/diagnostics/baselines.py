@@ -17,6 +17,8 @@ from sklearn.model_selection import KFold
 from torch import nn
 
 from metaest.estimators import MAMLRegressor
+from metaest.estimators.arguments import require_count, require_model
+from metaest.estimators.inputs import as_tasks
 from metaest.exceptions import DivergenceError
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.weights import refuse_weights
@@ -61,6 +63,7 @@ def pooled(model: MAMLRegressor, tasks: Iterable[Task]) -> MAMLRegressor:
     >>> pooled(MAMLRegressor(max_iter=50, random_state=0), tasks).inner_steps
     0
     """
+    require_model(model, MAMLRegressor, "pooled")
     joint: MAMLRegressor = clone(model).set_params(support_size=0, inner_steps=0, **_plain(model))
     return joint.fit(_without_support(tasks))
 
@@ -101,6 +104,8 @@ def fine_tuned(
     >>> fine_tuned(MAMLRegressor(max_iter=50, random_state=0), tasks).inner_steps > 0
     True
     """
+    require_model(model, MAMLRegressor, "fine_tuned")
+    require_count(cv, "cv", 2, "folds")
     if _plain(model)["context_dim"]:
         raise ValueError(
             "fine_tuned moves all weights, but a module of one's own with context columns adapts its context alone; "
@@ -152,8 +157,9 @@ class ScratchRegressor:
             Its ``predict`` is that of the trained network.
         """
         network = deepcopy(self._untrained)
-        network.set_params(warm_start=True, alpha=self._decay * len(y), **self._settings)
-        return network.fit([(X, y)])
+        task = as_tasks(X, y, alone=True)
+        network.set_params(warm_start=True, alpha=self._decay * len(task.X), **self._settings)
+        return network.fit(task)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict with the random weights."""
@@ -186,6 +192,7 @@ def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int =
     >>> scratch.adapt(tasks[0].X[:3], tasks[0].y[:3]).predict(tasks[0].X[:3]).shape
     (3,)
     """
+    require_model(model, MAMLRegressor, "from_scratch")
     plain = _without_support(tasks)
     untrained: MAMLRegressor = clone(model)
     untrained.set_params(meta_lr=0.0, max_iter=1, early_stopping=False, support_size=0, inner_steps=0, **_plain(model))

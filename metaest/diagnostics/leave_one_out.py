@@ -9,9 +9,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.estimators.threads import one_thread
-from metaest.exceptions import DivergenceError, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning, quiet
+from metaest.exceptions import (
+    DivergenceError,
+    IdentifiabilityWarning,
+    OvershootWarning,
+    TaskError,
+    UnlikelyTaskWarning,
+    quiet,
+)
 from metaest.functional.progress import Bar
 from metaest.tasks import Task, TaskSet
+from metaest.tasks.columns import require_frame
+from metaest.tasks.task import check_support
 
 __all__ = ["LeaveOneOut", "leave_one_task_out"]
 
@@ -50,7 +59,7 @@ def leave_one_task_out(
     ----------
     methods : mapping of str to callable
         Name -> function from the other tasks to something with ``adapt(X, y)`` and ``predict(X)``.
-    tasks : TaskSet
+    tasks : TaskSet or iterable of Task
         Where rows have weights, ``adapt`` is given them as ``sample_weight``, and errors are weighted means.
     support_sets : DataFrame
         One row an adaptation: columns ``task`` (a name) and ``support`` (a tuple of row numbers within the task; empty
@@ -63,6 +72,15 @@ def leave_one_task_out(
     Returns
     -------
     LeaveOneOut
+
+    Raises
+    ------
+    TypeError
+        When `methods` is no mapping of names to functions.
+    TaskError
+        When `support_sets` lacks a column, or names rows that the task does not have.
+    KeyError
+        When it names a task that is not there.
 
     Notes
     -----
@@ -81,6 +99,16 @@ def leave_one_task_out(
     >>> leave_one_task_out(methods, load_orange(), sets, n_jobs=1).errors.columns.tolist()
     ['task', 'support', 'maml', 'pooled']
     """
+    tasks = tasks if isinstance(tasks, TaskSet) else TaskSet(tasks)
+    if not isinstance(methods, Mapping) or not methods or not all(map(callable, methods.values())):
+        raise TypeError(f"methods must map names to functions of the other tasks, got {methods!r}.")
+    require_frame(support_sets, {"task": "task", "support": "support"}, "support_sets")
+    for name, support in zip(support_sets["task"], support_sets["support"], strict=True):
+        n_rows = len(tasks.task(name))
+        if len(check_support(support, n_rows, f"support_sets: task {name!r}")) == n_rows:
+            raise TaskError(
+                f"support_sets: task {name!r}: its support holds all {n_rows} rows; none is left to predict."
+            )
     wanted = set(support_sets["task"])
     held_out = [i for i, name in enumerate(tasks.names.tolist()) if name in wanted]
     jobs = (

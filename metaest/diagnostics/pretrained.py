@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import nn
+from torch.nn.utils import skip_init
 
 from metaest.diagnostics.baselines import PLAIN
 from metaest.estimators import MAMLClassifier
+from metaest.estimators.arguments import require_model
 from metaest.functional import last_layer
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.weights import refuse_weights
@@ -52,6 +54,7 @@ def pretrained(model: MAMLClassifier, tasks: Iterable[Task]) -> MAMLClassifier:
     >>> tuned.adapt(X[7:10], [7, 8, 9]).predict(X[17:20]).shape
     (3,)
     """
+    require_model(model, MAMLClassifier, "pretrained")
     tasks = tasks if isinstance(tasks, TaskSet) else TaskSet(tasks)
     refuse_weights(tasks)
     whole = [Task("all", tasks.X, tasks.y, feature_names=tasks.feature_names)]
@@ -75,7 +78,9 @@ def _with_new_head(module: nn.Module, tasks: TaskSet, n_outputs: int) -> nn.Modu
     head = None if name is None else module.get_submodule(name)
     if name is None or not isinstance(head, nn.Linear):
         raise ValueError("fine-tuning replaces the last layer, which must be a torch.nn.Linear; the module has none.")
-    new = nn.Linear(head.in_features, n_outputs).to(like)
+    # made without drawing random numbers
+    new = skip_init(nn.Linear, head.in_features, n_outputs, dtype=like.dtype)  # type: ignore[no-untyped-call]
+    new = new.to(like)
     nn.init.zeros_(new.weight)
     nn.init.zeros_(new.bias)
     parent, _, own = name.rpartition(".")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from metaest.estimators.arguments import require_choice, require_flag
 from metaest.estimators.conformal import Calibration, ConformalInterval, check_conformal
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.guard import Guard
@@ -249,8 +250,7 @@ def require_statistics(plan: Plan, X: NDArray[Any], where: str = "adapt") -> Non
 
 def require_conformal(method: Any) -> None:
     """Raise a ValueError when a network is asked for another interval than it has."""
-    if method != "conformal":
-        raise ValueError(f"method must be 'conformal', got {method!r}.")
+    require_choice(method, "method", ["conformal"])
 
 
 def center_and_scale(predictor: Any, plan: Plan, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -264,6 +264,7 @@ def center_and_scale(predictor: Any, plan: Plan, X: Any) -> tuple[NDArray[Any], 
 
 def predict_rows(model: Any, network: RegressionNetwork, params: Params, plan: Plan, X: Any, return_std: bool) -> Any:
     """Return predictions of rows, checked against the model, and standard deviations where they are asked for."""
+    require_flag(return_std, "return_std")
     rows, _, _ = as_rows(X, None, "predict")
     check_columns(model, X, rows.shape[1:], "predict")
     mean = network.predict(params, rows)

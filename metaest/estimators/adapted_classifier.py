@@ -14,7 +14,7 @@ from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns, is_empty
 from metaest.estimators.judge import Judge
-from metaest.estimators.predictor import AdaptedPredictor
+from metaest.estimators.predictor import AdaptedPredictor, as_truth, score_weights
 from metaest.exceptions import TaskError
 from metaest.functional import Params
 from metaest.tasks import labels_of, place_among
@@ -167,7 +167,9 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         -------
         float
         """
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+        prediction = self.predict(X)
+        truth = labels_of(as_truth(y, len(prediction)), lambda row: "score")
+        return float(accuracy_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
 
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedClassifier":
         """Return a new classifier adapted on the rows seen so far and these, together.

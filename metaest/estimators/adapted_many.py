@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import Tags, TargetTags
 from torch import Tensor
 
 from metaest.estimators.adapted import AdaptedRegressor, require_statistics
@@ -111,6 +112,9 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"
+
+    def __sklearn_tags__(self) -> Tags:
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the same rows for every task, or each task's own rows.

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import check_targets
+from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import Calibration, ConformalInterval, Scores, check_conformal
 from metaest.estimators.inputs import as_tasks, check_columns
-from metaest.estimators.judge import require_gap
 from metaest.exceptions import TaskError, quiet
 from metaest.tasks import TaskSet
 from metaest.tasks.split import MAX_DEFAULT_SUPPORT, check_split
@@ -84,12 +84,11 @@ class Calibrating:
         ConformalInterval(level=0.9 for one observation, 15 rows, 39 calibration tasks)
         """
         check_is_fitted(self)
-        require_gap(gap)
+        guarded = whether_guarded(guard, gap, self._guards)
         tasks = self._prepared(as_tasks(tasks, weighs=self._weighs))
         check_columns(self, tasks, tasks.X.shape[1:], "calibrate")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")
         self._refuse_seen(tasks)
-        guarded = self._guards if guard is None else bool(guard)
         own = [task.support for task in tasks]
         if any(support is not None for support in own):
             if any(support is None for support in own):

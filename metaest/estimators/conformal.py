@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metaest.estimators.arguments import require_flag, require_level
 from metaest.exceptions import CoverageWarning, warn
 
 __all__ = ["Calibration", "ConformalInterval", "Scores", "check_conformal"]
@@ -171,10 +172,8 @@ class Calibration:
 
 def check_conformal(calibration: Calibration | None, level: Any, simultaneous: Any) -> Calibration:
     """Return the calibration, or raise a ValueError when there is none or a setting makes no sense."""
-    if not isinstance(level, (int, float)) or not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}.")
-    if not isinstance(simultaneous, (bool, np.bool_)):
-        raise ValueError(f"simultaneous must be True or False, got {simultaneous!r}.")
+    require_level(level)
+    require_flag(simultaneous, "simultaneous")
     if calibration is None:
         raise ValueError(
             "a conformal interval needs tasks that the model was not fitted on: call model.calibrate(tasks), then "

@@ -8,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators.arguments import require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.inputs import is_empty, remember_columns
 from metaest.exceptions import TaskError, UngroupedWarning, quiet, warn
@@ -55,6 +56,7 @@ class _FewShot(BaseEstimator):
             )
             with quiet(UngroupedWarning):
                 model = clone(model).fit(X, y, **params)
+        whether_guarded(self.guard, self.gap, False)
         guarding = {} if self.guard is None and not self.gap else {"guard": self.guard, "gap": self.gap}
         self.adapted_ = model.adapt(X, y, **guarding, **params)
         self.model_ = _frozen(model)
@@ -119,6 +121,7 @@ class FewShotRegressor(RegressorMixin, _FewShot):
         ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
         """
         check_is_fitted(self)
+        require_flag(return_std, "return_std")
         return self.adapted_.predict(X, return_std=True) if return_std else self.adapted_.predict(X)
 
     def __sklearn_tags__(self) -> Tags:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
@@ -16,6 +16,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
+from metaest.estimators.arguments import require_choice, require_flag, require_level
 from metaest.estimators.inputs import as_tasks
 from metaest.estimators.pipeline import adapt
 from metaest.estimators.scoring import r2_around
@@ -92,10 +93,11 @@ class FewShotScorer:
                 raise ValueError(
                     f"{self.metric}: {name} must be a whole number of at least {least}{why}, got {value!r}."
                 )
-        if self.split not in (None, "random", "first"):
-            raise ValueError(f"{self.metric}: split must be 'random', 'first' or None, got {self.split!r}.")
-        if not isinstance(self.level, (int, float)) or not 0 < self.level < 1:
-            raise ValueError(f"{self.metric}: level must lie between 0 and 1, got {self.level!r}.")
+        require_choice(self.split, f"{self.metric}: split", ["random", "first"], optional=True)
+        require_choice(self.method, f"{self.metric}: method", ["posterior", "conformal"], optional=True)
+        require_flag(self.guard, f"{self.metric}: guard", optional=True)
+        require_flag(self.per_class, f"{self.metric}: per_class")
+        require_level(self.level, f"{self.metric}: level")
         self._groups: Any = True
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, *, groups: Any = None) -> float:
@@ -122,6 +124,8 @@ class FewShotScorer:
         TypeError
             When the estimator cannot adapt, or predicts something else than this scorer measures.
         """
+        if not isinstance(estimator, BaseEstimator):
+            raise TypeError(f"{self.metric}: a fitted estimator is wanted, got {type(estimator).__name__}.")
         model, scaled = _innermost(estimator)
         self._check_kind(estimator, model)
         if scaled and getattr(model, "limit", None) is not None:

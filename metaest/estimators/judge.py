@@ -12,7 +12,7 @@ from metaest.estimators.guard import Guard, GuardRule, Moments, decide, learn_ru
 from metaest.exceptions import DivergenceError, OvershootWarning, quiet
 from metaest.tasks import Task, TaskSet
 
-__all__ = ["Answers", "Judge", "require_gap", "spread_of", "thinned"]
+__all__ = ["Answers", "Judge", "spread_of", "thinned"]
 
 # sizes of support at which rules are learned, and what bounds the work
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
@@ -181,12 +181,6 @@ class Judge:
             even = found.weight / np.where(mean > 0, mean, 1.0)[owner[episode]]
             terms = Moments(terms.residual * even, terms.along * even, terms.change * even, terms.rows)
         return terms.summed(owner[episode], n)
-
-
-def require_gap(gap: Any) -> None:
-    """Raise a ValueError when a gap is not a whole number of rows."""
-    if not isinstance(gap, (int, np.integer)) or isinstance(gap, bool) or gap < 0:
-        raise ValueError(f"gap must be a whole number of rows, at least 0, got {gap!r}.")
 
 
 def spread_of(y: NDArray[Any]) -> NDArray[np.float64]:

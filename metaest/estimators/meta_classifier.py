@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
+from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.class_episodes import ClassSource, Predicted
 from metaest.estimators.class_network import ClassNetwork, build_classes
 from metaest.estimators.class_plan import ClassPlan
@@ -68,13 +69,14 @@ class MetaClassifier(MetaNetwork):
             Before `fit`.
         """
         check_is_fitted(self)
+        guarded = whether_guarded(guard, gap, False)
         rows, labels = class_rows(self, X, y, "adapt")
-        if guard and self._network.labels is None:
+        if guarded and self._network.labels is None:
             raise ValueError(
                 "guard=True compares with the answer before adaptation, and there is none where each task has labels "
                 "of its own."
             )
-        judge = self._judge(gap) if guard else None
+        judge = self._judge(gap) if guarded else None
         names = feature_names(self)
         return AdaptedClassifier._adapt(self._network, self._plan(), self._params, rows, labels, names, judge)
 

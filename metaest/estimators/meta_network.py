@@ -13,7 +13,7 @@ from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.constraints import ADAPTING
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
 from metaest.estimators.inputs import remember_columns
-from metaest.estimators.judge import Judge, require_gap, thinned
+from metaest.estimators.judge import Judge, thinned
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
 from metaest.estimators.training import history_frame, meta_train
@@ -92,7 +92,6 @@ class MetaNetwork(HoldsCallbacks):
 
     def _judge(self, gap: int) -> Judge:
         """Return what judges adaptations at the present settings; it is learned once from the training tasks."""
-        require_gap(gap)
         key = (gap, self.split, *(repr(getattr(self, name)) for name in ADAPTING))
         if key not in self._judges:
             plan = self._plan()

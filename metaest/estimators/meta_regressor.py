@@ -18,6 +18,7 @@ from metaest.estimators.adapted import (
     require_statistics,
 )
 from metaest.estimators.adapted_many import AdaptedRegressors
+from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.building import build_regression
 from metaest.estimators.calibrating import Calibrating, fingerprints
 from metaest.estimators.conformal import ConformalInterval
@@ -77,7 +78,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
-        judge = self._judge(gap) if (self._guards if guard is None else guard) else None
+        judge = self._judge(gap) if whether_guarded(guard, gap, self._guards) else None
         plan = self._plan()
         params = self._served(plan, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
         return AdaptedRegressor._adapt(
@@ -116,7 +117,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         known = as_tasks(tasks)
         check_columns(self, known, known.X.shape[1:], "adapt_many")
         check_targets(known.y, self._network.single_target, self.n_outputs_, "adapt_many")
-        return AdaptedRegressors(self, known, self._judge(gap) if guard else None)
+        return AdaptedRegressors(self, known, self._judge(gap) if whether_guarded(guard, gap, False) else None)
 
     def _served(self, plan: Plan, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
         """Return parameters adapted in machine code, or None where torch has to do it."""

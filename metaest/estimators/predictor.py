@@ -3,11 +3,16 @@
 from html import escape
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 
-__all__ = ["AdaptedPredictor", "refuse_fit"]
+from metaest.exceptions import TaskError
+from metaest.tasks.arrays import as_target, require_finite, require_numbers
+from metaest.tasks.weights import as_weights
+
+__all__ = ["AdaptedPredictor", "as_truth", "refuse_fit", "score_weights"]
 
 
 class AdaptedPredictor:
@@ -50,7 +55,9 @@ class AdaptedPredictor:
         -------
         float
         """
-        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+        prediction = self.predict(X)
+        truth = require_numbers(as_truth(y, len(prediction)), "score")
+        return float(r2_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
 
     def __sklearn_tags__(self) -> Tags:
         tags = TargetTags(required=True, multi_output=self._multi_output)
@@ -73,6 +80,23 @@ class AdaptedPredictor:
             for row, own in zip(X.tolist()[:20], y.tolist()[:20], strict=True)
         )
         return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
+
+
+def as_truth(y: Any, n_rows: int) -> NDArray[Any]:
+    """Return the targets that predictions are scored against, checked as those of an adaptation are."""
+    truth, names = as_target(y, n_rows, "score")
+    require_finite(truth, "y", names, lambda row: ("score", row))
+    return truth
+
+
+def score_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
+    """Return the weights of rows in a score, or None; they need not be inverse variances."""
+    if sample_weight is None:
+        return None
+    weight = as_weights(sample_weight, n_rows, "score")
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise TaskError("score: sample_weight must be finite and at least 0, and not 0 everywhere.")
+    return weight
 
 
 def refuse_fit(predictor: Any) -> NoReturn:

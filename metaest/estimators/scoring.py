@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import check_targets
 from metaest.estimators.inputs import as_tasks, check_columns
-from metaest.exceptions import TaskError
+from metaest.estimators.predictor import score_weights
 from metaest.tasks import TaskSet
 from metaest.tasks.grouping import sort_by_group
 
@@ -87,9 +87,5 @@ def r2_around(truth: NDArray[Any], prediction: NDArray[Any], center: Any, weight
 
 def row_weights(sample_weight: Any, groups: Any, n_rows: int) -> NDArray[Any]:
     """Return the weights of flat rows in the order of their TaskSet."""
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    if weight.shape != (n_rows,):
-        raise TaskError(f"sample_weight has shape {weight.shape}; one weight a row, ({n_rows},), is wanted.")
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise TaskError("sample_weight must be finite and at least 0, and not 0 everywhere.")
+    weight = np.asarray(score_weights(sample_weight, n_rows))
     return weight if groups is None else weight[sort_by_group(groups, n_rows)[1]]

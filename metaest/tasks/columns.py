@@ -1,7 +1,7 @@
 """Columns of a user's data frame: which of them a function reads, and their cells as numbers."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError, filters_kept, warn
 from metaest.tasks.times import TIME_REMEDY, time_kind
 
-__all__ = ["Columns", "as_numbers", "first_text", "refuse_booleans", "refuse_codes", "refuse_units", "require_frame"]
+__all__ = [
+    "Columns",
+    "as_numbers",
+    "first_text",
+    "name_list",
+    "refuse_booleans",
+    "refuse_codes",
+    "refuse_units",
+    "require_frame",
+]
 
 # text that stands for a missing value in exports of NONMEM, R, SAS and spreadsheets
 _MISSING = {"", ".", "na", "nan", "n/a", "null", "none", "<na>"}
@@ -75,6 +84,15 @@ class Columns:
             )
 
 
+def name_list(names: Any, argument: str) -> list[Any]:
+    """Return the column names that an argument lists, or raise a TaskError where it is no list of names."""
+    if isinstance(names, str):
+        raise TaskError(f"{argument} must be a list of column names, got the string {names!r}; write [{names!r}].")
+    if not isinstance(names, (Sequence, np.ndarray, pd.Index)) or isinstance(names, bytes) or np.ndim(names) != 1:
+        raise TaskError(f"{argument} must be a list of column names, got {names!r}.")
+    return list(names)
+
+
 @filters_kept()
 def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> None:
     """Raise a TaskError unless a frame has rows, and each of these columns once.
@@ -92,7 +110,11 @@ def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> No
         raise TaskError(f"{begin}a data frame is wanted, got {type(frame).__name__}.")
     named = {argument: value if isinstance(value, list) else [value] for argument, value in columns.items()}
     for argument, name in ((argument, name) for argument, names in named.items() for name in names):
-        if name is None or name in frame.columns:
+        if name is None:
+            continue
+        if not isinstance(name, Hashable):
+            raise TaskError(f"{begin}{argument} must name a column, got {name!r}.")
+        if name in frame.columns:
             continue
         if name in frame.index.names:
             raise TaskError(f"{begin}there is no column {name!r}: it is in the index; pass frame.reset_index().")

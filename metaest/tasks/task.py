@@ -23,7 +23,12 @@ def describe_rows(X: NDArray[Any]) -> str:
 
 def check_support(support: Any, n_rows: int, where: str) -> NDArray[np.intp]:
     """Return support row numbers as an array, or raise an error that begins with `where`."""
-    rows = np.asarray(support)
+    try:
+        rows = np.asarray(support)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors that numpy cannot read
+        raise TaskError(f"{where}: support must be a list of row numbers, got {support!r}.") from error
+    if np.ma.is_masked(support):
+        raise TaskError(f"{where}: support holds masked values; a list of row numbers is wanted.")
     if rows.size == 0:
         return np.empty(0, dtype=np.intp)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":

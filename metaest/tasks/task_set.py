@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import as_features, as_target, require_finite
 from metaest.tasks.collect import as_names, as_pair, as_task, check_alike, column_names
-from metaest.tasks.columns import Columns, refuse_codes, refuse_units, require_frame
+from metaest.tasks.columns import Columns, name_list, refuse_codes, refuse_units, require_frame
 from metaest.tasks.grouping import sort_by_group
 from metaest.tasks.summary import describe, summarise
 from metaest.tasks.support import SupportRows
@@ -99,6 +99,9 @@ class TaskSet(Sequence[Task]):
     sample_weight: NDArray[np.float64] | None
 
     def __init__(self, tasks: Iterable[Task | tuple[Any, Any]]) -> None:
+        given: Any = tasks
+        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+            raise TaskError(f"a sequence of tasks is wanted, got {type(tasks).__name__}.")
         members = [as_task(task, i) for i, task in enumerate(tasks)]
         if not members:
             raise TaskError("no tasks were given; at least one is needed.")
@@ -245,14 +248,11 @@ class TaskSet(Sequence[Task]):
         >>> TaskSet.from_frame(frame, task="patient", features=["hours"], target="conc")
         TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: hours, target: conc)
         """
-        targets, chosen = [target] if isinstance(target, str) else list(target), features
+        targets = [target] if isinstance(target, str) else name_list(target, "target")
+        features = chosen = None if features is None else name_list(features, "features")
         require_frame(frame, {"task": task, "target": targets, "sample_weight": sample_weight})
         if features is None:
             features = [name for name in frame.columns if name not in (task, sample_weight, *targets)]
-        if isinstance(features, str):
-            raise TaskError(
-                f"features must be a list of column names, got the string {features!r}; write [{features!r}]."
-            )
         twice = [name for name in targets if name in features or name in (task, sample_weight)]
         if twice:
             raise TaskError(
@@ -283,6 +283,8 @@ class TaskSet(Sequence[Task]):
         >>> TaskSet.from_mapping({"a": ([[0.0], [1.0]], [1.0, 2.0]), "b": ([[0.5]], [3.0])}).names.tolist()
         ['a', 'b']
         """
+        if not isinstance(mapping, Mapping):
+            raise TaskError(f"a mapping of names to (X, y) is wanted, got {type(mapping).__name__}.")
         return cls(Task(name, *as_pair(pair, f"task {name!r}")) for name, pair in mapping.items())
 
     def __len__(self) -> int:
@@ -294,19 +296,14 @@ class TaskSet(Sequence[Task]):
     def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> TaskSet: ...
     def __getitem__(self, index: Any) -> Task | TaskSet:
         if isinstance(index, (int, np.integer)):
-            i = range(len(self))[index]
+            i = self._place(int(index))
             rows = slice(self.offsets[i], self.offsets[i + 1])
             name = self.names[i : i + 1].tolist()[0]
             weight = None if self.sample_weight is None else self.sample_weight[rows]
             return Task._checked(
                 name, self.X[rows], self.y[rows], self.support_of(i), self.feature_names, self.target_names, weight
             )
-        index = index if isinstance(index, slice) else np.asarray(index)
-        chosen = np.arange(len(self))[index] if isinstance(index, slice) or index.size else index
-        if chosen.ndim != 1:
-            raise IndexError(
-                f"tasks are selected by a number, a slice, or a list of numbers; got shape {chosen.shape}."
-            )
+        chosen = self._chosen(index)
         if chosen.size == 0:
             raise TaskError("no tasks were selected; a TaskSet holds at least one.")
         sizes = self.sizes[chosen]
@@ -323,6 +320,28 @@ class TaskSet(Sequence[Task]):
             None if self.sample_weight is None else self.sample_weight[rows_kept],
         )
 
+    def _chosen(self, index: Any) -> NDArray[np.intp]:
+        """Return the numbers of the tasks that a slice, a mask or a list of numbers selects."""
+        try:
+            given = index if isinstance(index, slice) else np.asarray(index)
+            if not isinstance(given, slice) and given.ndim == 1 and given.size == 0:
+                given = slice(0)  # an empty list has no dtype of its own
+            chosen = np.arange(len(self))[given]
+            if chosen.ndim == 1:
+                return chosen
+        except (TypeError, ValueError, IndexError, RuntimeError):
+            pass
+        raise IndexError(
+            f"tasks are selected by a number, a slice, a mask or a list of numbers, of {len(self)} tasks; got "
+            f"{index!r}."
+        )
+
+    def _place(self, index: int) -> int:
+        """Return the number of a task, counted from the end where it is negative."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no task number {index}: the set has {len(self)} tasks.")
+        return int(index) % len(self)
+
     def __iter__(self) -> Iterator[Task]:
         return (self[i] for i in range(len(self)))
 
@@ -333,11 +352,11 @@ class TaskSet(Sequence[Task]):
 
     def support_of(self, i: int) -> NDArray[np.intp] | None:
         """Return the support rows task number `i` carries, or None."""
-        return None if self._support is None else self._support.of(i)
+        return None if self._support is None else self._support.of(self._place(i))
 
     def task(self, name: Hashable) -> Task:
         """Return the task called `name`; a KeyError lists the names there are."""
-        found = [i for i, other in enumerate(self.names.tolist()) if other == name]
+        found = [i for i, other in enumerate(self.names.tolist()) if _equal(other, name)]
         if not found:
             raise KeyError(f"there is no task {name!r}; names begin {self.names[:10].tolist()}")
         return self[found[0]]
@@ -366,3 +385,9 @@ class TaskSet(Sequence[Task]):
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>{self[:20].summary().to_html(float_format='{:.4g}'.format)}"
+
+
+def _equal(name: Any, other: Any) -> bool:
+    """Whether two names are equal; arrays and missing values, whose comparison is no yes or no, are not."""
+    equal = name == other
+    return isinstance(equal, (bool, np.bool_)) and bool(equal)

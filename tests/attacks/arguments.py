@@ -46,6 +46,8 @@ def rows_and_targets(
                 given[name] = draw(groups(value))
             else:
                 given[name] = draw(numbers(value, fixed=not free, spells=spells))
+            if name not in ("X", "y") and given[name].value is None:  # the default
+                given[name] = Given("None", None, None)
         for name, strategy in settings.items():
             if name in (attacked, second):
                 given[name] = draw(strategy)

@@ -324,9 +324,11 @@ def network_entries(
     )
     each = 6 if kind == "MAMLPolicy" else 2
     flat_score = {"groups": lambda n, rng: np.arange(n) * (n // each) // n}
+    if kind != "MAMLPolicy":
+        flat_score["sample_weight"] = _weights
     entry(
         f"{kind}.score",
-        lambda X, y, groups: model().score(X, y, groups),
+        lambda X, y, groups, **w: model().score(X, y, groups, **w),
         rows_and_targets(columns=columns, further=flat_score, least=2 * each, most=3 * each, **options),
         **state,
     )
@@ -355,8 +357,8 @@ entry(
 SUPPORT_SIZES = setting(lambda v: None, "support_size")
 entry(
     "MAMLRegressor.adapt_many",
-    lambda tasks: _many(regressor(), tasks, PROBE),
-    sequences(linear_tasks(3, seed=5)),
+    lambda tasks, **settings: _many(regressor(), tasks, PROBE, **settings),
+    sequences(linear_tasks(3, seed=5), settings=GUARDS),
     state=bytes_of(regressor),
 )
 entry(
@@ -367,14 +369,14 @@ entry(
 )
 entry(
     "EquationRegressor.adapt_many",
-    lambda tasks: _many(equation(), tasks, CURVE_PROBE),
-    sequences(decay_tasks(3, seed=5), spells=False),
+    lambda tasks, **settings: _many(equation(), tasks, CURVE_PROBE, **settings),
+    sequences(decay_tasks(3, seed=5), spells=False, settings=GUARDS),
     state=bytes_of(equation, CURVE_PROBE),
 )
 
 
-def _many(model: Any, tasks: Any, probe: np.ndarray) -> Any:
-    return [one.predict(probe) for one in model.adapt_many(tasks)]
+def _many(model: Any, tasks: Any, probe: np.ndarray, **settings: Any) -> Any:
+    return [one.predict(probe) for one in model.adapt_many(tasks, **settings)]
 
 
 MANY = once(lambda: regressor().adapt_many(linear_tasks(3, seed=5)))

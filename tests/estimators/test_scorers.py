@@ -336,7 +336,7 @@ def test_scorers_travel_and_say_what_they_are(scorer, text):
         (lambda: few_shot_mae(True), "shots must be a whole number"),
         (lambda: few_shot_mae(2, split="last"), "split must be 'random', 'first' or None, got 'last'"),
         (lambda: few_shot_mae(2, random_state=None), "random_state .* every candidate is scored on the same rows"),
-        (lambda: few_shot_coverage(2, level=1.0), "level must lie between 0 and 1"),
+        (lambda: few_shot_coverage(2, level=1.0), "level must be a number between 0 and 1"),
     ],
 )
 def test_bad_settings_are_refused(make_scorer, message):

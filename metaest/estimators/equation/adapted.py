@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.estimators.adapted import check_support_rows
+from metaest.estimators.arguments import require_flag
 from metaest.estimators.conformal import Calibration, check_conformal
 from metaest.estimators.equation.curves import curve, curve_and_sd, interval, spread_of_observations
 from metaest.estimators.equation.data import ask_about_limit, just_below
@@ -214,6 +215,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         TaskError
             When the columns are not those of the fit, a value is missing, or a covariate is not that of this task.
         """
+        require_flag(return_std, "return_std")
         rows = self._rows(X, "predict")
         if return_std:
             return curve_and_sd(self._calibrated, self._posterior, rows)

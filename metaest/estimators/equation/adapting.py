@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import check_support_rows, check_targets
+from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.calibrating import Calibrating
 from metaest.estimators.equation.adapted import AdaptedEquation, prior_of
 from metaest.estimators.equation.batches import whole
@@ -22,7 +23,7 @@ from metaest.estimators.equation.results import query_predictions
 from metaest.estimators.equation.verify import adapt_rows, arranged, warn_of_many
 from metaest.estimators.equation.weighing import relative_accuracy
 from metaest.estimators.inputs import as_tasks, check_columns, require_columns
-from metaest.estimators.judge import Answers, Judge, require_gap, spread_of
+from metaest.estimators.judge import Answers, Judge, spread_of
 from metaest.tasks import TaskSet
 
 __all__ = ["Adapting"]
@@ -95,7 +96,7 @@ class Adapting(Calibrating):
         target = just_below(self._calibrated.model.noise.limit, target)
         rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "adapt")
         names = getattr(self, "feature_names_in_", None)
-        judge = self._judge(gap) if (self._guards if guard is None else guard) else None
+        judge = self._judge(gap) if whether_guarded(guard, gap, self._guards) else None
         calibrated, stated = self._calibrated, None
         if len(rows):
             if covariates is not None:
@@ -147,7 +148,8 @@ class Adapting(Calibrating):
         tasks = self._prepared(tasks)
         posterior = posterior_of_many(in_lanes(self._calibrated, self.compile, len(tasks.X)), tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)
-        return AdaptedEquations(self._calibrated, posterior, tasks, self, self._judge(gap) if guard else None)
+        judge = self._judge(gap) if whether_guarded(guard, gap, False) else None
+        return AdaptedEquations(self._calibrated, posterior, tasks, self, judge)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return without_codes(tasks, self._calibrated.model.noise.limit)
@@ -163,7 +165,6 @@ class Adapting(Calibrating):
 
     def _judge(self, gap: int) -> Judge:
         """Return what judges adaptations; it is learned once from the training tasks."""
-        require_gap(gap)
         key = gap, self.split
         if key not in self._judges:
             self._judges[key] = Judge.learn(

@@ -121,7 +121,10 @@ def _compute(calibrated: Calibrated, function: Callable[..., Any], phi: Tensor) 
     """Return a function of the constants at points of shape (constants, points)."""
     theta = calibrated.model.transforms.constrain(phi).numpy()
     with np.errstate(all="ignore"):
-        value = np.asarray(function(**dict(zip(calibrated.names, theta, strict=True))), dtype=np.float64)
+        value = np.asarray(function(**dict(zip(calibrated.names, theta, strict=True))))
+    if value.dtype.kind not in "fiub":
+        raise ValueError(f"derive: the function returned {value.dtype}, and numbers are wanted.")
+    value = value.astype(np.float64)
     if value.shape[-1:] != theta.shape[1:]:
         raise ValueError(
             f"derive: the function returned shape {value.shape} for constants of shape {theta.shape[1:]}; the same "

@@ -36,12 +36,12 @@ def suggest_rows(
     ValueError
         When n, target or cost make no sense, or no constant varies between tasks.
     """
-    if not isinstance(n, (int, np.integer)) or not 1 <= n <= len(X):
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= len(X):
         raise ValueError(f"suggest: n must be a whole number from 1 to the {len(X)} candidates, got {n!r}.")
     varying = [calibrated.names[k] for k in calibrated.random if k not in calibrated.flat]
     if not varying:
         raise ValueError("suggest: no constant varies between tasks, so no measurement of one can teach anything.")
-    if target is not None and target not in varying:
+    if target is not None and not (isinstance(target, str) and target in varying):
         raise ValueError(
             f"suggest: target must be a constant that varies between tasks ({', '.join(varying)}), got {target!r}."
         )

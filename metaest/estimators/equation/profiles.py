@@ -1,6 +1,5 @@
 """The profile of one constant: the best fit with that constant held at one value after another."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators.arguments import require_count, require_flag
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import deviation
@@ -35,13 +35,13 @@ def profile_of(
     """Profile one constant of one task; see ``AdaptedEquation.profile``."""
     names = calibrated.names
     varying = [names[k] for k in calibrated.random if k not in calibrated.flat]
-    if name not in varying:
+    require_flag(prior, "prior")
+    if not isinstance(name, str) or name not in varying:
         raise ValueError(
             f"profile: a constant that varies between tasks is wanted ({', '.join(varying) or 'there is none'}), got "
             f"{name!r}."
         )
-    if not isinstance(n_points, Integral) or n_points < LEAST_POINTS:
-        raise ValueError(f"profile: n_points must be a whole number of at least {LEAST_POINTS}, got {n_points!r}.")
+    require_count(n_points, "profile: n_points", LEAST_POINTS)
     n_points, k = int(n_points), names.index(name)
     factor = calibrated.population.factor * (1.0 if prior else WITHOUT_PRIOR)
     center = _center(calibrated, X)

@@ -8,13 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from metaest.estimators.arguments import require_count, require_level
 from metaest.estimators.equation.curves import mean_curve, simulated
 from metaest.estimators.equation.derived import Derived, derived_from
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.profiles import profile_of
 from metaest.estimators.equation.sampling import Draws
-from metaest.estimators.equation.verify import check_level
 
 __all__ = ["Questions"]
 
@@ -73,6 +73,7 @@ class Questions:
         ndarray of shape (n, n_rows)
             Each row has constants of its own.
         """
+        require_count(n, "n", 1)
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         rows = self._rows(X, "simulate")
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
@@ -190,5 +191,7 @@ class Questions:
         >>> half.lower < half.value < half.upper
         True
         """
-        check_level(level)
+        require_level(level)
+        if not callable(function):
+            raise TypeError(f"derive: function must be a function of the constants, got {function!r}.")
         return derived_from(self._calibrated, self._posterior, self._draws, function, float(level))

@@ -1,6 +1,5 @@
 """What an equation was given and how its constants came out: errors and warnings in the user's words."""
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from metaest.estimators.arguments import require_choice, require_flag, require_level
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import ENOUGH
@@ -21,7 +21,6 @@ __all__ = [
     "adapt_rows",
     "arranged",
     "check_interval",
-    "check_level",
     "check_rows",
     "check_tasks",
     "check_values",
@@ -40,21 +39,14 @@ FAR, FAR_TASK, FAR_IN_POPULATION, LEAST_TASKS = 6.0, 8.0, 3.0, 8
 
 def check_interval(level: Any, method: Any, of: Any, simultaneous: Any) -> None:
     """Raise a ValueError when a setting of ``predict_interval`` has no meaning."""
-    check_level(level)
-    if method not in ("posterior", "conformal"):
-        raise ValueError(f"method must be 'posterior' or 'conformal', got {method!r}.")
-    if of not in ("observation", "curve"):
-        raise ValueError(f"of must be 'observation' or 'curve', got {of!r}.")
+    require_level(level)
+    require_choice(method, "method", ["posterior", "conformal"])
+    require_choice(of, "of", ["observation", "curve"])
+    require_flag(simultaneous, "simultaneous")
     if method == "conformal" and of == "curve":
         raise ValueError("a conformal interval is one of observations: nobody observes the curve itself.")
     if method == "posterior" and simultaneous:
         raise ValueError("simultaneous=True needs method='conformal'.")
-
-
-def check_level(level: Any) -> None:
-    """Raise a ValueError when a level is no probability."""
-    if not isinstance(level, Real) or not 0 < float(level) < 1:
-        raise ValueError(f"level must be a number between 0 and 1, got {level!r}.")
 
 
 def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where: str) -> None:

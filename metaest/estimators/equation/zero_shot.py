@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators.arguments import require_count, require_flag
 from metaest.estimators.equation.curves import curve, curve_and_sd, interval, mean_curve, simulated
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
@@ -47,6 +48,7 @@ class ZeroShot:
         NotFittedError
             Before `fit`.
         """
+        require_flag(return_std, "return_std")
         rows = self._rows(X, "predict")
         if return_std:
             mean, std = _by_covariates(self._calibrated, rows, lambda c, p, part, _: curve_and_sd(c, p, part))
@@ -134,6 +136,7 @@ class ZeroShot:
         """
         rows = self._rows(X, "simulate")
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
+        require_count(n, "n", 1)
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         return simulated(self._calibrated, draws_of_prior(self._prior_of(rows, "simulate")), rows, n, rng, weight)
 

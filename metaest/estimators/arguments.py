@@ -1,0 +1,67 @@
+"""Checks of what methods are told besides their rows: choices, whole numbers, probabilities, true or false."""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["require_choice", "require_count", "require_flag", "require_level", "require_model", "whether_guarded"]
+
+
+def require_flag(value: Any, name: str, *, optional: bool = False) -> None:
+    """Raise a ValueError unless an argument is true or false, or None where it is optional."""
+    if not isinstance(value, (bool, np.bool_)) and not (optional and value is None):
+        wanted = "True, False or None" if optional else "True or False"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+
+
+def require_count(value: Any, name: str, least: int = 0, unit: str = "") -> None:
+    """Raise a ValueError unless an argument is a whole number that is large enough.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+    least : int
+    unit : str
+        What is counted, for the message: ``"rows"``.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
+        wanted = f"of {unit}, at least {least}" if unit else f"of at least {least}"
+        raise ValueError(f"{name} must be a whole number {wanted}, got {value!r}.")
+
+
+def require_level(value: Any, name: str = "level") -> None:
+    """Raise a ValueError unless a level is a number between 0 and 1."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not 0 < float(value) < 1:
+        raise ValueError(f"{name} must be a number between 0 and 1, got {value!r}.")
+
+
+def require_choice(value: Any, name: str, choices: Sequence[str], *, optional: bool = False) -> None:
+    """Raise a ValueError unless an argument is one of several words, or None where it is optional."""
+    if not (isinstance(value, str) and value in choices) and not (optional and value is None):
+        *others, last = [*map(repr, choices), *(["None"] if optional else [])]
+        wanted = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+
+
+def require_model(model: Any, kind: type, where: str) -> None:
+    """Raise a TypeError unless a model is of a class."""
+    if not isinstance(model, kind):
+        raise TypeError(f"{where}: model must be a {kind.__name__}, got {type(model).__name__}.")
+
+
+def whether_guarded(guard: Any, gap: Any, default: bool) -> bool:
+    """Return whether adaptations are judged, or raise a ValueError when `guard` or `gap` is no such thing.
+
+    Parameters
+    ----------
+    guard : bool or None
+        None is `default`.
+    gap : int
+    default : bool
+    """
+    require_flag(guard, "guard", optional=True)
+    require_count(gap, "gap", 0, "rows")
+    return default if guard is None else bool(guard)
