@@ -15,6 +15,12 @@ ALLOWED = {
     "metaest/lanes": {"metaest.functional"},
     "metaest/estimators": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.lanes"},
     "metaest/diagnostics": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.estimators"},
+    "metaest/server": {
+        "metaest.exceptions",
+        "metaest.tasks",
+        "metaest.functional",
+        "metaest.estimators",
+    },
     "metaest/scorers.py": {"metaest.estimators"},
     "metaest/__init__.py": {"metaest.exceptions", "metaest.tasks", "metaest.estimators", "metaest.scorers"},
     "datasets/metaest_datasets": {"metaest"},
@@ -85,11 +91,12 @@ def test_every_public_name_is_documented():
     import metaest.diagnostics
     import metaest.functional
     import metaest.scorers
+    import metaest.server
     import metaest_datasets
     import metaest_domains.physiology
 
     page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-    modules = (metaest, metaest.scorers, metaest.diagnostics, metaest.functional, metaest_datasets)
+    modules = (metaest, metaest.scorers, metaest.diagnostics, metaest.functional, metaest.server, metaest_datasets)
     for module in (*modules, metaest_domains.physiology):
         for name in module.__all__:
             assert f" {name}\n" in page or f"`{name}`" in page, f"{module.__name__}.{name} is missing from docs/api.md"
