@@ -18,6 +18,7 @@ from metaest.estimators.plan import Plan
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import CONTEXT, Params
+from metaest.tasks.reading import rows_of
 
 __all__ = ["AdaptedRegressor", "HoldsNetwork", "center_and_scale", "require_conformal", "require_statistics"]
 
@@ -281,6 +282,7 @@ def check_support_rows(
     """Return the rows of one new task, checked against the model they will adapt."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
+    X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
     nothing = no_rows(model, X, y, where)
     if nothing is not None:
         target = np.empty((0, model.n_outputs_)) if len(np.shape(y)) < 2 else np.asarray(y, dtype=np.float64)

@@ -18,6 +18,7 @@ from metaest.estimators.predictor import AdaptedPredictor, as_truth, score_weigh
 from metaest.exceptions import TaskError
 from metaest.functional import Params
 from metaest.tasks import labels_of, place_among
+from metaest.tasks.reading import rows_of
 
 __all__ = ["AdaptedClassifier", "class_rows", "probabilities_of"]
 
@@ -168,7 +169,9 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         float
         """
         prediction = self.predict(X)
-        truth = labels_of(as_truth(y, len(prediction)), lambda row: "score")
+        truth = labels_of(as_truth(y, len(prediction)), lambda row: f"score: row {row}")
+        if (truth.dtype.kind == "U") != (prediction.dtype.kind == "U"):
+            raise TaskError("score: labels of mixed types; write all as words, or all as numbers, as in the fit.")
         return float(accuracy_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
 
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedClassifier":
@@ -213,6 +216,7 @@ def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], ND
     """Return the rows of one new task, checked against the model they will adapt."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the labels of the task's rows are wanted.")
+    X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
     if is_empty(X) and is_empty(y):
         raise TaskError(f"{where}: there are no rows; the rows of a task define its classes, so some are needed.")
     rows, target, _ = as_rows(X, y, where, labels=True)

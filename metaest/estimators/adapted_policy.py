@@ -15,6 +15,7 @@ from metaest.estimators.policy_episodes import PolicyNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import Params
+from metaest.tasks.reading import rows_of
 
 __all__ = ["AdaptedPolicy", "as_outcomes", "outcome_rows", "utility_of"]
 
@@ -99,6 +100,8 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         """
         if sample_weight is not None:
             raise TaskError("score: a utility in order of time knows no sample_weight.")
+        if y is None:
+            raise TaskError("score: y is missing; the outcomes of the rows are wanted.")
         rows, target, _ = as_rows(X, y, "score")
         check_columns(self, X, rows.shape[1:], "score")
         return utility_of(
@@ -137,6 +140,9 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
 
 def outcome_rows(model: Any, network: PolicyNetwork, X: Any, y: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the rows and outcomes of one new task, checked against the model they will adapt; there may be none."""
+    if y is None:
+        raise TaskError(f"{where}: y is missing; the outcomes of the rows are wanted.")
+    X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
     nothing = no_rows(model, X, y, where)
     if nothing is not None:
         return nothing, np.empty((0, 2) if network.n_targets == 2 else 0)
@@ -150,7 +156,7 @@ def as_outcomes(network: PolicyNetwork, y: NDArray[Any], where: str) -> NDArray[
     n = 1 if y.ndim == 1 else y.shape[1]
     if n != network.n_targets:
         raise TaskError(f"{where}: y has {n} column(s), but the policy was fitted on {network.n_targets}.")
-    return y
+    return y.reshape(-1) if n == 1 else y
 
 
 def utility_of(network: PolicyNetwork, actions: NDArray[Any], y: NDArray[Any]) -> float:

@@ -31,6 +31,7 @@ from metaest.exceptions import (
 from metaest.tasks import Task, TaskSet, labels_of
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
 from metaest.tasks.grouping import sort_by_group
+from metaest.tasks.reading import rows_of
 
 __all__ = ["FewShotScorer"]
 
@@ -330,6 +331,10 @@ def _tasks(X: Any, y: Any, groups: Any, metric: str, model: Any) -> Iterator[tup
             "GridSearchCV they reach a scorer under sklearn.set_config(enable_metadata_routing=True) only; pass tasks, "
             "or groups=."
         )
+    X, y = rows_of(X, metric, "X"), rows_of(y, metric, "y")
+    for name, values in (("X", X), ("y", y)):
+        if not hasattr(values, "__len__") or getattr(values, "shape", None) == ():
+            raise TaskError(f"{metric}: {name} is a {type(values).__name__}; one entry a row is wanted.")
     names, order, offsets = sort_by_group(groups, _num_samples(X))
     if _num_samples(y) != _num_samples(X):
         raise TaskError(f"{metric}: X has {_num_samples(X)} rows and y has {_num_samples(y)}.")

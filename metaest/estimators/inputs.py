@@ -1,15 +1,17 @@
 """What `fit` and `score` accept, told apart: a sequence of tasks, or flat rows with groups."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
+from metaest.tasks.reading import column_names_of, rows_of
 from metaest.tasks.weights import refuse_weights, with_weights, without_zeros
 
 __all__ = [
@@ -29,14 +31,22 @@ def _is_pair(item: Any) -> bool:
     if not isinstance(item, (tuple, list)) or len(item) != 2 or isinstance(item[0], str):
         return False
     X = item[0]
-    if hasattr(X, "ndim"):
-        return bool(X.ndim >= 2)
-    return isinstance(X, (tuple, list)) and (len(X) == 0 or isinstance(X[0], (tuple, list)) or np.ndim(X[0]) == 1)
+    return _depth(X) >= 2 or (isinstance(X, (tuple, list)) and len(X) == 0)
+
+
+def _depth(values: Any) -> int:
+    """Return the number of dimensions of an array or a data frame, and how deep a list is nested."""
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple):
+        return len(shape)
+    if isinstance(values, (tuple, list)):
+        return 1 + (_depth(values[0]) if len(values) else 0)
+    return 2 if column_names_of(values) is not None else 0
 
 
 def _is_flat_pair(item: Any) -> bool:
     """Whether `item` is (X, y) with one-dimensional X and y of one length."""
-    return isinstance(item, tuple) and len(item) == 2 and np.ndim(item[0]) == np.ndim(item[1]) == 1
+    return isinstance(item, tuple) and len(item) == 2 and _depth(item[0]) == _depth(item[1]) == 1
 
 
 def as_tasks(
@@ -80,6 +90,8 @@ def as_tasks(
         raise TaskError("a mapping of names to (X, y) was passed; use TaskSet.from_mapping(mapping).")
     if isinstance(X, Task):
         raise TaskError(f"one single task was passed; a sequence of tasks is wanted: [{X!r}].")
+    if isinstance(X, Iterator):
+        raise TaskError("an iterator was passed, which can be read once only; pass TaskSet(tasks) or list(tasks).")
     if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:  # tasks indexed as an array
         X = list(X)
     tasks_given = isinstance(X, TaskSet) or (
@@ -181,16 +193,17 @@ def no_rows(model: Any, X: Any, y: Any, where: str) -> NDArray[np.float64] | Non
     """
     if not (is_empty(X) and is_empty(y)):
         return None
-    if len(np.shape(X)) > 1:
-        check_columns(model, X, np.shape(X)[1:], where)
+    shape = np.shape(rows_of(X, where, "X"))
+    if len(shape) > 1:
+        check_columns(model, X, shape[1:], where)
     return np.empty((0, *getattr(model, "feature_shape_", (model.n_features_in_,))))
 
 
 def refuse_tasks(X: Any, where: str) -> None:
     """Raise a TaskError where tasks came instead of rows, as scorers by name hand them to ``predict``."""
-    first = X[0] if isinstance(X, (list, tuple, np.ndarray)) and len(X) else None
+    first = X[0] if isinstance(X, (list, tuple, np.ndarray)) and _depth(X) and len(X) else None
     # rows of an image may come as nested lists of two: a pair has a y with fewer dimensions than its X
-    pair = first is not None and _is_pair(first) and np.ndim(first[1]) < np.ndim(first[0])
+    pair = first is not None and _is_pair(first) and _depth(first[1]) < _depth(first[0])
     if not (isinstance(X, (Task, TaskSet)) or isinstance(first, Task) or pair):
         return
     if "adapt" in where:
@@ -231,13 +244,11 @@ def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> Non
     TaskError
         When the number of columns, or their names or order, is another one.
     """
-    if isinstance(X, TaskSet) and X.feature_names is not None:
-        import pandas as pd
-
-        X = pd.DataFrame(X.X[:1], columns=list(X.feature_names))
+    names = X.feature_names if isinstance(X, TaskSet) else column_names_of(X)
     try:
-        if hasattr(X, "columns"):
-            validate_data(model, X, reset=False, skip_check_array=True)
+        if names is not None:
+            header = pd.DataFrame(np.zeros((1, len(names))), columns=list(names))
+            validate_data(model, header, reset=False, skip_check_array=True)
         elif shape != (wanted := getattr(model, "feature_shape_", (model.n_features_in_,))):
             if len(shape) + len(wanted) > 2:
                 moved = len(shape) == 3 and (shape[2], *shape[:2]) == wanted

@@ -162,7 +162,7 @@ class MetaClassifier(MetaNetwork):
         tasks, found = self._predicted(X, y, groups)
         ends = np.concatenate([[0], np.cumsum(np.bincount(found.task, minlength=len(tasks)))])
         scores = [_score(self.scoring, found.truth[a:b], found.prediction[a:b], None) for a, b in pairwise(ends)]
-        return pd.Series(scores, index=pd.Index(tasks.names, name="task"), name=self.scoring)
+        return pd.Series(scores, index=pd.Index(tasks.names, name="task", tupleize_cols=False), name=self.scoring)
 
     def _predicted(self, X: Any, y: Any, groups: Any) -> tuple[TaskSet, Predicted]:
         check_is_fitted(self)

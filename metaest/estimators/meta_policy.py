@@ -56,8 +56,6 @@ class MetaPolicy(MetaNetwork):
             When the adaptation becomes non-finite.
         """
         check_is_fitted(self)
-        if y is None:
-            raise TaskError("adapt: y is missing; the outcomes of the rows are wanted.")
         rows, target = outcome_rows(self, self._network, X, y, "adapt")
         plan = self._plan()
         return AdaptedPolicy._make(self._network, plan, self._params, None, rows, target, feature_names(self))

@@ -10,12 +10,13 @@ from sklearn.utils import RegressorTags, Tags, TargetTags
 
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
+from metaest.tasks.frozen import StaysReadOnly
 from metaest.tasks.weights import as_weights
 
-__all__ = ["AdaptedPredictor", "as_truth", "refuse_fit", "score_weights"]
+__all__ = ["AdaptedPredictor", "as_truth", "refuse_fit", "scale_of", "score_weights"]
 
 
-class AdaptedPredictor:
+class AdaptedPredictor(StaysReadOnly):
     """A predictor for one task, with the rows it was adapted on; a subclass is a frozen data class."""
 
     X_support_: NDArray[Any]
@@ -54,10 +55,19 @@ class AdaptedPredictor:
         Returns
         -------
         float
+
+        Raises
+        ------
+        TaskError
+            When rows, targets or weights cannot be used.
         """
         prediction = self.predict(X)
         truth = require_numbers(as_truth(y, len(prediction)), "score")
-        return float(r2_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
+        if truth.size != prediction.size:
+            raise TaskError(f"score: y has shape {truth.shape}, and the predictions have shape {prediction.shape}.")
+        weight = score_weights(sample_weight, len(prediction))
+        size = scale_of(truth, prediction)  # so that squares neither overflow nor vanish
+        return float(r2_score(truth.reshape(prediction.shape) / size, prediction / size, sample_weight=weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags = TargetTags(required=True, multi_output=self._multi_output)
@@ -97,6 +107,12 @@ def score_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise TaskError("score: sample_weight must be finite and at least 0, and not 0 everywhere.")
     return weight
+
+
+def scale_of(*values: Any) -> float:
+    """Return a power of two near the largest size of the values; 1 where all are 0."""
+    largest = max(float(np.abs(own).max()) for own in map(np.asarray, values) if own.size)
+    return float(2.0 ** np.clip(np.frexp(largest)[1] - 1, -1022, 1023)) if largest > 0 else 1.0
 
 
 def refuse_fit(predictor: Any) -> NoReturn:

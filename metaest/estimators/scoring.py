@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import check_targets
 from metaest.estimators.inputs import as_tasks, check_columns
-from metaest.estimators.predictor import score_weights
+from metaest.estimators.predictor import scale_of, score_weights
 from metaest.tasks import TaskSet
 from metaest.tasks.grouping import sort_by_group
 
@@ -79,8 +79,9 @@ def r2_around(truth: NDArray[Any], prediction: NDArray[Any], center: Any, weight
     float
         Where the truth does not differ from the centre: 1 for a perfect prediction, 0 otherwise.
     """
-    residual = weight @ np.square(truth - prediction)
-    spread = weight @ np.square(truth - center)
+    size = scale_of(truth, prediction, center)  # so that squares neither overflow nor vanish
+    residual = weight @ np.square(truth / size - prediction / size)
+    spread = weight @ np.square(truth / size - center / size)
     safe = np.where(spread > 0, spread, 1.0)
     return float(np.mean(np.where(spread > 0, 1 - residual / safe, residual == 0)))
 

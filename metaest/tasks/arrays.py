@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils import check_array
 
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.columns import first_text
 from metaest.tasks.labels import as_labels, label_column
+from metaest.tasks.reading import as_floats, rows_of
 from metaest.tasks.times import time_kind
 
 __all__ = ["as_features", "as_target", "require_finite", "require_numbers"]
@@ -20,90 +20,113 @@ _REMEDY = (
     "encode it as numbers first (OneHotEncoder or pandas.get_dummies for categories, elapsed hours or days for dates "
     "and time differences)"
 )
-
-
-def _column_is_numeric(column: Any) -> bool:
-    """Whether a data frame column holds numbers or booleans, pandas' nullable types included."""
-    dtype = column.dtype
-    kind = getattr(dtype, "kind", "O")
-    if isinstance(dtype, np.dtype) and kind == "O":
-        return _converts(column.to_numpy())
-    return type(dtype).__name__ != "CategoricalDtype" and kind in "biuf"
-
-
-def _converts(values: NDArray[Any]) -> bool:
-    try:
-        values.astype(np.float64)
-    except (TypeError, ValueError):
-        return False
-    return not any(isinstance(value, str) for value in values.ravel())
+_COMPLEX = "complex numbers, real ones are wanted. Complex data not supported"
 
 
 @filters_kept()
-def _from_frame(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+def _from_frame(X: pd.DataFrame, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     if not X.columns.is_unique:
         twice = X.columns[X.columns.duplicated()][0]
         raise TaskError(f"{where}: column {twice!r} occurs twice in X; column names must be unique.")
-    for name in X.columns:
-        if not _column_is_numeric(X[name]):
-            dtype = X[name].dtype
-            kind = "categories" if type(dtype).__name__ == "CategoricalDtype" else _KINDS.get(dtype.kind, str(dtype))
-            kind = time_kind(X[name]) or kind
-            text = first_text(X[name]) if dtype.kind == "O" and not time_kind(X[name]) else None
-            example = f" ({text[0]!r} in row {text[1]})" if text else ""
-            raise TaskError(f"{where}: column {name!r} holds {kind}{example}, numbers are wanted; {_REMEDY}.")
     words = [isinstance(name, str) for name in X.columns]
     if any(words) and not all(words):
         raise TaskError(f"{where}: column names must be all strings or none, got {list(X.columns)}.")
     names = tuple(X.columns) if any(words) else None
-    floats = {np.dtype(np.float32)}
-    dtype = np.float32 if set(X.dtypes) == floats else np.float64
-    return X.to_numpy(dtype=dtype, na_value=np.nan), names
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in X.dtypes):
+        dtype = np.float32 if set(X.dtypes) == {np.dtype(np.float32)} else np.float64
+        return X.to_numpy(dtype=dtype), names
+    columns = [_column_of(X.iloc[:, j], where) for j in range(X.shape[1])]
+    return np.column_stack(columns), names
 
 
-def _explain(X: Any, where: str, name: str, error: Exception) -> TaskError:
-    """Name the column numpy could not convert."""
-    if "inhomogeneous" in str(error):
-        return TaskError(f"{where}: {name} is not a rectangular array ({error}).")
-    columns = np.asarray(X, dtype=object)
-    if columns.ndim == 2:
-        for j in range(columns.shape[1]):
-            if not _converts(columns[:, j]):
-                return TaskError(f"{where}: column {j} of {name} holds strings, numbers are wanted; {_REMEDY}.")
-    return TaskError(f"{where}: {name} cannot be read as numbers ({error}); {_REMEDY}.")
+def _column_of(column: pd.Series, where: str) -> NDArray[np.float64]:
+    """Return a column of a data frame as floats, missing values as NaN."""
+    dtype = column.dtype
+    kind = "categories" if isinstance(dtype, pd.CategoricalDtype) else time_kind(column)
+    if kind is None and dtype.kind == "c":
+        raise TaskError(f"{where}: column {column.name!r} holds {_COMPLEX}.")
+    if kind is None and dtype.kind in "fiub":
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    if kind is None and dtype.kind == "O" and isinstance(dtype, np.dtype):
+        objects = rows_of(column.to_numpy(), f"{where}: column {column.name!r}", "X")
+        if not any(isinstance(value, (str, bytes)) for value in objects.tolist()):
+            return as_floats(objects, where, lambda j: f"column {column.name!r}")
+    if kind is None and isinstance(dtype, pd.ArrowDtype) and "decimal" in str(dtype):
+        return as_floats(column.to_numpy(dtype=object), where, lambda j: f"column {column.name!r}")
+    text = first_text(column) if dtype.kind == "O" and not time_kind(column) else None
+    example = f" ({text[0]!r} in row {text[1]})" if text else ""
+    kind = kind or _KINDS.get(dtype.kind, str(dtype))
+    raise TaskError(f"{where}: column {column.name!r} holds {kind}{example}, numbers are wanted; {_REMEDY}.")
 
 
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 
 
-def _numeric(values: Any, where: str, name: str, *, allow_1d: bool) -> NDArray[Any]:
-    if type(values) is np.ndarray and values.dtype in _FLOATS and values.ndim in ((1, 2) if allow_1d else (2, 3, 4)):
-        return values  # nothing to convert; scikit-learn would take 0.1 ms to find that out
-    if hasattr(values, "toarray"):
-        raise TypeError(f"{where}: {name} is a sparse matrix, metaest needs dense rows; use {name}.toarray().")
-    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
-        row = int(np.argwhere(np.ma.getmaskarray(values))[0][0])
-        raise TaskError(f"{where}: {name} is masked in row {row}; drop the row, or fill the masked values.")
-    kind = time_kind(values) or _KINDS.get(getattr(getattr(values, "dtype", None), "kind", ""))
-    if kind and kind != _KINDS["O"]:
+def _numeric(values: Any, where: str, name: str) -> NDArray[Any]:
+    """Return numbers in an array of float64 or float32, of the shape they came in."""
+    if type(values) is np.ndarray and values.dtype in _FLOATS:
+        return values.copy() if any(stride < 0 for stride in values.strides) else values  # torch reads forwards only
+    kind = time_kind(values)
+    if kind:
         raise TaskError(f"{where}: {name} holds {kind}, numbers are wanted; {_REMEDY}.")
     try:
-        with filters_kept():
-            array = check_array(
-                values,
-                dtype=[np.float64, np.float32],
-                ensure_all_finite=False,
-                ensure_2d=not allow_1d,
-                allow_nd=not allow_1d,
-                ensure_min_samples=0,
-                ensure_min_features=0,
-                input_name=name,
-            )
+        array = np.asarray(values)
     except ValueError as error:
-        if "could not convert" in str(error) or "inhomogeneous" in str(error):
-            raise _explain(values, where, name, error) from error
-        raise TaskError(f"{where}: {error}") from error
-    return np.asarray(array)
+        raise TaskError(
+            f"{where}: {name} is not a rectangular array (row {_odd_row(values)} has another length than row 0)."
+        ) from error
+    if array.dtype.kind in "US" and not hasattr(values, "dtype"):
+        array = np.asarray(values, dtype=object)  # numpy makes words of the numbers among them
+    if array.dtype.kind == "c":
+        raise TaskError(f"{where}: {name} holds {_COMPLEX}.")
+    if array.dtype.kind == "O":
+        array = _of_objects(rows_of(array, where, name), where, name)
+    elif array.dtype.kind not in "fiub":
+        raise TaskError(
+            f"{where}: {name} holds {_KINDS.get(array.dtype.kind, array.dtype)}, numbers are wanted; {_REMEDY}."
+        )
+    return array if array.dtype in _FLOATS and array.dtype.isnative else array.astype(np.float64)
+
+
+def _of_objects(array: NDArray[Any], where: str, name: str) -> NDArray[np.float64]:
+    for i, value in enumerate(array.ravel().tolist()):
+        if isinstance(value, (str, bytes)):
+            row, *rest = np.unravel_index(i, array.shape) if array.ndim else (0,)
+            held = f"{'strings' if isinstance(value, str) else 'bytes'} ({value!r} in row {row})"
+            column = rest[0] if rest else 0
+            raise TaskError(f"{where}: column {column} of {name} holds {held}, numbers are wanted; {_REMEDY}.")
+    if array.ndim == 0:
+        raise TaskError(f"{where}: {name} is a {type(array.item()).__name__}, rows of numbers are wanted.")
+    return as_floats(array, where, lambda j: f"column {j} of {name}")
+
+
+def _odd_row(values: Any) -> int:
+    """Return the first row of a ragged list that is shaped unlike the first."""
+    shapes = [np.shape(row) if not _is_ragged(row) else None for row in values]
+    return next((i for i, shape in enumerate(shapes) if shape is None or shape != shapes[0]), 0)
+
+
+def _is_ragged(row: Any) -> bool:
+    try:
+        np.shape(row)
+    except ValueError:
+        return True
+    return False
+
+
+def _require_rows(array: NDArray[Any], where: str) -> None:
+    """Raise a TaskError unless X has rows of columns, or images."""
+    if array.ndim in (2, 3, 4):
+        return
+    if array.ndim == 1:
+        raise TaskError(
+            f"{where}: Expected 2D array, got 1D array instead: X has shape {array.shape}. Reshape your data: "
+            "X.reshape(-1, 1) where it is one column, X.reshape(1, -1) where it is one row."
+        )
+    raise TaskError(
+        f"{where}: X has shape {array.shape}; rows of columns are wanted, of shape (n_rows, n_features), or images, of "
+        "shape (n_rows, channels, height, width)."
+    )
 
 
 def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
@@ -128,12 +151,14 @@ def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
     """
     if X is None:
         raise TaskError(f"{where}: X is missing.")
-    if hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "to_numpy") and hasattr(X, "iloc"):
+    X = rows_of(X, where, "X")
+    if isinstance(X, pd.DataFrame):
         if hasattr(X, "sparse"):
             raise TypeError(f"{where}: X has sparse columns, metaest needs dense ones; use X.sparse.to_dense().")
         array, names = _from_frame(X, where)
     else:
-        array, names = _numeric(X, where, "X", allow_1d=False), None
+        array, names = _numeric(X, where, "X"), None
+        _require_rows(array, where)
     if 0 in array.shape[1:]:
         raise TaskError(f"{where}: X has 0 feature(s) (shape={array.shape}) while a minimum of 1 is required.")
     return array, names
@@ -164,12 +189,13 @@ def as_target(y: Any, n_rows: int, where: str) -> tuple[NDArray[Any], tuple[str,
     if y is None:
         raise TaskError(f"{where}: y is missing (it requires y to be passed, but the target y is None).")
     names: tuple[str, ...] | None
-    if hasattr(y, "columns") and hasattr(y, "dtypes"):
+    y = rows_of(y, where, "y")
+    if isinstance(y, pd.DataFrame):
         labels = label_column(y, where)
         array, names = _from_frame(y, f"{where}, y") if labels is None else (labels, _name_of(y.columns[0]))
     else:
         labels = as_labels(y, where)
-        array = _numeric(y, where, "y", allow_1d=True) if labels is None else labels
+        array = _numeric(y, where, "y") if labels is None else labels
         names = _name_of(getattr(y, "name", None))
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] == 0):
         raise TaskError(f"{where}: y has shape {array.shape}; (n_rows,) or (n_rows, n_targets) is wanted.")

@@ -52,6 +52,12 @@ def labels_of(y: NDArray[Any], where: Callable[[int], str]) -> NDArray[Any]:
     if y.dtype.kind == "f" and (y % 1 != 0).any():
         row = int(np.flatnonzero(y % 1 != 0)[0])
         raise TaskError(f"{where(row)}: y is {y[row]:g}, which is no label. Unknown label type: continuous.")
+    if y.dtype.kind == "f" and (np.abs(y) > 2.0**53).any():
+        row = int(np.flatnonzero(np.abs(y) > 2.0**53)[0])
+        raise TaskError(
+            f"{where(row)}: the label {y[row]:g} is a whole number that floats do not tell from its neighbours (beyond "
+            "2^53); write labels as words, or as whole numbers of 64 bits."
+        )
     check_classification_targets(y)
     return y
 

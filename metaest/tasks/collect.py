@@ -37,13 +37,16 @@ def as_task(task: Any, position: int) -> Task:
     return Task(position, *as_pair(task, f"task {position}"))
 
 
-def as_names(names: list[Hashable]) -> NDArray[Any]:
+def as_names(names: Sequence[Hashable]) -> NDArray[Any]:
     """Return names as an array of integers or strings where all are, and of objects otherwise."""
     kinds = {type(name) for name in names}
-    if len(kinds) == 1 and kinds <= {int, str}:
-        return np.array(names)
+    if kinds == {int} or (kinds == {str} and not any(str(name).endswith("\0") for name in names)):
+        plain = np.array(names)
+        if plain.dtype.kind in "iuU":  # whole numbers beyond 64 bits stay what they are
+            return plain
     array = np.empty(len(names), dtype=object)
-    array[:] = names
+    for i, name in enumerate(names):  # a slice would take tuples apart
+        array[i] = name
     return array
 
 

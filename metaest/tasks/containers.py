@@ -5,6 +5,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 
@@ -20,7 +22,7 @@ def plain(values: Any, where: str = "values") -> Any:
     ----------
     values : object
     where : str
-        How the error message begins.
+        How the error message begins: what the values are called.
 
     Returns
     -------
@@ -30,11 +32,12 @@ def plain(values: Any, where: str = "values") -> Any:
     Raises
     ------
     TaskError
-        When a frame is lazy, or a tensor is sparse or requires a gradient.
+        When a frame is lazy, or a tensor is sparse, nested, quantized or complex, requires a gradient, or is without
+        values.
     """
     if isinstance(values, _NATIVE):
         return values
-    if hasattr(values, "detach") and hasattr(values, "layout"):
+    if isinstance(values, torch.Tensor):
         return _array_of(values, where)
     if hasattr(values, "to_pylist") and not hasattr(values, "chunks"):
         import pyarrow  # type: ignore[import-untyped]
@@ -42,7 +45,7 @@ def plain(values: Any, where: str = "values") -> Any:
         values = pyarrow.chunked_array([values]) if isinstance(values, pyarrow.Array) else values
     native = nw.from_native(values, allow_series=True, pass_through=True)
     if isinstance(native, nw.LazyFrame):
-        raise TaskError(f"{where}: the frame is lazy; use collect().")
+        raise TaskError(f"{where} is a lazy frame, whose rows are not there yet; use collect().")
     if isinstance(native, nw.Series):
         return _as_series(native)
     if isinstance(native, nw.DataFrame):
@@ -50,15 +53,26 @@ def plain(values: Any, where: str = "values") -> Any:
     return values
 
 
-def _array_of(tensor: Any, where: str) -> np.ndarray[Any, Any]:
-    if str(tensor.layout) != "torch.strided":
-        raise TaskError(f"{where}: a sparse tensor was passed; use to_dense().")
-    if tensor.requires_grad:
-        raise TaskError(f"{where}: a tensor that requires a gradient was passed; use detach().")
-    if tensor.is_floating_point():
-        tensor = tensor.double()  # numpy has no bfloat16
-    array: np.ndarray[Any, Any] = tensor.cpu().resolve_conj().numpy()
-    return array
+def _array_of(values: torch.Tensor, where: str) -> NDArray[Any]:
+    """Return the numbers of a tensor; a half-precision one is widened to float32."""
+    begin = f"{where} is a torch tensor"
+    if torch._C._functorch.is_functorch_wrapped_tensor(values):
+        raise TaskError(f"{begin} inside torch.func (vmap, grad or another transform); call metaest outside of it.")
+    if values.is_nested or values.layout != torch.strided:
+        how = "nested" if values.is_nested else str(values.layout).removeprefix("torch.").replace("_", " ")
+        dense = "to_padded_tensor(0)" if values.is_nested else "to_dense()"
+        raise TaskError(f"{begin} ({how}), and a dense one is wanted; use {dense}.")
+    if values.is_meta:
+        raise TaskError(f"{begin} on the device 'meta', which holds no values.")
+    if values.is_quantized:
+        raise TaskError(f"{begin} of quantized numbers; use dequantize().")
+    if values.is_complex():
+        raise TaskError(f"{where} holds complex numbers, real ones are wanted. Complex data not supported.")
+    if values.requires_grad:
+        raise TaskError(f"{begin} that requires gradients, and none flow through metaest; use detach().")
+    if values.is_floating_point() and values.dtype not in (torch.float64, torch.float32, torch.float16):
+        values = values.float()
+    return values.cpu().resolve_conj().resolve_neg().numpy()
 
 
 def _as_series(column: Any) -> "pd.Series[Any]":

@@ -1,5 +1,7 @@
 """Sort flat rows by the task they belong to."""
 
+from collections.abc import Hashable
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -7,16 +9,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
+from metaest.tasks.collect import as_names
+from metaest.tasks.reading import is_missing, rows_of
 
-__all__ = ["sort_by_group"]
+__all__ = ["place_in_group", "sort_by_group"]
 
 
 def sort_by_group(groups: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
     """Return the group names, the row order that puts each group together, and the offsets of the groups.
 
+    Rows belong to one group where their labels are equal in Python's sense, so that 2 and 2.0 are one label, while 2,
+    "2" and b"2" are three.
+
     Parameters
     ----------
     groups : array-like of shape (n_rows,)
+        Labels that can be hashed: text, numbers, dates, tuples, frozensets.
     n_rows : int
 
     Returns
@@ -30,44 +38,85 @@ def sort_by_group(groups: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[np.in
     Raises
     ------
     TaskError
-        When `groups` is missing, of another length, not one-dimensional, or holds missing labels.
+        When `groups` is missing, of another length, not one-dimensional, holds missing labels, labels that cannot be
+        hashed, or True and False among numbers.
     """
     if groups is None:
         raise TaskError("groups is missing: it names the task of every row.")
-    labels = groups.to_numpy() if hasattr(groups, "to_numpy") else _as_array(groups)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise TaskError(f"groups has shape {labels.shape}; one label a row, of shape ({n_rows},), is wanted.")
+    labels = _labels(rows_of(groups, "groups", "groups"), n_rows)
     if len(labels) != n_rows:
         raise TaskError(f"groups has {len(labels)} labels for {n_rows} rows; one label a row is wanted.")
-    missing = np.array([label is None or label is pd.NA or label != label for label in labels.tolist()])
-    if missing.any():
-        raise TaskError(f"groups: the label of row {int(np.flatnonzero(missing)[0])} is missing.")
+    if isinstance(labels, np.ndarray):
+        names, code = _coded_numbers(labels)
+    else:
+        names, code = _coded(labels)
+    order = np.argsort(code, kind="stable")
+    counts = np.bincount(code, minlength=len(names))
+    return names, order, np.concatenate([[0], np.cumsum(counts)])
+
+
+def place_in_group(groups: Any, row: int) -> tuple[str, int]:
+    """Return how an error message names the task of a flat row, and the number of the row within the task."""
+    names, order, offsets = sort_by_group(groups, len(groups))
+    position = int(np.flatnonzero(order == row)[0])
+    task = int(np.searchsorted(offsets, position, side="right")) - 1
+    return f"task {names.tolist()[task]!r}", position - int(offsets[task])
+
+
+def _labels(groups: Any, n_rows: int) -> NDArray[Any] | list[Any]:
+    """Return labels as an array of numbers, or else as a list of objects."""
+    if isinstance(groups, (list, tuple)) and not any(isinstance(label, (list, np.ndarray)) for label in groups):
+        labels = list(groups)
+        return np.array(labels) if {type(label) for label in labels} in ({float}, {bool}) else labels
+    if getattr(groups, "ndim", 1) == 2 and groups.shape[1] == 1:
+        groups = groups.iloc[:, 0] if isinstance(groups, pd.DataFrame) else groups[:, 0]
+    if getattr(getattr(groups, "dtype", None), "kind", "") in ("m", "M"):
+        groups = pd.Series(groups).astype(object)  # numpy would turn dates of nanoseconds into numbers
+    array: NDArray[Any]
     try:
-        if len({isinstance(label, str) for label in labels.tolist()}) > 1:
-            raise TypeError("words and numbers have no order")
-        values, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    except TypeError:  # labels of several types have no order: go by their text and type
-        keys = np.array([f"{type(label).__name__} {label}" for label in labels.tolist()])
-        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        values = labels[first]
+        array = groups.to_numpy() if hasattr(groups, "to_numpy") else np.asarray(groups)
+    except ValueError as error:
+        raise TaskError(f"groups is not one label a row ({error}).") from error
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise TaskError(
+            f"groups has shape {array.shape}; one label a row, of shape ({n_rows},), is wanted. Labels of several "
+            "columns may be tuples in a list: list(zip(site, patient))."
+        )
+    if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
+        return array
+    return list(array.tolist())
+
+
+def _coded_numbers(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise TaskError(f"groups: the label of row {int(np.flatnonzero(np.isnan(labels))[0])} is missing.")
+    values, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     by_appearance = np.argsort(first)
     rank = np.empty_like(by_appearance)
     rank[by_appearance] = np.arange(len(values))
-    position = rank[inverse]
-    order = np.argsort(position, kind="stable")
-    counts = np.bincount(position, minlength=len(values))
-    return values[by_appearance], order, np.concatenate([[0], np.cumsum(counts)])
+    return values[by_appearance], rank[inverse]
 
 
-def _as_array(groups: Any) -> NDArray[Any]:
-    """Return labels as numpy would, unless it would make words of numbers: 1 and "1", or NaN and "nan", differ."""
-    array = np.asarray(groups)
-    if (
-        array.dtype.kind in "US"
-        and not hasattr(groups, "dtype")
-        and not all(isinstance(g, (str, bytes)) for g in groups)
-    ):
-        return np.asarray(groups, dtype=object)
-    return array
+def _coded(labels: list[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return distinct labels in order of appearance, and the number of each row's among them."""
+    known: dict[Hashable, int] = {}
+    code = np.empty(len(labels), dtype=np.intp)
+    for row, label in enumerate(labels):
+        if is_missing(label) or (isinstance(label, (tuple, frozenset)) and any(map(is_missing, label))):
+            raise TaskError(f"groups: the label of row {row} is missing.")
+        try:
+            code[row] = known.setdefault(label, len(known))
+        except TypeError as error:
+            raise TaskError(
+                f"groups: the label of row {row} is a {type(label).__name__}, which cannot name a task; text, numbers, "
+                "dates and tuples can."
+            ) from error
+    kinds = {isinstance(label, (bool, np.bool_)) for label in labels if isinstance(label, (Number, np.bool_))}
+    if len(kinds) > 1:
+        raise TaskError(
+            "groups holds True or False among numbers, and Python takes True for 1; write all labels as words, or all "
+            "as whole numbers."
+        )
+    return as_names(list(known)), code

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
+from metaest.tasks.reading import is_missing
 
 __all__ = ["as_labels", "label_column"]
 
@@ -31,10 +32,8 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
     TaskError
         When one label is missing, or some are words and some are not.
     """
-    if hasattr(y, "toarray") or y is pd.NA:
+    if y is pd.NA:
         return None
-    if isinstance(y, np.ma.MaskedArray) and y.mask.any():
-        raise _missing(where, False, int(np.argwhere(y.mask)[0][0]))
     try:
         array = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
     except (TypeError, ValueError):  # ragged: the numeric check says where
@@ -49,7 +48,7 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
     if array.dtype.kind != "O":
         return _without_blanks(array, where) if array.dtype.kind == "U" else None
     values = array.ravel().tolist()
-    missing = [_is_missing(value) for value in values]
+    missing = [is_missing(value) for value in values]
     present = [value for value, absent in zip(values, missing, strict=True) if not absent]
     words = any(isinstance(value, str) for value in present)
     whole = bool(present) and all(isinstance(value, (int, np.integer)) for value in present)
@@ -57,7 +56,9 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
     if any(missing) and (words or whole or any(value is pd.NA for value in values)):
         raise _missing(where, words, missing.index(True) // (array.size // len(array)))
     if whole:
-        return np.array(values).reshape(array.shape)
+        numbers = np.array(values)
+        # numpy has no whole numbers beyond 64 bits; as targets they are floats
+        return numbers.reshape(array.shape) if numbers.dtype.kind in "iub" else None
     if not words:
         return None
     kinds = {type(value).__name__ for value in values}
@@ -65,6 +66,10 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
         raise TaskError(
             f"{where}: labels of mixed types ({', '.join(sorted(kinds))}); write all as words, or all as numbers."
         )
+    cut = [value.endswith("\0") for value in values]
+    if any(cut):
+        row = cut.index(True) // (array.size // len(array))
+        raise TaskError(f"{where}: the label of row {row} ends with a NUL character, which numpy drops; remove it.")
     return _without_blanks(np.array(values, dtype=str).reshape(array.shape), where)
 
 
@@ -116,10 +121,6 @@ def label_column(frame: Any, where: str) -> NDArray[Any] | None:
 
 def _may_hold_words(column: Any) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype) or getattr(column.dtype, "kind", "O") in "OU"
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
 
 
 def _missing(where: str, words: bool, row: int) -> TaskError:

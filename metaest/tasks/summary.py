@@ -50,7 +50,7 @@ def summarise(tasks: TaskSet) -> pd.DataFrame:
     for j, name in enumerate(_feature_labels(tasks)):
         columns[f"{name}_min"] = np.minimum.reduceat(X[:, j].min(axis=1), starts)
         columns[f"{name}_max"] = np.maximum.reduceat(X[:, j].max(axis=1), starts)
-    return pd.DataFrame(columns, index=pd.Index(tasks.names, name="task"))
+    return pd.DataFrame(columns, index=pd.Index(tasks.names, name="task", tupleize_cols=False))
 
 
 def _classes(tasks: TaskSet) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from metaest.tasks.frozen import StaysReadOnly, read_only
+
 __all__ = ["SupportRows"]
 
 IntArray = NDArray[np.intp]
 
 
-class SupportRows:
+class SupportRows(StaysReadOnly):
     """Support row numbers of many tasks.
 
     Parameters
@@ -27,8 +29,7 @@ class SupportRows:
     def __init__(self, rows: Sequence[IntArray | None]) -> None:
         self.sizes: IntArray = np.array([-1 if own is None else len(own) for own in rows], dtype=np.intp)
         self._flat: IntArray = np.concatenate([np.empty(0, np.intp), *(own for own in rows if own is not None)])
-        self._flat = self._flat.astype(np.intp)
-        self._flat.flags.writeable = False
+        self._flat = read_only(self._flat.astype(np.intp))
         self._ends = np.cumsum(np.clip(self.sizes, 0, None))
 
     def of(self, i: int) -> IntArray | None:

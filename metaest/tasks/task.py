@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
+from metaest.tasks.frozen import StaysReadOnly, read_only
+from metaest.tasks.reading import is_missing, rows_of
 from metaest.tasks.weights import as_weights, require_weights
 
 __all__ = ["Task", "check_support", "describe_rows"]
@@ -23,12 +25,11 @@ def describe_rows(X: NDArray[Any]) -> str:
 
 def check_support(support: Any, n_rows: int, where: str) -> NDArray[np.intp]:
     """Return support row numbers as an array, or raise an error that begins with `where`."""
+    given = rows_of(support, where, "support")
     try:
-        rows = np.asarray(support)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors that numpy cannot read
-        raise TaskError(f"{where}: support must be a list of row numbers, got {support!r}.") from error
-    if np.ma.is_masked(support):
-        raise TaskError(f"{where}: support holds masked values; a list of row numbers is wanted.")
+        rows = np.asarray(given)
+    except ValueError as error:
+        raise TaskError(f"{where}: support must be a list of row numbers ({error}).") from error
     if rows.size == 0:
         return np.empty(0, dtype=np.intp)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
@@ -45,8 +46,20 @@ def check_support(support: Any, n_rows: int, where: str) -> NDArray[np.intp]:
     return rows.astype(np.intp)
 
 
+def _check_name(name: Any) -> None:
+    """Raise a TaskError where a name cannot be looked up: it is missing, or changeable."""
+    if name is not None and is_missing(name):
+        raise TaskError(f"task {name!r}: a missing value was passed as its name; give the task a name.")
+    try:
+        hash(name)
+    except TypeError as error:
+        raise TaskError(
+            f"task {name!r}: a {type(name).__name__} cannot name a task; a text, a number or a tuple can."
+        ) from error
+
+
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(StaysReadOnly):
     """One task: a name, its rows, and which of them are the support.
 
     Parameters
@@ -92,6 +105,7 @@ class Task:
 
     def __post_init__(self) -> None:
         where = f"task {self.name!r}"
+        _check_name(self.name)
         X, feature_names = as_features(self.X, where)
         if len(X) == 0:
             raise TaskError(f"{where}: it has no rows; leave it out.")
@@ -160,6 +174,4 @@ class Task:
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    copy = np.array(values)
-    copy.flags.writeable = False
-    return copy
+    return read_only(np.array(values))

@@ -13,7 +13,9 @@ from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import as_features, as_target, require_finite
 from metaest.tasks.collect import as_names, as_pair, as_task, check_alike, column_names
 from metaest.tasks.columns import Columns, name_list, refuse_codes, refuse_units, require_frame
-from metaest.tasks.grouping import sort_by_group
+from metaest.tasks.frozen import StaysReadOnly, read_only
+from metaest.tasks.grouping import place_in_group, sort_by_group
+from metaest.tasks.reading import MaskedError, rows_of
 from metaest.tasks.summary import describe, summarise
 from metaest.tasks.support import SupportRows
 from metaest.tasks.task import Task
@@ -53,7 +55,7 @@ FRAME_COLUMNS = Columns(
 )
 
 
-class TaskSet(Sequence[Task]):
+class TaskSet(StaysReadOnly, Sequence[Task]):
     """A sequence of tasks with the same columns.
 
     Parameters
@@ -137,7 +139,7 @@ class TaskSet(Sequence[Task]):
         self.feature_names, self.target_names, self._support = feature_names, target_names, support
         self.sample_weight = sample_weight
         for array in (X, y, offsets, names, *([] if sample_weight is None else [sample_weight])):
-            array.flags.writeable = False
+            read_only(array)
 
     def _check_names(self) -> None:
         name, count = Counter(self.names.tolist()).most_common(1)[0]
@@ -190,6 +192,23 @@ class TaskSet(Sequence[Task]):
         >>> TaskSet.from_arrays([[0.0], [1.0], [2.0]], [5.0, 6.0, 7.0], groups=["b", "a", "b"]).names.tolist()
         ['b', 'a']
         """
+        try:
+            return cls._of_arrays(X, y, groups, feature_names, target_names, sample_weight)
+        except MaskedError as error:
+            if error.name == "groups":
+                raise
+            raise error.within(*place_in_group(groups, error.row)) from None
+
+    @classmethod
+    def _of_arrays(
+        cls,
+        X: Any,
+        y: Any,
+        groups: Any,
+        feature_names: Sequence[str] | None,
+        target_names: Sequence[str] | None,
+        sample_weight: Any,
+    ) -> TaskSet:
         X_array, names_X = as_features(X, "X, y, groups")
         if len(X_array) == 0:
             raise TaskError("no tasks were given: Found array with 0 sample(s) while a minimum of 1 is required.")
@@ -227,7 +246,7 @@ class TaskSet(Sequence[Task]):
         Parameters
         ----------
         frame : DataFrame
-            One row an observation.
+            One row an observation; of pandas, polars, pyarrow or another library that narwhals reads.
         task : str
             The column that names the task.
         features : list of str, optional
@@ -250,6 +269,7 @@ class TaskSet(Sequence[Task]):
         """
         targets = [target] if isinstance(target, str) else name_list(target, "target")
         features = chosen = None if features is None else name_list(features, "features")
+        frame = rows_of(frame, "TaskSet.from_frame", "frame")
         require_frame(frame, {"task": task, "target": targets, "sample_weight": sample_weight})
         if features is None:
             features = [name for name in frame.columns if name not in (task, sample_weight, *targets)]

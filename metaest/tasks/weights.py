@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
+from metaest.tasks.reading import as_floats, rows_of
 from metaest.tasks.support import SupportRows
+from metaest.tasks.times import time_kind
 
 if TYPE_CHECKING:
     from metaest.tasks.task_set import TaskSet
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["as_weights", "refuse_weights", "require_weights", "with_weights", "without_zeros"]
 
 
-def as_weights(sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float64]:
+def as_weights(sample_weight: Any, n_rows: int, where: str, name: str = "sample_weight") -> NDArray[np.float64]:
     """Return weights as floats, one a row; values are checked by :func:`require_weights`.
 
     Parameters
@@ -27,27 +30,35 @@ def as_weights(sample_weight: Any, n_rows: int, where: str) -> NDArray[np.float6
     n_rows : int
     where : str
         How the error message begins.
+    name : str, default="sample_weight"
+        What the error message calls the numbers.
 
     Raises
     ------
     TaskError
         When they are not numbers, or of another shape.
     """
-    if isinstance(sample_weight, np.ma.MaskedArray):
-        sample_weight = np.ma.filled(sample_weight.astype(np.float64), np.nan)
-    kind = getattr(getattr(sample_weight, "dtype", None), "kind", "f")
+    begin = f"{where}: {name} cannot be read as numbers, one a row"
+    values = rows_of(sample_weight, where, name)
+    if isinstance(values, pd.Series):
+        if isinstance(values.dtype, pd.CategoricalDtype) or time_kind(values):
+            raise TaskError(f"{begin} (it holds {values.dtype}).")
+        objects = values.dtype.kind not in "fiub"
+        values = values.to_numpy(dtype=object) if objects else values.to_numpy(dtype=np.float64, na_value=np.nan)
     try:
-        if kind in "biuf" and hasattr(sample_weight, "to_numpy"):  # pandas' nullable types as well
-            sample_weight = sample_weight.to_numpy(dtype=np.float64, na_value=np.nan)
-        given = np.asarray(sample_weight)
-        words = given.dtype.kind == "O" and any(isinstance(cell, str) for cell in given.ravel())
-        if words or kind not in "biufO" or given.dtype.kind not in "biufO" or hasattr(sample_weight, "cat"):
-            raise TypeError(f"it holds {getattr(sample_weight, 'dtype', given.dtype)}")
+        given = np.asarray(values)
+    except ValueError as error:
+        raise TaskError(f"{begin} ({error}).") from error
+    weight: NDArray[np.float64]
+    if given.dtype.kind in "OU":  # of a list, numpy makes words of the numbers among words
+        given = np.asarray(values, dtype=object)
+        weight = as_floats(given, begin, lambda column: f"column {column}")
+    elif given.dtype.kind in "fiub":
         weight = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TaskError(f"{where}: sample_weight cannot be read as numbers, one a row ({error}).") from error
+    else:
+        raise TaskError(f"{begin} (it holds {given.dtype}).")
     if weight.shape != (n_rows,):
-        raise TaskError(f"{where}: sample_weight has shape {weight.shape}; one weight a row, ({n_rows},), is wanted.")
+        raise TaskError(f"{where}: {name} has shape {weight.shape}; one number a row, ({n_rows},), is wanted.")
     return weight
 
 

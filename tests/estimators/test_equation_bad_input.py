@@ -265,7 +265,7 @@ def test_wrong_questions(model, tasks):
             ({"n": 3}, "n must be a whole number from 1 to the 2 candidates"),
             ({"n": 0}, "n must be"),
             ({"target": "m"}, "target must be a constant that varies between tasks"),
-            ({"cost": [1.0]}, "cost must hold one number above 0"),
+            ({"cost": [1.0]}, "cost has shape .1,.; one number a row, .2,., is wanted"),
             ({"cost": [1.0, -1.0]}, "cost must hold one number above 0"),
         ):
             with pytest.raises(ValueError, match=message):

@@ -62,7 +62,6 @@ def test_words_among_several_targets_say_that_labels_are_one_column():
         ([1, 0, pd.NA, 1], "value"),
         ([True, False, None, True], "value"),
         ([1.5, 0.5, pd.NA, 1.0], "value"),
-        (np.ma.array([1, 0, 9, 1], mask=[0, 0, 1, 0]), "value"),
     ],
 )
 def test_a_missing_label_names_its_row(labels, what):

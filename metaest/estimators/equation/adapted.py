@@ -27,6 +27,7 @@ from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
+from metaest.tasks.frozen import read_only
 
 __all__ = ["AdaptedEquation", "prior_of"]
 
@@ -129,22 +130,14 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         adapted = cls(calibrated, kept, X, y, n_features, guard, posterior, judge, conformal, stated or {}, weight)
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
-        adapted._protect()
+        for values in (X, y, weight):
+            if values is not None:
+                read_only(values)
         return adapted
-
-    def _protect(self) -> None:
-        for rows in (self.X_support_, self.y_support_, self.sample_weight_support_):
-            if rows is not None:
-                rows.flags.writeable = False
 
     def __getstate__(self) -> dict[str, Any]:
         # what can be computed again does not travel
         return {name: value for name, value in self.__dict__.items() if name not in ("_draws", "_params")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        # copies and pickles forget that an array is read-only
-        self._protect()
 
     @property
     def n_outputs_(self) -> int:

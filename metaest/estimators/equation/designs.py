@@ -13,6 +13,7 @@ from metaest.estimators.equation.sampling import root
 from metaest.estimators.equation.solving import normal_points
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
+from metaest.tasks.weights import as_weights
 
 __all__ = ["suggest_rows"]
 
@@ -47,8 +48,8 @@ def suggest_rows(
         )
     prices = None
     if cost is not None:
-        prices = np.asarray(cost, dtype=np.float64)
-        if prices.shape != (len(X),) or not np.isfinite(prices).all() or (prices <= 0).any():
+        prices = as_weights(cost, len(X), "suggest", "cost")
+        if not np.isfinite(prices).all() or (prices <= 0).any():
             raise ValueError(f"suggest: cost must hold one number above 0 for each of the {len(X)} candidates.")
     factor = calibrated.population.factor
     own = posterior.own[:, :, 0]

@@ -149,7 +149,7 @@ def many_table(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]
         columns[f"{name}_standard_error"] = se[k]
         columns[f"{name}_shrinkage"] = shrinkage[k]
     columns["status"] = [SolveCode(int(code)).name.lower() for code in posterior.code]
-    return pd.DataFrame(columns, index=pd.Index(names, name="task"))
+    return pd.DataFrame(columns, index=pd.Index(names, name="task", tupleize_cols=False))
 
 
 def noise_names(kind: str) -> list[str]:

@@ -16,6 +16,7 @@ from metaest.estimators.inputs import as_rows
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
 from metaest.functional import GradientDescent, HierarchicalModel, Observations, SolveCode
 from metaest.tasks import TaskSet
+from metaest.tasks.reading import rows_of
 
 __all__ = [
     "adapt_rows",
@@ -101,11 +102,12 @@ def arranged(model: Any, equation: Any, X: Any, where: str) -> tuple[Any, NDArra
 
     Returns
     -------
-    X : array-like or data frame
+    X : array-like or data frame of pandas
         With the columns of the fit.
     further : ndarray of shape (n_rows, n) or None
         What the equation takes beside them, as further columns of X.
     """
+    X = rows_of(X, where, "X") if X is not None else X
     if not hasattr(equation, "arrange") or not hasattr(X, "columns") or not len(X):
         return X, None
     names = getattr(model, "feature_names_in_", None)
