@@ -16,8 +16,8 @@ def require_flag(value: Any, name: str, *, optional: bool = False) -> None:
         raise ValueError(f"{name} must be {wanted}, got {value!r}.")
 
 
-def require_count(value: Any, name: str, least: int = 0, unit: str = "") -> None:
-    """Raise a ValueError unless an argument is a whole number that is large enough.
+def require_count(value: Any, name: str, least: int = 0, unit: str = "", most: int | None = None) -> None:
+    """Raise a ValueError unless an argument is a whole number between two bounds.
 
     Parameters
     ----------
@@ -26,15 +26,24 @@ def require_count(value: Any, name: str, least: int = 0, unit: str = "") -> None
     least : int
     unit : str
         What is counted, for the message: ``"rows"``.
+    most : int, optional
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        wanted = f"of {unit}, at least {least}" if unit else f"of at least {least}"
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        wanted = (
+            f"from {least} to {most}"
+            if most is not None
+            else f"of {unit}, at least {least}"
+            if unit
+            else f"of at least {least}"
+        )
         raise ValueError(f"{name} must be a whole number {wanted}, got {value!r}.")
 
 
 def require_level(value: Any, name: str = "level") -> None:
     """Raise a ValueError unless a level is a number between 0 and 1."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not 0 < float(value) < 1:
+    number: Any = value if isinstance(value, Real) else None
+    if number is None or not 0 < number < 1:
         raise ValueError(f"{name} must be a number between 0 and 1, got {value!r}.")
 
 

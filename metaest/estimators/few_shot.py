@@ -48,6 +48,11 @@ class _FewShot(BaseEstimator):
                 "rows, use the predictions of the meta-model itself."
             )
         model = self.model
+        if isinstance(model, type) or not hasattr(model, "adapt"):
+            raise TypeError(
+                f"{type(self).__name__}: model must be a fitted estimator with an adapt method, got {model!r}; a pipeline "
+                "is adapted by metaest.adapt."
+            )
         if not _is_fitted(model):
             warn(
                 "the meta-model is not fitted: it is fitted on these rows alone, so nothing is learned across tasks; "
@@ -123,6 +128,22 @@ class FewShotRegressor(RegressorMixin, _FewShot):
         check_is_fitted(self)
         require_flag(return_std, "return_std")
         return self.adapted_.predict(X, return_std=True) if return_std else self.adapted_.predict(X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2 of the adapted predictor, as every scikit-learn regressor does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        return float(self.adapted_.score(X, y, sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
@@ -215,6 +236,22 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
         """
         check_is_fitted(self)
         return self.adapted_.predict_proba(X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of the adapted predictor, as every scikit-learn classifier does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        return float(self.adapted_.score(X, y, sample_weight=sample_weight))
 
 
 def _is_fitted(model: Any) -> bool:

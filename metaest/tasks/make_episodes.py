@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from metaest.exceptions import TaskError
 from metaest.tasks.classes import labels_of
+from metaest.tasks.seeds import generator_of
 from metaest.tasks.task import Task
 from metaest.tasks.task_set import TaskSet
 
@@ -78,7 +78,7 @@ def make_episodes(
             f"{k_shot + n_query}. Leave the class out, or take fewer."
         )
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
-    generator = check_random_state(random_state)
+    generator = generator_of(random_state)
     rows = np.empty((n_episodes, k_shot + n_query, n_way), dtype=np.intp)
     for episode in rows:
         for place, number in enumerate(generator.choice(len(labels), n_way, replace=False)):

@@ -27,7 +27,7 @@ from attacks.hostile import Given
 
 SECONDS = 60  # longer is a hang
 PACKAGES = ("metaest", "metaest_domains", "metaest_datasets")
-CHECKS = ("sklearn.utils", "sklearn.base", "sklearn.metrics")
+CHECKS = ("sklearn.utils", "sklearn.base", "sklearn.metrics", "sklearn.preprocessing")
 EXPLICIT = {dis.opmap[name] for name in ("RAISE_VARARGS", "RERAISE") if name in dis.opmap}
 
 RAW = re.compile(
@@ -44,7 +44,7 @@ RAW = re.compile(
     )
 )  # fmt: skip
 WORDS = re.compile(
-    r"\b(X|y|groups?|sample_weight|weights?|tasks?|rows?|columns?|labels?|frame|support|names?|samples?|features?|parameters?|models?|estimators?|np.matrix|inputs?)\b"
+    r"\b(X|y|groups?|sample_weight|weights?|tasks?|rows?|columns?|labels?|frame|support|names?|samples?|features?|parameters?|models?|estimators?|np.matrix|inputs?|meta-loss|adaptation)\b"
 )
 REFUSALS = (ValueError, TypeError, ArithmeticError)
 NEVER = (OverflowError, ZeroDivisionError, FloatingPointError, UnicodeError)

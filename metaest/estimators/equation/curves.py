@@ -14,9 +14,11 @@ from metaest.estimators.equation.verify import check_values
 from metaest.exceptions import warn
 from metaest.functional import Observations
 
-__all__ = ["curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
+__all__ = ["MOST_SIMULATED", "curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
 
 BLOCK, NEWTON_STEPS = 50, 60
+# tasks simulated in one call; more do not fit into memory
+MOST_SIMULATED = 10**7
 # error of the probability below an end of an interval, far below that of the draws
 ACCURACY = 1e-6
 # probability of constants without a finite curve up to which no warning is given

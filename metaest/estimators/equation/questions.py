@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 
 from metaest.estimators.arguments import require_count, require_level
-from metaest.estimators.equation.curves import mean_curve, simulated
+from metaest.estimators.equation.curves import MOST_SIMULATED, mean_curve, simulated
 from metaest.estimators.equation.derived import Derived, derived_from
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.profiles import profile_of
 from metaest.estimators.equation.sampling import Draws
+from metaest.tasks.seeds import generator_of
 
 __all__ = ["Questions"]
 
@@ -73,8 +73,8 @@ class Questions:
         ndarray of shape (n, n_rows)
             Each row has constants of its own.
         """
-        require_count(n, "n", 1)
-        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        require_count(n, "n", 1, most=MOST_SIMULATED)
+        rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
         rows = self._rows(X, "simulate")
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
         return simulated(self._calibrated, self._draws, rows, n, rng, weight)

@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import require_count, require_flag
-from metaest.estimators.equation.curves import curve, curve_and_sd, interval, mean_curve, simulated
+from metaest.estimators.equation.curves import MOST_SIMULATED, curve, curve_and_sd, interval, mean_curve, simulated
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import draws_of_prior
 from metaest.estimators.equation.verify import arranged, check_interval, check_rows
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.tasks.seeds import generator_of
 
 __all__ = ["ZeroShot"]
 
@@ -136,8 +136,8 @@ class ZeroShot:
         """
         rows = self._rows(X, "simulate")
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
-        require_count(n, "n", 1)
-        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        require_count(n, "n", 1, most=MOST_SIMULATED)
+        rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
         return simulated(self._calibrated, draws_of_prior(self._prior_of(rows, "simulate")), rows, n, rng, weight)
 
     def suggest(
