@@ -30,13 +30,8 @@ def require_count(value: Any, name: str, least: int = 0, unit: str = "", most: i
     """
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):
-        wanted = (
-            f"from {least} to {most}"
-            if most is not None
-            else f"of {unit}, at least {least}"
-            if unit
-            else f"of at least {least}"
-        )
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        wanted = f"of {unit}, {bounds}" if unit else bounds if most is not None else f"of {bounds}"
         raise ValueError(f"{name} must be a whole number {wanted}, got {value!r}.")
 
 

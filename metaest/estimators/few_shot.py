@@ -50,8 +50,8 @@ class _FewShot(BaseEstimator):
         model = self.model
         if isinstance(model, type) or not hasattr(model, "adapt"):
             raise TypeError(
-                f"{type(self).__name__}: model must be a fitted estimator with an adapt method, got {model!r}; a pipeline "
-                "is adapted by metaest.adapt."
+                f"{type(self).__name__}: model must be a fitted estimator with an adapt method, got {model!r}; "
+                "metaest.adapt adapts pipelines."
             )
         if not _is_fitted(model):
             warn(

@@ -180,7 +180,7 @@ def live(machine, lives, steps):
 
 @pytest.mark.parametrize("machine", [RegressorLife, EquationLife])
 def test_a_short_life(machine):
-    live(machine, 3, 8)
+    live(machine, 2, 8)
 
 
 @pytest.mark.slow
