@@ -25,14 +25,15 @@ from metaest.exceptions import (
     CoverageWarning,
     DivergenceError,
     IdentifiabilityWarning,
+    ModelFileError,
     OvershootWarning,
     TaskError,
     UngroupedWarning,
     UnlikelyTaskWarning,
 )
+from metaest.saving import load, model_hash, save
 from metaest.tasks import Task, TaskSet, make_episodes
-
-__version__ = "0.1.0.dev0"
+from metaest.version import __version__ as __version__
 
 __all__ = [
     "AdaptedClassifier",
@@ -53,6 +54,7 @@ __all__ = [
     "MAMLClassifier",
     "MAMLPolicy",
     "MAMLRegressor",
+    "ModelFileError",
     "OvershootWarning",
     "Parameter",
     "Quantity",
@@ -62,6 +64,9 @@ __all__ = [
     "UngroupedWarning",
     "UnlikelyTaskWarning",
     "adapt",
+    "load",
     "make_episodes",
+    "model_hash",
+    "save",
     "scorers",
 ]

@@ -11,6 +11,7 @@ __all__ = [
     "CoverageWarning",
     "DivergenceError",
     "IdentifiabilityWarning",
+    "ModelFileError",
     "OvershootWarning",
     "TaskError",
     "UngroupedWarning",
@@ -27,6 +28,10 @@ class TaskError(ValueError):
 
 class DivergenceError(ArithmeticError):
     """A meta-loss, a meta-gradient or an adaptation became NaN or infinite; nothing fitted was changed."""
+
+
+class ModelFileError(ValueError):
+    """A model cannot be written to a file, or a file is not one that this model, this code or this version can read."""
 
 
 class OvershootWarning(UserWarning):
@@ -56,12 +61,12 @@ _QUIET: ContextVar[tuple[type[Warning], ...]] = ContextVar("metaest_quiet", defa
 _FILTERS = threading.RLock()
 
 
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn, and point at the line of the user's code that called metaest; say nothing inside :func:`quiet`.
 
     Parameters
     ----------
-    message : str
+    message : str or Warning
     category : type of Warning, default=UserWarning
     """
     if issubclass(category, _QUIET.get()):

@@ -10,11 +10,25 @@ ROOT = Path(__file__).parents[1]
 # what each layer may import of the project, itself apart
 ALLOWED = {
     "metaest/exceptions.py": set(),
+    "metaest/version.py": set(),
     "metaest/tasks": {"metaest.exceptions"},
     "metaest/functional": {"metaest.exceptions"},
     "metaest/lanes": {"metaest.functional"},
-    "metaest/estimators": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.lanes"},
+    "metaest/estimators": {
+        "metaest.exceptions",
+        "metaest.version",
+        "metaest.tasks",
+        "metaest.functional",
+        "metaest.lanes",
+    },
     "metaest/diagnostics": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.estimators"},
+    "metaest/saving": {
+        "metaest.exceptions",
+        "metaest.version",
+        "metaest.tasks",
+        "metaest.functional",
+        "metaest.estimators",
+    },
     "metaest/server": {
         "metaest.exceptions",
         "metaest.tasks",
@@ -22,7 +36,14 @@ ALLOWED = {
         "metaest.estimators",
     },
     "metaest/scorers.py": {"metaest.estimators"},
-    "metaest/__init__.py": {"metaest.exceptions", "metaest.tasks", "metaest.estimators", "metaest.scorers"},
+    "metaest/__init__.py": {
+        "metaest.exceptions",
+        "metaest.version",
+        "metaest.tasks",
+        "metaest.estimators",
+        "metaest.saving",
+        "metaest.scorers",
+    },
     "datasets/metaest_datasets": {"metaest"},
     "domains/metaest_domains": {"metaest", "metaest_datasets"},
 }

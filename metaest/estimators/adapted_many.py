@@ -21,6 +21,7 @@ from metaest.estimators.memory import adapted_at_once
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
+from metaest.estimators.stamped import Stamped
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
 from metaest.lanes import padded_rows
@@ -29,7 +30,7 @@ from metaest.tasks import TaskSet
 __all__ = ["AdaptedRegressors"]
 
 
-class AdaptedRegressors(Sequence[AdaptedRegressor]):
+class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
     """The predictors of many tasks, made by ``adapt_many``; a sequence in the order of the tasks.
 
     Attributes
@@ -59,6 +60,13 @@ class AdaptedRegressors(Sequence[AdaptedRegressor]):
     >>> adapted[3]
     AdaptedRegressor(1 feature, adapted on 5 rows)
     """
+
+    _is_adapted = True
+    # what a file holds of it
+    _written_fields = (
+        "_network", "_plan", "_meta", "_conformal", "_batching", "tasks", "n_features_in_", "feature_names_in_",
+        "compiled_", "lowered_", "_params", "_judge", "guards_",
+    )  # fmt: skip
 
     def __init__(self, model: Any, tasks: TaskSet, judge: Judge | None = None) -> None:
         self._network: RegressionNetwork = model._network

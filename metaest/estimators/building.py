@@ -110,11 +110,15 @@ def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
         if len(shape) == 1:
             return MLP(shape[0], n_outputs, sizes.tolist(), model.activation, model.normalization)
         return ConvNet(shape, n_outputs, sizes.tolist(), model.activation, model.normalization)
-    built = module if isinstance(module, nn.Module) else module(shape[0] if len(shape) == 1 else shape, n_outputs)
+    built_by = None if isinstance(module, nn.Module) else (shape[0] if len(shape) == 1 else shape, n_outputs)
+    built = module if built_by is None else module(*built_by)
     if not isinstance(built, nn.Module):
         raise TypeError(f"module must be, or return, a torch.nn.Module; got {type(built).__name__}.")
     check_weights(built)
     built = step_by_step(task_normed(built))
+    if built_by is not None:
+        # what a file keeps of how it was built
+        built._metaest_called_with = built_by  # type: ignore[assignment]
     if not any(parameter.requires_grad for parameter in built.parameters()):
         raise ValueError("module has no parameter with requires_grad=True; there is nothing to learn.")
     return built

@@ -16,12 +16,18 @@ from metaest.exceptions import TaskError, quiet
 from metaest.tasks import TaskSet
 from metaest.tasks.split import MAX_DEFAULT_SUPPORT, check_split
 
-__all__ = ["Calibrating", "fingerprints"]
+__all__ = ["Calibrating", "fingerprints", "hashed"]
 
 
 def fingerprints(tasks: TaskSet) -> frozenset[bytes]:
     """Return what tells whether a task was seen before, without the task itself."""
     return frozenset(_fingerprint(task.X, task.y) for task in tasks)
+
+
+def hashed(names: Any) -> NDArray[np.uint64]:
+    """Return a hash of each task's name."""
+    digests = (hashlib.blake2b(str(name).encode(errors="replace"), digest_size=8).digest() for name in names)
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
 def _fingerprint(X: NDArray[Any], y: NDArray[Any]) -> bytes:

@@ -1,16 +1,16 @@
 """Callbacks that cannot be pickled: the fit warns of them, and a pickle of the fitted model leaves them out."""
 
 import pickle
-from copy import deepcopy
 from io import BytesIO
-from typing import Any, Self
+from typing import Any
 
+from metaest.estimators.stamped import HoldsRows
 from metaest.exceptions import warn
 
 __all__ = ["HoldsCallbacks"]
 
 
-class HoldsCallbacks:
+class HoldsCallbacks(HoldsRows):
     """A mix-in for estimators with `callbacks`, which are used by `fit` alone.
 
     Before the fit a model is pickled as it is: joblib's processes receive functions that `pickle` refuses.
@@ -35,7 +35,7 @@ class HoldsCallbacks:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        state = super().__getstate__()
         if not hasattr(self, "n_iter_") or not (names := self._unpicklable()):
             return state
         warn(
@@ -44,13 +44,6 @@ class HoldsCallbacks:
         )
         kept = [callback for place, callback in enumerate(self.callbacks) if place not in names]
         return {**state, "callbacks": type(self.callbacks)(kept)}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # deepcopy does not pickle functions, so that nothing has to be left out
-        copy = type(self).__new__(type(self))
-        memo[id(self)] = copy
-        copy.__dict__.update(deepcopy(self.__dict__, memo))
-        return copy
 
 
 class _Trial(pickle.Pickler):

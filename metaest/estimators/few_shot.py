@@ -11,12 +11,13 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.arguments import require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.inputs import is_empty, remember_columns
+from metaest.estimators.stamped import Stamped
 from metaest.exceptions import TaskError, UngroupedWarning, quiet, warn
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
 
-class _FewShot(BaseEstimator):
+class _FewShot(Stamped, BaseEstimator):
     """An estimator whose ``fit`` adapts a fitted model."""
 
     def __init__(self, model: Any, *, guard: bool | None = None, gap: int = 0) -> None:
@@ -68,6 +69,19 @@ class _FewShot(BaseEstimator):
         self.n_features_in_ = self.adapted_.n_features_in_
         remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
         return self
+
+    def _learn_guard(self) -> None:
+        """Learn the model's guard at the gap that is set here."""
+        model = getattr(self.model, "estimator", self.model)
+        if hasattr(model, "_learn_guard") and self.guard is not False:
+            model._learn_guard(self.gap)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._learn_guard()
+        return super().__getstate__()
+
+    def _shared_parts(self) -> dict[str, Any]:
+        return {"inner": getattr(self.model, "estimator", self.model)}
 
     def __sklearn_clone__(self) -> Self:
         model = self.model

@@ -193,6 +193,9 @@ class MetaClassifier(MetaNetwork):
         drawing = Drawing(self.support_size, self.k_shot, self.n_query, self.n_way, self.split)
         return ClassSource(network, tasks, plan, rng, classes, drawing, training=training)
 
+    def _can_judge(self) -> bool:
+        return self._network.labels is not None
+
     def _answers(self, plan: ClassPlan) -> Any:
         return partial(_answers, self._network, plan, self._params, self.batching_)
 

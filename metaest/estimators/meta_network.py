@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from metaest.estimators.atomic import atomic
+from metaest.estimators.calibrating import hashed
 from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.constraints import ADAPTING
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
@@ -16,6 +17,7 @@ from metaest.estimators.inputs import remember_columns
 from metaest.estimators.judge import Judge, thinned
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
+from metaest.estimators.stamped import require_rows
 from metaest.estimators.training import history_frame, meta_train
 from metaest.functional import GradientDescent, Params, Rate
 from metaest.tasks import TaskSet
@@ -35,6 +37,7 @@ class MetaNetwork(HoldsCallbacks):
     inner_solver: str
     inner_lr: float
     split: str
+    _judged: TaskSet | None
     _judges: dict[Any, Judge]
     _validate_params: Any  # of BaseEstimator
 
@@ -87,6 +90,7 @@ class MetaNetwork(HoldsCallbacks):
         self.compiled_, self.compiled_reason_ = trained.compiled, trained.compiled_reason
         self._remember(tasks)
         self._judged, self._judges = thinned(tasks), {}
+        self._task_names = hashed(tasks.names)
         remember_columns(self, tasks.feature_names)
         return self
 
@@ -94,6 +98,9 @@ class MetaNetwork(HoldsCallbacks):
         """Return what judges adaptations at the present settings; it is learned once from the training tasks."""
         key = (gap, self.split, *(repr(getattr(self, name)) for name in ADAPTING))
         if key not in self._judges:
+            learned = (f"gap={own[0]}, split={own[1]!r}" for own in self._judges)
+            require_rows(self._judged, learned, f"gap={gap}, split={self.split!r} and the present inner steps")
+            assert self._judged is not None
             plan = self._plan()
             least = LEAST_FOR_STATISTICS if plan.normed and plan.steps and not plan.per_step else 1
             scale = self._spread(self._judged)
@@ -135,6 +142,12 @@ class MetaNetwork(HoldsCallbacks):
     def _remember(self, tasks: TaskSet) -> None:
         """Set what is learned of the targets."""
         raise NotImplementedError
+
+    def _restore(self) -> None:
+        """Work out what a file does not hold, and raise where what it holds does not fit together."""
+        plan = self._plan()
+        start = plan.zero_shot(self._params)
+        self.module_ = self._network.forward.as_module(start)
 
     def _plan(self) -> Any:
         if (self.meta_gradient == "implicit") != self._implicit and self.inner_solver == "gradient":

@@ -166,5 +166,8 @@ class MetaPolicy(MetaNetwork):
         query = self.query_size if training else None
         return PolicySource(network, tasks, plan, rng, self.support_size, self.gap, query)
 
+    def _can_judge(self) -> bool:
+        return False
+
     def _remember(self, tasks: TaskSet) -> None:
         self.n_outputs_ = 1

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 
+from metaest.estimators.stamped import Stamped
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
 from metaest.tasks.frozen import StaysReadOnly
@@ -16,13 +17,15 @@ from metaest.tasks.weights import as_weights
 __all__ = ["AdaptedPredictor", "as_truth", "refuse_fit", "scale_of", "score_weights"]
 
 
-class AdaptedPredictor(StaysReadOnly):
+class AdaptedPredictor(Stamped, StaysReadOnly):
     """A predictor for one task, with the rows it was adapted on; a subclass is a frozen data class."""
 
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
     n_features_in_: int
     _multi_output = True
+    # a file has what the model does not have, and names the model
+    _is_adapted = True
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict rows of this task."""

@@ -49,6 +49,8 @@ class ConvNet(nn.Module):
         super().__init__()
         if len(shape) != 3:
             raise ValueError(f"images of shape (channels, height, width) are wanted, got rows of shape {tuple(shape)}.")
+        # what a file keeps of the architecture
+        self.arguments = (tuple(shape), n_outputs, tuple(channels), activation, normalization)
         self.activation = activation
         inner, (height, width) = shape[0], shape[1:]
         self.convolutions, self.norms, self.pools = nn.ModuleList(), nn.ModuleList(), []

@@ -50,6 +50,8 @@ class MLP(nn.Module):
         normalization: str | None = None,
     ) -> None:
         super().__init__()
+        # what a file keeps of the architecture
+        self.arguments = (n_features, n_outputs, tuple(hidden_layer_sizes), activation, normalization)
         sizes = [n_features, *hidden_layer_sizes, n_outputs]
         self.activation = activation
         layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]

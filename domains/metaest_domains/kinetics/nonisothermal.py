@@ -152,6 +152,9 @@ class AlongHistory(KineticRegressor):
 class Along:
     """The formula of an equation of thermal time."""
 
+    # what a file holds of it
+    _written_fields = ("shape", "histories", "__qualname__")
+
     def __init__(self, shape: Callable[..., Tensor], histories: Histories | None) -> None:
         self.shape, self.histories = shape, histories
         self.__qualname__ = shape.__qualname__

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, TaskSet
 from metaest.estimators.atomic import atomic
 from metaest.estimators.inputs import refuse_tasks
+from metaest.estimators.stamped import Stamped
 from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
@@ -39,7 +40,7 @@ def changes(windows: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return np.column_stack([windows.history[:, :-1] - last, last]), windows.ahead - last
 
 
-class _Forecasts:
+class _Forecasts(Stamped):
     """Forecasts from readings; a subclass predicts changes."""
 
     n_readings: int
@@ -286,10 +287,25 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         self._require_settings_of_the_fit()
         features, ahead = changes(_windows(X, y, self, "adapt"))
         guarded = self._guards if guard is None else guard
-        # rows apart by less share readings; every second one is left
-        gap = int(np.ceil((self.n_readings + max(self.horizons) / STEP) / THIN))
-        adapted = self.model_.adapt(features[::THIN], ahead[::THIN], guard=guarded, gap=gap)
+        adapted = self.model_.adapt(features[::THIN], ahead[::THIN], guard=guarded, gap=self._gap())
         return AdaptedForecaster(adapted, self.n_readings, tuple(self.horizons), self.unit, self.check_plausibility)
+
+    def _gap(self) -> int:
+        """Return the rows between those adapted to and those judged on, which share readings otherwise."""
+        # every second row is left
+        return int(np.ceil((self.n_readings + max(self.horizons) / STEP) / THIN))
+
+    def _learn_guard(self) -> None:
+        """Learn how adaptations are judged, before a file or a pickle leaves the training rows out."""
+        if hasattr(self, "model_"):
+            self.model_._learn_guard(self._gap())
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._learn_guard()
+        return super().__getstate__()
+
+    def _shared_parts(self) -> dict[str, Any]:
+        return {"inner": self.model_}
 
     def score(self, X: Any, y: None = None) -> float:
         r"""Return the few-shot R2: adapt to the first day of each person, forecast the rest.
@@ -356,6 +372,11 @@ class AdaptedForecaster(_Forecasts):
     horizons: Sequence[float]
     unit: str = "mg/dL"
     check_plausibility: bool = True
+
+    _is_adapted: ClassVar[bool] = True
+
+    def _shared_parts(self) -> dict[str, Any]:
+        return {"inner": self.adapted}
 
     @property
     def guard_(self) -> Guard | None:

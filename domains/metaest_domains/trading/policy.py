@@ -170,6 +170,12 @@ class TradingPolicy(BaseEstimator):
         self._fitted_settings = self._of_the_fit()
         return self
 
+    def _learn_guard(self) -> None:
+        """Do nothing: policies are not judged."""
+
+    def _shared_parts(self) -> dict[str, Any]:
+        return {"inner": self.policy_, "model": self, "of_the_fit": self._fitted_settings}
+
     def _of_the_fit(self) -> dict[str, Any]:
         """Return the settings that define the policy's inputs and its positions."""
         features = PriceFeatures() if self.features is None else self.features
@@ -300,6 +306,13 @@ class AdaptedTrader(NamedTuple):
 
     model: TradingPolicy
     policy: AdaptedPolicy
+
+    @property
+    def _is_adapted(self) -> bool:
+        return True
+
+    def _shared_parts(self) -> dict[str, Any]:
+        return {**self.model._shared_parts(), "inner": self.policy}
 
     def positions(self, prices: Any) -> "pd.Series[float]":
         """Return the position in the asset by the day it is decided; missing in the first rows.

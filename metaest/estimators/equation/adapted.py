@@ -137,7 +137,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
 
     def __getstate__(self) -> dict[str, Any]:
         # what can be computed again does not travel
-        return {name: value for name, value in self.__dict__.items() if name not in ("_draws", "_params")}
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_draws", "_params")}
 
     @property
     def n_outputs_(self) -> int:

@@ -24,17 +24,18 @@ from metaest.estimators.equation.verify import adapt_rows, arranged, warn_of_man
 from metaest.estimators.equation.weighing import relative_accuracy
 from metaest.estimators.inputs import as_tasks, check_columns, require_columns
 from metaest.estimators.judge import Answers, Judge, spread_of
+from metaest.estimators.stamped import HoldsRows, require_rows
 from metaest.tasks import TaskSet
 
 __all__ = ["Adapting"]
 
 
-class Adapting(Calibrating):
+class Adapting(Calibrating, HoldsRows):
     """Adaptations of a fitted equation."""
 
     compile: Any
     _calibrated: Calibrated
-    _judged: TaskSet
+    _judged: TaskSet | None
     _judges: dict[Any, Judge]
 
     _weighs = True
@@ -167,6 +168,9 @@ class Adapting(Calibrating):
         """Return what judges adaptations; it is learned once from the training tasks."""
         key = gap, self.split
         if key not in self._judges:
+            learned = (f"gap={own}, split={split!r}" for own, split in self._judges)
+            require_rows(self._judged, learned, f"gap={gap}, split={self.split!r}")
+            assert self._judged is not None
             self._judges[key] = Judge.learn(
                 partial(_answers, self._calibrated),
                 self._judged,

@@ -21,6 +21,7 @@ from metaest.estimators.equation.verify import arranged, check_rows, check_tasks
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
+from metaest.estimators.stamped import Stamped
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
 from metaest.tasks import TaskSet
@@ -45,7 +46,7 @@ def posterior_of_many(calibrated: Calibrated, tasks: TaskSet) -> Posterior:
     return joined.take(torch.from_numpy(np.argsort(numbers)))
 
 
-class AdaptedEquations(Sequence[AdaptedEquation]):
+class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
     """The predictors of many tasks, adapted in one call by ``adapt_many``; a sequence in the order of the tasks.
 
     Attributes
@@ -74,6 +75,13 @@ class AdaptedEquations(Sequence[AdaptedEquation]):
     >>> adapted.predict([[0.0], [1.0]]).shape
     (30, 2)
     """
+
+    _is_adapted = True
+    # what a file holds of it
+    _written_fields = (
+        "_calibrated", "_posterior", "tasks", "_adapted", "_judge", "guards_", "_conformal", "n_features_in_",
+        "feature_names_in_",
+    )  # fmt: skip
 
     def __init__(
         self, calibrated: Calibrated, posterior: Posterior, tasks: TaskSet, model: Any, judge: Judge | None = None

@@ -11,7 +11,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.atomic import atomic
-from metaest.estimators.calibrating import fingerprints
+from metaest.estimators.calibrating import fingerprints, hashed
 from metaest.estimators.equation.adapting import Adapting
 from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
 from metaest.estimators.equation.parameter import Parameter
@@ -286,6 +286,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self._calibrated: Calibrated = fitted.calibrated
         self._seed = seed
         self._judged, self._judges = thinned(tasks), {}
+        self._task_names = hashed(tasks.names)
         self._seen, self._conformal = fingerprints(tasks), None
         self._y_mean = tasks.y.mean(dtype=np.float64)
         for name, value in attributes(fitted, tasks, {name: getattr(self, name) for name in REPORTED}).items():

@@ -1,0 +1,137 @@
+"""The classes that a file may name: those of this table, and of the tables of the domains, and no others."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+
+from metaest import estimators
+from metaest.estimators import meta_classifier, meta_regressor
+from metaest.estimators.class_network import ClassNetwork
+from metaest.estimators.class_plan import ClassPlan
+from metaest.estimators.codes import Codes
+from metaest.estimators.conformal import Calibration, Scores
+from metaest.estimators.equation import adapting
+from metaest.estimators.equation.covariates import Covariates
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equation.weighing import Weighing
+from metaest.estimators.guard import GuardRule
+from metaest.estimators.judge import Judge
+from metaest.estimators.network import RegressionNetwork
+from metaest.estimators.plan import Plan
+from metaest.estimators.policy_episodes import PolicyNetwork, PolicyPlan
+from metaest.exceptions import ModelFileError
+from metaest.functional import (
+    ClassHead,
+    Equation,
+    GaussNewton,
+    GradientDescent,
+    HierarchicalModel,
+    LinearHead,
+    Noise,
+    Population,
+    Scaling,
+    Transforms,
+    Utility,
+)
+
+__all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
+
+_INNER: tuple[type, ...] = (
+    Calibrated,
+    Calibration,
+    ClassHead,
+    ClassNetwork,
+    ClassPlan,
+    Codes,
+    Covariates,
+    Equation,
+    FrozenEstimator,
+    GaussNewton,
+    GradientDescent,
+    GuardRule,
+    HierarchicalModel,
+    Judge,
+    LinearHead,
+    Noise,
+    Plan,
+    PolicyNetwork,
+    PolicyPlan,
+    Population,
+    Posterior,
+    RegressionNetwork,
+    Scaling,
+    Scores,
+    Transforms,
+    Utility,
+    Weighing,
+)
+_PUBLIC = [getattr(estimators, name) for name in estimators.__all__]
+CLASSES: Mapping[str, type] = {cls.__name__: cls for cls in (*_INNER, *_PUBLIC) if isinstance(cls, type)}
+# packages that say in `saved.CLASSES` what of theirs a file may name
+DOMAINS = ("kinetics", "physiology", "trading")
+# what a judge asks, by the kind of model
+ANSWERS: Mapping[str, Any] = {
+    "regression": meta_regressor._answers,
+    "classes": meta_classifier._answers,
+    "equation": adapting._answers,
+}
+# what a file may name of a class: formulas of a catalogue, written as static methods
+FORMULAS = ("formula", "inverse", "examine", "shape")
+
+
+def class_named(name: Any) -> type:
+    """Return the class of a name, or raise a ModelFileError."""
+    if isinstance(name, str) and name in CLASSES:
+        return CLASSES[name]
+    domain, _, own = str(name).partition(".")
+    if domain in DOMAINS:
+        table = _table(domain)
+        if table is None:
+            raise ModelFileError(f"it needs metaest_domains.{domain}, which is not installed.")
+        if own in table:
+            return table[own]
+    raise ModelFileError(f"it names {name!r}, which is no class of metaest.")
+
+
+def name_of_class(cls: type) -> str | None:
+    """Return the name of a class in a file, or None where it has none."""
+    if CLASSES.get(cls.__name__) is cls:
+        return cls.__name__
+    for domain in DOMAINS:
+        if cls.__module__.startswith(f"metaest_domains.{domain}."):
+            table = _table(domain) or {}
+            return f"{domain}.{cls.__name__}" if table.get(cls.__name__) is cls else None
+    return None
+
+
+def name_of_function(function: Any) -> list[str] | None:
+    """Return class and name of a formula of a catalogue, or None where a function is another."""
+    owner, _, own = getattr(function, "__qualname__", "").rpartition(".")
+    module = str(getattr(function, "__module__", ""))
+    for domain in DOMAINS:
+        if module.startswith(f"metaest_domains.{domain}.") and own in FORMULAS:
+            cls = (_table(domain) or {}).get(owner)
+            if cls is not None and getattr(cls, own, None) is function:
+                return [f"{domain}.{owner}", own]
+    return None
+
+
+def function_named(name: Any) -> Any:
+    """Return the formula of a catalogue, or raise a ModelFileError."""
+    if not (isinstance(name, list) and len(name) == 2 and name[1] in FORMULAS):
+        raise ModelFileError(f"it names {name!r}, which is no formula of a catalogue.")
+    function = getattr(class_named(name[0]), name[1], None)
+    if not callable(function):
+        raise ModelFileError(f"{name[0]} has no {name[1]}.")
+    return function
+
+
+def _table(domain: str) -> Mapping[str, type] | None:
+    # the names are those of DOMAINS, never a file's
+    try:
+        table: Mapping[str, type] = importlib.import_module(f"metaest_domains.{domain}.saved").CLASSES
+    except ModuleNotFoundError:
+        return None
+    return table

@@ -1,0 +1,187 @@
+"""The bytes of a file: a header and arrays, in safetensors or in JSON, with a hash over both.
+
+A file is read by size first: it must be a regular file, and everything it declares must lie inside it, so that memory
+is bounded by the length of the file. Nothing in it is run. It is written whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from metaest.exceptions import ModelFileError
+
+__all__ = ["FORMAT", "canonical", "pack", "read", "unpack", "write"]
+
+# the version of the format that is written; a newer one is refused
+FORMAT = 1
+# the key of the header among the metadata of a safetensors file
+KEY = "metaest"
+# bytes of a header beyond which a file is refused: a header grows with settings and tables, not with weights
+LARGEST_HEADER = 2**26
+# bytes that precede the header of a safetensors file, and of which the last two are zero unless it is absurdly long
+PREFIX = 8
+# brackets in each other beyond which a header is refused; what is written has some 20
+DEEPEST = 100
+
+
+def canonical(header: Any) -> bytes:
+    """Return JSON that is the same for equal contents."""
+    return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def pack(header: dict[str, Any], tensors: Mapping[str, Tensor] | None) -> bytes:
+    """Return the bytes of a file, with their hash in the header.
+
+    Parameters
+    ----------
+    header : dict
+        Of what JSON has.
+    tensors : dict of str to Tensor, or None
+        None for a file that is JSON throughout.
+    """
+    header = {**header, "sha256": _hash(header, tensors or {})}
+    if tensors is None:
+        return _readable(header)
+    whole = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    return safetensors.torch.save(whole, {KEY: json.dumps(header, allow_nan=False)})
+
+
+def _readable(header: dict[str, Any]) -> bytes:
+    """Return JSON with what is for readers on lines of its own."""
+    lines = [
+        f" {json.dumps(name)}: {json.dumps(own, indent=2 if name == 'about' else None, allow_nan=False)}"
+        for name, own in header.items()
+    ]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the arrays of a file, after a look at its hash.
+
+    Raises
+    ------
+    ModelFileError
+        When the content is no model file, or was changed.
+    """
+    if len(content) <= PREFIX:
+        raise ModelFileError("it is too short to be a model file of metaest.")
+    if content[PREFIX - 2 : PREFIX] == b"\0\0":
+        text, tensors = _safetensors(content)
+    else:
+        text, tensors = content, {}
+    header = _json(text)
+    if not isinstance(header, dict) or "metaest" not in header:
+        raise ModelFileError("it is no model file of metaest.")
+    version = header.get("format")
+    if type(version) is not int or version < 1:
+        raise ModelFileError("it states no version of its format.")
+    if version > FORMAT:
+        raise ModelFileError(
+            f"it has version {version} of the format, and this metaest reads up to {FORMAT}; update metaest."
+        )
+    stated = header.pop("sha256", None)
+    if stated != _hash(header, tensors):
+        raise ModelFileError("its content is not what was written (the hash differs): it is damaged, or was edited.")
+    return header, tensors
+
+
+def _safetensors(content: bytes) -> tuple[bytes, dict[str, Tensor]]:
+    length = int.from_bytes(content[:PREFIX], "little")
+    if length > min(len(content) - PREFIX, LARGEST_HEADER):
+        raise ModelFileError("it is cut off, or no safetensors file.")
+    text = _json(content[PREFIX : PREFIX + length])
+    metadata = text.get("__metadata__") if isinstance(text, dict) else None
+    header = metadata.get(KEY) if isinstance(metadata, dict) else None
+    if not isinstance(header, str):
+        raise ModelFileError("it is a safetensors file, but not one of metaest.")
+    try:
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError, TypeError, OverflowError) as error:
+        raise ModelFileError(f"its tensors cannot be read ({error}).") from error
+    return header.encode(), tensors
+
+
+def _json(text: bytes) -> Any:
+    if len(text) > LARGEST_HEADER:
+        raise ModelFileError(f"its header has {len(text):,} bytes; at most {LARGEST_HEADER:,} are read.")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(made := dict(pairs)) < len(pairs):
+            raise ModelFileError("a name stands twice in its header.")
+        return made
+
+    def refuse(word: str) -> Any:
+        raise ModelFileError(f"its header holds {word}, which JSON does not know.")
+
+    try:
+        return json.loads(text.decode(), object_pairs_hook=once, parse_constant=refuse)
+    except RecursionError as error:
+        raise ModelFileError("its header is nested too deeply.") from error
+    except ValueError as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError("its header is no JSON.") from error
+
+
+def _hash(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a header and of every array with its name, dtype and shape."""
+    digest = hashlib.sha256(canonical(header))
+    for name in sorted(tensors):
+        digest.update(canonical([name, str(tensors[name].dtype), list(tensors[name].shape)]))
+        digest.update(bytes_of(tensors[name]))
+    return digest.hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """Return the bytes of a tensor's numbers."""
+    flat = tensor.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def read(path: Any) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises
+    ------
+    ModelFileError
+        When it is none.
+    FileNotFoundError, PermissionError
+        As `open` raises them.
+    """
+    # a pipe without a writer would wait for ever
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ModelFileError("it is no regular file.")
+        return file.read()
+
+
+def write(path: Any, content: bytes) -> None:
+    """Write a file under another name, and give it its own when it is on disk: whoever reads it sees all or nothing.
+
+    A file of that name is replaced. The mode is that of any new file of the user.
+    """
+    target = Path(path)
+    umask = os.umask(0)
+    os.umask(umask)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,297 @@
+"""From an object to JSON and arrays: a closed set of types, each written so that it is read back the same.
+
+JSON's own types stand for themselves, but for dicts; anything else is an object with one tag. An object that occurs
+twice is written once and referred to afterwards, so that what models and predictors share is shared again.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from metaest.exceptions import ModelFileError
+from metaest.functional import ModuleForward
+from metaest.saving.classes import ANSWERS, name_of_class, name_of_function
+from metaest.saving.container import bytes_of, canonical
+from metaest.saving.networks import described
+from metaest.saving.sources import name_of, source_hash
+from metaest.saving.states import settings_of, state_of
+from metaest.tasks import TaskSet
+
+__all__ = ["Encoder", "digest_of", "is_ours"]
+
+# objects in each other beyond which something is refused that holds itself
+DEEPEST = 60
+
+
+class Encoder:
+    """Writes objects.
+
+    Parameters
+    ----------
+    shared : dict of str to object, optional
+        What is not written but named: it is another file's.
+    inline : bool, default=False
+        Whether numbers of arrays stand in the JSON itself.
+    digests : bool, default=False
+        Whether a hash stands for every array, and nothing is referred to: for the hash of a model.
+
+    keep_rows : bool, default=False
+        Whether rows of training tasks are written.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        The arrays, by the path of the attribute that holds each.
+    """
+
+    def __init__(
+        self,
+        shared: Mapping[str, Any] | None = None,
+        *,
+        inline: bool = False,
+        digests: bool = False,
+        keep_rows: bool = False,
+    ) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._inline, self._digests, self._keep_rows = inline, digests, keep_rows
+        self._written: dict[int, dict[str, Any]] = {}
+        # an object that is gone could leave its place, and so its number, to another
+        self._kept: list[Any] = []
+        self._depth = 0
+        # the learned weights of the network that is written next
+        self._weights: Mapping[str, Tensor] | None = None
+        for name, thing in (shared or {}).items():
+            if thing is not None:
+                self._written[id(thing)] = {"shared": name}
+                self._kept.append(thing)
+
+    def encode(self, thing: Any, where: str) -> Any:
+        """Return JSON for an object.
+
+        Parameters
+        ----------
+        thing : object
+        where : str
+            The attribute that holds it, for error messages and names of arrays.
+
+        Raises
+        ------
+        ModelFileError
+            When it, or something in it, cannot be written; the message names the attribute.
+        """
+        if thing is None or type(thing) in (bool, int, str):
+            return thing
+        if type(thing) is float:
+            return thing if math.isfinite(thing) else {"float": repr(thing)}
+        before = None if self._digests else self._written.get(id(thing))
+        if before is not None:
+            if "shared" in before:
+                return before
+            before.setdefault("id", sum("id" in node for node in self._written.values()) + 1)
+            return {"ref": before["id"]}
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise ModelFileError(f"{where}: objects are nested too deeply, or hold themselves.")
+        node = self._node(thing, where)
+        self._depth -= 1
+        if isinstance(node, dict):
+            self._written[id(thing)] = node
+            self._kept.append(thing)
+        return node
+
+    def _node(self, thing: Any, where: str) -> Any:
+        for kinds, write in self._kinds():
+            if isinstance(thing, kinds):
+                return write(thing, where)
+        if dataclasses.is_dataclass(thing) and not isinstance(thing, type) and "." in where:
+            return {
+                "of": self._given(type(thing), "objects"),
+                "fields": self._all(state_of(thing, self._keep_rows), where),
+            }
+        if callable(thing) or hasattr(thing, "get_params"):
+            formula = name_of_function(thing)
+            return {"formula": formula} if formula else self._given(thing, where)
+        raise ModelFileError(
+            f"{where} is a {type(thing).__name__}, which a file cannot hold: numbers, strings, None, lists, tuples, "
+            "dicts, arrays and data frames can be written."
+        )
+
+    def _kinds(self) -> list[tuple[Any, Callable[[Any, str], Any]]]:
+        return [
+            ((list,), lambda own, at: [self.encode(one, f"{at}.{i}") for i, one in enumerate(own)]),
+            ((_Ours,), self._object),
+            ((tuple,), lambda own, at: {"tuple": [self.encode(one, f"{at}.{i}") for i, one in enumerate(own)]}),
+            ((dict,), self._dict),
+            ((frozenset, set), self._set),
+            ((bytes,), lambda own, at: {"bytes": own.hex()}),
+            ((range,), lambda own, at: {"range": [own.start, own.stop, own.step]}),
+            ((PurePath,), lambda own, at: {"path": str(own)}),
+            ((np.generic,), lambda own, at: {"scalar": self._array(np.asarray(own), at)}),
+            ((np.ndarray,), self._array),
+            ((Tensor,), self._tensor),
+            ((torch.dtype,), lambda own, at: {"dtype": str(own).removeprefix("torch.")}),
+            ((torch.device,), lambda own, at: {"device": str(own)}),
+            ((np.random.RandomState,), lambda own, at: {"random_state": self.encode(own.get_state(), at)}),
+            ((functools.partial,), self._partial),
+            ((pd.DataFrame, pd.Series), self._frame),
+            ((pd.Index,), self._index),
+            ((TaskSet,), self._tasks),
+            ((ModuleForward,), lambda own, at: {"forward": self._all(described(own, self._weights), at)}),
+        ]
+
+    def _object(self, thing: Any, where: str) -> dict[str, Any]:
+        """Write an object of a class of the table, or of a subclass of the user's of an estimator."""
+        name = name_of_class(type(thing))
+        head = {"class": name} if name else {"of": self._given(type(thing), "objects")}
+        if not isinstance(thing, BaseEstimator):
+            return {**head, "fields": self._all(state_of(thing, self._keep_rows), where)}
+        settings = {key: self.encode(own, key) for key, own in settings_of(thing).items()}
+        return {**head, "settings": settings, "fields": self._all(state_of(thing, self._keep_rows), where)}
+
+    def _all(self, fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+        for name in ("_meta", "_params", "weights"):
+            if isinstance(weights := fields.get(name), dict):
+                self._weights = weights
+                break
+        prefix = f"{where}." if where else ""
+        return {name: self.encode(own, f"{prefix}{name}") for name, own in fields.items()}
+
+    def _given(self, thing: Any, where: str) -> dict[str, Any]:
+        role = where if where in ("equation", "module") else "objects"
+        return {"given": name_of(thing), "role": role, "source": source_hash(thing)}
+
+    def _partial(self, thing: Any, where: str) -> dict[str, Any]:
+        for name, function in ANSWERS.items():
+            if thing.func is function and not thing.keywords:
+                return {"answers": name, "of": [self.encode(own, f"{where}.{i}") for i, own in enumerate(thing.args)]}
+        return self._given(thing, where)
+
+    def _dict(self, thing: dict[Any, Any], where: str) -> dict[str, Any]:
+        if type(thing) is not dict:
+            raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; make it a dict.")
+        if all(type(key) is str for key in thing):
+            return {"dict": self._all(thing, where)}
+        pairs = [[self.encode(key, where), self.encode(own, f"{where}.{key}")] for key, own in thing.items()]
+        return {"items": pairs}
+
+    def _set(self, thing: Any, where: str) -> dict[str, Any]:
+        members = [self.encode(own, where) for own in thing]
+        return {"frozenset" if isinstance(thing, frozenset) else "set": sorted(members, key=canonical)}
+
+    def _array(self, thing: Any, where: str) -> dict[str, Any]:
+        if type(thing) is not np.ndarray:
+            raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; make it an array.")
+        kind = thing.dtype.kind
+        if kind in "OU":
+            values = [self.encode(own, where) for own in thing.ravel().tolist()]
+            return {"array": {"values": values, "shape": list(thing.shape)}, "dtype": thing.dtype.str}
+        if kind in "mM":
+            return {
+                "array": self._numbers(torch.from_numpy(thing.view(np.int64).copy()), where),
+                "dtype": thing.dtype.str,
+            }
+        if kind not in "biuf" or thing.dtype.itemsize > 8:
+            raise ModelFileError(f"{where} is an array of {thing.dtype}, which a file cannot hold.")
+        native = np.ascontiguousarray(thing.astype(thing.dtype.newbyteorder("="))).reshape(thing.shape)
+        return {"array": self._numbers(torch.from_numpy(native.copy()), where), "dtype": native.dtype.str}
+
+    def _tensor(self, thing: Tensor, where: str) -> dict[str, Any]:
+        if thing.is_sparse or thing.is_complex() or thing.is_quantized:
+            raise ModelFileError(f"{where} is a tensor that is sparse, complex or quantised, which a file cannot hold.")
+        thing, layout = _as_it_lies(thing)
+        node = {"tensor": self._numbers(thing, where), **layout}
+        return {**node, "parameter": thing.requires_grad} if isinstance(thing, nn.Parameter) else node
+
+    def _numbers(self, tensor: Tensor, where: str) -> Any:
+        tensor = tensor.detach().cpu()
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if self._digests:
+            return [kind, list(tensor.shape), hashlib.sha256(bytes_of(tensor)).hexdigest()]
+        if self._inline:
+            values = tensor.reshape(-1).tolist()
+            values = [repr(own) if type(own) is float and not math.isfinite(own) else own for own in values]
+            return {"type": kind, "shape": list(tensor.shape), "values": values}
+        name = where
+        while name in self.tensors:
+            name += "'"
+        self.tensors[name] = tensor
+        return name
+
+    def _frame(self, thing: Any, where: str) -> dict[str, Any]:
+        index = self._index(thing.index, where)
+        if isinstance(thing, pd.Series):
+            name = self.encode(thing.name, where)
+            return {"series": self._column(thing, f"{where}.{thing.name}"), "index": index, "name": name}
+        columns = [self._column(thing.iloc[:, j], f"{where}.{name}") for j, name in enumerate(thing.columns)]
+        return {"frame": columns, "index": index, "columns": self._index(thing.columns, where)}
+
+    def _column(self, thing: Any, where: str) -> Any:
+        if not isinstance(thing.dtype, np.dtype):
+            kind = str(thing.dtype)
+            if kind not in ("str", "string", "Int64", "Float64", "boolean", "category"):
+                raise ModelFileError(f"{where} is a column of {kind}, which a file cannot hold.")
+            return {"column": self.encode(thing.astype(object).tolist(), where), "dtype": kind}
+        return self._array(thing.to_numpy(), where)
+
+    def _index(self, thing: pd.Index, where: str) -> dict[str, Any]:
+        if isinstance(thing, pd.MultiIndex):
+            raise ModelFileError(f"{where} has an index of several levels, which a file cannot hold.")
+        name = self.encode(thing.name, where)
+        if isinstance(thing, pd.RangeIndex):
+            return {"index": {"range": [thing.start, thing.stop, thing.step]}, "name": name}
+        return {"index": self._column(thing, f"{where}.index"), "name": name}
+
+    def _tasks(self, thing: TaskSet, where: str) -> dict[str, Any]:
+        names = ("X", "y", "offsets", "names", "feature_names", "target_names", "sample_weight")
+        fields = {name: getattr(thing, name) for name in names}
+        support = [None if (own := task.support) is None else np.asarray(own) for task in thing]
+        fields["support"] = None if all(own is None for own in support) else support
+        return {"tasks": self._all(fields, where)}
+
+
+def _as_it_lies(tensor: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """Return the numbers of a tensor in the order of memory, and how its axes lie: sums over it round by that."""
+    if tensor.is_contiguous() or isinstance(tensor, nn.Parameter):
+        return tensor, {}
+    own = tensor.detach()
+    for axis, stride in enumerate(own.stride()):
+        own = own.narrow(axis, 0, 1) if stride == 0 and own.shape[axis] else own
+    strides = own.stride()
+    axes = sorted(range(own.ndim), key=lambda axis: -strides[axis])
+    own = own.permute(axes)
+    if not own.is_contiguous():  # every second column of something: what lies between them is not written
+        return tensor, {}
+    return own, {
+        "order": [axes.index(axis) for axis in range(own.ndim)],
+        "sizes": [tensor.shape[axis] for axis in axes],
+    }
+
+
+def is_ours(thing: Any) -> bool:
+    """Tell whether something is of a class of the table, or an estimator that derives from one."""
+    classes = type(thing).__mro__ if isinstance(thing, BaseEstimator) else type(thing).__mro__[:1]
+    return any(name_of_class(cls) for cls in classes)
+
+
+class _OursMeta(type):
+    def __instancecheck__(cls, thing: Any) -> bool:
+        return is_ours(thing)
+
+
+class _Ours(metaclass=_OursMeta):
+    """What is of a class of the table, or an estimator that derives from one."""
+
+
+def digest_of(parts: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of objects, whatever file they came from."""
+    return hashlib.sha256(canonical(Encoder(digests=True).encode(dict(parts), ""))).hexdigest()

@@ -1,0 +1,40 @@
+"""What a model and the predictors adapted from it have in common: the file of a predictor names it by its hash."""
+
+from typing import Any
+
+from metaest.exceptions import ModelFileError
+from metaest.saving.encode import digest_of
+
+__all__ = ["is_adapted", "population_hash", "shared_parts"]
+
+
+def is_adapted(thing: Any) -> bool:
+    """Tell whether something was made by ``adapt``, and so belongs to a model."""
+    return bool(getattr(thing, "_is_adapted", False))
+
+
+def shared_parts(thing: Any) -> dict[str, Any]:
+    """Return what a model hands to all that is adapted from it, by name.
+
+    Raises
+    ------
+    ModelFileError
+        When it is neither a fitted model nor made by one.
+    """
+    if hasattr(thing, "_shared_parts"):
+        further: dict[str, Any] = thing._shared_parts()
+        inner = further.pop("inner")
+        return {**shared_parts(inner), **further}
+    calibration = getattr(thing, "_conformal", None)
+    if hasattr(thing, "_calibrated"):
+        return {"population": thing._calibrated, "calibration": calibration}
+    if hasattr(thing, "_network"):
+        weights = thing._meta if hasattr(thing, "_meta") else thing._params
+        return {"network": thing._network, "weights": weights, "calibration": calibration}
+    raise ModelFileError(f"a {type(thing).__name__} has nothing learned; fit it first.")
+
+
+def population_hash(thing: Any) -> str:
+    """Return the SHA-256 of what was learned; a calibration of intervals is no part of it."""
+    parts = shared_parts(thing)
+    return digest_of({name: own for name, own in parts.items() if name not in ("calibration", "model")})

@@ -1,0 +1,48 @@
+"""What of an object is written: settings of an estimator, and what it has learned; in one place for all classes."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from sklearn.base import BaseEstimator
+
+from metaest.estimators.calibrating import hashed
+
+__all__ = ["settings_of", "state_of"]
+
+# worked out again when a file is read
+_DERIVED = ("module_",)
+
+
+def settings_of(estimator: BaseEstimator) -> dict[str, Any]:
+    """Return the constructor's parameters; callbacks are code, and no part of a file."""
+    settings: dict[str, Any] = estimator.get_params(deep=False)
+    return {name: () if name == "callbacks" else own for name, own in settings.items()}
+
+
+def state_of(thing: Any, keep_rows: bool) -> Mapping[str, Any]:
+    """Return what an object holds beside settings, by name; rows of training tasks where they are wanted."""
+    if hasattr(thing, "_written_fields"):
+        return {name: getattr(thing, name) for name in thing._written_fields if hasattr(thing, name)}
+    if isinstance(thing, BaseEstimator):
+        settings = thing.get_params(deep=False)
+        state = {name: own for name, own in vars(thing).items() if name not in settings and name not in _DERIVED}
+        return state if keep_rows else _without_rows(state)
+    if isinstance(thing, tuple) and hasattr(thing, "_fields"):
+        return {name: getattr(thing, name) for name in thing._fields}
+    fields = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing) if field.init}
+    # what only some predictors have
+    further = ("feature_names_in_", "feature_shape_")
+    return fields | {name: vars(thing)[name] for name in further if name in getattr(thing, "__dict__", {})}
+
+
+def _without_rows(state: dict[str, Any]) -> dict[str, Any]:
+    """Leave out rows of training tasks, and write hashes for their names."""
+    if "_judged" in state:
+        state["_judged"] = None
+    table = state.get("task_params_")
+    if table is not None:
+        hashes = [f"{own:016x}" for own in hashed(table.index).tolist()]
+        state["task_params_"] = table.set_axis(pd.Index(hashes, name=table.index.name))
+    return state
