@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,10 +85,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         self.lowered_ = np.zeros(len(tasks), dtype=bool)
         self._params = self._adapted(model.compile)
         self._judge = judge
-        self.guards_: list[Guard] | None = None
-        if judge is not None:
-            rows = [slice(int(a), int(b)) for a, b in pairwise(tasks.offsets)]
-            self.guards_ = judge.judge_many([(tasks.X[r], tasks.y[r], None) for r in rows])
+        self.guards_: list[Guard] | None = None if judge is None else judge.judge_tasks(tasks)
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -93,6 +93,12 @@ class Judge:
             return Guard("kept", 1.0, reason, 0, float("nan"), float("nan"), 1.0)
         return self.judge_many([(X, y, weight)])[0]
 
+    def judge_tasks(self, tasks: TaskSet) -> list[Guard]:
+        """Judge the adaptations to all rows of every task."""
+        weights = tasks.sample_weight
+        rows = [slice(int(a), int(b)) for a, b in itertools.pairwise(tasks.offsets)]
+        return self.judge_many([(tasks.X[r], tasks.y[r], None if weights is None else weights[r]) for r in rows])
+
     def judge_many(self, tasks: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]]) -> list[Guard]:
         """Judge the adaptations to the rows (X, y, weights) of many tasks, each of which has rows, in one batch."""
         episodes: list[Task] = []

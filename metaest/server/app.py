@@ -63,8 +63,8 @@ def create_app(
         What the operator states of columns of X, and of ``"y"``: ``unit``, ``description``, ``minimum``, ``maximum``.
         Values out of bounds are refused.
     compile : bool, optional
-        Whether adaptations are worked out in machine code, as the model's setting of this name; None does so for
-        networks, where it is some ten times faster (llvmlite is needed).
+        Whether adaptations are worked out in machine code, as the model's setting of this name; None does so where
+        it is possible (llvmlite is needed): a single adaptation is then several times as fast.
 
     Returns
     -------

@@ -82,7 +82,7 @@ class Served:
     columns : mapping of str to mapping, optional
         What the operator states of columns of X and of "y": unit, description, minimum, maximum.
     compile : bool, optional
-        Whether adaptations are worked out in machine code; None where that pays.
+        Whether adaptations are worked out in machine code; None where that is possible.
     """
 
     labels = False
@@ -100,8 +100,8 @@ class Served:
     ) -> None:
         if len(getattr(model, "feature_shape_", (1,))) > 1:
             raise TypeError("models of images are not served; rows must be columns of numbers.")
-        self.model = copy.copy(model)
-        self._set_compile(compile)
+        # adapting to one task after the other is what a server does; where compiling is impossible, torch does it
+        self.model = copy.copy(model).set_params(compile=True if compile is None else compile)
         self.n_features = int(model.n_features_in_)
         self.guards = bool(getattr(model, "_guards", False))
         names = getattr(model, "feature_names_in_", None)
@@ -233,10 +233,6 @@ class Served:
     def _learn(self) -> None:
         """Find what the model offers."""
 
-    def _set_compile(self, compile: bool | None) -> None:
-        if compile is not None and hasattr(self.model, "compile"):
-            self.model.set_params(compile=compile)
-
     def _takes_further(self) -> bool:
         return False
 
@@ -299,10 +295,6 @@ class ServedNetwork(_Batched):
         head = self.model._plan().head
         self.spreads = head is not None and head.bayesian
         self.methods = ("conformal",) if self.model._conformal is not None else ()
-
-    def _set_compile(self, compile: bool | None) -> None:
-        # adaptations to the next task are what a server does; without llvmlite torch does it
-        self.model.set_params(compile=True if compile is None else compile)
 
     def _warnings(self, many: Any) -> list[list[str]]:
         word = (

@@ -1,5 +1,7 @@
 """`adapt_many` with a guard judges every task as `adapt` does."""
 
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -61,6 +63,23 @@ def test_an_equation_judges_many_as_each():
         assert_allclose(many.params_["clearance"].iloc[i], one.params_.loc["clearance", "value"], rtol=1e-9)
         for end, wanted in zip(many[i].predict_interval(new[i].X), one.predict_interval(new[i].X), strict=True):
             assert_allclose(end, wanted, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_a_compartment_model_is_adapted_and_judged_in_machine_code(caplog):
+    patients = load_theophylline(exclude_time_zero=True)
+    model = OneCompartmentRegressor(noise="additive", random=["clearance", "absorption"]).fit(patients[:8])
+    new = TaskSet([Task(t.name, t.X[1:6:2], t.y[1:6:2]) for t in patients[8:]])
+    eager = model.adapt_many(new, guard=True)
+    alone = model.adapt(new[0].X, new[0].y)
+    model.set_params(compile=True)
+    compiled = model.adapt_many(new, guard=True)
+    again = model.adapt(new[0].X, new[0].y)
+    assert "not compiled" not in caplog.text
+    assert_allclose(compiled.predict(new), eager.predict(new), rtol=1e-7)
+    assert_allclose(again.predict(new[0].X), alone.predict(new[0].X), rtol=1e-7)
+    assert_allclose(again.guard_.adapted_rmse, alone.guard_.adapted_rmse, rtol=1e-6)
+    assert pickle.loads(pickle.dumps(again)).partial_adapt(new[1].X[:1], new[1].y[:1]).guard_.n_judged == 4
 
 
 def test_weights_of_rows_reach_the_guard():

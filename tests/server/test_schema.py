@@ -45,6 +45,16 @@ def classifier():
     return MAMLClassifier(max_iter=5, random_state=0).fit(TaskSet([(X[:30], y[:30]), (X[30:], y[30:])]))
 
 
+def even(body):
+    """Give tasks as many values of y as rows of X, which a schema cannot ask for."""
+    for task in body.get("tasks", [body]) if isinstance(body, dict) else []:
+        if "y" in task:
+            n = min(len(task["X"]), len(task["y"]))
+            for name in ("X", "y", "sample_weight"):
+                if name in task:
+                    task[name] = task[name][:n]
+
+
 def send_all(make, mode, n_examples):
     """Send generated requests to every path; return how many there were by status."""
     app = create_app(make(), compile=False, hosts=None, limits=Limits(max_rows=20, max_tasks=5))
@@ -65,6 +75,8 @@ def send_all(make, mode, n_examples):
         )
         @given(case=operation.as_strategy(generation_mode=MODES[mode]))
         def check(case):
+            if mode == "right":
+                even(case.body)
             response = case.call()
             case.validate_response(response, checks=CHECKS)
             counts[response.status_code] = counts.get(response.status_code, 0) + 1

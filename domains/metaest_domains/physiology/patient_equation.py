@@ -86,14 +86,14 @@ class Doses:
     def read(self, X: Any) -> tuple[Any, Any, Any]:
         """Return amounts, times since each dose and durations, of shape (n_rows, n_doses)."""
         amount, start, duration = self.of(X)
-        return amount, X[:, [self.time]] - start, duration
+        return amount, X[:, self.time : self.time + 1] - start, duration
 
     def of(self, X: Any) -> tuple[Any, Any, Any]:
         """Return amounts, times and durations of doses, of shape (n_rows, n_doses)."""
-        zeros = 0 * X[:, list(self.amount)]
-        start = X[:, list(self.since)] if self.since else zeros
-        duration = X[:, list(self.duration)] if self.duration else zeros
-        amount = X[:, list(self.amount)]
+        zeros = 0 * _columns(X, self.amount)
+        start = _columns(X, self.since) if self.since else zeros
+        duration = _columns(X, self.duration) if self.duration else zeros
+        amount = _columns(X, self.amount)
         if self.width is not None and X.shape[1] > self.width:
             further = [X[:, self.width + j :: 3] for j in range(3)]
             join = torch.cat if isinstance(X, Tensor) else np.concatenate
@@ -141,6 +141,14 @@ class Doses:
             if f"dose_{i}" in names:  # a dose of the fit with a duration that the fit has no column for
                 base[f"dose_{i}"] = 0.0
         return base[names], pd.concat(columns, axis=1).to_numpy()
+
+
+def _columns(X: Any, chosen: tuple[int, ...]) -> Any:
+    """Return some columns: slices of tensors, which can be compiled, where an index cannot."""
+    if not isinstance(X, Tensor):
+        return X[:, list(chosen)]
+    parts = [X[:, j : j + 1] for j in chosen]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How a fitted equation adapts: to one task, with or without a guard, or to many."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -109,8 +110,9 @@ class Adapting(Calibrating, HoldsRows):
             stated = calibrated.covariates.stated(covariates, names, rows.shape[1])
             posterior = prior_of(calibrated, calibrated.covariates.of_stated(stated))
         n = self.n_features_in_  # type: ignore[attr-defined]
+        kept = None if judge is None else self._compiled(judge, len(rows)).judge(rows, target, weight)
         return AdaptedEquation._make(
-            calibrated, posterior, rows, target, n, names, judge, self._conformal, stated, weight
+            calibrated, posterior, rows, target, n, names, judge, self._conformal, stated, weight, kept
         )
 
     def adapt_many(
@@ -150,7 +152,8 @@ class Adapting(Calibrating, HoldsRows):
         posterior = posterior_of_many(in_lanes(self._calibrated, self.compile, len(tasks.X)), tasks)
         warn_of_many(self._calibrated, posterior, tasks.names)
         judge = self._judge(gap) if whether_guarded(guard, gap, False) else None
-        return AdaptedEquations(self._calibrated, posterior, tasks, self, judge)
+        guards = None if judge is None else self._compiled(judge, len(tasks.X)).judge_tasks(tasks)
+        return AdaptedEquations(self._calibrated, posterior, tasks, self, judge, guards)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return without_codes(tasks, self._calibrated.model.noise.limit)
@@ -163,6 +166,11 @@ class Adapting(Calibrating, HoldsRows):
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(mean), "predict_interval")
         rows = self._rows(X, "predict_interval")  # type: ignore[attr-defined]
         return mean, spread_of_observations(self._calibrated, mean, sd, rows, weight)
+
+    def _compiled(self, judge: Judge, n_rows: int) -> Judge:
+        """Return the same judge, its adaptations in machine code where those of the rows are."""
+        model = in_lanes(self._calibrated, self.compile, n_rows)
+        return judge if model is self._calibrated else replace(judge, answer=partial(_answers, model))
 
     def _judge(self, gap: int) -> Judge:
         """Return what judges adaptations; it is learned once from the training tasks."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,11 +83,19 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
     )  # fmt: skip
 
     def __init__(
-        self, calibrated: Calibrated, posterior: Posterior, tasks: TaskSet, model: Any, judge: Judge | None = None
+        self,
+        calibrated: Calibrated,
+        posterior: Posterior,
+        tasks: TaskSet,
+        model: Any,
+        judge: Judge | None = None,
+        guards: list[Guard] | None = None,
     ) -> None:
         self._calibrated, self._posterior, self.tasks = calibrated, posterior, tasks
         self._adapted, self._judge = posterior, judge
-        self.guards_: list[Guard] | None = None if judge is None else self._guarded(judge)
+        self.guards_ = guards
+        if guards is not None:
+            self._keep_shares(guards)
         self._conformal = model._conformal
         self.n_features_in_ = tasks.X.shape[1]
         names = getattr(model, "feature_names_in_", None)
@@ -127,19 +134,14 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"
 
-    def _guarded(self, judge: Judge) -> list[Guard]:
-        """Judge all adaptations, and keep of each posterior the share that the guard says."""
-        tasks, calibrated = self.tasks, self._calibrated
-        weights = tasks.sample_weight
-        rows = [slice(int(a), int(b)) for a, b in pairwise(tasks.offsets)]
-        guards = judge.judge_many(
-            [(tasks.X[r], tasks.y[r].reshape(-1), None if weights is None else weights[r]) for r in rows]
-        )
+    def _keep_shares(self, guards: list[Guard]) -> None:
+        """Keep of each posterior the share that the guard says."""
         share = torch.tensor([guard.share for guard in guards], dtype=torch.float64)
         if bool((share < 1).any()):
-            design = calibrated.covariates.design(calibrated.covariates.of_tasks(tasks), len(calibrated.table))
-            self._posterior = calibrated.mixed(self._posterior, calibrated.prior(design), share)
-        return guards
+            calibrated = self._calibrated
+            covariates = calibrated.covariates.of_tasks(self.tasks)
+            prior = calibrated.prior(calibrated.covariates.design(covariates, len(calibrated.table)))
+            self._posterior = calibrated.mixed(self._posterior, prior, share)
 
     @cached_property
     def _params(self) -> pd.DataFrame:
