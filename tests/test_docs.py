@@ -9,7 +9,17 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.mark.parametrize(
-    "page", ["algorithms.md", "classification.md", "clinic.md", "harm.md", "physiology.md", "speed.md", "trading.md"]
+    "page",
+    [
+        "algorithms.md",
+        "classification.md",
+        "clinic.md",
+        "harm.md",
+        "keeping.md",
+        "physiology.md",
+        "speed.md",
+        "trading.md",
+    ],
 )
 def test_worked_examples(page):
     failed, tried = doctest.testfile(str(DOCS / page), module_relative=False)

@@ -4,6 +4,7 @@ from metaest.estimators.adapted import AdaptedRegressor
 from metaest.estimators.adapted_classifier import AdaptedClassifier
 from metaest.estimators.adapted_many import AdaptedRegressors
 from metaest.estimators.adapted_policy import AdaptedPolicy
+from metaest.estimators.callbacks import EndOnInterrupt
 from metaest.estimators.classifier import MAMLClassifier
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equation import (
@@ -29,6 +30,7 @@ __all__ = [
     "AdaptedRegressors",
     "ConformalInterval",
     "Derived",
+    "EndOnInterrupt",
     "EquationRegressor",
     "FewShotClassifier",
     "FewShotRegressor",

@@ -1,13 +1,63 @@
-"""Callbacks that cannot be pickled: the fit warns of them, and a pickle of the fitted model leaves them out."""
+"""What a fit calls after each meta-step: a callback that listens to Ctrl-C, and callbacks that cannot be pickled.
+
+The fit warns of the latter, and a pickle of the fitted model leaves them out.
+"""
 
 import pickle
+import signal
 from io import BytesIO
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 from metaest.estimators.stamped import HoldsRows
 from metaest.exceptions import warn
+from metaest.functional import StepInfo
 
-__all__ = ["HoldsCallbacks"]
+__all__ = ["EndOnInterrupt", "HoldsCallbacks"]
+
+
+class EndOnInterrupt:
+    """A callback with which Ctrl-C ends a fit early and keeps its weights so far.
+
+    In a ``with`` statement, Ctrl-C ends the fit after the meta-step at work, as a callback that returns True does: with
+    the weights of that step, or the best so far with ``early_stopping=True``. A second Ctrl-C interrupts the fit, which
+    then leaves the estimator as it was. Works in the main thread only, as signals do.
+
+    Attributes
+    ----------
+    pressed : bool
+        Whether Ctrl-C was pressed.
+
+    Examples
+    --------
+    >>> from metaest import EndOnInterrupt, MAMLRegressor
+    >>> from metaest_datasets import make_sinusoids
+    >>> with EndOnInterrupt() as ends:
+    ...     model = MAMLRegressor(max_iter=3, callbacks=[ends]).fit(make_sinusoids(20, random_state=0))
+    >>> ends.pressed
+    False
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._before: Any = None
+
+    def __call__(self, info: StepInfo) -> bool:
+        """Tell whether the fit is to end."""
+        return self.pressed
+
+    def __enter__(self) -> Self:
+        self.pressed, self._before = False, signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        self._before = None
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
 
 
 class HoldsCallbacks(HoldsRows):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaest.estimators.class_network import ClassNetwork, as_probabilities, indicators
 from metaest.estimators.class_plan import ClassPlan
-from metaest.estimators.episodes import Source, batch_forward
+from metaest.estimators.episodes import Batches, Source, batch_forward
 from metaest.exceptions import TaskError
 from metaest.functional import Episodes, Params
 from metaest.tasks import Classes, ClassSplit, Drawing, TaskSet, split_classes
@@ -33,6 +33,14 @@ class Predicted(NamedTuple):
     prediction: NDArray[np.intp]
     rows: NDArray[np.intp]
     task: NDArray[np.intp]
+
+
+class _Repeated(Batches):
+    """Batches of more episodes than there are tasks."""
+
+    def __next__(self) -> NDArray[np.intp]:
+        rounds = -(-self.size // self.n_tasks)
+        return np.concatenate([self.rng.permutation(self.n_tasks) for _ in range(rounds)])[: self.size]
 
 
 class ClassSource(Source):
@@ -73,13 +81,11 @@ class ClassSource(Source):
         self.n_outputs = plan.n_outputs if plan.fixed else 0
         self.classes, self.drawing, self.training = classes, drawing, training
 
-    def batches(self, size: int) -> Iterator[NDArray[np.intp]]:
+    def batches(self, size: int) -> Batches:
         """Task numbers of one meta-step after the other; a task that gives many episodes may come often."""
-        n_tasks = len(self.tasks)
-        if self.drawing.n_way is None or size <= n_tasks:
-            yield from super().batches(size)
-        while True:
-            yield np.concatenate([self.rng.permutation(n_tasks) for _ in range(-(-size // n_tasks))])[:size]
+        if self.drawing.n_way is None or size <= len(self.tasks):
+            return super().batches(size)
+        return _Repeated(len(self.tasks), size, self.rng)
 
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""

@@ -1,6 +1,7 @@
 """MAMLClassifier: meta-learn a network from many tasks, adapt it to the classes of the next from a handful of rows."""
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,11 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"
         Of fitting and adapting. Predictions of float64 rows are computed in float64 with the same weights.
+    checkpoint : path-like, optional
+        A folder in which the fit keeps its state, so that one that was ended (by Ctrl-C, or a power cut) goes on with
+        the same numbers when the same fit is called again; see :doc:`/keeping`. Needs a `random_state`.
+    checkpoint_every : int, default=100
+        Meta-steps from one state to the next.
     verbose : bool, default=False
         Whether to show a progress bar.
 
@@ -259,6 +265,8 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         max_batch_bytes: int | None = 2**30,
         device: str = "auto",
         dtype: str = "float32",
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 100,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -303,4 +311,6 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         self.max_batch_bytes = max_batch_bytes
         self.device = device
         self.dtype = dtype
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose

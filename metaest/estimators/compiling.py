@@ -96,6 +96,10 @@ def _compiled(
         (shapes, draw), most_at_once = policy_draws(source, batches), MOST_STEPS
     else:
         (shapes, draw), most_at_once = regression_draws(source, batches), MOST_STEPS
+    # classes may be drawn for more episodes than there are tasks
+    n_tasks = (
+        model.meta_batch_size if isinstance(source, ClassSource) else min(model.meta_batch_size, len(source.tasks))
+    )
     program = traced(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
     steps = LaneSteps(
         program,
@@ -106,5 +110,6 @@ def _compiled(
         lambda own, episodes: losses(own, (kind, episodes)),
         MOST_MEMORY if model.compile == "auto" else None,
         most_at_once,
+        n_tasks,
     )
     return Compiled(steps, f"{steps.lanes} tasks at a time")

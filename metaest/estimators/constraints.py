@@ -1,5 +1,6 @@
 """What the constructor arguments may be; scikit-learn checks them in `fit`."""
 
+import os
 from numbers import Integral, Real
 from typing import Any
 
@@ -47,6 +48,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "max_batch_bytes": [Interval(Integral, 1, None, closed="left"), None],
     "device": [StrOptions({"auto", "cpu", "cuda"})],
     "dtype": [StrOptions({"float32", "float64"})],
+    "checkpoint": [str, os.PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
     "verbose": ["verbose"],
 }
 

@@ -26,7 +26,7 @@ from metaest.functional import (
 )
 from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks
 
-__all__ = ["LEAST_FOR_STATISTICS", "RegressionSource", "Source", "batch_forward"]
+__all__ = ["LEAST_FOR_STATISTICS", "Batches", "RegressionSource", "Source", "batch_forward"]
 
 # tasks adapted at once, and numbers in their rows
 CHUNK, CHUNK_VALUES = 256, 20_000_000
@@ -36,6 +36,40 @@ LEAST_FOR_STATISTICS = 2
 def batch_forward(network: Network, batching: str) -> BatchForward:
     """Return the batched forward pass of the recorded kind."""
     return mapped(network.forward) if batching == "vmap" else looped(network.forward)
+
+
+class Batches(Iterator[NDArray[np.intp]]):
+    """Task numbers of one meta-step after the other; every task comes once before any comes again.
+
+    Parameters
+    ----------
+    n_tasks, size : int
+        Tasks, and tasks a meta-step; all of them where there are fewer.
+    rng : Generator
+
+    Attributes
+    ----------
+    queue : ndarray of int
+        Tasks left from the last round; with the state of `rng`, all that the next batches depend on.
+    """
+
+    def __init__(self, n_tasks: int, size: int, rng: np.random.Generator) -> None:
+        self.n_tasks, self.size, self.rng = n_tasks, size, rng
+        self.queue = np.empty(0, dtype=np.intp)
+
+    def __next__(self) -> NDArray[np.intp]:
+        """Return the next batch."""
+        if self.size >= self.n_tasks:
+            return np.arange(self.n_tasks)
+        while len(self.queue) < self.size:
+            # a task left from the last round may not meet itself in one batch
+            fresh = self.rng.permutation(self.n_tasks)
+            left = np.zeros(self.n_tasks, dtype=bool)
+            left[self.queue] = True
+            met = left[fresh]
+            self.queue = np.concatenate([self.queue, fresh[~met], fresh[met]])
+        batch, self.queue = self.queue[: self.size], self.queue[self.size :]
+        return batch
 
 
 class Source:
@@ -61,23 +95,9 @@ class Source:
         """Split the chosen tasks anew."""
         raise NotImplementedError
 
-    def batches(self, size: int) -> Iterator[NDArray[np.intp]]:
+    def batches(self, size: int) -> Batches:
         """Task numbers of one meta-step after the other; every task comes once before any comes again."""
-        n_tasks = len(self.tasks)
-        if size >= n_tasks:
-            while True:
-                yield np.arange(n_tasks)
-        queue = np.empty(0, dtype=np.intp)
-        while True:
-            while len(queue) < size:
-                # a task left from the last round may not meet itself in one batch
-                fresh = self.rng.permutation(n_tasks)
-                left = np.zeros(n_tasks, dtype=bool)
-                left[queue] = True
-                met = left[fresh]
-                queue = np.concatenate([queue, fresh[~met], fresh[met]])
-            yield queue[:size]
-            queue = queue[size:]
+        return Batches(len(self.tasks), size, self.rng)
 
     def rows(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_], y: Tensor) -> Rows:
         """Gather rows of a batch of tasks."""

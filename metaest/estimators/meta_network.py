@@ -1,5 +1,6 @@
 """What every meta-learned network shares: `fit` on tasks, and the plan of its adaptations."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Self
 
@@ -9,8 +10,10 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from metaest.estimators.atomic import atomic
+from metaest.estimators.building import goes_on
 from metaest.estimators.calibrating import hashed
 from metaest.estimators.callbacks import HoldsCallbacks
+from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
 from metaest.estimators.constraints import ADAPTING
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
 from metaest.estimators.inputs import remember_columns
@@ -71,7 +74,15 @@ class MetaNetwork(HoldsCallbacks):
         self._validate_params()
         self._warn_of_callbacks()
         tasks = self._read(X, y, groups)
-        trained = meta_train(self, tasks, seed := int(check_random_state(self.random_state).randint(2**31 - 1)))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        before = [self._params, self._rates, self._network.features_scaling] if goes_on(self) else None
+        with checkpoint_of(self, tasks, seed, before) or nullcontext() as checkpoint:
+            self._learn(tasks, seed, checkpoint)
+        return self
+
+    def _learn(self, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None) -> None:
+        """Set all that a fit learns."""
+        trained = meta_train(self, tasks, seed, checkpoint)
         plan = trained.plan
         module = trained.network.forward.as_module(plan.zero_shot(trained.params))  # may fail: before anything is set
         self.module_ = module
@@ -92,7 +103,6 @@ class MetaNetwork(HoldsCallbacks):
         self._judged, self._judges = thinned(tasks), {}
         self._task_names = hashed(tasks.names)
         remember_columns(self, tasks.feature_names)
-        return self
 
     def _judge(self, gap: int) -> Judge:
         """Return what judges adaptations at the present settings; it is learned once from the training tasks."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         As :class:`MAMLRegressor` takes them.
     standardize, check_plausibility, warm_start, callbacks, random_state
         As :class:`MAMLRegressor` takes them; `standardize` is for features alone.
-    compile, vectorize, max_batch_bytes, dtype, verbose
+    compile, vectorize, max_batch_bytes, dtype, checkpoint, checkpoint_every, verbose
         As :class:`MAMLRegressor` takes them.
 
     Attributes
@@ -152,6 +153,8 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         vectorize: str | bool = "auto",
         max_batch_bytes: int | None = 2**30,
         dtype: str = "float32",
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 100,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -187,4 +190,6 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
         self.vectorize = vectorize
         self.max_batch_bytes = max_batch_bytes
         self.dtype = dtype
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose

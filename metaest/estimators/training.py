@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.backing_off import back_off, warn_of_rate
 from metaest.estimators.building import goes_on
+from metaest.estimators.checkpoint import Checkpoint
 from metaest.estimators.compiling import lane_steps
+from metaest.estimators.kept_draws import KeptWithDraws, MetaDraws
 from metaest.estimators.memory import saved_bytes, tasks_at_once
 from metaest.estimators.network import Network, batched
 from metaest.estimators.plan import Plan, is_setting
@@ -28,6 +29,7 @@ from metaest.functional import (
     History,
     OuterLoop,
     Params,
+    State,
     StepInfo,
     remaining_slope,
     repeat_for_tasks,
@@ -64,19 +66,21 @@ class Trained(NamedTuple):
     plan: Plan
 
 
-def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
+def meta_train(model: Any, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None = None) -> Trained:
     """Meta-learn the weights of `model` (a MetaNetwork with its settings) from `tasks`; `model` is not changed.
 
     A fit that diverges is begun anew at half the inner rate, up to six times; then the first error is raised.
     """
     import_compiler()  # torch's optimisers do, and some modules
     descends = model.inner_solver == "gradient" and model.inner_steps and model.inner_lr
-    first_error = None
-    for halvings in range(RESTARTS + 1 if descends else 1):
+    kept = None if checkpoint is None else checkpoint.load()
+    first_error = None if kept is None or kept["error"] is None else DivergenceError(kept["error"])
+    for halvings in range(0 if kept is None else kept["halvings"], RESTARTS + 1 if descends else 1):
+        attempt = _Attempt(checkpoint, kept, halvings, first_error)
         try:
-            trained = _train(model, tasks, seed, halvings)
+            trained = _train(model, tasks, seed, attempt)
         except DivergenceError as error:
-            first_error = error if first_error is None else first_error
+            first_error, kept = error if first_error is None else first_error, None
             _logger.info("the fit is begun anew at a lower inner rate: %s", error)
             continue
         earlier = model._rates[1] if goes_on(model) else None
@@ -86,7 +90,23 @@ def meta_train(model: Any, tasks: TaskSet, seed: int) -> Trained:
     raise first_error
 
 
-def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
+class _Attempt(NamedTuple):
+    """One run of a fit, at the inner rate halved `halvings` times; `kept` is where it goes on from."""
+
+    checkpoint: Checkpoint | None
+    kept: State | None
+    halvings: int
+    first_error: DivergenceError | None
+
+    def keeping(self, draws: MetaDraws) -> KeptWithDraws | None:
+        """Return where the outer loop keeps its state, and that of its draws."""
+        if self.checkpoint is None:
+            return None
+        error = None if self.first_error is None else str(self.first_error)
+        return KeptWithDraws(self.checkpoint, self.kept, draws, {"halvings": self.halvings, "error": error})
+
+
+def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
     """Meta-learn at the inner rate that is stable on the tasks at the start, halved `halvings` times."""
     rng = np.random.default_rng(seed)
     training, held_out = _hold_out(model, tasks, rng)
@@ -105,11 +125,12 @@ def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
     if batching == "loop":
         _logger.info("tasks are evaluated one after the other: %s", reason)
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
-    drawing = contextlib.nullcontext if model.module is None else Stream(seed).drawing
+    stream = None if model.module is None else Stream(seed)
+    drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
         plan, params = back_off(plan, params, forward, source, model.meta_batch_size, seed)
-    if halvings:
-        plan, params = plan.slower(params, 2.0**halvings)
+    if attempt.halvings:
+        plan, params = plan.slower(params, 2.0**attempt.halvings)
     source.plan = plan
 
     def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
@@ -133,7 +154,6 @@ def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
             network.forward.module.train()
             return value
 
-    kinds = map(schedule.at, itertools.count())
     loop = OuterLoop(
         max_iter=model.max_iter,
         meta_lr=model.meta_lr,
@@ -148,12 +168,9 @@ def _train(model: Any, tasks: TaskSet, seed: int, halvings: int) -> Trained:
         network.forward.module.train()
         at_once = 1 if batching == "loop" else _at_once(model.max_batch_bytes, losses, params, schedule, first)
         made = lane_steps(model, plan, schedule, source, batches, loop, params, losses)
-
-        def draw() -> tuple[Differentiated, Episodes]:
-            return next(kinds), source.episodes(next(batches))
-
+        draw = MetaDraws(source, batches, schedule, network.forward.module, stream)
         with _second_derivatives():
-            result = loop.run(params, draw, losses, validate, made.steps, parts)
+            result = loop.run(params, draw, losses, validate, made.steps, parts, attempt.keeping(draw))
     network.forward.module.eval()
     with drawing():
         if plan.proximal and plan.steps:

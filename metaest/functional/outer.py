@@ -4,17 +4,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from metaest.exceptions import DivergenceError
 from metaest.functional.progress import Bar
-from metaest.functional.steps import REMEDY, AdamW, EagerSteps, Steps
+from metaest.functional.steps import REMEDY, AdamW, EagerSteps, State, Steps
 from metaest.functional.types import Params
 
-__all__ = ["Callback", "History", "OuterLoop", "OuterResult", "StepInfo"]
+__all__ = ["Callback", "Checkpoint", "History", "OuterLoop", "OuterResult", "StepInfo"]
 
 VALIDATION_INTERVAL = 10
 E = TypeVar("E")
@@ -64,6 +64,17 @@ class History(Sequence[StepInfo]):
         self.validation_loss.extend([None] * len(meta_losses))
         self.seconds.extend([seconds] * len(meta_losses))
 
+    def state(self) -> State:
+        """Return a copy as tensors; a missing validation loss is not a number."""
+        validation = [math.nan if loss is None else loss for loss in self.validation_loss]
+        columns = {"meta_loss": self.meta_loss, "validation_loss": validation, "seconds": self.seconds}
+        return {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        self.meta_loss, self.seconds = state["meta_loss"].tolist(), state["seconds"].tolist()
+        self.validation_loss = [None if math.isnan(loss) else loss for loss in state["validation_loss"].tolist()]
+
     def __len__(self) -> int:
         return len(self.meta_loss)
 
@@ -79,6 +90,51 @@ class OuterResult(NamedTuple):
 
     params: Params
     history: History
+
+
+class Checkpoint(Protocol):
+    """Where the loop keeps its state, so that a run that was ended can go on with the same bits.
+
+    Attributes
+    ----------
+    every : int
+        Meta-steps from one state that is kept to the next.
+    """
+
+    every: int
+
+    def load(self) -> State | None:
+        """Return the state that was kept last, or None where there is none."""
+
+    def save(self, state: State) -> None:
+        """Keep a state."""
+
+
+@dataclass
+class _Progress:
+    """The record of a run, and the best parameters so far where there are validation losses."""
+
+    history: History = field(default_factory=History)
+    best: float = math.inf
+    best_step: int = 0
+    best_params: Params | None = None
+
+    def judge(self, loss: float, params: Params) -> None:
+        """Take note of a validation loss."""
+        step = len(self.history)
+        if not math.isfinite(loss):
+            raise DivergenceError(f"the validation loss became non-finite in meta-step {step}; {REMEDY}")
+        self.history.validation_loss[-1] = loss
+        if loss < self.best:
+            self.best, self.best_step, self.best_params = loss, step, params
+
+    def state(self) -> State:
+        best = {"best": self.best, "best_step": self.best_step, "best_params": self.best_params}
+        return {"history": self.history.state(), **best}
+
+    def restore(self, state: State) -> None:
+        self.history.restore(state["history"])
+        self.best, self.best_step, self.best_params = state["best"], state["best_step"], state["best_params"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +172,7 @@ class OuterLoop(AdamW):
         validate: Callable[[Params], float] | None = None,
         steps: Steps | None = None,
         parts: Callable[[E], Sequence[E]] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> OuterResult:
         """Minimise the mean of `task_losses` over the episodes `draw` gives.
 
@@ -133,6 +190,8 @@ class OuterLoop(AdamW):
             What takes the steps, in place of torch's autograd.
         parts : callable, optional
             Episodes -> the same in parts that fit into memory.
+        checkpoint : Checkpoint, optional
+            Where the run goes on from, and keeps its state. What `draw` gives next is not part of that state.
 
         Returns
         -------
@@ -144,20 +203,21 @@ class OuterLoop(AdamW):
             When a meta-loss or its gradient is not finite.
         """
         steps = EagerSteps(self, params, draw, task_losses, parts) if steps is None else steps
-        history = History()
-        best, best_step, best_params = math.inf, 0, None
-        started = time.perf_counter()
+        progress = _Progress()
+        if checkpoint is not None and (kept := checkpoint.load()) is not None:
+            progress.restore(kept["progress"])
+            steps.restore(kept["steps"])
+        history = progress.history
+        started = time.perf_counter() - (history.seconds[-1] if history else 0.0)
         with Bar(self.verbose, self.max_iter, "meta-steps", "step") as bar:
+            bar.advance(len(history))
             while (step := len(history)) < self.max_iter:
-                count = self._count(step, steps.at_once, validates=validate is not None)
+                every = None if checkpoint is None else checkpoint.every
+                count = self._count(step, steps.at_once, every, validates=validate is not None)
                 history.add(steps.advance(count), time.perf_counter() - started)
                 step += count
                 if validate is not None and (step % VALIDATION_INTERVAL == 0 or step == self.max_iter):
-                    history.validation_loss[-1] = loss = validate(steps.params())
-                    if not math.isfinite(loss):
-                        raise DivergenceError(f"the validation loss became non-finite in meta-step {step}; {REMEDY}")
-                    if loss < best:
-                        best, best_step, best_params = loss, step, steps.params()
+                    progress.judge(validate(steps.params()), steps.params())
                     history.seconds[-1] = time.perf_counter() - started
                 info = history[-1]
                 bar.advance(count)
@@ -165,17 +225,19 @@ class OuterLoop(AdamW):
                     bar.say(meta_loss=f"{info.meta_loss:.4g}")
                 # every callback sees every step, also the one in which another asks to stop
                 stop = [callback(info) is True for callback in self.callbacks]
-                if any(stop) or (best_params is not None and step - best_step >= self.n_iter_no_change):
+                settled = progress.best_params is not None and step - progress.best_step >= self.n_iter_no_change
+                if any(stop) or settled:
                     break
-        final = steps.params() if best_params is None else best_params
+                if checkpoint is not None and step % checkpoint.every == 0:
+                    checkpoint.save({"progress": progress.state(), "steps": steps.state()})
+        final = steps.params() if progress.best_params is None else progress.best_params
         if not all(bool(torch.isfinite(value).all()) for value in final.values()):
             raise DivergenceError(f"the weights became non-finite in meta-step {len(history)}; {REMEDY}")
         return OuterResult(final, history)
 
-    def _count(self, step: int, at_once: int, *, validates: bool) -> int:
+    def _count(self, step: int, at_once: int, every: int | None, *, validates: bool) -> int:
         """Return how many steps to take in one call: none of them may be one that somebody looks at but the last."""
         if self.callbacks:
             return 1
-        left = self.max_iter - step
-        until = VALIDATION_INTERVAL - step % VALIDATION_INTERVAL if validates else left
-        return min(at_once, left, until)
+        looks = [VALIDATION_INTERVAL] * validates + ([] if every is None else [every])
+        return min(at_once, self.max_iter - step, *(look - step % look for look in looks))

@@ -19,9 +19,11 @@ from metaest.exceptions import DivergenceError
 from metaest.functional.compiler import import_compiler
 from metaest.functional.types import Params
 
-__all__ = ["REMEDY", "AdamW", "EagerSteps", "Steps", "require_finite"]
+__all__ = ["REMEDY", "AdamW", "EagerSteps", "State", "Steps", "require_finite"]
 
 E = TypeVar("E")
+# what a computation needs to go on later with the same bits: tensors, numbers, text and None, in dicts and lists
+State = dict[str, Any]
 REMEDY = (
     "lower meta_lr or inner_lr, take fewer inner_steps, set max_grad_norm, or leave standardize=True. "
     "Nothing fitted before was changed."
@@ -83,6 +85,12 @@ class Steps(Protocol):
     def params(self) -> Params:
         """Return a copy of the parameters reached."""
 
+    def state(self) -> State:
+        """Return a copy of what the next steps depend on: parameters, moments, steps taken."""
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned."""
+
 
 class EagerSteps(Generic[E]):
     """Steps by torch's autograd, one at a time.
@@ -119,7 +127,6 @@ class EagerSteps(Generic[E]):
         self._leaves = list(self._params.values())
         import_compiler()  # optimisers do, when the first is made
         self._optimiser = torch.optim.AdamW(self._groups(), lr=settings.meta_lr, fused=True)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, settings.rate)
 
     def advance(self, count: int) -> list[float]:
         """Take so many steps; return the meta-loss of each."""
@@ -128,6 +135,28 @@ class EagerSteps(Generic[E]):
     def params(self) -> Params:
         """Return a copy of the parameters reached."""
         return {name: value.detach().clone() for name, value in self._params.items()}
+
+    def state(self) -> State:
+        """Return a copy of what the next steps depend on."""
+        moments = [self._optimiser.state[leaf] for leaf in self._leaves]
+        return {
+            "taken": self.taken,
+            "params": self.params(),
+            "moments": [{name: value.clone() for name, value in own.items()} for own in moments],
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        self.taken = state["taken"]
+        with torch.no_grad():
+            for name, leaf in self._params.items():
+                leaf.copy_(state["params"][name])
+        for leaf, own in zip(self._leaves, state["moments"], strict=True):
+            # moments lie in memory as their parameter does: the fused optimiser asks for no strides
+            self._optimiser.state[leaf] = {
+                name: value.to(leaf.device) if name == "step" else torch.empty_like(leaf).copy_(value)
+                for name, value in own.items()
+            }
 
     def _step(self) -> float:
         self.taken += 1
@@ -141,8 +170,9 @@ class EagerSteps(Generic[E]):
             # the fused optimiser reads memory in the parameter's own layout and ignores that of the gradient,
             # which autograd may hand over transposed or expanded (torch 2.13: silently wrong updates)
             leaf.grad = torch.empty_like(leaf).copy_(gradient)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.settings.meta_lr * self.settings.rate(self.taken - 1)
         self._optimiser.step()
-        self._schedule.step()
         return meta_loss
 
     def _gradients(self, drawn: E) -> tuple[Tensor, tuple[Tensor, ...]]:

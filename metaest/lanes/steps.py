@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.functional import AdamW, EagerSteps, Episodes, Params, Rows, require_finite
+from metaest.functional import AdamW, EagerSteps, Episodes, Params, Rows, State, require_finite
 from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.draws import Draws
 from metaest.lanes.kernels import Program
@@ -25,8 +25,10 @@ from metaest.lanes.trace import Shapes
 
 __all__ = ["LaneSteps"]
 
-# meta-steps in one call, and operations of one task's after which somebody may want to see how far it is
-AT_ONCE, OPERATIONS_AT_ONCE = 256, 400_000_000
+# meta-steps in one call
+AT_ONCE = 256
+# operations on vectors in one call: some tenths of a second, in which no interrupt is heard
+OPERATIONS_AT_ONCE = 200_000_000
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # how far the first meta-gradient may be from torch's, relative to its length
 TOLERANCE = {32: 1e-3, 64: 1e-7}
@@ -53,6 +55,8 @@ class LaneSteps:
         Bytes that a pass may work in.
     most_at_once : int, optional
         Meta-steps in one call at most.
+    n_tasks : int, default=1
+        Tasks a meta-step: the more, the fewer steps in one call.
 
     Attributes
     ----------
@@ -78,8 +82,8 @@ class LaneSteps:
         losses: Callable[[Params, Episodes], Tensor],
         most_memory: int | None = None,
         most_at_once: int = AT_ONCE,
+        n_tasks: int = 1,
     ) -> None:
-        self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_AT_ONCE // max(1, program.operations())))
         self.settings = settings
         self.draw = draw
         self.losses = losses
@@ -89,6 +93,8 @@ class LaneSteps:
         number = np.dtype(str(next(iter(params.values())).dtype).removeprefix("torch."))
         kind = kind_of_machine(8 * number.itemsize)
         self.lanes = kind.lanes
+        work = max(1, program.operations()) * -(-n_tasks // kind.lanes)
+        self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_AT_ONCE // work))
         sizes = [value.numel() for value in params.values()]
         sides = (shapes.support, shapes.query)
         made = steps_text(program, kind, sizes, sides, math.prod(shapes.features), shapes.targets)
@@ -131,6 +137,23 @@ class LaneSteps:
         if self.instead is not None:
             return self.instead.params()
         return self._as_params(self._theta.copy())
+
+    def state(self) -> State:
+        """Return a copy of what the next steps depend on."""
+        if self.instead is not None:
+            return {"instead": self.instead.state()}
+        flat = {"theta": self._theta, "first": self._first, "second": self._second}
+        return {"taken": self.taken, **{name: torch.from_numpy(own.copy()) for name, own in flat.items()}}
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        if "instead" in state:
+            self.instead = EagerSteps(self.settings, self.params(), lambda: self._episodes(self.draw(1)), self.losses)
+            self.instead.restore(state["instead"])
+            return
+        self.taken = state["taken"]
+        for name, own in (("theta", self._theta), ("first", self._first), ("second", self._second)):
+            own[:] = state[name].numpy()
 
     def _run(self, drawn: Draws, first: int, count: int) -> int:
         """Take steps in machine code; return after how many it came to one that is not finite."""

@@ -12,7 +12,7 @@ import pytest
 
 import metaest
 from fits import FITS
-from metaest import DivergenceError, FewShotRegressor, TaskError
+from metaest import DivergenceError, EndOnInterrupt, FewShotRegressor, TaskError
 from metaest_datasets import make_market
 from metaest_domains.physiology import GlucoseForecaster
 from metaest_domains.trading import TradingPolicy
@@ -210,3 +210,26 @@ def test_ctrl_c_at_random_moments_is_heard_at_once(kind):
             assert time.perf_counter() - pressed[0] < 1
         timer.join()
         assert changed(model, before) in (set(), learned)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to the own process")
+def test_ctrl_c_may_keep_the_weights_so_far():
+    make, tasks = FITS["network"]
+    handler = signal.getsignal(signal.SIGINT)
+
+    def press(info):
+        if info.step in (5, 7):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    for early_stopping in (False, True):
+        settings = {"max_iter": 1000, "early_stopping": early_stopping}
+        with EndOnInterrupt() as ends, pytest.warns(UserWarning, match="cannot be pickled"):
+            model = make(callbacks=[press, ends], **settings).fit(tasks(0))
+        assert ends.pressed
+        assert model.n_iter_ == 5
+        assert signal.getsignal(signal.SIGINT) is handler
+    before = dict(vars(model))
+    with pytest.warns(UserWarning, match="cannot be pickled"), pytest.raises(KeyboardInterrupt), EndOnInterrupt():
+        model.set_params(callbacks=[press]).fit(tasks(1))  # pressed twice
+    assert changed(model, before) == {"callbacks"}
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,7 +114,8 @@ class KineticRegressor(EquationRegressor):
     parameters : dict of str to Parameter, optional
         In place of those of the catalogue; the rest stays.
     random, covariance, noise, limit, covariates, objective, inner_solver, inner_steps, meta_gradient, support_size, \
-split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, verbose
+split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, \
+checkpoint, checkpoint_every, verbose
         As :class:`metaest.EquationRegressor` takes them.
 
     Attributes
@@ -156,6 +158,8 @@ split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, ve
         max_iter: int = 300,
         compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
         verbose: bool = False,
     ) -> None:
         self.columns = columns
@@ -179,6 +183,8 @@ split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, ve
         self.max_iter = max_iter
         self.compile = compile
         self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
     @property

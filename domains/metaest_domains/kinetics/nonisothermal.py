@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,8 @@ class AlongHistory(KineticRegressor):
         max_iter: int = 300,
         compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
         verbose: bool = False,
     ) -> None:
         super().__init__(
@@ -90,6 +93,8 @@ class AlongHistory(KineticRegressor):
             max_iter=max_iter,
             compile=compile,
             random_state=random_state,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
             verbose=verbose,
         )
         self.histories = histories

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,7 +41,7 @@ class CompartmentRegressor(EquationRegressor):
     parameters : dict of str to Parameter, optional
         In place of those of the catalogue; the rest stays.
     random, covariance, noise, limit, covariates, objective, support_size, split, n_episodes, max_iter, compile, \
-random_state, verbose
+random_state, checkpoint, checkpoint_every, verbose
         As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` and ``noise="combined"`` by default.
 
     References
@@ -74,6 +75,8 @@ random_state, verbose
         max_iter: int = 300,
         compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
         verbose: bool = False,
     ) -> None:
         self.parametrization = parametrization
@@ -94,6 +97,8 @@ random_state, verbose
         self.max_iter = max_iter
         self.compile = compile
         self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
     # settings of EquationRegressor that these models do not offer

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, TaskSet
 from metaest.estimators.atomic import atomic
+from metaest.estimators.checkpoint import require_seed
 from metaest.estimators.inputs import refuse_tasks
 from metaest.estimators.stamped import Stamped
 from metaest.tasks.times import elapsed
@@ -126,6 +128,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         Whether readings that look like the other unit are an error: a median of one person below 36 mg/dL or above 36
         mmol/L, or a single reading below 10 mg/dL or above 60 mmol/L; and times less than half a minute apart.
     random_state : int, RandomState instance or None, default=None
+    checkpoint, checkpoint_every
+        As :class:`metaest.MAMLRegressor` takes these.
 
     Attributes
     ----------
@@ -173,6 +177,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         unit: str = "mg/dL",
         check_plausibility: bool = True,
         random_state: int | np.random.RandomState | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 100,
     ) -> None:
         self.n_readings = n_readings
         self.horizons = horizons
@@ -188,6 +194,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         self.unit = unit
         self.check_plausibility = check_plausibility
         self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     @atomic
     def fit(self, X: Any, y: None = None) -> Self:
@@ -209,12 +217,13 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         TaskError
             When the readings of a person cannot be used, or are too few for one day and others to judge by.
         """
+        require_seed(self)
         people = _people(X)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = {
             name: getattr(self, name)
             for name in ("hidden_layer_sizes", "inner_steps", "inner_lr", "adapt_layers", "meta_lr", "meta_batch_size",
-                         "max_iter", "alpha")
+                         "max_iter", "alpha", "checkpoint", "checkpoint_every")
         }  # fmt: skip
         episodes = self.episodes(people, np.random.default_rng(seed))
         # the last feature is the last reading, and targets are changes from it

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import factorial
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -241,7 +242,8 @@ class MinimalModelRegressor(EquationRegressor):
     ----------
     parameters : dict of str to Parameter, optional
         In place of those above, whose initial values are read off the data, so that units do not matter.
-    random, covariance, noise, limit, covariates, support_size, split, max_iter, compile, random_state, verbose
+    random, covariance, noise, limit, covariates, support_size, split, max_iter, compile, random_state, \
+checkpoint, checkpoint_every, verbose
         As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` by default.
 
     References
@@ -281,6 +283,8 @@ class MinimalModelRegressor(EquationRegressor):
         max_iter: int = 300,
         compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
         verbose: bool = False,
     ) -> None:
         self.parameters = parameters  # type: ignore[assignment]
@@ -294,6 +298,8 @@ class MinimalModelRegressor(EquationRegressor):
         self.max_iter = max_iter
         self.compile = compile
         self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
     def _problem(self, tasks: TaskSet) -> tuple[MinimalModel, dict[str, Parameter]]:

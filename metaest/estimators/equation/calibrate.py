@@ -1,6 +1,7 @@
 """A first population near the maximum of the evidence, and the constants that show no variation at it."""
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +38,12 @@ class Settled(NamedTuple):
     population: Population
     u: Tensor
 
+    @classmethod
+    def of(cls, kept: Any) -> "Settled":
+        """Return it from what a journal has kept."""
+        evidence, population, u = kept
+        return cls(evidence, Population(*population), u)
+
 
 def evidence_of(scope: Scope, population: Population, u: Tensor) -> float:
     """Log-evidence of all tasks; minus infinity where it is not finite."""
@@ -66,28 +73,37 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     if scope.model.equation.mode == "rows":
         observations = observations.thin(SEARCH_ROWS)
     small = scope._replace(observations=observations, design=scope.design.take(few), query=None)
-    starts = pooled_starts(scope.model, initial, small.observations, N_CANDIDATES)
+    journal = scope.journal
+    pooled = partial(pooled_starts, scope.model, initial, small.observations, N_CANDIDATES)
+    starts = journal.step(pooled, lambda kept: [Start(*own) for own in kept])
     starts = starts or [Start(initial, spread_of(small.observations))]
     smallest = float(scope.smallest_log_sigma.exp()[0])
     candidates = [spread_around(scope.model, start, scope.random, small.observations, smallest) for start in starts]
-    separate = alone(scope.model, initial, scope.random, small.observations, smallest)
+    separate = journal.step(
+        partial(alone, scope.model, initial, scope.random, small.observations, smallest),
+        lambda kept: None if kept is None else (Population(*kept[0]), kept[1]),
+    )
     if separate is not None:
         candidates.append(separate)
     settled = []
     for population, u in candidates:
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
-        settled.append(settle(small, population, u, CANDIDATE_STEPS))
+        settled.append(journal.step(partial(settle, small, population, u, CANDIDATE_STEPS), Settled.of))
     found, several = [], separate is not None
     for own in _different(small, settled):
-        widely, moved = look_widely(small, own, CANDIDATE_STEPS)
+        wide = partial(look_widely, small, own, CANDIDATE_STEPS)
+        widely, moved = journal.step(wide, lambda kept: (Settled.of(kept[0]), bool(kept[1])))
         found.append(widely)
         several = several or moved
     found = _different(small, found)
     best = max(own.evidence for own in found)
     if len(found) > 1:
         found = [
-            settle(small, own.population, own.u, STEPS) if best - NEAR < own.evidence < np.inf else own for own in found
+            journal.step(partial(settle, small, own.population, own.u, STEPS), Settled.of)
+            if best - NEAR < own.evidence < np.inf
+            else own
+            for own in found
         ]
     # an equation may have mirror images (two rates that change places, an alias of a frequency)
     best = max(own.evidence for own in found)
@@ -102,9 +118,11 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     if several and len(few) < tasks:
         center = scope.design.center(population.beta, len(population.factor))
         log_sigma = population.log_sigma
-        found_widely, _ = search_widely(ROUGH, scope.model, center, population.factor, log_sigma, scope.observations, u)
-        u = found_widely.u
-    _, population, u = settle(scope, population, u, STEPS)
+        wide_of_all = partial(
+            search_widely, ROUGH, scope.model, center, population.factor, log_sigma, scope.observations, u
+        )
+        u = journal.step(lambda: wide_of_all()[0].u, lambda kept: kept)
+    _, population, u = journal.step(partial(settle, scope, population, u, STEPS), Settled.of)
     return population, u
 
 

@@ -82,10 +82,17 @@ def meta_descend(
         report(info.step, info.meta_loss)
 
     loop = OuterLoop(max_iter=settings.max_iter, meta_lr=settings.meta_lr, max_grad_norm=1.0, callbacks=[follow])
-    for attempt in range(ATTEMPTS):
+    checkpoint = scope.journal.loop(rng, report)
+    first = 0 if checkpoint is None else checkpoint.attempt
+    for _ in range(first):
+        log_rate = log_rate - LOWERED
+    for attempt in range(first, ATTEMPTS):
         state = rng.bit_generator.state
+        if checkpoint is not None:
+            checkpoint.attempt = attempt
         try:
-            result = loop.run({"beta": torch.zeros_like(population.beta), "log_rate": log_rate}, draw, losses)
+            params = {"beta": torch.zeros_like(population.beta), "log_rate": log_rate}
+            result = loop.run(params, draw, losses, checkpoint=checkpoint)
             break
         except DivergenceError as error:  # an episode that bears less than the average: begin anew with lower rates
             if attempt + 1 == ATTEMPTS:

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from metaest.estimators.equation.expectation import linearise
+from metaest.estimators.equation.journal import Evaluations, Journal
 from metaest.estimators.equation.solving import most_probable
 from metaest.estimators.equation.start import sizes
 from metaest.exceptions import DivergenceError
@@ -47,6 +48,8 @@ class Scope(NamedTuple):
     diagonal : bool
     smallest_log_sigma : Tensor of shape (noise constants,)
     solver : GaussNewton
+    journal : Journal
+        Of the long steps of the search.
     """
 
     model: HierarchicalModel
@@ -57,6 +60,7 @@ class Scope(NamedTuple):
     diagonal: bool
     smallest_log_sigma: Tensor
     solver: GaussNewton
+    journal: Journal = Journal()
 
 
 class Maximum(NamedTuple):
@@ -147,11 +151,12 @@ class Objective:
     ----------
     scope : Scope
     coordinates : Coordinates
-    u : Tensor of shape (random, tasks)
+    evaluations : Evaluations
+        Those that were kept, and the tasks' constants.
     """
 
-    def __init__(self, scope: Scope, coordinates: Coordinates, u: Tensor) -> None:
-        self.scope, self.coordinates, self.u = scope, coordinates, u
+    def __init__(self, scope: Scope, coordinates: Coordinates, evaluations: Evaluations) -> None:
+        self.scope, self.coordinates, self.evaluations = scope, coordinates, evaluations
         self.best, self.best_x = np.inf, coordinates.start()
         # the search minimises the loss less this, so that its relative tolerance does not depend on the unit of y
         self.origin = 0.0
@@ -159,25 +164,34 @@ class Objective:
 
     def __call__(self, x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """Return loss and gradient at x."""
+        value, gradient = self.evaluations.next(lambda: self._evaluate(x))
+        if np.isfinite(value):
+            if not np.isfinite(self.best):
+                self.origin = value + self.rows
+            if value < self.best:
+                self.best, self.best_x = value, x.copy()
+            return value - self.origin, gradient
+        # out of the equation's range: a slope that leads back
+        away = x - self.best_x
+        return self.best - self.origin + 1e3 + 0.5 * float(away @ away), away
+
+    def _evaluate(self, x: NDArray[Any]) -> tuple[float, Tensor]:
+        """Return loss and gradient; the loss is infinite where either is not finite."""
         leaf = torch.tensor(x, requires_grad=True)
         population = self.coordinates.population(leaf)
-        scope = self.scope
+        scope, u = self.scope, self.evaluations.u
         fixed = population.detach()
         center = scope.design.center(fixed.beta, len(fixed.factor))
-        found = scope.solver.solve(scope.model, center, fixed.factor, fixed.log_sigma, scope.observations, self.u)
+        found = scope.solver.solve(scope.model, center, fixed.factor, fixed.log_sigma, scope.observations, u)
         if bool(torch.isfinite(found.loss).all()):
             loss = self.losses(population, found.u).sum()
             (gradient,) = torch.autograd.grad(loss, leaf)
             value = float(loss.detach())
             if np.isfinite(value) and bool(torch.isfinite(gradient).all()):
-                if not np.isfinite(self.best):
-                    self.origin = value + self.rows
                 if value < self.best:
-                    self.best, self.best_x, self.u = value, x.copy(), found.u
-                return value - self.origin, gradient.numpy()
-        # out of the equation's range: a slope that leads back
-        away = x - self.best_x
-        return self.best - self.origin + 1e3 + 0.5 * float(away @ away), away
+                    self.evaluations.u = found.u
+                return value, gradient
+        return np.inf, torch.zeros_like(leaf.detach())
 
     def losses(self, population: Population, u: Tensor) -> Tensor:
         """Loss of each task."""
@@ -222,11 +236,12 @@ def maximise(
     n_iter, message, loss = 0, "", np.inf
     for _ in range(4):
         coordinates = _coordinates(scope, whole, population, u, fixed_beta)
-        objective = Objective(scope, coordinates, u)
+        objective = Objective(scope, coordinates, scope.journal.evaluations(u))
 
         def follow(x: NDArray[Any], before: int = n_iter, objective: Objective = objective) -> None:
             nonlocal n_iter
             n_iter += 1
+            scope.journal.tick()
             if report is not None:
                 report(n_iter, objective.best)
 
@@ -253,7 +268,7 @@ def maximise(
                 "taken of above zero, as by torch.clamp(u, min=...)), and so do initial values far from any that fit."
             )
         population = coordinates.population(torch.from_numpy(objective.best_x)).detach()
-        improved, loss, u = loss - objective.best, objective.best, objective.u
+        improved, loss, u = loss - objective.best, objective.best, objective.evaluations.u
         message = "" if result.status == 0 else str(result.message)
         if n_iter >= max_iter:
             message = f"the search for the population did not converge in max_iter={max_iter} iterations"

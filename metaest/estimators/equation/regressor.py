@@ -1,6 +1,8 @@
 """EquationRegressor: an equation one trusts, its constants meta-learned from many tasks and adapted to the next."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.atomic import atomic
 from metaest.estimators.calibrating import fingerprints, hashed
+from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
 from metaest.estimators.equation.adapting import Adapting
 from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
 from metaest.estimators.equation.parameter import Parameter
@@ -98,6 +101,11 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         `adapt` as well. What cannot be compiled is left to torch, with a logged line that says why.
     random_state : int, RandomState instance or None, default=None
         Draws of support rows; ``objective="evidence"`` draws none.
+    checkpoint : path-like, optional
+        A folder in which the fit keeps its state, so that one that was ended (by Ctrl-C, or a power cut) goes on with
+        the same numbers when the same fit is called again; see :doc:`/keeping`. Needs a `random_state`.
+    checkpoint_every : int, default=10
+        Iterations, or meta-steps, from one state to the next.
     verbose : bool, default=False
         Whether to show progress.
 
@@ -199,6 +207,8 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         max_iter: int = 300,
         compile: str | bool = "auto",
         random_state: int | np.random.RandomState | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
         verbose: bool = False,
     ) -> None:
         self.equation = equation
@@ -221,6 +231,8 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self.max_iter = max_iter
         self.compile = compile
         self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
     @atomic
@@ -282,7 +294,13 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         ask_about_limit(self.limit, tasks.y, "fit")
         tasks = without_codes(tasks, self.limit)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=y is not None)
+        with checkpoint_of(self, tasks, seed, y is not None) or nullcontext() as checkpoint:
+            self._learn(tasks, seed, y is not None, checkpoint)
+        return self
+
+    def _learn(self, tasks: TaskSet, seed: int, flat: bool, checkpoint: Checkpoint | None) -> None:
+        """Set all that a fit learns."""
+        fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=flat, checkpoint=checkpoint)
         self._calibrated: Calibrated = fitted.calibrated
         self._seed = seed
         self._judged, self._judges = thinned(tasks), {}
@@ -292,7 +310,6 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         for name, value in attributes(fitted, tasks, {name: getattr(self, name) for name in REPORTED}).items():
             setattr(self, name, value)
         remember_columns(self, tasks.feature_names)
-        return self
 
     def _problem(self, tasks: TaskSet) -> tuple[Any, Any]:
         return self.equation, self.parameters

@@ -1,6 +1,7 @@
 """The search for the population that the settings ask for."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equation.batches import rows_of
-from metaest.estimators.equation.calibrate import evidence_of, first_population, settle
+from metaest.estimators.equation.calibrate import Settled, evidence_of, first_population, settle
 from metaest.estimators.equation.descent import meta_descend
 from metaest.estimators.equation.maximise import Maximum, Scope, maximise
 from metaest.estimators.equation.start import sizes
@@ -132,7 +133,8 @@ def _revive(
         factor[k, scope.random.index(k)] = REVIVED * before[k]
         center = scope.design.center(found.beta, len(factor))
         u = scope.solver.solve(scope.model, center, factor, found.log_sigma, scope.observations, maximum.u).u
-        _, population, u = settle(scope, found._replace(factor=factor), u, REVIVALS)
+        start_of = partial(settle, scope, found._replace(factor=factor), u, REVIVALS)
+        _, population, u = scope.journal.step(start_of, Settled.of)
         if evidence_of(scope, population, u) > -maximum.loss + GAINED:
             maximum = maximise(scope, population, u, max_iter=max_iter, report=report)
     return maximum

@@ -1,5 +1,6 @@
 """What the constructor arguments may be, alone and together; checked in `fit`."""
 
+import os
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -31,6 +32,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "compile": ["boolean", StrOptions({"auto"})],
     "random_state": ["random_state"],
+    "checkpoint": [str, os.PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
     "verbose": ["verbose"],
 }
 

@@ -8,12 +8,14 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from metaest.estimators.checkpoint import Checkpoint
 from metaest.estimators.equation.batches import evenly, whole
 from metaest.estimators.equation.calibrate import without_variation
 from metaest.estimators.equation.compiling import lane_model
 from metaest.estimators.equation.covariates import Covariates
 from metaest.estimators.equation.data import check_data
 from metaest.estimators.equation.expectation import invert, linearise
+from metaest.estimators.equation.journal import Journal
 from metaest.estimators.equation.maximise import Maximum, Scope
 from metaest.estimators.equation.parameter import check_names, check_parameters, transforms_of
 from metaest.estimators.equation.posterior import Calibrated, Posterior
@@ -77,7 +79,9 @@ class Fitted(NamedTuple):
     compiled_reason: str
 
 
-def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: bool) -> Fitted:
+def calibrate(
+    settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: bool, checkpoint: Checkpoint | None = None
+) -> Fitted:
     """Fit the equation of `settings` (an estimator) to tasks, which may have come as flat rows; `settings` is kept."""
     given, (tasks, shift) = tasks, evened(tasks)
     function, parameters = settings._problem(tasks)
@@ -105,9 +109,8 @@ def calibrate(settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: 
     floor = torch.tensor([{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants).double()
     if settings.noise == "combined":
         floor[0] = FLOOR * size
-    scope = Scope(
-        lanes.model, design, observations, None, random, settings.covariance == "diagonal", floor.log(), GaussNewton()
-    )
+    diagonal, journal = settings.covariance == "diagonal", Journal(checkpoint)
+    scope = Scope(lanes.model, design, observations, None, random, diagonal, floor.log(), GaussNewton(), journal)
     history: list[tuple[int, float]] = []
     maximum, solver = search(settings, scope, initial, tasks, rng, history)
     if not _still_agrees(scope, maximum):

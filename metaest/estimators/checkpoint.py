@@ -1,0 +1,235 @@
+"""The state of a fit in a file, from which a fit that was ended goes on with the same bits."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from metaest.estimators.identity import digest, digest_of_tasks, engine
+from metaest.exceptions import warn
+from metaest.functional import State
+from metaest.tasks import TaskSet
+
+__all__ = ["Checkpoint", "checkpoint_of", "require_seed", "write_whole"]
+
+SUFFIX = ".checkpoint"
+# settings that no number of a fit depends on; callbacks may end a fit, and are the user's affair
+IGNORED = {"checkpoint", "checkpoint_every", "verbose", "callbacks", "random_state"}
+# bytes of the hash that a file begins with
+HASH = 32
+_logger = logging.getLogger("metaest")
+# the files of fits that this process has not ended
+_running: set[Path] = set()
+
+
+class DamagedError(ValueError):
+    """A file does not hold what was written."""
+
+
+class Checkpoint:
+    """The file of one fit in a folder that many fits may share.
+
+    It has the name of the estimator and a hash of data, settings, seed, versions and processor, so that fits on other
+    data or settings never meet. A state is written to another name first and takes its place when it is on disk. Files
+    hold numbers and JSON, no pickled objects.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made where it is not there.
+    every : int
+        Meta-steps or iterations from one state to the next.
+    estimator : str
+    parts : dict of str to str
+        Hashes of what the fit depends on, by what they are of.
+    """
+
+    def __init__(self, folder: Any, every: int, estimator: str, parts: dict[str, str]) -> None:
+        self.every, self.estimator, self.parts = every, estimator, parts
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / f"{estimator}-{digest(parts)}{SUFFIX}"
+        self._can_write = True
+
+    def __enter__(self) -> Self:
+        _running.add(self.path)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """End the fit: the file of one that succeeded is of no more use."""
+        _running.discard(self.path)
+        if kind is None:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+    def load(self) -> State | None:
+        """Return the state that was written last, or None where there is none that can be read."""
+        self._clear()
+        try:
+            state, _ = _read(self.path)
+        except FileNotFoundError:
+            self._tell_of_others()
+            return None
+        except (OSError, DamagedError) as error:
+            warn(f"checkpoint: {self.path} cannot be read ({error}); the fit starts anew.")
+            return None
+        _logger.info("the fit goes on from %s", self.path)
+        return state
+
+    def save(self, state: State) -> None:
+        """Write a state; where that fails, warn once and go on without."""
+        if not self._can_write:
+            return
+        header = {"parts": self.parts, "process": os.getpid(), "host": platform.node()}
+        try:
+            write_whole(self.path, _packed(state, header))
+        except OSError as error:
+            self._can_write = False
+            warn(f"checkpoint: {self.path} cannot be written ({error}); the fit goes on without checkpoints.")
+
+    def _clear(self) -> None:
+        """Remove halves of files that a process left behind when it was killed."""
+        for half in self.folder.glob(f".{self.path.name}.*"):
+            process = half.name.split(".")[-2]
+            if process.isdigit() and not _runs(half, int(process), platform.node()):
+                with contextlib.suppress(OSError):
+                    half.unlink(missing_ok=True)
+
+    def _tell_of_others(self) -> None:
+        """Say that there are checkpoints of other fits, and warn of those that no process writes any more."""
+        for path in sorted(self.folder.glob(f"{self.estimator}-*{SUFFIX}")):
+            try:
+                _, header = _read(path)
+            except (OSError, DamagedError):  # written by another fit, and gone by now
+                continue
+            others = [what for what, own in self.parts.items() if header["parts"].get(what) != own]
+            message = (
+                f"checkpoint: {path} is of a fit on other {' and other '.join(others)}; this fit starts anew. "
+                "Delete the file if that fit will not go on."
+            )
+            if _runs(path, header["process"], header["host"]):
+                _logger.info(message)
+            else:
+                warn(message)
+
+
+def checkpoint_of(model: Any, tasks: TaskSet, seed: int, *further: Any) -> Checkpoint | None:
+    """Return where a fit of a model to tasks keeps its state, or None where none is asked for.
+
+    Parameters
+    ----------
+    model : estimator
+        With the settings ``checkpoint`` and ``checkpoint_every``.
+    tasks : TaskSet
+    seed : int
+        Drawn from ``random_state``.
+    *further
+        What else the fit depends on.
+
+    Raises
+    ------
+    ValueError
+        When ``random_state`` is None: the fit that goes on could not draw the same numbers.
+    """
+    if model.checkpoint is None:
+        return None
+    require_seed(model)
+    settings = {name: value for name, value in model.get_params(deep=False).items() if name not in IGNORED}
+    parts = {
+        "data": digest_of_tasks(tasks),
+        "settings": digest([type(model), settings, seed, *further]),
+        "versions or processor": digest(engine()),
+    }
+    return Checkpoint(model.checkpoint, int(model.checkpoint_every), type(model).__name__, parts)
+
+
+def require_seed(model: Any) -> None:
+    """Raise a ValueError where checkpoints are asked for and draws are not fixed."""
+    if model.checkpoint is not None and model.random_state is None:
+        raise ValueError(
+            "checkpoint: a fit goes on where it was ended only if it draws the same numbers; set random_state to a "
+            "whole number."
+        )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under another name and let it take its place when it is on disk: nobody sees half of it."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        with open(fresh, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+def _packed(state: State, header: dict[str, Any]) -> bytes:
+    """Return the bytes of a file: a hash, and tensors with everything else as JSON among them."""
+    tensors: dict[str, Tensor] = {}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            name = f"tensor {len(tensors)}"
+            tensors[name] = value.detach().cpu().contiguous().clone()
+            return {"tensor": name}
+        if isinstance(value, dict):
+            return {name: plain(own) for name, own in value.items()}
+        return [plain(own) for own in value] if isinstance(value, (list, tuple)) else value
+
+    text = json.dumps({"state": plain(state), **header}).encode()
+    tensors["json"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    content = safetensors.torch.save(tensors)
+    return hashlib.blake2b(content, digest_size=HASH).digest() + content
+
+
+def _read(path: Path) -> tuple[State, dict[str, Any]]:
+    """Return the state in a file and its header.
+
+    Raises
+    ------
+    DamagedError
+        When the file is not what was written.
+    """
+    whole = path.read_bytes()
+    content = whole[HASH:]
+    if hashlib.blake2b(content, digest_size=HASH).digest() != whole[:HASH]:
+        raise DamagedError("its hash is another")
+    tensors = safetensors.torch.load(content)
+    header: dict[str, Any] = json.loads(tensors["json"].numpy().tobytes())
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.keys() == {"tensor"}:
+                return tensors[value["tensor"]].clone()
+            return {name: filled(own) for name, own in value.items()}
+        return [filled(own) for own in value] if isinstance(value, list) else value
+
+    return filled(header.pop("state")), header
+
+
+def _runs(path: Path, process: int, host: str) -> bool:
+    """Tell whether the fit that wrote a file still runs; where that cannot be asked, it is taken to."""
+    if host != platform.node() or os.name != "posix":
+        return True
+    if process == os.getpid():
+        return path in _running
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
