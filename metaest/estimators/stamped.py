@@ -25,7 +25,7 @@ class Stamped:
         state = dict(state)
         made_by = state.pop(_STAMP, "before 0.1")
         if hasattr(super(), "__setstate__"):
-            super().__setstate__(state)
+            super().__setstate__(state)  # type: ignore[misc]
         else:
             self.__dict__.update(state)
         if made_by != __version__:
