@@ -34,7 +34,10 @@ ALLOWED = {
         "metaest.tasks",
         "metaest.functional",
         "metaest.estimators",
+        "metaest.saving",
+        "metaest.version",
     },
+    "metaest/__main__.py": {"metaest.server"},
     "metaest/scorers.py": {"metaest.estimators"},
     "metaest/__init__.py": {
         "metaest.exceptions",

@@ -21,7 +21,7 @@ from metaest.saving.given import Given
 from metaest.saving.shared import is_adapted, population_hash, shared_parts
 from metaest.version import __version__
 
-__all__ = ["load", "model_hash", "save"]
+__all__ = ["from_bytes", "load", "model_hash", "save", "to_bytes"]
 
 
 def save(model: Any, path: str | os.PathLike[str], *, keep_rows: bool = False) -> None:
@@ -78,6 +78,16 @@ def save(model: Any, path: str | os.PathLike[str], *, keep_rows: bool = False) -
     """
     if not isinstance(keep_rows, (bool, np.bool_)):
         raise ModelFileError(f"keep_rows must be True or False, got {keep_rows!r}.")
+    write(path, to_bytes(model, keep_rows=bool(keep_rows)))
+    if len(getattr(model, "callbacks", None) or ()):
+        warn(
+            "callbacks are code and are not in the file; pass them again by set_params(callbacks=...) before another "
+            "fit of the loaded model."
+        )
+
+
+def to_bytes(model: Any, *, keep_rows: bool = False) -> bytes:
+    """Return the content of the file that :func:`save` writes."""
     _require_ours(model)
     adapted = is_adapted(model)
     if isinstance(model, BaseEstimator):
@@ -104,13 +114,7 @@ def save(model: Any, path: str | os.PathLike[str], *, keep_rows: bool = False) -
             "numpy": np.__version__,
             "scikit-learn": sklearn.__version__,
         }
-    content = pack({**header, "object": node}, None if "population" in parts else encoder.tensors)
-    write(path, content)
-    if len(getattr(model, "callbacks", None) or ()):
-        warn(
-            "callbacks are code and are not in the file; pass them again by set_params(callbacks=...) before another "
-            "fit of the loaded model."
-        )
+    return pack({**header, "object": node}, None if "population" in parts else encoder.tensors)
 
 
 def load(
@@ -156,18 +160,24 @@ def load(
     OSError
         When the file cannot be opened.
     """
-    name = os.fspath(path)
-    given = Given(equation, module, objects, bool(check_source))
     try:
-        return _loaded(read(path), model, given)
-    except OSError:
-        raise
+        return _from_bytes(read(path), model, Given(equation, module, objects, bool(check_source)))
     except ModelFileError as error:
-        raise ModelFileError(f"{name}: {error}") from error
+        raise ModelFileError(f"{os.fspath(path)}: {error}") from error
+
+
+def from_bytes(content: bytes, model: Any) -> Any:
+    """Return the predictor of :func:`to_bytes`, adapted from this model; errors are those of :func:`load`."""
+    return _from_bytes(content, model, Given(None, None, (), True))
+
+
+def _from_bytes(content: bytes, model: Any, given: Given) -> Any:
+    try:
+        return _loaded(content, model, given)
+    except ModelFileError:
+        raise
     except Exception as error:  # whatever a file makes of itself, the answer is that it is none of ours
-        raise ModelFileError(
-            f"{name}: its content makes no sense ({type(error).__name__}: {str(error)[:200]})."
-        ) from error
+        raise ModelFileError(f"its content makes no sense ({type(error).__name__}: {str(error)[:200]}).") from error
 
 
 def model_hash(model: Any) -> str:

@@ -80,8 +80,8 @@ class Reader:
         Whether predictions have a standard deviation.
     constants : bool
         Whether there are constants to report.
-    keeps, deltas : bool
-        Whether predictors can be kept, and sent.
+    keeps : bool
+        Whether predictors can be kept.
     max_tasks : int
     """
 
@@ -93,14 +93,13 @@ class Reader:
     spreads: bool
     constants: bool
     keeps: bool
-    deltas: bool
     max_tasks: int
 
     def adaptation(self, body: Any) -> Adaptation:
         """Read one task to adapt to."""
         allowed = ["X", "y", "predict", "guard"]
         allowed += ["sample_weight"] * self.weighs + ["constants"] * self.constants
-        allowed += ["keep"] * self.keeps + ["delta"] * self.deltas + self._of_predictions()
+        allowed += ["keep"] * self.keeps + ["delta"] + self._of_predictions()
         _require(body, allowed, ("X", "y"))
         X = self.columns.read(body["X"], "X")
         y = self._y(body["y"], len(X))
@@ -145,7 +144,7 @@ class Reader:
 
     def prediction(self, body: Any) -> Prediction:
         """Read rows to predict."""
-        allowed = ["X", *["id"] * self.keeps, *["delta"] * self.deltas, *self._of_predictions()]
+        allowed = ["X", *["id"] * self.keeps, "delta", *self._of_predictions()]
         _require(body, allowed, ("X",))
         given = [name for name in ("id", "delta") if name in body]
         if len(given) > 1:

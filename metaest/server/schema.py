@@ -98,9 +98,8 @@ def _schemas(served: Served, reader: Reader, limits: Limits) -> dict[str, Any]:
     if reader.keeps:
         adapt["keep"] = {"type": "boolean", "description": "Whether the predictor is kept here under an id."}
         predict["id"] = {"type": "string", "description": "The id of a kept predictor."}
-    if reader.deltas:
-        adapt["delta"] = {"type": "boolean", "description": "Whether the predictor is sent, as base64."}
-        predict["delta"] = {"type": "string", "description": "A predictor as it was sent."}
+    adapt["delta"] = {"type": "boolean", "description": "Whether the predictor is sent, as base64."}
+    predict["delta"] = {"type": "string", "description": "A predictor as it was sent."}
     tasks = {"type": "array", "items": _ref("AdaptRequest"), "minItems": 1, "maxItems": limits.max_tasks}
     predictions = _predictions(served)
     return {
@@ -192,8 +191,7 @@ def _answer(served: Served) -> dict[str, Any]:
     if served.reader.keeps:
         answer["id"] = {"type": ["string", "null"]}
         answer["expires_in"] = {**_NUMBER, "description": "Seconds that the predictor is kept."}
-    if served.reader.deltas:
-        answer["delta"] = _STRING
+    answer["delta"] = _STRING
     if served.constants:
         answer["constants"] = _object(
             {name: _constant(own) for name, own in served.constants.items()}, tuple(served.constants)

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators import EquationRegressor, MAMLClassifier, MAMLRegressor
-from metaest.exceptions import quiet
+from metaest.exceptions import ModelFileError, quiet
 from metaest.functional import SolveCode
+from metaest.saving.files import from_bytes, model_hash, to_bytes
 from metaest.server.columns import Column, Columns
 from metaest.server.errors import Refused, refusal_of
 from metaest.server.limits import Limits
 from metaest.server.requests import Adaptation, Prediction, Reader
 from metaest.tasks import TaskSet
+from metaest.version import __version__
 
 __all__ = ["Adapted", "Served", "serve"]
 
@@ -129,7 +131,6 @@ class Served:
             self.spreads,
             bool(self.constants),
             limits.keep > 0,
-            self._has_deltas(),
             limits.max_tasks,
         )
 
@@ -159,17 +160,22 @@ class Served:
         return OVERHEAD + sum(int(array.nbytes) for array in arrays)
 
     def delta_of(self, predictor: Any) -> bytes:
-        """Return a predictor as bytes without its model."""
-        raise NotImplementedError
+        """Return a predictor as bytes, which name its model by a hash."""
+        return to_bytes(predictor)
 
     def of_delta(self, content: bytes) -> Any:
-        """Return the predictor of `delta_of`."""
-        raise NotImplementedError
+        """Return the predictor of `delta_of`, or refuse what is none of this model."""
+        try:
+            return from_bytes(content, self.model)
+        except ModelFileError as error:
+            raise Refused("invalid", f"delta: {error}", field="delta") from None
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the model."""
         return {
             "class": type(self.model).__name__,
+            "hash": model_hash(self.model),
+            "metaest": __version__,
             "features": [column.describe() for column in self.columns.columns],
             "targets": [target.describe() for target in self.targets],
             "guard": self.guards,
@@ -234,9 +240,6 @@ class Served:
         """Find what the model offers."""
 
     def _takes_further(self) -> bool:
-        return False
-
-    def _has_deltas(self) -> bool:
         return False
 
     def _constants(self, predictor: Any) -> dict[str, Any]:

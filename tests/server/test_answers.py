@@ -1,5 +1,8 @@
 """Answers of the server are those of the model in this process."""
 
+import base64
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -219,3 +222,21 @@ def test_the_model_is_not_changed(network):
     with Client(create_app(network, compile=False)) as client:
         client.at_once("/adapt", [request(PATIENTS[9], [i, i + 1]) for i in range(6)])
     assert all(value.equal(before[name]) for name, value in network._params.items())
+
+
+@pytest.mark.parametrize("kind", ["compartment", "network"])
+def test_a_predictor_can_be_sent_and_come_back_to_another_process(kind, compartment, network):
+    model = {"compartment": compartment, "network": network}[kind]
+    body = {"X": objects(PATIENTS[9].X[:3]), "y": PATIENTS[9].y[:3].tolist(), "predict": objects(PATIENTS[9].X)}
+    with Client(create_app(model, compile=False)) as client:
+        first = client.post("/adapt", {**body, "delta": True}).json()
+    with Client(create_app(pickle.loads(pickle.dumps(model)), compile=False)) as client:
+        query = {"X": body["predict"], "delta": first["delta"]}
+        assert_allclose(client.post("/predict", query).json()["predictions"], first["predictions"], rtol=1e-6)
+        for broken in (first["delta"][:-40], first["delta"][4:], "AAAA", "%", "", base64.b64encode(b"{}").decode()):
+            answer = client.post("/predict", {**query, "delta": broken})
+            assert (answer.status_code, answer.json()["error"]["field"]) == (422, "delta")
+    other = {"compartment": network, "network": compartment}[kind]
+    with Client(create_app(other, compile=False)) as client:
+        assert "hash" in client.post("/predict", query).json()["error"]["message"]
+    assert len(first["delta"]) < (14_000 if kind == "compartment" else 100_000)
