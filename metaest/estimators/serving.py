@@ -18,6 +18,8 @@ __all__ = ["adapter_for", "adapts_compiled", "padded_support"]
 
 # tasks adapted in one call from which compiling is repaid
 LEAST_TASKS = 2000
+# programs that are held for a network, by size of support and settings; the one made longest ago makes room
+MOST_PROGRAMS = 32
 _logger = logging.getLogger("metaest")
 _lock = threading.Lock()
 # by the network they are of, so that they end with it and are no part of a pickle
@@ -50,6 +52,9 @@ def adapter_for(network: Network, plan: Plan, meta: Params, n_rows: int, like: R
             _logger.warning("adaptation is not compiled: %s", error)
             if not lasts(error):
                 return None
+        programs.pop(key, None)
+        while len(programs) >= MOST_PROGRAMS:
+            del programs[next(iter(programs))]
         programs[key] = (meta, adapter)
         return adapter
 

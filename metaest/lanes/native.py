@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
+import logging
+import os
+import re
 import threading
-from functools import cache, lru_cache
-from typing import Any
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar, TypeVar
 
 from metaest.lanes.kept import Kept
 from metaest.lanes.writer import Kind
 
 __all__ = ["UnavailableError", "compiled", "kind_of_machine"]
 
+T = TypeVar("T")
+# libraries that stay in memory although nobody calls them; the one asked for longest ago goes first
+MOST_LIBRARIES = 128
+# bytes of the code of all of these
+MOST_BYTES = 2**26
+# seconds after which a thread that waits for LLVM looks for signals where these do not end its waiting
+PATIENCE = 0.1
+_logger = logging.getLogger("metaest")
 _lock = threading.Lock()
 
 
@@ -20,76 +37,147 @@ class UnavailableError(RuntimeError):
     """LLVM cannot be had here; the message says why."""
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """LLVM, the processor that it writes code for, and the linker of this process."""
+
+    binding: Any
+    linker: Any
+    cpu: str
+    features: str
+    width: int
+    versions: tuple[str, ...]
+
+
+class _Library:
+    """Machine code in memory, for as long as somebody calls it."""
+
+    # code that nobody calls any more; the next thread that works with LLVM gives its memory back
+    unused: ClassVar[deque[Any]] = deque()
+    _numbers = itertools.count()
+
+    def __init__(self, code: bytes, names: list[str], machine: _Machine) -> None:
+        self.size = len(code)
+        builder = machine.binding.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name in names:
+            builder.export_symbol(name)
+        self.addresses = builder.link(machine.linker, f"metaest{next(self._numbers)}")
+
+    def __del__(self, unused: deque[Any] = unused) -> None:
+        if hasattr(self, "addresses"):
+            unused.append(self.addresses)
+
+
+_libraries: OrderedDict[str, _Library] = OrderedDict()
+
+
+def _apart(work: Callable[[], T]) -> T:
+    """Do what LLVM is needed for in a thread of its own, and wait for it.
+
+    A call of LLVM can take seconds, in which Python hears no signal; a thread that waits hears it at once. Work that
+    nobody waits for any more comes to its end, and what it made lies on disk.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            _Library.unused.clear()
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="metaest-llvm", daemon=True).start()
+    while not wait([outcome], PATIENCE).done:
+        pass
+    return outcome.result()
+
+
 @cache
-def _binding() -> Any:
+def _machine() -> _Machine:
+    return _apart(_this_machine)
+
+
+def _this_machine() -> _Machine:
     try:
         import llvmlite.binding as binding
     except ImportError as error:
         raise UnavailableError("llvmlite is not installed (pip install 'metaest[compile]')") from error
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    return binding
+    can = binding.get_host_cpu_features()
+    width = 512 if can.get("avx512f") else 256 if can.get("avx2") else 128
+    # without this LLVM keeps to half of the registers of a processor with vectors of 512 bits
+    features = can.flatten() + (",-prefer-256-bit" if width == 512 else "")
+    cpu = binding.get_host_cpu_name()
+    # this linker meets what is no code with an error, where LLVM's older one ends the process
+    linker = binding.create_lljit_compiler(
+        _target(binding, cpu, features), use_jit_link=os.name != "nt", suppress_errors=True
+    )
+    versions = (_version("metaest"), _version("llvmlite"), ".".join(map(str, binding.llvm_version_info)))
+    return _Machine(binding, linker, cpu, features, width, versions)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # it is imported from where it lies
+        return "unknown"
+
+
+def _target(binding: Any, cpu: str, features: str) -> Any:
+    """Return a new description of this machine in LLVM's words."""
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
 
 
 def kind_of_machine(bits: int) -> Kind:
     """Return vectors as long as this processor's."""
-    return Kind(bits, _width() // bits)
+    return Kind(bits, _machine().width // bits)
 
 
-def _width() -> int:
-    """Return how many bits this processor works on at once."""
-    features = _binding().get_host_cpu_features()
-    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
-
-
-def _features() -> str:
-    """Return what this processor can do beyond the least of its kind, in LLVM's words."""
-    text: str = _binding().get_host_cpu_features().flatten()
-    # without this LLVM keeps to half of the registers of a processor with vectors of 512 bits
-    return text + ",-prefer-256-bit" if _width() == 512 else text
-
-
-def _machine() -> Any:
-    """Return a new description of this machine: the engine that is made with it owns it, and frees it at its end."""
-    binding = _binding()
-    target = binding.Target.from_default_triple()
-    return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=_features(), opt=3, reloc="pic", codemodel="jitdefault", jit=True
+def _code_of(text: str, machine: _Machine) -> bytes:
+    """Have LLVM verify, optimise and translate a text; return an object file."""
+    binding, target = machine.binding, _target(machine.binding, machine.cpu, machine.features)
+    module = binding.parse_assembly(text)
+    module.triple = target.triple
+    module.data_layout = str(target.target_data)
+    module.verify()
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.slp_vectorization = False  # values are vectors already
+    binding.create_pass_builder(target, options).getModulePassManager().run(
+        module, binding.create_pass_builder(target, options)
     )
+    code: bytes = target.emit_object(module)
+    return code
 
 
-class _Library:
-    """Machine code in memory, for as long as somebody calls it."""
-
-    def __init__(self, text: str, key: str) -> None:
-        binding, machine = _binding(), _machine()
-        module = binding.parse_assembly(text)
-        module.triple = machine.triple
-        module.data_layout = str(machine.target_data)
-        kept = Kept(key)
-        if kept.load(None) is None:
-            module.verify()
-            options = binding.create_pipeline_tuning_options(speed_level=3)
-            options.slp_vectorization = False  # values are vectors already
-            binding.create_pass_builder(machine, options).getModulePassManager().run(
-                module, binding.create_pass_builder(machine, options)
-            )
-        self.engine = binding.create_mcjit_compiler(module, machine)
-        self.engine.set_object_cache(kept.keep, kept.load)
-        self.engine.finalize_object()
-        self.engine.run_static_constructors()
+def _made(text: str, key: str, machine: _Machine) -> _Library:
+    """Return a library from disk, or else compile it."""
+    names = re.findall(r"^define (?!internal |private )[^@]*@(\w+)\(", text, re.MULTILINE)
+    kept = Kept(key)
+    code = kept.load(None)
+    if code is not None:
+        try:
+            return _Library(code, names, machine)
+        except RuntimeError as error:
+            _logger.info("machine code on disk is not used: %s", error)
+    code = _code_of(text, machine)
+    library = _Library(code, names, machine)
+    kept.keep(None, code)
+    return library
 
 
-@lru_cache(maxsize=128)
 def _library(text: str) -> _Library:
-    binding = _binding()
-    told = (
-        text,
-        binding.get_host_cpu_name(),
-        _features(),
-        str(binding.llvm_version_info),
-    )
-    return _Library(text, hashlib.sha256("\0".join(told).encode()).hexdigest())
+    machine = _machine()
+    told = (text, machine.cpu, machine.features, *machine.versions)
+    key = hashlib.sha256("\0".join(told).encode()).hexdigest()
+    with _lock:
+        library = _libraries.pop(key, None) or _apart(lambda: _made(text, key, machine))
+        _libraries[key] = library
+        while len(_libraries) > MOST_LIBRARIES or sum(each.size for each in _libraries.values()) > MOST_BYTES:
+            _libraries.popitem(last=False)
+    return library
 
 
 def compiled(text: str, name: str, arguments: list[Any], result: Any = None) -> Any:
@@ -110,10 +198,11 @@ def compiled(text: str, name: str, arguments: list[Any], result: Any = None) -> 
         When LLVM is not installed, or fails.
     """
     try:
-        with _lock:
-            library = _library(text)
+        library = _library(text)
+    except UnavailableError:
+        raise
     except RuntimeError as error:  # whatever LLVM does not like here
         raise UnavailableError(f"LLVM refuses: {str(error).splitlines()[0][:200]}") from error
-    function = ctypes.CFUNCTYPE(result, *arguments)(library.engine.get_function_address(name))
+    function = ctypes.CFUNCTYPE(result, *arguments)(library.addresses[name])
     function.library = library  # type: ignore[attr-defined]  # the code lives as long as the function
     return function

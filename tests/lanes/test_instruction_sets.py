@@ -1,5 +1,7 @@
 """Shorter vectors, and processors that know less, give the same numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,16 +18,14 @@ WITHOUT = {256: ("avx512",), 128: ("avx512", "avx2", "avx", "fma", "f16c", "vaes
 def narrow(request, monkeypatch):
     """A processor with vectors of so many bits."""
     known = binding.get_host_cpu_features()
-    if native._width() < request.param:
+    here = native._machine()
+    if here.width < request.param:
         pytest.skip("this processor's vectors are shorter")
     text = ",".join(
         ("-" if not there or name.startswith(WITHOUT[request.param]) else "+") + name for name, there in known.items()
     )
-    native._library.cache_clear()
-    monkeypatch.setattr(native, "_width", lambda: request.param)
-    monkeypatch.setattr(native, "_features", lambda: text)
-    yield request.param
-    native._library.cache_clear()
+    monkeypatch.setattr(native, "_machine", lambda: replace(here, width=request.param, features=text))
+    return request.param
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
