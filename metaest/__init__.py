@@ -1,5 +1,7 @@
 """Meta-learn from many small related data sets, and adapt to the next one from a handful of observations."""
 
+import logging
+
 from metaest import scorers
 from metaest.estimators import (
     AdaptedClassifier,
@@ -72,3 +74,6 @@ __all__ = [
     "save",
     "scorers",
 ]
+
+# a library says nothing unless its user asks for it
+logging.getLogger("metaest").addHandler(logging.NullHandler())

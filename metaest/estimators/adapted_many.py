@@ -23,6 +23,7 @@ from metaest.estimators.serving import adapter_for, adapts_compiled, padded_supp
 from metaest.estimators.stamped import Stamped
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
+from metaest.functional.progress import progress
 from metaest.lanes import padded_rows
 from metaest.tasks import TaskSet
 
@@ -83,7 +84,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         self._network.require_codes(tasks)
         self.compiled_ = False
         self.lowered_ = np.zeros(len(tasks), dtype=bool)
-        self._params = self._adapted(model.compile)
+        self._params = self._adapted(model.compile, verbose=bool(model.verbose))
         self._judge = judge
         self.guards_: list[Guard] | None = None if judge is None else judge.judge_tasks(tasks)
 
@@ -179,12 +180,13 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
             output = self._plan.output(batch_forward(network, self._batching), params, rows)
         return network.in_units(output.cpu()[torch.from_numpy(mask)])
 
-    def _adapted(self, setting: str | bool) -> Params:
+    def _adapted(self, setting: str | bool, *, verbose: bool) -> Params:
         """Adapt to all rows of every task; return parameters of shape (tasks, ...)."""
         tasks = self.tasks
         wanted = adapts_compiled(setting, len(tasks))
         found: dict[str, Tensor] = {}
-        for chosen in self._chunks(tasks, by_size=wanted):
+        chunks = self._chunks(tasks, by_size=wanted)
+        for chosen in progress(chunks, verbose, "adaptations", "task", len(tasks), len):
             X, numbers, mask = _rows_of(tasks, chosen)
             support = Rows(
                 self._network.scale_features(X[numbers]).to(self._network.dtype),

@@ -1,6 +1,7 @@
 """`calibrate`: what tasks the model has not seen say about its errors."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -13,10 +14,13 @@ from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import Calibration, ConformalInterval, Scores, check_conformal
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.exceptions import TaskError, quiet
+from metaest.functional.progress import progress
 from metaest.tasks import TaskSet
 from metaest.tasks.split import MAX_DEFAULT_SUPPORT, check_split
 
 __all__ = ["Calibrating", "fingerprints", "hashed"]
+
+_logger = logging.getLogger("metaest.calibrate")
 
 
 def fingerprints(tasks: TaskSet) -> frozenset[bytes]:
@@ -105,6 +109,7 @@ class Calibrating:
             scores = {0: self._scores_of(tasks, [s[:0] for s in supports], queries, False, 0)}
             found = self._scores_of(tasks, supports, queries, guarded, gap)
             self._conformal = Calibration(scores, found, sizes, guarded)
+            _logger.info("calibrated by the supports of %d tasks%s", len(tasks), " with the guard" * guarded)
             return self
         rng = np.random.default_rng(self._seed)
         ordered = self.split == "first"
@@ -119,6 +124,8 @@ class Calibrating:
             some = TaskSet([tasks[i] for i in able])
             scores[size] = self._scores_of(some, supports, queries, guarded, gap)
         self._conformal = Calibration(scores, None, frozenset(), guarded)
+        for size, own_scores in scores.items():
+            _logger.info("calibrated at %d support rows by %d tasks", size, own_scores.n_tasks)
         return self
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
@@ -140,7 +147,7 @@ class Calibrating:
         """Return one predictor a task."""
         adapt: Any = self.adapt  # type: ignore[attr-defined]
         predictors = []
-        for task in supports:
+        for task in progress(supports, getattr(self, "verbose", False), "calibration tasks", "task"):
             weight = {} if task.sample_weight is None else {"sample_weight": task.sample_weight}
             predictors.append(adapt(task.X, task.y, guard=guard, gap=gap, **weight))
         return predictors

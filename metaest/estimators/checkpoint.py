@@ -26,7 +26,7 @@ SUFFIX = ".checkpoint"
 IGNORED = {"checkpoint", "checkpoint_every", "verbose", "callbacks", "random_state"}
 # bytes of the hash that a file begins with
 HASH = 32
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.fit")
 # the files of fits that this process has not ended
 _running: set[Path] = set()
 

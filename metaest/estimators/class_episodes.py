@@ -13,6 +13,7 @@ from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.episodes import Batches, Source, batch_forward
 from metaest.exceptions import TaskError
 from metaest.functional import Episodes, Params
+from metaest.functional.progress import progress
 from metaest.tasks import Classes, ClassSplit, Drawing, TaskSet, split_classes
 
 __all__ = ["ClassSource", "Predicted"]
@@ -111,11 +112,13 @@ class ClassSource(Source):
         """Return features of query rows in the dtype they are predicted in; images are left as they are."""
         return self.tasks.X[rows] if self.tasks.X.ndim > 2 else super().query_features(rows)
 
-    def _query_logits(self, meta: Params, batching: str) -> Iterator[tuple[NDArray[np.intp], ClassSplit, Tensor]]:
+    def _query_logits(
+        self, meta: Params, batching: str, *, verbose: bool = False
+    ) -> Iterator[tuple[NDArray[np.intp], ClassSplit, Tensor]]:
         """Yield some tasks, their split, and the logits of their query rows after adapting to the support."""
         forward = batch_forward(self.network, batching)
         overshot = 0
-        for chosen in self.chunks():
+        for chosen in progress(self.chunks(), verbose, "tasks scored", "task", len(self.tasks), len):
             split = self._split(chosen)
             self.require_support(split.rows, chosen, training=False)
             episodes = self._gathered(split)
@@ -147,10 +150,10 @@ class ClassSource(Source):
             numbers.append(split.rows.query[real])
         return np.concatenate(parts), np.concatenate(numbers)
 
-    def predict_queries(self, meta: Params, batching: str) -> Predicted:
-        """Adapt to the support of every task and predict its query."""
+    def predict_queries(self, meta: Params, batching: str, *, verbose: bool = False) -> Predicted:
+        """Adapt to the support of every task and predict its query; `verbose` shows a progress bar."""
         parts = []
-        for chosen, split, logits in self._query_logits(meta, batching):
+        for chosen, split, logits in self._query_logits(meta, batching, verbose=verbose):
             real = split.rows.query_mask
             place = np.nonzero(real)[0]
             best = logits.argmax(dim=1).numpy()

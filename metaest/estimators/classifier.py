@@ -153,7 +153,7 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
     checkpoint_every : int, default=100
         Meta-steps from one state to the next.
     verbose : bool, default=False
-        Whether to show a progress bar.
+        Whether to show progress bars, on standard error: of a fit and of a score.
 
     Attributes
     ----------

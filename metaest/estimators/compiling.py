@@ -29,7 +29,7 @@ MOST_MEMORY = 2**25
 MOST_ROWS = 2**31 - 1
 # meta-steps drawn at once, and numbers of the rows that are copied for them
 MOST_STEPS, MOST_NUMBERS, MOST_TASKS = 256, 4_000_000, 10_000
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.compile")
 
 
 class Compiled(NamedTuple):
@@ -51,12 +51,15 @@ def lane_steps(
 ) -> Compiled:
     """Compile the meta-steps of a fit where that is asked for, possible and worth its while."""
     if model.compile is False:
+        _logger.info("meta-steps are not compiled: compile=False")
         return Compiled(None, "compile=False")
     reason = _refused(model, schedule, source)
     if reason is None:
         assert isinstance(source, (RegressionSource, ClassSource, PolicySource))
         try:
-            return _compiled(model, plan, schedule, source, batches, settings, params, losses)
+            made = _compiled(model, plan, schedule, source, batches, settings, params, losses)
+            _logger.info("meta-steps are compiled: %s", made.reason)
+            return made
         except (UnavailableError, UnsupportedError) as error:
             reason = str(error)
     level = logging.WARNING if model.compile is True else logging.INFO

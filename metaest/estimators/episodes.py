@@ -24,6 +24,7 @@ from metaest.functional import (
     repeat_for_tasks,
     solve_damped,
 )
+from metaest.functional.progress import progress
 from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks
 
 __all__ = ["LEAST_FOR_STATISTICS", "Batches", "RegressionSource", "Source", "batch_forward"]
@@ -246,8 +247,10 @@ class RegressionSource(Source):
         self.require_support(split, chosen, training=training)
         return split
 
-    def predict_queries(self, meta: Params, batching: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        """Adapt to the support of every task and predict its query.
+    def predict_queries(
+        self, meta: Params, batching: str, *, verbose: bool = False
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+        """Adapt to the support of every task and predict its query; `verbose` shows a progress bar.
 
         Returns
         -------
@@ -258,7 +261,7 @@ class RegressionSource(Source):
         """
         forward = batch_forward(self.network, batching)
         predictions, numbers, overshot = [], [], 0
-        for chosen in self.chunks():
+        for chosen in progress(self.chunks(), verbose, "tasks scored", "task", len(self.tasks), len):
             split = self._split(chosen, training=False)
             support = self._gather(split.support, split.support_mask)
             output, lowered = self.adapted_outputs(chosen, split, support, meta, forward)

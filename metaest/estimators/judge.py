@@ -1,6 +1,7 @@
 """Rows left out and predicted from the others: in training tasks, to learn how shares are judged, and in a new one."""
 
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from metaest.estimators.guard import Guard, GuardRule, Moments, decide, learn_rule
 from metaest.exceptions import DivergenceError, OvershootWarning, quiet
+from metaest.functional.progress import progress
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["Answers", "Judge", "spread_of", "thinned"]
@@ -19,6 +21,7 @@ SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 MOST_TASKS, FEWEST_TASKS, MOST_QUERY, N_SPLITS, FEWEST_DRAWS, MOST_DRAWS = 60, 3, 50, 60, 4, 20
 MOST_LONG, LONG = 30, 50  # fewer tasks where supports are long
 N_FOLDS, N_BLOCKS = 10, 5
+_logger = logging.getLogger("metaest.guard")
 
 
 class Answers(NamedTuple):
@@ -78,13 +81,20 @@ class Judge:
         gap: int,
         least: int,
         seed: int,
+        verbose: bool = False,
     ) -> "Judge":
-        """Learn from training tasks how shares are judged."""
+        """Learn from training tasks how shares are judged; `verbose` shows a progress bar."""
         judge = cls(answer, (), scale, ordered, gap, least)
         rng = np.random.default_rng(seed)
-        rules = [judge._rule(tasks, size, rng) for size in SIZES if size >= least]
-        known = tuple(rule for rule in rules if rule is not None)
-        return cls(answer, known, scale, ordered, gap, least)
+        sizes = [size for size in SIZES if size >= least]
+        rules = [judge._rule(tasks, size, rng) for size in progress(sizes, verbose, "guard", "size")]
+        learned = tuple(rule for rule in rules if rule is not None)
+        for rule in learned:
+            _logger.info(
+                "at %d support rows %.2f of an adaptation is kept before its rows are judged (%d tasks)",
+                *(rule.size, rule.share, rule.n_tasks),
+            )
+        return cls(answer, learned, scale, ordered, gap, least)
 
     def judge(self, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None = None) -> Guard:
         """Judge the adaptation to the rows of one task."""

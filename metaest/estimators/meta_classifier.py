@@ -169,7 +169,7 @@ class MetaClassifier(MetaNetwork):
         tasks = self._read(X, y, groups)
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
         source = self._source(self._network, tasks, self._plan(), np.random.default_rng(self._seed), training=False)
-        return tasks, source.predict_queries(self._params, self.batching_)
+        return tasks, source.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))
 
     def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
         tasks = as_tasks(X, y, groups, labels=True, alone=self.n_way is not None)

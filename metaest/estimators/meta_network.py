@@ -41,6 +41,7 @@ class MetaNetwork(HoldsCallbacks):
     inner_lr: float
     split: str
     _judged: TaskSet | None
+    verbose: bool
     _judges: dict[Any, Judge]
     _validate_params: Any  # of BaseEstimator
 
@@ -122,6 +123,7 @@ class MetaNetwork(HoldsCallbacks):
                 gap=int(gap),
                 least=least,
                 seed=self._seed,
+                verbose=bool(self.verbose),
             )
         judge: Judge = self._judges[key]
         return judge

@@ -133,7 +133,7 @@ class MetaPolicy(MetaNetwork):
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
         as_outcomes(self._network, tasks.y, "score")
         source = self._source(self._network, tasks, self._plan(), np.random.default_rng(self._seed), training=False)
-        return float(source.utilities(self._params, self.batching_).mean())
+        return float(source.utilities(self._params, self.batching_, verbose=bool(self.verbose)).mean())
 
     def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
         tasks = require_channels_first(as_tasks(X, y, groups), self.check_plausibility)

@@ -205,7 +205,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         source = self._source(self._network, tasks, self._plan(), rng, training=False)
-        return source.predict_queries(self._params, self.batching_)
+        return source.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))
 
 
 def _answers(network: RegressionNetwork, plan: Plan, meta: Params, batching: str, tasks: TaskSet) -> Answers:

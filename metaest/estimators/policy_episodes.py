@@ -14,6 +14,7 @@ from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
 from metaest.exceptions import TaskError
 from metaest.functional import Episodes, Loss, Params, Rows, Utility, repeat_for_tasks, solve_damped
+from metaest.functional.progress import progress
 from metaest.tasks import Split, TaskSet
 
 __all__ = ["PolicyNetwork", "PolicyPlan", "PolicySource", "adapted_params"]
@@ -137,10 +138,10 @@ class PolicySource(Source):
     def _gather(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
         return self.rows(numbers, mask, self.standardised[1][torch.from_numpy(numbers)])
 
-    def utilities(self, meta: Params, batching: str) -> NDArray[np.float64]:
+    def utilities(self, meta: Params, batching: str, *, verbose: bool = False) -> NDArray[np.float64]:
         """Adapt to the first rows of every task; return the utilities of what comes after the gap."""
         found = []
-        for chosen in self.chunks():
+        for chosen in progress(self.chunks(), verbose, "tasks scored", "task", len(self.tasks), len):
             split = self.split(chosen, training=False)
             support = self._gather(split.support, split.support_mask)
             query = self._gather(split.query, split.query_mask)

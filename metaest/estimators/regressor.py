@@ -137,7 +137,8 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     checkpoint_every : int, default=100
         Meta-steps from one state to the next.
     verbose : bool, default=False
-        Whether to show a progress bar.
+        Whether to show progress bars, on standard error: of a fit, a score, a calibration, of many adaptations and of
+        what the guard learns.
 
     Attributes
     ----------

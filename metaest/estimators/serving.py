@@ -20,7 +20,7 @@ __all__ = ["adapter_for", "adapts_compiled", "padded_support"]
 LEAST_TASKS = 2000
 # programs that are held for a network, by size of support and settings; the one made longest ago makes room
 MOST_PROGRAMS = 32
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
 # by the network they are of, so that they end with it and are no part of a pickle
 _adapters: weakref.WeakKeyDictionary[ModuleForward, dict[Any, tuple[Params, LaneAdapter | None]]]

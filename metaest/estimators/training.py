@@ -50,7 +50,7 @@ STEEP = 0.1
 SETTLING = 8
 # times that a fit which diverges is begun anew
 RESTARTS = 6
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.fit")
 
 
 class Trained(NamedTuple):
@@ -122,8 +122,6 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
     batches = source.batches(model.meta_batch_size)
     first = source.episodes(next(batches))
     forward, batching, reason = batched(network.forward, first.support, model.vectorize)
-    if batching == "loop":
-        _logger.info("tasks are evaluated one after the other: %s", reason)
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
     stream = None if model.module is None else Stream(seed)
     drawing = contextlib.nullcontext if stream is None else stream.drawing
@@ -131,6 +129,7 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
         plan, params = back_off(plan, params, forward, source, model.meta_batch_size, seed)
     if attempt.halvings:
         plan, params = plan.slower(params, 2.0**attempt.halvings)
+    _tell(model, training, len(tasks), seed, plan, f"{batching}: {reason}")
     source.plan = plan
 
     def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
@@ -167,6 +166,7 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
     with scoped_threads(network.forward.module, params, first):
         network.forward.module.train()
         at_once = 1 if batching == "loop" else _at_once(model.max_batch_bytes, losses, params, schedule, first)
+        _logger.info("tasks differentiated at once: %s", "all" if at_once is None else f"at most {at_once}")
         made = lane_steps(model, plan, schedule, source, batches, loop, params, losses)
         draw = MetaDraws(source, batches, schedule, network.forward.module, stream)
         with _second_derivatives():
@@ -181,6 +181,15 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
     if made.steps is not None and made.steps.instead is not None:
         compiled, why = False, "machine code and torch give different meta-gradients"
     return Trained(network, params, result.history, batching, reason, compiled, why, plan)
+
+
+def _tell(model: Any, training: TaskSet, n_tasks: int, seed: int, plan: Plan, batching: str) -> None:
+    """Log what was decided before the first meta-step."""
+    counts = len(training), n_tasks - len(training), len(training.X)
+    _logger.info("%d tasks learned from, %d held out, %d rows in %s; seed %d", *counts, model.dtype, seed)
+    _logger.info("tasks are evaluated by %s", batching)
+    if plan.rate != float(model.inner_lr):
+        _logger.info("the inner rate is lowered from %.3g to %.3g", model.inner_lr, plan.rate)
 
 
 @contextlib.contextmanager

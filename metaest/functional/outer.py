@@ -1,5 +1,6 @@
 """The one outer loop: meta-steps, validation, early stopping, callbacks and the record of it all."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from metaest.functional.types import Params
 __all__ = ["Callback", "Checkpoint", "History", "OuterLoop", "OuterResult", "StepInfo"]
 
 VALIDATION_INTERVAL = 10
+_logger = logging.getLogger("metaest.fit")
 E = TypeVar("E")
 
 
@@ -233,6 +235,8 @@ class OuterLoop(AdamW):
         final = steps.params() if progress.best_params is None else progress.best_params
         if not all(bool(torch.isfinite(value).all()) for value in final.values()):
             raise DivergenceError(f"the weights became non-finite in meta-step {len(history)}; {REMEDY}")
+        best = None if progress.best_params is None else (progress.best_step, progress.best)
+        _tell(history, self.max_iter, best)
         return OuterResult(final, history)
 
     def _count(self, step: int, at_once: int, every: int | None, *, validates: bool) -> int:
@@ -241,3 +245,15 @@ class OuterLoop(AdamW):
             return 1
         looks = [VALIDATION_INTERVAL] * validates + ([] if every is None else [every])
         return min(at_once, self.max_iter - step, *(look - step % look for look in looks))
+
+
+def _tell(history: History, max_iter: int, best: tuple[int, float] | None) -> None:
+    """Log where the steps ended, and which weights are returned."""
+    if not len(history):
+        return
+    early = "" if len(history) == max_iter else f", before max_iter={max_iter}"
+    _logger.info("%d meta-steps%s; last meta-loss %.4g", len(history), early, history.meta_loss[-1])
+    if best is not None:
+        _logger.info("weights are those of meta-step %d, of the least validation loss %.4g", *best)
+    seconds = history.seconds[-1]
+    _logger.debug("meta-steps took %.3f s, %.3g ms each", seconds, 1e3 * seconds / len(history))

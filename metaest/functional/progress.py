@@ -1,6 +1,6 @@
 """Progress bars of long work, on standard error; nothing of tqdm is started where none is wanted."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
@@ -58,7 +58,14 @@ class Bar:
             self._bar.set_postfix(**values)
 
 
-def progress(items: Iterable[T], shown: Any, what: str, unit: str = "it", total: int | None = None) -> Iterator[T]:
+def progress(
+    items: Iterable[T],
+    shown: Any,
+    what: str,
+    unit: str = "it",
+    total: int | None = None,
+    size: Callable[[T], int] | None = None,
+) -> Iterator[T]:
     """Yield items, and show how many have been worked on.
 
     Parameters
@@ -69,11 +76,13 @@ def progress(items: Iterable[T], shown: Any, what: str, unit: str = "it", total:
         Said in front of the bar.
     unit : str, default="it"
     total : int, optional
-        Number of items where they have no length.
+        Number of units; by default that of items.
+    size : callable, optional
+        An item -> how many units it holds; by default 1.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
     with Bar(shown, total, what, unit) as bar:
         for item in items:
             yield item
-            bar.advance()
+            bar.advance(1 if size is None else size(item))

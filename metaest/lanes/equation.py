@@ -26,7 +26,7 @@ CHECKED, CLOSE = 8, 1e-6
 # distances by which constants are moved from where a search begins, to see which slopes may be NaN: in units of the
 # scale on which bounded ones are searched, in units of their size for the others
 AWAY = (0.0, -1.0, 1.0, -3.0, 3.0)
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
 
 

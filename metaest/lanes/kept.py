@@ -24,7 +24,7 @@ LARGEST = 2**26
 # bytes of a seal and of the secret it is made with
 SEAL = 32
 SECRET = "secret"
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.compile")
 
 
 class Kept:

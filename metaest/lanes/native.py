@@ -29,7 +29,7 @@ MOST_LIBRARIES = 128
 MOST_BYTES = 2**26
 # seconds after which a thread that waits for LLVM looks for signals where these do not end its waiting
 PATIENCE = 0.1
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
 
 

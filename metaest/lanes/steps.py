@@ -32,7 +32,7 @@ OPERATIONS_AT_ONCE = 200_000_000
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # how far the first meta-gradient may be from torch's, relative to its length
 TOLERANCE = {32: 1e-3, 64: 1e-7}
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.compile")
 
 
 class LaneSteps:

@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import Task, TaskError, TaskSet
+from metaest.functional.progress import progress as shown
 from metaest_domains.trading.backtest import Backtest, earn
 from metaest_domains.trading.dates import day_of, first_from
 from metaest_domains.trading.policy import TradingPolicy, held
@@ -30,6 +31,7 @@ def walk_forward(
     start: Any = None,
     periods_per_year: float | None = None,
     check_plausibility: bool = True,
+    progress: bool = False,
 ) -> Backtest:
     """Trade assets with a policy that is adapted to each of them again and again.
 
@@ -58,6 +60,8 @@ def walk_forward(
         dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
         Whether to warn of price jumps that look like share splits for which prices are not adjusted.
+    progress : bool, default=False
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -101,8 +105,8 @@ def walk_forward(
             f"walk_forward: no asset has adapt_window={adapt_window} days with features and outcomes before the last."
         )
     positions = pd.DataFrame(np.nan, index=frame.index, columns=frame.columns)
-    for begin in range(0, len(plans), AT_ONCE):
-        some = plans[begin : begin + AT_ONCE]
+    groups = [plans[begin : begin + AT_ONCE] for begin in range(0, len(plans), AT_ONCE)]
+    for some in shown(groups, progress, "adaptations", "adaptation", len(plans), len):
         for (name, day, _), adapted in zip(
             some, policy.policy_.adapt_many(TaskSet([t for _, _, t in some])), strict=True
         ):

@@ -149,7 +149,11 @@ class Adapting(Calibrating, HoldsRows):
         check_targets(tasks.y, True, 1, "adapt_many")
         ask_about_limit(self._calibrated.model.noise.limit, tasks.y, "adapt_many")
         tasks = self._prepared(tasks)
-        posterior = posterior_of_many(in_lanes(self._calibrated, self.compile, len(tasks.X)), tasks)
+        posterior = posterior_of_many(
+            in_lanes(self._calibrated, self.compile, len(tasks.X)),
+            tasks,
+            verbose=bool(self.verbose),  # type: ignore[attr-defined]
+        )
         warn_of_many(self._calibrated, posterior, tasks.names)
         judge = self._judge(gap) if whether_guarded(guard, gap, False) else None
         guards = None if judge is None else self._compiled(judge, len(tasks.X)).judge_tasks(tasks)
@@ -187,6 +191,7 @@ class Adapting(Calibrating, HoldsRows):
                 gap=int(gap),
                 least=1,
                 seed=self._seed,
+                verbose=bool(self.verbose),  # type: ignore[attr-defined]
             )
         return self._judges[key]
 

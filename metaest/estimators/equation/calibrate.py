@@ -1,5 +1,6 @@
 """A first population near the maximum of the evidence, and the constants that show no variation at it."""
 
+import logging
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +15,11 @@ from metaest.estimators.equation.solving import search_widely
 from metaest.estimators.equation.start import Start, pooled_starts, scales, spread_around, spread_of
 from metaest.estimators.equation.two_stage import alone
 from metaest.functional import GaussNewton, Population, negative_log_evidence, small_matrices
+from metaest.functional.progress import progress
 
 __all__ = ["evidence_of", "first_population", "settle", "without_variation"]
+
+_logger = logging.getLogger("metaest.fit")
 
 N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
 NEGLIGIBLE = 1e-3
@@ -52,7 +56,9 @@ def evidence_of(scope: Scope, population: Population, u: Tensor) -> float:
     return value if np.isfinite(value) else -np.inf
 
 
-def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tuple[Population, Tensor]:
+def first_population(
+    scope: Scope, initial: Tensor, n_coefficients: int, *, verbose: bool = False
+) -> tuple[Population, Tensor]:
     """Return a population near the maximum of the evidence, and the most probable constants of the tasks under it.
 
     A pooled fit from many starts gives a few candidates, fits of single tasks another one. Each becomes a population
@@ -66,6 +72,8 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
         The user's values, unconstrained.
     n_coefficients : int
         Constants and coefficients of covariates.
+    verbose : bool, default=False
+        Whether to show progress bars.
     """
     tasks = scope.observations.y.shape[1]
     few = evenly(tasks, SEARCH_TASKS)
@@ -86,12 +94,12 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     if separate is not None:
         candidates.append(separate)
     settled = []
-    for population, u in candidates:
+    for population, u in progress(candidates, verbose, "populations to start from"):
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
         settled.append(journal.step(partial(settle, small, population, u, CANDIDATE_STEPS), Settled.of))
     found, several = [], separate is not None
-    for own in _different(small, settled):
+    for own in progress(_different(small, settled), verbose, "tasks looked for everywhere"):
         wide = partial(look_widely, small, own, CANDIDATE_STEPS)
         widely, moved = journal.step(wide, lambda kept: (Settled.of(kept[0]), bool(kept[1])))
         found.append(widely)
@@ -108,6 +116,10 @@ def first_population(scope: Scope, initial: Tensor, n_coefficients: int) -> tupl
     # an equation may have mirror images (two rates that change places, an alias of a frequency)
     best = max(own.evidence for own in found)
     size = scales(scope.model, initial, small.observations)
+    _logger.info(
+        "%d starting populations, of which %d end apart; the best has log-evidence %.6g on %d of %d tasks",
+        *(len(candidates), len(found), best, len(few), tasks),
+    )
     alike = [own for own in found if own.evidence >= best - PREFERENCE]
     _, population, own_u = min(alike, key=lambda own: _distance(own.population, initial, size))
     scope = scope._replace(query=None)

@@ -19,7 +19,7 @@ __all__ = ["CompiledEquation", "in_lanes", "lane_model"]
 
 # rows from which compiling is repaid within one fit, and within one adaptation of many tasks
 LEAST_FIT, LEAST_ADAPT = 50_000, 500_000
-_logger = logging.getLogger("metaest")
+_logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
 # by what it was fitted to, so that it ends with that and is no part of a pickle
 _served: weakref.WeakKeyDictionary[Calibrated, Calibrated] = weakref.WeakKeyDictionary()
@@ -38,6 +38,7 @@ def lane_model(
 ) -> CompiledEquation:
     """Compile the equation for a fit where that is asked for, possible and worth its while."""
     if settings.compile is False:
+        _logger.info("the fit of the equation is not compiled: compile=False")
         return CompiledEquation(model, False, "compile=False")
     reason = _refused(settings, observations)
     if reason is None:
@@ -47,6 +48,7 @@ def lane_model(
             phi = initial[:, None].expand(-1, few.y.shape[1]).contiguous()
             factor, log_sigma = initial.new_zeros(len(initial), n_random), initial.new_zeros(model.noise.n_constants)
             lanes.prepare(phi, factor, log_sigma, few._replace(full=observations.full))
+            _logger.info("the fit of the equation is compiled: tasks in lanes")
             return CompiledEquation(lanes, True, "tasks in lanes")
         except (UnavailableError, UnsupportedError) as error:
             reason = str(error)

@@ -23,19 +23,20 @@ from metaest.estimators.judge import Judge
 from metaest.estimators.stamped import Stamped
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
+from metaest.functional.progress import progress
 from metaest.tasks import TaskSet
 
 __all__ = ["AdaptedEquations", "posterior_of_many"]
 
 
-def posterior_of_many(calibrated: Calibrated, tasks: TaskSet) -> Posterior:
-    """Adapt to all rows of every task, a bounded number of tasks at a time."""
+def posterior_of_many(calibrated: Calibrated, tasks: TaskSet, *, verbose: bool = False) -> Posterior:
+    """Adapt to all rows of every task, a bounded number of tasks at a time; `verbose` shows a progress bar."""
     check_tasks(calibrated.model.equation.function, tasks)
     calibrated.weighing.check_tasks(tasks)
     covariates = calibrated.covariates.of_tasks(tasks)
     design = calibrated.covariates.design(covariates, len(calibrated.table))
     parts, order = [], []
-    for chosen in chunks(tasks.sizes):
+    for chosen in progress(chunks(tasks.sizes), verbose, "adaptations", "task", len(tasks), len):
         parts.append(calibrated.posterior(design.take(torch.from_numpy(chosen)), whole(tasks, chosen)))
         order.append(chosen)
     joined = parts[0] if len(parts) == 1 else Posterior.join(parts)

@@ -107,7 +107,8 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     checkpoint_every : int, default=10
         Iterations, or meta-steps, from one state to the next.
     verbose : bool, default=False
-        Whether to show progress.
+        Whether to show progress bars, on standard error: of a fit, a score, a calibration, of many adaptations and of
+        what the guard learns.
 
     Attributes
     ----------
@@ -322,7 +323,9 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        return query_predictions(self._calibrated, tasks, self.support_size, self.split, rng)
+        return query_predictions(
+            self._calibrated, tasks, self.support_size, self.split, rng, verbose=bool(self.verbose)
+        )
 
     def _as_recorded(self, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         limit = self._calibrated.model.noise.limit

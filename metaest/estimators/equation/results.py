@@ -22,6 +22,7 @@ from metaest.estimators.equation.tables import (
 from metaest.estimators.equation.training import Fitted
 from metaest.estimators.equation.verify import check_values
 from metaest.exceptions import DivergenceError
+from metaest.functional.progress import progress
 from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["attributes", "query_predictions"]
@@ -60,9 +61,15 @@ def attributes(fitted: Fitted, tasks: TaskSet, settings: dict[str, Any]) -> dict
 
 
 def query_predictions(
-    calibrated: Calibrated, tasks: TaskSet, support_size: Any, split: str, rng: np.random.Generator
+    calibrated: Calibrated,
+    tasks: TaskSet,
+    support_size: Any,
+    split: str,
+    rng: np.random.Generator,
+    *,
+    verbose: bool = False,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-    """Adapt to the support of every task and predict its query.
+    """Adapt to the support of every task and predict its query; `verbose` shows a progress bar.
 
     Returns
     -------
@@ -81,7 +88,7 @@ def query_predictions(
     drawn = split_tasks(tasks, np.arange(len(tasks)), support_size, split, rng)
     design = calibrated.covariates.design(calibrated.covariates.of_tasks(tasks), len(calibrated.table))
     predictions, numbers = [], []
-    for chosen in chunks(tasks.sizes):
+    for chosen in progress(chunks(tasks.sizes), verbose, "tasks scored", "task", len(tasks), len):
         support = rows_of(tasks, drawn.support[chosen], drawn.support_mask[chosen])
         query = rows_of(tasks, drawn.query[chosen], drawn.query_mask[chosen])
         posterior = calibrated.posterior(design.take(torch.from_numpy(chosen)), support)

@@ -1,5 +1,6 @@
 """The search for the population that the settings ask for."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ from metaest.functional.progress import Bar
 from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["search"]
+
+_logger = logging.getLogger("metaest.fit")
 
 ALL_EPISODES, LEAST_EPISODES = 400, 4
 # a full covariance of so many constants is also looked for from the diagonal one
@@ -56,7 +59,7 @@ def search(
         Its loss is the negative log-evidence of all rows, whatever the objective was.
     GaussNewton or GradientDescent
     """
-    population, u = first_population(scope, initial, len(scope.design.constant))
+    population, u = first_population(scope, initial, len(scope.design.constant), verbose=settings.verbose)
     if not np.isfinite(evidence_of(scope, population, u)):
         _explain(scope, initial, population, tasks)
     with Bar(settings.verbose, None, "iterations") as bar:
@@ -76,7 +79,9 @@ def search(
         maximum = maximise(scope, population, u, max_iter=settings.max_iter, report=report)
         if len(scope.random) >= MANY and not scope.diagonal:
             other = _by_diagonal(scope, population, u, settings.max_iter)
-            maximum = other if other.loss < maximum.loss else maximum
+            better = other.loss < maximum.loss
+            _logger.info("a second search, by independent constants, ended %s", "higher" if better else "no higher")
+            maximum = other if better else maximum
         return _revive(scope, maximum, population, settings.max_iter, report), scope.solver
 
 
@@ -136,6 +141,8 @@ def _revive(
         start_of = partial(settle, scope, found._replace(factor=factor), u, REVIVALS)
         _, population, u = scope.journal.step(start_of, Settled.of)
         if evidence_of(scope, population, u) > -maximum.loss + GAINED:
+            name = scope.model.equation.names[k]
+            _logger.info("the variation of %s between tasks had vanished, and is revived", name)
             maximum = maximise(scope, population, u, max_iter=max_iter, report=report)
     return maximum
 

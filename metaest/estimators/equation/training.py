@@ -1,5 +1,6 @@
 """From an estimator's settings and tasks to a fitted equation."""
 
+import logging
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ from metaest.functional import (
 from metaest.tasks import TaskSet
 
 __all__ = ["Fitted", "calibrate"]
+
+_logger = logging.getLogger("metaest.fit")
 
 # the noise is never taken as smaller than this share of the spread of the targets
 FLOOR = 1e-6
@@ -102,6 +105,8 @@ def calibrate(
     observations = whole(tasks)
     model = HierarchicalModel(equation, transforms, noise)
     mode, reason = _probe(model, initial, observations, tasks)
+    _logger.info("%d tasks, %d rows, noise=%r, objective=%r", len(tasks), len(y), settings.noise, settings.objective)
+    _logger.info("the equation is evaluated by %s", reason)
     model = replace(model, equation=replace(equation, mode=mode))
     lanes = lane_model(settings, model, initial, len(random), observations)
 
@@ -122,6 +127,10 @@ def calibrate(
         history.clear()
         maximum, solver = search(settings, scope, initial, tasks, rng, history)
     maximum, still = without_variation(scope, maximum)
+    ended = maximum.message or "converged"
+    _logger.info("%d iterations, log-evidence %.6g: %s", maximum.n_iter, -maximum.loss, ended)
+    if still:
+        _logger.info("no variation between tasks: %s", ", ".join(names[k] for k in still))
     report = Report(history, mode, reason, maximum.message, lanes.compiled, lanes.reason)
     if shift:
         scope, maximum = _in_given_weights(scope, maximum, given, shift)
