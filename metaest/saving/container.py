@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ __all__ = ["FORMAT", "canonical", "pack", "read", "unpack", "write"]
 FORMAT = 1
 # the key of the header among the metadata of a safetensors file
 KEY = "metaest"
+# how the file of a predictor begins, before the safetensors file that was made short by zlib
+PACKED = b"metaest\n"
+# a packed file may become so many times as long, and so many bytes more; safetensors of weights shrink to a third
+MOST_RATIO, LEAST_UNPACKED = 100, 2**20
 # bytes of a header beyond which a file is refused: a header grows with settings and tables, not with weights
 LARGEST_HEADER = 2**26
 # bytes that precede the header of a safetensors file, and of which the last two are zero unless it is absurdly long
@@ -53,7 +58,8 @@ def pack(header: dict[str, Any], tensors: Mapping[str, Tensor] | None) -> bytes:
     if tensors is None:
         return _readable(header)
     whole = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    return safetensors.torch.save(whole, {KEY: json.dumps(header, allow_nan=False)})
+    content = safetensors.torch.save(whole, {KEY: json.dumps(header, separators=(",", ":"), allow_nan=False)})
+    return PACKED + zlib.compress(content, 9) if header[KEY] == "predictor" else content
 
 
 def _readable(header: dict[str, Any]) -> bytes:
@@ -73,6 +79,7 @@ def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     ModelFileError
         When the content is no model file, or was changed.
     """
+    content = _unzipped(content)
     if len(content) <= PREFIX:
         raise ModelFileError("it is too short to be a model file of metaest.")
     if content[PREFIX - 2 : PREFIX] == b"\0\0":
@@ -93,6 +100,21 @@ def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if stated != _hash(header, tensors):
         raise ModelFileError("its content is not what was written (the hash differs): it is damaged, or was edited.")
     return header, tensors
+
+
+def _unzipped(content: bytes) -> bytes:
+    """Return the safetensors file that a predictor's file was packed from, no longer than is likely."""
+    if not content.startswith(PACKED):
+        return content
+    packed, most = content[len(PACKED) :], LEAST_UNPACKED + MOST_RATIO * len(content)
+    try:
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(packed, most)
+    except zlib.error as error:
+        raise ModelFileError(f"it is damaged ({error}).") from error
+    if not unpacker.eof or unpacker.unused_data:
+        raise ModelFileError("it is cut off, longer than it was written, or claims to be very large.")
+    return content
 
 
 def _safetensors(content: bytes) -> tuple[bytes, dict[str, Tensor]]:

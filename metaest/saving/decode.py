@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from metaest.exceptions import ModelFileError
+from metaest.saving.changes import changed
 from metaest.saving.classes import ANSWERS, class_named, function_named
 from metaest.saving.given import Given
 from metaest.saving.networks import rebuilt
@@ -80,6 +81,10 @@ class Decoder:
 
     def _read_dict(self, node: Any) -> dict[str, Any]:
         return {name: self.decode(own) for name, own in node["dict"].items()}
+
+    def _read_changed(self, node: Any) -> Tensor:
+        base = self._shared["weights"][node["changed"]]
+        return base.detach().clone() if node["by"] is None else changed(base, self._numbers(node["by"]))
 
     def _read_items(self, node: Any) -> dict[Any, Any]:
         return {self.decode(key): self.decode(own) for key, own in node["items"]}

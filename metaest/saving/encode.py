@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from metaest.exceptions import ModelFileError
 from metaest.functional import ModuleForward
+from metaest.saving.changes import change, is_near
 from metaest.saving.classes import ANSWERS, name_of_class, name_of_function
 from metaest.saving.container import bytes_of, canonical
 from metaest.saving.networks import described
@@ -70,6 +71,8 @@ class Encoder:
         self._depth = 0
         # the learned weights of the network that is written next
         self._weights: Mapping[str, Tensor] | None = None
+        # the weights of the model that a predictor was adapted from
+        self._base: Mapping[str, Any] = (shared or {}).get("weights") or {}
         for name, thing in (shared or {}).items():
             if thing is not None:
                 self._written[id(thing)] = {"shared": name}
@@ -180,9 +183,16 @@ class Encoder:
         if type(thing) is not dict:
             raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; make it a dict.")
         if all(type(key) is str for key in thing):
-            return {"dict": self._all(thing, where)}
+            near = {name: own for name, own in thing.items() if is_near(own, self._base.get(name))}
+            rest = self._all({name: own for name, own in thing.items() if name not in near}, where)
+            moved = {name: self._change(own, name, f"{where}.{name}") for name, own in near.items()}
+            return {"dict": {name: moved.get(name, rest.get(name)) for name in thing}}
         pairs = [[self.encode(key, where), self.encode(own, f"{where}.{key}")] for key, own in thing.items()]
         return {"items": pairs}
+
+    def _change(self, thing: Tensor, name: str, where: str) -> dict[str, Any]:
+        by = change(thing, self._base[name])
+        return {"changed": name, "by": None if by is None else self._numbers(by, where)}
 
     def _set(self, thing: Any, where: str) -> dict[str, Any]:
         members = [self.encode(own, where) for own in thing]
