@@ -16,6 +16,7 @@ from metaest.saving.changes import changed
 from metaest.saving.classes import ANSWERS, class_named, function_named
 from metaest.saving.given import Given
 from metaest.saving.networks import rebuilt
+from metaest.saving.sound import require_sound
 from metaest.saving.typed import check_fields, check_state
 from metaest.tasks import TaskSet
 from metaest.tasks.support import SupportRows
@@ -64,6 +65,8 @@ class Decoder:
         return thing
 
     def _read_ref(self, node: Any) -> Any:
+        if node["ref"] not in self._known:
+            raise ModelFileError(f"it refers to object {node['ref']!r}, which it does not hold.")
         return self._known[node["ref"]]
 
     def _read_shared(self, node: Any) -> Any:
@@ -233,7 +236,9 @@ class Decoder:
         """Return an object of a class, without a call of its constructor where that would do more than keep values."""
         if not issubclass(cls, BaseEstimator):
             fields = {name: self.decode(own) for name, own in node["fields"].items()}
-            return check_fields(cls, fields)
+            thing = check_fields(cls, fields)
+            require_sound(thing)
+            return thing
         settings = {name: self.decode(own) for name, own in node["settings"].items()}
         if set(settings) - {"callbacks"} != set(cls._get_param_names()) - {"callbacks"}:
             raise ModelFileError(f"the settings of its {cls.__name__} are not those of this metaest.")
@@ -243,6 +248,7 @@ class Decoder:
         estimator = check_state(cls(**settings), fields)
         if fields and hasattr(estimator, "_restore"):
             estimator._restore()
+        require_sound(estimator)
         return estimator
 
 

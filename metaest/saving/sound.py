@@ -1,0 +1,108 @@
+"""Whether what was read can have been learned: shapes that fit to each other, finite numbers, no negative variances."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaest.estimators.adapted import HoldsNetwork
+from metaest.estimators.adapted_many import AdaptedRegressors
+from metaest.estimators.conformal import Scores
+from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.meta_network import MetaNetwork
+from metaest.estimators.predictor import AdaptedPredictor
+from metaest.exceptions import ModelFileError
+from metaest.functional import Scaling
+
+__all__ = ["require_sound"]
+
+
+def require_sound(thing: Any) -> None:
+    """Raise a ModelFileError where an object from a file contradicts itself."""
+    for kind, check in _CHECKS:
+        if isinstance(thing, kind) and (fault := check(thing)):
+            raise ModelFileError(f"its {type(thing).__name__} makes no sense: {fault}.")
+
+
+def _scaling(scaling: Scaling) -> str:
+    if scaling.mean.shape != scaling.scale.shape or not scaling.mean.ndim:
+        return "mean and scale have other shapes"
+    return "" if _finite(scaling) and bool((scaling.scale > 0).all()) else "a scale is not above 0"
+
+
+def _scores(scores: Scores) -> str:
+    values, task = scores.values, scores.task
+    if values.ndim != 2 or task.shape != (len(values),) or task.dtype.kind != "i":
+        return "it has other numbers of scores and tasks"
+    known = len(task) and 0 <= task.min() and task.max() < scores.n_tasks <= len(task)
+    return "" if known and not (values < 0).any() else "a score belongs to no task, or is negative"
+
+
+def _calibrated(calibrated: Calibrated) -> str:
+    p, population, covariates = len(calibrated.table), calibrated.population, calibrated.covariates
+    n = p + len(covariates.constants)
+    equation, transforms = calibrated.model.equation, calibrated.model.transforms
+    shapes = (
+        population.beta.shape == (n,)
+        and calibrated.beta_covariance.shape == (n, n)
+        and population.factor.shape == (p, len(calibrated.random))
+        and population.log_sigma.shape == (calibrated.model.noise.n_constants,)
+        and len(transforms.lower) == len(transforms.upper) == p
+        and len(covariates.mean) == len(covariates.scale) == len(covariates.columns) == n - p
+        and list(equation.names) == list(calibrated.table)
+    )
+    if not shapes:
+        return "constants, covariances and names are not equally many"
+    if not all(0 <= k < p for k in (*calibrated.random, *calibrated.flat, *covariates.constants)):
+        return "it speaks of constants that are not there"
+    if not _finite([*population, calibrated.beta_covariance]):
+        return "a constant or a covariance is not finite"
+    return "a variance is negative" if bool((calibrated.beta_covariance.diagonal() < 0).any()) else ""
+
+
+def _posterior(posterior: Posterior) -> str:
+    p, tasks = posterior.phi.shape
+    m = posterior.own.shape[0]
+    wanted = (p, tasks), (p, p, tasks), (m, m, tasks), (p, p, tasks), (tasks,), (tasks,), (tasks,)
+    return "" if all(own.shape == shape for own, shape in zip(posterior, wanted, strict=True)) else "shapes differ"
+
+
+def _network(model: MetaNetwork) -> str:
+    if not hasattr(model, "_network"):
+        return ""
+    if len(model._network.features_scaling.mean) != model.n_features_in_:
+        return "it has another number of features than its scaling"
+    return "" if _finite(model._params.values()) else "a weight is not finite"
+
+
+def _predictor(predictor: AdaptedPredictor) -> str:
+    rows, y = predictor.X_support_, predictor.y_support_
+    if rows.ndim < 2 or len(rows) != len(y) or rows.shape[1] < predictor.n_features_in_:
+        return "its rows do not fit to its features and targets"
+    if isinstance(predictor, HoldsNetwork):
+        assert predictor.module_ is not None  # made from the weights, which raises where they are another network's
+        return "" if _finite(predictor._params.values()) else "a weight is not finite"
+    return ""
+
+
+def _many(predictors: AdaptedRegressors) -> str:
+    one = predictors[0].module_ if len(predictors) else None
+    whole = all(len(own) == len(predictors) for own in predictors._params.values())
+    return (
+        "" if one is not None and whole and _finite(predictors._params.values()) else "its weights are not its tasks'"
+    )
+
+
+def _finite(values: Any) -> bool:
+    return all(bool(torch.isfinite(own).all()) for own in values if isinstance(own, Tensor))
+
+
+_CHECKS: tuple[tuple[type, Any], ...] = (
+    (Scaling, _scaling),
+    (Scores, _scores),
+    (Calibrated, _calibrated),
+    (Posterior, _posterior),
+    (MetaNetwork, _network),
+    (AdaptedPredictor, _predictor),
+    (AdaptedRegressors, _many),
+)
