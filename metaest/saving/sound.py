@@ -34,7 +34,7 @@ def _scores(scores: Scores) -> str:
     values, task = scores.values, scores.task
     if values.ndim != 2 or task.shape != (len(values),) or task.dtype.kind != "i":
         return "it has other numbers of scores and tasks"
-    known = len(task) and 0 <= task.min() and task.max() < scores.n_tasks <= len(task)
+    known = len(task) and task.min() >= 0 and task.max() < scores.n_tasks <= len(task)
     return "" if known and not (values < 0).any() else "a score belongs to no task, or is negative"
 
 

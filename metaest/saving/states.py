@@ -7,8 +7,6 @@ from typing import Any
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from metaest.estimators.calibrating import hashed
-
 __all__ = ["settings_of", "state_of"]
 
 # worked out again when a file is read
@@ -43,6 +41,6 @@ def _without_rows(state: dict[str, Any]) -> dict[str, Any]:
         state["_judged"] = None
     table = state.get("task_params_")
     if table is not None:
-        hashes = [f"{own:016x}" for own in hashed(table.index).tolist()]
+        hashes = [f"{own:016x}" for own in state["_task_names"].tolist()]
         state["task_params_"] = table.set_axis(pd.Index(hashes, name=table.index.name))
     return state

@@ -1,12 +1,13 @@
 """Files that are not what `save` wrote: by accident, or by somebody who can compute a hash."""
 
+import contextlib
 import copy
 import json
 import math
 import zlib
 
-import numpy as np
 import torch
+
 from metaest.saving import container
 
 ACCIDENTS = ("cut", "longer", "bit", "bytes", "swapped", "zeros", "noise", "length", "twice", "empty")
@@ -158,10 +159,8 @@ def _each(node, name, change):
     if isinstance(node, dict):
         for key in list(node):
             if key == name:
-                try:
+                with contextlib.suppress(TypeError, AttributeError):
                     node[key] = change(node[key])
-                except (TypeError, AttributeError):
-                    pass
             _each(node[key], name, change)
     elif isinstance(node, list):
         for own in node:

@@ -1,0 +1,254 @@
+"""One small fitted model of every public class, what it adapts to, and a question to ask before and after a file."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metaest import (
+    EquationRegressor,
+    FewShotClassifier,
+    FewShotRegressor,
+    MAMLClassifier,
+    MAMLPolicy,
+    MAMLRegressor,
+    Parameter,
+    Task,
+    TaskSet,
+    load,
+)
+from metaest_datasets import load_theophylline, make_sinusoids
+from metaest_domains import kinetics, physiology, trading
+
+WAVES = make_sinusoids(12, noise=0.1, random_state=0)
+NETWORK = {"hidden_layer_sizes": (6,), "max_iter": 3, "random_state": 0}
+
+
+class Case(NamedTuple):
+    """How a model is fitted, what it is adapted to, and what is asked of both."""
+
+    fit: Callable[[], Any]
+    adapt: Callable[[Any], list[Any]]
+    ask: Callable[[Any], Any]
+    passed: dict[str, Any] = {}
+
+
+def wave(X, amplitude, phase):
+    return amplitude * torch.sin(X[:, 0] + phase)
+
+
+def module(n_features, n_targets):
+    return torch.nn.Sequential(
+        torch.nn.Linear(n_features, 5), torch.nn.BatchNorm1d(5), torch.nn.Tanh(), torch.nn.Linear(5, n_targets)
+    )
+
+
+def labelled(shape=(2,)):
+    rng = np.random.default_rng(0)
+    return TaskSet([
+        Task(i, rng.standard_normal((16, *shape)), np.tile(["high", "low"], 8)) for i in range(6)
+    ])  # fmt: skip
+
+
+def regression(rows=5, **settings):
+    def adapt(model):
+        one = model.adapt(WAVES[11].X[:rows], WAVES[11].y[:rows])
+        return [one, model.adapt([], []), model.adapt_many(WAVES[9:])]
+
+    def ask(thing):
+        found = thing.predict(WAVES[10].X)
+        return (
+            thing.predict(WAVES[10].X, return_std=True)
+            if settings.get("inner_solver") == "bayes" and (not hasattr(thing, "tasks"))
+            else found
+        )
+
+    passed = {"module": settings["module"]} if "module" in settings else {}
+    return Case(lambda: MAMLRegressor(**NETWORK, **settings).fit(WAVES[:9]), adapt, ask, passed)
+
+
+def judged():
+    def fit():
+        model = MAMLRegressor(**NETWORK, support_size=4).fit(WAVES[:8])
+        return model.calibrate(WAVES[8:11], support_size=4)
+
+    def ask(thing):
+        return thing.predict_interval(WAVES[10].X, 0.5)
+
+    return Case(fit, lambda model: [model.adapt(WAVES[11].X[:4], WAVES[11].y[:4], guard=False)], ask)
+
+
+def classification(shape=(2,), **settings):
+    def adapt(model):
+        return [model.adapt(labelled(shape)[5].X, labelled(shape)[5].y)]
+
+    def ask(thing):
+        if not getattr(thing, "shared_labels_", True):  # there is no answer without a task
+            return [own.detach().numpy() for own in thing.module_.parameters()]
+        return thing.predict_proba(labelled(shape)[0].X)
+
+    return Case(lambda: MAMLClassifier(**NETWORK, **settings).fit(labelled(shape)[:5]), adapt, ask)
+
+
+def few_shot(cls, inner):
+    def fit():
+        task = inner.adapt(model := inner.fit())[0]
+        return cls(model).fit(task.X_support_, task.y_support_)
+
+    return Case(fit, lambda model: [], inner.ask)
+
+
+def policy():
+    rng = np.random.default_rng(0)
+    tasks = [Task(i, rng.standard_normal((60, 2)), rng.standard_normal(60)) for i in range(6)]
+    return Case(
+        lambda: MAMLPolicy(**NETWORK, support_size=20, query_size=20).fit(tasks[:5]),
+        lambda model: [model.adapt(tasks[5].X[:20], tasks[5].y[:20])],
+        lambda thing: thing.predict(tasks[0].X),
+    )
+
+
+def equation(make, tasks, passed=None, rows=4):
+    def adapt(model):
+        one = model.adapt(tasks[-1].X[:rows], tasks[-1].y[:rows], guard=False)
+        return [one, model.adapt_many(tasks[-2:])]
+
+    def ask(thing):
+        if hasattr(thing, "tasks"):
+            return thing.predict(tasks[0].X)
+        return [*thing.predict(tasks[0].X, return_std=True), *thing.predict_interval(tasks[0].X)]
+
+    return Case(lambda: make().fit(TaskSet(tasks[:-1])), adapt, ask, passed or {})
+
+
+def kinetic(name, **settings):
+    rng = np.random.default_rng(0)
+    columns = {
+        "time": np.linspace(0.5, 10, 8), "temperature": np.tile([650.0, 700.0], 4), "start": np.full(8, 600.0),
+        "rate": np.full(8, 20.0), "concentration": np.linspace(0.2, 9, 8), "history": np.tile([1.0, 2.0], 4),
+    }  # fmt: skip
+    model = getattr(kinetics, name)(max_iter=2, random_state=0, **settings)
+    X = np.column_stack([columns[own] for own in model._inputs()])
+    rise = 1 - np.exp(-((0.2 * X[:, 0]) ** 2))
+    scale = 1.0 if model.target == "fraction" else 5.0
+    names = tuple(model._inputs())
+    tasks = [Task(i, X, scale * rise ** np.exp(0.1 * rng.normal()), feature_names=names) for i in range(6)]
+    return equation(lambda: model, tasks)
+
+
+def minimal_model():
+    known, level = [0.0, 4.0, 20.0, 60.0, 180.0], [10.0, 90.0, 40.0, 20.0, 10.0]
+    X = physiology.insulin_rows([2.0, 10.0, 40.0, 90.0], known, level, 90.0, 10.0)
+    tasks = [(X, np.array([260.0, 230.0, 150.0, 95.0]) + shift) for shift in (0.0, 10.0, -5.0)]
+
+    def adapt(model):
+        return [model.adapt(*tasks[2])]
+
+    def make():
+        return physiology.MinimalModelRegressor(random=["start"], max_iter=1, random_state=0).fit(tasks[:2])
+
+    return Case(make, adapt, lambda thing: thing.predict(X))
+
+
+def forecaster():
+    time = np.arange(0.0, 2.5 * 1440, 5)
+
+    def person(rise):
+        return time[:, None], 120 + rise * np.sin(2 * np.pi * time / 240)
+
+    return Case(
+        lambda: physiology.GlucoseForecaster(max_iter=2, random_state=0).fit([person(20), person(30)]),
+        lambda model: [model.adapt(*(part[:120] for part in person(35)), guard=False)],
+        lambda thing: thing.predict(*(part[288:330] for part in person(35))),
+    )
+
+
+def trader():
+    rng = np.random.default_rng(0)
+    days = pd.bdate_range("2020-01-01", periods=300)
+    prices = pd.DataFrame(100 * np.exp(np.cumsum(0.01 * rng.standard_normal((300, 4)), axis=0)), days, list("abcd"))
+    learner = MAMLPolicy(**NETWORK, support_size=40, query_size=40)
+    return Case(
+        lambda: trading.TradingPolicy(learner).fit(prices[list("abc")]),
+        lambda model: [model.adapt(prices["d"].iloc[:200])],
+        lambda thing: thing.positions(prices["d"]),
+    )
+
+
+HISTORIES = {1: ([0, 5, 100], [700, 650, 650]), 2: ([0, 9, 100], [700, 690, 690])}
+PATIENTS = [Task(own.name, own.X, own.y, feature_names=own.feature_names) for own in load_theophylline()][:7]
+CASES = {
+    "MAMLRegressor": regression(),
+    "MAMLRegressor, judged and calibrated": judged(),
+    "MAMLRegressor, Bayes": regression(inner_solver="bayes"),
+    "MAMLRegressor, context": regression(context_dim=2),
+    "MAMLRegressor, head": regression(adapt_layers="head", learn_inner_lr="per-layer-and-step"),
+    "MAMLRegressor, doubles": regression(dtype="float64", learn_inner_lr="per-parameter"),
+    "MAMLRegressor, module": regression(module=module, support_size=4),
+    "MAMLRegressor, module and ridge": regression(module=module(1, 1), inner_solver="ridge", support_size=4),
+    "MAMLRegressor, statistics": regression(normalization="batch", batch_statistics="per-step", support_size=4),
+    "MAMLClassifier": classification(support_size=4),
+    "MAMLClassifier, ridge": classification(inner_solver="ridge", support_size=4),
+    "MAMLClassifier, own labels": classification(n_way=2, k_shot=3),
+    "MAMLClassifier, images": classification((1, 8, 8), n_way=2, k_shot=3),
+    "MAMLPolicy": policy(),
+    "FewShotRegressor": few_shot(FewShotRegressor, regression()),
+    "FewShotClassifier": few_shot(FewShotClassifier, classification(support_size=4)),
+    "EquationRegressor": equation(
+        lambda: EquationRegressor(wave, {"amplitude": Parameter(2.0, lower=0, unit="V"), "phase": 1.5}, random_state=0),
+        list(WAVES),
+        {"equation": wave},
+    ),
+    "AustinRickettRegressor": kinetic("AustinRickettRegressor"),
+    "FirstOrderConversionRegressor": kinetic("FirstOrderConversionRegressor"),
+    "HollomonJaffeRegressor": kinetic("HollomonJaffeRegressor"),
+    "JMAKArrheniusRegressor": kinetic("JMAKArrheniusRegressor"),
+    "JMAKRegressor": kinetic("JMAKRegressor", optional=["plateau"]),
+    "LogisticGrowthRegressor": kinetic("LogisticGrowthRegressor"),
+    "kinetics.MichaelisMentenRegressor": kinetic("MichaelisMentenRegressor"),
+    "NonIsothermalJMAKRegressor": kinetic("NonIsothermalJMAKRegressor"),
+    "NonIsothermalJMAKRegressor, histories": kinetic("NonIsothermalJMAKRegressor", histories=HISTORIES),
+    "NthOrderConversionRegressor": kinetic("NthOrderConversionRegressor"),
+    "ParallelJMAKRegressor": kinetic("ParallelJMAKRegressor"),
+    "OneCompartmentRegressor": equation(
+        lambda: physiology.OneCompartmentRegressor(allometric="weight", max_iter=2, random_state=0), PATIENTS
+    ),
+    "TwoCompartmentRegressor": equation(
+        lambda: physiology.TwoCompartmentRegressor(max_iter=2, random_state=0), PATIENTS
+    ),
+    "physiology.MichaelisMentenRegressor": equation(
+        lambda: physiology.MichaelisMentenRegressor(max_iter=1, random_state=0), PATIENTS[-4:]
+    ),
+    "MinimalModelRegressor": minimal_model(),
+    "GlucoseForecaster": forecaster(),
+    "TradingPolicy": trader(),
+}
+
+
+def answers(folder, names):
+    """Load what lies in a folder, and write what it answers beside it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            case = CASES[name]
+            model = load(Path(folder) / name, **case.passed)
+            things = [model, *(load(own, model=model) for own in sorted(Path(folder).glob(f"{name}.*")))]
+            np.save(Path(folder) / f"answers of {name}.npy", flat([case.ask(own) for own in things]))
+
+
+def flat(found):
+    """Return all numbers of an answer."""
+    if isinstance(found, (list, tuple)):
+        return np.concatenate([flat(own) for own in found])
+    return np.asarray(found, dtype=np.float64).ravel()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "without":
+        sys.modules["llvmlite"] = None
+    answers(sys.argv[2], sys.argv[3:])
