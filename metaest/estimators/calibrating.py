@@ -13,30 +13,21 @@ from metaest.estimators.adapted import check_targets
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import Calibration, ConformalInterval, Scores, check_conformal
 from metaest.estimators.inputs import as_tasks, check_columns
+from metaest.estimators.seen import SeenTasks
 from metaest.exceptions import TaskError, quiet
 from metaest.functional.progress import progress
 from metaest.tasks import TaskSet
 from metaest.tasks.split import MAX_DEFAULT_SUPPORT, check_split
 
-__all__ = ["Calibrating", "fingerprints", "hashed"]
+__all__ = ["Calibrating", "hashed"]
 
 _logger = logging.getLogger("metaest.calibrate")
-
-
-def fingerprints(tasks: TaskSet) -> frozenset[bytes]:
-    """Return what tells whether a task was seen before, without the task itself."""
-    return frozenset(_fingerprint(task.X, task.y) for task in tasks)
 
 
 def hashed(names: Any) -> NDArray[np.uint64]:
     """Return a hash of each task's name."""
     digests = (hashlib.blake2b(str(name).encode(errors="replace"), digest_size=8).digest() for name in names)
     return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
-
-
-def _fingerprint(X: NDArray[Any], y: NDArray[Any]) -> bytes:
-    parts = (np.ascontiguousarray(part, dtype=np.float64).tobytes() for part in (X, y))
-    return hashlib.blake2b(b"|".join(parts), digest_size=16).digest()
 
 
 class Calibrating:
@@ -47,7 +38,7 @@ class Calibrating:
     _seed: int
     n_outputs_: int
     _single_target: Any
-    _seen: frozenset[bytes]
+    _seen: SeenTasks
     _conformal: Calibration | None
     # whether adapt judges unless told otherwise
     _guards = False
@@ -79,7 +70,8 @@ class Calibrating:
         Raises
         ------
         TaskError
-            When a task was in the fit, cannot be used, or has too few rows.
+            When a task was in the fit (in whole or by half of its rows, in any order), cannot be used, or has too few
+            rows.
         ValueError
             When a setting makes no sense.
 
@@ -161,12 +153,12 @@ class Calibrating:
         return sorted({0, *range(bounds[0], bounds[1] + 1)})
 
     def _refuse_seen(self, tasks: TaskSet) -> None:
-        for task in tasks:
-            if _fingerprint(task.X, task.y) in self._seen:
-                raise TaskError(
-                    f"calibrate: task {task.name!r} was in the fit; its errors are smaller than those of a new task. "
-                    "Hold tasks out of the fit."
-                )
+        i = self._seen.first_seen(tasks)
+        if i is not None:
+            raise TaskError(
+                f"calibrate: task {tasks[i].name!r} was in the fit, in whole or in part; its errors are smaller than "
+                "those of a new task. Hold tasks out of the fit."
+            )
 
     def _scores_of(
         self,

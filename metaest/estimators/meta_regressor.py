@@ -20,7 +20,7 @@ from metaest.estimators.adapted import (
 from metaest.estimators.adapted_many import AdaptedRegressors
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.building import build_regression
-from metaest.estimators.calibrating import Calibrating, fingerprints
+from metaest.estimators.calibrating import Calibrating
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.episodes import RegressionSource
 from metaest.estimators.images import require_channels_first
@@ -30,6 +30,7 @@ from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.scoring import FewShotScore
+from metaest.estimators.seen import SeenTasks
 from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
 from metaest.functional import Params
 from metaest.tasks import TaskSet
@@ -191,7 +192,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         return RegressionSource(network, tasks, plan, rng, self.support_size, self.split)
 
     def _remember(self, tasks: TaskSet) -> None:
-        self._seen, self._conformal = fingerprints(tasks), None
+        self._seen, self._conformal = SeenTasks.learn(tasks, self._seed), None
         self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
         self.n_outputs_ = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
 

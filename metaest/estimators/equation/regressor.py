@@ -13,7 +13,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.atomic import atomic
-from metaest.estimators.calibrating import fingerprints, hashed
+from metaest.estimators.calibrating import hashed
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
 from metaest.estimators.equation.adapting import Adapting
 from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
@@ -27,6 +27,7 @@ from metaest.estimators.equation.zero_shot import ZeroShot
 from metaest.estimators.inputs import as_tasks, remember_columns, require_columns
 from metaest.estimators.judge import thinned
 from metaest.estimators.scoring import FewShotScore
+from metaest.estimators.seen import SeenTasks
 from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]
@@ -306,7 +307,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self._seed = seed
         self._judged, self._judges = thinned(tasks), {}
         self._task_names = hashed(tasks.names)
-        self._seen, self._conformal = fingerprints(tasks), None
+        self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
         self._y_mean = tasks.y.mean(dtype=np.float64)
         for name, value in attributes(fitted, tasks, {name: getattr(self, name) for name in REPORTED}).items():
             setattr(self, name, value)

@@ -1,0 +1,98 @@
+"""Which tasks a fit has seen, told by hashes of their rows, without the rows themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtrc
+
+from metaest.tasks import TaskSet
+
+__all__ = ["SeenTasks"]
+
+# chance that rows of a new task coincide with as many rows of the fit, from which that is no accident
+ACCIDENT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class SeenTasks:
+    """Hashes of the rows of a fit, by which its tasks are known again, whole or in part and in any order.
+
+    A row is hashed with its targets, as numbers of 24 binary digits, so that rounding to float32 changes nothing. The
+    hashes are keyed by a salt of the fit: rows cannot be read off them, but who holds the model can tell whether a row
+    that he guesses was in the fit.
+
+    Attributes
+    ----------
+    salt : bytes
+    tasks : ndarray of uint64, shape (n_tasks,)
+        One hash of all rows of each task; sorted.
+    rows : ndarray of uint64, shape (n_rows,)
+        Those of rows that stand in one task alone; sorted. Rows of several tasks, such as zero at time zero, say
+        nothing.
+    shared : ndarray of uint64
+        Those of rows of several tasks; sorted.
+    coincidence : float
+        Estimated chance that a row of a new task equals one of `rows` by accident (Good and Turing's estimate: twice
+        the number of rows seen in two tasks, over the number of all).
+    """
+
+    salt: bytes
+    tasks: NDArray[np.uint64]
+    rows: NDArray[np.uint64]
+    shared: NDArray[np.uint64]
+    coincidence: float
+
+    @classmethod
+    def learn(cls, tasks: TaskSet, seed: int) -> SeenTasks:
+        """Take the hashes of the tasks of a fit; the salt is made of its seed."""
+        salt = hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=16).digest()
+        hashes = _hashes(salt, tasks)
+        distinct = [np.unique(hashes[a:b]) for a, b in zip(tasks.offsets[:-1], tasks.offsets[1:], strict=True)]
+        rows, counts = np.unique(np.concatenate(distinct), return_counts=True)
+        whole = np.unique(np.array([_whole(salt, own) for own in distinct], dtype=np.uint64))
+        chance = min(1.0, 2.0 * int((counts == 2).sum()) / int(counts.sum()))
+        return cls(salt, whole, rows[counts == 1], rows[counts > 1], chance)
+
+    def first_seen(self, tasks: TaskSet) -> int | None:
+        """Return the number of the first task that was in the fit, in whole or by half of its rows; None for none.
+
+        Rows that stand in several tasks of the fit do not count, unless a task has no others.
+        """
+        hashes = _hashes(self.salt, tasks)
+        for i, (a, b) in enumerate(zip(tasks.offsets[:-1], tasks.offsets[1:], strict=True)):
+            distinct = np.unique(hashes[a:b])
+            if _among(np.array([_whole(self.salt, distinct)], dtype=np.uint64), self.tasks)[0]:
+                return i
+            telling = distinct[~_among(distinct, self.shared)]
+            n, known = len(telling), int(_among(telling, self.rows).sum())
+            if known and 2 * known >= n and bdtrc(known - 1, n, self.coincidence) < ACCIDENT:
+                return i
+        return None
+
+
+def _hashes(salt: bytes, tasks: TaskSet) -> NDArray[np.uint64]:
+    """Return one hash a row, of its features and targets."""
+    n = len(tasks.X)
+    values = np.column_stack([tasks.X.reshape(n, -1), tasks.y.reshape(n, -1)]).astype(np.float64)
+    fraction, exponent = np.frexp(values)
+    # adding 0 makes -0.0 and 0.0, which are equal, the same bytes
+    rounded = np.ldexp(fraction.astype(np.float32).astype(np.float64), exponent) + 0.0
+    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8, key=salt).digest() for row in rounded)
+    return np.frombuffer(digests, dtype=np.uint64)
+
+
+def _whole(salt: bytes, distinct: NDArray[np.uint64]) -> int:
+    digest = hashlib.blake2b(distinct.tobytes(), digest_size=8, key=salt).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _among(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each value stands in a sorted array."""
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    place = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
+    return np.asarray(ordered[place] == values)
