@@ -13,6 +13,7 @@ from metaest.estimators.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns, no_rows
 from metaest.estimators.judge import Judge
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.predictor import AdaptedPredictor
@@ -38,6 +39,7 @@ class HoldsNetwork:
         return context
 
     @property
+    @in_plain_modes
     def module_(self) -> nn.Module:
         """A copy of the network with the adapted weights."""
         module: nn.Module = self._network.forward.as_module(self._params)
@@ -126,6 +128,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         X.flags.writeable = y.flags.writeable = False
         return adapted
 
+    @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict rows of this task.
 
@@ -159,6 +162,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         variance = share * sd**2 + (1 - share) * sd_before**2 + share * (1 - share) * (mean - before) ** 2
         return before + share * (mean - before), np.sqrt(variance)
 
+    @in_plain_modes
     def predict_interval(
         self, X: Any, level: float = 0.9, method: str = "conformal", simultaneous: bool = False
     ) -> ConformalInterval:
@@ -201,6 +205,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         return center_and_scale(self, self._plan, X)
 
+    @in_plain_modes
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
         """Return a new predictor adapted on the rows seen so far and these, together.
 

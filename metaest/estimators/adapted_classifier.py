@@ -14,6 +14,7 @@ from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns, is_empty
 from metaest.estimators.judge import Judge
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor, as_truth, score_weights
 from metaest.exceptions import TaskError
 from metaest.functional import Params
@@ -116,6 +117,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         X.flags.writeable = y.flags.writeable = False
         return adapted
 
+    @in_plain_modes
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict the probabilities of the task's classes.
 
@@ -141,6 +143,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         mixed: NDArray[Any] = population + share * (own - population)
         return mixed
 
+    @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the labels of rows of this task.
 
@@ -155,6 +158,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return labels
 
+    @in_plain_modes
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of the prediction, as every scikit-learn classifier does.
 
@@ -174,6 +178,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
             raise TaskError("score: labels of mixed types; write all as words, or all as numbers, as in the fit.")
         return float(accuracy_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
 
+    @in_plain_modes
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedClassifier":
         """Return a new classifier adapted on the rows seen so far and these, together.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,18 @@ from sklearn.utils import Tags, TargetTags
 from torch import Tensor
 
 from metaest.estimators.adapted import AdaptedRegressor, require_statistics
+from metaest.estimators.codes import row_of_task
 from metaest.estimators.episodes import CHUNK, CHUNK_VALUES, batch_forward
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
 from metaest.estimators.memory import adapted_at_once
-from metaest.estimators.network import RegressionNetwork
+from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.network import RegressionNetwork, require_finite_weights, within_range
 from metaest.estimators.plan import Plan
 from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
 from metaest.estimators.stamped import Stamped
-from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
+from metaest.exceptions import OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
 from metaest.lanes import padded_rows
@@ -82,6 +85,9 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         least = int(tasks.sizes.argmin())
         require_statistics(self._plan, tasks[least].X, f"task {tasks[least].name!r}")
         self._network.require_codes(tasks)
+        place, dtype = partial(row_of_task, tasks), self._network.dtype
+        within_range(self._network.scale_features(tasks.X), dtype, "X", place)
+        within_range(self._network.scale_targets(tasks.y), dtype, "y", place)
         self.compiled_ = False
         self.lowered_ = np.zeros(len(tasks), dtype=bool)
         self._params = self._adapted(model.compile, verbose=bool(model.verbose))
@@ -121,6 +127,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
     def __sklearn_tags__(self) -> Tags:
         return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
+    @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the same rows for every task, or each task's own rows.
 
@@ -178,7 +185,10 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
             params = {name: value[index].to(scaled.dtype) for name, value in self._params.items()}
             rows = Rows(scaled, scaled, torch.from_numpy(mask).to(scaled))
             output = self._plan.output(batch_forward(network, self._batching), params, rows)
-        return network.in_units(output.cpu()[torch.from_numpy(mask)])
+        y = network.in_units(output.cpu()[torch.from_numpy(mask)])
+        if not np.isfinite(y).all():
+            network.finite(torch.from_numpy(y), X[numbers[mask]])
+        return y
 
     def _adapted(self, setting: str | bool, *, verbose: bool) -> Params:
         """Adapt to all rows of every task; return parameters of shape (tasks, ...)."""
@@ -201,7 +211,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
                 if name not in found:
                     found[name] = value.new_empty(len(tasks), *value.shape[1:])
                 found[name][index] = value
-        self._require_finite(found)
+        require_finite_weights(found, tasks)
         overshot = int(self.lowered_.sum())
         if overshot:
             warn(
@@ -254,17 +264,6 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
             size = min(size, most or size)
             for first in range(0, len(own), size):
                 yield own[first : first + size]
-
-    def _require_finite(self, params: Params) -> None:
-        finite = torch.ones(len(self), dtype=torch.bool)
-        for value in params.values():
-            finite &= torch.isfinite(value.reshape(len(self), -1)).all(dim=1).cpu()
-        if not bool(finite.all()):
-            i = int(torch.nonzero(~finite)[0])
-            raise DivergenceError(
-                f"task {self.tasks.names[i : i + 1].tolist()[0]!r}: adaptation diverged: the weights are non-finite; "
-                "lower inner_lr, or check the units of X and y. The fitted model is unchanged."
-            )
 
 
 def _rows_of(tasks: TaskSet, chosen: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.bool_]]:

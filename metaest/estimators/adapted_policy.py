@@ -10,10 +10,11 @@ from sklearn.utils import Tags, TargetTags
 
 from metaest.estimators.adapted import HoldsNetwork
 from metaest.estimators.inputs import as_rows, check_columns, no_rows
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.plan import Plan
 from metaest.estimators.policy_episodes import PolicyNetwork
 from metaest.estimators.predictor import AdaptedPredictor
-from metaest.exceptions import TaskError
+from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Params
 from metaest.tasks.reading import rows_of
 
@@ -63,6 +64,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         X.flags.writeable = y.flags.writeable = False
         return adapted
 
+    @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the action at every row.
 
@@ -84,6 +86,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         check_columns(self, X, rows.shape[1:], "predict")
         return self._network.act(self._params, rows)
 
+    @in_plain_modes
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the utility of the actions at rows in order of time.
 
@@ -104,10 +107,15 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
             raise TaskError("score: y is missing; the outcomes of the rows are wanted.")
         rows, target, _ = as_rows(X, y, "score")
         check_columns(self, X, rows.shape[1:], "score")
-        return utility_of(
-            self._network, self._network.act(self._params, rows), as_outcomes(self._network, target, "score")
-        )
+        outcomes = as_outcomes(self._network, target, "score")
+        utility = utility_of(self._network, self._network.act(self._params, rows), outcomes)
+        if not np.isfinite(utility):
+            raise DivergenceError(
+                "score: the utility is not finite: squares of outcomes overflow; check the unit of y."
+            )
+        return utility
 
+    @in_plain_modes
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedPolicy":
         """Return a new policy adapted on the rows seen so far and these, which come after them, together.
 

@@ -28,7 +28,7 @@ from metaest.functional import (
 from metaest.functional.recurrent import step_by_step
 from metaest.tasks import TaskSet
 
-__all__ = ["build_parts", "build_regression", "goes_on"]
+__all__ = ["build_parts", "build_regression", "device_of", "goes_on"]
 
 # rows on which a module is tried
 PROBES = 32
@@ -59,7 +59,7 @@ def goes_on(model: Any) -> bool:
 
 def build_parts(model: Any, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForward, dict[str, Any]]:
     """Return the forward pass that the settings ask for, and what else every network has."""
-    device = torch.device("cuda" if model.device == "auto" and torch.cuda.is_available() else _plain(model.device))
+    device = device_of(model.device)
     dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
     shape = tasks.X.shape[1:]
     module = _module(model, (shape[0] + int(model.context_dim), *shape[1:]), n_outputs).to(device, dtype)
@@ -150,5 +150,11 @@ def _forward(module: nn.Module, X: torch.Tensor, n_outputs: int, n_context: int,
     return ModuleForward(module, n_outputs, last_layer(module, X))
 
 
-def _plain(device: str) -> str:
-    return "cpu" if device == "auto" else device
+def device_of(setting: str) -> torch.device:
+    """Return the device that a setting names, or raise a ValueError where torch has none such."""
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device='cuda': torch finds no CUDA device here; take device='cpu', or 'auto', which takes a GPU where "
+            "there is one."
+        )
+    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")

@@ -13,6 +13,7 @@ from metaest.estimators.adapted import check_targets
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import Calibration, ConformalInterval, Scores, check_conformal
 from metaest.estimators.inputs import as_tasks, check_columns
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.seen import SeenTasks
 from metaest.exceptions import TaskError, quiet
 from metaest.functional.progress import progress
@@ -45,6 +46,7 @@ class Calibrating:
     # whether rows may have weights
     _weighs = False
 
+    @in_plain_modes
     def calibrate(self, tasks: Any, support_size: Any = None, *, guard: bool | None = None, gap: int = 0) -> Self:
         """Learn from tasks that the model was not fitted on how wide intervals for a new task must be.
 

@@ -46,6 +46,7 @@ class ClassNetwork(Network):
         blank = rows.new_ones(1, len(rows))
         with torch.no_grad():
             logits = plan.output(looped(self.forward), one, Rows(rows[None], blank[..., None], blank))[0]
+        self.finite(logits, X)
         return as_probabilities(logits[:, :n_classes])  # further outputs stand for nothing
 
     def targets(self, codes: NDArray[np.intp], n_classes: int, n_outputs: int) -> Tensor:

@@ -1,6 +1,7 @@
 """From tasks to padded tensors: the episodes of a meta-step, and the query predictions of a score."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators.codes import row_of_task
 from metaest.estimators.memory import adapted_at_once
-from metaest.estimators.network import Network, RegressionNetwork
+from metaest.estimators.network import Network, RegressionNetwork, within_range
 from metaest.estimators.plan import Plan
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
@@ -90,7 +92,7 @@ class Source:
         self.plan = plan
         self.rng = rng
         network.require_codes(tasks)
-        self._X = network.scale_features(tasks.X).to(network.dtype)
+        self._X = within_range(network.scale_features(tasks.X), network.dtype, "X", partial(row_of_task, tasks))
 
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""
@@ -220,7 +222,7 @@ class RegressionSource(Source):
         super().__init__(network, tasks, plan, rng)
         self.support_size = support_size
         self.split = split
-        self._y = network.scale_targets(tasks.y).to(network.dtype)
+        self._y = within_range(network.scale_targets(tasks.y), network.dtype, "y", partial(row_of_task, tasks))
 
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""

@@ -19,6 +19,7 @@ from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.judge import Answers
 from metaest.estimators.meta_network import MetaNetwork, feature_names
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.scoring import row_weights
 from metaest.functional import Params
 from metaest.tasks import Drawing, TaskSet, encode, encode_known, share_labels
@@ -38,6 +39,7 @@ class MetaClassifier(MetaNetwork):
     scoring: str
     check_plausibility: bool
 
+    @in_plain_modes
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedClassifier:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
@@ -80,6 +82,7 @@ class MetaClassifier(MetaNetwork):
         names = feature_names(self)
         return AdaptedClassifier._adapt(self._network, self._plan(), self._params, rows, labels, names, judge)
 
+    @in_plain_modes
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict probabilities without adapting, where labels mean the same in every task.
 
@@ -106,6 +109,7 @@ class MetaClassifier(MetaNetwork):
         plan = self._plan()
         return probabilities_of(self, self._network, plan, plan.zero_shot(self._params), X)
 
+    @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels without adapting, where labels mean the same in every task.
 
@@ -121,6 +125,7 @@ class MetaClassifier(MetaNetwork):
         labels: NDArray[Any] = self._network.labels[probabilities.argmax(axis=1)]
         return labels
 
+    @in_plain_modes
     def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
         """Few-shot score: adapt on the support of each task, score the labels of its query.
 
@@ -147,6 +152,7 @@ class MetaClassifier(MetaNetwork):
         ]
         return float(np.mean(each))
 
+    @in_plain_modes
     def task_scores(self, X: Any, y: Any = None, groups: Any = None) -> pd.Series:
         """Few-shot score of each task by itself.
 

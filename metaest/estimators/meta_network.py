@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from metaest.estimators.atomic import atomic
-from metaest.estimators.building import goes_on
+from metaest.estimators.building import device_of, goes_on
 from metaest.estimators.calibrating import hashed
 from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
@@ -18,6 +18,7 @@ from metaest.estimators.constraints import ADAPTING
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
 from metaest.estimators.inputs import remember_columns
 from metaest.estimators.judge import Judge, thinned
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.network import Network
 from metaest.estimators.plan import Plan
 from metaest.estimators.stamped import require_rows
@@ -36,6 +37,7 @@ class MetaNetwork(HoldsCallbacks):
     """
 
     random_state: Any
+    device: str
     meta_gradient: str
     inner_solver: str
     inner_lr: float
@@ -50,6 +52,7 @@ class MetaNetwork(HoldsCallbacks):
     __metadata_request__score = {"groups": True}  # noqa: RUF012
 
     @atomic
+    @in_plain_modes
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Meta-learn from many tasks.
 
@@ -74,6 +77,7 @@ class MetaNetwork(HoldsCallbacks):
         """
         self._validate_params()
         self._warn_of_callbacks()
+        device_of(self.device)  # before any work
         tasks = self._read(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         before = [self._params, self._rates, self._network.features_scaling] if goes_on(self) else None

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted_policy import AdaptedPolicy, as_outcomes, outcome_rows
 from metaest.estimators.building import build_parts, goes_on
+from metaest.estimators.codes import row_of_task
 from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns
 from metaest.estimators.meta_network import MetaNetwork, feature_names
+from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.network import require_finite_weights, within_range
 from metaest.estimators.policy_episodes import PolicyNetwork, PolicyPlan, PolicySource, adapted_params
 from metaest.exceptions import TaskError
 from metaest.functional import Rows, Utility
@@ -34,6 +38,7 @@ class MetaPolicy(MetaNetwork):
     gap: int
     check_plausibility: bool
 
+    @in_plain_modes
     def adapt(self, X: Any, y: Any) -> AdaptedPolicy:
         """Adapt to one new task from a look at it; the model itself is untouched.
 
@@ -60,6 +65,7 @@ class MetaPolicy(MetaNetwork):
         plan = self._plan()
         return AdaptedPolicy._make(self._network, plan, self._params, None, rows, target, feature_names(self))
 
+    @in_plain_modes
     def adapt_many(self, tasks: Any) -> list[AdaptedPolicy]:
         """Adapt to many tasks in one call, all rows of each; the same as one `adapt` a task.
 
@@ -79,10 +85,12 @@ class MetaPolicy(MetaNetwork):
         columns, sizes = np.arange(int(known.sizes.max())), known.sizes[:, None]
         numbers = torch.from_numpy(known.offsets[:-1][:, None] + np.minimum(columns, sizes - 1))
         network.require_codes(known)
-        X = network.scale_features(known.X).to(network.dtype)[numbers]
-        y = network.outcomes(known.y).to(network.dtype)[numbers]
+        place = partial(row_of_task, known)
+        X = within_range(network.scale_features(known.X), network.dtype, "X", place)[numbers]
+        y = within_range(network.outcomes(known.y), network.dtype, "y", place)[numbers]
         support = Rows(X, y, torch.from_numpy(columns < sizes).to(network.dtype))
         params = adapted_params(network, plan, self._params, support, self.batching_)
+        require_finite_weights(params, known)
         return [
             AdaptedPolicy._make(
                 network,
@@ -96,6 +104,7 @@ class MetaPolicy(MetaNetwork):
             for i, task in enumerate(known)
         ]
 
+    @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the actions for a task of which nothing has been seen.
 
@@ -113,6 +122,7 @@ class MetaPolicy(MetaNetwork):
         actions: NDArray[Any] = self._network.act(self._plan().zero_shot(self._params), rows)
         return actions
 
+    @in_plain_modes
     def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
         """Return the mean utility over tasks: each is looked at for `support_size` rows, and judged by all that follow.
 

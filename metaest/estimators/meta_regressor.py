@@ -27,6 +27,7 @@ from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.judge import Answers, spread_of
 from metaest.estimators.meta_network import MetaNetwork, feature_names
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.scoring import FewShotScore
@@ -46,6 +47,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
     compile: Any
     check_plausibility: bool
 
+    @in_plain_modes
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedRegressor:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
@@ -86,6 +88,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
             self._network, plan, self._params, rows, target, feature_names(self), judge, self._conformal, params
         )
 
+    @in_plain_modes
     def adapt_many(self, tasks: Any, *, guard: bool = False, gap: int = 0) -> AdaptedRegressors:
         """Adapt to many tasks in one call, all rows of each; the same as one `adapt` a task, to rounding.
 
@@ -130,6 +133,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         adapted, good = adapter(padded_support(support, adapter.n_rows))
         return {name: torch.from_numpy(own[0]) for name, own in adapted.items()} if good[0] else None
 
+    @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the answer for a task of which nothing is known yet.
 
@@ -147,6 +151,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         plan = self._plan()
         return predict_rows(self, self._network, plan.zero_shot(self._params), plan, X, return_std)
 
+    @in_plain_modes
     def predict_interval(
         self, X: Any, level: float = 0.9, method: str = "conformal", simultaneous: bool = False
     ) -> ConformalInterval:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metaest.estimators.codes import Codes, row_of_task
-from metaest.exceptions import DivergenceError, OvershootWarning, warn
+from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
     MLP,
     BatchForward,
@@ -33,7 +33,7 @@ from metaest.functional import (
 from metaest.functional.generator import undrawn
 from metaest.tasks import TaskSet
 
-__all__ = ["Network", "RegressionNetwork", "batched"]
+__all__ = ["Network", "RegressionNetwork", "batched", "require_finite_weights", "within_range"]
 
 
 def batched(forward: ModuleForward, rows: Rows, vectorize: str | bool = "auto") -> tuple[BatchForward, str, str]:
@@ -114,6 +114,43 @@ def _padded(rows: Rows) -> Rows:
     return Rows(X, y, mask)
 
 
+def within_range(
+    scaled: Tensor, dtype: torch.dtype, name: str, place: Callable[[int], str] = lambda row: f"row {row}"
+) -> Tensor:
+    """Return standardised values in the dtype of adaptation, or raise a TaskError where they overflow.
+
+    Parameters
+    ----------
+    scaled : Tensor of shape (rows, ...)
+    dtype : torch.dtype
+    name : {"X", "y"}
+    place : callable
+        Row number -> how the message begins.
+    """
+    narrow = scaled.to(dtype)
+    if not bool(torch.isfinite(narrow).all()):
+        row, *rest = (int(i) for i in torch.nonzero(~torch.isfinite(narrow))[0])
+        raise TaskError(
+            f"{place(row)}: column {rest[0] if rest else 0} of {name} is {float(scaled[(row, *rest)]):.2g} after "
+            f"standardising, beyond the range of {str(dtype).removeprefix('torch.')}; check its unit"
+            + ("." if dtype == torch.float64 else ", or fit with dtype='float64'.")
+        )
+    return narrow
+
+
+def require_finite_weights(params: Params, tasks: TaskSet) -> None:
+    """Raise a DivergenceError that names the first task whose weights, of shape (tasks, ...), are not finite."""
+    finite = torch.ones(len(tasks), dtype=torch.bool)
+    for value in params.values():
+        finite &= torch.isfinite(value.reshape(len(tasks), -1)).all(dim=1).cpu()
+    if not bool(finite.all()):
+        i = int(torch.nonzero(~finite)[0])
+        raise DivergenceError(
+            f"task {tasks.names[i : i + 1].tolist()[0]!r}: adaptation diverged: the weights are non-finite; lower "
+            "inner_lr, or check the units of X and y. The fitted model is unchanged."
+        )
+
+
 @dataclass(frozen=True)
 class Network:
     """A network with the scaling of its features.
@@ -163,8 +200,8 @@ class Network:
     def rows(self, X: NDArray[Any], y: Tensor) -> Rows:
         """Return the rows of one task as a batch of one."""
         return Rows(
-            self.scale_features(X).to(self.dtype)[None],
-            y.to(self.dtype)[None],
+            within_range(self.scale_features(X), self.dtype, "X")[None],
+            within_range(y, self.dtype, "y")[None],
             torch.ones(1, len(X), dtype=self.dtype, device=self.device),
         )
 
@@ -195,14 +232,27 @@ class Network:
     def widened(self, params: Params, X: NDArray[Any]) -> tuple[Params, Tensor]:
         """Return parameters and standardised rows in the dtype in which rows are predicted."""
         rows = self.scale_features(X)
-        rows = rows if self.widens else rows.to(self.dtype)
+        rows = within_range(rows, rows.dtype if self.widens else self.dtype, "X", "predict, row {}".format)
         return {name: value.to(rows.dtype) for name, value in params.items()}, rows
 
     def output(self, params: Params, X: NDArray[Any]) -> Tensor:
         """Evaluate rows of one task."""
         own, rows = self.widened(params, X)
         with torch.no_grad():
-            return self.forward(own, rows)
+            return self.finite(self.forward(own, rows), X)
+
+    def finite(self, output: Tensor, X: NDArray[Any], where: str = "predict") -> Tensor:
+        """Return outputs of rows, or raise a TaskError that names the first row whose output is not finite."""
+        bad = torch.nonzero(~torch.isfinite(output.reshape(len(output), -1)).all(dim=1).cpu())
+        if not len(bad):
+            return output
+        row = int(bad[0])
+        away = self.features_scaling.apply(torch.tensor(X[row : row + 1], dtype=torch.float64))[0].abs()
+        column = int(away.reshape(len(away), -1).amax(dim=1).argmax())
+        raise TaskError(
+            f"{where}: the answer for row {row} is not finite; column {column} of X lies "
+            f"{float(away[column].max()):.2g} standard deviations of the fit from its mean there; check its unit."
+        )
 
 
 @dataclass(frozen=True)
@@ -230,7 +280,9 @@ class RegressionNetwork(Network):
 
     def predict(self, params: Params, X: NDArray[Any]) -> NDArray[Any]:
         """Predict in the dtype of X, in the user's units."""
-        return self.in_units(self.output(params, X))
+        y = self.in_units(self.output(params, X))
+        self.finite(torch.from_numpy(y), X)
+        return y
 
     def predict_sd(self, params: Params, head: LinearHead, X: NDArray[Any]) -> NDArray[Any]:
         """Return the standard deviation of an observation at each row, in the user's units."""
@@ -244,6 +296,8 @@ class RegressionNetwork(Network):
 
     def in_units(self, output: Tensor) -> NDArray[Any]:
         """Return network outputs of shape (n_rows, n_targets) as the user's y."""
-        output = output.cpu() if self.widens else output.cpu().double()
+        # targets of such a size have no room in float32
+        wide = bool((self.targets_scaling.scale > 1e30).any() or (self.targets_scaling.scale < 1e-30).any())
+        output = output.cpu() if self.widens and not wide else output.cpu().double()
         y: NDArray[Any] = self.targets_scaling.undo(output).numpy()
         return y[:, 0] if self.single_target else y

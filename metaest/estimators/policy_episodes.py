@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators.codes import row_of_task
 from metaest.estimators.episodes import Source, batch_forward
-from metaest.estimators.network import Network
+from metaest.estimators.network import Network, within_range
 from metaest.estimators.plan import Plan
-from metaest.exceptions import TaskError
+from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Episodes, Loss, Params, Rows, Utility, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
 from metaest.tasks import Split, TaskSet
@@ -98,7 +100,8 @@ class PolicySource(Source):
     ) -> None:
         super().__init__(network, tasks, plan, rng)
         self.support_size, self.gap, self.query_size = int(support_size), int(gap), query_size
-        self.standardised = self._X, network.outcomes(tasks.y).to(network.dtype)
+        place = partial(row_of_task, tasks)
+        self.standardised = self._X, within_range(network.outcomes(tasks.y), network.dtype, "y", place)
         short = np.flatnonzero(tasks.sizes <= self.support_size + self.gap)
         if len(short):
             i = int(short[0])
@@ -151,7 +154,14 @@ class PolicySource(Source):
                 actions = self.network.utility.actions(output[..., 0])
                 rewards = self.network.utility.rewards(actions, query.y, query.mask)
                 found.append(self.network.utility.of_rewards(rewards, query.mask).double().numpy())
-        return np.concatenate(found)
+        utilities = np.concatenate(found)
+        if not np.isfinite(utilities).all():
+            i = int(np.flatnonzero(~np.isfinite(utilities))[0])
+            raise DivergenceError(
+                f"task {self._name(i)!r}: its utility is not finite: outcomes or weights overflow; check the units of "
+                "X and y, or lower inner_lr."
+            )
+        return utilities
 
     def chunks(self) -> Iterator[NDArray[np.intp]]:
         """Task numbers, some at a time."""

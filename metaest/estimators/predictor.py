@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.stamped import Stamped
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
@@ -46,6 +47,7 @@ class AdaptedPredictor(Stamped, StaysReadOnly):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    @in_plain_modes
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R2 of the prediction, as every scikit-learn regressor does.
 

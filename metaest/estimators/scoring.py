@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.adapted import check_targets
 from metaest.estimators.inputs import as_tasks, check_columns
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import scale_of, score_weights
 from metaest.tasks import TaskSet
 from metaest.tasks.grouping import sort_by_group
@@ -25,6 +26,7 @@ class FewShotScore:
     # whether weights of rows weigh in the adaptation as well
     _weighs = False
 
+    @in_plain_modes
     def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
         r"""Few-shot R2: adapt on the support of each task, score the prediction of its query.
 

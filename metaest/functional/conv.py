@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from metaest.functional.mlp import ACTIVATIONS
@@ -55,7 +56,7 @@ class ConvNet(nn.Module):
         inner, (height, width) = shape[0], shape[1:]
         self.convolutions, self.norms, self.pools = nn.ModuleList(), nn.ModuleList(), []
         for outer in channels:
-            layer = nn.Conv2d(inner, outer, 3, padding=1)
+            layer = nn.Conv2d(inner, outer, 3, padding=1, dtype=torch.float32)
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             self.convolutions.append(layer)
@@ -64,7 +65,7 @@ class ConvNet(nn.Module):
             if self.pools[-1]:
                 height, width = height // 2, width // 2
             inner = outer
-        self.head = nn.Linear(inner * height * width, n_outputs)
+        self.head = nn.Linear(inner * height * width, n_outputs, dtype=torch.float32)
         nn.init.uniform_(self.head.weight, -math.sqrt(3 / self.head.in_features), math.sqrt(3 / self.head.in_features))
         nn.init.zeros_(self.head.bias)
 

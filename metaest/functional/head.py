@@ -93,7 +93,7 @@ def _check_split(module: nn.Module, body: nn.Module, name: str, X: Tensor) -> No
     for scale in (0.1, 1.0, 10.0):
         with torch.no_grad():
             for value in layer.parameters():
-                value.copy_(scale * torch.randn(value.shape, generator=generator))
+                value.copy_(scale * torch.randn(value.shape, generator=generator, dtype=torch.float32))
             ours, theirs = layer(features(X)).reshape(len(X), -1), whole(X).reshape(len(X), -1)
         if not torch.allclose(ours, theirs, atol=1e-5, rtol=1e-4):
             raise ValueError(

@@ -148,7 +148,7 @@ class HierarchicalModel:
         """
         m, tasks = u.shape
         with torch.no_grad():
-            shifts = DIFFERENCE * torch.cat([torch.zeros(1, m), torch.eye(m), -torch.eye(m)]).to(u)
+            shifts = DIFFERENCE * torch.cat([u.new_zeros(1, m), torch.eye(m).to(u), -torch.eye(m).to(u)])
             points = (u[:, None] + shifts.T[:, :, None]).reshape(m, -1)
             numbers = torch.arange(tasks, device=u.device).repeat(1 + 2 * m)
             phi = center[:, numbers] + factor @ points

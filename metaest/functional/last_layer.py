@@ -53,7 +53,7 @@ def last_layer(module: nn.Module, X: Tensor) -> str | None:
     with torch.no_grad():
         for name, value in module.named_parameters():
             if value.requires_grad and layer_of(name) == last:
-                value.add_(torch.randn(value.shape, generator=generator).to(value))
+                value.add_(torch.randn(value.shape, generator=generator, dtype=torch.float32).to(value))
     changed = (_run(module, X) != before).any(dim=0)
     return last if bool(changed.all()) else None
 

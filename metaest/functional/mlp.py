@@ -54,7 +54,7 @@ class MLP(nn.Module):
         self.arguments = (n_features, n_outputs, tuple(hidden_layer_sizes), activation, normalization)
         sizes = [n_features, *hidden_layer_sizes, n_outputs]
         self.activation = activation
-        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        layers = [nn.Linear(a, b, dtype=torch.float32) for a, b in pairwise(sizes)]
         self.layers = nn.ModuleList(layers)
         self.norms = nn.ModuleList(normalization_layer(normalization, size) for size in sizes[1:-1])
         for layer in layers:

@@ -55,8 +55,8 @@ class TaskBatchNorm(nn.Module):
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
         self.num_features, self.eps = num_features, eps
-        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
+        self.weight = nn.Parameter(torch.ones(num_features, dtype=torch.float32)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(num_features, dtype=torch.float32)) if affine else None
         self.forget()
 
     def forget(self) -> None:
@@ -106,9 +106,9 @@ def normalization_layer(kind: str | None, channels: int) -> nn.Module:
     if kind == "batch":
         return TaskBatchNorm(channels)
     if kind == "layer":
-        return nn.GroupNorm(1, channels)
+        return nn.GroupNorm(1, channels, dtype=torch.float32)
     if kind == "group":
-        return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels)
+        return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels, dtype=torch.float32)
     return nn.Identity()
 
 

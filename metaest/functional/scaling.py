@@ -24,8 +24,12 @@ class Scaling(NamedTuple):
         """Learn mean and standard deviation of the columns; a constant one has the size of its number for a scale."""
         values = values.double()
         axes = (0, *range(2, values.ndim))
-        mean = values.mean(dim=axes, keepdim=True)[0]
-        scale = (values - mean).square().mean(dim=axes, keepdim=True)[0].sqrt()
+        # a power of two near the largest number: sums and squares neither overflow nor vanish, and no digit changes
+        size = torch.exp2(torch.frexp(values.abs().amax(dim=axes, keepdim=True)).exponent.double() - 1)
+        values = values / size
+        mean = values.mean(dim=axes, keepdim=True)
+        scale = (values - mean).square().mean(dim=axes, keepdim=True).sqrt()
+        mean, scale = (mean * size)[0], (scale * size)[0]
         # a column of equal numbers has a standard deviation of rounding size, not exactly 0
         constant = scale <= 10 * torch.finfo(torch.float64).eps * mean.abs()
         return cls(mean, torch.where(constant, torch.where(mean == 0, 1.0, mean.abs()), scale))

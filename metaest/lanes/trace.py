@@ -81,8 +81,8 @@ def traced(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes:
     examples = [value.detach().clone() for value in params.values()]
     generator = torch.Generator().manual_seed(0)
     for side in (shapes.support, shapes.query):
-        examples.append(torch.randn(side.rows, *shapes.features, generator=generator).to(like))
-        examples.append(torch.randn(side.rows, shapes.targets, generator=generator).to(like))
+        examples.append(torch.randn(side.rows, *shapes.features, generator=generator, dtype=torch.float32).to(like))
+        examples.append(torch.randn(side.rows, shapes.targets, generator=generator, dtype=torch.float32).to(like))
         examples += [torch.ones(side.rows).to(like)] if side.masked else []
     shared = [True] * len(names) + [False] * (len(examples) - len(names))
     return graph_of(step, examples, shared)[0]

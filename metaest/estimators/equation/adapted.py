@@ -25,6 +25,7 @@ from metaest.estimators.equation.verify import adapt_rows, arranged, check_inter
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
 from metaest.tasks.frozen import read_only
@@ -150,6 +151,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         return SolveCode(int(self._posterior.code[0])).name.lower()
 
     @property
+    @in_plain_modes
     def laplace_share_(self) -> float:
         """Share of the probability on which posterior and normal approximation agree; NaN after gradient steps."""
         return self._draws.share
@@ -178,15 +180,18 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         return task_table(self._calibrated, self._posterior, self._draws, len(self.X_support_))
 
     @property
+    @in_plain_modes
     def params_(self) -> pd.DataFrame:
         """The constants of this task with their uncertainty."""
         return self._params.copy()
 
     @property
+    @in_plain_modes
     def derived_(self) -> pd.DataFrame:
         """Quantities that the equation declares beside its constants, with the ends of 90 % intervals."""
         return quantities_of_task(self._calibrated, self._posterior, self._draws, LEVEL)
 
+    @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict rows of this task.
 
@@ -214,6 +219,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
             return curve_and_sd(self._calibrated, self._posterior, rows)
         return curve(self._calibrated, self._posterior, rows)
 
+    @in_plain_modes
     def predict_interval(
         self,
         X: Any,
@@ -278,6 +284,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         """The equation as it was given."""
         return self._calibrated.model.equation.function
 
+    @in_plain_modes
     def partial_adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedEquation:
         """Return a new predictor adapted on the rows seen so far and these, together.
 

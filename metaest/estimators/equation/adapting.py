@@ -25,6 +25,7 @@ from metaest.estimators.equation.verify import adapt_rows, arranged, warn_of_man
 from metaest.estimators.equation.weighing import relative_accuracy
 from metaest.estimators.inputs import as_tasks, check_columns, require_columns
 from metaest.estimators.judge import Answers, Judge, spread_of
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.stamped import HoldsRows, require_rows
 from metaest.tasks import TaskSet
 
@@ -41,6 +42,7 @@ class Adapting(Calibrating, HoldsRows):
 
     _weighs = True
 
+    @in_plain_modes
     def adapt(
         self,
         X: Any,
@@ -115,6 +117,7 @@ class Adapting(Calibrating, HoldsRows):
             calibrated, posterior, rows, target, n, names, judge, self._conformal, stated, weight, kept
         )
 
+    @in_plain_modes
     def adapt_many(
         self, tasks: Any, sample_weight: Any = None, *, guard: bool = False, gap: int = 0
     ) -> AdaptedEquations:

@@ -20,6 +20,7 @@ from metaest.estimators.equation.verify import arranged, check_rows, check_tasks
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.stamped import Stamped
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
@@ -149,10 +150,12 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         return many_table(self._calibrated, self._posterior, self.tasks.names)
 
     @property
+    @in_plain_modes
     def params_(self) -> pd.DataFrame:
         """The constants of every task, one row a task."""
         return self._params.copy()
 
+    @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the same rows for every task, or each task's own rows.
 

@@ -124,7 +124,7 @@ class Coordinates:
         """Return the vector of the population the search starts from."""
         scaled = self.origin.factor[self.random] / self.sd[:, None]
         factor = scaled[self.lower[0], self.lower[1]] / self.unit
-        zeros = torch.zeros(self.n_beta), factor, torch.zeros(len(self.origin.log_sigma))
+        zeros = factor.new_zeros(self.n_beta), factor, factor.new_zeros(len(self.origin.log_sigma))
         return torch.cat([part.double() for part in zeros]).numpy()
 
     def bounds(self) -> list[tuple[float | None, float | None]]:

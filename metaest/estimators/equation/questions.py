@@ -14,6 +14,7 @@ from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.profiles import profile_of
 from metaest.estimators.equation.sampling import Draws
+from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.seeds import generator_of
 
 __all__ = ["Questions"]
@@ -35,6 +36,7 @@ class Questions:
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         raise NotImplementedError
 
+    @in_plain_modes
     def predict_mean(self, X: Any) -> NDArray[np.float64]:
         """Predict by the mean of the posterior's curves, which has the smallest expected squared error.
 
@@ -57,6 +59,7 @@ class Questions:
         """
         return mean_curve(self._calibrated, self._draws, self._rows(X, "predict_mean"))
 
+    @in_plain_modes
     def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
         """Draw observations of this task: constants from the posterior, and noise.
 
@@ -79,6 +82,7 @@ class Questions:
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
         return simulated(self._calibrated, self._draws, rows, n, rng, weight)
 
+    @in_plain_modes
     def suggest(
         self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None, sample_weight: Any = None
     ) -> NDArray[np.intp]:
@@ -122,6 +126,7 @@ class Questions:
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "suggest")
         return suggest_rows(self._calibrated, self._posterior, rows, n, target, cost, weight)
 
+    @in_plain_modes
     def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:
         r"""Return the profile of one constant: how much worse the best fit gets as it is held elsewhere.
 
@@ -155,6 +160,7 @@ class Questions:
         weight = self.sample_weight_support_
         return profile_of(self._calibrated, self._posterior, *rows, name, prior, n_points, weight)
 
+    @in_plain_modes
     def derive(self, function: Callable[..., Any], level: float = 0.9) -> Derived:
         """Return a quantity computed from the constants, with an interval.
 

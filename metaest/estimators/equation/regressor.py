@@ -26,6 +26,7 @@ from metaest.estimators.equation.training import calibrate
 from metaest.estimators.equation.zero_shot import ZeroShot
 from metaest.estimators.inputs import as_tasks, remember_columns, require_columns
 from metaest.estimators.judge import thinned
+from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.scoring import FewShotScore
 from metaest.estimators.seen import SeenTasks
 from metaest.tasks import TaskSet
@@ -238,6 +239,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         self.verbose = verbose
 
     @atomic
+    @in_plain_modes
     def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> "EquationRegressor":
         r"""Learn the population from many tasks.
 
@@ -316,6 +318,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     def _problem(self, tasks: TaskSet) -> tuple[Any, Any]:
         return self.equation, self.parameters
 
+    @in_plain_modes
     def summary(self) -> str:
         """Return the fit in the form statisticians know, with notes on what the tasks cannot tell."""
         check_is_fitted(self)

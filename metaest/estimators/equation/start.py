@@ -131,7 +131,11 @@ def points_around(model: HierarchicalModel, initial: Tensor, size: Tensor, n_poi
     p = len(initial)
     unbounded = _unbounded(model)
     points = normal_points(n_points, 2 * p)
-    ends = torch.where(unbounded, torch.tensor(REACH_UNBOUNDED)[:, None], torch.tensor(REACH)[:, None]).double()
+    ends = torch.where(
+        unbounded,
+        torch.tensor(REACH_UNBOUNDED, dtype=torch.float64)[:, None],
+        torch.tensor(REACH, dtype=torch.float64)[:, None],
+    )
     low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
     reach = 10 ** (low + width * torch.special.ndtr(points[p:]))
     center = initial[:, None] + size[:, None] * reach * points[:p]

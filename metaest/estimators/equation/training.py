@@ -101,7 +101,9 @@ def calibrate(
     noise = Noise(settings.noise, DELTA * float(np.sqrt(np.square(y).mean())), limit, weighing.column)
     transforms = transforms_of(table)
     equation = Equation(function, names)
-    initial = transforms.unconstrain(torch.tensor([float(parameter.initial) for parameter in table.values()]).double())
+    initial = transforms.unconstrain(
+        torch.tensor([float(parameter.initial) for parameter in table.values()], dtype=torch.float64)
+    )
     observations = whole(tasks)
     model = HierarchicalModel(equation, transforms, noise)
     mode, reason = _probe(model, initial, observations, tasks)
@@ -111,7 +113,9 @@ def calibrate(
     lanes = lane_model(settings, model, initial, len(random), observations)
 
     size = spread_of(observations)
-    floor = torch.tensor([{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants).double()
+    floor = torch.tensor(
+        [{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants, dtype=torch.float64
+    )
     if settings.noise == "combined":
         floor[0] = FLOOR * size
     diagonal, journal = settings.covariance == "diagonal", Journal(checkpoint)

@@ -14,6 +14,7 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import draws_of_prior
 from metaest.estimators.equation.verify import arranged, check_interval, check_rows
 from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.seeds import generator_of
 
 __all__ = ["ZeroShot"]
@@ -25,6 +26,7 @@ class ZeroShot:
     _calibrated: Calibrated
     _conformal_interval: Any
 
+    @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict without adapting: the curve of the median task, of which nothing is known yet.
 
@@ -55,6 +57,7 @@ class ZeroShot:
             return mean, std
         return _by_covariates(self._calibrated, rows, lambda c, p, part, _: (curve(c, p, part),))[0]
 
+    @in_plain_modes
     def predict_interval(
         self,
         X: Any,
@@ -98,6 +101,7 @@ class ZeroShot:
         low, high = _by_covariates(self._calibrated, rows, answer)
         return low, high
 
+    @in_plain_modes
     def predict_mean(self, X: Any) -> NDArray[np.float64]:
         """Predict without adapting by the mean of the curves of the population; see `AdaptedEquation.predict_mean`.
 
@@ -117,6 +121,7 @@ class ZeroShot:
 
         return _by_covariates(self._calibrated, self._rows(X, "predict_mean"), answer)[0]
 
+    @in_plain_modes
     def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
         """Draw observations of new tasks with the rows X.
 
@@ -140,6 +145,7 @@ class ZeroShot:
         rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
         return simulated(self._calibrated, draws_of_prior(self._prior_of(rows, "simulate")), rows, n, rng, weight)
 
+    @in_plain_modes
     def suggest(
         self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None, sample_weight: Any = None
     ) -> NDArray[np.intp]:
