@@ -5,9 +5,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from metaest import TaskSet
+from metaest import TaskError, TaskSet
+from metaest.tasks.settings import as_generator, as_whole
+from metaest.tasks.vectors import as_number, as_vector
 
 __all__ = ["AvramiTasks", "make_avrami_tasks"]
+
+# greatest number of tasks or rows
+MOST = 10_000_000
+# greatest standard deviation of a logarithm, with which medians within 1e100 give no infinite constant
+MOST_SD = 20.0
+MEDIAN = "a median from 1e-100 to 1e100"
 
 
 class AvramiTasks(NamedTuple):
@@ -62,7 +70,15 @@ def make_avrami_tasks(
     >>> make_avrami_tasks(3, 5, random_state=0).tasks
     TaskSet(3 tasks, 15 rows (5 a task), feature: time, target: X)
     """
-    rng = np.random.default_rng(random_state)
+    n_tasks, n_rows = as_whole(n_tasks, "n_tasks", most=MOST), as_whole(n_rows, "n_rows", most=MOST)
+    k, n = (as_number(v, name, least=1e-100, most=1e100, wanted=MEDIAN) for name, v in (("k", k), ("n", n)))
+    spreads = as_vector(sd, "sd must be two standard deviations")
+    if len(spreads) != 2 or (spreads < 0).any() or (spreads > MOST_SD).any():
+        raise TaskError(f"sd must be two standard deviations from 0 to {MOST_SD:g}, got {spreads.tolist()}.")
+    sd = (float(spreads[0]), float(spreads[1]))
+    correlation = as_number(correlation, "correlation", least=-1, most=1, wanted="a number from -1 to 1")
+    noise = as_number(noise, "noise", least=0, most=1e100, wanted="a standard deviation from 0 to 1e100")
+    rng = as_generator(random_state)
     covariance = np.diag(np.square(sd)) + correlation * sd[0] * sd[1] * (1 - np.eye(2))
     drawn = np.exp(rng.multivariate_normal(np.log([k, n]), covariance, size=n_tasks))
     time = np.sort(rng.uniform(0.0, 2.5 / k, size=(n_tasks, n_rows)), axis=1)

@@ -112,10 +112,20 @@ def fetch_file(name: str) -> Path:
         registry={key: source.sha256 for key, source in _SOURCES.items()},
         urls={key: source.address for key, source in _SOURCES.items()},
     )
+    kept = Path(store.abspath) / name
+    if kept.exists() and not kept.is_file():
+        raise OSError(f"{kept} in the cache is no regular file (a folder, a pipe or a device); remove it.")
+    damaged = kept.is_file()
     try:
         return Path(store.fetch(name))
-    except OSError as error:
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: what was fetched from {_SOURCES[name].address} is another file than its SHA-256 says; it was not "
+            "kept."
+        ) from error
+    except Exception as error:  # of the system, the network, or the library that fetches
+        state = "damaged" if damaged else "missing"
         raise OSError(
-            f"{name} is not in the cache {store.abspath}, and could not be fetched from {_SOURCES[name].address}; set "
-            "METAEST_DATA_HOME to a folder that holds it."
+            f"{name} is {state} in the cache {store.abspath}, and could not be fetched from {_SOURCES[name].address} "
+            f"({type(error).__name__}); set METAEST_DATA_HOME to a folder that holds the file."
         ) from error

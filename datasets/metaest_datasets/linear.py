@@ -8,9 +8,14 @@ from numpy.typing import NDArray
 
 from metaest import TaskSet
 from metaest.tasks.record import Record
+from metaest.tasks.settings import as_generator, as_whole
 from metaest.tasks.vectors import as_number, as_rows, as_vector
 
 __all__ = ["LinearPopulation", "make_linear_tasks"]
+
+# greatest number of tasks, rows or features, and of a standard deviation whose square is still a number
+MOST, LARGEST = 10_000_000, 1e100
+SD = "a standard deviation from 0 to 1e100"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +130,13 @@ def make_linear_tasks(
     >>> population.predict(tasks[0].X[:3], tasks[0].y[:3], tasks[0].X[3:]).shape
     (7,)
     """
-    rng = np.random.default_rng(random_state)
+    n_tasks, n_rows, n_features = (
+        as_whole(value, name, most=MOST)
+        for name, value in (("n_tasks", n_tasks), ("n_rows", n_rows), ("n_features", n_features))
+    )
+    between_task_sd = as_number(between_task_sd, "between_task_sd", least=0, most=LARGEST, wanted=SD)
+    noise = as_number(noise, "noise", least=0, most=LARGEST, wanted=SD)
+    rng = as_generator(random_state)
     mean = rng.standard_normal(n_features + 1)
     coefficients = mean + between_task_sd * rng.standard_normal((n_tasks, n_features + 1))
     X = rng.standard_normal((n_tasks, n_rows, n_features))

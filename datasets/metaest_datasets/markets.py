@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import check_random_state
+
+from metaest.tasks.seeds import generator_of
+from metaest.tasks.settings import as_whole
+from metaest.tasks.vectors import as_number
 
 __all__ = ["PERSONALITIES", "load_index_prices", "load_sp500_prices", "make_market"]
 
@@ -61,12 +64,16 @@ def make_market(
     >>> prices.shape, assets.loc["trending 0", "personality"]
     ((100, 8), 'trending')
     """
+    n_assets, n_days = as_whole(n_assets, "n_assets", most=100_000), as_whole(n_days, "n_days", most=50_000)
+    if isinstance(personalities, str) or not isinstance(personalities, Sequence) or not len(personalities):
+        raise ValueError(f"personalities must be a list of words, at least one, got {personalities!r}.")
     for own in personalities:
-        if own not in PERSONALITIES:
+        if not isinstance(own, str) or own not in PERSONALITIES:
             raise ValueError(f"personalities: there is no {own!r}; there are {', '.join(PERSONALITIES)}.")
-    if not 0 <= strength < 1 or not volatility > 0:
-        raise ValueError(f"strength must lie in [0, 1) and volatility above 0, got {strength!r} and {volatility!r}.")
-    rng = check_random_state(random_state)
+    wanted = "strength must lie in [0, 1) and volatility above 0 and below 1"
+    strength = as_number(strength, f"{wanted}; strength", least=0, below=1)
+    volatility = as_number(volatility, f"{wanted}; volatility", above=0, below=1)
+    rng = generator_of(random_state)
     kinds = [personalities[i % len(personalities)] for i in range(n_assets)]
     sign = np.array([{"trending": 1.0, "mean-reverting": -1.0, "random walk": 0.0}.get(own, np.nan) for own in kinds])
     switches = np.isnan(sign)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import Task, TaskSet
+from metaest.tasks.settings import as_flag, as_whole
 from metaest_datasets.cache import fetch_file
 
 __all__ = ["fetch_omniglot_runs", "fetch_omniglot_small"]
@@ -53,8 +54,8 @@ def fetch_omniglot_small(part: int = 1, *, size: int = 28, rotations: bool = Fal
     >>> from metaest_datasets import fetch_omniglot_small
     >>> tasks = fetch_omniglot_small(1)  # doctest: +SKIP
     """
-    if part not in (1, 2):
-        raise ValueError(f"part must be 1 or 2, got {part!r}.")
+    part, size = as_whole(part, "part", most=2), as_whole(size, "size", most=10_000)
+    rotations = as_flag(rotations, "rotations")
     alphabets: dict[str, tuple[list[Any], list[str]]] = {}
     with zipfile.ZipFile(fetch_file(f"omniglot/images_background_small{part}.zip")) as archive:
         for name in sorted(name for name in archive.namelist() if name.endswith(".png")):
@@ -99,6 +100,7 @@ def fetch_omniglot_runs(*, size: int = 28) -> TaskSet:
     >>> from metaest_datasets import fetch_omniglot_runs
     >>> runs = fetch_omniglot_runs()  # doctest: +SKIP
     """
+    size = as_whole(size, "size", most=10_000)
     tasks = []
     with zipfile.ZipFile(fetch_file("omniglot/all_runs.zip")) as archive:
         for run in (f"run{number:02d}" for number in range(1, 21)):

@@ -12,6 +12,7 @@ from scipy.signal import find_peaks
 from metaest import TaskSet
 from metaest.exceptions import warn
 from metaest.tasks.record import Record
+from metaest.tasks.settings import as_range
 from metaest.tasks.vectors import as_number, as_vector
 from metaest_datasets.cache import fetch_file
 
@@ -215,6 +216,10 @@ def fetch_polymer_crystallisation(*, part: tuple[float, float] | None = (0.02, 0
     >>> from metaest_datasets import fetch_polymer_crystallisation
     >>> tasks = fetch_polymer_crystallisation()  # doctest: +SKIP
     """
+    if part is not None:
+        part = as_range(part, "part")
+        if not 0 <= part[0] < part[1] <= 1:
+            raise ValueError(f"part must be a pair (low, high) between 0 and 1, got {part}.")
     frames = []
     for name, curve in _raw_curves():
         celsius, filler = float(curve[0, 3]), _FILLER[name[-1]]

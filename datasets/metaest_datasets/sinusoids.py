@@ -2,9 +2,14 @@
 
 import numpy as np
 
-from metaest import TaskSet
+from metaest import TaskError, TaskSet
+from metaest.tasks.settings import as_generator, as_range, as_whole
+from metaest.tasks.vectors import as_number
 
 __all__ = ["make_sinusoids"]
+
+# greatest number of tasks or rows
+MOST = 10_000_000
 
 
 def make_sinusoids(
@@ -49,8 +54,19 @@ def make_sinusoids(
     >>> make_sinusoids(3, 10, random_state=0)
     TaskSet(3 tasks, 30 rows (10 a task), feature: x, target: y)
     """
-    rng = np.random.default_rng(random_state)
-    omega = frequency if isinstance(frequency, tuple) else (frequency, frequency)
+    n_tasks, n_rows = as_whole(n_tasks, "n_tasks", most=MOST), as_whole(n_rows, "n_rows", most=MOST)
+    amplitude, phase, x_range = (
+        as_range(value, name) for name, value in (("amplitude", amplitude), ("phase", phase), ("x_range", x_range))
+    )
+    noise = as_number(noise, "noise", least=0, most=1e100, wanted="a standard deviation from 0 to 1e100")
+    rng = as_generator(random_state)
+    if isinstance(frequency, (tuple, list)):
+        omega = as_range(frequency, "frequency")
+    else:
+        omega = (as_number(frequency, "frequency, unless it is a pair (low, high)"),) * 2
+    largest = max(map(abs, (*amplitude, *phase, *x_range, *omega)))
+    if largest > 1e100:
+        raise TaskError(f"amplitude, phase, frequency and x_range must not exceed 1e100, got {largest:g}.")
     A, b, w = (rng.uniform(*bounds, size=(n_tasks, 1)) for bounds in (amplitude, phase, omega))
     x = rng.uniform(*x_range, size=(n_tasks, n_rows))
     y = A * np.sin(w * x + b) + noise * rng.standard_normal((n_tasks, n_rows))

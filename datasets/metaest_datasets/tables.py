@@ -5,6 +5,7 @@ from importlib.resources import files
 import pandas as pd
 
 from metaest import TaskSet
+from metaest.tasks.settings import as_flag
 
 __all__ = ["load_orange", "load_reference", "load_sleepstudy", "load_theophylline"]
 
@@ -51,7 +52,7 @@ def load_theophylline(*, exclude_time_zero: bool = False) -> TaskSet:
             "concentration_mg_per_l": "concentration",
         }
     )
-    if exclude_time_zero:
+    if as_flag(exclude_time_zero, "exclude_time_zero"):
         table = table[table["time"] > 0]
     return TaskSet.from_frame(table, task="patient", features=["time", "dose", "weight"], target="concentration")
 
@@ -140,8 +141,8 @@ def load_reference(name: str) -> pd.DataFrame:
     nlme_mse    3.687902
     Name: 7, dtype: object
     """
-    if name not in ("theophylline", "orange", "sleepstudy"):
-        raise ValueError(f"there are references for 'theophylline', 'orange' and 'sleepstudy', not for {name!r}.")
+    if not isinstance(name, str) or name not in ("theophylline", "orange", "sleepstudy"):
+        raise ValueError(f"name: there are references for 'theophylline', 'orange' and 'sleepstudy', not for {name!r}.")
     table = _read(f"{name}_reference")
     table["support"] = [tuple(int(row) for row in str(rows).split()) for rows in table["support"].fillna("")]
     return table

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -154,6 +156,8 @@ def as_numbers(column: pd.Series, where: str = "") -> NDArray[np.float64]:
     kind = time_kind(column)
     if kind:
         raise TaskError(f"{begin}column {column.name!r} holds {kind}, numbers are wanted; {TIME_REMEDY[kind]}.")
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise TaskError(f"{begin}column {column.name!r} holds complex numbers; real numbers are wanted.")
     if pd.api.types.is_numeric_dtype(column.dtype):
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     values, _ = _converted(column)
@@ -217,7 +221,8 @@ def _converted(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_
     """Return the numbers of a column of objects or text, and a mask of the cells that are neither numbers nor empty."""
     cells = column.astype(object)
     empty = cells.isna() | cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in _MISSING)
-    plain = cells.where(~empty, np.nan)
+    readable = cells.map(lambda cell: isinstance(cell, (str, bytes, Real, Decimal, np.generic)))
+    plain = cells.where(~empty & readable, np.nan)
     values = pd.to_numeric(plain, errors="coerce")
     wrong = values.isna() & ~empty
     return values.to_numpy(dtype=np.float64, na_value=np.nan), wrong.to_numpy(dtype=bool)

@@ -86,7 +86,7 @@ def numbers_only(values: Any, what: str) -> None:
 
 def check_time_unit(unit: Any) -> None:
     """Raise a TaskError unless this is a key of TIME_UNITS."""
-    if unit not in TIME_UNITS:
+    if not isinstance(unit, str) or unit not in TIME_UNITS:
         raise TaskError(f"time_unit must be one of {', '.join(map(repr, TIME_UNITS))}, got {unit!r}.")
 
 
@@ -156,7 +156,10 @@ def _as_numbers(values: Any, where: str) -> NDArray[np.float64]:
     try:
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
     except (TypeError, ValueError, OverflowError) as error:
-        raise TaskError(f"{where}: numbers, time differences or dates are wanted ({error}).") from error
+        cell = next((v for v in series if not isinstance(v, (int, float)) and v is not None and v is not pd.NA), None)
+        raise TaskError(
+            f"{where}: numbers, time differences or dates are wanted, got {type(cell).__name__} values."
+        ) from error
 
 
 def _as_stored(values: Any, kind: str, where: str) -> NDArray[Any]:

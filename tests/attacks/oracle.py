@@ -44,7 +44,9 @@ RAW = re.compile(
     )
 )  # fmt: skip
 WORDS = re.compile(
-    r"\b(X|y|groups?|sample_weight|weights?|tasks?|rows?|columns?|labels?|frame|support|names?|samples?|features?|parameters?|models?|estimators?|np.matrix|inputs?|meta-loss|adaptation)\b"
+    r"\b(X|y|groups?|sample_weight|weights?|tasks?|rows?|columns?|labels?|frame|support|names?|samples?|features?|parameters?|models?|estimators?|np.matrix|inputs?|meta-loss|adaptation|tensor|"
+    r"files?|cache|returns?|prices?|positions?|trials|regimen|doses?|times?|readings?|glucose|histor(y|ies)|fraction|"
+    r"temperature|horizons|covariates|dates?|asset)\b"
 )
 REFUSALS = (ValueError, TypeError, ArithmeticError)
 NEVER = (OverflowError, ZeroDivisionError, FloatingPointError, UnicodeError)
@@ -118,7 +120,7 @@ def imprint(value: Any) -> Any:
         if value.layout != torch.strided or value.device.type == "meta":
             return None
         return (
-            value.detach().clone().view(-1).tolist(),
+            value.detach().clone().reshape(-1).tolist(),
             value.requires_grad,
             value.grad is None if value.is_leaf else True,
         )

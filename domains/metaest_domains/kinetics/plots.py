@@ -8,6 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from metaest import AdaptedEquation
+from metaest.tasks.containers import plain
+from metaest.tasks.vectors import as_rows, as_vector
 from metaest_domains.kinetics.outputs import formula_of, ttt_curve
 
 __all__ = ["plot_constants", "plot_curve", "plot_errors", "plot_ttt"]
@@ -91,7 +93,7 @@ def plot_curve(
     if X is not None:
         ax.plot(
             across(X),
-            np.asarray(y, dtype=float).reshape(-1),
+            as_rows(y, None, "plot_curve: y").reshape(-1) if np.ndim(y) == 2 else as_vector(y, "plot_curve: y"),
             "o",
             mfc="none",
             mec=INK,
@@ -146,7 +148,7 @@ def plot_constants(
         When there is no such constant, or there are not as many conditions as tasks.
     """
     value, low, high, unit = _with_intervals(tasks, constant)
-    across = np.asarray(x, dtype=float).reshape(-1)
+    across = as_vector(x, "plot_constants: x")
     if len(across) != len(value):
         raise ValueError(f"plot_constants: x has {len(across)} values, but there are {len(value)} tasks.")
     if logarithm:
@@ -200,7 +202,8 @@ def plot_ttt(
     ValueError
         As :func:`ttt_curve` does.
     """
-    table = ttt_curve(adapted, np.sort(np.asarray(temperatures, dtype=float).reshape(-1)), fractions, level=level)
+    at = np.sort(as_vector([temperatures] if np.ndim(temperatures) == 0 else temperatures, "plot_ttt: temperatures"))
+    table = ttt_curve(adapted, at, fractions, level=level)
     ax = _axes(ax)
     # a logarithmic axis has no place for times of 0 (reached at the start) or infinity (never reached)
     table = table.replace({np.inf: np.nan, 0.0: np.nan})
@@ -231,6 +234,13 @@ def plot_errors(errors: pd.DataFrame, *, unit: str = "RMSE", ax: Any = None) -> 
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+    errors = plain(errors, "plot_errors")
+    if not isinstance(errors, pd.DataFrame) or errors.empty:
+        raise TypeError(
+            f"plot_errors: errors must be a data frame of methods and numbers of points, got {type(errors).__name__}."
+        )
+    for number in errors:
+        as_vector(errors[number], f"plot_errors: errors with {number} points", missing=True, infinite=True)
     ax = _axes(ax)
     for method, row in errors.iterrows():
         ax.plot(row.index, row, "o-", ms=4, lw=1.2, label=method)
@@ -255,8 +265,9 @@ def _axes(ax: Any) -> Any:
 
 
 def _array(rows: Any) -> NDArray[Any]:
-    array = np.asarray(rows, dtype=float)
-    return array.reshape(-1, 1) if array.ndim == 1 else array
+    if isinstance(rows, np.ndarray) and rows.ndim == 1:
+        rows = rows[:, None]
+    return as_rows(rows, None, "plot_curve: rows")
 
 
 def _percent(level: float, what: str) -> str:
@@ -267,12 +278,17 @@ def _with_intervals(tasks: Any, constant: str) -> tuple[Any, Any, Any, str]:
     """Return values of a constant of every task with the ends of bars, and its unit."""
     table = getattr(tasks, "task_params_", None)
     if table is not None:
-        if f"{constant}_standard_error" not in table:
+        if not isinstance(constant, str) or f"{constant}_standard_error" not in table:
             raise ValueError(f"plot_constants: the estimator has no constant {constant!r} that was fitted.")
         value, error = (table[name].to_numpy(dtype=float) for name in (constant, f"{constant}_standard_error"))
         return value, value - error, value + error, _unit(tasks.population_, constant)
+    if not isinstance(tasks, Sequence) or not all(isinstance(task, AdaptedEquation) for task in tasks) or not tasks:
+        raise TypeError(
+            "plot_constants: tasks must be a fitted estimator, or a list of what its adapt returns, got "
+            f"{type(tasks).__name__}."
+        )
     for adapted in tasks:
-        if constant not in adapted.params_.index:
+        if not isinstance(constant, str) or constant not in adapted.params_.index:
             raise ValueError(
                 f"plot_constants: there is no constant {constant!r}; there are {list(adapted.params_.index)}."
             )

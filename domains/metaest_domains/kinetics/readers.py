@@ -77,6 +77,9 @@ def read_curves(
         )
     frame = table if isinstance(table, pd.DataFrame) else read_csv(table, options)
     where = "" if isinstance(table, pd.DataFrame) or hasattr(table, "read") else str(table)
+    for argument, name in (("curve", curve), ("target", target)):
+        if not isinstance(name, (str, int)):
+            raise TaskError(f"{argument} must be the name of a column, got {name!r}.")
     require_frame(frame, {"curve": curve, "inputs": inputs, "target": target}, where)
     frame = _with_numbers(frame, [*inputs, target], where)
     CURVE_COLUMNS.warn_of_others(frame, {curve, *inputs, target}, "name conditions in inputs=, and drop the rest.")
@@ -163,6 +166,9 @@ def read_curve_files(
 def _names(inputs: Sequence[str]) -> list[str]:
     if isinstance(inputs, str) or not isinstance(inputs, Sequence):
         raise TypeError(f"inputs must be a list of columns, got {inputs!r}; write [{inputs!r}].")
+    wrong = [name for name in inputs if not isinstance(name, (str, int))]
+    if wrong or not len(inputs):
+        raise TaskError(f"inputs must be a list of columns, at least one, got {inputs!r}.")
     return list(inputs)
 
 

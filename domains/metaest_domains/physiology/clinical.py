@@ -131,7 +131,8 @@ def auc(
     _linear(patient)
     treatment = _treatment(patient, dose, given, covariates)
     first = float(dose.time[0]) if start is None else as_number(start, "auc: start")
-    last = np.inf if end is None or end is np.inf or end == np.inf else as_number(end, "auc: end")
+    endless = end is None or (isinstance(end, Real) and end == np.inf)
+    last = np.inf if endless else as_number(end, "auc: end")
     if not 0 <= first < last:
         raise ValueError(f"auc: end must be after start, which is at least 0; got {first:g} to {last:g}.")
     return treatment.derive(lambda constants: _total(treatment.courses(constants)).area(first, last), level)
@@ -364,6 +365,8 @@ def next_sample(
     ndarray of shape (n,)
         In the order of choice.
     """
+    if target is not None and not isinstance(target, str):
+        raise TypeError(f"next_sample: target must be the name of a constant or None, got {target!r}.")
     alone = np.ndim(times) == 0 and isinstance(times, (Real, np.generic, np.ndarray))
     at = as_vector([times] if alone else times, "next_sample: times")
     if not len(at):
@@ -377,6 +380,8 @@ def next_sample(
 def _treatment(
     patient: Any, regimen: Regimen, given: Regimen | None, covariates: Mapping[str, float] | None = None
 ) -> Treatment:
+    if covariates is not None and not isinstance(covariates, Mapping):
+        raise TypeError(f"covariates must be a dict by name, got {covariates!r}.")
     if covariates:
         raise ValueError("the covariates of a regimen are its own: Regimen(..., covariates=...).")
     if not isinstance(regimen, Regimen):

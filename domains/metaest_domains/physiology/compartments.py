@@ -164,7 +164,9 @@ random_state, checkpoint, checkpoint_every, verbose
             When the regimen lacks a covariate of the fit, or has one that the fit did not have.
         """
         if not isinstance(regimen, Regimen):
-            raise TypeError(f"a Regimen is wanted, such as Regimen.repeated(320.0), got {type(regimen).__name__}.")
+            raise TypeError(
+                f"regimen must be a Regimen, such as Regimen.repeated(320.0), got {type(regimen).__name__}."
+            )
         return self._as_fitted(regimen.completed(covariate_columns(self._columns())).rows(times))
 
     def _columns(self) -> list[str]:

@@ -17,6 +17,7 @@ from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import require_seed
 from metaest.estimators.inputs import refuse_tasks
 from metaest.estimators.stamped import Stamped
+from metaest.tasks.containers import plain
 from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
@@ -426,11 +427,17 @@ def _column(X: Any, where: str) -> Any:
         if X.shape[1] != 1:
             raise TaskError(f"{where}: X has {X.shape[1]} columns; one is wanted, the time.")
         return X.iloc[:, 0]
-    if hasattr(X, "dtype") and getattr(X, "ndim", 1) == 1:
+    if isinstance(X, (pd.Series, pd.Index)):
         return X
-    values = np.asarray(X)
-    if values.ndim == 2 and values.shape[1] != 1:
-        raise TaskError(f"{where}: X has {values.shape[1]} columns; one is wanted, the time.")
+    X = plain(X, f"{where}: X")
+    if isinstance(X, (pd.Series, pd.DataFrame)):
+        return _column(X, where)
+    try:
+        values = X if isinstance(X, np.ma.MaskedArray) else np.asarray(X)
+    except ValueError as error:
+        raise TaskError(f"{where}: X must be one column of times; its rows have several lengths.") from error
+    if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):
+        raise TaskError(f"{where}: X has shape {values.shape}; one column is wanted, the time.")
     return values.reshape(-1)
 
 

@@ -23,7 +23,8 @@ from metaest import (
     UnlikelyTaskWarning,
 )
 from metaest.exceptions import quiet
-from metaest.tasks.vectors import as_vector
+from metaest.tasks.settings import as_whole
+from metaest.tasks.vectors import as_rows, as_vector
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import Treatment, patient_equation
 
@@ -246,7 +247,10 @@ def plot_predictive_check(
     from sklearn.utils import check_random_state
 
     _require("plot_predictive_check(model, patients)", model, patients)
+    if patients is None:
+        raise TypeError("plot_predictive_check: patients must be a TaskSet, got None.")
     ax = current_axes(ax)
+    n, n_bins = as_whole(n, "n", most=100_000), as_whole(n_bins, "n_bins", most=10_000)
     rng = check_random_state(random_state)
     limit = getattr(model, "limit", None)
     time = patients.X[:, _time_column(patients.feature_names)].astype(np.float64)
@@ -287,6 +291,8 @@ def plot_predictions(model: Any, patients: TaskSet, *, unit: str | None = None, 
         Needs matplotlib (``pip install metaest[plots]``).
     """
     _require("plot_predictions(model, patients)", model, patients)
+    if patients is None:
+        raise TypeError("plot_predictions: patients must be a TaskSet, got None.")
     ax = current_axes(ax)
     y = _above(patients.y.reshape(-1), getattr(model, "limit", None))
     with _quiet():
@@ -365,6 +371,8 @@ def _curve_rows(
 
 
 def _curve_times(regimen: Any, given: Regimen | None, times: Any, last: float, where: str) -> NDArray[np.float64]:
+    if given is not None and not isinstance(given, Regimen):
+        raise TypeError(f"{where}: given must be a Regimen, got {given!r}.")
     if times is not None:
         return np.sort(as_vector(times, f"{where}: times"))
     doses = regimen.time if given is None else np.concatenate([given.time, regimen.time])
@@ -390,7 +398,8 @@ def _doses_of(patient: AdaptedEquation) -> Regimen:
 
 def _draw_observations(ax: Any, time: Any, y: Any, limit: float | None, style: str, **settings: Any) -> None:
     """Draw observations; those below a limit are drawn at it, as triangles that point down."""
-    time, y = np.asarray(time, dtype=np.float64), np.asarray(y, dtype=np.float64).reshape(-1)
+    time = as_vector(time, "times of observations")
+    y = as_vector(np.reshape(y, -1) if isinstance(y, np.ndarray) else y, "y")
     ax.plot(time, _above(y, limit), style, **settings)
     below = np.zeros(len(y), dtype=bool) if limit is None else y < limit
     if below.any():
@@ -435,8 +444,8 @@ def _time_column(names: Any) -> int:
 
 def _times(X: Any, names: Any) -> NDArray[np.float64]:
     if hasattr(X, "columns") and "time" in X.columns:
-        return np.asarray(X["time"], dtype=np.float64)
-    return np.asarray(X, dtype=np.float64)[:, _time_column(names)]
+        return as_vector(X["time"], "rows of X: time")
+    return as_rows(X, None, "rows of X")[:, _time_column(names)]
 
 
 def _target(patients: TaskSet | None) -> str:

@@ -137,7 +137,9 @@ class Regimen(Record):
 
     def scaled(self, factor: float) -> "Regimen":
         """Return the same regimen with all doses multiplied."""
-        return replace(self, amount=self.amount * factor)
+        number = as_number(factor, "factor of the doses", above=0, wanted="a number above 0")
+        with np.errstate(over="ignore", under="ignore"):
+            return replace(self, amount=self.amount * number)
 
     def completed(self, columns: Sequence[str], patient: Mapping[str, float] | None = None) -> "Regimen":
         """Return the regimen with just the covariates of a model.
@@ -155,6 +157,9 @@ class Regimen(Record):
         ValueError
             When the regimen has a covariate that the model was not fitted on, or lacks one.
         """
+        columns = _columns(columns, "columns")
+        if patient is not None and not isinstance(patient, Mapping):
+            raise TaskError(f"patient must be a dict of covariates by name, got {patient!r}.")
         unknown = [name for name in self.covariates if name not in columns]
         if unknown:
             there = f"it has {', '.join(map(repr, columns))}" if len(columns) else "it has none"
@@ -353,6 +358,8 @@ def read_patients(
     array([320., 320.,   0.,  12.])
     """
     frame = plain(frame, "read_patients")
+    if patient is None:
+        raise TaskError("patient must be the name of a column, got None.")
     names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
     refuse_units(frame, names.numeric)
     if frame[patient].isna().any():
@@ -375,9 +382,13 @@ def _names(
     time_unit: str, patient: str | None,
 ) -> Names:  # fmt: skip
     """Return which column holds what, or raise where one is missing or named twice."""
-    if isinstance(covariates, str):
-        raise TaskError(f"covariates must be a list of columns, got the string {covariates!r}; write [{covariates!r}].")
+    covariates = _columns(covariates, "covariates")
     check_time_unit(time_unit)
+    for argument, name in (("time", time), ("dose", dose), ("target", target)):
+        if name is None:
+            raise TaskError(f"{argument} must be the name of a column, got None.")
+    if duration is not None and not isinstance(duration, (str, int)):
+        raise TaskError(f"duration must be the name of a column or None, got {duration!r}.")
     named = [time, dose, target, *([duration] if duration else []), *covariates]
     arguments = {"patient": patient, "time": time, "dose": dose, "target": target, "duration": duration,
                  "covariates": list(covariates)}  # fmt: skip
@@ -419,6 +430,12 @@ def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any,
     if len(empty) == len(records):
         raise TaskError(f"no patient has a value of {target!r}.")
     return {name: patient for name, patient in records.items() if len(patient.seen)}
+
+
+def _columns(names: Any, argument: str) -> list[Any]:
+    if isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, pd.Index)):
+        raise TaskError(f"{argument} must be a list of columns, got {names!r}; write [{names!r}].")
+    return list(names)
 
 
 def _parts(time: Any, amount: Any, duration: Any) -> list[NDArray[np.float64]]:

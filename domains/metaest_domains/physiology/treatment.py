@@ -69,6 +69,8 @@ class Treatment:
         for name, doses in (("regimen", regimen), ("given", given)):
             if doses is not None and not isinstance(doses, Regimen):
                 raise TypeError(f"{name} must be a Regimen, got {doses!r}.")
+        if covariates is not None and not isinstance(covariates, Mapping):
+            raise TypeError(f"covariates must be a dict such as {{'weight': 70.0}}, got {covariates!r}.")
         asked = dict(covariates or {}) if regimen is None else dict(regimen.covariates)
         for name, value in ({} if given is None else given.covariates).items():
             if asked.setdefault(name, value) != value:

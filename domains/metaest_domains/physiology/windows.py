@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import TaskError
 from metaest.tasks.record import Record
+from metaest.tasks.settings import as_flag, as_whole
 from metaest.tasks.times import elapsed
 from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.glucose_units import as_readings
@@ -55,7 +56,13 @@ class Windows(Record):
 
     def take(self, rows: NDArray[Any]) -> "Windows":
         """Return the chosen rows, by a mask or by numbers."""
-        return Windows(self.end[rows], self.history[rows], self.ahead[rows], self.row[rows])
+        chosen = np.asarray(rows)
+        n = len(self.end)
+        mask = chosen.dtype.kind == "b" and chosen.shape == (n,)
+        numbered = chosen.dtype.kind in "iu" and chosen.ndim == 1 and bool(((chosen >= -n) & (chosen < n)).all())
+        if not mask and not numbered:
+            raise TaskError(f"rows must be a mask of {n} rows, or a list of their numbers, got {rows!r}.")
+        return Windows(self.end[chosen], self.history[chosen], self.ahead[chosen], self.row[chosen])
 
 
 def glucose_windows(
@@ -100,10 +107,10 @@ def glucose_windows(
         When times are missing, do not rise or cannot be read as minutes, readings are infinite or all missing, or
             horizons are no multiples of the step.
     """
-    step = as_number(step, "step", above=0, wanted="a number of minutes above 0")
+    step = as_number(step, "step", least=1e-3, wanted="a number of minutes of at least 0.001")
+    complete = as_flag(complete, "complete")
     greatest_gap = as_number(greatest_gap, "greatest_gap", above=0, wanted="a number of minutes above 0")
-    if isinstance(n_readings, bool) or not isinstance(n_readings, (int, np.integer)) or n_readings < 1:
-        raise TaskError(f"n_readings must be a whole number from 1 on, got {n_readings!r}.")
+    n_readings = as_whole(n_readings, "n_readings", most=MOST_STEPS)
     t, g, rows = _series(time, glucose)
     later = as_vector(horizons, "horizons") / step
     if not len(later):

@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.exceptions import warn
-from metaest_domains.trading.dates import day_of, periods_of, yearly
+from metaest_domains.trading.dates import day_of, first_from, periods_of, yearly
 from metaest_domains.trading.measures import drawdown, sharpe_of, sortino_of
 from metaest_domains.trading.positions import as_positions, changes
-from metaest_domains.trading.prices import as_prices
-from metaest_domains.trading.settings import as_cost, as_days
+from metaest_domains.trading.prices import as_frame, as_prices
+from metaest_domains.trading.settings import as_cost, as_days, as_number
 
 __all__ = ["Backtest", "earn"]
 
@@ -43,6 +43,26 @@ class Backtest:
     cost: float
     periods_per_year: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("positions", "returns"):
+            frame = getattr(self, name)
+            if not isinstance(frame, pd.DataFrame):
+                raise TypeError(f"Backtest: {name} must be a data frame by day, got {type(frame).__name__}.")
+            # a copy, which later changes of the user's frame do not reach
+            object.__setattr__(self, name, as_frame(frame, "Backtest", name))
+            if np.isinf(getattr(self, name).to_numpy()).any():
+                raise ValueError(f"Backtest: {name} hold an infinite number.")
+        if not self.returns.columns.equals(self.positions.columns):
+            raise ValueError(
+                f"Backtest: positions and returns must have the same assets, got {list(self.positions.columns)[:5]} "
+                f"and {list(self.returns.columns)[:5]}."
+            )
+        object.__setattr__(self, "lag", as_days(self.lag, "lag", "Backtest", least=0))
+        object.__setattr__(self, "cost", as_cost(self.cost, "Backtest"))
+        if self.periods_per_year is not None:
+            periods = as_number(self.periods_per_year, "periods_per_year", "Backtest")
+            object.__setattr__(self, "periods_per_year", periods)
+
     def __repr__(self) -> str:
         marked = " (decides and trades at the same close)" if self.lag == 0 else ""
         days = "no days"
@@ -61,6 +81,9 @@ class Backtest:
 
     def between(self, first: Any = None, last: Any = None) -> "Backtest":
         """Return the days from `first` to `last`, by when they were earned."""
+        for name, day in (("first", first), ("last", last)):
+            if day is not None:
+                first_from(self.returns.index, day, "between", name)
         positions, returns = self.positions.loc[first:last], self.returns.loc[first:last]
         return Backtest(positions, returns, self.lag, self.cost, self.periods_per_year)
 

@@ -107,9 +107,13 @@ def _held(
     where: str,
 ) -> pd.DataFrame:
     """Return one share of each asset, or the position whose annualised standard deviation is `target`."""
+    most = as_number(most, "max_leverage", where)
+    as_days(window, "window", where)
+    if periods_per_year is not None:
+        as_number(periods_per_year, "periods_per_year", where)
     if target is None:
         return frame.notna().astype(float).where(frame.notna())
-    target, most = as_number(target, "volatility_target", where), as_number(most, "max_leverage", where)
+    target = as_number(target, "volatility_target", where)
     _check_days(frame, window, "window", where)
     periods = yearly(frame.index, periods_per_year, where)
     held = {}

@@ -1,5 +1,6 @@
 """Dates of rows: reading them, writing them in messages, and counting the rows of a year."""
 
+import datetime
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def day_of(day: Any) -> str:
     return str(day)
 
 
-def first_from(index: pd.Index, start: Any, where: str) -> int:
+def first_from(index: pd.Index, start: Any, where: str, name: str = "start") -> int:
     """Return the number of the first row on or after a date, or a row number where rows have no dates.
 
     Raises
@@ -83,15 +84,22 @@ def first_from(index: pd.Index, start: Any, where: str) -> int:
     """
     try:
         if not isinstance(index, pd.DatetimeIndex):
+            if isinstance(start, (bool, np.bool_)) or not isinstance(start, (int, float, np.integer, np.floating)):
+                raise TypeError
+            if start != start:
+                raise ValueError
             return int(index.searchsorted(start))
-        if isinstance(start, (bool, int, float, np.number)):
+        if not isinstance(start, (str, datetime.date, np.datetime64, pd.Period)):
             raise TypeError
-        return int(index.searchsorted(pd.Timestamp(start)))
-    except (TypeError, ValueError):
+        day = pd.Timestamp(start.to_timestamp() if isinstance(start, pd.Period) else start)
+        if day is pd.NaT:
+            raise ValueError
+        return int(index.searchsorted(day))
+    except (TypeError, ValueError, OverflowError):
         zone = getattr(index, "tz", None)
         rows = f"dates {'without a time zone' if zone is None else f'with the time zone {zone}'}"
         rows = f"{rows}, as {day_of(index[0])} is" if isinstance(index, pd.DatetimeIndex) else "numbers"
-        raise ValueError(f"{where}: start={start!r} cannot be compared with the rows, which have {rows}.") from None
+        raise ValueError(f"{where}: {name}={start!r} cannot be compared with the rows, which have {rows}.") from None
 
 
 def periods_of(index: pd.Index) -> float | None:

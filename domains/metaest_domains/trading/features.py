@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 
 from metaest.estimators.atomic import atomic
+from metaest.tasks.vectors import as_vector
 from metaest_domains.trading.prices import one_asset
 
 __all__ = ["PriceFeatures", "risk_scale", "volatility"]
@@ -72,7 +73,8 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         y : None
         """
         self._validate_params()
-        if not len(list(self.horizons)) or any(int(h) != h or h < 1 for h in self.horizons):
+        horizons = as_vector(self.horizons, "PriceFeatures: horizons")
+        if not len(horizons) or (horizons != np.floor(horizons)).any() or (horizons < 1).any() or horizons.max() > 1e9:
             raise ValueError(f"horizons must be whole numbers of days from 1 on, got {self.horizons!r}.")
         one_asset(X, "PriceFeatures", check_plausibility=False)
         self.warmup_ = max(*(int(h) for h in self.horizons), int(self.window))

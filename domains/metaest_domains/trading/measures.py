@@ -17,6 +17,7 @@ from scipy.stats import norm
 
 from metaest.exceptions import warn
 from metaest.tasks.containers import plain
+from metaest.tasks.settings import as_generator
 from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.trading.dates import day_of, read_dates, yearly
 from metaest_domains.trading.settings import as_days
@@ -275,6 +276,7 @@ def difference(
     as_number(level, "difference: level", above=0, below=1, wanted="a number between 0 and 1")
     as_number(block, "difference: block", least=1, wanted="a number of days of at least 1")
     as_days(n, "n", "difference")
+    rng = as_generator(random_state, "difference: random_state")
     if not callable(measure):
         raise ValueError(f"difference: measure must be a function of returns, such as sharpe, got {measure!r}.")
     ours, theirs = (plain(returns, "difference") for returns in (ours, theirs))
@@ -298,7 +300,6 @@ def difference(
         periods = yearly(index, periods_per_year, "difference")
         quiet = {sharpe: sharpe_of, sortino: sortino_of}.get(measure)
         measured = partial(quiet, periods=periods) if quiet else partial(measure, periods_per_year=periods)
-    rng = np.random.default_rng(random_state)
     drawn = np.array([_apart(values[rows], measured) for rows in _blocks(len(values), block, n, rng)])
     lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if np.isfinite(drawn).all() else (np.nan,) * 2
     value = _apart(values, measured)

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from metaest.tasks.vectors import as_vector
 from metaest_domains.trading.backtest import Backtest
 from metaest_domains.trading.dates import yearly
 from metaest_domains.trading.prices import as_frame
+from metaest_domains.trading.settings import as_number
 
 __all__ = ["plot_drawdown", "plot_equity", "plot_positions", "plot_sharpe"]
 
@@ -167,6 +170,10 @@ def plot_sharpe(ratios: pd.DataFrame, *, colors: Mapping[Any, Any] | None = None
         ratios = {c: sharpe(earn(positions, prices, cost=1e-4 * c).portfolio) for c in costs}
         plot_sharpe(pd.DataFrame({"momentum": ratios}).rename_axis(costs.name))
     """
+    if not isinstance(ratios, pd.DataFrame) or ratios.empty:
+        raise TypeError(f"plot_sharpe: ratios must be a data frame, a column a strategy, got {type(ratios).__name__}.")
+    for name in ratios:
+        as_vector(ratios[name], f"plot_sharpe: ratios of {name!r}", missing=True, infinite=True)
     ax = _axes(ax)
     for name in ratios:
         ax.plot(ratios.index, ratios[name], "o-", ms=3.5, lw=1.2, label=name, **_color(name, colors))
@@ -188,6 +195,8 @@ def _axes(ax: Any) -> Any:
 
 def _values(backtests: Strategies, volatility: float | None, where: str) -> dict[Any, "pd.Series[float]"]:
     """Return the compounded value of each backtest's portfolio by the day it was earned; 0 after a total loss."""
+    if volatility is not None:
+        volatility = as_number(volatility, "volatility", where)
     values = {}
     for name, backtest in (backtests if isinstance(backtests, Mapping) else {"portfolio": backtests}).items():
         if not isinstance(backtest, Backtest):
@@ -210,7 +219,7 @@ def _values(backtests: Strategies, volatility: float | None, where: str) -> dict
 def _assets(positions: Any, asset: Any) -> dict[Any, "pd.Series[float]"]:
     table = positions.positions if isinstance(positions, Backtest) else positions
     frame = as_frame(table, "plot_positions", "positions")
-    if asset is not None and asset not in frame:
+    if asset is not None and not any(asset is name or (np.ndim(asset) == 0 and asset == name) for name in frame):
         raise ValueError(
             f"plot_positions: there are no positions in asset {asset!r}, but in {list(frame.columns)[:5]}."
         )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from metaest.tasks.containers import plain
+from metaest.tasks.settings import as_flag
 from metaest.tasks.times import time_kind
 from metaest.tasks.vectors import as_vector
 from metaest_domains.trading.dates import day_of, read_dates
@@ -37,6 +38,7 @@ def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd
         When dates are not in order or occur twice, or a price is missing between others, not a number, or not above 0;
         the message names asset and day.
     """
+    check_plausibility = as_flag(check_plausibility, f"{where}: check_plausibility")
     frame = as_frame(prices, where, "prices")
     if not len(frame) or not len(frame.columns):
         raise ValueError(f"{where}: there are no prices.")
@@ -148,6 +150,8 @@ def as_columns(values: Any, where: str, what: str) -> Any:
         raise ValueError(f"{where}: {what} must have rows of one length.") from error
     if array.ndim not in (1, 2):
         raise ValueError(f"{where}: {what} have {array.ndim} dimensions; days, or days and assets, are wanted.")
-    if array.dtype.kind in "USV" and not isinstance(values, np.ndarray):
+    if array.dtype.kind == "V":
+        raise ValueError(f"{where}: {what} must be numbers, got an array of records; pd.DataFrame makes a frame of it.")
+    if array.dtype.kind == "U" and not isinstance(values, np.ndarray):
         array = np.asarray(values, dtype=object)
     return array[:, None] if array.ndim == 1 else array

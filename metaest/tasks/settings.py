@@ -1,0 +1,53 @@
+"""Checks of settings that are no rows: whole numbers, true or false, choices, ranges, seeds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from metaest.exceptions import TaskError
+from metaest.tasks.vectors import as_vector
+
+__all__ = ["as_choice", "as_flag", "as_generator", "as_range", "as_whole"]
+
+
+def as_whole(value: Any, where: str, *, least: int = 1, most: int | None = None) -> int:
+    """Return a whole number in a range; true and false are none."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not whole or value < least or (most is not None and value > most):
+        wanted = f"from {least:,} on" if most is None else f"from {least:,} to {most:,}"
+        shown = repr(value) if not whole or abs(int(value)) < 10**18 else "a number beyond 1e18"
+        raise TaskError(f"{where} must be a whole number {wanted}, got {shown}.")
+    return int(value)
+
+
+def as_flag(value: Any, where: str) -> bool:
+    """Return true or false."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TaskError(f"{where} must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def as_choice(value: Any, where: str, choices: Sequence[str]) -> str:
+    """Return one of several words."""
+    if not isinstance(value, str) or value not in choices:
+        raise TaskError(f"{where} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value
+
+
+def as_range(value: Any, where: str, *, least: float = -np.inf) -> tuple[float, float]:
+    """Return the ends of a range, the lower one first."""
+    ends = as_vector(value, f"{where} must be a pair (low, high)")
+    if len(ends) != 2 or not least <= ends[0] <= ends[1] or not np.isfinite(ends[1] - ends[0]):
+        at_least = "" if least == -np.inf else f" with low at least {least:g}"
+        raise TaskError(f"{where} must be a pair (low, high){at_least}, got {ends.tolist()}.")
+    return float(ends[0]), float(ends[1])
+
+
+def as_generator(random_state: Any, where: str = "random_state") -> np.random.Generator:
+    """Return numpy's generator of a seed, or the one that was passed."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if random_state is not None:
+        random_state = as_whole(random_state, f"{where}, unless it is None or a Generator,", least=0)
+    return np.random.default_rng(random_state)
