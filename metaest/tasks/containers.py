@@ -69,7 +69,7 @@ def _array_of(values: torch.Tensor, where: str) -> NDArray[Any]:
     if values.is_complex():
         raise TaskError(f"{where} holds complex numbers, real ones are wanted. Complex data not supported.")
     if values.requires_grad:
-        raise TaskError(f"{begin} that requires gradients, and none flow through metaest; use detach().")
+        raise TaskError(f"{begin} that carries gradients, and none flow through metaest; use detach().")
     if values.is_floating_point() and values.dtype not in (torch.float64, torch.float32, torch.float16):
         values = values.float()
     return values.cpu().resolve_conj().resolve_neg().numpy()

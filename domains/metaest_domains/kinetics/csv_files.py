@@ -159,4 +159,7 @@ def _wrong_encoding(path: Any, error: UnicodeError, settings: Mapping[str, Any])
                 byte = line[at.start] if isinstance(at, UnicodeDecodeError) else 0
                 place = f" in line {number} (byte 0x{byte:02x}, in Latin-1 {bytes([byte]).decode('latin-1')!r})"
                 break
-    return f"the text of the file is not in {encoding}{place}; pass its encoding, for instance encoding='latin-1' or 'cp1252'."
+    return (
+        f"the text of the file is not in {encoding}{place}; pass its encoding, for instance encoding='latin-1' or "
+        "'cp1252'."
+    )

@@ -131,7 +131,7 @@ def auc(
     _linear(patient)
     treatment = _treatment(patient, dose, given, covariates)
     first = float(dose.time[0]) if start is None else as_number(start, "auc: start")
-    endless = end is None or (isinstance(end, Real) and end == np.inf)
+    endless = end is None or (isinstance(end, (float, np.floating)) and end == np.inf)
     last = np.inf if endless else as_number(end, "auc: end")
     if not 0 <= first < last:
         raise ValueError(f"auc: end must be after start, which is at least 0; got {first:g} to {last:g}.")

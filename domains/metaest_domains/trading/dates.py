@@ -92,7 +92,7 @@ def first_from(index: pd.Index, start: Any, where: str, name: str = "start") -> 
         if not isinstance(start, (str, datetime.date, np.datetime64, pd.Period)):
             raise TypeError
         day = pd.Timestamp(start.to_timestamp() if isinstance(start, pd.Period) else start)
-        if day is pd.NaT:
+        if pd.isna(day):
             raise ValueError
         return int(index.searchsorted(day))
     except (TypeError, ValueError, OverflowError):

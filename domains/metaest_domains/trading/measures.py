@@ -279,7 +279,7 @@ def difference(
     rng = as_generator(random_state, "difference: random_state")
     if not callable(measure):
         raise ValueError(f"difference: measure must be a function of returns, such as sharpe, got {measure!r}.")
-    ours, theirs = (plain(returns, "difference") for returns in (ours, theirs))
+    ours, theirs = (plain(returns, "difference: returns") for returns in (ours, theirs))
     pair = [_series(returns, "difference") for returns in (ours, theirs)]
     zones = [getattr(returns.index, "tz", None) for returns in pair]
     if (zones[0] is None) != (zones[1] is None):
@@ -332,7 +332,7 @@ def _ask_about_prices(values: NDArray[np.float64], where: str) -> None:
 
 def _series(returns: Any, where: str) -> "pd.Series[float]":
     """Return one series of returns, checked; missing ones stay."""
-    returns = plain(returns, where)
+    returns = plain(returns, f"{where}: returns")
     if returns is None:
         returns = []
     if isinstance(returns, pd.DataFrame) and returns.shape[1] == 1:

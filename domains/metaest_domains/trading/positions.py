@@ -23,7 +23,7 @@ def as_positions(positions: Any, prices: pd.DataFrame, where: str) -> tuple[pd.D
     ValueError
         When positions are of other days or assets, or one is infinite; the message names asset and day.
     """
-    given = plain(positions, where)
+    given = plain(positions, f"{where}: positions")
     if isinstance(given, pd.DataFrame) and given is not positions:
         positions = as_frame(positions, where, "positions")
     elif isinstance(given, (pd.DataFrame, pd.Series)):

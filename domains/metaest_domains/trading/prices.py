@@ -79,7 +79,7 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
     A frame of polars or pyarrow has no index: its one column of dates gives the dates of the rows.
     """
     given = values
-    values = plain(values, where)
+    values = plain(values, f"{where}: {what}")
     if isinstance(values, pd.Series):
         values = values.to_frame(values.name if values.name is not None else "asset")
     frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(as_columns(values, where, what))
