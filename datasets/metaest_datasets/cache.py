@@ -120,12 +120,12 @@ def fetch_file(name: str) -> Path:
         return Path(store.fetch(name))
     except ValueError as error:
         raise ValueError(
-            f"{name}: what was fetched from {_SOURCES[name].address} is another file than its SHA-256 says; it was not "
+            f"{name}: what was fetched from {_SOURCES[name].address} has another hash (SHA-256) than the file that is wanted; it was not "
             "kept."
         ) from error
     except Exception as error:  # of the system, the network, or the library that fetches
-        state = "damaged" if damaged else "missing"
+        state = "is damaged" if damaged else "is not"
         raise OSError(
-            f"{name} is {state} in the cache {store.abspath}, and could not be fetched from {_SOURCES[name].address} "
+            f"{name} {state} in the cache {store.abspath}, and could not be fetched from {_SOURCES[name].address} "
             f"({type(error).__name__}); set METAEST_DATA_HOME to a folder that holds the file."
         ) from error

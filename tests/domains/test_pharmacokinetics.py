@@ -373,7 +373,7 @@ def test_what_the_minimal_model_refuses():
         (([1.0], [0, 5], [1, 1, 1], 90, 10), "got 2 times, 3 values"),
         (([1.0], times, [1, 1], 90, 10), "insulin_times: time differences were passed"),
         ((times, [0, 5], [1, 1], 90, 10), "times: time differences were passed"),
-        (([-1.0], [0, 5], [1, 1], 90, 10), "times must be numbers of at least 0, got -1.0"),
+        (([-1.0], [0, 5], [1, 1], 90, 10), "times must be numbers of at least 0, got -1 at 0"),
         (([1.0], [0, 5], [1, np.nan], 90, 10), "insulin must be numbers of at least 0, got nan"),
         (([1.0], [0, 5], [1, 1], [90, 95], 10), "basal_glucose and basal_insulin are one number each"),
     ):
@@ -583,7 +583,7 @@ def test_weights_in_grams_are_refused(clinic):
 
 def test_what_is_no_regimen_or_number_is_said(clinic):
     _, patients, model = clinic
-    with pytest.raises(TypeError, match=r"a Regimen is wanted, such as Regimen.repeated\(320.0\), got list"):
+    with pytest.raises(TypeError, match=r"regimen must be a Regimen, such as Regimen.repeated\(320.0\), got list"):
         model.rows([320.0], [1.0])
     with pytest.raises(ValueError, match="fixed: volume must be a number, got '30'"):
         OneCompartmentRegressor(fixed={"volume": "30"}).fit(patients[:3])

@@ -130,7 +130,7 @@ def test_what_dates_do_not_tell_is_asked_for(returns):
     with pytest.warns(UserWarning, match="rows have no dates"):
         sortino(returns.reset_index(drop=True))
     for wrong in (0, -12, np.nan, np.inf):
-        with pytest.raises(ValueError, match="periods_per_year must be a number above 0"):
+        with pytest.raises(ValueError, match="periods_per_year: a number above 0 is wanted"):
             sharpe(returns, periods_per_year=wrong)
 
 

@@ -236,7 +236,7 @@ def test_a_summary_of_dates_that_do_not_tell_has_all_but_the_year(prices):
     expected = earn(buy_and_hold(prices), prices).summary()
     pd.testing.assert_frame_equal(summary[columns], expected[columns])
     assert earn(buy_and_hold(hourly), hourly, periods_per_year=252).summary().equals(expected)
-    with pytest.raises(ValueError, match="periods_per_year must be a number above 0, got 0"):
+    with pytest.raises(ValueError, match="periods_per_year: a number above 0 is wanted, got 0"):
         earn(buy_and_hold(hourly), hourly, periods_per_year=0)
 
 
@@ -264,10 +264,10 @@ def test_without_dates_a_word_is_said(prices):
         (lambda frame: momentum(frame, horizon=-5), "horizon must be a whole number of days from 1 on, got -5"),
         (lambda frame: momentum(frame, horizon=2.5), "horizon must be a whole number"),
         (lambda frame: buy_and_hold(frame.iloc[:20], volatility_target=0.1), "window=20 needs more than 20 days"),
-        (lambda frame: buy_and_hold(frame, volatility_target=-0.1), "volatility_target must be a number above 0"),
+        (lambda frame: buy_and_hold(frame, volatility_target=-0.1), "volatility_target: a number above 0 is wanted"),
         (
             lambda frame: buy_and_hold(frame, volatility_target=0.1, max_leverage=0),
-            "max_leverage must be a number above 0",
+            "max_leverage: a number above 0 is wanted",
         ),
     ],
 )

@@ -46,8 +46,8 @@ def time_to(
     if formula.inverse is None:
         raise ValueError(f"{formula.__name__} cannot tell when a {formula.target} is reached: it has no inverse.")
     bounded = formula.target == "fraction"
-    wanted = f"{formula.target} must be above 0{' and below 1' * bounded}"
-    fraction = as_number(fraction, wanted, above=0, below=1 if bounded else np.inf, wanted="such a number")
+    wanted = f"a number above 0{' and below 1' * bounded}"
+    fraction = as_number(fraction, formula.target, above=0, below=1 if bounded else np.inf, wanted=wanted)
     needs = "temperature" in {*formula.inputs, *signature(formula.inverse).parameters}
     if needs != (temperature is not None):
         raise ValueError(

@@ -313,7 +313,7 @@ def dose_for(
         raise ValueError("dose_for needs either target_trough or target_peak, above 0.")
     target = as_number(
         targets[0],
-        "dose_for needs either target_trough or target_peak, above 0",
+        "dose_for: target_peak" if target_trough is None else "dose_for: target_trough",
         above=0,
         wanted="a concentration above 0",
     )

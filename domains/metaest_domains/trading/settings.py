@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from metaest.tasks.vectors import as_number as positive
+from metaest.tasks.vectors import as_number as number_in_range
 
 __all__ = ["as_cost", "as_days", "as_number"]
 
@@ -18,10 +18,10 @@ def as_days(value: Any, name: str, where: str, *, least: int = 1) -> int:
 
 def as_number(value: Any, name: str, where: str) -> float:
     """Return a finite number above 0."""
-    return positive(value, f"{where}: {name} must be a number above 0", above=0, wanted="such a number")
+    return number_in_range(value, f"{where}: {name}", above=0, wanted="a number above 0")
 
 
 def as_cost(value: Any, where: str) -> float:
     """Return the cost of a change of position by one, as a share of capital."""
-    wanted = f"{where}: cost of a change of position by one must be at least 0 and below 1 (0.0005: 5 basis points)"
-    return positive(value, wanted, least=0, below=1, wanted="such a number")
+    wanted = "a share of capital of at least 0 and below 1 for a change of position by one (0.0005: 5 basis points)"
+    return number_in_range(value, f"{where}: cost", least=0, below=1, wanted=wanted)
