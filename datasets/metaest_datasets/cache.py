@@ -120,8 +120,8 @@ def fetch_file(name: str) -> Path:
         return Path(store.fetch(name))
     except ValueError as error:
         raise ValueError(
-            f"{name}: what was fetched from {_SOURCES[name].address} has another hash (SHA-256) than the file that is wanted; it was not "
-            "kept."
+            f"{name}: the file at {_SOURCES[name].address} has another hash (SHA-256) than the one that is wanted; it "
+            "was not kept."
         ) from error
     except Exception as error:  # of the system, the network, or the library that fetches
         state = "is damaged" if damaged else "is not"

@@ -406,7 +406,7 @@ def _superposed(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 FEW = {"max_iter": 20, "random_state": 0, "noise": "proportional", "compile": False}
 STUDY = patients(_superposed, BOLUS)
 one_compartment = once(lambda: physiology.OneCompartmentRegressor(route="iv", **FEW).fit(STUDY))
-oral = once(lambda: physiology.OneCompartmentRegressor(**{**FEW, "random": ["clearance"]}).fit(STUDY))
+oral = once(lambda: physiology.OneCompartmentRegressor(**{**FEW, "random": ["clearance"], "max_iter": 2}).fit(STUDY))
 patient = once(lambda: one_compartment().adapt(STUDY[0].X[:3], STUDY[0].y[:3], guard=False))
 NEEDS_PATIENT = {
     "patient": anything("patient"),
@@ -530,7 +530,7 @@ for _name, (_make, _tasks) in MODELS.items():
             return {"X": draw(numbers(X)), "y": plainly(y)}
         return {"X": plainly(X), "y": draw(numbers(y))}
 
-    entry(f"{_name} (adapt)", lambda X, y, _name=_name, _X=_X: FITTED[_name]().adapt(X, y, guard=False).predict(_X), _support().map(unsure), compare=False, state=made(FITTED[_name]))  # fmt: skip
+    entry(f"{_name} (adapt)", lambda X, y, _name=_name, _X=_X: FITTED[_name]().adapt(X, y, guard=False).predict(_X), _support().map(unsure), compare=False, state=made(FITTED[_name]), fits="physiology.Mi" in _name)  # fmt: skip
     entry(f"{_name} (predict)", lambda X, _name=_name: FITTED[_name]().predict(X), numbers(_X).map(lambda g: unsure({"X": g})), compare=False, state=made(FITTED[_name]))  # fmt: skip
 for _name in ("OneCompartmentRegressor", "TwoCompartmentRegressor", "MichaelisMentenRegressor", "CompartmentRegressor"):
     _model = FITTED[

@@ -233,7 +233,7 @@ def test_questions_an_equation_cannot_answer():
     tasks, _ = make_avrami_tasks(10, random_state=0)
     adapted = JMAKRegressor().fit(tasks).adapt(tasks[0].X, tasks[0].y)
     for ask, message in (
-        (lambda: time_to(adapted, 1.0), "fraction must be above 0 and below 1"),
+        (lambda: time_to(adapted, 1.0), "fraction: a number above 0 and below 1 is wanted"),
         (lambda: time_to(adapted, 0.5, temperature=600.0), "JMAK does not know of temperature"),
         (lambda: activation_energy(adapted), "JMAK has no activation energy"),
         (lambda: pre_exponential(adapted), "JMAK has no activation energy"),

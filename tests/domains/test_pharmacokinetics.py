@@ -374,8 +374,8 @@ def test_what_the_minimal_model_refuses():
         (([1.0], times, [1, 1], 90, 10), "insulin_times: time differences were passed"),
         ((times, [0, 5], [1, 1], 90, 10), "times: time differences were passed"),
         (([-1.0], [0, 5], [1, 1], 90, 10), "times must be numbers of at least 0, got -1 at 0"),
-        (([1.0], [0, 5], [1, np.nan], 90, 10), "insulin must be numbers of at least 0, got nan"),
-        (([1.0], [0, 5], [1, 1], [90, 95], 10), "basal_glucose and basal_insulin are one number each"),
+        (([1.0], [0, 5], [1, np.nan], 90, 10), "insulin: value 1 is missing"),
+        (([1.0], [0, 5], [1, 1], [90, 95], 10), "basal_glucose: one number of at least 0 is wanted"),
     ):
         with pytest.raises(ValueError, match=message):
             insulin_rows(*arguments)
