@@ -8,10 +8,8 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -21,7 +19,7 @@ from torch import Tensor
 
 from metaest.exceptions import ModelFileError
 
-__all__ = ["FORMAT", "canonical", "pack", "read", "unpack", "write"]
+__all__ = ["FORMAT", "canonical", "pack", "read", "unpack"]
 
 # the version of the format that is written; a newer one is refused
 FORMAT = 1
@@ -35,8 +33,6 @@ MOST_RATIO, LEAST_UNPACKED = 100, 2**20
 LARGEST_HEADER = 2**26
 # bytes that precede the header of a safetensors file, and of which the last two are zero unless it is absurdly long
 PREFIX = 8
-# brackets in each other beyond which a header is refused; what is written has some 20
-DEEPEST = 100
 
 
 def canonical(header: Any) -> bytes:
@@ -186,24 +182,3 @@ def read(path: Any) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ModelFileError("it is no regular file.")
         return file.read()
-
-
-def write(path: Any, content: bytes) -> None:
-    """Write a file under another name, and give it its own when it is on disk: whoever reads it sees all or nothing.
-
-    A file of that name is replaced. The mode is that of any new file of the user.
-    """
-    target = Path(path)
-    umask = os.umask(0)
-    os.umask(umask)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise

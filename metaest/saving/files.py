@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators.checkpoint import write_whole
 from metaest.exceptions import ModelFileError, warn
 from metaest.saving.about import about
 from metaest.saving.classes import name_of_class
-from metaest.saving.container import FORMAT, pack, read, unpack, write
+from metaest.saving.container import FORMAT, pack, read, unpack
 from metaest.saving.decode import Decoder
 from metaest.saving.encode import Encoder, digest_of, is_ours
 from metaest.saving.given import Given
@@ -78,7 +80,7 @@ def save(model: Any, path: str | os.PathLike[str], *, keep_rows: bool = False) -
     """
     if not isinstance(keep_rows, (bool, np.bool_)):
         raise ModelFileError(f"keep_rows must be True or False, got {keep_rows!r}.")
-    write(path, to_bytes(model, keep_rows=bool(keep_rows)))
+    write_whole(Path(path), to_bytes(model, keep_rows=bool(keep_rows)))
     if len(getattr(model, "callbacks", None) or ()):
         warn(
             "callbacks are code and are not in the file; pass them again by set_params(callbacks=...) before another "

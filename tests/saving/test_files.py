@@ -13,7 +13,6 @@ import torch
 import damage
 from metaest import EquationRegressor, MAMLRegressor, load, save
 from metaest.exceptions import ModelFileError
-from metaest.saving import container
 from savable import CASES, WAVES, wave
 
 
@@ -125,18 +124,19 @@ def test_a_file_is_replaced_whole_with_the_users_mode(files, tmp_path, monkeypat
     path = tmp_path / "model"
     before = os.umask(0o027)
     try:
-        container.write(path, b"first")
+        save(files[3][1]["model"], path)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    first = path.read_bytes()
 
     def fail(descriptor):
         raise OSError("no space left")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="no space"):
-        container.write(path, b"second")
-    assert path.read_bytes() == b"first"
+        save(files[4][1]["model"], path)
+    assert path.read_bytes() == first
     assert [own.name for own in tmp_path.iterdir()] == ["model"]
 
 
