@@ -21,6 +21,7 @@ from metaest.estimators.judge import Judge
 from metaest.estimators.network import RegressionNetwork
 from metaest.estimators.plan import Plan
 from metaest.estimators.policy_episodes import PolicyNetwork, PolicyPlan
+from metaest.estimators.seen import SeenTasks
 from metaest.exceptions import ModelFileError
 from metaest.functional import (
     ClassHead,
@@ -63,6 +64,7 @@ _INNER: tuple[type, ...] = (
     RegressionNetwork,
     Scaling,
     Scores,
+    SeenTasks,
     Transforms,
     Utility,
     Weighing,
