@@ -165,7 +165,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file under another name and let it take its place when it is on disk: nobody sees half of it."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with open(fresh, "wb") as file:
+        fresh.unlink(missing_ok=True)
+        with open(fresh, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

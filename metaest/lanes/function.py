@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.lanes.function_text import function_text
+from metaest.lanes.kernels import OPERATIONS_AT_ONCE
 from metaest.lanes.memory import aligned
 from metaest.lanes.native import compiled, kind_of_machine
 from metaest.lanes.trace import graph_of
@@ -63,9 +64,11 @@ class LaneFunction:
         self._call = compiled(text, "many", [ctypes.c_void_p] * pointers + [ctypes.c_int64])
         self._constants = np.array(program.constants or [0.0], dtype=self.dtype)
         self._starts = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
+        self._shared = list(shared)
         self._memory = threading.local()
         self.fix([])
         self._size = size
+        self._at_once = kind.lanes * max(1, OPERATIONS_AT_ONCE // max(1, program.operations()))
 
     def __call__(self, arguments: Sequence[Any], n_tasks: int) -> list[NDArray[Any]]:
         """Work it out.
@@ -87,10 +90,17 @@ class LaneFunction:
         if not hasattr(memory, "arena"):  # of each thread its own
             memory.arena = aligned(self._size, self.dtype)
             memory.place = memory.arena.ctypes.data
-        first, width = result.ctypes.data, n_tasks * self.dtype.itemsize
-        out = [first + width * start for start in self._starts[:-1]]
-        places = [*self._fixed_places, *(own.ctypes.data for own in given)]
-        self._call(*places, *out, self._constants.ctypes.data, memory.place, n_tasks)
+        place, size = result.ctypes.data, self.dtype.itemsize
+        shared = self._shared[len(self._fixed) :]
+        starts = [own.ctypes.data for own in given]
+        steps = [0 if one else own.nbytes // n_tasks for own, one in zip(given, shared, strict=True)]
+        for first in range(0, n_tasks, self._at_once):
+            count = min(self._at_once, n_tasks - first)
+            places = [start + first * step for start, step in zip(starts, steps, strict=True)]
+            out = [
+                place + size * (n_tasks * low + first * (high - low)) for low, high in itertools.pairwise(self._starts)
+            ]
+            self._call(*self._fixed_places, *places, *out, self._constants.ctypes.data, memory.place, count)
         parts = itertools.pairwise(n_tasks * start for start in self._starts)
         return [
             result[low:high].reshape(n_tasks, *shape) for (low, high), shape in zip(parts, self.shapes, strict=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from metaest.lanes.arrays import Buffer, Formula, Operand, View
 
-__all__ = ["Fill", "Kernel", "Product", "Program", "Reduce", "reads", "views_of"]
+__all__ = ["OPERATIONS_AT_ONCE", "Fill", "Kernel", "Product", "Program", "Reduce", "reads", "views_of"]
+
+# operations on vectors in one call of machine code, some 0.05 s: an interrupt is heard between calls
+OPERATIONS_AT_ONCE = 200_000_000
 
 
 @dataclass(frozen=True)

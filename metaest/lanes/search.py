@@ -20,6 +20,7 @@ from metaest.functional import (
     propose_step,
     true_curvature,
 )
+from metaest.lanes.kernels import OPERATIONS_AT_ONCE
 from metaest.lanes.memory import aligned
 from metaest.lanes.native import compiled, kind_of_machine
 from metaest.lanes.search_text import SearchPrograms, search_text
@@ -143,6 +144,12 @@ class LaneSearch:
             memory.places = memory.arena.ctypes.data, memory.few.ctypes.data
         if tasks < lanes:
             return self._call_few(how, given, sizes, fixed, most)
+        work = self._programs.evaluate.operations() * max(1, most)
+        at_once = lanes * max(1, OPERATIONS_AT_ONCE // max(1, work))
+        if tasks > at_once:
+            cuts = [slice(first, first + at_once) for first in range(0, tasks, at_once)]
+            parts = [self._call(how, [own[..., cut] for own in given], sizes, shared, most) for cut in cuts]
+            return [torch.cat(own, dim=-1) for own in zip(*parts, strict=True)]
         arrays = [own.detach().to(torch.float64).contiguous() for own in given]
         found = [torch.empty(size, tasks, dtype=torch.float64) for size in sizes]
         places = [own.data_ptr() for own in (*arrays, *found, *fixed)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from metaest.functional import AdamW, EagerSteps, Episodes, Params, Rows, State, require_finite
 from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.draws import Draws
-from metaest.lanes.kernels import Program
+from metaest.lanes.kernels import OPERATIONS_AT_ONCE, Program
 from metaest.lanes.memory import aligned
 from metaest.lanes.native import compiled, kind_of_machine
 from metaest.lanes.steps_text import steps_text
@@ -27,8 +27,8 @@ __all__ = ["LaneSteps"]
 
 # meta-steps in one call
 AT_ONCE = 256
-# operations on vectors in one call: some tenths of a second, in which no interrupt is heard
-OPERATIONS_AT_ONCE = 200_000_000
+# operations on vectors in one meta-step, some seconds, beyond which torch takes it, whose calls are shorter
+MOST_OPERATIONS = 4_000_000_000
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # how far the first meta-gradient may be from torch's, relative to its length
 TOLERANCE = {32: 1e-3, 64: 1e-7}
@@ -95,6 +95,8 @@ class LaneSteps:
         self.lanes = kind.lanes
         work = max(1, program.operations()) * -(-n_tasks // kind.lanes)
         self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_AT_ONCE // work))
+        if most_memory is not None and work > MOST_OPERATIONS:
+            raise UnsupportedError("a meta-step is one call, which no interrupt would end for seconds")
         sizes = [value.numel() for value in params.values()]
         sides = (shapes.support, shapes.query)
         made = steps_text(program, kind, sizes, sides, math.prod(shapes.features), shapes.targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,7 @@ def graph_of(
     """
     with process_kept():
         graph = _traced_twice(function, examples)
+    _forget_source(graph)
     _merge(graph.graph)
     graph.graph.eliminate_dead_code()
     [end] = [node for node in graph.graph.nodes if node.op == "output"]
@@ -134,6 +136,13 @@ def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[
     if reasons[0] != reasons[1] or isinstance(last, MemoryError) or "allocate memory" in reasons[1]:
         raise MomentaryError(f"torch failed to trace it at this moment ({reasons[1]})") from last
     raise UnsupportedError(f"torch cannot trace it ({reasons[1]})") from last
+
+
+def _forget_source(module: torch.fx.GraphModule) -> None:
+    """Take back the source text that torch keeps of every module it traces, for tracebacks, until the process ends."""
+    key = type(module).forward.__code__.co_filename
+    linecache.cache.pop(key, None)
+    getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {}).pop(key, None)
 
 
 def _merge(graph: torch.fx.Graph) -> None:

@@ -71,7 +71,9 @@ def ended_after(monkeypatch, n):
             yield
 
 
-@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind == "query" else kind for kind in FITS]
+)
 def test_a_fit_that_was_ended_twice_has_the_bits_of_one_that_was_not(kind, tmp_path, monkeypatch):
     if "compiled" in kind:
         pytest.importorskip("llvmlite")
@@ -115,6 +117,7 @@ def test_every_variant_goes_on(settings, tmp_path, monkeypatch):
     assert_same(make(**settings, checkpoint=tmp_path, checkpoint_every=4).fit(ragged()), expected)
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_begun_anew_at_a_lower_rate_goes_on(tmp_path, monkeypatch):
     make = partial(
         MAMLRegressor, activation="identity", hidden_layer_sizes=(128,) * 4, max_iter=5, random_state=0, compile=False
