@@ -12,17 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.backends import mha
 
 import mixed_calls
-from metaest import MAMLRegressor, OvershootWarning
+from metaest import MAMLRegressor, OvershootWarning, TaskSet, exceptions
 from metaest.estimators import serving
 from metaest.exceptions import quiet, warn
 from metaest.functional.generator import Stream, seeded
 from metaest.lanes import LaneFunction, UnsupportedError, trace
 from metaest.lanes.arrays import MomentaryError
+from metaest.scorers import few_shot_accuracy, few_shot_rmse
 from metaest_datasets import make_sinusoids
 
 KINDS = ("compiled network", "module", "attention", "compiled classifier", "policy", "compiled equation")
@@ -272,3 +274,36 @@ def test_import_and_the_first_fit_leave_the_process_as_it_was():
 def test_a_fit_shows_and_starts_nothing_by_default(capfd):
     MAMLRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0).fit(make_sinusoids(8, n_rows=8, random_state=0))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["network", "classifier", "equation"])
+def test_others_change_the_warning_filters_one_thread_at_a_time(name, monkeypatch):
+    estimator, tasks = mixed_calls.families()[name]
+    enter, outside = warnings.catch_warnings.__enter__, []
+
+    def entered(self):
+        frame, inside = sys._getframe(1), False
+        while frame is not None:
+            inside = inside or frame.f_globals.get("__name__", "").startswith("metaest")
+            frame = frame.f_back
+        if inside and not exceptions._FILTERS._is_owned():
+            outside.append(sys._getframe(1).f_code)
+        return enter(self)
+
+    monkeypatch.setattr(warnings.catch_warnings, "__enter__", entered)
+    model = estimator.fit(tasks[:-4])
+    task = tasks[-1]
+    frame = pd.DataFrame(task.X, columns=[f"x{j}" for j in range(task.X.shape[1])])
+    predictor = model.adapt(task.X, task.y)
+    predictor.score(task.X, task.y)
+    model.score(tasks[-4:])
+    named = type(model)(**model.get_params()).fit(
+        pd.concat([frame] * 6), np.tile(task.y, 6), groups=np.repeat(range(6), len(frame))
+    )
+    named.adapt(frame, pd.Series(task.y)).predict(frame)
+    TaskSet.from_frame(frame.assign(task=0, y=task.y), task="task", target="y").summary()
+    if name == "equation":
+        model.summary()
+    scorer = few_shot_accuracy(2) if name == "classifier" else few_shot_rmse(2)
+    scorer(model, tasks[-4:])
+    assert outside == []

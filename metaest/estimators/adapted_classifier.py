@@ -16,7 +16,7 @@ from metaest.estimators.inputs import as_rows, check_columns, is_empty
 from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor, as_truth, score_weights
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, filters_kept
 from metaest.functional import Params
 from metaest.tasks import labels_of, place_among
 from metaest.tasks.reading import rows_of
@@ -176,7 +176,8 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         truth = labels_of(as_truth(y, len(prediction)), lambda row: f"score: row {row}")
         if (truth.dtype.kind == "U") != (prediction.dtype.kind == "U"):
             raise TaskError("score: labels of mixed types; write all as words, or all as numbers, as in the fit.")
-        return float(accuracy_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
+        with filters_kept():
+            return float(accuracy_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
 
     @in_plain_modes
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedClassifier":

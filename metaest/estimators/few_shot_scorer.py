@@ -26,6 +26,7 @@ from metaest.exceptions import (
     OvershootWarning,
     TaskError,
     UnlikelyTaskWarning,
+    filters_kept,
     quiet,
 )
 from metaest.tasks import Task, TaskSet, labels_of
@@ -218,10 +219,14 @@ class FewShotScorer:
         return r2_around(truth, prediction, center, np.ones(len(truth)) if weight is None else weight)
 
     def _rmse(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
-        return float(root_mean_squared_error(*self._predicted(model, predictors), sample_weight=_query_weight(parts)))
+        pair = self._predicted(model, predictors)
+        with filters_kept():
+            return float(root_mean_squared_error(*pair, sample_weight=_query_weight(parts)))
 
     def _mae(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
-        return float(mean_absolute_error(*self._predicted(model, predictors), sample_weight=_query_weight(parts)))
+        pair = self._predicted(model, predictors)
+        with filters_kept():
+            return float(mean_absolute_error(*pair, sample_weight=_query_weight(parts)))
 
     def _coverage(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
         how = {} if self.method is None else {"method": self.method}

@@ -21,6 +21,7 @@ from metaest.estimators.judge import Answers
 from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.scoring import row_weights
+from metaest.exceptions import filters_kept
 from metaest.functional import Params
 from metaest.tasks import Drawing, TaskSet, encode, encode_known, share_labels
 
@@ -230,6 +231,7 @@ def _answers(network: ClassNetwork, plan: ClassPlan, meta: Params, batching: str
     return Answers(truth, adapted, population, rows)
 
 
+@filters_kept()
 def _score(kind: str, truth: NDArray[Any], prediction: NDArray[Any], weight: NDArray[Any] | None) -> float:
     if kind == "accuracy":
         return float(accuracy_score(truth, prediction, sample_weight=weight))

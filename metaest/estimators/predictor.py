@@ -10,7 +10,7 @@ from sklearn.utils import RegressorTags, Tags, TargetTags
 
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.stamped import Stamped
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
 from metaest.tasks.frozen import StaysReadOnly
 from metaest.tasks.weights import as_weights
@@ -72,7 +72,8 @@ class AdaptedPredictor(Stamped, StaysReadOnly):
             raise TaskError(f"score: y has shape {truth.shape}, and the predictions have shape {prediction.shape}.")
         weight = score_weights(sample_weight, len(prediction))
         size = scale_of(truth, prediction)  # so that squares neither overflow nor vanish
-        return float(r2_score(truth.reshape(prediction.shape) / size, prediction / size, sample_weight=weight))
+        with filters_kept():
+            return float(r2_score(truth.reshape(prediction.shape) / size, prediction / size, sample_weight=weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags = TargetTags(required=True, multi_output=self._multi_output)

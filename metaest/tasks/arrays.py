@@ -153,7 +153,9 @@ def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
         raise TaskError(f"{where}: X is missing.")
     X = rows_of(X, where, "X")
     if isinstance(X, pd.DataFrame):
-        if hasattr(X, "sparse"):
+        with filters_kept():
+            sparse = hasattr(X, "sparse")
+        if sparse:
             raise TypeError(f"{where}: X has sparse columns, metaest needs dense ones; use X.sparse.to_dense().")
         array, names = _from_frame(X, where)
     else:
