@@ -11,6 +11,8 @@ __all__ = ["agrees_one_by_one", "check_equation", "choose_mode"]
 SHIFT = 1e-4
 # slopes that move the curve by less than this share of it say nothing
 FELT = 1e-6
+# powers of ten by which a constant is moved to where its slope may be seen
+ELSEWHERE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 100, 150, 200, 250, 300)
 # differences of rounding, as a share of the largest value of the curve
 ROUNDING = 1e-12
 
@@ -43,34 +45,61 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor |
     if not torch.equal(torch.nan_to_num(equation(constants, X)), torch.nan_to_num(value)):
         raise ValueError("the equation gave two results for the same X and constants; it must not draw random numbers.")
     for k, name in enumerate(equation.names):
-        # the slope of every row, by torch and by differences; a kink spoils the comparison in a row or two
-        slope = torch.zeros_like(value)
-        if value.requires_grad:
-            v = torch.ones_like(value, requires_grad=True)
-            (pulled,) = torch.autograd.grad(value, constants[k], v, create_graph=True, materialize_grads=True)
-            if pulled.requires_grad:
-                (slope,) = torch.autograd.grad(pulled.sum(), v, retain_graph=True, materialize_grads=True)
-        step = SHIFT * float(reach[k])
-        if not step > 0:  # a constant of zero, of which nothing says by how much to move it
-            continue
-        ends = []
-        for sign in (1, -1):
-            moved = theta.clone()
-            moved[k] += sign * step
-            with torch.no_grad():
-                ends.append(equation(moved.unbind(0), X))
-        difference = (ends[0] - ends[1]) / (2 * step)
-        rounding = 1e-14 * value.detach().abs() / step
-        size = torch.maximum(slope.abs(), difference.abs())
-        wrong = (slope - difference).abs() > 1e-2 * size + rounding
-        # rows that hardly respond say nothing
-        felt = size * float(reach[k]) > FELT * float(torch.nan_to_num(value.detach()).abs().max())
-        finite = torch.isfinite(slope) & torch.isfinite(difference) & felt
-        if int(finite.sum()) and int((wrong & finite).sum()) > 0.5 * int(finite.sum()):
+        if _slope_fails(equation, theta, k, X, float(reach[k])) and not _slope_holds_elsewhere(equation, theta, k, X):
             raise TypeError(
                 f"the equation depends on {name!r} in a way torch cannot differentiate, or its slope is wrong; write "
                 "it with torch functions of the constants, without math, numpy, float, detach, round or item."
             )
+
+
+def _slope_fails(equation: Equation, theta: Tensor, k: int, X: Tensor, reach: float) -> bool | None:
+    """Tell whether the slope by torch in one constant is not that of differences; None where no row says anything."""
+    step = SHIFT * reach
+    if not step > 0:  # a constant of zero, of which nothing says by how much to move it
+        return None
+    constants = [value.clone().requires_grad_() for value in theta]
+    value = equation(constants, X)
+    # the slope of every row, by torch and by differences; a kink spoils the comparison in a row or two
+    slope = torch.zeros_like(value)
+    if value.requires_grad:
+        v = torch.ones_like(value, requires_grad=True)
+        (pulled,) = torch.autograd.grad(value, constants[k], v, create_graph=True, materialize_grads=True)
+        if pulled.requires_grad:
+            (slope,) = torch.autograd.grad(pulled.sum(), v, retain_graph=True, materialize_grads=True)
+    ends = []
+    for sign in (1, -1):
+        moved = theta.clone()
+        moved[k] += sign * step
+        with torch.no_grad():
+            ends.append(equation(moved.unbind(0), X))
+    difference = (ends[0] - ends[1]) / (2 * step)
+    rounding = 1e-14 * value.detach().abs() / step
+    size = torch.maximum(slope.abs(), difference.abs())
+    wrong = (slope - difference).abs() > 1e-2 * size + rounding
+    # rows that hardly respond say nothing
+    felt = size * reach > FELT * float(torch.nan_to_num(value.detach()).abs().max())
+    usable = torch.isfinite(slope) & torch.isfinite(difference) & felt
+    if not int(usable.sum()):
+        return None
+    return int((wrong & usable).sum()) > 0.5 * int(usable.sum())
+
+
+def _slope_holds_elsewhere(equation: Equation, theta: Tensor, k: int, X: Tensor) -> bool:
+    """Tell whether torch differentiates an equation in one constant at other values of it.
+
+    Far from all sensible values, differences may consist of rounding alone, as those of 1 - exp(-k t) at k = 1e-12.
+    """
+    for exponent in ELSEWHERE:
+        for power in (exponent, -exponent):
+            away = theta.clone()
+            away[k] = (theta[k] if theta[k] != 0 else 1.0) * 10.0**power
+            try:
+                fails = _slope_fails(equation, away, k, X, float(away[k].abs()))
+            except (ArithmeticError, RuntimeError, ValueError):  # an equation may refuse values so far off
+                continue
+            if fails is False:
+                return True
+    return False
 
 
 def choose_mode(

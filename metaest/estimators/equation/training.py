@@ -52,6 +52,8 @@ PROBE_TASKS, PROBE_ROWS = 4, 5
 WOBBLES = (0.1, 2.0)
 CHECKED = 200
 RUNAWAY = 20.0
+# response of the curve to a constant, as a share of the spread of the data, below which there is none
+FLAT = 1e-6
 
 
 class Fitted(NamedTuple):
@@ -207,6 +209,32 @@ def _extreme_rows(tasks: TaskSet) -> Tensor:
     return torch.from_numpy(tasks.X[sorted(numbers)].astype(np.float64))
 
 
+def _word_on_start(table: Any, scope: Scope, tasks: TaskSet) -> str:
+    """Return a sentence on the constants to which no curve responds at the initial values, where there are such."""
+    values = torch.tensor([float(parameter.initial) for parameter in table.values()], dtype=torch.float64)
+    phi = scope.model.transforms.unconstrain(values)
+    curves, slopes = scope.model.curve_and_slopes(phi[:, None].expand(-1, len(tasks)), scope.observations)
+    real = scope.observations.mask > 0
+    # by how much a curve changes with a constant by its own size, or on a log or logit scale by one
+    own = torch.tensor(
+        [
+            abs(float(v)) if kind == "identity" else 1.0
+            for v, kind in zip(phi, scope.model.transforms.kinds, strict=True)
+        ]
+    )
+    moves = (slopes.detach() * own[:, None, None])[:, real].abs()
+    flat = ~(torch.nan_to_num(moves, nan=0.0, posinf=0.0).amax(dim=1) > FLAT * spread_of(scope.observations))
+    which = [name for name, still in zip(table, flat.tolist(), strict=True) if still]
+    if not which:
+        return ""
+    name, first = tasks.names[:1].tolist()[0], curves.detach()[:, 0][real[:, 0]]
+    return (
+        f" At the initial values ({', '.join(f'{name}={float(table[name].initial):.3g}' for name in which)}) no curve "
+        f"responds to {', '.join(which)}: that of task {name!r} lies from {float(first.min()):.3g} to "
+        f"{float(first.max()):.3g}. Give initial values at which the curve has the shape of the data."
+    )
+
+
 def _finish(
     table: Any,
     covariates: Covariates,
@@ -263,7 +291,7 @@ def _finish(
         warn(
             f"the tasks do not determine {', '.join(which)} at the population found: the curve does not respond to "
             "it, it can be traded for another constant, or it has run to a bound. Look at units, initial values and "
-            "bounds; its standard error means nothing.",
+            f"bounds; its standard error means nothing.{_word_on_start(table, scope, tasks)}",
             ConvergenceWarning,
         )
     elif report.message:
