@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from metaest.estimators.codes import codes_of, row_of_task, standardised_columns
@@ -104,9 +105,7 @@ def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
     """
     module = model.module
     if module is None:
-        sizes = np.atleast_1d(np.asarray(model.hidden_layer_sizes, dtype=int))
-        if (sizes < 1).any():
-            raise ValueError(f"hidden_layer_sizes must be positive numbers of units, got {model.hidden_layer_sizes!r}.")
+        sizes = _sizes(model.hidden_layer_sizes)
         if len(shape) == 1:
             return MLP(shape[0], n_outputs, sizes.tolist(), model.activation, model.normalization)
         return ConvNet(shape, n_outputs, sizes.tolist(), model.activation, model.normalization)
@@ -158,3 +157,14 @@ def device_of(setting: str) -> torch.device:
             "there is one."
         )
     return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _sizes(given: Any) -> NDArray[np.int64]:
+    """Return the numbers of units of the hidden layers; there may be none."""
+    try:
+        sizes = np.atleast_1d(np.asarray(given))
+    except (TypeError, ValueError, RuntimeError):  # ragged, or no numbers at all
+        sizes = np.array([np.nan])
+    if sizes.ndim != 1 or (len(sizes) and sizes.dtype.kind not in "iu") or (sizes < 1).any():
+        raise ValueError(f"hidden_layer_sizes must be positive whole numbers of units, got {given!r}.")
+    return sizes.astype(np.int64)

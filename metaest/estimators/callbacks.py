@@ -69,7 +69,10 @@ class HoldsCallbacks(HoldsRows):
     callbacks: Any
 
     def _warn_of_callbacks(self) -> None:
-        """Warn where a pickle of the fitted model would lack a callback."""
+        """Warn where a pickle of the fitted model would lack a callback; refuse what cannot be called."""
+        for callback in self.callbacks:
+            if not callable(callback):
+                raise TypeError(f"callbacks must be functions of a StepInfo, got {callback!r}.")
         if names := self._unpicklable():
             warn(
                 f"callbacks that cannot be pickled ({', '.join(names.values())}) will be left out when the fitted "

@@ -55,7 +55,7 @@ class Checkpoint:
 
     def __init__(self, folder: Any, every: int, estimator: str, parts: dict[str, str]) -> None:
         self.every, self.estimator, self.parts = every, estimator, parts
-        self.folder = Path(folder)
+        self.folder = _as_folder(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / f"{estimator}-{digest(parts)}{SUFFIX}"
         self._can_write = True
@@ -234,3 +234,14 @@ def _runs(path: Path, process: int, host: str) -> bool:
     except OSError:
         return True
     return True
+
+
+def _as_folder(folder: Any) -> Path:
+    """Return the folder as a path, or raise a ValueError where no folder can have such a name."""
+    try:
+        usable = b"\0" not in os.fsencode(folder)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise ValueError(f"checkpoint must be the name of a folder, got {folder!r}.")
+    return Path(folder)

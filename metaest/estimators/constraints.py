@@ -10,7 +10,32 @@ from torch import nn
 
 from metaest.functional import ACTIVATIONS
 
-__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS"]
+__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS", "POSITIVE", "POSITIVE_OR_ZERO", "Number"]
+
+
+class Number(Interval):
+    """An interval of numbers that a float holds, which whole numbers and fractions of Python may not be.
+
+    Parameters
+    ----------
+    left, right : float or None
+    closed : {"left", "right", "both", "neither"}
+    """
+
+    def __init__(self, left: float | None, right: float | None, *, closed: str) -> None:
+        super().__init__(Real, left, right, closed=closed)
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value lies in the interval."""
+        try:
+            return isinstance(val, Real) and bool(super().is_satisfied_by(float(val)))
+        except OverflowError:
+            return False
+
+
+POSITIVE_OR_ZERO = Number(0, None, closed="left")
+POSITIVE = Number(0, None, closed="neither")
+
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -20,23 +45,23 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "module": [nn.Module, callable, None],
     "inner_solver": [StrOptions({"gradient", "ridge", "bayes"})],
     "inner_steps": [Interval(Integral, 0, None, closed="left")],
-    "inner_lr": [Interval(Real, 0, None, closed="left")],
+    "inner_lr": [POSITIVE_OR_ZERO],
     "learn_inner_lr": [StrOptions({"one", "per-parameter", "per-layer-and-step"}), Options(bool, {False})],
     "adapt_layers": [StrOptions({"all", "head", "body"}), list, tuple],
     "context_dim": [Interval(Integral, 0, None, closed="left")],
     "meta_gradient": [StrOptions({"exact", "first-order", "reptile", "implicit"})],
-    "proximal": [Interval(Real, 0, None, closed="left")],
-    "multi_step_share": [Interval(Real, 0, 1, closed="both")],
-    "first_order_share": [Interval(Real, 0, 1, closed="both")],
+    "proximal": [POSITIVE_OR_ZERO],
+    "multi_step_share": [Number(0, 1, closed="both")],
+    "first_order_share": [Number(0, 1, closed="both")],
     "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
-    "meta_lr": [Interval(Real, 0, None, closed="left")],
+    "meta_lr": [POSITIVE_OR_ZERO],
     "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
-    "alpha": [Interval(Real, 0, None, closed="left")],
-    "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "alpha": [POSITIVE_OR_ZERO],
+    "max_grad_norm": [POSITIVE, None],
     "early_stopping": ["boolean"],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "validation_fraction": [Number(0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "standardize": ["boolean", list, tuple, np.ndarray],
     "check_plausibility": ["boolean"],

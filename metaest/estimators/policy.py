@@ -1,7 +1,7 @@
 """MAMLPolicy: actions meta-learned from many tasks in order of time, and adapted to the next from a short look."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike
 from typing import Any
 
@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
-from metaest.estimators.constraints import CONSTRAINTS
+from metaest.estimators.constraints import CONSTRAINTS, POSITIVE, POSITIVE_OR_ZERO
 from metaest.estimators.meta_policy import MetaPolicy
 from metaest.functional import Callback
 
@@ -18,9 +18,9 @@ __all__ = ["MAMLPolicy"]
 
 _OWN: dict[str, list[Any]] = {
     "utility": [StrOptions({"mean-variance", "sharpe", "sortino"})],
-    "risk_aversion": [Interval(Real, 0, None, closed="left")],
-    "cost": [Interval(Real, 0, None, closed="left")],
-    "limit": [Interval(Real, 0, None, closed="neither")],
+    "risk_aversion": [POSITIVE_OR_ZERO],
+    "cost": [POSITIVE_OR_ZERO],
+    "limit": [POSITIVE],
     "support_size": [Interval(Integral, 1, None, closed="left")],
     "query_size": [Interval(Integral, 1, None, closed="left"), None],
     "gap": [Interval(Integral, 0, None, closed="left")],

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.predictor import refuse_fit
@@ -152,7 +152,7 @@ def transformed(model: TransformedTargetRegressor, X: Any, y: Any, where: str) -
         When y is missing or not finite, or its transformation is not; the message names the row.
     """
     check_is_fitted(model)
-    target, names = as_target(y, X.shape[0] if hasattr(X, "shape") else len(X), where)
+    target, names = as_target(y, _n_rows(X, where), where)
     target = require_numbers(target, where)
     require_finite(target, "y", names, lambda row: (where, row))
     if len(target) == 0:
@@ -167,3 +167,11 @@ def transformed(model: TransformedTargetRegressor, X: Any, y: Any, where: str) -
             f"{values[row].tolist()}; drop the row, or choose a transformation defined there."
         )
     return values[:, 0] if model._training_dim == 1 and values.shape[1] == 1 else values
+
+
+def _n_rows(X: Any, where: str) -> int:
+    """Return the number of rows, of whatever kind they are."""
+    try:
+        return int(_num_samples(X))
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"{where}: X must hold rows, got {type(X).__name__}.") from error

@@ -166,6 +166,20 @@ def bytes_of(tensor: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
+def as_path(path: Any) -> Path:
+    """Return a path, or raise a ModelFileError where the argument is none."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ModelFileError(f"path must be a string or a path, got {path!r}.")
+    named = Path(os.fsdecode(path))
+    try:
+        encoded = os.fsencode(named)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if not named.name or b"\0" in encoded:
+        raise ModelFileError(f"path must name a file, got {str(path)!r}.")
+    return named
+
+
 def read(path: Any) -> bytes:
     """Return the bytes of a regular file.
 
@@ -176,6 +190,7 @@ def read(path: Any) -> bytes:
     FileNotFoundError, PermissionError
         As `open` raises them.
     """
+    path = as_path(path)
     # a pipe without a writer would wait for ever
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:

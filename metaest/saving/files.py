@@ -16,7 +16,7 @@ from metaest.estimators.checkpoint import write_whole
 from metaest.exceptions import ModelFileError, warn
 from metaest.saving.about import about
 from metaest.saving.classes import name_of_class
-from metaest.saving.container import FORMAT, pack, read, unpack
+from metaest.saving.container import FORMAT, as_path, pack, read, unpack
 from metaest.saving.decode import Decoder
 from metaest.saving.encode import Encoder, digest_of, is_ours
 from metaest.saving.given import Given
@@ -80,7 +80,7 @@ def save(model: Any, path: str | os.PathLike[str], *, keep_rows: bool = False) -
     """
     if not isinstance(keep_rows, (bool, np.bool_)):
         raise ModelFileError(f"keep_rows must be True or False, got {keep_rows!r}.")
-    write_whole(Path(path), to_bytes(model, keep_rows=bool(keep_rows)))
+    write_whole(as_path(path), to_bytes(model, keep_rows=bool(keep_rows)))
     if len(getattr(model, "callbacks", None) or ()):
         warn(
             "callbacks are code and are not in the file; pass them again by set_params(callbacks=...) before another "
@@ -162,10 +162,15 @@ def load(
     OSError
         When the file cannot be opened.
     """
+    where = as_path(path)
+    if not isinstance(check_source, (bool, np.bool_)):
+        raise ModelFileError(f"check_source must be True or False, got {check_source!r}.")
+    if isinstance(objects, str) or not isinstance(objects, Sequence):
+        raise ModelFileError(f"objects must be a sequence of classes and functions, got {objects!r}.")
     try:
-        return _from_bytes(read(path), model, Given(equation, module, objects, bool(check_source)))
+        return _from_bytes(read(where), model, Given(equation, module, objects, bool(check_source)))
     except ModelFileError as error:
-        raise ModelFileError(f"{os.fspath(path)}: {error}") from error
+        raise ModelFileError(f"{where}: {error}") from error
 
 
 def from_bytes(content: bytes, model: Any) -> Any:

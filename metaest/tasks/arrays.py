@@ -75,6 +75,10 @@ def _numeric(values: Any, where: str, name: str) -> NDArray[Any]:
         raise TaskError(
             f"{where}: {name} is not a rectangular array (row {_odd_row(values)} has another length than row 0)."
         ) from error
+    except RuntimeError as error:
+        raise TaskError(
+            f"{where}: {name} holds torch tensors that require gradients, numbers are wanted; use detach()."
+        ) from error
     if array.dtype.kind in "US" and not hasattr(values, "dtype"):
         array = np.asarray(values, dtype=object)  # numpy makes words of the numbers among them
     if array.dtype.kind == "c":

@@ -60,7 +60,7 @@ def time_kind(values: Any) -> str | None:
 def _kind_of_objects(values: Any) -> str | None:
     try:
         flat = np.asarray(values, dtype=object).ravel()
-    except ValueError:  # ragged: other checks say where
+    except (TypeError, ValueError, RuntimeError):  # ragged, or holding tensors: other checks say where
         return None
     kinds = {type(value) for value in flat.tolist()} if flat.dtype == object else set()
     if any(issubclass(kind, _DIFFERENCES) for kind in kinds):

@@ -1,5 +1,6 @@
 """The arguments of hostile calls: rows with targets and groups, sequences of tasks, numbers and words."""
 
+import re
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
@@ -18,6 +19,7 @@ def rows_and_targets(
     *, positive: bool = False, columns: int = 2, names: tuple[str, ...] = ("X", "y"), classes: bool = False,
     settings: Mapping[str, st.SearchStrategy[Given]] | None = None, free: bool = False, least: int = 2, most: int = 6,
     further: Mapping[str, Callable[[int, np.random.Generator], np.ndarray]] | None = None, spells: bool = True,
+    words: bool = False,
 ) -> st.SearchStrategy[dict[str, Given]]:  # fmt: skip
     """Return a strategy: rows X, targets y and further arrays of as many rows, one or two arguments hostile."""
     settings, further = settings or {}, further or {}
@@ -46,6 +48,8 @@ def rows_and_targets(
                 given[name] = draw(groups(value))
             else:
                 given[name] = draw(numbers(value, fixed=not free, spells=spells))
+            if words and name == "y" and re.search("word|text|string|bytes", given[name].kind):  # labels
+                given[name] = Given(given[name].kind, given[name].value, given[name].value)
             if name not in ("X", "y") and given[name].value is None:  # the default
                 given[name] = Given("None", None, None)
         for name, strategy in settings.items():

@@ -37,14 +37,14 @@ RAW = re.compile(
             "object has no attribute", "is not subscriptable", "unsupported operand", "not iterable", r"has no len\(",
             "truth value", "unhashable type", "could not be broadcast", "shape mismatch", "size of tensor", "can't convert",
             "annot cast", "cannot be interpreted", "not supported between", "invalid literal", "does not require grad",
-            "requires grad", "only length-1 arrays", "must be a string or a real number", "implicit conversion",
-            "inhomogeneous shape", "index out of", "cannot reshape", "Buffer dtype", "must be str", "can't be cast", "numpy.ndarray'",
+            "Tensor that requires grad", "only length-1 arrays", r"float\(\) argument", "implicit conversion",
+            "inhomogeneous shape", "index out of", "cannot reshape", "Buffer dtype", "must be str", "can't be cast",
             "Traceback", "surrogates not allowed",
         ]
     )
 )  # fmt: skip
 WORDS = re.compile(
-    r"\b(X|y|groups?|sample_weight|weights?|tasks?|rows?|columns?|labels?|frame|support|names?|samples?|features?|parameters?|models?|estimators?|np.matrix|inputs?|meta-loss|adaptation|tensor|"
+    r"\b(X|y|groups?|sample_weight|weights?|tasks?|rows?|columns?|labels?|frame|support|names?|samples?|features?|parameters?|models?|estimators?|np.matrix|inputs?|meta-loss|adaptation|tensor|data|matrices|path|damaged|"
     r"files?|cache|returns?|prices?|positions?|trials|regimen|doses?|times?|readings?|glucose|histor(y|ies)|fraction|"
     r"temperature|horizons|covariates|dates?|asset)\b"
 )
@@ -77,6 +77,8 @@ def unclear(error: BaseException, words: tuple[str, ...] = (), kinds: tuple[type
     message = str(error)
     if not isinstance(error, (*REFUSALS, *kinds)) or (isinstance(error, NEVER) and not isinstance(error, kinds)):
         return f"{type(error).__name__} at {place}: {message[:200]}"
+    if isinstance(error, OSError):  # a documented one: of the file system's
+        return None
     ours = module.split(".")[0] in PACKAGES
     if not ours and not module.startswith(CHECKS):
         return f"raised by {place}, not by a check: {type(error).__name__}: {message[:200]}"

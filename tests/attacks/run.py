@@ -44,6 +44,16 @@ class EntryPoint:
     fits: bool = False
 
 
+# generated inputs an entry point: in every test run, and in the slow set
+SMALL, SMALL_FITS = 25, 4
+LARGE, LARGE_FITS = 10_000, 300
+
+
+def large(entry: EntryPoint) -> int:
+    """Return how many inputs the slow set has for an entry point."""
+    return LARGE_FITS if entry.fits else LARGE
+
+
 @dataclass
 class Counts:
     """How many calls were answered right, refused in clear words, and neither."""
@@ -91,6 +101,8 @@ def attack(entry: EntryPoint, n: int) -> Counts:
     )
     @hypothesis.given(entry.arguments)
     def calls(given: dict[str, Given]) -> None:
+        if any(name == "random_state" and one.value is None for name, one in given.items()):
+            return  # numpy's global generator, as in scikit-learn
         verdict, text = judge(entry.call, given, kinds=entry.kinds, state=entry.state, compare=entry.compare)
         if verdict == "failure":
             kind = ", ".join(f"{name}: {one.kind}" for name, one in given.items() if one.kind != "plain")

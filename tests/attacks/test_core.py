@@ -2,7 +2,10 @@
 
 import re
 
+import pytest
+
 from attacks.core import ENTRIES, EXCLUDED, public_names
+from attacks.run import SMALL, SMALL_FITS, attack, large
 
 
 def test_every_public_name_is_attacked():
@@ -10,3 +13,18 @@ def test_every_public_name_is_attacked():
     missing = [name for name in public_names() if name not in attacked and name not in EXCLUDED]
     assert not missing, f"add an EntryPoint to tests/attacks/core.py for {missing}"
     assert not [name for name in EXCLUDED if name not in public_names()]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_a_few_attacks(entry):
+    counts = attack(entry, SMALL_FITS if entry.fits else SMALL)
+    assert not counts.failed, counts.report()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_many_attacks(entry, capsys):
+    counts = attack(entry, large(entry))
+    with capsys.disabled():
+        print(f"\n{counts}", end="")
+    assert not counts.failed, counts.report()

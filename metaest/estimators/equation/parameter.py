@@ -90,7 +90,7 @@ def check_parameters(parameters: Any, equation: Callable[..., Any]) -> dict[str,
         if not isinstance(name, str) or not name.isidentifier():
             raise TypeError(f"parameters: {name!r} cannot be the name of an argument of the equation.")
         if isinstance(value, (int, float, np.number)):
-            value = Parameter(float(value))
+            value = Parameter(float(value) if _is_number(value) else value)  # type: ignore[arg-type]
         if not isinstance(value, Parameter):
             raise TypeError(f"parameter {name!r} must be a Parameter or a number, got {type(value).__name__}.")
         _check_one(name, value)
@@ -99,14 +99,29 @@ def check_parameters(parameters: Any, equation: Callable[..., Any]) -> dict[str,
     return table
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a bound or an initial value is a number that a float holds; a bound may be infinite."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    try:
+        return not math.isnan(float(value))
+    except OverflowError:
+        return False
+
+
 def _check_one(name: str, parameter: Parameter) -> None:
     for field in ("initial", "lower", "upper"):
         value = getattr(parameter, field)
         if value is None and field != "initial":
             continue
-        if not isinstance(value, (int, float, np.number)) or math.isnan(value):
+        if not _is_number(value):
             raise ValueError(f"parameter {name!r}: {field} must be a number, got {value!r}.")
-    if parameter.transform not in (None, "identity", "log", "logit"):
+    for field in ("unit", "meaning"):
+        value = getattr(parameter, field)
+        if not isinstance(value, str) or (not value.isascii() and value != value.encode(errors="replace").decode()):
+            raise ValueError(f"parameter {name!r}: {field} must be text, got {value!r}.")
+    transform: Any = parameter.transform
+    if transform is not None and not (isinstance(transform, str) and transform in ("identity", "log", "logit")):
         raise ValueError(
             f"parameter {name!r}: transform must be 'identity', 'log', 'logit' or None, got {parameter.transform!r}."
         )
@@ -149,9 +164,9 @@ def check_names(chosen: Iterable[str] | None, table: Mapping[str, Parameter], wh
         return list(table)
     if isinstance(chosen, str):
         raise TypeError(f"{what} must be a list of names of constants, got the string {chosen!r}; write [{chosen!r}].")
-    names = list(chosen)
+    names = list(chosen) if np.ndim(chosen) == 1 else [chosen]  # type: ignore[arg-type]
     for name in names:
-        if name not in table:
+        if not isinstance(name, str) or name not in table:
             raise ValueError(f"{what}: there is no constant {name!r}; the constants are {', '.join(table)}.")
     return [name for name in table if name in names]
 

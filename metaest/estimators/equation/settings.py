@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
+
+from metaest.estimators.constraints import POSITIVE_OR_ZERO, Number
 
 __all__ = ["CONSTRAINTS", "REPORTED", "check_settings"]
 
@@ -18,7 +20,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "covariance": [StrOptions({"full", "diagonal"})],
     "noise": [StrOptions({"additive", "proportional", "combined"})],
     "measurement_sd": [str, Interval(Integral, 0, None, closed="left"), None],
-    "limit": [Interval(Real, None, None, closed="neither"), None],
+    "limit": [Number(None, None, closed="neither"), None],
     "covariates": [Mapping, None],
     "objective": [StrOptions({"evidence", "query"})],
     "inner_solver": [StrOptions({"gauss-newton", "gradient"})],
@@ -27,7 +29,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
     "n_episodes": [Interval(Integral, 1, None, closed="left"), None],
-    "meta_lr": [Interval(Real, 0, None, closed="left")],
+    "meta_lr": [POSITIVE_OR_ZERO],
     "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "compile": ["boolean", StrOptions({"auto"})],
