@@ -161,9 +161,13 @@ class MetaPolicy(MetaNetwork):
 
     def _utility(self, training: TaskSet) -> Utility:
         y = training.y.reshape(len(training.y), -1).astype(np.float64)
-        earned = y[:, 0] * (y[:, 1] if y.shape[1] == 2 else 1.0)
-        largest = float(np.abs(earned).max())
-        unit = largest * float(np.sqrt(np.square(earned / (largest or 1.0)).mean()))  # squares may overflow
+        with np.errstate(over="ignore"):
+            earned = y[:, 0] * (y[:, 1] if y.shape[1] == 2 else 1.0)
+            unit = float(np.sqrt(np.square(earned).mean()))
+        if not np.isfinite(unit):
+            raise TaskError(
+                f"y: outcomes as large as {np.abs(earned).max():.2g} have no finite square; check the unit."
+            )
         if unit == 0:
             raise TaskError("y: all outcomes are 0 in all tasks; there is nothing to earn, and nothing to learn.")
         return Utility(self.utility, self.limit, self.risk_aversion, self.cost, unit)

@@ -10,6 +10,7 @@ import os
 import stat
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import safetensors
