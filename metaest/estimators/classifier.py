@@ -173,6 +173,8 @@ class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
         Meta-steps taken, tasks fitted on, and columns (channels) of X.
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
+    feature_range_ : ndarray of shape (2, n_features)
+        Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
     batching_, batching_reason_ : str
         How batches of tasks were evaluated, "vmap" or "loop", and why.
 

@@ -1,6 +1,7 @@
 """What `fit` and `score` accept, told apart: a sequence of tasks, or flat rows with groups."""
 
 from collections.abc import Iterator, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "no_rows",
     "refuse_tasks",
     "remember_columns",
+    "remember_range",
     "require_columns",
 ]
 
@@ -222,6 +224,26 @@ def remember_columns(model: Any, names: Any) -> None:
         model.feature_names_in_ = np.array(names, dtype=object)
     elif hasattr(model, "feature_names_in_"):
         del model.feature_names_in_
+
+
+def remember_range(model: Any, X: NDArray[Any]) -> None:
+    """Set ``feature_range_``, smallest and largest value of each column; take it away where there are images.
+
+    Rounded outwards to two digits, so that they are nobody's own values.
+    """
+    if X.ndim != 2:
+        if hasattr(model, "feature_range_"):
+            del model.feature_range_
+        return
+    ends = ((X.min(axis=0), ROUND_FLOOR), (X.max(axis=0), ROUND_CEILING))
+    model.feature_range_ = np.array([[_two_digits(float(value), way) for value in end] for end, way in ends])
+
+
+def _two_digits(value: float, way: str) -> float:
+    if not value:
+        return 0.0
+    exact = Decimal(repr(value))
+    return float(exact.quantize(Decimal((0, (1,), exact.adjusted() - 1)), way))
 
 
 def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> None:

@@ -16,7 +16,7 @@ from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
 from metaest.estimators.constraints import ADAPTING
 from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
-from metaest.estimators.inputs import remember_columns
+from metaest.estimators.inputs import remember_columns, remember_range
 from metaest.estimators.judge import Judge, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.network import Network
@@ -108,6 +108,7 @@ class MetaNetwork(HoldsCallbacks):
         self._judged, self._judges = thinned(tasks), {}
         self._task_names = hashed(tasks.names)
         remember_columns(self, tasks.feature_names)
+        remember_range(self, tasks.X)
 
     def _judge(self, gap: int) -> Judge:
         """Return what judges adaptations at the present settings; it is learned once from the training tasks."""

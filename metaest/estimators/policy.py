@@ -84,6 +84,8 @@ class MAMLPolicy(MetaPolicy, BaseEstimator):
     n_iter_, n_tasks_, n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
+    feature_range_ : ndarray of shape (2, n_features)
+        Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
     batching_, batching_reason_, compiled_, compiled_reason_
         As :class:`MAMLRegressor` has them.
 

@@ -156,6 +156,8 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     n_features_in_, n_outputs_ : int
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
+    feature_range_ : ndarray of shape (2, n_features)
+        Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
     batching_ : {"vmap", "loop"}
         How batches of tasks were evaluated.
     batching_reason_ : str

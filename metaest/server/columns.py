@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ class Column:
         Empty where nobody stated them.
     minimum, maximum : float or None
         Values beyond them are refused.
+    training : tuple of float or None
+        Smallest and largest value in the training tasks; values beyond them are warned of.
     """
 
     name: str
@@ -34,10 +37,11 @@ class Column:
     description: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    training: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, name: str, stated: Mapping[str, Any]) -> "Column":
-        """Make a column of what the operator states of it."""
+    def of(cls, name: str, stated: Mapping[str, Any], training: tuple[float, float] | None = None) -> "Column":
+        """Make a column of what the operator states of it, and of what the model knows."""
         allowed = ("unit", "description", "minimum", "maximum")
         for key, value in stated.items():
             if key not in allowed:
@@ -45,11 +49,15 @@ class Column:
             right = str if key in allowed[:2] else (int, float)
             if not isinstance(value, right) or isinstance(value, bool):
                 raise TypeError(f"columns: {key} of {name!r} must be a {'string' if right is str else 'number'}.")
-        return cls(name, **stated)
+        return cls(name, **stated, training=training)
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of a value."""
-        words = ". ".join(part for part in (self.description, f"Unit: {self.unit}" if self.unit else "") if part)
+        parts = [self.description] if self.description else []
+        parts += [f"Unit: {self.unit}"] if self.unit else []
+        if self.training is not None:
+            parts.append("In the training tasks between {:g} and {:g}".format(*self.training))
+        words = ". ".join(parts)
         schema: dict[str, Any] = {"type": "number"}
         for key, value in (("minimum", self.minimum), ("maximum", self.maximum), ("description", words or None)):
             if value is not None:
@@ -58,7 +66,9 @@ class Column:
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of it."""
-        return {"name": self.name, "unit": self.unit, "minimum": self.minimum, "maximum": self.maximum}
+        training = None if self.training is None else list(self.training)
+        bounds = {"minimum": self.minimum, "maximum": self.maximum, "training": training}
+        return {"name": self.name, "unit": self.unit, **bounds}
 
     def require(self, values: NDArray[np.float64], field: str, column: str | int | None) -> None:
         """Raise where a value, of shape (n_rows,), is out of bounds."""
@@ -133,6 +143,33 @@ class Columns:
         if names is not None and len(names) > len(self.columns):
             return pd.DataFrame(array, columns=names)
         return array
+
+    def beyond(self, rows: Any, field: str) -> list[str]:
+        """Return what is to be said of values beyond those of the training tasks, a sentence for each column."""
+        array = rows.iloc[:, : len(self.columns)].to_numpy() if isinstance(rows, pd.DataFrame) else rows
+        if not len(array) or not self.is_beyond(array):
+            return []
+        said = []
+        for j, column in enumerate(self.columns):
+            low, high = column.training or (-np.inf, np.inf)
+            rows_beyond = np.flatnonzero((array[:, j] < low) | (array[:, j] > high))
+            if len(rows_beyond):
+                row = int(rows_beyond[0])
+                said.append(
+                    f"{field}: {column.name} is {array[row, j]:g} in row {row}; in the training tasks it lies between "
+                    f"{low:g} and {high:g}."
+                )
+        return said
+
+    def is_beyond(self, array: NDArray[Any]) -> bool:
+        """Tell whether a value is beyond those of the training tasks."""
+        ends = self._ends
+        return ends is not None and bool(((array < ends[0]) | (array > ends[1])).any())
+
+    @cached_property
+    def _ends(self) -> NDArray[np.float64] | None:
+        known = [column.training for column in self.columns]
+        return None if None in known else np.array(known).T
 
     def _names_of(self, rows: list[Any], field: str) -> list[str]:
         """Return the columns of rows that are objects, those of the model first."""

@@ -108,7 +108,7 @@ def _schemas(served: Served, reader: Reader, limits: Limits) -> dict[str, Any]:
         "PredictRequest": _object(predict, ("X",)),
         "AdaptAnswer": _object({**_answer(served), **predictions}, ("n_rows", "warnings")),
         "AdaptManyAnswer": _object({"tasks": {"type": "array", "items": _ref("AdaptAnswer")}}, ("tasks",)),
-        "PredictAnswer": _object(predictions, ("predictions",)),
+        "PredictAnswer": _object({**predictions, "warnings": _list(_STRING)}, ("predictions", "warnings")),
         "Health": _object({"status": {"const": "ok"}}, ("status",)),
         "Model": {"type": "object", "required": ["class", "features", "targets"]},
         "Error": _error(),

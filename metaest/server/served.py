@@ -114,8 +114,10 @@ class Served:
         unknown = [name for name in stated if name not in (*called, *targets)]
         if unknown:
             raise ValueError(f"columns: there is no column {unknown[0]!r}; there are {', '.join((*called, *targets))}.")
+        found = getattr(model, "feature_range_", None)
+        ranges = [None] * self.n_features if found is None else [(float(a), float(b)) for a, b in found.T]
         self.columns = Columns(
-            [Column.of(name, stated.get(name, {})) for name in called],
+            [Column.of(name, stated.get(name, {}), training) for name, training in zip(called, ranges, strict=True)],
             names is not None,
             names is not None and self._takes_further(),
             limits.max_rows,
@@ -148,6 +150,7 @@ class Served:
                 answer.update(self._intervals(chosen, wanted.X, wanted.level, wanted.method, wanted.std))
             except Exception as error:
                 raise self._refusal(error, "X") from error
+        answer["warnings"] = self.columns.beyond(wanted.X, "X")
         return answer
 
     def _refusal(self, error: Exception, field: str) -> Exception:
@@ -207,6 +210,11 @@ class Served:
         if one.predict is not None:
             answer.update(self._of_query(lambda: self.predictions(predictor, one.predict)))
         return self._completed(answer, one, lambda: predictor, predictor.guard_)
+
+    def _beyond(self, one: Adaptation) -> list[str]:
+        """Return what is to be said of rows beyond the training tasks."""
+        said = self.columns.beyond(one.X, "X")
+        return said if one.predict is None else said + self.columns.beyond(one.predict, "predict")
 
     def _of_query(self, call: Callable[[], Any]) -> Any:
         """Predict; errors are about the rows to be predicted."""
@@ -272,6 +280,8 @@ class _Batched(Served):
         query = _grouped(rows, np.zeros((int(sizes.sum()), *wanted[0].y.shape[1:])), sizes)
         at = self._of_query(lambda: many.predict(query))
         warnings = self._warnings(many)
+        if self.columns.is_beyond(many.tasks.X) or self.columns.is_beyond(query.X):
+            warnings = [said + self._beyond(one) for said, one in zip(warnings, wanted, strict=True)]
         for i, (one, own) in enumerate(zip(wanted, np.split(at, np.cumsum(sizes)[:-1]), strict=True)):
             answer: dict[str, Any] = {"n_rows": len(one.X), "warnings": warnings[i]}
             if one.predict is not None:
@@ -281,7 +291,7 @@ class _Batched(Served):
 
     def _one(self, one: Adaptation) -> Adapted:
         adapted = super()._one(one)
-        adapted.answer["warnings"] = self._warnings_of_one(adapted.predictor())
+        adapted.answer["warnings"] = self._warnings_of_one(adapted.predictor()) + self._beyond(one)
         return adapted
 
     def _warnings(self, many: Any) -> list[list[str]]:
@@ -393,8 +403,8 @@ class ServedClassifier(Served):
 
     def _adapt(self, wanted: Sequence[Adaptation]) -> list[Adapted]:
         adapted = [self._one(one) for one in wanted]
-        for own in adapted:
-            own.answer["warnings"] = []
+        for own, one in zip(adapted, wanted, strict=True):
+            own.answer["warnings"] = self._beyond(one)
         return adapted
 
 

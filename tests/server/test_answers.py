@@ -240,3 +240,17 @@ def test_a_predictor_can_be_sent_and_come_back_to_another_process(kind, compartm
     with Client(create_app(other, compile=False)) as client:
         assert "hash" in client.post("/predict", query).json()["error"]["message"]
     assert len(first["delta"]) < (14_000 if kind == "compartment" else 100_000)
+
+
+def test_rows_beyond_the_training_tasks_are_named(compartment, clinic):
+    low, high = compartment.feature_range_
+    columns = clinic.get("/model").json()["features"]
+    assert [column["training"] for column in columns] == np.transpose([low, high]).tolist()
+    assert (low <= PATIENTS[:8].X.min(axis=0)).all()
+    assert (PATIENTS[:8].X.max(axis=0) <= high).all()
+    inside, outside = [1.0, 4.2, 70.0], [1.0, 4.2, 170.0]
+    for body in ({"X": [inside, outside]}, {"X": [inside], "y": [8.0], "predict": [inside, outside]}):
+        said = clinic.post("/adapt" if "y" in body else "/predict", body).json()["warnings"]
+        assert len(said) == 1
+        assert "weight is 170 in row 1; in the training tasks it lies between" in said[0]
+    assert clinic.post("/predict", {"X": [inside]}).json()["warnings"] == []

@@ -217,7 +217,7 @@ def test_units_and_bounds_that_the_operator_states(model):
             "type": "number",
             "minimum": 2,
             "maximum": 300,
-            "description": "Unit: kg",
+            "description": "Unit: kg. In the training tasks between 54 and 80",
         }
         assert client.get("/model").json()["features"][2]["unit"] == "kg"
     with pytest.raises(ValueError, match="there is no column 'mass'; there are time, dose, weight, y"):

@@ -24,7 +24,7 @@ from metaest.estimators.equation.settings import CONSTRAINTS, REPORTED, check_se
 from metaest.estimators.equation.summary import summarise
 from metaest.estimators.equation.training import calibrate
 from metaest.estimators.equation.zero_shot import ZeroShot
-from metaest.estimators.inputs import as_tasks, remember_columns, require_columns
+from metaest.estimators.inputs import as_tasks, remember_columns, remember_range, require_columns
 from metaest.estimators.judge import thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.scoring import FewShotScore
@@ -141,6 +141,8 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
     n_iter_, n_tasks_, n_rows_, n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
+    feature_range_ : ndarray of shape (2, n_features)
+        Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
     batching_, batching_reason_ : str
         How many tasks are evaluated at once ("rows", "vmap", "loop"), and why.
     compiled_ : bool
@@ -314,6 +316,7 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         for name, value in attributes(fitted, tasks, {name: getattr(self, name) for name in REPORTED}).items():
             setattr(self, name, value)
         remember_columns(self, tasks.feature_names)
+        remember_range(self, tasks.X)
 
     def _problem(self, tasks: TaskSet) -> tuple[Any, Any]:
         return self.equation, self.parameters
