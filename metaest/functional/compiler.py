@@ -10,19 +10,42 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from metaest.functional.apart import apart
 
 __all__ = ["COMPILER", "import_compiler", "process_kept"]
 
 # held while torch's compiler is imported, or traces: torch patches itself meanwhile
 COMPILER = threading.RLock()
+# what optimisers and tracing import when they are first used (torch 2.13)
+MODULES = (
+    "torch._dynamo",
+    "torch.fx.experimental.proxy_tensor",
+    "torch.fx.experimental.validator",
+    "torch._decomp",
+    "torch._inductor.compiler_bisector",
+    "torch._inductor.fx_passes.dedupe_symint_uses",
+)
+_imported = threading.Event()
 
 
 def import_compiler() -> None:
-    """Import what optimisers and tracing need, one thread at a time, and leave the process as it was."""
+    """Import what optimisers and tracing need, one thread at a time, and leave the process as it was.
+
+    It is done in a thread of its own: an import that Ctrl-C ends in the middle leaves modules behind on which every
+    later attempt fails. Do not call it under :func:`process_kept`, for which that thread waits.
+    """
+    if not _imported.is_set():
+        apart(_import, daemon=True)
+
+
+def _import() -> None:
     with process_kept():
-        for name in ("torch._dynamo", "torch.fx.experimental.proxy_tensor", "torch._decomp"):
-            importlib.import_module(name)
+        for name in MODULES:
+            with suppress(ImportError):  # not every version of torch has them all
+                importlib.import_module(name)
+    _imported.set()
 
 
 @contextmanager

@@ -11,12 +11,12 @@ import re
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, TypeVar
 
+from metaest.functional.apart import apart
 from metaest.lanes.kept import Kept
 from metaest.lanes.writer import Kind
 
@@ -27,8 +27,6 @@ T = TypeVar("T")
 MOST_LIBRARIES = 128
 # bytes of the code of all of these
 MOST_BYTES = 2**26
-# seconds after which a thread that waits for LLVM looks for signals where these do not end its waiting
-PATIENCE = 0.1
 _logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
 
@@ -71,30 +69,22 @@ class _Library:
 _libraries: OrderedDict[str, _Library] = OrderedDict()
 
 
-def _apart(work: Callable[[], T]) -> T:
-    """Do what LLVM is needed for in a thread of its own, and wait for it.
+def _by_llvm(work: Callable[[], T]) -> T:
+    """Do what LLVM is needed for: always in a thread of its own, since one call can take seconds.
 
-    A call of LLVM can take seconds, in which Python hears no signal; a thread that waits hears it at once. Work that
-    nobody waits for any more comes to its end, and what it made lies on disk.
+    A process ends after that thread: LLVM's own end would meet it at work, which ended one process of six in a crash.
     """
-    outcome: Future[T] = Future()
 
-    def run() -> None:
-        try:
-            _Library.unused.clear()
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
+    def tidied() -> T:
+        _Library.unused.clear()
+        return work()
 
-    threading.Thread(target=run, name="metaest-llvm", daemon=True).start()
-    while not wait([outcome], PATIENCE).done:
-        pass
-    return outcome.result()
+    return apart(tidied)
 
 
 @cache
 def _machine() -> _Machine:
-    return _apart(_this_machine)
+    return _by_llvm(_this_machine)
 
 
 def _this_machine() -> _Machine:
@@ -173,7 +163,7 @@ def _library(text: str) -> _Library:
     told = (text, machine.cpu, machine.features, *machine.versions)
     key = hashlib.sha256("\0".join(told).encode()).hexdigest()
     with _lock:
-        library = _libraries.pop(key, None) or _apart(lambda: _made(text, key, machine))
+        library = _libraries.pop(key, None) or _by_llvm(lambda: _made(text, key, machine))
         _libraries[key] = library
         while len(_libraries) > MOST_LIBRARIES or sum(each.size for each in _libraries.values()) > MOST_BYTES:
             _libraries.popitem(last=False)

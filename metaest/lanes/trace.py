@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metaest.functional import Episodes, Params, Rows
+from metaest.functional.apart import interrupts_heard
 from metaest.functional.compiler import import_compiler, process_kept
 from metaest.lanes.arrays import MomentaryError, UnsupportedError
 from metaest.lanes.kernels import Program
@@ -99,7 +100,8 @@ def graph_of(
     UnsupportedError
         When torch cannot trace it, or lanes do not know an operation in it.
     """
-    with process_kept():
+    import_compiler()  # it takes a moment, and only who compiles needs it
+    with process_kept(), interrupts_heard():
         graph = _traced_twice(function, examples)
     _forget_source(graph)
     _merge(graph.graph)
@@ -121,7 +123,6 @@ def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[
     MomentaryError
         When they failed in different ways, or for want of memory.
     """
-    import_compiler()  # it takes a moment, and only who compiles needs it
     from torch._decomp import get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -234,11 +234,11 @@ def test_auto_goes_by_counts(tasks):
 def test_without_llvm_torch_does_it(tasks, monkeypatch, caplog):
     from metaest.lanes import native
 
-    native._binding.cache_clear()
+    native._machine.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "llvmlite.binding", None)
     with caplog.at_level(logging.WARNING, logger="metaest"):
         model = MAMLRegressor(max_iter=3, compile=True).fit(tasks)
-    native._binding.cache_clear()
+    native._machine.cache_clear()
     assert not model.compiled_
     assert "pip install 'metaest[compile]'" in caplog.text
 
