@@ -66,9 +66,11 @@ def families():
         "classifier": (classifier, blobs()),
         "compiled classifier": (clone(classifier).set_params(compile=True), blobs()),
         "policy": (policy, returns()),
+        "compiled policy": (clone(policy).set_params(compile=True), returns()),
         "equation": (equation(), curves),
         "compiled equation": (equation(compile=True), curves),
         "kinetics": (JMAKRegressor(max_iter=10, random_state=0), curves),
+        "compiled kinetics": (JMAKRegressor(max_iter=10, random_state=0, compile=True), curves),
         "physiology": (OneCompartmentRegressor(max_iter=30, random_state=0), patients),
     }
 
@@ -93,6 +95,13 @@ def fits(names=None):
 
 def fitted_bytes(estimator, tasks):
     return told(clone(estimator).fit(tasks[:-4]), tasks[-1].X)
+
+
+def half_compiled(n):
+    """Return n functions that fit, every other one of an estimator that is compiled."""
+    made = fits()
+    parts = [[made[name] for name in made if ("compiled" in name) == compiled] for compiled in (False, True)]
+    return [parts[i % 2][(i // 2) % len(parts[i % 2])] for i in range(n)]
 
 
 def told(predictor, X):
@@ -123,7 +132,7 @@ def calls(models):
             continue
         made[f"{name}: adapt"] = partial(adapted, model, new)
         made[f"{name}: many"] = partial(many, model, new)
-        if "classifier" not in name and name != "policy":
+        if "classifier" not in name and "policy" not in name:
             made[f"{name}: guard"] = partial(adapted, model, new, guard=True)
         if hasattr(model, "simulate"):
             made[f"{name}: simulate"] = partial(simulated, model, new)

@@ -10,6 +10,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,29 @@ def test_fits_in_threads_have_the_bits_of_one_thread():
         assert in_threads(4, functions) == [function() for function in functions]
 
 
+class AlwaysDraws(torch.nn.Module):
+    """It draws in evaluation, too."""
+
+    def __init__(self, n_features, n_outputs):
+        super().__init__()
+        self.layer = torch.nn.Linear(n_features, n_outputs)
+
+    def forward(self, X):
+        return self.layer(X) + 0.01 * torch.randn(len(X), 1)
+
+
+def test_modules_that_draw_in_evaluation_are_fitted_by_the_seed_alone():
+    waves = make_sinusoids(12, n_rows=8, random_state=0)
+
+    def weights(seed):
+        model = mixed_calls.regressor(module=AlwaysDraws, random_state=seed, early_stopping=True).fit(waves)
+        return model.module_.layer.weight.tolist()
+
+    functions = [partial(weights, seed) for seed in range(4)]
+    with process_unchanged():
+        assert in_threads(4, functions) == [function() for function in functions]
+
+
 def mixed(models, n):
     made = list(mixed_calls.calls(models).values())
     return [lambda i=i: made[i % len(made)](i) for i in range(n)]
@@ -106,10 +130,10 @@ def test_sixteen_threads_of_a_thousand_calls_have_the_bits_of_one_thread():
 
 @pytest.mark.slow
 def test_thirty_two_fits_in_eight_threads_have_the_bits_of_one_thread():
-    functions = [*mixed_calls.fits().values()] * 3
-    once = [function() for function in functions[: len(functions) // 3]] * 3
+    functions = mixed_calls.half_compiled(32)
+    once = {function: function() for function in set(functions)}
     with process_unchanged():
-        assert in_threads(8, functions[:32]) == once[:32]
+        assert in_threads(8, functions) == [once[function] for function in functions]
 
 
 def test_threads_that_first_use_torch_during_a_fit_keep_its_number_of_threads():

@@ -121,11 +121,11 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
     source = model._source(network, training, plan, rng, training=True)
     batches = source.batches(model.meta_batch_size)
     first = source.episodes(next(batches))
-    forward, batching, reason = batched(network.forward, first.support, model.vectorize)
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
     stream = None if model.module is None else Stream(seed)
     drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
+        forward, batching, reason = batched(network.forward, first.support, model.vectorize)
         plan, params = back_off(plan, params, forward, source, model.meta_batch_size, seed)
     if attempt.halvings:
         plan, params = plan.slower(params, 2.0**attempt.halvings)
