@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -62,6 +63,8 @@ def test_it_answers_and_ends_with_what_it_began(path, tmp_path):
         "--equation",
         "own_curves:line",
         "--no-compile",
+        "--read-seconds",
+        "1",
         folder=tmp_path,
         METAEST_API_TOKEN="a-token-of-some-length",
     )
@@ -72,6 +75,9 @@ def test_it_answers_and_ends_with_what_it_began(path, tmp_path):
         answer = httpx.post(f"{address}/adapt", json=body, headers=token).json()
         expected = model.adapt(body["X"], body["y"]).predict(body["predict"])
         assert answer["predictions"] == pytest.approx(expected, rel=1e-9)
+        with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=30) as slow:
+            slow.sendall(b"GET /hea")  # a client that never ends the head of its request is not waited for
+            assert slow.recv(1) == b""
     finally:
         process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
