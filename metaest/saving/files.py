@@ -47,7 +47,9 @@ def save(model: Any, path: str | os.PathLike[str], *, keep_rows: bool = False) -
     Raises
     ------
     ModelFileError
-        When the model is not fitted, or something in it cannot be written; the message names it. Nothing is written.
+        When it is no model of metaest, or something in it cannot be written; the message names it. Nothing is written.
+    NotFittedError
+        Before `fit`.
     OSError
         When the file cannot be written.
 
@@ -205,7 +207,9 @@ def model_hash(model: Any) -> str:
     Raises
     ------
     ModelFileError
-        When the model is not fitted.
+        When it is no model of metaest.
+    NotFittedError
+        Before `fit`.
     """
     _require_ours(model)
     if isinstance(model, BaseEstimator):

@@ -49,7 +49,7 @@ def test_every_public_class_is_among_the_cases(folder):
                 assert thing in folder[2] or name in WITHOUT_STATE, f"{module.__name__}.{name} is not saved in a test"
 
 
-@pytest.mark.parametrize("machine_code", ["with", "without"])
+@pytest.mark.parametrize("machine_code", [pytest.param("with", marks=pytest.mark.slow), "without"])
 def test_a_new_process_answers_the_same_bits(machine_code, folder):
     place, before, _ = folder
     paths = [*(str(Path(own.__file__).parents[1]) for own in (metaest,)), *sys.path]

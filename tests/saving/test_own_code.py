@@ -1,0 +1,160 @@
+"""Classes and functions of the user's: they are passed, compared, and named where they are missing."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from metaest import (
+    EquationRegressor,
+    FewShotRegressor,
+    MAMLPolicy,
+    MAMLRegressor,
+    Parameter,
+    Quantity,
+    Task,
+    load,
+    model_hash,
+    save,
+)
+from metaest.exceptions import ModelFileError
+from metaest_domains.kinetics import KineticRegressor
+from metaest_domains.trading import PriceFeatures, TradingPolicy
+from savable import WAVES, wave
+
+X = WAVES[11].X
+
+
+class Gentle(MAMLRegressor):
+    """A subclass with another default."""
+
+
+class Stretched(KineticRegressor):
+    """A formula of the user's in the catalogue's manner."""
+
+    constants = {"k": Parameter(0.2, lower=0), "n": Parameter(2.0, lower=0)}
+
+    @staticmethod
+    def formula(time, k, n):
+        return 1 - torch.exp(-((k * time) ** n))
+
+
+class Wave:
+    """An equation with a setting and a derived quantity."""
+
+    __name__ = "Wave"
+
+    def __init__(self, speed):
+        self.speed = speed
+
+    def __call__(self, X, amplitude, phase):
+        return amplitude * torch.sin(self.speed * X[:, 0] + phase)
+
+    def quantities(self):
+        return {"double": Quantity(lambda amplitude, phase: 2 * amplitude)}
+
+
+class Shorter(PriceFeatures):
+    """Features of prices with other horizons."""
+
+
+def curves():
+    rng, time = np.random.default_rng(0), np.linspace(0.5, 10, 8)[:, None]
+    return [Task(i, time, 1 - np.exp(-((0.2 * time[:, 0]) ** 2)) ** np.exp(0.1 * rng.normal())) for i in range(5)]
+
+
+def prices():
+    rng = np.random.default_rng(0)
+    days = pd.bdate_range("2020-01-01", periods=250)
+    return pd.DataFrame(100 * np.exp(np.cumsum(0.01 * rng.standard_normal((250, 3)), axis=0)), days, list("abc"))
+
+
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
+MODELS = {
+    "subclass": (lambda: Gentle(**SMALL).fit(WAVES[:6]), {"objects": [Gentle]}, lambda m: m.predict(X)),
+    "formula": (
+        lambda: Stretched(max_iter=2, random_state=0).fit(curves()),
+        {"objects": [Stretched]},
+        lambda m: m.predict(curves()[0].X),
+    ),
+    "instance": (
+        lambda: EquationRegressor(Wave(1.0), {"amplitude": 2.0, "phase": 1.5}, random_state=0).fit(WAVES[:8]),
+        {"equation": Wave(1.0)},
+        lambda m: np.append(m.predict(X), m.derived_["value"]),
+    ),
+    "transformer": (
+        lambda: TradingPolicy(MAMLPolicy(**SMALL, support_size=40, query_size=40), Shorter()).fit(prices()[["a", "b"]]),
+        {"objects": [Shorter]},
+        lambda m: m.positions(prices()[["c"]]).to_numpy(),
+    ),
+    "inside another": (
+        lambda: FewShotRegressor(
+            EquationRegressor(wave, {"amplitude": 2.0, "phase": 1.5}, random_state=0).fit(WAVES[:8])
+        ).fit(X, WAVES[11].y),
+        {"equation": wave},
+        lambda m: m.predict(X),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_own_code_is_passed(name, tmp_path):
+    make, passed, ask = MODELS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make()
+        save(model, tmp_path / "model")
+        again = load(tmp_path / "model", **passed)
+        np.testing.assert_array_equal(ask(again), ask(model))
+    assert model_hash(again) == model_hash(model)
+    assert type(again) is type(model)
+    with pytest.raises(ModelFileError, match="whose code is in no file; pass it: load"):
+        load(tmp_path / "model")
+
+
+def test_a_setting_of_an_equation_counts(tmp_path):
+    save(MODELS["instance"][0](), tmp_path / "model")
+    with pytest.raises(ModelFileError, match="its source has changed since"):
+        load(tmp_path / "model", equation=Wave(2.0))
+
+
+def test_what_is_passed_in_vain_is_refused(tmp_path):
+    model = MAMLRegressor(**SMALL).fit(WAVES[:6])
+    save(model, tmp_path / "model")
+    with pytest.raises(ModelFileError, match="made with no equation of yours"):
+        load(tmp_path / "model", equation=wave)
+    with pytest.raises(ModelFileError, match="a model of its own; model= is for predictors"):
+        load(tmp_path / "model", model=model)
+
+
+def test_a_model_calibrated_anew_is_not_the_one_of_a_patient(tmp_path):
+    model = MAMLRegressor(**SMALL, support_size=4).fit(WAVES[:6]).calibrate(WAVES[6:9], support_size=4)
+    save(model.adapt(X[:4], WAVES[11].y[:4]), tmp_path / "patient")
+    model.calibrate(WAVES[6:11], support_size=4)
+    with pytest.raises(ModelFileError, match="another calibration"):
+        load(tmp_path / "patient", model=model)
+
+
+def test_pipelines_and_unfitted_models_are_refused(tmp_path):
+    pipeline = make_pipeline(StandardScaler(), MAMLRegressor(**SMALL))
+    with pytest.raises(ModelFileError, match="Pipeline is scikit-learn's"):
+        save(pipeline, tmp_path / "model")
+    with pytest.raises(ValueError, match="not fitted"):
+        save(MAMLRegressor(), tmp_path / "model")
+    with pytest.raises(ModelFileError, match="got a dict"):
+        save({}, tmp_path / "model")
+
+
+def test_callbacks_are_left_out_with_a_warning(tmp_path):
+    model = MAMLRegressor(**SMALL, callbacks=[print_nothing]).fit(WAVES[:6])
+    with pytest.warns(UserWarning, match="callbacks are code and are not in the file"):
+        save(model, tmp_path / "model")
+    assert load(tmp_path / "model").callbacks == ()
+
+
+def print_nothing(step):
+    return None
