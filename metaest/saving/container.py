@@ -30,8 +30,9 @@ KEY = "metaest"
 PACKED = b"metaest\n"
 # a packed file may become so many times as long, and so many bytes more; safetensors of weights shrink to a third
 MOST_RATIO, LEAST_UNPACKED = 100, 2**20
-# bytes of a header beyond which a file is refused: a header grows with settings and tables, not with weights
-LARGEST_HEADER = 2**26
+# bytes of a header, of a file of JSON and of a packed file beyond which none is read or written: numbers in JSON take
+# some twenty times their length in memory
+LARGEST_HEADER = 2**28
 # bytes that precede the header of a safetensors file, and of which the last two are zero unless it is absurdly long
 PREFIX = 8
 
@@ -52,11 +53,18 @@ def pack(header: dict[str, Any], tensors: Mapping[str, Tensor] | None) -> bytes:
         None for a file that is JSON throughout.
     """
     header = {**header, "sha256": _hash(header, tensors or {})}
+    text = _readable(header) if tensors is None else json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > LARGEST_HEADER // 2:  # quotes in a text in JSON take two characters
+        raise ModelFileError(f"{len(text):,} bytes are too many for one file; save predictors in parts, or one by one.")
     if tensors is None:
-        return _readable(header)
+        return text
     whole = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    content = safetensors.torch.save(whole, {KEY: json.dumps(header, separators=(",", ":"), allow_nan=False)})
-    return PACKED + zlib.compress(content, 9) if header[KEY] == "predictor" else content
+    content = safetensors.torch.save(whole, {KEY: text.decode()})
+    if header[KEY] != "predictor":
+        return content
+    packed = PACKED + zlib.compress(content, 9)
+    likely = len(packed) < LARGEST_HEADER and len(content) < LEAST_UNPACKED + MOST_RATIO * len(packed)
+    return packed if likely else content
 
 
 def _readable(header: dict[str, Any]) -> bytes:
@@ -197,4 +205,20 @@ def read(path: Any) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ModelFileError("it is no regular file.")
-        return file.read()
+        size, start = os.fstat(descriptor).st_size, file.read(PREFIX)
+        if start == PACKED or start[PREFIX - 2 :] != b"\0\0":
+            if size > LARGEST_HEADER:
+                raise ModelFileError(f"it has {size:,} bytes; at most {LARGEST_HEADER:,} of such a file are read.")
+        else:
+            start += file.read(min(LARGEST_HEADER, int.from_bytes(start, "little")))
+            if len(start) + _declared(start[PREFIX:]) != size:
+                raise ModelFileError("it is shorter or longer than it declares to be.")
+        return start + file.read(size - len(start) + 1)
+
+
+def _declared(text: bytes) -> int:
+    """Return how many bytes follow the header of a safetensors file."""
+    header = _json(text)
+    if not isinstance(header, dict):
+        raise ModelFileError("it is no safetensors file.")
+    return max((own["data_offsets"][1] for name, own in header.items() if name != "__metadata__"), default=0)

@@ -143,3 +143,14 @@ def test_a_file_is_replaced_whole_with_the_users_mode(files, tmp_path, monkeypat
 def test_a_patient_is_a_few_kilobytes(files):
     assert len(files[3][0]) < 10_000
     assert len(files[4][0]) < 10_000
+
+
+def test_a_huge_file_is_refused_before_it_is_read(files, tmp_path):
+    for content, passed, _ in files:
+        path = tmp_path / "huge"
+        path.write_bytes(content)
+        os.truncate(path, 2**40)  # a hole on the disk
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(ModelFileError, match="longer than it declares|at most"):
+            load(path, **passed)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
