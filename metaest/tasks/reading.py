@@ -146,8 +146,8 @@ def as_floats(objects: NDArray[Any], where: str, column: Callable[[int], str]) -
             if isinstance(value, (str, bytes)):
                 raise TaskError(f"{where}: {place(i).format(f'the text {value!r}')}; numbers are wanted.")
             raise NoNumberError(
-                f"{where}: {place(i).format(f'a {type(value).__name__}')}; numbers are wanted (an argument must be a "
-                "string or a real number)."
+                f"{where}: {place(i).format(f'a {type(value).__name__}')}; an argument must be neither a string nor "
+                "another object there, but a number."
             )
         try:
             floats[i] = float(value)
@@ -184,20 +184,23 @@ def _of_array(values: NDArray[Any], where: str, name: str) -> NDArray[Any]:
 
 
 def _of_list(values: Any, where: str, name: str) -> Any:
-    """Return a list or tuple with its tensors, series and masked rows as arrays."""
+    """Return a list or tuple with its tensors and masked rows as arrays."""
+    hidden = False
     for row, value in enumerate(values):
         if value is np.ma.masked:
             raise MaskedError(where, name, row)
-        if isinstance(value, (list, tuple)) and any(cell is np.ma.masked for cell in value):
-            raise MaskedError(where, name, row, [cell is np.ma.masked for cell in value].index(True))
-        if isinstance(value, (np.ma.MaskedArray, torch.Tensor)):
-            return [
-                rows_of(other, f"{where}: row {i}", name)
-                if isinstance(other, (np.ma.MaskedArray, torch.Tensor))
-                else other
-                for i, other in enumerate(values)
-            ]
-    return values
+        if isinstance(value, (list, tuple)):
+            if any(cell is np.ma.masked for cell in value):
+                raise MaskedError(where, name, row, [cell is np.ma.masked for cell in value].index(True))
+            hidden = hidden or any(isinstance(cell, torch.Tensor) for cell in value)
+        hidden = hidden or isinstance(value, (np.ma.MaskedArray, torch.Tensor))
+    if not hidden:
+        return values
+    nested = (np.ma.MaskedArray, torch.Tensor, list, tuple)
+    return [
+        rows_of(value, f"{where}: row {row}", name) if isinstance(value, nested) else value
+        for row, value in enumerate(values)
+    ]
 
 
 def _refuse_masked(mask: NDArray[np.bool_], where: str, name: str) -> None:

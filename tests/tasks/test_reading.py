@@ -37,6 +37,7 @@ SAME = {
     "record batch": pa.record_batch(COLUMNS),
     "tensor": torch.tensor(X),
     "rows of tensors": list(torch.tensor(X)),
+    "cells of tensors": [list(row) for row in torch.tensor(X)],
     "negated view": torch._neg_view(torch.tensor(-X)),
 }
 
@@ -124,6 +125,7 @@ REFUSED = {
     "a polars null": (pl.DataFrame({"p": [1.0, None] * 3}), "column 'p' of X holds NaN in row 1"),
     "an arrow null": (pa.table({"p": pa.array([1, None] * 3)}), "column 'p' of X holds NaN in row 1"),
     "a tensor with a gradient": (torch.tensor(X, requires_grad=True), "detach"),
+    "a cell with a gradient": ([[1.0, torch.tensor(2.0, requires_grad=True)]] * 6, "row 0: .* detach"),
     "a sparse tensor": (torch.tensor(X).to_sparse(), "to_dense"),
     "a tensor without values": (torch.tensor(X).to("meta"), "holds no values"),
 }
