@@ -13,6 +13,10 @@ from metaest.tasks.task_set import TaskSet
 __all__ = ["make_episodes"]
 
 
+# more do not fit into memory
+MOST_EPISODES = 10**7
+
+
 def make_episodes(
     X: Any,
     y: Any,
@@ -63,8 +67,10 @@ def make_episodes(
     for name, value, least in (("n_way", n_way, 2), ("k_shot", k_shot, 1), ("n_query", n_query, 1)):
         if not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    if not isinstance(n_episodes, (int, np.integer)) or n_episodes < 1:
-        raise ValueError(f"n_episodes must be a whole number of at least 1, got {n_episodes!r}.")
+    if not isinstance(n_episodes, (int, np.integer)) or not 1 <= n_episodes <= MOST_EPISODES:
+        raise ValueError(
+            f"n_episodes must be a whole number of at least 1, at most {MOST_EPISODES}, got {n_episodes!r}."
+        )
     whole = Task("the data set", X, y)
     labels, codes, counts = np.unique(
         labels_of(whole.y, lambda row: f"row {row}"), return_inverse=True, return_counts=True

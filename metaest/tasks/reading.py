@@ -134,8 +134,8 @@ def as_floats(objects: NDArray[Any], where: str, column: Callable[[int], str]) -
     numbers = {kind for kind in {type(value) for value in flat} if issubclass(kind, (Real, Decimal, np.bool_))}
 
     def place(i: int) -> str:
-        position = np.unravel_index(i, objects.shape)
-        return f"{column(int(position[1]) if len(position) > 1 else 0)} holds {{}} in row {int(position[0])}"
+        row, *rest = (int(n) for n in np.unravel_index(i, objects.shape)) if objects.ndim else (0,)
+        return f"{column(rest[0] if rest else 0)} holds {{}} in row {row}"
 
     floats = np.empty(len(flat))
     for i, value in enumerate(flat):

@@ -47,8 +47,8 @@ def as_weights(sample_weight: Any, n_rows: int, where: str, name: str = "sample_
         values = values.to_numpy(dtype=object) if objects else values.to_numpy(dtype=np.float64, na_value=np.nan)
     try:
         given = np.asarray(values)
-    except ValueError as error:
-        raise TaskError(f"{begin} ({error}).") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TaskError(f"{begin} (its entries have different lengths, or are no numbers).") from error
     weight: NDArray[np.float64]
     if given.dtype.kind in "OU":  # of a list, numpy makes words of the numbers among words
         given = np.asarray(values, dtype=object)

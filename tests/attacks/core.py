@@ -247,7 +247,7 @@ entry(
     "make_episodes",
     _episodes,
     rows_and_targets(
-        classes=True, free=True, least=4,
+        classes=True, free=True, words=True, least=4,
         settings={
             "n_way": count(2, 2, name="n_way"), "k_shot": count(1, 1, name="k_shot"), "n_query": count(1, 1, name="n_query"),
             "n_episodes": count(1, name="n_episodes"), "random_state": seed(),

@@ -86,10 +86,10 @@ def new_equation(**settings: Any) -> EquationRegressor:
     return EquationRegressor(decay, CONSTANTS, **{"max_iter": 5, "random_state": 0, "compile": False, **settings})
 
 
-regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=2))
+regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 classifier = once(lambda: new_classifier().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
-equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=2))
+equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
 pipeline = once(
     lambda: make_pipeline(StandardScaler(), new_regressor()).fit(
         *flat(linear_tasks())[:2], mamlregressor__groups=flat(linear_tasks())[2]
