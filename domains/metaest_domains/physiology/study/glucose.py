@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from metaest import TaskSet
+from metaest.functional.progress import progress as shown
 from metaest_datasets import fetch_hall2018
 from metaest_domains.physiology.glucose import DAY, GlucoseForecaster, changes
 from metaest_domains.physiology.glucose_errors import glucose_errors
@@ -86,7 +86,7 @@ def leave_one_person_out(
     people = fetch_hall2018() if people is None else people
     jobs = (joblib.delayed(_one)(people, i, max_iter) for i in range(len(people)))
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    found = list(tqdm(parallel(jobs), total=len(people), desc="left out", unit="person", disable=not progress))
+    found = list(shown(parallel(jobs), progress, "left out", "person", len(people)))
     names = people.names.tolist()
     errors = pd.concat([part for part, _, _, _ in found], ignore_index=True)
     return PersonOut(
