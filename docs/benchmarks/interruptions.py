@@ -10,8 +10,10 @@ is the resident memory of a fresh process after its tenth fit and after its last
 """
 
 import argparse
+import contextlib
 import gc
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -56,15 +58,15 @@ def returns():
 
 # steps are many enough for a kill to meet a fit at work
 KINDS = {
-    "network": (MAMLRegressor, {"max_iter": 400, "compile": False}, sinusoids),
-    "compiled network": (MAMLRegressor, {"hidden_layer_sizes": (64, 64), "max_iter": 2000, "compile": True}, sinusoids),
-    "module": (MAMLRegressor, {"module": dropping, "max_iter": 400, "compile": False}, sinusoids),
-    "classifier": (MAMLClassifier, {"hidden_layer_sizes": (8,), "max_iter": 200, "compile": False}, classes),
-    "policy": (MAMLPolicy, {"hidden_layer_sizes": (8,), "max_iter": 200, "compile": False, "support_size": 10,
+    "network": (MAMLRegressor, {"hidden_layer_sizes": (16,), "max_iter": 80, "compile": False}, sinusoids),
+    "compiled network": (MAMLRegressor, {"hidden_layer_sizes": (32, 32), "max_iter": 1500, "compile": True}, sinusoids),
+    "module": (MAMLRegressor, {"module": dropping, "max_iter": 80, "compile": False}, sinusoids),
+    "classifier": (MAMLClassifier, {"hidden_layer_sizes": (8,), "max_iter": 80, "compile": False}, classes),
+    "policy": (MAMLPolicy, {"hidden_layer_sizes": (8,), "max_iter": 80, "compile": False, "support_size": 10,
                             "query_size": 20}, returns),
     "equation": (EquationRegressor, {"compile": False}, load_theophylline),
     "compiled equation": (EquationRegressor, {"compile": True}, load_theophylline),
-    "descent": (EquationRegressor, {"objective": "query", "inner_solver": "gradient", "max_iter": 200},
+    "descent": (EquationRegressor, {"objective": "query", "inner_solver": "gradient", "max_iter": 60},
                 load_theophylline),
 }  # fmt: skip
 
@@ -83,50 +85,48 @@ def digest(model):
     return hashlib.sha256(content).hexdigest()
 
 
-def started(kind, folder):
-    """Start a process that fits with checkpoints and prints the hash of what it learned."""
-    command = [sys.executable, __file__, "one", "--kind", kind, "--folder", folder]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def fits(kind, folder, out):
+    """Fit with checkpoints, and send the hash of what was learned, and how often a checkpoint could not be read."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model, tasks = make(kind, checkpoint=folder, checkpoint_every=5)
+        found = digest(model.fit(tasks))
+    out.send((found, sum("cannot be read" in str(warning.message) for warning in caught)))
 
 
 def kills(wanted):
-    print(f"{'fit':20s} {'kills':>5s} {'ended fits':>10s} {'same bits':>9s} {'unreadable':>10s}")
-    rng = np.random.default_rng(0)
+    print(f"{'fit':20s} {'kills':>5s} {'fits that ended':>15s} {'same bits':>9s} {'unreadable':>10s}")
+    rng, context, rows = np.random.default_rng(0), multiprocessing.get_context("fork"), []
     chosen = ["network", "compiled network", "equation", "compiled equation"]
-    total = []
     for kind in chosen:
         model, tasks = make(kind)
         expected = digest(model.fit(tasks))
-        killed = ended = same = unreadable = 0
+        begins = time.perf_counter()
+        model.fit(tasks)
+        seconds = time.perf_counter() - begins
+        killed, ended = 0, []
         with tempfile.TemporaryDirectory() as folder:
-            while killed < wanted // len(chosen):
-                process = started(kind, folder)
-                ready = process.stdout.readline()  # imports are over, and the fit begins
-                try:
-                    out, error = process.communicate(timeout=float(rng.uniform(0, 1.5)))
-                except subprocess.TimeoutExpired:
+            # a fit is killed again and again until it ends, and then begun anew; the last one is let be
+            while killed <= wanted // len(chosen):
+                last = killed == wanted // len(chosen)
+                out, sent = context.Pipe(duplex=False)
+                process = context.Process(target=fits, args=(kind, folder, sent))
+                process.start()
+                sent.close()
+                process.join(None if last else float(rng.uniform(0, 1.3 * seconds)))
+                if process.is_alive():
                     process.kill()
-                    out, error = process.communicate()
                     killed += 1
-                unreadable += "cannot be read" in error
-                if out.strip():
-                    ended, same = ended + 1, same + (out.strip() == expected)
-                assert ready, error
-            out, error = started(kind, folder).communicate()
-            unreadable += "cannot be read" in error
-            ended, same = ended + 1, same + (out.split()[-1] == expected)
-        total.append((killed, ended, same, unreadable))
-        print(f"{kind:20s} {killed:5d} {ended:10d} {same:9d} {unreadable:10d}", flush=True)
-    print(f"{'all':20s} {sum(t[0] for t in total):5d} {sum(t[1] for t in total):10d} "
-          f"{sum(t[2] for t in total):9d} {sum(t[3] for t in total):10d}")  # fmt: skip
-
-
-def one(kind, folder):
-    warnings.simplefilter("default")
-    torch.set_num_threads(1)
-    model, tasks = make(kind, checkpoint=folder, checkpoint_every=5)
-    print("begins", flush=True)
-    print(digest(model.fit(tasks)), flush=True)
+                process.join()
+                with contextlib.suppress(EOFError):
+                    ended.append(out.recv())
+                if last:
+                    break
+        same, unreadable = sum(found == expected for found, _ in ended), sum(damaged for _, damaged in ended)
+        rows.append((killed, len(ended), same, unreadable))
+        print(f"{kind:20s} {killed:5d} {len(ended):15d} {same:9d} {unreadable:10d}", flush=True)
+    killed, ended, same, unreadable = (sum(column) for column in zip(*rows, strict=True))
+    print(f"{'all':20s} {killed:5d} {ended:15d} {same:9d} {unreadable:10d}")
 
 
 def works():
@@ -143,6 +143,7 @@ def works():
 
 def ctrl_c(wanted):
     print(f"{'work':20s} {'moments':>7s} {'heard':>5s} {'longest wait':>12s} {'state whole':>11s}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
     rng = np.random.default_rng(0)
     for name, model, work in works():
         before, begins = dict(vars(model)), time.perf_counter()
@@ -206,12 +207,11 @@ def grow(kind, wanted):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "ctrl-c", "memory", "one", "grow"])
+    parser.add_argument("what", choices=["kills", "ctrl-c", "memory", "grow"])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--fits", type=int, default=200)
     parser.add_argument("--kind", choices=KINDS, default="network")
-    parser.add_argument("--folder", default="")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -219,7 +219,6 @@ if __name__ == "__main__":
         "kills": lambda: kills(given.kills),
         "ctrl-c": lambda: ctrl_c(given.moments),
         "memory": lambda: memory(given.fits),
-        "one": lambda: one(given.kind, given.folder),
         "grow": lambda: grow(given.kind, given.fits),
     }
     calls[given.what]()
