@@ -58,6 +58,9 @@ benchmarks: $(STAMP)
 	$(BIN)/python docs/benchmarks/guard.py
 	$(BIN)/python docs/benchmarks/conformal.py
 	$(BIN)/python docs/benchmarks/imbalance.py
+	$(BIN)/python docs/benchmarks/interruptions.py kills
+	$(BIN)/python docs/benchmarks/interruptions.py ctrl-c
+	$(BIN)/python docs/benchmarks/interruptions.py memory
 	$(BIN)/python docs/benchmarks/perovskites.py
 	$(BIN)/python docs/benchmarks/omniglot.py
 

@@ -33,6 +33,9 @@ from metaest_datasets import load_theophylline, make_sinusoids
 CONSTANTS = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
 
 
+KILLED = ["network", "compiled network", "equation", "compiled equation"]
+
+
 def absorption(X, Ke, Ka, Cl):
     t, dose = X[:, 0], X[:, 1]
     return dose * Ke * Ka / Cl / (Ka - Ke) * (torch.exp(-Ke * t) - torch.exp(-Ka * t))
@@ -94,10 +97,9 @@ def fits(kind, folder, out):
     out.send((found, sum("cannot be read" in str(warning.message) for warning in caught)))
 
 
-def kills(wanted):
+def kills(wanted, chosen):
     print(f"{'fit':20s} {'kills':>5s} {'fits that ended':>15s} {'same bits':>9s} {'unreadable':>10s}")
     rng, context, rows = np.random.default_rng(0), multiprocessing.get_context("fork"), []
-    chosen = ["network", "compiled network", "equation", "compiled equation"]
     for kind in chosen:
         model, tasks = make(kind)
         expected = digest(model.fit(tasks))
@@ -211,12 +213,12 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--fits", type=int, default=200)
-    parser.add_argument("--kind", choices=KINDS, default="network")
+    parser.add_argument("--kind", choices=KINDS, default=None)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     calls = {
-        "kills": lambda: kills(given.kills),
+        "kills": lambda: kills(given.kills, [given.kind] if given.kind else KILLED),
         "ctrl-c": lambda: ctrl_c(given.moments),
         "memory": lambda: memory(given.fits),
         "grow": lambda: grow(given.kind, given.fits),
