@@ -129,7 +129,8 @@ def kind_of_machine(bits: int) -> Kind:
 def _code_of(text: str, machine: _Machine) -> bytes:
     """Have LLVM verify, optimise and translate a text; return an object file."""
     binding, target = machine.binding, _target(machine.binding, machine.cpu, machine.features)
-    module = binding.parse_assembly(text)
+    # a context of its own, which ends with the module: in the common one types and constants stay for good
+    module = binding.parse_assembly(text, binding.create_context())
     module.triple = target.triple
     module.data_layout = str(target.target_data)
     module.verify()

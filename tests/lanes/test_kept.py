@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -379,3 +380,11 @@ def test_threads_share_a_folder(folder):
         Kept(str(i)).keep(None, b"code" * 99)
         assert Kept(str(i)).load(None) == b"code" * 99
     assert sorted(path.name for path in folder.iterdir()) == ["0.o", "1.o", "2.o", "3.o"]
+
+
+@pytest.mark.slow
+def test_five_hundred_spoilt_files_are_made_anew():
+    script = Path(__file__).parents[2] / "docs" / "benchmarks" / "damaged_cache.py"
+    ran = subprocess.run([sys.executable, str(script), "--count", "500"], capture_output=True, text=True, check=False)
+    print(ran.stdout)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
