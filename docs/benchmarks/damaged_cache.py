@@ -1,7 +1,7 @@
 """Damaged, exchanged and foreign files of machine code: none is loaded, and no process dies.
 
-Run ``python docs/benchmarks/damaged_cache.py`` for the table of "Machine code from disk" in docs/benchmarks/safe.md. Each
-batch of cases is a process of its own, which spoils a file, compiles the program again and compares its answer.
+Run ``python docs/benchmarks/damaged_cache.py`` for the table of "Machine code from disk" in docs/benchmarks/safe.md.
+Each batch of cases is a process of its own, which spoils a file, compiles the program again and compares its answer.
 """
 
 import argparse
