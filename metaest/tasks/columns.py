@@ -221,11 +221,18 @@ def _converted(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_
     """Return the numbers of a column of objects or text, and a mask of the cells that are neither numbers nor empty."""
     cells = column.astype(object)
     empty = cells.isna() | cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in _MISSING)
-    readable = cells.map(lambda cell: isinstance(cell, (str, bytes, Real, Decimal, np.generic)))
+    readable = cells.map(_may_be_number)
     plain = cells.where(~empty & readable, np.nan)
     values = pd.to_numeric(plain, errors="coerce")
     wrong = values.isna() & ~empty
     return values.to_numpy(dtype=np.float64, na_value=np.nan), wrong.to_numpy(dtype=bool)
+
+
+def _may_be_number(cell: Any) -> bool:
+    """Tell whether pandas can try a cell: it fails on whole numbers beyond floating-point ones."""
+    if isinstance(cell, int):
+        return abs(cell) < 2**1023
+    return isinstance(cell, (str, bytes, Real, Decimal, np.generic))
 
 
 def _remedy(cell: Any, column: pd.Series) -> str:

@@ -1,6 +1,7 @@
 """Conversion of dates and time differences into numbers of one unit, and their refusal where numbers are wanted."""
 
 import datetime
+from collections.abc import Iterator, Mapping, Set
 from fractions import Fraction
 from typing import Any
 
@@ -142,8 +143,10 @@ def elapsed(values: ArrayLike | pd.Series | pd.Index, unit: str = "h", where: st
 def _as_numbers(values: Any, where: str) -> NDArray[np.float64]:
     try:
         # numpy cannot mask dates as NaN, so that masks are read by pandas
+        if isinstance(values, (str, bytes, Mapping, Set, Iterator)):
+            raise TypeError
         series = values if isinstance(values, pd.Series) else pd.Series(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         raise TaskError(f"{where}: one row of times is wanted, got {type(values).__name__}.") from error
     if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_complex_dtype(series.dtype):
         raise TaskError(f"{where}: numbers, time differences or dates are wanted, got {series.dtype} values.")
@@ -155,7 +158,7 @@ def _as_numbers(values: Any, where: str) -> NDArray[np.float64]:
         )
     try:
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
         cell = next((v for v in series if not isinstance(v, (int, float)) and v is not None and v is not pd.NA), None)
         raise TaskError(
             f"{where}: numbers, time differences or dates are wanted, got {type(cell).__name__} values."

@@ -89,7 +89,10 @@ def _read(given: Given) -> np.ndarray | None:
             cell is None or cell is pd.NA or cell is np.ma.masked or isinstance(cell, (Real, Decimal))
             for cell in cells.ravel()
         ):
-            plain = [np.nan if cell in (None, np.ma.masked) or cell is pd.NA else float(cell) for cell in cells.ravel()]
+            plain = [
+                np.nan if cell is None or cell is np.ma.masked or cell is pd.NA else float(cell)
+                for cell in cells.ravel()
+            ]
             return np.array(plain).reshape(cells.shape)
     except Exception:
         return None
@@ -105,8 +108,15 @@ def vector(array: np.ndarray, *, missing: bool = False, infinite: bool = False, 
             given = replace(given, sure=False)
         if "twice" in kind and isinstance(given.value, pd.Series):
             given = replace(given, refuse=not np.isfinite(np.asarray(given.plain, dtype=float)).all())
+        frame = type(given.value).__name__ in ("DataFrame", "Table") and np.shape(given.value)[1:] == (1,)
+        if frame and np.ndim(given.plain) == 2:
+            given = replace(given, plain=np.asarray(given.plain)[:, 0])  # one column is one row of numbers
+        if kind == "one number" or "no dimension" in kind or ("matrix" in kind and np.ndim(given.value) == 1):
+            return Given(kind, given.value, given.value)  # one number may stand for all
         if not missing or any(word in kind for word in _WRONG_SHAPES):
             return given
+        if kind == "None" or "dates" in kind or "durations" in kind:
+            return Given(kind, given.value, given.value)  # no returns at all; dates may be the index, or times
         read = _read(given)
         if read is None or read.ndim != 1 or not (np.isnan(read).any() or given.refuse):
             return given
@@ -131,7 +141,14 @@ def drawn(plain: Mapping[str, Any], hostile: Mapping[str, Any]) -> Any:
 
 def unsure(given: dict[str, Given]) -> dict[str, Given]:
     """Return arguments of which none has to be accepted: their rows may be in no unit, or have no names."""
-    return {name: replace(one, sure=False) for name, one in given.items()}
+    unique = {
+        name: one.refuse and not getattr(getattr(one.value, "columns", None), "is_unique", False)
+        for name, one in given.items()
+    }
+    return {
+        name: replace(one, sure=False, refuse=unique[name] if "twice" in one.kind else one.refuse)
+        for name, one in given.items()
+    }
 
 
 def made(*models: Callable[[], Any]) -> Callable[[], Any]:
@@ -374,8 +391,10 @@ forecaster = once(lambda: physiology.GlucoseForecaster(**SMALL_FORECASTER).fit(p
 DAY = np.arange(0.0, 1440, 5)
 DAY_GLUCOSE = 120 + 25 * np.sin(DAY / 35)
 SOON = DAY[:30]
-SERIES = drawn({"X": DAY, "y": DAY_GLUCOSE}, {"X": vector(DAY), "y": vector(DAY_GLUCOSE, missing=True)})
-SHORT = drawn({"X": SOON, "y": DAY_GLUCOSE[:30]}, {"X": vector(SOON), "y": vector(DAY_GLUCOSE[:30], missing=True)})
+SERIES = drawn({"X": DAY, "y": DAY_GLUCOSE}, {"X": vector(DAY, missing=True), "y": vector(DAY_GLUCOSE, missing=True)})
+SHORT = drawn(
+    {"X": SOON, "y": DAY_GLUCOSE[:30]}, {"X": vector(SOON, missing=True), "y": vector(DAY_GLUCOSE[:30], missing=True)}
+)
 adapted_forecaster = once(lambda: forecaster().adapt(DAY, DAY_GLUCOSE, guard=False))
 entry("physiology.GlucoseForecaster", lambda **a: physiology.GlucoseForecaster(**{**SMALL_FORECASTER, **a}).fit(people(2)).mean_glucose_, drawn({}, {"n_readings": count(1, 30), "horizons": vector(np.array([30.0, 60.0])), "n_days": count(1, 3), **UNITS}), fits=True, compare=False)  # fmt: skip
 entry("physiology.GlucoseForecaster.fit", lambda tasks: physiology.GlucoseForecaster(**SMALL_FORECASTER).fit(tasks).mean_glucose_, sequences(people(2)).map(unsure), fits=True, compare=False)  # fmt: skip
@@ -650,7 +669,7 @@ RETURNS = np.array([0.01, -0.02, 0.015, 0.0, -0.005, 0.02, 0.001])
 PERIODS = {"periods_per_year": real("periods_per_year", 0, none=True, ends=False)}
 MEASURED = drawn({"returns": RETURNS, "periods_per_year": 12}, {"returns": vector(RETURNS, missing=True), **PERIODS})
 for _name in ("sharpe", "sortino"):
-    entry(f"trading.{_name}", lambda _name=_name, **a: getattr(trading, _name)(**a), MEASURED)
+    entry(f"trading.{_name}", lambda _name=_name, **a: np.clip(getattr(trading, _name)(**a), -1e9, 1e9), MEASURED)
 entry(
     "trading.drawdown",
     lambda returns: trading.drawdown(returns),
@@ -704,7 +723,7 @@ BACKTEST = trading.earn(
 )
 entry("trading.Backtest", lambda **a: trading.Backtest(**{"positions": BACKTEST.positions, "returns": BACKTEST.returns, "lag": 1, "cost": 0.001, "periods_per_year": 252.0, **a}).summary().fillna(-7.0), drawn({}, {"positions": anything("positions"), "returns": anything("returns"), "lag": count(0, 9), "cost": real("cost", 0, 1), **PERIODS}))  # fmt: skip
 entry("trading.Backtest.between", lambda **a: _positions(BACKTEST.between(**a).returns), drawn({}, {"first": setting(lambda v: None, "first"), "last": setting(lambda v: None, "last")}))  # fmt: skip
-entry("trading.PriceFeatures", lambda **a: np.nan_to_num(trading.PriceFeatures(**a).fit_transform(ONE_PRICE)), drawn({}, {"horizons": vector(np.array([1.0, 5.0])), "window": count(4, 20), "check_plausibility": flag("check_plausibility")}), compare=False)  # fmt: skip
+entry("trading.PriceFeatures", lambda **a: np.nan_to_num(trading.PriceFeatures(**a).fit_transform(ONE_PRICE)), drawn({}, {"horizons": vector(np.array([1.0, 5.0])).map(lambda g: replace(g, sure=False)), "window": count(4, 20), "check_plausibility": flag("check_plausibility")}), compare=False)  # fmt: skip
 for _name in ("fit", "transform"):
     entry(f"trading.PriceFeatures.{_name}", lambda X: np.nan_to_num(trading.PriceFeatures(check_plausibility=False).fit(X).transform(X)), PRICES.map(lambda g: {"X": g}), compare=False)  # fmt: skip
 POLICY_PRICES = pd.DataFrame(

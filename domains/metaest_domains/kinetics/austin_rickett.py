@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -62,7 +63,8 @@ class AustinRickettRegressor(KineticRegressor):
     @staticmethod
     def formula(time: Tensor, k: Tensor, n: Tensor, incubation: Tensor, plateau: Tensor) -> Tensor:
         """Return X."""
-        power = begun(k * (time - incubation)) ** n
+        # of late times, whose power overflows, the share is 1
+        power = (begun(k * (time - incubation)) ** n).clamp(max=1e300 if time.dtype == torch.float64 else 1e30)
         return plateau * (power / (1 + power))
 
     @staticmethod

@@ -118,7 +118,7 @@ def _encoding(path: Path, options: Mapping[str, Any]) -> dict[str, str]:
     except ValueError as error:
         if isinstance(error, TaskError):
             raise
-        raise TaskError(f"{str(path)!r}: this is no path ({error}).") from error
+        raise TaskError(f"{str(path)!r}: this is no path of a file ({error}).") from error
     return {} if encoding is None or "encoding" in options else {"encoding": encoding}
 
 

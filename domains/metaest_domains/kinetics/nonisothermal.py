@@ -167,8 +167,9 @@ class Along:
     def check_inputs(self, inputs: Inputs) -> None:
         """Raise a ValueError when a row names a history that is not there, or a ramp leads to no temperature."""
         if self.histories is None:
-            end = inputs["start"] + inputs["rate"] * inputs["time"]
-            wrong = np.flatnonzero((end < COLDEST) | (end > HOTTEST))
+            with np.errstate(over="ignore", invalid="ignore"):
+                end = inputs["start"] + inputs["rate"] * inputs["time"]
+            wrong = np.flatnonzero(~((end >= COLDEST) & (end <= HOTTEST)))
             if len(wrong):
                 raise ValueError(
                     f"the ramp reaches {end[wrong[0]]:g} K in row {wrong[0]}; rate must be in kelvin per unit of time "

@@ -151,7 +151,10 @@ def ttt_curve(
         As :func:`time_to` does.
     """
     rows: list[dict[str, Any]] = []
-    at = as_vector([temperatures] if np.ndim(temperatures) == 0 else temperatures, "ttt_curve: temperatures")
+    at = as_vector(
+        [temperatures] if isinstance(temperatures, (int, float, np.generic)) else temperatures,
+        "ttt_curve: temperatures",
+    )
     shares = as_vector(fractions, "ttt_curve: fractions")
     if not len(at) or not len(shares):
         raise ValueError("ttt_curve: at least one temperature and one fraction are wanted.")

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import AdaptedEquation
 from metaest.tasks.containers import plain
-from metaest.tasks.vectors import as_rows, as_vector
+from metaest.tasks.vectors import as_number, as_rows, as_vector
 from metaest_domains.kinetics.outputs import formula_of, ttt_curve
 
 __all__ = ["plot_constants", "plot_curve", "plot_errors", "plot_ttt"]
@@ -68,6 +68,7 @@ def plot_curve(
         When the equation is not one of the catalogue, or has no such input.
     """
     formula = formula_of(adapted)
+    level = as_number(level, "level", above=0, below=1, wanted="a number between 0 and 1")
     inputs = formula.read(_array(rows))
     if against is None:
         against = max(inputs, key=lambda name: len(np.unique(inputs[name])))
@@ -202,7 +203,8 @@ def plot_ttt(
     ValueError
         As :func:`ttt_curve` does.
     """
-    at = np.sort(as_vector([temperatures] if np.ndim(temperatures) == 0 else temperatures, "plot_ttt: temperatures"))
+    alone = isinstance(temperatures, (int, float, np.generic))
+    at = np.sort(as_vector([temperatures] if alone else temperatures, "plot_ttt: temperatures"))
     table = ttt_curve(adapted, at, fractions, level=level)
     ax = _axes(ax)
     # a logarithmic axis has no place for times of 0 (reached at the start) or infinity (never reached)
@@ -267,7 +269,10 @@ def _axes(ax: Any) -> Any:
 def _array(rows: Any) -> NDArray[Any]:
     if isinstance(rows, np.ndarray) and rows.ndim == 1:
         rows = rows[:, None]
-    return as_rows(rows, None, "plot_curve: rows")
+    array = as_rows(rows, None, "plot_curve: rows")
+    if not array.shape[1]:
+        raise ValueError("plot_curve: rows must have at least one column.")
+    return array
 
 
 def _percent(level: float, what: str) -> str:

@@ -165,7 +165,7 @@ def read_curve_files(
 
 def _names(inputs: Sequence[str]) -> list[str]:
     if isinstance(inputs, str) or not isinstance(inputs, Sequence):
-        raise TypeError(f"inputs must be a list of columns, got {inputs!r}; write [{inputs!r}].")
+        raise TypeError(f"inputs must be a list of columns, got {inputs!r:.60}; write [{inputs!r:.60}].")
     wrong = [name for name in inputs if not isinstance(name, (str, int))]
     if wrong or not len(inputs):
         raise TaskError(f"inputs must be a list of columns, at least one, got {inputs!r}.")

@@ -367,7 +367,7 @@ def next_sample(
     """
     if target is not None and not isinstance(target, str):
         raise TypeError(f"next_sample: target must be the name of a constant or None, got {target!r}.")
-    alone = np.ndim(times) == 0 and isinstance(times, (Real, np.generic, np.ndarray))
+    alone = isinstance(times, (Real, np.generic, np.ndarray)) and np.ndim(times) == 0
     at = as_vector([times] if alone else times, "next_sample: times")
     if not len(at):
         raise ValueError("next_sample: times must hold at least one possible time of a sample.")

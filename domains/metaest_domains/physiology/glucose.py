@@ -438,6 +438,8 @@ def _column(X: Any, where: str) -> Any:
         raise TaskError(f"{where}: X must be one column of times; its rows have several lengths.") from error
     if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):
         raise TaskError(f"{where}: X has shape {values.shape}; one column is wanted, the time.")
+    if values.dtype.kind in "iuf":
+        values = values.astype(np.float64)  # an index of pandas takes neither float16 nor another byte order
     return values.reshape(-1)
 
 

@@ -11,6 +11,8 @@ from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl,
 __all__ = ["clarke_zones", "glucose_errors", "plot_clarke"]
 
 LOW, HIGH = 70.0, 180.0
+# size from which a number cannot be a glucose in any unit, nor a forecast of one
+FAR = 1e6
 ZONES = ("A", "B", "C", "D", "E")
 
 
@@ -81,6 +83,10 @@ def _pairs(
             )
     if not (r > 0).all():
         raise ValueError(f"reference is {r[np.argmin(r > 0)]:g} in pair {np.argmin(r > 0)}; glucose is above 0.")
+    for name, values in (("reference", r), ("prediction", p)):
+        far = np.flatnonzero(np.abs(values) > FAR)
+        if len(far):
+            raise ValueError(f"{name} is {values[far[0]]:g} in pair {far[0]}; a glucose beyond {FAR:g} is none.")
     r = as_mg_dl(r, unit, "reference", check_plausibility=check_plausibility)
     return r, as_mg_dl(p, unit, "prediction", check_plausibility=check_plausibility, measured=False)
 

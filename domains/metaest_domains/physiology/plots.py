@@ -427,7 +427,7 @@ def _with_unit(name: str, unit: str | None) -> str:
 
 
 def _percent(level: float) -> str:
-    return f"{100 * level:g} % of new observations"
+    return f"{100 * float(level):g} % of new observations"
 
 
 def _above(y: Any, limit: float | None) -> Any:

@@ -5,7 +5,7 @@ are inputs of observations and predictions alike.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -96,11 +96,9 @@ class Regimen(Record):
         if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
             raise ValueError(f"n must be a whole number of doses, at least 1, got {n!r}.")
         gap, one, lasting = (
-            _numbers(value, name, "repeated doses")
+            np.array([as_number(value, f"repeated doses: {name}", least=0, wanted="a number of at least 0")])
             for name, value in (("interval", interval), ("amount", amount), ("duration", duration))
         )
-        if any(len(values) != 1 for values in (gap, one, lasting)):
-            raise ValueError("repeated doses have one amount, one interval and one duration; for others use Regimen.")
         if n > MOST_DOSES:
             raise ValueError(f"a regimen has at most {MOST_DOSES:,} doses, got n={n:,}.")
         if n > 1 and not gap[0] > 0:
@@ -197,8 +195,8 @@ class Regimen(Record):
     def _frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
         n = len(self.time)
         wanted = n if n_doses is None else n_doses
-        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < 1:
-            raise ValueError(f"n_doses must be a whole number from 1 on, got {n_doses!r}.")
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or not 1 <= wanted <= MOST_DOSES:
+            raise ValueError(f"n_doses must be a whole number from 1 to {MOST_DOSES:,}, got {n_doses!r:.60}.")
         if n > wanted:
             raise ValueError(
                 f"the regimen has {n} dose{'s' * (n > 1)}, the columns hold {wanted}: read the patients of the "
@@ -358,8 +356,8 @@ def read_patients(
     array([320., 320.,   0.,  12.])
     """
     frame = plain(frame, "read_patients")
-    if patient is None:
-        raise TaskError("patient must be the name of a column, got None.")
+    if patient is None or not isinstance(patient, Hashable):
+        raise TaskError(f"patient must be the name of a column, got {patient!r:.60}.")
     names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
     refuse_units(frame, names.numeric)
     if frame[patient].isna().any():
@@ -385,8 +383,8 @@ def _names(
     covariates = _columns(covariates, "covariates")
     check_time_unit(time_unit)
     for argument, name in (("time", time), ("dose", dose), ("target", target)):
-        if name is None:
-            raise TaskError(f"{argument} must be the name of a column, got None.")
+        if name is None or not isinstance(name, Hashable):
+            raise TaskError(f"{argument} must be the name of a column, got {name!r:.60}.")
     if duration is not None and not isinstance(duration, (str, int)):
         raise TaskError(f"duration must be the name of a column or None, got {duration!r}.")
     named = [time, dose, target, *([duration] if duration else []), *covariates]
@@ -434,7 +432,9 @@ def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any,
 
 def _columns(names: Any, argument: str) -> list[Any]:
     if isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, pd.Index)):
-        raise TaskError(f"{argument} must be a list of columns, got {names!r}; write [{names!r}].")
+        raise TaskError(f"{argument} must be a list of columns, got {names!r:.60}; write [{names!r:.60}].")
+    if any(name is None or not isinstance(name, Hashable) for name in names):
+        raise TaskError(f"{argument} must be a list of names of columns, got {list(names)!r:.60}.")
     return list(names)
 
 

@@ -49,7 +49,7 @@ class Windows(Record):
             if not isinstance(table, np.ndarray) or table.ndim != 2 or len(table) != n or table.dtype.kind not in "fiu":
                 raise TaskError(f"windows: {name} must be an array of numbers with {n} rows, as end has.")
         row = as_vector(self.row, "windows: row")
-        if len(row) != n or (row != np.floor(row)).any() or (row < 0).any():
+        if len(row) != n or (row != np.floor(row)).any() or (row < 0).any() or (row > 2**53).any():
             raise TaskError(f"windows: row must hold {n} numbers of readings, as end has.")
         self._set("row", row.astype(np.intp))
         super().__post_init__()

@@ -51,6 +51,8 @@ def read_dates(index: pd.Index, where: str) -> pd.Index:
         )
     elif pd.api.types.is_object_dtype(index) or pd.api.types.is_string_dtype(index):
         try:
+            if any(isinstance(day, (int, float)) and day == day for day in index):
+                raise TypeError
             index = pd.DatetimeIndex(pd.to_datetime(index, format="ISO8601"), name=index.name)
         except (ValueError, TypeError):
             raise ValueError(

@@ -75,7 +75,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         self._validate_params()
         horizons = as_vector(self.horizons, "PriceFeatures: horizons")
         if not len(horizons) or (horizons != np.floor(horizons)).any() or (horizons < 1).any() or horizons.max() > 1e9:
-            raise ValueError(f"horizons must be whole numbers of days from 1 on, got {self.horizons!r}.")
+            raise ValueError(f"horizons must be whole numbers of days from 1 on, got {horizons.tolist()}.")
         one_asset(X, "PriceFeatures", check_plausibility=False)
         self.warmup_ = max(*(int(h) for h in self.horizons), int(self.window))
         self.n_features_in_ = 1

@@ -273,7 +273,7 @@ def difference(
     UserWarning
         As :func:`sharpe` does.
     """
-    as_number(level, "difference: level", above=0, below=1, wanted="a number between 0 and 1")
+    level = as_number(level, "difference: level", above=0, below=1, wanted="a number between 0 and 1")
     as_number(block, "difference: block", least=1, wanted="a number of days of at least 1")
     as_days(n, "n", "difference")
     rng = as_generator(random_state, "difference: random_state")
@@ -294,7 +294,7 @@ def difference(
     both = pd.concat(pair, axis=1, join="inner")
     index, values = both.index, both.dropna().to_numpy()
     if len(values) < 2:
-        raise ValueError("difference: the two have fewer than two days in common.")
+        raise ValueError("difference: the two series of returns have fewer than two days in common.")
     measured = measure
     if _takes_periods(measure):
         periods = yearly(index, periods_per_year, "difference")
@@ -388,7 +388,10 @@ def _takes_periods(measure: Any) -> bool:
 
 def _apart(both: NDArray[np.float64], measure: Any) -> float:
     with np.errstate(invalid="ignore"):
-        return float(np.subtract(measure(both[:, 0]), measure(both[:, 1])))
+        try:
+            return float(np.subtract(measure(both[:, 0]), measure(both[:, 1])))
+        except TypeError as error:
+            raise TypeError("difference: measure must make one number of an array of returns.") from error
 
 
 def _blocks(n_days: int, block: float, n: int, rng: np.random.Generator) -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from metaest.tasks.vectors import as_vector
@@ -58,7 +57,7 @@ def plot_equity(
         ax.plot(value.index, value.where(value > 0), lw=1.1, label=name, **_color(name, colors))
     ax.set(yscale="log", xlabel=_time_label(values), ylabel="value of 1 invested")
     if volatility is not None:
-        ax.set_ylabel(f"value of 1 invested (annualised risk of {100 * volatility:g} %)")
+        ax.set_ylabel(f"value of 1 invested (annualised risk of {100 * float(volatility):g} %)")
     low, high = ax.get_ylim()
     ax.yaxis.set_major_locator(MaxNLocator(6) if high < NARROW * low else LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter("{x:g}")
@@ -130,6 +129,8 @@ def plot_positions(
     ax = _axes(ax)
     lines: dict[Any, pd.Series[float]] = {}
     if isinstance(positions, Mapping):
+        if not positions:
+            raise ValueError("plot_positions: there are no positions.")
         for name, each in positions.items():
             chosen = _assets(each, asset)
             if len(chosen) != 1:
@@ -197,6 +198,8 @@ def _values(backtests: Strategies, volatility: float | None, where: str) -> dict
     """Return the compounded value of each backtest's portfolio by the day it was earned; 0 after a total loss."""
     if volatility is not None:
         volatility = as_number(volatility, "volatility", where)
+    if isinstance(backtests, Mapping) and not backtests:
+        raise ValueError(f"{where}: there are no backtests.")
     values = {}
     for name, backtest in (backtests if isinstance(backtests, Mapping) else {"portfolio": backtests}).items():
         if not isinstance(backtest, Backtest):
@@ -219,7 +222,7 @@ def _values(backtests: Strategies, volatility: float | None, where: str) -> dict
 def _assets(positions: Any, asset: Any) -> dict[Any, "pd.Series[float]"]:
     table = positions.positions if isinstance(positions, Backtest) else positions
     frame = as_frame(table, "plot_positions", "positions")
-    if asset is not None and not any(asset is name or (np.ndim(asset) == 0 and asset == name) for name in frame):
+    if asset is not None and not any(type(asset) is type(name) and asset == name for name in frame):
         raise ValueError(
             f"plot_positions: there are no positions in asset {asset!r}, but in {list(frame.columns)[:5]}."
         )

@@ -104,7 +104,7 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
     }
     index = read_dates(frame.index, where)
     if index.has_duplicates:
-        raise ValueError(f"{where}: {day_of(index[index.duplicated()][0])} occurs twice.")
+        raise ValueError(f"{where}: the date {day_of(index[index.duplicated()][0])} occurs twice.")
     if not index.is_monotonic_increasing:
         i = int(np.flatnonzero(~(index[1:] > index[:-1]))[0])
         raise ValueError(f"{where}: {day_of(index[i + 1])} comes after {day_of(index[i])}; sort by date.")
