@@ -147,7 +147,7 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     flow = q - level
     peaks, found = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
     if not len(peaks):
-        raise ValueError("there is no peak after the transient: this curve shows no crystallisation.")
+        raise ValueError("heat_flow: there is no peak after the transient: this curve shows no crystallisation.")
     peak = int(peaks[flow[peaks].argmax()])
     allowed = _STILL * flow[peak] + _BAND * noise * np.sqrt(1 / ahead.sum() + 1 / last.sum())
     if last[peak] or flow[ahead].mean() > allowed:

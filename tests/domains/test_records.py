@@ -193,7 +193,7 @@ def test_doses_that_are_there_twice_are_asked_about():
 
 @pytest.mark.parametrize("n_doses", [0, 2.0, "4", True])
 def test_columns_for_doses_are_a_whole_number(n_doses):
-    with pytest.raises(ValueError, match=f"n_doses must be a whole number from 1 on, got {n_doses!r}"):
+    with pytest.raises(ValueError, match=f"n_doses must be a whole number from 1 to 100,000, got {n_doses!r}"):
         read_patients(plain(), n_doses=n_doses)
 
 
