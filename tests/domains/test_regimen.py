@@ -54,7 +54,10 @@ def test_one_number_stands_for_all_doses():
         (lambda: Regimen([0.0], 320.0, 0.0, 72.0), "covariates must be a dict"),
         (lambda: Regimen.repeated(320.0, 12.0, n=2.5), "n must be a whole number of doses, at least 1, got 2.5"),
         (lambda: Regimen.repeated(320.0, 12.0, n=True), "n must be a whole number"),
-        (lambda: Regimen.repeated(320.0, [6.0, 12.0], n=3), "repeated doses: interval: a number of at least 0 is wanted"),
+        (
+            lambda: Regimen.repeated(320.0, [6.0, 12.0], n=3),
+            "repeated doses: interval: a number of at least 0 is wanted",
+        ),
         (
             lambda: Regimen.repeated(320.0, np.nan, n=3),
             "interval: a number of at least 0 is wanted, got nan",
