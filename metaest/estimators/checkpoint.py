@@ -171,9 +171,11 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is not None:  # the name that was asked for
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -4,6 +4,7 @@ A file is read by size first: it must be a regular file, and everything it decla
 is bounded by the length of the file. Nothing in it is run. It is written whole or not at all.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ FORMAT = 1
 KEY = "metaest"
 # how the file of a predictor begins, before the safetensors file that was made short by zlib
 PACKED = b"metaest\n"
+# how pickles begin, and those that joblib compresses by zlib
+PICKLES = b"\x80", b"x"
 # a packed file may become so many times as long, and so many bytes more; safetensors of weights shrink to a third
 MOST_RATIO, LEAST_UNPACKED = 100, 2**20
 # bytes of a header, of a file of JSON and of a packed file beyond which none is read or written: numbers in JSON take
@@ -90,6 +93,7 @@ def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if content[PREFIX - 2 : PREFIX] == b"\0\0":
         text, tensors = _safetensors(content)
     else:
+        _require_braces(content.strip(), content)
         text, tensors = content, {}
     header = _json(text)
     if not isinstance(header, dict) or "metaest" not in header:
@@ -120,6 +124,20 @@ def _unzipped(content: bytes) -> bytes:
     if not unpacker.eof or unpacker.unused_data:
         raise ModelFileError("it is cut off, longer than it was written, or claims to be very large.")
     return content
+
+
+def _require_braces(text: bytes, content: bytes) -> None:
+    """Say what a file is whose text cannot be an object of JSON."""
+    if text.startswith(b"{") and text.endswith(b"}"):
+        return
+    if text.startswith(b"{"):
+        raise ModelFileError("it is cut off, or something was written behind its end.")
+    if content.startswith(PICKLES):
+        raise ModelFileError(
+            "it looks like a pickle (of pickle or joblib), which is code; load reads files of metaest.save. Where "
+            "you trust whoever made it, read it by pickle or joblib, and save the model anew."
+        )
+    raise ModelFileError("it is no model file of metaest.")
 
 
 def _safetensors(content: bytes) -> tuple[bytes, dict[str, Tensor]]:
@@ -196,21 +214,26 @@ def read(path: Any) -> bytes:
     ------
     ModelFileError
         When it is none.
-    FileNotFoundError, PermissionError
+    FileNotFoundError, IsADirectoryError, PermissionError
         As `open` raises them.
     """
     path = as_path(path)
     # a pipe without a writer would wait for ever
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(kind := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, "This is a folder, not the file of a model", str(path))
+        raise ModelFileError("it is no regular file.")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ModelFileError("it is no regular file.")
         size, start = os.fstat(descriptor).st_size, file.read(PREFIX)
         if start == PACKED or start[PREFIX - 2 :] != b"\0\0":
             if size > LARGEST_HEADER:
                 raise ModelFileError(f"it has {size:,} bytes; at most {LARGEST_HEADER:,} of such a file are read.")
         else:
             start += file.read(min(LARGEST_HEADER, int.from_bytes(start, "little")))
+            if start[PREFIX : PREFIX + 1] != b"{":
+                _require_braces(start[PREFIX:], start)
             if len(start) + _declared(start[PREFIX:]) != size:
                 raise ModelFileError("it is shorter or longer than it declares to be.")
         return start + file.read(size - len(start) + 1)

@@ -6,6 +6,7 @@ import torch
 
 from equations import avrami, avrami_tasks
 from metaest import EquationRegressor, Parameter
+from metaest.estimators.equation.sampling import deviation
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 WAVE = {"a": Parameter(1.0, lower=0), "w": Parameter(3.0, lower=0)}
@@ -73,3 +74,16 @@ def test_a_narrow_posterior_is_normal():
         avrami, constants, objective="query", inner_solver="gradient", max_iter=5, random_state=0
     ).fit(tasks)
     assert np.isnan(gradient.adapt(t[:3, None], [0.1, 0.1, 0.1]).laplace_share_)
+
+
+def test_the_start_of_drawing_has_the_same_bits_whatever_memory_held():
+    """LAPACK's gelsy reads the order of columns from memory that torch does not set."""
+    factor = torch.tensor([[1.9, 0.0, 0.0], [-0.8, 1.3, 0.0], [0.4, -0.7, 2.1]], dtype=torch.float64)
+    away = torch.tensor([[0.3], [-1.1], [0.7]], dtype=torch.float64)
+    first = deviation(factor, away)
+    np.testing.assert_allclose(factor @ first, away, rtol=1e-13)
+    generator, filled = np.random.default_rng(0), []
+    for _ in range(2000):
+        filled.append(torch.ones(generator.integers(1, 9), dtype=torch.int32))
+        del filled[: generator.integers(0, 3)]
+        assert torch.equal(deviation(factor, away), first)

@@ -6,6 +6,7 @@ import stat
 import warnings
 from collections import Counter
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -92,10 +93,12 @@ def test_a_file_that_unpacks_to_gigabytes_is_refused(files, tmp_path):
     [
         ('{"metaest": "model", "metaest": "model"}', "stands twice"),
         ('{"metaest": "model", "format": 1, "object": NaN}', "which JSON does not know"),
-        ("[" * 5000, "nested too deeply"),
+        ('{"a": ' * 5000 + "0" + "}" * 5000, "nested too deeply"),
         ('{"metaest": "model", "format": 2, "sha256": "x"}', "version 2 of the format, and this metaest reads up to 1"),
         ('{"some": "json"}', "no model file of metaest"),
-        ("{" + " " * 100, "no JSON"),
+        ("{" + " " * 100 + "}}", "no JSON"),
+        ('{"metaest": "model", "format": 1, "obj', "cut off"),
+        ("weights: 1.0, 2.0", "no model file of metaest"),
         ('{"metaest": "model", "format": 1, "object": 1, "sha256": "0"}', "the hash differs"),
     ],
 )
@@ -109,15 +112,26 @@ def test_other_things_than_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelFileError, match="no regular file"):
         load(tmp_path / "pipe")
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(IsADirectoryError, match=f"folder.*{tmp_path}"):
         load(tmp_path)
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "nothing")
+    for thing, compress in (({"a": np.zeros(3)}, 0), ({"a": np.zeros(3)}, 3), ("x" * 20_000, 0)):
+        joblib.dump(thing, tmp_path / "pickle", compress=compress)
+        with pytest.raises(ModelFileError, match="looks like a pickle"):
+            load(tmp_path / "pickle")
     import safetensors.torch
 
     (tmp_path / "other").write_bytes(safetensors.torch.save({"a": torch.zeros(3)}, {"format": "pt"}))
     with pytest.raises(ModelFileError, match="not one of metaest"):
         load(tmp_path / "other")
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_file_that_was_asked_for(tmp_path):
+    model = EquationRegressor(wave, {"amplitude": 2.0, "phase": 1.5}, random_state=0).fit(WAVES[:4])
+    with pytest.raises(FileNotFoundError) as error:
+        save(model, tmp_path / "nowhere" / "model.json")
+    assert error.value.filename == str(tmp_path / "nowhere" / "model.json")
 
 
 def test_a_file_is_replaced_whole_with_the_users_mode(files, tmp_path, monkeypatch):

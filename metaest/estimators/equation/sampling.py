@@ -235,7 +235,8 @@ def deviation(factor: Tensor, away: Tensor) -> Tensor:
     """Return u with factor @ u = away, of shape (constants, n); each constant counts in units of its spread."""
     spread = factor.square().sum(dim=1, keepdim=True).sqrt()
     unit = torch.where(spread > 0, spread, 1.0)
-    solution: Tensor = torch.linalg.lstsq(factor / unit, away / unit).solution
+    # torch's default driver, gelsy, takes uninitialised memory for the order of columns: another last bit now and then
+    solution: Tensor = torch.linalg.lstsq(factor / unit, away / unit, driver="gelsd").solution
     return solution
 
 
