@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -66,10 +67,10 @@ class Checkpoint:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """End the fit: the file of one that succeeded is of no more use."""
-        _running.discard(self.path)
         if kind is None:
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
+        _running.discard(self.path)  # who sees that the fit ended sees that its file is gone
 
     def load(self) -> State | None:
         """Return the state that was written last, or None where there is none that can be read."""
@@ -118,7 +119,7 @@ class Checkpoint:
             )
             if _runs(path, header["process"], header["host"]):
                 _logger.info(message)
-            else:
+            elif path.exists():  # the fit may have ended since its file was read
                 warn(message)
 
 
@@ -206,12 +207,19 @@ def _read(path: Path) -> tuple[State, dict[str, Any]]:
     DamagedError
         When the file is not what was written.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DamagedError("it is no regular file")
     whole = path.read_bytes()
     content = whole[HASH:]
     if hashlib.blake2b(content, digest_size=HASH).digest() != whole[:HASH]:
         raise DamagedError("its hash is another")
-    tensors = safetensors.torch.load(content)
-    header: dict[str, Any] = json.loads(tensors["json"].numpy().tobytes())
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(tensors["json"].numpy().tobytes())
+    except (safetensors.SafetensorError, LookupError, ValueError) as error:
+        raise DamagedError(str(error)) from error
+    if not isinstance(header, dict) or not {"state", "parts", "process", "host"} <= header.keys():
+        raise DamagedError("its header is another")
 
     def filled(value: Any) -> Any:
         if isinstance(value, dict):

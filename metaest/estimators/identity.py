@@ -1,33 +1,35 @@
 """What tells one fit from another: hashes of data, settings, and whatever else its numbers depend on."""
 
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import inspect
+import logging
 import platform
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from metaest.estimators.code import is_of_library, name_of_code, parts_of_class, parts_of_function
 from metaest.tasks import TaskSet
 
 __all__ = ["digest", "digest_of_tasks", "engine"]
 
-# packages whose code is told by their version, and not by their source
-LIBRARIES = {"metaest", "metaest_domains", "torch", "numpy", "scipy", "sklearn", "builtins"}
 PLAIN = (bool, int, float, complex, str, bytes, types.NoneType, types.EllipsisType)
 
 
 def digest(value: Any) -> str:
-    """Return a hash of a setting: of numbers and arrays by value, of functions and classes by their source.
+    """Return a hash of a setting: of numbers and arrays by value, of functions and classes by what they compute.
 
-    The source of a function is followed to functions and plain values of its module that it names, to its defaults and
-    to the variables around it. Functions and classes of the libraries that `engine` names count by name.
+    A function is followed to its defaults, to the variables around it, and to the values, functions and classes that it
+    reads of its module and of other modules of the user's. Functions and classes of libraries count by name.
     """
     return _hash(value, {}).hex()
 
@@ -101,55 +103,38 @@ def _members(value: Any) -> list[Any]:
         return [value.func, value.args, value.keywords]
     if isinstance(value, types.MethodType):
         return [value.__func__, value.__self__]
-    if isinstance(value, type):
-        return [_name(value), *([] if _is_installed(value) else [_source(value), *value.__bases__])]
-    if isinstance(value, types.FunctionType):
-        return [_name(value), *([] if _is_installed(value) else _of_function(value))]
-    if isinstance(value, types.CodeType):
-        return [value.co_code, value.co_names, value.co_consts]
+    if isinstance(value, (type, types.FunctionType)):
+        if is_of_library(value):
+            return [name_of_code(value)]
+        return parts_of_class(value) if isinstance(value, type) else parts_of_function(value)
+    if isinstance(value, types.ModuleType):
+        return [value.__name__]
+    if isinstance(getattr(value, "__wrapped__", None), types.FunctionType):  # with a cache of results
+        return [value.__wrapped__]
+    if isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType)):
+        return [name_of_code(value), getattr(value, "__self__", None)]
+    return _state_of(value)
+
+
+def _state_of(value: Any) -> list[Any]:
+    """Return class and attributes of an object."""
+    if isinstance(value, logging.Logger):  # its level is the process's affair
+        return []
     if isinstance(value, np.random.RandomState):
         return [value.get_state()]
-    if hasattr(value, "__dict__"):
-        return [type(value), vars(value)]
+    if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
+        names = [str(value.dtypes), list(value.columns)] if isinstance(value, pd.DataFrame) else [str(value.dtype)]
+        return [*names, pd.util.hash_pandas_object(value).to_numpy()]
+    if dataclasses.is_dataclass(value):  # beside its fields it may hold what it worked out
+        return [type(value), [getattr(value, field.name, None) for field in dataclasses.fields(value)]]
+    cls = type(value)
+    attributes = dict(getattr(value, "__dict__", {}))
+    for base in cls.__mro__:
+        slots = vars(base).get("__slots__", ())
+        names = [slots] if isinstance(slots, str) else slots
+        attributes |= {name: getattr(value, name) for name in names if name != "__weakref__" and hasattr(value, name)}
+    standard = cls.__module__.split(".")[0] in sys.stdlib_module_names
+    if not is_of_library(cls) or (attributes and not standard):
+        return [cls, attributes]
     text = repr(value)  # of an object without attributes; its place in memory says nothing
-    return [_name(type(value)) if " at 0x" in text else text]
-
-
-def _of_function(function: types.FunctionType) -> list[Any]:
-    code, around = function.__code__, []
-    for cell in function.__closure__ or ():
-        try:
-            around.append(cell.cell_contents)
-        except ValueError:  # not filled yet
-            around.append("empty")
-    named = [(name, function.__globals__[name]) for name in _names(code) if name in function.__globals__]
-    near = [
-        pair
-        for pair in named
-        if isinstance(pair[1], (*PLAIN, tuple, np.ndarray, Tensor))
-        or (isinstance(pair[1], (types.FunctionType, type)) and pair[1].__module__ == function.__module__)
-    ]
-    return [_source(function), function.__defaults__, function.__kwdefaults__, around, near]
-
-
-def _names(code: types.CodeType) -> list[str]:
-    inner = [own for own in code.co_consts if isinstance(own, types.CodeType)]
-    return sorted({*code.co_names, *(name for own in inner for name in _names(own))})
-
-
-def _source(thing: Any) -> Any:
-    """Return the source of a function or class; where there is none, its code."""
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):
-        members = [own for own in vars(thing).values() if isinstance(own, types.FunctionType)]
-        return getattr(thing, "__code__", members)
-
-
-def _name(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', thing)}"
-
-
-def _is_installed(thing: Any) -> bool:
-    root = (getattr(thing, "__module__", "") or "").split(".")[0]
-    return root in LIBRARIES
+    return [name_of_code(cls) if " at 0x" in text else text]

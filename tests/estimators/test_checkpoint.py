@@ -1,5 +1,6 @@
 """A fit that was ended goes on from its checkpoint with the same bits; every other fit starts anew, and says so."""
 
+import hashlib
 import logging
 import os
 import subprocess
@@ -11,6 +12,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -208,6 +210,37 @@ def test_fits_of_a_search_share_a_folder(tmp_path):
     plain = GridSearchCV(make(), {"inner_lr": [0.02, 0.05]}, cv=3).fit(tasks())
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
     assert not os.listdir(tmp_path)
+
+
+def test_a_fit_that_ends_meanwhile_is_not_warned_of(tmp_path, monkeypatch):
+    other = Checkpoint(tmp_path, 1, "Model", {"data": "1"})
+    other.save({})
+
+    def ends(path, process, host):
+        other.__exit__(None)
+        return False
+
+    monkeypatch.setattr(module, "_runs", ends)
+    assert Checkpoint(tmp_path, 1, "Model", {"data": "2"}).load() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"none", safetensors.torch.save({"json": torch.tensor([49, 50]).byte()})],
+    ids=["empty", "none", "JSON"],
+)
+def test_a_file_of_another_kind_with_a_right_hash_is_not_read(content, tmp_path):
+    mine = Checkpoint(tmp_path, 1, "Model", {"data": "1"})
+    mine.path.write_bytes(hashlib.blake2b(content, digest_size=32).digest() + content)
+    with pytest.warns(UserWarning, match="cannot be read .* the fit starts anew"):
+        assert mine.load() is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    mine = Checkpoint(tmp_path, 1, "Model", {"data": "1"})
+    os.mkfifo(mine.path)
+    with pytest.warns(UserWarning, match="no regular file"):
+        assert mine.load() is None
 
 
 @pytest.mark.parametrize("kind", ["network", "JMAK"])
