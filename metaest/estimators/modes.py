@@ -56,7 +56,8 @@ def _plain() -> bool:
         torch.is_grad_enabled()
         and not torch.is_inference_mode_enabled()
         and not _autocasting()
-        and torch.get_default_device() == _CPU
+        # a default device is a mode of functions; asking torch for the device takes longer than many a prediction
+        and (torch._C._len_torch_function_stack() == 0 or torch.get_default_device() == _CPU)
         and np.geterr() == _USUAL
     )
 

@@ -110,8 +110,13 @@ def score_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
     if sample_weight is None:
         return None
     weight = as_weights(sample_weight, n_rows, "score")
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise TaskError("score: sample_weight must be finite and at least 0, and not 0 everywhere.")
+    bad = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if len(bad):
+        raise TaskError(
+            f"score: sample_weight is {weight[bad[0]]:g} in row {bad[0]}; weights must be finite and at least 0."
+        )
+    if not weight.any():
+        raise TaskError("score: sample_weight is 0 in all rows; at least one row has to count.")
     return weight
 
 

@@ -63,7 +63,7 @@ class LaneFunction:
         pointers = len(program.inputs) + len(program.outputs) + 2
         self._call = compiled(text, "many", [ctypes.c_void_p] * pointers + [ctypes.c_int64])
         self._constants = np.array(program.constants or [0.0], dtype=self.dtype)
-        self._starts = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
+        self._ends = [*itertools.pairwise([0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)])]
         self._shared = list(shared)
         self._memory = threading.local()
         self.fix([])
@@ -85,7 +85,7 @@ class LaneFunction:
         """
         # numpy takes its time to tell an address: what is written goes into one array
         given = [np.ascontiguousarray(own, dtype=self.dtype) for own in arguments]
-        result = np.empty(n_tasks * self._starts[-1], dtype=self.dtype)
+        result = np.empty(n_tasks * self._ends[-1][1], dtype=self.dtype)
         memory = self._memory
         if not hasattr(memory, "arena"):  # of each thread its own
             memory.arena = aligned(self._size, self.dtype)
@@ -97,13 +97,11 @@ class LaneFunction:
         for first in range(0, n_tasks, self._at_once):
             count = min(self._at_once, n_tasks - first)
             places = [start + first * step for start, step in zip(starts, steps, strict=True)]
-            out = [
-                place + size * (n_tasks * low + first * (high - low)) for low, high in itertools.pairwise(self._starts)
-            ]
+            out = [place + size * (n_tasks * low + first * (high - low)) for low, high in self._ends]
             self._call(*self._fixed_places, *places, *out, self._constants.ctypes.data, memory.place, count)
-        parts = itertools.pairwise(n_tasks * start for start in self._starts)
         return [
-            result[low:high].reshape(n_tasks, *shape) for (low, high), shape in zip(parts, self.shapes, strict=True)
+            result[n_tasks * low : n_tasks * high].reshape(n_tasks, *shape)
+            for (low, high), shape in zip(self._ends, self.shapes, strict=True)
         ]
 
     def fix(self, arguments: Sequence[Any]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 
-__all__ = ["plain"]
+__all__ = ["hides", "plain", "spelled_out"]
 
 _NATIVE = (np.ndarray, np.generic, pd.Series, pd.DataFrame, pd.Index, list, tuple, float, int, str, type(None))
 
@@ -50,6 +50,26 @@ def plain(values: Any, where: str = "values") -> Any:
         return _as_series(native)
     if isinstance(native, nw.DataFrame):
         return pd.DataFrame({name: _as_series(native[name]) for name in native.columns})
+    return values
+
+
+def hides(values: Any) -> bool:
+    """Whether a list holds tensors or masked arrays at any depth: numpy would take the numbers that they hide."""
+    kinds = set(map(type, values))
+    if any(issubclass(kind, (np.ma.MaskedArray, torch.Tensor)) for kind in kinds):
+        return True
+    nested = any(issubclass(kind, (list, tuple)) for kind in kinds)
+    return nested and any(hides(value) for value in values if isinstance(value, (list, tuple)))
+
+
+def spelled_out(values: Any, where: str) -> Any:
+    """Return a list with its masked values, at any depth, as None, and its tensors as arrays."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values.tolist()
+    if isinstance(values, torch.Tensor):
+        return _array_of(values, where)
+    if isinstance(values, (list, tuple)) and hides(values):
+        return [spelled_out(value, where) for value in values]
     return values
 
 

@@ -14,6 +14,9 @@ from metaest.tasks.reading import is_missing, rows_of
 
 __all__ = ["place_in_group", "sort_by_group"]
 
+# labels of these types name a task whatever they hold
+_NEVER_MISSING = {str, int, bytes}
+
 
 def sort_by_group(groups: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
     """Return the group names, the row order that puts each group together, and the offsets of the groups.
@@ -43,7 +46,7 @@ def sort_by_group(groups: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[np.in
     """
     if groups is None:
         raise TaskError("groups is missing: it names the task of every row.")
-    labels = _labels(rows_of(groups, "groups", "groups"), n_rows)
+    labels = _labels(rows_of(groups, "X, y, groups", "groups"), n_rows)
     if len(labels) != n_rows:
         raise TaskError(f"groups has {len(labels)} labels for {n_rows} rows; one label a row is wanted.")
     if isinstance(labels, np.ndarray):
@@ -55,9 +58,9 @@ def sort_by_group(groups: Any, n_rows: int) -> tuple[NDArray[Any], NDArray[np.in
     return names, order, np.concatenate([[0], np.cumsum(counts)])
 
 
-def place_in_group(groups: Any, row: int) -> tuple[str, int]:
+def place_in_group(groups: Any, row: int, n_rows: int) -> tuple[str, int]:
     """Return how an error message names the task of a flat row, and the number of the row within the task."""
-    names, order, offsets = sort_by_group(groups, len(groups))
+    names, order, offsets = sort_by_group(groups, n_rows)
     position = int(np.flatnonzero(order == row)[0])
     task = int(np.searchsorted(offsets, position, side="right")) - 1
     return f"task {names.tolist()[task]!r}", position - int(offsets[task])
@@ -101,13 +104,16 @@ def _coded_numbers(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]
 
 def _coded(labels: list[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Return distinct labels in order of appearance, and the number of each row's among them."""
-    known: dict[Hashable, int] = {}
+    numbers: dict[Hashable, int] = {}
+    if set(map(type, labels)) <= _NEVER_MISSING:
+        code = np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.intp)
+        return as_names(list(numbers)), code
     code = np.empty(len(labels), dtype=np.intp)
     for row, label in enumerate(labels):
         if is_missing(label) or (isinstance(label, (tuple, frozenset)) and any(map(is_missing, label))):
             raise TaskError(f"groups: the label of row {row} is missing.")
         try:
-            code[row] = known.setdefault(label, len(known))
+            code[row] = numbers.setdefault(label, len(numbers))
         except TypeError as error:
             raise TaskError(
                 f"groups: the label of row {row} is a {type(label).__name__}, which cannot name a task; text, numbers, "
@@ -119,4 +125,4 @@ def _coded(labels: list[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
             "groups holds True or False among numbers, and Python takes True for 1; write all labels as words, or all "
             "as whole numbers."
         )
-    return as_names(list(known)), code
+    return as_names(list(numbers)), code

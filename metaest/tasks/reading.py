@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
-from metaest.tasks.containers import plain
+from metaest.tasks.containers import hides, plain
 
 __all__ = ["MaskedError", "as_floats", "column_names_of", "is_missing", "rows_of"]
 
@@ -184,23 +184,17 @@ def _of_array(values: NDArray[Any], where: str, name: str) -> NDArray[Any]:
 
 
 def _of_list(values: Any, where: str, name: str) -> Any:
-    """Return a list or tuple with its tensors and masked rows as arrays."""
-    hidden = False
-    for row, value in enumerate(values):
-        if value is np.ma.masked:
-            raise MaskedError(where, name, row)
-        if isinstance(value, (list, tuple)):
-            if any(cell is np.ma.masked for cell in value):
-                raise MaskedError(where, name, row, [cell is np.ma.masked for cell in value].index(True))
-            hidden = hidden or any(isinstance(cell, torch.Tensor) for cell in value)
-        hidden = hidden or isinstance(value, (np.ma.MaskedArray, torch.Tensor))
-    if not hidden:
+    """Return a list or tuple with its tensors and masked arrays, at any depth, as arrays."""
+    if not hides(values):
         return values
-    nested = (np.ma.MaskedArray, torch.Tensor, list, tuple)
-    return [
-        rows_of(value, f"{where}: row {row}", name) if isinstance(value, nested) else value
-        for row, value in enumerate(values)
-    ]
+    rows = []
+    for row, value in enumerate(values):
+        try:
+            nested = isinstance(value, (np.ma.MaskedArray, torch.Tensor, list, tuple))
+            rows.append(rows_of(value, f"{where}: row {row}", name) if nested else value)
+        except MaskedError as error:
+            raise MaskedError(where, name, row, None if getattr(value, "ndim", 1) == 0 else error.row) from None
+    return rows
 
 
 def _refuse_masked(mask: NDArray[np.bool_], where: str, name: str) -> None:

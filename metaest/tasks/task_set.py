@@ -195,9 +195,10 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         try:
             return cls._of_arrays(X, y, groups, feature_names, target_names, sample_weight)
         except MaskedError as error:
-            if error.name == "groups":
+            given = {"X": X, "y": y, "sample_weight": sample_weight}.get(error.name)
+            if given is None:  # of the groups themselves
                 raise
-            raise error.within(*place_in_group(groups, error.row)) from None
+            raise error.within(*place_in_group(groups, error.row, len(given))) from None
 
     @classmethod
     def _of_arrays(

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from metaest.exceptions import TaskError
-from metaest.tasks.containers import plain
+from metaest.tasks.containers import plain, spelled_out
 
 __all__ = ["TIME_REMEDY", "TIME_UNITS", "check_time_unit", "elapsed", "numbers_only", "time_kind"]
 
@@ -128,6 +128,10 @@ def elapsed(values: ArrayLike | pd.Series | pd.Index, unit: str = "h", where: st
     """
     check_time_unit(unit)
     values = plain(values, where)
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "mM":
+        values = values.filled(np.timedelta64("NaT") if values.dtype.kind == "m" else np.datetime64("NaT"))
+    elif isinstance(values, (list, tuple)):
+        values = spelled_out(values, where)
     kind = time_kind(values)
     if kind is None:
         return _as_numbers(values, where)

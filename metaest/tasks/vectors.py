@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
-from metaest.tasks.containers import plain
+from metaest.tasks.containers import plain, spelled_out
 from metaest.tasks.times import TIME_REMEDY, time_kind
 
 __all__ = ["as_number", "as_rows", "as_vector"]
@@ -105,6 +105,8 @@ def as_rows(values: Any, n_columns: int | None, where: str) -> NDArray[np.float6
 
 def _floats(given: Any, where: str) -> NDArray[np.float64]:
     """Return an array of float64 of any shape, NaN where a value is missing or masked."""
+    if isinstance(given, (list, tuple)):
+        given = spelled_out(given, where)
     kind = time_kind(given)
     if kind:
         raise TaskError(f"{where}: {kind} were passed, and numbers are wanted; {TIME_REMEDY[kind]}.")
@@ -189,7 +191,9 @@ def as_number(
     if kind:
         raise TaskError(f"{where}: {kind} were passed, and {wanted} is wanted; {TIME_REMEDY[kind]}.")
     scalar = value.item() if isinstance(value, (np.ndarray, np.generic)) and np.ndim(value) == 0 else value
-    if value is np.ma.masked or isinstance(scalar, bool) or not isinstance(scalar, Real):
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise TaskError(f"{where}: {wanted} is wanted, got a masked value.")
+    if isinstance(scalar, bool) or not isinstance(scalar, Real):
         raise TaskError(f"{where}: {wanted} is wanted, got {value!r}.")
     try:
         number = float(scalar)

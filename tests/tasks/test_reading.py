@@ -88,7 +88,7 @@ def test_a_masked_value_is_refused_wherever_rows_come_in(kind):
         (lambda: TaskSet([(X, Y), (hide(X), Y)]), "task 1: X is masked in row 1"),
         (lambda: TaskSet.from_mapping({"b": (X, hide(Y))}), "task 'b': y is masked in row 1"),
         (lambda: TaskSet.from_arrays(hide(X), Y, GROUPS), "task 9: X is masked in row 0"),
-        (lambda: TaskSet.from_arrays(X, Y, hide(GROUPS)), "groups: groups is masked in row 1"),
+        (lambda: TaskSet.from_arrays(X, Y, hide(GROUPS)), "X, y, groups: groups is masked in row 1"),
         (lambda: model.fit(X, hide(Y), groups=GROUPS), "task 9: y is masked in row 0"),
         (lambda: model.adapt(hide(X), Y), "adapt: X is masked in row 1 in column 1"),
         (lambda: model.predict(hide(X)), "predict: X is masked in row 1"),
@@ -99,6 +99,29 @@ def test_a_masked_value_is_refused_wherever_rows_come_in(kind):
     ):
         with pytest.raises(TaskError, match=where):
             call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: Task("a", [[1.0], [2.0], np.ma.array([-9.0], mask=[True])], Y[:3]),
+            "X is masked in row 2 in column 0",
+        ),
+        (lambda: Task("a", X[:2], [0.5, np.ma.array(-9.0, mask=True)]), "y is masked in row 1;"),
+        (lambda: Task("a", [[np.ma.array([[-9.0]], mask=[[True]])]], [0.0]), "X is masked in row 0"),
+        (lambda: Task("a", [[[np.ma.array([-9.0], mask=[True])]]], [0.0]), "X is masked in row 0"),
+        (
+            lambda: TaskSet.from_arrays([*X[:5, :1].tolist(), np.ma.array([-9.0], mask=[True])], Y, GROUPS),
+            "task 9: X is masked in row 2 in column 0",
+        ),
+        (lambda: TaskSet.from_arrays(np.ma.masked_equal(X, X[3, 0]), Y, None), "groups is missing"),
+        (lambda: TaskSet.from_arrays(np.ma.masked_equal(X, X[3, 0]), Y, GROUPS[:2]), "2 labels for 6 rows"),
+    ],
+)
+def test_what_is_masked_within_a_list_is_refused_with_its_row_whatever_the_groups(call, message):
+    with pytest.raises(TaskError, match=message):
+        call()
 
 
 REFUSED = {

@@ -37,6 +37,13 @@ def test_numbers_stay_and_missing_values_are_nan():
     assert np.isnan(elapsed(pd.to_datetime([None, None]))).all()
 
 
+@pytest.mark.parametrize("dtype", ["timedelta64[h]", "datetime64[h]"])
+def test_masked_differences_and_dates_are_missing(dtype):
+    masked = np.ma.array(np.array([0, 5, 900], dtype=dtype), mask=[False, False, True])
+    np.testing.assert_array_equal(elapsed(masked), [0, 5, np.nan])
+    np.testing.assert_array_equal(elapsed([*masked.data.astype(object)[:2], np.ma.masked]), [0, 5, np.nan])
+
+
 def test_a_change_of_the_clocks_counts_no_hour_twice():
     local = pd.date_range("2024-03-30 12:00", periods=3, freq="12h", tz="Europe/Berlin")
     np.testing.assert_array_equal(elapsed(local), [0, 12, 24])

@@ -14,7 +14,7 @@ import torch
 from metaest import TaskError
 from metaest.tasks.containers import plain
 from metaest.tasks.times import elapsed, time_kind
-from metaest.tasks.vectors import as_number, as_vector
+from metaest.tasks.vectors import as_number, as_rows, as_vector
 
 NUMBERS = [2.5, 3.0, -1.0]
 CONTAINERS = {
@@ -41,6 +41,8 @@ MISSING = {
     "None": [1.0, None],
     "NaN": np.array([1.0, np.nan]),
     "masked": np.ma.array([1.0, -999.0], mask=[False, True]),
+    "a masked cell of a list": [1.0, np.ma.masked],
+    "a masked array in a list": [1.0, np.ma.array(-999.0, mask=True)],
     "masked whole numbers": np.ma.array([1, -999], mask=[False, True]),
     "nullable": pd.Series([1, None], dtype="Int64"),
     "polars": pl.Series([1, None]),
@@ -125,3 +127,12 @@ def test_a_masked_time_is_missing():
     np.testing.assert_array_equal(elapsed(times), [0.0, np.nan, 5.0])
     with pytest.raises(TaskError, match="numbers, time differences or dates are wanted"):
         elapsed([True, False])
+
+
+def test_what_is_masked_within_a_list_of_rows_is_missing():
+    with pytest.raises(TaskError, match="doses: column 1 is nan in row 0"):
+        as_rows([np.ma.array([1.0, -999.0], mask=[False, True]), [3.0, 4.0]], 2, "doses")
+    with pytest.raises(TaskError, match=r"dose: a finite number is wanted, got a masked value\."):
+        as_number(np.ma.array(-999.0, mask=True), "dose")
+    with pytest.raises(TaskError, match="doses is a torch tensor that carries gradients.*detach"):
+        as_vector([torch.tensor(1.0, requires_grad=True)], "doses")

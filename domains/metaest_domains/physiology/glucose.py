@@ -17,7 +17,7 @@ from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import require_seed
 from metaest.estimators.inputs import refuse_tasks
 from metaest.estimators.stamped import Stamped
-from metaest.tasks.containers import plain
+from metaest.tasks.containers import plain, spelled_out
 from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
@@ -433,7 +433,7 @@ def _column(X: Any, where: str) -> Any:
     if isinstance(X, (pd.Series, pd.DataFrame)):
         return _column(X, where)
     try:
-        values = X if isinstance(X, np.ma.MaskedArray) else np.asarray(X)
+        values = X if isinstance(X, np.ma.MaskedArray) else np.asarray(spelled_out(X, f"{where}: X"))
     except ValueError as error:
         raise TaskError(f"{where}: X must be one column of times; its rows have several lengths.") from error
     if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):

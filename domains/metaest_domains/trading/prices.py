@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metaest.tasks.containers import plain
+from metaest.tasks.containers import plain, spelled_out
 from metaest.tasks.settings import as_flag
 from metaest.tasks.times import time_kind
 from metaest.tasks.vectors import as_vector
@@ -144,6 +144,8 @@ def as_columns(values: Any, where: str, what: str) -> Any:
         )
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(object), None)
+    elif isinstance(values, (list, tuple)):
+        values = spelled_out(values, f"{where}: {what}")
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
