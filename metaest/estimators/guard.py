@@ -116,7 +116,8 @@ class GuardRule(NamedTuple):
         weight = self.strength + change
         told = weight > 0
         share = np.where(told, (self.strength * self.share + along) / np.where(told, weight, 1.0), self.share)
-        return share.clip(0.0, 1.0)
+        # errors beyond the largest number tell nothing for the adaptation
+        return np.nan_to_num(share, nan=0.0).clip(0.0, 1.0)
 
 
 def learn_rule(size: int, own: Moments, other: Moments, n_tasks: int) -> GuardRule:

@@ -31,8 +31,9 @@ KEY = "metaest"
 PACKED = b"metaest\n"
 # how pickles begin, and those that joblib compresses by zlib
 PICKLES = b"\x80", b"x"
-# a packed file may become so many times as long, and so many bytes more; safetensors of weights shrink to a third
-MOST_RATIO, LEAST_UNPACKED = 100, 2**20
+# a packed file may become so many times as long, and so many bytes more; safetensors of weights shrink to a third, and
+# what shrinks further is not packed: JSON that says the same again and again takes many times its length in memory
+MOST_RATIO, LEAST_UNPACKED = 8, 2**20
 # bytes of a header, of a file of JSON and of a packed file beyond which none is read or written: numbers in JSON take
 # some twenty times their length in memory
 LARGEST_HEADER = 2**28
@@ -244,4 +245,12 @@ def _declared(text: bytes) -> int:
     header = _json(text)
     if not isinstance(header, dict):
         raise ModelFileError("it is no safetensors file.")
-    return max((own["data_offsets"][1] for name, own in header.items() if name != "__metadata__"), default=0)
+    ends = [0]
+    for name, entry in header.items():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if name == "__metadata__":
+            continue
+        if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets)):
+            raise ModelFileError("it is no safetensors file: an array does not say where its numbers are.")
+        ends.append(offsets[1])
+    return max(ends)

@@ -42,7 +42,7 @@ class Decoder:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], given: Given, shared: Mapping[str, Any]) -> None:
-        self._tensors, self._given, self._shared = tensors, given, shared
+        self._tensors, self._given, self._shared = dict(tensors), given, shared
         self._known: dict[int, Any] = {}
         # the setting `module` of the estimator that is read
         self._module: Any = None
@@ -118,16 +118,21 @@ class Decoder:
         return device if device.type == "cpu" or torch.cuda.is_available() else torch.device("cpu")
 
     def _read_random_state(self, node: Any) -> np.random.RandomState:
-        state = np.random.RandomState()
-        state.set_state(self.decode(node["random_state"]))
+        state, (kind, key, place, *normal) = np.random.RandomState(), self.decode(node["random_state"])
+        # numpy does not look at the place, and reads there
+        if kind != "MT19937" or type(place) is not int or not 0 <= place <= len(key):
+            raise ModelFileError("its random state is none.")
+        state.set_state((kind, key, place, *normal))
         return state
 
     def _numbers(self, stored: Any) -> Tensor:
         """Return a tensor, from among the arrays or from the JSON itself."""
         if type(stored) is str:
-            if stored not in self._tensors:
-                raise ModelFileError(f"it lacks the array {stored!r}.")
-            return self._tensors[stored].clone()
+            # each is wanted once, so that a small file cannot ask for much memory
+            tensor = self._tensors.pop(stored, None)
+            if tensor is None:
+                raise ModelFileError(f"it lacks the array {stored!r}, or names it twice.")
+            return tensor.clone()
         kind, shape, values = stored["type"], stored["shape"], stored["values"]
         if kind not in _FLOATS | _WHOLE or not _is_shape(shape, len(values)):
             raise ModelFileError(f"it holds {len(values)} numbers of {kind!r} as an array of shape {shape}.")
@@ -150,8 +155,11 @@ class Decoder:
         stored, dtype = node["array"], np.dtype(node["dtype"])
         if dtype.kind in "OU":
             values, shape = stored["values"], stored["shape"]
-            longest = max((len(own) for own in values if type(own) is str), default=1)
-            if not _is_shape(shape, len(values)) or (dtype.kind == "U" and dtype.itemsize > 4 * max(1, longest)):
+            lengths = [len(own) for own in values if type(own) is str]
+            wide = dtype.kind == "U" and dtype.itemsize > 4 * max(1, *lengths, 1)
+            # all take the room of the longest
+            wide |= dtype.itemsize * len(values) > 4 * MOST_EXPANDED + 100 * sum(lengths)
+            if not _is_shape(shape, len(values)) or wide:
                 raise ModelFileError(f"it holds {len(values)} values as an array of {dtype} and shape {shape}.")
             flat = np.empty(len(values), dtype=object)
             flat[:] = [self.decode(own) for own in values]

@@ -1,5 +1,6 @@
 """Whether what was read can have been learned: shapes that fit to each other, finite numbers, no negative variances."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -72,7 +73,13 @@ def _network(model: MetaNetwork) -> str:
         return ""
     if len(model._network.features_scaling.mean) != model.n_features_in_:
         return "it has another number of features than its scaling"
-    return "" if _finite(model._params.values()) else "a weight is not finite"
+    return _weights(model._params.values())
+
+
+def _weights(weights: Iterable[Tensor]) -> str:
+    if len({own.dtype for own in weights}) > 1:
+        return "its weights are numbers of several types"
+    return "" if _finite(weights) else "a weight is not finite"
 
 
 def _predictor(predictor: AdaptedPredictor) -> str:
@@ -81,7 +88,7 @@ def _predictor(predictor: AdaptedPredictor) -> str:
         return "its rows do not fit to its features and targets"
     if isinstance(predictor, HoldsNetwork):
         assert predictor.module_ is not None  # made from the weights, which raises where they are another network's
-        return "" if _finite(predictor._params.values()) else "a weight is not finite"
+        return _weights(predictor._params.values())
     return ""
 
 

@@ -116,6 +116,7 @@ def create_app(
         exception_handlers={HTTPException: _not_served},
         lifespan=answering.lifespan,
     )
+    app.router.redirect_slashes = False  # answers are objects
     app.add_middleware(_Gate, token=token, hosts=None if token else hosts, metrics=metrics)
     return app
 

@@ -12,6 +12,8 @@ from metaest.server.limits import Limits
 
 __all__ = ["run"]
 
+# bytes after which a head that has not ended is not read on: each further part copies all before it
+MOST_HEAD = 2**19
 _logger = logging.getLogger("metaest.server")
 
 
@@ -51,10 +53,11 @@ def _stop(number: int, frame: Any) -> None:
 
 
 def _protocol(limits: Limits) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with bounds on connections and on the time that the head of a request takes."""
+    """Return uvicorn's protocol with bounds on connections, and on time and bytes of the head of a request."""
 
     class Protocol(HttpToolsProtocol):
         _head: Any = None
+        _head_bytes = 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -62,6 +65,13 @@ def _protocol(limits: Limits) -> type[HttpToolsProtocol]:
                 transport.abort()
                 return
             self._head = self.loop.call_later(limits.read_seconds, self._end)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._head is not None:
+                self._head_bytes += len(data)
+                if self._head_bytes > MOST_HEAD:
+                    self._end()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -77,12 +87,13 @@ def _protocol(limits: Limits) -> type[HttpToolsProtocol]:
             super().connection_lost(exc)
 
         def _keep(self) -> None:
+            self._head_bytes = 0
             if self._head is not None:
                 self._head.cancel()
                 self._head = None
 
         def _end(self) -> None:
-            self._head = None
+            self._keep()
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.abort()
 

@@ -27,10 +27,16 @@ def parse(body: bytes) -> Any:
     Raises
     ------
     Refused
-        When it is no JSON in UTF-8, has a key twice, is nested too deeply, or holds NaN or Infinity.
+        When it is no JSON in UTF-8, has a key twice, is nested too deeply, or holds NaN, Infinity or half of a
+        surrogate pair.
     """
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+        if b"\\ud" in body.lower():  # half of a pair is no character, and no text of an answer
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+    except UnicodeEncodeError:
+        raise Refused("json", "the body holds half of a surrogate pair, which is no character.") from None
     except UnicodeDecodeError:
         raise Refused("json", "the body is not UTF-8.") from None
     except json.JSONDecodeError as error:

@@ -1,9 +1,11 @@
 """A file that is damaged, forged or of another kind is an error of one class, and nothing else happens."""
 
+import json
 import os
 import resource
 import stat
 import warnings
+import zlib
 from collections import Counter
 
 import joblib
@@ -14,6 +16,7 @@ import torch
 import damage
 from metaest import EquationRegressor, MAMLRegressor, load, save
 from metaest.exceptions import ModelFileError
+from metaest.saving import container
 from savable import CASES, WAVES, wave
 
 
@@ -86,6 +89,72 @@ def test_forged_files_are_errors_or_models(n, files, tmp_path):
 
 def test_a_file_that_unpacks_to_gigabytes_is_refused(files, tmp_path):
     assert outcome(damage.bomb(), files[3][1], files[3][2], tmp_path / "file") == "error"
+
+
+def forged(content, change):
+    """Return a file with a right hash in which the state of its model was changed."""
+    header, tensors = container.unpack(content)
+    change(header["object"]["fields"], tensors)
+    return container.pack(header, tensors)
+
+
+def test_a_small_file_cannot_ask_for_much_memory(files, tmp_path):
+    network, path = files[0], tmp_path / "file"
+
+    def named_often(fields, tensors):
+        tensors["wide"] = torch.zeros(2**16)
+        fields["wide_"] = [{"tensor": "wide"}] * 20_000
+
+    def one_long_string(fields, tensors):
+        values = ["a"] * 20_000 + ["b" * 20_000]
+        fields["wide_"] = {"array": {"values": values, "shape": [20_001]}, "dtype": "<U20000"}
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for change in (named_often, one_long_string):
+        assert outcome(forged(network[0], change), *network[1:], path) == "error"
+    text = '{"metaest":"predictor","format":1,"object":[' + "[]," * 4_000_000 + "0]}"
+    header = json.dumps({"__metadata__": {"metaest": text, "noise": os.urandom(100_000).hex()}}).encode()
+    path.write_bytes(container.PACKED + zlib.compress(len(header).to_bytes(8, "little") + header))
+    with pytest.raises(ModelFileError, match="very large"):
+        load(path, **files[3][1])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_predictor_that_shrinks_very_much_is_not_packed():
+    header = {"metaest": "predictor", "format": 1, "object": ["same"] * 300_000}
+    content = container.pack(header, {"a": torch.zeros(3)})
+    assert not content.startswith(container.PACKED)
+    assert container.unpack(content)[0] == header
+
+
+def test_a_random_state_whose_next_draw_would_read_elsewhere_is_refused(files, tmp_path):
+    def beyond(fields, tensors):
+        key = {"array": {"type": "uint32", "shape": [624], "values": [1] * 624}, "dtype": "<u4"}
+        fields["state_"] = {"random_state": {"tuple": ["MT19937", key, 2**31 - 8, 0, 0.0]}}
+
+    (tmp_path / "file").write_bytes(forged(files[0][0], beyond))
+    with pytest.raises(ModelFileError, match="random state"):
+        load(tmp_path / "file")
+
+
+def test_weights_of_several_types_are_refused(files, tmp_path):
+    def doubled(fields, tensors):
+        name = next(name for name in tensors if name.endswith("weight"))
+        tensors[name] = tensors[name].double()
+
+    (tmp_path / "file").write_bytes(forged(files[0][0], doubled))
+    with pytest.raises(ModelFileError, match="several types"):
+        load(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "entry", [1, None, {}, {"data_offsets": [0, "x"]}, {"data_offsets": [0, 1.0]}, {"data_offsets": 3}]
+)
+def test_a_safetensors_file_without_places_is_refused(entry, tmp_path):
+    header = json.dumps({"a": entry}).encode()
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelFileError, match="where its numbers are"):
+        load(tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`metaest serve` from the shell: it starts, answers, and ends with what it began."""
 
+import contextlib
 import os
 import re
 import signal
@@ -78,6 +79,12 @@ def test_it_answers_and_ends_with_what_it_began(path, tmp_path):
         with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=30) as slow:
             slow.sendall(b"GET /hea")  # a client that never ends the head of its request is not waited for
             assert slow.recv(1) == b""
+        with (
+            socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1])), timeout=30) as long,
+            contextlib.suppress(ConnectionError),
+        ):  # nor is a head of many megabytes taken
+            long.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 2**23 + b"\r\n\r\n")
+            assert long.recv(1) == b""
     finally:
         process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0

@@ -95,6 +95,8 @@ def test_errors_name_field_row_and_column(clinic, body, field, number, column, w
         ('{"X": "\u00e9"}'.encode("latin-1"), "not UTF-8"),
         ('{"X": 1}'.encode("utf-16"), "not UTF-8"),
         (b'{"X": 1} {}', "extra data"),
+        (b'{"X": [{"\\ud800": 1}]}', "half of a surrogate pair"),
+        (b'{"id": "\\uDFFF"}', "half of a surrogate pair"),
     ],
 )
 def test_what_is_no_json_is_refused(clinic, body, words):
@@ -109,6 +111,25 @@ def test_numbers_are_taken_in_every_form_json_has(clinic):
     assert clinic.post("/adapt", body).json() == clinic.post("/adapt", GOOD).json()
     infinite = clinic.post("/adapt", json.dumps(GOOD).replace("70.0", "1e999").encode())
     assert place(infinite, "field", "row", "column") == ("X", 0, "weight")
+
+
+def test_whole_pairs_of_surrogates_are_characters(clinic):
+    answer = clinic.post("/predict", b'{"X": [], "id": "\\ud83d\\ude00"}')
+    assert answer.status_code == 422
+    assert "no rows" in place(answer, "message")[0]
+
+
+@pytest.mark.parametrize("dose", [1e160, 1e308])
+def test_rows_that_are_infinitely_far_off_are_answered_by_the_population(clinic, model, dose):
+    answer = clinic.post("/adapt", {**row(dose=dose), "guard": True})
+    assert answer.status_code == 200
+    assert answer.json()["guard"]["share"] == 0
+    assert answer.json()["guard"]["decision"] == "refused"
+    assert answer.json()["predictions"] == pytest.approx(model.predict([list(ROW.values())]))
+
+
+def test_a_path_with_a_slash_more_is_another(clinic):
+    assert place(clinic.post("/adapt/", GOOD), "code") == ("not_found",)
 
 
 def test_sizes_are_bounded(model):
