@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from metaest.tasks.settings import is_whole
+
 __all__ = ["require_choice", "require_count", "require_flag", "require_level", "require_model", "whether_guarded"]
 
 
@@ -28,7 +30,7 @@ def require_count(value: Any, name: str, least: int = 0, unit: str = "", most: i
         What is counted, for the message: ``"rows"``.
     most : int, optional
     """
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    whole = is_whole(value)
     if not whole or value < least or (most is not None and value > most):
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
         wanted = f"of {unit}, {bounds}" if unit else bounds if most is not None else f"of {bounds}"
@@ -37,7 +39,7 @@ def require_count(value: Any, name: str, least: int = 0, unit: str = "", most: i
 
 def require_level(value: Any, name: str = "level") -> None:
     """Raise a ValueError unless a level is a number between 0 and 1."""
-    number: Any = value if isinstance(value, Real) else None
+    number: Any = value if isinstance(value, Real) and not isinstance(value, np.timedelta64) else None
     if number is None or not 0 < number < 1:
         raise ValueError(f"{name} must be a number between 0 and 1, got {value!r}.")
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from metaest.exceptions import TaskError
 from metaest.functional.codes import casts_of, first_refused, made_whole
 from metaest.tasks import TaskSet
+from metaest.tasks.settings import is_whole
 
 __all__ = ["Codes", "codes_of", "row_of_task", "standardised_columns"]
 
@@ -46,7 +46,7 @@ def standardised_columns(standardize: Any, names: Sequence[str] | None, n_column
         return np.full(n_columns, bool(standardize))
     chosen = np.zeros(n_columns, dtype=bool)
     for column in np.asarray(standardize, dtype=object).ravel().tolist():
-        by_number = isinstance(column, Integral) and not isinstance(column, bool)
+        by_number = is_whole(column)
         place = column if by_number else names.index(column) if names is not None and column in names else -1
         if not 0 <= place < n_columns:
             there_are = f"the columns are {list(names)}" if names is not None else f"X has {n_columns} unnamed columns"

@@ -10,7 +10,7 @@ from torch import nn
 
 from metaest.functional import ACTIVATIONS
 
-__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS", "POSITIVE", "POSITIVE_OR_ZERO", "Number"]
+__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS", "POSITIVE", "POSITIVE_OR_ZERO", "SEED", "Number", "Whole"]
 
 
 class Number(Interval):
@@ -28,62 +28,82 @@ class Number(Interval):
     def is_satisfied_by(self, val: Any) -> bool:
         """Tell whether a value lies in the interval."""
         try:
-            return isinstance(val, Real) and bool(super().is_satisfied_by(float(val)))
+            duration = isinstance(val, np.timedelta64)  # numpy derives their class from that of its whole numbers
+            return isinstance(val, Real) and not duration and bool(super().is_satisfied_by(float(val)))
         except OverflowError:
             return False
 
 
+class Whole(Interval):
+    """An interval of whole numbers, of which durations are none.
+
+    Parameters
+    ----------
+    left, right : int or None
+    closed : {"left", "right", "both", "neither"}
+    """
+
+    def __init__(self, left: int | None, right: int | None, *, closed: str) -> None:
+        super().__init__(Integral, left, right, closed=closed)
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value lies in the interval."""
+        return not isinstance(val, np.timedelta64) and bool(super().is_satisfied_by(val))
+
+
 POSITIVE_OR_ZERO = Number(0, None, closed="left")
 POSITIVE = Number(0, None, closed="neither")
+# as scikit-learn's "random_state"
+SEED: list[Any] = [Whole(0, 2**32 - 1, closed="both"), np.random.RandomState, None]
 
 
 CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "hidden_layer_sizes": ["array-like", Whole(1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "normalization": [StrOptions({"batch", "layer", "group"}), None],
     "batch_statistics": [StrOptions({"support", "per-step"})],
     "module": [nn.Module, callable, None],
     "inner_solver": [StrOptions({"gradient", "ridge", "bayes"})],
-    "inner_steps": [Interval(Integral, 0, None, closed="left")],
+    "inner_steps": [Whole(0, None, closed="left")],
     "inner_lr": [POSITIVE_OR_ZERO],
     "learn_inner_lr": [StrOptions({"one", "per-parameter", "per-layer-and-step"}), Options(bool, {False})],
     "adapt_layers": [StrOptions({"all", "head", "body"}), list, tuple],
-    "context_dim": [Interval(Integral, 0, None, closed="left")],
+    "context_dim": [Whole(0, None, closed="left")],
     "meta_gradient": [StrOptions({"exact", "first-order", "reptile", "implicit"})],
     "proximal": [POSITIVE_OR_ZERO],
     "multi_step_share": [Number(0, 1, closed="both")],
     "first_order_share": [Number(0, 1, closed="both")],
-    "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
+    "support_size": [Whole(0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
     "meta_lr": [POSITIVE_OR_ZERO],
-    "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "meta_batch_size": [Whole(1, None, closed="left")],
+    "max_iter": [Whole(1, None, closed="left")],
     "alpha": [POSITIVE_OR_ZERO],
     "max_grad_norm": [POSITIVE, None],
     "early_stopping": ["boolean"],
     "validation_fraction": [Number(0, 1, closed="neither")],
-    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "n_iter_no_change": [Whole(1, None, closed="left")],
     "standardize": ["boolean", list, tuple, np.ndarray],
     "check_plausibility": ["boolean"],
     "warm_start": ["boolean"],
     "callbacks": [list, tuple],
-    "random_state": ["random_state"],
+    "random_state": SEED,
     "compile": ["boolean", StrOptions({"auto"})],
     "vectorize": ["boolean", StrOptions({"auto"})],
-    "max_batch_bytes": [Interval(Integral, 1, None, closed="left"), None],
+    "max_batch_bytes": [Whole(1, None, closed="left"), None],
     "device": [StrOptions({"auto", "cpu", "cuda"})],
     "dtype": [StrOptions({"float32", "float64"})],
     "checkpoint": [str, os.PathLike, None],
-    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+    "checkpoint_every": [Whole(1, None, closed="left")],
     "verbose": ["verbose"],
 }
 
 CLASS_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,
     "shared_labels": [StrOptions({"auto"}), "boolean"],
-    "n_way": [Interval(Integral, 2, None, closed="left"), None],
-    "k_shot": [Interval(Integral, 1, None, closed="left"), range, tuple, list, None],
-    "n_query": [Interval(Integral, 1, None, closed="left"), None],
+    "n_way": [Whole(2, None, closed="left"), None],
+    "k_shot": [Whole(1, None, closed="left"), range, tuple, list, None],
+    "n_query": [Whole(1, None, closed="left"), None],
     "balanced": ["boolean"],
     "class_weight": [dict, StrOptions({"balanced", "learned"}), None],
     "scoring": [StrOptions({"accuracy", "balanced_accuracy", "f1_macro"})],

@@ -33,6 +33,7 @@ from metaest.tasks import Task, TaskSet, labels_of
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
 from metaest.tasks.grouping import sort_by_group
 from metaest.tasks.reading import rows_of
+from metaest.tasks.settings import is_whole
 
 __all__ = ["FewShotScorer"]
 
@@ -90,7 +91,7 @@ class FewShotScorer:
     def __post_init__(self) -> None:
         for name, least in (("shots", 0), ("random_state", 0), ("gap", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            if not is_whole(value) or value < least:
                 why = ", so that every candidate is scored on the same rows" if name == "random_state" else ""
                 raise ValueError(
                     f"{self.metric}: {name} must be a whole number of at least {least}{why}, got {value!r}."

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.predictor import refuse_fit
 from metaest.estimators.transformed_target import AdaptedTransformedTarget, transformed
+from metaest.tasks.reading import refuse_masked
 
 __all__ = ["AdaptedPipeline", "adapt"]
 
@@ -111,7 +112,10 @@ class AdaptedPipeline(Pipeline):
 
 
 def _transform(pipeline: Pipeline, X: Any) -> Any:
-    return pipeline[:-1].transform(X) if len(pipeline.steps) > 1 else X
+    if len(pipeline.steps) == 1:
+        return X
+    refuse_masked(X, type(pipeline).__name__, "X")  # transformers of scikit-learn use what is below the mask
+    return pipeline[:-1].transform(X)
 
 
 def adapt(model: Any, X: Any, y: Any, **params: Any) -> Any:

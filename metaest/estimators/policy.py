@@ -1,16 +1,15 @@
 """MAMLPolicy: actions meta-learned from many tasks in order of time, and adapted to the next from a short look."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
-from metaest.estimators.constraints import CONSTRAINTS, POSITIVE, POSITIVE_OR_ZERO
+from metaest.estimators.constraints import CONSTRAINTS, POSITIVE, POSITIVE_OR_ZERO, Whole
 from metaest.estimators.meta_policy import MetaPolicy
 from metaest.functional import Callback
 
@@ -21,9 +20,9 @@ _OWN: dict[str, list[Any]] = {
     "risk_aversion": [POSITIVE_OR_ZERO],
     "cost": [POSITIVE_OR_ZERO],
     "limit": [POSITIVE],
-    "support_size": [Interval(Integral, 1, None, closed="left")],
-    "query_size": [Interval(Integral, 1, None, closed="left"), None],
-    "gap": [Interval(Integral, 0, None, closed="left")],
+    "support_size": [Whole(1, None, closed="left")],
+    "query_size": [Whole(1, None, closed="left"), None],
+    "gap": [Whole(0, None, closed="left")],
 }
 _OTHERS = {"normalization", "batch_statistics", "inner_solver", "proximal", "multi_step_share", "first_order_share",
            "split", "device", "support_size"}  # fmt: skip

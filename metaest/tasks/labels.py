@@ -51,7 +51,9 @@ def as_labels(y: Any, where: str) -> NDArray[Any] | None:
     missing = [is_missing(value) for value in values]
     present = [value for value, absent in zip(values, missing, strict=True) if not absent]
     words = any(isinstance(value, str) for value in present)
-    whole = bool(present) and all(isinstance(value, (int, np.integer)) for value in present)
+    whole = bool(present) and all(
+        isinstance(value, (int, np.integer)) and not isinstance(value, np.timedelta64) for value in present
+    )
     # numpy reads None among other numbers as NaN, which the numeric check reports; it cannot read pd.NA
     if any(missing) and (words or whole or any(value is pd.NA for value in values)):
         raise _missing(where, words, missing.index(True) // (array.size // len(array)))

@@ -7,6 +7,7 @@ import numpy as np
 from metaest.exceptions import TaskError
 from metaest.tasks.classes import labels_of
 from metaest.tasks.seeds import generator_of
+from metaest.tasks.settings import is_whole
 from metaest.tasks.task import Task
 from metaest.tasks.task_set import TaskSet
 
@@ -65,9 +66,9 @@ def make_episodes(
     5
     """
     for name, value, least in (("n_way", n_way, 2), ("k_shot", k_shot, 1), ("n_query", n_query, 1)):
-        if not isinstance(value, (int, np.integer)) or value < least:
+        if not is_whole(value) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    if not isinstance(n_episodes, (int, np.integer)) or not 1 <= n_episodes <= MOST_EPISODES:
+    if not is_whole(n_episodes) or not 1 <= n_episodes <= MOST_EPISODES:
         raise ValueError(
             f"n_episodes must be a whole number of at least 1, at most {MOST_EPISODES}, got {n_episodes!r}."
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.tasks.containers import hides, plain
 
-__all__ = ["MaskedError", "as_floats", "column_names_of", "is_missing", "rows_of"]
+__all__ = ["MaskedError", "as_floats", "column_names_of", "is_missing", "refuse_masked", "rows_of"]
 
 _OF_PANDAS = (pd.DataFrame, pd.Series, pd.Index, pd.api.extensions.ExtensionArray)
 # the plain kinds of a numpy array: numbers, booleans, text, dates
@@ -91,7 +91,24 @@ def rows_of(values: Any, where: str, name: str) -> Any:
         raise TypeError(f"{where}: {name} is a sparse matrix, metaest needs dense rows; use {name}.toarray().")
     _refuse_unordered(values, where, name)
     values = plain(values, f"{where}: {name}")
-    return values.to_pandas() if hasattr(values, "to_pandas") else values  # record batches of pyarrow
+    if hasattr(values, "to_pandas") and getattr(values, "ndim", 2) <= 2:  # record batches of pyarrow, arrays of xarray
+        return values.to_pandas()
+    return values
+
+
+def refuse_masked(values: Any, where: str, name: str) -> None:
+    """Raise a TaskError at the first masked value of an array or a list; other values are let through.
+
+    Parameters
+    ----------
+    values : object
+    where, name : str
+        As :func:`rows_of` takes them.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        _refuse_masked(np.ma.getmaskarray(values), where, name)
+    elif isinstance(values, (list, tuple)):
+        _of_list(values, where, name)
 
 
 def column_names_of(values: Any) -> tuple[Any, ...] | None:
@@ -131,7 +148,12 @@ def as_floats(objects: NDArray[Any], where: str, column: Callable[[int], str]) -
         At the first value that is no number, or too large for one; the message names column, row and value.
     """
     flat = objects.ravel().tolist()
-    numbers = {kind for kind in {type(value) for value in flat} if issubclass(kind, (Real, Decimal, np.bool_))}
+    # numpy.timedelta64 is a subclass of its integers, yet no number
+    numbers = {
+        kind
+        for kind in {type(value) for value in flat}
+        if issubclass(kind, (Real, Decimal, np.bool_)) and not issubclass(kind, np.timedelta64)
+    }
 
     def place(i: int) -> str:
         row, *rest = (int(n) for n in np.unravel_index(i, objects.shape)) if objects.ndim else (0,)

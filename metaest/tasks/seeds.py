@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from metaest.tasks.settings import is_whole
+
 __all__ = ["generator_of"]
 
 
@@ -21,7 +23,7 @@ def generator_of(random_state: Any) -> np.random.RandomState:
     ValueError
         When it is none of these, or a whole number that is no seed.
     """
-    whole = isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool)
+    whole = is_whole(random_state)
     seed = whole and 0 <= random_state < 2**32
     if seed or random_state is None or isinstance(random_state, np.random.RandomState) or random_state is np.random:
         generator: np.random.RandomState = check_random_state(random_state)

@@ -8,12 +8,20 @@ import numpy as np
 from metaest.exceptions import TaskError
 from metaest.tasks.vectors import as_vector
 
-__all__ = ["as_choice", "as_flag", "as_generator", "as_range", "as_whole"]
+__all__ = ["as_choice", "as_flag", "as_generator", "as_range", "as_whole", "is_whole"]
+
+
+def is_whole(value: Any) -> bool:
+    """Tell whether a value is a whole number of Python or numpy; true and false are none, nor are durations.
+
+    The class of numpy's durations is derived from that of its whole numbers, and ``isinstance`` takes them for such.
+    """
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_, np.timedelta64))
 
 
 def as_whole(value: Any, where: str, *, least: int = 1, most: int | None = None) -> int:
     """Return a whole number in a range; true and false are none."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    whole = is_whole(value)
     if not whole or value < least or (most is not None and value > most):
         wanted = f"from {least:,} on" if most is None else f"from {least:,} to {most:,}"
         shown = repr(value) if not whole or abs(int(value)) < 10**18 else "a number beyond 1e18"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
+from metaest.tasks.settings import is_whole
 from metaest.tasks.task_set import TaskSet
 
 __all__ = [
@@ -63,14 +64,14 @@ def check_split(support_size: Any, split: Any, name: str = "support_size") -> tu
         raise ValueError(f"split must be 'random' or 'first', got {split!r}.")
     if support_size is None:
         return None
-    if isinstance(support_size, (int, np.integer)) and not isinstance(support_size, bool):
+    if is_whole(support_size):
         low = high = int(support_size)
     elif isinstance(support_size, range) and len(support_size) and abs(support_size.step) == 1:
         low, high = min(support_size), max(support_size)
     elif (
         isinstance(support_size, (tuple, list))
         and len(support_size) == 2
-        and all(isinstance(bound, (int, np.integer)) for bound in support_size)
+        and all(is_whole(bound) for bound in support_size)
     ):
         low, high = (int(bound) for bound in support_size)
     else:

@@ -317,7 +317,7 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
     def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> TaskSet: ...
     def __getitem__(self, index: Any) -> Task | TaskSet:
         if isinstance(index, (int, np.integer)):
-            i = self._place(int(index))
+            i = self._place(index)
             rows = slice(self.offsets[i], self.offsets[i + 1])
             name = self.names[i : i + 1].tolist()[0]
             weight = None if self.sample_weight is None else self.sample_weight[rows]
@@ -359,6 +359,8 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
 
     def _place(self, index: int) -> int:
         """Return the number of a task, counted from the end where it is negative."""
+        if isinstance(index, np.timedelta64) or not isinstance(index, (int, np.integer)):
+            raise TypeError(f"a task is selected by a whole number here; got {index!r}.")
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no task number {index}: the set has {len(self)} tasks.")
         return int(index) % len(self)
@@ -373,7 +375,8 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
 
     def support_of(self, i: int) -> NDArray[np.intp] | None:
         """Return the support rows task number `i` carries, or None."""
-        return None if self._support is None else self._support.of(self._place(i))
+        i = self._place(i)
+        return None if self._support is None else self._support.of(i)
 
     def task(self, name: Hashable) -> Task:
         """Return the task called `name`; a KeyError lists the names there are."""

@@ -142,7 +142,7 @@ def _floats(given: Any, where: str) -> NDArray[np.float64]:
 def _cell(cell: Any, i: int, where: str) -> float:
     if cell is None or cell is pd.NA or cell is np.ma.masked:
         return np.nan
-    if isinstance(cell, (bool, np.bool_)) or not isinstance(cell, (Real, Decimal)):
+    if isinstance(cell, (bool, np.bool_, np.timedelta64)) or not isinstance(cell, (Real, Decimal)):
         shown = (
             repr(cell) if isinstance(cell, (str, bytes, bool, np.bool_, complex)) else f"of type {type(cell).__name__}"
         )

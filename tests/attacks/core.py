@@ -228,7 +228,7 @@ entry(
 entry(
     "TaskSet.support_of",
     lambda i: TASKS.support_of(i),
-    setting(lambda v: True if type(v) in (int, np.int64) and -10 <= v < 10 else None, "i").map(lambda g: {"i": g}),
+    setting(lambda v: isinstance(v, (int, np.integer)) and -10 <= v < 10, "i").map(lambda g: {"i": g}),
     kinds=(IndexError,),
 )
 
@@ -327,7 +327,9 @@ def network_entries(
     entry(
         f"{of_adapted}.score",
         lambda X, y, **w: adapted().score(X, y, **w),
-        rows_and_targets(columns=columns, further={"sample_weight": _weights}, **options),
+        rows_and_targets(
+            columns=columns, further={} if kind == "MAMLPolicy" else {"sample_weight": _weights}, **options
+        ),
         state=bytes_of(adapted, probe),
     )
     each = 6 if kind == "MAMLPolicy" else 2
@@ -507,7 +509,7 @@ def constructor_entry(
             return {name: draw(setting(special[name], name))}
 
         def valid(value: Any) -> bool | None:
-            if not _allowed(constraints[name], value):
+            if isinstance(value, np.timedelta64) or not _allowed(constraints[name], value):
                 return False
             return None
 

@@ -496,7 +496,7 @@ ODD: list[Any] = [
     np.array([]), np.array("x"), np.array([[0.5]]), np.ma.masked, pd.NA, pd.NaT, decimal.Decimal(1),
     fractions.Fraction(1, 2), 1 + 0j, range(3), range(0), range(5, 1), len, int, torch.tensor(1), torch.tensor([0.5]),
     datetime.timedelta(1), np.datetime64("2020-01-01"), pd.Timestamp("2020"), pd.Series([1]), Ellipsis, NotImplemented,
-    float, np.random.default_rng(0), np.random.RandomState(0),
+    float, np.random.default_rng(0), np.random.RandomState(0), np.timedelta64(2, "m"), np.timedelta64(2, "ns"),
 ]  # fmt: skip
 
 
@@ -515,7 +515,8 @@ def setting(valid: Callable[[Any], bool | None], name: str) -> st.SearchStrategy
     def given(value: Any) -> Given:
         verdict = None
         try:
-            verdict = valid(value)
+            # a duration is no number, though numpy derives its class from that of whole numbers
+            verdict = False if isinstance(value, np.timedelta64) and valid(2) is not None else valid(value)
         except Exception:
             verdict = False
         return Given(f"{name}={brief(value)}", value, value, refuse=verdict is False, sure=verdict is True)

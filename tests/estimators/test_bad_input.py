@@ -5,8 +5,20 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from metaest import DivergenceError, MAMLClassifier, MAMLRegressor, Task, TaskError, TaskSet, adapt
+from metaest import (
+    DivergenceError,
+    MAMLClassifier,
+    MAMLRegressor,
+    Task,
+    TaskError,
+    TaskSet,
+    adapt,
+    make_episodes,
+    scorers,
+)
 from problems import ragged_tasks
 
 NAMES = ("time", "dose")
@@ -185,3 +197,42 @@ def test_images_as_they_should_be_and_images_that_look_odd():
         model.predict(rng.random((2, 8, 6, 3)))
     with pytest.raises(TaskError, match="the channels come first"):
         model.adapt(rng.random((2, 8, 6, 3)), [0.0, 1.0])
+
+
+def test_masked_rows_are_refused_before_the_transformers_of_a_pipeline():
+    tasks = TaskSet(ragged_tasks())
+    rows = np.repeat(np.arange(len(tasks)), tasks.sizes)
+    model = MAMLRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), model).fit(tasks.X, tasks.y, mamlregressor__groups=rows)
+    X, y = tasks.X[:3], tasks.y[:3]
+    hidden = np.ma.array(X, mask=np.arange(X.size).reshape(X.shape) == X.shape[1])
+    adapted = adapt(pipeline, X, y)
+    for masked in (hidden, list(hidden)):
+        for call in (lambda X: adapt(pipeline, X, y), adapted.predict, lambda X: adapted.partial_adapt(X, y)):
+            with pytest.raises(TaskError, match="X is masked in row 1 in column 0"):
+                call(masked)
+
+
+HOUR = np.timedelta64(2, "h")  # numpy derives its class from that of whole numbers
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["max_iter", "inner_steps", "inner_lr", "support_size", "meta_batch_size", "random_state", "hidden_layer_sizes"],
+)
+def test_a_duration_is_no_setting(name):
+    value = (HOUR,) if name == "hidden_layer_sizes" else HOUR
+    with pytest.raises(ValueError, match=name):
+        MAMLRegressor(**{"max_iter": 1, name: value}).fit(ragged_tasks())
+
+
+def test_a_duration_is_no_argument(named_model):
+    X, y = ragged_tasks()[0].X, ragged_tasks()[0].y
+    for call, words in (
+        (lambda: named_model.adapt(X, y, guard=True, gap=HOUR), "gap must be a whole number"),
+        (lambda: scorers.few_shot_r2(HOUR), "shots must be a whole number"),
+        (lambda: make_episodes(X, np.arange(len(X)) % 2, 2, HOUR, 1), "k_shot must be a whole number"),
+        (lambda: MAMLRegressor().fit(ragged_tasks()).predict_interval(X, level=HOUR), "level"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()

@@ -237,3 +237,19 @@ def test_a_huge_file_is_refused_before_it_is_read(files, tmp_path):
         with pytest.raises(ModelFileError, match="longer than it declares|at most"):
             load(path, **passed)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        (b'"data_offsets"', b'"data_offsetz"'),
+        (b'"data_offsets":[', b'"data_offsets":{"'),
+        (b'"__metadata__"', b'"__metadatb__"'),
+        (b'"data_offsets":[0,', b'"data_offsets":[0],"x":['),
+    ],
+)
+def test_a_header_with_other_names_is_no_model(was, becomes, files, tmp_path):
+    content, passed, rows = files[0]
+    changed = content.replace(was, becomes[: len(was)], 1)
+    assert changed != content
+    assert outcome(changed, passed, rows, tmp_path / "file") == "error"

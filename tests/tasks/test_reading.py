@@ -72,6 +72,7 @@ MASKED = {
     "array": masked,
     "objects": lambda values: cell(values, np.ma.masked),
     "list": lambda values: cell(values, np.ma.masked).tolist(),
+    "list of masked rows": lambda values: list(masked(values)),
 }
 
 
@@ -132,6 +133,7 @@ REFUSED = {
     "a whole number of 400 digits": (cell(X, 10**400), "column 1 of X holds a whole number beyond the range"),
     "a signalling NaN": (cell(X, decimal.Decimal("sNaN")), "column 1 of X holds NaN in row 1"),
     "pandas.NA": (cell(X, pd.NA), "column 1 of X holds NaN in row 1"),
+    "a duration": (cell(X, np.timedelta64(5, "m")), "holds time differences"),
     "a set in a cell": (cell(X, {1}), "column 1 of X holds a set in row 1"),
     "structured": (pd.DataFrame(COLUMNS).to_records(index=False), "structured array .fields: p, q."),
     "matrix": (X.view(np.matrix), "numpy.asarray"),
@@ -251,3 +253,29 @@ def test_labels_beyond_64_bits_are_no_classes():
         make_episodes(X, [2**70, 2**70 + 1] * 3, 2, 1, 1)
     with pytest.raises(TaskError, match="NUL"):
         make_episodes(X, ["a", "a\0"] * 3, 2, 1, 1)
+
+
+def test_a_duration_among_weights_is_refused():
+    weight = [1.0, np.timedelta64(5, "m"), *Y[2:]]
+    with pytest.raises(TaskError, match="sample_weight cannot be read as numbers"):
+        Task("a", X, Y, sample_weight=weight)
+    with pytest.raises(TaskError, match="sample_weight cannot be read as numbers.*row 1"):
+        Task("a", X, Y, sample_weight=np.array(weight, dtype=object))
+
+
+def test_arrays_of_xarray_have_the_meaning_of_numpys():
+    xarray = pytest.importorskip("xarray")
+    for rows in (X, np.stack([X, X], axis=1)):
+        np.testing.assert_array_equal(Task("a", xarray.DataArray(rows), xarray.DataArray(Y)).X, Task("a", rows, Y).X)
+    with pytest.raises(TaskError, match=r"y has shape \(6, 1, 1\)"):
+        Task("a", X, xarray.DataArray(Y[:, None, None]))
+
+
+@pytest.mark.parametrize("number", ["x", 1.5, None, np.timedelta64(1, "h")])
+def test_a_task_is_counted_by_whole_numbers(number):
+    tasks = TaskSet([(X, Y), (X, Y)])
+    assert tasks.support_of(np.int8(-1)) is None
+    with pytest.raises(TypeError, match="whole number"):
+        tasks.support_of(number)
+    with pytest.raises(IndexError, match="2 tasks"):
+        tasks.support_of(2)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
+from metaest.tasks.settings import is_whole
 from metaest.tasks.vectors import as_number
 
 __all__ = ["Formula", "Inputs", "KineticRegressor"]
@@ -266,7 +267,7 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
             if where not in names:
                 raise ValueError(f"columns: there is no column {where!r} in X, which has {names or n}.")
             where = names.index(where)
-        if isinstance(where, bool) or not isinstance(where, (int, np.integer)):
+        if not is_whole(where):
             raise TypeError(f"columns: {name!r} must be a column's name or number, got {where!r}.")
         if not 0 <= where < n:
             raise ValueError(f"columns: {name!r} would be column {where} of X, which has {n}; the inputs are {inputs}.")

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from metaest.tasks.record import Record
+from metaest.tasks.settings import is_whole
 from metaest.tasks.vectors import as_vector
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 
@@ -164,7 +165,7 @@ class Histories:
         if not histories:
             raise ValueError("histories: there is none.")
         for number, points in histories.items():
-            if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or abs(int(number)) > MOST:
+            if not is_whole(number) or abs(int(number)) > MOST:
                 raise ValueError(
                     f"histories: {number!r} is no whole number up to {MOST:,}; X names a history by its number."
                 )

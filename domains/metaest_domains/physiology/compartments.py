@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import EquationRegressor, Parameter, TaskSet
+from metaest.tasks.settings import is_whole
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
 from metaest_domains.physiology.records import PATIENT_COLUMNS
 from metaest_domains.physiology.regimen import Regimen, covariate_columns
@@ -225,7 +226,7 @@ random_state, checkpoint, checkpoint_every, verbose
                 )
         table.update({name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()})
         for name in fixed:
-            if not isinstance(fixed[name], Real) or isinstance(fixed[name], bool):
+            if not isinstance(fixed[name], Real) or isinstance(fixed[name], (bool, np.timedelta64)):
                 raise ValueError(f"fixed: {name} must be a number, got {fixed[name]!r}.")
             low, high = table.pop(name).bounds
             if not low < fixed[name] < high:
@@ -240,7 +241,7 @@ random_state, checkpoint, checkpoint_every, verbose
             return None
         if isinstance(self.allometric, (bool, np.bool_)):
             raise ValueError(f"allometric must be the column of the weight, got {self.allometric!r}.")
-        if isinstance(self.allometric, (int, np.integer)):
+        if is_whole(self.allometric):
             if not 0 <= self.allometric < tasks.X.shape[1]:
                 raise ValueError(f"allometric: {self.allometric} is no column of X, which has {tasks.X.shape[1]}.")
             return int(self.allometric)

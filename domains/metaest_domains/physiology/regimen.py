@@ -19,6 +19,7 @@ from metaest.exceptions import warn
 from metaest.tasks.columns import refuse_units, require_frame
 from metaest.tasks.containers import plain
 from metaest.tasks.record import Record
+from metaest.tasks.settings import is_whole
 from metaest.tasks.times import check_time_unit
 from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.records import (
@@ -38,7 +39,7 @@ MOST_DOSES = 100_000
 
 def dose_columns(n: int) -> list[str]:
     """Return the names of the columns that hold n doses, from one dose on."""
-    if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or not 1 <= n <= MOST_DOSES:
+    if not is_whole(n) or not 1 <= n <= MOST_DOSES:
         raise ValueError(f"n must be a whole number of doses, from 1 to {MOST_DOSES:,}, got {n!r}.")
     return [f"{what}_{i}" for what in ("dose", "dose_time", "dose_duration") for i in range(1, n + 1)]
 
@@ -93,7 +94,7 @@ class Regimen(Record):
         cls, amount: float, interval: float = 0.0, n: int = 1, duration: float = 0.0, **covariates: float
     ) -> "Regimen":
         """Return n equal doses, the first at time 0."""
-        if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
+        if not is_whole(n) or n < 1:
             raise ValueError(f"n must be a whole number of doses, at least 1, got {n!r}.")
         gap, one, lasting = (
             np.array([as_number(value, f"repeated doses: {name}", least=0, wanted="a number of at least 0")])
@@ -195,7 +196,7 @@ class Regimen(Record):
     def _frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
         n = len(self.time)
         wanted = n if n_doses is None else n_doses
-        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or not 1 <= wanted <= MOST_DOSES:
+        if not is_whole(wanted) or not 1 <= wanted <= MOST_DOSES:
             raise ValueError(f"n_doses must be a whole number from 1 to {MOST_DOSES:,}, got {n_doses!r:.60}.")
         if n > wanted:
             raise ValueError(

@@ -86,7 +86,9 @@ def first_from(index: pd.Index, start: Any, where: str, name: str = "start") -> 
     """
     try:
         if not isinstance(index, pd.DatetimeIndex):
-            if isinstance(start, (bool, np.bool_)) or not isinstance(start, (int, float, np.integer, np.floating)):
+            if isinstance(start, (bool, np.bool_, np.timedelta64)) or not isinstance(
+                start, (int, float, np.integer, np.floating)
+            ):
                 raise TypeError
             if start != start:
                 raise ValueError

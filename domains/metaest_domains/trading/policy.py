@@ -1,7 +1,7 @@
 """TradingPolicy: positions in an asset from its prices, meta-learned over many assets and adapted to the next."""
 
 from copy import deepcopy
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedPolicy, MAMLPolicy, Task, TaskError, TaskSet
 from metaest.estimators.atomic import atomic
+from metaest.estimators.constraints import Whole
 from metaest_domains.trading.dates import periods_of, yearly
 from metaest_domains.trading.features import PriceFeatures, risk_scale
 from metaest_domains.trading.prices import as_prices, one_asset
@@ -89,7 +90,7 @@ class TradingPolicy(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "policy": [MAMLPolicy, None],
         "features": "no_validation",
-        "lag": [Interval(Integral, 0, None, closed="left")],
+        "lag": [Whole(0, None, closed="left")],
         "volatility_target": [Interval(Real, 0, None, closed="neither"), None],
         "max_leverage": [Interval(Real, 0, None, closed="neither")],
         "periods_per_year": [Interval(Real, 0, None, closed="neither"), None],

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
+from metaest.tasks.settings import is_whole
 from metaest.tasks.vectors import as_number as number_in_range
 
 __all__ = ["as_cost", "as_days", "as_number"]
@@ -11,7 +10,7 @@ __all__ = ["as_cost", "as_days", "as_number"]
 
 def as_days(value: Any, name: str, where: str, *, least: int = 1) -> int:
     """Return a whole number of days."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not least <= value < 2**53:
+    if not is_whole(value) or not least <= value < 2**53:
         raise ValueError(f"{where}: {name} must be a whole number of days from {least} on, got {value!r}.")
     return int(value)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.functional import Design
 from metaest.tasks import TaskSet
+from metaest.tasks.settings import is_whole
 
 __all__ = ["Covariates"]
 
@@ -130,7 +131,7 @@ class Covariates:
         values: dict[int, float] = {}
         for label, value in (given or {}).items():
             column = names.index(label) if label in names else label
-            if isinstance(column, bool) or not isinstance(column, (int, np.integer)) or not 0 <= column < n_columns:
+            if not is_whole(column) or not 0 <= column < n_columns:
                 raise TaskError(
                     f"adapt: covariates has {label!r}, which is no column of the fit; they are "
                     f"{names or f'numbered 0 to {n_columns - 1}'}."
@@ -166,6 +167,6 @@ def _column(label: Any, tasks: TaskSet) -> int:
             )
             raise ValueError(f"covariates: there is no column {label!r} in X; {known}.")
         return tasks.feature_names.index(label)
-    if not isinstance(label, (int, np.integer)) or not 0 <= label < tasks.X.shape[1]:
+    if not is_whole(label) or not 0 <= label < tasks.X.shape[1]:
         raise ValueError(f"covariates: {label!r} is no column of X, which has {tasks.X.shape[1]} columns.")
     return int(label)

@@ -13,6 +13,7 @@ from metaest.estimators.equation.sampling import root
 from metaest.estimators.equation.solving import normal_points
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
+from metaest.tasks.settings import is_whole
 from metaest.tasks.weights import as_weights
 
 __all__ = ["suggest_rows"]
@@ -37,7 +38,7 @@ def suggest_rows(
     ValueError
         When n, target or cost make no sense, or no constant varies between tasks.
     """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= len(X):
+    if not is_whole(n) or not 1 <= n <= len(X):
         raise ValueError(f"suggest: n must be a whole number from 1 to the {len(X)} candidates, got {n!r}.")
     varying = [calibrated.names[k] for k in calibrated.random if k not in calibrated.flat]
     if not varying:

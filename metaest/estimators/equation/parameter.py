@@ -101,7 +101,7 @@ def check_parameters(parameters: Any, equation: Callable[..., Any]) -> dict[str,
 
 def _is_number(value: Any) -> bool:
     """Whether a bound or an initial value is a number that a float holds; a bound may be infinite."""
-    if not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, np.timedelta64) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     try:
         return not math.isnan(float(value))

@@ -20,6 +20,8 @@ __all__ = ["profile_of"]
 REACH = 4.0
 WITHOUT_PRIOR = 1e3
 LEAST_POINTS = 3
+# points that are solved at once, in memory of about a kilobyte each
+MOST_POINTS = 1_000_000
 
 
 def profile_of(
@@ -41,7 +43,7 @@ def profile_of(
             f"profile: a constant that varies between tasks is wanted ({', '.join(varying) or 'there is none'}), got "
             f"{name!r}."
         )
-    require_count(n_points, "profile: n_points", LEAST_POINTS)
+    require_count(n_points, "profile: n_points", LEAST_POINTS, most=MOST_POINTS)
     n_points, k = int(n_points), names.index(name)
     factor = calibrated.population.factor * (1.0 if prior else WITHOUT_PRIOR)
     center = _center(calibrated, X)

@@ -142,7 +142,7 @@ class Questions:
             Whether what was learned from other tasks counts; without it, the rows stand alone (the shared constants
             stay at the population's values).
         n_points : int, default=41
-            At least 3.
+            From 3 to 1,000,000.
 
         Returns
         -------

@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
-from metaest.estimators.constraints import POSITIVE_OR_ZERO, Number
+from metaest.estimators.constraints import POSITIVE_OR_ZERO, SEED, Number, Whole
 
 __all__ = ["CONSTRAINTS", "REPORTED", "check_settings"]
 
@@ -19,23 +18,23 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", None],
     "covariance": [StrOptions({"full", "diagonal"})],
     "noise": [StrOptions({"additive", "proportional", "combined"})],
-    "measurement_sd": [str, Interval(Integral, 0, None, closed="left"), None],
+    "measurement_sd": [str, Whole(0, None, closed="left"), None],
     "limit": [Number(None, None, closed="neither"), None],
     "covariates": [Mapping, None],
     "objective": [StrOptions({"evidence", "query"})],
     "inner_solver": [StrOptions({"gauss-newton", "gradient"})],
-    "inner_steps": [Interval(Integral, 0, None, closed="left")],
+    "inner_steps": [Whole(0, None, closed="left")],
     "meta_gradient": [StrOptions({"exact", "first-order"})],
-    "support_size": [Interval(Integral, 0, None, closed="left"), range, tuple, list, None],
+    "support_size": [Whole(0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
-    "n_episodes": [Interval(Integral, 1, None, closed="left"), None],
+    "n_episodes": [Whole(1, None, closed="left"), None],
     "meta_lr": [POSITIVE_OR_ZERO],
-    "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "meta_batch_size": [Whole(1, None, closed="left")],
+    "max_iter": [Whole(1, None, closed="left")],
     "compile": ["boolean", StrOptions({"auto"})],
-    "random_state": ["random_state"],
+    "random_state": SEED,
     "checkpoint": [str, os.PathLike, None],
-    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+    "checkpoint_every": [Whole(1, None, closed="left")],
     "verbose": ["verbose"],
 }
 
