@@ -177,7 +177,7 @@ def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, A
 def is_empty(values: Any) -> bool:
     """Tell whether an array, a data frame or a list has no rows."""
     shape = getattr(values, "shape", None)
-    if shape is not None:
+    if isinstance(shape, tuple):  # modules and classes have an attribute of this name, too
         return len(shape) > 0 and shape[0] == 0
     return isinstance(values, (list, tuple)) and len(values) == 0
 

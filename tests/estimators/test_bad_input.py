@@ -236,3 +236,18 @@ def test_a_duration_is_no_argument(named_model):
     ):
         with pytest.raises(ValueError, match=words):
             call()
+
+
+@pytest.mark.parametrize("thing", [np, np.ndarray, pd.DataFrame])
+def test_a_module_or_a_class_is_no_rows(named_model, thing):
+    X, y = ragged_tasks()[0].X, ragged_tasks()[0].y
+    adapted = named_model.adapt(named_tasks()[0].X, y)
+    for call in (
+        lambda: named_model.adapt(thing, y),
+        lambda: named_model.adapt(thing, thing),
+        lambda: adapted.partial_adapt(thing, y),
+        lambda: adapted.partial_adapt(X, thing),
+        lambda: named_model.predict(thing),
+    ):
+        with pytest.raises(TaskError, match="rows of numbers are wanted"):
+            call()
