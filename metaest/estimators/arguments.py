@@ -39,7 +39,7 @@ def require_count(value: Any, name: str, least: int = 0, unit: str = "", most: i
 
 def require_level(value: Any, name: str = "level") -> None:
     """Raise a ValueError unless a level is a number between 0 and 1."""
-    number: Any = value if isinstance(value, Real) and not isinstance(value, np.timedelta64) else None
+    number: Any = value if not isinstance(value, np.timedelta64) and isinstance(value, Real) else None
     if number is None or not 0 < number < 1:
         raise ValueError(f"{name} must be a number between 0 and 1, got {value!r}.")
 

@@ -152,7 +152,7 @@ def as_floats(objects: NDArray[Any], where: str, column: Callable[[int], str]) -
     numbers = {
         kind
         for kind in {type(value) for value in flat}
-        if issubclass(kind, (Real, Decimal, np.bool_)) and not issubclass(kind, np.timedelta64)
+        if not issubclass(kind, np.timedelta64) and issubclass(kind, (Real, Decimal, np.bool_))
     }
 
     def place(i: int) -> str:

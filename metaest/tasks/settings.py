@@ -1,7 +1,7 @@
 """Checks of settings that are no rows: whole numbers, true or false, choices, ranges, seeds."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from metaest.tasks.vectors import as_vector
 __all__ = ["as_choice", "as_flag", "as_generator", "as_range", "as_whole", "is_whole"]
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Tell whether a value is a whole number of Python or numpy; true and false are none, nor are durations.
 
     The class of numpy's durations is derived from that of its whole numbers, and ``isinstance`` takes them for such.

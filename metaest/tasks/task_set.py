@@ -357,7 +357,7 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
             f"{index!r}."
         )
 
-    def _place(self, index: int) -> int:
+    def _place(self, index: Any) -> int:
         """Return the number of a task, counted from the end where it is negative."""
         if isinstance(index, np.timedelta64) or not isinstance(index, (int, np.integer)):
             raise TypeError(f"a task is selected by a whole number here; got {index!r}.")

@@ -57,7 +57,8 @@ ENTRIES: list[EntryPoint] = []
 # where settings that are paths may write
 FOLDER = tempfile.TemporaryDirectory()
 
-# public names that are not attacked, and why
+# public names that are not attacked, and why; metaest.functional is not either: its functions are for developers who
+# compose algorithms out of torch's tensors and modules, and a wrong shape there is torch's error, as in torch itself
 EXCLUDED = {
     "ConformalInterval": "a record that predictions return",
     "Derived": "a record that predictions return",
