@@ -94,7 +94,7 @@ def _hash(value: Any, met: dict[int, tuple[Any, bytes]]) -> bytes:
 def _members(value: Any) -> list[Any]:
     """Return what a value is made of."""
     if isinstance(value, Mapping):
-        return [own for pair in value.items() for own in pair]
+        return [part for pair in value.items() for part in pair]
     if isinstance(value, (set, frozenset)):
         return sorted(map(digest, value))
     if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object):

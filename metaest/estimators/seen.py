@@ -53,7 +53,7 @@ class SeenTasks:
         hashes = _hashes(salt, tasks)
         distinct = [np.unique(hashes[a:b]) for a, b in zip(tasks.offsets[:-1], tasks.offsets[1:], strict=True)]
         rows, counts = np.unique(np.concatenate(distinct), return_counts=True)
-        whole = np.unique(np.array([_whole(salt, own) for own in distinct], dtype=np.uint64))
+        whole = np.unique(np.array([_whole(salt, hashes_of_task) for hashes_of_task in distinct], dtype=np.uint64))
         chance = min(1.0, 2.0 * int((counts == 2).sum()) / int(counts.sum()))
         return cls(salt, whole, rows[counts == 1], rows[counts > 1], chance)
 
@@ -68,8 +68,8 @@ class SeenTasks:
             if _among(np.array([_whole(self.salt, distinct)], dtype=np.uint64), self.tasks)[0]:
                 return i
             telling = distinct[~_among(distinct, self.shared)]
-            n, known = len(telling), int(_among(telling, self.rows).sum())
-            if known and 2 * known >= n and bdtrc(known - 1, n, self.coincidence) < ACCIDENT:
+            n, again = len(telling), int(_among(telling, self.rows).sum())
+            if again and 2 * again >= n and bdtrc(again - 1, n, self.coincidence) < ACCIDENT:
                 return i
         return None
 

@@ -8,6 +8,7 @@ modules that cannot be mapped.
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metaest.functional.attention import differentiable_attention
+from metaest.functional.mlp import MLP
 from metaest.functional.normalization import TaskBatchNorm, give, is_statistic, take
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
@@ -77,11 +79,11 @@ class ModuleForward:
             for name, value in self._constants.items()
         }
         if not self.norms:
-            with self._lock, differentiable_attention:
+            with self._lock, self._attention():
                 output = self._call(constants, params, X)
             return self._checked(output, X), {}
         weights = {name: value for name, value in params.items() if not is_statistic(name)}
-        with self._lock, differentiable_attention:
+        with self._lock, self._attention():
             give(self.norms, params, mask, collects)
             try:
                 output = self._call(constants, weights, X)
@@ -89,6 +91,10 @@ class ModuleForward:
             finally:
                 for layer in self.norms.values():
                     layer.forget()
+
+    def _attention(self) -> AbstractContextManager[None]:
+        """Return the scope of calls: a network of linear layers has no attention, and pays for no switch."""
+        return nullcontext() if type(self.module) is MLP else differentiable_attention
 
     def _call(self, constants: Params, weights: Params, X: Tensor) -> Any:
         values = {**constants, **weights}
