@@ -196,7 +196,7 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
             return cls._of_arrays(X, y, groups, feature_names, target_names, sample_weight)
         except MaskedError as error:
             given = {"X": X, "y": y, "sample_weight": sample_weight}.get(error.name)
-            if given is None:  # of the groups themselves
+            if given is None or getattr(given, "ndim", 1) == 0:  # groups themselves, or no rows at all
                 raise
             raise error.within(*place_in_group(groups, error.row, len(given))) from None
 

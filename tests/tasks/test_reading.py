@@ -116,6 +116,7 @@ def test_a_masked_value_is_refused_wherever_rows_come_in(kind):
             lambda: TaskSet.from_arrays([*X[:5, :1].tolist(), np.ma.array([-9.0], mask=[True])], Y, GROUPS),
             "task 9: X is masked in row 2 in column 0",
         ),
+        (lambda: TaskSet.from_arrays(X, np.ma.masked, GROUPS), "y is masked in row 0"),
         (lambda: TaskSet.from_arrays(np.ma.masked_equal(X, X[3, 0]), Y, None), "groups is missing"),
         (lambda: TaskSet.from_arrays(np.ma.masked_equal(X, X[3, 0]), Y, GROUPS[:2]), "2 labels for 6 rows"),
     ],
