@@ -109,6 +109,7 @@ class Judge:
         rows = [slice(int(a), int(b)) for a, b in itertools.pairwise(tasks.offsets)]
         return self.judge_many([(tasks.X[r], tasks.y[r], None if weights is None else weights[r]) for r in rows])
 
+    @np.errstate(over="ignore", invalid="ignore")  # errors beyond the largest number are errors
     def judge_many(self, tasks: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]]) -> list[Guard]:
         """Judge the adaptations to the rows (X, y, weights) of many tasks, each of which has rows, in one batch."""
         episodes: list[Task] = []

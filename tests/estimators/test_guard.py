@@ -19,7 +19,7 @@ from metaest import (
     TaskSet,
     adapt,
 )
-from metaest.estimators.guard import Moments, learn_rule
+from metaest.estimators.guard import GuardRule, Moments, learn_rule
 from metaest.estimators.judge import Answers, Judge
 from metaest_datasets import make_sinusoids
 
@@ -208,6 +208,13 @@ def lines():
     return EquationRegressor(line, {"slope": Parameter(0.0), "height": Parameter(1.0)}, random_state=1).fit(
         tasks[:30]
     ), tasks[30:]
+
+
+def test_infinite_errors_tell_nothing_for_the_adaptation():
+    infinite = np.array([np.inf])
+    with np.errstate(invalid="ignore"):
+        for along in (infinite, -infinite, np.array([np.nan])):
+            assert GuardRule(2, 0.9, 1.0, 12).apply(along, infinite) == 0
 
 
 def test_equation_keeps_its_gain(lines):
