@@ -175,16 +175,20 @@ def decide(rule: GuardRule, size: int, own: Moments, scale: float) -> Guard:
     return Guard(decision, share, _reason(rule, size, n, before, after), n, before, after, rule.share)
 
 
+def _rows(n: int) -> str:
+    return "1 row" if n == 1 else f"{n} rows"
+
+
 def _reason(rule: GuardRule, size: int, n: int, before: float, after: float) -> str:
     told = (
-        f"{rule.n_tasks} training tasks led to expect a share of {rule.share:.2f} at {rule.size} rows"
+        f"{rule.n_tasks} training tasks led to expect a share of {rule.share:.2f} at {_rows(rule.size)}"
         if rule.n_tasks
         else "no training task has rows enough to tell what to expect"
     )
     if not n:
-        return f"{size} row{'s' * (size != 1)} cannot tell whether adapting helps; {told}."
+        return f"{_rows(size)} cannot tell whether adapting helps; {told}."
     verb = "helps" if after < before else "does harm"
     return (
-        f"adapting {verb} on the task's own {n} rows that it did not see (RMSE {before:.3g} before, {after:.3g} "
+        f"adapting {verb} on the task's own {_rows(n)} that it did not see (RMSE {before:.3g} before, {after:.3g} "
         f"after); {told}."
     )

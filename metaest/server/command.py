@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from metaest.exceptions import ModelFileError
 from metaest.saving import load
 from metaest.server.app import LOOPBACK, create_app
 from metaest.server.limits import Limits
@@ -95,7 +96,9 @@ def serve_command(arguments: argparse.Namespace) -> None:
             "where something else keeps strangers out."
         )
     limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
-    columns = None if arguments.columns is None else json.loads(arguments.columns.read_text(encoding="utf-8"))
+    if not 0 <= arguments.port < 2**16:
+        raise ValueError(f"--port must lie between 0 and 65535, got {arguments.port}.")
+    columns = None if arguments.columns is None else _read_columns(arguments.columns)
     given = {
         what: _imported(getattr(arguments, what), what)
         for what in ("equation", "module")
@@ -104,10 +107,22 @@ def serve_command(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     # what is to be said of rows goes to who sent them, and not into a log
     warnings.simplefilter("ignore")
-    model = load(arguments.model, **given)
+    try:
+        model = load(arguments.model, **given)
+    except ModelFileError as error:
+        if given or "is in no file" not in str(error):
+            raise
+        raise ModelFileError(f"{error} Here: --equation or --module PACKAGE.MODULE:NAME.") from error
     hosts = [*LOOPBACK, arguments.host] if loopback else None
     app = create_app(model, token=token, hosts=hosts, limits=limits, columns=columns, compile=arguments.compile)
     run(app, arguments.host, arguments.port, limits)
+
+
+def _read_columns(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--columns {path} is no JSON: {error}.") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -76,6 +76,8 @@ class Refused(Exception):  # noqa: N818 - an answer rather than a fault of the p
 
 # how the library calls the caller, and a task of a batch
 _BATCH = re.compile(r"^(task \d+|adapt|predict|predict_interval): ")
+# scikit-learn's word for a column that the fit did not have
+_UNSEEN = re.compile(r"unseen at fit time:\n- ([^\n]*)\n")
 # where a message of the library names the row and the column: row 3, column 'weight'
 _ROW = re.compile(r"\brow (\d+)")
 _COLUMN = re.compile(r"\bcolumn (?:'([^']+)'|(\d+))")
@@ -99,6 +101,8 @@ def refusal_of(error: Exception, field: str, names: Sequence[str]) -> Refused | 
     if isinstance(error, TaskError):
         # tasks of a batch are numbered by the server, which means nothing to a client
         message = _BATCH.sub("", str(error))
+        if unseen := _UNSEEN.search(message):
+            return Refused("rows", f"{unseen[1]!r} is no column of the model.", field=field, column=unseen[1])
         row, column = _ROW.search(message), _COLUMN.search(message)
         key: str | int | None = None
         if column is not None:

@@ -109,6 +109,9 @@ class Reader:
         predict = self.columns.read(body["predict"], "predict") if "predict" in body else None
         if predict is not None and not len(predict):
             predict = None
+        for name in ("interval", "std"):
+            if predict is None and body.get(name):
+                raise Refused("invalid", f"{name} is of rows to be predicted; send them as predict.", field=name)
         guard = body.get("guard")
         if guard is not None:
             guard = _flag(body, "guard")
@@ -167,7 +170,8 @@ class Reader:
             raise Refused("invalid", "interval must be a number between 0 and 1, such as 0.9.", field="interval")
         if "method" in body:
             if method not in self.methods:
-                raise Refused("invalid", f"method must be one of {', '.join(self.methods)}.", field="method")
+                why = " (this model was not calibrated)" if method == "conformal" else ""
+                raise Refused("invalid", f"method must be {' or '.join(self.methods)}{why}.", field="method")
             if level is None:
                 raise Refused("invalid", "method is that of an interval; state interval as well.", field="method")
         return {"level": level, "method": method, "std": _flag(body, "std")}
@@ -195,7 +199,8 @@ class Reader:
 
 def _require(body: Any, allowed: list[str], needed: tuple[str, ...]) -> None:
     if type(body) is not dict:
-        raise Refused("invalid", "an object is wanted.")
+        wanted = ", ".join(f'"{name}": [...]' for name in needed)
+        raise Refused("invalid", f"an object is wanted: {{{wanted}}}.")
     for name in needed:
         if name not in body:
             raise Refused("invalid", f"{name} is missing.", field=name)

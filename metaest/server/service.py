@@ -169,4 +169,6 @@ def refusal(error: Exception) -> Reply:
 
 
 def _unknown() -> Refused:
-    return Refused("unknown_id", "no predictor is kept under this id: it never was, it expired, or it made room.")
+    return Refused(
+        "unknown_id", "no predictor is kept under this id: it never was, it expired, or it made room; adapt again."
+    )

@@ -15,6 +15,7 @@ import pytest
 from metaest import EquationRegressor, MAMLRegressor, Parameter, save
 from metaest.__main__ import main
 from metaest_datasets import make_sinusoids
+from savable import WAVES, wave
 
 EQUATION = """
 def line(X, slope):
@@ -102,12 +103,21 @@ def test_it_answers_and_ends_with_what_it_began(path, tmp_path):
         (["--equation", "no_such_module:f"], "", "No module named 'no_such_module'"),
         (["--max-rows", "0"], "", "max_rows must be above 0"),
         (["--columns", "no_such_file"], "", "No such file"),
+        (["--columns", __file__], "", "test_command.py is no JSON"),
+        (["--port", "99999"], "", "--port must lie between 0 and 65535"),
     ],
 )
 def test_what_it_does_not_start_with(path, monkeypatch, arguments, token, words):
     monkeypatch.setenv("METAEST_API_TOKEN", token)
     with pytest.raises(SystemExit, match=words):
         main(["serve", str(path), *arguments])
+
+
+def test_an_equation_that_is_not_named(tmp_path):
+    model = EquationRegressor(wave, {"amplitude": 2.0, "phase": 1.5}, random_state=0).fit(WAVES[:4])
+    save(model, tmp_path / "waves.json")
+    with pytest.raises(SystemExit, match="made with 'wave'.*--equation or --module"):
+        main(["serve", str(tmp_path / "waves.json")])
 
 
 def test_a_file_that_is_no_model(tmp_path):

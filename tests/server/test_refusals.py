@@ -51,6 +51,8 @@ def row(**values):
         (row(dose=True), "X", 1, "dose", "is a boolean"),
         (row(dose=[4.0]), "X", 1, "dose", "is an array"),
         (row(mass=70.0), "X", 1, "mass", "no column of row 0"),
+        ({**GOOD, "X": [{**ROW, "sex": 1.0}] * 2}, "X", None, "sex", "'sex' is no column of the model."),
+        ({**GOOD, "predict": [{**ROW, "sex": 1.0}]}, "predict", None, "sex", "'sex' is no column of the model."),
         ({**GOOD, "X": [ROW, {"time": 1.0, "dose": 4.0}]}, "X", 1, "weight", "has no 'weight'"),
         ({**GOOD, "X": [ROW, [1.0, 4.0, 70.0]]}, "X", 1, None, "no object"),
         ({**GOOD, "X": [[1.0, 4.0, 70.0], [1.0, 4.0]]}, "X", 1, None, "3 numbers, got 2 numbers"),
@@ -67,10 +69,13 @@ def row(**values):
         ({**GOOD, "interval": 90}, "interval", None, None, "between 0 and 1"),
         ({**GOOD, "interval": 0.9, "method": "bootstrap"}, "method", None, None, "posterior"),
         ({**GOOD, "method": "posterior"}, "method", None, None, "state interval"),
+        ({**GOOD, "interval": 0.9, "method": "conformal"}, "method", None, None, "not calibrated"),
+        ({"X": [ROW], "y": [8.0], "interval": 0.9}, "interval", None, None, "send them as predict"),
+        ({**GOOD, "predict": [], "std": True}, "std", None, None, "send them as predict"),
         ({**GOOD, "guard": "yes"}, "guard", None, None, "true or false"),
         ({**GOOD, "patient": "Smith"}, "patient", None, None, "no field 'patient'"),
         ({"X": [ROW]}, "y", None, None, "y is missing"),
-        ([], None, None, None, "an object is wanted"),
+        ([], None, None, None, 'an object is wanted: {"X": [...], "y": [...]}.'),
     ],
 )
 def test_errors_name_field_row_and_column(clinic, body, field, number, column, words):
@@ -163,7 +168,8 @@ def test_a_body_that_does_not_come_is_not_waited_for(network):
 
 
 def test_other_paths_methods_and_types(clinic):
-    assert clinic.get("/nothing").json()["error"]["code"] == "not_found"
+    for path in ("/nothing", "/adapt/", "/health/"):
+        assert clinic.get(path).json()["error"]["code"] == "not_found"
     wrong = clinic.get("/adapt")
     assert wrong.status_code == 405
     assert wrong.headers["allow"] == "POST"
