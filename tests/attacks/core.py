@@ -26,6 +26,8 @@ from attacks.models import (
     SUPPORT,
     class_tasks,
     classifier,
+    compiled,
+    compiled_equation,
     decay,
     decay_tasks,
     equation,
@@ -37,7 +39,9 @@ from attacks.models import (
     pipeline,
     policy,
     regressor,
+    ridge_head,
     transformed,
+    with_context,
 )
 from attacks.run import EntryPoint
 from metaest import (
@@ -388,6 +392,28 @@ entry(
 
 def _many(model: Any, tasks: Any, probe: np.ndarray, **settings: Any) -> Any:
     return [one.predict(probe) for one in model.adapt_many(tasks, **settings)]
+
+
+# the same calls of other ways to adapt: the last layer in closed form, a context, machine code
+for _form, _kind, _model, _probe, _tasks in (
+    ("ridge head", "MAMLRegressor", ridge_head, PROBE, linear_tasks(3, seed=5)),
+    ("context", "MAMLRegressor", with_context, PROBE, linear_tasks(3, seed=5)),
+    ("compiled", "MAMLRegressor", compiled, PROBE, linear_tasks(3, seed=5)),
+    ("compiled", "EquationRegressor", compiled_equation, CURVE_PROBE, decay_tasks(3, seed=5)),
+):
+    _spells = _kind == "MAMLRegressor"
+    entry(
+        f"{_kind}.adapt ({_form})",
+        lambda X, y, _model=_model, _probe=_probe, **settings: _model().adapt(X, y, **settings).predict(_probe),
+        rows_and_targets(columns=_probe.shape[1], positive=not _spells, settings=GUARDS),
+        state=bytes_of(_model, _probe),
+    )
+    entry(
+        f"{_kind}.adapt_many ({_form})",
+        lambda tasks, _model=_model, _probe=_probe, **settings: _many(_model(), tasks, _probe, **settings),
+        sequences(_tasks, spells=_spells, settings=GUARDS),
+        state=bytes_of(_model, _probe),
+    )
 
 
 MANY = once(lambda: regressor().adapt_many(linear_tasks(3, seed=5)))

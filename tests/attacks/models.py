@@ -90,6 +90,10 @@ regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_ta
 classifier = once(lambda: new_classifier().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
+ridge_head = once(lambda: new_regressor(inner_solver="ridge").fit(linear_tasks()))
+with_context = once(lambda: new_regressor(context_dim=2).fit(linear_tasks()))
+compiled = once(lambda: new_regressor(compile=True).fit(linear_tasks()))
+compiled_equation = once(lambda: new_equation(compile=True).fit(decay_tasks()))
 pipeline = once(
     lambda: make_pipeline(StandardScaler(), new_regressor()).fit(
         *flat(linear_tasks())[:2], mamlregressor__groups=flat(linear_tasks())[2]

@@ -311,3 +311,13 @@ def test_a_score_that_is_not_finite_names_the_task():
     model.fit(tasks)
     with pytest.raises(ArithmeticError, match="task 'bad': the equation is not finite"):
         model.score([Task("good", [[1.0], [2.0]], [0.0, 0.0]), Task("bad", [[1.0], [-1.0]], [0.0, 0.0])])
+
+
+def test_targets_too_large_to_be_squared_are_blamed_and_not_the_equation(model, tasks):
+    X, y = tasks[0].X[:3], tasks[0].y[:3]
+    adapted = model.adapt(X, y)
+    for call in (lambda y: model.adapt(X, y), lambda y: adapted.partial_adapt(X, y)):
+        with pytest.raises(TaskError, match=r"y is .*e\+1\d\d in support row \d, too large for its square"):
+            call(y * 1e170)
+    with pytest.raises(TaskError, match=r"with sample_weight 1e\+140, too large for its square"):
+        model.adapt(X, y * 1e100, sample_weight=np.full(3, 1e140))

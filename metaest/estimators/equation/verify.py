@@ -157,7 +157,15 @@ def adapt_rows(
     posterior = calibrated.posterior(design, one_task(X, y, weight=weight))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:
         require_usable(calibrated.model, design.center(calibrated.population.beta, p), X, where)
-        raise TaskError(f"{where}: the equation is not finite near the population's constants.")
+        with np.errstate(over="ignore"):
+            squared = np.square(y * 1e50) * (1.0 if weight is None else weight.reshape(-1, *[1] * (y.ndim - 1)))
+        if not np.isfinite(squared).all():  # the search squares y, in units of its standard deviation
+            row = int(np.argmax(squared.reshape(len(y), -1).max(axis=1)))
+            weighted = "" if weight is None else f" with sample_weight {weight[row]:.3g}"
+            raise TaskError(
+                f"{where}: y is {y[row]} in support row {row}{weighted}, too large for its square; check its unit."
+            )
+        raise TaskError(f"{where}: the equation is not finite near the population's constants, in some row of X.")
     if int(posterior.code[0]) != SolveCode.CONVERGED and isinstance(calibrated.solver, GradientDescent):
         warn(
             f"{where}: the learned rates overshoot on this task (its support loss rose); it was adapted at lower "
