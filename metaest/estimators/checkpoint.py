@@ -164,7 +164,8 @@ def require_seed(model: Any) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under another name and let it take its place when it is on disk: nobody sees half of it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    name = os.fsdecode(os.fsencode(path.name)[:200])  # of at most 255 bytes with what is added
+    fresh = path.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}")
     try:
         fresh.unlink(missing_ok=True)
         with open(fresh, "xb") as file:

@@ -24,7 +24,7 @@ from metaest.saving.changes import change, is_near
 from metaest.saving.classes import ANSWERS, name_of_class, name_of_function
 from metaest.saving.container import bytes_of, canonical
 from metaest.saving.networks import described
-from metaest.saving.sources import name_of, source_hash
+from metaest.saving.sources import layers_hash, name_of, source_hash
 from metaest.saving.states import settings_of, state_of
 from metaest.tasks import TaskSet
 
@@ -149,8 +149,14 @@ class Encoder:
             ((pd.DataFrame, pd.Series), self._frame),
             ((pd.Index,), self._index),
             ((TaskSet,), self._tasks),
-            ((ModuleForward,), lambda own, at: {"forward": self._all(described(own, self._weights), at)}),
+            ((ModuleForward,), self._forward),
         ]
+
+    def _forward(self, thing: ModuleForward, where: str) -> dict[str, Any]:
+        fields = described(thing, self._weights)
+        if self._digests and fields["built_in"] is None:  # in a file the setting `module` says it
+            fields["source"] = layers_hash(thing.module)
+        return {"forward": self._all(fields, where)}
 
     def _object(self, thing: Any, where: str) -> dict[str, Any]:
         """Write an object of a class of the table, or of a subclass of the user's of an estimator."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from metaest.estimators.identity import digest
 
-__all__ = ["name_of", "source_hash"]
+__all__ = ["layers_hash", "name_of", "source_hash"]
 
 
 def name_of(thing: Any) -> str:
@@ -26,6 +26,11 @@ def source_hash(thing: Any) -> str:
     Of a module, the weights and buffers that a file holds do not count.
     """
     return digest(_structure(thing) if isinstance(thing, nn.Module) else thing)[:16]
+
+
+def layers_hash(module: nn.Module) -> str:
+    """Return the hash of layers and their classes; attributes, which a forward pass may change, do not count."""
+    return digest([repr(module), *(type(layer) for layer in module.modules())])[:16]
 
 
 def _structure(module: nn.Module) -> list[Any]:

@@ -158,3 +158,42 @@ def test_callbacks_are_left_out_with_a_warning(tmp_path):
 
 def print_nothing(step):
     return None
+
+
+class Bent(torch.nn.Module):
+    """Layers with a bend between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(1, 4), torch.nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)))
+
+
+class Waved(Bent):
+    """The same layers, which compute something else."""
+
+    def forward(self, x):
+        return self.last(torch.sin(self.first(x)))
+
+
+def test_the_hash_of_a_model_has_the_source_of_its_module(tmp_path):
+    bent = MAMLRegressor(module=Bent(), max_iter=1, random_state=0).fit(WAVES[:8])
+    save(bent, tmp_path / "model")
+    again = load(tmp_path / "model", module=Bent())
+    patient = bent.adapt(X[:4], WAVES[11].y[:4])
+    assert model_hash(again) == model_hash(bent) == model_hash(patient)
+    save(patient, tmp_path / "patient")
+    np.testing.assert_array_equal(load(tmp_path / "patient", model=again).predict(X), patient.predict(X))
+    with pytest.raises(ModelFileError, match="'Waved' was passed"):
+        load(tmp_path / "model", module=Waved())
+    waved = load(tmp_path / "model", module=Waved(), check_source=False)
+    with pytest.raises(ModelFileError, match="adapted from a model with the hash"):
+        load(tmp_path / "patient", model=waved)
+
+
+def test_a_name_as_long_as_can_be_is_a_name(tmp_path):
+    model = EquationRegressor(wave, {"amplitude": 2.0, "phase": 1.5}, random_state=0).fit(WAVES[:4])
+    save(model, tmp_path / ("m" * 255))
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
