@@ -68,12 +68,13 @@ class LinearPopulation(Record):
         if len(target) != len(A):
             raise ValueError(f"X has {len(A)} rows and y has {len(target)}; as many are wanted.")
         gain = self.covariance @ A.T
-        total = A @ gain + self.noise**2 * np.eye(len(A))
         try:
-            coefficients: NDArray[Any] = self.mean + gain @ np.linalg.solve(total, target - A @ self.mean)
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = A @ gain + self.noise**2 * np.eye(len(A))
+                coefficients: NDArray[Any] = self.mean + gain @ np.linalg.solve(total, target - A @ self.mean)
         except np.linalg.LinAlgError as error:
             raise ValueError("these rows, without noise, do not determine the coefficients: rows repeat.") from error
-        return coefficients
+        return _finite(coefficients, "X and y")
 
     def predict(self, X_support: Any, y_support: Any, X: Any) -> NDArray[Any]:
         """Best prediction of rows X of a task (least mean squared error) given its support rows.
@@ -88,12 +89,20 @@ class LinearPopulation(Record):
         -------
         ndarray of shape (n_rows,)
         """
-        prediction: NDArray[Any] = self._with_intercept(X) @ self.posterior_mean(X_support, y_support)
-        return prediction
+        coefficients, rows = self.posterior_mean(X_support, y_support), self._with_intercept(X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _finite(rows @ coefficients, "X")
 
     def _with_intercept(self, X: Any) -> NDArray[np.float64]:
         rows = as_rows(X, len(self.mean) - 1, "X")
         return np.column_stack([rows, np.ones(len(rows))])
+
+
+def _finite(answer: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return what was computed, or raise where it overflowed."""
+    if not np.isfinite(answer).all():
+        raise ValueError(f"{name}: numbers are so large that the answer is beyond 1e308; choose other units.")
+    return answer
 
 
 def make_linear_tasks(

@@ -154,7 +154,8 @@ def _as_numbers(values: Any, where: str) -> NDArray[np.float64]:
         raise TaskError(f"{where}: one row of times is wanted, got {type(values).__name__}.") from error
     if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_complex_dtype(series.dtype):
         raise TaskError(f"{where}: numbers, time differences or dates are wanted, got {series.dtype} values.")
-    word = next((value for value in series if isinstance(value, str)), None) if series.dtype.kind == "O" else None
+    texts = series if series.dtype.kind in "OS" else ()
+    word = next((value for value in texts if isinstance(value, (str, bytes))), None)
     if word is not None:
         raise TaskError(
             f"{where} holds the text {word!r}; numbers are wanted, or dates and time differences, which "

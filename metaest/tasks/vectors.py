@@ -89,6 +89,8 @@ def as_rows(values: Any, n_columns: int | None, where: str) -> NDArray[np.float6
     if given is None or isinstance(given, _NO_ROWS) or hasattr(given, "toarray"):
         raise TaskError(f"{where}: an array of numbers with rows and columns is wanted, got {type(given).__name__}.")
     if isinstance(given, pd.DataFrame):
+        if not given.columns.is_unique:
+            raise TaskError(f"{where}: column {given.columns[given.columns.duplicated()][0]!r} occurs twice.")
         columns = [as_vector(given.iloc[:, j], f"{where}: column {name!r}") for j, name in enumerate(given.columns)]
         array = np.column_stack(columns) if columns else np.empty((len(given), 0))
     else:

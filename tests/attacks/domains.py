@@ -1,6 +1,8 @@
 """The public names of the domains and the data sets, and hostile calls of each of them."""
 
+import functools
 import inspect
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -99,7 +101,9 @@ def _read(given: Given) -> np.ndarray | None:
     return None
 
 
-def vector(array: np.ndarray, *, missing: bool = False, infinite: bool = False, spells: bool = True) -> Any:
+def vector(
+    array: np.ndarray, *, missing: bool = False, infinite: bool = False, spells: bool = True, dates: bool = False
+) -> Any:
     """Return a strategy: hostile numbers of one row; where they may be missing, masked ones count as NaN."""
 
     def reinterpreted(given: Given) -> Given:
@@ -113,6 +117,8 @@ def vector(array: np.ndarray, *, missing: bool = False, infinite: bool = False, 
             given = replace(given, plain=np.asarray(given.plain)[:, 0])  # one column is one row of numbers
         if kind == "one number" or "no dimension" in kind or ("matrix" in kind and np.ndim(given.value) == 1):
             return Given(kind, given.value, given.value)  # one number may stand for all
+        if dates and re.search("dates|durations", kind):
+            return Given(kind, given.value, given.value)  # times may be dates
         if not missing or any(word in kind for word in _WRONG_SHAPES):
             return given
         if kind == "None" or "dates" in kind or "durations" in kind:
@@ -323,22 +329,32 @@ def _drawn_lines(ax: Any) -> Any:
     return [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines if np.size(line.get_ydata())]
 
 
-def _axes() -> Any:
+@functools.cache
+def _canvas() -> Any:
     from matplotlib.figure import Figure
 
-    return Figure().subplots()
+    return Figure()
 
 
-entry("physiology.plot_clarke", lambda **a: _drawn_lines(physiology.plot_clarke(ax=_axes(), **a)), PAIRS)
+def _axes() -> Any:
+    """Return empty axes; those that a refused call left empty are used again, since new ones take longer than a call."""
+    figure = _canvas()
+    if len(figure.axes) != 1 or figure.axes[0].has_data() or figure.axes[0].texts:
+        figure.clear()
+        return figure.subplots()
+    return figure.axes[0]
+
+
+entry("physiology.plot_clarke", lambda **a: _drawn_lines(physiology.plot_clarke(ax=_axes(), **a)), PAIRS, fits=True)  # fmt: skip
 MINUTES = np.arange(0.0, 200, 5)
 READINGS = 120 + 30 * np.sin(MINUTES / 40)
 entry(
     "physiology.glucose_windows",
-    lambda **a: (lambda w: [w.end, w.history, w.ahead, w.row])(physiology.glucose_windows(**a)),
+    lambda **a: (lambda w: [w.end, w.history, np.nan_to_num(w.ahead), w.row])(physiology.glucose_windows(**a)),
     drawn(
         {"time": MINUTES, "glucose": READINGS, "n_readings": 6},
         {
-            "time": vector(MINUTES), "glucose": vector(READINGS, missing=True), "n_readings": count(1, 30),
+            "time": vector(MINUTES, dates=True), "glucose": vector(READINGS, missing=True), "n_readings": count(1, 30),
             "horizons": vector(np.array([30.0, 60.0])), "step": real("step", 0, ends=False),
             "greatest_gap": real("greatest_gap", 0, ends=False), "complete": flag("complete"),
         },
@@ -458,7 +474,7 @@ entry("physiology.next_sample", lambda regimen=BOLUS, **a: _asked(physiology.nex
 MODELS = {
     "physiology.OneCompartmentRegressor": (lambda: physiology.OneCompartmentRegressor(route="iv", **FEW), STUDY),
     "physiology.TwoCompartmentRegressor": (lambda: physiology.TwoCompartmentRegressor(route="iv", random=["clearance"], **{**FEW, "max_iter": 3}), STUDY),
-    "physiology.MichaelisMentenRegressor": (lambda: physiology.MichaelisMentenRegressor(route="iv", random=["volume"], **{**FEW, "max_iter": 3}), STUDY),
+    "physiology.MichaelisMentenRegressor": (lambda: physiology.MichaelisMentenRegressor(route="iv", random=["volume"], **{**FEW, "max_iter": 1}), STUDY),
 }  # fmt: skip
 
 
@@ -529,7 +545,7 @@ def _minimal() -> TaskSet:
 
 
 MODELS["physiology.MinimalModelRegressor"] = (
-    (lambda: physiology.MinimalModelRegressor(random=["effectiveness"], max_iter=3, random_state=0)),
+    (lambda: physiology.MinimalModelRegressor(random=["effectiveness"], max_iter=1, random_state=0)),
     _minimal(),
 )
 FITTED = {name: once(lambda make=make, tasks=tasks: make().fit(tasks)) for name, (make, tasks) in MODELS.items()}
@@ -559,8 +575,8 @@ for _name in ("OneCompartmentRegressor", "TwoCompartmentRegressor", "MichaelisMe
     entry(f"physiology.{_name}.read", lambda frame, _model=_model, **a: (lambda read: [_rows(read[0]), read[1]])(_model().read(frame, **a)), table({k: v for k, v in ONE.items() if k != "weight"}, ["time", "dose", "concentration"], ("dose", "concentration"), {"frame": anything("frame"), "time_unit": anything("time_unit")}), compare=False, state=made(_model))  # fmt: skip
 
 PLOT = {"time_unit": setting(lambda v: None, "time_unit"), **LEVEL}
-entry("physiology.plot_patient", lambda regimen=BOLUS, **a: _drawn_lines(physiology.plot_patient(a.pop("patient") if "patient" in a else patient(), regimen, ax=_axes(), **a)), drawn({}, {"times": vector(TIME), "patient": anything("patient"), "regimen": anything("regimen", either=lambda v: v is None or np.ndim(v) == 2), **GIVEN, **LEVEL}), state=made(patient, one_compartment))  # fmt: skip
-entry("physiology.plot_population", lambda regimen=BOLUS, **a: _drawn_lines(physiology.plot_population(a.pop("model") if "model" in a else one_compartment(), STUDY, regimen, ax=_axes(), **a)), drawn({}, {"times": vector(TIME), "model": anything("model"), "regimen": anything("regimen", either=lambda v: v is None or np.ndim(v) == 2), **LEVEL}), state=made(one_compartment))  # fmt: skip
+entry("physiology.plot_patient", lambda regimen=BOLUS, **a: _drawn_lines(physiology.plot_patient(a.pop("patient") if "patient" in a else patient(), regimen, ax=_axes(), **a)), drawn({}, {"times": vector(TIME), "patient": anything("patient"), "regimen": anything("regimen", either=lambda v: v is None or np.ndim(v) == 2), **GIVEN, **LEVEL}), state=made(patient, one_compartment), fits=True)  # fmt: skip
+entry("physiology.plot_population", lambda regimen=BOLUS, **a: _drawn_lines(physiology.plot_population(a.pop("model") if "model" in a else one_compartment(), STUDY, regimen, ax=_axes(), **a)), drawn({}, {"times": vector(TIME), "model": anything("model"), "regimen": anything("regimen", either=lambda v: v is None or np.ndim(v) == 2), **LEVEL}), state=made(one_compartment), fits=True)  # fmt: skip
 entry("physiology.plot_predictions", lambda model=None, patients=STUDY: _drawn_lines(physiology.plot_predictions(one_compartment() if model is None else model, patients, ax=_axes())), st.one_of(anything("model", either=lambda v: v is None).map(lambda g: {"model": g}), anything("patients").map(lambda g: {"patients": g})), state=made(one_compartment))  # fmt: skip
 entry("physiology.plot_predictive_check", lambda model=None, patients=STUDY, **a: len(physiology.plot_predictive_check(one_compartment() if model is None else model, patients, ax=_axes(), **{"n": 20, "random_state": 0, **a}).lines), drawn({}, {"model": anything("model", either=lambda v: v is None), "patients": anything("patients"), "n": count(2, 50), "n_bins": count(1, 9)}), state=made(one_compartment))  # fmt: skip
 entry(
@@ -586,9 +602,9 @@ for _name in ("activation_energy", "pre_exponential"):
 entry("kinetics.time_to", lambda **a: derived(_of(hold, kinetics.time_to, {"fraction": 0.5, "temperature": 620.0, **a})), drawn({}, {"fraction": real("fraction", 0, 1, ends=False), "temperature": real("temperature", 200), **ADAPTED}), state=made(hold))  # fmt: skip
 entry("kinetics.half_transformation_time", lambda **a: derived(_of(hold, kinetics.half_transformation_time, {"temperature": 620.0, **a})), drawn({}, {"temperature": real("temperature", 200), **ADAPTED}), state=made(hold))  # fmt: skip
 entry("kinetics.ttt_curve", lambda **a: _rows(_of(hold, kinetics.ttt_curve, {"temperatures": KELVINS, "fractions": [0.5], **a})), drawn({}, {"temperatures": vector(KELVINS), "fractions": vector(np.array([0.1, 0.5])), **ADAPTED}), state=made(hold))  # fmt: skip
-entry("kinetics.plot_ttt", lambda **a: _drawn_lines(_of(hold, kinetics.plot_ttt, {"temperatures": KELVINS, "fractions": [0.5], "ax": _axes(), **a})), drawn({}, {"temperatures": vector(KELVINS), "fractions": vector(np.array([0.1, 0.5])), **ADAPTED}), state=made(hold))  # fmt: skip
-entry("kinetics.plot_curve", lambda rows=CURVES[0].X, **a: _drawn_lines(_of(curve, kinetics.plot_curve, {"rows": rows, "ax": _axes(), **a})), drawn({}, {"rows": numbers(np.array(CURVES[0].X)), **ADAPTED}), state=made(curve))  # fmt: skip
-entry("kinetics.plot_constants", lambda tasks=None, constant="k", x=None: len(kinetics.plot_constants([curve(), curve()] if tasks is None else tasks, constant, [1.0, 2.0] if x is None else x, ax=_axes()).lines), drawn({}, {"tasks": anything("tasks", either=lambda v: v is None), "constant": anything("constant"), "x": vector(np.array([1.0, 2.0]))}), kinds=(KeyError,), state=made(curve))  # fmt: skip
+entry("kinetics.plot_ttt", lambda **a: _drawn_lines(_of(hold, kinetics.plot_ttt, {"temperatures": KELVINS, "fractions": [0.5], "ax": _axes(), **a})), drawn({}, {"temperatures": vector(KELVINS), "fractions": vector(np.array([0.1, 0.5])), **ADAPTED}), state=made(hold), fits=True)  # fmt: skip
+entry("kinetics.plot_curve", lambda rows=CURVES[0].X, **a: _drawn_lines(_of(curve, kinetics.plot_curve, {"rows": rows, "ax": _axes(), **a})), drawn({}, {"rows": numbers(np.array(CURVES[0].X)), **ADAPTED}), state=made(curve), fits=True)  # fmt: skip
+entry("kinetics.plot_constants", lambda tasks=None, constant="k", x=None: len(kinetics.plot_constants([curve(), curve()] if tasks is None else tasks, constant, [1.0, 2.0] if x is None else x, ax=_axes()).lines), drawn({}, {"tasks": anything("tasks", either=lambda v: v is None), "constant": anything("constant"), "x": vector(np.array([1.0, 2.0]))}), kinds=(KeyError,), state=made(curve), fits=True)  # fmt: skip
 ERRORS = pd.DataFrame({"k": [1, 2, 1, 2], "method": ["a", "a", "b", "b"], "error": [1.0, 0.5, 2.0, 1.0]})
 entry(
     "kinetics.plot_errors",
@@ -689,7 +705,8 @@ def _prices_read(given: Given) -> Given:
     given = replace(given, sure=False)
     if "twice" in given.kind and isinstance(given.value, pd.Series):
         return Given(given.kind, given.value, given.value)
-    if given.value is None or any(word in given.kind for word in _WRONG_SHAPES):
+    two = "two columns" in given.kind and np.ndim(given.value) == 2  # two assets
+    if given.value is None or (any(word in given.kind for word in _WRONG_SHAPES) and not two):
         return given
     cells = _read(given)
     if cells is None and isinstance(given.value, (np.ma.MaskedArray, pd.DataFrame)):
@@ -818,9 +835,9 @@ POPULATION = {"mean": np.zeros(3), "covariance": np.eye(3), "noise": 0.3, "coeff
 POP = metaest_datasets.LinearPopulation(**POPULATION)
 entry("datasets.LinearPopulation", lambda **a: (lambda p: [p.mean, p.covariance, p.noise, p.coefficients])(metaest_datasets.LinearPopulation(**a)), drawn(POPULATION, {"mean": vector(POPULATION["mean"]), "covariance": numbers(POPULATION["covariance"]), "noise": real("noise", 0), "coefficients": numbers(POPULATION["coefficients"])}))  # fmt: skip
 ROWS, TARGETS = np.random.default_rng(0).standard_normal((4, 2)), np.arange(4.0)
-entry("datasets.LinearPopulation.posterior_mean", lambda X, y: POP.posterior_mean(X, y), drawn({"X": ROWS, "y": TARGETS}, {"X": numbers(ROWS), "y": vector(TARGETS)}))  # fmt: skip
+entry("datasets.LinearPopulation.posterior_mean", lambda X, y: POP.posterior_mean(X, y), drawn({"X": ROWS, "y": TARGETS}, {"X": numbers(ROWS), "y": vector(TARGETS)}).map(unsure))  # fmt: skip
 entry(
     "datasets.LinearPopulation.predict",
     lambda X, **a: POP.predict(ROWS, TARGETS, X),
-    numbers(ROWS).map(lambda g: {"X": g}),
+    numbers(ROWS).map(lambda g: unsure({"X": g})),
 )

@@ -18,6 +18,7 @@ from metaest.estimators.checkpoint import require_seed
 from metaest.estimators.inputs import refuse_tasks
 from metaest.estimators.stamped import Stamped
 from metaest.tasks.containers import plain, spelled_out
+from metaest.tasks.settings import as_flag, as_whole
 from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
@@ -219,6 +220,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             When the readings of a person cannot be used, or are too few for one day and others to judge by.
         """
         require_seed(self)
+        as_whole(self.n_days, "n_days")
+        as_flag(self.check_plausibility, "check_plausibility")
         people = _people(X)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = {

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import TaskError
+from metaest.tasks.settings import as_flag
 from metaest.tasks.vectors import as_vector
 
 __all__ = ["MG_DL_PER_MMOL_L", "as_mg_dl", "as_readings"]
@@ -48,7 +49,7 @@ def as_mg_dl(
     if not isinstance(unit, str) or unit not in UNITS:
         raise ValueError(f"unit must be 'mg/dL' or 'mmol/L', got {unit!r}.")
     array = as_readings(values, where)
-    if check_plausibility:
+    if as_flag(check_plausibility, "check_plausibility"):
         _check(array.reshape(-1), unit, where, measured)
     return array if unit == "mg/dL" else array * MG_DL_PER_MMOL_L
 

@@ -427,7 +427,7 @@ def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any,
             f"{'are' if len(empty) > 1 else 'is'} left out: {', '.join(map(repr, empty[:5]))}."
         )
     if len(empty) == len(records):
-        raise TaskError(f"no patient has a value of {target!r}.")
+        raise TaskError(f"column {target!r}: no patient has a value in it.")
     return {name: patient for name, patient in records.items() if len(patient.seen)}
 
 

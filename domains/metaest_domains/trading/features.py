@@ -73,13 +73,18 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         y : None
         """
         self._validate_params()
+        horizons = self._days()
+        one_asset(X, "PriceFeatures", check_plausibility=False)
+        self.warmup_ = max(*horizons, int(self.window))
+        self.n_features_in_ = 1
+        return self
+
+    def _days(self) -> list[int]:
+        """Return the horizons, checked."""
         horizons = as_vector(self.horizons, "PriceFeatures: horizons")
         if not len(horizons) or (horizons != np.floor(horizons)).any() or (horizons < 1).any() or horizons.max() > 1e9:
             raise ValueError(f"horizons must be whole numbers of days from 1 on, got {horizons.tolist()}.")
-        one_asset(X, "PriceFeatures", check_plausibility=False)
-        self.warmup_ = max(*(int(h) for h in self.horizons), int(self.window))
-        self.n_features_in_ = 1
-        return self
+        return [int(h) for h in horizons]
 
     def transform(self, X: Any) -> pd.DataFrame:
         """Return the features, one row a day.
@@ -99,25 +104,26 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
             When a price jumps as in a share split.
         """
         prices = one_asset(X, "PriceFeatures", check_plausibility=self.check_plausibility)
+        horizons = self._days()
         log = np.log(prices.to_numpy())
         sigma = volatility(log, self.window)
         quarter = volatility(log, max(2, self.window // 4))
         with np.errstate(divide="ignore", invalid="ignore"):
             columns = {
-                f"return_{h}": np.where(sigma > 0, _change(log, int(h)) / (sigma * np.sqrt(h)), 0.0 * sigma)
-                for h in self.horizons
+                f"return_{h}": np.where(sigma > 0, _change(log, h) / (sigma * np.sqrt(h)), 0.0 * sigma)
+                for h in horizons
             }
             columns["trend"] = np.where(
-                sigma > 0, (log - _mean(log, self.window)) / (sigma * np.sqrt(self.window)), 0.0 * sigma
+                sigma > 0, (log - _mean(log, self.window)) / (sigma * float(self.window) ** 0.5), 0.0 * sigma
             )
             columns["volatility_ratio"] = np.where((sigma > 0) & (quarter > 0), np.log(quarter / sigma), 0.0 * sigma)
         found = pd.DataFrame(columns, index=prices.index)
-        found.iloc[: max(*map(int, self.horizons), self.window)] = np.nan
+        found.iloc[: min(len(found), max(*horizons, self.window))] = np.nan
         return found
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the names of the columns."""
-        return np.array([*(f"return_{h}" for h in self.horizons), "trend", "volatility_ratio"], dtype=object)
+        return np.array([*(f"return_{h}" for h in self._days()), "trend", "volatility_ratio"], dtype=object)
 
 
 def volatility(log: NDArray[np.float64], window: int) -> NDArray[np.float64]:

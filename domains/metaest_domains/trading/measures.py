@@ -106,6 +106,7 @@ def sortino(returns: Any, *, periods_per_year: float | None = None) -> float:
 
 def sharpe_of(values: NDArray[np.float64], periods: float) -> float:
     """Return the annualised Sharpe ratio of finite returns; NaN, without a warning, where it has no value."""
+    values = _scaled(values)
     return float(np.sqrt(periods) * _ratio(values, _spread(values))) if len(values) > 1 else np.nan
 
 
@@ -113,8 +114,9 @@ def sortino_of(values: NDArray[np.float64], periods: float) -> float:
     """Return the annualised Sortino ratio of finite returns; NaN, without a warning, where it has no value."""
     if not len(values):
         return np.nan
+    values = _scaled(values)
     losses = np.minimum(values, 0)
-    # squares of scaled losses neither overflow nor vanish
+    # squares of scaled losses do not vanish beside large gains
     largest = float(-losses.min()) or 1.0
     return float(np.sqrt(periods) * _ratio(values, largest * float(np.sqrt(np.square(losses / largest).mean()))))
 
@@ -202,7 +204,8 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
             f"trials: ratio {wrong[0]} is {tried[wrong[0]]}; a finite number is wanted for every strategy tried."
         )
     values, index = _read(returns, "deflated_sharpe")
-    tried = tried / np.sqrt(yearly(index, periods_per_year, "deflated_sharpe"))
+    periods = yearly(index, periods_per_year, "deflated_sharpe")
+    values = _scaled(values)
     spread = _spread(values)
     if spread == 0:
         return _told("deflated_sharpe", np.nan, values, 2)
@@ -212,7 +215,9 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
     n = len(tried)
     best = 0.0
     if n > 1:
-        best = tried.std() * ((1 - EULER) * norm.ppf(1 - 1 / n) + EULER * norm.ppf(1 - 1 / (n * np.e)))
+        largest = float(np.abs(tried).max()) or 1.0  # of scaled ratios the squares do not overflow
+        apart = largest * float((tried / largest).std()) / periods**0.5
+        best = apart * ((1 - EULER) * norm.ppf(1 - 1 / n) + EULER * norm.ppf(1 - 1 / (n * np.e)))
     # at least (1 - skewness * ratio / 2) ** 2, since kurtosis is at least 1 + skewness ** 2
     variance = 1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -353,6 +358,12 @@ def _series(returns: Any, where: str) -> "pd.Series[float]":
     if len(infinite):
         raise ValueError(f"{where}: the return of {day_of(index[infinite[0]])} is {values[infinite[0]]}.")
     return pd.Series(values, index=index)
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return returns times a power of two, which no ratio sees, so that their squares neither overflow nor vanish."""
+    exponent = int(np.frexp(np.abs(values).max(initial=0.0))[1])
+    return np.asarray(np.ldexp(values, -exponent))
 
 
 def _spread(values: NDArray[np.float64]) -> float:

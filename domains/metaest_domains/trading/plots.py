@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from metaest.tasks.vectors import as_vector
@@ -214,7 +215,11 @@ def _values(backtests: Strategies, volatility: float | None, where: str) -> dict
                     f"{where}: the backtest {name!r} has constant returns, so that its risk cannot be scaled."
                 )
             earned = earned * (volatility / spread)
-        value = (1 + earned).cumprod()
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = (1 + earned).cumprod()
+        if not np.isfinite(value).all():
+            scaled = "" if volatility is None else f", scaled to volatility={volatility:g},"
+            raise ValueError(f"{where}: the backtest {name!r}{scaled} has returns whose product is beyond 1e308.")
         values[name] = value.where((earned > -1).cummin(), 0.0)
     return values
 

@@ -148,8 +148,10 @@ def as_columns(values: Any, where: str, what: str) -> Any:
         values = spelled_out(values, f"{where}: {what}")
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {what} must have rows of one length.") from error
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's, of a tensor with gradients
+        raise ValueError(
+            f"{where}: {what} do not form an array of numbers; rows must have one length, and tensors no gradient."
+        ) from error
     if array.ndim not in (1, 2):
         raise ValueError(f"{where}: {what} have {array.ndim} dimensions; days, or days and assets, are wanted.")
     if array.dtype.kind == "V":
