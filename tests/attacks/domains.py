@@ -705,7 +705,7 @@ def _prices_read(given: Given) -> Given:
     given = replace(given, sure=False)
     if "twice" in given.kind and isinstance(given.value, pd.Series):
         return Given(given.kind, given.value, given.value)
-    two = "two columns" in given.kind and np.ndim(given.value) == 2  # two assets
+    two = re.search("two columns|no dimension", given.kind) and np.ndim(given.value) == 2  # rows of two assets, or one
     if given.value is None or (any(word in given.kind for word in _WRONG_SHAPES) and not two):
         return given
     cells = _read(given)
@@ -715,7 +715,7 @@ def _prices_read(given: Given) -> Given:
 
 
 PRICES = st.one_of(numbers(TWO_PRICES), numbers(ONE_PRICE)).map(_prices_read)
-SWITCHES = {"check_plausibility": flag("check_plausibility"), "volatility_target": real("volatility_target", 0, none=True, ends=False), "window": count(2, 20), "max_leverage": real("max_leverage", 0, ends=False)}  # fmt: skip
+SWITCHES = {"check_plausibility": flag("check_plausibility"), "volatility_target": real("volatility_target", 0, none=True, ends=False), "window": count(1, 20), "max_leverage": real("max_leverage", 0, ends=False)}  # fmt: skip
 
 
 def _positions(frame: Any) -> Any:

@@ -457,6 +457,8 @@ def numbers(draw: st.DrawFn, array: np.ndarray, *, fixed: bool = True, spells: b
         name, value, sure, rtol = "array", plain.copy(), True, 1e-7
     if "meta" in name or ("twice" in name and plain.ndim == 2 and plain.shape[1] > 1):
         refuse = True
+    if array.ndim == plain.ndim == 1:  # the form has one dimension, whatever the shape
+        refuse &= "meta" in name
     refuse |= not np.isfinite(plain).all()
     sure &= bool((np.abs(plain) < ORDINARY).all()) and what != "shape"
     return Given(kind + name, value, plain, refuse, sure, rtol)

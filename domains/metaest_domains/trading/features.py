@@ -51,7 +51,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "horizons": ["array-like"],
-        "window": [Interval(Integral, 4, None, closed="left")],
+        "window": [Interval(Integral, 4, 10**9, closed="both")],
         "check_plausibility": ["boolean"],
     }
 

@@ -296,6 +296,10 @@ def difference(
             f"difference: {len(pair[0])} and {len(pair[1])} returns, not both with dates, cannot be matched by day; "
             "give both as series with dates."
         )
+    for series in pair:
+        if series.index.has_duplicates:
+            label = series.index[series.index.duplicated()][0]
+            raise ValueError(f"difference: row {label!r} of the returns occurs twice, so that days cannot be matched.")
     both = pd.concat(pair, axis=1, join="inner")
     index, values = both.index, both.dropna().to_numpy()
     if len(values) < 2:
