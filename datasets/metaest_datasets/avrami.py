@@ -82,7 +82,8 @@ def make_avrami_tasks(
     covariance = np.diag(np.square(sd)) + correlation * sd[0] * sd[1] * (1 - np.eye(2))
     drawn = np.exp(rng.multivariate_normal(np.log([k, n]), covariance, size=n_tasks))
     time = np.sort(rng.uniform(0.0, 2.5 / k, size=(n_tasks, n_rows)), axis=1)
-    X = 1 - np.exp(-((drawn[:, :1] * time) ** drawn[:, 1:])) + noise * rng.standard_normal((n_tasks, n_rows))
+    with np.errstate(over="ignore", under="ignore"):  # of large exponents the transformation is over at once
+        X = 1 - np.exp(-((drawn[:, :1] * time) ** drawn[:, 1:])) + noise * rng.standard_normal((n_tasks, n_rows))
     tasks = TaskSet.from_arrays(
         time.reshape(-1, 1),
         X.reshape(-1),

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from metaest.functional.compiler import import_compiler
 from metaest.functional.equations import Equation, EquationMode, Observations
 
 __all__ = ["agrees_one_by_one", "check_equation", "choose_mode"]
@@ -33,6 +34,7 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor |
     ValueError, TypeError
         In the user's words; so where the equation returns something else than one number a row.
     """
+    import_compiler()  # torch imports a part of it at the first slope that can be differentiated again
     reach = theta.abs() if reach is None else reach
     version = X._version
     constants = [value.clone().requires_grad_() for value in theta]

@@ -780,7 +780,7 @@ entry("trading.AdaptedTrader.positions", lambda prices: _positions(trader().posi
 entry("trading.walk_forward", lambda **a: _positions(trading.walk_forward(**{"policy": trader_model(), "prices": POLICY_PRICES, "adapt_window": 30, "check_plausibility": False, **a}).returns), drawn({}, {"policy": anything("policy"), "prices": PRICES, "adapt_window": count(1, 50), "readapt_every": count(1, 50), "lag": count(0, 5), "cost": real("cost", 0, 1, none=True), "start": setting(lambda v: None, "start"), **PERIODS}), fits=True, compare=False, state=made(trader_model))  # fmt: skip
 for _name in ("plot_equity", "plot_drawdown"):
     entry(f"trading.{_name}", lambda backtests=BACKTEST, _name=_name, **a: _drawn_lines(getattr(trading, _name)(backtests, ax=_axes(), **a)), drawn({}, {"backtests": anything("backtests"), "volatility": real("volatility", 0, none=True, ends=False)}))  # fmt: skip
-entry("trading.plot_positions", lambda positions=BACKTEST.positions, asset="A": _drawn_lines(trading.plot_positions(positions, asset=asset, ax=_axes())), drawn({}, {"positions": anything("positions"), "asset": anything("asset", either=lambda v: v is None)}), kinds=(KeyError,))  # fmt: skip
+entry("trading.plot_positions", lambda positions=BACKTEST.positions, asset="A": _drawn_lines(trading.plot_positions(positions, asset=asset, ax=_axes())), drawn({}, {"positions": anything("positions", either=lambda v: np.size(v) > 0), "asset": anything("asset", either=lambda v: v is None)}), kinds=(KeyError,))  # fmt: skip
 entry(
     "trading.plot_sharpe",
     lambda ratios: _drawn_lines(trading.plot_sharpe(ratios, ax=_axes())),
@@ -833,7 +833,7 @@ entry("datasets.relative_crystallinity", lambda **a: (lambda c: [c.time, c.cryst
 entry("datasets.Crystallinity", lambda **a: (lambda c: [c.time, c.crystallinity])(metaest_datasets.Crystallinity(**a)), drawn({"time": TIME, "crystallinity": np.linspace(0, 1, 4), "cut": 1.0, "heat": 2.0, "baseline": 0.0}, {"time": vector(TIME), "crystallinity": vector(np.linspace(0, 1, 4)), "cut": real("cut"), "heat": real("heat"), "baseline": real("baseline")}))  # fmt: skip
 POPULATION = {"mean": np.zeros(3), "covariance": np.eye(3), "noise": 0.3, "coefficients": np.ones((4, 3))}
 POP = metaest_datasets.LinearPopulation(**POPULATION)
-entry("datasets.LinearPopulation", lambda **a: (lambda p: [p.mean, p.covariance, p.noise, p.coefficients])(metaest_datasets.LinearPopulation(**a)), drawn(POPULATION, {"mean": vector(POPULATION["mean"]), "covariance": numbers(POPULATION["covariance"]), "noise": real("noise", 0), "coefficients": numbers(POPULATION["coefficients"])}))  # fmt: skip
+entry("datasets.LinearPopulation", lambda **a: (lambda p: [p.mean, p.covariance, p.noise, p.coefficients])(metaest_datasets.LinearPopulation(**a)), drawn(POPULATION, {"mean": vector(POPULATION["mean"]), "covariance": numbers(POPULATION["covariance"]), "noise": real("noise", 0), "coefficients": numbers(POPULATION["coefficients"])}).map(unsure))  # fmt: skip
 ROWS, TARGETS = np.random.default_rng(0).standard_normal((4, 2)), np.arange(4.0)
 entry("datasets.LinearPopulation.posterior_mean", lambda X, y: POP.posterior_mean(X, y), drawn({"X": ROWS, "y": TARGETS}, {"X": numbers(ROWS), "y": vector(TARGETS)}).map(unsure))  # fmt: skip
 entry(

@@ -220,7 +220,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             When the readings of a person cannot be used, or are too few for one day and others to judge by.
         """
         require_seed(self)
-        as_whole(self.n_days, "n_days")
+        as_whole(self.n_days, "n_days", most=10_000)
         as_flag(self.check_plausibility, "check_plausibility")
         people = _people(X)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
