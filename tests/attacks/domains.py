@@ -675,7 +675,10 @@ for _name in (
     entry(
         f"kinetics.{_name}.with_histories",
         lambda time=HISTORY[1][0], temperature=HISTORY[1][1], **a: FITTED["kinetics.NonIsothermalJMAKRegressor"]().with_histories(a.get("histories", {2: (time, temperature)})).predict([[1.0, 2.0]] if "histories" not in a else [[1.0, 1.0]]),
-        drawn({}, {"time": vector(HISTORY[1][0]), "temperature": vector(HISTORY[1][1]), "histories": anything("histories", either=lambda v: v is None or np.size(v) == 0 or v in (0, False, ""))}),
+        st.one_of(
+            drawn({}, {"time": vector(HISTORY[1][0]), "temperature": vector(HISTORY[1][1])}),
+            anything("histories", either=lambda v: isinstance(v, dict) and not v).map(lambda g: {"histories": g}),
+        ),
         fits=True,
     )  # fmt: skip
 

@@ -118,7 +118,9 @@ def _encoding(path: Path, options: Mapping[str, Any]) -> dict[str, str]:
     except ValueError as error:
         if isinstance(error, TaskError):
             raise
-        raise TaskError(f"{str(path)!r}: this is no path of a file ({error}).") from error
+        raise TaskError(
+            f"{str(path)!r}: this is no path of a file: it holds a character that no name can have."
+        ) from error
     return {} if encoding is None or "encoding" in options else {"encoding": encoding}
 
 

@@ -123,7 +123,8 @@ class AlongHistory(KineticRegressor):
         if formula.function.histories is None:
             raise ValueError("with_histories: this model was fitted to ramps, which need no histories.")
         known: Histories = formula.function.histories
-        merged = known.joined(Histories.read(histories)) if histories else known
+        none = isinstance(histories, Mapping) and not len(histories)
+        merged = known if none else known.joined(Histories.read(histories))
         other: AlongHistory = copy.copy(self)
         other.histories = merged.given
         along = Along(formula.function.shape, merged)
