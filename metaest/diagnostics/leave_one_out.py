@@ -152,5 +152,10 @@ def _squared_error(model: Any, task: Task, support: NDArray[Any]) -> float:
         predictor = model.adapt(task.X[support], task.y[support], **weights) if len(support) else model
     except DivergenceError:
         return np.inf
-    square = np.square(predictor.predict(task.X[query]) - task.y[query])
+    with np.errstate(over="ignore"):
+        square = np.square(predictor.predict(task.X[query]) - task.y[query])
+    beyond = ~np.isfinite(square).reshape(len(query), -1).all(axis=1)
+    if beyond.any():
+        row = query[beyond.argmax()]
+        raise TaskError(f"task {task.name!r}: the squared error of row {row} is beyond 1.8e308; check the unit of y.")
     return float(square.mean() if weight is None else np.average(square, weights=weight[query]))

@@ -220,9 +220,15 @@ class FewShotScorer:
         return r2_around(truth, prediction, center, np.ones(len(truth)) if weight is None else weight)
 
     def _rmse(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
-        pair = self._predicted(model, predictors)
+        truth, prediction = self._predicted(model, predictors)
+        size = max(np.abs(truth).max(initial=0), np.abs(prediction).max(initial=0))
+        # divided by a power of two, large numbers can be squared and others keep their bits
+        power = int(np.frexp(size)[1])
         with filters_kept():
-            return float(root_mean_squared_error(*pair, sample_weight=_query_weight(parts)))
+            error = root_mean_squared_error(
+                np.ldexp(truth, -power), np.ldexp(prediction, -power), sample_weight=_query_weight(parts)
+            )
+        return float(np.ldexp(error, power))
 
     def _mae(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
         pair = self._predicted(model, predictors)

@@ -404,3 +404,11 @@ def test_a_scaler_before_tasks_says_what_to_write(form):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pipeline.fit(TASKS.X, TASKS.y, mamlregressor__groups=TASKS.names.repeat(TASKS.sizes))
+
+
+def test_errors_of_huge_targets_do_not_overflow(fitted):
+    tasks = [(task.X.copy(), task.y.copy()) for task in TASKS[:4]]
+    tasks[0][1][-1] = 1e200
+    n = sum(len(y) - 2 for _, y in tasks)
+    rmse = few_shot_rmse(2, split="first")(fitted, tasks)
+    np.testing.assert_allclose(rmse, -1e200 / np.sqrt(n), rtol=1e-12)
