@@ -110,15 +110,14 @@ def require_frame(frame: Any, columns: Mapping[str, Any], where: str = "") -> No
     begin = f"{where}: " if where else ""
     if not isinstance(frame, pd.DataFrame):
         raise TaskError(f"{begin}a data frame is wanted, got {type(frame).__name__}.")
-    named = {argument: value if isinstance(value, list) else [value] for argument, value in columns.items()}
+    given = {argument: value for argument, value in columns.items() if value is not None}
+    named = {argument: value if isinstance(value, list) else [value] for argument, value in given.items()}
     for argument, name in ((argument, name) for argument, names in named.items() for name in names):
-        if name is None:
-            continue
         if not isinstance(name, Hashable):
             raise TaskError(f"{begin}{argument} must name a column, got {name!r}.")
         if name in frame.columns:
             continue
-        if name in frame.index.names:
+        if name is not None and name in frame.index.names:
             raise TaskError(f"{begin}there is no column {name!r}: it is in the index; pass frame.reset_index().")
         alike = [other for other in frame.columns if str(other).strip().lower() == str(name).strip().lower()]
         example = f", such as {argument}={alike[0]!r}" if alike else ""

@@ -196,3 +196,12 @@ def test_masked_features_are_not_read_through_their_mask():
     with pytest.raises(TaskError, match="task 'a': X is masked in row 1"):
         Task("a", X, [1.0, 2.0])
     assert Task("a", X[:1], [1.0]).X.tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("argument", ["features", "target", "task", "sample_weight"])
+@pytest.mark.parametrize("weight", [None, "w"])
+def test_none_in_a_list_of_columns_is_no_column(argument, weight):
+    frame = pd.DataFrame({"task": [1, 1, 2], "x": [1.0, 2, 3], "y": [1.0, 2, 3], "w": [1.0, 1, 1]})
+    columns = {"task": "task", "features": ["x"], "target": "y", "sample_weight": weight, argument: [None]}
+    with pytest.raises(TaskError, match="there is no column None"):
+        TaskSet.from_frame(frame, **columns)
