@@ -12,6 +12,7 @@ from torch import Tensor
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest.tasks.settings import is_whole
 from metaest.tasks.vectors import as_number
+from metaest_domains.kinetics.history import HOTTEST
 
 __all__ = ["Formula", "Inputs", "KineticRegressor"]
 
@@ -86,6 +87,9 @@ class Formula:
             wrong = np.flatnonzero(values < least)
             if len(wrong):
                 raise ValueError(f"{name} is {values[wrong[0]]:g} in row {wrong[0]}: {message}.")
+            hot = np.flatnonzero((values > HOTTEST) & (name in ("temperature", "start")))
+            if len(hot):
+                raise ValueError(f"{name} is {values[hot[0]]:g} in row {hot[0]}: {HOTTEST:g} K is the most.")
         if self.examine is not None:
             self.examine(found)
         if self.target == "fraction" and y is not None:
