@@ -102,8 +102,8 @@ class Calibrating:
             queries = [np.setdiff1d(np.arange(len(t)), s) for t, s in zip(tasks, supports, strict=True)]
             scores = {0: self._scores_of(tasks, [s[:0] for s in supports], queries, False, 0)}
             found = self._scores_of(tasks, supports, queries, guarded, gap)
-            self._conformal = Calibration(scores, found, sizes, guarded)
             _logger.info("calibrated by the supports of %d tasks%s", len(tasks), " with the guard" * guarded)
+            self._conformal = Calibration(scores, found, sizes, guarded)
             return self
         rng = np.random.default_rng(self._seed)
         ordered = self.split == "first"
@@ -117,9 +117,9 @@ class Calibrating:
             queries = [orders[i][size + (gap if ordered and size else 0) :] for i in able]
             some = TaskSet([tasks[i] for i in able])
             scores[size] = self._scores_of(some, supports, queries, guarded, gap)
-        self._conformal = Calibration(scores, None, frozenset(), guarded)
-        for size, own_scores in scores.items():
-            _logger.info("calibrated at %d support rows by %d tasks", size, own_scores.n_tasks)
+        for size, of_size in scores.items():
+            _logger.info("calibrated at %d support rows by %d tasks", size, of_size.n_tasks)
+        self._conformal = Calibration(scores, None, frozenset(), guarded)  # the last thing that an interrupt can meet
         return self
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:

@@ -9,8 +9,9 @@ from torch import nn
 from metaest.estimators.checkpoint import Checkpoint
 from metaest.estimators.episodes import Batches, Source
 from metaest.estimators.schedule import Differentiated, Schedule
-from metaest.functional import Episodes, State
+from metaest.functional import Episodes
 from metaest.functional.generator import Stream
+from metaest.functional.steps import State
 
 __all__ = ["KeptWithDraws", "MetaDraws"]
 

@@ -29,13 +29,13 @@ from metaest.functional import (
     History,
     OuterLoop,
     Params,
-    State,
     StepInfo,
     remaining_slope,
     repeat_for_tasks,
 )
 from metaest.functional.compiler import import_compiler
 from metaest.functional.generator import Stream, seeded, undrawn
+from metaest.functional.steps import State
 from metaest.tasks import TaskSet, check_split
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ from metaest.functional.outer import Callback, Checkpoint, History, OuterLoop, O
 from metaest.functional.per_constant import constant_losses, descend
 from metaest.functional.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.functional.scaling import Scaling
-from metaest.functional.steps import AdamW, EagerSteps, State, Steps, require_finite
+from metaest.functional.steps import AdamW, EagerSteps, Steps, require_finite
 from metaest.functional.transforms import Transforms
 from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Params, Rows
 from metaest.functional.utility import Utility, UtilityKind
@@ -103,7 +103,6 @@ __all__ = [
     "SearchState",
     "SolveCode",
     "Solver",
-    "State",
     "StepInfo",
     "Steps",
     "TaskBatchNorm",

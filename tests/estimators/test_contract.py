@@ -316,10 +316,12 @@ def test_score_minds_the_number_and_the_shape_of_targets(model, tasks):
         model.score([(task.X, np.column_stack([task.y, task.y])) for task in tasks])
 
 
-@pytest.mark.parametrize("weight", [np.nan, -1.0, 0.0])
-def test_score_refuses_weights_without_meaning(weight, model, tasks):
+@pytest.mark.parametrize(
+    ("weight", "message"), [(np.nan, "nan in row 0; .* finite"), (-1.0, "-1 in row 0"), (0.0, "0 in all rows")]
+)
+def test_score_refuses_weights_without_meaning(weight, message, model, tasks):
     groups = tasks.names.repeat(tasks.sizes)
-    with pytest.raises(ValueError, match="sample_weight must be finite"):
+    with pytest.raises(ValueError, match=f"score: sample_weight is {message}"):
         model.score(tasks.X, tasks.y, groups, sample_weight=np.full(len(tasks.X), weight))
 
 

@@ -321,3 +321,20 @@ def test_targets_too_large_to_be_squared_are_blamed_and_not_the_equation(model, 
             call(y * 1e170)
     with pytest.raises(TaskError, match=r"with sample_weight 1e\+140, too large for its square"):
         model.adapt(X, y * 1e100, sample_weight=np.full(3, 1e140))
+
+
+@pytest.mark.filterwarnings("ignore:.*predict_mean")
+def test_a_row_in_which_the_equation_is_not_finite_is_named(model, tasks):
+    # a negative time has no real power
+    rows, adapted = [[1.0], [2.0], [-2.0]], model.adapt(tasks[0].X[:4], tasks[0].y[:4])
+    for answer in (model.predict, adapted.predict, lambda X: adapted.predict(X, return_std=True)):
+        with pytest.raises(TaskError, match=r"predict: the equation is nan in row 2, X = \[-2\.0\]"):
+            answer(rows)
+    for answer in (model.predict_interval, lambda X: adapted.predict_interval(X, of="curve")):
+        with pytest.raises(TaskError, match="predict_interval: .* in row 2"):
+            answer(rows)
+    with pytest.raises(TaskError, match="task 'curve 1': the equation is nan in row 2"):
+        model.adapt_many(tasks[1:3]).predict(rows)
+    for answer in (model.simulate, adapted.simulate):
+        with pytest.warns(UserWarning, match="simulate: 2 of the 2 values drawn in row 2 are not finite"):
+            assert np.isfinite(answer(rows, n=2, random_state=0)[:, :2]).all()

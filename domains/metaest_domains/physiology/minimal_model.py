@@ -242,9 +242,10 @@ class MinimalModelRegressor(EquationRegressor):
     ----------
     parameters : dict of str to Parameter, optional
         In place of those above, whose initial values are read off the data, so that units do not matter.
-    random, covariance, noise, limit, covariates, support_size, split, max_iter, compile, random_state, \
-checkpoint, checkpoint_every, verbose
+    random, covariance, noise, limit, covariates, support_size, split, max_iter
         As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` by default.
+    compile, random_state, checkpoint, checkpoint_every, verbose
+        As :class:`metaest.EquationRegressor` takes them.
 
     References
     ----------

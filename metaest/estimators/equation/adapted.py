@@ -21,7 +21,14 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.questions import Questions
 from metaest.estimators.equation.sampling import Draws, draws_of_posterior, draws_of_prior, mixed_draws
 from metaest.estimators.equation.tables import LEVEL, task_table
-from metaest.estimators.equation.verify import adapt_rows, arranged, check_interval, check_rows, joined_rows
+from metaest.estimators.equation.verify import (
+    adapt_rows,
+    arranged,
+    check_interval,
+    check_rows,
+    joined_rows,
+    require_finite_curve,
+)
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
@@ -211,13 +218,16 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         Raises
         ------
         TaskError
-            When the columns are not those of the fit, a value is missing, or a covariate is not that of this task.
+            When the columns are not those of the fit, a value is missing, a covariate is not that of this task, or the
+            equation is not finite in a row.
         """
         require_flag(return_std, "return_std")
         rows = self._rows(X, "predict")
+        function = self._calibrated.model.equation.function
         if return_std:
-            return curve_and_sd(self._calibrated, self._posterior, rows)
-        return curve(self._calibrated, self._posterior, rows)
+            mean, std = curve_and_sd(self._calibrated, self._posterior, rows)
+            return require_finite_curve(function, rows, mean, "predict"), std
+        return require_finite_curve(function, rows, curve(self._calibrated, self._posterior, rows), "predict")
 
     @in_plain_modes
     def predict_interval(
@@ -272,7 +282,9 @@ class AdaptedEquation(Questions, AdaptedPredictor):
             return calibration.interval(*self._center_and_scale(X, sample_weight), size, guarded, level, simultaneous)
         rows = self._rows(X, "predict_interval")
         weight = self._calibrated.weighing.of_predicted(sample_weight, len(rows), of)
-        return interval(self._calibrated, self._draws, rows, level, of, weight)
+        low, high = interval(self._calibrated, self._draws, rows, level, of, weight)
+        require_finite_curve(self._calibrated.model.equation.function, rows, high - low, "predict_interval")
+        return low, high
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)

@@ -10,7 +10,6 @@ from torch import Tensor
 from metaest.estimators.equation.batches import one_task
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import Draws, weighted_quantile
-from metaest.estimators.equation.verify import check_values
 from metaest.exceptions import warn
 from metaest.functional import Observations
 
@@ -33,14 +32,12 @@ def curve(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> NDAr
     """Curve of one task at its most probable constants, of shape (rows,)."""
     with torch.no_grad():
         values = np.asarray(calibrated.model.curve(posterior.phi, one_task(X))[:, 0].numpy())
-    check_values(calibrated.model.equation.function, X, values, "predict")
     return values
 
 
 def curve_and_sd(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Curve and its standard deviation, to first order in the constants."""
     values, slopes = calibrated.model.curve_and_slopes(posterior.phi, one_task(X))
-    check_values(calibrated.model.equation.function, X, values[:, 0].detach().numpy(), "predict")
     d = slopes[:, :, 0].detach()
     variance = torch.einsum("kr,kj,jr->r", d, posterior.covariance[:, :, 0], d)
     return values[:, 0].detach().numpy(), variance.clamp(min=0).sqrt().numpy()
@@ -95,7 +92,12 @@ def simulated(
         rows = one_task(X, copies=n, weight=weight)
         curves = calibrated.model.curve(draws.phi[:, chosen], rows)
         sd = _variance(calibrated, curves, rows).sqrt()
-    return np.asarray((curves + sd * torch.from_numpy(rng.standard_normal(curves.shape))).T.numpy())
+    drawn = np.asarray((curves + sd * torch.from_numpy(rng.standard_normal(curves.shape))).T.numpy())
+    lost = (~np.isfinite(drawn)).sum(axis=0)
+    if lost.any():
+        row = int(lost.argmax())
+        warn(f"simulate: {lost[row]} of the {n} values drawn in row {row} are not finite, because the equation is not.")
+    return drawn
 
 
 def spread_of_observations(

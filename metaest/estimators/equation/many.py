@@ -16,7 +16,7 @@ from metaest.estimators.equation.adapted import AdaptedEquation
 from metaest.estimators.equation.batches import chunks, one_task, whole
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.tables import many_table
-from metaest.estimators.equation.verify import arranged, check_rows, check_tasks, check_values
+from metaest.estimators.equation.verify import arranged, check_rows, check_tasks, require_finite_curve
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
@@ -171,7 +171,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         Raises
         ------
         TaskError
-            When the columns are not those of the fit, or the tasks are others.
+            When the columns are not those of the fit, the tasks are others, or the equation is not finite in a row.
         """
         if isinstance(X, TaskSet):
             return self._predict_tasks(X)
@@ -214,5 +214,6 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         X, real = observations.by_task().numpy(), observations.mask.numpy() > 0
         for i in np.flatnonzero((~np.isfinite(curves) & real).any(axis=0)):
             where = f"task {self.tasks.names.tolist()[int(chosen[i])]!r}"
-            check_values(self._calibrated.model.equation.function, X[i, real[:, i]], curves[real[:, i], i], where)
+            function = self._calibrated.model.equation.function
+            require_finite_curve(function, X[i, real[:, i]], curves[real[:, i], i], where)
         return curves

@@ -75,6 +75,11 @@ class Questions:
         -------
         ndarray of shape (n, n_rows)
             Each row has constants of its own.
+
+        Warns
+        -----
+        UserWarning
+            When the equation is not finite for some of the constants drawn.
         """
         require_count(n, "n", 1, most=MOST_SIMULATED)
         rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))

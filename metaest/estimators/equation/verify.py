@@ -26,6 +26,7 @@ __all__ = [
     "check_tasks",
     "check_values",
     "joined_rows",
+    "require_finite_curve",
     "require_usable",
     "warn_of_codes",
     "warn_of_many",
@@ -144,6 +145,20 @@ def check_values(equation: Any, X: NDArray[Any], values: NDArray[Any], where: st
             equation.check_values(X, values)
         except ValueError as error:
             raise TaskError(f"{where}: {error}") from error
+
+
+def require_finite_curve(equation: Any, X: NDArray[Any], values: NDArray[Any], where: str) -> NDArray[Any]:
+    """Return the predictions of the rows X of one task, or raise a TaskError that names the first row without one."""
+    check_values(equation, X, values, where)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        row = int(bad[0])
+        raise TaskError(
+            f"{where}: the equation is {float(values[row])} in row {row}, X = {X[row].tolist()}; an overflow, a "
+            "division by zero, or a logarithm or root of what is not positive does that; leave the row out, or check "
+            "its units."
+        )
+    return values
 
 
 def adapt_rows(

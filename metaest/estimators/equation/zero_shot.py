@@ -12,7 +12,7 @@ from metaest.estimators.equation.curves import MOST_SIMULATED, curve, curve_and_
 from metaest.estimators.equation.designs import suggest_rows
 from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.sampling import draws_of_prior
-from metaest.estimators.equation.verify import arranged, check_interval, check_rows
+from metaest.estimators.equation.verify import arranged, check_interval, check_rows, require_finite_curve
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.seeds import generator_of
@@ -46,16 +46,18 @@ class ZeroShot:
         Raises
         ------
         TaskError
-            When the columns are not those of the fit, or a value is missing.
+            When the columns are not those of the fit, a value is missing, or the equation is not finite in a row.
         NotFittedError
             Before `fit`.
         """
         require_flag(return_std, "return_std")
         rows = self._rows(X, "predict")
+        function = self._calibrated.model.equation.function
         if return_std:
             mean, std = _by_covariates(self._calibrated, rows, lambda c, p, part, _: curve_and_sd(c, p, part))
-            return mean, std
-        return _by_covariates(self._calibrated, rows, lambda c, p, part, _: (curve(c, p, part),))[0]
+            return require_finite_curve(function, rows, mean, "predict"), std
+        [mean] = _by_covariates(self._calibrated, rows, lambda c, p, part, _: (curve(c, p, part),))
+        return require_finite_curve(function, rows, mean, "predict")
 
     @in_plain_modes
     def predict_interval(
@@ -99,6 +101,7 @@ class ZeroShot:
             return interval(calibrated, draws_of_prior(prior), part, level, of, weights)
 
         low, high = _by_covariates(self._calibrated, rows, answer)
+        require_finite_curve(self._calibrated.model.equation.function, rows, high - low, "predict_interval")
         return low, high
 
     @in_plain_modes
@@ -138,6 +141,11 @@ class ZeroShot:
         Returns
         -------
         ndarray of shape (n, n_rows)
+
+        Warns
+        -----
+        UserWarning
+            When the equation is not finite for some of the constants drawn.
         """
         rows = self._rows(X, "simulate")
         weight = self._calibrated.weighing.of_new_rows(sample_weight, len(rows), "simulate")
