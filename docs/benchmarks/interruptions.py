@@ -75,9 +75,9 @@ KINDS = {
 
 
 def make(kind, **settings):
-    cls, own, tasks = KINDS[kind]
+    cls, settings_of_kind, tasks = KINDS[kind]
     further = {"equation": absorption, "parameters": CONSTANTS} if cls is EquationRegressor else {}
-    return cls(**{**further, **own, "random_state": 0, **settings}), tasks()
+    return cls(**{**further, **settings_of_kind, "random_state": 0, **settings}), tasks()
 
 
 def digest(model):
@@ -93,8 +93,8 @@ def fits(kind, folder, out):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model, tasks = make(kind, checkpoint=folder, checkpoint_every=5)
-        found = digest(model.fit(tasks))
-    out.send((found, sum("cannot be read" in str(warning.message) for warning in caught)))
+        bits = digest(model.fit(tasks))
+    out.send((bits, sum("cannot be read" in str(warning.message) for warning in caught)))
 
 
 def kills(wanted, chosen):
@@ -124,7 +124,7 @@ def kills(wanted, chosen):
                     ended.append(out.recv())
                 if last:
                     break
-        same, unreadable = sum(found == expected for found, _ in ended), sum(damaged for _, damaged in ended)
+        same, unreadable = sum(bits == expected for bits, _ in ended), sum(damaged for _, damaged in ended)
         rows.append((killed, len(ended), same, unreadable))
         print(f"{kind:20s} {killed:5d} {len(ended):15d} {same:9d} {unreadable:10d}", flush=True)
     killed, ended, same, unreadable = (sum(column) for column in zip(*rows, strict=True))

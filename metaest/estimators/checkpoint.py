@@ -191,8 +191,8 @@ def _packed(state: State, header: dict[str, Any]) -> bytes:
             tensors[name] = value.detach().cpu().contiguous().clone()
             return {"tensor": name}
         if isinstance(value, dict):
-            return {name: plain(own) for name, own in value.items()}
-        return [plain(own) for own in value] if isinstance(value, (list, tuple)) else value
+            return {name: plain(part) for name, part in value.items()}
+        return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
     text = json.dumps({"state": plain(state), **header}).encode()
     tensors["json"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
@@ -226,8 +226,8 @@ def _read(path: Path) -> tuple[State, dict[str, Any]]:
         if isinstance(value, dict):
             if value.keys() == {"tensor"}:
                 return tensors[value["tensor"]].clone()
-            return {name: filled(own) for name, own in value.items()}
-        return [filled(own) for own in value] if isinstance(value, list) else value
+            return {name: filled(part) for name, part in value.items()}
+        return [filled(part) for part in value] if isinstance(value, list) else value
 
     return filled(header.pop("state")), header
 

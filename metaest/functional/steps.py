@@ -142,7 +142,7 @@ class EagerSteps(Generic[E]):
         return {
             "taken": self.taken,
             "params": self.params(),
-            "moments": [{name: value.clone() for name, value in own.items()} for own in moments],
+            "moments": [{name: value.clone() for name, value in moment.items()} for moment in moments],
         }
 
     def restore(self, state: State) -> None:

@@ -25,7 +25,7 @@ def about(model: Any) -> dict[str, Any]:
     model = getattr(model, "model_", getattr(model, "policy_", model))
     model = getattr(model, "estimator", model)
     said: dict[str, Any] = {"n_tasks": _plain(getattr(model, "n_tasks_", None)), "seed": getattr(model, "_seed", None)}
-    said["tasks"] = [f"{own:016x}" for own in getattr(model, "_task_names", np.empty(0, np.uint64)).tolist()]
+    said["tasks"] = [f"{name:016x}" for name in getattr(model, "_task_names", np.empty(0, np.uint64)).tolist()]
     names = getattr(model, "feature_names_in_", None)
     n = int(getattr(model, "n_features_in_", 0))
     columns = [{"name": f"x{j}" if names is None else str(names[j])} for j in range(n)]
@@ -47,16 +47,16 @@ def about(model: Any) -> dict[str, Any]:
 def _of_equation(model: Any) -> dict[str, Any]:
     table, covariance = model.population_, model.covariance_
     constants = [
-        {"name": str(name), **{str(key): _plain(own) for key, own in row.items()}, "meaning": parameter.meaning}
+        {"name": str(name), **{str(key): _plain(value) for key, value in row.items()}, "meaning": parameter.meaning}
         for (name, row), parameter in zip(table.iterrows(), model._calibrated.table.values(), strict=True)
     ]
     return {
         "constants": constants,
         "covariance": {
             "of": [str(name) for name in covariance.columns],
-            "values": [[_plain(own) for own in row] for row in covariance.to_numpy()],
+            "values": [[_plain(value) for value in row] for row in covariance.to_numpy()],
         },
-        "noise": {str(name): _plain(own) for name, own in model.noise_.items()},
+        "noise": {str(name): _plain(value) for name, value in model.noise_.items()},
         "limit": _plain(model._calibrated.model.noise.limit),
     }
 
