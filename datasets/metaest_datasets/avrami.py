@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from metaest import TaskError, TaskSet
-from metaest.tasks.settings import as_generator, as_whole
-from metaest.tasks.vectors import as_number, as_vector
+from metaest.tasks.arguments import as_generator, as_whole
+from metaest.tasks.numbers import as_number, as_vector
 
 __all__ = ["AvramiTasks", "make_avrami_tasks"]
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import TaskSet
+from metaest.tasks.arguments import as_generator, as_whole
+from metaest.tasks.numbers import as_number, as_rows, as_vector
 from metaest.tasks.record import Record
-from metaest.tasks.settings import as_generator, as_whole
-from metaest.tasks.vectors import as_number, as_rows, as_vector
 
 __all__ = ["LinearPopulation", "make_linear_tasks"]
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metaest.tasks.seeds import generator_of
-from metaest.tasks.settings import as_whole
-from metaest.tasks.vectors import as_number
+from metaest.tasks.arguments import as_whole
+from metaest.tasks.numbers import as_number
+from metaest.tasks.random_state import generator_of
 
 __all__ = ["PERSONALITIES", "load_index_prices", "load_sp500_prices", "make_market"]
 

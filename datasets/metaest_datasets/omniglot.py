@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import Task, TaskSet
-from metaest.tasks.settings import as_flag, as_whole
+from metaest.tasks.arguments import as_flag, as_whole
 from metaest_datasets.cache import fetch_file
 
 __all__ = ["fetch_omniglot_runs", "fetch_omniglot_small"]

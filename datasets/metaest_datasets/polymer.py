@@ -11,9 +11,9 @@ from scipy.signal import find_peaks
 
 from metaest import TaskSet
 from metaest.exceptions import warn
+from metaest.tasks.arguments import as_range
+from metaest.tasks.numbers import as_number, as_vector
 from metaest.tasks.record import Record
-from metaest.tasks.settings import as_range
-from metaest.tasks.vectors import as_number, as_vector
 from metaest_datasets.cache import fetch_file
 
 __all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystallinity"]

@@ -3,8 +3,8 @@
 import numpy as np
 
 from metaest import TaskError, TaskSet
-from metaest.tasks.settings import as_generator, as_range, as_whole
-from metaest.tasks.vectors import as_number
+from metaest.tasks.arguments import as_generator, as_range, as_whole
+from metaest.tasks.numbers import as_number
 
 __all__ = ["make_sinusoids"]
 

@@ -5,7 +5,7 @@ from importlib.resources import files
 import pandas as pd
 
 from metaest import TaskSet
-from metaest.tasks.settings import as_flag
+from metaest.tasks.arguments import as_flag
 
 __all__ = ["load_orange", "load_reference", "load_sleepstudy", "load_theophylline"]
 

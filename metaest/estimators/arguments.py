@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metaest.tasks.settings import is_whole
+from metaest.tasks.arguments import is_whole
 
 __all__ = ["require_choice", "require_count", "require_flag", "require_level", "require_model", "whether_guarded"]
 

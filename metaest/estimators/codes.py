@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metaest.exceptions import TaskError
 from metaest.functional.codes import casts_of, first_refused, made_whole
 from metaest.tasks import TaskSet
-from metaest.tasks.settings import is_whole
+from metaest.tasks.arguments import is_whole
 
 __all__ = ["Codes", "codes_of", "row_of_task", "standardised_columns"]
 

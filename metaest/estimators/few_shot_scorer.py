@@ -30,10 +30,10 @@ from metaest.exceptions import (
     quiet,
 )
 from metaest.tasks import Task, TaskSet, labels_of
+from metaest.tasks.arguments import is_whole
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
 from metaest.tasks.grouping import sort_by_group
 from metaest.tasks.reading import rows_of
-from metaest.tasks.settings import is_whole
 
 __all__ = ["FewShotScorer"]
 

@@ -12,12 +12,12 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from metaest.exceptions import ModelFileError
-from metaest.saving.changes import changed
 from metaest.saving.classes import ANSWERS, class_named, function_named
-from metaest.saving.given import Given
+from metaest.saving.consistency import require_sound
+from metaest.saving.field_types import check_fields, check_state
 from metaest.saving.networks import rebuilt
-from metaest.saving.sound import require_sound
-from metaest.saving.typed import check_fields, check_state
+from metaest.saving.user_code import Given
+from metaest.saving.weight_changes import changed
 from metaest.tasks import TaskSet
 from metaest.tasks.support import SupportRows
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from metaest.exceptions import ModelFileError
 from metaest.functional import ModuleForward
-from metaest.saving.changes import change, is_near
 from metaest.saving.classes import ANSWERS, name_of_class, name_of_function
 from metaest.saving.container import bytes_of, canonical
+from metaest.saving.learned_state import settings_of, state_of
 from metaest.saving.networks import described
-from metaest.saving.sources import layers_hash, name_of, source_hash
-from metaest.saving.states import settings_of, state_of
+from metaest.saving.source_hash import layers_hash, name_of, source_hash
+from metaest.saving.weight_changes import change, is_near
 from metaest.tasks import TaskSet
 
 __all__ = ["Encoder", "digest_of", "is_ours"]

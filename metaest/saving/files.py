@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.checkpoint import write_whole
 from metaest.exceptions import ModelFileError, warn
-from metaest.saving.about import about
 from metaest.saving.classes import name_of_class
 from metaest.saving.container import FORMAT, as_path, pack, read, unpack
 from metaest.saving.decode import Decoder
+from metaest.saving.description import about
 from metaest.saving.encode import Encoder, digest_of, is_ours
-from metaest.saving.given import Given
-from metaest.saving.shared import is_adapted, population_hash, shared_parts
+from metaest.saving.shared_parts import is_adapted, population_hash, shared_parts
+from metaest.saving.user_code import Given
 from metaest.version import __version__
 
 __all__ = ["from_bytes", "load", "model_hash", "save", "to_bytes"]

@@ -16,11 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from metaest.server.errors import Refused
-from metaest.server.gathering import Gatherer
 from metaest.server.limits import Limits
 from metaest.server.metrics import Metrics
-from metaest.server.schema import describe_api
-from metaest.server.served import serve
+from metaest.server.openapi import describe_api
+from metaest.server.request_batching import Gatherer
+from metaest.server.served_model import serve
 from metaest.server.service import Call, Reply, Service, refusal
 
 __all__ = ["LOOPBACK", "create_app"]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from metaest.server.errors import Refused
-from metaest.server.kept import Kept
+from metaest.server.json_body import parse
 from metaest.server.limits import Limits
 from metaest.server.metrics import Metrics
+from metaest.server.predictor_cache import Kept
 from metaest.server.requests import Adaptation
-from metaest.server.served import Adapted, Served
-from metaest.server.strict_json import parse
+from metaest.server.served_model import Adapted, Served
 
 __all__ = ["Call", "Reply", "Service"]
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from metaest.exceptions import TaskError
+from metaest.tasks.arguments import is_whole
 from metaest.tasks.classes import labels_of
-from metaest.tasks.seeds import generator_of
-from metaest.tasks.settings import is_whole
+from metaest.tasks.random_state import generator_of
 from metaest.tasks.task import Task
 from metaest.tasks.task_set import TaskSet
 

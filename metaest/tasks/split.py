@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
-from metaest.tasks.settings import is_whole
+from metaest.tasks.arguments import is_whole
 from metaest.tasks.task_set import TaskSet
 
 __all__ = [

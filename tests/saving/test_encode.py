@@ -18,7 +18,7 @@ from metaest.exceptions import ModelFileError
 from metaest.saving.container import pack, unpack
 from metaest.saving.decode import Decoder
 from metaest.saving.encode import Encoder
-from metaest.saving.given import Given
+from metaest.saving.user_code import Given
 from savable import WAVES
 
 SCALARS = st.one_of(

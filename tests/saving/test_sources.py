@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metaest.estimators.identity import digest
-from metaest.saving.sources import name_of, source_hash
+from metaest.saving.source_hash import name_of, source_hash
 
 ONE = '''
 K = 3.0

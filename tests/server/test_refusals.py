@@ -8,8 +8,8 @@ import pytest
 from http_client import Client
 from metaest import MAMLRegressor
 from metaest.server import Limits, create_app
-from metaest.server.kept import Kept
-from metaest.server.served import ServedNetwork
+from metaest.server.predictor_cache import Kept
+from metaest.server.served_model import ServedNetwork
 from metaest_datasets import load_theophylline
 from metaest_domains.physiology import OneCompartmentRegressor
 

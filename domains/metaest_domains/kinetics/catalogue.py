@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
-from metaest.tasks.settings import is_whole
-from metaest.tasks.vectors import as_number
+from metaest.tasks.arguments import is_whole
+from metaest.tasks.numbers import as_number
 from metaest_domains.kinetics.history import HOTTEST
 
 __all__ = ["Formula", "Inputs", "KineticRegressor"]

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from metaest.tasks.arguments import is_whole
+from metaest.tasks.numbers import as_vector
 from metaest.tasks.record import Record
-from metaest.tasks.settings import is_whole
-from metaest.tasks.vectors import as_vector
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 
 __all__ = ["Histories", "History", "ramp_integral"]

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from metaest import AdaptedEquation, Derived
-from metaest.tasks.vectors import as_number, as_vector
+from metaest.tasks.numbers import as_number, as_vector
 from metaest_domains.kinetics.catalogue import Formula
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import AdaptedEquation
 from metaest.tasks.containers import plain
-from metaest.tasks.vectors import as_number, as_rows, as_vector
+from metaest.tasks.numbers import as_number, as_rows, as_vector
 from metaest_domains.kinetics.outputs import formula_of, ttt_curve
 
 __all__ = ["plot_constants", "plot_curve", "plot_errors", "plot_ttt"]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import Derived
 from metaest.exceptions import warn
-from metaest.tasks.vectors import as_number, as_vector
+from metaest.tasks.numbers import as_number, as_vector
 from metaest_domains.physiology.courses import Courses, LinearCourses
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen

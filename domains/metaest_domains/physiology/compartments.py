@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import EquationRegressor, Parameter, TaskSet
-from metaest.tasks.settings import is_whole
+from metaest.tasks.arguments import is_whole
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
 from metaest_domains.physiology.records import PATIENT_COLUMNS
 from metaest_domains.physiology.regimen import Regimen, covariate_columns

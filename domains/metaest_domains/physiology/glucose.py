@@ -17,8 +17,8 @@ from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import require_seed
 from metaest.estimators.inputs import refuse_tasks
 from metaest.estimators.stamped import Stamped
+from metaest.tasks.arguments import as_flag, as_whole
 from metaest.tasks.containers import plain, spelled_out
-from metaest.tasks.settings import as_flag, as_whole
 from metaest.tasks.times import elapsed
 from metaest.tasks.weights import refuse_weights
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings

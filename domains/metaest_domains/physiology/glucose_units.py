@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import TaskError
-from metaest.tasks.settings import as_flag
-from metaest.tasks.vectors import as_vector
+from metaest.tasks.arguments import as_flag
+from metaest.tasks.numbers import as_vector
 
 __all__ = ["MG_DL_PER_MMOL_L", "as_mg_dl", "as_readings"]
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskError, TaskSet
-from metaest.tasks.vectors import as_number, as_vector
+from metaest.tasks.numbers import as_number, as_vector
 from metaest_domains.physiology.radau import Array, Partials, System
 from metaest_domains.physiology.radau_slopes import check_integrated, integrate
 

@@ -23,8 +23,8 @@ from metaest import (
     UnlikelyTaskWarning,
 )
 from metaest.exceptions import quiet
-from metaest.tasks.settings import as_whole
-from metaest.tasks.vectors import as_rows, as_vector
+from metaest.tasks.arguments import as_whole
+from metaest.tasks.numbers import as_rows, as_vector
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import Treatment, patient_equation
 

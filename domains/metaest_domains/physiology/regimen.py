@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import TaskError, TaskSet
 from metaest.exceptions import warn
+from metaest.tasks.arguments import is_whole
 from metaest.tasks.columns import refuse_units, require_frame
 from metaest.tasks.containers import plain
+from metaest.tasks.numbers import as_number, as_vector
 from metaest.tasks.record import Record
-from metaest.tasks.settings import is_whole
 from metaest.tasks.times import check_time_unit
-from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.records import (
     PATIENT_COLUMNS,
     Names,

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metaest import TaskError
+from metaest.tasks.arguments import as_flag, as_whole
+from metaest.tasks.numbers import as_number, as_vector
 from metaest.tasks.record import Record
-from metaest.tasks.settings import as_flag, as_whole
 from metaest.tasks.times import elapsed
-from metaest.tasks.vectors import as_number, as_vector
 from metaest_domains.physiology.glucose_units import as_readings
 
 __all__ = ["Windows", "glucose_windows"]

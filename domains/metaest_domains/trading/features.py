@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 
 from metaest.estimators.atomic import atomic
-from metaest.tasks.vectors import as_vector
+from metaest.tasks.numbers import as_vector
 from metaest_domains.trading.prices import one_asset
 
 __all__ = ["PriceFeatures", "risk_scale", "volatility"]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from metaest.exceptions import warn
+from metaest.tasks.arguments import as_generator
 from metaest.tasks.containers import plain
-from metaest.tasks.settings import as_generator
-from metaest.tasks.vectors import as_number, as_vector
+from metaest.tasks.numbers import as_number, as_vector
 from metaest_domains.trading.dates import day_of, read_dates, yearly
 from metaest_domains.trading.settings import as_days
 

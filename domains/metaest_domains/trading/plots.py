@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metaest.tasks.vectors import as_vector
+from metaest.tasks.numbers import as_vector
 from metaest_domains.trading.backtest import Backtest
 from metaest_domains.trading.dates import yearly
 from metaest_domains.trading.prices import as_frame

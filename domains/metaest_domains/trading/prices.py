@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metaest.tasks.arguments import as_flag
 from metaest.tasks.containers import plain, spelled_out
-from metaest.tasks.settings import as_flag
+from metaest.tasks.numbers import as_vector
 from metaest.tasks.times import time_kind
-from metaest.tasks.vectors import as_vector
 from metaest_domains.trading.dates import day_of, read_dates
 from metaest_domains.trading.splits import warn_of_splits
 

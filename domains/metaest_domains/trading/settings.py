@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from metaest.tasks.settings import is_whole
-from metaest.tasks.vectors import as_number as number_in_range
+from metaest.tasks.arguments import is_whole
+from metaest.tasks.numbers import as_number as number_in_range
 
 __all__ = ["as_cost", "as_days", "as_number"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.functional import Design
 from metaest.tasks import TaskSet
-from metaest.tasks.settings import is_whole
+from metaest.tasks.arguments import is_whole
 
 __all__ = ["Covariates"]
 

@@ -13,7 +13,7 @@ from metaest.estimators.equation.sampling import root
 from metaest.estimators.equation.solving import normal_points
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
-from metaest.tasks.settings import is_whole
+from metaest.tasks.arguments import is_whole
 from metaest.tasks.weights import as_weights
 
 __all__ = ["suggest_rows"]

@@ -15,7 +15,7 @@ from metaest.estimators.equation.posterior import Calibrated, Posterior
 from metaest.estimators.equation.profiles import profile_of
 from metaest.estimators.equation.sampling import Draws
 from metaest.estimators.modes import in_plain_modes
-from metaest.tasks.seeds import generator_of
+from metaest.tasks.random_state import generator_of
 
 __all__ = ["Questions"]
 

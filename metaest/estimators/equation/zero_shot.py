@@ -15,7 +15,7 @@ from metaest.estimators.equation.sampling import draws_of_prior
 from metaest.estimators.equation.verify import arranged, check_interval, check_rows, require_finite_curve
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.modes import in_plain_modes
-from metaest.tasks.seeds import generator_of
+from metaest.tasks.random_state import generator_of
 
 __all__ = ["ZeroShot"]
 

@@ -13,8 +13,8 @@ import torch
 
 from metaest import TaskError
 from metaest.tasks.containers import plain
+from metaest.tasks.numbers import as_number, as_rows, as_vector
 from metaest.tasks.times import elapsed, time_kind
-from metaest.tasks.vectors import as_number, as_rows, as_vector
 
 NUMBERS = [2.5, 3.0, -1.0]
 CONTAINERS = {

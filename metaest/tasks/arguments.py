@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from metaest.exceptions import TaskError
-from metaest.tasks.vectors import as_vector
+from metaest.tasks.numbers import as_vector
 
 __all__ = ["as_choice", "as_flag", "as_generator", "as_range", "as_whole", "is_whole"]
 

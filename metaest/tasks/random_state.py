@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from metaest.tasks.settings import is_whole
+from metaest.tasks.arguments import is_whole
 
 __all__ = ["generator_of"]
 

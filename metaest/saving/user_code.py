@@ -5,7 +5,7 @@ from typing import Any
 
 from metaest.exceptions import ModelFileError
 from metaest.saving.classes import FORMULAS
-from metaest.saving.sources import name_of, source_hash
+from metaest.saving.source_hash import name_of, source_hash
 
 __all__ = ["Given"]
 

@@ -6,7 +6,7 @@ from metaest.server.columns import Columns
 from metaest.server.errors import STATUS
 from metaest.server.limits import Limits
 from metaest.server.requests import Reader
-from metaest.server.served import Served
+from metaest.server.served_model import Served
 
 __all__ = ["describe_api"]
 
