@@ -13,8 +13,8 @@ from machine import describe
 from scipy.optimize import OptimizeWarning, curve_fit, minimize
 
 from metaest import EquationRegressor, Parameter, TaskSet
-from metaest.estimators.equation.batches import whole
-from metaest.estimators.equation.compiling import in_lanes
+from metaest.estimators.equations.batches import whole
+from metaest.estimators.equations.compiled import in_lanes
 from metaest_datasets import load_theophylline
 
 THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}

@@ -101,7 +101,7 @@ def steps_of(maml, patient, steps):
 def shortened(maml, patient, steps):
     from dataclasses import replace
 
-    from metaest.estimators.equation.verify import adapt_rows
+    from metaest.estimators.equations.checks import adapt_rows
 
     fewer = replace(maml._calibrated, solver=replace(maml._calibrated.solver, steps=steps))
     X, y = patient.X[SUPPORT], patient.y[SUPPORT]

@@ -7,7 +7,7 @@ from metaest.estimators.adapted_policy import AdaptedPolicy
 from metaest.estimators.callbacks import EndOnInterrupt
 from metaest.estimators.classifier import MAMLClassifier
 from metaest.estimators.conformal import ConformalInterval
-from metaest.estimators.equation import (
+from metaest.estimators.equations import (
     AdaptedEquation,
     AdaptedEquations,
     Derived,

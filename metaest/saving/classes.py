@@ -12,10 +12,10 @@ from metaest.estimators.class_network import ClassNetwork
 from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.codes import Codes
 from metaest.estimators.conformal import Calibration, Scores
-from metaest.estimators.equation import adapting
-from metaest.estimators.equation.covariates import Covariates
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.weighing import Weighing
+from metaest.estimators.equations import adapting
+from metaest.estimators.equations.covariates import Covariates
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.row_accuracy import Weighing
 from metaest.estimators.guard import GuardRule
 from metaest.estimators.judge import Judge
 from metaest.estimators.network import RegressionNetwork

@@ -9,7 +9,7 @@ from torch import Tensor
 from metaest.estimators.adapted import HoldsNetwork
 from metaest.estimators.adapted_many import AdaptedRegressors
 from metaest.estimators.conformal import Scores
-from metaest.estimators.equation.posterior import Calibrated, Posterior
+from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.estimators.meta_network import MetaNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import ModelFileError

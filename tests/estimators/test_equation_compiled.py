@@ -96,7 +96,7 @@ def test_machine_code_does_not_travel():
 
 
 def test_auto_goes_by_the_number_of_rows(monkeypatch):
-    from metaest.estimators.equation import compiling
+    from metaest.estimators.equations import compiled as compiling
 
     tasks, _ = make_avrami_tasks(20, random_state=0)
     assert not EquationRegressor(avrami, AVRAMI).fit(tasks).compiled_

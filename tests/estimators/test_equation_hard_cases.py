@@ -219,7 +219,7 @@ def test_too_little_for_what_is_asked(n_tasks, n_rows, settings, message):
 
 
 def test_one_very_long_task_is_named(monkeypatch):
-    monkeypatch.setattr("metaest.estimators.equation.data.MUCH_PADDING", 10_000)
+    monkeypatch.setattr("metaest.estimators.equations.censoring.MUCH_PADDING", 10_000)
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (3000, 1))
     tasks = [Task(i, x[:2], 1 + x[:2, 0] + 0.1 * rng.standard_normal(2)) for i in range(40)]

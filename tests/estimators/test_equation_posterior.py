@@ -6,7 +6,7 @@ import torch
 
 from equations import avrami, avrami_tasks
 from metaest import EquationRegressor, Parameter
-from metaest.estimators.equation.sampling import deviation
+from metaest.estimators.equations.draws import deviation
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 WAVE = {"a": Parameter(1.0, lower=0), "w": Parameter(3.0, lower=0)}

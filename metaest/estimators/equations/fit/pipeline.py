@@ -10,21 +10,21 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.checkpoint import Checkpoint
-from metaest.estimators.equation.batches import evenly, whole
-from metaest.estimators.equation.calibrate import without_variation
-from metaest.estimators.equation.compiling import lane_model
-from metaest.estimators.equation.covariates import Covariates
-from metaest.estimators.equation.data import check_data
-from metaest.estimators.equation.expectation import invert, linearise
-from metaest.estimators.equation.journal import Journal
-from metaest.estimators.equation.maximise import Maximum, Scope
-from metaest.estimators.equation.parameter import check_names, check_parameters, transforms_of
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.search import search
-from metaest.estimators.equation.solving import most_probable
-from metaest.estimators.equation.start import sizes, spread_of
-from metaest.estimators.equation.verify import check_tasks, warn_of_codes, warn_of_outliers
-from metaest.estimators.equation.weighing import Weighing, evened
+from metaest.estimators.equations.batches import evenly, whole
+from metaest.estimators.equations.censoring import check_data
+from metaest.estimators.equations.checks import check_tasks, warn_of_codes, warn_of_outliers
+from metaest.estimators.equations.compiled import lane_model
+from metaest.estimators.equations.covariates import Covariates
+from metaest.estimators.equations.fit.em import without_variation
+from metaest.estimators.equations.fit.laplace import Maximum, Scope
+from metaest.estimators.equations.fit.linearised import invert, linearise
+from metaest.estimators.equations.fit.search import search
+from metaest.estimators.equations.fit.starts import sizes, spread_of
+from metaest.estimators.equations.fit_checkpoint import Journal
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.map_estimate import most_probable
+from metaest.estimators.equations.parameter import check_names, check_parameters, transforms_of
+from metaest.estimators.equations.row_accuracy import Weighing, evened
 from metaest.exceptions import warn
 from metaest.functional import (
     Equation,

@@ -13,16 +13,16 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.adapted import check_support_rows, check_targets
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.calibrating import Calibrating
-from metaest.estimators.equation.adapted import AdaptedEquation, prior_of
-from metaest.estimators.equation.batches import whole
-from metaest.estimators.equation.compiling import in_lanes
-from metaest.estimators.equation.curves import spread_of_observations
-from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
-from metaest.estimators.equation.many import AdaptedEquations, posterior_of_many
-from metaest.estimators.equation.posterior import Calibrated
-from metaest.estimators.equation.results import query_predictions
-from metaest.estimators.equation.verify import adapt_rows, arranged, warn_of_many
-from metaest.estimators.equation.weighing import relative_accuracy
+from metaest.estimators.equations.adapted import AdaptedEquation, prior_of
+from metaest.estimators.equations.adapted_many import AdaptedEquations, posterior_of_many
+from metaest.estimators.equations.answers import spread_of_observations
+from metaest.estimators.equations.batches import whole
+from metaest.estimators.equations.censoring import as_recorded, ask_about_limit, just_below, without_codes
+from metaest.estimators.equations.checks import adapt_rows, arranged, warn_of_many
+from metaest.estimators.equations.compiled import in_lanes
+from metaest.estimators.equations.fitted import Calibrated
+from metaest.estimators.equations.results import query_predictions
+from metaest.estimators.equations.row_accuracy import relative_accuracy
 from metaest.estimators.inputs import as_tasks, check_columns, require_columns
 from metaest.estimators.judge import Answers, Judge, spread_of
 from metaest.estimators.modes import in_plain_modes

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaest.estimators.equation.batches import one_task
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.sampling import root
-from metaest.estimators.equation.solving import normal_points
+from metaest.estimators.equations.batches import one_task
+from metaest.estimators.equations.draws import root
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.map_estimate import normal_points
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
 from metaest.tasks.arguments import is_whole

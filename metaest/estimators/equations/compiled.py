@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.posterior import Calibrated
+from metaest.estimators.equations.fitted import Calibrated
 from metaest.functional import GaussNewton, HierarchicalModel, Observations
 from metaest.lanes import LaneModel, UnavailableError, UnsupportedError
 

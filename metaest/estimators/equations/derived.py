@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.sampling import Draws, weighted_quantile
+from metaest.estimators.equations.draws import Draws, weighted_quantile
+from metaest.estimators.equations.fitted import Calibrated, Posterior
 
 __all__ = ["Derived", "Quantity", "derived_from", "quantities_of_task", "quantity_table"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metaest.estimators.equation.tables import ENOUGH
+from metaest.estimators.equations.tables import ENOUGH
 from metaest.exceptions import filters_kept
 
 __all__ = ["summarise"]

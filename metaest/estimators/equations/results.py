@@ -7,11 +7,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from metaest.estimators.equation.batches import chunks, rows_of
-from metaest.estimators.equation.data import as_recorded, without_codes
-from metaest.estimators.equation.derived import quantity_table
-from metaest.estimators.equation.posterior import Calibrated
-from metaest.estimators.equation.tables import (
+from metaest.estimators.equations.batches import chunks, rows_of
+from metaest.estimators.equations.censoring import as_recorded, without_codes
+from metaest.estimators.equations.checks import check_values
+from metaest.estimators.equations.derived import quantity_table
+from metaest.estimators.equations.fit.pipeline import Fitted
+from metaest.estimators.equations.fitted import Calibrated
+from metaest.estimators.equations.tables import (
     coefficient_table,
     information_criteria,
     many_table,
@@ -19,8 +21,6 @@ from metaest.estimators.equation.tables import (
     noise_names,
     population_table,
 )
-from metaest.estimators.equation.training import Fitted
-from metaest.estimators.equation.verify import check_values
 from metaest.exceptions import DivergenceError
 from metaest.functional.progress import progress
 from metaest.tasks import TaskSet, split_tasks

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.covariates import Covariates
-from metaest.estimators.equation.parameter import Parameter
-from metaest.estimators.equation.solving import misfit, most_probable
-from metaest.estimators.equation.weighing import Weighing
+from metaest.estimators.equations.covariates import Covariates
+from metaest.estimators.equations.map_estimate import misfit, most_probable
+from metaest.estimators.equations.parameter import Parameter
+from metaest.estimators.equations.row_accuracy import Weighing
 from metaest.functional import (
     Design,
     GaussNewton,

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from metaest.estimators.equation.expectation import linearise
-from metaest.estimators.equation.journal import Evaluations, Journal
-from metaest.estimators.equation.solving import most_probable
-from metaest.estimators.equation.start import sizes
+from metaest.estimators.equations.fit.linearised import linearise
+from metaest.estimators.equations.fit.starts import sizes
+from metaest.estimators.equations.fit_checkpoint import Evaluations, Journal
+from metaest.estimators.equations.map_estimate import most_probable
 from metaest.exceptions import DivergenceError
 from metaest.functional import (
     Design,

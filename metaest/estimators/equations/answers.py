@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.equation.batches import one_task
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.sampling import Draws, weighted_quantile
+from metaest.estimators.equations.batches import one_task
+from metaest.estimators.equations.draws import Draws, weighted_quantile
+from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.exceptions import warn
 from metaest.functional import Observations
 

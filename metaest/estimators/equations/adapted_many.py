@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 
-from metaest.estimators.equation.adapted import AdaptedEquation
-from metaest.estimators.equation.batches import chunks, one_task, whole
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.tables import many_table
-from metaest.estimators.equation.verify import arranged, check_rows, check_tasks, require_finite_curve
+from metaest.estimators.equations.adapted import AdaptedEquation
+from metaest.estimators.equations.batches import chunks, one_task, whole
+from metaest.estimators.equations.checks import arranged, check_rows, check_tasks, require_finite_curve
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.tables import many_table
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.arguments import require_count, require_flag
-from metaest.estimators.equation.batches import one_task
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.sampling import deviation
-from metaest.estimators.equation.solving import most_probable
+from metaest.estimators.equations.batches import one_task
+from metaest.estimators.equations.draws import deviation
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.map_estimate import most_probable
 from metaest.functional import GaussNewton
 
 __all__ = ["profile_of"]

@@ -8,9 +8,9 @@ that some end elsewhere.
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.batches import evenly
-from metaest.estimators.equation.solving import search_widely
-from metaest.estimators.equation.start import beside, points_around, scales, sizes, spread_of
+from metaest.estimators.equations.batches import evenly
+from metaest.estimators.equations.fit.starts import beside, points_around, scales, sizes, spread_of
+from metaest.estimators.equations.map_estimate import search_widely
 from metaest.functional import GaussNewton, HierarchicalModel, Noise, Observations, Population
 
 __all__ = ["alone"]

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.batches import evenly
-from metaest.estimators.equation.solving import normal_points
+from metaest.estimators.equations.batches import evenly
+from metaest.estimators.equations.map_estimate import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
 __all__ = ["Start", "beside", "points_around", "pooled_starts", "scales", "sizes", "spread_around", "spread_of"]

@@ -8,12 +8,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.estimators.arguments import require_count, require_level
-from metaest.estimators.equation.curves import MOST_SIMULATED, mean_curve, simulated
-from metaest.estimators.equation.derived import Derived, derived_from
-from metaest.estimators.equation.designs import suggest_rows
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.profiles import profile_of
-from metaest.estimators.equation.sampling import Draws
+from metaest.estimators.equations.answers import MOST_SIMULATED, mean_curve, simulated
+from metaest.estimators.equations.derived import Derived, derived_from
+from metaest.estimators.equations.draws import Draws
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.next_rows import suggest_rows
+from metaest.estimators.equations.profile import profile_of
 from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.random_state import generator_of
 

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.sampling import Draws, weighted_quantile
+from metaest.estimators.equations.draws import Draws, weighted_quantile
+from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.functional import SolveCode
 
 __all__ = ["ENOUGH", "coefficient_table", "many_table", "matrix_table", "population_table", "task_table"]

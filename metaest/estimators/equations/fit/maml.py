@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.batches import rows_of
-from metaest.estimators.equation.expectation import invert, linearise
-from metaest.estimators.equation.maximise import Scope
-from metaest.estimators.equation.start import sizes, spread_of
+from metaest.estimators.equations.batches import rows_of
+from metaest.estimators.equations.fit.laplace import Scope
+from metaest.estimators.equations.fit.linearised import invert, linearise
+from metaest.estimators.equations.fit.starts import sizes, spread_of
 from metaest.exceptions import DivergenceError
 from metaest.functional import (
     Design,

@@ -15,15 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.atomic import atomic
 from metaest.estimators.calibrating import hashed
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
-from metaest.estimators.equation.adapting import Adapting
-from metaest.estimators.equation.data import as_recorded, ask_about_limit, just_below, without_codes
-from metaest.estimators.equation.parameter import Parameter
-from metaest.estimators.equation.posterior import Calibrated
-from metaest.estimators.equation.results import attributes, query_predictions
-from metaest.estimators.equation.settings import CONSTRAINTS, REPORTED, check_settings
-from metaest.estimators.equation.summary import summarise
-from metaest.estimators.equation.training import calibrate
-from metaest.estimators.equation.zero_shot import ZeroShot
+from metaest.estimators.equations.adapting import Adapting
+from metaest.estimators.equations.censoring import as_recorded, ask_about_limit, just_below, without_codes
+from metaest.estimators.equations.fit.pipeline import calibrate
+from metaest.estimators.equations.fitted import Calibrated
+from metaest.estimators.equations.parameter import Parameter
+from metaest.estimators.equations.results import attributes, query_predictions
+from metaest.estimators.equations.settings import CONSTRAINTS, REPORTED, check_settings
+from metaest.estimators.equations.summary import summarise
+from metaest.estimators.equations.zero_shot import ZeroShot
 from metaest.estimators.inputs import as_tasks, remember_columns, remember_range, require_columns
 from metaest.estimators.judge import thinned
 from metaest.estimators.modes import in_plain_modes

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.batches import rows_of
-from metaest.estimators.equation.calibrate import Settled, evidence_of, first_population, settle
-from metaest.estimators.equation.descent import meta_descend
-from metaest.estimators.equation.maximise import Maximum, Scope, maximise
-from metaest.estimators.equation.start import sizes
-from metaest.estimators.equation.verify import require_usable
+from metaest.estimators.equations.batches import rows_of
+from metaest.estimators.equations.checks import require_usable
+from metaest.estimators.equations.fit.em import Settled, evidence_of, first_population, settle
+from metaest.estimators.equations.fit.laplace import Maximum, Scope, maximise
+from metaest.estimators.equations.fit.maml import meta_descend
+from metaest.estimators.equations.fit.starts import sizes
 from metaest.exceptions import DivergenceError
 from metaest.functional import GaussNewton, GradientDescent, Population
 from metaest.functional.progress import Bar

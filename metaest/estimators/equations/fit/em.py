@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.estimators.equation.batches import evenly
-from metaest.estimators.equation.expectation import expectation_step, linearise
-from metaest.estimators.equation.maximise import Maximum, Scope
-from metaest.estimators.equation.solving import search_widely
-from metaest.estimators.equation.start import Start, pooled_starts, scales, spread_around, spread_of
-from metaest.estimators.equation.two_stage import alone
+from metaest.estimators.equations.batches import evenly
+from metaest.estimators.equations.fit.laplace import Maximum, Scope
+from metaest.estimators.equations.fit.linearised import expectation_step, linearise
+from metaest.estimators.equations.fit.starts import Start, pooled_starts, scales, spread_around, spread_of
+from metaest.estimators.equations.fit.two_stage import alone
+from metaest.estimators.equations.map_estimate import search_widely
 from metaest.functional import GaussNewton, Population, negative_log_evidence, small_matrices
 from metaest.functional.progress import progress
 

@@ -9,9 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.arguments import require_choice, require_flag, require_level
-from metaest.estimators.equation.batches import one_task
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.tables import ENOUGH
+from metaest.estimators.equations.batches import one_task
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.tables import ENOUGH
 from metaest.estimators.inputs import as_rows
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
 from metaest.functional import GradientDescent, HierarchicalModel, Observations, SolveCode

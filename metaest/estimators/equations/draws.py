@@ -19,9 +19,9 @@ from scipy.stats import chi2
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from metaest.estimators.equation.batches import one_task
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.solving import normal_points
+from metaest.estimators.equations.batches import one_task
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.map_estimate import normal_points
 from metaest.exceptions import warn
 from metaest.functional import GaussNewton
 

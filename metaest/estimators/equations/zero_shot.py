@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import require_count, require_flag
-from metaest.estimators.equation.curves import MOST_SIMULATED, curve, curve_and_sd, interval, mean_curve, simulated
-from metaest.estimators.equation.designs import suggest_rows
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.sampling import draws_of_prior
-from metaest.estimators.equation.verify import arranged, check_interval, check_rows, require_finite_curve
+from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd, interval, mean_curve, simulated
+from metaest.estimators.equations.checks import arranged, check_interval, check_rows, require_finite_curve
+from metaest.estimators.equations.draws import draws_of_prior
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.next_rows import suggest_rows
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.random_state import generator_of

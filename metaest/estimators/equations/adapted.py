@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 from metaest.estimators.adapted import check_support_rows
 from metaest.estimators.arguments import require_flag
 from metaest.estimators.conformal import Calibration, check_conformal
-from metaest.estimators.equation.curves import curve, curve_and_sd, interval, spread_of_observations
-from metaest.estimators.equation.data import ask_about_limit, just_below
-from metaest.estimators.equation.derived import quantities_of_task
-from metaest.estimators.equation.posterior import Calibrated, Posterior
-from metaest.estimators.equation.questions import Questions
-from metaest.estimators.equation.sampling import Draws, draws_of_posterior, draws_of_prior, mixed_draws
-from metaest.estimators.equation.tables import LEVEL, task_table
-from metaest.estimators.equation.verify import (
+from metaest.estimators.equations.answers import curve, curve_and_sd, interval, spread_of_observations
+from metaest.estimators.equations.censoring import ask_about_limit, just_below
+from metaest.estimators.equations.checks import (
     adapt_rows,
     arranged,
     check_interval,
@@ -29,6 +24,11 @@ from metaest.estimators.equation.verify import (
     joined_rows,
     require_finite_curve,
 )
+from metaest.estimators.equations.derived import quantities_of_task
+from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_of_prior, mixed_draws
+from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.questions import Questions
+from metaest.estimators.equations.tables import LEVEL, task_table
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge

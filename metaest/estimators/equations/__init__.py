@@ -1,0 +1,9 @@
+"""Interpretable equations whose constants are meta-learned, and adapted with standard errors."""
+
+from metaest.estimators.equations.adapted import AdaptedEquation
+from metaest.estimators.equations.adapted_many import AdaptedEquations
+from metaest.estimators.equations.derived import Derived, Quantity
+from metaest.estimators.equations.parameter import Parameter
+from metaest.estimators.equations.regressor import EquationRegressor
+
+__all__ = ["AdaptedEquation", "AdaptedEquations", "Derived", "EquationRegressor", "Parameter", "Quantity"]

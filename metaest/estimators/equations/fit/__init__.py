@@ -1,0 +1,1 @@
+"""The fit of an equation: the population of its constants, in the order of the algorithm."""
