@@ -42,7 +42,7 @@ class Calibrating:
     _seen: SeenTasks
     _conformal: Calibration | None
     # whether adapt judges unless told otherwise
-    _guards = False
+    guard_by_default = False
     # whether rows may have weights
     _weighs = False
 
@@ -88,7 +88,7 @@ class Calibrating:
         ConformalInterval(level=0.9 for one observation, 15 rows, 39 calibration tasks)
         """
         check_is_fitted(self)
-        guarded = whether_guarded(guard, gap, self._guards)
+        guarded = whether_guarded(guard, gap, self.guard_by_default)
         tasks = self._prepared(as_tasks(tasks, weighs=self._weighs))
         check_columns(self, tasks, tasks.X.shape[1:], "calibrate")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")

@@ -81,7 +81,7 @@ class MetaRegressor(MetaNetwork, Calibrating, FewShotScore):
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
-        judge = self._judge(gap) if whether_guarded(guard, gap, self._guards) else None
+        judge = self._judge(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         plan = self._plan()
         params = self._served(plan, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
         return AdaptedRegressor._adapt(

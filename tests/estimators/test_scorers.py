@@ -94,7 +94,7 @@ def test_a_scorer_is_the_models_score_at_its_shots(fitted):
 
 def test_a_model_that_guards_by_default_is_scored_with_its_guard():
     class Guarding(EquationRegressor):
-        _guards = True
+        guard_by_default = True
 
     model = Guarding(line, {name: Parameter(1.0) for name in "abc"}).fit(TASKS)
     truth, prediction = first_rows(model, TASKS, 3)

@@ -195,7 +195,7 @@ checkpoint, checkpoint_every, verbose
     @property
     def fixed_(self) -> dict[str, Any]:
         """Constants that were held in the fit."""
-        formula: Any = self._calibrated.model.equation.function
+        formula: Any = self.equation_
         return dict(formula.fixed)
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
@@ -208,7 +208,8 @@ checkpoint, checkpoint_every, verbose
     def _inputs(self) -> tuple[str, ...]:
         return self.inputs
 
-    def _problem(self, tasks: TaskSet) -> tuple[Formula, dict[str, Parameter]]:
+    def problem(self, tasks: TaskSet) -> tuple[Formula, dict[str, Parameter]]:
+        """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
         inputs = self._inputs()
         columns = _find_columns(inputs, self.columns, tasks)
         cls = type(self)

@@ -1,6 +1,5 @@
 """JMAK kinetics and conversion along a temperature history, by the additivity rule."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -118,18 +117,14 @@ class AlongHistory(KineticRegressor):
             ramps.
         """
         check_is_fitted(self)
-        equation = self._calibrated.model.equation
-        formula: Any = equation.function
+        formula: Any = self.equation_
         if formula.function.histories is None:
             raise ValueError("with_histories: this model was fitted to ramps, which need no histories.")
         known: Histories = formula.function.histories
         none = isinstance(histories, Mapping) and not len(histories)
         merged = known if none else known.joined(Histories.read(histories))
-        other: AlongHistory = copy.copy(self)
+        other = self.with_equation(replace(formula, function=Along(formula.function.shape, merged)))
         other.histories = merged.given
-        along = Along(formula.function.shape, merged)
-        equation = replace(equation, function=replace(formula, function=along))
-        other._calibrated = replace(self._calibrated, model=replace(self._calibrated.model, equation=equation))
         return other
 
     def _inputs(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ random_state, checkpoint, checkpoint_every, verbose
     :doi:`10.1146/annurev.pharmtox.48.113006.094708`
     """
 
-    _guards = True
+    guard_by_default = True
     constants: ClassVar[Mapping[str, Parameter]] = {}
     equation_class: ClassVar[type[PatientEquation]] = PatientEquation
 
@@ -204,7 +204,8 @@ random_state, checkpoint, checkpoint_every, verbose
             table["lag"] = Parameter(0.1, lower=0, unit="time", meaning="from the dose to the start of absorption")
         return table
 
-    def _problem(self, tasks: TaskSet) -> tuple[PatientEquation, dict[str, Parameter]]:
+    def problem(self, tasks: TaskSet) -> tuple[PatientEquation, dict[str, Parameter]]:
+        """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
         if self.route not in ("oral", "iv"):
             raise ValueError(f"route must be 'oral' or 'iv', got {self.route!r}.")
         if self.parametrization not in ("volume", "rate"):

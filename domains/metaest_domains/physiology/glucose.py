@@ -160,7 +160,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
     (1, 2)
     """
 
-    _guards = True
+    guard_by_default = True
 
     def __init__(
         self,
@@ -299,7 +299,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         """
         self._require_settings_of_the_fit()
         features, ahead = changes(_windows(X, y, self, "adapt"))
-        guarded = self._guards if guard is None else guard
+        guarded = self.guard_by_default if guard is None else guard
         adapted = self.model_.adapt(features[::THIN], ahead[::THIN], guard=guarded, gap=self._gap())
         return AdaptedForecaster(adapted, self.n_readings, tuple(self.horizons), self.unit, self.check_plausibility)
 

@@ -259,7 +259,7 @@ class MinimalModelRegressor(EquationRegressor):
     (2, 11)
     """
 
-    _guards = True
+    guard_by_default = True
     inner_solver, inner_steps, meta_gradient, meta_lr, meta_batch_size = "gauss-newton", 0, "exact", 0.05, 25
     objective, n_episodes = "evidence", None
     # initial values are those of a test of three hours, in minutes, mg/dL and uU/mL; _initial puts the data's in place
@@ -303,7 +303,8 @@ class MinimalModelRegressor(EquationRegressor):
         self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
-    def _problem(self, tasks: TaskSet) -> tuple[MinimalModel, dict[str, Parameter]]:
+    def problem(self, tasks: TaskSet) -> tuple[MinimalModel, dict[str, Parameter]]:
+        """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
         names = list(tasks.feature_names or [])
         n = sum(name.startswith("insulin_time_") for name in names)
         expected = [

@@ -87,7 +87,7 @@ class Treatment:
         if isinstance(patient, EquationRegressor):
             stated = {names.index(name): value for name, value in values.items()}
             patient = patient.adapt([], [], guard=False, covariates=stated)
-        patient._calibrated.covariates.of_rows(row, "the regimen", like=patient._covariates)
+        patient.check_covariates(row, "the regimen")
         return cls(patient, equation, row, regimen, given, values)
 
     def constants(self, constants: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -144,8 +144,7 @@ def patient_equation(patient: Any) -> PatientEquation:
     """Return the equation of an adapted patient, or of a fitted model."""
     if isinstance(patient, EquationRegressor):
         check_is_fitted(patient)
-    equation = getattr(getattr(patient, "_calibrated", None), "model", None)
-    function = getattr(getattr(equation, "equation", None), "function", None)
+    function = getattr(patient, "equation_", None)
     if not isinstance(function, PatientEquation) or not isinstance(patient, (AdaptedEquation, EquationRegressor)):
         raise TypeError(f"a patient of a pharmacokinetic model is wanted, or a fitted model, got {patient!r}.")
     return function
@@ -171,8 +170,8 @@ def _require_covariates(patient: Any, equation: PatientEquation, names: list[str
             raise ValueError(f"covariates has {name!r}, which the model was not fitted on; its columns are {names}.")
     if len(getattr(patient, "X_support_", ())):
         return
-    stated = getattr(patient, "_stated", {})
-    for column in (*patient._calibrated.covariates.columns, *([] if equation.weight is None else [equation.weight])):
+    stated = getattr(patient, "stated_covariates_", {})
+    for column in (*patient.covariate_columns_, *([] if equation.weight is None else [equation.weight])):
         if column not in stated and names[column] not in asked:
             raise ValueError(
                 f"the model was fitted on the covariate {names[column]!r}: pass its value for this patient, "
@@ -192,11 +191,11 @@ def _row(
     doses = equation.doses
     taken = {doses.time, *doses.amount, *doses.since, *doses.duration}
     columns = [name for j, name in enumerate(names) if j not in taken]
-    needed = {equation.weight, *patient._calibrated.covariates.columns}
+    needed = {equation.weight, *patient.covariate_columns_}
     # columns that the model does not use need no value
     values = {name: 0.0 for name in columns if names.index(name) not in needed}
     if isinstance(patient, AdaptedEquation):
-        values |= {names[j]: value for j, value in patient._stated.items()}
+        values |= {names[j]: value for j, value in patient.stated_covariates_.items()}
         if len(patient.X_support_):
             values |= {name: float(patient.X_support_[0, names.index(name)]) for name in columns}
     values = dict(Regimen(np.zeros(1), np.ones(1), covariates=dict(asked)).completed(columns, values).covariates)

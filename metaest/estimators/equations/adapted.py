@@ -72,6 +72,14 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         The rows it was adapted on; there may be none, and the constants are then the population's.
     sample_weight_support_ : ndarray or None
         Their weights; None where all are 1.
+    equation_ : callable
+        The equation as it was given.
+    limit_ : float or None
+        The limit of quantification of the fit.
+    covariate_columns_ : tuple of int
+        The column of X of each coefficient of a covariate.
+    stated_covariates_ : dict of int to float
+        Values by the number of their column, for a task adapted without rows; empty otherwise.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
@@ -295,6 +303,32 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     def equation_(self) -> Any:
         """The equation as it was given."""
         return self._calibrated.model.equation.function
+
+    @property
+    def limit_(self) -> float | None:
+        """The limit of quantification of the fit."""
+        return self._calibrated.model.noise.limit
+
+    @property
+    def covariate_columns_(self) -> tuple[int, ...]:
+        """Numbers of the columns of X that are covariates, one for each coefficient."""
+        return self._calibrated.covariates.columns
+
+    @property
+    def stated_covariates_(self) -> Mapping[int, float]:
+        """Values by the number of their column, for a task adapted without rows; empty otherwise."""
+        return self._stated
+
+    def check_covariates(self, X: NDArray[Any], where: str) -> None:
+        """Raise a TaskError where a covariate in the rows X is not that of this task.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+        where : str
+            How the message begins.
+        """
+        self._calibrated.covariates.of_rows(X, where, like=self._covariates)
 
     @in_plain_modes
     def partial_adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedEquation:

@@ -100,7 +100,7 @@ class Adapting(Calibrating, HoldsRows):
         target = just_below(self._calibrated.model.noise.limit, target)
         rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "adapt")
         names = getattr(self, "feature_names_in_", None)
-        judge = self._judge(gap) if whether_guarded(guard, gap, self._guards) else None
+        judge = self._judge(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         calibrated, stated = self._calibrated, None
         if len(rows):
             if covariates is not None:

@@ -1,9 +1,11 @@
 """EquationRegressor: an equation one trusts, its constants meta-learned from many tasks and adapted to the next."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -143,6 +145,12 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         Only where the tasks had named columns.
     feature_range_ : ndarray of shape (2, n_features)
         Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
+    equation_ : callable
+        The equation that was fitted.
+    limit_ : float or None
+        `limit` of the fit.
+    covariate_columns_ : tuple of int
+        The column of X of each coefficient of a covariate.
     batching_, batching_reason_ : str
         How many tasks are evaluated at once ("rows", "vmap", "loop"), and why.
     compiled_ : bool
@@ -318,8 +326,57 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         remember_columns(self, tasks.feature_names)
         remember_range(self, tasks.X)
 
-    def _problem(self, tasks: TaskSet) -> tuple[Any, Any]:
+    def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
+        """Return the equation of these tasks and its parameters; a subclass may read them off the data.
+
+        Parameters
+        ----------
+        tasks : TaskSet
+
+        Returns
+        -------
+        equation : callable
+        parameters : dict of str to Parameter or float
+            As the constructor takes them.
+        """
         return self.equation, self.parameters
+
+    @property
+    def equation_(self) -> Any:
+        """The equation that was fitted, as it was given or as `problem` made it."""
+        check_is_fitted(self)
+        return self._calibrated.model.equation.function
+
+    @property
+    def limit_(self) -> float | None:
+        """The limit of quantification of the fit."""
+        check_is_fitted(self)
+        return self._calibrated.model.noise.limit
+
+    @property
+    def covariate_columns_(self) -> tuple[int, ...]:
+        """Numbers of the columns of X that are covariates, one for each coefficient."""
+        check_is_fitted(self)
+        return self._calibrated.covariates.columns
+
+    def with_equation(self, equation: Callable[..., torch.Tensor]) -> Self:
+        """Return a copy of the fitted model that evaluates another equation of the same constants.
+
+        Parameters
+        ----------
+        equation : callable
+            Such as the same formula with further tables that it looks up.
+
+        Returns
+        -------
+        EquationRegressor
+            With the population of this model, which stays as it is.
+        """
+        check_is_fitted(self)
+        other, model = copy.copy(self), self._calibrated.model
+        model = replace(model, equation=replace(model.equation, function=equation))
+        other._calibrated = replace(self._calibrated, model=model)
+        return other
 
     @in_plain_modes
     def summary(self) -> str:

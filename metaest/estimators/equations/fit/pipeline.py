@@ -89,7 +89,7 @@ def calibrate(
 ) -> Fitted:
     """Fit the equation of `settings` (an estimator) to tasks, which may have come as flat rows; `settings` is kept."""
     given, (tasks, shift) = tasks, evened(tasks)
-    function, parameters = settings._problem(tasks)
+    function, parameters = settings.problem(tasks)
     table = check_parameters(parameters, function)
     names = list(table)
     check_tasks(function, tasks)
