@@ -36,6 +36,7 @@ from metaest.functional import (
     Transforms,
     Utility,
 )
+from metaest.saving import stored_names
 
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
@@ -70,7 +71,10 @@ _INNER: tuple[type, ...] = (
     Weighing,
 )
 _PUBLIC = [getattr(estimators, name) for name in estimators.__all__]
-CLASSES: Mapping[str, type] = {cls.__name__: cls for cls in (*_INNER, *_PUBLIC) if isinstance(cls, type)}
+CLASSES: Mapping[str, type] = {
+    stored_names.CLASSES.get(cls.__name__, cls.__name__): cls for cls in (*_INNER, *_PUBLIC) if isinstance(cls, type)
+}
+_NAMES: Mapping[type, str] = {cls: name for name, cls in CLASSES.items()}
 # packages that say in `saved.CLASSES` what of theirs a file may name
 DOMAINS = ("kinetics", "physiology", "trading")
 # what a judge asks, by the kind of model
@@ -99,12 +103,13 @@ def class_named(name: Any) -> type:
 
 def name_of_class(cls: type) -> str | None:
     """Return the name of a class in a file, or None where it has none."""
-    if CLASSES.get(cls.__name__) is cls:
-        return cls.__name__
+    if cls in _NAMES:
+        return _NAMES[cls]
     for domain in DOMAINS:
         if cls.__module__.startswith(f"metaest_domains.{domain}."):
-            table = _table(domain) or {}
-            return f"{domain}.{cls.__name__}" if table.get(cls.__name__) is cls else None
+            names = (name for name, other in (_table(domain) or {}).items() if other is cls)
+            name = next(names, None)
+            return name and f"{domain}.{name}"
     return None
 
 
@@ -114,9 +119,9 @@ def name_of_function(function: Any) -> list[str] | None:
     module = str(getattr(function, "__module__", ""))
     for domain in DOMAINS:
         if module.startswith(f"metaest_domains.{domain}.") and own in FORMULAS:
-            cls = (_table(domain) or {}).get(owner)
-            if cls is not None and getattr(cls, own, None) is function:
-                return [f"{domain}.{owner}", own]
+            for name, cls in (_table(domain) or {}).items():
+                if cls.__name__ == owner and getattr(cls, own, None) is function:
+                    return [f"{domain}.{name}", own]
     return None
 
 

@@ -16,6 +16,7 @@ from metaest.saving.classes import ANSWERS, class_named, function_named
 from metaest.saving.consistency import require_sound
 from metaest.saving.field_types import check_fields, check_state
 from metaest.saving.networks import rebuilt
+from metaest.saving.stored_names import as_today, settings_as_today
 from metaest.saving.user_code import Given
 from metaest.saving.weight_changes import changed
 from metaest.tasks import TaskSet
@@ -243,15 +244,15 @@ class Decoder:
     def _made(self, cls: Any, node: Any) -> Any:
         """Return an object of a class, without a call of its constructor where that would do more than keep values."""
         if not issubclass(cls, BaseEstimator):
-            fields = {name: self.decode(own) for name, own in node["fields"].items()}
+            fields = as_today(cls, {name: self.decode(own) for name, own in node["fields"].items()})
             thing = check_fields(cls, fields)
             require_sound(thing)
             return thing
-        settings = {name: self.decode(own) for name, own in node["settings"].items()}
+        settings = settings_as_today(cls, {name: self.decode(own) for name, own in node["settings"].items()})
         if set(settings) - {"callbacks"} != set(cls._get_param_names()) - {"callbacks"}:
             raise ModelFileError(f"the settings of its {cls.__name__} are not those of this metaest.")
         before, self._module = self._module, settings.get("module")
-        fields = {name: self.decode(own) for name, own in node["fields"].items()}
+        fields = as_today(cls, {name: self.decode(own) for name, own in node["fields"].items()})
         self._module = before
         estimator = check_state(cls(**settings), fields)
         if fields and hasattr(estimator, "_restore"):

@@ -1,4 +1,4 @@
-"""What of an object is written: settings of an estimator, and what it has learned; in one place for all classes."""
+"""The parts of an object that a file holds: settings of an estimator and learned attributes, for all classes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 from sklearn.base import BaseEstimator
+
+from metaest.saving.stored_names import as_stored
 
 __all__ = ["settings_of", "state_of"]
 
@@ -16,16 +18,21 @@ _DERIVED = ("module_",)
 def settings_of(estimator: BaseEstimator) -> dict[str, Any]:
     """Return the constructor's parameters; callbacks are code, and no part of a file."""
     settings: dict[str, Any] = estimator.get_params(deep=False)
-    return {name: () if name == "callbacks" else own for name, own in settings.items()}
+    return {name: () if name == "callbacks" else value for name, value in settings.items()}
 
 
 def state_of(thing: Any, keep_rows: bool) -> Mapping[str, Any]:
-    """Return what an object holds beside settings, by name; rows of training tasks where they are wanted."""
+    """Return what an object holds beside settings, by its names in files; rows of training tasks where wanted."""
+    return as_stored(type(thing), _state_of(thing, keep_rows))
+
+
+def _state_of(thing: Any, keep_rows: bool) -> Mapping[str, Any]:
+    """Return what an object holds beside settings, by attribute."""
     if hasattr(thing, "_written_fields"):
         return {name: getattr(thing, name) for name in thing._written_fields if hasattr(thing, name)}
     if isinstance(thing, BaseEstimator):
         settings = thing.get_params(deep=False)
-        state = {name: own for name, own in vars(thing).items() if name not in settings and name not in _DERIVED}
+        state = {name: value for name, value in vars(thing).items() if name not in settings and name not in _DERIVED}
         return state if keep_rows else _without_rows(state)
     if isinstance(thing, tuple) and hasattr(thing, "_fields"):
         return {name: getattr(thing, name) for name in thing._fields}
@@ -41,6 +48,6 @@ def _without_rows(state: dict[str, Any]) -> dict[str, Any]:
         state["_judged"] = None
     table = state.get("task_params_")
     if table is not None:
-        hashes = [f"{own:016x}" for own in state["_task_names"].tolist()]
+        hashes = [f"{name_hash:016x}" for name_hash in state["_task_names"].tolist()]
         state["task_params_"] = table.set_axis(pd.Index(hashes, name=table.index.name))
     return state

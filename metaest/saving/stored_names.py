@@ -1,0 +1,52 @@
+"""Names that classes, attributes and settings have in files, where the code has renamed or added them since.
+
+A file keeps the name under which something was first written, so that files of every version are read, and hashes of
+models stay what they were. Whoever renames a class or an attribute that is saved adds a line here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["ADDED", "ATTRIBUTES", "CLASSES", "as_stored", "as_today", "settings_as_today"]
+
+# today's name of a class: its name in files
+CLASSES: Mapping[str, str] = {}
+
+# today's name of a class, or of a base of it: today's names of attributes, and their names in files
+ATTRIBUTES: Mapping[str, Mapping[str, str]] = {}
+
+# today's name of a class, or of a base of it: attributes and settings that older files lack, and what older files mean.
+# Attributes are written only where they are something else.
+ADDED: Mapping[str, Mapping[str, Any]] = {}
+
+
+# values that can be compared with those of older files
+_PLAIN = (type(None), bool, int, float, str)
+
+
+def as_stored(cls: type, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes of an object under their names in files, without those that are as older files mean them."""
+    names, added = _of_class(cls, ATTRIBUTES), _of_class(cls, ADDED)
+    return {
+        names.get(name, name): value
+        for name, value in attributes.items()
+        if not (name in added and isinstance(value, _PLAIN) and value == added[name])
+    }
+
+
+def as_today(cls: type, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says of an object under today's names of its attributes."""
+    names = {stored: today for today, stored in _of_class(cls, ATTRIBUTES).items()}
+    return {names.get(name, name): value for name, value in attributes.items()}
+
+
+def settings_as_today(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a file holds, with those that older files lack."""
+    return {**_of_class(cls, ADDED), **settings}
+
+
+def _of_class(cls: type, table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        merged |= table.get(base.__name__, {})
+    return merged
