@@ -20,7 +20,7 @@ from torch.backends import mha
 
 import mixed_calls
 from metaest import MAMLRegressor, OvershootWarning, TaskSet, exceptions
-from metaest.estimators import serving
+from metaest.estimators.networks import serving
 from metaest.exceptions import quiet, warn
 from metaest.functional.generator import Stream, seeded
 from metaest.lanes import LaneFunction, UnsupportedError, trace

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import check_targets
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import Calibration, ConformalInterval, Scores, check_conformal
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.networks.adapted import check_targets
 from metaest.estimators.seen import SeenTasks
 from metaest.exceptions import TaskError, quiet
 from metaest.functional.progress import progress

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import check_targets
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.networks.adapted import check_targets
 from metaest.estimators.predictor import scale_of, score_weights
 from metaest.tasks import TaskSet
 from metaest.tasks.grouping import sort_by_group

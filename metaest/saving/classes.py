@@ -7,10 +7,6 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 
 from metaest import estimators
-from metaest.estimators import meta_classifier, meta_regressor
-from metaest.estimators.class_network import ClassNetwork
-from metaest.estimators.class_plan import ClassPlan
-from metaest.estimators.codes import Codes
 from metaest.estimators.conformal import Calibration, Scores
 from metaest.estimators.equations import adapting
 from metaest.estimators.equations.covariates import Covariates
@@ -18,9 +14,13 @@ from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.estimators.equations.row_accuracy import Weighing
 from metaest.estimators.guard import GuardRule
 from metaest.estimators.judge import Judge
-from metaest.estimators.network import RegressionNetwork
-from metaest.estimators.plan import Plan
-from metaest.estimators.policy_episodes import PolicyNetwork, PolicyPlan
+from metaest.estimators.networks import meta_classifier, meta_regressor
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.class_plan import ClassPlan
+from metaest.estimators.networks.classification import ClassNetwork
+from metaest.estimators.networks.codes import Codes
+from metaest.estimators.networks.network import RegressionNetwork
+from metaest.estimators.networks.policies import PolicyNetwork, PolicyPlan
 from metaest.estimators.seen import SeenTasks
 from metaest.exceptions import ModelFileError
 from metaest.functional import (

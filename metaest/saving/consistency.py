@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaest.estimators.adapted import HoldsNetwork
-from metaest.estimators.adapted_many import AdaptedRegressors
 from metaest.estimators.conformal import Scores
 from metaest.estimators.equations.fitted import Calibrated, Posterior
-from metaest.estimators.meta_network import MetaNetwork
+from metaest.estimators.networks.adapted import HoldsNetwork
+from metaest.estimators.networks.adapted_many import AdaptedRegressors
+from metaest.estimators.networks.base import MetaNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import ModelFileError
 from metaest.functional import Scaling

@@ -35,7 +35,7 @@ def test_what_does_not_overshoot_is_left_alone(monkeypatch):
     """Looking at the support losses first uses up no draw and changes no weight."""
     tasks = make_sinusoids(30, random_state=0)
     looked = fit(tasks)
-    monkeypatch.setattr("metaest.estimators.training.back_off", lambda plan, meta, *_: (plan, meta))
+    monkeypatch.setattr("metaest.estimators.networks.training.back_off", lambda plan, meta, *_: (plan, meta))
     blind = fit(tasks)
     assert looked.inner_lr_ == 0.05
     np.testing.assert_array_equal(looked.predict(tasks.X), blind.predict(tasks.X))

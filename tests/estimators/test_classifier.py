@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from agreement import assert_agree
 from episodes import numeric_gradient, relative_error
 from metaest import EquationRegressor, MAMLClassifier, MAMLRegressor, Task, TaskError, TaskSet, make_episodes
-from metaest.estimators.training import meta_train
+from metaest.estimators.networks.training import meta_train
 from metaest.functional import is_statistic, looped, mapped
 from variants import VARIANTS
 

@@ -67,7 +67,7 @@ def test_a_head_in_closed_form_is_left_to_torch():
 
 
 def test_rows_of_many_steps_are_drawn_some_at_a_time(monkeypatch):
-    from metaest.estimators import compiling
+    from metaest.estimators.networks import compiled as compiling
 
     whole = MAMLClassifier(**SETTINGS, compile=True).fit(classes())
     monkeypatch.setattr(compiling, "MOST_NUMBERS", 1)

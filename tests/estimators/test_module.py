@@ -89,7 +89,7 @@ def test_recurrent_modules_are_mapped_and_compiled(tasks):
 
 def test_vmap_and_loop_fit_alike(monkeypatch, tasks):
     by_vmap = fit(lambda d, t: MLP(d, t, [8], "tanh"))
-    monkeypatch.setattr("metaest.estimators.network.mapped", _refuse)
+    monkeypatch.setattr("metaest.estimators.networks.network.mapped", _refuse)
     by_loop = fit(lambda d, t: MLP(d, t, [8], "tanh"))
     assert (by_vmap.batching_, by_loop.batching_) == ("vmap", "loop")
     np.testing.assert_allclose(by_loop.predict(tasks.X), by_vmap.predict(tasks.X), rtol=1e-4, atol=1e-4)

@@ -11,7 +11,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_score
 
 from agreement import assert_agree
 from metaest import MAMLPolicy, Task, TaskError, TaskSet
-from metaest.estimators.policy_episodes import PolicySource
+from metaest.estimators.networks.policies import PolicySource
 
 SETTINGS = {"support_size": 20, "query_size": 30, "max_iter": 30, "dtype": "float64", "random_state": 0}
 

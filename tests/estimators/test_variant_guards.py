@@ -13,8 +13,8 @@ from torch import nn
 
 from metaest import DivergenceError, FewShotRegressor, MAMLRegressor, Task, TaskSet, adapt
 from metaest.diagnostics import fine_tuned, from_scratch, pooled
-from metaest.estimators.plan import Plan
-from metaest.estimators.schedule import Schedule
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.schedule import Schedule
 from metaest.functional import MLP, ModuleForward, Rows, mapped, repeat_for_tasks, squared_error
 from variants import FEW, PROBLEMS, VARIANTS, fitted
 

@@ -8,9 +8,9 @@ import torch
 
 from episodes import loop_over_tasks, numeric_gradient, relative_error, way_back
 from metaest import MAMLRegressor
-from metaest.estimators.plan import Plan, is_setting
-from metaest.estimators.schedule import Schedule
-from metaest.estimators.training import meta_train
+from metaest.estimators.networks.adaptation import Plan, is_setting
+from metaest.estimators.networks.schedule import Schedule
+from metaest.estimators.networks.training import meta_train
 from metaest.functional import Episodes, Rows, looped, mapped, repeat_for_tasks, squared_error
 from variants import PROBLEMS, VARIANTS
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metaest import EquationRegressor, MAMLRegressor, Parameter
-from metaest.estimators import serving
+from metaest.estimators.networks import serving
 from metaest.lanes import LaneFunction, UnavailableError, native
 from metaest_datasets import make_avrami_tasks, make_sinusoids
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metaest.estimators.adapted import check_support_rows
 from metaest.estimators.arguments import require_flag
 from metaest.estimators.conformal import Calibration, check_conformal
 from metaest.estimators.equations.answers import curve, curve_and_sd, interval, spread_of_observations
@@ -33,6 +32,7 @@ from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.networks.adapted import check_support_rows
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
 from metaest.tasks.frozen import read_only

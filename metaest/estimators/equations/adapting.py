@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import check_support_rows, check_targets
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.calibrating import Calibrating
 from metaest.estimators.equations.adapted import AdaptedEquation, prior_of
@@ -26,6 +25,7 @@ from metaest.estimators.equations.row_accuracy import relative_accuracy
 from metaest.estimators.inputs import as_tasks, check_columns, require_columns
 from metaest.estimators.judge import Answers, Judge, spread_of
 from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.networks.adapted import check_support_rows, check_targets
 from metaest.estimators.stamped import HoldsRows, require_rows
 from metaest.tasks import TaskSet
 

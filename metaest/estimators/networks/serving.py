@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from metaest.estimators.network import Network
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.network import Network
 from metaest.functional import GradientDescent, ModuleForward, Params, Rows
 from metaest.lanes import LaneAdapter, UnavailableError, UnsupportedError, lasts, padded_rows
 

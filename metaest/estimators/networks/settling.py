@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adaptation import Plan
 from metaest.functional import (
     BatchForward,
     Episodes,

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.building import build_parts, goes_on
-from metaest.estimators.class_plan import ClassPlan, head_names
 from metaest.estimators.inputs import check_columns
-from metaest.estimators.network import Network
-from metaest.estimators.plan import moving_names
+from metaest.estimators.networks.adaptation import moving_names
+from metaest.estimators.networks.building import build_parts, goes_on
+from metaest.estimators.networks.class_plan import ClassPlan, head_names
+from metaest.estimators.networks.network import Network
 from metaest.exceptions import TaskError
 from metaest.functional import HeadForward, Loss, ModuleForward, Params, Rows, cross_entropy, looped
 from metaest.tasks import TaskSet

@@ -9,8 +9,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
-from metaest.estimators.constraints import CONSTRAINTS, POSITIVE, POSITIVE_OR_ZERO, Whole
-from metaest.estimators.meta_policy import MetaPolicy
+from metaest.estimators.networks.constraints import CONSTRAINTS, POSITIVE, POSITIVE_OR_ZERO, Whole
+from metaest.estimators.networks.meta_policy import MetaPolicy
 from metaest.functional import Callback
 
 __all__ = ["MAMLPolicy"]

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 
-from metaest.estimators.adapted import HoldsNetwork
 from metaest.estimators.inputs import as_rows, check_columns, no_rows
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.plan import Plan
-from metaest.estimators.policy_episodes import PolicyNetwork
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.adapted import HoldsNetwork
+from metaest.estimators.networks.policies import PolicyNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Params

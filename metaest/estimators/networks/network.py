@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metaest.estimators.codes import Codes, row_of_task
+from metaest.estimators.networks.codes import Codes, row_of_task
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
     MLP,

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.codes import row_of_task
-from metaest.estimators.memory import adapted_at_once
-from metaest.estimators.network import Network, RegressionNetwork, within_range
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.codes import row_of_task
+from metaest.estimators.networks.memory import adapted_at_once
+from metaest.estimators.networks.network import Network, RegressionNetwork, within_range
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
     BatchForward,

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from metaest.estimators.codes import codes_of, row_of_task, standardised_columns
 from metaest.estimators.inputs import check_columns
-from metaest.estimators.module_checks import check_module, check_second_derivative, check_weights
-from metaest.estimators.network import RegressionNetwork
+from metaest.estimators.networks.codes import codes_of, row_of_task, standardised_columns
+from metaest.estimators.networks.module_checks import check_module, check_second_derivative, check_weights
+from metaest.estimators.networks.network import RegressionNetwork
 from metaest.exceptions import TaskError
 from metaest.functional import (
     MLP,

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.class_episodes import ClassSource
-from metaest.estimators.episodes import RegressionSource
-from metaest.estimators.policy_episodes import PolicySource
+from metaest.estimators.networks.class_episodes import ClassSource
+from metaest.estimators.networks.episodes import RegressionSource
+from metaest.estimators.networks.policies import PolicySource
 from metaest.functional import Rows
 from metaest.lanes import ORDERED, Draws, Shapes, Side, ordered
 from metaest.tasks import Split, class_widths, order_rows, widths

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.estimators.episodes import Source
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.episodes import Source
 from metaest.exceptions import OvershootWarning, warn
 from metaest.functional import BatchForward, Episodes, Params, highest_loss, repeat_for_tasks
 

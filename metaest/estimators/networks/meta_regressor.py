@@ -8,7 +8,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted import (
+from metaest.estimators.arguments import whether_guarded
+from metaest.estimators.calibrating import Calibrating
+from metaest.estimators.conformal import ConformalInterval
+from metaest.estimators.inputs import as_tasks, check_columns
+from metaest.estimators.judge import Answers, spread_of
+from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.adapted import (
     AdaptedRegressor,
     center_and_scale,
     check_support_rows,
@@ -17,22 +24,15 @@ from metaest.estimators.adapted import (
     require_conformal,
     require_statistics,
 )
-from metaest.estimators.adapted_many import AdaptedRegressors
-from metaest.estimators.arguments import whether_guarded
-from metaest.estimators.building import build_regression
-from metaest.estimators.calibrating import Calibrating
-from metaest.estimators.conformal import ConformalInterval
-from metaest.estimators.episodes import RegressionSource
-from metaest.estimators.images import require_channels_first
-from metaest.estimators.inputs import as_tasks, check_columns
-from metaest.estimators.judge import Answers, spread_of
-from metaest.estimators.meta_network import MetaNetwork, feature_names
-from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.network import RegressionNetwork
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adapted_many import AdaptedRegressors
+from metaest.estimators.networks.base import MetaNetwork, feature_names
+from metaest.estimators.networks.building import build_regression
+from metaest.estimators.networks.episodes import RegressionSource
+from metaest.estimators.networks.images import require_channels_first
+from metaest.estimators.networks.network import RegressionNetwork
+from metaest.estimators.networks.serving import adapter_for, adapts_compiled, padded_support
 from metaest.estimators.scoring import FewShotScore
 from metaest.estimators.seen import SeenTasks
-from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
 from metaest.functional import Params
 from metaest.tasks import TaskSet
 

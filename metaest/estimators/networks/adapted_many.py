@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 from torch import Tensor
 
-from metaest.estimators.adapted import AdaptedRegressor, require_statistics
-from metaest.estimators.codes import row_of_task
-from metaest.estimators.episodes import CHUNK, CHUNK_VALUES, batch_forward
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
-from metaest.estimators.memory import adapted_at_once
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.network import RegressionNetwork, require_finite_weights, within_range
-from metaest.estimators.plan import Plan
-from metaest.estimators.serving import adapter_for, adapts_compiled, padded_support
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.adapted import AdaptedRegressor, require_statistics
+from metaest.estimators.networks.codes import row_of_task
+from metaest.estimators.networks.episodes import CHUNK, CHUNK_VALUES, batch_forward
+from metaest.estimators.networks.memory import adapted_at_once
+from metaest.estimators.networks.network import RegressionNetwork, require_finite_weights, within_range
+from metaest.estimators.networks.serving import adapter_for, adapts_compiled, padded_support
 from metaest.estimators.stamped import Stamped
 from metaest.exceptions import OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from metaest.estimators.checkpoint import Checkpoint
-from metaest.estimators.episodes import Batches, Source
-from metaest.estimators.schedule import Differentiated, Schedule
+from metaest.estimators.networks.episodes import Batches, Source
+from metaest.estimators.networks.schedule import Differentiated, Schedule
 from metaest.functional import Episodes
 from metaest.functional.generator import Stream
 from metaest.functional.steps import State

@@ -1,41 +1,44 @@
-"""MAMLRegressor: meta-learn a network from many tasks, adapt it to the next from a handful of rows."""
+"""MAMLClassifier: meta-learn a network from many tasks, adapt it to the classes of the next from a handful of rows."""
 
 from collections.abc import Callable, Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import Tags
+from sklearn.base import BaseEstimator, ClassifierMixin
 
-from metaest.estimators.constraints import CONSTRAINTS
-from metaest.estimators.meta_regressor import MetaRegressor
+from metaest.estimators.networks.constraints import CLASS_CONSTRAINTS
+from metaest.estimators.networks.meta_classifier import MetaClassifier
 from metaest.functional import Callback, MetaGradient
 
-__all__ = ["MAMLRegressor"]
+__all__ = ["MAMLClassifier"]
 
 
-class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
-    r"""Regression that learns from many small tasks how to learn the next one.
+class MAMLClassifier(MetaClassifier, ClassifierMixin, BaseEstimator):
+    r"""Classification that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
-    support rows give small errors on its query rows,
+    support rows give a small loss on its query rows,
 
     .. math:: \min_\theta \frac{1}{T}\sum_t L_t^\mathrm{query}(\theta_t'), \qquad
               \theta_t' = \theta - \alpha \nabla L_t^\mathrm{support}(\theta) \text{ (repeated),}
 
-    where L is the mean squared error in standardised units.
+    where L is the mean cross-entropy. Where each task has labels of its own, all its classes start from the same
+    weights of the last layer [11]_, so that neither the order nor the number of classes has to be that of the fit; a
+    last layer that stays as it is (``adapt_layers="body"``, `context_dim`) has one output for each class instead.
 
     In `cross_validate` and `GridSearchCV` leave ``scoring`` unset, or take a few-shot scorer of :mod:`metaest.scorers`:
-    a scorer by name (``scoring="r2"``) measures the model before adaptation.
+    a scorer by name (``scoring="accuracy"``) measures the model before adaptation.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(32, 32, 32)
-        Units of each hidden layer of the built-in network.
-    activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="tanh"
+        Units of each hidden layer of the built-in network; for images, channels of each block of convolution and
+        pooling (``(64, 64, 64, 64)`` is the Conv4 of few-shot learning).
+    activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="relu"
         Of the built-in network's hidden layers.
-    normalization : {"batch", "layer", "group"} or None, default=None
+    normalization : {"batch", "layer", "group"} or None, default="layer"
         Of what enters each activation of the built-in network: by statistics of the task's support rows for each unit,
         or of the units for each row. "batch" needs two support rows of every task, and is noisy with few.
     batch_statistics : {"support", "per-step"}, default="support"
@@ -44,20 +47,20 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         support row is enough. In the fit it is the support in either case. Statistics are never those of the rows to
         be predicted, nor running ones. Without adaptation they are averages over the training tasks.
     module : torch.nn.Module or callable, optional
-        A network of your own, taking rows of shape (n_rows, n_features) and returning (n_rows, n_targets). It is
-        copied; its present weights are where meta-learning starts. A callable ``module(n_features, n_targets)`` must
-        return one, with its weights drawn from torch's global generator (seeded by `random_state`).
+        A network of your own, taking rows of shape (n_rows, n_features), or images, and returning logits of shape
+        (n_rows, n_classes). It is copied; its present weights are where meta-learning starts. A callable
+        ``module(n_features, n_classes)`` must return one, with its weights drawn from torch's global generator (seeded
+        by `random_state`); for images it gets (channels, height, width) in place of n_features.
     inner_solver : {"gradient", "ridge", "bayes"}, default="gradient"
-        How a task adapts: by gradient steps; or its last layer alone in closed form, on the features of the layers
-        before, by ridge regression whose strength is learned (R2D2 [9]_), or by Bayes' rule from a learned prior with
-        a learned noise (ALPaCA [10]_), which gives standard deviations. In closed form the settings of the steps and of
-        the meta-gradient have no effect, but for ``inner_steps=0``.
+        How a task adapts: by gradient steps; or its last layer alone in closed form, by least squares on indicators of
+        the classes: ridge regression whose strength is learned (R2D2 [9]_), or regression with a learned prior
+        (ALPaCA's [10]_), which is less sure far from the support. In closed form the settings of the steps and of the
+        meta-gradient have no effect, but for ``inner_steps=0``.
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
-    inner_lr : float, default=0.05
-        Rate of these steps, in standardised units. Wide or deep networks need smaller rates, and so does relu. Where
-        the support losses of the tasks more than double at the start of a fit, or a fit diverges, the rate is halved
-        until they do not, with a warning; ``inner_lr_`` is the rate used, also by ``adapt``.
+    inner_lr : float, default=0.2
+        Rate of these steps. Wide or deep networks need smaller rates; a fit lowers it where it overshoots, as
+        :class:`MAMLRegressor` does.
     learn_inner_lr : {False, "one", "per-parameter", "per-layer-and-step"}, default=False
         Which rates are learned with the weights, from `inner_lr` on: none, one for all, one for each weight (Meta-SGD
         [2]_), or one for each weight matrix and bias in each step (MAML++ [3]_; the last step's serves for more steps).
@@ -79,16 +82,38 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         (MAML++).
     first_order_share : float, default=0.0
         Share of the meta-steps, at the beginning, that leave the Hessians out (MAML++).
+    shared_labels : {"auto", True, False}, default="auto"
+        Whether a label means the same in every task, as "ill" does, and has an output of its own; or each task has
+        labels of its own, as an alphabet has letters, which take outputs in random order in the fit. "auto" shares
+        them where one training task at least has every label there is, and `n_way` is None.
+    n_way : int, optional
+        Classes of an episode, drawn from those of a task; all of them by default. One labelled data set with many
+        classes then gives many episodes.
+    k_shot : int, range or (smallest, largest), optional
+        Support rows of each class; from a range a number of its own for each class. At least one row of each class is
+        left as query where there are two. It goes before `support_size`.
+    n_query : int, optional
+        Query rows of each class at most; all that are left by default.
     support_size : int, range, (smallest, largest) or None, default=(1, 5)
-        Support rows of a task that does not carry its own; a range is drawn from anew in each episode. None takes
-        half the rows, at most 10. At least one row is always left as query. A model that met few and many support
-        rows in `fit` adapts safely to either.
+        Support rows of a task that does not carry its own, whatever their classes; where each task has labels of its
+        own, at least one row of each. A range is drawn from anew in each episode; None takes half the rows, at most
+        10. At least one row is always left as query.
     split : {"random", "first"}, default="random"
         Whether support rows are drawn, or are a task's first ones (rows in order of time).
+    balanced : bool, default=False
+        Whether every class counts the same in the query loss, however many rows it has there: the initialisation
+        learned then makes up for a support in which some classes are rare.
+    class_weight : dict, "balanced", "learned" or None, default=None
+        Weights of classes in the losses. A dict, for labels that are shared, holds in support and query; so does
+        "balanced", with the reciprocal of the number of a class's rows. "learned" is for the support alone: weights
+        fall with the number of a class's rows to a power that is learned, from 0, and shared labels have a learned
+        factor each.
+    scoring : {"accuracy", "balanced_accuracy", "f1_macro"}, default="accuracy"
+        What ``score`` returns.
     meta_lr : float, default=0.01
         Rate of Adam in the first meta-step; it falls to 0 along a cosine over `max_iter` steps.
     meta_batch_size : int, default=25
-        Tasks a meta-step; all of them where there are fewer.
+        Tasks a meta-step; all of them where there are fewer, unless `n_way` draws several episodes of a task.
     max_iter : int, default=1000
         Meta-steps.
     alpha : float, default=30.0
@@ -103,9 +128,9 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     n_iter_no_change : int, default=200
         Meta-steps without a better validation loss (computed every 10) before `early_stopping` ends the fit.
     standardize : bool or sequence of str or int, default=True
-        Whether columns of X and y are standardised by their mean and standard deviation over the training rows. A
-        sequence names or numbers the columns of X (channels, of images) that are, with y; the others reach the network
-        unchanged, which codes of categories for an embedding need.
+        Whether columns of X (channels, of images) are standardised by their mean and standard deviation over the
+        training rows. A sequence names or numbers those that are; the others reach the network unchanged, which codes
+        of categories for an embedding need.
     check_plausibility : bool, default=True
         Whether images that seem to have their channels last are refused.
     warm_start : bool, default=False
@@ -116,17 +141,8 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         function) is left out when the fitted model is pickled; `fit` and the pickling warn of it.
     random_state : int, RandomState instance or None, default=None
         Fixes initial weights, draws of tasks and draws of support rows.
-    compile : bool or "auto", default="auto"
-        Whether meta-steps are taken in machine code, a task in each lane of the processor's vectors, which is tens of
-        times faster for small networks. "auto" does so where llvmlite is installed, the fit takes at least 300
-        meta-steps and the network is small enough; True leaves these two to you. Operations that lanes do not know,
-        as convolutions, are left to torch, and a logged line says why.
-    vectorize : bool or "auto", default="auto"
-        Whether torch evaluates tasks at once (``torch.vmap``) or one after the other. "auto" maps where torch can, the
-        result is that of the loop, and it is faster: convolutions on a CPU are looped over.
-    max_batch_bytes : int or None, default=2**30
-        About how much memory tasks may take that torch evaluates at once; a larger meta-batch is taken in parts, of
-        which the gradients are summed. None sets no bound.
+    compile, vectorize, max_batch_bytes
+        As :class:`MAMLRegressor` takes them; classes are not compiled yet, but left to torch, with a logged line.
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"
@@ -137,40 +153,36 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
     checkpoint_every : int, default=100
         Meta-steps from one state to the next.
     verbose : bool, default=False
-        Whether to show progress bars, on standard error: of a fit, a score, a calibration, of many adaptations and of
-        what the guard learns.
+        Whether to show progress bars, on standard error: of a fit and of a score.
 
     Attributes
     ----------
+    classes_ : ndarray
+        All labels, sorted; only where they mean the same in every task.
+    shared_labels_ : bool
+        Whether they do.
+    class_weight_ : dict or None
+        With ``class_weight="learned"``: the learned ``"exponent"`` and ``"weights"`` (None unless labels are shared).
     module_ : torch.nn.Module
-        The network with the meta-learned weights; it works on standardised columns.
+        The network with the meta-learned weights; it works on standardised columns and returns logits.
     inner_lr_ : float, dict of str to ndarray, or None
         The rates of an adaptation: one; or by parameter, of its shape or of shape (inner_steps,); None in closed form.
     history_ : DataFrame
-        One row a meta-step: step, meta_loss, validation_loss (missing where it was not computed), seconds. Reptile's
-        meta_loss is of rows it has adapted to.
-    n_iter_ : int
-        Meta-steps taken.
-    n_tasks_ : int
-        Tasks fitted on, held-out ones included.
-    n_features_in_, n_outputs_ : int
+        One row a meta-step: step, meta_loss, validation_loss (missing where it was not computed), seconds.
+    n_iter_, n_tasks_, n_features_in_ : int
+        Meta-steps taken, tasks fitted on, and columns (channels) of X.
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
     feature_range_ : ndarray of shape (2, n_features)
         Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
-    batching_ : {"vmap", "loop"}
-        How batches of tasks were evaluated.
-    batching_reason_ : str
-        Why.
-    compiled_ : bool
-        Whether meta-steps were taken in machine code.
-    compiled_reason_ : str
-        Why.
+    batching_, batching_reason_ : str
+        How batches of tasks were evaluated, "vmap" or "loop", and why.
 
     See Also
     --------
-    AdaptedRegressor : What ``adapt`` returns.
-    FewShotRegressor : A fitted model as an ordinary regressor whose ``fit`` adapts.
+    AdaptedClassifier : What ``adapt`` returns.
+    FewShotClassifier : A fitted model as an ordinary classifier whose ``fit`` adapts.
+    make_episodes : Episodes of one labelled data set.
 
     References
     ----------
@@ -193,30 +205,34 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
        closed-form solvers. ICLR. :doi:`10.48550/arXiv.1805.08136`
     .. [10] J. Harrison, A. Sharma, M. Pavone (2018). Meta-learning priors for efficient online Bayesian regression.
        WAFR. :doi:`10.48550/arXiv.1807.08912`
+    .. [11] H.-J. Ye, W.-L. Chao (2022). How to train your MAML to excel in few-shot classification. ICLR.
+       :doi:`10.48550/arXiv.2106.16245`
 
     Examples
     --------
-    >>> from metaest import MAMLRegressor
-    >>> from metaest_datasets import make_sinusoids
-    >>> tasks = make_sinusoids(120, random_state=0)
-    >>> model = MAMLRegressor(max_iter=200, random_state=0).fit(tasks[:100])
-    >>> model.score(tasks[100:]) > model.set_params(inner_steps=0).score(tasks[100:])  # few shots against none
+    >>> from sklearn.datasets import load_digits
+    >>> from metaest import MAMLClassifier, make_episodes
+    >>> X, y = load_digits(return_X_y=True)
+    >>> known = y < 6
+    >>> model = MAMLClassifier(n_way=4, k_shot=(1, 5), n_query=5, max_iter=100, random_state=0).fit(X[known], y[known])
+    >>> new = make_episodes(X[~known], y[~known], n_way=4, k_shot=5, n_query=15, n_episodes=20, random_state=0)
+    >>> model.score(new) > 0.5  # four digits it has never seen, five drawings of each
     True
     """
 
-    _parameter_constraints = CONSTRAINTS
+    _parameter_constraints = CLASS_CONSTRAINTS
 
     def __init__(
         self,
         *,
         hidden_layer_sizes: Sequence[int] = (32, 32, 32),
-        activation: str = "tanh",
-        normalization: str | None = None,
+        activation: str = "relu",
+        normalization: str | None = "layer",
         batch_statistics: str = "support",
-        module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
+        module: torch.nn.Module | Callable[[Any, int], torch.nn.Module] | None = None,
         inner_solver: str = "gradient",
         inner_steps: int = 5,
-        inner_lr: float = 0.05,
+        inner_lr: float = 0.2,
         learn_inner_lr: str | bool = False,
         adapt_layers: str | Sequence[str] = "all",
         context_dim: int = 0,
@@ -224,8 +240,15 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         proximal: float = 1.0,
         multi_step_share: float = 0.0,
         first_order_share: float = 0.0,
+        shared_labels: str | bool = "auto",
+        n_way: int | None = None,
+        k_shot: int | range | tuple[int, int] | None = None,
+        n_query: int | None = None,
         support_size: int | range | tuple[int, int] | None = (1, 5),
         split: str = "random",
+        balanced: bool = False,
+        class_weight: dict[Any, float] | str | None = None,
+        scoring: str = "accuracy",
         meta_lr: float = 0.01,
         meta_batch_size: int = 25,
         max_iter: int = 1000,
@@ -263,8 +286,15 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         self.proximal = proximal
         self.multi_step_share = multi_step_share
         self.first_order_share = first_order_share
+        self.shared_labels = shared_labels
+        self.n_way = n_way
+        self.k_shot = k_shot
+        self.n_query = n_query
         self.support_size = support_size
         self.split = split
+        self.balanced = balanced
+        self.class_weight = class_weight
+        self.scoring = scoring
         self.meta_lr = meta_lr
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
@@ -286,8 +316,3 @@ class MAMLRegressor(MetaRegressor, RegressorMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.verbose = verbose
-
-    def __sklearn_tags__(self) -> Tags:
-        tags: Tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

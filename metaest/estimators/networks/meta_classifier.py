@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
 from metaest.estimators.arguments import whether_guarded
-from metaest.estimators.class_episodes import ClassSource, Predicted
-from metaest.estimators.class_network import ClassNetwork, build_classes
-from metaest.estimators.class_plan import ClassPlan
-from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_tasks, check_columns
 from metaest.estimators.judge import Answers
-from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.networks.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
+from metaest.estimators.networks.base import MetaNetwork, feature_names
+from metaest.estimators.networks.class_episodes import ClassSource, Predicted
+from metaest.estimators.networks.class_plan import ClassPlan
+from metaest.estimators.networks.classification import ClassNetwork, build_classes
+from metaest.estimators.networks.images import require_channels_first
 from metaest.estimators.scoring import row_weights
 from metaest.exceptions import filters_kept
 from metaest.functional import Params

@@ -10,19 +10,19 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from metaest.estimators.atomic import atomic
-from metaest.estimators.building import device_of, goes_on
 from metaest.estimators.calibrating import hashed
 from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
-from metaest.estimators.constraints import ADAPTING
-from metaest.estimators.episodes import LEAST_FOR_STATISTICS, Source
 from metaest.estimators.inputs import remember_columns, remember_range
 from metaest.estimators.judge import Judge, thinned
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.network import Network
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.building import device_of, goes_on
+from metaest.estimators.networks.constraints import ADAPTING
+from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS, Source
+from metaest.estimators.networks.network import Network
+from metaest.estimators.networks.training import history_frame, meta_train
 from metaest.estimators.stamped import require_rows
-from metaest.estimators.training import history_frame, meta_train
 from metaest.functional import GradientDescent, Params, Rate
 from metaest.tasks import TaskSet
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.class_episodes import ClassSource
-from metaest.estimators.drawing import class_draws, policy_draws, regression_draws
-from metaest.estimators.episodes import RegressionSource, Source
-from metaest.estimators.plan import Plan
-from metaest.estimators.policy_episodes import PolicySource
-from metaest.estimators.schedule import Differentiated, Schedule
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.class_episodes import ClassSource
+from metaest.estimators.networks.drawing import class_draws, policy_draws, regression_draws
+from metaest.estimators.networks.episodes import RegressionSource, Source
+from metaest.estimators.networks.policies import PolicySource
+from metaest.estimators.networks.schedule import Differentiated, Schedule
 from metaest.functional import AdamW, Episodes, Params, alone
 from metaest.lanes import LaneSteps, UnavailableError, UnsupportedError, traced
 

@@ -8,8 +8,8 @@ import torch
 from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
 
-from metaest.estimators.constraints import ADAPTING
-from metaest.estimators.schedule import Differentiated
+from metaest.estimators.networks.constraints import ADAPTING
+from metaest.estimators.networks.schedule import Differentiated
 from metaest.functional import (
     CONTEXT,
     PER_STEP,

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from metaest.estimators.backing_off import back_off, warn_of_rate
-from metaest.estimators.building import goes_on
 from metaest.estimators.checkpoint import Checkpoint
-from metaest.estimators.compiling import lane_steps
-from metaest.estimators.kept_draws import KeptWithDraws, MetaDraws
-from metaest.estimators.memory import saved_bytes, tasks_at_once
-from metaest.estimators.network import Network, batched
-from metaest.estimators.plan import Plan, is_setting
-from metaest.estimators.schedule import Differentiated, Schedule
-from metaest.estimators.settling import settled
+from metaest.estimators.networks.adaptation import Plan, is_setting
+from metaest.estimators.networks.backing_off import back_off, warn_of_rate
+from metaest.estimators.networks.building import goes_on
+from metaest.estimators.networks.compiled import lane_steps
+from metaest.estimators.networks.memory import saved_bytes, tasks_at_once
+from metaest.estimators.networks.meta_draws import KeptWithDraws, MetaDraws
+from metaest.estimators.networks.network import Network, batched
+from metaest.estimators.networks.schedule import Differentiated, Schedule
+from metaest.estimators.networks.settling import settled
 from metaest.estimators.threads import scoped_threads
 from metaest.exceptions import DivergenceError, TaskError, filters_kept, warn
 from metaest.functional import (

@@ -9,13 +9,13 @@ from torch import nn
 
 from metaest.estimators.arguments import require_choice, require_flag
 from metaest.estimators.conformal import Calibration, ConformalInterval, check_conformal
-from metaest.estimators.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns, no_rows
 from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.network import RegressionNetwork
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
+from metaest.estimators.networks.network import RegressionNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import CONTEXT, Params

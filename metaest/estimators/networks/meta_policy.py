@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.adapted_policy import AdaptedPolicy, as_outcomes, outcome_rows
-from metaest.estimators.building import build_parts, goes_on
-from metaest.estimators.codes import row_of_task
-from metaest.estimators.images import require_channels_first
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns
-from metaest.estimators.meta_network import MetaNetwork, feature_names
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.network import require_finite_weights, within_range
-from metaest.estimators.policy_episodes import PolicyNetwork, PolicyPlan, PolicySource, adapted_params
+from metaest.estimators.networks.adapted_policy import AdaptedPolicy, as_outcomes, outcome_rows
+from metaest.estimators.networks.base import MetaNetwork, feature_names
+from metaest.estimators.networks.building import build_parts, goes_on
+from metaest.estimators.networks.codes import row_of_task
+from metaest.estimators.networks.images import require_channels_first
+from metaest.estimators.networks.network import require_finite_weights, within_range
+from metaest.estimators.networks.policies import PolicyNetwork, PolicyPlan, PolicySource, adapted_params
 from metaest.exceptions import TaskError
 from metaest.functional import Rows, Utility
 from metaest.tasks import TaskSet

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.class_network import ClassNetwork, as_probabilities, indicators
-from metaest.estimators.class_plan import ClassPlan
-from metaest.estimators.episodes import Batches, Source, batch_forward
+from metaest.estimators.networks.class_plan import ClassPlan
+from metaest.estimators.networks.classification import ClassNetwork, as_probabilities, indicators
+from metaest.estimators.networks.episodes import Batches, Source, batch_forward
 from metaest.exceptions import TaskError
 from metaest.functional import Episodes, Params
 from metaest.functional.progress import progress

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.codes import row_of_task
-from metaest.estimators.episodes import Source, batch_forward
-from metaest.estimators.network import Network, within_range
-from metaest.estimators.plan import Plan
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.codes import row_of_task
+from metaest.estimators.networks.episodes import Source, batch_forward
+from metaest.estimators.networks.network import Network, within_range
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Episodes, Loss, Params, Rows, Utility, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress

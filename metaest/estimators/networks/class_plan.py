@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from metaest.estimators.plan import Plan
-from metaest.estimators.schedule import Differentiated
+from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.schedule import Differentiated
 from metaest.functional import (
     BatchForward,
     ClassHead,

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils import ClassifierTags, Tags, TargetTags
 
-from metaest.estimators.adapted import HoldsNetwork, require_statistics
-from metaest.estimators.class_network import ClassNetwork
-from metaest.estimators.class_plan import ClassPlan
 from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns, is_empty
 from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.networks.adapted import HoldsNetwork, require_statistics
+from metaest.estimators.networks.class_plan import ClassPlan
+from metaest.estimators.networks.classification import ClassNetwork
 from metaest.estimators.predictor import AdaptedPredictor, as_truth, score_weights
 from metaest.exceptions import TaskError, filters_kept
 from metaest.functional import Params

@@ -1,0 +1,1 @@
+"""Meta-learned networks: regression, classification and policies."""
