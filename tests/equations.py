@@ -5,7 +5,6 @@ import torch
 
 from metaest import TaskSet
 from metaest.functional import (
-    Design,
     Equation,
     HierarchicalModel,
     Noise,
@@ -13,6 +12,7 @@ from metaest.functional import (
     Population,
     Transforms,
 )
+from metaest.functional.equations.hierarchical import Design
 
 INF = float("inf")
 

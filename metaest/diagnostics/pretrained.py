@@ -12,7 +12,7 @@ from torch.nn.utils import skip_init
 from metaest.diagnostics.baselines import PLAIN
 from metaest.estimators import MAMLClassifier
 from metaest.estimators.arguments import require_model
-from metaest.functional import last_layer
+from metaest.functional.modules.head import last_layer
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.weights import refuse_weights
 

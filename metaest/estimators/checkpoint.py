@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metaest.estimators.identity import digest, digest_of_tasks, engine
 from metaest.exceptions import warn
-from metaest.functional.steps import State
+from metaest.functional.outer import State
 from metaest.tasks import TaskSet
 
 __all__ = ["Checkpoint", "checkpoint_of", "require_seed", "write_whole"]

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from metaest.functional.apart import apart
+from metaest.functional.interrupts import apart
 
 __all__ = ["COMPILER", "import_compiler", "process_kept"]
 

@@ -15,10 +15,10 @@ from metaest.functional import (
     ModuleForward,
     Params,
     Rows,
-    alone,
-    highest_loss,
     with_statistics,
 )
+from metaest.functional.inner.damping import highest_loss
+from metaest.functional.modules.forward import alone
 from metaest.lanes.function import LaneFunction
 
 __all__ = ["LaneAdapter", "padded_rows"]

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaest.functional import GaussNewton, HierarchicalModel, Information, MapResult, Observations, SolveCode
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
+from metaest.functional.equations.gauss_newton import MapResult
+from metaest.functional.equations.hierarchical import Information
 from metaest.functional.generator import undrawn
 from metaest.lanes.adapting import padded_rows
 from metaest.lanes.arrays import UnsupportedError

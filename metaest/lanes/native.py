@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, TypeVar
 
-from metaest.functional.apart import apart
+from metaest.functional.interrupts import apart
 from metaest.lanes.kept import Kept
 from metaest.lanes.writer import Kind
 

@@ -9,17 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.functional import (
-    HierarchicalModel,
-    Information,
-    MapResult,
-    Observations,
-    SearchState,
-    SolveCode,
-    accept_step,
-    propose_step,
-    true_curvature,
-)
+from metaest.functional import HierarchicalModel, Observations, SolveCode
+from metaest.functional.equations.gauss_newton import MapResult, SearchState, accept_step, propose_step
+from metaest.functional.equations.hierarchical import Information, true_curvature
 from metaest.lanes.kernels import OPERATIONS_AT_ONCE
 from metaest.lanes.memory import aligned
 from metaest.lanes.native import compiled, kind_of_machine

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaest.functional import DIFFERENCE, SolveCode
+from metaest.functional import SolveCode
+from metaest.functional.equations.hierarchical import DIFFERENCE
 from metaest.lanes.groups import over_groups
 from metaest.lanes.kernels import Program
 from metaest.lanes.task_text import task_text

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.functional import AdamW, EagerSteps, Episodes, Params, Rows, require_finite
-from metaest.functional.steps import State
+from metaest.functional import Episodes, Params, Rows
+from metaest.functional.outer import AdamW, EagerSteps, State, require_finite
 from metaest.lanes.arrays import UnsupportedError
 from metaest.lanes.draws import Draws
 from metaest.lanes.kernels import OPERATIONS_AT_ONCE, Program

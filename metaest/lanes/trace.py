@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from metaest.functional import Episodes, Params, Rows
-from metaest.functional.apart import interrupts_heard
 from metaest.functional.compiler import import_compiler, process_kept
+from metaest.functional.interrupts import interrupts_heard
 from metaest.lanes.arrays import MomentaryError, UnsupportedError
 from metaest.lanes.kernels import Program
 from metaest.lanes.lower import lower

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metaest.exceptions import ModelFileError
 from metaest.functional import MLP, ContextForward, ConvNet, HeadForward, ModuleForward, task_normed
 from metaest.functional.generator import seeded
-from metaest.functional.recurrent import step_by_step
+from metaest.functional.modules.recurrent import step_by_step
 
 __all__ = ["described", "rebuilt"]
 

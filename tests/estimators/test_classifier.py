@@ -11,7 +11,8 @@ from agreement import assert_agree
 from episodes import numeric_gradient, relative_error
 from metaest import EquationRegressor, MAMLClassifier, MAMLRegressor, Task, TaskError, TaskSet, make_episodes
 from metaest.estimators.networks.training import meta_train
-from metaest.functional import is_statistic, looped, mapped
+from metaest.functional import looped, mapped
+from metaest.functional.modules.normalization import is_statistic
 from variants import VARIANTS
 
 FEW = {"hidden_layer_sizes": (8, 8), "max_iter": 6, "meta_batch_size": 6, "random_state": 0}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from metaest import EquationRegressor, Parameter, TaskSet
-from metaest.functional import Equation, check_equation
+from metaest.functional import Equation
+from metaest.functional.equations.probing import check_equation
 
 RNG = np.random.default_rng(2)
 TIMES = np.linspace(0.2, 6, 8)[:, None]

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from metaest import EquationRegressor, Parameter, TaskSet
-from metaest.functional import Equation, Observations, choose_mode
+from metaest.functional import Equation, Observations
+from metaest.functional.equations.probing import choose_mode
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 T = np.linspace(0.5, 10, 8)

@@ -7,7 +7,7 @@ from torch import nn
 
 from metaest import MAMLClassifier, MAMLRegressor
 from metaest.estimators.networks.memory import saved_bytes, tasks_at_once
-from metaest.functional import AdamW, EagerSteps
+from metaest.functional.outer import AdamW, EagerSteps
 from metaest_datasets import make_sinusoids
 
 SETTINGS = {"hidden_layer_sizes": (16,), "dtype": "float64", "compile": False, "random_state": 0, "max_iter": 12}

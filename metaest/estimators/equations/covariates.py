@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
-from metaest.functional import Design
+from metaest.functional.equations.hierarchical import Design
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
 

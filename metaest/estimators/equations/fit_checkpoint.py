@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.checkpoint import Checkpoint
-from metaest.functional.steps import State
+from metaest.functional.outer import State
 
 __all__ = ["Evaluations", "Journal", "KeptLoop"]
 

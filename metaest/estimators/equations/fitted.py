@@ -17,16 +17,16 @@ from metaest.estimators.equations.map_estimate import misfit, most_probable
 from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.row_accuracy import Weighing
 from metaest.functional import (
-    Design,
     GaussNewton,
     GradientDescent,
     HierarchicalModel,
     Observations,
     Population,
     SolveCode,
-    descend,
-    small_matrices,
 )
+from metaest.functional.equations import small_matrices
+from metaest.functional.equations.gradient_descent import descend
+from metaest.functional.equations.hierarchical import Design
 
 __all__ = ["Calibrated", "Posterior"]
 

@@ -8,7 +8,9 @@ import torch
 from scipy.stats import chi2, norm, qmc
 from torch import Tensor
 
-from metaest.functional import GaussNewton, HierarchicalModel, MapResult, Observations, SolveCode, small_matrices
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
+from metaest.functional.equations import small_matrices
+from metaest.functional.equations.gauss_newton import MapResult
 
 __all__ = ["misfit", "most_probable", "normal_points", "search_widely"]
 

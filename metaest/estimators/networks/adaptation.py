@@ -11,8 +11,6 @@ from torch import Tensor
 from metaest.estimators.networks.constraints import ADAPTING
 from metaest.estimators.networks.schedule import Differentiated
 from metaest.functional import (
-    CONTEXT,
-    PER_STEP,
     BatchForward,
     ClosedForm,
     ContextForward,
@@ -23,13 +21,14 @@ from metaest.functional import (
     ModuleForward,
     Params,
     Rows,
-    Solver,
-    is_statistic,
-    layer_of,
     repeat_for_tasks,
     squared_error,
     task_losses,
 )
+from metaest.functional.inner.damping import Solver
+from metaest.functional.modules.context import CONTEXT
+from metaest.functional.modules.head import layer_of
+from metaest.functional.modules.normalization import PER_STEP, is_statistic
 
 __all__ = ["Plan", "is_setting", "moving_names"]
 

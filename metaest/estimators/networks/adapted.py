@@ -18,7 +18,8 @@ from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.networks.network import RegressionNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
-from metaest.functional import CONTEXT, Params
+from metaest.functional import Params
+from metaest.functional.modules.context import CONTEXT
 from metaest.tasks.reading import rows_of
 
 __all__ = ["AdaptedRegressor", "HoldsNetwork", "center_and_scale", "require_conformal", "require_statistics"]

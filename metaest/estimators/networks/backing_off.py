@@ -16,7 +16,8 @@ from torch import Tensor
 from metaest.estimators.networks.adaptation import Plan
 from metaest.estimators.networks.episodes import Source
 from metaest.exceptions import OvershootWarning, warn
-from metaest.functional import BatchForward, Episodes, Params, highest_loss, repeat_for_tasks
+from metaest.functional import BatchForward, Episodes, Params, repeat_for_tasks
+from metaest.functional.inner.damping import highest_loss
 
 __all__ = ["back_off", "warn_of_rate"]
 

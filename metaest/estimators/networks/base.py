@@ -23,7 +23,8 @@ from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS, Source
 from metaest.estimators.networks.network import Network
 from metaest.estimators.networks.training import history_frame, meta_train
 from metaest.estimators.stamped import require_rows
-from metaest.functional import GradientDescent, Params, Rate
+from metaest.functional import GradientDescent, Params
+from metaest.functional.inner.gradient_descent import Rate
 from metaest.tasks import TaskSet
 
 __all__ = ["MetaNetwork"]

@@ -22,11 +22,11 @@ from metaest.functional import (
     HeadForward,
     ModuleForward,
     Scaling,
-    last_layer,
     split_head,
     task_normed,
 )
-from metaest.functional.recurrent import step_by_step
+from metaest.functional.modules.head import last_layer
+from metaest.functional.modules.recurrent import step_by_step
 from metaest.tasks import TaskSet
 
 __all__ = ["build_parts", "build_regression", "device_of", "goes_on"]

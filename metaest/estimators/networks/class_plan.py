@@ -17,9 +17,9 @@ from metaest.functional import (
     Params,
     Rows,
     cross_entropy,
-    layer_of,
-    weigh_classes,
 )
+from metaest.functional.inner.class_weights import weigh_classes
+from metaest.functional.modules.head import layer_of
 
 __all__ = ["ClassPlan", "head_names"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metaest.exceptions import TaskError
-from metaest.functional.codes import casts_of, first_refused, made_whole
+from metaest.functional.modules.codes import casts_of, first_refused, made_whole
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
 

@@ -17,7 +17,9 @@ from metaest.estimators.networks.drawing import class_draws, policy_draws, regre
 from metaest.estimators.networks.episodes import RegressionSource, Source
 from metaest.estimators.networks.policies import PolicySource
 from metaest.estimators.networks.schedule import Differentiated, Schedule
-from metaest.functional import AdamW, Episodes, Params, alone
+from metaest.functional import Episodes, Params
+from metaest.functional.modules.forward import alone
+from metaest.functional.outer import AdamW
 from metaest.lanes import LaneSteps, UnavailableError, UnsupportedError, traced
 
 __all__ = ["Compiled", "lane_steps"]

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import nn
 
-from metaest.functional import ACTIVATIONS
+from metaest.functional.modules.builtin import ACTIVATIONS
 
 __all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS", "POSITIVE", "POSITIVE_OR_ZERO", "SEED", "Number", "Whole"]
 

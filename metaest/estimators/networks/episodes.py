@@ -20,12 +20,12 @@ from metaest.functional import (
     GradientDescent,
     Params,
     Rows,
-    Solver,
     looped,
     mapped,
     repeat_for_tasks,
     solve_damped,
 )
+from metaest.functional.inner.damping import Solver
 from metaest.functional.progress import progress
 from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks
 

@@ -11,7 +11,7 @@ from metaest.estimators.networks.episodes import Batches, Source
 from metaest.estimators.networks.schedule import Differentiated, Schedule
 from metaest.functional import Episodes
 from metaest.functional.generator import Stream
-from metaest.functional.steps import State
+from metaest.functional.outer import State
 
 __all__ = ["KeptWithDraws", "MetaDraws"]
 

@@ -9,8 +9,8 @@ from torch.nn.parameter import UninitializedParameter
 
 from metaest.exceptions import warn
 from metaest.functional import ModuleForward
-from metaest.functional.attention import differentiable_attention
 from metaest.functional.generator import seeded
+from metaest.functional.modules.attention import differentiable_attention
 
 __all__ = ["check_module", "check_second_derivative", "check_weights"]
 

@@ -24,7 +24,6 @@ from metaest.functional import (
     Params,
     Rows,
     Scaling,
-    Solver,
     looped,
     mapped,
     repeat_for_tasks,
@@ -32,6 +31,7 @@ from metaest.functional import (
     squared_error,
 )
 from metaest.functional.generator import undrawn
+from metaest.functional.inner.damping import Solver
 from metaest.tasks import TaskSet
 
 __all__ = ["Network", "RegressionNetwork", "batched", "require_finite_weights", "within_range"]

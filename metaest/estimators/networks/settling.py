@@ -5,16 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from metaest.estimators.networks.adaptation import Plan
-from metaest.functional import (
-    BatchForward,
-    Episodes,
-    Params,
-    Rows,
-    batch_statistics,
-    per_step,
-    population_statistics,
-    repeat_for_tasks,
-)
+from metaest.functional import BatchForward, Episodes, Params, Rows, repeat_for_tasks
+from metaest.functional.modules.forward import batch_statistics
+from metaest.functional.modules.normalization import per_step, population_statistics
 
 __all__ = ["settled"]
 

@@ -30,12 +30,12 @@ from metaest.functional import (
     OuterLoop,
     Params,
     StepInfo,
-    remaining_slope,
     repeat_for_tasks,
 )
 from metaest.functional.compiler import import_compiler
 from metaest.functional.generator import Stream, seeded, undrawn
-from metaest.functional.steps import State
+from metaest.functional.meta_gradients.implicit import remaining_slope
+from metaest.functional.outer import State
 from metaest.tasks import TaskSet, check_split
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from metaest.estimators.equations.fit.linearised import expectation_step, linear
 from metaest.estimators.equations.fit.starts import Start, pooled_starts, scales, spread_around, spread_of
 from metaest.estimators.equations.fit.two_stage import alone
 from metaest.estimators.equations.map_estimate import search_widely
-from metaest.functional import GaussNewton, Population, negative_log_evidence, small_matrices
+from metaest.functional import GaussNewton, Population, negative_log_evidence
+from metaest.functional.equations import small_matrices
 from metaest.functional.progress import progress
 
 __all__ = ["evidence_of", "first_population", "settle", "without_variation"]

@@ -15,7 +15,6 @@ from metaest.estimators.equations.fit_checkpoint import Evaluations, Journal
 from metaest.estimators.equations.map_estimate import most_probable
 from metaest.exceptions import DivergenceError
 from metaest.functional import (
-    Design,
     GaussNewton,
     HierarchicalModel,
     Observations,
@@ -23,6 +22,7 @@ from metaest.functional import (
     negative_log_evidence,
     query_loss,
 )
+from metaest.functional.equations.hierarchical import Design
 
 __all__ = ["Coordinates", "Maximum", "Objective", "Scope", "maximise"]
 

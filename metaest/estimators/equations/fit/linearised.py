@@ -10,7 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaest.functional import Design, HierarchicalModel, Observations, Population, small_matrices
+from metaest.functional import HierarchicalModel, Observations, Population
+from metaest.functional.equations import small_matrices
+from metaest.functional.equations.hierarchical import Design
 
 __all__ = ["Moments", "expectation_step", "invert", "linearise"]
 

@@ -13,15 +13,15 @@ from metaest.estimators.equations.fit.linearised import invert, linearise
 from metaest.estimators.equations.fit.starts import sizes, spread_of
 from metaest.exceptions import DivergenceError
 from metaest.functional import (
-    Design,
     GradientDescent,
     Observations,
     OuterLoop,
     Params,
     Population,
     StepInfo,
-    constant_losses,
 )
+from metaest.functional.equations.gradient_descent import constant_losses
+from metaest.functional.equations.hierarchical import Design
 from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["meta_descend"]

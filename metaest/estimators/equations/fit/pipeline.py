@@ -34,10 +34,8 @@ from metaest.functional import (
     Noise,
     Observations,
     SolveCode,
-    agrees_one_by_one,
-    check_equation,
-    choose_mode,
 )
+from metaest.functional.equations.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.tasks import TaskSet
 
 __all__ = ["Fitted", "calibrate"]

@@ -1,0 +1,1 @@
+"""Equations with constants that vary between tasks: evaluation, noise, priors, search, evidence and design."""

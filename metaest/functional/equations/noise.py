@@ -1,0 +1,177 @@
+r"""What scatters a task's observations around its curve f.
+
+=============== ==================================================
+additive        :math:`v = \sigma^2`
+proportional    :math:`v = \sigma^2 (f^2 + \delta^2)`
+combined        :math:`v = \sigma^2 + \rho^2 f^2`
+=============== ==================================================
+
+Where the accuracy of single observations is known, as a weight w and as a standard deviation s of the measurement, the
+variance is :math:`v / w + s^2`. The small :math:`\delta` keeps a curve that passes through zero from having no noise
+there at all.
+
+An observation below a limit of quantification L says only that much: its density is :math:`\Phi((L - f) / \sqrt v)`
+(method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metaest.functional.equations.equation import Observations
+
+__all__ = ["Accuracy", "Noise", "NoiseKind", "NoiseTerms"]
+
+NoiseKind = Literal["additive", "proportional", "combined"]
+
+
+class NoiseTerms(NamedTuple):
+    """Loss of every observation, and its first derivative and expected second derivative in the curve.
+
+    The weight of additive noise is one number, unless the accuracy of observations differs.
+    """
+
+    loss: Tensor
+    slope: Tensor
+    weight: Tensor
+
+
+class Accuracy(NamedTuple):
+    """What is known of the accuracy of single observations; None where all are alike.
+
+    Attributes
+    ----------
+    weight : Tensor of shape (rows, tasks) or None
+        What the variance of the noise is divided by.
+    variance : Tensor of shape (rows, tasks) or None
+        Of the measurement, which comes on top.
+    """
+
+    weight: Tensor | None = None
+    variance: Tensor | None = None
+
+    @property
+    def alike(self) -> bool:
+        """Whether all observations are equally accurate."""
+        return self.weight is None and self.variance is None
+
+    def scatter(self, v: Tensor) -> Tensor:
+        """Return the variance of observations whose noise has the variance v."""
+        v = v if self.weight is None else v / self.weight
+        return v if self.variance is None else v + self.variance
+
+
+ALIKE = Accuracy()
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A normal noise whose variance may depend on the curve.
+
+    Parameters
+    ----------
+    kind : {"additive", "proportional", "combined"}
+    delta : float
+        Smallest size of the curve in the proportional part of the noise, in the units of y.
+    limit : float or None
+        Observations below it are known to lie below it, and no more.
+    column : int or None
+        The column of X with the standard deviation of each measurement.
+    """
+
+    kind: NoiseKind = "additive"
+    delta: float = 0.0
+    limit: float | None = None
+    column: int | None = None
+
+    @property
+    def n_constants(self) -> int:
+        """Number of noise constants."""
+        return 2 if self.kind == "combined" else 1
+
+    def accuracy(self, observations: Observations) -> Accuracy:
+        """Return what the rows say of their own accuracy."""
+        if self.column is None:
+            return ALIKE if observations.weight is None else Accuracy(observations.weight)
+        sd = observations.X[:, self.column].reshape(observations.y.shape)
+        return Accuracy(observations.weight, sd.square())
+
+    def variance(self, f: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
+        """Variance of observations of a curve with values `f`; `log_sigma` holds the logarithms of the constants."""
+        square = (2 * log_sigma).exp()
+        if self.kind == "additive":
+            v = square[0].expand_as(f)
+        elif self.kind == "proportional":
+            v = square[0] * (f.square() + self.delta**2)
+        else:
+            v = square[0] + square[1] * f.square()
+        return accuracy.scatter(v)
+
+    def terms(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> NoiseTerms:
+        r"""Negative log-density of every observation, :math:`\tfrac12 (y - f)^2 / v + \tfrac12 \log 2 \pi v`.
+
+        The weight is the expected second derivative in f, :math:`1/v + \tfrac12 (v'/v)^2`, which is never negative.
+
+        Parameters
+        ----------
+        f, y : Tensor of one shape
+        log_sigma : Tensor of shape (n_constants,)
+        accuracy : Accuracy
+
+        Returns
+        -------
+        NoiseTerms
+        """
+        if self.limit is not None:
+            return self._censored(f, y, log_sigma, accuracy, self.limit)
+        residual = y - f
+        if self.kind == "additive" and accuracy.alike:
+            precision = (-2 * log_sigma[0]).exp()
+            loss = 0.5 * precision * residual.square() + (log_sigma[0] + HALF_LOG_2PI)
+            return NoiseTerms(loss, -precision * residual, precision)
+        v = self.variance(f, log_sigma, accuracy)
+        relative = _growth(self, f, log_sigma, accuracy) / v
+        standard = residual.square() / v
+        loss = 0.5 * standard + 0.5 * v.log() + HALF_LOG_2PI
+        slope = -residual / v + 0.5 * relative * (1 - standard)
+        return NoiseTerms(loss, slope, 1 / v + 0.5 * relative.square())
+
+    def nearest(self, f: Tensor, y: Tensor) -> Tensor:
+        """Return what was observed, or, where that is only known to lie below the limit, what comes nearest to f."""
+        return y if self.limit is None else torch.where(y < self.limit, f.clamp(max=self.limit), y)
+
+    def log_scale(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
+        """Return the logarithm of the normal density's constant of every observation; 0 below the limit."""
+        constant = 0.5 * (2 * torch.pi * self.variance(f, log_sigma, accuracy)).log()
+        return constant if self.limit is None else torch.where(y < self.limit, 0.0, constant)
+
+    def _censored(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy, limit: float) -> NoiseTerms:
+        """Return the terms of observations of which those below the limit say only that."""
+        seen = replace(self, limit=None).terms(f, y, log_sigma, accuracy)
+        v = self.variance(f, log_sigma, accuracy)
+        growth = _growth(self, f, log_sigma, accuracy)
+        z = (limit - f) / v.sqrt()
+        along = -1 / v.sqrt() - 0.5 * z * growth / v  # dz / df
+        loss = -torch.special.log_ndtr(z)
+        # of the standard normal: density over distribution function, without overflow in its tail
+        ratio = (-0.5 * z.square() - HALF_LOG_2PI + loss).exp()
+        below = y < limit
+        return NoiseTerms(
+            torch.where(below, loss, seen.loss),
+            torch.where(below, -ratio * along, seen.slope),
+            # never negative: log-concave
+            torch.where(below, (ratio * (ratio + z)).clamp(min=0) * along.square(), seen.weight.expand_as(f)),
+        )
+
+
+def _growth(noise: Noise, f: Tensor, log_sigma: Tensor, accuracy: Accuracy) -> Tensor:
+    """Return the derivative of the variance in the curve."""
+    if noise.kind == "additive":
+        return torch.zeros_like(f)
+    growth = 2 * (2 * log_sigma[-1]).exp() * f
+    return growth if accuracy.weight is None else growth / accuracy.weight
+
+
+HALF_LOG_2PI = 0.5 * float(torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64)))

@@ -1,0 +1,193 @@
+"""What a user's equation does, tried out on a few rows before a fit relies on it."""
+
+import torch
+from torch import Tensor
+
+from metaest.functional.compiler import import_compiler
+from metaest.functional.equations.equation import Equation, EquationMode, Observations
+
+__all__ = ["agrees_one_by_one", "check_equation", "choose_mode"]
+
+# steps of differences, as a share of a constant's reach
+SHIFT = 1e-4
+# slopes that move the curve by less than this share of it say nothing
+FELT = 1e-6
+# powers of ten by which a constant is moved to where its slope may be seen
+ELSEWHERE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 100, 150, 200, 250, 300)
+# differences of rounding, as a share of the largest value of the curve
+ROUNDING = 1e-12
+
+
+def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor | None = None) -> None:
+    """Evaluate the rows of one task; raise where the equation changes them, is random, or hides a constant from torch.
+
+    Parameters
+    ----------
+    equation : Equation
+    theta : Tensor of shape (constants,)
+    X : Tensor of shape (rows, features)
+    reach : Tensor of shape (constants,), optional
+        Change of each constant over which the curve bends little, in its unit; by default the size of its value.
+
+    Raises
+    ------
+    ValueError, TypeError
+        In the user's words; so where the equation returns something else than one number a row.
+    """
+    import_compiler()  # torch imports a part of it at the first slope that can be differentiated again
+    reach = theta.abs() if reach is None else reach
+    version = X._version
+    constants = [value.clone().requires_grad_() for value in theta]
+    value = equation(constants, X)
+    if X._version != version:
+        raise ValueError(
+            "the equation changes X in place (as t /= 2 does); write it with new tensors (t = t / 2): the same X is "
+            "used again."
+        )
+    if not torch.equal(torch.nan_to_num(equation(constants, X)), torch.nan_to_num(value)):
+        raise ValueError("the equation gave two results for the same X and constants; it must not draw random numbers.")
+    for k, name in enumerate(equation.names):
+        if _slope_fails(equation, theta, k, X, float(reach[k])) and not _slope_holds_elsewhere(equation, theta, k, X):
+            raise TypeError(
+                f"the equation depends on {name!r} in a way torch cannot differentiate, or its slope is wrong; write "
+                "it with torch functions of the constants, without math, numpy, float, detach, round or item."
+            )
+
+
+def _slope_fails(equation: Equation, theta: Tensor, k: int, X: Tensor, reach: float) -> bool | None:
+    """Tell whether the slope by torch in one constant is not that of differences; None where no row says anything."""
+    step = SHIFT * reach
+    if not step > 0:  # a constant of zero, of which nothing says by how much to move it
+        return None
+    constants = [value.clone().requires_grad_() for value in theta]
+    value = equation(constants, X)
+    # the slope of every row, by torch and by differences; a kink spoils the comparison in a row or two
+    slope = torch.zeros_like(value)
+    if value.requires_grad:
+        v = torch.ones_like(value, requires_grad=True)
+        (pulled,) = torch.autograd.grad(value, constants[k], v, create_graph=True, materialize_grads=True)
+        if pulled.requires_grad:
+            (slope,) = torch.autograd.grad(pulled.sum(), v, retain_graph=True, materialize_grads=True)
+    ends = []
+    for sign in (1, -1):
+        moved = theta.clone()
+        moved[k] += sign * step
+        with torch.no_grad():
+            ends.append(equation(moved.unbind(0), X))
+    difference = (ends[0] - ends[1]) / (2 * step)
+    rounding = 1e-14 * value.detach().abs() / step
+    size = torch.maximum(slope.abs(), difference.abs())
+    wrong = (slope - difference).abs() > 1e-2 * size + rounding
+    # rows that hardly respond say nothing
+    felt = size * reach > FELT * float(torch.nan_to_num(value.detach()).abs().max())
+    usable = torch.isfinite(slope) & torch.isfinite(difference) & felt
+    if not int(usable.sum()):
+        return None
+    return int((wrong & usable).sum()) > 0.5 * int(usable.sum())
+
+
+def _slope_holds_elsewhere(equation: Equation, theta: Tensor, k: int, X: Tensor) -> bool:
+    """Tell whether torch differentiates an equation in one constant at other values of it.
+
+    Far from all sensible values, differences may consist of rounding alone, as those of 1 - exp(-k t) at k = 1e-12.
+    """
+    for exponent in ELSEWHERE:
+        for power in (exponent, -exponent):
+            away = theta.clone()
+            away[k] = (theta[k] if theta[k] != 0 else 1.0) * 10.0**power
+            try:
+                fails = _slope_fails(equation, away, k, X, float(away[k].abs()))
+            except (ArithmeticError, RuntimeError, ValueError):  # an equation may refuse values so far off
+                continue
+            if fails is False:
+                return True
+    return False
+
+
+def choose_mode(
+    equation: Equation, theta: Tensor, observations: Observations, neighbours: Tensor | None = None
+) -> tuple[EquationMode, str]:
+    """Try which way of evaluating many tasks gives what one task at a time gives.
+
+    Parameters
+    ----------
+    equation : Equation
+    theta : Tensor of shape (constants, tasks)
+        Constants that differ between the tasks.
+    observations : Observations
+        A few tasks with the rows the probe may use.
+    neighbours : Tensor of shape (n, features), optional
+        Rows of other tasks, the extreme ones of every column among them: what a row gives may not depend on them.
+
+    Returns
+    -------
+    mode : {"rows", "vmap", "loop"}
+    reason : str
+    """
+    expected = Equation(equation.function, equation.names, "loop").values(theta, observations)
+    real = observations.mask > 0
+
+    def agrees(got: Tensor) -> bool:
+        return _same(got[real], expected[real], 1e-9)
+
+    candidates: tuple[EquationMode, ...] = ("rows", "vmap")
+    reasons = []
+    for mode in candidates:
+        try:
+            candidate = Equation(equation.function, equation.names, mode)
+            together = agrees(candidate.values(theta, observations))
+            # constants that reach no further than their own row, whatever rows stand beside it
+            alone = mode == "vmap" or agrees(_row_by_row(equation, theta, observations))
+            if together and alone and (mode == "vmap" or _heeds_no(neighbours, equation, theta)):
+                return mode, f"{mode}: gives what one task at a time gives"
+            reasons.append(f"{mode}: gives another result than one task at a time")
+        except Exception as error:  # whatever an equation does with rows of other tasks: it is not made for them
+            reasons.append(f"{mode}: {(str(error) or type(error).__name__).splitlines()[0]}")
+    return "loop", "; ".join(reasons)
+
+
+def agrees_one_by_one(equation: Equation, theta: Tensor, observations: Observations) -> bool:
+    """Whether tasks evaluated together give what each gives alone.
+
+    An equation may branch on a constant: together, one task's constants then decide for all.
+
+    Parameters
+    ----------
+    equation : Equation
+    theta : Tensor of shape (constants, tasks)
+    observations : Observations
+    """
+    if equation.mode == "loop":
+        return True
+    real = observations.mask > 0
+    together = equation.values(theta, observations)[real]
+    alone = Equation(equation.function, equation.names, "loop").values(theta, observations)[real]
+    return _same(together, alone, 1e-7)
+
+
+def _same(got: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether values agree, each to a relative tolerance, or to rounding of the largest."""
+    largest = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
+    return torch.allclose(got, expected, rtol=tolerance, atol=ROUNDING * float(largest), equal_nan=True)
+
+
+def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
+    """Whether a row gives the same beside any other: an equation may branch on what stands elsewhere in its X."""
+    if neighbours is None:
+        return True
+    constants = theta[:, 0].unbind(0)
+    alone = torch.stack([equation(constants, row[None])[0] for row in neighbours])
+    beside = [
+        torch.stack([equation(constants, torch.stack([other, row, other]))[1] for row in neighbours])
+        for other in neighbours
+    ]
+    return all(_same(values, alone, 1e-9) for values in beside)
+
+
+def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:
+    rows, tasks = observations.y.shape
+    result = torch.full((rows, tasks), torch.nan, dtype=theta.dtype, device=theta.device)
+    X = observations.by_task()
+    for r, t in torch.nonzero(observations.mask > 0).tolist():
+        result[r, t] = equation(theta[:, t].unbind(0), X[t, r : r + 1])[0]
+    return result

@@ -1,0 +1,153 @@
+r"""Inner solvers: from initial parameters and a support set to adapted parameters.
+
+Gradient descent takes `steps` steps on each task's mean support loss,
+
+.. math:: \theta_{s+1} = \theta_s - \alpha_s \odot \nabla_\theta \Bigl(L_\mathrm{support}(\theta_s)
+          + \tfrac{\lambda}{2} \lVert \theta_s - \theta_0 \rVert^2\Bigr).
+
+All tasks of a batch move at once; none sees another's rows, since the parameters carry a task axis. Parameters that do
+not move are handed on as they are.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metaest.functional.modules.normalization import at_step, is_statistic
+from metaest.functional.types import BatchForward, Loss, Params, Rows
+
+__all__ = ["GradientDescent", "Rate"]
+
+Rate = float | Tensor | dict[str, Tensor] | Sequence[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """A fixed number of gradient steps.
+
+    Parameters
+    ----------
+    steps : int, at least 0
+    rate : float at least 0, Tensor, dict of Tensor, or sequence of dict of Tensor
+        One for all parameters; one for each name, a number or of the parameter's shape (Meta-SGD, arXiv:1707.09835); or
+        such a dict for each step (MAML++, arXiv:1810.09502), of which the last serves for further steps. Tensors may
+        be learned.
+    moving : frozenset of str, optional
+        Names of the parameters that move; all by default.
+    proximal : float, default=0.0
+        The strength lambda that holds them to their start (iMAML, arXiv:1909.04630).
+    """
+
+    steps: int
+    rate: Rate
+    moving: frozenset[str] | None = None
+    proximal: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or (isinstance(self.rate, (int, float)) and not 0 <= self.rate < math.inf):
+            raise ValueError(
+                f"inner_steps and inner_lr must be finite and at least 0, got {self.steps} and {self.rate}."
+            )
+        if not 0 <= self.proximal < math.inf:
+            raise ValueError(f"proximal must be finite and at least 0, got {self.proximal}.")
+
+    def slower(self, factor: float) -> "GradientDescent":
+        """Return the same at rates divided by `factor`."""
+        rate: Rate
+        if isinstance(self.rate, dict):
+            rate = _divided(self.rate, factor)
+        elif isinstance(self.rate, (int, float, Tensor)):
+            rate = self.rate / factor
+        else:
+            rate = [_divided(own, factor) for own in self.rate]
+        return replace(self, rate=rate)
+
+    def describe(self) -> str:
+        """Say how it adapts."""
+        return f"after {self.steps} inner steps of rate {self.describe_rate()}"
+
+    def describe_rate(self, factor: float = 1.0) -> str:
+        """Return a word for the rates divided by `factor`."""
+        if isinstance(self.rate, (int, float, Tensor)):
+            return f"{float(self.rate) / factor:.2g}"
+        return "as learned" if factor == 1 else f"as learned, divided by {factor:g}"
+
+    def moves(self, name: str) -> bool:
+        """Tell whether a parameter moves."""
+        return name in self.moving if self.moving is not None else not is_statistic(name)
+
+    def path(
+        self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
+    ) -> Iterator[Params]:
+        """Adapt a batch of tasks; yield the parameters before the first step and after each.
+
+        Parameters
+        ----------
+        forward : callable
+            Predictions of a batch of tasks.
+        loss : callable
+            One loss for each task.
+        params : dict of Tensor, each of shape (tasks, ...)
+            Where each task starts.
+        support : Rows
+        differentiable : bool, default=False
+            Keep the graph of every step, so that the result can be differentiated through the Hessians of the
+            support loss; otherwise each step's gradient counts as a constant.
+
+        Yields
+        ------
+        dict of Tensor, each of shape (tasks, ...)
+        """
+        moving = [name for name in params if self.moves(name)]
+        # nobody differentiates with respect to the start: nothing of a step needs to be kept
+        forgets = not any(value.requires_grad for value in [*params.values(), *self._learned()])
+        if self.steps and not any(params[name].requires_grad for name in moving):
+            params = {
+                name: value.detach().requires_grad_() if self.moves(name) else value for name, value in params.items()
+            }
+        start = params
+        yield at_step(params, 0)
+        for step in range(self.steps):
+            # the tasks are independent: the gradient of the sum holds each task's own gradient
+            total = loss(forward(at_step(params, step), support), support.y, support.mask).sum()
+            if self.proximal:
+                away = sum((params[name] - start[name]).square().sum() for name in moving)
+                total = total + 0.5 * self.proximal * away
+            gradients = torch.autograd.grad(
+                total, [params[name] for name in moving], create_graph=differentiable, materialize_grads=True
+            )
+            moved = {
+                name: params[name] - self._rate(name, step) * gradient
+                for name, gradient in zip(moving, gradients, strict=True)
+            }
+            if forgets:
+                moved = {name: value.detach().requires_grad_() for name, value in moved.items()}
+            params = {**params, **moved}
+            yield at_step(params, step + 1)
+
+    def solve(
+        self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
+    ) -> Params:
+        """Return the end of :meth:`path`, which takes the same arguments."""
+        # a queue of one: what came before is not kept
+        return deque(self.path(forward, loss, params, support, differentiable=differentiable), maxlen=1).pop()
+
+    def _learned(self) -> list[Tensor]:
+        rates = [self.rate] if isinstance(self.rate, (int, float, Tensor, dict)) else self.rate
+        own = [rate for each in rates for rate in (each.values() if isinstance(each, dict) else [each])]
+        return [rate for rate in own if isinstance(rate, Tensor)]
+
+    def _rate(self, name: str, step: int) -> float | Tensor:
+        if isinstance(self.rate, dict):
+            return self.rate[name]
+        if isinstance(self.rate, (int, float, Tensor)):
+            return self.rate
+        return self.rate[min(step, len(self.rate) - 1)][name]
+
+
+def _divided(rates: dict[str, Tensor], factor: float) -> dict[str, Tensor]:
+    return {name: rate / factor for name, rate in rates.items()}

@@ -1,0 +1,1 @@
+"""Meta-gradients: how the loss of an adapted task flows back to the shared parameters."""
