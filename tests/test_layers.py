@@ -13,13 +13,13 @@ ALLOWED = {
     "metaest/version.py": set(),
     "metaest/tasks": {"metaest.exceptions"},
     "metaest/functional": {"metaest.exceptions"},
-    "metaest/lanes": {"metaest.functional"},
+    "metaest/jit": {"metaest.functional"},
     "metaest/estimators": {
         "metaest.exceptions",
         "metaest.version",
         "metaest.tasks",
         "metaest.functional",
-        "metaest.lanes",
+        "metaest.jit",
     },
     "metaest/diagnostics": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.estimators"},
     "metaest/saving": {

@@ -23,8 +23,9 @@ from metaest import MAMLRegressor, OvershootWarning, TaskSet, exceptions
 from metaest.estimators.networks import serving
 from metaest.exceptions import quiet, warn
 from metaest.functional.generator import Stream, seeded
-from metaest.lanes import LaneFunction, UnsupportedError, trace
-from metaest.lanes.arrays import MomentaryError
+from metaest.jit import LaneFunction, UnsupportedError
+from metaest.jit.errors import MomentaryError
+from metaest.jit.trace import graph
 from metaest.scorers import few_shot_accuracy, few_shot_rmse
 from metaest_datasets import make_sinusoids
 
@@ -259,7 +260,7 @@ def test_interrupts_of_tracing_are_not_swallowed(monkeypatch):
 def test_a_failure_of_a_moment_is_an_unsupported_one_for_who_does_not_ask():
     assert issubclass(MomentaryError, UnsupportedError)
     with pytest.raises(UnsupportedError, match="torch cannot trace it"):
-        trace.graph_of(lambda x: [x if bool(x.sum() > 0) else -x], [torch.zeros(2)], [False])
+        graph.graph_of(lambda x: [x if bool(x.sum() > 0) else -x], [torch.zeros(2)], [False])
 
 
 SCRIPT = """

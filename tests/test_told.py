@@ -12,7 +12,7 @@ import mixed_calls
 from metaest import MAMLPolicy
 from metaest.diagnostics import leave_one_task_out
 from metaest.functional.progress import progress
-from metaest.lanes import UnsupportedError, function
+from metaest.jit import UnsupportedError, function
 from metaest_datasets import make_market, make_sinusoids
 from metaest_domains.trading import PriceFeatures, TradingPolicy, walk_forward
 from problems import ragged_tasks

@@ -33,7 +33,7 @@ def text(number: int) -> str:
 
 def spoil(kind: str, path: Path, other: Path, generator: random.Random) -> None:
     """Spoil a file of machine code."""
-    from metaest.lanes.kept import Kept
+    from metaest.jit.llvm.cache import Kept
 
     whole, aside = path.read_bytes(), path.parent.parent / f"aside{generator.random()}"
     if kind == "cut off":
@@ -68,15 +68,15 @@ def spoil(kind: str, path: Path, other: Path, generator: random.Random) -> None:
 
 def batch(first: int, count: int) -> list[tuple[str, str]]:
     """Spoil files and use them; return kinds and what came of them."""
-    from metaest.lanes import native
-    from metaest.lanes.kept import Kept
+    from metaest.jit.llvm import compile as llvm
+    from metaest.jit.llvm.cache import Kept
 
-    made, code_of = [], native._code_of
-    native._code_of = lambda ir, machine: made.append(ir) or code_of(ir, machine)  # type: ignore[assignment]
+    made, code_of = [], llvm._code_of
+    llvm._code_of = lambda ir, machine: made.append(ir) or code_of(ir, machine)  # type: ignore[assignment]
 
     def answer(number: int) -> float:
-        native._libraries.clear()
-        value: float = native.compiled(text(number), "f", [ctypes.c_double], ctypes.c_double)(2.0)
+        llvm._libraries.clear()
+        value: float = llvm.compiled(text(number), "f", [ctypes.c_double], ctypes.c_double)(2.0)
         return value
 
     folder = Kept("key").path

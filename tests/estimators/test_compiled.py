@@ -232,24 +232,24 @@ def test_auto_goes_by_counts(tasks):
 
 
 def test_without_llvm_torch_does_it(tasks, monkeypatch, caplog):
-    from metaest.lanes import native
+    from metaest.jit.llvm import compile as llvm
 
-    native._machine.cache_clear()
+    llvm._machine.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "llvmlite.binding", None)
     with caplog.at_level(logging.WARNING, logger="metaest"):
         model = MAMLRegressor(max_iter=3, compile=True).fit(tasks)
-    native._machine.cache_clear()
+    llvm._machine.cache_clear()
     assert not model.compiled_
     assert "pip install 'metaest[compile]'" in caplog.text
 
 
 def test_where_llvm_fails_torch_does_it(tasks, monkeypatch):
-    from metaest.lanes import native
+    from metaest.jit.llvm import compile as llvm
 
     def fails(text):
         raise RuntimeError("no such register\nand more")
 
-    monkeypatch.setattr(native, "_library", fails)
+    monkeypatch.setattr(llvm, "_library", fails)
     model = MAMLRegressor(max_iter=3, compile=True, random_state=0).fit(tasks)
     assert (model.compiled_, model.compiled_reason_) == (False, "LLVM refuses: no such register")
     assert not model.adapt_many(tasks).compiled_

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metaest.estimators.equations.fitted import Calibrated
 from metaest.functional import GaussNewton, HierarchicalModel, Observations
-from metaest.lanes import LaneModel, UnavailableError, UnsupportedError
+from metaest.jit import LaneModel, UnavailableError, UnsupportedError
 
 __all__ = ["CompiledEquation", "in_lanes", "lane_model"]
 

@@ -27,7 +27,7 @@ from metaest.estimators.stamped import Stamped
 from metaest.exceptions import OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
-from metaest.lanes import padded_rows
+from metaest.jit import padded_rows
 from metaest.tasks import TaskSet
 
 __all__ = ["AdaptedRegressors"]

@@ -20,7 +20,7 @@ from metaest.estimators.networks.schedule import Differentiated, Schedule
 from metaest.functional import Episodes, Params
 from metaest.functional.modules.forward import alone
 from metaest.functional.outer import AdamW
-from metaest.lanes import LaneSteps, UnavailableError, UnsupportedError, traced
+from metaest.jit import LaneSteps, UnavailableError, UnsupportedError, traced
 
 __all__ = ["Compiled", "lane_steps"]
 

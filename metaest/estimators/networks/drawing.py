@@ -13,7 +13,7 @@ from metaest.estimators.networks.class_episodes import ClassSource
 from metaest.estimators.networks.episodes import RegressionSource
 from metaest.estimators.networks.policies import PolicySource
 from metaest.functional import Rows
-from metaest.lanes import ORDERED, Draws, Shapes, Side, ordered
+from metaest.jit import ORDERED, Draws, Shapes, Side, ordered
 from metaest.tasks import Split, class_widths, order_rows, widths
 
 __all__ = ["class_draws", "policy_draws", "regression_draws"]

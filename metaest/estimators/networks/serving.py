@@ -12,7 +12,7 @@ import torch
 from metaest.estimators.networks.adaptation import Plan
 from metaest.estimators.networks.network import Network
 from metaest.functional import GradientDescent, ModuleForward, Params, Rows
-from metaest.lanes import LaneAdapter, UnavailableError, UnsupportedError, lasts, padded_rows
+from metaest.jit import LaneAdapter, UnavailableError, UnsupportedError, lasts, padded_rows
 
 __all__ = ["adapter_for", "adapts_compiled", "padded_support"]
 

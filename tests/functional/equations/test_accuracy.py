@@ -10,7 +10,7 @@ from scipy.stats import norm
 from equations import assert_slopes_are_differences, design, model_of, observations, population
 from metaest.functional import GaussNewton, Noise, Population, negative_log_evidence, query_loss
 from metaest.functional.equations.noise import Accuracy
-from metaest.lanes import LaneModel
+from metaest.jit import LaneModel
 
 NOISES = ["additive", "proportional", "combined"]
 TIGHT = GaussNewton(max_iter=500, tol=1e-14)

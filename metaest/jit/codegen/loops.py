@@ -1,0 +1,285 @@
+"""From kernels to text that LLVM compiles."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+from metaest.jit.codegen.vector_math import FUNCTIONS
+from metaest.jit.codegen.writer import Writer
+from metaest.jit.ir import Buffer, Constant, Fill, Formula, Kernel, Operand, Product, Program, Reduce, View, reads
+
+__all__ = ["Emitter", "last_uses"]
+
+# operations of one kernel up to which it is written out, without a loop
+UNROLLED = 64
+COMPARISONS = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
+ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+# a product keeps so many of its results in registers at once
+BLOCKS = {512: 20, 256: 8, 128: 8}
+
+
+class Emitter:
+    """Writes kernels into a function.
+
+    Parameters
+    ----------
+    w : Writer
+    names : dict of Buffer -> str
+        Where the buffers are.
+    straight : bool
+        Whether to write everything out: then LLVM keeps all numbers in registers where it can.
+    """
+
+    def __init__(self, w: Writer, names: dict[Buffer, str], *, straight: bool) -> None:
+        self.w = w
+        self.names = names
+        self.straight = straight
+
+    def emit(self, kernel: Kernel) -> None:
+        """Write one kernel."""
+        if isinstance(kernel, Fill):
+            self._fill(kernel)
+        elif isinstance(kernel, Reduce):
+            self._reduce(kernel)
+        else:
+            self._product(kernel)
+
+    def _fill(self, kernel: Fill) -> None:
+        def body(at: Sequence[int | str]) -> None:
+            self.w.store(self.value(kernel.value, at), self.names[kernel.out.buffer], self.index(kernel.out, at))
+
+        self._each(kernel.out.shape, body)
+
+    def _reduce(self, kernel: Reduce) -> None:
+        shape, over = kernel.value.shape, kernel.over
+        kept = [i for i in range(len(shape)) if i not in over]
+        inner = [shape[i] for i in over]
+
+        def join(total: str | None, own: str) -> str:
+            if total is None:
+                return own
+            return self.w.arithmetic("fadd", total, own) if kernel.how == "sum" else self._larger(total, own)
+
+        def body(at: Sequence[int | str]) -> None:
+            whole: list[int | str] = [0] * len(shape)
+            for i, own in zip(kept, at, strict=True):
+                whole[i] = own
+
+            def term(place: Sequence[int | str]) -> str:
+                for i, own in zip(over, place, strict=True):
+                    whole[i] = own
+                return self.value(kernel.value, whole)
+
+            self.w.store(
+                self._total(inner, term, join, kernel.how), self.names[kernel.out.buffer], self.index(kernel.out, at)
+            )
+
+        self._each(kernel.out.shape, body)
+
+    def _total(
+        self,
+        shape: Sequence[int],
+        term: Callable[[Sequence[int | str]], str],
+        join: Callable[[str | None, str], str],
+        how: str,
+    ) -> str:
+        """Write a sum over an index; all but its first turns may be a loop."""
+        if self.straight or math.prod(shape) <= UNROLLED:
+            total = None
+            for place in itertools.product(*map(range, shape)):
+                total = join(total, term(place))
+            assert total is not None
+            return total
+        start = self.w.kind.splat(0.0 if how == "sum" else -math.inf)
+
+        def nest(dims: Sequence[int], place: list[int | str], total: str) -> str:
+            if not dims:
+                return join(total, term(place))
+            with self.w.loop(dims[0], carried=(total,)) as loop:
+                loop.ends.append(nest(dims[1:], [*place, loop.counter], loop.carried[0]))
+            return loop.ends[0]
+
+        return nest(shape, [], start)
+
+    def _each(self, shape: Sequence[int], body: Callable[[Sequence[int | str]], None]) -> None:
+        """Write a body for every index of a shape."""
+        if self.straight or math.prod(shape) <= UNROLLED // 4:
+            for place in itertools.product(*map(range, shape)):
+                body(place)
+            return
+
+        def nest(dims: Sequence[int], place: list[int | str]) -> None:
+            if math.prod(dims) <= UNROLLED // 8:
+                for rest in itertools.product(*map(range, dims)):
+                    body([*place, *rest])
+                return
+            with self.w.loop(dims[0]) as loop:
+                nest(dims[1:], [*place, loop.counter])
+
+        nest(shape, [])
+
+    def _product(self, kernel: Product) -> None:
+        (rows, shared), columns = kernel.left.shape, kernel.right.shape[1]
+        limit = BLOCKS[self.w.kind.bits * self.w.kind.lanes]
+        high, wide = block(rows, columns, limit)
+        for i, n_rows in parts(rows, high):
+            for j, n_columns in parts(columns, wide):
+                self._tiles(kernel, (i, n_rows), (j, n_columns), (high, wide), shared)
+
+    def _tiles(
+        self,
+        kernel: Product,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+        size: tuple[int, int],
+        shared: int,
+    ) -> None:
+        """Write tiles of equal size: so many of them down and across, from a first row and column."""
+        high, wide = (min(own, limit) for own, limit in ((rows[1], size[0]), (columns[1], size[1])))
+
+        def tile(i: int | str, j: int | str) -> None:
+            self._tile(kernel, i, j, high, wide, shared)
+
+        down, across = rows[1] // high, columns[1] // wide
+        if self.straight or down * across == 1:
+            for a, b in itertools.product(range(down), range(across)):
+                tile(rows[0] + a * high, columns[0] + b * wide)
+            return
+        with self.w.loop(down) as outer, self.w.loop(across) as inner:
+            i = self.w.linear([(outer.counter, high)], rows[0])
+            j = self.w.linear([(inner.counter, wide)], columns[0])
+            tile(i, j)
+
+    def _tile(self, kernel: Product, i: int | str, j: int | str, high: int, wide: int, shared: int) -> None:
+        w, places = self.w, list(itertools.product(range(high), range(wide)))
+
+        def at(view: View, row: tuple[int | str, int], column: tuple[int | str, int]) -> str:
+            return self.load(view, [row[0], column[0]], [row[1], column[1]])
+
+        if kernel.added is None:
+            totals = [w.kind.splat(0.0)] * len(places)
+        else:
+            totals = [at(kernel.added, (i, a), (j, b)) for a, b in places]
+
+        def step(k: int | str, totals: Sequence[str]) -> list[str]:
+            left = [at(kernel.left, (i, a), (k, 0)) for a in range(high)]
+            right = [at(kernel.right, (k, 0), (j, b)) for b in range(wide)]
+            return [
+                w.arithmetic("fadd", w.arithmetic("fmul", left[a], right[b]), total)
+                for (a, b), total in zip(places, totals, strict=True)
+            ]
+
+        if self.straight or shared * len(places) <= UNROLLED:
+            for k in range(shared):
+                totals = step(k, totals)
+        else:
+            with w.loop(shared, carried=tuple(totals)) as loop:
+                totals = step(loop.counter, loop.carried)
+                loop.ends.extend(totals)
+        for (a, b), total in zip(places, totals, strict=True):
+            own = kernel.out
+            place = self._linear([(i, own.strides[0], a), (j, own.strides[1], b)], own.offset)
+            w.store(total, self.names[own.buffer], place)
+
+    def index(self, view: View, at: Sequence[int | str]) -> str:
+        """Return where in its buffer a number is."""
+        return self._linear([(own, stride, 0) for own, stride in zip(at, view.strides, strict=True)], view.offset)
+
+    def load(self, view: View, at: Sequence[int | str], more: Sequence[int] | None = None) -> str:
+        """Read a number at an index, or so much further on."""
+        more = more or [0] * len(at)
+        place = self._linear(list(zip(at, view.strides, more, strict=True)), view.offset)
+        return self.w.load(self.names[view.buffer], place, shared=view.buffer.shared)
+
+    def _linear(self, terms: Sequence[tuple[int | str, int, int]], offset: int) -> str:
+        names: list[tuple[str, int]] = []
+        for own, stride, more in terms:
+            offset += stride * more
+            if isinstance(own, int):
+                offset += stride * own
+            else:
+                names.append((own, stride))
+        return self.w.linear(names, offset)
+
+    def value(self, operand: Operand, at: Sequence[int | str]) -> str:
+        """Write what a number at an index comes to."""
+        if isinstance(operand, Constant):
+            return self.w.kind.splat(operand.value)
+        if isinstance(operand, View):
+            return self.load(operand, at)
+        if operand.operation == "where":
+            condition, yes, no = operand.operands
+            return self.w.select(self._truth(condition, at), self.value(yes, at), self.value(no, at))
+        if operand.operation in COMPARISONS or operand.operation in ("and", "or", "not"):
+            return self.w.select(self._truth(operand, at), self.w.kind.splat(1.0), self.w.kind.splat(0.0))
+        return self._operation(operand, at)
+
+    def _truth(self, operand: Operand, at: Sequence[int | str]) -> str:
+        """Write a condition."""
+        bools = self.w.kind.bools
+        if isinstance(operand, Formula) and operand.operation in COMPARISONS:
+            a, b = (self.value(own, at) for own in operand.operands)
+            return self.w.compare(COMPARISONS[operand.operation], a, b)
+        if isinstance(operand, Formula) and operand.operation in ("and", "or"):
+            a, b = (self._truth(own, at) for own in operand.operands)
+            return self.w.put(f"{operand.operation} {bools} {a}, {b}")
+        if isinstance(operand, Formula) and operand.operation == "not":
+            return self.w.put(f"xor {bools} {self._truth(operand.operands[0], at)}, splat (i1 true)")
+        return self.w.compare("une", self.value(operand, at), self.w.kind.splat(0.0))
+
+    def _operation(self, operand: Formula, at: Sequence[int | str]) -> str:
+        w, name = self.w, operand.operation
+        values = [self.value(own, at) for own in operand.operands]
+        if name in ARITHMETIC:
+            return w.arithmetic(ARITHMETIC[name], *values)
+        if name in FUNCTIONS:
+            return w.call(f"lane_{name}", *values)
+        if name == "neg":
+            return w.put(f"fneg {w.kind.vector} {values[0]}")
+        if name in ("sqrt", "floor", "abs", "sin", "cos"):
+            return w.intrinsic("fabs" if name == "abs" else name, *values)
+        if name == "max":
+            return self._larger(*values)
+        if name == "min":
+            return w.select(w.compare("ogt", *values), values[1], values[0])
+        assert name == "pow", name
+        exponent = operand.operands[1]
+        if isinstance(exponent, Constant) and exponent.value == int(exponent.value) and 2 <= exponent.value <= 8:
+            result = values[0]
+            for _ in range(int(exponent.value) - 1):
+                result = w.arithmetic("fmul", result, values[0])
+            return result
+        return w.call("lane_pow", *values)
+
+    def _larger(self, a: str, b: str) -> str:
+        return self.w.select(self.w.compare("olt", a, b), b, a)
+
+
+def block(rows: int, columns: int, limit: int) -> tuple[int, int]:
+    """Return how high and wide a tile is: as many results as registers hold, and few rows and columns left over."""
+    best, chosen = -1.0, (1, 1)
+    for high in range(1, min(rows, limit) + 1):
+        for wide in range(1, min(columns, limit // high) + 1):
+            # what is read for each product, and how even the tiles are
+            even = rows * columns / (math.ceil(rows / high) * high * math.ceil(columns / wide) * wide)
+            score = even * min(high * wide / (high + wide), 4) * (1 if high * wide >= min(limit // 2, rows) else 0.5)
+            if score > best:
+                best, chosen = score, (high, wide)
+    return chosen
+
+
+def parts(size: int, step: int) -> list[tuple[int, int]]:
+    """Split a dimension into its whole steps and what is left."""
+    whole = size // step * step
+    return [own for own in ((0, whole), (whole, size - whole)) if own[1]]
+
+
+def last_uses(program: Program) -> dict[Buffer, int]:
+    """Return after which kernel a buffer is not needed any more."""
+    found: dict[Buffer, int] = {}
+    for i, kernel in enumerate(program.kernels):
+        for view in (*reads(kernel), kernel.out):
+            found[view.buffer] = i
+    return found

@@ -1,0 +1,123 @@
+"""Text of a function in LLVM's intermediate representation, in which a value is a vector with one task a lane."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from metaest.jit.llvm.vector_type import Kind
+
+__all__ = ["Writer"]
+
+
+@dataclass
+class Writer:
+    """Lines of one function, and names nobody has used before."""
+
+    kind: Kind
+    lines: list[str] = field(default_factory=list)
+    block: str = "entry"
+    _count: int = 0
+
+    def name(self) -> str:
+        """Return a new name of a value."""
+        self._count += 1
+        return f"%v{self._count}"
+
+    def put(self, text: str) -> str:
+        """Write an instruction with a result; return its name."""
+        name = self.name()
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def do(self, text: str) -> None:
+        """Write an instruction without a result."""
+        self.lines.append(f"  {text}")
+
+    def enter(self, label: str) -> None:
+        """Begin a block."""
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def arithmetic(self, operation: str, *operands: str) -> str:
+        """Write an operation on vectors; a product and a sum may become one instruction."""
+        return self.put(f"{operation} contract {self.kind.vector} {', '.join(operands)}")
+
+    def compare(self, how: str, a: str, b: str) -> str:
+        """Write a comparison."""
+        return self.put(f"fcmp {how} {self.kind.vector} {a}, {b}")
+
+    def select(self, condition: str, yes: str, no: str) -> str:
+        """Write a choice in each lane."""
+        own = self.kind
+        return self.put(f"select {own.bools} {condition}, {own.vector} {yes}, {own.vector} {no}")
+
+    def call(self, function: str, *operands: str) -> str:
+        """Write a call of a function from vectors to a vector."""
+        vector = self.kind.vector
+        return self.put(f"call {vector} @{function}({', '.join(f'{vector} {own}' for own in operands)})")
+
+    def intrinsic(self, name: str, *operands: str) -> str:
+        """Write a call of one of LLVM's own functions."""
+        return self.call(f"llvm.{name}.{self.kind.suffix}", *operands)
+
+    def load(self, base: str, index: str, *, shared: bool) -> str:
+        """Read a number of each task, or one number for all."""
+        own = self.kind
+        if not shared:
+            place = self.put(f"getelementptr inbounds {own.vector}, ptr {base}, i64 {index}")
+            return self.put(f"load {own.vector}, ptr {place}, align {own.bits * own.lanes // 8}")
+        place = self.put(f"getelementptr inbounds {own.scalar}, ptr {base}, i64 {index}")
+        return self.spread(self.put(f"load {own.scalar}, ptr {place}, align {own.bits // 8}"))
+
+    def spread(self, scalar: str) -> str:
+        """Put one number into all lanes."""
+        own = self.kind
+        first = self.put(f"insertelement {own.vector} poison, {own.scalar} {scalar}, i64 0")
+        return self.put(f"shufflevector {own.vector} {first}, {own.vector} poison, <{own.lanes} x i32> zeroinitializer")
+
+    def store(self, value: str, base: str, index: str) -> None:
+        """Write a number of each task to memory."""
+        own = self.kind
+        place = self.put(f"getelementptr inbounds {own.vector}, ptr {base}, i64 {index}")
+        self.do(f"store {own.vector} {value}, ptr {place}, align {own.bits * own.lanes // 8}")
+
+    def linear(self, terms: list[tuple[str, int]], constant: int) -> str:
+        """Return an index: the sum of names times whole numbers, and a number."""
+        total = ""
+        for name, factor in terms:
+            if factor == 0:
+                continue
+            own = name if factor == 1 else self.put(f"mul nsw i64 {name}, {factor}")
+            total = own if not total else self.put(f"add nsw i64 {total}, {own}")
+        if not total:
+            return str(constant)
+        return total if constant == 0 else self.put(f"add nsw i64 {total}, {constant}")
+
+    @contextmanager
+    def loop(self, count: int | str, step: int = 1, carried: tuple[str, ...] = ()) -> Iterator["Loop"]:
+        """Write a loop over 0, step, ... below `count`; what is carried from turn to turn are vectors."""
+        label = f"L{len(self.lines)}"
+        before, vector = self.block, self.kind.vector
+        self.do(f"br label %{label}")
+        self.enter(label)
+        counter, after = self.name(), self.name()
+        found = Loop(counter, [self.name() for _ in carried], [])
+        head = len(self.lines)
+        yield found
+        for i, (name, start, end) in enumerate(zip(found.carried, carried, found.ends, strict=True)):
+            phi = f"  {name} = phi {vector} [ {start}, %{before} ], [ {end}, %{self.block} ]"
+            self.lines.insert(head + i, phi)
+        self.lines.insert(head, f"  {counter} = phi i64 [ 0, %{before} ], [ {after}, %{self.block} ]")
+        self.do(f"{after} = add nuw nsw i64 {counter}, {step}")
+        more = self.put(f"icmp ult i64 {after}, {count}")
+        self.do(f"br i1 {more}, label %{label}, label %{label}e")
+        self.enter(f"{label}e")
+
+
+@dataclass
+class Loop:
+    """Names inside a loop, and what the next turn starts from."""
+
+    counter: str
+    carried: list[str]
+    ends: list[str]

@@ -1,0 +1,188 @@
+"""An equation whose evaluations and searches for many tasks are done in lanes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
+from metaest.functional.equations.gauss_newton import MapResult
+from metaest.functional.equations.hierarchical import Information
+from metaest.functional.generator import undrawn
+from metaest.jit.errors import UnavailableError, UnsupportedError, lasts
+from metaest.jit.function import padded_rows
+from metaest.jit.map_search import LaneSearch
+
+__all__ = ["LaneModel"]
+
+# tasks on which machine code is compared with torch, and how near the two have to be
+CHECKED, CLOSE = 8, 1e-6
+# distances by which constants are moved from where a search begins, to see which slopes may be NaN: in units of the
+# scale on which bounded ones are searched, in units of their size for the others
+AWAY = (0.0, -1.0, 1.0, -3.0, 3.0)
+_logger = logging.getLogger("metaest.compile")
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class LaneModel(HierarchicalModel):
+    """A hierarchical model that does in lanes what nobody differentiates; the rest, and what fails, torch does.
+
+    A program is made for each number of rows, of which there are few since rows are padded. What it finds for the first
+    tasks is compared with torch.
+    """
+
+    programs: dict[Any, LaneSearch | None] = field(default_factory=dict, init=False, repr=False)
+
+    def plain(self) -> HierarchicalModel:
+        """Return the model that leaves all to torch."""
+        return HierarchicalModel(self.equation, self.transforms, self.noise)
+
+    @classmethod
+    def of(cls, model: HierarchicalModel) -> LaneModel:
+        """Return a model of the same equation.
+
+        Raises
+        ------
+        UnsupportedError
+            Where rows see each other.
+        """
+        if model.equation.mode != "rows":
+            raise UnsupportedError("the equation's rows see each other")
+        return cls(model.equation, model.transforms, model.noise)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # machine code does not travel
+        return {**self.__dict__, "programs": {}}
+
+    def prepare(self, phi: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations) -> None:
+        """Make the program for such tasks, so that what is wrong with it is known before it is needed.
+
+        Raises
+        ------
+        UnsupportedError, UnavailableError
+            When it cannot be had.
+        """
+        padded, first = _padded(observations), torch.tensor([0])
+        if self.programs.get(_shape(padded)) is None:
+            # a program does not look at numbers: it is told which slopes may be NaN where they should be 0
+            still = _flat(self, phi, padded)
+            model = replace(self.plain(), equation=replace(self.equation, still=still))
+            program = LaneSearch(model, phi[:, first], factor, log_sigma, padded.take(first))
+            _compare(self.plain(), program, phi, log_sigma, padded)
+            self.programs[_shape(padded)] = program
+
+    def _program(self, center: Tensor, factor: Tensor, log_sigma: Tensor, padded: Observations) -> LaneSearch | None:
+        """Return the program for tasks of such a shape, made when it is first asked for; None where torch has to."""
+        shape = _shape(padded)
+        if shape in self.programs:  # whoever has a program does not wait for another to be compiled
+            return self.programs[shape]
+        with _lock:
+            if shape not in self.programs:
+                try:
+                    self.prepare(center, factor, log_sigma, padded)
+                except (UnavailableError, UnsupportedError) as error:
+                    _logger.warning("the equation is not compiled for %d rows: %s", len(padded.y), error)
+                    if not lasts(error):
+                        return None
+                    self.programs[shape] = None
+            return self.programs[shape]
+
+    def information(
+        self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
+    ) -> Information:
+        """As the base class; in lanes where such tasks were searched for and nothing is to be differentiated."""
+        padded = _padded(observations)
+        program = None if differentiable else self.programs.get(_shape(padded))
+        if program is not None:
+            result = program.informed(phi, log_sigma, padded)
+            if bool(torch.isfinite(result.gradient).all()):
+                return result
+        return super().information(phi, log_sigma, observations, differentiable=differentiable)
+
+    def posterior_at(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> Information:
+        """As the base class; in lanes where such tasks were searched for."""
+        padded = _padded(observations)
+        program = self.programs.get(_shape(padded))
+        if program is not None and program.m == len(u):
+            result = program.curved(center, factor, log_sigma, padded, u)
+            if bool(torch.isfinite(result.gradient).all()):
+                return result
+        return super().posterior_at(center, factor, log_sigma, observations, u)
+
+    def searched(
+        self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> MapResult | None:
+        """Search in lanes; None where torch has to."""
+        if not len(u) or type(solver) is not GaussNewton:
+            return None
+        padded = _padded(observations)
+        program = self._program(center, factor, log_sigma, padded)
+        if program is None or program.m != len(u):
+            return None
+        settings = solver.max_iter, solver.newton_after, solver.tol
+        result = program.solve(*settings, center, factor, log_sigma, padded, u)
+        lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
+        if len(lost):
+            again = solver.solve(self.plain(), center[:, lost], factor, log_sigma, observations.take(lost), u[:, lost])
+            for part, other in zip(result, again, strict=True):
+                part[..., lost] = other
+        return result
+
+
+def _flat(model: HierarchicalModel, phi: Tensor, observations: Observations) -> tuple[int, ...]:
+    """Return the indices of constants whose slope is NaN in some row, at `phi` or at points that a search may pass.
+
+    Points at which the equation fails are left out: the search leaves them, too.
+    """
+    few = torch.arange(min(CHECKED, phi.shape[1]))
+    at, some = phi[:, few], observations.take(few)
+    indices: set[int] = set()
+    with undrawn():
+        for away in AWAY:
+            for k, kind in enumerate(model.transforms.kinds):
+                moved = at.clone()
+                moved[k] += away * (1.0 if kind != "identity" else at[k].abs())
+                with contextlib.suppress(Exception):  # whatever a user's equation may raise
+                    indices.update(model.equation.flat(model.transforms.constrain(moved), some))
+    return tuple(sorted(indices))
+
+
+def _shape(padded: Observations) -> tuple[int, int, bool, bool]:
+    return len(padded.y), padded.X.shape[1], padded.full, padded.weight is not None
+
+
+def _padded(observations: Observations) -> Observations:
+    """Return the same rows, padded to one of a few numbers of rows."""
+    rows, tasks = observations.y.shape
+    more = padded_rows(rows) - rows
+    if not more:
+        return observations
+    X = observations.X.T.reshape(-1, rows, tasks)
+    X = torch.cat([X, X[:, -1:].expand(-1, more, -1)], dim=1)
+    y = torch.cat([observations.y, observations.y[-1:].expand(more, -1)])
+    mask = torch.cat([observations.mask, observations.mask.new_zeros(more, tasks)])
+    weight = observations.weight
+    if weight is not None:
+        weight = torch.cat([weight, weight[:1].expand(more, -1)])
+    return Observations(X.reshape(len(X), -1).T, y, mask, False, weight)
+
+
+def _compare(
+    model: HierarchicalModel, program: LaneSearch, phi: Tensor, log_sigma: Tensor, observations: Observations
+) -> None:
+    few = torch.arange(min(CHECKED, phi.shape[1]))
+    some, at = observations.take(few), phi[:, few]
+    ours, theirs = program.informed(at, log_sigma, some), model.information(at, log_sigma, some)
+    for own, other in zip(ours, theirs, strict=True):
+        scale = torch.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
+        if not torch.allclose(own, other, rtol=CLOSE, atol=float(CLOSE * scale), equal_nan=True):
+            raise UnsupportedError("the equation gives another result than it does in torch")

@@ -1,0 +1,60 @@
+"""LLVM's names for vectors of numbers."""
+
+import struct
+from dataclasses import dataclass
+
+__all__ = ["Kind"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Numbers of one precision, some at a time.
+
+    Parameters
+    ----------
+    bits : {32, 64}
+    lanes : int
+        Tasks in one vector.
+    """
+
+    bits: int
+    lanes: int
+
+    @property
+    def scalar(self) -> str:
+        """LLVM's word for one number."""
+        return "float" if self.bits == 32 else "double"
+
+    @property
+    def vector(self) -> str:
+        """LLVM's word for a number of each task."""
+        return f"<{self.lanes} x {self.scalar}>"
+
+    @property
+    def integers(self) -> str:
+        """Vectors of whole numbers as wide."""
+        return f"<{self.lanes} x i{self.bits}>"
+
+    @property
+    def bools(self) -> str:
+        """Vectors of truth values."""
+        return f"<{self.lanes} x i1>"
+
+    @property
+    def suffix(self) -> str:
+        """How intrinsic functions of such vectors end."""
+        return f"v{self.lanes}f{self.bits}"
+
+    def literal(self, value: float) -> str:
+        """Return one number, exactly."""
+        if self.bits == 32:  # as LLVM wants it: the bits of the double that equals the float
+            value = struct.unpack("f", struct.pack("f", value))[0] if abs(value) <= 3.4e38 else value
+        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+    def splat(self, value: float) -> str:
+        """Return one number in all lanes, as an operand without its type."""
+        return f"splat ({self.scalar} {self.literal(value)})"
+
+    def splat_integer(self, value: int) -> str:
+        """Return one whole number in all lanes."""
+        return f"splat (i{self.bits} {value})"

@@ -1,0 +1,296 @@
+"""Meta-steps in lanes: what the outer loop calls in place of torch's autograd."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest.functional import Episodes, Params, Rows
+from metaest.functional.outer import AdamW, EagerSteps, State, require_finite
+from metaest.jit.codegen.meta_steps import Shapes, Side, steps_text
+from metaest.jit.errors import UnsupportedError
+from metaest.jit.ir import OPERATIONS_AT_ONCE, Program
+from metaest.jit.llvm.compile import aligned, compiled, kind_of_machine
+from metaest.jit.sampling import Draws
+from metaest.jit.trace.graph import graph_of
+
+__all__ = ["LaneSteps", "traced"]
+
+# meta-steps in one call
+AT_ONCE = 256
+# operations on vectors in one meta-step, some seconds, beyond which torch takes it, whose calls are shorter
+MOST_OPERATIONS = 4_000_000_000
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+# how far the first meta-gradient may be from torch's, relative to its length
+TOLERANCE = {32: 1e-3, 64: 1e-7}
+_logger = logging.getLogger("metaest.compile")
+
+
+def traced(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes: Shapes) -> Program:
+    """Trace the meta-loss of one task and its gradient.
+
+    Parameters
+    ----------
+    losses : callable
+        Parameters and the episodes of one task -> its loss, of shape (1,).
+    params : dict of Tensor
+    shapes : Shapes
+
+    Raises
+    ------
+    UnsupportedError
+        When torch cannot trace it, or lanes do not know an operation in it.
+    """
+    names, like = list(params), next(iter(params.values()))
+    n_support = 2 + shapes.support.masked
+
+    def step(*arguments: Tensor) -> list[Tensor]:
+        own = {name: value.detach().requires_grad_() for name, value in zip(names, arguments, strict=False)}
+        rest = arguments[len(names) :]
+        support = _rows(rest[:n_support], shapes.support)
+        query = _rows(rest[n_support:], shapes.query)
+        with torch.enable_grad():
+            loss = losses(own, Episodes(support, query))
+            gradients = torch.autograd.grad(loss.sum(), list(own.values()), materialize_grads=True)
+        return [loss.detach(), *gradients]
+
+    examples = [value.detach().clone() for value in params.values()]
+    generator = torch.Generator().manual_seed(0)
+    for side in (shapes.support, shapes.query):
+        examples.append(torch.randn(side.rows, *shapes.features, generator=generator, dtype=torch.float32).to(like))
+        examples.append(torch.randn(side.rows, shapes.targets, generator=generator, dtype=torch.float32).to(like))
+        examples += [torch.ones(side.rows).to(like)] if side.masked else []
+    shared = [True] * len(names) + [False] * (len(examples) - len(names))
+    return graph_of(step, examples, shared)[0]
+
+
+class LaneSteps:
+    """Meta-steps in machine code, one task a lane.
+
+    Parameters
+    ----------
+    program : Program
+        Of the meta-loss of one task and its gradient.
+    settings : AdamW
+    params : dict of Tensor
+        Where to start; left as it is.
+    shapes : Shapes
+    draw : callable
+        How many steps -> their Draws.
+    losses : callable
+        The same meta-loss in torch: parameters and episodes -> one loss for each task. It judges the first step, and
+        whatever comes out non-finite.
+    most_memory : int, optional
+        Bytes that a pass may work in.
+    most_at_once : int, optional
+        Meta-steps in one call at most.
+    n_tasks : int, default=1
+        Tasks a meta-step: the more, the fewer steps in one call.
+
+    Attributes
+    ----------
+    at_once : int
+    instead : EagerSteps or None
+        What took the steps where machine code and torch did not say the same.
+
+    Raises
+    ------
+    UnsupportedError
+        When a pass works in more memory.
+    UnavailableError
+        When LLVM is not installed.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        settings: AdamW,
+        params: Params,
+        shapes: Shapes,
+        draw: Callable[[int], Draws],
+        losses: Callable[[Params, Episodes], Tensor],
+        most_memory: int | None = None,
+        most_at_once: int = AT_ONCE,
+        n_tasks: int = 1,
+    ) -> None:
+        self.settings = settings
+        self.draw = draw
+        self.losses = losses
+        self.taken = 0
+        self.instead: EagerSteps[Episodes] | None = None
+        self._like = {name: value.detach().clone() for name, value in params.items()}
+        number = np.dtype(str(next(iter(params.values())).dtype).removeprefix("torch."))
+        kind = kind_of_machine(8 * number.itemsize)
+        self.lanes = kind.lanes
+        work = max(1, program.operations()) * -(-n_tasks // kind.lanes)
+        self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_AT_ONCE // work))
+        if most_memory is not None and work > MOST_OPERATIONS:
+            raise UnsupportedError("a meta-step is one call, which no interrupt would end for seconds")
+        sizes = [value.numel() for value in params.values()]
+        sides = (shapes.support, shapes.query)
+        made = steps_text(program, kind, sizes, sides, math.prod(shapes.features), shapes.targets)
+        memory = made.arena * kind.lanes * number.itemsize
+        if most_memory is not None and memory > most_memory:
+            raise UnsupportedError(f"a pass works in {memory / 2**20:.0f} MB, more than a processor keeps at hand")
+        pointer, count = ctypes.c_void_p, ctypes.c_int64
+        self._longest = (ctypes.c_float if kind.bits == 32 else ctypes.c_double)(
+            math.inf if settings.max_grad_norm is None else settings.max_grad_norm
+        )
+        self._call = compiled(made.text, "steps", [pointer] * 16 + [count, count, type(self._longest)], count)
+        self._theta = aligned(sum(sizes), number)
+        self._theta[:] = np.concatenate([value.detach().cpu().numpy().reshape(-1) for value in params.values()])
+        self._first, self._second, self._gradient = (aligned(sum(sizes), number) for _ in range(3))
+        self._decay = aligned(sum(sizes), number)
+        self._decay[:] = np.repeat([settings.decay(name) for name in params], sizes)
+        self._arena = aligned(made.arena * kind.lanes, number)
+        self._constants = np.array(program.constants or [0.0], dtype=number)
+        self._losses = np.zeros(AT_ONCE, dtype=number)
+
+    def advance(self, count: int) -> list[float]:
+        """Take so many steps; return the meta-loss of each."""
+        if self.instead is not None:
+            return self.instead.advance(count)
+        drawn = self.draw(count)
+        found: list[float] = []
+        if self.taken == 0 and not self._agrees(drawn):
+            self._give_up(drawn)
+            return self.advance(count)
+        while len(found) < count:
+            done = self._run(drawn, len(found), count - len(found))
+            found += [float(own) for own in self._losses[:done]]
+            self.taken += done
+            if len(found) < count:  # a step was not finite: torch says what it thinks of it
+                found.append(self._eager_step(drawn.part(len(found), 1)))
+        return found
+
+    def params(self) -> Params:
+        """Return a copy of the parameters reached."""
+        if self.instead is not None:
+            return self.instead.params()
+        return self._as_params(self._theta.copy())
+
+    def state(self) -> State:
+        """Return a copy of what the next steps depend on."""
+        if self.instead is not None:
+            return {"instead": self.instead.state()}
+        flat = {"theta": self._theta, "first": self._first, "second": self._second}
+        return {"taken": self.taken, **{name: torch.from_numpy(own.copy()) for name, own in flat.items()}}
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        if "instead" in state:
+            self.instead = EagerSteps(self.settings, self.params(), lambda: self._episodes(self.draw(1)), self.losses)
+            self.instead.restore(state["instead"])
+            return
+        self.taken = state["taken"]
+        for name, own in (("theta", self._theta), ("first", self._first), ("second", self._second)):
+            own[:] = state[name].numpy()
+
+    def _run(self, drawn: Draws, first: int, count: int) -> int:
+        """Take steps in machine code; return after how many it came to one that is not finite."""
+        n_tasks = drawn.support.shape[1]
+        groups = -(-n_tasks // self.lanes)
+        X, y = (np.ascontiguousarray(own.detach().numpy()) for own in drawn.rows)
+        padded = [_in_lanes(own, groups * self.lanes) for own in drawn.part(first, count)[:4]]
+        weights = aligned(groups * self.lanes, self._theta.dtype)
+        weights[:n_tasks] = 1 / n_tasks
+        steps = np.arange(self.taken, self.taken + count)
+        rates = [self.settings.meta_lr * self.settings.rate(int(step)) for step in steps]
+        schedule = np.column_stack([rates, 1 - BETA1 ** (steps + 1.0), 1 - BETA2 ** (steps + 1.0)])
+        schedule = np.ascontiguousarray(schedule, dtype=self._theta.dtype)
+        support, support_count, query, query_count = padded
+        arrays = (self._theta, self._first, self._second, self._decay, self._gradient, X, y, support,
+                  support_count, query, query_count, weights, schedule, self._losses, self._constants,
+                  self._arena)  # fmt: skip
+        return int(self._call(*(own.ctypes.data for own in arrays), count, groups, self._longest))
+
+    def _agrees(self, drawn: Draws) -> bool:
+        """Tell whether the first meta-gradient is torch's; leave everything as it was."""
+        before = [own.copy() for own in (self._theta, self._first, self._second)]
+        done = self._run(drawn, 0, 1)
+        for own, kept in zip((self._theta, self._first, self._second), before, strict=True):
+            own[:] = kept
+        loss, gradient = self._in_torch(drawn.part(0, 1))
+        if not done and not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            return True
+        tolerance = TOLERANCE[8 * self._theta.itemsize]
+        away = float(np.linalg.norm(self._gradient - gradient)) / max(float(np.linalg.norm(gradient)), 1e-12)
+        return away <= tolerance and math.isclose(float(self._losses[0]), loss, rel_tol=tolerance)
+
+    def _give_up(self, drawn: Draws) -> None:
+        """Leave the steps to torch, from the first one on."""
+        _logger.warning(
+            "meta-steps are not compiled: machine code and torch give different meta-gradients; the module may depend "
+            "on more than its parameters and rows"
+        )
+        left = deque(drawn.part(step, 1) for step in range(len(drawn.support)))
+
+        def draw() -> Episodes:
+            return self._episodes(left.popleft() if left else self.draw(1))
+
+        self.instead = EagerSteps(self.settings, self.params(), draw, self.losses)
+
+    def _in_torch(self, drawn: Draws) -> tuple[float, NDArray[Any]]:
+        """Return loss and meta-gradient of one step as torch works them out."""
+        params = {name: value.requires_grad_() for name, value in self.params().items()}
+        losses = self.losses(params, self._episodes(drawn)).mean()
+        gradients = torch.autograd.grad(losses, list(params.values()), materialize_grads=True)
+        return float(losses.detach()), np.concatenate([own.detach().numpy().reshape(-1) for own in gradients])
+
+    def _eager_step(self, drawn: Draws) -> float:
+        """Take one step by torch's gradient, or raise a DivergenceError."""
+        loss, gradient = self._in_torch(drawn)
+        norm = float(np.linalg.norm(gradient.astype(np.float64)))
+        require_finite(loss, norm, self.taken + 1)
+        if self.settings.max_grad_norm is not None and norm > self.settings.max_grad_norm:
+            gradient = gradient * (self.settings.max_grad_norm / norm)
+        rate = self.settings.meta_lr * self.settings.rate(self.taken)
+        self.taken += 1
+        self._first += (1 - BETA1) * (gradient - self._first)
+        self._second += (1 - BETA2) * (gradient**2 - self._second)
+        below = np.sqrt(self._second / (1 - BETA2**self.taken)) + EPSILON
+        self._theta *= 1 - rate * self._decay
+        self._theta -= rate * (self._first / (1 - BETA1**self.taken)) / below
+        return loss
+
+    def _episodes(self, drawn: Draws) -> Episodes:
+        return Episodes(
+            _side(drawn.rows, drawn.support[0], drawn.support_count[0]),
+            _side(drawn.rows, drawn.query[0], drawn.query_count[0]),
+        )
+
+    def _as_params(self, flat: NDArray[Any]) -> Params:
+        found, first = {}, 0
+        for name, like in self._like.items():
+            found[name] = torch.from_numpy(flat[first : first + like.numel()]).reshape(like.shape).clone()
+            first += like.numel()
+        return found
+
+
+def _side(rows: tuple[Tensor, Tensor], numbers: NDArray[np.int32], count: NDArray[np.int32]) -> Rows:
+    X, y = rows
+    index = torch.from_numpy(numbers.astype(np.int64))
+    mask = torch.from_numpy(np.arange(numbers.shape[1]) < count[:, None])
+    return Rows(X[index], y[index], mask.to(X.dtype))
+
+
+def _in_lanes(own: NDArray[np.int32], lanes: int) -> NDArray[np.int32]:
+    """Return draws of whole groups of lanes, the last task standing in for those that are not there."""
+    if own.shape[1] < lanes:
+        own = np.concatenate([own, np.repeat(own[:, -1:], lanes - own.shape[1], axis=1)], axis=1)
+    return np.ascontiguousarray(own, dtype=np.int32)
+
+
+def _rows(arguments: tuple[Tensor, ...], side: Side) -> Rows:
+    X, y = arguments[:2]
+    mask = arguments[2] if side.masked else torch.ones(side.rows, dtype=X.dtype)
+    return Rows(X[None], y[None], mask[None])

@@ -1,0 +1,1 @@
+"""From functions written in torch to the intermediate representation."""

@@ -1,0 +1,110 @@
+"""From a function of one task, written in torch, to a graph of its operations and to a program."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaest.functional.compiler import import_compiler, process_kept
+from metaest.functional.interrupts import interrupts_heard
+from metaest.jit.errors import MomentaryError, UnsupportedError
+from metaest.jit.ir import Program
+from metaest.jit.trace.lower import lower
+
+__all__ = ["graph_of"]
+
+
+# operations that torch writes as simpler ones
+DECOMPOSED = [
+    "_log_softmax", "_log_softmax_backward_data", "_softmax", "_softmax_backward_data", "logsumexp",
+    "native_layer_norm", "native_layer_norm_backward", "native_group_norm", "native_group_norm_backward",
+    "native_batch_norm", "native_batch_norm_backward", "var", "var_mean", "std", "elu", "elu_backward", "celu",
+    "selu", "leaky_relu", "leaky_relu_backward", "hardtanh", "hardtanh_backward", "silu", "silu_backward", "mish",
+    "mish_backward", "softplus", "softplus_backward", "hardswish", "hardswish_backward", "hardsigmoid",
+    "hardsigmoid_backward", "log_sigmoid_forward", "log_sigmoid_backward", "logit", "mse_loss", "mse_loss_backward",
+    "smooth_l1_loss", "huber_loss", "addcmul", "addcdiv", "lerp", "square", "norm", "trace", "diagonal_backward",
+    "baddbmm",
+]  # fmt: skip
+
+
+def graph_of(
+    function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], shared: Sequence[bool]
+) -> tuple[Program, list[tuple[int, ...]]]:
+    """Trace a function of tensors of one task; return its program, and the shapes of what it returns.
+
+    Raises
+    ------
+    UnsupportedError
+        When torch cannot trace it, or lanes do not know an operation in it.
+    """
+    import_compiler()  # it takes a moment, and only who compiles needs it
+    with process_kept(), interrupts_heard():
+        graph = _traced_twice(function, examples)
+    _forget_source(graph)
+    _merge(graph.graph)
+    graph.graph.eliminate_dead_code()
+    [end] = [node for node in graph.graph.nodes if node.op == "output"]
+    shapes = [tuple(own.meta["val"].shape) for own in end.args[0]]
+    return lower(graph, shared), shapes
+
+
+def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """Trace by torch, and where that fails once more: what fails alike both times is no accident of the moment.
+
+    torch patches itself while it traces: a user's thread that traces at the same time makes it fail.
+
+    Raises
+    ------
+    UnsupportedError
+        When both attempts failed alike.
+    MomentaryError
+        When they failed in different ways, or for want of memory.
+    """
+    from torch._decomp import get_decompositions
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    table: Any = get_decompositions([getattr(torch.ops.aten, name) for name in DECOMPOSED])
+    reasons = []
+    for _ in range(2):
+        try:
+            return make_fx(function, table, "fake", _allow_non_fake_inputs=True)(*(own.clone() for own in examples))
+        except Exception as error:  # whatever a user's module does on being traced
+            reasons.append((str(error) or type(error).__name__).strip().splitlines()[0])
+            last = error
+    if reasons[0] != reasons[1] or isinstance(last, MemoryError) or "allocate memory" in reasons[1]:
+        raise MomentaryError(f"torch failed to trace it at this moment ({reasons[1]})") from last
+    raise UnsupportedError(f"torch cannot trace it ({reasons[1]})") from last
+
+
+def _forget_source(module: torch.fx.GraphModule) -> None:
+    """Take back the source text that torch keeps of every module it traces, for tracebacks, until the process ends."""
+    key = type(module).forward.__code__.co_filename
+    linecache.cache.pop(key, None)
+    getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {}).pop(key, None)
+
+
+def _merge(graph: torch.fx.Graph) -> None:
+    """Do once what is done twice."""
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    if any(node.target._schema.is_mutable for node in calls if hasattr(node.target, "_schema")):
+        return  # something is written over: the same operation later is not the same
+    known: dict[Any, torch.fx.Node] = {}
+    for node in calls:
+        key = (node.target, _fixed(node.args), _fixed(node.kwargs))
+        first = known.setdefault(key, node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            graph.erase_node(node)
+
+
+def _fixed(own: Any) -> Any:
+    """Return arguments as a key."""
+    if isinstance(own, dict):
+        return tuple((name, _fixed(each)) for name, each in own.items())
+    if isinstance(own, (list, tuple)):
+        return tuple(map(_fixed, own))
+    return own if isinstance(own, torch.fx.Node) else repr(own)

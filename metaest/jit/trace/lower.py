@@ -1,0 +1,127 @@
+"""From a traced graph of torch's operations to kernels over buffers."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from metaest.jit.errors import UnsupportedError
+from metaest.jit.ir import Buffer, Fill, Formula, Operand, Program, View, contiguous
+from metaest.jit.trace.elementwise import ELEMENTWISE
+from metaest.jit.trace.reductions import REDUCTIONS
+from metaest.jit.trace.registry import HANDLERS, VIEWS, Building
+
+__all__ = ["lower"]
+
+
+def lower(graph: torch.fx.GraphModule, shared: Sequence[bool]) -> Program:
+    """Lower a graph whose inputs and outputs are tensors.
+
+    Parameters
+    ----------
+    graph : GraphModule
+        As ``make_fx`` traces it.
+    shared : sequence of bool
+        Which of its inputs are the same for all tasks.
+
+    Raises
+    ------
+    UnsupportedError
+        When it holds an operation that is not known here.
+    """
+    return _Lowering(graph).run(shared)
+
+
+class _Lowering(Building):
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        super().__init__()
+        self.graph = graph
+        self.known: dict[torch.fx.Node, Operand] = {}
+
+    def run(self, shared: Sequence[bool]) -> Program:
+        for node in self.graph.graph.nodes:
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                raise UnsupportedError(f"{_name(node)} draws at random")
+        inputs: list[Buffer] = []
+        outputs: list[Buffer] = []
+        for node in self.graph.graph.nodes:
+            if node.op == "placeholder":
+                shape = tuple(node.meta["val"].shape)
+                inputs.append(Buffer(math.prod(shape), shared[len(inputs)]))
+                self.known[node] = View(inputs[-1], shape, contiguous(shape))
+            elif node.op == "get_attr":
+                self.known[node] = self.numbers(getattr(self.graph, node.target))
+            elif node.op == "call_function":
+                self.known[node] = self._call(node)
+            elif node.op == "output":
+                for own in node.args[0]:
+                    value = self.known[own]
+                    outputs.append(Buffer(math.prod(value.shape)))
+                    self.kernels.append(Fill(View(outputs[-1], value.shape, contiguous(value.shape)), value))
+        return Program(inputs, outputs, self.constants, self.constant, self.kernels)
+
+    def _call(self, node: torch.fx.Node) -> Operand:
+        name = _name(node)
+        handler = HANDLERS.get(name) or ELEMENTWISE.get(name)
+        if handler is None:
+            raise UnsupportedError(f"the operation {name} is not known to lanes")
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and value.is_complex():
+            raise UnsupportedError("complex numbers")
+        if isinstance(value, torch.Tensor) and value.numel() == 0:
+            raise UnsupportedError("an empty tensor")  # a loop over it would run once
+        self.node = node
+        arguments = [self._operand(own) for own in node.args]
+        settings = {key: self._operand(own) for key, own in node.kwargs.items()}
+        try:
+            found = handler(self, *arguments, **settings) if name in HANDLERS else handler(*arguments, **settings)
+        except (TypeError, ValueError) as error:  # an argument that its operation seldom has
+            raise UnsupportedError(f"the operation {name} as it is called ({error})") from error
+        if isinstance(found, Formula) and name not in VIEWS and not _inlined(node):
+            return self.stored(found)
+        return found
+
+    def _operand(self, own: Any) -> Any:
+        if isinstance(own, torch.fx.Node):
+            return self.known[own]
+        if isinstance(own, (list, tuple)):
+            return [self._operand(each) for each in own]
+        return own
+
+
+def _name(node: torch.fx.Node) -> str:
+    """Return the name of a node's operation; where it writes over what nobody else reads, of the one that does not."""
+    if node.target is operator.getitem:
+        return "getitem"
+    name = str(node.target).removeprefix("aten.")
+    kind, _, form = name.partition(".")
+    if not kind.endswith("_"):
+        return name
+    over = node.args[0]
+    assert isinstance(over, torch.fx.Node)
+    plain = over.op == "call_function" and str(over.target).removeprefix("aten.") not in VIEWS
+    return f"{kind[:-1]}.{form}" if plain and list(over.users) == [node] else name
+
+
+def _inlined(node: torch.fx.Node) -> bool:
+    """Tell whether a formula is used once, where it can be worked out as it is used."""
+    uses = list(_uses(node))
+    if len(uses) != 1:
+        return False
+    name = _name(uses[0]) if uses[0].op == "call_function" else ""
+    return uses[0].op == "output" or name in ELEMENTWISE or name in REDUCTIONS
+
+
+def _uses(node: torch.fx.Node) -> list[torch.fx.Node]:
+    found = []
+    for user in node.users:
+        name = _name(user) if user.op == "call_function" else ""
+        # an operand that occurs twice is used twice
+        times = sum(own is node for own in user.all_input_nodes) if user.op != "output" else 1
+        times = max(times, sum(own is node for own in user.args if isinstance(own, torch.fx.Node)))
+        found += _uses(user) if name in VIEWS else [user] * times
+    return found

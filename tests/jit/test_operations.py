@@ -1,0 +1,111 @@
+"""Every operation that lanes know gives what torch gives, and what they do not know is said."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from metaest.jit import LaneFunction, UnsupportedError
+
+pytest.importorskip("llvmlite")
+DOUBLE = torch.float64
+FUNCTIONS = {
+    "arithmetic": lambda x, y: x + y * 2 - 1 / (3 + y) - 2 * x / 7 + (1 - x) ** 3,
+    "scaled sums": lambda x, y: torch.add(x, y, alpha=3) - torch.sub(x, y, alpha=0.5),
+    "extremes": lambda x, y: torch.maximum(x, y) * torch.minimum(x, 0.2 * y) + x.clamp(-0.3, 0.4) + y.clamp(min=0.1),
+    "comparisons": lambda x, y: torch.where((x > y) & (x < 1) | ~(y >= 0), x, -y) + (x == y) + (x != y) + (x <= y),
+    "roots": lambda x, y: x.square().add(0.1).sqrt() + x.abs().add(0.1).rsqrt() + x.sign() + y.neg().reciprocal(),
+    "waves": lambda x, y: torch.sin(1e6 * x) + torch.cos(y) * torch.sin(x),
+    "logarithms": lambda x, y: (x.abs() + 0.1).log10() + (y.abs() + 0.1).log2() + torch.exp2(x),
+    "lists": lambda x, y: sum(x) * y.unbind(1)[2] + x.split(3)[1][0] + y.split([1, 3], dim=1)[1].sum(1) + torch.eye(4)[1],
+    "floor": lambda x, y: (3 * x).floor() + y,
+    "masks": lambda x, y: x.masked_fill(y > 0, 3.0),
+    "sums": lambda x, y: x.sum(0) + y.sum(1, keepdim=True) + x.mean() + y.mean(0) + x.sum(),
+    "largest": lambda x, y: x.amax(1) + y.logsumexp(1),
+    "softmax": lambda x, y: nn.functional.log_softmax(x, dim=1) * nn.functional.softmax(y, dim=0),
+    "products": lambda x, y: x @ y.t() + (x.t() @ y).sum() + (x @ y[0])[:, None] + x[0] @ y[1],
+    "affine": lambda x, y: nn.functional.linear(x, y, y[:, 0]),
+    "batches of products": lambda x, y: torch.bmm(x[None].expand(3, -1, -1), y.t()[None].expand(3, -1, -1)),
+    "views": lambda x, y: torch.cat([x.reshape(-1)[3:9:2], y.t().flatten()[:2], x[1, -2:], x.t()[0]]),
+    "stacks": lambda x, y: torch.stack([x, y]).permute(2, 0, 1).squeeze().unsqueeze(1),
+    "parts": lambda x, y: x[:, 1:3].t() @ y[:, ::2] + x.view(2, -1)[:, None, :2].expand(2, 2, 2)[1],
+    "made up": lambda x, y: torch.ones_like(x) + torch.zeros(3)[0] + torch.full((4, 4), 2.0)[:, :1] * x + x.new_zeros(4),
+    "constants": lambda x, y: x * torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=DOUBLE),
+    "activations": lambda x, y: nn.functional.relu(x) + nn.functional.silu(y) + nn.functional.elu(x) + nn.functional.softplus(y) + nn.functional.leaky_relu(x) + nn.functional.hardtanh(y),
+    "layer norm": lambda x, y: nn.functional.layer_norm(x, (4,), y[0], y[1]),
+    "written over": lambda x, y: torch.exp(x) + torch.exp(x).mul_(y) + torch.exp(x),
+    "nothing": lambda x, y: x,
+}  # fmt: skip
+
+
+def both(function, n_tasks=19, shape=(4, 4)):
+    """What lanes and torch make of the same numbers."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n_tasks, *shape, generator=generator, dtype=DOUBLE) for _ in range(2))
+    lanes = LaneFunction(lambda x, y: [function(x, y)], [x[0], y[0]], [False, False])
+    [found] = lanes([x.numpy(), y.numpy()], n_tasks)
+    expected = torch.stack([torch.as_tensor(function(a, b)).double() for a, b in zip(x, y, strict=True)])
+    return found, expected.numpy()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_operation_is_torchs(name):
+    found, expected = both(FUNCTIONS[name])
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"nothing", "floor", "written over"}))
+def test_its_gradient_and_the_gradient_of_that_are_torchs(name):
+    def second(x, y):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = y.detach().requires_grad_()
+            total = (FUNCTIONS[name](x, y) ** 2).sum()
+            a, b = torch.autograd.grad(total, [x, y], create_graph=True, materialize_grads=True)
+            if not (a.requires_grad or b.requires_grad):
+                return a.detach() + b.detach()
+            twice = torch.autograd.grad((a * a).sum() + (a * b).sum(), [x, y], materialize_grads=True)
+        return torch.cat([a.detach(), b.detach(), *twice])
+
+    found, expected = both(second)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (33, 47), (64, 64)])
+def test_products_of_any_shape(shape):
+    rows, shared = shape
+    found, expected = both(lambda x, y: torch.relu(x @ y.t()) @ y + x.sum(1, keepdim=True), 5, (rows, shared))
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("n_tasks", [1, 7, 8, 16, 37])
+def test_any_number_of_tasks(n_tasks):
+    found, expected = both(lambda x, y: x @ y, n_tasks)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x, y: torch.erf(x), "erf.default is not known"),
+        (lambda x, y: nn.functional.dropout(x), "draws at random"),
+        (lambda x, y: x if x.sum() > 0 else y, "cannot trace"),
+        (lambda x, y: torch.cat([x, y[:0]]), "an empty tensor"),
+        (lambda x, y: torch.linalg.inv(x), "is not known"),
+        (lambda x, y: x.double().to(torch.int64).double(), "numbers of torch.int64"),
+        (lambda x, y: torch.div(x, y, rounding_mode="trunc"), "rounding"),
+    ],
+)
+def test_what_lanes_do_not_know_is_said(function, words):
+    with pytest.raises(UnsupportedError, match=words):
+        both(function)
+
+
+def test_what_is_not_a_number_stays_so():
+    x = np.array([np.nan, 1.0, -1.0])
+    lanes = LaneFunction(
+        lambda x: [torch.relu(x), x.clamp(-0.5, 0.5), x.tanh(), x.sum()], [torch.zeros((), dtype=DOUBLE)], [False]
+    )
+    for found in lanes([x], 3):
+        assert np.isnan(found[0])
+        assert np.isfinite(found[1:]).all()
