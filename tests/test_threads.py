@@ -20,7 +20,7 @@ from torch.backends import mha
 
 import mixed_calls
 from metaest import MAMLRegressor, OvershootWarning, TaskSet, exceptions
-from metaest.estimators.networks import serving
+from metaest.estimators.networks import compiled as serving
 from metaest.exceptions import quiet, warn
 from metaest.functional.generator import Stream, seeded
 from metaest.jit import LaneFunction, UnsupportedError

@@ -14,13 +14,12 @@ from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.estimators.equations.row_accuracy import Weighing
 from metaest.estimators.guard import GuardRule
 from metaest.estimators.judge import Judge
-from metaest.estimators.networks import meta_classifier, meta_regressor
-from metaest.estimators.networks.adaptation import Plan
-from metaest.estimators.networks.class_plan import ClassPlan
-from metaest.estimators.networks.classification import ClassNetwork
+from metaest.estimators.networks import classifier, regressor
+from metaest.estimators.networks.adaptation import Adaptation
+from metaest.estimators.networks.classification import ClassAdaptation, ClassNetwork
 from metaest.estimators.networks.codes import Codes
-from metaest.estimators.networks.network import RegressionNetwork
-from metaest.estimators.networks.policies import PolicyNetwork, PolicyPlan
+from metaest.estimators.networks.policies import PolicyAdaptation, PolicyNetwork
+from metaest.estimators.networks.regression import RegressionNetwork
 from metaest.estimators.seen import SeenTasks
 from metaest.exceptions import ModelFileError
 from metaest.functional import (
@@ -45,7 +44,7 @@ _INNER: tuple[type, ...] = (
     Calibration,
     ClassHead,
     ClassNetwork,
-    ClassPlan,
+    ClassAdaptation,
     Codes,
     Covariates,
     Equation,
@@ -57,9 +56,9 @@ _INNER: tuple[type, ...] = (
     Judge,
     LinearHead,
     Noise,
-    Plan,
+    Adaptation,
     PolicyNetwork,
-    PolicyPlan,
+    PolicyAdaptation,
     Population,
     Posterior,
     RegressionNetwork,
@@ -79,8 +78,8 @@ _NAMES: Mapping[type, str] = {cls: name for name, cls in CLASSES.items()}
 DOMAINS = ("kinetics", "physiology", "trading")
 # what a judge asks, by the kind of model
 ANSWERS: Mapping[str, Any] = {
-    "regression": meta_regressor._answers,
-    "classes": meta_classifier._answers,
+    "regression": regressor._answers,
+    "classes": classifier._answers,
     "equation": adapting._answers,
 }
 # what a file may name of a class: formulas of a catalogue, written as static methods

@@ -10,7 +10,7 @@ from metaest.estimators.conformal import Scores
 from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.estimators.networks.adapted import HoldsNetwork
 from metaest.estimators.networks.adapted_many import AdaptedRegressors
-from metaest.estimators.networks.base import MetaNetwork
+from metaest.estimators.networks.base import BaseMAML
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import ModelFileError
 from metaest.functional import Scaling
@@ -68,7 +68,7 @@ def _posterior(posterior: Posterior) -> str:
     return "" if all(own.shape == shape for own, shape in zip(posterior, wanted, strict=True)) else "shapes differ"
 
 
-def _network(model: MetaNetwork) -> str:
+def _network(model: BaseMAML) -> str:
     if not hasattr(model, "_network"):
         return ""
     if len(model._network.features_scaling.mean) != model.n_features_in_:
@@ -109,7 +109,7 @@ _CHECKS: tuple[tuple[type, Any], ...] = (
     (Scores, _scores),
     (Calibrated, _calibrated),
     (Posterior, _posterior),
-    (MetaNetwork, _network),
+    (BaseMAML, _network),
     (AdaptedPredictor, _predictor),
     (AdaptedRegressors, _many),
 )

@@ -10,7 +10,11 @@ from typing import Any
 __all__ = ["ADDED", "ATTRIBUTES", "CLASSES", "as_stored", "as_today", "settings_as_today"]
 
 # today's name of a class: its name in files
-CLASSES: Mapping[str, str] = {}
+CLASSES: Mapping[str, str] = {
+    "Adaptation": "Plan",
+    "ClassAdaptation": "ClassPlan",
+    "PolicyAdaptation": "PolicyPlan",
+}
 
 # today's name of a class, or of a base of it: today's names of attributes, and their names in files
 ATTRIBUTES: Mapping[str, Mapping[str, str]] = {}

@@ -19,7 +19,7 @@ from meta_steps import model_of
 from workloads import WORKLOADS
 
 from metaest import TaskSet
-from metaest.estimators.networks.serving import adapter_for, padded_support
+from metaest.estimators.networks.compiled import adapter_for, padded_support
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "benchmarks"))
 from machine import describe

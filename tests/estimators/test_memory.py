@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from metaest import MAMLClassifier, MAMLRegressor
-from metaest.estimators.networks.memory import saved_bytes, tasks_at_once
+from metaest.estimators.networks.episodes import saved_bytes, tasks_at_once
 from metaest.functional.outer import AdamW, EagerSteps
 from metaest_datasets import make_sinusoids
 

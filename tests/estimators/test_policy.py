@@ -11,7 +11,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_score
 
 from agreement import assert_agree
 from metaest import MAMLPolicy, Task, TaskError, TaskSet
-from metaest.estimators.networks.policies import PolicySource
+from metaest.estimators.networks.policies import PolicySampler
 
 SETTINGS = {"support_size": 20, "query_size": 30, "max_iter": 30, "dtype": "float64", "random_state": 0}
 
@@ -74,7 +74,7 @@ def test_compiled_is_eager(setting, scaled):
 def source(tasks, support_size, gap, query_size, seed=0):
     fitted = MAMLPolicy(**{**SETTINGS, "max_iter": 1}).fit(markets())
     rng = np.random.default_rng(seed)
-    return PolicySource(fitted._network, tasks, fitted._plan(), rng, support_size, gap, query_size)
+    return PolicySampler(fitted._network, tasks, fitted._plan(), rng, support_size, gap, query_size)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -13,8 +13,7 @@ from torch import nn
 
 from metaest import DivergenceError, FewShotRegressor, MAMLRegressor, Task, TaskSet, adapt
 from metaest.diagnostics import fine_tuned, from_scratch, pooled
-from metaest.estimators.networks.adaptation import Plan
-from metaest.estimators.networks.schedule import Schedule
+from metaest.estimators.networks.adaptation import Adaptation, Schedule
 from metaest.functional import MLP, ModuleForward, Rows, mapped, repeat_for_tasks, squared_error
 from variants import FEW, PROBLEMS, VARIANTS, fitted
 
@@ -239,7 +238,7 @@ def test_rates_have_gradients_where_weights_have_none():
     torch.manual_seed(0)
     forward = ModuleForward(MLP(1, 1, [4], "tanh"), 1)
     model = MAMLRegressor(learn_inner_lr="one", inner_steps=3)
-    plan = Plan.of(model, forward)
+    plan = Adaptation.of(model, forward)
     meta = {**plan.meta_parameters(forward.parameters()), "inner_lr:": torch.tensor(0.05, requires_grad=True)}
     rows = Rows(torch.randn(2, 4, 1), torch.randn(2, 4, 1), torch.ones(2, 4))
     start = repeat_for_tasks(plan.start(meta), 2)

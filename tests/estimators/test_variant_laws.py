@@ -8,8 +8,7 @@ import torch
 
 from episodes import loop_over_tasks, numeric_gradient, relative_error, way_back
 from metaest import MAMLRegressor
-from metaest.estimators.networks.adaptation import Plan, is_setting
-from metaest.estimators.networks.schedule import Schedule
+from metaest.estimators.networks.adaptation import Adaptation, Schedule, is_setting
 from metaest.estimators.networks.training import meta_train
 from metaest.functional import Episodes, Rows, looped, mapped, repeat_for_tasks, squared_error
 from variants import PROBLEMS, VARIANTS
@@ -31,7 +30,7 @@ class Built:
         tasks = PROBLEMS[problem]()[:5]
         network, params, *_ = meta_train(self.model, tasks, seed=0)
         self.forward = network.forward
-        self.plan = Plan.of(self.model, network.forward)
+        self.plan = Adaptation.of(self.model, network.forward)
         self.meta = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
         self.model.support_size = (1, 4)
         source = self.model._source(network, tasks, self.plan, np.random.default_rng(0), training=True)

@@ -1,4 +1,4 @@
-"""How a network adapts: which of its parameters move, from where and at which rates."""
+"""An adaptation (which parameters move, from where, at which rates), and the meta-gradient of each meta-step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,6 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
 
 from metaest.estimators.networks.constraints import ADAPTING
-from metaest.estimators.networks.schedule import Differentiated
 from metaest.functional import (
     BatchForward,
     ClosedForm,
@@ -18,6 +17,7 @@ from metaest.functional import (
     GradientDescent,
     HeadForward,
     LinearHead,
+    MetaGradient,
     ModuleForward,
     Params,
     Rows,
@@ -30,15 +30,18 @@ from metaest.functional.modules.context import CONTEXT
 from metaest.functional.modules.head import layer_of
 from metaest.functional.modules.normalization import PER_STEP, is_statistic
 
-__all__ = ["Plan", "is_setting", "moving_names"]
+__all__ = ["Adaptation", "Differentiated", "Schedule", "is_setting", "moving_names"]
 
+
+Differentiated = tuple[MetaGradient, Sequence[float] | None]
+"""The kind of a meta-gradient, and the weights of the losses after each inner step."""
 # before the name of a learned rate among the meta-parameters; for one rate of all there is no name
 RATE = "inner_lr:"
 _ANEW = "fit anew, without warm_start."
 
 
 @dataclass(frozen=True)
-class Plan:
+class Adaptation:
     """The adaptation a model's settings ask for.
 
     Attributes
@@ -286,3 +289,45 @@ def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> t
     if not moving:
         raise ValueError("adapt_layers is empty: nothing would move; set inner_steps=0 to adapt nothing.")
     return tuple(moving)
+
+
+class Schedule:
+    """What the outer loop differentiates as it goes on.
+
+    First-order gradients come before exact ones, the losses after every inner step before that after the last alone.
+
+    Parameters
+    ----------
+    model : estimator
+    max_iter : int
+    """
+
+    def __init__(self, model: Any, max_iter: int) -> None:
+        closed = model.inner_solver != "gradient"  # there the gradient is exact, whatever the setting
+        self.kind: MetaGradient = "exact" if closed else model.meta_gradient
+        self.first_order_until = float(model.first_order_share) * max_iter
+        self.multi_step_until = float(model.multi_step_share) * max_iter
+        self.steps = int(model.inner_steps)
+        if (self.first_order_until or self.multi_step_until) and self.kind not in ("exact", "first-order"):
+            raise ValueError(
+                "first_order_share and multi_step_share need meta_gradient='exact' or 'first-order', "
+                f"got {self.kind!r}."
+            )
+
+    def at(self, step: int) -> Differentiated:
+        """Return the kind of meta-gradient and the weights of the steps' losses in a meta-step, counted from 0."""
+        kind: MetaGradient = "first-order" if step < self.first_order_until else self.kind
+        if step >= self.multi_step_until or self.steps < 2:
+            return kind, None
+        each = (1 - step / self.multi_step_until) / self.steps
+        return kind, [each] * (self.steps - 1) + [1 - each * (self.steps - 1)]
+
+    @property
+    def end(self) -> Differentiated:
+        """What is differentiated at the end."""
+        return self.kind, None
+
+    @property
+    def judged(self) -> Differentiated:
+        """What gives the loss of rows that an adaptation has not seen; Reptile adapts on all of them."""
+        return ("first-order" if self.kind == "reptile" else self.kind), None

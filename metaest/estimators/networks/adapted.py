@@ -13,9 +13,9 @@ from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns, no_rows
 from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
-from metaest.estimators.networks.network import RegressionNetwork
+from metaest.estimators.networks.regression import RegressionNetwork
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import Params
@@ -91,7 +91,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     """
 
     _network: RegressionNetwork
-    _plan: Plan
+    _plan: Adaptation
     _meta: Params
     _params: Params
     X_support_: NDArray[Any]
@@ -105,7 +105,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     def _adapt(
         cls,
         network: RegressionNetwork,
-        plan: Plan,
+        plan: Adaptation,
         meta: Params,
         X: NDArray[Any],
         y: NDArray[Any],
@@ -246,7 +246,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         return len(self._network.targets_scaling.mean)
 
 
-def require_statistics(plan: Plan, X: NDArray[Any], where: str = "adapt") -> None:
+def require_statistics(plan: Adaptation, X: NDArray[Any], where: str = "adapt") -> None:
     """Raise when statistics are wanted of a support that has none."""
     if plan.normed and plan.steps and not plan.per_step and len(X) < LEAST_FOR_STATISTICS:
         raise TaskError(
@@ -260,7 +260,7 @@ def require_conformal(method: Any) -> None:
     require_choice(method, "method", ["conformal"])
 
 
-def center_and_scale(predictor: Any, plan: Plan, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def center_and_scale(predictor: Any, plan: Adaptation, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return predictions and the scale of their errors: a standard deviation where there is one, else 1."""
     if plan.head is not None and plan.head.bayesian:
         mean, sd = predictor.predict(X, return_std=True)
@@ -269,7 +269,9 @@ def center_and_scale(predictor: Any, plan: Plan, X: Any) -> tuple[NDArray[Any], 
     return mean, np.ones_like(mean)
 
 
-def predict_rows(model: Any, network: RegressionNetwork, params: Params, plan: Plan, X: Any, return_std: bool) -> Any:
+def predict_rows(
+    model: Any, network: RegressionNetwork, params: Params, plan: Adaptation, X: Any, return_std: bool
+) -> Any:
     """Return predictions of rows, checked against the model, and standard deviations where they are asked for."""
     require_flag(return_std, "return_std")
     rows, _, _ = as_rows(X, None, "predict")

@@ -13,8 +13,7 @@ from metaest.estimators.inputs import as_rows, check_columns, is_empty
 from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted import HoldsNetwork, require_statistics
-from metaest.estimators.networks.class_plan import ClassPlan
-from metaest.estimators.networks.classification import ClassNetwork
+from metaest.estimators.networks.classification import ClassAdaptation, ClassNetwork
 from metaest.estimators.predictor import AdaptedPredictor, as_truth, score_weights
 from metaest.exceptions import TaskError, filters_kept
 from metaest.functional import Params
@@ -69,7 +68,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
     """
 
     _network: ClassNetwork
-    _plan: ClassPlan
+    _plan: ClassAdaptation
     _meta: Params
     _params: Params
     X_support_: NDArray[Any]
@@ -83,7 +82,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
     def _adapt(
         cls,
         network: ClassNetwork,
-        plan: ClassPlan,
+        plan: ClassAdaptation,
         meta: Params,
         X: NDArray[Any],
         y: NDArray[Any],
@@ -230,7 +229,7 @@ def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], ND
     return rows, labels_of(target, lambda row: where)
 
 
-def probabilities_of(model: Any, network: ClassNetwork, plan: ClassPlan, params: Params, X: Any) -> NDArray[Any]:
+def probabilities_of(model: Any, network: ClassNetwork, plan: ClassAdaptation, params: Params, X: Any) -> NDArray[Any]:
     """Return probabilities of rows, checked against the model."""
     rows, _, _ = as_rows(X, None, "predict")
     check_columns(model, X, rows.shape[1:], "predict")

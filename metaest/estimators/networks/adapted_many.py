@@ -16,13 +16,13 @@ from metaest.estimators.guard import Guard
 from metaest.estimators.inputs import as_rows, check_columns
 from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import AdaptedRegressor, require_statistics
 from metaest.estimators.networks.codes import row_of_task
-from metaest.estimators.networks.episodes import CHUNK, CHUNK_VALUES, batch_forward
-from metaest.estimators.networks.memory import adapted_at_once
-from metaest.estimators.networks.network import RegressionNetwork, require_finite_weights, within_range
-from metaest.estimators.networks.serving import adapter_for, adapts_compiled, padded_support
+from metaest.estimators.networks.compiled import adapter_for, adapts_compiled, padded_support
+from metaest.estimators.networks.episodes import CHUNK, CHUNK_VALUES, adapted_at_once, batch_forward
+from metaest.estimators.networks.network import require_finite_weights, within_range
+from metaest.estimators.networks.regression import RegressionNetwork
 from metaest.estimators.stamped import Stamped
 from metaest.exceptions import OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
@@ -73,7 +73,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
 
     def __init__(self, model: Any, tasks: TaskSet, judge: Judge | None = None) -> None:
         self._network: RegressionNetwork = model._network
-        self._plan: Plan = model._plan()
+        self._plan: Adaptation = model._plan()
         self._meta: Params = model._params
         self._conformal = model._conformal
         self._batching: str = model.batching_

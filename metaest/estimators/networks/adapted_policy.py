@@ -10,7 +10,7 @@ from sklearn.utils import Tags, TargetTags
 
 from metaest.estimators.inputs import as_rows, check_columns, no_rows
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import HoldsNetwork
 from metaest.estimators.networks.policies import PolicyNetwork
 from metaest.estimators.predictor import AdaptedPredictor
@@ -42,7 +42,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
     """
 
     _network: PolicyNetwork
-    _plan: Plan
+    _plan: Adaptation
     _meta: Params
     _params: Params
     X_support_: NDArray[Any]
@@ -51,7 +51,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
 
     @classmethod
     def _make(
-        cls, network: PolicyNetwork, plan: Plan, meta: Params, params: Params | None, X: Any, y: Any, names: Any
+        cls, network: PolicyNetwork, plan: Adaptation, meta: Params, params: Params | None, X: Any, y: Any, names: Any
     ) -> "AdaptedPolicy":
         X, y = np.array(X), np.array(y)
         if not len(X):

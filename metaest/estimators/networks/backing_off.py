@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.estimators.networks.adaptation import Plan
-from metaest.estimators.networks.episodes import Source
+from metaest.estimators.networks.adaptation import Adaptation
+from metaest.estimators.networks.episodes import EpisodeSampler
 from metaest.exceptions import OvershootWarning, warn
 from metaest.functional import BatchForward, Episodes, Params, repeat_for_tasks
 from metaest.functional.inner.damping import highest_loss
@@ -28,24 +28,24 @@ MOST_HALVINGS = 20
 
 
 def back_off(
-    plan: Plan, meta: Params, forward: BatchForward, source: Source, batch_size: int, seed: int
-) -> tuple[Plan, Params]:
+    plan: Adaptation, meta: Params, forward: BatchForward, source: EpisodeSampler, batch_size: int, seed: int
+) -> tuple[Adaptation, Params]:
     """Return a plan and its meta-parameters at a rate that does not overshoot.
 
     Parameters
     ----------
-    plan : Plan
+    plan : Adaptation
     meta : dict of Tensor
         Where the fit starts.
     forward : callable
-    source : Source
+    source : EpisodeSampler
         Its random state is not advanced.
     batch_size : int
     seed : int
 
     Returns
     -------
-    plan : Plan
+    plan : Adaptation
     meta : dict of Tensor
         Both unchanged where nothing overshoots.
     """
@@ -70,7 +70,7 @@ def back_off(
     return plan, meta
 
 
-def warn_of_rate(asked: float, plan: Plan, earlier: float | None) -> None:
+def warn_of_rate(asked: float, plan: Adaptation, earlier: float | None) -> None:
     """Warn that a fit used a lower rate than `inner_lr`, unless an earlier fit with the same rate warned of it."""
     if plan.rate in (asked, earlier):
         return
@@ -82,7 +82,9 @@ def warn_of_rate(asked: float, plan: Plan, earlier: float | None) -> None:
     )
 
 
-def _support_losses(plan: Plan, meta: Params, forward: BatchForward, parts: list[Episodes]) -> tuple[Tensor, Tensor]:
+def _support_losses(
+    plan: Adaptation, meta: Params, forward: BatchForward, parts: list[Episodes]
+) -> tuple[Tensor, Tensor]:
     """Return the support loss of every task before and after adaptation."""
     before, after = [], []
     for episodes in parts:

@@ -16,21 +16,20 @@ from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
 from metaest.estimators.inputs import remember_columns, remember_range
 from metaest.estimators.judge import Judge, thinned
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adaptation import Plan
-from metaest.estimators.networks.building import device_of, goes_on
+from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.constraints import ADAPTING
-from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS, Source
-from metaest.estimators.networks.network import Network
+from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS, EpisodeSampler
+from metaest.estimators.networks.network import Network, device_of, goes_on
 from metaest.estimators.networks.training import history_frame, meta_train
 from metaest.estimators.stamped import require_rows
 from metaest.functional import GradientDescent, Params
 from metaest.functional.inner.gradient_descent import Rate
 from metaest.tasks import TaskSet
 
-__all__ = ["MetaNetwork"]
+__all__ = ["BaseMAML"]
 
 
-class MetaNetwork(HoldsCallbacks):
+class BaseMAML(HoldsCallbacks):
     """A mix-in for estimators whose settings describe a network and how it is meta-learned.
 
     A subclass says what its tasks are (`_read`), which network and which episodes they need (`_build`, `_source`) and
@@ -153,7 +152,9 @@ class MetaNetwork(HoldsCallbacks):
         """
         raise NotImplementedError
 
-    def _source(self, network: Any, tasks: TaskSet, plan: Any, rng: np.random.Generator, *, training: bool) -> Source:
+    def _source(
+        self, network: Any, tasks: TaskSet, plan: Any, rng: np.random.Generator, *, training: bool
+    ) -> EpisodeSampler:
         """Return what episodes are drawn from."""
         raise NotImplementedError
 
@@ -180,9 +181,9 @@ class MetaNetwork(HoldsCallbacks):
         asked, used = getattr(self, "_rates", (None, None))
         return replace(plan, rate=used) if plan.rate == asked and used != asked else plan
 
-    def _plan_of(self, network: Any) -> Plan:
+    def _plan_of(self, network: Any) -> Adaptation:
         """Return the adaptation the settings ask for."""
-        return Plan.of(self, network.forward)
+        return Adaptation.of(self, network.forward)
 
 
 def _as_arrays(rate: Rate) -> Any:

@@ -1,25 +1,201 @@
-"""The network of a classifier: one output for each class of a task."""
+"""Classification: its network, its adaptation, and its episodes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaest.estimators.inputs import check_columns
-from metaest.estimators.networks.adaptation import moving_names
-from metaest.estimators.networks.building import build_parts, goes_on
-from metaest.estimators.networks.class_plan import ClassPlan, head_names
-from metaest.estimators.networks.network import Network
+from metaest.estimators.networks.adaptation import Adaptation, Differentiated, moving_names
+from metaest.estimators.networks.episodes import Batches, Draw, EpisodeSampler, batch_forward
+from metaest.estimators.networks.network import Network, build_parts, goes_on
 from metaest.exceptions import TaskError
-from metaest.functional import HeadForward, Loss, ModuleForward, Params, Rows, cross_entropy, looped
-from metaest.tasks import TaskSet
+from metaest.functional import (
+    BatchForward,
+    ClassHead,
+    Episodes,
+    HeadForward,
+    Loss,
+    ModuleForward,
+    Params,
+    Rows,
+    cross_entropy,
+    looped,
+)
+from metaest.functional.inner.class_weights import weigh_classes
+from metaest.functional.modules.head import layer_of
+from metaest.functional.progress import progress
+from metaest.jit import Draws, Shapes, Side
+from metaest.tasks import Classes, ClassSplit, Drawing, TaskSet, class_widths, split_classes
 
-__all__ = ["ClassNetwork", "build_classes", "indicators"]
+__all__ = ["ClassAdaptation", "ClassNetwork", "ClassSampler", "Predicted", "build_classes", "head_names", "indicators"]
+
+
+# learned weights of classes in the support, among the meta-parameters
+EXPONENT, LOG_WEIGHTS = "class_weight:exponent", "class_weight:logarithms"
+
+
+def head_names(forward: ModuleForward) -> tuple[str, ...]:
+    """Return the names of the last layer's parameters where it is linear, so that classes may share them; () if not."""
+    if forward.last is None or type(forward.module.get_submodule(forward.last)) is not nn.Linear:
+        return ()
+    return tuple(name for name in forward.names if layer_of(name) == forward.last)
+
+
+@dataclass(frozen=True)
+class ClassAdaptation(Adaptation):
+    """The adaptation a classifier's settings ask for.
+
+    Where labels mean nothing beyond their task, nothing may depend on their order: every class of a task starts from
+    the same weights of the last layer, as long as these move in an adaptation (Ye and Chao, 2022, arXiv:2106.16245).
+    Their number then follows from the task.
+
+    Attributes
+    ----------
+    alike : tuple of str
+        The parameters every class shares at its start; kept as those of one class.
+    n_outputs : int
+        Outputs of the module as it was built.
+    exponent : float or None
+        Support rows count as the number of rows of their class to the power of minus this; None where it is learned.
+    given : tuple of float or None
+        Weights of shared classes, in support and query.
+    balanced : bool
+        Whether every class counts the same in the query.
+    shared : bool
+        Whether labels mean the same in every task.
+    """
+
+    alike: tuple[str, ...] = ()
+    n_outputs: int = 0
+    exponent: float | None = 0.0
+    given: tuple[float, ...] | None = None
+    balanced: bool = False
+    shared: bool = True
+
+    loss: ClassVar[Any] = staticmethod(cross_entropy)
+
+    @classmethod
+    def of(cls, model: Any, forward: ModuleForward, labels: Any = None) -> Self:
+        """Read a classifier's settings; `labels` are all there are, where they mean the same in every task.
+
+        Raises
+        ------
+        ValueError
+            When they contradict each other, or name no parameter of the network.
+        """
+        plan = super().of(model, forward)
+        weights = model.class_weight
+        alike = head_names(forward) if forward.n_outputs is None and not isinstance(forward, HeadForward) else ()
+        if not set(alike) <= set(plan.moving):
+            raise ValueError(
+                f"adapt_layers={model.adapt_layers!r} was set after the fit, in which all classes of a task started "
+                "alike; fit anew, without warm_start."
+            )
+        settings = {
+            "alike": alike,
+            "n_outputs": _built_for(forward),
+            "exponent": {"balanced": 1.0, "learned": None}.get(weights, 0.0) if isinstance(weights, str) else 0.0,
+            "given": _given(weights, labels) if isinstance(weights, dict) else None,
+            "balanced": bool(model.balanced) or weights == "balanced",
+            "shared": labels is not None,
+        }
+        for name, value in settings.items():
+            object.__setattr__(plan, name, value)
+        return plan
+
+    @staticmethod
+    def _head(model: Any, forward: HeadForward) -> ClassHead:
+        return ClassHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs or 1)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the last layer stays as it is, so that its outputs are handed out to the classes of a task."""
+        return not self.shared and self.head is None and not self.alike
+
+    def meta_parameters(self, weights: Params, before: Params | None = None) -> Params:
+        """Add to the weights what is learned with them; of a head that all classes share one class is kept."""
+        own = {name: value[:1].clone() if name in self.alike else value for name, value in weights.items()}
+        if self.exponent is None:
+            like = next(iter(weights.values()))
+            own[EXPONENT] = like.new_zeros(())
+            if self.shared:
+                own[LOG_WEIGHTS] = like.new_zeros(self.n_outputs)
+        return super().meta_parameters(own, before)
+
+    def start(self, meta: Params, rows: Rows | None = None) -> Params:
+        """Return where a task starts, with as many classes as its rows have."""
+        start = super().start(meta, rows)
+        n_classes = self.n_outputs if rows is None else rows.y.shape[-1]
+        for name in self.alike:
+            start[name] = start[name].expand(n_classes, *start[name].shape[1:])
+        if isinstance(self.head, ClassHead) and not self.shared:
+            start = self.head.spread(start, n_classes)
+        return start
+
+    def support(self, meta: Params, rows: Rows) -> Rows:
+        """Return support rows with the weights of their classes."""
+        if self.exponent is None:
+            return weigh_classes(rows, meta[EXPONENT], meta.get(LOG_WEIGHTS))
+        if self.given is not None:
+            return weigh_classes(rows, 0.0, self._logarithms(rows))
+        return weigh_classes(rows, self.exponent) if self.exponent else rows
+
+    def query(self, rows: Rows) -> Rows:
+        """Return query rows with the weights of their classes."""
+        if self.balanced or self.given is not None:
+            return weigh_classes(
+                rows, 1.0 if self.balanced else 0.0, None if self.given is None else self._logarithms(rows)
+            )
+        return rows
+
+    def losses(self, forward: BatchForward, meta: Params, episodes: Episodes, differentiated: Differentiated) -> Tensor:
+        """Return the meta-loss of each task; its gradient is the meta-gradient."""
+        weighed = Episodes(self.support(meta, episodes.support), self.query(episodes.query))
+        return super().losses(forward, meta, weighed, differentiated)
+
+    def output(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
+        """Return logits of rows of adapted tasks."""
+        return self.head.logits(forward, params, rows) if isinstance(self.head, ClassHead) else forward(params, rows)
+
+    def class_weights(self, meta: Params) -> dict[str, Any] | None:
+        """Return the learned weights: exponent, and one for each shared class."""
+        if EXPONENT not in meta:
+            return None
+        weights = meta[LOG_WEIGHTS].exp().tolist() if LOG_WEIGHTS in meta else None
+        return {"exponent": float(meta[EXPONENT]), "weights": weights}
+
+    def _logarithms(self, rows: Rows) -> Tensor:
+        return torch.tensor(self.given, dtype=rows.X.dtype, device=rows.X.device).log()
+
+
+def _built_for(forward: ModuleForward) -> int:
+    """Return the number of classes a module was built for."""
+    if forward.n_outputs is not None:
+        return forward.n_outputs
+    layer = None if forward.last is None else forward.module.get_submodule(forward.last)
+    return layer.out_features if isinstance(layer, nn.Linear) else 2
+
+
+def _given(weights: dict[Any, float], labels: Any) -> tuple[float, ...]:
+    """Return a weight for every label; 1 for those that are not named."""
+    if labels is None:
+        raise ValueError(
+            "class_weight names classes, but each task has labels of its own; set shared_labels=True, or "
+            "class_weight='balanced' or 'learned'."
+        )
+    known = labels.tolist()
+    for label, weight in weights.items():
+        if label not in known:
+            raise ValueError(f"class_weight: there is no class {label!r}; there are {known[:20]}.")
+        if not 0 < weight < float("inf"):
+            raise ValueError(f"class_weight: the weight of {label!r} must be positive and finite, got {weight!r}.")
+    return tuple(float(weights.get(label, 1.0)) for label in known)
 
 
 @dataclass(frozen=True)
@@ -39,7 +215,7 @@ class ClassNetwork(Network):
         """The cross-entropy."""
         return cross_entropy
 
-    def probabilities(self, plan: ClassPlan, params: Params, X: NDArray[Any], n_classes: int) -> NDArray[Any]:
+    def probabilities(self, plan: ClassAdaptation, params: Params, X: NDArray[Any], n_classes: int) -> NDArray[Any]:
         """Return probabilities of the classes for rows of one task, of shape (n_rows, n_classes)."""
         own, rows = self.widened(params, X)
         one = {name: value[None] for name, value in own.items()}
@@ -118,3 +294,187 @@ def _with_any_number(model: Any, forward: ModuleForward) -> ModuleForward:
     if names and set(names) <= set(moving_names(forward, model.adapt_layers)):
         return ModuleForward(forward.module, None, forward.last)
     return forward
+
+
+class Predicted(NamedTuple):
+    """Query rows of all tasks.
+
+    Attributes
+    ----------
+    truth, prediction : ndarray of int, shape (n_query_rows,)
+        Classes, as numbered in the task.
+    rows, task : ndarray of int, shape (n_query_rows,)
+        Row numbers in the TaskSet, and task numbers.
+    """
+
+    truth: NDArray[np.intp]
+    prediction: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    task: NDArray[np.intp]
+
+
+class _Repeated(Batches):
+    """Batches of more episodes than there are tasks."""
+
+    def __next__(self) -> NDArray[np.intp]:
+        rounds = -(-self.size // self.n_tasks)
+        return np.concatenate([self.rng.permutation(self.n_tasks) for _ in range(rounds)])[: self.size]
+
+
+class ClassSampler(EpisodeSampler):
+    """Tasks with labels to predict.
+
+    Parameters
+    ----------
+    network, tasks, plan, rng
+        As :class:`EpisodeSampler` takes them.
+    classes : Classes
+    drawing : Drawing
+    training : bool
+        Whether classes take outputs in random order.
+    """
+
+    network: ClassNetwork
+
+    def __init__(
+        self,
+        network: ClassNetwork,
+        tasks: TaskSet,
+        plan: ClassAdaptation,
+        rng: np.random.Generator,
+        classes: Classes,
+        drawing: Drawing,
+        *,
+        training: bool,
+    ) -> None:
+        super().__init__(network, tasks, plan, rng)
+        drawing.check(tasks, classes)
+        most = int(classes.counts.max()) if drawing.n_way is None else drawing.n_way
+        if plan.fixed and most > plan.n_outputs:
+            raise TaskError(
+                f"task {self._name(int(np.argmax(classes.counts)))!r}: it has {most} classes, but the model has "
+                f"{plan.n_outputs} outputs, since its last layer stays as it is."
+            )
+        # outputs beyond the classes of a batch stand for nothing
+        self.n_outputs = plan.n_outputs if plan.fixed else 0
+        self.classes, self.drawing, self.training = classes, drawing, training
+
+    def batches(self, size: int) -> Batches:
+        """Task numbers of one meta-step after the other; a task that gives many episodes may come often."""
+        if self.drawing.n_way is None or size <= len(self.tasks):
+            return super().batches(size)
+        return _Repeated(len(self.tasks), size, self.rng)
+
+    def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
+        """Split the chosen tasks anew."""
+        split = self._split(chosen)
+        self.require_support(split.rows, chosen, training=self.training)
+        return self._gathered(split)
+
+    def _split(self, chosen: NDArray[np.intp]) -> ClassSplit:
+        split = split_classes(self.tasks, self.classes, chosen, self.drawing, self.rng, shuffled=self.training)
+        missing = max(0, self.n_outputs - split.outputs.shape[1])
+        return split._replace(outputs=np.pad(split.outputs, ((0, 0), (0, missing)), constant_values=-1))
+
+    def _gathered(self, split: ClassSplit) -> Episodes:
+        rows, dtype = split.rows, self.network.dtype
+        support, query = (
+            indicators(codes, split.outputs).to(self._X.device, dtype) for codes in (split.support, split.query)
+        )
+        return Episodes(
+            self.rows(rows.support, rows.support_mask, support), self.rows(rows.query, rows.query_mask, query)
+        )
+
+    def query_features(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Return features of query rows in the dtype they are predicted in; images are left as they are."""
+        return self.tasks.X[rows] if self.tasks.X.ndim > 2 else super().query_features(rows)
+
+    def _query_logits(
+        self, meta: Params, batching: str, *, verbose: bool = False
+    ) -> Iterator[tuple[NDArray[np.intp], ClassSplit, Tensor]]:
+        """Yield some tasks, their split, and the logits of their query rows after adapting to the support."""
+        forward = batch_forward(self.network, batching)
+        overshot = 0
+        for chosen in progress(self.chunks(), verbose, "tasks scored", "task", len(self.tasks), len):
+            split = self._split(chosen)
+            self.require_support(split.rows, chosen, training=False)
+            episodes = self._gathered(split)
+            logits, lowered = self.adapted_outputs(chosen, split.rows, episodes.support, meta, forward)
+            overshot += lowered
+            absent = torch.from_numpy(split.outputs[np.nonzero(split.rows.query_mask)[0]] < 0)
+            yield chosen, split, logits.masked_fill(absent, -torch.inf)
+        self.warn_of(overshot, meta)
+
+    def query_probabilities(
+        self, meta: Params, batching: str, n_classes: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Adapt to the support of every task and predict probabilities of its query, where labels are shared.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_query_rows, n_classes)
+        rows : ndarray of shape (n_query_rows,)
+            Their row numbers in the TaskSet.
+        """
+        parts, numbers = [], []
+        for _, split, logits in self._query_logits(meta, batching):
+            real = split.rows.query_mask
+            outputs = split.outputs[np.nonzero(real)[0]]
+            row, column = np.nonzero(outputs >= 0)
+            found = np.zeros((len(outputs), n_classes))
+            found[row, outputs[row, column]] = as_probabilities(logits)[row, column]
+            parts.append(found)
+            numbers.append(split.rows.query[real])
+        return np.concatenate(parts), np.concatenate(numbers)
+
+    def predict_queries(self, meta: Params, batching: str, *, verbose: bool = False) -> Predicted:
+        """Adapt to the support of every task and predict its query; `verbose` shows a progress bar."""
+        parts = []
+        for chosen, split, logits in self._query_logits(meta, batching, verbose=verbose):
+            real = split.rows.query_mask
+            place = np.nonzero(real)[0]
+            best = logits.argmax(dim=1).numpy()
+            parts.append(
+                Predicted(
+                    split.outputs[place, split.query[real]],
+                    split.outputs[place, best],
+                    split.rows.query[real],
+                    chosen[place],
+                )
+            )
+        return Predicted(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def class_draws(source: ClassSampler, batches: Iterator[NDArray[np.intp]]) -> tuple[Shapes, Draw]:
+    """Return the same for classes, with rows of its own for every episode: their targets are the episode's."""
+    n_support, n_query, n_outputs = class_widths(source.tasks, source.classes, source.drawing)
+    n_outputs = max(n_outputs, source.n_outputs)
+    shapes = Shapes(Side(n_support, True), Side(n_query, True), tuple(source.tasks.X.shape[1:]), n_outputs)
+
+    def draw(count: int) -> Draws:
+        steps = [source.episodes(next(batches)) for _ in range(count)]
+        sides, counts, numbers, first = [], [], [], 0
+        for rows, length in (
+            ([step.support for step in steps], n_support),
+            ([step.query for step in steps], n_query),
+        ):
+            n_tasks = len(rows[0].X)
+            padded = [_padded(own, length, n_outputs) for own in rows]
+            sides.append([torch.cat([own[part].flatten(0, 1) for own in padded]) for part in (0, 1)])
+            counts.append(np.stack([own.mask.sum(dim=1).numpy() for own in rows]).astype(np.int32))
+            numbers.append(first + np.arange(count * n_tasks * length, dtype=np.int32).reshape(count, n_tasks, length))
+            first += count * n_tasks * length
+        X, y = (torch.cat(parts) for parts in zip(*sides, strict=True))
+        return Draws(numbers[0], counts[0], numbers[1], counts[1], (X, y))
+
+    return shapes, draw
+
+
+def _padded(rows: Rows, length: int, n_outputs: int) -> tuple[Tensor, Tensor]:
+    """Return X and y with so many rows, the first over again, and so many outputs, of which the last are no class."""
+    more = length - rows.X.shape[1]
+    X, y = (
+        torch.cat([own, own[:, :1].expand(-1, more, *own.shape[2:])], dim=1) if more else own
+        for own in (rows.X, rows.y)
+    )
+    return X, torch.nn.functional.pad(y, (0, n_outputs - y.shape[2]), value=-1.0)

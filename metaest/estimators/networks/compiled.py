@@ -1,28 +1,31 @@
-"""Whether a fit takes its meta-steps in machine code: a rule of shapes and counts, never of a clock."""
+"""When a fit or an adaptation runs as machine code: a rule of shapes and counts, never of a clock."""
 
 from __future__ import annotations
 
 import logging
 import math
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.networks.adaptation import Plan
-from metaest.estimators.networks.class_episodes import ClassSource
-from metaest.estimators.networks.drawing import class_draws, policy_draws, regression_draws
-from metaest.estimators.networks.episodes import RegressionSource, Source
-from metaest.estimators.networks.policies import PolicySource
-from metaest.estimators.networks.schedule import Differentiated, Schedule
-from metaest.functional import Episodes, Params
+from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule
+from metaest.estimators.networks.classification import ClassSampler, class_draws
+from metaest.estimators.networks.episodes import EpisodeSampler
+from metaest.estimators.networks.network import Network
+from metaest.estimators.networks.policies import PolicySampler, policy_draws
+from metaest.estimators.networks.regression import RegressionSampler, regression_draws
+from metaest.functional import Episodes, GradientDescent, ModuleForward, Params, Rows
 from metaest.functional.modules.forward import alone
 from metaest.functional.outer import AdamW
-from metaest.jit import LaneSteps, UnavailableError, UnsupportedError, traced
+from metaest.jit import LaneAdapter, LaneSteps, UnavailableError, UnsupportedError, lasts, padded_rows, traced
 
-__all__ = ["Compiled", "lane_steps"]
+__all__ = ["Compiled", "adapter_for", "adapts_compiled", "lane_steps", "padded_support"]
 
 # fewer meta-steps are over before a program is compiled
 LEAST_STEPS = 300
@@ -31,6 +34,14 @@ MOST_MEMORY = 2**25
 MOST_ROWS = 2**31 - 1
 # meta-steps drawn at once, and numbers of the rows that are copied for them
 MOST_STEPS, MOST_NUMBERS, MOST_TASKS = 256, 4_000_000, 10_000
+# tasks adapted in one call from which compiling is repaid
+LEAST_TASKS = 2000
+# programs that are held for a network, by size of support and settings; the one made longest ago makes room
+MOST_PROGRAMS = 32
+_lock = threading.Lock()
+# by the network they are of, so that they end with it and are no part of a pickle
+_adapters: weakref.WeakKeyDictionary[ModuleForward, dict[Any, tuple[Params, LaneAdapter | None]]]
+_adapters = weakref.WeakKeyDictionary()
 _logger = logging.getLogger("metaest.compile")
 
 
@@ -43,9 +54,9 @@ class Compiled(NamedTuple):
 
 def lane_steps(
     model: Any,
-    plan: Plan,
+    plan: Adaptation,
     schedule: Schedule,
-    source: Source,
+    source: EpisodeSampler,
     batches: Iterator[NDArray[np.intp]],
     settings: AdamW,
     params: Params,
@@ -57,7 +68,7 @@ def lane_steps(
         return Compiled(None, "compile=False")
     reason = _refused(model, schedule, source)
     if reason is None:
-        assert isinstance(source, (RegressionSource, ClassSource, PolicySource))
+        assert isinstance(source, (RegressionSampler, ClassSampler, PolicySampler))
         try:
             made = _compiled(model, plan, schedule, source, batches, settings, params, losses)
             _logger.info("meta-steps are compiled: %s", made.reason)
@@ -69,7 +80,7 @@ def lane_steps(
     return Compiled(None, reason)
 
 
-def _refused(model: Any, schedule: Schedule, source: Source) -> str | None:
+def _refused(model: Any, schedule: Schedule, source: EpisodeSampler) -> str | None:
     """Return why a fit is not compiled, as far as its settings tell."""
     if source.network.device.type != "cpu":
         return "lanes are a processor's"
@@ -84,26 +95,26 @@ def _refused(model: Any, schedule: Schedule, source: Source) -> str | None:
 
 def _compiled(
     model: Any,
-    plan: Plan,
+    plan: Adaptation,
     schedule: Schedule,
-    source: RegressionSource | ClassSource | PolicySource,
+    source: RegressionSampler | ClassSampler | PolicySampler,
     batches: Iterator[NDArray[np.intp]],
     settings: AdamW,
     params: Params,
     losses: Callable[[Params, tuple[Differentiated, Episodes]], Tensor],
 ) -> Compiled:
     kind, one = schedule.end, alone(source.network.forward)
-    if isinstance(source, ClassSource):
+    if isinstance(source, ClassSampler):
         shapes, draw = class_draws(source, batches)
         rows = min(model.meta_batch_size, MOST_TASKS) * (shapes.support.rows + shapes.query.rows)
         most_at_once = max(1, MOST_NUMBERS // (rows * (math.prod(shapes.features) + shapes.targets)))
-    elif isinstance(source, PolicySource):
+    elif isinstance(source, PolicySampler):
         (shapes, draw), most_at_once = policy_draws(source, batches), MOST_STEPS
     else:
         (shapes, draw), most_at_once = regression_draws(source, batches), MOST_STEPS
     # classes may be drawn for more episodes than there are tasks
     n_tasks = (
-        model.meta_batch_size if isinstance(source, ClassSource) else min(model.meta_batch_size, len(source.tasks))
+        model.meta_batch_size if isinstance(source, ClassSampler) else min(model.meta_batch_size, len(source.tasks))
     )
     program = traced(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
     steps = LaneSteps(
@@ -118,3 +129,44 @@ def _compiled(
         n_tasks,
     )
     return Compiled(steps, f"{steps.lanes} tasks at a time")
+
+
+def adapts_compiled(setting: str | bool, n_tasks: int) -> bool:
+    """Tell whether so many tasks are adapted in machine code: a matter of their number, so that bits do not change."""
+    return setting is True or (setting == "auto" and n_tasks >= LEAST_TASKS)
+
+
+def adapter_for(network: Network, plan: Adaptation, meta: Params, n_rows: int, like: Rows) -> LaneAdapter | None:
+    """Return what adapts to supports of up to so many rows, or None where only torch can."""
+    solver = plan.solver(meta)
+    if not isinstance(solver, GradientDescent) or not solver.steps or network.device.type != "cpu":
+        return None
+    key = (padded_rows(n_rows), plan)
+    made = _adapters.get(network.forward, {}).get(key)
+    if made is not None and made[0] is meta:  # whoever has a program does not wait for another to be compiled
+        return made[1]
+    with _lock:
+        programs = _adapters.setdefault(network.forward, {})
+        if key in programs and programs[key][0] is meta:
+            return programs[key][1]
+        adapter = None
+        try:
+            adapter = LaneAdapter(network.forward, network.loss, solver, plan.start(meta), key[0], like)
+        except (UnavailableError, UnsupportedError) as error:
+            _logger.warning("adaptation is not compiled: %s", error)
+            if not lasts(error):
+                return None
+        programs.pop(key, None)
+        while len(programs) >= MOST_PROGRAMS:
+            del programs[next(iter(programs))]
+        programs[key] = (meta, adapter)
+        return adapter
+
+
+def padded_support(support: Rows, n_rows: int) -> Rows:
+    """Return support rows padded to so many, by repeating the first of each task."""
+    more = n_rows - support.X.shape[1]
+    if not more:
+        return support
+    X, y = (torch.cat([own, own[:, :1].expand(-1, more, *own.shape[2:])], dim=1) for own in support[:2])
+    return Rows(X, y, torch.cat([support.mask, support.mask.new_zeros(len(support.mask), more)], dim=1))

@@ -1,23 +1,24 @@
-"""From tasks to padded tensors: the episodes of a meta-step, and the query predictions of a score."""
+"""From tasks to padded tensors: episodes of a meta-step, their random state, and how many fit into memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.checkpoint import Checkpoint
+from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule
 from metaest.estimators.networks.codes import row_of_task
-from metaest.estimators.networks.memory import adapted_at_once
-from metaest.estimators.networks.network import Network, RegressionNetwork, within_range
+from metaest.estimators.networks.network import Network, within_range
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
     BatchForward,
     Episodes,
     GradientDescent,
+    ModuleForward,
     Params,
     Rows,
     looped,
@@ -25,12 +26,32 @@ from metaest.functional import (
     repeat_for_tasks,
     solve_damped,
 )
+from metaest.functional.generator import Stream, undrawn
 from metaest.functional.inner.damping import Solver
-from metaest.functional.progress import progress
-from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks
+from metaest.functional.outer import State
+from metaest.jit import Draws
+from metaest.tasks import Split, TaskSet
 
-__all__ = ["LEAST_FOR_STATISTICS", "Batches", "RegressionSource", "Source", "batch_forward"]
+__all__ = [
+    "LEAST_FOR_STATISTICS",
+    "Batches",
+    "Draw",
+    "EpisodeSampler",
+    "KeptWithDraws",
+    "MetaDraws",
+    "adapted_at_once",
+    "batch_forward",
+    "numbered_draws",
+    "saved_bytes",
+    "tasks_at_once",
+]
 
+
+# draws the episodes of so many meta-steps
+Draw = Callable[[int], Draws]
+
+# times that parameters of a task are in memory while it adapts: before and after a step, their gradient, the result
+COPIES = 4
 # tasks adapted at once, and numbers in their rows
 CHUNK, CHUNK_VALUES = 256, 20_000_000
 LEAST_FOR_STATISTICS = 2
@@ -75,18 +96,18 @@ class Batches(Iterator[NDArray[np.intp]]):
         return batch
 
 
-class Source:
+class EpisodeSampler:
     """Tasks, standardised, from which episodes are drawn; a subclass knows what their targets are.
 
     Parameters
     ----------
     network : Network
     tasks : TaskSet
-    plan : Plan
+    plan : Adaptation
     rng : Generator
     """
 
-    def __init__(self, network: Network, tasks: TaskSet, plan: Plan, rng: np.random.Generator) -> None:
+    def __init__(self, network: Network, tasks: TaskSet, plan: Adaptation, rng: np.random.Generator) -> None:
         self.network = network
         self.tasks = tasks
         self.plan = plan
@@ -197,80 +218,144 @@ class Source:
             )
 
 
-class RegressionSource(Source):
-    """Tasks with numbers to predict.
+def saved_bytes(evaluate: Callable[[], Any]) -> int:
+    """Return the bytes that torch keeps, for the backward pass, of what is evaluated."""
+    # the tensors are held until all are counted, so that none takes the place of another; detached, because a node of
+    # the graph that holds its own result is a cycle through C++, which Python's collector cannot free
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        detached = tensor.detach()
+        kept[tensor.untyped_storage().data_ptr()] = detached
+        return detached
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        evaluate()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def tasks_at_once(max_batch_bytes: int | None, of_one: int) -> int | None:
+    """Return how many tasks of so many bytes fit into the bound, at least one; None where there is no bound."""
+    return None if max_batch_bytes is None else max(1, int(max_batch_bytes) // max(1, of_one))
+
+
+def adapted_at_once(max_batch_bytes: int | None, forward: ModuleForward, params: Params, X: Tensor) -> int | None:
+    """Return how many tasks are adapted, or predicted, at once.
 
     Parameters
     ----------
-    network, tasks, plan, rng
-        As :class:`Source` takes them.
-    support_size, split
-        As the estimators take them.
+    max_batch_bytes : int or None
+    forward : ModuleForward
+    params : dict of Tensor
+        Of one task.
+    X : Tensor of shape (rows, ...)
+        Rows of one task, as many as any has.
+    """
+    if max_batch_bytes is None:
+        return None
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+    own = sum(value.numel() * value.element_size() for value in params.values())
+    with undrawn():  # a module may draw: what it draws here must not matter
+        of_one = saved_bytes(lambda: forward(leaves, X))
+    return tasks_at_once(max_batch_bytes, COPIES * own + of_one)
+
+
+class MetaDraws:
+    """Draws the episodes of one meta-step after the other, and how they are differentiated.
+
+    Parameters
+    ----------
+    source : EpisodeSampler
+    batches : Batches
+    schedule : Schedule
+    module : Module
+        Its buffers may change.
+    stream : Stream or None
+        What a module of the user's draws from.
     """
 
-    network: RegressionNetwork
-
     def __init__(
-        self,
-        network: RegressionNetwork,
-        tasks: TaskSet,
-        plan: Plan,
-        rng: np.random.Generator,
-        support_size: Any,
-        split: str,
+        self, source: EpisodeSampler, batches: Batches, schedule: Schedule, module: nn.Module, stream: Stream | None
     ) -> None:
-        super().__init__(network, tasks, plan, rng)
-        self.support_size = support_size
-        self.split = split
-        self._y = within_range(network.scale_targets(tasks.y), network.dtype, "y", partial(row_of_task, tasks))
+        self.source, self.batches, self.schedule = source, batches, schedule
+        self.module, self.stream = module, stream
+        self.step = 0
 
-    def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
-        """Split the chosen tasks anew."""
-        split = self._split(chosen, training=True)
-        return Episodes(self._gather(split.support, split.support_mask), self._gather(split.query, split.query_mask))
+    def __call__(self) -> tuple[Differentiated, Episodes]:
+        """Return what the next step differentiates, and its episodes."""
+        kind = self.schedule.at(self.step)
+        self.step += 1
+        return kind, self.source.episodes(next(self.batches))
 
-    def _gather(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
-        return self.rows(numbers, mask, self._y[torch.from_numpy(numbers).to(self._y.device)])
+    def state(self) -> State:
+        """Return a copy of what the next draws depend on."""
+        return {
+            "step": self.step,
+            "generator": self.source.rng.bit_generator.state,
+            "queue": torch.tensor(self.batches.queue),
+            "stream": None if self.stream is None else self.stream.state,
+            "buffers": dict(self.module.named_buffers()),
+        }
 
-    @property
-    def standardised(self) -> tuple[Tensor, Tensor]:
-        """All rows of X and of y, in the units and the precision of the fit."""
-        return self._X, self._y
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        self.step = state["step"]
+        self.source.rng.bit_generator.state = state["generator"]
+        self.batches.queue = state["queue"].numpy().astype(np.intp)
+        if self.stream is not None:
+            self.stream.state = state["stream"]
+        for name, buffer in self.module.named_buffers():
+            buffer.copy_(state["buffers"][name])
 
-    def draw_batches(self, batches: Iterator[NDArray[np.intp]], count: int) -> Drawn:
-        """Draw the splits of some meta-steps, as `episodes` would one step after the other."""
-        drawn = draw_batches(self.tasks, batches, count, self.support_size, self.split, self.rng)
-        if drawn.n_support.min() < LEAST_FOR_STATISTICS:
-            self.require_support(order_rows(self.tasks, drawn), drawn.chosen, training=True)
-        return drawn
 
-    def _split(self, chosen: NDArray[np.intp], *, training: bool) -> Split:
-        split = split_tasks(self.tasks, chosen, self.support_size, self.split, self.rng)
-        self.require_support(split, chosen, training=training)
-        return split
+class KeptWithDraws:
+    """A checkpoint of an outer loop that keeps the state of its draws as well.
 
-    def predict_queries(
-        self, meta: Params, batching: str, *, verbose: bool = False
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        """Adapt to the support of every task and predict its query; `verbose` shows a progress bar.
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    kept : dict or None
+        What was read from it.
+    draws : MetaDraws
+    further : dict
+        Kept as it is.
+    """
 
-        Returns
-        -------
-        truth, prediction : ndarray of shape (n_query_rows,) or (n_query_rows, n_targets)
-            In the user's units, in float64.
-        rows : ndarray of shape (n_query_rows,)
-            Their row numbers in the TaskSet.
-        """
-        forward = batch_forward(self.network, batching)
-        predictions, numbers, overshot = [], [], 0
-        for chosen in progress(self.chunks(), verbose, "tasks scored", "task", len(self.tasks), len):
-            split = self._split(chosen, training=False)
-            support = self._gather(split.support, split.support_mask)
-            output, lowered = self.adapted_outputs(chosen, split, support, meta, forward)
-            overshot += lowered
-            predictions.append(self.network.in_units(output))
-            numbers.append(split.query[split.query_mask])
-        self.warn_of(overshot, meta)
-        rows = np.concatenate(numbers)
-        prediction = np.concatenate(predictions)
-        return self.tasks.y[rows].astype(np.float64).reshape(prediction.shape), prediction, rows
+    def __init__(self, checkpoint: Checkpoint, kept: State | None, draws: MetaDraws, further: dict[str, Any]) -> None:
+        self.checkpoint, self.kept, self.draws, self.further = checkpoint, kept, draws, further
+        self.every = checkpoint.every
+
+    def load(self) -> State | None:
+        """Return the state of the loop, and set that of the draws."""
+        if self.kept is None:
+            return None
+        self.draws.restore(self.kept["draws"])
+        loop: State = self.kept["loop"]
+        return loop
+
+    def save(self, state: State) -> None:
+        """Keep the state of the loop and of the draws."""
+        self.checkpoint.save({"loop": state, "draws": self.draws.state(), **self.further})
+
+
+def numbered_draws(split: Split, count: int, n_support: int, n_query: int, rows: tuple[Tensor, Tensor]) -> Draws:
+    """Return the rows of so many meta-steps, each padded to the same length."""
+
+    def padded(own: NDArray[np.intp], length: int) -> NDArray[np.int32]:
+        found: NDArray[np.int32] = np.empty((count, len(own) // count, length), dtype=np.int32)
+        flat = found.reshape(-1, length)
+        flat[:, : own.shape[1]] = own
+        flat[:, own.shape[1] :] = own[:, :1]
+        return found
+
+    def counts(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+        found: NDArray[np.int32] = mask.sum(axis=1, dtype=np.int32).reshape(count, -1)
+        return found
+
+    return Draws(
+        padded(split.support, n_support),
+        counts(split.support_mask),
+        padded(split.query, n_query),
+        counts(split.query_mask),
+        rows,
+    )

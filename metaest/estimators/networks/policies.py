@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.networks.adaptation import Plan
+from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.codes import row_of_task
-from metaest.estimators.networks.episodes import Source, batch_forward
+from metaest.estimators.networks.episodes import Draw, EpisodeSampler, batch_forward, numbered_draws
 from metaest.estimators.networks.network import Network, within_range
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Episodes, Loss, Params, Rows, Utility, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
+from metaest.jit import Draws, Shapes, Side
 from metaest.tasks import Split, TaskSet
 
-__all__ = ["PolicyNetwork", "PolicyPlan", "PolicySource", "adapted_params"]
+__all__ = ["PolicyAdaptation", "PolicyNetwork", "PolicySampler", "adapted_params"]
 
 # numbers in the rows of tasks that are adapted at once
 VALUES_AT_ONCE = 20_000_000
@@ -56,7 +57,7 @@ class PolicyNetwork(Network):
 
 
 @dataclass(frozen=True)
-class PolicyPlan(Plan):
+class PolicyAdaptation(Adaptation):
     """The adaptation of a policy: up the utility of what was seen."""
 
     utility: Utility = field(default_factory=Utility)
@@ -66,12 +67,12 @@ class PolicyPlan(Plan):
         """Minus the utility."""
         return self.utility.loss
 
-    def of_utility(self, utility: Utility) -> "PolicyPlan":
+    def of_utility(self, utility: Utility) -> "PolicyAdaptation":
         """Return the same plan with another utility."""
         return replace(self, utility=utility)
 
 
-class PolicySource(Source):
+class PolicySampler(EpisodeSampler):
     """Tasks whose rows are in order of time.
 
     In training an episode is a stretch anywhere in a task, as long as its parts where the task is; otherwise it begins
@@ -80,7 +81,7 @@ class PolicySource(Source):
     Parameters
     ----------
     network, tasks, plan, rng
-        As :class:`Source` takes them.
+        As :class:`EpisodeSampler` takes them.
     support_size, gap : int
     query_size : int or None
         None for all that comes after.
@@ -92,7 +93,7 @@ class PolicySource(Source):
         self,
         network: PolicyNetwork,
         tasks: TaskSet,
-        plan: Plan,
+        plan: Adaptation,
         rng: np.random.Generator,
         support_size: int,
         gap: int,
@@ -170,9 +171,23 @@ class PolicySource(Source):
             yield np.arange(first, min(first + size, len(self.tasks)))
 
 
-def adapted_params(network: Network, plan: Plan, meta: Params, support: Rows, batching: str) -> Params:
+def adapted_params(network: Network, plan: Adaptation, meta: Params, support: Rows, batching: str) -> Params:
     """Adapt to the support of many tasks in one call; parameters of shape (tasks, ...)."""
     start = repeat_for_tasks(plan.start(meta), len(support.X))
     forward = batch_forward(network, batching)
     adapted, _ = solve_damped(forward, network.loss, plan.solver(meta), start, support)
     return {name: value.detach() for name, value in adapted.items()}
+
+
+def policy_draws(source: PolicySampler, batches: Iterator[NDArray[np.intp]]) -> tuple[Shapes, Draw]:
+    """Return the same for policies: a stretch of time each."""
+    X, y = source.standardised
+    support, query = source.widths
+    shapes = Shapes(Side(support, False), Side(query, True), tuple(X.shape[1:]), y.shape[1])
+
+    def draw(count: int) -> Draws:
+        splits = [source.split(next(batches), training=True) for _ in range(count)]
+        whole = Split(*(np.concatenate(parts) for parts in zip(*splits, strict=True)))
+        return numbered_draws(whole, count, support, query, (X, y))
+
+    return shapes, draw

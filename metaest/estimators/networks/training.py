@@ -1,10 +1,10 @@
-"""Meta-training: from an estimator's settings and tasks to a network and its meta-learned weights."""
+"""Meta-training: from settings and tasks to a network and its meta-learned weights."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,36 +12,27 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.checkpoint import Checkpoint
-from metaest.estimators.networks.adaptation import Plan, is_setting
+from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule, is_setting
 from metaest.estimators.networks.backing_off import back_off, warn_of_rate
-from metaest.estimators.networks.building import goes_on
 from metaest.estimators.networks.compiled import lane_steps
-from metaest.estimators.networks.memory import saved_bytes, tasks_at_once
-from metaest.estimators.networks.meta_draws import KeptWithDraws, MetaDraws
-from metaest.estimators.networks.network import Network, batched
-from metaest.estimators.networks.schedule import Differentiated, Schedule
-from metaest.estimators.networks.settling import settled
+from metaest.estimators.networks.episodes import KeptWithDraws, MetaDraws, saved_bytes, tasks_at_once
+from metaest.estimators.networks.network import Network, batched, goes_on
 from metaest.estimators.threads import scoped_threads
 from metaest.exceptions import DivergenceError, TaskError, filters_kept, warn
-from metaest.functional import (
-    BatchForward,
-    Episodes,
-    History,
-    OuterLoop,
-    Params,
-    StepInfo,
-    repeat_for_tasks,
-)
+from metaest.functional import BatchForward, Episodes, History, OuterLoop, Params, Rows, StepInfo, repeat_for_tasks
 from metaest.functional.compiler import import_compiler
 from metaest.functional.generator import Stream, seeded, undrawn
 from metaest.functional.meta_gradients.implicit import remaining_slope
+from metaest.functional.modules.forward import batch_statistics
+from metaest.functional.modules.normalization import per_step, population_statistics
 from metaest.functional.outer import State
 from metaest.tasks import TaskSet, check_split
+
+__all__ = ["Trained", "finalise", "history_frame", "meta_train"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Trained", "history_frame", "meta_train"]
 
 VALIDATION_SPLITS = 4
 # share of the slope that may be left where the implicit gradient is taken
@@ -63,11 +54,11 @@ class Trained(NamedTuple):
     batching_reason: str
     compiled: bool
     compiled_reason: str
-    plan: Plan
+    plan: Adaptation
 
 
 def meta_train(model: Any, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None = None) -> Trained:
-    """Meta-learn the weights of `model` (a MetaNetwork with its settings) from `tasks`; `model` is not changed.
+    """Meta-learn the weights of `model` (a BaseMAML with its settings) from `tasks`; `model` is not changed.
 
     A fit that diverges is begun anew at half the inner rate, up to six times; then the first error is raised.
     """
@@ -112,7 +103,7 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
     training, held_out = _hold_out(model, tasks, rng)
     with seeded(seed):
         network: Network = model._build(training, tasks)
-    plan: Plan = model._plan_of(network)
+    plan: Adaptation = model._plan_of(network)
     plan = model._slowed(plan) if goes_on(model) else plan
     schedule = Schedule(model, model.max_iter)
     _check_something_adapts(plan, schedule, model, training)
@@ -176,14 +167,14 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
         if plan.proximal and plan.steps:
             _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
         drawn = [source.episodes(next(batches)) for _ in range(SETTLING)]
-        params = settled(plan, forward, result.params, drawn)
+        params = finalise(plan, forward, result.params, drawn)
     compiled, why = made.steps is not None, made.reason
     if made.steps is not None and made.steps.instead is not None:
         compiled, why = False, "machine code and torch give different meta-gradients"
     return Trained(network, params, result.history, batching, reason, compiled, why, plan)
 
 
-def _tell(model: Any, training: TaskSet, n_tasks: int, seed: int, plan: Plan, batching: str) -> None:
+def _tell(model: Any, training: TaskSet, n_tasks: int, seed: int, plan: Adaptation, batching: str) -> None:
     """Log what was decided before the first meta-step."""
     counts = len(training), n_tasks - len(training), len(training.X)
     _logger.info("%d tasks learned from, %d held out, %d rows in %s; seed %d", *counts, model.dtype, seed)
@@ -217,7 +208,7 @@ def _at_once(bound: int | None, losses: Any, params: Params, schedule: Schedule,
     return tasks_at_once(bound, of_one)
 
 
-def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: TaskSet) -> None:
+def _check_something_adapts(plan: Adaptation, schedule: Schedule, model: Any, tasks: TaskSet) -> None:
     """Raise a ValueError where all there is to learn is how tasks adapt, and none can."""
     reptile, ridge = schedule.kind == "reptile", model.inner_solver == "ridge"
     if (ridge or reptile) and plan.steps == 0:
@@ -238,7 +229,7 @@ def _check_something_adapts(plan: Plan, schedule: Schedule, model: Any, tasks: T
         )
 
 
-def _warn_of_slopes(plan: Plan, forward: BatchForward, params: Params, episodes: Episodes) -> None:
+def _warn_of_slopes(plan: Adaptation, forward: BatchForward, params: Params, episodes: Episodes) -> None:
     """Tell when adaptations end far from the minimum that the implicit meta-gradient supposes."""
     solver, n_tasks = plan.descent(params), len(episodes.support.X)
     start = repeat_for_tasks(plan.start(params, episodes.query), n_tasks)
@@ -273,3 +264,48 @@ def _hold_out(model: Any, tasks: TaskSet, rng: np.random.Generator) -> tuple[Tas
         )
     order = rng.permutation(len(tasks))
     return tasks[np.sort(order[n_held_out:])], tasks[np.sort(order[:n_held_out])]
+
+
+def finalise(plan: Adaptation, forward: BatchForward, meta: Params, drawn: Sequence[Episodes]) -> Params:
+    """Return the meta-parameters with what follows from them.
+
+    Parameters
+    ----------
+    plan : Adaptation
+    forward : callable
+    meta : dict of Tensor
+    drawn : sequence of Episodes
+        Of as many tasks each.
+
+    Returns
+    -------
+    dict of Tensor
+    """
+    if plan.normed:
+        meta = {**meta, **_statistics(plan, forward, meta, drawn)}
+    if plan.head is None or not plan.head.bayesian or not plan.steps:
+        return meta
+    with torch.no_grad():
+        start = repeat_for_tasks(plan.start(meta), len(drawn[0].query.X))
+        return {**meta, **plan.head.settled(forward, start, drawn)}
+
+
+def _statistics(plan: Adaptation, forward: BatchForward, meta: Params, drawn: Sequence[Episodes]) -> Params:
+    """Return the statistics of all rows of all tasks before adaptation, and those of supports in every inner step."""
+    shared, steps = [], []
+    for episodes in drawn:
+        n_tasks = len(episodes.query.X)
+        start = repeat_for_tasks(
+            {name: own.detach() for name, own in plan.start(meta, episodes.query).items()}, n_tasks
+        )
+        rows = Rows(*(torch.cat(parts, dim=1) for parts in zip(*episodes, strict=True)))
+        with torch.no_grad():
+            shared.append(batch_statistics(forward, start, rows))
+        if plan.per_step and plan.head is None and plan.steps:
+            support = plan.support(meta, episodes.support)
+            path = plan.descent(meta).path(forward, plan.loss, start, support)
+            steps.append([{n: v.detach() for n, v in batch_statistics(forward, at, support).items()} for at in path])
+    found = population_statistics(shared)
+    if steps:
+        found |= per_step([population_statistics(list(own)) for own in zip(*steps, strict=True)])
+    return found
