@@ -129,6 +129,7 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
         **{name: own for name, own in CONSTRAINTS.items() if name not in _OTHERS},
         **_OWN,
     }
+    utility: Any
     # settings of other meta-learned networks that a policy does not offer
     normalization, batch_statistics, inner_solver, proximal = None, "support", "gradient", 1.0
     multi_step_share, first_order_share, split, device = 0.0, 0.0, "first", "cpu"
