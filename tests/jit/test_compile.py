@@ -10,10 +10,10 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from metaest.lanes import LaneFunction, UnavailableError, native
 
 from metaest import EquationRegressor, MAMLRegressor, Parameter
 from metaest.estimators.networks import compiled as serving
-from metaest.lanes import LaneFunction, UnavailableError, native
 from metaest_datasets import make_avrami_tasks, make_sinusoids
 
 pytest.importorskip("llvmlite")
