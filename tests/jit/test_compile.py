@@ -10,10 +10,11 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from metaest.lanes import LaneFunction, UnavailableError, native
 
 from metaest import EquationRegressor, MAMLRegressor, Parameter
 from metaest.estimators.networks import compiled as serving
+from metaest.jit import LaneFunction, UnavailableError
+from metaest.jit.llvm import compile as llvm
 from metaest_datasets import make_avrami_tasks, make_sinusoids
 
 pytest.importorskip("llvmlite")
@@ -22,9 +23,9 @@ pytest.importorskip("llvmlite")
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setenv("METAEST_CACHE_DIR", "off")
-    native._libraries.clear()
+    llvm._libraries.clear()
     yield
-    native._libraries.clear()
+    llvm._libraries.clear()
 
 
 def scaled(factor):
@@ -36,13 +37,13 @@ def text(name):
 
 
 def test_code_is_linked_and_called():
-    double = native.compiled(text("twice"), "twice", [ctypes.c_double], ctypes.c_double)
+    double = llvm.compiled(text("twice"), "twice", [ctypes.c_double], ctypes.c_double)
     assert double(21.0) == 42.0
 
 
 def test_a_library_calls_what_the_process_has():
     ir = "declare double @cbrt(double)\ndefine double @root(double %x) {\n  %y = call double @cbrt(double %x)\n  ret double %y\n}\n"
-    root = native.compiled(ir, "root", [ctypes.c_double], ctypes.c_double)
+    root = llvm.compiled(ir, "root", [ctypes.c_double], ctypes.c_double)
     assert root(27.0) == pytest.approx(3.0)
 
 
@@ -53,14 +54,14 @@ def test_what_llvm_refuses_is_said(ir):
     if "nowhere" in ir:
         ir += "\ndefine void @f() {\n  call void @g_that_is_nowhere()\n  ret void\n}\n"
     with pytest.raises(UnavailableError, match="LLVM refuses"):
-        native.compiled(ir, "f", [])
+        llvm.compiled(ir, "f", [])
     assert scaled(2)([[1.0]], 1)[0] == pytest.approx(2 * np.tanh(1.0), rel=1e-6)
 
 
 def test_libraries_are_bounded_in_number(monkeypatch):
-    monkeypatch.setattr(native, "MOST_LIBRARIES", 3)
-    functions = [native.compiled(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double) for i in range(6)]
-    assert len(native._libraries) == 3
+    monkeypatch.setattr(llvm, "MOST_LIBRARIES", 3)
+    functions = [llvm.compiled(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double) for i in range(6)]
+    assert len(llvm._libraries) == 3
     libraries = [weakref.ref(function.library) for function in functions]
     assert [function(float(i)) for i, function in enumerate(functions)] == [2.0 * i for i in range(6)]
     del functions
@@ -69,24 +70,24 @@ def test_libraries_are_bounded_in_number(monkeypatch):
 
 
 def test_libraries_are_bounded_in_bytes(monkeypatch):
-    native.compiled(text("f0"), "f0", [ctypes.c_double], ctypes.c_double)
-    [library] = native._libraries.values()
-    monkeypatch.setattr(native, "MOST_BYTES", 2 * library.size + library.size // 2)
+    llvm.compiled(text("f0"), "f0", [ctypes.c_double], ctypes.c_double)
+    [library] = llvm._libraries.values()
+    monkeypatch.setattr(llvm, "MOST_BYTES", 2 * library.size + library.size // 2)
     for i in range(1, 5):
-        native.compiled(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double)
-    assert len(native._libraries) == 2
+        llvm.compiled(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double)
+    assert len(llvm._libraries) == 2
 
 
 def test_the_same_text_is_one_library():
-    first, second = (native.compiled(text("f"), "f", [ctypes.c_double], ctypes.c_double) for _ in range(2))
+    first, second = (llvm.compiled(text("f"), "f", [ctypes.c_double], ctypes.c_double) for _ in range(2))
     assert first.library is second.library
 
 
 def test_memory_of_code_is_given_back():
     scaled(0)
-    unused = native._Library.unused
+    unused = llvm._Library.unused
     before = len(unused)
-    native._libraries.clear()
+    llvm._libraries.clear()
     gc.collect()
     assert len(unused) == before + 1
     scaled(1)
@@ -95,7 +96,7 @@ def test_memory_of_code_is_given_back():
 
 def interrupt_code_generation(monkeypatch, nth=1):
     """Press Ctrl-C while LLVM makes the n-th piece of code, which then takes a second more."""
-    make, seen, ended = native._code_of, [], threading.Event()
+    make, seen, ended = llvm._code_of, [], threading.Event()
 
     def slow(text, machine):
         seen.append(text)
@@ -105,7 +106,7 @@ def interrupt_code_generation(monkeypatch, nth=1):
             ended.set()
         return make(text, machine)
 
-    monkeypatch.setattr(native, "_code_of", slow)
+    monkeypatch.setattr(llvm, "_code_of", slow)
     return ended
 
 
@@ -139,7 +140,7 @@ def equation():
 @pytest.mark.parametrize("work", [network, equation])
 def test_ctrl_c_is_heard_while_llvm_works(monkeypatch, work):
     expected = work()
-    native._libraries.clear()
+    llvm._libraries.clear()
     with monkeypatch.context() as patch:
         ended = interrupt_code_generation(patch, nth=2)
         with pytest.raises(KeyboardInterrupt):
@@ -175,7 +176,7 @@ def test_a_thread_that_is_no_longer_waited_for_leaves_its_code_on_disk(monkeypat
         for thread in threading.enumerate():
             if thread.name == "metaest-apart":
                 thread.join()
-    monkeypatch.setattr(native, "_code_of", None)  # it is not called again
+    monkeypatch.setattr(llvm, "_code_of", None)  # it is not called again
     assert scaled(5)([[1.0]], 1)[0] == pytest.approx(5 * np.tanh(1.0), rel=1e-6)
 
 
