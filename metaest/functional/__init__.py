@@ -15,8 +15,29 @@ from metaest.functional.inner.class_head import ClassHead
 from metaest.functional.inner.closed_form import ClosedForm, LinearHead
 from metaest.functional.inner.damping import solve_damped
 from metaest.functional.inner.gradient_descent import GradientDescent
-from metaest.functional.losses import cross_entropy, squared_error
-from metaest.functional.meta_gradients.query_loss import MetaGradient, task_losses
+from metaest.functional.inner.solver import InnerSolver
+from metaest.functional.losses import (
+    REGRESSION_LOSSES,
+    Huber,
+    Poisson,
+    Quantile,
+    RegressionLoss,
+    RowLoss,
+    SquaredError,
+    as_regression_loss,
+    cross_entropy,
+    squared_error,
+)
+from metaest.functional.meta_gradients.implicit import Implicit
+from metaest.functional.meta_gradients.meta_gradient import MetaGradient
+from metaest.functional.meta_gradients.query_loss import QueryLoss
+from metaest.functional.meta_gradients.reptile import Reptile
+from metaest.functional.meta_gradients.task_losses import (
+    META_GRADIENTS,
+    MetaGradientName,
+    as_meta_gradient,
+    task_losses,
+)
 from metaest.functional.modules.builtin import MLP, ConvNet
 from metaest.functional.modules.context import ContextForward
 from metaest.functional.modules.forward import ModuleForward, looped, mapped, repeat_for_tasks, with_statistics
@@ -28,7 +49,9 @@ from metaest.functional.types import BatchForward, Episodes, Forward, Loss, Para
 from metaest.functional.utility import Utility
 
 __all__ = [
+    "META_GRADIENTS",
     "MLP",
+    "REGRESSION_LOSSES",
     "BatchForward",
     "Callback",
     "ClassHead",
@@ -43,22 +66,35 @@ __all__ = [
     "HeadForward",
     "HierarchicalModel",
     "History",
+    "Huber",
+    "Implicit",
+    "InnerSolver",
     "LinearHead",
     "Loss",
     "MetaGradient",
+    "MetaGradientName",
     "ModuleForward",
     "Noise",
     "Observations",
     "OuterLoop",
     "OuterResult",
     "Params",
+    "Poisson",
     "Population",
+    "Quantile",
+    "QueryLoss",
+    "RegressionLoss",
+    "Reptile",
+    "RowLoss",
     "Rows",
     "Scaling",
     "SolveCode",
+    "SquaredError",
     "StepInfo",
     "Transforms",
     "Utility",
+    "as_meta_gradient",
+    "as_regression_loss",
     "choose_rows",
     "cross_entropy",
     "looped",

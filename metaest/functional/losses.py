@@ -3,12 +3,43 @@ r"""Losses of a batch of ragged tasks: each task's mean over its own rows, paddi
 Every loss takes predictions and targets with leading shape (tasks, rows) and a mask of that shape, and returns one
 number for each task. A task without a row has loss 0 and gradient 0, so that adapting on nothing changes nothing. In
 place of ones the mask may hold positive weights of rows, whose sum is the number of the task's rows.
+
+Losses of a regression are objects that also know how targets are scaled for them, and what the network's output stands
+for. With the prediction :math:`\hat y`, the output :math:`\eta` and the error :math:`e = y - \hat y` they are
+
+=============== ======================================================================== =======================
+squared_error   :math:`e^2`                                                              the mean
+huber           :math:`e^2` up to :math:`|e| = \delta`, then                             the mean, less drawn by
+                :math:`\delta (2 |e| - \delta)` (Huber, 1964,                            outliers
+                :doi:`10.1214/aoms/1177703732`)
+poisson         :math:`e^\eta - y \eta` with :math:`\hat y = e^\eta`, the negative       the mean of counts
+                log-likelihood of counts up to a constant
+quantile        :math:`\max\bigl(q e, (q - 1) e\bigr)` (Koenker and Bassett, 1978,       the q-quantile
+                :doi:`10.2307/1913643`)
+=============== ======================================================================== =======================
 """
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["cross_entropy", "mean_over_rows", "squared_error"]
+__all__ = [
+    "REGRESSION_LOSSES",
+    "Huber",
+    "Poisson",
+    "Quantile",
+    "RegressionLoss",
+    "RowLoss",
+    "SquaredError",
+    "as_regression_loss",
+    "cross_entropy",
+    "mean_over_rows",
+    "squared_error",
+]
 
 
 def mean_over_rows(per_row: Tensor, mask: Tensor) -> Tensor:
@@ -46,5 +77,223 @@ def cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     Tensor of shape (tasks,)
     """
     log_probability = torch.log_softmax(logits.masked_fill(target < 0, -torch.inf), dim=-1)
-    own = torch.where(target > 0, log_probability, 0.0)
-    return mean_over_rows(-own.sum(dim=-1), mask)
+    of_class = torch.where(target > 0, log_probability, 0.0)
+    return mean_over_rows(-of_class.sum(dim=-1), mask)
+
+
+@dataclass(frozen=True)
+class RegressionLoss(ABC):
+    """A loss of each row, and how targets are prepared for it.
+
+    A subclass defines :meth:`per_row`, and overrides the facts below where their defaults do not hold; plain class
+    attributes do. Concrete losses are final. An object is a loss of a batch of tasks, as :func:`squared_error` is.
+    """
+
+    @abstractmethod
+    def per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every row, the mean over its targets.
+
+        Parameters
+        ----------
+        prediction, target : Tensor of shape (tasks, rows, targets)
+            Outputs of the network, and scaled targets.
+
+        Returns
+        -------
+        Tensor of shape (tasks, rows)
+        """
+
+    def __call__(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Return the mean over the rows of each task, of shape (tasks,)."""
+        return mean_over_rows(self.per_row(prediction, target), mask)
+
+    @property
+    def name(self) -> str:
+        """The name by which messages call it."""
+        return type(self).__name__
+
+    @property
+    def centred(self) -> bool:
+        """Whether the mean is taken off targets before they are scaled."""
+        return True
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether a linear head solved in closed form minimises it."""
+        return False
+
+    @property
+    def lowest_target(self) -> float:
+        """The lowest target, in the user's units, for which the loss is defined."""
+        return -math.inf
+
+    def inverse_link(self, output: Tensor) -> Tensor:
+        """Return the predicted targets, still scaled, that outputs of the network stand for."""
+        return output
+
+
+@dataclass(frozen=True)
+class SquaredError(RegressionLoss):
+    """The squared error, minimised by the mean."""
+
+    name = "squared_error"
+    closed_form = True
+
+    def per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the squared error of every row."""
+        return (prediction - target).square().mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class Huber(RegressionLoss):
+    """The squared error up to a threshold, and from there a loss that grows in a straight line.
+
+    It is twice the loss of the textbooks, so that it is the squared error itself where no error exceeds the threshold.
+
+    Parameters
+    ----------
+    threshold : float above 0, default=1.35
+        In standardised units. At 1.35 standard deviations of the noise the estimate of a mean has 95 % of the
+        efficiency of the squared error (Huber, 1981, :doi:`10.1002/0471725250`).
+    """
+
+    threshold: float = 1.35
+
+    name = "huber"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < math.inf:
+            raise ValueError(f"threshold must be finite and above 0, got {self.threshold}.")
+
+    def per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every row."""
+        error = prediction - target
+        size = error.abs()
+        beyond = self.threshold * (2 * size - self.threshold)
+        return torch.where(size <= self.threshold, error.square(), beyond).mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class Poisson(RegressionLoss):
+    """The Poisson deviance of counts, up to terms without the prediction; the output is a logarithm.
+
+    Targets are divided by their mean over the fit and not centred, so that an output of zero predicts that mean.
+    """
+
+    name = "poisson"
+    centred = False
+    lowest_target = 0.0
+
+    def per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every row, from logarithms of the predicted means."""
+        return (prediction.exp() - target * prediction).mean(dim=-1)
+
+    def inverse_link(self, output: Tensor) -> Tensor:
+        """Return the means whose logarithms the outputs are."""
+        return output.exp()
+
+
+@dataclass(frozen=True)
+class Quantile(RegressionLoss):
+    """The pinball loss, minimised by a quantile.
+
+    Parameters
+    ----------
+    q : float between 0 and 1, default=0.5
+        The share of targets below the prediction; 0.5 for the median.
+    """
+
+    q: float = 0.5
+
+    name = "quantile"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.q < 1:
+            raise ValueError(f"q must lie between 0 and 1, got {self.q}.")
+
+    def per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every row."""
+        error = target - prediction
+        return torch.maximum(self.q * error, (self.q - 1) * error).mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class RowLoss(RegressionLoss):
+    """A loss that is given as a function of predictions and targets.
+
+    Parameters
+    ----------
+    function : callable
+        Predictions and targets of shape (rows, targets), in standardised units -> losses of shape (rows,), by
+        operations of torch. Rows of several tasks, and padding, stand below one another: the loss of a row must not
+        depend on the others.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metaest.functional import RowLoss
+    >>> loss = RowLoss(lambda prediction, target: (prediction - target).abs().mean(dim=-1))
+    >>> loss(torch.zeros(1, 2, 1), torch.tensor([[[1.0], [3.0]]]), torch.ones(1, 2))
+    tensor([2.])
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def per_row(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return what the function returns for the rows.
+
+        Raises
+        ------
+        TypeError
+            When that is not a tensor.
+        ValueError
+            When it has another shape than one loss for each row.
+        """
+        n_tasks, n_rows, n_targets = prediction.shape
+        losses = self.function(prediction.reshape(-1, n_targets), target.reshape(-1, n_targets))
+        if not isinstance(losses, Tensor):
+            raise TypeError(f"loss: {self.name} returned {type(losses).__name__}; a tensor of torch is wanted.")
+        if losses.shape != (n_tasks * n_rows,):
+            raise ValueError(
+                f"loss: {self.name} returned shape {tuple(losses.shape)} for {n_tasks * n_rows} rows of {n_targets} "
+                f"target{'s' * (n_targets != 1)}; one loss for each row, of shape ({n_tasks * n_rows},), is wanted "
+                "(for losses of each target: their mean over the last axis)."
+            )
+        return losses.reshape(n_tasks, n_rows)
+
+
+REGRESSION_LOSSES: dict[str, RegressionLoss] = {
+    "squared_error": SquaredError(),
+    "huber": Huber(),
+    "poisson": Poisson(),
+    "quantile": Quantile(),
+}
+
+
+def as_regression_loss(setting: str | RegressionLoss | Callable[[Tensor, Tensor], Tensor]) -> RegressionLoss:
+    """Return the loss that a name stands for, an object as it is, and a function as a :class:`RowLoss`.
+
+    Raises
+    ------
+    ValueError
+        When no loss has such a name.
+    TypeError
+        When it is neither a name, a RegressionLoss nor a function.
+    """
+    if isinstance(setting, RegressionLoss):
+        return setting
+    names = ", ".join(map(repr, REGRESSION_LOSSES))
+    choices = f"{names}, a RegressionLoss object, or a function of predictions and targets"
+    if isinstance(setting, str):
+        if setting not in REGRESSION_LOSSES:
+            raise ValueError(f"loss must be one of {choices}; got {setting!r}.")
+        return REGRESSION_LOSSES[setting]
+    if isinstance(setting, type) or not callable(setting):
+        got = f"the class {setting.__name__}" if isinstance(setting, type) else type(setting).__name__
+        raise TypeError(f"loss must be one of {choices}; got {got}.")
+    return RowLoss(setting)

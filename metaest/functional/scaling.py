@@ -20,13 +20,23 @@ class Scaling(NamedTuple):
     scale: Tensor
 
     @classmethod
-    def learn(cls, values: Tensor) -> "Scaling":
-        """Learn mean and standard deviation of the columns; a constant one has the size of its number for a scale."""
+    def learn(cls, values: Tensor, *, centred: bool = True) -> "Scaling":
+        """Learn mean and standard deviation of the columns; a constant one has the size of its number for a scale.
+
+        Parameters
+        ----------
+        values : Tensor of shape (rows, columns) or (rows, channels, height, width)
+        centred : bool, default=True
+            Whether to take the mean off. Otherwise it stays 0, and the scale is the mean size of the values.
+        """
         values = values.double()
         axes = (0, *range(2, values.ndim))
         # a power of two near the largest number: sums and squares neither overflow nor vanish, and no digit changes
         size = torch.exp2(torch.frexp(values.abs().amax(dim=axes, keepdim=True)).exponent.double() - 1)
         values = values / size
+        if not centred:
+            scale = (values.abs().mean(dim=axes, keepdim=True) * size)[0]
+            return cls(torch.zeros_like(scale), torch.where(scale == 0, 1.0, scale))
         mean = values.mean(dim=axes, keepdim=True)
         scale = (values - mean).square().mean(dim=axes, keepdim=True).sqrt()
         mean, scale = (mean * size)[0], (scale * size)[0]

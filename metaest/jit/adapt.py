@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.functional import (
-    GradientDescent,
+    InnerSolver,
     Loss,
     ModuleForward,
     Params,
@@ -31,7 +31,7 @@ class LaneAdapter:
     ----------
     forward : ModuleForward
     loss : callable
-    solver : GradientDescent
+    solver : InnerSolver
     start : dict of Tensor
         Where every task starts.
     n_rows : int
@@ -48,7 +48,7 @@ class LaneAdapter:
     """
 
     def __init__(
-        self, forward: ModuleForward, loss: Loss, solver: GradientDescent, start: Params, n_rows: int, like: Rows
+        self, forward: ModuleForward, loss: Loss, solver: InnerSolver, start: Params, n_rows: int, like: Rows
     ) -> None:
         one, names = alone(forward), list(start)
         self.n_rows = n_rows

@@ -25,7 +25,7 @@ from metaest.functional import (
     squared_error,
     task_losses,
 )
-from metaest.functional.inner.damping import Solver
+from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.modules.context import CONTEXT
 from metaest.functional.modules.head import layer_of
 from metaest.functional.modules.normalization import PER_STEP, is_statistic
@@ -193,10 +193,10 @@ class Adaptation:
             return every_step
         return {} if self.steps and not self.per_step else {n: own for n, own in known.items() if n not in every_step}
 
-    def solver(self, meta: Params) -> Solver:
+    def solver(self, meta: Params) -> InnerSolver:
         """Return the inner solver, at the rates learned so far."""
         if self.head is not None:
-            return ClosedForm(self.head, still=not self.steps)
+            return ClosedForm(self.head, steps=min(1, self.steps))
         return self.descent(meta)
 
     def descent(self, meta: Params) -> GradientDescent:

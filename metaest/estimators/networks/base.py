@@ -22,8 +22,8 @@ from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS, EpisodeSa
 from metaest.estimators.networks.network import Network, device_of, goes_on
 from metaest.estimators.networks.training import history_frame, meta_train
 from metaest.estimators.stamped import require_rows
-from metaest.functional import GradientDescent, Params
-from metaest.functional.inner.gradient_descent import Rate
+from metaest.functional import Params
+from metaest.functional.inner.solver import Rate
 from metaest.tasks import TaskSet
 
 __all__ = ["BaseMAML"]
@@ -96,7 +96,7 @@ class BaseMAML(HoldsCallbacks):
         self._implicit = self.meta_gradient == "implicit"
         self._rates = float(self.inner_lr), plan.rate
         solver = plan.solver(trained.params)
-        self.inner_lr_ = _as_arrays(solver.rate) if isinstance(solver, GradientDescent) else None
+        self.inner_lr_ = _as_arrays(solver.rates())
         self._seed = seed
         self.history_ = history_frame(trained.history)
         self.n_iter_ = len(trained.history)
@@ -186,8 +186,10 @@ class BaseMAML(HoldsCallbacks):
         return Adaptation.of(self, network.forward)
 
 
-def _as_arrays(rate: Rate) -> Any:
-    """Return rates as numpy knows them; those of each step as the last axis of one array a parameter."""
+def _as_arrays(rate: Rate | None) -> Any:
+    """Return rates as numpy knows them, or None; those of each step as the last axis of one array a parameter."""
+    if rate is None:
+        return None
     if isinstance(rate, dict):
         return {name: own.cpu().numpy().copy() for name, own in rate.items()}
     if isinstance(rate, (int, float, Tensor)):

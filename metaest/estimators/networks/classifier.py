@@ -31,7 +31,7 @@ from metaest.estimators.networks.constraints import CLASS_CONSTRAINTS
 from metaest.estimators.networks.images import require_channels_first
 from metaest.estimators.scoring import row_weights
 from metaest.exceptions import filters_kept
-from metaest.functional import Callback, MetaGradient, Params
+from metaest.functional import Callback, MetaGradientName, Params
 from metaest.tasks import Drawing, TaskSet, encode, encode_known, share_labels
 
 __all__ = ["MAMLClassifier"]
@@ -258,7 +258,7 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         learn_inner_lr: str | bool = False,
         adapt_layers: str | Sequence[str] = "all",
         context_dim: int = 0,
-        meta_gradient: MetaGradient = "exact",
+        meta_gradient: MetaGradientName = "exact",
         proximal: float = 1.0,
         multi_step_share: float = 0.0,
         first_order_share: float = 0.0,

@@ -17,7 +17,6 @@ from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, war
 from metaest.functional import (
     BatchForward,
     Episodes,
-    GradientDescent,
     ModuleForward,
     Params,
     Rows,
@@ -27,7 +26,7 @@ from metaest.functional import (
     solve_damped,
 )
 from metaest.functional.generator import Stream, undrawn
-from metaest.functional.inner.damping import Solver
+from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.outer import State
 from metaest.jit import Draws
 from metaest.tasks import Split, TaskSet
@@ -186,7 +185,7 @@ class EpisodeSampler:
     def warn_of(self, overshot: int, meta: Params) -> None:
         """Tell for how many tasks the rate was lowered."""
         solver = self.plan.solver(meta)
-        if overshot and isinstance(solver, GradientDescent):
+        if overshot:
             warn(
                 f"inner_lr={solver.describe_rate()} overshoots on {overshot} of {len(self.tasks)} tasks (their "
                 "support loss rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
@@ -208,7 +207,7 @@ class EpisodeSampler:
     def _name(self, task: int) -> Any:
         return self.tasks.names[task : task + 1].tolist()[0]
 
-    def _require_finite(self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: Solver) -> None:
+    def _require_finite(self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: InnerSolver) -> None:
         finite = torch.isfinite(output).all(dim=-1) | ~mask
         if not bool(finite.all()):
             task = int(chosen[int(torch.nonzero(~finite.all(dim=1))[0])])

@@ -21,7 +21,6 @@ from metaest.functional import (
     ContextForward,
     ConvNet,
     Forward,
-    GradientDescent,
     HeadForward,
     Loss,
     ModuleForward,
@@ -36,7 +35,7 @@ from metaest.functional import (
     task_normed,
 )
 from metaest.functional.generator import undrawn
-from metaest.functional.inner.damping import Solver
+from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.modules.head import last_layer
 from metaest.functional.modules.recurrent import step_by_step
 from metaest.tasks import TaskSet
@@ -222,7 +221,7 @@ class Network:
             torch.ones(1, len(X), dtype=self.dtype, device=self.device),
         )
 
-    def adapt(self, params: Params, solver: Solver, support: Rows) -> Params:
+    def adapt(self, params: Params, solver: InnerSolver, support: Rows) -> Params:
         """Return parameters adapted on the rows of one task.
 
         Raises
@@ -238,7 +237,7 @@ class Network:
                 f"adaptation on {support.X.shape[1]} rows diverged: the weights are non-finite {solver.describe()}; "
                 "lower inner_lr, or check the units of X and y. The fitted model is unchanged."
             )
-        if isinstance(solver, GradientDescent) and (n := int(halvings[0])):
+        if n := int(halvings[0]):
             warn(
                 f"inner_lr={solver.describe_rate()} overshoots on this task (its support loss rose); it was adapted at "
                 f"{solver.describe_rate(2**n)}. The task may be unlike those of the fit.",

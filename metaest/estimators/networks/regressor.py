@@ -36,7 +36,7 @@ from metaest.estimators.networks.images import require_channels_first
 from metaest.estimators.networks.regression import RegressionNetwork, RegressionSampler, build_regression
 from metaest.estimators.scoring import FewShotScore
 from metaest.estimators.seen import SeenTasks
-from metaest.functional import Callback, MetaGradient, Params
+from metaest.functional import Callback, MetaGradientName, Params
 from metaest.tasks import TaskSet
 
 __all__ = ["MAMLRegressor"]
@@ -247,7 +247,7 @@ class MAMLRegressor(BaseMAML, Calibrating, FewShotScore, RegressorMixin, BaseEst
         learn_inner_lr: str | bool = False,
         adapt_layers: str | Sequence[str] = "all",
         context_dim: int = 0,
-        meta_gradient: MetaGradient = "exact",
+        meta_gradient: MetaGradientName = "exact",
         proximal: float = 1.0,
         multi_step_share: float = 0.0,
         first_order_share: float = 0.0,

@@ -17,8 +17,9 @@ from metaest.functional.equations.hierarchical import HierarchicalModel
 from metaest.functional.inner.damping import solve_damped
 from metaest.functional.inner.gradient_descent import GradientDescent
 from metaest.functional.losses import squared_error
-from metaest.functional.meta_gradients.query_loss import MetaGradient
-from metaest.functional.types import BatchForward, Loss, Params, Rows
+from metaest.functional.meta_gradients.meta_gradient import MetaGradient
+from metaest.functional.meta_gradients.task_losses import as_meta_gradient
+from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
 
 __all__ = ["constant_losses", "descend"]
 
@@ -30,7 +31,7 @@ def constant_losses(
     center: Tensor,
     support: Observations,
     query: Observations,
-    meta_gradient: MetaGradient,
+    meta_gradient: str | MetaGradient,
 ) -> Tensor:
     """Query loss of each task after gradient steps of its constants on the support.
 
@@ -44,19 +45,16 @@ def constant_losses(
     center : Tensor of shape (constants, tasks)
         Where each task starts.
     support, query : Observations
-    meta_gradient : {"exact", "first-order"}
+    meta_gradient : {"exact", "first-order"} or MetaGradient
 
     Returns
     -------
     Tensor of shape (tasks,)
         Differentiable in the centre and the rates.
     """
-    forward, loss = _forward(model), _loss(model, unit)
-    adapted = solver.solve(
-        forward, loss, _named(model, center), _rows(support), differentiable=meta_gradient == "exact"
-    )
-    judged = _rows(query)
-    return loss(forward(adapted, judged), judged.y, judged.mask)
+    episodes = Episodes(_rows(support), _rows(query))
+    start = _named(model, center)
+    return as_meta_gradient(meta_gradient).losses(_forward(model), _loss(model, unit), solver, start, episodes)
 
 
 def descend(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.losses import mean_over_rows
 from metaest.functional.modules.forward import with_statistics
 from metaest.functional.modules.head import HEAD, PREFIX
@@ -159,25 +160,25 @@ class LinearHead:
 
 
 @dataclass(frozen=True)
-class ClosedForm:
+class ClosedForm(InnerSolver):
     """An inner solver that conditions the head and leaves the network.
 
     Parameters
     ----------
     head : LinearHead
-    still : bool, default=False
-        Whether to leave the head as it is, too: the answer for everyone.
+    steps : {0, 1}, default=1
+        With 0 the head stays as it is, too: the answer without support rows.
     """
 
     head: LinearHead
-    still: bool = False
+    steps: int = 1
 
     def solve(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
     ) -> Params:
-        """Adapt a batch of tasks, as :meth:`GradientDescent.solve` does; differentiable in any case."""
-        return params if self.still else self.head.condition(forward, params, support)
+        """Adapt a batch of tasks, as :meth:`InnerSolver.solve` says; differentiable in any case."""
+        return self.head.condition(forward, params, support) if self.steps else params
 
     def describe(self) -> str:
-        """Say how it adapts."""
+        """Return how it adapts, in words."""
         return "in closed form"

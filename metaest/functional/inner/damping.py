@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaest.functional.inner.closed_form import ClosedForm
-from metaest.functional.inner.gradient_descent import GradientDescent
+from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.modules.forward import with_statistics
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
-__all__ = ["Solver", "highest_loss", "solve_damped"]
+__all__ = ["highest_loss", "solve_damped"]
 
-Solver = GradientDescent | ClosedForm
-
+# times that the rate of a task is halved before it is given up: down to a millionth
 MAX_HALVINGS = 20
-ALLOWED_RISE, TOLERANCE = 1.0, 1e-3
+# rise of the support loss, as a share of its size at the start, beyond which the steps have overshot
+ALLOWED_RISE = 1.0
+# further rise, in units of the loss: one that starts at zero is reached to rounding only
+TOLERANCE = 1e-3
 
 
 def highest_loss(before: Any) -> Any:
@@ -33,7 +34,7 @@ def highest_loss(before: Any) -> Any:
 
 
 def solve_damped(
-    forward: BatchForward, loss: Loss, solver: Solver, params: Params, support: Rows
+    forward: BatchForward, loss: Loss, solver: InnerSolver, params: Params, support: Rows
 ) -> tuple[Params, Tensor]:
     """Adapt a batch of tasks, each at the solver's rate or as much of it as it bears.
 
@@ -43,8 +44,8 @@ def solve_damped(
         Predictions of a batch of tasks.
     loss : callable
         One loss for each task.
-    solver : GradientDescent or ClosedForm
-        What is solved in closed form does not overshoot.
+    solver : InnerSolver
+        One that cannot be backed off is used as it is.
     params : dict of Tensor, each of shape (tasks, ...)
         Where each task starts.
     support : Rows
@@ -57,34 +58,36 @@ def solve_damped(
         How often the rate was halved for each task; 0 where it did not overshoot.
     """
     adapted, halvings = _solve(forward, loss, solver, params, support)
-    if isinstance(solver, GradientDescent) and solver.steps:
+    if solver.steps:
         with torch.no_grad():
             adapted = with_statistics(forward, adapted, support)
     return adapted, halvings
 
 
-def _solve(forward: BatchForward, loss: Loss, solver: Solver, params: Params, support: Rows) -> tuple[Params, Tensor]:
+def _solve(
+    forward: BatchForward, loss: Loss, solver: InnerSolver, params: Params, support: Rows
+) -> tuple[Params, Tensor]:
+    """Adapt, and once more at half the rate the tasks that overshoot, until none does."""
     halvings = torch.zeros(support.mask.shape[0], dtype=torch.int64, device=support.mask.device)
     adapted = {name: value.detach() for name, value in solver.solve(forward, loss, params, support).items()}
-    if isinstance(solver, ClosedForm) or solver.steps == 0:
-        return adapted, halvings
-    if isinstance(solver.rate, (int, float)) and solver.rate == 0:
+    if solver.backed_off(2.0) is None:
         return adapted, halvings
     limit = highest_loss(_losses(forward, loss, params, support))
     over = torch.nonzero(~(_losses(forward, loss, adapted, support) <= limit))[:, 0]
     for n in range(1, MAX_HALVINGS + 1):
-        if not len(over):
+        slower = solver.backed_off(2**n) if len(over) else None
+        if slower is None:
             break
         halvings[over] = n
-        own = Rows(*(part[over] for part in support))
-        slower = solver.slower(2**n)
-        again = slower.solve(forward, loss, {name: value[over] for name, value in params.items()}, own)
+        rows = Rows(*(part[over] for part in support))
+        again = slower.solve(forward, loss, {name: value[over] for name, value in params.items()}, rows)
         for name, value in again.items():
             adapted[name] = adapted[name].index_copy(0, over, value.detach())
-        over = over[~(_losses(forward, loss, again, own) <= limit[over])]
+        over = over[~(_losses(forward, loss, again, rows) <= limit[over])]
     return adapted, halvings
 
 
 def _losses(forward: BatchForward, loss: Loss, params: Params, rows: Rows) -> Tensor:
+    """Return the loss of each task, without a graph."""
     with torch.no_grad():
         return loss(forward(params, rows), rows.y, rows.mask)

@@ -1,6 +1,6 @@
-r"""Inner solvers: from initial parameters and a support set to adapted parameters.
+r"""Gradient descent as an inner solver.
 
-Gradient descent takes `steps` steps on each task's mean support loss,
+It takes `steps` steps on each task's mean support loss,
 
 .. math:: \theta_{s+1} = \theta_s - \alpha_s \odot \nabla_\theta \Bigl(L_\mathrm{support}(\theta_s)
           + \tfrac{\lambda}{2} \lVert \theta_s - \theta_0 \rVert^2\Bigr).
@@ -11,22 +11,21 @@ not move are handed on as they are.
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from metaest.functional.modules.normalization import at_step, is_statistic
+from metaest.functional.inner.solver import InnerSolver, Rate
+from metaest.functional.modules.normalization import at_step
 from metaest.functional.types import BatchForward, Loss, Params, Rows
 
-__all__ = ["GradientDescent", "Rate"]
-
-Rate = float | Tensor | dict[str, Tensor] | Sequence[dict[str, Tensor]]
+__all__ = ["GradientDescent"]
 
 
 @dataclass(frozen=True)
-class GradientDescent:
+class GradientDescent(InnerSolver):
     """A fixed number of gradient steps.
 
     Parameters
@@ -42,8 +41,8 @@ class GradientDescent:
         The strength lambda that holds them to their start (iMAML, arXiv:1909.04630).
     """
 
-    steps: int
-    rate: Rate
+    steps: int = field()  # without the default of the base
+    rate: Rate = field()
     moving: frozenset[str] | None = None
     proximal: float = 0.0
 
@@ -55,30 +54,41 @@ class GradientDescent:
         if not 0 <= self.proximal < math.inf:
             raise ValueError(f"proximal must be finite and at least 0, got {self.proximal}.")
 
-    def slower(self, factor: float) -> "GradientDescent":
-        """Return the same at rates divided by `factor`."""
+    def backed_off(self, factor: float) -> "GradientDescent | None":
+        """Return the same steps at rates divided by `factor`; None where no step is taken, or none has a length."""
+        if self.steps == 0 or (isinstance(self.rate, (int, float)) and self.rate == 0):
+            return None
         rate: Rate
         if isinstance(self.rate, dict):
             rate = _divided(self.rate, factor)
         elif isinstance(self.rate, (int, float, Tensor)):
             rate = self.rate / factor
         else:
-            rate = [_divided(own, factor) for own in self.rate]
+            rate = [_divided(rates, factor) for rates in self.rate]
         return replace(self, rate=rate)
 
     def describe(self) -> str:
-        """Say how it adapts."""
+        """Return the number of steps and their rate in words."""
         return f"after {self.steps} inner steps of rate {self.describe_rate()}"
 
     def describe_rate(self, factor: float = 1.0) -> str:
-        """Return a word for the rates divided by `factor`."""
+        """Return the rates divided by `factor` in words."""
         if isinstance(self.rate, (int, float, Tensor)):
             return f"{float(self.rate) / factor:.2g}"
         return "as learned" if factor == 1 else f"as learned, divided by {factor:g}"
 
     def moves(self, name: str) -> bool:
         """Tell whether a parameter moves."""
-        return name in self.moving if self.moving is not None else not is_statistic(name)
+        return name in self.moving if self.moving is not None else super().moves(name)
+
+    def rates(self) -> Rate:
+        """Return the rates of the steps."""
+        return self.rate
+
+    @property
+    def compilable(self) -> bool:
+        """Whether there are steps to compile."""
+        return self.steps > 0
 
     def path(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
@@ -103,7 +113,7 @@ class GradientDescent:
         dict of Tensor, each of shape (tasks, ...)
         """
         moving = [name for name in params if self.moves(name)]
-        # nobody differentiates with respect to the start: nothing of a step needs to be kept
+        # where nobody differentiates with respect to the start, no step's graph is kept
         forgets = not any(value.requires_grad for value in [*params.values(), *self._learned()])
         if self.steps and not any(params[name].requires_grad for name in moving):
             params = {
@@ -137,11 +147,13 @@ class GradientDescent:
         return deque(self.path(forward, loss, params, support, differentiable=differentiable), maxlen=1).pop()
 
     def _learned(self) -> list[Tensor]:
+        """Return the rates that are tensors, and so may be learned."""
         rates = [self.rate] if isinstance(self.rate, (int, float, Tensor, dict)) else self.rate
-        own = [rate for each in rates for rate in (each.values() if isinstance(each, dict) else [each])]
-        return [rate for rate in own if isinstance(rate, Tensor)]
+        flat = [rate for each in rates for rate in (each.values() if isinstance(each, dict) else [each])]
+        return [rate for rate in flat if isinstance(rate, Tensor)]
 
     def _rate(self, name: str, step: int) -> float | Tensor:
+        """Return the rate of a parameter in a step; further steps have that of the last one."""
         if isinstance(self.rate, dict):
             return self.rate[name]
         if isinstance(self.rate, (int, float, Tensor)):

@@ -6,38 +6,54 @@ where :math:`\theta_t'` is reached by gradient steps on **all** rows of the task
 Hessian is needed, and nothing of the steps is kept.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from metaest.functional.inner.gradient_descent import GradientDescent
+from metaest.functional.inner.solver import InnerSolver
+from metaest.functional.meta_gradients.meta_gradient import MetaGradient
+from metaest.functional.meta_gradients.query_loss import QueryLoss
 from metaest.functional.modules.forward import with_statistics
 from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
 
-__all__ = ["reptile_losses", "with_gradient"]
+__all__ = ["Reptile", "with_gradient"]
 
 
-def reptile_losses(
-    forward: BatchForward, loss: Loss, solver: GradientDescent, start: Params, episodes: Episodes
-) -> Tensor:
-    """Query loss of each task after adapting on all of its rows, with Reptile's direction as its gradient.
+@dataclass(frozen=True)
+class Reptile(MetaGradient):
+    """The direction from the adapted parameters back to the start.
 
-    Parameters
-    ----------
-    forward, loss, solver, episodes
-        As :func:`~metaest.functional.task_losses` takes them.
-    start : dict of Tensor, each of shape (tasks, ...)
-
-    Returns
-    -------
-    Tensor of shape (tasks,)
+    Its values are losses of query rows that the adaptation has seen; on held-out tasks :attr:`validation` has those of
+    unseen rows.
     """
-    support, query = episodes
-    rows = Rows(*(torch.cat(parts, dim=1) for parts in zip(support, query, strict=True)))
-    detached = {name: value.detach() for name, value in start.items()}
-    adapted = {name: value.detach() for name, value in solver.solve(forward, loss, detached, rows).items()}
-    with torch.no_grad():
-        losses = loss(forward(with_statistics(forward, adapted, rows), query), query.y, query.mask)
-    return with_gradient(losses, start, {name: value.detach() - adapted[name] for name, value in start.items()})
+
+    name = "reptile"
+    trains_only_what_moves = True
+
+    @property
+    def validation(self) -> MetaGradient:
+        """The query loss after adapting on the support alone."""
+        return QueryLoss(exact=False)
+
+    def losses(
+        self,
+        forward: BatchForward,
+        loss: Loss,
+        solver: InnerSolver,
+        start: Params,
+        episodes: Episodes,
+        step_weights: Sequence[float] | None = None,
+    ) -> Tensor:
+        """Return the query loss of each task after adapting on all of its rows, with Reptile's gradient."""
+        support, query = episodes
+        rows = Rows(*(torch.cat(parts, dim=1) for parts in zip(support, query, strict=True)))
+        detached = {name: value.detach() for name, value in start.items()}
+        adapted = {name: value.detach() for name, value in solver.solve(forward, loss, detached, rows).items()}
+        with torch.no_grad():
+            losses = loss(forward(with_statistics(forward, adapted, rows), query), query.y, query.mask)
+        return with_gradient(losses, start, {name: value.detach() - adapted[name] for name, value in start.items()})
 
 
 def with_gradient(values: Tensor, params: Params, gradients: Params) -> Tensor:
