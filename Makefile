@@ -33,36 +33,36 @@ docs: $(STAMP)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 bench: $(STAMP)
-	$(BIN)/python tests/benchmarks/meta_steps.py
-	$(BIN)/python tests/benchmarks/images.py
-	$(BIN)/python tests/benchmarks/serving.py
-	$(BIN)/python tests/benchmarks/growth.py
+	$(BIN)/python tests/benchmarks/speed/meta_steps.py
+	$(BIN)/python tests/benchmarks/speed/images.py
+	$(BIN)/python tests/benchmarks/speed/serving.py
+	$(BIN)/python tests/benchmarks/speed/growth.py
 
 benchmarks: $(STAMP)
-	$(BIN)/python docs/benchmarks/latency.py
-	$(BIN)/python docs/benchmarks/modules.py
-	$(BIN)/python docs/benchmarks/pooled.py
-	$(BIN)/python docs/benchmarks/variants.py
-	$(BIN)/python docs/benchmarks/sinusoid.py --frequency 1
-	$(BIN)/python docs/benchmarks/sinusoid.py --frequency 0.8 1.2
-	$(BIN)/python docs/benchmarks/implicit_memory.py
-	$(BIN)/python docs/benchmarks/feature_reuse.py
-	$(BIN)/python docs/benchmarks/quadratic_tasks.py
-	$(BIN)/python docs/benchmarks/equations_accuracy.py
-	$(BIN)/python docs/benchmarks/equations_simulated.py
-	$(BIN)/python docs/benchmarks/equations_speed.py
-	$(BIN)/python docs/benchmarks/kinetics_examples.py
-	$(BIN)/python docs/benchmarks/integrators.py
-	$(BIN)/python docs/benchmarks/integrators.py --fits
-	$(BIN)/python docs/benchmarks/theophylline.py
-	$(BIN)/python docs/benchmarks/guard.py
-	$(BIN)/python docs/benchmarks/conformal.py
-	$(BIN)/python docs/benchmarks/imbalance.py
-	$(BIN)/python docs/benchmarks/interruptions.py kills
-	$(BIN)/python docs/benchmarks/interruptions.py ctrl-c
-	$(BIN)/python docs/benchmarks/interruptions.py memory
-	$(BIN)/python docs/benchmarks/perovskites.py
-	$(BIN)/python docs/benchmarks/omniglot.py
+	$(BIN)/python tests/benchmarks/speed/latency.py
+	$(BIN)/python tests/benchmarks/speed/modules.py
+	$(BIN)/python tests/benchmarks/accuracy/pooled.py
+	$(BIN)/python tests/benchmarks/accuracy/variants.py
+	$(BIN)/python tests/benchmarks/accuracy/sinusoid.py --frequency 1
+	$(BIN)/python tests/benchmarks/accuracy/sinusoid.py --frequency 0.8 1.2
+	$(BIN)/python tests/benchmarks/speed/implicit_memory.py
+	$(BIN)/python tests/benchmarks/accuracy/feature_reuse.py
+	$(BIN)/python tests/benchmarks/accuracy/quadratic_tasks.py
+	$(BIN)/python tests/benchmarks/accuracy/equations_accuracy.py
+	$(BIN)/python tests/benchmarks/accuracy/equations_simulated.py
+	$(BIN)/python tests/benchmarks/speed/equations_speed.py
+	$(BIN)/python tests/benchmarks/accuracy/kinetics_examples.py
+	$(BIN)/python tests/benchmarks/accuracy/integrators.py
+	$(BIN)/python tests/benchmarks/accuracy/integrators.py --fits
+	$(BIN)/python tests/benchmarks/accuracy/theophylline.py
+	$(BIN)/python tests/benchmarks/accuracy/guard.py
+	$(BIN)/python tests/benchmarks/accuracy/conformal.py
+	$(BIN)/python tests/benchmarks/accuracy/imbalance.py
+	$(BIN)/python tests/benchmarks/accuracy/interruptions.py kills
+	$(BIN)/python tests/benchmarks/accuracy/interruptions.py ctrl-c
+	$(BIN)/python tests/benchmarks/accuracy/interruptions.py memory
+	$(BIN)/python tests/benchmarks/accuracy/perovskites.py
+	$(BIN)/python tests/benchmarks/accuracy/omniglot.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaest needs Python 3.11 or newer; set PYTHON=")'

@@ -11,14 +11,14 @@ DOCS = Path(__file__).parent.parent / "docs"
 @pytest.mark.parametrize(
     "page",
     [
-        "algorithms.md",
-        "classification.md",
-        "clinic.md",
-        "harm.md",
-        "keeping.md",
-        "physiology.md",
-        "speed.md",
-        "trading.md",
+        "theory/algorithms.md",
+        "guide/classification.md",
+        "domains/clinic.md",
+        "guide/guard-and-intervals.md",
+        "guide/keeping.md",
+        "domains/physiology.md",
+        "guide/speed.md",
+        "domains/trading.md",
     ],
 )
 def test_worked_examples(page):

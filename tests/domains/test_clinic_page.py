@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "clinic.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "domains" / "clinic.md"
 
 
 @pytest.fixture(scope="module")

@@ -386,7 +386,7 @@ def test_threads_share_a_folder(folder):
 
 @pytest.mark.slow
 def test_five_hundred_spoilt_files_are_made_anew():
-    script = Path(__file__).parents[2] / "docs" / "benchmarks" / "damaged_cache.py"
+    script = Path(__file__).parents[1] / "benchmarks" / "accuracy" / "damaged_cache.py"
     ran = subprocess.run([sys.executable, str(script), "--count", "500"], capture_output=True, text=True, check=False)
     print(ran.stdout)
     assert ran.returncode == 0, ran.stdout + ran.stderr

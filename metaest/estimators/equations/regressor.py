@@ -101,13 +101,13 @@ class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEs
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
     compile : bool or "auto", default="auto"
         Whether constants are searched for in machine code, many tasks at a time (needs llvmlite, the extra ``compile``;
-        see :doc:`/speed`). "auto" compiles a fit of at least 50,000 rows and an `adapt_many` of 500,000, True a single
-        `adapt` as well. What cannot be compiled is left to torch, with a logged line that says why.
+        see :doc:`/guide/speed`). "auto" compiles a fit of at least 50,000 rows and an `adapt_many` of 500,000, True a
+        single `adapt` as well. What cannot be compiled is left to torch, with a logged line that says why.
     random_state : int, RandomState instance or None, default=None
         Draws of support rows; ``objective="evidence"`` draws none.
     checkpoint : path-like, optional
         A folder in which the fit keeps its state, so that one that was ended (by Ctrl-C, or a power cut) goes on with
-        the same numbers when the same fit is called again; see :doc:`/keeping`. Needs a `random_state`.
+        the same numbers when the same fit is called again; see :doc:`/guide/keeping`. Needs a `random_state`.
     checkpoint_every : int, default=10
         Iterations, or meta-steps, from one state to the next.
     verbose : bool, default=False

@@ -171,7 +171,7 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         Of fitting and adapting. Predictions of float64 rows are computed in float64 with the same weights.
     checkpoint : path-like, optional
         A folder in which the fit keeps its state, so that one that was ended (by Ctrl-C, or a power cut) goes on with
-        the same numbers when the same fit is called again; see :doc:`/keeping`. Needs a `random_state`.
+        the same numbers when the same fit is called again; see :doc:`/guide/keeping`. Needs a `random_state`.
     checkpoint_every : int, default=100
         Meta-steps from one state to the next.
     verbose : bool, default=False
