@@ -17,7 +17,7 @@ from metaest.functional import (
     GradientDescent,
     HeadForward,
     LinearHead,
-    MetaGradient,
+    MetaGradientName,
     ModuleForward,
     Params,
     Rows,
@@ -33,7 +33,7 @@ from metaest.functional.modules.normalization import PER_STEP, is_statistic
 __all__ = ["Adaptation", "Differentiated", "Schedule", "is_setting", "moving_names"]
 
 
-Differentiated = tuple[MetaGradient, Sequence[float] | None]
+Differentiated = tuple[MetaGradientName, Sequence[float] | None]
 """The kind of a meta-gradient, and the weights of the losses after each inner step."""
 # before the name of a learned rate among the meta-parameters; for one rate of all there is no name
 RATE = "inner_lr:"
@@ -304,7 +304,7 @@ class Schedule:
 
     def __init__(self, model: Any, max_iter: int) -> None:
         closed = model.inner_solver != "gradient"  # there the gradient is exact, whatever the setting
-        self.kind: MetaGradient = "exact" if closed else model.meta_gradient
+        self.kind: MetaGradientName = "exact" if closed else model.meta_gradient
         self.first_order_until = float(model.first_order_share) * max_iter
         self.multi_step_until = float(model.multi_step_share) * max_iter
         self.steps = int(model.inner_steps)
@@ -316,7 +316,7 @@ class Schedule:
 
     def at(self, step: int) -> Differentiated:
         """Return the kind of meta-gradient and the weights of the steps' losses in a meta-step, counted from 0."""
-        kind: MetaGradient = "first-order" if step < self.first_order_until else self.kind
+        kind: MetaGradientName = "first-order" if step < self.first_order_until else self.kind
         if step >= self.multi_step_until or self.steps < 2:
             return kind, None
         each = (1 - step / self.multi_step_until) / self.steps

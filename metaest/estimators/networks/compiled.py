@@ -20,7 +20,7 @@ from metaest.estimators.networks.episodes import EpisodeSampler
 from metaest.estimators.networks.network import Network
 from metaest.estimators.networks.policies import PolicySampler, policy_draws
 from metaest.estimators.networks.regression import RegressionSampler, regression_draws
-from metaest.functional import Episodes, GradientDescent, ModuleForward, Params, Rows
+from metaest.functional import Episodes, ModuleForward, Params, Rows
 from metaest.functional.modules.forward import alone
 from metaest.functional.outer import AdamW
 from metaest.jit import LaneAdapter, LaneSteps, UnavailableError, UnsupportedError, lasts, padded_rows, traced
@@ -139,7 +139,7 @@ def adapts_compiled(setting: str | bool, n_tasks: int) -> bool:
 def adapter_for(network: Network, plan: Adaptation, meta: Params, n_rows: int, like: Rows) -> LaneAdapter | None:
     """Return what adapts to supports of up to so many rows, or None where only torch can."""
     solver = plan.solver(meta)
-    if not isinstance(solver, GradientDescent) or not solver.steps or network.device.type != "cpu":
+    if not solver.compilable or network.device.type != "cpu":
         return None
     key = (padded_rows(n_rows), plan)
     made = _adapters.get(network.forward, {}).get(key)
