@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from metaest import TaskSet
-from metaest.tasks.task_set import FRAME_COLUMNS
+from metaest.tasks.frames import FRAME_COLUMNS
 from metaest_domains.kinetics import read_curve_files, read_curves
 from metaest_domains.kinetics.readers import CURVE_COLUMNS
 from metaest_domains.physiology import OneCompartmentRegressor, Regimen, insulin_rows, read_patients

@@ -42,14 +42,14 @@ class LinearPopulation(Record):
     coefficients: NDArray[Any]
 
     def __post_init__(self) -> None:
-        self._set("mean", as_vector(self.mean, "mean"))
+        self._set(mean=as_vector(self.mean, "mean"))
         n = len(self.mean)
         for name in ("covariance", "coefficients"):
             rows = as_rows(getattr(self, name), n, name)
-            self._set(name, rows)
+            self._set(**{name: rows})
         if self.covariance.shape != (n, n) or not np.allclose(self.covariance, self.covariance.T):
             raise ValueError(f"covariance must be a symmetric matrix of {n} rows, as mean has entries.")
-        self._set("noise", as_number(self.noise, "noise", least=0, wanted="a standard deviation of at least 0"))
+        self._set(noise=as_number(self.noise, "noise", least=0, wanted="a standard deviation of at least 0"))
         super().__post_init__()
 
     def posterior_mean(self, X: Any, y: Any) -> NDArray[Any]:

@@ -63,14 +63,14 @@ class Crystallinity(Record):
 
     def __post_init__(self) -> None:
         for name in ("time", "crystallinity"):
-            self._set(name, as_vector(getattr(self, name), f"crystallinity: {name}"))
+            self._set(**{name: as_vector(getattr(self, name), f"crystallinity: {name}")})
         if self.time.shape != self.crystallinity.shape:
             raise ValueError(
                 f"crystallinity: as many values as times are wanted, got {len(self.crystallinity)} and "
                 f"{len(self.time)}."
             )
         for name in ("cut", "heat", "baseline"):
-            self._set(name, as_number(getattr(self, name), f"crystallinity: {name}"))
+            self._set(**{name: as_number(getattr(self, name), f"crystallinity: {name}")})
         super().__post_init__()
 
 

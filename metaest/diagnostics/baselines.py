@@ -5,7 +5,6 @@ differs: joint training instead of meta-training, or no training on other tasks 
 (layers, learned rates, context, head) are those of plain MAML in all of them.
 """
 
-from collections.abc import Iterable
 from copy import deepcopy
 from itertools import product
 from typing import Any
@@ -20,8 +19,8 @@ from metaest.estimators import MAMLRegressor
 from metaest.estimators.arguments import require_count, require_model
 from metaest.estimators.inputs import as_tasks
 from metaest.exceptions import DivergenceError
-from metaest.tasks import Task, TaskSet
-from metaest.tasks.weights import refuse_weights
+from metaest.tasks import TaskSet, TasksLike
+from metaest.tasks.weighted_tasks import refuse_weights
 
 __all__ = ["ScratchRegressor", "fine_tuned", "from_scratch", "pooled"]
 
@@ -39,14 +38,14 @@ STEPS = (1, 2, 5, 10, 20, 50, 100)
 RATES = (0.001, 0.003, 0.01)
 
 
-def pooled(model: MAMLRegressor, tasks: Iterable[Task]) -> MAMLRegressor:
+def pooled(model: MAMLRegressor, tasks: TasksLike) -> MAMLRegressor:
     """Train one network on the rows of all tasks together; its ``adapt`` leaves it as it is.
 
     Parameters
     ----------
     model : MAMLRegressor
         Gives network, budget and seed; it is cloned, not changed.
-    tasks : TaskSet or iterable of Task
+    tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         All rows count, also those a task marks as support.
 
     Returns
@@ -69,7 +68,7 @@ def pooled(model: MAMLRegressor, tasks: Iterable[Task]) -> MAMLRegressor:
 
 
 def fine_tuned(
-    model: MAMLRegressor, tasks: Iterable[Task], *, n_support: int | tuple[int, int] = (1, 5), cv: int = 4
+    model: MAMLRegressor, tasks: TasksLike, *, n_support: int | tuple[int, int] = (1, 5), cv: int = 4
 ) -> MAMLRegressor:
     """Train the pooled network, then adapt it by gradient steps whose number and rate suit the training tasks best.
 
@@ -79,7 +78,7 @@ def fine_tuned(
     Parameters
     ----------
     model : MAMLRegressor
-    tasks : TaskSet or iterable of Task
+    tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
     n_support : int or (smallest, largest), default=(1, 5)
         Rows to adapt on while the number of steps and the rate are chosen.
     cv : int, default=4
@@ -166,14 +165,14 @@ class ScratchRegressor:
         return np.asarray(self._untrained.predict(X))
 
 
-def from_scratch(model: MAMLRegressor, tasks: Iterable[Task], *, max_iter: int = 300) -> ScratchRegressor:
+def from_scratch(model: MAMLRegressor, tasks: TasksLike, *, max_iter: int = 300) -> ScratchRegressor:
     """Return a network that knows nothing but the scaling of the columns, and learns from the support rows alone.
 
     Parameters
     ----------
     model : MAMLRegressor
         Gives network, rate and seed; it is cloned, not changed.
-    tasks : TaskSet or iterable of Task
+    tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         Used for the scaling of the columns only.
     max_iter : int, default=300
         Steps of Adam on the support rows.

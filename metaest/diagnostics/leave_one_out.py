@@ -18,7 +18,7 @@ from metaest.exceptions import (
     quiet,
 )
 from metaest.functional.progress import Bar
-from metaest.tasks import Task, TaskSet
+from metaest.tasks import Task, TaskSet, TasksLike
 from metaest.tasks.columns import require_frame
 from metaest.tasks.task import check_support
 
@@ -47,7 +47,7 @@ class LeaveOneOut(NamedTuple):
 
 def leave_one_task_out(
     methods: Mapping[str, Method],
-    tasks: TaskSet,
+    tasks: TasksLike,
     support_sets: pd.DataFrame,
     *,
     n_jobs: int = -1,
@@ -59,7 +59,7 @@ def leave_one_task_out(
     ----------
     methods : mapping of str to callable
         Name -> function from the other tasks to something with ``adapt(X, y)`` and ``predict(X)``.
-    tasks : TaskSet or iterable of Task
+    tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         Where rows have weights, ``adapt`` is given them as ``sample_weight``, and errors are weighted means.
     support_sets : DataFrame
         One row an adaptation: columns ``task`` (a name) and ``support`` (a tuple of row numbers within the task; empty

@@ -1,6 +1,5 @@
 """Train one classifier on all classes of all tasks, then fine-tune it to the classes of the next."""
 
-from collections.abc import Iterable
 from copy import deepcopy
 
 import numpy as np
@@ -13,13 +12,13 @@ from metaest.diagnostics.baselines import PLAIN
 from metaest.estimators import MAMLClassifier
 from metaest.estimators.arguments import require_model
 from metaest.functional.modules.head import last_layer
-from metaest.tasks import Task, TaskSet
-from metaest.tasks.weights import refuse_weights
+from metaest.tasks import Task, TaskSet, TasksLike
+from metaest.tasks.weighted_tasks import refuse_weights
 
 __all__ = ["pretrained"]
 
 
-def pretrained(model: MAMLClassifier, tasks: Iterable[Task]) -> MAMLClassifier:
+def pretrained(model: MAMLClassifier, tasks: TasksLike) -> MAMLClassifier:
     """Train the network as an ordinary classifier of all labels there are, and give it a new last layer.
 
     Nothing is learned of how tasks adapt. Adaptation is fine-tuning: gradient steps on the support from the trained
@@ -30,7 +29,7 @@ def pretrained(model: MAMLClassifier, tasks: Iterable[Task]) -> MAMLClassifier:
     ----------
     model : MAMLClassifier
         Gives network, budget, seed, and layers, number and rate of the steps of fine-tuning; it is cloned, not changed.
-    tasks : TaskSet or iterable of Task
+    tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         A label has to mean the same wherever it stands. All rows count, also those a task marks as support.
 
     Returns

@@ -56,7 +56,7 @@ class Calibrating:
 
         Parameters
         ----------
-        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         support_size : int, range, (smallest, largest) or None, default=None
             Rows to adapt on; one calibration for each. None takes the estimator's own; where that is None too, half the
             rows of the shortest task, at most 10.
@@ -179,15 +179,14 @@ class Calibrating:
         with quiet(Warning):
             if adapting:
                 parts = [(tasks[kept[number]], supports[kept[number]]) for number in adapting]
-                rows = TaskSet._build(
+                rows = TaskSet.from_checked(
                     np.concatenate([task.X[s] for task, s in parts]),
                     np.concatenate([task.y[s] for task, s in parts]),
                     np.cumsum([0] + [len(s) for _, s in parts]),
                     tasks.names[[kept[number] for number in adapting]],
-                    tasks.feature_names,
-                    tasks.target_names,
-                    None,
-                    None
+                    feature_names=tasks.feature_names,
+                    target_names=tasks.target_names,
+                    sample_weight=None
                     if tasks.sample_weight is None
                     else np.concatenate([np.asarray(task.sample_weight)[s] for task, s in parts]),
                 )

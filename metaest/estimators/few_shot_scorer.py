@@ -109,7 +109,7 @@ class FewShotScorer:
         Parameters
         ----------
         estimator : fitted metaest estimator, or one inside a Pipeline, a TransformedTargetRegressor or a search
-        X : TaskSet, sequence of Task, sequence of (X, y) pairs, or array-like of shape (n_rows, n_features)
+        X : TaskSet, sequence of Task or (X, y), dict of name to (X, y), or array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             With flat rows only.
         groups : array-like of shape (n_rows,), optional

@@ -12,8 +12,9 @@ from sklearn.utils.validation import validate_data
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
+from metaest.tasks.object_rows import holds_objects
 from metaest.tasks.reading import column_names_of, rows_of
-from metaest.tasks.weights import refuse_weights, with_weights, without_zeros
+from metaest.tasks.weighted_tasks import refuse_weights, with_weights, without_zeros
 
 __all__ = [
     "as_rows",
@@ -65,7 +66,7 @@ def as_tasks(
 
     Parameters
     ----------
-    X : TaskSet, sequence of Task, sequence of (X, y) pairs, or array-like of shape (n_rows, n_features)
+    X : TaskSet, sequence of Task or (X, y), dict of name to (X, y), or array-like of shape (n_rows, n_features)
     y : array-like, optional
         With flat rows only.
     groups : array-like of shape (n_rows,), optional
@@ -88,21 +89,21 @@ def as_tasks(
     TaskError
         When the input is none of these forms, or a task in it is not usable.
     """
-    if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # a DOK sparse matrix is a dict
-        raise TaskError("a mapping of names to (X, y) was passed; use TaskSet.from_mapping(mapping).")
     if isinstance(X, Task):
         raise TaskError(f"one single task was passed; a sequence of tasks is wanted: [{X!r}].")
     if isinstance(X, Iterator):
         raise TaskError("an iterator was passed, which can be read once only; pass TaskSet(tasks) or list(tasks).")
     if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:  # tasks indexed as an array
         X = list(X)
-    tasks_given = isinstance(X, TaskSet) or (
-        isinstance(X, (list, tuple)) and len(X) > 0 and (isinstance(X[0], Task) or _is_pair(X[0]))
+    tasks_given = (
+        isinstance(X, TaskSet)
+        or (isinstance(X, Mapping) and not hasattr(X, "toarray"))  # a DOK sparse matrix is a dict
+        or (isinstance(X, (list, tuple)) and len(X) > 0 and (isinstance(X[0], Task) or _is_pair(X[0])))
     )
     if tasks_given:
+        given = X if isinstance(X, TaskSet) else TaskSet(X)
         if y is not None or groups is not None:
             raise TaskError("tasks were passed together with y or groups; tasks carry their own y and names.")
-        given = X if isinstance(X, TaskSet) else TaskSet(X)
         if sample_weight is not None:
             given = with_weights(given, sample_weight)
         return _with_targets(given, labels, weighs)
@@ -133,7 +134,7 @@ def require_columns(tasks: TaskSet) -> TaskSet:
     """Return tasks whose rows are columns of numbers, and raise where they are images."""
     if tasks.X.ndim == 2:
         return tasks
-    name, shape = tasks.names[:1].tolist()[0], tasks.X.shape[1:]
+    name, shape = tasks.name_of(0), tasks.X.shape[1:]
     raise TaskError(
         f"task {name!r}: rows of X have shape {shape}; columns are wanted: X of shape (n_rows, n_features)."
     )
@@ -141,10 +142,13 @@ def require_columns(tasks: TaskSet) -> TaskSet:
 
 def _with_targets(tasks: TaskSet, labels: bool, weighs: bool) -> TaskSet:
     """Return tasks whose y is float, unless it may hold labels, and whose rows all count."""
+    if holds_objects(tasks.X):
+        kind = type(tasks.X[0]).__name__
+        raise TaskError(f"task {tasks.name_of(0)!r}: its rows are objects of type {kind}; numbers are wanted.")
     if not weighs:
         refuse_weights(tasks)
     if not labels and tasks.y.dtype.kind != "f":
-        tasks = tasks._with(y=require_numbers(tasks.y, f"task {tasks.names[:1].tolist()[0]!r}"))
+        tasks = tasks.with_rows(y=require_numbers(tasks.y, f"task {tasks.name_of(0)!r}"))
     return without_zeros(tasks)
 
 

@@ -228,4 +228,4 @@ def _episode(
     X, y, weight = rows
     chosen = np.concatenate([support, query])
     weight = None if weight is None else weight[chosen]
-    return Task._checked(name, X[chosen], y[chosen], np.arange(len(support)), None, None, weight)
+    return Task.from_checked(name, X[chosen], y[chosen], support=np.arange(len(support)), sample_weight=weight)

@@ -12,13 +12,13 @@ from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.stamped import Stamped
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
-from metaest.tasks.frozen import StaysReadOnly
+from metaest.tasks.record import ReadOnly
 from metaest.tasks.weights import as_weights
 
 __all__ = ["AdaptedPredictor", "as_truth", "refuse_fit", "scale_of", "score_weights"]
 
 
-class AdaptedPredictor(Stamped, StaysReadOnly):
+class AdaptedPredictor(Stamped, ReadOnly):
     """A predictor for one task, with the rows it was adapted on; a subclass is a frozen data class."""
 
     X_support_: NDArray[Any]

@@ -209,10 +209,12 @@ class Decoder:
     def _read_tasks(self, node: Any) -> TaskSet:
         fields = {name: self.decode(own) for name, own in node["tasks"].items()}
         support = fields.pop("support")
-        tasks = TaskSet._build(
-            *(fields[name] for name in ("X", "y", "offsets", "names", "feature_names", "target_names")),
-            None if support is None else SupportRows(support),
-            fields["sample_weight"],
+        tasks = TaskSet.from_checked(
+            *(fields[name] for name in ("X", "y", "offsets", "names")),
+            feature_names=fields["feature_names"],
+            target_names=fields["target_names"],
+            support=None if support is None else SupportRows(support),
+            sample_weight=fields["sample_weight"],
         )
         sizes = np.diff(tasks.offsets)
         whole = tasks.offsets[0] == 0 and tasks.offsets[-1] == len(tasks.X) == len(tasks.y) and (sizes > 0).all()

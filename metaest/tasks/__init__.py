@@ -3,18 +3,21 @@
 from metaest.tasks.class_split import ClassSplit, Drawing, class_widths, split_classes
 from metaest.tasks.classes import Classes, encode, encode_known, labels_of, place_among, share_labels
 from metaest.tasks.make_episodes import make_episodes
+from metaest.tasks.object_rows import ObjectRows
 from metaest.tasks.split import Drawn, Split, check_split, draw_batches, order_rows, split_tasks, widths
 from metaest.tasks.task import Task
-from metaest.tasks.task_set import TaskSet
+from metaest.tasks.task_set import TaskSet, TasksLike
 
 __all__ = [
     "ClassSplit",
     "Classes",
     "Drawing",
     "Drawn",
+    "ObjectRows",
     "Split",
     "Task",
     "TaskSet",
+    "TasksLike",
     "check_split",
     "class_widths",
     "draw_batches",

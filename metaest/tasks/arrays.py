@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.columns import first_text
 from metaest.tasks.labels import as_labels, label_column
+from metaest.tasks.object_rows import ObjectRows
 from metaest.tasks.reading import as_floats, rows_of
 from metaest.tasks.times import time_kind
 
@@ -136,15 +137,18 @@ def _require_rows(array: NDArray[Any], where: str) -> None:
 def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Return X as a float array of shape (n_rows, n_features, ...), and its column names when it has them.
 
+    Rows that are objects are returned as they are, of shape (n_rows,).
+
     Parameters
     ----------
-    X : array-like or data frame of shape (n_rows, n_features); or images of shape (n_rows, channels, height, width)
+    X : array-like or data frame of shape (n_rows, n_features); images of shape (n_rows, channels, height, width); \
+ObjectRows
     where : str
         How the error message begins, for instance ``"task 'patient 3'"``.
 
     Returns
     -------
-    ndarray of float32 or float64, and tuple of str or None
+    ndarray of float32, float64 or object, and tuple of str or None
 
     Raises
     ------
@@ -155,6 +159,8 @@ def as_features(X: Any, where: str) -> tuple[NDArray[Any], tuple[str, ...] | Non
     """
     if X is None:
         raise TaskError(f"{where}: X is missing.")
+    if isinstance(X, ObjectRows):
+        return X.array, None
     X = rows_of(X, where, "X")
     if isinstance(X, pd.DataFrame):
         with filters_kept():

@@ -45,8 +45,7 @@ class Drawing:
         if self.n_way is not None and classes.counts.min() < self.n_way:
             i = int(np.argmin(classes.counts))
             raise TaskError(
-                f"task {tasks.names[i : i + 1].tolist()[0]!r}: it has {classes.counts[i]} classes, fewer than "
-                f"n_way={self.n_way}."
+                f"task {tasks.name_of(i)!r}: it has {classes.counts[i]} classes, fewer than n_way={self.n_way}."
             )
 
 
@@ -80,7 +79,7 @@ def class_widths(tasks: TaskSet, classes: Classes, drawing: Drawing) -> tuple[in
         shots = check_split(drawing.k_shot, drawing.split, "k_shot")
         assert shots is not None
         support = n_outputs * max(shots[1], 0 if classes.shared else 1)
-    if tasks._support is not None:
+    if tasks.carries_support:
         known = (tasks.support_of(task) for task in range(len(tasks)))
         support = max(support, *(0 if own is None else len(own) for own in known), 0)
     query = largest if drawing.n_query is None else min(largest, n_outputs * drawing.n_query)
@@ -144,7 +143,7 @@ def split_classes(
         position = np.argsort(np.argsort(order, axis=1, kind="stable"), axis=1, kind="stable")
         is_support = position < n_support[:, None]
     for i, task in enumerate(chosen):
-        given = tasks.support_of(int(task)) if tasks._support is not None else None
+        given = tasks.support_of(int(task)) if tasks.carries_support else None
         if given is not None:
             is_support[i] = np.isin(columns, given) & (own[i] >= 0)
     is_query = (own >= 0) & ~is_support
@@ -225,7 +224,7 @@ def _check(
     empty = np.flatnonzero(~is_query.any(axis=1))
     if empty.size:
         task, n = int(chosen[empty[0]]), int((own[empty[0]] >= 0).sum())
-        name = tasks.names[task : task + 1].tolist()[0]
+        name = tasks.name_of(task)
         raise TaskError(f"task {name!r}: its support holds all {n} rows; none is left to be scored.")
     if classes.shared:
         return
@@ -234,7 +233,7 @@ def _check(
     if unseen.any():
         i, output = (int(part[0]) for part in np.nonzero(unseen))
         row = int(tasks.offsets[chosen[i]] + np.flatnonzero(own[i] == output)[0])
-        name = tasks.names[chosen[i] : chosen[i] + 1].tolist()[0]
+        name = tasks.name_of(chosen[i])
         raise TaskError(
             f"task {name!r}: class {tasks.y[row].tolist()!r} has no support row; where each task has labels of its "
             "own, its support needs at least one row of every class."

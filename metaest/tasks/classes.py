@@ -63,12 +63,7 @@ def labels_of(y: NDArray[Any], where: Callable[[int], str]) -> NDArray[Any]:
 
 
 def _labels_of_tasks(tasks: TaskSet) -> NDArray[Any]:
-    names = tasks.names.tolist()
-
-    def where(row: int) -> str:
-        return f"task {names[int(np.searchsorted(tasks.offsets, row, side='right')) - 1]!r}"
-
-    return labels_of(tasks.y, where)
+    return labels_of(tasks.y, lambda row: f"task {tasks.name_of(tasks.place_of(row)[0])!r}")
 
 
 def share_labels(tasks: TaskSet) -> bool:
@@ -113,7 +108,7 @@ def encode(tasks: TaskSet, shared: bool) -> Classes:
         i = int(np.argmin(counts))
         label = labels[codes[tasks.offsets[i]]]
         raise TaskError(
-            f"task {tasks.names[i : i + 1].tolist()[0]!r}: it has one class only, {label.tolist()!r}; at least two are "
+            f"task {tasks.name_of(i)!r}: it has one class only, {label.tolist()!r}; at least two are "
             "needed where each task has labels of its own."
         )
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]])

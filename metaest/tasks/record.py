@@ -1,4 +1,4 @@
-"""Base class of frozen dataclasses that hold arrays: read-only, comparable and hashable by what they hold."""
+"""Base classes of objects that never change: read-only arrays, and equality and hash by value."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -6,32 +6,54 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Record"]
+__all__ = ["ReadOnly", "Record", "read_only"]
 
 
-class Record:
-    """Base of frozen dataclasses (``@dataclass(frozen=True, eq=False)``) that hold arrays and mappings.
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array after making it read-only."""
+    array.flags.writeable = False
+    return array
 
-    Arrays are copied and read-only from construction on, and after a pickle or a deep copy as well, for which numpy
-    drops the flag. Mappings are copied and read-only too. Two records are equal when they are of one class and hold the
-    same numbers (NaN counts as equal to NaN), and equal records have one hash.
+
+class ReadOnly:
+    """Base of objects whose arrays stay read-only in unpickled and deep copies, for which numpy drops the flag."""
+
+    def _set(self, **attributes: Any) -> None:
+        """Set attributes of a frozen data class, as its constructor does."""
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                read_only(value)
+        self.__dict__.update(state)
+
+
+class Record(ReadOnly):
+    """Base of frozen dataclasses (``@dataclass(frozen=True, eq=False)``) that hold arrays and mappings, and are values.
+
+    Arrays and mappings are copied and read-only from construction on. Two records are equal when they are of one class
+    and hold the same numbers (NaN counts as equal to NaN), and equal records have one hash.
     """
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
-            self._set(field.name, _sealed(getattr(self, field.name), copy=True))
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                self._set(**{field.name: read_only(value.copy())})
+            elif type(value) in (dict, MappingProxyType):
+                self._set(**{field.name: MappingProxyType(dict(value))})
 
     def __getstate__(self) -> dict[str, Any]:
         # a mapping proxy cannot be pickled
         return {name: dict(part) if isinstance(part, MappingProxyType) else part for name, part in vars(self).items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            self._set(name, _sealed(value, copy=False))
+        mappings = {name: MappingProxyType(part) for name, part in state.items() if type(part) is dict}
+        super().__setstate__({**state, **mappings})
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -43,16 +65,6 @@ class Record:
         return hash((type(self), *(_key(getattr(self, field.name)) for field in fields(self))))  # type: ignore[arg-type]
 
 
-def _sealed(value: Any, *, copy: bool) -> Any:
-    if isinstance(value, np.ndarray):
-        array = value.copy() if copy else value
-        array.flags.writeable = False
-        return array
-    if isinstance(value, Mapping) and type(value) in (dict, MappingProxyType):
-        return MappingProxyType(dict(value))
-    return value
-
-
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
@@ -60,9 +72,10 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
+    """Return what a value is hashed by."""
     if isinstance(value, np.ndarray):
         # adding 0 makes -0.0 and 0.0, which are equal, the same bytes
         return value.shape, (value + 0 if value.dtype.kind in "fiu" else value).tobytes()
-    if isinstance(value, MappingProxyType):
+    if isinstance(value, Mapping):
         return frozenset(value.items())
     return value

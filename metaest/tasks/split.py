@@ -195,14 +195,14 @@ def order_rows(tasks: TaskSet, drawn: Drawn) -> Split:
     chosen, n_support, keys = drawn
     sizes = tasks.sizes[chosen]
     columns = np.arange(keys.shape[1])
-    if tasks._support is not None:
+    if tasks.carries_support:
         keys, n_support = keys.copy(), n_support.copy()
         for i, task in enumerate(chosen):
             own = tasks.support_of(int(task))
             if own is None:
                 continue
             if len(own) == sizes[i]:
-                name = tasks.names[task : task + 1].tolist()[0]
+                name = tasks.name_of(task)
                 raise TaskError(f"task {name!r}: its support holds all {sizes[i]} rows; none is left to be scored.")
             keys[i, own] = -1.0
             n_support[i] = len(own)
@@ -253,7 +253,7 @@ def widths(tasks: TaskSet, support_size: SupportSize, split: str) -> tuple[tuple
         support_sizes(sizes, None if bounds is None else (own, own), np.random.default_rng(0))
         for own in (bounds or (0, 0))
     )
-    if tasks._support is not None:
+    if tasks.carries_support:
         for i in range(len(tasks)):
             own = tasks.support_of(i)
             if own is not None:

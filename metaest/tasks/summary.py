@@ -1,81 +1,72 @@
-"""Describe a TaskSet: in one line, and in a table with one row a task."""
-
-from __future__ import annotations
+"""Describe the rows of tasks: the columns of a table with one row a task, and a few words for one line."""
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from metaest.tasks.object_rows import holds_objects
 from metaest.tasks.task import describe_rows
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["counted", "describe_features", "describe_targets", "feature_columns", "target_columns"]
 
-    from metaest.tasks.task_set import TaskSet
-
-__all__ = ["describe", "summarise"]
+# columns up to which their names are listed
+MOST_NAMES = 8
 
 
-def _target_labels(tasks: TaskSet) -> list[str]:
-    if tasks.target_names:
-        return list(tasks.target_names)
-    return ["y"] if tasks.y.ndim == 1 else [f"y{j}" for j in range(tasks.y.shape[1])]
-
-
-def _feature_labels(tasks: TaskSet) -> list[str]:
-    return list(tasks.feature_names) if tasks.feature_names else [f"x{j}" for j in range(tasks.X.shape[1])]
-
-
-def summarise(tasks: TaskSet) -> pd.DataFrame:
-    """Return the table :meth:`metaest.TaskSet.summary` documents."""
-    import pandas as pd
-
-    starts, sizes = tasks.offsets[:-1], tasks.sizes
-    support = np.full(len(tasks), -1) if tasks._support is None else tasks._support.sizes
-    columns: dict[str, Any] = {"n_rows": sizes, "n_support": pd.array(support, dtype="Int64")}
-    columns["n_support"][support < 0] = pd.NA
-    if tasks.y.dtype.kind == "U":
-        columns |= _classes(tasks)
-    numbers = tasks.y.dtype.kind != "U"
-    y = tasks.y.reshape(len(tasks.y), -1).astype(np.float64) if numbers else np.empty((0, 0))
-    for j, name in enumerate(_target_labels(tasks) if numbers else []):
-        mean = np.add.reduceat(y[:, j], starts) / sizes
-        deviation = y[:, j] - np.repeat(mean, sizes)
+def target_columns(y: NDArray[Any], offsets: NDArray[np.intp], names: tuple[str, ...] | None) -> dict[str, Any]:
+    """Return mean and spread of every target for each task; of words, number of classes and rows of the rarest."""
+    if y.dtype.kind == "U":
+        counts = [np.unique(y[start:end], return_counts=True)[1] for start, end in pairwise(offsets)]
+        return {"n_classes": [len(count) for count in counts], "rarest": [count.min() for count in counts]}
+    columns: dict[str, Any] = {}
+    starts, sizes = offsets[:-1], np.diff(offsets)
+    numbers = y.reshape(len(y), -1).astype(np.float64)
+    for j, name in enumerate(_target_names(y, names)):
+        mean = np.add.reduceat(numbers[:, j], starts) / sizes
+        deviation = numbers[:, j] - np.repeat(mean, sizes)
         columns[f"{name}_mean"] = mean
         columns[f"{name}_std"] = np.sqrt(np.add.reduceat(deviation**2, starts) / sizes)
-        columns[f"{name}_min"] = np.minimum.reduceat(y[:, j], starts)
-        columns[f"{name}_max"] = np.maximum.reduceat(y[:, j], starts)
-    X = tasks.X.reshape(*tasks.X.shape[:2], -1)
-    for j, name in enumerate(_feature_labels(tasks)):
-        columns[f"{name}_min"] = np.minimum.reduceat(X[:, j].min(axis=1), starts)
-        columns[f"{name}_max"] = np.maximum.reduceat(X[:, j].max(axis=1), starts)
-    return pd.DataFrame(columns, index=pd.Index(tasks.names, name="task", tupleize_cols=False))
+        columns[f"{name}_min"] = np.minimum.reduceat(numbers[:, j], starts)
+        columns[f"{name}_max"] = np.maximum.reduceat(numbers[:, j], starts)
+    return columns
 
 
-def _classes(tasks: TaskSet) -> dict[str, Any]:
-    counts = [np.unique(tasks.y[a:b], return_counts=True)[1] for a, b in pairwise(tasks.offsets)]
-    return {"n_classes": [len(own) for own in counts], "rarest": [own.min() for own in counts]}
+def feature_columns(X: NDArray[Any], offsets: NDArray[np.intp], names: tuple[str, ...] | None) -> dict[str, Any]:
+    """Return the range of each feature, or channel, for each task; none for rows that are objects."""
+    if holds_objects(X):
+        return {}
+    columns, starts = {}, offsets[:-1]
+    numbers = X.reshape(*X.shape[:2], -1)
+    for j, name in enumerate(names or [f"x{j}" for j in range(X.shape[1])]):
+        columns[f"{name}_min"] = np.minimum.reduceat(numbers[:, j].min(axis=1), starts)
+        columns[f"{name}_max"] = np.maximum.reduceat(numbers[:, j].max(axis=1), starts)
+    return columns
 
 
-def describe(tasks: TaskSet) -> str:
-    """Return the line a TaskSet shows itself by."""
-    low, high = tasks.sizes.min(), tasks.sizes.max()
-    spread = f"{low}" if low == high else f"{low} to {high}"
-    features = describe_rows(tasks.X)
-    if tasks.feature_names is not None:
-        features = _columns("feature", tasks.feature_names, tasks.X.shape[1])
-    targets = _columns("target", tasks.target_names, len(_target_labels(tasks)))
-    if tasks.y.dtype.kind == "U":
-        targets = f"{len(np.unique(tasks.y))} labels"
-    return (
-        f"TaskSet({_count(len(tasks), 'task')}, {_count(len(tasks.X), 'row')} ({spread} a task), {features}, {targets})"
-    )
+def describe_features(X: NDArray[Any], names: tuple[str, ...] | None) -> str:
+    """Return the kind of rows, or the names of their columns."""
+    return describe_rows(X) if names is None else _listed("feature", names, X.shape[1])
 
 
-def _count(n: int, noun: str) -> str:
+def describe_targets(y: NDArray[Any], names: tuple[str, ...] | None) -> str:
+    """Return the number of labels, or of targets, or the names of these."""
+    if y.dtype.kind == "U":
+        return f"{len(np.unique(y))} labels"
+    return _listed("target", names, len(_target_names(y, names)))
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 task", "2 tasks"."""
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def _columns(noun: str, names: tuple[str, ...] | None, n: int) -> str:
-    return f"{noun}{'s' * (n != 1)}: {', '.join(names)}" if names and n <= 8 else _count(n, noun)
+def _target_names(y: NDArray[Any], names: tuple[str, ...] | None) -> list[str]:
+    if names:
+        return list(names)
+    return ["y"] if y.ndim == 1 else [f"y{j}" for j in range(y.shape[1])]
+
+
+def _listed(noun: str, names: tuple[str, ...] | None, n: int) -> str:
+    return f"{noun}{'s' * (n != 1)}: {', '.join(names)}" if names and n <= MOST_NAMES else counted(n, noun)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.tasks.frozen import StaysReadOnly, read_only
+from metaest.tasks.record import ReadOnly, read_only
 
 __all__ = ["SupportRows"]
 
 IntArray = NDArray[np.intp]
 
 
-class SupportRows(StaysReadOnly):
+class SupportRows(ReadOnly):
     """Support row numbers of many tasks.
 
     Parameters

@@ -9,15 +9,18 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
-from metaest.tasks.frozen import StaysReadOnly, read_only
+from metaest.tasks.object_rows import holds_objects
 from metaest.tasks.reading import is_missing, rows_of
+from metaest.tasks.record import ReadOnly, read_only
 from metaest.tasks.weights import as_weights, require_weights
 
 __all__ = ["Task", "check_support", "describe_rows"]
 
 
 def describe_rows(X: NDArray[Any]) -> str:
-    """Return what a row of X is, in a word or two."""
+    """Return the kind of the rows of X in a word or two, for messages."""
+    if holds_objects(X):
+        return f"rows of type {type(X[0]).__name__}"
     if X.ndim == 2:
         return f"{X.shape[1]} feature{'s' * (X.shape[1] != 1)}"
     return f"images of {' x '.join(map(str, X.shape[1:]))}" if X.ndim == 4 else f"rows of shape {X.shape[1:]}"
@@ -59,7 +62,7 @@ def _check_name(name: Any) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Task(StaysReadOnly):
+class Task(ReadOnly):
     """One task: a name, its rows, and which of them are the support.
 
     Parameters
@@ -68,6 +71,7 @@ class Task(StaysReadOnly):
         What errors and summaries call the task.
     X : array-like or data frame of shape (n_rows, n_features), or images of shape (n_rows, channels, height, width)
         Finite numbers. Column names of a data frame are remembered. The values are copied, and read-only from then on.
+        Rows that are objects of another type pass as :class:`metaest.tasks.ObjectRows`.
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         Finite numbers; or labels, which are words or numbers.
     support : sequence of int, optional
@@ -112,46 +116,58 @@ class Task(StaysReadOnly):
         y, target_names = as_target(self.y, len(X), where)
         feature_names = feature_names if self.feature_names is None else tuple(self.feature_names)
         target_names = target_names if self.target_names is None else tuple(self.target_names)
+        if feature_names is not None and holds_objects(X):
+            raise TaskError(f"{where}: feature_names name columns of numbers, and its rows are objects.")
         if feature_names is not None and len(feature_names) != X.shape[1]:
             raise TaskError(f"{where}: {len(feature_names)} feature names for {X.shape[1]} columns.")
         require_finite(X, "X", feature_names, lambda row: (where, row))
         require_finite(y, "y", target_names, lambda row: (where, row))
         support = None if self.support is None else check_support(self.support, len(X), where)
-        support = None if support is None else _read_only(support)
         weight = None if self.sample_weight is None else as_weights(self.sample_weight, len(X), where)
         if weight is not None:
             require_weights(weight, lambda row: (where, row))
-            weight = _read_only(weight)
-        self._set(_read_only(X), _read_only(y), support, feature_names, target_names, weight)
-
-    def _set(
-        self, X: Any, y: Any, support: Any, feature_names: Any, target_names: Any, sample_weight: Any = None
-    ) -> None:
-        for field, value in (
-            ("X", X),
-            ("y", y),
-            ("support", support),
-            ("feature_names", feature_names),
-            ("target_names", target_names),
-            ("sample_weight", sample_weight),
-        ):
-            object.__setattr__(self, field, value)
+        self._set(
+            X=_copied(X),
+            y=_copied(y),
+            support=None if support is None else _copied(support),
+            feature_names=feature_names,
+            target_names=target_names,
+            sample_weight=None if weight is None else _copied(weight),
+        )
 
     @classmethod
-    def _checked(
+    def from_checked(
         cls,
         name: Hashable,
-        X: Any,
-        y: Any,
-        support: Any,
-        feature_names: Any,
-        target_names: Any,
-        sample_weight: Any = None,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        *,
+        support: NDArray[np.intp] | None = None,
+        feature_names: tuple[str, ...] | None = None,
+        target_names: tuple[str, ...] | None = None,
+        sample_weight: NDArray[np.float64] | None = None,
     ) -> "Task":
-        """Make a task of values that were checked before, without copying them."""
+        """Make a task of arrays that were checked before, without copying them.
+
+        Parameters
+        ----------
+        name, X, y, support, feature_names, target_names, sample_weight
+            As the attributes of a task.
+
+        Returns
+        -------
+        Task
+        """
         task = object.__new__(cls)
-        object.__setattr__(task, "name", name)
-        task._set(X, y, support, feature_names, target_names, sample_weight)
+        task._set(
+            name=name,
+            X=X,
+            y=y,
+            support=support,
+            feature_names=feature_names,
+            target_names=target_names,
+            sample_weight=sample_weight,
+        )
         return task
 
     def __len__(self) -> int:
@@ -173,5 +189,6 @@ class Task(StaysReadOnly):
         return f"Task({self.name!r}, {rows}, {features}{support}{weighted})"
 
 
-def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+def _copied(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only copy of an array."""
     return read_only(np.array(values))

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import as_features, as_target, require_finite
-from metaest.tasks.collect import as_names, as_pair, as_task, check_alike, column_names
-from metaest.tasks.columns import Columns, name_list, refuse_codes, refuse_units, require_frame
-from metaest.tasks.frozen import StaysReadOnly, read_only
+from metaest.tasks.collect import as_members, as_names, check_alike, column_names, same_name
+from metaest.tasks.frames import read_columns
 from metaest.tasks.grouping import place_in_group, sort_by_group
-from metaest.tasks.reading import MaskedError, rows_of
-from metaest.tasks.summary import describe, summarise
+from metaest.tasks.object_rows import holds_objects
+from metaest.tasks.reading import MaskedError
+from metaest.tasks.record import ReadOnly, read_only
+from metaest.tasks.summary import counted, describe_features, describe_targets, feature_columns, target_columns
 from metaest.tasks.support import SupportRows
 from metaest.tasks.task import Task
 from metaest.tasks.weights import as_weights, require_weights
@@ -24,44 +25,22 @@ from metaest.tasks.weights import as_weights, require_weights
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TaskSet"]
+__all__ = ["TaskSet", "TasksLike"]
+
+# whatever a set is made of
+TasksLike = Iterable[Task | tuple[Any, Any]] | Mapping[Any, Task | tuple[Any, Any]]
 
 
-_NO_OBSERVATION = (
-    "such a row holds no observation; drop it, or read dose records by metaest_domains.physiology.read_patients"
-)
-_DOSE = (
-    "such a row gives a dose; drop it, or read dose records by metaest_domains.physiology.read_patients; where the "
-    "dose is a feature, name the column in features"
-)
-_CENSORED = (
-    "the target is beyond a limit; write any number below a lower limit, pass that as limit= to EquationRegressor, and "
-    "drop the column"
-)
-FRAME_COLUMNS = Columns(
-    "TaskSet.from_frame",
-    arguments={
-        "task": "name of the task",
-        "features": "columns of X",
-        "target": "columns of y",
-        "sample_weight": "weights of the rows",
-    },
-    reserved={
-        "evid": _NO_OBSERVATION,
-        "mdv": _NO_OBSERVATION,
-        "amt": _DOSE,
-        **dict.fromkeys(("cens", "blq", "bql", "bloq"), _CENSORED),
-    },
-)
-
-
-class TaskSet(StaysReadOnly, Sequence[Task]):
+class TaskSet(ReadOnly, Sequence[Task]):
     """A sequence of tasks with the same columns.
 
     Parameters
     ----------
-    tasks : iterable of Task or of (X, y) pairs
-        Pairs are named 0, 1, 2, ... by position.
+    tasks : iterable of Task or of (X, y) pairs; mapping of name to (X, y) or Task
+        Pairs are named 0, 1, 2, ... by position, those of a mapping by their keys, in its order.
+    object_rows : bool, default=False
+        Whether the X of every pair is a list of objects of a type of your own, such as graphs: see
+        :class:`metaest.tasks.ObjectRows`.
 
     Attributes
     ----------
@@ -100,40 +79,39 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
     target_names: tuple[str, ...] | None
     sample_weight: NDArray[np.float64] | None
 
-    def __init__(self, tasks: Iterable[Task | tuple[Any, Any]]) -> None:
-        given: Any = tasks
-        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-            raise TaskError(f"a sequence of tasks is wanted, got {type(tasks).__name__}.")
-        members = [as_task(task, i) for i, task in enumerate(tasks)]
-        if not members:
-            raise TaskError("no tasks were given; at least one is needed.")
+    def __init__(self, tasks: TasksLike, *, object_rows: bool = False) -> None:
+        members = as_members(tasks, object_rows=object_rows)
         first = members[0]
         for task in members[1:]:
             check_alike(first, task)
+        supports = [None if task.support is None else np.asarray(task.support) for task in members]
         self._store(
-            np.concatenate([task.X for task in members]),
-            np.concatenate([task.y for task in members]),
-            np.cumsum([0] + [len(task) for task in members]),
-            as_names([task.name for task in members]),
-            first.feature_names,
-            first.target_names,
-            None
-            if all(task.support is None for task in members)
-            else SupportRows([None if task.support is None else np.asarray(task.support) for task in members]),
-            None if first.sample_weight is None else np.concatenate([np.asarray(t.sample_weight) for t in members]),
+            X=np.concatenate([task.X for task in members]),
+            y=np.concatenate([task.y for task in members]),
+            offsets=np.cumsum([0] + [len(task) for task in members]),
+            names=as_names([task.name for task in members]),
+            feature_names=first.feature_names,
+            target_names=first.target_names,
+            support=None if all(rows is None for rows in supports) else SupportRows(supports),
+            sample_weight=None
+            if first.sample_weight is None
+            else np.concatenate([np.asarray(task.sample_weight) for task in members]),
         )
-        self._check_names()
+        name, count = Counter(self.names.tolist()).most_common(1)[0]
+        if count > 1:
+            raise TaskError(f"task name {name!r} is used {count} times; names must be unique.")
 
     def _store(
         self,
+        *,
         X: NDArray[Any],
         y: NDArray[Any],
         offsets: NDArray[np.intp],
         names: NDArray[Any],
         feature_names: tuple[str, ...] | None,
         target_names: tuple[str, ...] | None,
-        support: SupportRows | None = None,
-        sample_weight: NDArray[np.float64] | None = None,
+        support: SupportRows | None,
+        sample_weight: NDArray[np.float64] | None,
     ) -> None:
         self.X, self.y, self.offsets, self.names = X, y, offsets, names
         self.feature_names, self.target_names, self._support = feature_names, target_names, support
@@ -141,22 +119,67 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         for array in (X, y, offsets, names, *([] if sample_weight is None else [sample_weight])):
             read_only(array)
 
-    def _check_names(self) -> None:
-        name, count = Counter(self.names.tolist()).most_common(1)[0]
-        if count > 1:
-            raise TaskError(f"task name {name!r} is used {count} times; names must be unique.")
-
     @classmethod
-    def _build(cls, *parts: Any) -> TaskSet:
+    def from_checked(
+        cls,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        offsets: NDArray[np.intp],
+        names: NDArray[Any],
+        *,
+        feature_names: tuple[str, ...] | None = None,
+        target_names: tuple[str, ...] | None = None,
+        support: SupportRows | None = None,
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> TaskSet:
+        """Make a set of arrays that were checked before, without copying them; they become read-only.
+
+        Parameters
+        ----------
+        X, y, offsets, names, feature_names, target_names, sample_weight
+            As the attributes of a set.
+        support : SupportRows, optional
+            Support rows that the tasks carry.
+
+        Returns
+        -------
+        TaskSet
+        """
         tasks = cls.__new__(cls)
-        tasks._store(*parts)
+        tasks._store(
+            X=X,
+            y=y,
+            offsets=offsets,
+            names=names,
+            feature_names=feature_names,
+            target_names=target_names,
+            support=support,
+            sample_weight=sample_weight,
+        )
         return tasks
 
-    def _with(self, **parts: Any) -> TaskSet:
-        """Return the same tasks with other rows: X, y or sample_weight, in the same order."""
-        now = {"X": self.X, "y": self.y, "sample_weight": self.sample_weight, **parts}
-        names = self.feature_names, self.target_names
-        return self._build(now["X"], now["y"], self.offsets, self.names, *names, self._support, now["sample_weight"])
+    def with_rows(self, *, y: NDArray[Any] | None = None, sample_weight: NDArray[np.float64] | None = None) -> TaskSet:
+        """Return the same tasks with other targets or weights of the same rows; None keeps what there is.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_rows,) or (n_rows, n_targets), optional
+        sample_weight : ndarray of shape (n_rows,), optional
+
+        Returns
+        -------
+        TaskSet
+        """
+        return self.from_checked(
+            self.X,
+            self.y if y is None else y,
+            self.offsets,
+            self.names,
+            feature_names=self.feature_names,
+            target_names=self.target_names,
+            support=self._support,
+            sample_weight=self.sample_weight if sample_weight is None else sample_weight,
+        )
 
     @classmethod
     def from_arrays(
@@ -214,7 +237,9 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         if len(X_array) == 0:
             raise TaskError("no tasks were given: Found array with 0 sample(s) while a minimum of 1 is required.")
         y_array, names_y = as_target(y, len(X_array), "X, y, groups")
-        columns = column_names(feature_names, names_X, X_array.shape[1], "feature_names")
+        columns = None
+        if not holds_objects(X_array):
+            columns = column_names(feature_names, names_X, X_array.shape[1], "feature_names")
         targets = column_names(target_names, names_y, y_array[0].size, "target_names")
         names, order, offsets = sort_by_group(groups, len(X_array))
 
@@ -229,7 +254,9 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         if sample_weight is not None:
             weight = as_weights(sample_weight, len(order), "X, y, groups")[order]
             require_weights(weight, locate)
-        return cls._build(X_array, y_array, offsets, names, columns, targets, None, weight)
+        return cls.from_checked(
+            X_array, y_array, offsets, names, feature_names=columns, target_names=targets, sample_weight=weight
+        )
 
     @classmethod
     @filters_kept()
@@ -268,32 +295,16 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         >>> TaskSet.from_frame(frame, task="patient", features=["hours"], target="conc")
         TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: hours, target: conc)
         """
-        targets = [target] if isinstance(target, str) else name_list(target, "target")
-        features = chosen = None if features is None else name_list(features, "features")
-        frame = rows_of(frame, "TaskSet.from_frame", "frame")
-        require_frame(frame, {"task": task, "target": targets, "sample_weight": sample_weight})
-        if features is None:
-            features = [name for name in frame.columns if name not in (task, sample_weight, *targets)]
-        twice = [name for name in targets if name in features or name in (task, sample_weight)]
-        if twice:
-            raise TaskError(
-                f"column {twice[0]!r} is named by target and by another argument as well; give it one role."
-            )
-        require_frame(frame, {"features": list(features)})
-        refuse_units(frame, [*features, *targets])
-        FRAME_COLUMNS.refuse_flags(frame, [task, sample_weight, *targets, *([] if chosen is None else features)])
-        refuse_codes(frame, targets)
-        y = frame[target] if isinstance(target, str) else frame[targets]
-        weight = None if sample_weight is None else frame[sample_weight]
-        return cls.from_arrays(frame[list(features)], y, frame[task], sample_weight=weight)
+        X, y, groups, weight = read_columns(frame, task, features, target, sample_weight)
+        return cls.from_arrays(X, y, groups, sample_weight=weight)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[Hashable, tuple[Any, Any]]) -> TaskSet:
-        """Make a task of every ``name: (X, y)`` of a mapping.
+    def from_mapping(cls, mapping: Mapping[Any, Task | tuple[Any, Any]]) -> TaskSet:
+        """Make a task of every ``name: (X, y)`` of a mapping; ``TaskSet(mapping)`` does the same.
 
         Parameters
         ----------
-        mapping : mapping of hashable to (X, y)
+        mapping : mapping of name to (X, y) or Task
 
         Returns
         -------
@@ -306,7 +317,7 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         """
         if not isinstance(mapping, Mapping):
             raise TaskError(f"a mapping of names to (X, y) is wanted, got {type(mapping).__name__}.")
-        return cls(Task(name, *as_pair(pair, f"task {name!r}")) for name, pair in mapping.items())
+        return cls(mapping)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -319,10 +330,14 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         if isinstance(index, (int, np.integer)):
             i = self._place(index)
             rows = slice(self.offsets[i], self.offsets[i + 1])
-            name = self.names[i : i + 1].tolist()[0]
-            weight = None if self.sample_weight is None else self.sample_weight[rows]
-            return Task._checked(
-                name, self.X[rows], self.y[rows], self.support_of(i), self.feature_names, self.target_names, weight
+            return Task.from_checked(
+                self.name_of(i),
+                self.X[rows],
+                self.y[rows],
+                support=self.support_of(i),
+                feature_names=self.feature_names,
+                target_names=self.target_names,
+                sample_weight=None if self.sample_weight is None else self.sample_weight[rows],
             )
         chosen = self._chosen(index)
         if chosen.size == 0:
@@ -330,15 +345,15 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         sizes = self.sizes[chosen]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         rows_kept = np.repeat(self.offsets[chosen] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return self._build(
+        return self.from_checked(
             self.X[rows_kept],
             self.y[rows_kept],
             offsets,
             self.names[chosen],
-            self.feature_names,
-            self.target_names,
-            None if self._support is None else self._support.take(chosen),
-            None if self.sample_weight is None else self.sample_weight[rows_kept],
+            feature_names=self.feature_names,
+            target_names=self.target_names,
+            support=None if self._support is None else self._support.take(chosen),
+            sample_weight=None if self.sample_weight is None else self.sample_weight[rows_kept],
         )
 
     def _chosen(self, index: Any) -> NDArray[np.intp]:
@@ -373,6 +388,22 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         """Number of rows of each task, of shape (n_tasks,)."""
         return np.diff(self.offsets)
 
+    def name_of(self, i: int) -> Hashable:
+        """Return the name of task number `i` as it was given; `names` may hold it as a number of numpy."""
+        i = self._place(i)
+        name: Hashable = self.names[i : i + 1].tolist()[0]
+        return name
+
+    def place_of(self, row: int) -> tuple[int, int]:
+        """Return the number of the task that row `row` of `X` belongs to, and the number of the row within it."""
+        i = int(np.searchsorted(self.offsets, row, side="right")) - 1
+        return i, int(row) - int(self.offsets[i])
+
+    @property
+    def carries_support(self) -> bool:
+        """Whether some tasks carry support rows of their own."""
+        return self._support is not None
+
     def support_of(self, i: int) -> NDArray[np.intp] | None:
         """Return the support rows task number `i` carries, or None."""
         i = self._place(i)
@@ -380,10 +411,10 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
 
     def task(self, name: Hashable) -> Task:
         """Return the task called `name`; a KeyError lists the names there are."""
-        found = [i for i, other in enumerate(self.names.tolist()) if _equal(other, name)]
-        if not found:
-            raise KeyError(f"there is no task {name!r}; names begin {self.names[:10].tolist()}")
-        return self[found[0]]
+        for i, other in enumerate(self.names.tolist()):
+            if same_name(other, name):
+                return self[i]
+        raise KeyError(f"there is no task {name!r}; names begin {self.names[:10].tolist()}")
 
     def summary(self) -> pd.DataFrame:
         """Describe every task in one row.
@@ -402,16 +433,25 @@ class TaskSet(StaysReadOnly, Sequence[Task]):
         0          2       <NA>     1.5    0.5    1.0    2.0     0.0     4.0
         1          1       <NA>     3.0    0.0    3.0    3.0     0.5     0.5
         """
-        return summarise(self)
+        import pandas as pd
+
+        support = np.full(len(self), -1) if self._support is None else self._support.sizes
+        n_support = pd.array(support, dtype="Int64")
+        n_support[support < 0] = pd.NA
+        columns = {
+            "n_rows": self.sizes,
+            "n_support": n_support,
+            **target_columns(self.y, self.offsets, self.target_names),
+            **feature_columns(self.X, self.offsets, self.feature_names),
+        }
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="task", tupleize_cols=False))
 
     def __repr__(self) -> str:
-        return describe(self)
+        low, high = self.sizes.min(), self.sizes.max()
+        rows = f"{counted(len(self.X), 'row')} ({low if low == high else f'{low} to {high}'} a task)"
+        features = describe_features(self.X, self.feature_names)
+        targets = describe_targets(self.y, self.target_names)
+        return f"TaskSet({counted(len(self), 'task')}, {rows}, {features}, {targets})"
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>{self[:20].summary().to_html(float_format='{:.4g}'.format)}"
-
-
-def _equal(name: Any, other: Any) -> bool:
-    """Whether two names are equal; arrays and missing values, whose comparison is no yes or no, are not."""
-    equal = name == other
-    return isinstance(equal, (bool, np.bool_)) and bool(equal)

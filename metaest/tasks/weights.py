@@ -1,9 +1,7 @@
-"""Weights of rows (1/variance): checks of `sample_weight`, and removal of rows of weight zero."""
-
-from __future__ import annotations
+"""Weights of rows (1/variance): checks of `sample_weight`."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +9,9 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 from metaest.tasks.reading import as_floats, rows_of
-from metaest.tasks.support import SupportRows
 from metaest.tasks.times import time_kind
 
-if TYPE_CHECKING:
-    from metaest.tasks.task_set import TaskSet
-
-__all__ = ["as_weights", "refuse_weights", "require_weights", "with_weights", "without_zeros"]
+__all__ = ["as_weights", "require_weights"]
 
 
 def as_weights(sample_weight: Any, n_rows: int, where: str, name: str = "sample_weight") -> NDArray[np.float64]:
@@ -79,58 +73,3 @@ def require_weights(weight: NDArray[np.float64], locate: Callable[[int], tuple[s
             f"{where}: sample_weight is {weight[bad[0]]:g} in row {row}; a weight is 1 / variance: finite, and at "
             "least 0 (0 leaves the row out)."
         )
-
-
-def with_weights(tasks: TaskSet, sample_weight: Any) -> TaskSet:
-    """Return tasks with weights of their rows, one task after the other."""
-    if tasks.sample_weight is not None:
-        raise TaskError("the tasks already carry a sample_weight; pass weights once.")
-    weight = as_weights(sample_weight, len(tasks.X), "tasks")
-
-    def locate(row: int) -> tuple[str, int]:
-        i = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
-        return f"task {tasks.names.tolist()[i]!r}", row - int(tasks.offsets[i])
-
-    require_weights(weight, locate)
-    return tasks._with(sample_weight=weight)
-
-
-def refuse_weights(tasks: TaskSet) -> None:
-    """Raise a TaskError when tasks carry weights of rows."""
-    if tasks.sample_weight is not None:
-        raise TaskError(
-            f"task {tasks.names[:1].tolist()[0]!r} carries a sample_weight, and a network weighs all rows alike; leave "
-            "the weights out (EquationRegressor takes them)."
-        )
-
-
-def without_zeros(tasks: TaskSet) -> TaskSet:
-    """Return tasks without their rows of weight zero; numbers of support rows follow.
-
-    Raises
-    ------
-    TaskError
-        When nothing is left of a task.
-    """
-    if tasks.sample_weight is None or bool((tasks.sample_weight > 0).all()):
-        return tasks
-    kept = tasks.sample_weight > 0
-    offsets = np.concatenate([[0], np.cumsum(kept)])[tasks.offsets]
-    empty = np.flatnonzero(np.diff(offsets) == 0)
-    if len(empty):
-        name = tasks.names.tolist()[int(empty[0])]
-        raise TaskError(f"task {name!r}: the weights of all its rows are zero; leave the task out.")
-    supports: list[NDArray[np.intp] | None] = []
-    for i in range(len(tasks) if tasks._support is not None else 0):
-        support, present = tasks.support_of(i), kept[tasks.offsets[i] : tasks.offsets[i + 1]]
-        supports.append(None if support is None else (np.cumsum(present) - 1)[support[present[support]]])
-    return type(tasks)._build(
-        tasks.X[kept],
-        tasks.y[kept],
-        offsets,
-        tasks.names,
-        tasks.feature_names,
-        tasks.target_names,
-        None if all(support is None for support in supports) else SupportRows(supports),
-        tasks.sample_weight[kept],
-    )

@@ -178,7 +178,7 @@ def test_support_rows_keep_their_places_when_others_are_left_out():
         Task("a", [[0.0], [1.0], [2.0]], [1.0, 2.0, 3.0], support=[1, 2], sample_weight=[0, 0, 1.0]),
         Task("b", [[0.0], [1.0]], [1.0, 2.0], sample_weight=[1.0, 2.0]),
     ])  # fmt: skip
-    from metaest.tasks.weights import without_zeros
+    from metaest.tasks.weighted_tasks import without_zeros
 
     left = without_zeros(tasks)
     assert left.sizes.tolist() == [1, 2]

@@ -20,7 +20,7 @@ from metaest.estimators.stamped import Stamped
 from metaest.tasks.arguments import as_flag, as_whole
 from metaest.tasks.containers import plain, spelled_out
 from metaest.tasks.times import elapsed
-from metaest.tasks.weights import refuse_weights
+from metaest.tasks.weighted_tasks import refuse_weights
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
@@ -402,8 +402,10 @@ class AdaptedForecaster(_Forecasts):
 
 def _people(X: Any) -> TaskSet:
     """Return people as tasks with times in minutes and without missing readings; refuse weights."""
-    named = X.items() if isinstance(X, Mapping) else enumerate(X)
-    people = X if isinstance(X, TaskSet) else TaskSet([_person(name, person) for name, person in named])
+    if isinstance(X, Mapping):
+        people = TaskSet({name: _person(name, person) for name, person in X.items()})
+    else:
+        people = X if isinstance(X, TaskSet) else TaskSet([_person(i, person) for i, person in enumerate(X)])
     refuse_weights(people)
     return people
 

@@ -116,8 +116,8 @@ class Regimen(Record):
                 f"{before:g}; Regimen.sorted(...) takes doses in any order."
             )
         for name, values in zip(("time", "amount", "duration"), parts, strict=True):
-            self._set(name, values)
-        self._set("covariates", _covariates(self.covariates))
+            self._set(**{name: values})
+        self._set(covariates=_covariates(self.covariates))
         super().__post_init__()
 
     @classmethod

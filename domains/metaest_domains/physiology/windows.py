@@ -42,7 +42,7 @@ class Windows(Record):
     row: NDArray[np.intp]
 
     def __post_init__(self) -> None:
-        self._set("end", as_vector(self.end, "windows: end"))
+        self._set(end=as_vector(self.end, "windows: end"))
         n = len(self.end)
         for name in ("history", "ahead"):
             table = getattr(self, name)
@@ -51,7 +51,7 @@ class Windows(Record):
         row = as_vector(self.row, "windows: row")
         if len(row) != n or (row != np.floor(row)).any() or (row < 0).any() or (row > 2**53).any():
             raise TaskError(f"windows: row must hold {n} numbers of readings, as end has.")
-        self._set("row", row.astype(np.intp))
+        self._set(row=row.astype(np.intp))
         super().__post_init__()
 
     def take(self, rows: NDArray[Any]) -> "Windows":

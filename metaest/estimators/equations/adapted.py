@@ -35,7 +35,7 @@ from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted import check_support_rows
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
-from metaest.tasks.frozen import read_only
+from metaest.tasks.record import read_only
 
 __all__ = ["AdaptedEquation", "prior_of"]
 

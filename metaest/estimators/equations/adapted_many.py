@@ -195,7 +195,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         if len(other):
             i, j = other[0]
             raise TaskError(
-                f"task {tasks.names.tolist()[i]!r}: column {self._calibrated.covariates.labels[j]!r} is a covariate; "
+                f"task {tasks.name_of(i)!r}: column {self._calibrated.covariates.labels[j]!r} is a covariate; "
                 f"it is {now[i, j]:g}, but {before[i, j]:g} in the rows adapted to."
             )
         result = np.empty(len(tasks.X))
@@ -213,7 +213,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
             curves = np.asarray(self._calibrated.model.curve(phi, observations).numpy())
         X, real = observations.by_task().numpy(), observations.mask.numpy() > 0
         for i in np.flatnonzero((~np.isfinite(curves) & real).any(axis=0)):
-            where = f"task {self.tasks.names.tolist()[int(chosen[i])]!r}"
+            where = f"task {self.tasks.name_of(int(chosen[i]))!r}"
             function = self._calibrated.model.equation.function
             require_finite_curve(function, X[i, real[:, i]], curves[real[:, i], i], where)
         return curves

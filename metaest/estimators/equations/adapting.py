@@ -125,7 +125,7 @@ class Adapting(Calibrating, HoldsRows):
 
         Parameters
         ----------
-        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows of all tasks, one task after the other, as `adapt` takes them; or the tasks carry them.
         guard : bool, default=False

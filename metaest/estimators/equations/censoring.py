@@ -42,7 +42,7 @@ def without_codes(tasks: TaskSet, limit: float | None) -> TaskSet:
     y = just_below(limit, tasks.y)
     if y is tasks.y:
         return tasks
-    return tasks._with(y=y)
+    return tasks.with_rows(y=y)
 
 
 def as_recorded(limit: float | None, truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
@@ -89,17 +89,17 @@ def check_data(settings: Any, tasks: TaskSet, names: list[str], random: list[int
             )
     if settings.limit is None and settings.noise == "proportional" and (y <= 0).any():
         row = int(np.flatnonzero(y <= 0)[0])
-        task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
+        task, row_in_task = tasks.place_of(row)
         _warn(
-            f"noise='proportional', but y is {y[row]:g} in row {row - int(tasks.offsets[task])} of task "
-            f"{tasks.names.tolist()[task]!r} ({int((y <= 0).sum())} rows in all are not above 0): noise in proportion "
+            f"noise='proportional', but y is {y[row]:g} in row {row_in_task} of task "
+            f"{tasks.name_of(task)!r} ({int((y <= 0).sum())} rows in all are not above 0): noise in proportion "
             "to the curve hardly allows that; 'combined' does."
         )
     padding = len(tasks) * int(tasks.sizes.max()) - len(tasks.y)
     if padding > max(MUCH_PADDING, PADDING_RATIO * len(tasks.y)):
         longest = int(tasks.sizes.argmax())
         _warn(
-            f"task {tasks.names.tolist()[longest]!r} has {tasks.sizes[longest]} rows, half of the tasks at most "
+            f"task {tasks.name_of(longest)!r} has {tasks.sizes[longest]} rows, half of the tasks at most "
             f"{np.median(tasks.sizes):.0f}: all are padded to the longest, which takes time and memory; thin out its "
             "rows, or split it."
         )

@@ -84,11 +84,10 @@ class Covariates:
             varies = np.argwhere(spread > 1e-6 * np.abs(np.repeat(first, tasks.sizes, axis=0)))
             if len(varies):
                 row, j = varies[0]
-                name = tasks.names.tolist()[int(np.searchsorted(tasks.offsets, row, side="right")) - 1]
+                i, _ = tasks.place_of(int(row))
                 raise TaskError(
-                    f"task {name!r}: column {self.labels[j]!r} is a covariate and must be the same in all rows of a "
-                    f"task, but it is {first[np.searchsorted(tasks.offsets, row, side='right') - 1, j]:g} and "
-                    f"{tasks.X[row, self.columns[j]]:g}."
+                    f"task {tasks.name_of(i)!r}: column {self.labels[j]!r} is a covariate and must be the same in "
+                    f"all rows of a task, but it is {first[i, j]:g} and {tasks.X[row, self.columns[j]]:g}."
                 )
         return first
 

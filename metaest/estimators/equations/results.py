@@ -97,7 +97,7 @@ def query_predictions(
         mask = drawn.query_mask[chosen]
         bad = np.flatnonzero((~np.isfinite(curves) & mask).any(axis=1))
         if len(bad):
-            name = tasks.names.tolist()[int(chosen[bad[0]])]
+            name = tasks.name_of(int(chosen[bad[0]]))
             rows = drawn.query[chosen[bad[0]]][drawn.query_mask[chosen[bad[0]]]]
             values = curves[bad[0]][mask[bad[0]]]
             check_values(calibrated.model.equation.function, tasks.X[rows], values, f"task {name!r}")

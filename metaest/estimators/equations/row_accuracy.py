@@ -147,7 +147,7 @@ def evened(tasks: TaskSet) -> tuple[TaskSet, float]:
     if weight is None:
         return tasks, 0.0
     shift = float(np.log(weight).mean())
-    return tasks._with(sample_weight=weight * np.exp(-shift)), shift
+    return tasks.with_rows(sample_weight=weight * np.exp(-shift)), shift
 
 
 def relative_accuracy(noise: Any, f: Tensor, log_sigma: Tensor, observations: Any) -> Tensor | None:

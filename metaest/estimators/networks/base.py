@@ -58,7 +58,7 @@ class BaseMAML(HoldsCallbacks):
 
         Parameters
         ----------
-        X : TaskSet, sequence of Task, sequence of (X, y) pairs, or array-like of shape (n_rows, n_features)
+        X : TaskSet, sequence of Task or (X, y), dict of name to (X, y), or array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets), optional
             With flat rows only.
         groups : array-like of shape (n_rows,), optional

@@ -186,8 +186,8 @@ def codes_of(
 
 def row_of_task(tasks: TaskSet, row: int) -> str:
     """Return how a message names a row among those of all tasks."""
-    task = int(np.searchsorted(tasks.offsets, row, side="right")) - 1
-    return f"task {tasks.names[task : task + 1].tolist()[0]!r}, row {row - int(tasks.offsets[task])}"
+    task, row_in_task = tasks.place_of(row)
+    return f"task {tasks.name_of(task)!r}, row {row_in_task}"
 
 
 def _is_read(column: Tensor, sources: list[Tensor]) -> bool:

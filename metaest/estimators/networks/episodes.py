@@ -205,7 +205,7 @@ class EpisodeSampler:
         return adapted_at_once(self.plan.max_batch_bytes, self.network.forward, self.plan.zero_shot(meta), rows)
 
     def _name(self, task: int) -> Any:
-        return self.tasks.names[task : task + 1].tolist()[0]
+        return self.tasks.name_of(task)
 
     def _require_finite(self, output: Tensor, mask: Tensor, chosen: NDArray[np.intp], solver: InnerSolver) -> None:
         finite = torch.isfinite(output).all(dim=-1) | ~mask

@@ -24,7 +24,7 @@ def require_channels_first(tasks: TaskSet, check: bool) -> TaskSet:
     if not check or len(shape) != 3 or not _seems_channels_last(shape):
         return tasks
     raise TaskError(
-        f"task {tasks.names[:1].tolist()[0]!r}: rows of X have shape {shape}, which looks like images with the "
+        f"task {tasks.name_of(0)!r}: rows of X have shape {shape}, which looks like images with the "
         "channels last; images of shape (channels, height, width) are wanted: X.transpose(0, 3, 1, 2). If these are "
         f"{shape[0]} channels of {shape[1]} x {shape[2]} pixels, set check_plausibility=False."
     )

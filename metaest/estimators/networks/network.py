@@ -162,7 +162,7 @@ def require_finite_weights(params: Params, tasks: TaskSet) -> None:
     if not bool(finite.all()):
         i = int(torch.nonzero(~finite)[0])
         raise DivergenceError(
-            f"task {tasks.names[i : i + 1].tolist()[0]!r}: adaptation diverged: the weights are non-finite; lower "
+            f"task {tasks.name_of(i)!r}: adaptation diverged: the weights are non-finite; lower "
             "inner_lr, or check the units of X and y. The fitted model is unchanged."
         )
 

@@ -244,7 +244,7 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
 
         Parameters
         ----------
-        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
 
         Returns
         -------

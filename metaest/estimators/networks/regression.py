@@ -194,7 +194,7 @@ def regression_draws(source: RegressionSampler, batches: Iterator[NDArray[np.int
 
     def draw(count: int) -> Draws:
         drawn = source.draw_batches(batches, count)
-        if source.tasks._support is None and drawn.keys.shape[1] <= ORDERED:
+        if not source.tasks.carries_support and drawn.keys.shape[1] <= ORDERED:
             sizes, starts = source.tasks.sizes[drawn.chosen], source.tasks.offsets[drawn.chosen]
             return ordered(drawn.keys, sizes, starts, drawn.n_support, count, support[1], query[1], (X, y))
         return numbered_draws(order_rows(source.tasks, drawn), count, support[1], query[1], (X, y))

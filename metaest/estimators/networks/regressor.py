@@ -368,7 +368,7 @@ class MAMLRegressor(BaseMAML, Calibrating, FewShotScore, RegressorMixin, BaseEst
 
         Parameters
         ----------
-        tasks : TaskSet, sequence of Task or sequence of (X, y) pairs
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         guard : bool, default=False
             Whether to judge each adaptation as ``adapt(guard=True)`` does; one batch judges all tasks.
         gap : int, default=0

@@ -138,7 +138,7 @@ def _fold(
     for i in held:
         X, y = tasks[i].X, tasks[i].y.reshape(-1)
         truth = report_jmak(whole_curve(X, y))
-        records += evaluate(methods, X, y, tasks.names[i : i + 1].tolist()[0], sizes, repetitions, [i], truth)
+        records += evaluate(methods, X, y, tasks.name_of(i), sizes, repetitions, [i], truth)
     return records
 
 

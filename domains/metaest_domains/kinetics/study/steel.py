@@ -54,7 +54,7 @@ def _fold(tasks: TaskSet, held: int, sizes: list[int], repetitions: int) -> list
     training = tasks[[i for i in range(len(tasks)) if i != held]]
     own = tasks[held]
     sizes = [size for size in sizes if size < len(own.y)]
-    name = tasks.names[held : held + 1].tolist()[0]
+    name = tasks.name_of(held)
     return evaluate(_methods(training), own.X, own.y.reshape(-1), name, sizes, repetitions, [held], {})
 
 

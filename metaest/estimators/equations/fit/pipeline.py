@@ -225,7 +225,7 @@ def _word_on_start(table: Any, scope: Scope, tasks: TaskSet) -> str:
     which = [name for name, still in zip(table, flat.tolist(), strict=True) if still]
     if not which:
         return ""
-    name, first = tasks.names[:1].tolist()[0], curves.detach()[:, 0][real[:, 0]]
+    name, first = tasks.name_of(0), curves.detach()[:, 0][real[:, 0]]
     return (
         f" At the initial values ({', '.join(f'{name}={float(table[name].initial):.3g}' for name in which)}) no curve "
         f"responds to {', '.join(which)}: that of task {name!r} lies from {float(first.min()):.3g} to "

@@ -152,7 +152,7 @@ def _explain(scope: Scope, initial: Tensor, population: Population, tasks: TaskS
     center = scope.design.center(population.beta, len(population.factor))
     for phi in (initial[:, None].expand_as(center), center):
         for i in range(len(tasks)):
-            require_usable(scope.model, phi[:, i : i + 1], tasks[i].X, f"task {tasks.names[i : i + 1].tolist()[0]!r}")
+            require_usable(scope.model, phi[:, i : i + 1], tasks[i].X, f"task {tasks.name_of(i)!r}")
     raise DivergenceError(
         "the evidence is not finite anywhere near the initial values; give initial values for which the equation fits "
         "the data roughly, and bounds that keep it finite."
