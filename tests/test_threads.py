@@ -23,7 +23,7 @@ from metaest import MAMLRegressor, OvershootWarning, TaskSet, exceptions
 from metaest.estimators.networks import compiled as serving
 from metaest.exceptions import quiet, warn
 from metaest.functional.generator import Stream, seeded
-from metaest.jit import LaneFunction, UnsupportedError
+from metaest.jit import CompiledFunction, UnsupportedError
 from metaest.jit.errors import MomentaryError
 from metaest.jit.trace import graph
 from metaest.scorers import few_shot_accuracy, few_shot_rmse
@@ -252,9 +252,11 @@ def test_interrupts_of_tracing_are_not_swallowed(monkeypatch):
 
     monkeypatch.setattr(proxy_tensor(), "make_fx", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        LaneFunction(lambda x: [x + 1], [torch.zeros(2)], [False])
+        CompiledFunction(lambda x: [x + 1], [torch.zeros(2)], [False])
     monkeypatch.undo()
-    assert LaneFunction(lambda x: [x + 1], [torch.zeros(2)], [False])([np.zeros((3, 2), "float32")], 3)[0].sum() == 6
+    assert (
+        CompiledFunction(lambda x: [x + 1], [torch.zeros(2)], [False])([np.zeros((3, 2), "float32")], 3)[0].sum() == 6
+    )
 
 
 def test_a_failure_of_a_moment_is_an_unsupported_one_for_who_does_not_ask():

@@ -3,27 +3,27 @@
 The functional core does not know of it. What cannot be compiled raises :class:`UnsupportedError` and is left to torch.
 """
 
-from metaest.jit.adapt import LaneAdapter
-from metaest.jit.codegen.meta_steps import Shapes, Side
-from metaest.jit.equation import LaneModel
-from metaest.jit.errors import UnavailableError, UnsupportedError, lasts
-from metaest.jit.function import LaneFunction, padded_rows
-from metaest.jit.meta_steps import LaneSteps, traced
-from metaest.jit.sampling import ORDERED, Draws, ordered
+from metaest.jit.adapt import CompiledAdaptation
+from metaest.jit.codegen.meta_steps import EpisodeShapes, RowsShape
+from metaest.jit.equation import CompiledHierarchicalModel
+from metaest.jit.errors import UnavailableError, UnsupportedError, is_permanent
+from metaest.jit.function import CompiledFunction, padded_rows
+from metaest.jit.meta_steps import CompiledMetaSteps, trace_meta_loss
+from metaest.jit.sampling import MOST_RANKED_ROWS, EpisodeDraws, split_by_keys
 
 __all__ = [
-    "ORDERED",
-    "Draws",
-    "LaneAdapter",
-    "LaneFunction",
-    "LaneModel",
-    "LaneSteps",
-    "Shapes",
-    "Side",
+    "MOST_RANKED_ROWS",
+    "CompiledAdaptation",
+    "CompiledFunction",
+    "CompiledHierarchicalModel",
+    "CompiledMetaSteps",
+    "EpisodeDraws",
+    "EpisodeShapes",
+    "RowsShape",
     "UnavailableError",
     "UnsupportedError",
-    "lasts",
-    "ordered",
+    "is_permanent",
     "padded_rows",
-    "traced",
+    "split_by_keys",
+    "trace_meta_loss",
 ]

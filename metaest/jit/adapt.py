@@ -19,12 +19,12 @@ from metaest.functional import (
 )
 from metaest.functional.inner.damping import highest_loss
 from metaest.functional.modules.forward import alone
-from metaest.jit.function import LaneFunction
+from metaest.jit.function import CompiledFunction
 
-__all__ = ["LaneAdapter"]
+__all__ = ["CompiledAdaptation"]
 
 
-class LaneAdapter:
+class CompiledAdaptation:
     """Gradient steps on the support of many tasks, a task a lane.
 
     Parameters
@@ -67,7 +67,7 @@ class LaneAdapter:
         blank = next(iter(start.values()))
         examples = [value.detach().clone() for value in start.values()]
         examples += [blank.new_ones(n_rows, *own.shape[2:]) for own in like]
-        self._function = LaneFunction(adapt, examples, [True] * len(names) + [False] * 3)
+        self._function = CompiledFunction(adapt, examples, [True] * len(names) + [False] * 3)
         self._function.fix([value.detach().numpy() for value in start.values()])
 
     def __call__(self, support: Rows) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:

@@ -15,11 +15,11 @@ from metaest.functional import GaussNewton, HierarchicalModel, Observations, Sol
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Information
 from metaest.functional.generator import undrawn
-from metaest.jit.errors import UnavailableError, UnsupportedError, lasts
+from metaest.jit.errors import UnavailableError, UnsupportedError, is_permanent
 from metaest.jit.function import padded_rows
-from metaest.jit.map_search import LaneSearch
+from metaest.jit.map_search import CompiledMapSearch
 
-__all__ = ["LaneModel"]
+__all__ = ["CompiledHierarchicalModel"]
 
 # tasks on which machine code is compared with torch, and how near the two have to be
 CHECKED, CLOSE = 8, 1e-6
@@ -31,21 +31,21 @@ _lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
-class LaneModel(HierarchicalModel):
+class CompiledHierarchicalModel(HierarchicalModel):
     """A hierarchical model that does in lanes what nobody differentiates; the rest, and what fails, torch does.
 
     A program is made for each number of rows, of which there are few since rows are padded. What it finds for the first
     tasks is compared with torch.
     """
 
-    programs: dict[Any, LaneSearch | None] = field(default_factory=dict, init=False, repr=False)
+    programs: dict[Any, CompiledMapSearch | None] = field(default_factory=dict, init=False, repr=False)
 
     def plain(self) -> HierarchicalModel:
         """Return the model that leaves all to torch."""
         return HierarchicalModel(self.equation, self.transforms, self.noise)
 
     @classmethod
-    def of(cls, model: HierarchicalModel) -> LaneModel:
+    def of(cls, model: HierarchicalModel) -> CompiledHierarchicalModel:
         """Return a model of the same equation.
 
         Raises
@@ -74,11 +74,13 @@ class LaneModel(HierarchicalModel):
             # a program does not look at numbers: it is told which slopes may be NaN where they should be 0
             still = _flat(self, phi, padded)
             model = replace(self.plain(), equation=replace(self.equation, still=still))
-            program = LaneSearch(model, phi[:, first], factor, log_sigma, padded.take(first))
+            program = CompiledMapSearch(model, phi[:, first], factor, log_sigma, padded.take(first))
             _compare(self.plain(), program, phi, log_sigma, padded)
             self.programs[_shape(padded)] = program
 
-    def _program(self, center: Tensor, factor: Tensor, log_sigma: Tensor, padded: Observations) -> LaneSearch | None:
+    def _program(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, padded: Observations
+    ) -> CompiledMapSearch | None:
         """Return the program for tasks of such a shape, made when it is first asked for; None where torch has to."""
         shape = _shape(padded)
         if shape in self.programs:  # whoever has a program does not wait for another to be compiled
@@ -89,7 +91,7 @@ class LaneModel(HierarchicalModel):
                     self.prepare(center, factor, log_sigma, padded)
                 except (UnavailableError, UnsupportedError) as error:
                     _logger.warning("the equation is not compiled for %d rows: %s", len(padded.y), error)
-                    if not lasts(error):
+                    if not is_permanent(error):
                         return None
                     self.programs[shape] = None
             return self.programs[shape]
@@ -177,7 +179,7 @@ def _padded(observations: Observations) -> Observations:
 
 
 def _compare(
-    model: HierarchicalModel, program: LaneSearch, phi: Tensor, log_sigma: Tensor, observations: Observations
+    model: HierarchicalModel, program: CompiledMapSearch, phi: Tensor, log_sigma: Tensor, observations: Observations
 ) -> None:
     few = torch.arange(min(CHECKED, phi.shape[1]))
     some, at = observations.take(few), phi[:, few]

@@ -1,6 +1,6 @@
 """Reasons not to compile, and which of them are remembered."""
 
-__all__ = ["MomentaryError", "UnavailableError", "UnsupportedError", "lasts"]
+__all__ = ["MomentaryError", "UnavailableError", "UnsupportedError", "is_permanent"]
 
 
 class UnsupportedError(Exception):
@@ -15,7 +15,7 @@ class UnavailableError(RuntimeError):
     """LLVM cannot be had here; the message says why."""
 
 
-def lasts(error: UnsupportedError | UnavailableError) -> bool:
+def is_permanent(error: UnsupportedError | UnavailableError) -> bool:
     """Tell whether the next attempt would fail alike: an operation without machine code, or LLVM not installed.
 
     Everything else, such as want of memory, is tried again at the next call.

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.jit.codegen.function import function_text
-from metaest.jit.ir import OPERATIONS_AT_ONCE
-from metaest.jit.llvm.compile import aligned, compiled, kind_of_machine
+from metaest.jit.ir import OPERATIONS_PER_CALL
+from metaest.jit.llvm.compile import aligned, compile_function, native_vector
 from metaest.jit.trace.graph import graph_of
 
-__all__ = ["LaneFunction", "padded_rows"]
+__all__ = ["CompiledFunction", "padded_rows"]
 
 
-class LaneFunction:
+class CompiledFunction:
     """A function of tensors, for many tasks at once.
 
     Parameters
@@ -44,9 +44,9 @@ class LaneFunction:
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from metaest.jit import LaneFunction
+    >>> from metaest.jit import CompiledFunction
     >>> slope, x = torch.tensor(2.0), torch.zeros(3)
-    >>> line = LaneFunction(lambda slope, x: [slope * x], [slope, x], shared=[True, False])
+    >>> line = CompiledFunction(lambda slope, x: [slope * x], [slope, x], shared=[True, False])
     >>> [y] = line([np.float32(2.0), np.ones((5, 3), dtype="float32")], 5)
     >>> y.shape, float(y[0, 0])
     ((5, 3), 2.0)
@@ -57,17 +57,17 @@ class LaneFunction:
     ) -> None:
         program, self.shapes = graph_of(function, examples, shared)
         self.dtype = np.dtype(str(examples[0].dtype).removeprefix("torch."))
-        kind = kind_of_machine(8 * self.dtype.itemsize)
+        kind = native_vector(8 * self.dtype.itemsize)
         text, size = function_text(program, kind)
         pointers = len(program.inputs) + len(program.outputs) + 2
-        self._call = compiled(text, "many", [ctypes.c_void_p] * pointers + [ctypes.c_int64])
+        self._call = compile_function(text, "many", [ctypes.c_void_p] * pointers + [ctypes.c_int64])
         self._constants = np.array(program.constants or [0.0], dtype=self.dtype)
         self._ends = [*itertools.pairwise([0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)])]
         self._shared = list(shared)
         self._memory = threading.local()
         self.fix([])
         self._size = size
-        self._at_once = kind.lanes * max(1, OPERATIONS_AT_ONCE // max(1, program.operations()))
+        self._at_once = kind.lanes * max(1, OPERATIONS_PER_CALL // max(1, program.operations()))
 
     def __call__(self, arguments: Sequence[Any], n_tasks: int) -> list[NDArray[Any]]:
         """Work it out.

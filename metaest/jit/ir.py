@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from metaest.jit.errors import UnsupportedError
 
 __all__ = [
-    "OPERATIONS_AT_ONCE",
+    "OPERATIONS_PER_CALL",
     "Buffer",
     "Constant",
     "Fill",
@@ -26,10 +26,10 @@ __all__ = [
     "View",
     "broadcast",
     "contiguous",
+    "map_views",
     "permuted",
     "reads",
     "reshaped",
-    "viewed",
     "views_of",
 ]
 
@@ -79,7 +79,7 @@ def contiguous(shape: Shape) -> Shape:
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
-def viewed(operand: Operand, shape: Shape, change: Callable[[View], View]) -> Operand:
+def map_views(operand: Operand, shape: Shape, change: Callable[[View], View]) -> Operand:
     """Apply to an operand what `change` does to the strides of numbers in memory."""
     if isinstance(operand, Constant):
         return Constant(operand.value, shape)
@@ -87,7 +87,7 @@ def viewed(operand: Operand, shape: Shape, change: Callable[[View], View]) -> Op
         found = change(operand)
         assert found.shape == shape, (found.shape, shape)
         return found
-    return Formula(operand.operation, tuple(viewed(own, shape, change) for own in operand.operands), shape)
+    return Formula(operand.operation, tuple(map_views(own, shape, change) for own in operand.operands), shape)
 
 
 def broadcast(operand: Operand, shape: Shape) -> Operand:
@@ -104,7 +104,7 @@ def broadcast(operand: Operand, shape: Shape) -> Operand:
             strides.append(stride if size == wanted else 0)
         return replace(view, shape=shape, strides=tuple(strides))
 
-    return viewed(operand, shape, change)
+    return map_views(operand, shape, change)
 
 
 def reshaped(view: View, shape: Shape) -> View | None:
@@ -138,11 +138,11 @@ def reshaped(view: View, shape: Shape) -> View | None:
 def permuted(operand: Operand, order: Sequence[int]) -> Operand:
     """Return an operand with its dimensions in another order."""
     shape = tuple(operand.shape[i] for i in order)
-    return viewed(operand, shape, lambda v: replace(v, shape=shape, strides=tuple(v.strides[i] for i in order)))
+    return map_views(operand, shape, lambda v: replace(v, shape=shape, strides=tuple(v.strides[i] for i in order)))
 
 
 # operations on vectors in one call of machine code, some 0.05 s: an interrupt is heard between calls
-OPERATIONS_AT_ONCE = 200_000_000
+OPERATIONS_PER_CALL = 200_000_000
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from metaest.functional import HierarchicalModel, Observations, SolveCode
 from metaest.functional.equations.gauss_newton import MapResult, SearchState, accept_step, propose_step
 from metaest.functional.equations.hierarchical import Information, true_curvature
 from metaest.jit.codegen.map_search import SearchPrograms, search_text
-from metaest.jit.ir import OPERATIONS_AT_ONCE
-from metaest.jit.llvm.compile import aligned, compiled, kind_of_machine
+from metaest.jit.ir import OPERATIONS_PER_CALL
+from metaest.jit.llvm.compile import aligned, compile_function, native_vector
 from metaest.jit.trace.graph import graph_of
 
-__all__ = ["LaneSearch"]
+__all__ = ["CompiledMapSearch"]
 
 
-class LaneSearch:
+class CompiledMapSearch:
     """The damped Gauss-Newton search of tasks with equally many rows, a task a lane.
 
     Parameters
@@ -46,14 +46,14 @@ class LaneSearch:
     ) -> None:
         m, self.full = factor.shape[1], observations.full
         self._programs = _programs(model, center, factor, log_sigma, observations)
-        self._kind = kind_of_machine(64)
+        self._kind = native_vector(64)
         text, self._size = search_text(self._programs, self._kind)
         inputs, addresses = len(self._given(observations)) + 2, ctypes.c_void_p
         self._calls = {
-            name: compiled(text, name, [addresses] * (inputs + outputs + 5) + [ctypes.c_int64] * 2)
+            name: compile_function(text, name, [addresses] * (inputs + outputs + 5) + [ctypes.c_int64] * 2)
             for name, outputs in (("gauss_newton", 3), ("newton", 3), ("curved", 1))
         }
-        self._calls["informed"] = compiled(text, "informed", [addresses] * (inputs + 3) + [ctypes.c_int64] * 2)
+        self._calls["informed"] = compile_function(text, "informed", [addresses] * (inputs + 3) + [ctypes.c_int64] * 2)
         self._constants = np.array(self._programs.constants or [0.0])
         self._constants_place = self._constants.ctypes.data
         p, rows = len(center), sum(len(own) for own in self._given(observations))
@@ -136,7 +136,7 @@ class LaneSearch:
         if tasks < lanes:
             return self._call_few(how, given, sizes, fixed, most)
         work = self._programs.evaluate.operations() * max(1, most)
-        at_once = lanes * max(1, OPERATIONS_AT_ONCE // max(1, work))
+        at_once = lanes * max(1, OPERATIONS_PER_CALL // max(1, work))
         if tasks > at_once:
             cuts = [slice(first, first + at_once) for first in range(0, tasks, at_once)]
             parts = [self._call(how, [own[..., cut] for own in given], sizes, shared, most) for cut in cuts]

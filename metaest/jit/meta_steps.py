@@ -16,14 +16,14 @@ from torch import Tensor
 
 from metaest.functional import Episodes, Params, Rows
 from metaest.functional.outer import AdamW, EagerSteps, State, require_finite
-from metaest.jit.codegen.meta_steps import Shapes, Side, steps_text
+from metaest.jit.codegen.meta_steps import EpisodeShapes, RowsShape, steps_text
 from metaest.jit.errors import UnsupportedError
-from metaest.jit.ir import OPERATIONS_AT_ONCE, Program
-from metaest.jit.llvm.compile import aligned, compiled, kind_of_machine
-from metaest.jit.sampling import Draws
+from metaest.jit.ir import OPERATIONS_PER_CALL, Program
+from metaest.jit.llvm.compile import aligned, compile_function, native_vector
+from metaest.jit.sampling import EpisodeDraws
 from metaest.jit.trace.graph import graph_of
 
-__all__ = ["LaneSteps", "traced"]
+__all__ = ["CompiledMetaSteps", "trace_meta_loss"]
 
 # meta-steps in one call
 AT_ONCE = 256
@@ -35,7 +35,7 @@ TOLERANCE = {32: 1e-3, 64: 1e-7}
 _logger = logging.getLogger("metaest.compile")
 
 
-def traced(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes: Shapes) -> Program:
+def trace_meta_loss(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes: EpisodeShapes) -> Program:
     """Trace the meta-loss of one task and its gradient.
 
     Parameters
@@ -43,7 +43,7 @@ def traced(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes:
     losses : callable
         Parameters and the episodes of one task -> its loss, of shape (1,).
     params : dict of Tensor
-    shapes : Shapes
+    shapes : EpisodeShapes
 
     Raises
     ------
@@ -73,7 +73,7 @@ def traced(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes:
     return graph_of(step, examples, shared)[0]
 
 
-class LaneSteps:
+class CompiledMetaSteps:
     """Meta-steps in machine code, one task a lane.
 
     Parameters
@@ -83,9 +83,9 @@ class LaneSteps:
     settings : AdamW
     params : dict of Tensor
         Where to start; left as it is.
-    shapes : Shapes
+    shapes : EpisodeShapes
     draw : callable
-        How many steps -> their Draws.
+        How many steps -> their EpisodeDraws.
     losses : callable
         The same meta-loss in torch: parameters and episodes -> one loss for each task. It judges the first step, and
         whatever comes out non-finite.
@@ -115,8 +115,8 @@ class LaneSteps:
         program: Program,
         settings: AdamW,
         params: Params,
-        shapes: Shapes,
-        draw: Callable[[int], Draws],
+        shapes: EpisodeShapes,
+        draw: Callable[[int], EpisodeDraws],
         losses: Callable[[Params, Episodes], Tensor],
         most_memory: int | None = None,
         most_at_once: int = AT_ONCE,
@@ -129,10 +129,10 @@ class LaneSteps:
         self.instead: EagerSteps[Episodes] | None = None
         self._like = {name: value.detach().clone() for name, value in params.items()}
         number = np.dtype(str(next(iter(params.values())).dtype).removeprefix("torch."))
-        kind = kind_of_machine(8 * number.itemsize)
+        kind = native_vector(8 * number.itemsize)
         self.lanes = kind.lanes
         work = max(1, program.operations()) * -(-n_tasks // kind.lanes)
-        self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_AT_ONCE // work))
+        self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_PER_CALL // work))
         if most_memory is not None and work > MOST_OPERATIONS:
             raise UnsupportedError("a meta-step is one call, which no interrupt would end for seconds")
         sizes = [value.numel() for value in params.values()]
@@ -145,7 +145,7 @@ class LaneSteps:
         self._longest = (ctypes.c_float if kind.bits == 32 else ctypes.c_double)(
             math.inf if settings.max_grad_norm is None else settings.max_grad_norm
         )
-        self._call = compiled(made.text, "steps", [pointer] * 16 + [count, count, type(self._longest)], count)
+        self._call = compile_function(made.text, "steps", [pointer] * 16 + [count, count, type(self._longest)], count)
         self._theta = aligned(sum(sizes), number)
         self._theta[:] = np.concatenate([value.detach().cpu().numpy().reshape(-1) for value in params.values()])
         self._first, self._second, self._gradient = (aligned(sum(sizes), number) for _ in range(3))
@@ -195,7 +195,7 @@ class LaneSteps:
         for name, own in (("theta", self._theta), ("first", self._first), ("second", self._second)):
             own[:] = state[name].numpy()
 
-    def _run(self, drawn: Draws, first: int, count: int) -> int:
+    def _run(self, drawn: EpisodeDraws, first: int, count: int) -> int:
         """Take steps in machine code; return after how many it came to one that is not finite."""
         n_tasks = drawn.support.shape[1]
         groups = -(-n_tasks // self.lanes)
@@ -213,7 +213,7 @@ class LaneSteps:
                   self._arena)  # fmt: skip
         return int(self._call(*(own.ctypes.data for own in arrays), count, groups, self._longest))
 
-    def _agrees(self, drawn: Draws) -> bool:
+    def _agrees(self, drawn: EpisodeDraws) -> bool:
         """Tell whether the first meta-gradient is torch's; leave everything as it was."""
         before = [own.copy() for own in (self._theta, self._first, self._second)]
         done = self._run(drawn, 0, 1)
@@ -226,7 +226,7 @@ class LaneSteps:
         away = float(np.linalg.norm(self._gradient - gradient)) / max(float(np.linalg.norm(gradient)), 1e-12)
         return away <= tolerance and math.isclose(float(self._losses[0]), loss, rel_tol=tolerance)
 
-    def _give_up(self, drawn: Draws) -> None:
+    def _give_up(self, drawn: EpisodeDraws) -> None:
         """Leave the steps to torch, from the first one on."""
         _logger.warning(
             "meta-steps are not compiled: machine code and torch give different meta-gradients; the module may depend "
@@ -239,14 +239,14 @@ class LaneSteps:
 
         self.instead = EagerSteps(self.settings, self.params(), draw, self.losses)
 
-    def _in_torch(self, drawn: Draws) -> tuple[float, NDArray[Any]]:
+    def _in_torch(self, drawn: EpisodeDraws) -> tuple[float, NDArray[Any]]:
         """Return loss and meta-gradient of one step as torch works them out."""
         params = {name: value.requires_grad_() for name, value in self.params().items()}
         losses = self.losses(params, self._episodes(drawn)).mean()
         gradients = torch.autograd.grad(losses, list(params.values()), materialize_grads=True)
         return float(losses.detach()), np.concatenate([own.detach().numpy().reshape(-1) for own in gradients])
 
-    def _eager_step(self, drawn: Draws) -> float:
+    def _eager_step(self, drawn: EpisodeDraws) -> float:
         """Take one step by torch's gradient, or raise a DivergenceError."""
         loss, gradient = self._in_torch(drawn)
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
@@ -262,7 +262,7 @@ class LaneSteps:
         self._theta -= rate * (self._first / (1 - BETA1**self.taken)) / below
         return loss
 
-    def _episodes(self, drawn: Draws) -> Episodes:
+    def _episodes(self, drawn: EpisodeDraws) -> Episodes:
         return Episodes(
             _side(drawn.rows, drawn.support[0], drawn.support_count[0]),
             _side(drawn.rows, drawn.query[0], drawn.query_count[0]),
@@ -290,7 +290,7 @@ def _in_lanes(own: NDArray[np.int32], lanes: int) -> NDArray[np.int32]:
     return np.ascontiguousarray(own, dtype=np.int32)
 
 
-def _rows(arguments: tuple[Tensor, ...], side: Side) -> Rows:
+def _rows(arguments: tuple[Tensor, ...], side: RowsShape) -> Rows:
     X, y = arguments[:2]
     mask = arguments[2] if side.masked else torch.ones(side.rows, dtype=X.dtype)
     return Rows(X[None], y[None], mask[None])

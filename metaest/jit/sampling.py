@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.jit.codegen.writer import Writer
-from metaest.jit.llvm.compile import compiled
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.compile import compile_function
+from metaest.jit.llvm.vector_type import VectorType
 
-__all__ = ["ORDERED", "Draws", "ordered"]
+__all__ = ["MOST_RANKED_ROWS", "EpisodeDraws", "split_by_keys"]
 
 # rows of a task up to which comparing all pairs is quicker than sorting
-ORDERED = 32
+MOST_RANKED_ROWS = 32
 
 
-class Draws(NamedTuple):
+class EpisodeDraws(NamedTuple):
     """Row numbers of the tasks of some meta-steps.
 
     Attributes
@@ -39,14 +39,14 @@ class Draws(NamedTuple):
     query_count: NDArray[np.int32]
     rows: tuple[Tensor, Tensor]
 
-    def part(self, first: int, count: int) -> Draws:
+    def part(self, first: int, count: int) -> EpisodeDraws:
         """Return some of the steps."""
         place = slice(first, first + count)
         support, query = self.support[place], self.query[place]
-        return Draws(support, self.support_count[place], query, self.query_count[place], self.rows)
+        return EpisodeDraws(support, self.support_count[place], query, self.query_count[place], self.rows)
 
 
-def ordered(
+def split_by_keys(
     keys: NDArray[np.float64],
     sizes: NDArray[np.intp],
     starts: NDArray[np.intp],
@@ -55,7 +55,7 @@ def ordered(
     width_support: int,
     width_query: int,
     rows: tuple[Tensor, Tensor],
-) -> Draws:
+) -> EpisodeDraws:
     """Take as support of each task the rows with the smallest keys, and as query the others.
 
     Parameters
@@ -72,22 +72,22 @@ def ordered(
 
     Returns
     -------
-    Draws
+    EpisodeDraws
     """
     shape = n_steps, len(sizes) // n_steps
     support, query = (np.empty((*shape, width), dtype=np.int32) for width in (width_support, width_query))
     given = [np.ascontiguousarray(own, dtype=np.int64) for own in (sizes, starts, n_support)]
     arrays: tuple[NDArray[Any], ...] = (np.ascontiguousarray(keys), *given, support, query)
-    call = compiled(_text(keys.shape[1]), "order", [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 3)
+    call = compile_function(_text(keys.shape[1]), "order", [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 3)
     call(*(own.ctypes.data for own in arrays), len(sizes), width_support, width_query)
     counts = [own.astype(np.int32).reshape(shape) for own in (n_support, sizes - n_support)]
-    return Draws(support, counts[0], query, counts[1], rows)
+    return EpisodeDraws(support, counts[0], query, counts[1], rows)
 
 
 @cache
 def _text(columns: int) -> str:
     """Write a function that ranks the rows of eight tasks at a time: of each pair, one is after the other."""
-    kind = Kind(64, 8)
+    kind = VectorType(64, 8)
     w, longs = Writer(kind), kind.integers
     tasks = [w.put(f"call i64 @llvm.umin.i64(i64 %t{lane}, i64 %last)") for lane in range(8)]
     rows = [w.put(f"mul nuw nsw i64 {task}, {columns}") for task in tasks]

@@ -206,7 +206,7 @@ def test_a_module_that_changes_is_left_to_torch(tasks, caplog):
     [
         ({"module": Branching}, "torch cannot trace it"),
         ({"module": lambda p, q: nn.Sequential(nn.Linear(p, 8), nn.Dropout(0.1), nn.Linear(8, q))}, "draws at random"),
-        ({"inner_solver": "ridge"}, "is not known to lanes"),
+        ({"inner_solver": "ridge"}, "cannot be compiled"),
         ({"first_order_share": 0.5}, "changes from one meta-step"),
     ],
 )

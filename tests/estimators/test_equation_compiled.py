@@ -119,9 +119,9 @@ def special(X, k, n):
     ("equation", "settings", "words"),
     [
         (coupled, {}, "see each other"),
-        (special, {}, "erf.default is not known"),
+        (special, {}, "erf.default cannot be compiled"),
         (avrami, {"objective": "query", "inner_solver": "gradient", "max_iter": 5}, "gradient steps"),
-        (avrami, {"limit": 0.2}, "is not known"),
+        (avrami, {"limit": 0.2}, "cannot be compiled"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::metaest.UnlikelyTaskWarning")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaest.jit import LaneFunction
+from metaest.jit import CompiledFunction
 from metaest.jit.llvm import cache
 from metaest.jit.llvm import compile as llvm
-from metaest.jit.llvm.cache import Kept
+from metaest.jit.llvm.cache import CachedCode
 from metaest.jit.llvm.private import PrivateFolder
 
 pytest.importorskip("llvmlite")
@@ -36,14 +36,14 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def code(folder):
     """A file of code under "key", and what it holds."""
-    Kept("key").keep(None, b"code" * 1000)
-    assert Kept("key").load(None) == b"code" * 1000
-    return Kept("key").path
+    CachedCode("key").store(b"code" * 1000)
+    assert CachedCode("key").load() == b"code" * 1000
+    return CachedCode("key").path
 
 
 def program(factor=3):
     llvm._libraries.clear()
-    function = LaneFunction(lambda x: [factor * torch.tanh(x)], [torch.zeros(())], [False])
+    function = CompiledFunction(lambda x: [factor * torch.tanh(x)], [torch.zeros(())], [False])
     return function([[2.0, 5.0]], 2)[0]
 
 
@@ -66,7 +66,9 @@ def test_code_is_kept_and_used_again(folder, monkeypatch):
 def test_the_same_program_is_the_same_text(folder):
     for _ in range(3):
         llvm._libraries.clear()
-        LaneFunction(lambda x, y: [torch.tanh(x @ y) @ x + torch.relu(y).sum(0)], [torch.eye(30)] * 2, [False, False])
+        CompiledFunction(
+            lambda x, y: [torch.tanh(x @ y) @ x + torch.relu(y).sum(0)], [torch.eye(30)] * 2, [False, False]
+        )
     assert len(list(folder.iterdir())) == 1
 
 
@@ -119,7 +121,7 @@ def test_what_is_sealed_but_no_code_does_not_end_the_process(folder):
     [path] = folder.iterdir()
     object_file = path.read_bytes()[cache.SEAL :]
     for content in (b"garbage" * 99, bytes(500), object_file[: len(object_file) // 2], object_file[:64]):
-        Kept(path.stem).keep(None, content)
+        CachedCode(path.stem).store(content)
         assert program().tobytes() == expected.tobytes()
 
 
@@ -169,21 +171,21 @@ def another_kind(path, kind):
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link", "dangling link", "two names", "huge"])
 def test_only_plain_files_are_read(code, kind):
     another_kind(code, kind)
-    assert Kept("key").load(None) is None
-    Kept("key").keep(None, b"anew")
-    assert Kept("key").load(None) == (None if kind == "folder" else b"anew")
+    assert CachedCode("key").load() is None
+    CachedCode("key").store(b"anew")
+    assert CachedCode("key").load() == (None if kind == "folder" else b"anew")
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o777])
 def test_a_file_that_others_may_write_is_not_read(code, mode):
     code.chmod(mode)
-    assert Kept("key").load(None) is None
+    assert CachedCode("key").load() is None
 
 
 @as_root
 def test_a_file_of_another_user_is_not_read(code):
     os.chown(code, STRANGER, -1)
-    assert Kept("key").load(None) is None
+    assert CachedCode("key").load() is None
 
 
 @as_root
@@ -192,7 +194,7 @@ def test_a_folder_of_another_user_is_not_used(folder, code, depth):
     place = [folder, *folder.parents][depth]
     os.chown(place, STRANGER, -1)
     try:
-        assert Kept("key").path is None
+        assert CachedCode("key").path is None
         assert program().tolist() == program().tolist()
     finally:
         os.chown(place, 0, -1)
@@ -202,24 +204,24 @@ def test_a_folder_of_another_user_is_not_used(folder, code, depth):
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
 def test_a_folder_that_others_can_write_to_is_not_used(folder, code, depth, mode):
     place = [folder, *folder.parents][depth]
-    before, used = place.stat().st_mode & 0o7777, Kept("key")
+    before, used = place.stat().st_mode & 0o7777, CachedCode("key")
     place.chmod(mode)
     try:
-        assert Kept("key").path is None
-        assert used.load(None) is None, "the folder is checked each time that it is used"
-        used.keep(None, b"more")
+        assert CachedCode("key").path is None
+        assert used.load() is None, "the folder is checked each time that it is used"
+        used.store(b"more")
     finally:
         place.chmod(before)
-    assert used.load(None) == b"code" * 1000
+    assert used.load() == b"code" * 1000
 
 
 def test_a_folder_like_tmp_may_be_above(folder, code):
     above = folder.parent.parent
     above.chmod(0o1777)
-    assert Kept("key").load(None) == b"code" * 1000
+    assert CachedCode("key").load() == b"code" * 1000
     above.chmod(0o700)
     folder.chmod(0o1777)
-    assert Kept("key").path is None
+    assert CachedCode("key").path is None
 
 
 @pytest.mark.parametrize("depth", [0, 1])
@@ -227,18 +229,18 @@ def test_a_folder_that_is_a_link_is_not_used(folder, code, depth, tmp_path):
     place, aside = [folder, folder.parent][depth], tmp_path / "aside"
     place.rename(aside)
     place.symlink_to(aside)
-    assert Kept("key").path is None
+    assert CachedCode("key").path is None
 
 
 def test_a_link_to_the_whole_cache_is_followed(folder, code, tmp_path, monkeypatch):
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     monkeypatch.setenv("METAEST_CACHE_DIR", str(link))
-    assert Kept("key").load(None) == b"code" * 1000
+    assert CachedCode("key").load() == b"code" * 1000
 
 
 def test_a_folder_exchanged_after_the_check_is_not_used(folder, code, monkeypatch):
-    used, theirs = Kept("key"), folder.parent.parent / "theirs"
+    used, theirs = CachedCode("key"), folder.parent.parent / "theirs"
     theirs.mkdir()
     (theirs / "key.o").write_bytes(b"theirs")
     read = PrivateFolder.read
@@ -250,7 +252,7 @@ def test_a_folder_exchanged_after_the_check_is_not_used(folder, code, monkeypatc
         return read(self, name, *most)
 
     monkeypatch.setattr(PrivateFolder, "read", exchange)
-    assert used.load(None) == b"code" * 1000, "the folder that was checked is the one that is read"
+    assert used.load() == b"code" * 1000, "the folder that was checked is the one that is read"
     assert code.read_bytes() == b"theirs"
 
 
@@ -269,9 +271,9 @@ def test_without_the_secret_nothing_is_read_and_a_new_one_is_made(folder, code, 
         secret.chmod(0o644)
     elif damage != "gone":
         secret.write_bytes(held[:5] if damage == "short" else held[::-1])
-    assert Kept("key").load(None) is None
-    Kept("key").keep(None, b"anew")
-    assert Kept("key").load(None) == b"anew"
+    assert CachedCode("key").load() is None
+    CachedCode("key").store(b"anew")
+    assert CachedCode("key").load() == b"anew"
     assert secret.stat().st_mode & 0o7777 == 0o600
 
 
@@ -280,10 +282,10 @@ def test_modes_do_not_depend_on_the_umask(tmp_path, monkeypatch, umask):
     monkeypatch.setenv("METAEST_CACHE_DIR", str(tmp_path / "made" / "here"))
     before = os.umask(umask)
     try:
-        Kept("key").keep(None, b"code")
+        CachedCode("key").store(b"code")
     finally:
         os.umask(before)
-    assert Kept("key").load(None) == b"code"
+    assert CachedCode("key").load() == b"code"
     for path in tmp_path.rglob("*"):
         assert path.stat().st_mode & 0o7777 == (0o700 if path.is_dir() else 0o600)
 
@@ -292,7 +294,7 @@ def test_off_is_off(tmp_path, monkeypatch):
     monkeypatch.setenv("METAEST_CACHE_DIR", "off")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert Kept("key").path is None
+    assert CachedCode("key").path is None
     assert program().tolist() == program().tolist()
     assert not list(tmp_path.iterdir())
 
@@ -305,7 +307,7 @@ def test_the_folder_of_the_user_is_the_default(tmp_path, monkeypatch, unset):
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    assert Kept("key").path == tmp_path / (".cache" if unset else "other") / "metaest" / "lanes" / "key.o"
+    assert CachedCode("key").path == tmp_path / (".cache" if unset else "other") / "metaest" / "lanes" / "key.o"
 
 
 def test_a_folder_that_cannot_be_is_no_error(tmp_path, monkeypatch, caplog):
@@ -318,7 +320,7 @@ def test_a_folder_that_cannot_be_is_no_error(tmp_path, monkeypatch, caplog):
             assert program().tolist() == program().tolist()
     for path in ("relative", "~", "~/cache"):
         monkeypatch.setenv("METAEST_CACHE_DIR", path)
-        assert Kept("key").path is None
+        assert CachedCode("key").path is None
     assert not caplog.records
     assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
 
@@ -328,7 +330,7 @@ def test_a_full_disk_is_no_error(folder, code, monkeypatch):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        Kept("other").keep(None, b"code" * 1000)
+        CachedCode("other").store(b"code" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in folder.iterdir()] == ["key.o"]
@@ -341,7 +343,7 @@ def test_half_written_files_of_dead_processes_are_removed(folder, code):
     for path in (dead, alive, old):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
-    Kept("other").keep(None, b"code")
+    CachedCode("other").store(b"code")
     assert {path.name for path in folder.iterdir()} == {"key.o", "other.o", alive.name}
 
 
@@ -349,17 +351,17 @@ def test_the_oldest_make_room(folder, monkeypatch):
     monkeypatch.setattr(cache, "MOST", 3)
     monkeypatch.setattr(cache, "MOST_BYTES", 500)
     for i, size in enumerate([10, 10, 10, 10, 300]):
-        Kept(str(i)).keep(None, b"c" * size)
+        CachedCode(str(i)).store(b"c" * size)
         os.utime(folder / f"{i}.o", (i, i))
     assert sorted(path.name for path in folder.iterdir()) == ["2.o", "3.o", "4.o"]
-    Kept("5").keep(None, b"c" * 400)
+    CachedCode("5").store(b"c" * 400)
     assert [path.name for path in folder.iterdir() if path.name > "4"] == ["5.o"]
 
 
 def test_code_too_large_is_not_kept(folder, code, monkeypatch):
     monkeypatch.setattr(cache, "LARGEST", 100)
-    Kept("other").keep(None, bytes(101))
-    Kept("empty").keep(None, b"")
+    CachedCode("other").store(bytes(101))
+    CachedCode("empty").store(b"")
     assert [path.name for path in folder.iterdir()] == ["key.o"]
 
 
@@ -368,8 +370,8 @@ def test_threads_share_a_folder(folder):
 
     def work():
         for i in range(40):
-            Kept(str(i % 4)).keep(None, b"code" * 99)
-            if Kept(str(i % 4)).load(None) not in (b"code" * 99, None):
+            CachedCode(str(i % 4)).store(b"code" * 99)
+            if CachedCode(str(i % 4)).load() not in (b"code" * 99, None):
                 wrong.append(i)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -379,8 +381,8 @@ def test_threads_share_a_folder(folder):
         thread.join()
     assert not wrong
     for i in range(4):
-        Kept(str(i)).keep(None, b"code" * 99)
-        assert Kept(str(i)).load(None) == b"code" * 99
+        CachedCode(str(i)).store(b"code" * 99)
+        assert CachedCode(str(i)).load() == b"code" * 99
     assert sorted(path.name for path in folder.iterdir()) == ["0.o", "1.o", "2.o", "3.o"]
 
 

@@ -13,7 +13,7 @@ import torch
 
 from metaest import EquationRegressor, MAMLRegressor, Parameter
 from metaest.estimators.networks import compiled as serving
-from metaest.jit import LaneFunction, UnavailableError
+from metaest.jit import CompiledFunction, UnavailableError
 from metaest.jit.llvm import compile as llvm
 from metaest_datasets import make_avrami_tasks, make_sinusoids
 
@@ -29,7 +29,7 @@ def nothing_kept(monkeypatch):
 
 
 def scaled(factor):
-    return LaneFunction(lambda x: [factor * torch.tanh(x)], [torch.zeros(())], [False])
+    return CompiledFunction(lambda x: [factor * torch.tanh(x)], [torch.zeros(())], [False])
 
 
 def text(name):
@@ -37,13 +37,13 @@ def text(name):
 
 
 def test_code_is_linked_and_called():
-    double = llvm.compiled(text("twice"), "twice", [ctypes.c_double], ctypes.c_double)
+    double = llvm.compile_function(text("twice"), "twice", [ctypes.c_double], ctypes.c_double)
     assert double(21.0) == 42.0
 
 
 def test_a_library_calls_what_the_process_has():
     ir = "declare double @cbrt(double)\ndefine double @root(double %x) {\n  %y = call double @cbrt(double %x)\n  ret double %y\n}\n"
-    root = llvm.compiled(ir, "root", [ctypes.c_double], ctypes.c_double)
+    root = llvm.compile_function(ir, "root", [ctypes.c_double], ctypes.c_double)
     assert root(27.0) == pytest.approx(3.0)
 
 
@@ -54,13 +54,13 @@ def test_what_llvm_refuses_is_said(ir):
     if "nowhere" in ir:
         ir += "\ndefine void @f() {\n  call void @g_that_is_nowhere()\n  ret void\n}\n"
     with pytest.raises(UnavailableError, match="LLVM refuses"):
-        llvm.compiled(ir, "f", [])
+        llvm.compile_function(ir, "f", [])
     assert scaled(2)([[1.0]], 1)[0] == pytest.approx(2 * np.tanh(1.0), rel=1e-6)
 
 
 def test_libraries_are_bounded_in_number(monkeypatch):
     monkeypatch.setattr(llvm, "MOST_LIBRARIES", 3)
-    functions = [llvm.compiled(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double) for i in range(6)]
+    functions = [llvm.compile_function(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double) for i in range(6)]
     assert len(llvm._libraries) == 3
     libraries = [weakref.ref(function.library) for function in functions]
     assert [function(float(i)) for i, function in enumerate(functions)] == [2.0 * i for i in range(6)]
@@ -70,16 +70,16 @@ def test_libraries_are_bounded_in_number(monkeypatch):
 
 
 def test_libraries_are_bounded_in_bytes(monkeypatch):
-    llvm.compiled(text("f0"), "f0", [ctypes.c_double], ctypes.c_double)
+    llvm.compile_function(text("f0"), "f0", [ctypes.c_double], ctypes.c_double)
     [library] = llvm._libraries.values()
     monkeypatch.setattr(llvm, "MOST_BYTES", 2 * library.size + library.size // 2)
     for i in range(1, 5):
-        llvm.compiled(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double)
+        llvm.compile_function(text(f"f{i}"), f"f{i}", [ctypes.c_double], ctypes.c_double)
     assert len(llvm._libraries) == 2
 
 
 def test_the_same_text_is_one_library():
-    first, second = (llvm.compiled(text("f"), "f", [ctypes.c_double], ctypes.c_double) for _ in range(2))
+    first, second = (llvm.compile_function(text("f"), "f", [ctypes.c_double], ctypes.c_double) for _ in range(2))
     assert first.library is second.library
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fits import FITS
 from metaest import MAMLRegressor
-from metaest.jit import LaneFunction, function, map_search, meta_steps
+from metaest.jit import CompiledFunction, function, map_search, meta_steps
 from metaest_datasets import make_sinusoids
 
 pytest.importorskip("llvmlite")
@@ -21,9 +21,9 @@ def test_a_function_of_many_tasks_is_called_a_few_tasks_at_a_time(monkeypatch):
         return [slope * x, x.sum(), torch.stack([x, 2 * x])]
 
     values = np.random.default_rng(0).standard_normal((70, 3)).astype("float32")
-    whole = LaneFunction(line, [slope, x], shared=[True, False])([np.float32(2.0), values], 70)
-    monkeypatch.setattr(function, "OPERATIONS_AT_ONCE", 1)
-    lines = LaneFunction(line, [slope, x], shared=[True, False])
+    whole = CompiledFunction(line, [slope, x], shared=[True, False])([np.float32(2.0), values], 70)
+    monkeypatch.setattr(function, "OPERATIONS_PER_CALL", 1)
+    lines = CompiledFunction(line, [slope, x], shared=[True, False])
     assert lines._at_once < 70
     for own, other in zip(lines([np.float32(2.0), values], 70), whole, strict=True):
         np.testing.assert_array_equal(own, other)
@@ -38,14 +38,14 @@ def test_an_equation_is_searched_a_few_tasks_at_a_time(monkeypatch):
     model = make().fit(data)
     many = [(task.X, task.y) for task in data] * 3
     whole = make().fit(data).adapt_many(many).params_
-    calls, call = [], map_search.LaneSearch._call
+    calls, call = [], map_search.CompiledMapSearch._call
 
     def counted(self, how, given, *rest):
         calls.append(given[0].shape[-1])
         return call(self, how, given, *rest)
 
-    monkeypatch.setattr(map_search.LaneSearch, "_call", counted)
-    monkeypatch.setattr(map_search, "OPERATIONS_AT_ONCE", 1)
+    monkeypatch.setattr(map_search.CompiledMapSearch, "_call", counted)
+    monkeypatch.setattr(map_search, "OPERATIONS_PER_CALL", 1)
     cut = model.adapt_many(many).params_
     assert len(set(calls)) > 1
     np.testing.assert_allclose(cut.select_dtypes("number"), whole.select_dtypes("number"), rtol=1e-12)
@@ -53,20 +53,20 @@ def test_an_equation_is_searched_a_few_tasks_at_a_time(monkeypatch):
 
 def test_the_more_tasks_a_step_has_the_fewer_steps_one_call_takes(monkeypatch):
     tasks = make_sinusoids(200, random_state=0)
-    counts, advance = {}, meta_steps.LaneSteps.advance
+    counts, advance = {}, meta_steps.CompiledMetaSteps.advance
 
     def counted(self, count):
         counts[size] = max(count, counts.get(size, 0))
         return advance(self, count)
 
-    monkeypatch.setattr(meta_steps.LaneSteps, "advance", counted)
+    monkeypatch.setattr(meta_steps.CompiledMetaSteps, "advance", counted)
     models = []
     for size in (5, 200):
         settings = {"hidden_layer_sizes": (8,), "meta_batch_size": size, "max_iter": 30, "compile": True}
-        monkeypatch.setattr(meta_steps, "OPERATIONS_AT_ONCE", 200_000_000)
+        monkeypatch.setattr(meta_steps, "OPERATIONS_PER_CALL", 200_000_000)
         models.append(MAMLRegressor(**settings, random_state=0).fit(tasks))
         assert counts.pop(size) == 30
-        monkeypatch.setattr(meta_steps, "OPERATIONS_AT_ONCE", 500_000)
+        monkeypatch.setattr(meta_steps, "OPERATIONS_PER_CALL", 500_000)
         models.append(MAMLRegressor(**settings, random_state=0).fit(tasks))
         for name, value in models[-1]._params.items():
             assert torch.equal(value, models[-2]._params[name])

@@ -17,7 +17,7 @@ from metaest.functional import (
     SolveCode,
     Transforms,
 )
-from metaest.jit import LaneModel, UnsupportedError
+from metaest.jit import CompiledHierarchicalModel, UnsupportedError
 
 pytest.importorskip("llvmlite")
 DOUBLE = torch.float64
@@ -64,7 +64,7 @@ def arguments(model, observations):
 def test_searches_end_where_those_of_torch_end(kind, n_rows, ragged, n_tasks):
     plain = model_of(kind)
     given = arguments(plain, curves(n_tasks, n_rows, ragged=ragged, relative=kind == "proportional"))
-    solver, lanes = GaussNewton(), LaneModel.of(plain)
+    solver, lanes = GaussNewton(), CompiledHierarchicalModel.of(plain)
     found, expected = solver.solve(lanes, *given), solver.solve(plain, *given)
     assert lanes.programs
     np.testing.assert_array_equal(found.code, expected.code)
@@ -83,7 +83,7 @@ def test_searches_that_need_the_true_curvature_are_the_same():
     observations = curves(60, 6, ragged=False, sd=0.5)  # far from any curve: Gauss-Newton steps swing
     given = arguments(plain, observations)
     solver = GaussNewton()
-    found, expected = solver.solve(LaneModel.of(plain), *given), solver.solve(plain, *given)
+    found, expected = solver.solve(CompiledHierarchicalModel.of(plain), *given), solver.solve(plain, *given)
     few = GaussNewton(max_iter=solver.newton_after).solve(plain, *given)
     assert (few.code == SolveCode.MAX_ITER).sum() > 3
     done = expected.code == SolveCode.CONVERGED
@@ -93,7 +93,7 @@ def test_searches_that_need_the_true_curvature_are_the_same():
 
 
 def test_tasks_do_not_depend_on_their_neighbours():
-    lanes = LaneModel.of(model_of())
+    lanes = CompiledHierarchicalModel.of(model_of())
     given = arguments(lanes, curves(30, 5, ragged=True))
     together = GaussNewton().solve(lanes, *given)
     for t in (0, 17, 29):
@@ -105,14 +105,14 @@ def test_rows_that_are_not_finite_end_as_such_alone():
     plain = model_of()
     observations = curves(10, 5, ragged=False)
     observations.y[2, 3] = torch.nan
-    found = GaussNewton().solve(LaneModel.of(plain), *arguments(plain, observations))
+    found = GaussNewton().solve(CompiledHierarchicalModel.of(plain), *arguments(plain, observations))
     assert found.code.tolist() == [SolveCode.NOT_FINITE if t == 3 else SolveCode.CONVERGED for t in range(10)]
 
 
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda X, k, n: torch.erf(k * X[:, 0]) * n, "erf.default is not known"),
+        (lambda X, k, n: torch.erf(k * X[:, 0]) * n, "erf.default cannot be compiled"),
         (lambda X, k, n: k * X[:, 0] if float(k.sum()) > 0 else n * X[:, 0], "cannot trace"),
         (lambda X, k, n: k * X[:, 0] + n * torch.rand(len(X), dtype=DOUBLE), "draws at random"),
     ],
@@ -120,7 +120,7 @@ def test_rows_that_are_not_finite_end_as_such_alone():
 def test_what_lanes_cannot_do_is_said_and_left_to_torch(function, words, caplog):
     plain = model_of(function=function)
     given = arguments(plain, curves(5, 4, ragged=False))
-    lanes = LaneModel.of(plain)
+    lanes = CompiledHierarchicalModel.of(plain)
     with pytest.raises(UnsupportedError, match=words):
         lanes.prepare(*given)
     with caplog.at_level(logging.WARNING, logger="metaest"):
@@ -140,11 +140,11 @@ def test_an_equation_that_is_another_one_each_time_is_found_out():
 
     plain = model_of(function=fickle)
     with pytest.raises(UnsupportedError, match="another result"):
-        LaneModel.of(plain).prepare(*arguments(plain, curves(5, 4, ragged=False)))
+        CompiledHierarchicalModel.of(plain).prepare(*arguments(plain, curves(5, 4, ragged=False)))
 
 
 def test_rows_that_see_each_other_are_refused():
     model = model_of()
     loop = HierarchicalModel(Equation(avrami, ["k", "n"], "loop"), model.transforms, model.noise)
     with pytest.raises(UnsupportedError, match="see each other"):
-        LaneModel.of(loop)
+        CompiledHierarchicalModel.of(loop)

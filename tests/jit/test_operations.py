@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from metaest.jit import LaneFunction, UnsupportedError
+from metaest.jit import CompiledFunction, UnsupportedError
 
 pytest.importorskip("llvmlite")
 DOUBLE = torch.float64
@@ -42,7 +42,7 @@ def both(function, n_tasks=19, shape=(4, 4)):
     """What lanes and torch make of the same numbers."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(n_tasks, *shape, generator=generator, dtype=DOUBLE) for _ in range(2))
-    lanes = LaneFunction(lambda x, y: [function(x, y)], [x[0], y[0]], [False, False])
+    lanes = CompiledFunction(lambda x, y: [function(x, y)], [x[0], y[0]], [False, False])
     [found] = lanes([x.numpy(), y.numpy()], n_tasks)
     expected = torch.stack([torch.as_tensor(function(a, b)).double() for a, b in zip(x, y, strict=True)])
     return found, expected.numpy()
@@ -87,23 +87,23 @@ def test_any_number_of_tasks(n_tasks):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda x, y: torch.erf(x), "erf.default is not known"),
+        (lambda x, y: torch.erf(x), "erf.default cannot be compiled"),
         (lambda x, y: nn.functional.dropout(x), "draws at random"),
         (lambda x, y: x if x.sum() > 0 else y, "cannot trace"),
         (lambda x, y: torch.cat([x, y[:0]]), "an empty tensor"),
-        (lambda x, y: torch.linalg.inv(x), "is not known"),
+        (lambda x, y: torch.linalg.inv(x), "cannot be compiled"),
         (lambda x, y: x.double().to(torch.int64).double(), "numbers of torch.int64"),
         (lambda x, y: torch.div(x, y, rounding_mode="trunc"), "rounding"),
     ],
 )
-def test_what_lanes_do_not_know_is_said(function, words):
+def test_what_cannot_be_compiled_is_said(function, words):
     with pytest.raises(UnsupportedError, match=words):
         both(function)
 
 
 def test_what_is_not_a_number_stays_so():
     x = np.array([np.nan, 1.0, -1.0])
-    lanes = LaneFunction(
+    lanes = CompiledFunction(
         lambda x: [torch.relu(x), x.clamp(-0.5, 0.5), x.tanh(), x.sum()], [torch.zeros((), dtype=DOUBLE)], [False]
     )
     for found in lanes([x], 3):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaest.jit import LaneFunction
+from metaest.jit import CompiledFunction
 
 pytest.importorskip("llvmlite")
 LIMITS = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 1e-30, -1e-30, 1e-42, 88.7, 89.0, -87.4, -100.0, -103.9, 700.0,
@@ -31,7 +31,7 @@ def test_a_few_units_in_the_last_place(name, dtype):
         [LIMITS, rng.uniform(-5, 5, 20_000), rng.uniform(-1e-3, 1e-3, 5_000), rng.uniform(-100, 100, 20_000),
          np.exp(rng.uniform(-80, 80, 20_000))]
     ).astype(dtype)  # fmt: skip
-    function = LaneFunction(
+    function = CompiledFunction(
         lambda x: [getattr(torch, name)(x)], [torch.zeros((), dtype=getattr(torch, dtype))], [False]
     )
     [found] = function([x], len(x))
@@ -48,8 +48,8 @@ def test_a_few_units_in_the_last_place(name, dtype):
 def test_powers_of_any_base(exponent):
     x = np.array([0.0, 1.0, -1.0, -2.0, 0.3, 5.0, np.inf, 1e-10])
     like = torch.zeros((), dtype=torch.float64)
-    fixed = LaneFunction(lambda x: [x**exponent], [like], [False])
-    free = LaneFunction(lambda x, y: [x**y], [like, like], [False, False])
+    fixed = CompiledFunction(lambda x: [x**exponent], [like], [False])
+    free = CompiledFunction(lambda x, y: [x**y], [like, like], [False, False])
     with np.errstate(all="ignore"):
         truth = x**exponent
     np.testing.assert_allclose(fixed([x], len(x))[0], truth, rtol=1e-13)

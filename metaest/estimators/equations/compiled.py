@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metaest.estimators.equations.fitted import Calibrated
 from metaest.functional import GaussNewton, HierarchicalModel, Observations
-from metaest.jit import LaneModel, UnavailableError, UnsupportedError
+from metaest.jit import CompiledHierarchicalModel, UnavailableError, UnsupportedError
 
 __all__ = ["CompiledEquation", "in_lanes", "lane_model"]
 
@@ -43,13 +43,13 @@ def lane_model(
     reason = _refused(settings, observations)
     if reason is None:
         try:
-            lanes = LaneModel.of(model)
+            lanes = CompiledHierarchicalModel.of(model)
             few = observations.take(torch.arange(min(8, observations.y.shape[1])))
             phi = initial[:, None].expand(-1, few.y.shape[1]).contiguous()
             factor, log_sigma = initial.new_zeros(len(initial), n_random), initial.new_zeros(model.noise.n_constants)
             lanes.prepare(phi, factor, log_sigma, few._replace(full=observations.full))
-            _logger.info("the fit of the equation is compiled: tasks in lanes")
-            return CompiledEquation(lanes, True, "tasks in lanes")
+            _logger.info("the fit of the equation is compiled, vectorised over tasks")
+            return CompiledEquation(lanes, True, "compiled, vectorised over tasks")
         except (UnavailableError, UnsupportedError) as error:
             reason = str(error)
     level = logging.WARNING if settings.compile is True else logging.INFO
@@ -73,5 +73,5 @@ def in_lanes(calibrated: Calibrated, setting: str | bool, n_rows: int) -> Calibr
         return calibrated
     with _lock:
         if calibrated not in _served:
-            _served[calibrated] = replace(calibrated, model=LaneModel.of(calibrated.model))
+            _served[calibrated] = replace(calibrated, model=CompiledHierarchicalModel.of(calibrated.model))
         return _served[calibrated]

@@ -30,7 +30,7 @@ from metaest.functional import (
 from metaest.functional.inner.class_weights import weigh_classes
 from metaest.functional.modules.head import layer_of
 from metaest.functional.progress import progress
-from metaest.jit import Draws, Shapes, Side
+from metaest.jit import EpisodeDraws, EpisodeShapes, RowsShape
 from metaest.tasks import Classes, ClassSplit, Drawing, TaskSet, class_widths, split_classes
 
 __all__ = ["ClassAdaptation", "ClassNetwork", "ClassSampler", "Predicted", "build_classes", "head_names", "indicators"]
@@ -445,13 +445,15 @@ class ClassSampler(EpisodeSampler):
         return Predicted(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def class_draws(source: ClassSampler, batches: Iterator[NDArray[np.intp]]) -> tuple[Shapes, Draw]:
+def class_draws(source: ClassSampler, batches: Iterator[NDArray[np.intp]]) -> tuple[EpisodeShapes, Draw]:
     """Return the same for classes, with rows of its own for every episode: their targets are the episode's."""
     n_support, n_query, n_outputs = class_widths(source.tasks, source.classes, source.drawing)
     n_outputs = max(n_outputs, source.n_outputs)
-    shapes = Shapes(Side(n_support, True), Side(n_query, True), tuple(source.tasks.X.shape[1:]), n_outputs)
+    shapes = EpisodeShapes(
+        RowsShape(n_support, True), RowsShape(n_query, True), tuple(source.tasks.X.shape[1:]), n_outputs
+    )
 
-    def draw(count: int) -> Draws:
+    def draw(count: int) -> EpisodeDraws:
         steps = [source.episodes(next(batches)) for _ in range(count)]
         sides, counts, numbers, first = [], [], [], 0
         for rows, length in (
@@ -465,7 +467,7 @@ def class_draws(source: ClassSampler, batches: Iterator[NDArray[np.intp]]) -> tu
             numbers.append(first + np.arange(count * n_tasks * length, dtype=np.int32).reshape(count, n_tasks, length))
             first += count * n_tasks * length
         X, y = (torch.cat(parts) for parts in zip(*sides, strict=True))
-        return Draws(numbers[0], counts[0], numbers[1], counts[1], (X, y))
+        return EpisodeDraws(numbers[0], counts[0], numbers[1], counts[1], (X, y))
 
     return shapes, draw
 

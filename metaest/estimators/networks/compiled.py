@@ -23,7 +23,15 @@ from metaest.estimators.networks.regression import RegressionSampler, regression
 from metaest.functional import Episodes, ModuleForward, Params, Rows
 from metaest.functional.modules.forward import alone
 from metaest.functional.outer import AdamW
-from metaest.jit import LaneAdapter, LaneSteps, UnavailableError, UnsupportedError, lasts, padded_rows, traced
+from metaest.jit import (
+    CompiledAdaptation,
+    CompiledMetaSteps,
+    UnavailableError,
+    UnsupportedError,
+    is_permanent,
+    padded_rows,
+    trace_meta_loss,
+)
 
 __all__ = ["Compiled", "adapter_for", "adapts_compiled", "lane_steps", "padded_support"]
 
@@ -40,7 +48,7 @@ LEAST_TASKS = 2000
 MOST_PROGRAMS = 32
 _lock = threading.Lock()
 # by the network they are of, so that they end with it and are no part of a pickle
-_adapters: weakref.WeakKeyDictionary[ModuleForward, dict[Any, tuple[Params, LaneAdapter | None]]]
+_adapters: weakref.WeakKeyDictionary[ModuleForward, dict[Any, tuple[Params, CompiledAdaptation | None]]]
 _adapters = weakref.WeakKeyDictionary()
 _logger = logging.getLogger("metaest.compile")
 
@@ -48,7 +56,7 @@ _logger = logging.getLogger("metaest.compile")
 class Compiled(NamedTuple):
     """What takes the steps, or None for torch, and why."""
 
-    steps: LaneSteps | None
+    steps: CompiledMetaSteps | None
     reason: str
 
 
@@ -83,7 +91,7 @@ def lane_steps(
 def _refused(model: Any, schedule: Schedule, source: EpisodeSampler) -> str | None:
     """Return why a fit is not compiled, as far as its settings tell."""
     if source.network.device.type != "cpu":
-        return "lanes are a processor's"
+        return "compiled steps run on the CPU only"
     if schedule.first_order_until or schedule.multi_step_until:
         return "what is differentiated changes from one meta-step to the next"
     if len(source.tasks.X) > MOST_ROWS:
@@ -116,8 +124,8 @@ def _compiled(
     n_tasks = (
         model.meta_batch_size if isinstance(source, ClassSampler) else min(model.meta_batch_size, len(source.tasks))
     )
-    program = traced(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
-    steps = LaneSteps(
+    program = trace_meta_loss(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
+    steps = CompiledMetaSteps(
         program,
         settings,
         params,
@@ -136,7 +144,7 @@ def adapts_compiled(setting: str | bool, n_tasks: int) -> bool:
     return setting is True or (setting == "auto" and n_tasks >= LEAST_TASKS)
 
 
-def adapter_for(network: Network, plan: Adaptation, meta: Params, n_rows: int, like: Rows) -> LaneAdapter | None:
+def adapter_for(network: Network, plan: Adaptation, meta: Params, n_rows: int, like: Rows) -> CompiledAdaptation | None:
     """Return what adapts to supports of up to so many rows, or None where only torch can."""
     solver = plan.solver(meta)
     if not solver.compilable or network.device.type != "cpu":
@@ -151,10 +159,10 @@ def adapter_for(network: Network, plan: Adaptation, meta: Params, n_rows: int, l
             return programs[key][1]
         adapter = None
         try:
-            adapter = LaneAdapter(network.forward, network.loss, solver, plan.start(meta), key[0], like)
+            adapter = CompiledAdaptation(network.forward, network.loss, solver, plan.start(meta), key[0], like)
         except (UnavailableError, UnsupportedError) as error:
             _logger.warning("adaptation is not compiled: %s", error)
-            if not lasts(error):
+            if not is_permanent(error):
                 return None
         programs.pop(key, None)
         while len(programs) >= MOST_PROGRAMS:

@@ -28,7 +28,7 @@ from metaest.functional import (
 from metaest.functional.generator import Stream, undrawn
 from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.outer import State
-from metaest.jit import Draws
+from metaest.jit import EpisodeDraws
 from metaest.tasks import Split, TaskSet
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
 
 
 # draws the episodes of so many meta-steps
-Draw = Callable[[int], Draws]
+Draw = Callable[[int], EpisodeDraws]
 
 # times that parameters of a task are in memory while it adapts: before and after a step, their gradient, the result
 COPIES = 4
@@ -337,7 +337,7 @@ class KeptWithDraws:
         self.checkpoint.save({"loop": state, "draws": self.draws.state(), **self.further})
 
 
-def numbered_draws(split: Split, count: int, n_support: int, n_query: int, rows: tuple[Tensor, Tensor]) -> Draws:
+def numbered_draws(split: Split, count: int, n_support: int, n_query: int, rows: tuple[Tensor, Tensor]) -> EpisodeDraws:
     """Return the rows of so many meta-steps, each padded to the same length."""
 
     def padded(own: NDArray[np.intp], length: int) -> NDArray[np.int32]:
@@ -351,7 +351,7 @@ def numbered_draws(split: Split, count: int, n_support: int, n_query: int, rows:
         found: NDArray[np.int32] = mask.sum(axis=1, dtype=np.int32).reshape(count, -1)
         return found
 
-    return Draws(
+    return EpisodeDraws(
         padded(split.support, n_support),
         counts(split.support_mask),
         padded(split.query, n_query),

@@ -17,7 +17,7 @@ from metaest.estimators.networks.network import Network, within_range
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Episodes, Loss, Params, Rows, Utility, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
-from metaest.jit import Draws, Shapes, Side
+from metaest.jit import EpisodeDraws, EpisodeShapes, RowsShape
 from metaest.tasks import Split, TaskSet
 
 __all__ = ["PolicyAdaptation", "PolicyNetwork", "PolicySampler", "adapted_params"]
@@ -179,13 +179,13 @@ def adapted_params(network: Network, plan: Adaptation, meta: Params, support: Ro
     return {name: value.detach() for name, value in adapted.items()}
 
 
-def policy_draws(source: PolicySampler, batches: Iterator[NDArray[np.intp]]) -> tuple[Shapes, Draw]:
+def policy_draws(source: PolicySampler, batches: Iterator[NDArray[np.intp]]) -> tuple[EpisodeShapes, Draw]:
     """Return the same for policies: a stretch of time each."""
     X, y = source.standardised
     support, query = source.widths
-    shapes = Shapes(Side(support, False), Side(query, True), tuple(X.shape[1:]), y.shape[1])
+    shapes = EpisodeShapes(RowsShape(support, False), RowsShape(query, True), tuple(X.shape[1:]), y.shape[1])
 
-    def draw(count: int) -> Draws:
+    def draw(count: int) -> EpisodeDraws:
         splits = [source.split(next(batches), training=True) for _ in range(count)]
         whole = Split(*(np.concatenate(parts) for parts in zip(*splits, strict=True)))
         return numbered_draws(whole, count, support, query, (X, y))

@@ -27,7 +27,7 @@ from metaest.estimators.networks.network import Network, build_parts, goes_on, w
 from metaest.exceptions import TaskError
 from metaest.functional import Episodes, LinearHead, Loss, Params, Rows, Scaling, looped, squared_error
 from metaest.functional.progress import progress
-from metaest.jit import ORDERED, Draws, Shapes, Side, ordered
+from metaest.jit import MOST_RANKED_ROWS, EpisodeDraws, EpisodeShapes, RowsShape, split_by_keys
 from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks, widths
 
 __all__ = ["RegressionNetwork", "RegressionSampler", "build_regression", "regression_draws"]
@@ -185,18 +185,18 @@ class RegressionSampler(EpisodeSampler):
         return self.tasks.y[rows].astype(np.float64).reshape(prediction.shape), prediction, rows
 
 
-def regression_draws(source: RegressionSampler, batches: Iterator[NDArray[np.intp]]) -> tuple[Shapes, Draw]:
+def regression_draws(source: RegressionSampler, batches: Iterator[NDArray[np.intp]]) -> tuple[EpisodeShapes, Draw]:
     """Return what episodes look like, and what draws them for many meta-steps, as numbers of the rows of all tasks."""
     support, query = widths(source.tasks, source.support_size, source.split)
     X, y = source.standardised
-    shapes = Shapes(Side(support[1], support[0] != support[1]), Side(query[1], query[0] != query[1]),
-                    tuple(X.shape[1:]), y.shape[1])  # fmt: skip
+    support_shape, query_shape = (RowsShape(most, least != most) for least, most in (support, query))
+    shapes = EpisodeShapes(support_shape, query_shape, tuple(X.shape[1:]), y.shape[1])
 
-    def draw(count: int) -> Draws:
+    def draw(count: int) -> EpisodeDraws:
         drawn = source.draw_batches(batches, count)
-        if not source.tasks.carries_support and drawn.keys.shape[1] <= ORDERED:
+        if not source.tasks.carries_support and drawn.keys.shape[1] <= MOST_RANKED_ROWS:
             sizes, starts = source.tasks.sizes[drawn.chosen], source.tasks.offsets[drawn.chosen]
-            return ordered(drawn.keys, sizes, starts, drawn.n_support, count, support[1], query[1], (X, y))
+            return split_by_keys(drawn.keys, sizes, starts, drawn.n_support, count, support[1], query[1], (X, y))
         return numbered_draws(order_rows(source.tasks, drawn), count, support[1], query[1], (X, y))
 
     return shapes, draw

@@ -5,12 +5,12 @@ from __future__ import annotations
 from metaest.jit.codegen.task import task_text
 from metaest.jit.codegen.vector_math import definitions
 from metaest.jit.ir import Program
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["function_text"]
 
 
-def function_text(program: Program, kind: Kind) -> tuple[str, int]:
+def function_text(program: Program, kind: VectorType) -> tuple[str, int]:
     """Write ``@many(ptr inputs..., ptr outputs..., ptr constants, ptr arena, i64 tasks)``.
 
     What is not shared by all tasks is of shape (tasks, numbers).
@@ -18,7 +18,7 @@ def function_text(program: Program, kind: Kind) -> tuple[str, int]:
     Parameters
     ----------
     program : Program
-    kind : Kind
+    kind : VectorType
 
     Returns
     -------
@@ -78,7 +78,7 @@ end:
     )
 
 
-def _moved(name: str, size: int, source: str, target: str, before: str, kind: Kind, *, inwards: bool) -> str:
+def _moved(name: str, size: int, source: str, target: str, before: str, kind: VectorType, *, inwards: bool) -> str:
     """Write loops that bring numbers of tasks into lanes, or back; without tasks left, lanes repeat the last one."""
     number, lanes = kind.scalar, str(kind.lanes) if inwards else "%width"
     flat = f"{name}flat"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["over_groups"]
 
@@ -15,7 +15,7 @@ def over_groups(
     outputs: Mapping[str, int],
     shared: Sequence[str],
     body: str,
-    kind: Kind,
+    kind: VectorType,
     offset: int,
 ) -> tuple[str, int]:
     """Write ``@name(ptr inputs..., ptr outputs..., ptr shared..., ptr arena, i64 tasks, i64 most)``.
@@ -33,7 +33,7 @@ def over_groups(
     body : str
         What is done with a group: its numbers lie at ``%<name>_v``, one vector each; it starts in a block of its own
         and ends where ``%scattered`` may be jumped to.
-    kind : Kind
+    kind : VectorType
     offset : int
         Vectors of the arena that the body needs.
 
@@ -83,7 +83,7 @@ end:
     )
 
 
-def _moved(name: str, size: int, before: str, kind: Kind, *, inwards: bool) -> str:
+def _moved(name: str, size: int, before: str, kind: VectorType, *, inwards: bool) -> str:
     """Write a loop that brings the numbers of a group into the arena, or back."""
     own, align = f"%{name}", kind.bits // 8
     source, target = (f"{own}_p", f"{own}_q") if inwards else (f"{own}_q", f"{own}_p")

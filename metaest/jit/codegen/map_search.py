@@ -15,7 +15,7 @@ from metaest.jit.codegen.task import task_text
 from metaest.jit.codegen.vector_math import definitions
 from metaest.jit.codegen.writer import Writer
 from metaest.jit.ir import Program
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["SearchPrograms", "search_text"]
 
@@ -66,7 +66,7 @@ class SearchPrograms:
         return [value for program in self.all().values() for value in program.constants]
 
 
-def search_text(programs: SearchPrograms, kind: Kind) -> tuple[str, int]:
+def search_text(programs: SearchPrograms, kind: VectorType) -> tuple[str, int]:
     """Write ``@gauss_newton``, ``@newton``, ``@curved`` and ``@informed``, as ``over_groups`` has them.
 
     The first two take u, centre, X, y and mask and return u, loss and code; the third returns gradient, loss and second
@@ -107,7 +107,7 @@ def search_text(programs: SearchPrograms, kind: Kind) -> tuple[str, int]:
 class _Layout:
     """Where the numbers of a group are, and the text that works on them."""
 
-    def __init__(self, programs: SearchPrograms, kind: Kind, arena: int) -> None:
+    def __init__(self, programs: SearchPrograms, kind: VectorType, arena: int) -> None:
         self.programs, self.kind = programs, kind
         m = self.m = programs.m
         self.rest = m + 1 + m * m

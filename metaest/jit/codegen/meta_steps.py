@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from metaest.jit.codegen.task import task_text
 from metaest.jit.codegen.vector_math import definitions
 from metaest.jit.ir import Program
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.vector_type import VectorType
 
-__all__ = ["Shapes", "Side", "StepsText", "steps_text"]
+__all__ = ["EpisodeShapes", "RowsShape", "StepsText", "steps_text"]
 
 
 @dataclass(frozen=True)
-class Side:
+class RowsShape:
     """Support or query of a program's tasks.
 
     Attributes
@@ -29,19 +29,19 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Shapes:
+class EpisodeShapes:
     """What the episodes of every meta-step look like.
 
     Parameters
     ----------
-    support, query : Side
+    support, query : RowsShape
     features : tuple of int
         Shape of a row of X.
     targets : int
     """
 
-    support: Side
-    query: Side
+    support: RowsShape
+    query: RowsShape
     features: tuple[int, ...]
     targets: int
 
@@ -62,7 +62,7 @@ class StepsText:
 
 
 def steps_text(
-    program: Program, kind: Kind, sizes: list[int], sides: tuple[Side, Side], columns: int, targets: int
+    program: Program, kind: VectorType, sizes: list[int], sides: tuple[RowsShape, RowsShape], columns: int, targets: int
 ) -> StepsText:
     """Write the function of many meta-steps.
 
@@ -71,10 +71,10 @@ def steps_text(
     program : Program
         Inputs: the parameters, then X, y and, where masked, the mask of the support and of the query; outputs: a task's
         loss, and its gradient with respect to each parameter.
-    kind : Kind
+    kind : VectorType
     sizes : list of int
         Numbers in each parameter.
-    sides : tuple of Side
+    sides : tuple of RowsShape
     columns, targets : int
         In X and in y.
     """
@@ -242,7 +242,7 @@ done:
     return StepsText(definitions(kind) + declarations + task.text + text, offset)
 
 
-def _gather(name: str, side: Side, columns: int, targets: int, own: list[str], kind: Kind) -> str:
+def _gather(name: str, side: RowsShape, columns: int, targets: int, own: list[str], kind: VectorType) -> str:
     """Write loops that bring rows of a group's tasks into lanes."""
     number, rows = kind.scalar, side.rows
     copies = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from metaest.jit.codegen.loops import Emitter, last_uses
 from metaest.jit.codegen.writer import Writer
 from metaest.jit.ir import Buffer, Fill, Formula, Kernel, Operand, Product, Program, Reduce, View, reads
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["TaskText", "task_text"]
 
@@ -32,7 +32,7 @@ class TaskText:
     arena: int
 
 
-def task_text(program: Program, kind: Kind, name: str = "task") -> TaskText:
+def task_text(program: Program, kind: VectorType, name: str = "task") -> TaskText:
     """Write the function of one pass, under a name."""
     names = {own: f"%i{i}" for i, own in enumerate(program.inputs)}
     names |= {own: f"%o{i}" for i, own in enumerate(program.outputs)}

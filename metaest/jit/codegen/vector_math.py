@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from metaest.jit.codegen.writer import Writer
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["FUNCTIONS", "definitions"]
 
@@ -163,7 +163,7 @@ INTRINSICS = {
 }  # fmt: skip
 
 
-def definitions(kind: Kind) -> str:
+def definitions(kind: VectorType) -> str:
     """Return the text of all functions, for vectors of this kind."""
     vector = kind.vector
     texts = [

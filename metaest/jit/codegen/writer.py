@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["Writer"]
 
@@ -13,7 +13,7 @@ __all__ = ["Writer"]
 class Writer:
     """Lines of one function, and names nobody has used before."""
 
-    kind: Kind
+    kind: VectorType
     lines: list[str] = field(default_factory=list)
     block: str = "entry"
     _count: int = 0

@@ -9,11 +9,10 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Any
 
 from metaest.jit.llvm.private import PrivateFolder
 
-__all__ = ["Kept"]
+__all__ = ["CachedCode"]
 
 # files that are kept; the oldest make room
 MOST = 256
@@ -27,7 +26,7 @@ SECRET = "secret"
 _logger = logging.getLogger("metaest.compile")
 
 
-class Kept:
+class CachedCode:
     """Machine code under a key, in ``metaest/lanes`` in the user's folder for caches.
 
     That folder is ``$METAEST_CACHE_DIR``, else ``$XDG_CACHE_HOME``, else ``~/.cache``; ``METAEST_CACHE_DIR=off``
@@ -58,8 +57,8 @@ class Kept:
         except (OSError, RuntimeError) as error:
             _logger.info("machine code is not kept on disk: %s", error)
 
-    def load(self, module: Any) -> bytes | None:
-        """Return the code, or None; as an object cache of LLVM, it may be handed the module."""
+    def load(self) -> bytes | None:
+        """Return the code, or None where it is missing or not to be trusted."""
         if self.path is None:
             return None
         try:
@@ -78,8 +77,8 @@ class Kept:
         _logger.info("machine code on disk is not used: %s is damaged, or was sealed by somebody else", self._name)
         return None
 
-    def keep(self, module: Any, code: bytes) -> None:
-        """Keep the code; as an object cache of LLVM, it may be handed the module."""
+    def store(self, code: bytes) -> None:
+        """Write the code to disk, where that is possible."""
         if self.path is None or not 0 < len(code) <= LARGEST:
             return
         try:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from metaest.functional.interrupts import apart
 from metaest.jit.errors import UnavailableError
-from metaest.jit.llvm.cache import Kept
-from metaest.jit.llvm.vector_type import Kind
+from metaest.jit.llvm.cache import CachedCode
+from metaest.jit.llvm.vector_type import VectorType
 
-__all__ = ["aligned", "compiled", "kind_of_machine"]
+__all__ = ["aligned", "compile_function", "native_vector"]
 
 T = TypeVar("T")
 # libraries that stay in memory although nobody calls them; the one asked for longest ago goes first
@@ -121,9 +121,9 @@ def _target(binding: Any, cpu: str, features: str) -> Any:
     )
 
 
-def kind_of_machine(bits: int) -> Kind:
+def native_vector(bits: int) -> VectorType:
     """Return vectors as long as this processor's."""
-    return Kind(bits, _machine().width // bits)
+    return VectorType(bits, _machine().width // bits)
 
 
 def _code_of(text: str, machine: _Machine) -> bytes:
@@ -146,8 +146,8 @@ def _code_of(text: str, machine: _Machine) -> bytes:
 def _made(text: str, key: str, machine: _Machine) -> _Library:
     """Return a library from disk, or else compile it."""
     names = re.findall(r"^define (?!internal |private )[^@]*@(\w+)\(", text, re.MULTILINE)
-    kept = Kept(key)
-    code = kept.load(None)
+    kept = CachedCode(key)
+    code = kept.load()
     if code is not None:
         try:
             return _Library(code, names, machine)
@@ -155,7 +155,7 @@ def _made(text: str, key: str, machine: _Machine) -> _Library:
             _logger.info("machine code on disk is not used: %s", error)
     code = _code_of(text, machine)
     library = _Library(code, names, machine)
-    kept.keep(None, code)
+    kept.store(code)
     return library
 
 
@@ -171,7 +171,7 @@ def _library(text: str) -> _Library:
     return library
 
 
-def compiled(text: str, name: str, arguments: list[Any], result: Any = None) -> Any:
+def compile_function(text: str, name: str, arguments: list[Any], result: Any = None) -> Any:
     """Return a function of the text as one that Python can call.
 
     Parameters

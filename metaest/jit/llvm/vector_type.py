@@ -3,11 +3,11 @@
 import struct
 from dataclasses import dataclass
 
-__all__ = ["Kind"]
+__all__ = ["VectorType"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class VectorType:
     """Numbers of one precision, some at a time.
 
     Parameters

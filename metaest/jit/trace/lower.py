@@ -13,7 +13,7 @@ from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import Buffer, Fill, Formula, Operand, Program, View, contiguous
 from metaest.jit.trace.elementwise import ELEMENTWISE
 from metaest.jit.trace.reductions import REDUCTIONS
-from metaest.jit.trace.registry import HANDLERS, VIEWS, Building
+from metaest.jit.trace.registry import RULES, VIEWS, ProgramBuilder
 
 __all__ = ["lower"]
 
@@ -36,7 +36,7 @@ def lower(graph: torch.fx.GraphModule, shared: Sequence[bool]) -> Program:
     return _Lowering(graph).run(shared)
 
 
-class _Lowering(Building):
+class _Lowering(ProgramBuilder):
     def __init__(self, graph: torch.fx.GraphModule) -> None:
         super().__init__()
         self.graph = graph
@@ -54,7 +54,7 @@ class _Lowering(Building):
                 inputs.append(Buffer(math.prod(shape), shared[len(inputs)]))
                 self.known[node] = View(inputs[-1], shape, contiguous(shape))
             elif node.op == "get_attr":
-                self.known[node] = self.numbers(getattr(self.graph, node.target))
+                self.known[node] = self.constant_tensor(getattr(self.graph, node.target))
             elif node.op == "call_function":
                 self.known[node] = self._call(node)
             elif node.op == "output":
@@ -66,9 +66,9 @@ class _Lowering(Building):
 
     def _call(self, node: torch.fx.Node) -> Operand:
         name = _name(node)
-        handler = HANDLERS.get(name) or ELEMENTWISE.get(name)
+        handler = RULES.get(name) or ELEMENTWISE.get(name)
         if handler is None:
-            raise UnsupportedError(f"the operation {name} is not known to lanes")
+            raise UnsupportedError(f"the operation {name} cannot be compiled")
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.is_complex():
             raise UnsupportedError("complex numbers")
@@ -78,7 +78,7 @@ class _Lowering(Building):
         arguments = [self._operand(own) for own in node.args]
         settings = {key: self._operand(own) for key, own in node.kwargs.items()}
         try:
-            found = handler(self, *arguments, **settings) if name in HANDLERS else handler(*arguments, **settings)
+            found = handler(self, *arguments, **settings) if name in RULES else handler(*arguments, **settings)
         except (TypeError, ValueError) as error:  # an argument that its operation seldom has
             raise UnsupportedError(f"the operation {name} as it is called ({error})") from error
         if isinstance(found, Formula) and name not in VIEWS and not _inlined(node):

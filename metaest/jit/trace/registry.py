@@ -11,16 +11,16 @@ import torch
 
 from metaest.jit.ir import Buffer, Constant, Fill, Kernel, Operand, View, contiguous
 
-__all__ = ["HANDLERS", "VIEWS", "Building", "Handler", "handles"]
+__all__ = ["RULES", "VIEWS", "ProgramBuilder", "Rule", "lowers"]
 
-Handler = Callable[..., Operand]
-HANDLERS: dict[str, Handler] = {}
+Rule = Callable[..., Operand]
+RULES: dict[str, Rule] = {}
 VIEWS: set[str] = set()
 """Operations whose result is their operand seen in another way."""
 
 
 @dataclass
-class Building:
+class ProgramBuilder:
     """The kernels of a program, as far as they are known.
 
     Attributes
@@ -43,11 +43,11 @@ class Building:
         """Return numbers in memory, as rows one after the other if they were not there before."""
         if isinstance(value, View):
             return value
-        out = self.fresh(value.shape)
+        out = self.allocate(value.shape)
         self.kernels.append(Fill(out, value))
         return out
 
-    def numbers(self, tensor: torch.Tensor) -> Operand:
+    def constant_tensor(self, tensor: torch.Tensor) -> Operand:
         """Return a tensor that is known when the program is written."""
         values, shape = tensor.detach().double().reshape(-1).tolist(), tuple(tensor.shape)
         if len(set(values)) == 1:
@@ -56,17 +56,17 @@ class Building:
         self.constants.extend(values)
         return view
 
-    def fresh(self, shape: tuple[int, ...]) -> View:
+    def allocate(self, shape: tuple[int, ...]) -> View:
         """Return memory for an operation's result."""
         return View(Buffer(math.prod(shape)), shape, contiguous(shape))
 
 
-def handles(*names: str, view: bool = False) -> Callable[[Handler], Handler]:
+def lowers(*names: str, view: bool = False) -> Callable[[Rule], Rule]:
     """Say that a function lowers these operations."""
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: Rule) -> Rule:
         for name in names:
-            HANDLERS[name] = handler
+            RULES[name] = handler
             if view:
                 VIEWS.add(name)
         return handler

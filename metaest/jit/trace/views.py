@@ -11,114 +11,116 @@ from typing import Any
 import torch
 
 from metaest.jit.errors import UnsupportedError
-from metaest.jit.ir import Constant, Fill, Formula, Operand, View, broadcast, permuted, reshaped, viewed
-from metaest.jit.trace.registry import Building, handles
+from metaest.jit.ir import Constant, Fill, Formula, Operand, View, broadcast, map_views, permuted, reshaped
+from metaest.jit.trace.registry import ProgramBuilder, lowers
 
 __all__ = ["select", "unsqueeze"]
 
 
-@handles("detach.default", "alias.default", "lift_fresh_copy.default", "lift_fresh.default", view=True)
-def _same(own: Building, x: Operand) -> Operand:
+@lowers("detach.default", "alias.default", "lift_fresh_copy.default", "lift_fresh.default", view=True)
+def _same(builder: ProgramBuilder, x: Operand) -> Operand:
     return x
 
 
-@handles("clone.default", "contiguous.default", "_to_copy.default", view=True)
-def _copy(own: Building, x: Operand, **settings: Any) -> Operand:
+@lowers("clone.default", "contiguous.default", "_to_copy.default", view=True)
+def _copy(builder: ProgramBuilder, x: Operand, **settings: Any) -> Operand:
     if settings.get("dtype") not in (None, torch.float32, torch.float64, torch.bool):
         raise UnsupportedError(f"numbers of {settings['dtype']}")
     return x
 
 
-@handles("prims.convert_element_type.default", view=True)
-def _convert(own: Building, x: Operand, dtype: torch.dtype) -> Operand:
-    return _copy(own, x, dtype=dtype)
+@lowers("prims.convert_element_type.default", view=True)
+def _convert(builder: ProgramBuilder, x: Operand, dtype: torch.dtype) -> Operand:
+    return _copy(builder, x, dtype=dtype)
 
 
-@handles("view.default", "_unsafe_view.default", "reshape.default", view=True)
-def _view(own: Building, x: Operand, shape: Sequence[int]) -> Operand:
-    known = -math.prod(shape) if -1 in shape else 1
-    wanted = tuple(math.prod(x.shape) // known if size == -1 else size for size in shape)
+@lowers("view.default", "_unsafe_view.default", "reshape.default", view=True)
+def _view(builder: ProgramBuilder, x: Operand, shape: Sequence[int]) -> Operand:
+    given = -math.prod(shape) if -1 in shape else 1
+    wanted = tuple(math.prod(x.shape) // given if size == -1 else size for size in shape)
     if isinstance(x, Formula):
-        x = own.stored(x)
+        x = builder.stored(x)
     if isinstance(x, View) and reshaped(x, wanted) is None:
-        out = own.fresh(x.shape)
-        own.kernels.append(Fill(out, x))
+        out = builder.allocate(x.shape)
+        builder.kernels.append(Fill(out, x))
         x = out
-    return viewed(x, wanted, lambda v: reshaped(v, wanted) or v)
+    return map_views(x, wanted, lambda v: reshaped(v, wanted) or v)
 
 
-@handles("as_strided.default")
-def _as_strided(own: Building, x: Operand, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> Operand:
-    value = own.node.args[0].meta["val"]
+@lowers("as_strided.default")
+def _as_strided(
+    builder: ProgramBuilder, x: Operand, shape: Sequence[int], strides: Sequence[int], offset: int = 0
+) -> Operand:
+    value = builder.node.args[0].meta["val"]
     if not value.is_contiguous() or value.storage_offset():
         raise UnsupportedError("as_strided of a view")  # its numbers lie elsewhere than here
-    out = own.fresh(x.shape)
-    own.kernels.append(Fill(out, x))
+    out = builder.allocate(x.shape)
+    builder.kernels.append(Fill(out, x))
     return View(out.buffer, tuple(shape), tuple(strides), offset or 0)
 
 
-@handles("expand.default", view=True)
-def _expand(own: Building, x: Operand, shape: Sequence[int], **_: Any) -> Operand:
+@lowers("expand.default", view=True)
+def _expand(builder: ProgramBuilder, x: Operand, shape: Sequence[int], **_: Any) -> Operand:
     ahead = len(shape) - len(x.shape)
     wanted = tuple(x.shape[i - ahead] if size == -1 else size for i, size in enumerate(shape))
     return broadcast(x, wanted)
 
 
-@handles("permute.default", view=True)
-def _permute(own: Building, x: Operand, order: Sequence[int]) -> Operand:
+@lowers("permute.default", view=True)
+def _permute(builder: ProgramBuilder, x: Operand, order: Sequence[int]) -> Operand:
     return permuted(x, [i % len(x.shape) for i in order])
 
 
-@handles("transpose.int", view=True)
-def _transpose(own: Building, x: Operand, a: int, b: int) -> Operand:
+@lowers("transpose.int", view=True)
+def _transpose(builder: ProgramBuilder, x: Operand, a: int, b: int) -> Operand:
     order = list(range(len(x.shape)))
     order[a], order[b] = order[b], order[a]
     return permuted(x, order)
 
 
-@handles("t.default", view=True)
-def _t(own: Building, x: Operand) -> Operand:
+@lowers("t.default", view=True)
+def _t(builder: ProgramBuilder, x: Operand) -> Operand:
     return permuted(x, range(len(x.shape))[::-1])
 
 
-@handles("unsqueeze.default", view=True)
-def unsqueeze(own: Building, x: Operand, dim: int) -> Operand:
+@lowers("unsqueeze.default", view=True)
+def unsqueeze(builder: ProgramBuilder, x: Operand, dim: int) -> Operand:
     """Put in a dimension of one."""
     at = dim % (len(x.shape) + 1)
     shape = (*x.shape[:at], 1, *x.shape[at:])
-    return viewed(x, shape, lambda v: replace(v, shape=shape, strides=(*v.strides[:at], 0, *v.strides[at:])))
+    return map_views(x, shape, lambda v: replace(v, shape=shape, strides=(*v.strides[:at], 0, *v.strides[at:])))
 
 
-@handles("squeeze.dim", "squeeze.dims", view=True)
-def _squeeze(own: Building, x: Operand, dims: int | Sequence[int]) -> Operand:
+@lowers("squeeze.dim", "squeeze.dims", view=True)
+def _squeeze(builder: ProgramBuilder, x: Operand, dims: int | Sequence[int]) -> Operand:
     asked = {d % max(len(x.shape), 1) for d in ([dims] if isinstance(dims, int) else dims)}
     kept = [i for i, size in enumerate(x.shape) if i not in asked or size != 1]
     return permuted(x, kept)
 
 
-@handles("squeeze.default", view=True)
-def _squeeze_all(own: Building, x: Operand) -> Operand:
+@lowers("squeeze.default", view=True)
+def _squeeze_all(builder: ProgramBuilder, x: Operand) -> Operand:
     return permuted(x, [i for i, size in enumerate(x.shape) if size != 1])
 
 
-@handles("prims.broadcast_in_dim.default", view=True)
-def _broadcast_in_dim(own: Building, x: Operand, shape: Sequence[int], places: Sequence[int]) -> Operand:
+@lowers("prims.broadcast_in_dim.default", view=True)
+def _broadcast_in_dim(builder: ProgramBuilder, x: Operand, shape: Sequence[int], places: Sequence[int]) -> Operand:
     between = tuple(x.shape[places.index(i)] if i in places else 1 for i in range(len(shape)))
 
     def change(v: View) -> View:
         strides = tuple(v.strides[places.index(i)] if i in places else 0 for i in range(len(shape)))
         return replace(v, shape=between, strides=strides)
 
-    return broadcast(viewed(x, between, change), tuple(shape))
+    return broadcast(map_views(x, between, change), tuple(shape))
 
 
-@handles("fill.Scalar")
-def _fill(own: Building, x: Operand, value: float) -> Operand:
+@lowers("fill.Scalar")
+def _fill(builder: ProgramBuilder, x: Operand, value: float) -> Operand:
     return Constant(float(value), x.shape)
 
 
-@handles("select.int", view=True)
-def select(own: Building, x: Operand, dim: int, index: int) -> Operand:
+@lowers("select.int", view=True)
+def select(builder: ProgramBuilder, x: Operand, dim: int, index: int) -> Operand:
     """Take one index of a dimension."""
     dim, index = dim % len(x.shape), index % x.shape[dim]
     shape = (*x.shape[:dim], *x.shape[dim + 1 :])
@@ -127,34 +129,34 @@ def select(own: Building, x: Operand, dim: int, index: int) -> Operand:
         strides = (*v.strides[:dim], *v.strides[dim + 1 :])
         return View(v.buffer, shape, strides, v.offset + index * v.strides[dim])
 
-    return viewed(x, shape, change)
+    return map_views(x, shape, change)
 
 
-@handles("unbind.int", view=True)
-def _unbind(own: Building, x: Operand, dim: int = 0) -> Any:
-    return [select(own, x, dim, i) for i in range(x.shape[dim])]
+@lowers("unbind.int", view=True)
+def _unbind(builder: ProgramBuilder, x: Operand, dim: int = 0) -> Any:
+    return [select(builder, x, dim, i) for i in range(x.shape[dim])]
 
 
-@handles("split.Tensor", view=True)
-def _split(own: Building, x: Operand, size: int, dim: int = 0) -> Any:
+@lowers("split.Tensor", view=True)
+def _split(builder: ProgramBuilder, x: Operand, size: int, dim: int = 0) -> Any:
     length = x.shape[dim]
-    return [_slice(own, x, dim, first, min(first + size, length)) for first in range(0, length, size)]
+    return [_slice(builder, x, dim, first, min(first + size, length)) for first in range(0, length, size)]
 
 
-@handles("split_with_sizes.default", view=True)
-def _split_with_sizes(own: Building, x: Operand, sizes: Sequence[int], dim: int = 0) -> Any:
+@lowers("split_with_sizes.default", view=True)
+def _split_with_sizes(builder: ProgramBuilder, x: Operand, sizes: Sequence[int], dim: int = 0) -> Any:
     ends = list(itertools.accumulate(sizes))
-    return [_slice(own, x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    return [_slice(builder, x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
-@handles("getitem", view=True)
-def _getitem(own: Building, parts: Sequence[Operand], index: int) -> Operand:
+@lowers("getitem", view=True)
+def _getitem(builder: ProgramBuilder, parts: Sequence[Operand], index: int) -> Operand:
     return parts[index]
 
 
-@handles("slice.Tensor", view=True)
+@lowers("slice.Tensor", view=True)
 def _slice(
-    own: Building, x: Operand, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+    builder: ProgramBuilder, x: Operand, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Operand:
     dim = dim % len(x.shape)
     first, last, step = slice(start, end, step).indices(x.shape[dim])
@@ -164,94 +166,96 @@ def _slice(
         strides = (*v.strides[:dim], v.strides[dim] * step, *v.strides[dim + 1 :])
         return View(v.buffer, shape, strides, v.offset + first * v.strides[dim])
 
-    return viewed(x, shape, change)
+    return map_views(x, shape, change)
 
 
-@handles("select_backward.default")
-def _select_backward(own: Building, x: Operand, shape: Sequence[int], dim: int, index: int) -> Operand:
+@lowers("select_backward.default")
+def _select_backward(builder: ProgramBuilder, x: Operand, shape: Sequence[int], dim: int, index: int) -> Operand:
     wanted = tuple(shape)
     dim = dim % len(wanted)
-    return _set_in_zeros(own, unsqueeze(own, x, dim), wanted, dim, index % wanted[dim], 1)
+    return _set_in_zeros(builder, unsqueeze(builder, x, dim), wanted, dim, index % wanted[dim], 1)
 
 
-@handles("slice_backward.default")
+@lowers("slice_backward.default")
 def _slice_backward(
-    own: Building, x: Operand, shape: Sequence[int], dim: int, start: int, end: int, step: int
+    builder: ProgramBuilder, x: Operand, shape: Sequence[int], dim: int, start: int, end: int, step: int
 ) -> Operand:
     wanted = tuple(shape)
     dim = dim % len(wanted)
     first, _, step = slice(start, end, step).indices(wanted[dim])
-    return _set_in_zeros(own, x, wanted, dim, first, step)
+    return _set_in_zeros(builder, x, wanted, dim, first, step)
 
 
-def _set_in_zeros(own: Building, x: Operand, shape: tuple[int, ...], dim: int, first: int, step: int) -> Operand:
+def _set_in_zeros(
+    builder: ProgramBuilder, x: Operand, shape: tuple[int, ...], dim: int, first: int, step: int
+) -> Operand:
     if x.shape == shape:
         return x
-    out = own.fresh(shape)
-    own.kernels.append(Fill(out, Constant(0.0, shape)))
+    out = builder.allocate(shape)
+    builder.kernels.append(Fill(out, Constant(0.0, shape)))
     strides = (*out.strides[:dim], out.strides[dim] * step, *out.strides[dim + 1 :])
-    own.kernels.append(Fill(View(out.buffer, x.shape, strides, first * out.strides[dim]), x))
+    builder.kernels.append(Fill(View(out.buffer, x.shape, strides, first * out.strides[dim]), x))
     return out
 
 
-@handles("cat.default")
-def _cat(own: Building, parts: Sequence[Operand], dim: int = 0) -> Operand:
+@lowers("cat.default")
+def _cat(builder: ProgramBuilder, parts: Sequence[Operand], dim: int = 0) -> Operand:
     dim = dim % len(parts[0].shape)
     shape = (*parts[0].shape[:dim], sum(part.shape[dim] for part in parts), *parts[0].shape[dim + 1 :])
-    out, first = own.fresh(shape), 0
+    out, first = builder.allocate(shape), 0
     for part in parts:
-        own.kernels.append(Fill(View(out.buffer, part.shape, out.strides, first * out.strides[dim]), part))
+        builder.kernels.append(Fill(View(out.buffer, part.shape, out.strides, first * out.strides[dim]), part))
         first += part.shape[dim]
     return out
 
 
-@handles("stack.default")
-def _stack(own: Building, parts: Sequence[Operand], dim: int = 0) -> Operand:
+@lowers("stack.default")
+def _stack(builder: ProgramBuilder, parts: Sequence[Operand], dim: int = 0) -> Operand:
     at = dim % (len(parts[0].shape) + 1)
-    return _cat(own, [unsqueeze(own, part, at) for part in parts], at)
+    return _cat(builder, [unsqueeze(builder, part, at) for part in parts], at)
 
 
-@handles("empty_like.default")
-def _empty_like(own: Building, x: Operand, **_: Any) -> Operand:
+@lowers("empty_like.default")
+def _empty_like(builder: ProgramBuilder, x: Operand, **_: Any) -> Operand:
     return Constant(math.nan, x.shape)  # whoever reads it notices
 
 
-@handles("full.default", "new_full.default")
-def _full(own: Building, *arguments: Any, **_: Any) -> Operand:
+@lowers("full.default", "new_full.default")
+def _full(builder: ProgramBuilder, *arguments: Any, **_: Any) -> Operand:
     shape, value = arguments[-2:]
     return Constant(float(value), tuple(shape))
 
 
-@handles("full_like.default")
-def _full_like(own: Building, x: Operand, value: float, **_: Any) -> Operand:
+@lowers("full_like.default")
+def _full_like(builder: ProgramBuilder, x: Operand, value: float, **_: Any) -> Operand:
     return Constant(float(value), x.shape)
 
 
-@handles("ones.default", "new_ones.default")
-def _ones(own: Building, *arguments: Any, **_: Any) -> Operand:
+@lowers("ones.default", "new_ones.default")
+def _ones(builder: ProgramBuilder, *arguments: Any, **_: Any) -> Operand:
     return Constant(1.0, tuple(arguments[-1]))
 
 
-@handles("zeros.default", "new_zeros.default")
-def _zeros(own: Building, *arguments: Any, **_: Any) -> Operand:
+@lowers("zeros.default", "new_zeros.default")
+def _zeros(builder: ProgramBuilder, *arguments: Any, **_: Any) -> Operand:
     return Constant(0.0, tuple(arguments[-1]))
 
 
-@handles("ones_like.default")
-def _ones_like(own: Building, x: Operand, **_: Any) -> Operand:
+@lowers("ones_like.default")
+def _ones_like(builder: ProgramBuilder, x: Operand, **_: Any) -> Operand:
     return Constant(1.0, x.shape)
 
 
-@handles("zeros_like.default")
-def _zeros_like(own: Building, x: Operand, **_: Any) -> Operand:
+@lowers("zeros_like.default")
+def _zeros_like(builder: ProgramBuilder, x: Operand, **_: Any) -> Operand:
     return Constant(0.0, x.shape)
 
 
-@handles("scalar_tensor.default")
-def _scalar_tensor(own: Building, value: float, **_: Any) -> Operand:
+@lowers("scalar_tensor.default")
+def _scalar_tensor(builder: ProgramBuilder, value: float, **_: Any) -> Operand:
     return Constant(float(value), ())
 
 
-@handles("eye.default", "eye.m")
-def _eye(own: Building, rows: int, columns: int | None = None, **_: Any) -> Operand:
-    return own.numbers(torch.eye(rows, rows if columns is None else columns))
+@lowers("eye.default", "eye.m")
+def _eye(builder: ProgramBuilder, rows: int, columns: int | None = None, **_: Any) -> Operand:
+    return builder.constant_tensor(torch.eye(rows, rows if columns is None else columns))

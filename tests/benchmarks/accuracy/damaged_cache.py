@@ -33,7 +33,7 @@ def text(number: int) -> str:
 
 def spoil(kind: str, path: Path, other: Path, generator: random.Random) -> None:
     """Spoil a file of machine code."""
-    from metaest.jit.llvm.cache import Kept
+    from metaest.jit.llvm.cache import CachedCode
 
     whole, aside = path.read_bytes(), path.parent.parent / f"aside{generator.random()}"
     if kind == "cut off":
@@ -49,7 +49,7 @@ def spoil(kind: str, path: Path, other: Path, generator: random.Random) -> None:
     elif kind == "exchanged for another":
         path.write_bytes(other.read_bytes())
     elif kind == "sealed under another key":
-        Kept("another").keep(None, whole[32:])
+        CachedCode("another").store(whole[32:])
         path.write_bytes((path.parent / "another.o").read_bytes())
     elif kind == "empty":
         path.write_bytes(b"")
@@ -69,17 +69,17 @@ def spoil(kind: str, path: Path, other: Path, generator: random.Random) -> None:
 def batch(first: int, count: int) -> list[tuple[str, str]]:
     """Spoil files and use them; return kinds and what came of them."""
     from metaest.jit.llvm import compile as llvm
-    from metaest.jit.llvm.cache import Kept
+    from metaest.jit.llvm.cache import CachedCode
 
     made, code_of = [], llvm._code_of
     llvm._code_of = lambda ir, machine: made.append(ir) or code_of(ir, machine)  # type: ignore[assignment]
 
     def answer(number: int) -> float:
         llvm._libraries.clear()
-        value: float = llvm.compiled(text(number), "f", [ctypes.c_double], ctypes.c_double)(2.0)
+        value: float = llvm.compile_function(text(number), "f", [ctypes.c_double], ctypes.c_double)(2.0)
         return value
 
-    folder = Kept("key").path
+    folder = CachedCode("key").path
     assert folder is not None
     results = []
     kinds = [kind for kind in KINDS if kind != "of another user" or os.geteuid() == 0]

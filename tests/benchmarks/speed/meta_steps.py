@@ -128,7 +128,7 @@ def native_share(workload, n=4096):
     """Return the share of a compiled fit's time that is spent in machine code, after its first call."""
     from metaest.jit import meta_steps
 
-    seconds, made = [], meta_steps.compiled
+    seconds, made = [], meta_steps.compile_function
 
     def timed_code(*arguments):
         call = made(*arguments)
@@ -141,11 +141,11 @@ def native_share(workload, n=4096):
 
         return run
 
-    meta_steps.compiled = timed_code
+    meta_steps.compile_function = timed_code
     try:
         history = model_of(workload, True, n).fit(workload.tasks()).history_["seconds"].to_numpy()
     finally:
-        meta_steps.compiled = made
+        meta_steps.compile_function = made
     # the first two calls are the judged step and those with it
     first = np.flatnonzero(np.diff(history))[0] + 1
     return sum(seconds[2:]) / (history[-1] - history[first - 1])

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from equations import assert_slopes_are_differences, design, model_of, observations, population
 from metaest.functional import GaussNewton, Noise, Population, negative_log_evidence, query_loss
 from metaest.functional.equations.noise import Accuracy
-from metaest.jit import LaneModel
+from metaest.jit import CompiledHierarchicalModel
 
 NOISES = ["additive", "proportional", "combined"]
 TIGHT = GaussNewton(max_iter=500, tol=1e-14)
@@ -102,7 +102,7 @@ def test_machine_code_weighs_as_torch_does(known, sizes, kind):
     plain = replace(plain, noise=replace(plain.noise, column=None if known == "weights" else 0))
     center = people.beta[:2, None].expand(-1, len(sizes)).contiguous()
     given = center, people.factor, people.log_sigma, rows
-    lanes, solver = LaneModel.of(plain), GaussNewton()
+    lanes, solver = CompiledHierarchicalModel.of(plain), GaussNewton()
     found, expected = solver.solve(lanes, *given), solver.solve(plain, *given)
     assert lanes.programs
     assert all(program is not None for program in lanes.programs.values())
