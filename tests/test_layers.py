@@ -38,7 +38,7 @@ ALLOWED = {
         "metaest.version",
     },
     "metaest/__main__.py": {"metaest.server"},
-    "metaest/scorers.py": {"metaest.estimators"},
+    "metaest/scorers": {"metaest.exceptions", "metaest.tasks", "metaest.estimators"},
     "metaest/__init__.py": {
         "metaest.exceptions",
         "metaest.version",

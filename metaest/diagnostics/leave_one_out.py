@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metaest.estimators.threads import one_thread
+from metaest.estimators.networks.threads import one_thread
 from metaest.exceptions import (
     DivergenceError,
     IdentifiabilityWarning,

@@ -1,6 +1,5 @@
 """Estimators in the manner of scikit-learn: ``fit(tasks)``, ``adapt(X, y)``, ``predict``."""
 
-from metaest.estimators.callbacks import EndOnInterrupt
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equations import (
     AdaptedEquation,
@@ -16,6 +15,7 @@ from metaest.estimators.networks.adapted import AdaptedRegressor
 from metaest.estimators.networks.adapted_classifier import AdaptedClassifier
 from metaest.estimators.networks.adapted_many import AdaptedRegressors
 from metaest.estimators.networks.adapted_policy import AdaptedPolicy
+from metaest.estimators.networks.callbacks import EndOnInterrupt
 from metaest.estimators.networks.classifier import MAMLClassifier
 from metaest.estimators.networks.policy import MAMLPolicy
 from metaest.estimators.networks.regressor import MAMLRegressor

@@ -1,14 +1,71 @@
-"""Checks of what methods are told besides their rows: choices, whole numbers, probabilities, true or false."""
+"""Values that arguments of constructors and methods may have: numbers in a range, choices, true or false."""
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.utils._param_validation import Interval
 
 from metaest.tasks.arguments import is_whole
 
-__all__ = ["require_choice", "require_count", "require_flag", "require_level", "require_model", "whether_guarded"]
+__all__ = [
+    "POSITIVE",
+    "POSITIVE_OR_ZERO",
+    "SEED",
+    "Number",
+    "Whole",
+    "require_choice",
+    "require_count",
+    "require_flag",
+    "require_level",
+    "require_model",
+    "whether_guarded",
+]
+
+
+class Number(Interval):
+    """An interval of numbers that a float holds, which whole numbers and fractions of Python may not be.
+
+    Parameters
+    ----------
+    left, right : float or None
+    closed : {"left", "right", "both", "neither"}
+    """
+
+    def __init__(self, left: float | None, right: float | None, *, closed: str) -> None:
+        super().__init__(Real, left, right, closed=closed)
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value lies in the interval."""
+        try:
+            duration = isinstance(val, np.timedelta64)  # numpy derives their class from that of its whole numbers
+            return isinstance(val, Real) and not duration and bool(super().is_satisfied_by(float(val)))
+        except OverflowError:
+            return False
+
+
+class Whole(Interval):
+    """An interval of whole numbers, of which durations are none.
+
+    Parameters
+    ----------
+    left, right : int or None
+    closed : {"left", "right", "both", "neither"}
+    """
+
+    def __init__(self, left: int | None, right: int | None, *, closed: str) -> None:
+        super().__init__(Integral, left, right, closed=closed)
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value lies in the interval."""
+        return not isinstance(val, np.timedelta64) and bool(super().is_satisfied_by(val))
+
+
+POSITIVE_OR_ZERO = Number(0, None, closed="left")
+POSITIVE = Number(0, None, closed="neither")
+# as scikit-learn's "random_state"
+SEED: list[Any] = [Whole(0, 2**32 - 1, closed="both"), np.random.RandomState, None]
 
 
 def require_flag(value: Any, name: str, *, optional: bool = False) -> None:

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metaest.estimators.identity import digest, digest_of_tasks, engine
+from metaest.estimators.fingerprint import digest, digest_of_tasks, engine
 from metaest.exceptions import warn
 from metaest.functional.outer import State
 from metaest.tasks import TaskSet

@@ -12,17 +12,31 @@ interval :math:`\hat y \pm q s` at a point is the smallest with
 promised.
 """
 
+import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.arguments import require_flag, require_level
-from metaest.exceptions import CoverageWarning, warn
+from metaest.estimators.arguments import require_flag, require_level, whether_guarded
+from metaest.estimators.inputs import as_tasks, check_columns, check_targets
+from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.scoring import r2_around, row_weights
+from metaest.estimators.seen_tasks import SeenTasks
+from metaest.exceptions import CoverageWarning, TaskError, quiet, warn
+from metaest.functional.progress import progress
+from metaest.tasks import TaskSet
+from metaest.tasks.split import MAX_DEFAULT_SUPPORT, check_split
 
-__all__ = ["Calibration", "ConformalInterval", "Scores", "check_conformal"]
+__all__ = ["Calibration", "ConformalInterval", "IntervalMixin", "Scores", "conformal_interval", "one_by_one"]
+
+# relative rounding of a product such as 0.9 * 20, which is 18.000000000000004 in floating point
+ROUNDING = 1e-12
+_logger = logging.getLogger("metaest.calibrate")
 
 
 class ConformalInterval(tuple[NDArray[Any], NDArray[Any]]):
@@ -94,19 +108,18 @@ class Scores(NamedTuple):
         if simultaneous:
             greatest = np.full((self.n_tasks, self.values.shape[1]), -np.inf)
             np.maximum.at(greatest, self.task, self.values)
-            # a whisker off the product: 0.9 * 20 is 18.000000000000004 in floating point
-            rank = math.ceil((self.n_tasks + 1) * level * (1 - 1e-12))
+            rank = math.ceil((self.n_tasks + 1) * level * (1 - ROUNDING))
             if rank > self.n_tasks:
                 return np.full(self.values.shape[1], np.inf)
             return np.asarray(np.sort(greatest, axis=0)[rank - 1])
         weight = 1 / np.bincount(self.task, minlength=self.n_tasks)[self.task] / (self.n_tasks + 1)
         order = np.argsort(self.values, axis=0, kind="stable")
         below = np.cumsum(weight[order], axis=0)
-        reached = below >= level * (1 - 1e-12)
+        reached = below >= level * (1 - ROUNDING)
         first = reached.argmax(axis=0)
         columns = np.arange(self.values.shape[1])
-        found = self.values[order[first, columns], columns]
-        return np.asarray(np.where(reached.any(axis=0), found, np.inf))
+        score = self.values[order[first, columns], columns]
+        return np.asarray(np.where(reached.any(axis=0), score, np.inf))
 
 
 @dataclass(frozen=True)
@@ -156,9 +169,8 @@ class Calibration:
         if size in self.scores:
             return self.scores[size]
         if self.own is None:
-            known = sorted(self.scores)
             raise ValueError(
-                f"the task was adapted on {size} rows, the calibration tasks on {_listed(known)}; call "
+                f"the task was adapted on {size} rows, the calibration tasks on {_listed(sorted(self.scores))}; call "
                 f"calibrate(tasks, support_size={size})."
             )
         if size not in self.own_sizes:
@@ -170,16 +182,288 @@ class Calibration:
         return self.own
 
 
-def check_conformal(calibration: Calibration | None, level: Any, simultaneous: Any) -> Calibration:
-    """Return the calibration, or raise a ValueError when there is none or a setting makes no sense."""
+class IntervalMixin:
+    """Few-shot score, and calibration of conformal intervals, for regressors that adapt to tasks.
+
+    A subclass has ``adapt`` and says how it predicts: :meth:`_query_predictions` and :meth:`_center_and_scale`. Its
+    fit sets the attributes that are declared here.
+    """
+
+    support_size: Any
+    split: str
+    verbose: bool
+    n_outputs_: int
+    _single_target: Any
+    _seed: int
+    _y_mean: NDArray[Any]
+    _seen: SeenTasks
+    _conformal: Calibration | None
+    # whether adapt judges its adaptations unless told otherwise
+    guard_by_default = False
+    # whether weights of rows weigh in the adaptation as well
+    _weighs = False
+
+    def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> Any:
+        """Return a predictor adapted to one task."""
+        raise NotImplementedError
+
+    def _query_predictions(
+        self, tasks: TaskSet, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+        """Return truth and prediction of the query rows, and their row numbers in the TaskSet."""
+        raise NotImplementedError
+
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return predictions without adaptation, and the scale of their errors."""
+        raise NotImplementedError
+
+    def _prepared(self, tasks: TaskSet) -> TaskSet:
+        """Return the tasks as the model reads them."""
+        return tasks
+
+    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[Any]:
+        """Return one predictor a task, adapted to all of its rows."""
+        return one_by_one(self, supports, guard, gap)
+
+    @in_plain_modes
+    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
+        r"""Few-shot R2: adapt on the support of each task, score the prediction of its query.
+
+        .. math:: R^2 = 1 - \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \hat y_i)^2 \Big/
+                  \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \bar y)^2
+
+        over the query rows of all tasks together, with the mean :math:`\bar y` of the training targets, so that it
+        is defined for a single row.
+
+        Adaptations are not guarded; the scorers of :mod:`metaest.scorers` take ``guard=True``.
+
+        Parameters
+        ----------
+        X, y, groups : as in `fit`
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows in the sums; the adaptation of an equation weighs its support rows by them as well.
+
+        Returns
+        -------
+        float
+            The mean over targets where there are several.
+        """
+        check_is_fitted(self)
+        weights = {"weighs": True, "sample_weight": sample_weight} if self._weighs else {}
+        tasks = as_tasks(X, y, groups, **weights)
+        check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
+        check_targets(tasks.y, self._single_target, self.n_outputs_, "score")
+        weight = np.ones(len(tasks.X)) if tasks.sample_weight is None else tasks.sample_weight
+        if sample_weight is not None and not self._weighs:
+            weight = row_weights(sample_weight, groups, len(tasks.X))
+        truth, prediction, rows = self._query_predictions(tasks, np.random.default_rng(self._seed))
+        return r2_around(truth, prediction, self._y_mean, weight[rows])
+
+    @in_plain_modes
+    def calibrate(self, tasks: Any, support_size: Any = None, *, guard: bool | None = None, gap: int = 0) -> Self:
+        """Learn from tasks that the model was not fitted on how wide intervals for a new task must be.
+
+        Every task counts once, however many rows it has. Each is adapted to as a new task will be, on its own support
+        where it carries one, and scored on the rest; where nothing is adapted, on all of it. Adapt after this: a
+        predictor keeps the calibration of the moment it was made.
+
+        Parameters
+        ----------
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
+        support_size : int, range, (smallest, largest) or None, default=None
+            Rows to adapt on; one calibration for each. None takes the estimator's own; where that is None too, half the
+            rows of the shortest task, at most 10.
+        guard : bool, optional
+            Whether adaptations are judged; None as ``adapt`` does by default.
+        gap : int, default=0
+            Rows left out after the support, where rows are in order of time; the guard leaves as many out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TaskError
+            When a task was in the fit (in whole or by half of its rows, in any order), cannot be used, or has too few
+            rows.
+        ValueError
+            When a setting makes no sense.
+
+        Examples
+        --------
+        >>> from metaest import MAMLRegressor
+        >>> from metaest_datasets import make_sinusoids
+        >>> tasks = make_sinusoids(100, random_state=0)
+        >>> model = MAMLRegressor(max_iter=100, random_state=0).fit(tasks[:60])
+        >>> wave = model.calibrate(tasks[60:99], support_size=5).adapt(tasks[99].X[:5], tasks[99].y[:5])
+        >>> wave.predict_interval(tasks[99].X[5:], level=0.9)
+        ConformalInterval(level=0.9 for one observation, 15 rows, 39 calibration tasks)
+        """
+        check_is_fitted(self)
+        guarded = whether_guarded(guard, gap, self.guard_by_default)
+        tasks = self._prepared(as_tasks(tasks, weighs=self._weighs))
+        check_columns(self, tasks, tasks.X.shape[1:], "calibrate")
+        check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")
+        _refuse_seen(self._seen, tasks)
+        if any(task.support is not None for task in tasks):
+            calibration = _calibrated_by_supports(self, tasks, guarded, gap)
+        else:
+            calibration = _calibrated_by_sizes(self, tasks, support_size, guarded, gap)
+        self._conformal = calibration  # the last thing that an interrupt can meet
+        return self
+
+
+def conformal_interval(
+    predictor: Any,
+    X: Any,
+    level: Any,
+    simultaneous: Any,
+    *,
+    size: int = 0,
+    guarded: bool = False,
+    sample_weight: Any = None,
+) -> ConformalInterval:
+    """Return the conformal interval of rows of one task.
+
+    Parameters
+    ----------
+    predictor : object
+        A model before adaptation, or an adapted predictor: its ``_conformal`` is the calibration, and its
+        ``_center_and_scale`` predicts.
+    X : array-like of shape (n_rows, n_features)
+    level : float
+    simultaneous : bool
+    size : int, default=0
+        Rows the task was adapted on.
+    guarded : bool, default=False
+        Whether the adaptation was judged by a guard.
+    sample_weight : array-like of shape (n_rows,), optional
+
+    Raises
+    ------
+    ValueError
+        When there is no calibration for such a task, or a setting makes no sense.
+    """
     require_level(level)
     require_flag(simultaneous, "simultaneous")
+    calibration = predictor._conformal
     if calibration is None:
         raise ValueError(
             "a conformal interval needs tasks that the model was not fitted on: call model.calibrate(tasks), then "
             "adapt."
         )
-    return calibration
+    mean, scale = predictor._center_and_scale(X, sample_weight)
+    interval: ConformalInterval = calibration.interval(mean, scale, size, guarded, level, simultaneous)
+    return interval
+
+
+def one_by_one(model: Any, supports: TaskSet, guard: bool, gap: int) -> list[Any]:
+    """Adapt a model to all rows of each task, one task after the other, and return the predictors."""
+    predictors = []
+    for task in progress(supports, getattr(model, "verbose", False), "calibration tasks", "task"):
+        weight = {} if task.sample_weight is None else {"sample_weight": task.sample_weight}
+        predictors.append(model.adapt(task.X, task.y, guard=guard, gap=gap, **weight))
+    return predictors
+
+
+def _refuse_seen(seen: SeenTasks, tasks: TaskSet) -> None:
+    """Raise where a calibration task was in the fit."""
+    i = seen.first_seen(tasks)
+    if i is not None:
+        raise TaskError(
+            f"calibrate: task {tasks[i].name!r} was in the fit, in whole or in part; its errors are smaller than "
+            "those of a new task. Hold tasks out of the fit."
+        )
+
+
+def _calibrated_by_supports(model: IntervalMixin, tasks: TaskSet, guarded: bool, gap: int) -> Calibration:
+    """Return the scores of tasks that carry their own support."""
+    supports = [np.asarray(task.support) for task in tasks if task.support is not None]
+    if len(supports) < len(tasks):
+        raise TaskError("calibrate: some tasks carry their own support and some do not.")
+    queries = [np.setdiff1d(np.arange(len(t)), s) for t, s in zip(tasks, supports, strict=True)]
+    before = _scores(model, tasks, [s[:0] for s in supports], queries, False, 0)
+    adapted = _scores(model, tasks, supports, queries, guarded, gap)
+    _logger.info("calibrated by the supports of %d tasks%s", len(tasks), " with the guard" * guarded)
+    return Calibration({0: before}, adapted, frozenset(map(len, supports)), guarded)
+
+
+def _calibrated_by_sizes(
+    model: IntervalMixin, tasks: TaskSet, support_size: Any, guarded: bool, gap: int
+) -> Calibration:
+    """Return the scores of tasks at each number of support rows."""
+    rng = np.random.default_rng(model._seed)
+    ordered = model.split == "first"
+    orders = [np.arange(n) if ordered else rng.permutation(n) for n in tasks.sizes]
+    scores = {}
+    for size in _sizes(model, tasks, support_size):
+        able = [i for i, order in enumerate(orders) if len(order) > size + (gap if ordered else 0)]
+        if not able:
+            raise TaskError(f"calibrate: no task has more than {size} rows, so that none is left to score.")
+        supports = [orders[i][:size] for i in able]
+        queries = [orders[i][size + (gap if ordered and size else 0) :] for i in able]
+        scores[size] = _scores(model, TaskSet([tasks[i] for i in able]), supports, queries, guarded, gap)
+    for size, of_size in scores.items():
+        _logger.info("calibrated at %d support rows by %d tasks", size, of_size.n_tasks)
+    return Calibration(scores, None, frozenset(), guarded)
+
+
+def _sizes(model: IntervalMixin, tasks: TaskSet, support_size: Any) -> list[int]:
+    """Return the numbers of support rows to calibrate at; 0 is always one."""
+    bounds = check_split(model.support_size if support_size is None else support_size, model.split)
+    if bounds is None:
+        half = max(1, min(int(tasks.sizes.min()) // 2, MAX_DEFAULT_SUPPORT))
+        bounds = half, half
+    return sorted({0, *range(bounds[0], bounds[1] + 1)})
+
+
+def _scores(
+    model: IntervalMixin,
+    tasks: TaskSet,
+    supports: list[NDArray[np.intp]],
+    queries: list[NDArray[np.intp]],
+    guard: bool,
+    gap: int,
+) -> Scores:
+    """Adapt to the support of every task, and return the scores of its query rows."""
+    scored = [i for i, query in enumerate(queries) if len(query)]
+    if not scored:
+        raise TaskError("calibrate: no task has a row left to score.")
+    predictors: list[Any] = [model] * len(scored)
+    adapting = [number for number, i in enumerate(scored) if len(supports[i])]
+    values, owner = [], []
+    with quiet(Warning):
+        if adapting:
+            chosen = [scored[number] for number in adapting]
+            rows = _support_rows(tasks, chosen, [supports[i] for i in chosen])
+            for number, predictor in zip(adapting, model._adapted(rows, guard, gap), strict=True):
+                predictors[number] = predictor
+        for number, (i, predictor) in enumerate(zip(scored, predictors, strict=True)):
+            task, query = tasks[i], queries[i]
+            weight = None if task.sample_weight is None else np.asarray(task.sample_weight)[query]
+            mean, scale = predictor._center_and_scale(task.X[query], weight)
+            truth = task.y[query].astype(np.float64).reshape(mean.shape)
+            values.append((np.abs(truth - mean) / scale).reshape(len(query), -1))
+            owner.append(np.full(len(query), number))
+    return Scores(np.concatenate(values), np.concatenate(owner), len(scored))
+
+
+def _support_rows(tasks: TaskSet, chosen: list[int], supports: list[NDArray[np.intp]]) -> TaskSet:
+    """Return chosen tasks with their support rows alone."""
+    parts = [(tasks[i], support) for i, support in zip(chosen, supports, strict=True)]
+    weights = None
+    if tasks.sample_weight is not None:
+        weights = np.concatenate([np.asarray(task.sample_weight)[s] for task, s in parts])
+    return TaskSet.from_checked(
+        np.concatenate([task.X[s] for task, s in parts]),
+        np.concatenate([task.y[s] for task, s in parts]),
+        np.cumsum([0] + [len(s) for _, s in parts]),
+        tasks.names[chosen],
+        feature_names=tasks.feature_names,
+        target_names=tasks.target_names,
+        sample_weight=weights,
+    )
 
 
 def _listed(sizes: list[int]) -> str:

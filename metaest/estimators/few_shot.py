@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.arguments import require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.inputs import is_empty, remember_columns
-from metaest.estimators.stamped import Stamped
+from metaest.estimators.pickles import Stamped
 from metaest.exceptions import TaskError, UngroupedWarning, quiet, warn
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]

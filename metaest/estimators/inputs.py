@@ -20,6 +20,8 @@ __all__ = [
     "as_rows",
     "as_tasks",
     "check_columns",
+    "check_support_rows",
+    "check_targets",
     "is_empty",
     "no_rows",
     "refuse_tasks",
@@ -287,3 +289,28 @@ def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> Non
             )
     except ValueError as error:
         raise TaskError(f"{error} ({where})") from error
+
+
+def check_support_rows(
+    model: Any, single_target: bool, X: Any, y: Any, where: str
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows of one new task, checked against the model they will adapt."""
+    if y is None:
+        raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
+    X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
+    nothing = no_rows(model, X, y, where)
+    if nothing is not None:
+        target = np.empty((0, model.n_outputs_)) if len(np.shape(y)) < 2 else np.asarray(y, dtype=np.float64)
+        return nothing, check_targets(target, single_target, model.n_outputs_, where)
+    rows, target, _ = as_rows(X, y, where)
+    check_columns(model, X, rows.shape[1:], where)
+    return rows, check_targets(target, single_target, model.n_outputs_, where)
+
+
+def check_targets(y: NDArray[Any], single_target: bool, n_outputs: int, where: str) -> NDArray[Any]:
+    """Return targets in the shape of those of the fit, or raise when their number is another one."""
+    if (1 if y.ndim == 1 else y.shape[1]) != n_outputs:
+        raise TaskError(
+            f"{where}: y has shape {y.shape}, but the model was fitted on {n_outputs} target{'s' * (n_outputs != 1)}."
+        )
+    return y.reshape(-1) if single_target else y.reshape(len(y), n_outputs)

@@ -3,19 +3,18 @@
 from html import escape
 from typing import Any, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.stamped import Stamped
+from metaest.estimators.pickles import Stamped
+from metaest.estimators.scoring import as_truth, scale_of, score_weights
 from metaest.exceptions import TaskError, filters_kept
-from metaest.tasks.arrays import as_target, require_finite, require_numbers
+from metaest.tasks.arrays import require_numbers
 from metaest.tasks.record import ReadOnly
-from metaest.tasks.weights import as_weights
 
-__all__ = ["AdaptedPredictor", "as_truth", "refuse_fit", "scale_of", "score_weights"]
+__all__ = ["AdaptedPredictor", "refuse_fit"]
 
 
 class AdaptedPredictor(Stamped, ReadOnly):
@@ -96,34 +95,6 @@ class AdaptedPredictor(Stamped, ReadOnly):
             for row, own in zip(X.tolist()[:20], y.tolist()[:20], strict=True)
         )
         return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
-
-
-def as_truth(y: Any, n_rows: int) -> NDArray[Any]:
-    """Return the targets that predictions are scored against, checked as those of an adaptation are."""
-    truth, names = as_target(y, n_rows, "score")
-    require_finite(truth, "y", names, lambda row: ("score", row))
-    return truth
-
-
-def score_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
-    """Return the weights of rows in a score, or None; they need not be inverse variances."""
-    if sample_weight is None:
-        return None
-    weight = as_weights(sample_weight, n_rows, "score")
-    bad = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
-    if len(bad):
-        raise TaskError(
-            f"score: sample_weight is {weight[bad[0]]:g} in row {bad[0]}; weights must be finite and at least 0."
-        )
-    if not weight.any():
-        raise TaskError("score: sample_weight is 0 in all rows; at least one row has to count.")
-    return weight
-
-
-def scale_of(*values: Any) -> float:
-    """Return a power of two near the largest size of the values; 1 where all are 0."""
-    largest = max(float(np.abs(own).max()) for own in map(np.asarray, values) if own.size)
-    return float(2.0 ** np.clip(np.frexp(largest)[1] - 1, -1022, 1023)) if largest > 0 else 1.0
 
 
 def refuse_fit(predictor: Any) -> NoReturn:

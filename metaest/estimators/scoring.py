@@ -1,70 +1,16 @@
-"""The few-shot R2: query rows of all tasks together, around the mean of the training targets."""
+"""Scores of predictions: R2 around a given centre, and the checks of targets and weights that scores share."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.inputs import as_tasks, check_columns
-from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adapted import check_targets
-from metaest.estimators.predictor import scale_of, score_weights
-from metaest.tasks import TaskSet
+from metaest.exceptions import TaskError
+from metaest.tasks.arrays import as_target, require_finite
 from metaest.tasks.grouping import sort_by_group
+from metaest.tasks.weights import as_weights
 
-__all__ = ["FewShotScore", "r2_around", "row_weights"]
-
-
-class FewShotScore:
-    """The ``score`` of a meta-model; a subclass adapts and predicts in ``_query_predictions``."""
-
-    n_outputs_: int
-    _single_target: Any
-    _seed: int
-    _y_mean: NDArray[Any]
-    # whether weights of rows weigh in the adaptation as well
-    _weighs = False
-
-    @in_plain_modes
-    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
-        r"""Few-shot R2: adapt on the support of each task, score the prediction of its query.
-
-        .. math:: R^2 = 1 - \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \hat y_i)^2 \Big/
-                  \sum_t \sum_{i \in \mathrm{query}_t} (y_i - \bar y)^2
-
-        over the query rows of all tasks together, with the mean :math:`\bar y` of the training targets, so that it
-        is defined for a single row.
-
-        Adaptations are not guarded; the scorers of :mod:`metaest.scorers` take ``guard=True``.
-
-        Parameters
-        ----------
-        X, y, groups : as in `fit`
-        sample_weight : array-like of shape (n_rows,), optional
-            Weights of the rows in the sums; the adaptation of an equation weighs its support rows by them as well.
-
-        Returns
-        -------
-        float
-            The mean over targets where there are several.
-        """
-        check_is_fitted(self)
-        weights = {"weighs": True, "sample_weight": sample_weight} if self._weighs else {}
-        tasks = as_tasks(X, y, groups, **weights)
-        check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
-        check_targets(tasks.y, self._single_target, self.n_outputs_, "score")
-        weight = np.ones(len(tasks.X)) if tasks.sample_weight is None else tasks.sample_weight
-        if sample_weight is not None and not self._weighs:
-            weight = row_weights(sample_weight, groups, len(tasks.X))
-        truth, prediction, rows = self._query_predictions(tasks, np.random.default_rng(self._seed))
-        return r2_around(truth, prediction, self._y_mean, weight[rows])
-
-    def _query_predictions(
-        self, tasks: TaskSet, rng: np.random.Generator
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        """Return truth and prediction of the query rows, and their row numbers in the TaskSet."""
-        raise NotImplementedError
+__all__ = ["as_truth", "r2_around", "row_weights", "scale_of", "score_weights"]
 
 
 def r2_around(truth: NDArray[Any], prediction: NDArray[Any], center: Any, weight: NDArray[Any]) -> float:
@@ -92,3 +38,31 @@ def row_weights(sample_weight: Any, groups: Any, n_rows: int) -> NDArray[Any]:
     """Return the weights of flat rows in the order of their TaskSet."""
     weight = np.asarray(score_weights(sample_weight, n_rows))
     return weight if groups is None else weight[sort_by_group(groups, n_rows)[1]]
+
+
+def as_truth(y: Any, n_rows: int) -> NDArray[Any]:
+    """Return the targets that predictions are scored against, checked as those of an adaptation are."""
+    truth, names = as_target(y, n_rows, "score")
+    require_finite(truth, "y", names, lambda row: ("score", row))
+    return truth
+
+
+def score_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
+    """Return the weights of rows in a score, or None; they need not be inverse variances."""
+    if sample_weight is None:
+        return None
+    weight = as_weights(sample_weight, n_rows, "score")
+    bad = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if len(bad):
+        raise TaskError(
+            f"score: sample_weight is {weight[bad[0]]:g} in row {bad[0]}; weights must be finite and at least 0."
+        )
+    if not weight.any():
+        raise TaskError("score: sample_weight is 0 in all rows; at least one row has to count.")
+    return weight
+
+
+def scale_of(*values: Any) -> float:
+    """Return a power of two near the largest size of the values; 1 where all are 0."""
+    largest = max(float(np.abs(own).max()) for own in map(np.asarray, values) if own.size)
+    return float(2.0 ** np.clip(np.frexp(largest)[1] - 1, -1022, 1023)) if largest > 0 else 1.0

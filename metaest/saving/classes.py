@@ -12,15 +12,14 @@ from metaest.estimators.equations import adapting
 from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.estimators.equations.row_accuracy import Weighing
-from metaest.estimators.guard import GuardRule
-from metaest.estimators.judge import Judge
+from metaest.estimators.guard import FittedGuard, GuardRule
 from metaest.estimators.networks import classifier, regressor
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.classification import ClassAdaptation, ClassNetwork
 from metaest.estimators.networks.codes import Codes
 from metaest.estimators.networks.policies import PolicyAdaptation, PolicyNetwork
 from metaest.estimators.networks.regression import RegressionNetwork
-from metaest.estimators.seen import SeenTasks
+from metaest.estimators.seen_tasks import SeenTasks
 from metaest.exceptions import ModelFileError
 from metaest.functional import (
     ClassHead,
@@ -53,7 +52,7 @@ _INNER: tuple[type, ...] = (
     GradientDescent,
     GuardRule,
     HierarchicalModel,
-    Judge,
+    FittedGuard,
     LinearHead,
     Noise,
     Adaptation,

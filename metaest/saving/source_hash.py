@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from metaest.estimators.identity import digest
+from metaest.estimators.fingerprint import digest
 
 __all__ = ["layers_hash", "name_of", "source_hash"]
 

@@ -13,6 +13,7 @@ __all__ = ["ADDED", "ATTRIBUTES", "CLASSES", "as_stored", "as_today", "settings_
 CLASSES: Mapping[str, str] = {
     "Adaptation": "Plan",
     "ClassAdaptation": "ClassPlan",
+    "FittedGuard": "Judge",
     "PolicyAdaptation": "PolicyPlan",
 }
 

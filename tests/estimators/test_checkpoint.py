@@ -22,7 +22,7 @@ from fits import FITS, dropping, ragged
 from metaest import MAMLRegressor
 from metaest.estimators import checkpoint as module
 from metaest.estimators.checkpoint import Checkpoint
-from metaest.estimators.identity import digest
+from metaest.estimators.fingerprint import digest
 from metaest_datasets import load_theophylline
 from metaest_domains.physiology import GlucoseForecaster
 

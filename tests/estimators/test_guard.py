@@ -19,8 +19,7 @@ from metaest import (
     TaskSet,
     adapt,
 )
-from metaest.estimators.guard import GuardRule, Moments, learn_rule
-from metaest.estimators.judge import Answers, Judge
+from metaest.estimators.guard import Answers, FittedGuard, GuardRule, Moments, learn_rule
 from metaest_datasets import make_sinusoids
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning", "ignore::metaest.OvershootWarning")
@@ -152,7 +151,7 @@ def test_settings_after_the_fit_are_judged_anew(waves):
 
 @pytest.mark.parametrize("gap", [0, 3])
 def test_ordered_rows_are_judged_on_later_ones(gap):
-    judge = Judge(None, (), np.ones(1), True, gap, 1)
+    judge = FittedGuard(None, (), np.ones(1), True, gap, 1)
     folds = judge._folds(np.zeros((30, 1)), np.zeros(30))
     assert len(folds) == 5
     for known, judged in folds:
@@ -313,7 +312,7 @@ def test_an_adaptation_that_diverges_tells_nothing():
         return Answers(tasks.y[:, None], 0.5 * tasks.y[:, None], 0 * tasks.y[:, None], rows)
 
     X, y = np.arange(5.0)[:, None], np.array([1.0, 2.0, 3.0, 4.0, 10.0])
-    judge = Judge(answer, (), np.ones(1), True, 0, 1)
+    judge = FittedGuard(answer, (), np.ones(1), True, 0, 1)
     whole = judge._moments([Task(i, X[[i]], y[[i]]) for i in range(5)], np.zeros(5, dtype=np.intp), 1)
     assert whole.rows[0] == 4
     assert whole.residual[0] == 30

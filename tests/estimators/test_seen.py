@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metaest import EquationRegressor, MAMLRegressor, Task, TaskError, TaskSet
-from metaest.estimators.seen import SeenTasks
+from metaest.estimators.seen_tasks import SeenTasks
 
 RNG = np.random.default_rng(5)
 TASKS = TaskSet([Task(f"t{i}", RNG.normal(size=(8, 2)), RNG.normal(size=8)) for i in range(6)])

@@ -8,7 +8,7 @@ import uuid
 import pytest
 import torch
 
-from metaest.estimators.identity import digest
+from metaest.estimators.fingerprint import digest
 from metaest.saving.source_hash import name_of, source_hash
 
 ONE = '''

@@ -16,7 +16,7 @@ from metaest import AdaptedRegressor, Guard, MAMLRegressor, Task, TaskError, Tas
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import require_seed
 from metaest.estimators.inputs import refuse_tasks
-from metaest.estimators.stamped import Stamped
+from metaest.estimators.pickles import Stamped
 from metaest.tasks.arguments import as_flag, as_whole
 from metaest.tasks.containers import plain, spelled_out
 from metaest.tasks.times import elapsed

@@ -12,8 +12,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import AdaptedPolicy, MAMLPolicy, Task, TaskError, TaskSet
+from metaest.estimators.arguments import Whole
 from metaest.estimators.atomic import atomic
-from metaest.estimators.networks.constraints import Whole
 from metaest_domains.trading.dates import periods_of, yearly
 from metaest_domains.trading.features import PriceFeatures, risk_scale
 from metaest_domains.trading.prices import as_prices, one_asset

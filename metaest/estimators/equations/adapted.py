@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.estimators.arguments import require_flag
-from metaest.estimators.conformal import Calibration, check_conformal
+from metaest.estimators.conformal import Calibration, conformal_interval
 from metaest.estimators.equations.answers import curve, curve_and_sd, interval, spread_of_observations
 from metaest.estimators.equations.censoring import ask_about_limit, just_below
 from metaest.estimators.equations.checks import (
@@ -28,11 +28,9 @@ from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_
 from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.estimators.equations.questions import Questions
 from metaest.estimators.equations.tables import LEVEL, task_table
-from metaest.estimators.guard import Guard
-from metaest.estimators.inputs import as_rows, check_columns
-from metaest.estimators.judge import Judge
+from metaest.estimators.guard import FittedGuard, Guard
+from metaest.estimators.inputs import as_rows, check_columns, check_support_rows
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adapted import check_support_rows
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
 from metaest.tasks.record import read_only
@@ -114,7 +112,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     n_features_in_: int
     guard_: Guard | None = None
     _own: Posterior | None = None
-    _judge: Judge | None = None
+    _judge: FittedGuard | None = None
     _conformal: Calibration | None = None
     # values stated for a task without rows, by the number of the column of X
     _stated: Mapping[int, float] = field(default_factory=dict)
@@ -130,7 +128,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         y: NDArray[Any],
         n_features: int,
         names: Any,
-        judge: Judge | None = None,
+        judge: FittedGuard | None = None,
         conformal: Calibration | None = None,
         stated: dict[int, float] | None = None,
         weight: NDArray[np.float64] | None = None,
@@ -285,9 +283,10 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         """
         check_interval(level, method, of, simultaneous)
         if method == "conformal":
-            calibration = check_conformal(self._conformal, level, simultaneous)
             size, guarded = len(self.X_support_), self.guard_ is not None
-            return calibration.interval(*self._center_and_scale(X, sample_weight), size, guarded, level, simultaneous)
+            return conformal_interval(
+                self, X, level, simultaneous, size=size, guarded=guarded, sample_weight=sample_weight
+            )
         rows = self._rows(X, "predict_interval")
         weight = self._calibrated.weighing.of_predicted(sample_weight, len(rows), of)
         low, high = interval(self._calibrated, self._draws, rows, level, of, weight)

@@ -17,11 +17,10 @@ from metaest.estimators.equations.batches import chunks, one_task, whole
 from metaest.estimators.equations.checks import arranged, check_rows, check_tasks, require_finite_curve
 from metaest.estimators.equations.fitted import Calibrated, Posterior
 from metaest.estimators.equations.tables import many_table
-from metaest.estimators.guard import Guard
+from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.inputs import as_rows, check_columns
-from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.stamped import Stamped
+from metaest.estimators.pickles import Stamped
 from metaest.exceptions import TaskError
 from metaest.functional import Observations
 from metaest.functional.progress import progress
@@ -90,7 +89,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         posterior: Posterior,
         tasks: TaskSet,
         model: Any,
-        judge: Judge | None = None,
+        judge: FittedGuard | None = None,
         guards: list[Guard] | None = None,
     ) -> None:
         self._calibrated, self._posterior, self.tasks = calibrated, posterior, tasks

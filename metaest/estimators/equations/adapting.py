@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
-from metaest.estimators.calibrating import Calibrating
+from metaest.estimators.conformal import IntervalMixin, one_by_one
 from metaest.estimators.equations.adapted import AdaptedEquation, prior_of
 from metaest.estimators.equations.adapted_many import AdaptedEquations, posterior_of_many
 from metaest.estimators.equations.answers import spread_of_observations
@@ -22,23 +22,22 @@ from metaest.estimators.equations.compiled import in_lanes
 from metaest.estimators.equations.fitted import Calibrated
 from metaest.estimators.equations.results import query_predictions
 from metaest.estimators.equations.row_accuracy import relative_accuracy
-from metaest.estimators.inputs import as_tasks, check_columns, require_columns
-from metaest.estimators.judge import Answers, Judge, spread_of
+from metaest.estimators.guard import Answers, FittedGuard, require_rows, spread_of
+from metaest.estimators.inputs import as_tasks, check_columns, check_support_rows, check_targets, require_columns
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adapted import check_support_rows, check_targets
-from metaest.estimators.stamped import HoldsRows, require_rows
+from metaest.estimators.pickles import HoldsRows
 from metaest.tasks import TaskSet
 
 __all__ = ["Adapting"]
 
 
-class Adapting(Calibrating, HoldsRows):
+class Adapting(IntervalMixin, HoldsRows):
     """Adaptations of a fitted equation."""
 
     compile: Any
     _calibrated: Calibrated
     _judged: TaskSet | None
-    _judges: dict[Any, Judge]
+    _judges: dict[Any, FittedGuard]
 
     _weighs = True
 
@@ -100,7 +99,7 @@ class Adapting(Calibrating, HoldsRows):
         target = just_below(self._calibrated.model.noise.limit, target)
         rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "adapt")
         names = getattr(self, "feature_names_in_", None)
-        judge = self._judge(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         calibrated, stated = self._calibrated, None
         if len(rows):
             if covariates is not None:
@@ -155,18 +154,18 @@ class Adapting(Calibrating, HoldsRows):
         posterior = posterior_of_many(
             in_lanes(self._calibrated, self.compile, len(tasks.X)),
             tasks,
-            verbose=bool(self.verbose),  # type: ignore[attr-defined]
+            verbose=bool(self.verbose),
         )
         warn_of_many(self._calibrated, posterior, tasks.names)
-        judge = self._judge(gap) if whether_guarded(guard, gap, False) else None
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
         guards = None if judge is None else self._compiled(judge, len(tasks.X)).judge_tasks(tasks)
         return AdaptedEquations(self._calibrated, posterior, tasks, self, judge, guards)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return without_codes(tasks, self._calibrated.model.noise.limit)
 
-    def _adapt_all(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation]:
-        return super()._adapt_all(supports, guard, gap) if guard else self.adapt_many(supports)
+    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation]:
+        return one_by_one(self, supports, guard, gap) if guard else self.adapt_many(supports)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)  # type: ignore[attr-defined]
@@ -174,19 +173,19 @@ class Adapting(Calibrating, HoldsRows):
         rows = self._rows(X, "predict_interval")  # type: ignore[attr-defined]
         return mean, spread_of_observations(self._calibrated, mean, sd, rows, weight)
 
-    def _compiled(self, judge: Judge, n_rows: int) -> Judge:
+    def _compiled(self, judge: FittedGuard, n_rows: int) -> FittedGuard:
         """Return the same judge, its adaptations in machine code where those of the rows are."""
         model = in_lanes(self._calibrated, self.compile, n_rows)
         return judge if model is self._calibrated else replace(judge, answer=partial(_answers, model))
 
-    def _judge(self, gap: int) -> Judge:
+    def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""
         key = gap, self.split
         if key not in self._judges:
             learned = (f"gap={own}, split={split!r}" for own, split in self._judges)
             require_rows(self._judged, learned, f"gap={gap}, split={self.split!r}")
             assert self._judged is not None
-            self._judges[key] = Judge.learn(
+            self._judges[key] = FittedGuard.learn(
                 partial(_answers, self._calibrated),
                 self._judged,
                 spread_of(self._judged.y.reshape(-1)),
@@ -194,7 +193,7 @@ class Adapting(Calibrating, HoldsRows):
                 gap=int(gap),
                 least=1,
                 seed=self._seed,
-                verbose=bool(self.verbose),  # type: ignore[attr-defined]
+                verbose=bool(self.verbose),
             )
         return self._judges[key]
 

@@ -15,7 +15,6 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.atomic import atomic
-from metaest.estimators.calibrating import hashed
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
 from metaest.estimators.equations.adapting import Adapting
 from metaest.estimators.equations.censoring import as_recorded, ask_about_limit, just_below, without_codes
@@ -26,17 +25,16 @@ from metaest.estimators.equations.results import attributes, query_predictions
 from metaest.estimators.equations.settings import CONSTRAINTS, REPORTED, check_settings
 from metaest.estimators.equations.summary import summarise
 from metaest.estimators.equations.zero_shot import ZeroShot
+from metaest.estimators.guard import thinned
 from metaest.estimators.inputs import as_tasks, remember_columns, remember_range, require_columns
-from metaest.estimators.judge import thinned
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.scoring import FewShotScore
-from metaest.estimators.seen import SeenTasks
+from metaest.estimators.seen_tasks import SeenTasks, hashed
 from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]
 
 
-class EquationRegressor(Adapting, FewShotScore, ZeroShot, RegressorMixin, BaseEstimator):
+class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
     r"""An equation whose constants are learned from many tasks and adapted to the next, with standard errors.
 
     .. math:: y_{ti} = f(x_{ti}, \theta_t) + \varepsilon_{ti}, \qquad g^{-1}(\theta_t) \sim N(\mu + \Gamma z_t, \Psi),

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.utils._param_validation import StrOptions
 
-from metaest.estimators.networks.constraints import POSITIVE_OR_ZERO, SEED, Number, Whole
+from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, Number, Whole
 
 __all__ = ["CONSTRAINTS", "REPORTED", "check_settings"]
 

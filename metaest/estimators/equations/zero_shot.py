@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import require_count, require_flag
+from metaest.estimators.conformal import conformal_interval
 from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd, interval, mean_curve, simulated
 from metaest.estimators.equations.checks import arranged, check_interval, check_rows, require_finite_curve
 from metaest.estimators.equations.draws import draws_of_prior
@@ -24,7 +25,6 @@ class ZeroShot:
     """Predictions, intervals and suggestions from the population alone."""
 
     _calibrated: Calibrated
-    _conformal_interval: Any
 
     @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -89,8 +89,8 @@ class ZeroShot:
         """
         check_interval(level, method, of, simultaneous)
         if method == "conformal":
-            ends: tuple[NDArray[Any], NDArray[Any]] = self._conformal_interval(X, level, simultaneous, sample_weight)
-            return ends
+            check_is_fitted(self)
+            return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
         rows = self._rows(X, "predict_interval")
         weight = self._calibrated.weighing.of_predicted(sample_weight, len(rows), of)
 

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from metaest.estimators.arguments import require_choice, require_flag
-from metaest.estimators.conformal import Calibration, ConformalInterval, check_conformal
-from metaest.estimators.guard import Guard
-from metaest.estimators.inputs import as_rows, check_columns, no_rows
-from metaest.estimators.judge import Judge
+from metaest.estimators.conformal import Calibration, ConformalInterval, conformal_interval
+from metaest.estimators.guard import FittedGuard, Guard
+from metaest.estimators.inputs import as_rows, check_columns, check_support_rows
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
@@ -20,7 +19,6 @@ from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
 from metaest.functional import Params
 from metaest.functional.modules.context import CONTEXT
-from metaest.tasks.reading import rows_of
 
 __all__ = ["AdaptedRegressor", "HoldsNetwork", "center_and_scale", "require_conformal", "require_statistics"]
 
@@ -98,7 +96,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     y_support_: NDArray[Any]
     n_features_in_: int
     guard_: Guard | None = None
-    _judge: Judge | None = None
+    _judge: FittedGuard | None = None
     _conformal: Calibration | None = None
 
     @classmethod
@@ -110,7 +108,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         X: NDArray[Any],
         y: NDArray[Any],
         feature_names: NDArray[Any] | None,
-        judge: Judge | None = None,
+        judge: FittedGuard | None = None,
         conformal: Calibration | None = None,
         params: Params | None = None,
     ) -> "AdaptedRegressor":
@@ -198,12 +196,10 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
             When the level cannot be promised.
         """
         require_conformal(method)
-        calibration = check_conformal(self._conformal, level, simultaneous)
         guarded = self.guard_ is not None
-        size = len(self.X_support_)
-        return calibration.interval(*self._center_and_scale(X), size, guarded, level, simultaneous)
+        return conformal_interval(self, X, level, simultaneous, size=len(self.X_support_), guarded=guarded)
 
-    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         return center_and_scale(self, self._plan, X)
 
     @in_plain_modes
@@ -282,28 +278,3 @@ def predict_rows(
     if plan.head is None or not plan.head.bayesian:
         raise ValueError("return_std needs a model with inner_solver='bayes'; others have no predictive variance.")
     return mean, network.predict_sd(params, plan.head, rows)
-
-
-def check_support_rows(
-    model: Any, single_target: bool, X: Any, y: Any, where: str
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rows of one new task, checked against the model they will adapt."""
-    if y is None:
-        raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
-    X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
-    nothing = no_rows(model, X, y, where)
-    if nothing is not None:
-        target = np.empty((0, model.n_outputs_)) if len(np.shape(y)) < 2 else np.asarray(y, dtype=np.float64)
-        return nothing, check_targets(target, single_target, model.n_outputs_, where)
-    rows, target, _ = as_rows(X, y, where)
-    check_columns(model, X, rows.shape[1:], where)
-    return rows, check_targets(target, single_target, model.n_outputs_, where)
-
-
-def check_targets(y: NDArray[Any], single_target: bool, n_outputs: int, where: str) -> NDArray[Any]:
-    """Return targets in the shape of those of the fit, or raise when their number is another one."""
-    if (1 if y.ndim == 1 else y.shape[1]) != n_outputs:
-        raise TaskError(
-            f"{where}: y has shape {y.shape}, but the model was fitted on {n_outputs} target{'s' * (n_outputs != 1)}."
-        )
-    return y.reshape(-1) if single_target else y.reshape(len(y), n_outputs)

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils import ClassifierTags, Tags, TargetTags
 
-from metaest.estimators.guard import Guard
+from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.inputs import as_rows, check_columns, is_empty
-from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted import HoldsNetwork, require_statistics
 from metaest.estimators.networks.classification import ClassAdaptation, ClassNetwork
-from metaest.estimators.predictor import AdaptedPredictor, as_truth, score_weights
+from metaest.estimators.predictor import AdaptedPredictor
+from metaest.estimators.scoring import as_truth, score_weights
 from metaest.exceptions import TaskError, filters_kept
 from metaest.functional import Params
 from metaest.tasks import labels_of, place_among
@@ -76,7 +76,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
     classes_: NDArray[Any]
     n_features_in_: int
     guard_: Guard | None = None
-    _judge: Judge | None = None
+    _judge: FittedGuard | None = None
 
     @classmethod
     def _adapt(
@@ -87,7 +87,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         X: NDArray[Any],
         y: NDArray[Any],
         feature_names: NDArray[Any] | None,
-        judge: Judge | None = None,
+        judge: FittedGuard | None = None,
     ) -> "AdaptedClassifier":
         X, y = np.array(X), np.array(y)
         classes = np.unique(y) if network.labels is None else network.labels

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 from torch import Tensor
 
-from metaest.estimators.guard import Guard
+from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.inputs import as_rows, check_columns
-from metaest.estimators.judge import Judge
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import AdaptedRegressor, require_statistics
@@ -23,7 +22,7 @@ from metaest.estimators.networks.compiled import adapter_for, adapts_compiled, p
 from metaest.estimators.networks.episodes import CHUNK, CHUNK_VALUES, adapted_at_once, batch_forward
 from metaest.estimators.networks.network import require_finite_weights, within_range
 from metaest.estimators.networks.regression import RegressionNetwork
-from metaest.estimators.stamped import Stamped
+from metaest.estimators.pickles import Stamped
 from metaest.exceptions import OvershootWarning, TaskError, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
@@ -71,7 +70,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         "compiled_", "lowered_", "_params", "_judge", "guards_",
     )  # fmt: skip
 
-    def __init__(self, model: Any, tasks: TaskSet, judge: Judge | None = None) -> None:
+    def __init__(self, model: Any, tasks: TaskSet, judge: FittedGuard | None = None) -> None:
         self._network: RegressionNetwork = model._network
         self._plan: Adaptation = model._plan()
         self._meta: Params = model._params

@@ -10,18 +10,17 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from metaest.estimators.atomic import atomic
-from metaest.estimators.calibrating import hashed
-from metaest.estimators.callbacks import HoldsCallbacks
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
+from metaest.estimators.guard import FittedGuard, require_rows, thinned
 from metaest.estimators.inputs import remember_columns, remember_range
-from metaest.estimators.judge import Judge, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
+from metaest.estimators.networks.callbacks import HoldsCallbacks
 from metaest.estimators.networks.constraints import ADAPTING
 from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS, EpisodeSampler
 from metaest.estimators.networks.network import Network, device_of, goes_on
 from metaest.estimators.networks.training import history_frame, meta_train
-from metaest.estimators.stamped import require_rows
+from metaest.estimators.seen_tasks import hashed
 from metaest.functional import Params
 from metaest.functional.inner.solver import Rate
 from metaest.tasks import TaskSet
@@ -44,7 +43,7 @@ class BaseMAML(HoldsCallbacks):
     split: str
     _judged: TaskSet | None
     verbose: bool
-    _judges: dict[Any, Judge]
+    _judges: dict[Any, FittedGuard]
     _validate_params: Any  # of BaseEstimator
 
     # groups are requested by default
@@ -110,7 +109,7 @@ class BaseMAML(HoldsCallbacks):
         remember_columns(self, tasks.feature_names)
         remember_range(self, tasks.X)
 
-    def _judge(self, gap: int) -> Judge:
+    def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations at the present settings; it is learned once from the training tasks."""
         key = (gap, self.split, *(repr(getattr(self, name)) for name in ADAPTING))
         if key not in self._judges:
@@ -120,7 +119,7 @@ class BaseMAML(HoldsCallbacks):
             plan = self._plan()
             least = LEAST_FOR_STATISTICS if plan.normed and plan.steps and not plan.per_step else 1
             scale = self._spread(self._judged)
-            self._judges[key] = Judge.learn(
+            self._judges[key] = FittedGuard.learn(
                 self._answers(plan),
                 self._judged,
                 scale,
@@ -130,7 +129,7 @@ class BaseMAML(HoldsCallbacks):
                 seed=self._seed,
                 verbose=bool(self.verbose),
             )
-        judge: Judge = self._judges[key]
+        judge: FittedGuard = self._judges[key]
         return judge
 
     def _answers(self, plan: Any) -> Any:

@@ -15,8 +15,8 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
+from metaest.estimators.guard import Answers
 from metaest.estimators.inputs import as_tasks, check_columns
-from metaest.estimators.judge import Answers
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
 from metaest.estimators.networks.base import BaseMAML, feature_names
@@ -378,7 +378,7 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
                 "guard=True compares with the answer before adaptation, and there is none where each task has labels "
                 "of its own."
             )
-        judge = self._judge(gap) if guarded else None
+        judge = self._fitted_guard(gap) if guarded else None
         names = feature_names(self)
         return AdaptedClassifier._adapt(self._network, self._plan(), self._params, rows, labels, names, judge)
 

@@ -1,60 +1,16 @@
 """What the constructor arguments may be; scikit-learn checks them in `fit`."""
 
 import os
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Options, StrOptions
 from torch import nn
 
+from metaest.estimators.arguments import POSITIVE, POSITIVE_OR_ZERO, SEED, Number, Whole
 from metaest.functional.modules.builtin import ACTIVATIONS
 
-__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS", "POSITIVE", "POSITIVE_OR_ZERO", "SEED", "Number", "Whole"]
-
-
-class Number(Interval):
-    """An interval of numbers that a float holds, which whole numbers and fractions of Python may not be.
-
-    Parameters
-    ----------
-    left, right : float or None
-    closed : {"left", "right", "both", "neither"}
-    """
-
-    def __init__(self, left: float | None, right: float | None, *, closed: str) -> None:
-        super().__init__(Real, left, right, closed=closed)
-
-    def is_satisfied_by(self, val: Any) -> bool:
-        """Tell whether a value lies in the interval."""
-        try:
-            duration = isinstance(val, np.timedelta64)  # numpy derives their class from that of its whole numbers
-            return isinstance(val, Real) and not duration and bool(super().is_satisfied_by(float(val)))
-        except OverflowError:
-            return False
-
-
-class Whole(Interval):
-    """An interval of whole numbers, of which durations are none.
-
-    Parameters
-    ----------
-    left, right : int or None
-    closed : {"left", "right", "both", "neither"}
-    """
-
-    def __init__(self, left: int | None, right: int | None, *, closed: str) -> None:
-        super().__init__(Integral, left, right, closed=closed)
-
-    def is_satisfied_by(self, val: Any) -> bool:
-        """Tell whether a value lies in the interval."""
-        return not isinstance(val, np.timedelta64) and bool(super().is_satisfied_by(val))
-
-
-POSITIVE_OR_ZERO = Number(0, None, closed="left")
-POSITIVE = Number(0, None, closed="neither")
-# as scikit-learn's "random_state"
-SEED: list[Any] = [Whole(0, 2**32 - 1, closed="both"), np.random.RandomState, None]
+__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS"]
 
 
 CONSTRAINTS: dict[str, list[Any]] = {

@@ -15,12 +15,13 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from metaest.estimators.arguments import POSITIVE, POSITIVE_OR_ZERO, Whole
 from metaest.estimators.inputs import as_rows, as_tasks, check_columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted_policy import AdaptedPolicy, as_outcomes, outcome_rows
 from metaest.estimators.networks.base import BaseMAML, feature_names
 from metaest.estimators.networks.codes import row_of_task
-from metaest.estimators.networks.constraints import CONSTRAINTS, POSITIVE, POSITIVE_OR_ZERO, Whole
+from metaest.estimators.networks.constraints import CONSTRAINTS
 from metaest.estimators.networks.images import require_channels_first
 from metaest.estimators.networks.network import build_parts, goes_on, require_finite_weights, within_range
 from metaest.estimators.networks.policies import PolicyAdaptation, PolicyNetwork, PolicySampler, adapted_params

@@ -13,17 +13,14 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
-from metaest.estimators.calibrating import Calibrating
-from metaest.estimators.conformal import ConformalInterval
-from metaest.estimators.inputs import as_tasks, check_columns
-from metaest.estimators.judge import Answers, spread_of
+from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval
+from metaest.estimators.guard import Answers, spread_of
+from metaest.estimators.inputs import as_tasks, check_columns, check_support_rows, check_targets
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import (
     AdaptedRegressor,
     center_and_scale,
-    check_support_rows,
-    check_targets,
     predict_rows,
     require_conformal,
     require_statistics,
@@ -34,15 +31,14 @@ from metaest.estimators.networks.compiled import adapter_for, adapts_compiled, p
 from metaest.estimators.networks.constraints import CONSTRAINTS
 from metaest.estimators.networks.images import require_channels_first
 from metaest.estimators.networks.regression import RegressionNetwork, RegressionSampler, build_regression
-from metaest.estimators.scoring import FewShotScore
-from metaest.estimators.seen import SeenTasks
+from metaest.estimators.seen_tasks import SeenTasks
 from metaest.functional import Callback, MetaGradientName, Params
 from metaest.tasks import TaskSet
 
 __all__ = ["MAMLRegressor"]
 
 
-class MAMLRegressor(BaseMAML, Calibrating, FewShotScore, RegressorMixin, BaseEstimator):
+class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
     r"""Regression that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -353,7 +349,7 @@ class MAMLRegressor(BaseMAML, Calibrating, FewShotScore, RegressorMixin, BaseEst
         """
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
-        judge = self._judge(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         plan = self._plan()
         params = self._served(plan, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
         return AdaptedRegressor._adapt(
@@ -393,7 +389,7 @@ class MAMLRegressor(BaseMAML, Calibrating, FewShotScore, RegressorMixin, BaseEst
         known = as_tasks(tasks)
         check_columns(self, known, known.X.shape[1:], "adapt_many")
         check_targets(known.y, self._network.single_target, self.n_outputs_, "adapt_many")
-        return AdaptedRegressors(self, known, self._judge(gap) if whether_guarded(guard, gap, False) else None)
+        return AdaptedRegressors(self, known, self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None)
 
     def _served(self, plan: Adaptation, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
         """Return parameters adapted in machine code, or None where torch has to do it."""
@@ -447,9 +443,10 @@ class MAMLRegressor(BaseMAML, Calibrating, FewShotScore, RegressorMixin, BaseEst
             As in `predict`.
         """
         require_conformal(method)
-        return self._conformal_interval(X, level, simultaneous)
+        check_is_fitted(self)
+        return conformal_interval(self, X, level, simultaneous)
 
-    def _center_and_scale(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         return center_and_scale(self, self._plan(), X)
 
     @property

@@ -17,7 +17,7 @@ from metaest.estimators.networks.backing_off import back_off, warn_of_rate
 from metaest.estimators.networks.compiled import lane_steps
 from metaest.estimators.networks.episodes import KeptWithDraws, MetaDraws, saved_bytes, tasks_at_once
 from metaest.estimators.networks.network import Network, batched, goes_on
-from metaest.estimators.threads import scoped_threads
+from metaest.estimators.networks.threads import scoped_threads
 from metaest.exceptions import DivergenceError, TaskError, filters_kept, warn
 from metaest.functional import BatchForward, Episodes, History, OuterLoop, Params, Rows, StepInfo, repeat_for_tasks
 from metaest.functional.compiler import import_compiler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from scipy.special import bdtrc
 
 from metaest.tasks import TaskSet
 
-__all__ = ["SeenTasks"]
+__all__ = ["SeenTasks", "hashed"]
 
 # chance that rows of a new task coincide with as many rows of the fit, from which that is no accident
 ACCIDENT = 1e-6
@@ -72,6 +73,12 @@ class SeenTasks:
             if again and 2 * again >= n and bdtrc(again - 1, n, self.coincidence) < ACCIDENT:
                 return i
         return None
+
+
+def hashed(names: Any) -> NDArray[np.uint64]:
+    """Return a hash of each task's name."""
+    digests = (hashlib.blake2b(str(name).encode(errors="replace"), digest_size=8).digest() for name in names)
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
 def _hashes(salt: bytes, tasks: TaskSet) -> NDArray[np.uint64]:

@@ -9,7 +9,7 @@ from io import BytesIO
 from types import FrameType
 from typing import Any, Self
 
-from metaest.estimators.stamped import HoldsRows
+from metaest.estimators.pickles import HoldsRows
 from metaest.exceptions import warn
 from metaest.functional import StepInfo
 

@@ -9,7 +9,7 @@ each task first. They go wherever scikit-learn takes a scorer::
 Flat rows need their groups, which reach a scorer under ``sklearn.set_config(enable_metadata_routing=True)``.
 """
 
-from metaest.estimators.few_shot_scorer import FewShotScorer
+from metaest.scorers.scorer import FewShotScorer
 
 __all__ = [
     "FewShotScorer",
