@@ -372,7 +372,7 @@ def equation(data: str, objective: str, **settings: Any) -> Answers:
 def equation_guard_intervals_many() -> Answers:
     load, function, parameters, _ = EQUATIONS["theophylline"]
     tasks = load()
-    model = EquationRegressor(function, parameters).fit(tasks[:8])
+    model = EquationRegressor(function, parameters, random_state=0).fit(tasks[:8])
     for rows in (1, 3, 6):
         guarded = model.adapt(tasks[9].X[:rows], tasks[9].y[:rows], guard=True)
         yield "parameters", [guarded.guard_.share, guarded.params_]
@@ -478,7 +478,7 @@ KINETICS: dict[str, tuple[Any, dict[str, Any]]] = {
 def kinetic(name: str) -> Answers:
     family, settings = KINETICS[name]
     tasks = TaskSet(kinetic_tasks(name))
-    model = family(**settings).fit(tasks)
+    model = family(**settings, random_state=0).fit(tasks)
     yield "parameters", [population(model), model.fixed_]
     yield from questions(model, tasks)
 
@@ -509,7 +509,7 @@ def compartments(family: Any, route: str, two: bool, n: int = 10, **settings: An
     infused = route == "iv"
     frame = patient_records(infused, two, n)
     patients = physiology.read_patients(frame, covariates=["weight"], duration="hours" if infused else None)
-    model = family(route=route, allometric="weight", noise="proportional", **settings).fit(patients)
+    model = family(route=route, allometric="weight", noise="proportional", random_state=0, **settings).fit(patients)
     yield "parameters", population(model)
     yield from questions(model, patients, rows=3)
 
@@ -521,7 +521,7 @@ def minimal_model() -> Answers:
         rows = physiology.insulin_rows(times, [0, 4, 20, 60, 180], [10, 90, 40, 20, 10], 90.0, 10.0)
         glucose = 90 + _around(rng, 170) * np.exp(-_around(rng, 0.03) * times)
         pairs.append((rows, glucose + rng.standard_normal(len(times))))
-    model = physiology.MinimalModelRegressor(random=["sensitivity"], max_iter=3).fit(pairs)
+    model = physiology.MinimalModelRegressor(random=["sensitivity"], max_iter=3, random_state=0).fit(pairs)
     yield "parameters", population(model)
     rows, glucose = pairs[0]
     adapted = model.adapt(rows[:3], glucose[:3])
