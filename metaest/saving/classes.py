@@ -8,10 +8,10 @@ from sklearn.frozen import FrozenEstimator
 
 from metaest import estimators
 from metaest.estimators.conformal import Calibration, Scores
-from metaest.estimators.equations import adapting
+from metaest.estimators.equations import adapted_many as adapted_equations
 from metaest.estimators.equations.covariates import Covariates
-from metaest.estimators.equations.fitted import Calibrated, Posterior
-from metaest.estimators.equations.row_accuracy import Weighing
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.guard import FittedGuard, GuardRule
 from metaest.estimators.networks import classifier, regressor
 from metaest.estimators.networks.adaptation import Adaptation
@@ -39,7 +39,6 @@ from metaest.saving import stored_names
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
 _INNER: tuple[type, ...] = (
-    Calibrated,
     Calibration,
     ClassHead,
     ClassNetwork,
@@ -47,6 +46,7 @@ _INNER: tuple[type, ...] = (
     Codes,
     Covariates,
     Equation,
+    FittedEquation,
     FrozenEstimator,
     GaussNewton,
     GradientDescent,
@@ -61,12 +61,12 @@ _INNER: tuple[type, ...] = (
     Population,
     Posterior,
     RegressionNetwork,
+    RowAccuracy,
     Scaling,
     Scores,
     SeenTasks,
     Transforms,
     Utility,
-    Weighing,
 )
 _PUBLIC = [getattr(estimators, name) for name in estimators.__all__]
 CLASSES: Mapping[str, type] = {
@@ -79,7 +79,7 @@ DOMAINS = ("kinetics", "physiology", "trading")
 ANSWERS: Mapping[str, Any] = {
     "regression": regressor._answers,
     "classes": classifier._answers,
-    "equation": adapting._answers,
+    "equation": adapted_equations.guard_answers,
 }
 # what a file may name of a class: formulas of a catalogue, written as static methods
 FORMULAS = ("formula", "inverse", "examine", "shape")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.conformal import Scores
-from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.networks.adapted import HoldsNetwork
 from metaest.estimators.networks.adapted_many import AdaptedRegressors
 from metaest.estimators.networks.base import BaseMAML
@@ -39,31 +39,31 @@ def _scores(scores: Scores) -> str:
     return "" if known and not (values < 0).any() else "a score belongs to no task, or is negative"
 
 
-def _calibrated(calibrated: Calibrated) -> str:
-    p, population, covariates = len(calibrated.table), calibrated.population, calibrated.covariates
+def _fitted(fitted: FittedEquation) -> str:
+    p, population, covariates = len(fitted.table), fitted.population, fitted.covariates
     n = p + len(covariates.constants)
-    equation, transforms = calibrated.model.equation, calibrated.model.transforms
+    equation, transforms = fitted.model.equation, fitted.model.transforms
     shapes = (
         population.beta.shape == (n,)
-        and calibrated.beta_covariance.shape == (n, n)
-        and population.factor.shape == (p, len(calibrated.random))
-        and population.log_sigma.shape == (calibrated.model.noise.n_constants,)
+        and fitted.beta_covariance.shape == (n, n)
+        and population.factor.shape == (p, len(fitted.random))
+        and population.log_sigma.shape == (fitted.model.noise.n_constants,)
         and len(transforms.lower) == len(transforms.upper) == p
         and len(covariates.mean) == len(covariates.scale) == len(covariates.columns) == n - p
-        and list(equation.names) == list(calibrated.table)
+        and list(equation.names) == list(fitted.table)
     )
     if not shapes:
         return "constants, covariances and names are not equally many"
-    if not all(0 <= k < p for k in (*calibrated.random, *calibrated.flat, *covariates.constants)):
+    if not all(0 <= k < p for k in (*fitted.random, *fitted.flat, *covariates.constants)):
         return "it speaks of constants that are not there"
-    if not _finite([*population, calibrated.beta_covariance]):
+    if not _finite([*population, fitted.beta_covariance]):
         return "a constant or a covariance is not finite"
-    return "a variance is negative" if bool((calibrated.beta_covariance.diagonal() < 0).any()) else ""
+    return "a variance is negative" if bool((fitted.beta_covariance.diagonal() < 0).any()) else ""
 
 
 def _posterior(posterior: Posterior) -> str:
     p, tasks = posterior.phi.shape
-    m = posterior.own.shape[0]
+    m = posterior.deviation.shape[0]
     wanted = (p, tasks), (p, p, tasks), (m, m, tasks), (p, p, tasks), (tasks,), (tasks,), (tasks,)
     return "" if all(own.shape == shape for own, shape in zip(posterior, wanted, strict=True)) else "shapes differ"
 
@@ -107,7 +107,7 @@ def _finite(values: Any) -> bool:
 _CHECKS: tuple[tuple[type, Any], ...] = (
     (Scaling, _scaling),
     (Scores, _scores),
-    (Calibrated, _calibrated),
+    (FittedEquation, _fitted),
     (Posterior, _posterior),
     (BaseMAML, _network),
     (AdaptedPredictor, _predictor),

@@ -39,7 +39,7 @@ def about(model: Any) -> dict[str, Any]:
     if history is not None and len(history):
         last = history.iloc[-1]
         said["scores"] = {str(name): _plain(last[name]) for name in history.columns if name not in ("seconds",)}
-    if hasattr(model, "_calibrated"):
+    if hasattr(model, "_fitted"):
         said |= _of_equation(model)
     return said
 
@@ -48,7 +48,7 @@ def _of_equation(model: Any) -> dict[str, Any]:
     table, covariance = model.population_, model.covariance_
     constants = [
         {"name": str(name), **{str(key): _plain(value) for key, value in row.items()}, "meaning": parameter.meaning}
-        for (name, row), parameter in zip(table.iterrows(), model._calibrated.table.values(), strict=True)
+        for (name, row), parameter in zip(table.iterrows(), model._fitted.table.values(), strict=True)
     ]
     return {
         "constants": constants,
@@ -57,7 +57,7 @@ def _of_equation(model: Any) -> dict[str, Any]:
             "values": [[_plain(value) for value in row] for row in covariance.to_numpy()],
         },
         "noise": {str(name): _plain(value) for name, value in model.noise_.items()},
-        "limit": _plain(model._calibrated.model.noise.limit),
+        "limit": _plain(model._fitted.model.noise.limit),
     }
 
 

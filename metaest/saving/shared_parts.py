@@ -26,8 +26,8 @@ def shared_parts(thing: Any) -> dict[str, Any]:
         inner = further.pop("inner")
         return {**shared_parts(inner), **further}
     calibration = getattr(thing, "_conformal", None)
-    if hasattr(thing, "_calibrated"):
-        return {"population": thing._calibrated, "calibration": calibration}
+    if hasattr(thing, "_fitted"):
+        return {"population": thing._fitted, "calibration": calibration}
     if hasattr(thing, "_network"):
         weights = thing._meta if hasattr(thing, "_meta") else thing._params
         return {"network": thing._network, "weights": weights, "calibration": calibration}

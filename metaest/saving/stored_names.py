@@ -13,12 +13,20 @@ __all__ = ["ADDED", "ATTRIBUTES", "CLASSES", "as_stored", "as_today", "settings_
 CLASSES: Mapping[str, str] = {
     "Adaptation": "Plan",
     "ClassAdaptation": "ClassPlan",
+    "FittedEquation": "Calibrated",
     "FittedGuard": "Judge",
     "PolicyAdaptation": "PolicyPlan",
+    "RowAccuracy": "Weighing",
 }
 
 # today's name of a class, or of a base of it: today's names of attributes, and their names in files
-ATTRIBUTES: Mapping[str, Mapping[str, str]] = {}
+ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
+    "AdaptedEquation": {"_fitted": "_calibrated", "_unguarded": "_own"},
+    "AdaptedEquations": {"_fitted": "_calibrated", "_unguarded": "_adapted"},
+    "EquationRegressor": {"_fitted": "_calibrated"},
+    "FittedEquation": {"row_accuracy": "weighing"},
+    "Posterior": {"deviation": "own"},
+}
 
 # today's name of a class, or of a base of it: attributes and settings that older files lack, and what older files mean.
 # Attributes are written only where they are something else.

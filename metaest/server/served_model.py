@@ -324,7 +324,7 @@ class ServedEquation(_Batched):
     spreads = True
 
     def _learn(self) -> None:
-        calibrated = self.model._calibrated
+        fitted = self.model._fitted
         self.methods = ("posterior", "conformal") if self.model._conformal is not None else ("posterior",)
         values = self.model.population_["value"]
         self.constants = {
@@ -335,7 +335,7 @@ class ServedEquation(_Batched):
                 "upper": ends(parameter.bounds[1]),
                 "population": ends(values[name]),
             }
-            for name, parameter in calibrated.table.items()
+            for name, parameter in fitted.table.items()
         }
 
     def describe(self) -> dict[str, Any]:
@@ -343,13 +343,13 @@ class ServedEquation(_Batched):
         return {**super().describe(), "constants": self.constants}
 
     def _takes_further(self) -> bool:
-        return hasattr(self.model._calibrated.model.equation.function, "arrange")
+        return hasattr(self.model.equation_, "arrange")
 
     def _warnings(self, many: Any) -> list[list[str]]:
-        return _warnings_of(many._adapted)
+        return _warnings_of(many._unguarded)
 
     def _warnings_of_one(self, predictor: Any) -> list[str]:
-        return _warnings_of(predictor._own)[0]
+        return _warnings_of(predictor._unguarded)[0]
 
     def _constants(self, predictor: Any) -> dict[str, Any]:
         table, quantities = predictor.params_, predictor.derived_
@@ -378,7 +378,7 @@ class ServedEquation(_Batched):
         return {"constants": constants, "derived": derived}
 
     def _arrays(self, predictor: Any) -> Iterator[Any]:
-        return iter((*predictor._posterior, *predictor._own))
+        return iter((*predictor._posterior, *predictor._unguarded))
 
 
 class ServedClassifier(Served):

@@ -36,8 +36,8 @@ pytestmark = [
 def numbers(model):
     """Return all numbers that a fit has learned."""
     found = dict(model._params) if hasattr(model, "_params") else {}
-    if hasattr(model, "_calibrated"):
-        found |= model._calibrated.population._asdict() | {"loss": torch.tensor(model.log_likelihood_)}
+    if hasattr(model, "_fitted"):
+        found |= model._fitted.population._asdict() | {"loss": torch.tensor(model.log_likelihood_)}
         found["tasks"] = torch.tensor(model.task_params_.drop(columns="status").to_numpy())
     history = model.history_.drop(columns="seconds", errors="ignore").to_numpy(dtype=float)
     return {**found, "history": torch.from_numpy(history).nan_to_num(nan=-1.0)}

@@ -180,7 +180,7 @@ def test_what_calibrate_refuses(lines, waves):
         fresh.predict_interval([[1.0]], method="posterior")
     with pytest.raises(ValueError, match="level must"):
         waves.calibrate(patients(5, 1)).predict_interval([[1.0]], level=1.5)
-    with pytest.raises(ValueError, match="nobody observes the curve"):
+    with pytest.raises(ValueError, match="the curve itself is not observed"):
         lines.predict_interval([[1.0]], method="conformal", of="curve")
     with pytest.raises(ValueError, match="simultaneous=True needs method='conformal'"):
         lines.predict_interval([[1.0]], simultaneous=True)

@@ -96,14 +96,14 @@ def test_machine_code_does_not_travel():
 
 
 def test_auto_goes_by_the_number_of_rows(monkeypatch):
-    from metaest.estimators.equations import compiled as compiling
+    from metaest.estimators.equations import compiled
 
     tasks, _ = make_avrami_tasks(20, random_state=0)
     assert not EquationRegressor(avrami, AVRAMI).fit(tasks).compiled_
-    monkeypatch.setattr(compiling, "LEAST_FIT", len(tasks.X))
+    monkeypatch.setattr(compiled, "LEAST_FIT_ROWS", len(tasks.X))
     model = EquationRegressor(avrami, AVRAMI).fit(tasks)
     assert model.compiled_
-    monkeypatch.setattr(compiling, "LEAST_FIT", len(tasks.X) + 1)
+    monkeypatch.setattr(compiled, "LEAST_FIT_ROWS", len(tasks.X) + 1)
     assert "too few" in EquationRegressor(avrami, AVRAMI).fit(tasks).compiled_reason_
 
 

@@ -34,7 +34,7 @@ def test_rows_unlike_the_population_are_named(model):
 
 def test_constants_that_nothing_determines(tasks):
     product = {**AVRAMI, "c": Parameter(1.0, lower=0)}
-    with pytest.warns(ConvergenceWarning, match="the tasks do not determine k, c at the population found"):
+    with pytest.warns(ConvergenceWarning, match="the tasks do not determine k, c at the fitted population"):
         model = EquationRegressor(lambda X, k, n, c: avrami(X, k * c, n), product).fit(tasks)
     assert np.isinf(model.population_.loc[["k", "c"], "standard_error"]).all()
     assert np.isfinite(model.population_.loc["n", "standard_error"])
@@ -219,7 +219,7 @@ def test_too_little_for_what_is_asked(n_tasks, n_rows, settings, message):
 
 
 def test_one_very_long_task_is_named(monkeypatch):
-    monkeypatch.setattr("metaest.estimators.equations.censoring.MUCH_PADDING", 10_000)
+    monkeypatch.setattr("metaest.estimators.equations.checks.MUCH_PADDING", 10_000)
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (3000, 1))
     tasks = [Task(i, x[:2], 1 + x[:2, 0] + 0.1 * rng.standard_normal(2)) for i in range(40)]

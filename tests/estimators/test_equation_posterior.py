@@ -46,7 +46,7 @@ def test_draws_follow_a_posterior_of_several_modes(model, rows):
     """Against the posterior on a grid; the population's own uncertainty, small here, is left out of both."""
     t, y = np.array(rows), np.sin(4 * np.array(rows)) + 0.03
     adapted = model.adapt(t[:, None], y)
-    calibrated = model._calibrated
+    calibrated = model._fitted
     one, two = np.meshgrid(np.linspace(-6, 6, 601), np.linspace(-6, 6, 2401), indexing="ij")
     u = np.stack([one.ravel(), two.ravel()])
     a, w = np.exp(calibrated.population.beta.numpy()[:, None] + calibrated.population.factor.numpy() @ u)

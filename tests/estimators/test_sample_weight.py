@@ -96,7 +96,7 @@ def test_a_linear_equation_is_the_weighted_linear_mixed_model(accuracy):
         R = np.exp(2 * x[3]) / (1 if weight is None else weight) + (0 if column is None else sd**2)
         return Reference(X, y, groups, R, np.array([[x[0], 0], [x[1], x[2]]]))
 
-    factor, log_sigma = model._calibrated.population.factor.numpy(), model._calibrated.population.log_sigma.numpy()
+    factor, log_sigma = model._fitted.population.factor.numpy(), model._fitted.population.log_sigma.numpy()
     root = np.linalg.cholesky(factor @ factor.T)
     at = np.array([root[0, 0], root[1, 0], root[1, 1], log_sigma[0]])
     here = reference(at)

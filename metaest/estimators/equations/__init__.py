@@ -2,7 +2,7 @@
 
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
-from metaest.estimators.equations.derived import Derived, Quantity
+from metaest.estimators.equations.answers import Derived, Quantity
 from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.regressor import EquationRegressor
 

@@ -1,8 +1,8 @@
-"""The equation with the constants of one task."""
+"""AdaptedEquation: the equation with the constants of one task, and everything that can be asked of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,35 +11,43 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metaest.estimators.arguments import require_flag
+from metaest.estimators.arguments import require_count, require_flag, require_level
 from metaest.estimators.conformal import Calibration, conformal_interval
-from metaest.estimators.equations.answers import curve, curve_and_sd, interval, spread_of_observations
-from metaest.estimators.equations.censoring import ask_about_limit, just_below
+from metaest.estimators.equations.answers import (
+    MOST_SIMULATED,
+    Derived,
+    curve,
+    curve_and_sd,
+    derived_from,
+    interval,
+    mean_curve,
+    quantities_of_task,
+    simulated,
+    spread_of_observations,
+)
 from metaest.estimators.equations.checks import (
-    adapt_rows,
-    arranged,
     check_interval,
-    check_rows,
     joined_rows,
     require_finite_curve,
 )
-from metaest.estimators.equations.derived import quantities_of_task
 from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_of_prior, mixed_draws
-from metaest.estimators.equations.fitted import Calibrated, Posterior
-from metaest.estimators.equations.questions import Questions
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.next_rows import suggest_rows
+from metaest.estimators.equations.profile import profile_of
 from metaest.estimators.equations.tables import LEVEL, task_table
+from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows
 from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import as_rows, check_columns, check_support_rows
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.functional import SolveCode
+from metaest.tasks.random_state import generator_of
 from metaest.tasks.record import read_only
 
-__all__ = ["AdaptedEquation", "prior_of"]
+__all__ = ["AdaptedEquation"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptedEquation(Questions, AdaptedPredictor):
+class AdaptedEquation(AdaptedPredictor):
     r"""An equation whose constants were adapted to one task; made by ``adapt``, never changed afterwards.
 
     The constants are the most probable ones given the task's rows and what was learned from the other tasks. Their
@@ -61,13 +69,13 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         errors, agree: near 1 where the posterior is normal; where it is small, the intervals say more. NaN after
         gradient steps.
     guard_ : Guard or None
-        What the guard kept of the adaptation, and why; None without ``guard=True``. All else follows it: constants lie
-        the share's way from the population's, and draws come from the posterior with the share's probability, from the
-        population otherwise.
+        The guard's decision on the adaptation, and why; None without ``guard=True``. All else follows it: constants are
+        interpolated between population and adapted values by the share, and draws come from the posterior with the
+        share's probability, from the population otherwise.
     status_ : str
         How the search ended: "converged", "max_iter", "stalled" or "not_finite".
     X_support_, y_support_ : ndarray
-        The rows it was adapted on; there may be none, and the constants are then the population's.
+        The support rows; there may be none, and the constants are then the population's.
     sample_weight_support_ : ndarray or None
         Their weights; None where all are 1.
     equation_ : callable
@@ -105,13 +113,13 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     >>> low, high = adapted.predict_interval(new.X[4:], level=0.9)
     """
 
-    _calibrated: Calibrated
+    _fitted: FittedEquation
     _posterior: Posterior
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
     n_features_in_: int
     guard_: Guard | None = None
-    _own: Posterior | None = None
+    _unguarded: Posterior | None = None
     _judge: FittedGuard | None = None
     _conformal: Calibration | None = None
     # values stated for a task without rows, by the number of the column of X
@@ -122,7 +130,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     @classmethod
     def _make(
         cls,
-        calibrated: Calibrated,
+        fitted: FittedEquation,
         posterior: Posterior,
         X: NDArray[Any],
         y: NDArray[Any],
@@ -137,11 +145,11 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         X, y, weight = np.array(X), np.array(y), None if weight is None else np.array(weight)
         if guard is None and judge is not None:
             guard = judge.judge(X, y, weight)
-        kept = posterior
+        mixed = posterior
         if guard is not None and guard.share < 1:
-            before = prior_of(calibrated, calibrated.covariates.of_rows(X, "adapt"))
-            kept = calibrated.mixed(posterior, before, guard.share)
-        adapted = cls(calibrated, kept, X, y, n_features, guard, posterior, judge, conformal, stated or {}, weight)
+            prior = fitted.prior_of(fitted.covariates.of_rows(X, "adapt"))
+            mixed = fitted.mixed(posterior, prior, guard.share)
+        adapted = cls(fitted, mixed, X, y, n_features, guard, posterior, judge, conformal, stated or {}, weight)
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
         for values in (X, y, weight):
@@ -150,7 +158,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         return adapted
 
     def __getstate__(self) -> dict[str, Any]:
-        # what can be computed again does not travel
+        # what can be computed again is no part of a pickle
         return {name: value for name, value in super().__getstate__().items() if name not in ("_draws", "_params")}
 
     @property
@@ -171,26 +179,26 @@ class AdaptedEquation(Questions, AdaptedPredictor):
 
     @cached_property
     def _draws(self) -> Draws:
-        own = self._posterior if self._own is None else self._own
+        posterior = self._posterior if self._unguarded is None else self._unguarded
         if not len(self.X_support_):
-            return draws_of_prior(own)
+            return draws_of_prior(posterior)
         rows = self.X_support_, self.y_support_, self.sample_weight_support_
-        draws = draws_of_posterior(self._calibrated, own, *rows)
+        draws = draws_of_posterior(self._fitted, posterior, *rows)
         if self.guard_ is None or self.guard_.share == 1:
             return draws
-        return mixed_draws(draws, draws_of_prior(prior_of(self._calibrated, self._covariates)), self.guard_.share)
+        return mixed_draws(draws, draws_of_prior(self._fitted.prior_of(self._covariates)), self.guard_.share)
 
     @property
     def _covariates(self) -> NDArray[Any]:
         """Covariates of this task, of shape (coefficients,), raw."""
-        covariates = self._calibrated.covariates
+        covariates = self._fitted.covariates
         if len(self.X_support_):
             return covariates.of_rows(self.X_support_, "adapt")
         return covariates.of_stated(self._stated)
 
     @cached_property
     def _params(self) -> pd.DataFrame:
-        return task_table(self._calibrated, self._posterior, self._draws, len(self.X_support_))
+        return task_table(self._fitted, self._posterior, self._draws, len(self.X_support_))
 
     @property
     @in_plain_modes
@@ -202,7 +210,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
     @in_plain_modes
     def derived_(self) -> pd.DataFrame:
         """Quantities that the equation declares beside its constants, with the ends of 90 % intervals."""
-        return quantities_of_task(self._calibrated, self._posterior, self._draws, LEVEL)
+        return quantities_of_task(self._fitted, self._posterior, self._draws, LEVEL)
 
     @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -229,11 +237,11 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         """
         require_flag(return_std, "return_std")
         rows = self._rows(X, "predict")
-        function = self._calibrated.model.equation.function
+        function = self._fitted.function
         if return_std:
-            mean, std = curve_and_sd(self._calibrated, self._posterior, rows)
+            mean, std = curve_and_sd(self._fitted, self._posterior, rows)
             return require_finite_curve(function, rows, mean, "predict"), std
-        return require_finite_curve(function, rows, curve(self._calibrated, self._posterior, rows), "predict")
+        return require_finite_curve(function, rows, curve(self._fitted, self._posterior, rows), "predict")
 
     @in_plain_modes
     def predict_interval(
@@ -288,30 +296,30 @@ class AdaptedEquation(Questions, AdaptedPredictor):
                 self, X, level, simultaneous, size=size, guarded=guarded, sample_weight=sample_weight
             )
         rows = self._rows(X, "predict_interval")
-        weight = self._calibrated.weighing.of_predicted(sample_weight, len(rows), of)
-        low, high = interval(self._calibrated, self._draws, rows, level, of, weight)
-        require_finite_curve(self._calibrated.model.equation.function, rows, high - low, "predict_interval")
+        weight = self._fitted.row_accuracy.of_predicted(sample_weight, len(rows), of)
+        low, high = interval(self._fitted, self._draws, rows, level, of, weight)
+        require_finite_curve(self._fitted.function, rows, high - low, "predict_interval")
         return low, high
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)
-        weight = self._calibrated.weighing.of_new_rows(sample_weight, len(mean), "predict_interval")
-        return mean, spread_of_observations(self._calibrated, mean, sd, self._rows(X, "predict_interval"), weight)
+        weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
+        return mean, spread_of_observations(self._fitted, mean, sd, self._rows(X, "predict_interval"), weight)
 
     @property
     def equation_(self) -> Any:
         """The equation as it was given."""
-        return self._calibrated.model.equation.function
+        return self._fitted.function
 
     @property
     def limit_(self) -> float | None:
         """The limit of quantification of the fit."""
-        return self._calibrated.model.noise.limit
+        return self._fitted.limit
 
     @property
     def covariate_columns_(self) -> tuple[int, ...]:
         """Numbers of the columns of X that are covariates, one for each coefficient."""
-        return self._calibrated.covariates.columns
+        return self._fitted.covariates.columns
 
     @property
     def stated_covariates_(self) -> Mapping[int, float]:
@@ -327,7 +335,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         where : str
             How the message begins.
         """
-        self._calibrated.covariates.of_rows(X, where, like=self._covariates)
+        self._fitted.covariates.of_rows(X, where, like=self._covariates)
 
     @in_plain_modes
     def partial_adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedEquation:
@@ -350,12 +358,7 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         TaskError
             When the rows cannot be used.
         """
-        X, further = arranged(self, self.equation_, X, "partial_adapt")
-        rows, target = check_support_rows(self, True, X, y, "partial_adapt")
-        rows = rows if further is None else np.column_stack([rows, further])
-        ask_about_limit(self._calibrated.model.noise.limit, target, "partial_adapt")
-        target = just_below(self._calibrated.model.noise.limit, target)
-        rows, target, weight = self._calibrated.weighing.kept(rows, target, sample_weight, "partial_adapt")
+        rows, target, weight, _ = support_rows(self, self._fitted, X, y, sample_weight, "partial_adapt")
         if not len(rows):
             return self
         if weight is not None or self.sample_weight_support_ is not None:
@@ -365,23 +368,184 @@ class AdaptedEquation(Questions, AdaptedPredictor):
         if len(self.X_support_):
             rows, target = joined_rows(self.X_support_, rows), np.concatenate([self.y_support_, target])
         else:
-            self._calibrated.covariates.of_rows(rows, "partial_adapt", like=self._covariates)
-        posterior = adapt_rows(self._calibrated, rows, target, "partial_adapt", weight)
+            self._fitted.covariates.of_rows(rows, "partial_adapt", like=self._covariates)
+        posterior = adapt_rows(self._fitted, rows, target, "partial_adapt", weight)
         names = getattr(self, "feature_names_in_", None)
         n, judge = self.n_features_in_, self._judge
-        return self._make(self._calibrated, posterior, rows, target, n, names, judge, self._conformal, weight=weight)
+        return self._make(self._fitted, posterior, rows, target, n, names, judge, self._conformal, weight=weight)
+
+    @in_plain_modes
+    def predict_mean(self, X: Any) -> NDArray[np.float64]:
+        """Predict by the mean of the posterior's curves, which has the smallest expected squared error.
+
+        ``predict`` gives the curve of the most probable constants. The two differ where rows say little and the
+        equation bends.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+
+        Warns
+        -----
+        UserWarning
+            When curves of the posterior are not finite in a row, so that their mean does not exist, or a few extreme
+            draws make up the mean.
+        """
+        return mean_curve(self._fitted, self._draws, self._rows(X, "predict_mean"))
+
+    @in_plain_modes
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
+        """Draw observations of this task: constants from the posterior, and noise.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+        n : int, default=1
+        random_state : int, RandomState instance or None, default=None
+        sample_weight : array-like of shape (n_rows,), optional
+            How accurate the observations are, on the scale of the fit's weights; 1 by default.
+
+        Returns
+        -------
+        ndarray of shape (n, n_rows)
+            Each row has constants of its own.
+
+        Warns
+        -----
+        UserWarning
+            When the equation is not finite for some of the constants drawn.
+        """
+        require_count(n, "n", 1, most=MOST_SIMULATED)
+        rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
+        rows = self._rows(X, "simulate")
+        weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(rows), "simulate")
+        return simulated(self._fitted, self._draws, rows, n, rng, weight)
+
+    @in_plain_modes
+    def suggest(
+        self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None, sample_weight: Any = None
+    ) -> NDArray[np.intp]:
+        r"""Return the candidate rows whose measurement would teach most about this task.
+
+        Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the
+        logarithm of the determinant of the covariance C of all constants (D-optimality), or, with `target`, what it
+        takes from the logarithm of the variance of that constant. Gains are averaged over draws from the posterior.
+
+        Parameters
+        ----------
+        X_candidates : array-like or data frame of shape (n_candidates, n_features)
+            Possible measurements; list one twice to allow it twice.
+        n : int, default=1
+            How many to choose, at most n_candidates.
+        target : str, optional
+            The constant to learn; None for all.
+        cost : array-like of shape (n_candidates,), optional
+            Above zero; gains are divided by it.
+        sample_weight : array-like of shape (n_candidates,), optional
+            How accurate each measurement would be, on the scale of the fit's weights; 1 by default.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Row numbers of the candidates, in the order of choice.
+
+        Raises
+        ------
+        ValueError
+            When n, target or cost make no sense.
+        TaskError
+            As in `predict`.
+
+        Warns
+        -----
+        IdentifiabilityWarning
+            When no candidate teaches anything.
+        """
+        rows = self._rows(X_candidates, "suggest")
+        weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(rows), "suggest")
+        return suggest_rows(self._fitted, self._posterior, rows, n, target, cost, weight)
+
+    @in_plain_modes
+    def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:
+        r"""Return the profile of one constant: how much worse the best fit gets as it is held elsewhere.
+
+        The deviance is :math:`2 (\min_{\theta: \theta_k = c} J - \min J)` with J the negative logarithm of the
+        posterior, or of the likelihood alone. Where it stays below 2.71, the value lies in the 90 % profile interval; a
+        profile that stays low to one side means that the rows set no limit there.
+
+        Parameters
+        ----------
+        name : str
+            A constant that varies between tasks.
+        prior : bool, default=True
+            Whether what was learned from other tasks counts; without it, the rows stand alone (the shared constants
+            stay at the population's values).
+        n_points : int, default=41
+            From 3 to 1,000,000.
+
+        Returns
+        -------
+        DataFrame
+            One row a value of the constant, in its unit: the value, ``deviance``, and the other constants at that fit.
+
+        Raises
+        ------
+        ValueError
+            When there is no such constant, it does not vary between tasks, or there are too few points or no rows.
+        """
+        if not len(self.X_support_):
+            raise ValueError("profile: the task has no rows, so that no value of a constant fits worse than another.")
+        rows = self.X_support_, self.y_support_
+        weight = self.sample_weight_support_
+        return profile_of(self._fitted, self._posterior, *rows, name, prior, n_points, weight)
+
+    @in_plain_modes
+    def derive(self, function: Callable[..., Any], level: float = 0.9) -> Derived:
+        """Return a quantity computed from the constants, with an interval.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(**constants)`` of numpy arrays of one shape returns an array of that shape, or with further axes
+            before it.
+        level : float, default=0.9
+            Probability inside the interval, with equal probability on both sides.
+
+        Returns
+        -------
+        Derived
+            ``value``, at the most probable constants, ``lower`` and ``upper``, quantiles of the posterior; numbers, or
+            arrays where the function returns further axes.
+
+        Raises
+        ------
+        ValueError
+            When level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from metaest import EquationRegressor, Parameter
+        >>> from metaest_datasets import make_avrami_tasks
+        >>> tasks, _ = make_avrami_tasks(20, random_state=0)
+        >>> def avrami(X, k, n):
+        ...     return 1 - torch.exp(-((k * X[:, 0]) ** n))
+        >>> model = EquationRegressor(avrami, {"k": Parameter(1, lower=0), "n": Parameter(2, lower=0)}).fit(tasks)
+        >>> new = model.adapt([[0.5], [1.0]], [0.2, 0.6])
+        >>> half = new.derive(lambda k, n: np.log(2) ** (1 / n) / k)
+        >>> half.lower < half.value < half.upper
+        True
+        """
+        require_level(level)
+        if not callable(function):
+            raise TypeError(f"derive: function must be a function of the constants, got {function!r}.")
+        return derived_from(self._fitted, self._posterior, self._draws, function, float(level))
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
-        X, further = arranged(self, self.equation_, X, where)
-        rows, _, _ = as_rows(X, None, where)
-        check_columns(self, X, rows.shape[1:], where)
-        rows = rows if further is None else np.column_stack([rows, further])
-        check_rows(self.equation_, rows, None, where)
-        self._calibrated.weighing.check(rows, where)
-        self._calibrated.covariates.of_rows(rows, where, like=self._covariates)
-        return np.asarray(rows)
-
-
-def prior_of(calibrated: Calibrated, covariates: NDArray[Any]) -> Posterior:
-    """Return what is known of a task with these covariates before its rows."""
-    return calibrated.prior(calibrated.covariates.design(covariates[None], len(calibrated.table)))
+        rows = rows_to_predict(self, self._fitted, X, where)
+        self._fitted.covariates.of_rows(rows, where, like=self._covariates)
+        return rows

@@ -1,21 +1,41 @@
-"""Curves, bands and intervals of one task, from what is known of its constants."""
+"""Curves, intervals, simulated observations and derived quantities of one task, from the posterior of its constants."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.draws import Draws, weighted_quantile
-from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.exceptions import warn
 from metaest.functional import Observations
 
-__all__ = ["MOST_SIMULATED", "curve", "curve_and_sd", "interval", "mean_curve", "simulated", "spread_of_observations"]
+__all__ = [
+    "MOST_SIMULATED",
+    "Derived",
+    "Quantity",
+    "curve",
+    "curve_and_sd",
+    "derived_from",
+    "interval",
+    "mean_curve",
+    "quantities_of_task",
+    "quantity_table",
+    "simulated",
+    "spread_of_observations",
+]
 
-BLOCK, NEWTON_STEPS = 50, 60
+# rows whose interval is computed at a time, for all draws
+BLOCK = 50
+# steps of the search for the end of an interval, at most
+NEWTON_STEPS = 60
+# standard deviations of the noise beyond the draws that bracket the end of an interval
+BRACKET = 9
 # tasks simulated in one call; more do not fit into memory
 MOST_SIMULATED = 10**7
 # error of the probability below an end of an interval, far below that of the draws
@@ -26,27 +46,33 @@ NEGLIGIBLE = 1e-9
 FEW = 50
 # share of the mean in one draw above which it is reported as that of a few draws
 LARGEST = 0.1
+# what stands for an infinite quantity among finite ones, so that it counts in quantiles: an answer such as "never"
+NEVER = 1e300
+# quantile from which it is infinite again
+REACHED = 1e290
+# step of a finite difference, in standard deviations of a constant: small beside what bends, large beside rounding
+STEP = 1e-4
 
 
-def curve(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
-    """Curve of one task at its most probable constants, of shape (rows,)."""
+def curve(fitted: FittedEquation, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
+    """Return the curve of one task at its most probable constants, of shape (rows,)."""
     with torch.no_grad():
-        values = np.asarray(calibrated.model.curve(posterior.phi, one_task(X))[:, 0].numpy())
+        values = np.asarray(fitted.model.curve(posterior.phi, one_task(X))[:, 0].numpy())
     return values
 
 
-def curve_and_sd(calibrated: Calibrated, posterior: Posterior, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Curve and its standard deviation, to first order in the constants."""
-    values, slopes = calibrated.model.curve_and_slopes(posterior.phi, one_task(X))
+def curve_and_sd(fitted: FittedEquation, posterior: Posterior, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the curve and its standard deviation, to first order in the constants."""
+    values, slopes = fitted.model.curve_and_slopes(posterior.phi, one_task(X))
     d = slopes[:, :, 0].detach()
     variance = torch.einsum("kr,kj,jr->r", d, posterior.covariance[:, :, 0], d)
     return values[:, 0].detach().numpy(), variance.clamp(min=0).sqrt().numpy()
 
 
-def mean_curve(calibrated: Calibrated, draws: Draws, X: NDArray[Any], where: str = "predict_mean") -> NDArray[Any]:
+def mean_curve(fitted: FittedEquation, draws: Draws, X: NDArray[Any], where: str = "predict_mean") -> NDArray[Any]:
     """Return the mean of the curves of weighted draws, of shape (rows,)."""
     with torch.no_grad():
-        curves = calibrated.model.curve(draws.phi, one_task(X, copies=draws.phi.shape[1]))
+        curves = fitted.model.curve(draws.phi, one_task(X, copies=draws.phi.shape[1]))
     usable = torch.isfinite(curves)
     weight = torch.where(usable, draws.weight, 0.0)
     _warn_of_mean(torch.where(usable, curves, 0.0), draws.weight, usable, where)
@@ -78,20 +104,20 @@ def _warn_of_mean(curves: Tensor, weight: Tensor, usable: Tensor, where: str) ->
 
 
 def simulated(
-    calibrated: Calibrated,
+    fitted: FittedEquation,
     draws: Draws,
     X: NDArray[Any],
     n: int,
     rng: np.random.Generator,
     weight: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Return observations of n tasks drawn from what is known, of shape (n, rows)."""
+    """Return observations of n tasks drawn from the posterior, of shape (n, rows)."""
     probability = (draws.weight / draws.weight.sum()).numpy()
     chosen = torch.from_numpy(rng.choice(len(probability), n, p=probability))
     with torch.no_grad():
         rows = one_task(X, copies=n, weight=weight)
-        curves = calibrated.model.curve(draws.phi[:, chosen], rows)
-        sd = _variance(calibrated, curves, rows).sqrt()
+        curves = fitted.model.curve(draws.phi[:, chosen], rows)
+        sd = _variance(fitted, curves, rows).sqrt()
     drawn = np.asarray((curves + sd * torch.from_numpy(rng.standard_normal(curves.shape))).T.numpy())
     lost = (~np.isfinite(drawn)).sum(axis=0)
     if lost.any():
@@ -101,64 +127,62 @@ def simulated(
 
 
 def spread_of_observations(
-    calibrated: Calibrated,
+    fitted: FittedEquation,
     mean: NDArray[Any],
     sd: NDArray[Any],
     X: NDArray[Any],
     weight: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Return the standard deviation of observations in rows X around curves of a given standard deviation."""
-    noise = _variance(calibrated, torch.from_numpy(mean)[:, None], one_task(X, weight=weight))[:, 0].numpy()
+    noise = _variance(fitted, torch.from_numpy(mean)[:, None], one_task(X, weight=weight))[:, 0].numpy()
     return np.asarray(np.sqrt(sd**2 + noise))
 
 
-def _variance(calibrated: Calibrated, curves: Tensor, rows: Observations) -> Tensor:
-    noise = calibrated.model.noise
-    return noise.variance(curves, calibrated.population.log_sigma, noise.accuracy(rows))
+def _variance(fitted: FittedEquation, curves: Tensor, rows: Observations) -> Tensor:
+    noise = fitted.model.noise
+    return noise.variance(curves, fitted.population.log_sigma, noise.accuracy(rows))
 
 
 def interval(
-    calibrated: Calibrated,
+    fitted: FittedEquation,
     draws: Draws,
     X: NDArray[Any],
     level: float,
     of: str,
     weight: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Lower and upper ends, of shape (rows,), that leave out equal probability on both sides.
+    """Return lower and upper ends, of shape (rows,), that leave out equal probability on both sides.
 
     Constants drawn from the posterior go through the equation, so the ends respect whatever the equation respects; for
     an observation the noise around each drawn curve is added in closed form.
     """
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     # an equation whose rows see each other needs all of them at once
-    size = BLOCK if calibrated.model.equation.mode == "rows" else len(X)
+    size = BLOCK if fitted.model.equation.mode == "rows" else len(X)
     blocks = [slice(first, first + size) for first in range(0, len(X), size)]
-    ends = [
-        _ends(calibrated, draws, X[block], tails, of, None if weight is None else weight[block]) for block in blocks
-    ]
+    ends = [_ends(fitted, draws, X[block], tails, of, None if weight is None else weight[block]) for block in blocks]
     low, high = torch.cat(ends, dim=1).numpy()
     return low, high
 
 
 def _ends(
-    calibrated: Calibrated, draws: Draws, X: NDArray[Any], tails: Tensor, of: str, weight: NDArray[Any] | None
+    fitted: FittedEquation, draws: Draws, X: NDArray[Any], tails: Tensor, of: str, weight: NDArray[Any] | None
 ) -> Tensor:
+    """Return the quantiles of rows, by Newton's method on the distribution function of the mixture of normals."""
     rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
     with torch.no_grad():
-        curves = calibrated.model.curve(draws.phi, rows)
+        curves = fitted.model.curve(draws.phi, rows)
     if of == "curve":
         return weighted_quantile(curves, draws.weight, tails)
-    sd = _variance(calibrated, curves, rows).sqrt()
+    sd = _variance(fitted, curves, rows).sqrt()
     usable = torch.isfinite(curves) & torch.isfinite(sd)
     curves, sd = torch.where(usable, curves, 0.0), torch.where(usable, sd, 1.0)
     share = torch.where(usable, draws.weight, 0.0)
     share = (share / share.sum(dim=1, keepdim=True))[None]
-    # Newton's method on the distribution function of the mixture of normals. Quantiles of the draws moved by nine
-    # standard deviations of the noise bracket the end, however far the tails of the draws reach; halving the bracket
-    # wherever a step would leave it gets there too
-    low = weighted_quantile(torch.where(usable, curves - 9 * sd, torch.nan), draws.weight, tails)
-    high = weighted_quantile(torch.where(usable, curves + 9 * sd, torch.nan), draws.weight, tails)
+    # quantiles of the draws moved by nine standard deviations of the noise bracket the end, however far the tails of
+    # the draws reach; halving the bracket wherever a step would leave it gets there too
+    low = weighted_quantile(torch.where(usable, curves - BRACKET * sd, torch.nan), draws.weight, tails)
+    high = weighted_quantile(torch.where(usable, curves + BRACKET * sd, torch.nan), draws.weight, tails)
     ends = 0.5 * (low + high)
     for _ in range(NEWTON_STEPS):
         z = (ends[..., None] - curves) / sd
@@ -169,5 +193,120 @@ def _ends(
         low, high = torch.where(error < 0, ends, low), torch.where(error < 0, high, ends)
         step = ends - error / density
         ends = torch.where((step >= low) & (step <= high), step, 0.5 * (low + high))
-    answer: Tensor = ends
-    return answer
+    return ends
+
+
+class Quantity(NamedTuple):
+    """A quantity that is computed from the constants of an equation, and reported beside them.
+
+    An equation with a method ``quantities()`` that returns a dict of them by name has them in ``derived_``, of the
+    fitted model and of every adapted predictor, and in ``summary()``.
+
+    Attributes
+    ----------
+    function : callable
+        ``function(**constants)`` of numpy arrays of one shape returns an array of that shape.
+    unit, meaning : str, default=""
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest import Quantity
+    >>> half_life = Quantity(lambda rate: np.log(2) / rate, unit="h", meaning="half-life")
+    >>> round(half_life.function(rate=np.array([0.1]))[0], 2)
+    np.float64(6.93)
+    """
+
+    function: Callable[..., Any]
+    unit: str = ""
+    meaning: str = ""
+
+
+class Derived(NamedTuple):
+    """A quantity and the ends of its interval.
+
+    Attributes
+    ----------
+    value, lower, upper : float or ndarray
+    """
+
+    value: Any
+    lower: Any
+    upper: Any
+
+
+def derived_from(
+    fitted: FittedEquation, posterior: Posterior, draws: Draws, function: Callable[..., Any], level: float
+) -> Derived:
+    """Compute `function` at the most probable constants and at the draws; see ``AdaptedEquation.derive``."""
+    value = _compute(fitted, function, posterior.phi)[..., 0]
+    drawn = _compute(fitted, function, draws.phi)
+    tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
+    # infinite is an answer (never), and counts
+    drawn = torch.where(torch.isinf(drawn), drawn.sign() * NEVER, drawn)
+    ends = weighted_quantile(drawn.reshape(-1, drawn.shape[-1]), draws.weight, tails).reshape(2, *value.shape)
+    ends = torch.where(ends.abs() > REACHED, ends.sign() * torch.inf, ends)
+    parts = (value, *ends)
+    return Derived(*(float(part) if part.ndim == 0 else part.numpy() for part in parts))
+
+
+def quantity_table(fitted: FittedEquation) -> pd.DataFrame:
+    """Return one row a quantity that the equation declares, for the median task: value, error, spread of the tasks."""
+    p = len(fitted.table)
+    phi = fitted.population.beta[:p, None]
+    error, between = fitted.beta_error[:p], fitted.prior_variance.sqrt()
+    finite = torch.where(torch.isfinite(error), error, torch.zeros_like(error))
+    step = STEP * torch.where(finite > 0, finite, torch.where(between > 0, between, phi[:, 0].abs().clamp(min=1e-8)))
+    around = torch.cat([phi, phi + torch.diag(step), phi - torch.diag(step)], dim=1)
+    rows = {}
+    for name, quantity in _declared(fitted).items():
+        values = _compute(fitted, quantity.function, around)
+        slope = (values[1 : 1 + p] - values[1 + p :]) / (2 * step)
+        variance = slope @ fitted.beta_covariance[:p, :p] @ slope
+        moved = slope.abs() > 0
+        rows[name] = {
+            "value": float(values[0]),
+            "standard_error": float(variance.clamp(min=0).sqrt()) if torch.isfinite(error[moved]).all() else np.inf,
+            "between_task_sd": float((slope @ fitted.population.factor).norm()),
+            "unit": quantity.unit,
+            "meaning": quantity.meaning,
+        }
+    return _frame(rows, ["value", "standard_error", "between_task_sd", "unit", "meaning"])
+
+
+def quantities_of_task(fitted: FittedEquation, posterior: Posterior, draws: Draws, level: float) -> pd.DataFrame:
+    """Return one row a quantity that the equation declares, for one task: value and interval."""
+    rows = {}
+    for name, quantity in _declared(fitted).items():
+        value, lower, upper = derived_from(fitted, posterior, draws, quantity.function, level)
+        ends = {"value": value, "lower_90": lower, "upper_90": upper}
+        rows[name] = {**ends, "unit": quantity.unit, "meaning": quantity.meaning}
+    return _frame(rows, ["value", "lower_90", "upper_90", "unit", "meaning"])
+
+
+def _declared(fitted: FittedEquation) -> Mapping[str, Quantity]:
+    """Return the quantities that the equation declares, by name."""
+    equation = fitted.function
+    declared: Mapping[str, Quantity] = equation.quantities() if hasattr(equation, "quantities") else {}
+    return declared
+
+
+def _frame(rows: dict[str, dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    index = pd.Index(list(rows), name="quantity")
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns)
+
+
+def _compute(fitted: FittedEquation, function: Callable[..., Any], phi: Tensor) -> Tensor:
+    """Return a function of the constants at points of shape (constants, points)."""
+    theta = fitted.model.transforms.constrain(phi).numpy()
+    with np.errstate(all="ignore"):
+        value = np.asarray(function(**dict(zip(fitted.names, theta, strict=True))))
+    if value.dtype.kind not in "fiub":
+        raise ValueError(f"derive: the function returned {value.dtype}, and numbers are wanted.")
+    value = value.astype(np.float64)
+    if value.shape[-1:] != theta.shape[1:]:
+        raise ValueError(
+            f"derive: the function returned shape {value.shape} for constants of shape {theta.shape[1:]}; the same "
+            "last axis is wanted."
+        )
+    return torch.from_numpy(value)

@@ -13,6 +13,7 @@ from metaest.tasks import TaskSet
 
 __all__ = ["chunks", "evenly", "one_task", "rows_of", "whole"]
 
+# rows, padding included, of the tasks that are adapted at a time: they stay in a processor's cache
 CHUNK_ROWS = 60_000
 
 
@@ -27,7 +28,7 @@ def rows_of(tasks: TaskSet, rows: NDArray[np.intp], mask: NDArray[np.bool_]) -> 
 
 
 def whole(tasks: TaskSet, chosen: NDArray[np.intp] | None = None) -> Observations:
-    """All rows of the chosen tasks, padded with each task's last row, so that times do not fall in the padding."""
+    """Return all rows of the chosen tasks, padded with each task's last row, so that times do not fall there."""
     chosen = np.arange(len(tasks)) if chosen is None else chosen
     sizes, first = tasks.sizes[chosen], tasks.offsets[:-1][chosen]
     columns = np.arange(sizes.max())
@@ -38,7 +39,7 @@ def whole(tasks: TaskSet, chosen: NDArray[np.intp] | None = None) -> Observation
 def one_task(
     X: NDArray[Any], y: NDArray[Any] | None = None, copies: int = 1, weight: NDArray[Any] | None = None
 ) -> Observations:
-    """Rows of one task, of shape (rows, features), `copies` times; y is zero where it is not given, and weights one."""
+    """Return rows of one task, (rows, features), `copies` times; y is zero where it is not given, and weights one."""
     # copies: the user's rows may be read-only, and torch takes no negative strides
     rows = torch.from_numpy(np.array(X, dtype=np.float64, order="C"))
     target = torch.zeros(len(rows)).double() if y is None else torch.from_numpy(np.array(y, dtype=np.float64))
@@ -53,7 +54,7 @@ def evenly(n: int, most: int) -> Tensor:
 
 
 def chunks(sizes: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    """Numbers of tasks of about equal size, as many as keep a batch in a processor's cache."""
+    """Yield numbers of tasks of about equal size, as many as keep a batch in a processor's cache."""
     order = np.argsort(sizes, kind="stable") if len(np.unique(sizes)) > 1 else np.arange(len(sizes))
     first = 0
     while first < len(order):

@@ -1,26 +1,27 @@
-"""What an equation was given and how its constants came out: errors and warnings in the user's words."""
+"""Errors and warnings about the data of a fit, the rows an equation is given, and the constants that come out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from torch import Tensor
 
 from metaest.estimators.arguments import require_choice, require_flag, require_level
 from metaest.estimators.equations.batches import one_task
-from metaest.estimators.equations.fitted import Calibrated, Posterior
-from metaest.estimators.equations.tables import ENOUGH
+from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
+from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.inputs import as_rows
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
-from metaest.functional import GradientDescent, HierarchicalModel, Observations, SolveCode
+from metaest.functional import HierarchicalModel, Observations, SolveCode
 from metaest.tasks import TaskSet
 from metaest.tasks.reading import rows_of
 
 __all__ = [
-    "adapt_rows",
     "arranged",
+    "check_data",
     "check_interval",
     "check_rows",
     "check_tasks",
@@ -28,15 +29,115 @@ __all__ = [
     "joined_rows",
     "require_finite_curve",
     "require_usable",
+    "warn_of_adaptation",
     "warn_of_codes",
     "warn_of_many",
     "warn_of_outliers",
     "warn_of_shrinkage",
 ]
 
+# names of tasks that a message lists
 SHOWN = 5
-# a row of a normal sample in a thousand million; a task in robust, and in the population's own, standard deviations
-FAR, FAR_TASK, FAR_IN_POPULATION, LEAST_TASKS = 6.0, 8.0, 3.0, 8
+# distance of a row from its curve, in standard deviations of the noise, that one row in a thousand million exceeds
+FAR_ROW = 6.0
+# distance of a task's constant from the median, in robust standard deviations, from which the task is an outlier
+FAR_TASK = 8.0
+# the same in standard deviations between tasks, as fitted: both have to be exceeded
+FAR_IN_POPULATION = 3.0
+# tasks from which a robust standard deviation is worth something
+LEAST_TASKS = 8
+# standard deviation of a normal distribution over the median of its absolute deviations
+MAD_TO_SD = 1.4826
+# share of very many tasks that are unlikely by chance, and reported only beyond that
+UNLIKELY_BY_CHANCE = 1e-4
+# cells of padding from which a fit gets slow and large, and times the rows that they are then
+MUCH_PADDING = 1_000_000
+PADDING_RATIO = 20
+
+
+def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: list[int], *, flat: bool) -> list[int]:
+    """Warn of data that do not determine the model, and return the constants that may vary between the tasks.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    tasks : TaskSet
+    names : list of str
+        The names of all constants.
+    random : list of int
+        Constants that the user lets vary.
+    flat : bool
+        Whether the tasks came as flat rows.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    TaskError
+        When there are several targets.
+    """
+    if tasks.y.ndim == 2 and tasks.y.shape[1] != 1:
+        raise TaskError(f"y has {tasks.y.shape[1]} targets; an equation gives one value a row.")
+    if tasks.y.ndim == 2 and flat:
+        warn(
+            "A column-vector y was passed when a 1d array was expected; it is taken as y.ravel().",
+            DataConversionWarning,
+        )
+    y = tasks.y.reshape(-1)
+    if settings.limit is not None:
+        y = y[y >= settings.limit]
+        if len(y) == 0:
+            raise TaskError(
+                f"y: all {len(tasks.y)} observations lie below limit={settings.limit:g}; some have to be above it."
+            )
+    if settings.limit is None and settings.noise == "proportional" and (y <= 0).any():
+        row = int(np.flatnonzero(y <= 0)[0])
+        task, row_in_task = tasks.place_of(row)
+        warn(
+            f"noise='proportional', but y is {y[row]:g} in row {row_in_task} of task "
+            f"{tasks.name_of(task)!r} ({int((y <= 0).sum())} rows in all are not above 0): noise in proportion "
+            "to the curve hardly allows that; 'combined' does."
+        )
+    padding = len(tasks) * int(tasks.sizes.max()) - len(tasks.y)
+    if padding > max(MUCH_PADDING, PADDING_RATIO * len(tasks.y)):
+        longest = int(tasks.sizes.argmax())
+        warn(
+            f"task {tasks.name_of(longest)!r} has {tasks.sizes[longest]} rows, half of the tasks at most "
+            f"{np.median(tasks.sizes):.0f}: all are padded to the longest, which takes time and memory; thin out its "
+            "rows, or split it."
+        )
+    return _may_vary(tasks, names, random, diagonal=settings.diagonal)
+
+
+def _may_vary(tasks: TaskSet, names: list[str], random: list[int], *, diagonal: bool) -> list[int]:
+    """Return the constants that may vary between tasks, with a warning where there are too few tasks or rows."""
+    if not random:
+        return random
+    if len(tasks) == 1:
+        warn(
+            "one task says nothing about the variation between tasks: all constants are taken as shared, and adapting "
+            "changes nothing."
+        )
+        return []
+    m = len(random)
+    if not diagonal and len(tasks) <= m:
+        warn(
+            f"{len(tasks)} tasks cannot tell how {m} constants vary together ({', '.join(names[k] for k in random)}); "
+            "let fewer vary (random=), or take covariance='diagonal'."
+        )
+    elif len(tasks.y) <= len(names) + m + 1:
+        warn(
+            f"{len(tasks.y)} rows in all cannot tell {len(names)} constants, the variation of {m} of them and the "
+            "noise apart; let fewer vary (random=)."
+        )
+    elif tasks.sizes.max() == 1 and m == len(names):
+        warn(
+            "no task has more than one row, and all constants vary: variation between tasks and noise can hardly be "
+            "told apart; standard errors and intervals mean little."
+        )
+    return random
 
 
 def check_interval(level: Any, method: Any, of: Any, simultaneous: Any) -> None:
@@ -46,7 +147,7 @@ def check_interval(level: Any, method: Any, of: Any, simultaneous: Any) -> None:
     require_choice(of, "of", ["observation", "curve"])
     require_flag(simultaneous, "simultaneous")
     if method == "conformal" and of == "curve":
-        raise ValueError("a conformal interval is one of observations: nobody observes the curve itself.")
+        raise ValueError("a conformal interval is one of observations: the curve itself is not observed.")
     if method == "posterior" and simultaneous:
         raise ValueError("simultaneous=True needs method='conformal'.")
 
@@ -90,13 +191,13 @@ def check_tasks(equation: Any, tasks: TaskSet) -> None:
             check_rows(equation, task.X, task.y.reshape(-1), f"task {task.name!r}")
 
 
-def arranged(model: Any, equation: Any, X: Any, where: str) -> tuple[Any, NDArray[Any] | None]:
+def arranged(names: Sequence[str] | None, equation: Any, X: Any, where: str) -> tuple[Any, NDArray[Any] | None]:
     """Let an equation with a method ``arrange(X, names)`` take columns of a data frame that the fit did not have.
 
     Parameters
     ----------
-    model : object
-        Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
+    names : sequence of str or None
+        The columns of the fit, where they had names.
     equation : callable
     X : array-like or data frame
     where : str
@@ -106,12 +207,11 @@ def arranged(model: Any, equation: Any, X: Any, where: str) -> tuple[Any, NDArra
     X : array-like or data frame of pandas
         With the columns of the fit.
     further : ndarray of shape (n_rows, n) or None
-        What the equation takes beside them, as further columns of X.
+        Further columns of X that the equation takes beside them.
     """
     X = rows_of(X, where, "X") if X is not None else X
     if not hasattr(equation, "arrange") or not hasattr(X, "columns") or not len(X):
         return X, None
-    names = getattr(model, "feature_names_in_", None)
     try:
         answer = equation.arrange(X, None if names is None else list(names))
     except ValueError as error:
@@ -161,36 +261,18 @@ def require_finite_curve(equation: Any, X: NDArray[Any], values: NDArray[Any], w
     return values
 
 
-def adapt_rows(
-    calibrated: Calibrated, X: NDArray[Any], y: NDArray[Any], where: str, weight: NDArray[np.float64] | None = None
-) -> Posterior:
-    """Adapt to the rows of one task, with an error where the equation fails and warnings where the rows say little."""
-    covariates, p = calibrated.covariates, len(calibrated.table)
-    check_rows(calibrated.model.equation.function, X, y, where)
-    calibrated.weighing.check(X, where)
-    design = covariates.design(covariates.of_rows(X, where)[None], p)
-    posterior = calibrated.posterior(design, one_task(X, y, weight=weight))
-    if int(posterior.code[0]) == SolveCode.NOT_FINITE:
-        require_usable(calibrated.model, design.center(calibrated.population.beta, p), X, where)
-        with np.errstate(over="ignore"):
-            squared = np.square(y * 1e50) * (1.0 if weight is None else weight.reshape(-1, *[1] * (y.ndim - 1)))
-        if not np.isfinite(squared).all():  # the search squares y, in units of its standard deviation
-            row = int(np.argmax(squared.reshape(len(y), -1).max(axis=1)))
-            weighted = "" if weight is None else f" with sample_weight {weight[row]:.3g}"
-            raise TaskError(
-                f"{where}: y is {y[row]} in support row {row}{weighted}, too large for its square; check its unit."
-            )
-        raise TaskError(f"{where}: the equation is not finite near the population's constants, in some row of X.")
-    if int(posterior.code[0]) != SolveCode.CONVERGED and isinstance(calibrated.solver, GradientDescent):
+def warn_of_adaptation(fitted: FittedEquation, posterior: Posterior, n_rows: int, where: str) -> None:
+    """Warn of one task whose search did not converge, whose rows are unlikely, or say little."""
+    code = int(posterior.code[0])
+    if code != SolveCode.CONVERGED and fitted.by_gradient_steps:
         warn(
             f"{where}: the learned rates overshoot on this task (its support loss rose); it was adapted at lower "
             "ones. It may be unlike the tasks of the fit.",
             OvershootWarning,
         )
-    elif int(posterior.code[0]) != SolveCode.CONVERGED:
+    elif code != SolveCode.CONVERGED:
         warn(
-            f"{where}: the search for the constants of this task ended as {_word(int(posterior.code[0]))}; treat them "
-            "with care.",
+            f"{where}: the search for the constants of this task ended as {_word(code)}; treat them with care.",
             ConvergenceWarning,
         )
     if bool(posterior.unlikely[0]):
@@ -199,17 +281,16 @@ def adapt_rows(
             "unlike those of the fit.",
             UnlikelyTaskWarning,
         )
-    warn_of_shrinkage(calibrated, posterior, len(X), where)
-    return posterior
+    warn_of_shrinkage(fitted, posterior, n_rows, where)
 
 
-def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int, where: str) -> None:
+def warn_of_shrinkage(fitted: FittedEquation, posterior: Posterior, n_rows: int, where: str) -> None:
     """Warn of the constants of one task that its rows do not tell."""
-    shrinkage = calibrated.shrinkage(posterior)[:, 0]
+    shrinkage = fitted.shrinkage(posterior)[:, 0]
     untold = [
-        f"{calibrated.names[k]} (they take away {100 * (1 - float(shrinkage[k])):.0f} % of its variance between tasks)"
-        for k in calibrated.random
-        if k not in calibrated.flat and float(shrinkage[k]) > ENOUGH
+        f"{fitted.names[k]} (they take away {100 * (1 - float(shrinkage[k])):.0f} % of its variance between tasks)"
+        for k in fitted.varying
+        if float(shrinkage[k]) > IDENTIFIED
     ]
     if untold:
         warn(
@@ -219,17 +300,17 @@ def warn_of_shrinkage(calibrated: Calibrated, posterior: Posterior, n_rows: int,
         )
 
 
-def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations: Observations, names: Any) -> None:
+def warn_of_outliers(fitted: FittedEquation, posterior: Posterior, observations: Observations, names: Any) -> None:
     """Warn after a fit of rows far from the curve of their task, and of tasks far from all others."""
-    if isinstance(calibrated.solver, GradientDescent):  # its steps end short of the best curve
+    if fitted.by_gradient_steps:  # they end short of the best curve
         return
     with torch.no_grad():
-        curve = calibrated.model.curve(posterior.phi, observations)
-        noise = calibrated.model.noise
-        sd = noise.variance(curve, calibrated.population.log_sigma, noise.accuracy(observations)).sqrt()
-        seen = noise.nearest(curve, observations.y)
-        away = observations.masked((seen - curve).abs() / sd).numpy()
-    rows = np.argwhere(away.T > FAR)
+        curve = fitted.model.curve(posterior.phi, observations)
+        noise = fitted.model.noise
+        sd = noise.variance(curve, fitted.population.log_sigma, noise.accuracy(observations)).sqrt()
+        nearest = noise.nearest(curve, observations.y)
+        away = observations.masked((nearest - curve).abs() / sd).numpy()
+    rows = np.argwhere(away.T > FAR_ROW)
     if len(rows):
         task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))
         warn(
@@ -238,26 +319,28 @@ def warn_of_outliers(calibrated: Calibrated, posterior: Posterior, observations:
             "value, or an equation that does not hold there. Noise and constants suffer from it.",
             UnlikelyTaskWarning,
         )
-    for k in calibrated.random:
-        own = (posterior.phi[k] - (posterior.phi[k]).median()).numpy()
-        spread = 1.4826 * float(np.median(np.abs(own)))
-        population = float(calibrated.prior_variance[k].sqrt())
-        if calibrated.covariates.columns or k in calibrated.flat or len(own) < LEAST_TASKS or not spread > 0:
+    for k in fitted.varying:
+        from_median = (posterior.phi[k] - (posterior.phi[k]).median()).numpy()
+        spread = MAD_TO_SD * float(np.median(np.abs(from_median)))
+        population = float(fitted.prior_variance[k].sqrt())
+        if fitted.covariates.columns or len(from_median) < LEAST_TASKS or not spread > 0:
             continue
-        far = np.flatnonzero((np.abs(own) > FAR_TASK * spread) & (np.abs(own) > FAR_IN_POPULATION * population))
+        far = np.flatnonzero(
+            (np.abs(from_median) > FAR_TASK * spread) & (np.abs(from_median) > FAR_IN_POPULATION * population)
+        )
         if len(far):
             some = ", ".join(repr(name) for name in names[far[:SHOWN]].tolist())
             warn(
-                f"fit: task {some}{' and others' * (len(far) > SHOWN)} has a value of {calibrated.names[k]!r} unlike "
+                f"fit: task {some}{' and others' * (len(far) > SHOWN)} has a value of {fitted.names[k]!r} unlike "
                 "all others; check its units. The variation between tasks is overrated because of it.",
                 UnlikelyTaskWarning,
             )
 
 
-def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]) -> None:
-    """Say once for many tasks what `adapt` says for each."""
+def warn_of_many(fitted: FittedEquation, posterior: Posterior, names: NDArray[Any]) -> None:
+    """Warn once for many tasks, where `adapt` would warn for each."""
     stalled = int((posterior.code == SolveCode.STALLED).sum())
-    if not isinstance(calibrated.solver, GradientDescent):
+    if not fitted.by_gradient_steps:
         warn_of_codes(posterior.code, names, "adapt_many")
     elif stalled:
         warn(
@@ -267,17 +350,15 @@ def warn_of_many(calibrated: Calibrated, posterior: Posterior, names: NDArray[An
         )
     unlikely = names[posterior.unlikely.numpy()].tolist()
     # of very many tasks a few are that improbable by chance
-    if len(unlikely) > max(0.0, 1e-4 * len(names)):
+    if len(unlikely) > max(0.0, UNLIKELY_BY_CHANCE * len(names)):
         warn(
             f"adapt_many: no curve of this population comes near the rows of {len(unlikely)} of {len(names)} tasks: "
             f"task {', '.join(map(repr, unlikely[:SHOWN]))}{' and others' * (len(unlikely) > SHOWN)}; check their "
             "units.",
             UnlikelyTaskWarning,
         )
-    shrinkage = calibrated.shrinkage(posterior)
-    counts = {
-        calibrated.names[k]: int((shrinkage[k] > ENOUGH).sum()) for k in calibrated.random if k not in calibrated.flat
-    }
+    shrinkage = fitted.shrinkage(posterior)
+    counts = {fitted.names[k]: int((shrinkage[k] > IDENTIFIED).sum()) for k in fitted.varying}
     untold = [f"{name} of {n}" for name, n in counts.items() if n]
     if untold:
         warn(

@@ -15,10 +15,13 @@ from metaest.tasks.arguments import is_whole
 
 __all__ = ["Covariates"]
 
+# relative difference up to which a covariate counts as the same in all rows of a task
+TOLERANCE = 1e-6
+
 
 @dataclass(frozen=True)
 class Covariates:
-    """Which columns shift which constants, centred and scaled over the training tasks.
+    """The columns that shift constants, centred and scaled over the training tasks.
 
     Attributes
     ----------
@@ -27,7 +30,7 @@ class Covariates:
     columns : tuple of int
         The column of X of each coefficient.
     labels : tuple
-        What the user calls these columns.
+        The user's names for these columns.
     mean, scale : ndarray of shape (coefficients,)
         Over the tasks, each counted once.
     """
@@ -68,10 +71,10 @@ class Covariates:
                 )
         scaled = np.column_stack([np.ones(len(values)), values - values.mean(axis=0)])
         for k in set(constants):
-            own = [0] + [j + 1 for j in range(len(columns)) if constants[j] == k]
-            if np.linalg.matrix_rank(scaled[:, own] / np.abs(scaled[:, own]).max(axis=0)) < len(own):
+            chosen = [0] + [j + 1 for j in range(len(columns)) if constants[j] == k]
+            if np.linalg.matrix_rank(scaled[:, chosen] / np.abs(scaled[:, chosen]).max(axis=0)) < len(chosen):
                 raise TaskError(
-                    f"covariates of {names[k]!r}: the columns {[labels[j - 1] for j in own[1:]]} are linearly "
+                    f"covariates of {names[k]!r}: the columns {[labels[j - 1] for j in chosen[1:]]} are linearly "
                     f"dependent over the {len(tasks)} tasks; leave one out."
                 )
         return cls(empty.constants, empty.columns, empty.labels, values.mean(axis=0), values.std(axis=0))
@@ -81,7 +84,7 @@ class Covariates:
         first = tasks.X[tasks.offsets[:-1]][:, list(self.columns)].astype(np.float64)
         if self.columns:
             spread = np.abs(tasks.X[:, list(self.columns)] - np.repeat(first, tasks.sizes, axis=0))
-            varies = np.argwhere(spread > 1e-6 * np.abs(np.repeat(first, tasks.sizes, axis=0)))
+            varies = np.argwhere(spread > TOLERANCE * np.abs(np.repeat(first, tasks.sizes, axis=0)))
             if len(varies):
                 row, j = varies[0]
                 i, _ = tasks.place_of(int(row))
@@ -101,7 +104,7 @@ class Covariates:
         """
         values = X[:, list(self.columns)].astype(np.float64)
         reference = values[0] if like is None else like
-        wrong = np.argwhere(np.abs(values - reference) > 1e-6 * np.abs(reference))
+        wrong = np.argwhere(np.abs(values - reference) > TOLERANCE * np.abs(reference))
         if len(wrong):
             row, j = wrong[0]
             raise TaskError(
@@ -111,7 +114,7 @@ class Covariates:
         return reference
 
     def stated(self, given: Mapping[Any, float] | None, names: Any, n_columns: int) -> dict[int, float]:
-        """Return what is stated of a task without rows, by the number of its column.
+        """Return the values stated for a task without rows, by the number of their column.
 
         Parameters
         ----------
@@ -161,10 +164,10 @@ class Covariates:
 def _column(label: Any, tasks: TaskSet) -> int:
     if isinstance(label, str):
         if tasks.feature_names is None or label not in tasks.feature_names:
-            known = (
+            columns = (
                 "the columns have no names" if tasks.feature_names is None else f"it has {list(tasks.feature_names)}"
             )
-            raise ValueError(f"covariates: there is no column {label!r} in X; {known}.")
+            raise ValueError(f"covariates: there is no column {label!r} in X; {columns}.")
         return tasks.feature_names.index(label)
     if not is_whole(label) or not 0 <= label < tasks.X.shape[1]:
         raise ValueError(f"covariates: {label!r} is no column of X, which has {tasks.X.shape[1]} columns.")

@@ -1,4 +1,4 @@
-r"""Draws from what is known of one task, weighted so that they follow the posterior and not its normal approximation.
+r"""Draws of the constants of one task, weighted so that they follow the posterior and not its normal approximation.
 
 Draws of u come from a mixture: Laplace's normal approximation, the prior for what that does not see, and, as long as
 few draws carry the weight, Student distributions around the weighted mean of all draws so far. Each draw is weighted by
@@ -20,18 +20,32 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.equations.batches import one_task
-from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.map_estimate import normal_points
 from metaest.exceptions import warn
-from metaest.functional import GaussNewton
 
 __all__ = ["Draws", "deviation", "draws_of_posterior", "draws_of_prior", "mixed_draws", "root", "weighted_quantile"]
 
-N_DRAWS, N_PRIOR = 2048, 256
+# draws from Laplace's approximation, and from each Student distribution
+N_DRAWS = 2048
+# draws from the prior
+N_PRIOR = 256
+# degrees of freedom of the Student distributions: tails heavy enough for most posteriors
 DEGREES = 5.0
-# in equally weighted draws: where drawing ends, where a word is due, where the normal approximation is better
-ENOUGH, FEW, TOO_FEW = 1000, 200, 50
+# effective number of draws at which drawing ends
+ENOUGH = 1000
+# effective number below which a warning says that interval ends are rough
+ROUGH = 200
+# effective number below which the normal approximation is better than the draws
+TOO_FEW = 50
+# proposals at most: Laplace's approximation, the prior, and Student distributions
 MOST_PROPOSALS = 8
+# smallest eigenvalue of a proposal's covariance, as a share of the largest
+SMALLEST_EIGENVALUE = 1e-14
+# effective number of draws, per dimension and one, from which their covariance is taken
+DRAWS_PER_DIMENSION = 10
+# times that weights are evened out at most for it
+EVENINGS = 10
 
 
 class Draws(NamedTuple):
@@ -44,7 +58,7 @@ class Draws(NamedTuple):
     weight : Tensor of shape (draws,)
         They sum to one.
     share : float
-        Of the probability, the share that posterior and normal approximation put in the same place: one less their
+        The share of the probability that posterior and normal approximation put in the same place: one less their
         total variation distance.
     """
 
@@ -54,7 +68,7 @@ class Draws(NamedTuple):
 
 
 class _Points(NamedTuple):
-    """Well-spread points of a standard distribution of u, and normal ones for what the population leaves open."""
+    """Well-spread points of a standard distribution of u, and normal ones for the uncertainty of the population."""
 
     u: Tensor
     rest: Tensor
@@ -62,6 +76,7 @@ class _Points(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _points(m: int, p: int, n: int, seed: int, *, student: bool = False) -> _Points:
+    """Return n points for m deviations and p constants."""
     normal = normal_points(n, m + 1 + p, seed)
     u, rest = normal[:m], normal[m + 1 :]
     if student:
@@ -82,14 +97,14 @@ class _Proposal(NamedTuple):
     @classmethod
     def around(cls, mean: Tensor, covariance: Tensor, n: int, *, student: bool = False) -> "_Proposal":
         values, vectors = torch.linalg.eigh(covariance)
-        sd = values.clamp(min=1e-14 * float(values.max())).sqrt()
+        sd = values.clamp(min=SMALLEST_EIGENVALUE * float(values.max())).sqrt()
         return cls(mean[:, None], vectors, sd[:, None], n, student)
 
     def draw(self, points: Tensor) -> Tensor:
         return self.mean + self.vectors @ (self.sd * (self.vectors.T @ points))
 
     def log_density(self, u: Tensor) -> Tensor:
-        """Without the normal's constant."""
+        """Return the log-density, without the constant of the normal distribution."""
         m = len(u)
         square = ((self.vectors.T @ (u - self.mean)) / self.sd).square().sum(dim=0)
         volume = float(self.sd.log().sum())
@@ -101,7 +116,7 @@ class _Proposal(NamedTuple):
 
 
 def draws_of_prior(posterior: Posterior) -> Draws:
-    """Draws of a task without rows: normal in the unconstrained space by assumption."""
+    """Return draws of a task without rows: normal in the unconstrained space by assumption."""
     points = normal_points(N_DRAWS, len(posterior.phi))
     phi = posterior.phi + root(posterior.covariance[:, :, 0]) @ points
     return Draws(phi, torch.full((N_DRAWS,), 1 / N_DRAWS, dtype=torch.float64), 1.0)
@@ -114,37 +129,38 @@ def mixed_draws(posterior: Draws, prior: Draws, share: float) -> Draws:
 
 
 def draws_of_posterior(
-    calibrated: Calibrated,
+    fitted: FittedEquation,
     posterior: Posterior,
     X: NDArray[Any],
     y: NDArray[Any],
     sample_weight: NDArray[np.float64] | None = None,
 ) -> Draws:
-    """Draws of a task with rows X, y and their weights.
+    """Return draws of a task with rows X, y and their weights.
 
     Constants that adapt by gradient steps are no mode of a posterior; theirs is taken as normal, with a share of NaN.
     """
-    factor = calibrated.population.factor
+    factor = fitted.population.factor
     m = factor.shape[1]
-    if not isinstance(calibrated.solver, GaussNewton):
+    if fitted.by_gradient_steps:
         return draws_of_prior(posterior)._replace(share=float("nan"))
     if m == 0:
         return draws_of_prior(posterior)
-    covariates, p = calibrated.covariates, len(calibrated.table)
-    design = covariates.design(covariates.of_rows(X, "draw")[None], p)
-    center = design.center(calibrated.population.beta, p)
+    point = fitted.point(fitted.design(fitted.covariates.of_rows(X, "draw")[None]))
+    center = point.center
 
     def log_posterior(u: Tensor) -> Tensor:
         with torch.no_grad():
             observations = one_task(X, y, u.shape[1], sample_weight)
-            loss = calibrated.model.loss(center + factor @ u, calibrated.population.log_sigma, observations)
-        found = -loss - 0.5 * u.square().sum(dim=0)
-        return torch.where(torch.isfinite(found), found, -torch.inf)
+            loss = fitted.model.loss(point.constants(u), point.log_sigma, observations)
+        height = -loss - 0.5 * u.square().sum(dim=0)
+        return torch.where(torch.isfinite(height), height, -torch.inf)
 
     mode = deviation(factor, posterior.phi - center)[:, 0]
-    u, rest, weight, share = _draw(log_posterior, _Proposal.around(mode, posterior.own[:, :, 0], N_DRAWS), p)
+    u, rest, weight, share = _draw(
+        log_posterior, _Proposal.around(mode, posterior.deviation[:, :, 0], N_DRAWS), len(fitted.table)
+    )
     worth = _worth(weight)
-    if not worth >= FEW:
+    if not worth >= ROUGH:
         warn(
             f"the posterior of this task is far from normal: {u.shape[1]} draws are worth {worth:.0f} equal ones, "
             + (
@@ -156,7 +172,7 @@ def draws_of_posterior(
         )
     if not worth >= TOO_FEW:  # a handful of draws is no distribution; the normal approximation is one
         return draws_of_prior(posterior)._replace(share=share)
-    return Draws(center + factor @ u + _population_part(calibrated, posterior) @ rest, weight, share)
+    return Draws(center + factor @ u + _population_part(fitted, posterior) @ rest, weight, share)
 
 
 def _draw(
@@ -183,20 +199,21 @@ def _draw(
 
 
 def _log_mixture(proposals: list[_Proposal], u: Tensor) -> Tensor:
+    """Return the log-density of the mixture of all proposals."""
     shares = [proposal.n / u.shape[1] for proposal in proposals]
     densities = [p.log_density(u) + math.log(share) for p, share in zip(proposals, shares, strict=True)]
     return torch.logsumexp(torch.stack(densities), dim=0)
 
 
 def _worth(weight: Tensor) -> float:
-    """How many equally weighted draws are worth as much."""
+    """Return the effective number of draws: how many equally weighted ones are worth as much."""
     return 1 / float(weight.square().sum())
 
 
 def _moments(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of weighted draws; weights are evened out as long as a few draws would make it up."""
-    wanted = 10 * (len(u) + 1)
-    for _ in range(10):
+    """Return mean and covariance of weighted draws; weights are evened out as long as a few draws would make it up."""
+    wanted = DRAWS_PER_DIMENSION * (len(u) + 1)
+    for _ in range(EVENINGS):
         if _worth(weight) >= wanted:
             break
         weight = weight.sqrt() / weight.sqrt().sum()
@@ -205,14 +222,14 @@ def _moments(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return mean, away * weight @ away.T
 
 
-def _population_part(calibrated: Calibrated, posterior: Posterior) -> Tensor:
-    """Return a root of what the uncertainty of the population adds to the covariance of a task."""
-    factor = calibrated.population.factor
-    return root(posterior.covariance[:, :, 0] - factor @ posterior.own[:, :, 0] @ factor.T)
+def _population_part(fitted: FittedEquation, posterior: Posterior) -> Tensor:
+    """Return a root of the covariance that the uncertainty of the population adds to that of a task."""
+    factor = fitted.population.factor
+    return root(posterior.covariance[:, :, 0] - factor @ posterior.deviation[:, :, 0] @ factor.T)
 
 
 def weighted_quantile(values: Tensor, weight: Tensor, at: Tensor) -> Tensor:
-    """Quantiles of each row of values, of shape (rows, draws); values that are not finite count for nothing.
+    """Return quantiles of each row of values, of shape (rows, draws); values that are not finite count for nothing.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""The results of the long steps of a search, kept so that a search that was ended takes them from there.
+"""Results of the long steps of a fit in a checkpoint, from which a fit that was interrupted goes on.
 
-What lies between these steps is worked out again, which is quick and gives the same bits.
+What lies between these steps is computed again, which is quick and gives the same bits.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor
 from metaest.estimators.checkpoint import Checkpoint
 from metaest.functional.outer import State
 
-__all__ = ["Evaluations", "Journal", "KeptLoop"]
+__all__ = ["Evaluations", "FitCheckpoint", "LoopCheckpoint"]
 
 T = TypeVar("T")
 
@@ -25,24 +25,24 @@ class Evaluations:
     Parameters
     ----------
     u : Tensor of shape (random, tasks)
-        The tasks' constants at the start.
-    kept : dict, optional
-        What `state` returned.
+        The tasks' deviations at the start.
+    saved : dict, optional
+        The return value of `state` in the fit that was interrupted.
 
     Attributes
     ----------
     u : Tensor of shape (random, tasks)
-        At the lowest value so far.
+        The tasks' deviations at the lowest value so far.
     """
 
-    def __init__(self, u: Tensor, kept: State | None = None) -> None:
-        self.u = u if kept is None else kept["u"]
-        self.values: list[float] = [] if kept is None else kept["values"].tolist()
-        self.gradients: list[Tensor] = [] if kept is None else list(kept["gradients"])
+    def __init__(self, u: Tensor, saved: State | None = None) -> None:
+        self.u = u if saved is None else saved["u"]
+        self.values: list[float] = [] if saved is None else saved["values"].tolist()
+        self.gradients: list[Tensor] = [] if saved is None else list(saved["gradients"])
         self.asked = 0
 
     def next(self, evaluate: Callable[[], tuple[float, Tensor]]) -> tuple[float, NDArray[np.float64]]:
-        """Return the next value and gradient; they are evaluated where they were not kept."""
+        """Return the next value and gradient; they are evaluated where they were not saved."""
         if self.asked == len(self.values):
             value, gradient = evaluate()
             self.values.append(value)
@@ -56,20 +56,20 @@ class Evaluations:
         return {"u": self.u, "values": values, "gradients": torch.stack(self.gradients) if len(values) else values}
 
 
-class Journal:
+class FitCheckpoint:
     """The steps of one fit, in their order.
 
     Parameters
     ----------
     checkpoint : Checkpoint, optional
-        Where they are kept; without it nothing is.
+        Where results are saved; without it they are not.
     """
 
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         self.checkpoint = checkpoint
-        kept = None if checkpoint is None else checkpoint.load()
-        self._entries: list[Any] = [] if kept is None else kept["entries"]
-        self.loops: list[State] = [] if kept is None else kept["loops"]
+        saved = None if checkpoint is None else checkpoint.load()
+        self._entries: list[Any] = [] if saved is None else saved["entries"]
+        self.loops: list[State] = [] if saved is None else saved["loops"]
         self._steps = self._ticks = self._n_loops = 0
 
     def step(self, compute: Callable[[], T], rebuild: Callable[[Any], T]) -> T:
@@ -78,8 +78,9 @@ class Journal:
         Parameters
         ----------
         compute : callable
+            Computes the result, where it was not saved.
         rebuild : callable
-            From what was kept to the result: tensors and numbers, but tuples have become lists.
+            Makes the result of what was saved: tensors and numbers, but tuples have become lists.
         """
         if self.checkpoint is None:
             return compute()
@@ -104,7 +105,7 @@ class Journal:
         return evaluations
 
     def tick(self) -> None:
-        """Count an iteration of the search at work, and keep it every so often."""
+        """Count an iteration of the search at work, and save every so often."""
         self._ticks += 1
         if self.checkpoint is None or self._ticks % self.checkpoint.every:
             return
@@ -112,33 +113,33 @@ class Journal:
         if self._steps == len(self._entries) and last.asked == len(last.values):
             self.save()
 
-    def loop(self, rng: np.random.Generator, report: Callable[[int, float], None]) -> "KeptLoop | None":
-        """Return where the next outer loop keeps its state."""
+    def loop(self, rng: np.random.Generator, report: Callable[[int, float], None]) -> "LoopCheckpoint | None":
+        """Return where the next outer loop saves its state."""
         if self.checkpoint is None:
             return None
         self._n_loops += 1
-        return KeptLoop(self, self._n_loops - 1, self.checkpoint.every, rng, report)
+        return LoopCheckpoint(self, self._n_loops - 1, self.checkpoint.every, rng, report)
 
     def save(self) -> None:
-        """Keep everything."""
+        """Save all steps so far."""
         if self.checkpoint is not None:
-            entries = [own.state() if isinstance(own, Evaluations) else own for own in self._entries]
+            entries = [entry.state() if isinstance(entry, Evaluations) else entry for entry in self._entries]
             self.checkpoint.save({"entries": entries, "loops": self.loops})
 
 
-class KeptLoop:
-    """The state of an outer loop that is a step of a journal; the loop may be begun anew.
+class LoopCheckpoint:
+    """The state of an outer loop that is a step of a fit; the loop may be begun anew.
 
     Parameters
     ----------
-    journal : Journal
+    fit : FitCheckpoint
     place : int
-        Which of its loops.
+        The number of the loop in the fit.
     every : int
     rng : Generator
-        What the loop draws from.
+        The generator that the loop draws from.
     report : callable
-        Told of the steps that were taken before.
+        Called with the steps that were taken before.
 
     Attributes
     ----------
@@ -147,31 +148,36 @@ class KeptLoop:
     """
 
     def __init__(
-        self, journal: Journal, place: int, every: int, rng: np.random.Generator, report: Callable[[int, float], None]
+        self,
+        fit: FitCheckpoint,
+        place: int,
+        every: int,
+        rng: np.random.Generator,
+        report: Callable[[int, float], None],
     ) -> None:
-        self.journal, self.place, self.every, self.rng, self.report = journal, place, every, rng, report
-        self.kept = journal.loops[place] if place < len(journal.loops) else None
-        self.attempt = 0 if self.kept is None else int(self.kept["attempt"])
+        self.fit, self.place, self.every, self.rng, self.report = fit, place, every, rng, report
+        self.saved = fit.loops[place] if place < len(fit.loops) else None
+        self.attempt = 0 if self.saved is None else int(self.saved["attempt"])
 
     def load(self) -> State | None:
         """Return the state of the loop, if it is of this attempt."""
-        if self.kept is None or self.kept["attempt"] != self.attempt:
+        if self.saved is None or self.saved["attempt"] != self.attempt:
             return None
-        self.rng.bit_generator.state = self.kept["generator"]
-        loop: State = self.kept["loop"]
+        self.rng.bit_generator.state = self.saved["generator"]
+        loop: State = self.saved["loop"]
         for step, loss in enumerate(loop["progress"]["history"]["meta_loss"].tolist(), 1):
             self.report(step, loss)
         return loop
 
     def save(self, state: State) -> None:
-        """Keep the state of the loop."""
-        kept = {"attempt": self.attempt, "generator": self.rng.bit_generator.state, "loop": state}
-        self.journal.loops[self.place :] = [kept]
-        self.journal.save()
+        """Save the state of the loop."""
+        saved = {"attempt": self.attempt, "generator": self.rng.bit_generator.state, "loop": state}
+        self.fit.loops[self.place :] = [saved]
+        self.fit.save()
 
 
 def _copied(value: Any) -> Any:
     """Return a copy that later changes in place do not reach."""
     if isinstance(value, Tensor):
         return value.detach().clone()
-    return [_copied(own) for own in value] if isinstance(value, (list, tuple)) else value
+    return [_copied(part) for part in value] if isinstance(value, (list, tuple)) else value

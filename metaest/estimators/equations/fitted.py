@@ -1,7 +1,7 @@
-r"""What is known of the constants of a task, before and after its rows.
+r"""A fitted equation: its population, and the posterior of the constants of tasks before and after their rows.
 
 In the unconstrained space the posterior is normal around the most probable constants. Its covariance has two parts:
-that of the task's own deviation, :math:`A H^{-1} A^\top`, and what the uncertainty of the population leaves,
+that of the deviation of the task, :math:`A H^{-1} A^\top`, and what the uncertainty of the population leaves,
 :math:`K M\, \mathrm{Cov}(\hat\beta)\, M^\top K^\top` with :math:`K = I - A H^{-1} A^\top P`. For a linear equation
 their sum is the prediction error of the best linear unbiased predictor (Henderson, 1975, :doi:`10.2307/2529430`).
 """
@@ -10,43 +10,42 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.covariates import Covariates
-from metaest.estimators.equations.map_estimate import misfit, most_probable
+from metaest.estimators.equations.map_estimate import Point, map_estimate, misfit
 from metaest.estimators.equations.parameter import Parameter
-from metaest.estimators.equations.row_accuracy import Weighing
-from metaest.functional import (
-    GaussNewton,
-    GradientDescent,
-    HierarchicalModel,
-    Observations,
-    Population,
-    SolveCode,
-)
+from metaest.estimators.equations.row_accuracy import RowAccuracy
+from metaest.functional import GaussNewton, GradientDescent, HierarchicalModel, Observations, Population, SolveCode
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.gradient_descent import descend
 from metaest.functional.equations.hierarchical import Design
+from metaest.tasks import TaskSet
 
-__all__ = ["Calibrated", "Posterior"]
+__all__ = ["IDENTIFIED", "FittedEquation", "Posterior"]
 
-# few tasks tell their own spread poorly, and noise is seldom quite normal: twice as far as one task in 100,000
+# misfit from which a task is reported as unlike those of the fit: few tasks estimate their spread poorly, and noise is
+# seldom quite normal, so that it is four times the sum of squares that one task in 100,000 exceeds
 UNLIKELY = 4.0
+# shrinkage up to which a constant is identified: the rows say as much about it as the population does
+IDENTIFIED = 0.5
 
 
 class Posterior(NamedTuple):
-    """What is known of the constants of many tasks, in the unconstrained space.
+    """The posterior of the constants of many tasks, in the unconstrained space.
 
     Attributes
     ----------
     phi : Tensor of shape (constants, tasks)
-        The most probable ones.
+        The most probable constants.
     covariance : Tensor of shape (constants, constants, tasks)
-    own : Tensor of shape (random, random, tasks)
-        Covariance of the task's own deviation u.
+    deviation : Tensor of shape (random, random, tasks)
+        Covariance of u, the deviation of the task from the population.
     information : Tensor of shape (constants, constants, tasks)
-        What the rows say.
+        Information of the rows about the constants.
     loss : Tensor of shape (tasks,)
+        Negative log-posterior.
     code : integer Tensor of shape (tasks,)
         A :class:`~metaest.functional.SolveCode`.
     unlikely : boolean Tensor of shape (tasks,)
@@ -55,14 +54,14 @@ class Posterior(NamedTuple):
 
     phi: Tensor
     covariance: Tensor
-    own: Tensor
+    deviation: Tensor
     information: Tensor
     loss: Tensor
     code: Tensor
     unlikely: Tensor
 
     def take(self, tasks: Any) -> "Posterior":
-        """Return that of the chosen tasks."""
+        """Return the posterior of the chosen tasks."""
         return Posterior(*(part[..., tasks] for part in self))
 
     @classmethod
@@ -72,8 +71,8 @@ class Posterior(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Calibrated:
-    """An equation with its population: what a fitted model and everything adapted from it share, and never change.
+class FittedEquation:
+    """An equation with its population: the part that a fitted model and everything adapted from it share unchanged.
 
     Attributes
     ----------
@@ -87,12 +86,12 @@ class Calibrated:
     random : tuple of int
         Constants that vary between tasks.
     flat : tuple of int
-        Of these, the ones that show no variation.
+        Constants among `random` that show no variation.
     solver : GaussNewton or GradientDescent
         How tasks adapt.
     unit : float
         Standard deviation of the training targets; the scale of gradient steps.
-    weighing : Weighing
+    row_accuracy : RowAccuracy
     """
 
     table: dict[str, Parameter]
@@ -105,12 +104,37 @@ class Calibrated:
     flat: tuple[int, ...]
     solver: GaussNewton | GradientDescent
     unit: float
-    weighing: Weighing = field(default_factory=Weighing)
+    row_accuracy: RowAccuracy = field(default_factory=RowAccuracy)
 
     @property
     def names(self) -> list[str]:
         """Names of the constants."""
         return list(self.table)
+
+    @property
+    def varying(self) -> list[int]:
+        """Constants that do vary between tasks."""
+        return [k for k in self.random if k not in self.flat]
+
+    @property
+    def function(self) -> Any:
+        """The equation as it was given."""
+        return self.model.equation.function
+
+    @property
+    def limit(self) -> float | None:
+        """Limit of quantification."""
+        return self.model.noise.limit
+
+    @property
+    def by_gradient_steps(self) -> bool:
+        """Whether tasks adapt by gradient steps, which end short of the posterior's mode, and not by a MAP estimate."""
+        return isinstance(self.solver, GradientDescent)
+
+    @property
+    def map_solver(self) -> GaussNewton:
+        """The solver of MAP estimates, also where tasks adapt by gradient steps."""
+        return GaussNewton() if isinstance(self.solver, GradientDescent) else self.solver
 
     @property
     def beta_error(self) -> Tensor:
@@ -124,68 +148,83 @@ class Calibrated:
         """Variance of each constant between tasks, of shape (constants,)."""
         return self.population.factor.square().sum(dim=1)
 
+    def design(self, covariates: NDArray[Any]) -> Design:
+        """Return how coefficients enter the constants of tasks with covariates of shape (tasks, coefficients)."""
+        return self.covariates.design(covariates, len(self.table))
+
+    def design_of_tasks(self, tasks: TaskSet) -> Design:
+        """Return the design of tasks, whose rows bring their covariates."""
+        return self.design(self.covariates.of_tasks(tasks))
+
+    def point(self, design: Design) -> Point:
+        """Return the population as the tasks of a design see it."""
+        return Point.of(self.population, design)
+
+    def prior_of(self, covariates: NDArray[Any]) -> Posterior:
+        """Return the prior of one task with these covariates, of shape (coefficients,)."""
+        return self.prior(self.design(covariates[None]))
+
     def prior(self, design: Design) -> Posterior:
-        """Return what is known of tasks without a row."""
-        center = design.center(self.population.beta, len(self.table))
-        nothing = center.new_zeros(len(center), *center.shape)
+        """Return the prior of tasks: their posterior without a row."""
+        center = self.point(design).center
+        no_information = center.new_zeros(len(center), *center.shape)
         tasks = center.shape[1]
-        return self.posterior_at(
-            center, design, nothing, center.new_zeros(tasks), torch.full((tasks,), int(SolveCode.CONVERGED))
-        )
+        converged = torch.full((tasks,), int(SolveCode.CONVERGED))
+        return self.posterior_at(center, design, no_information, center.new_zeros(tasks), converged)
 
     def posterior(self, design: Design, observations: Observations) -> Posterior:
         """Adapt to the rows of many tasks."""
-        center = design.center(self.population.beta, len(self.table))
-        factor, log_sigma = self.population.factor, self.population.log_sigma
+        point = self.point(design)
+        log_sigma = point.log_sigma
         if isinstance(self.solver, GradientDescent):
-            phi, code = descend(self.model, self.solver, self.unit, center, observations)
+            phi, code = descend(self.model, self.solver, self.unit, point.center, observations)
             loss = self.model.loss(phi, log_sigma, observations)
         else:
-            found = most_probable(self.solver, self.model, center, factor, log_sigma, observations)
-            phi, loss, code = center + factor @ found.u, found.loss, found.code
+            result = map_estimate(self.solver, self.model, point, observations)
+            phi, loss, code = point.constants(result.u), result.loss, result.code
         with torch.no_grad():
-            known = self.model.information(phi, log_sigma, observations)
-        # gradient steps end short of the best curve: theirs says nothing
+            info = self.model.information(phi, log_sigma, observations)
+        # gradient steps end short of the best curve, so that a misfit there says nothing about the rows
         far = misfit(self.model, phi, loss, log_sigma, observations) > UNLIKELY
-        unlikely = far & torch.tensor(isinstance(self.solver, GaussNewton))
-        return self.posterior_at(phi, design, known.matrix, loss, code)._replace(unlikely=unlikely)
+        unlikely = far & torch.tensor(not self.by_gradient_steps)
+        return self.posterior_at(phi, design, info.matrix, loss, code)._replace(unlikely=unlikely)
 
     def posterior_at(self, phi: Tensor, design: Design, matrix: Tensor, loss: Tensor, code: Tensor) -> Posterior:
-        """Return what is known of tasks at given constants, from the information of their rows, (p, p, tasks)."""
+        """Return the posterior of tasks at given constants, from the information of their rows, (p, p, tasks)."""
         factor = self.population.factor
         p, tasks = phi.shape
         m = factor.shape[1]
         along = (factor.T @ matrix.reshape(p, -1)).reshape(m, p, tasks)  # A' P
         inner = small_matrices.sandwich(factor.T, matrix) + torch.eye(m, dtype=phi.dtype)[..., None]
-        own = small_matrices.inverse(small_matrices.cholesky(inner), inner)
-        covariance = small_matrices.sandwich(factor, own)
+        deviation = small_matrices.inverse(small_matrices.cholesky(inner), inner)
+        covariance = small_matrices.sandwich(factor, deviation)
         # M as a matrix for each task, then K M
         index, z = design
         entering = torch.zeros(p, len(index), tasks, dtype=phi.dtype)
         entering[index, torch.arange(len(index))] = z
         if m:
             pulled = torch.einsum("mpt,pbt->mbt", along, entering)
-            entering = entering - torch.einsum("km,mbt->kbt", factor, torch.einsum("mnt,nbt->mbt", own, pulled))
+            entering = entering - torch.einsum("km,mbt->kbt", factor, torch.einsum("mnt,nbt->mbt", deviation, pulled))
         scattered = torch.einsum("kbt,bc->kct", entering, self.beta_covariance)
         covariance = covariance + torch.einsum("kct,jct->kjt", scattered, entering)
-        return Posterior(phi, covariance, own, matrix, loss, code, torch.zeros_like(code, dtype=torch.bool))
+        return Posterior(phi, covariance, deviation, matrix, loss, code, torch.zeros_like(code, dtype=torch.bool))
 
     def mixed(self, posterior: Posterior, prior: Posterior, share: Any) -> Posterior:
-        """Return the moments of a mixture of what is known with and without the rows.
+        """Return the moments of a mixture of posterior and prior.
 
-        `share` is that of the rows: a number, or a Tensor of shape (tasks,).
+        `share` is that of the posterior: a number, or a Tensor of shape (tasks,).
         """
         away = posterior.phi - prior.phi
         apart = share * (1 - share) * away[:, None] * away[None]
         blend = {
             name: share * getattr(posterior, name) + (1 - share) * getattr(prior, name)
-            for name in ("phi", "covariance", "own", "information")
+            for name in ("phi", "covariance", "deviation", "information")
         }
         return posterior._replace(**{**blend, "covariance": blend["covariance"] + apart})
 
     def shrinkage(self, posterior: Posterior) -> Tensor:
-        """Share of a constant's variance between tasks that its rows leave; 1 where there is none."""
-        left = small_matrices.sandwich(self.population.factor, posterior.own)
+        """Return the share of each constant's variance between tasks that the rows leave; 1 where there is none."""
+        left = small_matrices.sandwich(self.population.factor, posterior.deviation)
         prior = self.prior_variance
         left = torch.stack([left[k, k] for k in range(len(prior))])
         return torch.where(prior[:, None] > 0, left / prior.clamp(min=1e-300)[:, None], 1.0).clamp(max=1.0)

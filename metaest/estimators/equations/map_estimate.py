@@ -1,28 +1,81 @@
-"""The search for a task's constants, from several starts where one start leaves doubt."""
+"""MAP estimates: the most probable constants of each task under a population, with restarts in doubtful cases.
+
+One damped Gauss-Newton search a task is enough for most tasks. A task whose search did not converge, or whose rows lie
+improbably far from its curve, is searched again from points spread over the population.
+"""
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.stats import chi2, norm, qmc
 from torch import Tensor
 
-from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population, SolveCode
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.gauss_newton import MapResult
+from metaest.functional.equations.hierarchical import Design
 
-__all__ = ["misfit", "most_probable", "normal_points", "search_widely"]
+__all__ = ["Point", "map_estimate", "misfit", "normal_points", "search_widely"]
 
-# the wide search: points looked at, points searched from, how far they reach, and how many at once
-N_WIDE, N_TRIES, WIDE_SD, MOST_CELLS = 256, 8, 1.5, 500_000
-N_WIDE_SLOW, N_TRIES_SLOW = 32, 4
+# points per task that the wide search evaluates without searching, where one call evaluates all tasks
+SCREENED = 256
+# the same, where every task needs a call
+SCREENED_SLOW = 32
+# points per task that the wide search starts from, the given start among them
+STARTS = 8
+# the same, where every task needs a call
+STARTS_SLOW = 4
+# spread of the screened points, in standard deviations between tasks: wider than the population, since it may be wrong
+WIDE_SD = 1.5
+# rows per task that are enough to rank the screened points
 SCREEN_ROWS = 60
-# points around a place where the search is stuck, in posterior standard deviations, and what counts as no gain
-N_AROUND, AROUND, TRIFLE = 64, (0.01, 0.1, 0.5), 0.05
-# twice J at the solution is a chi-square variable with as many degrees of freedom as rows; a fit that is worse than all
-# but this share of them is poor enough to look elsewhere
-DOUBT = 1e-5
+# values of the curve that one call of the screening computes at most: 4 MB
+MOST_VALUES = 500_000
+# points around a stalled search that are compared with it, at each distance
+POINTS_AROUND = 64
+# these distances, in posterior standard deviations
+DISTANCES_AROUND = (0.01, 0.1, 0.5)
+# a point around a stalled search counts as lower where it gains more than this, in units of the log-posterior
+LEAST_DESCENT = 0.05
+# another solution has to be better by this, in units of the log-posterior: the accuracy of a search
+ACCURACY = 1e-6
+# twice the loss at the solution is a chi-square variable with as many degrees of freedom as rows; a fit worse than all
+# but this share of tasks is searched again
+DOUBTFUL_SHARE = 1e-5
+
+
+class Point(NamedTuple):
+    """A population as the search for constants takes it: constants are ``center + factor @ u`` with u standard normal.
+
+    Attributes
+    ----------
+    center : Tensor of shape (constants, tasks)
+        Prior means in the unconstrained space, shifted by the covariates of each task.
+    factor : Tensor of shape (constants, random)
+        A root of the covariance between tasks.
+    log_sigma : Tensor of shape (noise constants,)
+    """
+
+    center: Tensor
+    factor: Tensor
+    log_sigma: Tensor
+
+    @classmethod
+    def of(cls, population: Population, design: Design) -> "Point":
+        """Return the point of a population for the tasks of a design."""
+        center = design.center(population.beta, len(population.factor))
+        return cls(center, population.factor, population.log_sigma)
+
+    def take(self, tasks: Tensor) -> "Point":
+        """Return the point for some of the tasks, by number."""
+        return self._replace(center=self.center[:, tasks])
+
+    def constants(self, u: Tensor) -> Tensor:
+        """Return the unconstrained constants of tasks that deviate by u, of shape (random, tasks)."""
+        return self.center + self.factor @ u
 
 
 def normal_points(n: int, dimension: int, seed: int = 0) -> Tensor:
@@ -33,88 +86,74 @@ def normal_points(n: int, dimension: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(norm.ppf(uniform.clip(1e-6, 1 - 1e-6))).T.contiguous()
 
 
-def most_probable(
+def map_estimate(
     solver: GaussNewton,
     model: HierarchicalModel,
-    center: Tensor,
-    factor: Tensor,
-    log_sigma: Tensor,
+    point: Point,
     observations: Observations,
     start: Tensor | None = None,
 ) -> MapResult:
     """Find the most probable constants of every task.
 
-    Tasks whose search does not converge, or whose rows lie improbably far from the curve found, are searched anew from
-    points spread over the prior, and the best of all is kept.
+    Tasks whose search does not converge, or whose rows lie improbably far from the curve, are searched again from
+    points spread over the prior, and the best result is returned.
 
     Parameters
     ----------
-    solver, model, center, factor, log_sigma, observations, start
-        As :meth:`metaest.functional.GaussNewton.solve` takes them.
+    solver : GaussNewton
+    model : HierarchicalModel
+    point : Point
+    observations : Observations
+    start : Tensor of shape (random, tasks), optional
+        Where the search starts; zeros by default.
 
     Returns
     -------
     MapResult
     """
-    found = solver.solve(model, center, factor, log_sigma, observations, start)
-    poor = ~(misfit(model, center + factor @ found.u, found.loss, log_sigma, observations) <= 1)
-    again = torch.nonzero(poor | (found.code != SolveCode.CONVERGED))[:, 0]
+    center, factor, log_sigma = point
+    result = solver.solve(model, center, factor, log_sigma, observations, start)
+    poor = ~(misfit(model, point.constants(result.u), result.loss, log_sigma, observations) <= 1)
+    again = torch.nonzero(poor | (result.code != SolveCode.CONVERGED))[:, 0]
     if len(again) == 0 or len(factor.T) == 0:
-        return found
-    others, _ = search_widely(
-        solver,
-        model,
-        center[:, again],
-        factor,
-        log_sigma,
-        observations.take(again),
-        torch.zeros_like(found.u[:, again]),
-    )
-    old = torch.where(torch.isfinite(found.loss[again]), found.loss[again], torch.inf)
-    # another solution has to be better by more than the accuracy of the search
-    gained = (others.loss < old - 1e-6) | (
-        (found.code[again] != SolveCode.CONVERGED) & (others.code == SolveCode.CONVERGED) & (others.loss <= old + 1e-6)
-    )
-    for part, other in zip(found, others, strict=True):
-        part[..., again[gained]] = other[..., gained]
-    stuck = torch.nonzero((found.code == SolveCode.STALLED) | (found.code == SolveCode.MAX_ITER))[:, 0]
+        return result
+    zeros = torch.zeros_like(result.u[:, again])
+    others, _ = search_widely(solver, model, point.take(again), observations.take(again), zeros)
+    old = torch.where(torch.isfinite(result.loss[again]), result.loss[again], torch.inf)
+    converged_now = (result.code[again] != SolveCode.CONVERGED) & (others.code == SolveCode.CONVERGED)
+    better = (others.loss < old - ACCURACY) | (converged_now & (others.loss <= old + ACCURACY))
+    for part, other in zip(result, others, strict=True):
+        part[..., again[better]] = other[..., better]
+    stuck = torch.nonzero((result.code == SolveCode.STALLED) | (result.code == SolveCode.MAX_ITER))[:, 0]
     if len(stuck):
-        corner = _is_lowest(model, center[:, stuck], factor, log_sigma, observations.take(stuck), found.u[:, stuck])
-        found.code[stuck[corner]] = int(SolveCode.CONVERGED)
-    return found
+        corner = _is_lowest(model, point.take(stuck), observations.take(stuck), result.u[:, stuck])
+        result.code[stuck[corner]] = int(SolveCode.CONVERGED)
+    return result
 
 
-def _is_lowest(
-    model: HierarchicalModel,
-    center: Tensor,
-    factor: Tensor,
-    log_sigma: Tensor,
-    observations: Observations,
-    u: Tensor,
-) -> Tensor:
-    """Whether no point around u is lower by more than a trifle: an equation with a kink has corners for minima."""
+def _is_lowest(model: HierarchicalModel, point: Point, observations: Observations, u: Tensor) -> Tensor:
+    """Return whether no point around u is lower: the minimum of an equation with a kink may be a corner."""
+    center, factor, log_sigma = point
     m, tasks = u.shape
     with torch.no_grad():
-        known = model.information(center + factor @ u, log_sigma, observations).in_random_directions(factor, u)
-        sd = small_matrices.inverse(small_matrices.cholesky(known.matrix), known.matrix).diagonal().T.sqrt()
-        away = normal_points(N_AROUND, m)
-        away = torch.cat([away * size for size in AROUND], dim=1)
+        info = model.information(point.constants(u), log_sigma, observations).in_random_directions(factor, u)
+        sd = small_matrices.inverse(small_matrices.cholesky(info.matrix), info.matrix).diagonal().T.sqrt()
+        away = normal_points(POINTS_AROUND, m)
+        away = torch.cat([away * size for size in DISTANCES_AROUND], dim=1)
         n = away.shape[1]
         numbers = torch.arange(tasks).repeat_interleave(n)
         points = u[:, numbers] + sd[:, numbers] * away.repeat(1, tasks)
         loss = model.loss(center[:, numbers] + factor @ points, log_sigma, observations.take(numbers))
         height = (loss + 0.5 * points.square().sum(dim=0)).reshape(tasks, n)
     lowest = torch.where(torch.isfinite(height), height, torch.inf).min(dim=1).values
-    found: Tensor = torch.isfinite(known.loss) & (lowest > known.loss - TRIFLE)
-    return found
+    is_lowest: Tensor = torch.isfinite(info.loss) & (lowest > info.loss - LEAST_DESCENT)
+    return is_lowest
 
 
 def search_widely(
     solver: GaussNewton,
     model: HierarchicalModel,
-    center: Tensor,
-    factor: Tensor,
-    log_sigma: Tensor,
+    point: Point,
     observations: Observations,
     start: Tensor,
     points: Tensor | None = None,
@@ -123,10 +162,13 @@ def search_widely(
 
     Parameters
     ----------
-    solver, model, center, factor, log_sigma, observations, start
-        As :meth:`metaest.functional.GaussNewton.solve` takes them.
+    solver : GaussNewton
+    model : HierarchicalModel
+    point : Point
+    observations : Observations
+    start : Tensor of shape (random, tasks)
     points : Tensor of shape (random, points), optional
-        Where to look; by default spread over the population.
+        Deviations to start from; by default spread over the population.
 
     Returns
     -------
@@ -134,30 +176,32 @@ def search_widely(
     gain : Tensor of shape (tasks,)
         By how much the negative log-posterior is lower than where the search from `start` ends.
     """
+    center, factor, log_sigma = point
     m, tasks = start.shape
     if m == 0:
         return solver.solve(model, center, factor, log_sigma, observations, start), start.new_zeros(tasks)
+    one_call = model.equation.mode == "rows"
     if points is None:
-        points = WIDE_SD * normal_points(N_WIDE if model.equation.mode == "rows" else N_WIDE_SLOW, m)
-    n, tries = points.shape[1], N_TRIES if model.equation.mode == "rows" else N_TRIES_SLOW
+        points = WIDE_SD * normal_points(SCREENED if one_call else SCREENED_SLOW, m)
+    n, tries = points.shape[1], STARTS if one_call else STARTS_SLOW
     # an equation whose rows see each other needs all of them
-    screened = observations.thin(SCREEN_ROWS) if model.equation.mode == "rows" else observations
-    size = max(1, MOST_CELLS // (n * len(screened.y)))
+    screened = observations.thin(SCREEN_ROWS) if one_call else observations
+    size = max(1, MOST_VALUES // (n * len(screened.y)))
     parts, gains = [], []
     for first in range(0, tasks, size):
         chosen = torch.arange(first, min(first + size, tasks))
-        some = chosen.repeat_interleave(n)
+        repeated = chosen.repeat_interleave(n)
         with torch.no_grad():
             u = points.repeat(1, len(chosen))
-            loss = model.loss(center[:, some] + factor @ u, log_sigma, screened.take(some))
+            loss = model.loss(center[:, repeated] + factor @ u, log_sigma, screened.take(repeated))
         height = torch.where(torch.isfinite(loss), loss + 0.5 * u.square().sum(dim=0), torch.inf).reshape(-1, n)
         promising = points[:, height.argsort(dim=1)[:, : tries - 1]]  # (random, tasks, tries)
         starts = torch.cat([start[:, chosen, None], promising], dim=2).reshape(m, -1)
         again = chosen.repeat_interleave(tries)
-        found = solver.solve(model, center[:, again], factor, log_sigma, observations.take(again), starts)
-        reached = torch.where(torch.isfinite(found.loss), found.loss, torch.inf).reshape(-1, tries)
+        result = solver.solve(model, center[:, again], factor, log_sigma, observations.take(again), starts)
+        reached = torch.where(torch.isfinite(result.loss), result.loss, torch.inf).reshape(-1, tries)
         lowest = tries * torch.arange(len(chosen)) + reached.argmin(dim=1)
-        parts.append([part[..., lowest] for part in found])
+        parts.append([part[..., lowest] for part in result])
         gains.append(reached[:, 0] - reached.min(dim=1).values)
     best = MapResult(*(torch.cat(group, dim=-1) for group in zip(*parts, strict=True)))
     return best, torch.nan_to_num(torch.cat(gains), nan=0.0)
@@ -166,23 +210,23 @@ def search_widely(
 def misfit(
     model: HierarchicalModel, phi: Tensor, loss: Tensor, log_sigma: Tensor, observations: Observations
 ) -> Tensor:
-    """How far the rows of each task lie from its curve, and its constants from the population.
+    """Return how improbable the rows of each task are under the population; 1 is the limit of what is plausible.
 
     Parameters
     ----------
     model : HierarchicalModel
     phi : Tensor of shape (constants, tasks)
-        The most probable ones.
+        The most probable constants, unconstrained.
     loss : Tensor of shape (tasks,)
-        J there.
+        Negative log-posterior there.
     log_sigma : Tensor of shape (noise constants,)
     observations : Observations
 
     Returns
     -------
     Tensor of shape (tasks,)
-        The sum of squares, in units of the noise and of the spread between tasks, over what one task in 100,000
-        exceeds.
+        The sum of squares, in units of the noise and of the spread between tasks, over the value that one task in
+        100,000 exceeds.
     """
     rows = observations.mask.sum(dim=0)
     accuracy = model.noise.accuracy(observations)
@@ -192,12 +236,12 @@ def misfit(
         with torch.no_grad():
             log_scale = model.noise.log_scale(model.curve(phi, observations), observations.y, log_sigma, accuracy)
         constant = observations.masked(log_scale).sum(dim=0)
-    return 2 * (loss - constant) / _limits(len(observations.mask))[rows.long()]
+    return 2 * (loss - constant) / _plausible_squares(len(observations.mask))[rows.long()]
 
 
 @lru_cache(maxsize=64)
-def _limits(n: int) -> Tensor:
-    """Greatest plausible sum of squares by number of rows, 0 to n."""
-    limits = torch.from_numpy(chi2.isf(DOUBT, np.arange(n + 1)))
+def _plausible_squares(n: int) -> Tensor:
+    """Return the greatest plausible sum of squares by number of rows, 0 to n."""
+    limits = torch.from_numpy(chi2.isf(DOUBTFUL_SHARE, np.arange(n + 1)))
     limits[0] = torch.inf
     return limits

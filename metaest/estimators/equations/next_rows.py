@@ -1,4 +1,4 @@
-"""Which rows to measure next, from what is known of a task."""
+"""The rows to measure next, from the posterior of a task."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.draws import root
-from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.map_estimate import normal_points
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
@@ -18,12 +18,14 @@ from metaest.tasks.weights import as_weights
 
 __all__ = ["suggest_rows"]
 
+# draws from the posterior, over which gains are averaged
 N_DRAWS = 128
+# gain, in units of the logarithm of a determinant, below which a measurement teaches nothing
 WORTHLESS = 1e-3
 
 
 def suggest_rows(
-    calibrated: Calibrated,
+    fitted: FittedEquation,
     posterior: Posterior,
     X: NDArray[Any],
     n: int,
@@ -40,7 +42,7 @@ def suggest_rows(
     """
     if not is_whole(n) or not 1 <= n <= len(X):
         raise ValueError(f"suggest: n must be a whole number from 1 to the {len(X)} candidates, got {n!r}.")
-    varying = [calibrated.names[k] for k in calibrated.random if k not in calibrated.flat]
+    varying = [fitted.names[k] for k in fitted.varying]
     if not varying:
         raise ValueError("suggest: no constant varies between tasks, so no measurement of one can teach anything.")
     if target is not None and not (isinstance(target, str) and target in varying):
@@ -52,21 +54,21 @@ def suggest_rows(
         prices = as_weights(cost, len(X), "suggest", "cost")
         if not np.isfinite(prices).all() or (prices <= 0).any():
             raise ValueError(f"suggest: cost must hold one number above 0 for each of the {len(X)} candidates.")
-    factor = calibrated.population.factor
-    own = posterior.own[:, :, 0]
-    # the draws of u alone: what the population leaves open, no measurement of this task settles
-    u = root(own) @ normal_points(N_DRAWS, len(own))
+    factor = fitted.population.factor
+    deviation = posterior.deviation[:, :, 0]
+    # draws of u alone: a measurement of this task does not reduce the uncertainty of the population
+    u = root(deviation) @ normal_points(N_DRAWS, len(deviation))
     phi = posterior.phi + factor @ u
-    rows, noise = one_task(X, copies=N_DRAWS, weight=weight), calibrated.model.noise
-    values, slopes = calibrated.model.curve_and_slopes(phi, rows)
-    terms = noise.terms(values, values, calibrated.population.log_sigma, noise.accuracy(rows))
+    rows, noise = one_task(X, copies=N_DRAWS, weight=weight), fitted.model.noise
+    values, slopes = fitted.model.curve_and_slopes(phi, rows)
+    terms = noise.terms(values, values, fitted.population.log_sigma, noise.accuracy(rows))
     z = torch.einsum("km,kct->tcm", factor, slopes.detach())
     usable = torch.isfinite(z).all(dim=2)
     z = torch.where(usable[..., None], z, 0.0)
     weights = torch.where(usable, terms.weight.detach().expand_as(values).T, 0.0)
-    direction = None if target is None else factor[calibrated.names.index(target)]
+    direction = None if target is None else factor[fitted.names.index(target)]
     chosen, gains = choose_rows(
-        own, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices)
+        deviation, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices)
     )
     if gains[0] < WORTHLESS:
         warn(

@@ -11,13 +11,14 @@ from torch import Tensor
 from metaest.estimators.arguments import require_count, require_flag
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.draws import deviation
-from metaest.estimators.equations.fitted import Calibrated, Posterior
-from metaest.estimators.equations.map_estimate import most_probable
-from metaest.functional import GaussNewton
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.map_estimate import Point, map_estimate
 
 __all__ = ["profile_of"]
 
+# distance of the first and the last point from the constant, in its posterior standard deviations
 REACH = 4.0
+# factor of the standard deviations between tasks, that makes the prior almost flat
 WITHOUT_PRIOR = 1e3
 LEAST_POINTS = 3
 # points that are solved at once, in memory of about a kilobyte each
@@ -25,7 +26,7 @@ MOST_POINTS = 1_000_000
 
 
 def profile_of(
-    calibrated: Calibrated,
+    fitted: FittedEquation,
     posterior: Posterior,
     X: NDArray[Any],
     y: NDArray[Any],
@@ -35,8 +36,8 @@ def profile_of(
     weight: NDArray[np.float64] | None = None,
 ) -> pd.DataFrame:
     """Profile one constant of one task; see ``AdaptedEquation.profile``."""
-    names = calibrated.names
-    varying = [names[k] for k in calibrated.random if k not in calibrated.flat]
+    names = fitted.names
+    varying = [names[k] for k in fitted.varying]
     require_flag(prior, "prior")
     if not isinstance(name, str) or name not in varying:
         raise ValueError(
@@ -45,37 +46,29 @@ def profile_of(
         )
     require_count(n_points, "profile: n_points", LEAST_POINTS, most=MOST_POINTS)
     n_points, k = int(n_points), names.index(name)
-    factor = calibrated.population.factor * (1.0 if prior else WITHOUT_PRIOR)
-    center = _center(calibrated, X)
+    factor = fitted.population.factor * (1.0 if prior else WITHOUT_PRIOR)
+    center = fitted.point(fitted.design(fitted.covariates.of_rows(X, "profile")[None])).center[:, 0]
     sd = float(posterior.covariance[k, k, 0].clamp(min=0).sqrt())
     at = posterior.phi[k, 0] + sd * torch.linspace(-REACH, REACH, n_points, dtype=torch.float64)
     # turn u so that its first coordinate alone moves this constant, and hold that one
     turn = _first_axis(factor[k])
     turned = factor @ turn
     held = (at - center[k]) / turned[k, 0]
-    solver = calibrated.solver if isinstance(calibrated.solver, GaussNewton) else GaussNewton()
-    log_sigma = calibrated.population.log_sigma
+    solver, log_sigma = fitted.map_solver, fitted.population.log_sigma
     # start each point from the adapted constants
     u = deviation(turned, posterior.phi - center[:, None])[:, 0]
     fixed = center[:, None] + turned[:, :1] * held
     observations = one_task(X, y, n_points, weight)
-    found = most_probable(
-        solver, calibrated.model, fixed, turned[:, 1:], log_sigma, observations, u[1:, None].expand(-1, n_points)
-    )
-    loss = found.loss + 0.5 * held.square()
-    phi = fixed + turned[:, 1:] @ found.u
-    alone = one_task(X, y, weight=weight)
-    best = most_probable(solver, calibrated.model, center[:, None], factor, log_sigma, alone).loss.min()
-    theta = calibrated.model.transforms.constrain(phi).numpy()
+    others = Point(fixed, turned[:, 1:], log_sigma)
+    result = map_estimate(solver, fitted.model, others, observations, u[1:, None].expand(-1, n_points))
+    loss = result.loss + 0.5 * held.square()
+    phi = others.constants(result.u)
+    free = Point(center[:, None], factor, log_sigma)
+    best = map_estimate(solver, fitted.model, free, one_task(X, y, weight=weight)).loss.min()
+    theta = fitted.model.transforms.constrain(phi).numpy()
     columns = {name: theta[k], "deviance": (2 * (loss - torch.minimum(best, loss.min()))).numpy()}
     columns.update({other: theta[j] for j, other in enumerate(names) if j != k})
     return pd.DataFrame(columns)
-
-
-def _center(calibrated: Calibrated, X: NDArray[Any]) -> Tensor:
-    covariates = calibrated.covariates
-    design = covariates.design(covariates.of_rows(X, "profile")[None], len(calibrated.table))
-    return design.center(calibrated.population.beta, len(calibrated.table))[:, 0]
 
 
 def _first_axis(direction: Tensor) -> Tensor:

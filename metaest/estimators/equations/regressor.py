@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from os import PathLike
 from typing import Any, Self
 
@@ -14,27 +14,31 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from metaest.estimators import inputs
+from metaest.estimators.arguments import require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
-from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
-from metaest.estimators.equations.adapting import Adapting
-from metaest.estimators.equations.censoring import as_recorded, ask_about_limit, just_below, without_codes
-from metaest.estimators.equations.fit.pipeline import calibrate
-from metaest.estimators.equations.fitted import Calibrated
+from metaest.estimators.checkpoint import checkpoint_of
+from metaest.estimators.conformal import IntervalMixin, conformal_interval, one_by_one
+from metaest.estimators.equations import adapted_many, censoring, tables, zero_shot
+from metaest.estimators.equations.adapted import AdaptedEquation
+from metaest.estimators.equations.answers import spread_of_observations
+from metaest.estimators.equations.checks import check_interval, warn_of_many
+from metaest.estimators.equations.compiled import compiled_for_adapting
+from metaest.estimators.equations.fit.pipeline import fit_population
+from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.parameter import Parameter
-from metaest.estimators.equations.results import attributes, query_predictions
-from metaest.estimators.equations.settings import CONSTRAINTS, REPORTED, check_settings
-from metaest.estimators.equations.summary import summarise
-from metaest.estimators.equations.zero_shot import ZeroShot
-from metaest.estimators.guard import thinned
-from metaest.estimators.inputs import as_tasks, remember_columns, remember_range, require_columns
+from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
+from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows
+from metaest.estimators.guard import FittedGuard, learn_guard, thinned
 from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
 from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]
 
 
-class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
+class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     r"""An equation whose constants are learned from many tasks and adapted to the next, with standard errors.
 
     .. math:: y_{ti} = f(x_{ti}, \theta_t) + \varepsilon_{ti}, \qquad g^{-1}(\theta_t) \sim N(\mu + \Gamma z_t, \Psi),
@@ -100,7 +104,7 @@ class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
     compile : bool or "auto", default="auto"
         Whether constants are searched for in machine code, many tasks at a time (needs llvmlite, the extra ``compile``;
         see :doc:`/guide/speed`). "auto" compiles a fit of at least 50,000 rows and an `adapt_many` of 500,000, True a
-        single `adapt` as well. What cannot be compiled is left to torch, with a logged line that says why.
+        single `adapt` as well. torch does what cannot be compiled, and a logged line says why.
     random_state : int, RandomState instance or None, default=None
         Draws of support rows; ``objective="evidence"`` draws none.
     checkpoint : path-like, optional
@@ -109,8 +113,7 @@ class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
     checkpoint_every : int, default=10
         Iterations, or meta-steps, from one state to the next.
     verbose : bool, default=False
-        Whether to show progress bars, on standard error: of a fit, a score, a calibration, of many adaptations and of
-        what the guard learns.
+        Whether to show progress bars on standard error.
 
     Attributes
     ----------
@@ -155,11 +158,6 @@ class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
         Whether the fit searched in machine code.
     compiled_reason_ : str
 
-    See Also
-    --------
-    AdaptedEquation : What ``adapt`` returns.
-    MAMLRegressor : Where no equation is known.
-
     References
     ----------
     .. [1] L. Tierney, J. B. Kadane (1986). Accurate approximations for posterior moments and marginal densities.
@@ -186,11 +184,13 @@ class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
     [140.0, 190.0]
     """
 
-    # subclasses with a constructor of their own do not offer it
-    measurement_sd: str | int | None = None
-
+    measurement_sd: str | int | None = None  # not offered by subclasses with another constructor
     _parameter_constraints = CONSTRAINTS
     _single_target = True
+    _weighs = True
+    _fitted: FittedEquation
+    _judged: TaskSet | None
+    _judges: dict[Any, FittedGuard]
     # groups are requested by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
@@ -282,80 +282,49 @@ class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
         -----
         ConvergenceWarning
             When the search for the population, or for the constants of a task, did not converge.
-
-        Examples
-        --------
-        Two assays, the second with a standard deviation thirty times as large:
-
-        >>> import numpy as np
-        >>> from metaest import EquationRegressor
-        >>> def level(X, a):
-        ...     return a + 0 * X[:, 0]
-        >>> rng = np.random.default_rng(0)
-        >>> sd, groups = np.tile([0.1, 3.0], 50), np.repeat(np.arange(50), 2)
-        >>> y = rng.normal(5, 1, 50)[groups] + sd * rng.normal(size=100)
-        >>> model = EquationRegressor(level, {"a": 1.0})
-        >>> model = model.fit(np.zeros((100, 1)), y, groups=groups, sample_weight=1 / sd**2)
-        >>> new = model.adapt([[0.0], [0.0]], [4.0, 9.0], sample_weight=[100, 0.11])
-        >>> new.predict([[0.0]]).round(1)
-        array([4.])
         """
         self._validate_params()
-        check_settings(self)
-        tasks = require_columns(as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
-        ask_about_limit(self.limit, tasks.y, "fit")
-        tasks = without_codes(tasks, self.limit)
+        settings = FitSettings(**{field.name: getattr(self, field.name) for field in fields(FitSettings)})
+        settings.check()
+        tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
+        censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
+        tasks = censoring.tasks_just_below(self.limit, tasks)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with checkpoint_of(self, tasks, seed, y is not None) or nullcontext() as checkpoint:
-            self._learn(tasks, seed, y is not None, checkpoint)
+        rng, flat = np.random.default_rng(seed), y is not None
+        with checkpoint_of(self, tasks, seed, flat) or nullcontext() as checkpoint:
+            result = fit_population(settings, self.problem(tasks), tasks, rng, flat=flat, checkpoint=checkpoint)
+            self._fitted, self._seed = result.fitted, seed
+            self._judged, self._judges = thinned(tasks), {}
+            self._task_names = hashed(tasks.names)
+            self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
+            self._y_mean = tasks.y.mean(dtype=np.float64)
+            for name, value in tables.attributes(result, tasks, settings).items():
+                setattr(self, name, value)
+            inputs.remember_columns(self, tasks.feature_names)
+            inputs.remember_range(self, tasks.X)
         return self
 
-    def _learn(self, tasks: TaskSet, seed: int, flat: bool, checkpoint: Checkpoint | None) -> None:
-        """Set all that a fit learns."""
-        fitted = calibrate(self, tasks, np.random.default_rng(seed), flat=flat, checkpoint=checkpoint)
-        self._calibrated: Calibrated = fitted.calibrated
-        self._seed = seed
-        self._judged, self._judges = thinned(tasks), {}
-        self._task_names = hashed(tasks.names)
-        self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
-        self._y_mean = tasks.y.mean(dtype=np.float64)
-        for name, value in attributes(fitted, tasks, {name: getattr(self, name) for name in REPORTED}).items():
-            setattr(self, name, value)
-        remember_columns(self, tasks.feature_names)
-        remember_range(self, tasks.X)
-
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
-        """Return the equation of these tasks and its parameters; a subclass may read them off the data.
-
-        Parameters
-        ----------
-        tasks : TaskSet
-
-        Returns
-        -------
-        equation : callable
-        parameters : dict of str to Parameter or float
-            As the constructor takes them.
-        """
+        """Return equation and parameters for a TaskSet, as the constructor takes them; subclasses read them off it."""
         return self.equation, self.parameters
 
     @property
     def equation_(self) -> Any:
         """The equation that was fitted, as it was given or as `problem` made it."""
         check_is_fitted(self)
-        return self._calibrated.model.equation.function
+        return self._fitted.function
 
     @property
     def limit_(self) -> float | None:
         """The limit of quantification of the fit."""
         check_is_fitted(self)
-        return self._calibrated.model.noise.limit
+        return self._fitted.limit
 
     @property
     def covariate_columns_(self) -> tuple[int, ...]:
         """Numbers of the columns of X that are covariates, one for each coefficient."""
         check_is_fitted(self)
-        return self._calibrated.covariates.columns
+        return self._fitted.covariates.columns
 
     def with_equation(self, equation: Callable[..., torch.Tensor]) -> Self:
         """Return a copy of the fitted model that evaluates another equation of the same constants.
@@ -364,35 +333,266 @@ class EquationRegressor(Adapting, ZeroShot, RegressorMixin, BaseEstimator):
         ----------
         equation : callable
             Such as the same formula with further tables that it looks up.
-
-        Returns
-        -------
-        EquationRegressor
-            With the population of this model, which stays as it is.
         """
         check_is_fitted(self)
-        other, model = copy.copy(self), self._calibrated.model
-        model = replace(model, equation=replace(model.equation, function=equation))
-        other._calibrated = replace(self._calibrated, model=model)
+        other, model = copy.copy(self), self._fitted.model
+        other._fitted = replace(self._fitted, model=replace(model, equation=replace(model.equation, function=equation)))
         return other
 
     @in_plain_modes
-    def summary(self) -> str:
-        """Return the fit in the form statisticians know, with notes on what the tasks cannot tell."""
+    def adapt(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        guard: bool | None = None,
+        gap: int = 0,
+        covariates: Mapping[Any, float] | None = None,
+    ) -> AdaptedEquation:
+        """Adapt to one new task from a handful of its rows; the model itself is untouched.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Without rows (``adapt([], [])``) the constants are the population's, and vary as they do between tasks.
+        y : array-like of shape (n_rows,)
+        sample_weight : array-like of shape (n_rows,), optional
+            Known accuracy of the rows: their noise has the variance of the fit over their weight, so that weights must
+            be on the scale of the fit's. 1 by default; a row of weight 0 is left out.
+        guard : bool, optional
+            Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
+            :class:`Guard`; None is no. A shrunk adaptation interpolates between the population's constants and the
+            adapted ones. The first call learns from the training tasks how to judge, which takes a moment.
+        gap : int, default=0
+            For the guard, where ``split="first"``: rows left out between those adapted on and those judged on.
+        covariates : dict, optional
+            For a task without rows: values by columns of X, of the covariates of the fit at least; rows bring their
+            own.
+
+        Returns
+        -------
+        AdaptedEquation
+
+        Raises
+        ------
+        TaskError, ValueError
+            When the rows or the settings cannot be used, or the equation is not finite in a row.
+
+        Warns
+        -----
+        IdentifiabilityWarning
+            When the rows say less about a constant than the population does; it names the constant.
+        UnlikelyTaskWarning, ConvergenceWarning
+            When no curve of the population comes near the rows, or the search did not converge.
+        """
         check_is_fitted(self)
-        return summarise(self)
+        fitted, names = self._fitted, getattr(self, "feature_names_in_", None)
+        rows, target, weight, further = support_rows(self, fitted, X, y, sample_weight, "adapt")
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
+        if len(rows) and covariates is not None:
+            raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
+        model = compiled_for_adapting(fitted, self.compile, len(rows))
+        stated = None
+        if len(rows):
+            # compiled code is for the columns of the fit
+            posterior = adapt_rows(fitted if further else model, rows, target, "adapt", weight)
+        else:
+            stated = fitted.covariates.stated(covariates, names, rows.shape[1])
+            posterior = fitted.prior_of(fitted.covariates.of_stated(stated))
+        decision = None if judge is None else adapted_many.with_answers_of(judge, model).judge(rows, target, weight)
+        n, conformal = self.n_features_in_, self._conformal
+        return AdaptedEquation._make(
+            fitted, posterior, rows, target, n, names, judge, conformal, stated, weight, decision
+        )
+
+    @in_plain_modes
+    def adapt_many(
+        self, tasks: Any, sample_weight: Any = None, *, guard: bool = False, gap: int = 0
+    ) -> adapted_many.AdaptedEquations:
+        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, to rounding.
+
+        Parameters
+        ----------
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows of all tasks, one task after the other, as `adapt` takes them; or the tasks carry them.
+        guard : bool, default=False
+            Whether to judge each adaptation as ``adapt(guard=True)`` does; one batch judges all tasks.
+        gap : int, default=0
+            For the guard, as in `adapt`.
+
+        Returns
+        -------
+        AdaptedEquations
+
+        Raises
+        ------
+        TaskError, ValueError
+            When tasks or settings cannot be used; the message names task and column.
+        """
+        check_is_fitted(self)
+        fitted = self._fitted
+        tasks = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
+        if tasks.sample_weight is None:
+            fitted.row_accuracy.warn_of_ones("adapt_many")
+        inputs.check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
+        inputs.check_targets(tasks.y, True, 1, "adapt_many")
+        censoring.warn_of_values_at_limit(fitted.limit, tasks.y, "adapt_many")
+        tasks = self._prepared(tasks)
+        model = compiled_for_adapting(fitted, self.compile, len(tasks.X))
+        posterior = adapted_many.posterior_of_many(model, tasks, verbose=bool(self.verbose))
+        warn_of_many(fitted, posterior, tasks.names)
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
+        guards = None if judge is None else adapted_many.with_answers_of(judge, model).judge_tasks(tasks)
+        names = getattr(self, "feature_names_in_", None)
+        return adapted_many.AdaptedEquations(fitted, posterior, tasks, names, self._conformal, judge, guards)
+
+    @in_plain_modes
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict without adapting: the curve of the median task; with covariates, each row has that of its own.
+
+        Parameters
+        ----------
+        X, return_std
+            As :meth:`AdaptedEquation.predict` takes them; the standard deviation is that of a new task's curve.
+
+        Returns
+        -------
+        y, std : ndarray of shape (n_rows,)
+        """
+        require_flag(return_std, "return_std")
+        rows = self._rows(X, "predict")
+        return zero_shot.predict(self._fitted, rows, return_std)
+
+    @in_plain_modes
+    def predict_interval(
+        self,
+        X: Any,
+        level: float = 0.9,
+        method: str = "posterior",
+        of: str = "observation",
+        simultaneous: bool = False,
+        sample_weight: Any = None,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the ends of an interval for every row of a task without support rows.
+
+        Parameters
+        ----------
+        X, level, method, of, simultaneous, sample_weight
+            As :meth:`AdaptedEquation.predict_interval` takes them; it raises the same errors.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_rows,)
+        """
+        check_interval(level, method, of, simultaneous)
+        if method == "conformal":
+            check_is_fitted(self)
+            return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
+        rows = self._rows(X, "predict_interval")
+        return zero_shot.predict_interval(self._fitted, rows, level, of, sample_weight)
+
+    @in_plain_modes
+    def predict_mean(self, X: Any) -> NDArray[np.float64]:
+        """Predict without adapting by the mean of the curves of the population; see `AdaptedEquation.predict_mean`.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        rows = self._rows(X, "predict_mean")
+        return zero_shot.predict_mean(self._fitted, rows)
+
+    @in_plain_modes
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
+        """Draw observations of n new tasks with the rows X, which are of one task where there are covariates.
+
+        Parameters
+        ----------
+        X, n, random_state, sample_weight
+            As :meth:`AdaptedEquation.simulate` takes them.
+
+        Returns
+        -------
+        ndarray of shape (n, n_rows)
+        """
+        rows = self._rows(X, "simulate")
+        return zero_shot.simulate(self._fitted, rows, n, random_state, sample_weight)
+
+    @in_plain_modes
+    def suggest(
+        self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None, sample_weight: Any = None
+    ) -> NDArray[np.intp]:
+        """Return the candidate rows whose measurement would teach most about a task without rows.
+
+        Parameters
+        ----------
+        X_candidates, n, target, cost, sample_weight
+            As :meth:`AdaptedEquation.suggest` takes them; with covariates, all candidates must be of one task.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Row numbers of the candidates, in the order of choice.
+        """
+        rows = self._rows(X_candidates, "suggest")
+        return zero_shot.suggest(self._fitted, rows, n, target, cost, sample_weight)
+
+    @in_plain_modes
+    def summary(self) -> str:
+        """Return the fit in the form statisticians know, with notes on constants that the tasks do not determine."""
+        check_is_fitted(self)
+        return tables.summarise(self._fitted, vars(self))
+
+    def _rows(self, X: Any, where: str) -> NDArray[Any]:
+        check_is_fitted(self)
+        return rows_to_predict(self, self._fitted, X, where)
+
+    def _prepared(self, tasks: TaskSet) -> TaskSet:
+        return censoring.tasks_just_below(self._fitted.limit, tasks)
 
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        return query_predictions(
-            self._calibrated, tasks, self.support_size, self.split, rng, verbose=bool(self.verbose)
-        )
+        verbose = bool(self.verbose)
+        return adapted_many.query_predictions(self._fitted, tasks, self.support_size, self.split, rng, verbose=verbose)
 
     def _as_recorded(self, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        limit = self._calibrated.model.noise.limit
-        truth = just_below(limit, truth)
-        return truth, as_recorded(limit, truth, prediction)
+        truth = censoring.just_below(self._fitted.limit, truth)
+        return truth, censoring.as_recorded(self._fitted.limit, truth, prediction)
+
+    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation]:
+        return one_by_one(self, supports, guard, gap) if guard else self.adapt_many(supports)
+
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        mean, sd = self.predict(X, return_std=True)
+        weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
+        return mean, spread_of_observations(self._fitted, mean, sd, self._rows(X, "predict_interval"), weight)
+
+    def _fitted_guard(self, gap: int) -> FittedGuard:
+        """Return what judges adaptations; it is learned once from the training tasks."""
+        verbose, seed = bool(self.verbose), self._seed
+        return adapted_many.learned_guard(self._fitted, self._judged, self._judges, gap, self.split, seed, verbose)
+
+    def _learn_guard(self, gap: int = 0) -> None:
+        learn_guard(self, gap)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return model_state(self, super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(check_stamp(self, state))
+
+    def __copy__(self) -> Self:
+        return copied(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copied(self, memo)
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()

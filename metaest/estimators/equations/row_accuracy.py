@@ -18,19 +18,19 @@ from metaest.exceptions import TaskError, warn
 from metaest.tasks import TaskSet
 from metaest.tasks.weights import as_weights, require_weights
 
-__all__ = ["Weighing", "evened", "relative_accuracy"]
+__all__ = ["RowAccuracy", "relative_accuracy", "with_mean_weight_one"]
 
 
 @dataclass(frozen=True)
-class Weighing:
+class RowAccuracy:
     """Known accuracy of the rows of a fit, with which that of new rows is compared.
 
     Attributes
     ----------
     label : str, int or None
-        What the user calls the column of standard deviations.
+        The user's name for the column of standard deviations.
     column : int or None
-        Its number.
+        The number of that column.
     weights : (float, float) or None
         The smallest and the largest weight of the fit; None without weights.
     """
@@ -40,12 +40,12 @@ class Weighing:
     weights: tuple[float, float] | None = None
 
     @classmethod
-    def learn(cls, label: Any, tasks: TaskSet) -> Weighing:
+    def learn(cls, label: Any, tasks: TaskSet) -> RowAccuracy:
         """Find the column, check it, and note the range of the weights."""
         w = tasks.sample_weight
-        weighing = cls(label, _find_column(label, tasks), None if w is None else (float(w.min()), float(w.max())))
-        weighing.check_tasks(tasks)
-        return weighing
+        accuracy = cls(label, _find_column(label, tasks), None if w is None else (float(w.min()), float(w.max())))
+        accuracy.check_tasks(tasks)
+        return accuracy
 
     def check_tasks(self, tasks: TaskSet) -> None:
         """Raise a TaskError where a standard deviation is below zero, naming task and row."""
@@ -101,7 +101,7 @@ class Weighing:
             raise ValueError("predict_interval: sample_weight is for of='observation'; a curve has no noise.")
         return None
 
-    def kept(
+    def weighted_rows(
         self, X: NDArray[Any], y: NDArray[Any], sample_weight: Any, where: str
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]:
         """Return the rows of one task that have a weight above zero, and their weights."""
@@ -138,7 +138,7 @@ def _find_column(label: Any, tasks: TaskSet) -> int | None:
     return int(label)
 
 
-def evened(tasks: TaskSet) -> tuple[TaskSet, float]:
+def with_mean_weight_one(tasks: TaskSet) -> tuple[TaskSet, float]:
     """Return tasks whose weights have a geometric mean of 1, and the logarithm of what they were divided by.
 
     A search that starts from the spread of the targets then does not depend on the unit of the weights.

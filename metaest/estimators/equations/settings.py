@@ -1,19 +1,17 @@
-"""What the constructor arguments may be, alone and together; checked in `fit`."""
+"""The settings of a fit: their allowed values, alone and together, and a typed group that the fit reads them from."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sklearn.utils._param_validation import StrOptions
 
 from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, Number, Whole
 
-__all__ = ["CONSTRAINTS", "REPORTED", "check_settings"]
+__all__ = ["CONSTRAINTS", "FitSettings"]
 
-# what a summary says of the settings of the fit, whatever is set afterwards
-REPORTED = ("objective", "inner_solver", "covariance", "noise")
-
-# equation and parameters are checked with words of their own
+# equation and parameters are checked elsewhere, with messages that name the constant
 CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", None],
     "covariance": [StrOptions({"full", "diagonal"})],
@@ -39,21 +37,60 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-def check_settings(model: Any) -> None:
-    """Raise a ValueError when settings do not go together."""
-    if model.inner_solver == "gradient" and model.objective == "evidence":
-        raise ValueError(
-            "inner_solver='gradient' needs objective='query': gradient steps have no evidence to maximise."
-        )
-    if model.limit is not None and (model.objective == "query" or model.inner_solver == "gradient"):
-        raise ValueError("limit needs objective='evidence': a density of the query rows knows no limit.")
-    if model.measurement_sd is not None and model.inner_solver == "gradient":
-        raise ValueError(
-            "measurement_sd needs inner_solver='gauss-newton': gradient steps minimise squared errors; use "
-            "sample_weight instead."
-        )
-    if model.meta_gradient == "first-order" and model.inner_solver != "gradient":
-        raise ValueError(
-            "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is always "
-            "exact."
-        )
+@dataclass(frozen=True)
+class FitSettings:
+    """The settings of an ``EquationRegressor`` that its fit reads, as its constructor takes them."""
+
+    random: Sequence[str] | None
+    covariance: str
+    noise: str
+    measurement_sd: str | int | None
+    limit: float | None
+    covariates: Mapping[str, Sequence[str | int]] | None
+    objective: str
+    inner_solver: str
+    inner_steps: int
+    meta_gradient: Any
+    support_size: Any
+    split: str
+    n_episodes: int | None
+    meta_lr: float
+    meta_batch_size: int
+    max_iter: int
+    compile: str | bool
+    verbose: Any
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether constants vary independently between tasks."""
+        return self.covariance == "diagonal"
+
+    @property
+    def by_gradient_steps(self) -> bool:
+        """Whether tasks adapt by gradient steps (MAML), and not by their most probable constants."""
+        return self.inner_solver == "gradient"
+
+    @property
+    def by_query(self) -> bool:
+        """Whether the query rows of episodes are what is predicted, and not all rows."""
+        return self.objective == "query"
+
+    def check(self) -> None:
+        """Raise a ValueError when settings do not go together."""
+        if self.by_gradient_steps and not self.by_query:
+            raise ValueError(
+                "inner_solver='gradient' needs objective='query': gradient steps have no evidence to maximise."
+            )
+        if self.limit is not None and (self.by_query or self.by_gradient_steps):
+            raise ValueError(
+                "limit needs objective='evidence': a censored likelihood is not implemented for objective='query'."
+            )
+        if self.measurement_sd is not None and self.by_gradient_steps:
+            raise ValueError(
+                "measurement_sd needs inner_solver='gauss-newton': gradient steps minimise squared errors; use "
+                "sample_weight instead."
+            )
+        if self.meta_gradient == "first-order" and not self.by_gradient_steps:
+            raise ValueError(
+                "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is exact."
+            )

@@ -1,6 +1,7 @@
-"""What is said of constants, in the user's units: of the population, of one task, of many."""
+"""Tables of constants in the user's units, of the population, of one task and of many; the summary of a fit."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,37 +9,54 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from metaest.estimators.equations.answers import quantity_table
 from metaest.estimators.equations.draws import Draws, weighted_quantile
-from metaest.estimators.equations.fitted import Calibrated, Posterior
+from metaest.estimators.equations.fit.pipeline import FitResult
+from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
+from metaest.estimators.equations.settings import FitSettings
+from metaest.exceptions import filters_kept
 from metaest.functional import SolveCode
+from metaest.tasks import TaskSet
 
-__all__ = ["ENOUGH", "coefficient_table", "many_table", "matrix_table", "population_table", "task_table"]
+__all__ = ["LEVEL", "attributes", "many_table", "summarise", "task_table"]
 
-# a constant is identified when the rows tell as much about it as the population does: half of the variance is gone
-ENOUGH = 0.5
+# probability inside the intervals of tables
 LEVEL = 0.9
+# information of the rows about a constant, times its variance between tasks, below which the curve does not respond
+NO_RESPONSE = 1e-3
+# correlation from which a constant is told only together with another one
+STRONG = 0.5
+# correlation between tasks from which a summary notes that two constants vary together
+TOGETHER = 0.99
+# settings of the fit that a summary reports, whatever is set afterwards
+REPORTED = ("objective", "inner_solver", "covariance", "noise")
+# by the objective
+METHOD = {
+    "evidence": "maximum of the Laplace-approximate evidence (expected second derivative)",
+    "query": "largest density of query rows predicted from support rows",
+}
 
 
-def population_table(calibrated: Calibrated) -> pd.DataFrame:
-    """One row a constant: value, standard error, between-task SD, omega, CV, unit, bounds; the same unconstrained."""
-    p = len(calibrated.table)
-    phi = calibrated.population.beta[:p]
-    slope = calibrated.model.transforms.slope(phi).numpy()
-    se = calibrated.beta_error[:p].numpy()
-    sd = calibrated.prior_variance.sqrt().numpy()
-    bounds = [parameter.bounds for parameter in calibrated.table.values()]
-    kinds = list(calibrated.model.transforms.kinds)
+def _population_table(fitted: FittedEquation) -> pd.DataFrame:
+    """Return one row a constant: value, standard error, variation between tasks, unit, bounds; also unconstrained."""
+    p = len(fitted.table)
+    phi = fitted.population.beta[:p]
+    slope = fitted.model.transforms.slope(phi).numpy()
+    se = fitted.beta_error[:p].numpy()
+    sd = fitted.prior_variance.sqrt().numpy()
+    bounds = [parameter.bounds for parameter in fitted.table.values()]
+    kinds = list(fitted.model.transforms.kinds)
     lognormal = np.array([kind in ("log", "upper") for kind in kinds])
     with np.errstate(over="ignore"):  # infinite where omega is huge
         cv = np.sqrt(np.expm1(sd**2))
     return pd.DataFrame(
         {
-            "value": calibrated.model.transforms.constrain(phi).numpy(),
+            "value": fitted.model.transforms.constrain(phi).numpy(),
             "standard_error": np.where(np.isinf(se), np.inf, slope * np.where(np.isinf(se), 0.0, se)),
             "between_task_sd": slope * sd,
             "omega": sd,
             "cv": np.where(lognormal, cv, np.nan),
-            "unit": [parameter.unit for parameter in calibrated.table.values()],
+            "unit": [parameter.unit for parameter in fitted.table.values()],
             "lower": [low for low, _ in bounds],
             "upper": [high for _, high in bounds],
             "scale": kinds,
@@ -46,18 +64,18 @@ def population_table(calibrated: Calibrated) -> pd.DataFrame:
             "scaled_standard_error": se,
             "scaled_sd": sd,
         },
-        index=pd.Index(calibrated.names, name="constant"),
+        index=pd.Index(fitted.names, name="constant"),
     )
 
 
-def coefficient_table(calibrated: Calibrated) -> pd.DataFrame:
-    """One row a covariate of a constant: its coefficient per unit of the column, in the unconstrained space."""
-    covariates, p = calibrated.covariates, len(calibrated.table)
-    value = calibrated.population.beta[p:].numpy() / covariates.scale
-    se = calibrated.beta_error[p:].numpy() / covariates.scale
+def _coefficient_table(fitted: FittedEquation) -> pd.DataFrame:
+    """Return one row a covariate of a constant: its coefficient per unit of the column, in the unconstrained space."""
+    covariates, p = fitted.covariates, len(fitted.table)
+    value = fitted.population.beta[p:].numpy() / covariates.scale
+    se = fitted.beta_error[p:].numpy() / covariates.scale
     return pd.DataFrame(
         {
-            "constant": [calibrated.names[k] for k in covariates.constants],
+            "constant": [fitted.names[k] for k in covariates.constants],
             "covariate": list(covariates.labels),
             "coefficient": value,
             "standard_error": se,
@@ -67,84 +85,85 @@ def coefficient_table(calibrated: Calibrated) -> pd.DataFrame:
     )
 
 
-def matrix_table(calibrated: Calibrated, *, correlation: bool) -> pd.DataFrame:
-    """Covariance or correlation between tasks of the constants that vary, in the unconstrained space."""
-    random = list(calibrated.random)
-    factor = calibrated.population.factor[random]
+def _matrix_table(fitted: FittedEquation, *, correlation: bool) -> pd.DataFrame:
+    """Return covariance or correlation between tasks of the constants that vary, in the unconstrained space."""
+    random = list(fitted.random)
+    factor = fitted.population.factor[random]
     matrix = (factor @ factor.T).numpy()
     if correlation:
         sd = np.sqrt(matrix.diagonal())
         scale = np.where(sd > 0, sd, np.nan)
         matrix = matrix / scale / scale[:, None]
         matrix[np.diag_indices(len(matrix))] = 1.0
-    names = [calibrated.names[k] for k in random]
+    names = [fitted.names[k] for k in random]
     return pd.DataFrame(matrix, index=pd.Index(names, name="constant"), columns=names)
 
 
-def task_table(calibrated: Calibrated, posterior: Posterior, draws: Draws, n_rows: int) -> pd.DataFrame:
-    """One row a constant of one task: value, standard error, 90 % interval, shrinkage, whether and why identified."""
-    transforms = calibrated.model.transforms
+def task_table(fitted: FittedEquation, posterior: Posterior, draws: Draws, n_rows: int) -> pd.DataFrame:
+    """Return one row a constant of one task: value, standard error, interval, shrinkage, whether it is identified."""
+    transforms = fitted.model.transforms
     phi = posterior.phi[:, 0]
     sd = posterior.covariance[:, :, 0].diagonal().clamp(min=0).sqrt()
     tails = torch.tensor([0.5 - LEVEL / 2, 0.5 + LEVEL / 2], dtype=torch.float64)
     lower, upper = transforms.constrain(weighted_quantile(draws.phi, draws.weight, tails).T).T
-    shrinkage = calibrated.shrinkage(posterior)[:, 0].numpy()
+    shrinkage = fitted.shrinkage(posterior)[:, 0].numpy()
     verdicts = [(False, "there are no rows: the value is the population's")] * len(phi)
     if n_rows:
-        verdicts = [_verdict(calibrated, posterior, k, float(shrinkage[k])) for k in range(len(phi))]
+        verdicts = [_verdict(fitted, posterior, k, float(shrinkage[k])) for k in range(len(phi))]
     return pd.DataFrame(
         {
             "value": transforms.constrain(phi).numpy(),
             "standard_error": (transforms.slope(phi) * sd).numpy(),
             "lower_90": lower.numpy(),
             "upper_90": upper.numpy(),
-            "unit": [parameter.unit for parameter in calibrated.table.values()],
+            "unit": [parameter.unit for parameter in fitted.table.values()],
             "shrinkage": shrinkage,
             "identified": [identified for identified, _ in verdicts],
             "reason": [reason for _, reason in verdicts],
         },
-        index=pd.Index(calibrated.names, name="constant"),
+        index=pd.Index(fitted.names, name="constant"),
     )
 
 
-def _verdict(calibrated: Calibrated, posterior: Posterior, k: int, shrinkage: float) -> tuple[bool, str]:
-    if k not in calibrated.random:
+def _verdict(fitted: FittedEquation, posterior: Posterior, k: int, shrinkage: float) -> tuple[bool, str]:
+    """Return whether a constant is identified, and why or why not."""
+    if k not in fitted.random:
         return False, "shared by all tasks: the rows do not move it"
-    if k in calibrated.flat:
+    if k in fitted.flat:
         return False, "it shows no variation between tasks: everyone has the population's value"
     told = f"the rows take away {100 * (1 - shrinkage):.0f} % of its variance between tasks"
-    if shrinkage <= ENOUGH:
+    if shrinkage <= IDENTIFIED:
         return True, told
     information = float(posterior.information[k, k, 0])
-    alone = 1 / (1 + information * float(calibrated.prior_variance[k]))
-    if alone <= ENOUGH:
-        partner = _partner(calibrated, posterior, k)
+    shrinkage_alone = 1 / (1 + information * float(fitted.prior_variance[k]))
+    if shrinkage_alone <= IDENTIFIED:
+        partner = _partner(fitted, posterior, k)
         if partner is not None:
             return False, f"{told}; they tell it only together with {partner}"
-    if information * float(calibrated.prior_variance[k]) < 1e-3:
+    if information * float(fitted.prior_variance[k]) < NO_RESPONSE:
         return False, f"{told}; the curve at these rows does not respond to it"
     return False, f"{told}; the curve at these rows responds to it too little for this noise"
 
 
-def _partner(calibrated: Calibrated, posterior: Posterior, k: int) -> str | None:
+def _partner(fitted: FittedEquation, posterior: Posterior, k: int) -> str | None:
     """Return the other constant with the strongest correlation after the rows were seen."""
     covariance = posterior.covariance[:, :, 0]
     sd = covariance.diagonal().clamp(min=0).sqrt()
     correlation = (covariance[k] / (sd * sd[k]).clamp(min=1e-300)).abs()
     correlation[k] = 0.0
     partner = int(correlation.argmax())
-    return calibrated.names[partner] if float(correlation[partner]) > 0.5 else None
+    return fitted.names[partner] if float(correlation[partner]) > STRONG else None
 
 
-def many_table(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]) -> pd.DataFrame:
-    """One row a task: each constant with its standard error and shrinkage, and how the search ended."""
-    transforms = calibrated.model.transforms
+def many_table(fitted: FittedEquation, posterior: Posterior, names: NDArray[Any]) -> pd.DataFrame:
+    """Return one row a task: each constant with its standard error and shrinkage, and how the search ended."""
+    transforms = fitted.model.transforms
     value = transforms.constrain(posterior.phi).numpy()
     sd = torch.stack([posterior.covariance[k, k] for k in range(len(value))]).clamp(min=0).sqrt()
     se = (transforms.slope(posterior.phi) * sd).numpy()
-    shrinkage = calibrated.shrinkage(posterior).numpy()
+    shrinkage = fitted.shrinkage(posterior).numpy()
     columns: dict[str, Any] = {}
-    for k, name in enumerate(calibrated.names):
+    for k, name in enumerate(fitted.names):
         columns[name] = value[k]
         columns[f"{name}_standard_error"] = se[k]
         columns[f"{name}_shrinkage"] = shrinkage[k]
@@ -152,15 +171,146 @@ def many_table(calibrated: Calibrated, posterior: Posterior, names: NDArray[Any]
     return pd.DataFrame(columns, index=pd.Index(names, name="task", tupleize_cols=False))
 
 
-def noise_names(kind: str) -> list[str]:
-    """Names of the noise constants: a standard deviation in units of y, a coefficient of variation, or both."""
+def _noise_names(kind: str) -> list[str]:
+    """Return names of the noise constants: a standard deviation in units of y, a coefficient of variation, or both."""
     return {"additive": ["sd"], "proportional": ["cv"], "combined": ["sd", "cv"]}[kind]
 
 
-def information_criteria(
-    calibrated: Calibrated, log_likelihood: float, diagonal: bool, n_rows: int
+def _information_criteria(
+    fitted: FittedEquation, log_likelihood: float, diagonal: bool, n_rows: int
 ) -> tuple[float, float, int]:
     """Return AIC, BIC (by the number of rows, as nlme counts) and the number of fitted numbers."""
-    m = len(calibrated.random)
-    k = len(calibrated.population.beta) + (m if diagonal else m * (m + 1) // 2) + len(calibrated.population.log_sigma)
+    m = len(fitted.random)
+    k = len(fitted.population.beta) + (m if diagonal else m * (m + 1) // 2) + len(fitted.population.log_sigma)
     return 2 * k - 2 * log_likelihood, math.log(n_rows) * k - 2 * log_likelihood, k
+
+
+def attributes(result: FitResult, tasks: TaskSet, settings: FitSettings) -> dict[str, Any]:
+    """Return the fitted attributes by name."""
+    fitted = result.fitted
+    aic, bic, _ = _information_criteria(fitted, result.log_likelihood, settings.diagonal, len(tasks.X))
+    noise = fitted.population.log_sigma.exp().numpy()
+    return {
+        "n_iter_": result.n_iter,
+        "n_tasks_": len(tasks),
+        "n_rows_": len(tasks.X),
+        "n_features_in_": tasks.X.shape[1],
+        "n_outputs_": 1,
+        "_fitted_settings": {name: getattr(settings, name) for name in REPORTED},
+        "batching_": result.mode,
+        "batching_reason_": result.reason,
+        "compiled_": result.compiled,
+        "compiled_reason_": result.compiled_reason,
+        "population_": _population_table(fitted),
+        "derived_": quantity_table(fitted),
+        "coefficients_": _coefficient_table(fitted),
+        "covariance_": _matrix_table(fitted, correlation=False),
+        "correlation_": _matrix_table(fitted, correlation=True),
+        "noise_": pd.Series(noise, index=_noise_names(fitted.model.noise.kind), name="noise"),
+        "task_params_": many_table(fitted, result.posterior, tasks.names),
+        "log_likelihood_": result.log_likelihood,
+        "aic_": aic,
+        "bic_": bic,
+        "history_": pd.DataFrame(result.history, columns=["iteration", "loss"]),
+    }
+
+
+@filters_kept()
+def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
+    """Return the summary of a fitted equation, from the attributes that :func:`attributes` returned."""
+    settings, population = learned["_fitted_settings"], learned["population_"]
+    name = getattr(fitted.function, "__name__", "equation").replace("<lambda>", "equation")
+    tasks = f"{learned['n_tasks_']} task{'s' * (learned['n_tasks_'] != 1)}"
+    lines = [
+        f"{name}({', '.join(['X', *fitted.names])}): constants that vary between tasks",
+        f"Fitted by {METHOD[settings['objective']]}" + (", gradient steps (MAML)" if fitted.by_gradient_steps else ""),
+        f"{tasks}, {learned['n_rows_']} rows, {settings['noise']} noise",
+        "",
+        f"{'log-likelihood':>15} {'AIC':>10} {'BIC':>10}   (compare fits to the same rows only)",
+        f"{learned['log_likelihood_']:15.2f} {learned['aic_']:10.2f} {learned['bic_']:10.2f}",
+        "",
+        "Population: the median task"
+        + (", at the mean of the covariates" if len(learned["coefficients_"]) else "")
+        + "; standard errors and between-task SDs to first order",
+        "omega: SD between tasks on the scale on which the constant is normal; cv: of a lognormal constant",
+    ]
+    columns = ["value", "standard_error", "between_task_sd", "omega", "cv", "unit"]
+    shown = population[columns].copy()
+    shared = [name for k, name in enumerate(fitted.names) if k not in fitted.random]
+    shown["between_task_sd"] = [
+        "shared" if name in shared else f"{sd:.4g}" for name, sd in shown["between_task_sd"].items()
+    ]
+    for column, form in (("omega", "{:.4g}"), ("cv", "{:.1%}")):
+        shown[column] = [
+            "-" if name in shared or np.isnan(value) else form.format(value) for name, value in shown[column].items()
+        ]
+    shown["bounds"] = [_bounds(low, high) for low, high in zip(population["lower"], population["upper"], strict=True)]
+    if any(parameter.meaning for parameter in fitted.table.values()):
+        shown["meaning"] = [parameter.meaning for parameter in fitted.table.values()]
+    lines += _table(shown)
+    if (population["scale"] != "identity").any():
+        scaled = population[["scale", "scaled_value", "scaled_standard_error", "scaled_sd"]]
+        lines += ["", "The same on the scale on which constants are normal between tasks", *_table(scaled)]
+    if len(learned["derived_"]):
+        lines += ["", "Computed from the constants, of the median task", *_table(learned["derived_"])]
+    if len(learned["coefficients_"]):
+        lines += ["", "Covariates: shift of the constant, on that scale, per unit of the column"]
+        lines += _table(learned["coefficients_"], index=False)
+    if len(learned["correlation_"]) > 1:
+        lines += ["", "Correlation between tasks", *_table(learned["correlation_"].round(3))]
+    forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve"}
+    lines += ["", "Noise: " + ", ".join(forms[name].format(value) for name, value in learned["noise_"].items())]
+    row_accuracy = fitted.row_accuracy
+    if row_accuracy.weights is not None:
+        low, high = row_accuracy.weights
+        lines[-1] += f", of a row of weight 1 (weights {low:.3g} to {high:.3g})"
+    if row_accuracy.column is not None:
+        lines[-1] += f", beside the standard deviations of the column {row_accuracy.label!r}"
+    notes = _notes(fitted, learned)
+    if notes:
+        lines += ["", *notes]
+    return "\n".join(lines)
+
+
+def _bounds(low: float, high: float) -> str:
+    if np.isinf(low):
+        return "" if np.isinf(high) else f"below {high:.4g}"
+    return f"above {low:.4g}" if np.isinf(high) else f"{low:.4g} to {high:.4g}"
+
+
+def _table(frame: Any, *, index: bool = True) -> list[str]:
+    text = frame.rename_axis(index=None).to_string(index=index, float_format="{:.4g}".format, na_rep="-")
+    return [f"  {line}" for line in text.splitlines()]
+
+
+def _notes(fitted: FittedEquation, learned: Mapping[str, Any]) -> list[str]:
+    """Return sentences on what the tasks do not determine."""
+    names = fitted.names
+    undetermined = [k for k in fitted.undetermined if k < len(names)]
+    notes = [
+        f"Note: {names[k]} is not determined by these tasks; look at its units, bounds and initial value."
+        for k in undetermined
+    ]
+    notes += [
+        f"Note: {names[k]} shows no between-task variation (its SD is zero); consider random= without it."
+        for k in fitted.flat
+        if k not in undetermined
+    ]
+    correlation = learned["correlation_"].to_numpy()
+    for i in range(len(correlation)):
+        for j in range(i):
+            if np.abs(correlation[i, j]) > TOGETHER:
+                one, other = learned["correlation_"].index[[j, i]]
+                notes.append(
+                    f"Note: {one} and {other} vary together (correlation {correlation[i, j]:.3f}); these tasks cannot "
+                    "tell one's variation from the other's."
+                )
+    for k in fitted.random:
+        if k not in fitted.flat:
+            mean = float(learned["task_params_"][f"{names[k]}_shrinkage"].mean())
+            if mean > IDENTIFIED:
+                notes.append(
+                    f"Note: on average the rows of a task leave {100 * mean:.0f} % of the between-task variance of "
+                    f"{names[k]}: its values of single tasks are mostly the population's."
+                )
+    return notes

@@ -89,7 +89,7 @@ def steps_of(maml, patient, steps):
     """Constants after some of the inner steps; none is the learned start."""
     if steps == 0:
         return maml.population_
-    solver = maml._calibrated.solver
+    solver = maml._fitted.solver
     short = (
         maml.adapt(patient.X[SUPPORT], patient.y[SUPPORT]) if steps == solver.steps else shortened(maml, patient, steps)
     )
@@ -99,9 +99,9 @@ def steps_of(maml, patient, steps):
 def shortened(maml, patient, steps):
     from dataclasses import replace
 
-    from metaest.estimators.equations.checks import adapt_rows
+    from metaest.estimators.equations.task_rows import adapt_rows
 
-    fewer = replace(maml._calibrated, solver=replace(maml._calibrated.solver, steps=steps))
+    fewer = replace(maml._fitted, solver=replace(maml._fitted.solver, steps=steps))
     X, y = patient.X[SUPPORT], patient.y[SUPPORT]
     posterior = adapt_rows(fewer, X, y, "adapt")
     return type(maml.adapt(X, y))._make(fewer, posterior, X, y, None)

@@ -82,7 +82,7 @@ def make(kind, **settings):
 
 def digest(model):
     """Return a hash of the bits that a fit has learned."""
-    parts = list(model._params.values()) if hasattr(model, "_params") else list(model._calibrated.population)
+    parts = list(model._params.values()) if hasattr(model, "_params") else list(model._fitted.population)
     history = model.history_.drop(columns="seconds", errors="ignore").to_numpy(dtype=float)
     content = b"".join(part.detach().numpy().tobytes() for part in parts) + history.tobytes()
     return hashlib.sha256(content).hexdigest()

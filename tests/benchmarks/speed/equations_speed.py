@@ -15,7 +15,7 @@ from scipy.optimize import OptimizeWarning, curve_fit, minimize
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest.estimators.equations.batches import whole
-from metaest.estimators.equations.compiled import in_lanes
+from metaest.estimators.equations.compiled import compiled_for_adapting
 from metaest_datasets import load_theophylline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "accuracy"))
@@ -129,13 +129,12 @@ def many(n_tasks, repeats):
 
 def inside(model, tasks, repeats):
     """The search alone, rows ready: that of all tasks, and of one."""
-    known = in_lanes(model._calibrated, True, len(tasks.X))
+    fitted = compiled_for_adapting(model._fitted, True, len(tasks.X))
     for label, some in ((f"{len(tasks)} curves", tasks), ("one curve", tasks[:1])):
         observations = whole(TaskSet(some))
-        design = known.covariates.design(known.covariates.of_tasks(TaskSet(some)), 2)
-        center, population = design.center(known.population.beta, 2), known.population
-        given = known.model, center, population.factor, population.log_sigma, observations
-        times = seconds(lambda given=given: known.solver.solve(*given), 20 * repeats)
+        point = fitted.point(fitted.design_of_tasks(TaskSet(some)))
+        given = fitted.model, *point, observations
+        times = seconds(lambda given=given: fitted.solver.solve(*given), 20 * repeats)
         print(f"  inside, {label:23} {1e3 * np.median(times):8.3f} ms")
 
 

@@ -1,4 +1,8 @@
-"""A first population near the maximum of the evidence, and the constants that show no variation at it."""
+"""Expectation-maximisation: from rough starts to the neighbourhood of the maximum, and the variances that are zero.
+
+A step linearises the equation at the most probable constants of each task: a Newton step for the population, and the
+closed-form updates of a linear mixed model for covariance and noise. It cannot run off as a line search from afar may.
+"""
 
 import logging
 from functools import partial
@@ -9,242 +13,282 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
-from metaest.estimators.equations.fit.laplace import Maximum, Scope
-from metaest.estimators.equations.fit.linearised import expectation_step, linearise
-from metaest.estimators.equations.fit.starts import Start, pooled_starts, scales, spread_around, spread_of
-from metaest.estimators.equations.fit.two_stage import alone
-from metaest.estimators.equations.map_estimate import search_widely
-from metaest.functional import GaussNewton, Population, negative_log_evidence
+from metaest.estimators.equations.fit.linearised import Linearised, linearise
+from metaest.estimators.equations.fit.problem import Optimum, Problem
+from metaest.estimators.equations.fit.starts import (
+    PooledFit,
+    around_pooled_fit,
+    from_single_tasks,
+    pooled_fits,
+    scales,
+    spread_of,
+)
+from metaest.functional import GaussNewton, Population
 from metaest.functional.equations import small_matrices
 from metaest.functional.progress import progress
 
-__all__ = ["evidence_of", "first_population", "settle", "without_variation"]
+__all__ = ["EMResult", "em_steps", "first_population", "without_variation"]
 
 _logger = logging.getLogger("metaest.fit")
 
-N_CANDIDATES, CANDIDATE_STEPS, STEPS = 3, 6, 12
-NEGLIGIBLE = 1e-3
-# a variation that the rows of the average task see so well, in units of what they leave, is none to be missed
-PLAIN = 1.0
-# differences in log-evidence within which populations fit alike, and within which they are looked at more closely
-PREFERENCE, NEAR = 3.0, 30.0
-# standard errors of a task's rows within which two populations put it in one place
-SAME = 1.0
-SEARCH_TASKS, SEARCH_ROWS = 100, 60
+# pooled fits that become populations
+N_CANDIDATES = 3
+# EM steps by which candidates are compared
+CANDIDATE_STEPS = 6
+# EM steps that the last few candidates, and the one chosen, take
+STEPS = 12
+# rise of the log-evidence in a step, below which the steps end
+LEAST_RISE = 1e-2
+# fall of the log-evidence below the best so far, at which they end
+MOST_FALL = 10
+# tasks that are enough to find where to start
+SEARCH_TASKS = 100
+# rows per task that are enough for it
+SEARCH_ROWS = 60
+# difference in log-evidence within which two populations fit alike, and the one nearer to the initial values is taken
+ALIKE = 3.0
+# difference in log-evidence from the best within which a population takes more steps before it is judged
+NEAR = 30.0
+# standard errors (of the rows of a task) within which two populations put a task in the same place
+SAME_PLACE = 1.0
+# rounds of searching all tasks widely, each followed by EM steps
+WIDE_ROUNDS = 5
+# gain in log-posterior by which a task has escaped from a local optimum
+ESCAPE = 2.0
+# solver of the EM steps: accurate enough for a linearisation
 ROUGH = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
-# how often tasks are looked for everywhere, and the gain in log-density that shows that one was not where it belongs
-REPEATS, WORTHWHILE = 5, 2.0
+# loss of log-evidence up to which a variance between tasks is set to zero
+NEGLIGIBLE = 1e-3
+# variance between tasks, in units of its mean posterior variance, from which it is not even tried at zero
+CLEARLY_ABOVE_ZERO = 1.0
+# share of the normal matrix's diagonal added to it, so that a Newton step of a singular one is defined
+RIDGE = 1e-12
+# share of the variances added to the covariance: a task or two leave it singular
+JITTER = 1e-10
 
 
-class Settled(NamedTuple):
-    """A population with the most probable constants of the tasks, and its log-evidence as far as these are exact."""
+class EMResult(NamedTuple):
+    """A population with the most probable deviations of the tasks, and its log-evidence as far as these are exact."""
 
     evidence: float
     population: Population
     u: Tensor
 
     @classmethod
-    def of(cls, kept: Any) -> "Settled":
-        """Return it from what a journal has kept."""
-        evidence, population, u = kept
+    def rebuild(cls, saved: Any) -> "EMResult":
+        """Return it from what a checkpoint has saved."""
+        evidence, population, u = saved
         return cls(evidence, Population(*population), u)
 
 
-def evidence_of(scope: Scope, population: Population, u: Tensor) -> float:
-    """Log-evidence of all tasks; minus infinity where it is not finite."""
-    losses = negative_log_evidence(scope.model, population, scope.design, scope.observations, u)
-    value = -float(losses.detach().sum())
-    return value if np.isfinite(value) else -np.inf
-
-
 def first_population(
-    scope: Scope, initial: Tensor, n_coefficients: int, *, verbose: bool = False
+    problem: Problem, initial: Tensor, n_coefficients: int, *, verbose: bool = False
 ) -> tuple[Population, Tensor]:
-    """Return a population near the maximum of the evidence, and the most probable constants of the tasks under it.
+    """Return a population near the maximum of the evidence, and the most probable deviations of the tasks under it.
 
     A pooled fit from many starts gives a few candidates, fits of single tasks another one. Each becomes a population
-    that a few expectation-maximisation steps narrow down, on at most a hundred tasks of at most sixty rows. Of those of
-    about the largest evidence, the one nearest to the user's values goes on.
+    that a few EM steps narrow down, on at most a hundred tasks of at most sixty rows. Of those of about the largest
+    evidence, the one nearest to the user's values goes on.
 
     Parameters
     ----------
-    scope : Scope
+    problem : Problem
     initial : Tensor of shape (constants,)
         The user's values, unconstrained.
     n_coefficients : int
-        Constants and coefficients of covariates.
+        Number of constants and of coefficients of covariates.
     verbose : bool, default=False
         Whether to show progress bars.
     """
-    tasks = scope.observations.y.shape[1]
-    few = evenly(tasks, SEARCH_TASKS)
-    observations = scope.observations.take(few)
-    if scope.model.equation.mode == "rows":
-        observations = observations.thin(SEARCH_ROWS)
-    small = scope._replace(observations=observations, design=scope.design.take(few), query=None)
-    journal = scope.journal
-    pooled = partial(pooled_starts, scope.model, initial, small.observations, N_CANDIDATES)
-    starts = journal.step(pooled, lambda kept: [Start(*own) for own in kept])
-    starts = starts or [Start(initial, spread_of(small.observations))]
-    smallest = float(scope.smallest_log_sigma.exp()[0])
-    candidates = [spread_around(scope.model, start, scope.random, small.observations, smallest) for start in starts]
-    separate = journal.step(
-        partial(alone, scope.model, initial, scope.random, small.observations, smallest),
-        lambda kept: None if kept is None else (Population(*kept[0]), kept[1]),
-    )
-    if separate is not None:
-        candidates.append(separate)
-    settled = []
+    few = evenly(problem.n_tasks, SEARCH_TASKS)
+    small = _thinned(problem, few)
+    step = problem.checkpoint.step
+    candidates, from_tasks = _candidates(small, initial)
+    results = []
     for population, u in progress(candidates, verbose, "populations to start from"):
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
-        settled.append(journal.step(partial(settle, small, population, u, CANDIDATE_STEPS), Settled.of))
-    found, several = [], separate is not None
-    for own in progress(_different(small, settled), verbose, "tasks looked for everywhere"):
-        wide = partial(look_widely, small, own, CANDIDATE_STEPS)
-        widely, moved = journal.step(wide, lambda kept: (Settled.of(kept[0]), bool(kept[1])))
-        found.append(widely)
-        several = several or moved
-    found = _different(small, found)
-    best = max(own.evidence for own in found)
-    if len(found) > 1:
-        found = [
-            journal.step(partial(settle, small, own.population, own.u, STEPS), Settled.of)
-            if best - NEAR < own.evidence < np.inf
-            else own
-            for own in found
+        results.append(step(partial(em_steps, small, population, u, CANDIDATE_STEPS), EMResult.rebuild))
+    searched, local_optima = [], from_tasks
+    for result in progress(_distinct(small, results), verbose, "tasks searched widely"):
+        widely = partial(search_all_widely, small, result, CANDIDATE_STEPS)
+        result, moved = step(widely, lambda saved: (EMResult.rebuild(saved[0]), bool(saved[1])))
+        searched.append(result)
+        local_optima = local_optima or moved
+    distinct = _distinct(small, searched)
+    best = max(result.evidence for result in distinct)
+    if len(distinct) > 1:
+        distinct = [
+            step(partial(em_steps, small, result.population, result.u, STEPS), EMResult.rebuild)
+            if best - NEAR < result.evidence < np.inf
+            else result
+            for result in distinct
         ]
     # an equation may have mirror images (two rates that change places, an alias of a frequency)
-    best = max(own.evidence for own in found)
-    size = scales(scope.model, initial, small.observations)
+    best = max(result.evidence for result in distinct)
+    size = scales(problem.model, initial, small.observations)
     _logger.info(
         "%d starting populations, of which %d end apart; the best has log-evidence %.6g on %d of %d tasks",
-        *(len(candidates), len(found), best, len(few), tasks),
+        *(len(candidates), len(distinct), best, len(few), problem.n_tasks),
     )
-    alike = [own for own in found if own.evidence >= best - PREFERENCE]
-    _, population, own_u = min(alike, key=lambda own: _distance(own.population, initial, size))
-    scope = scope._replace(query=None)
-    if small.observations.y.shape == scope.observations.y.shape:
-        return population, own_u  # settled on all there is
-    u = torch.zeros(len(scope.random), tasks, dtype=torch.float64)
-    u[:, few] = own_u
-    if several and len(few) < tasks:
-        center = scope.design.center(population.beta, len(population.factor))
-        log_sigma = population.log_sigma
-        wide_of_all = partial(
-            search_widely, ROUGH, scope.model, center, population.factor, log_sigma, scope.observations, u
-        )
-        u = journal.step(lambda: wide_of_all()[0].u, lambda kept: kept)
-    _, population, u = journal.step(partial(settle, scope, population, u, STEPS), Settled.of)
+    alike = [result for result in distinct if result.evidence >= best - ALIKE]
+    _, population, u_of_few = min(alike, key=lambda result: _distance(result.population, initial, size))
+    problem = problem._replace(query=None)
+    if small.observations.y.shape == problem.observations.y.shape:
+        return population, u_of_few  # the steps were taken on all rows
+    u = torch.zeros(len(problem.random), problem.n_tasks, dtype=torch.float64)
+    u[:, few] = u_of_few
+    if local_optima and len(few) < problem.n_tasks:
+        everywhere = partial(problem.search_widely, ROUGH, population, u)
+        u = step(lambda: everywhere()[0].u, lambda saved: saved)
+    _, population, u = step(partial(em_steps, problem, population, u, STEPS), EMResult.rebuild)
     return population, u
 
 
-def _different(scope: Scope, found: list[Settled]) -> list[Settled]:
+def _thinned(problem: Problem, few: Tensor) -> Problem:
+    """Return the problem of few tasks of few rows."""
+    observations = problem.observations.take(few)
+    if problem.model.equation.mode == "rows":
+        observations = observations.thin(SEARCH_ROWS)
+    return problem._replace(observations=observations, design=problem.design.take(few), query=None)
+
+
+def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[Population, Tensor]], bool]:
+    """Return populations to start from, and whether fits of single tasks gave one of them."""
+    model, observations, step = problem.model, problem.observations, problem.checkpoint.step
+    pooled = partial(pooled_fits, model, initial, observations, N_CANDIDATES)
+    fits = step(pooled, lambda saved: [PooledFit(*fit) for fit in saved])
+    fits = fits or [PooledFit(initial, spread_of(observations))]
+    smallest = float(problem.smallest_log_sigma.exp()[0])
+    candidates = [around_pooled_fit(model, fit, problem.random, observations, smallest) for fit in fits]
+    single = step(
+        partial(from_single_tasks, model, initial, problem.random, observations, smallest),
+        lambda saved: None if saved is None else (Population(*saved[0]), saved[1]),
+    )
+    return candidates + ([] if single is None else [single]), single is not None
+
+
+def _distinct(problem: Problem, results: list[EMResult]) -> list[EMResult]:
     """Leave out populations that put all tasks where a better one puts them."""
-    kept: list[Settled] = []
+    distinct: list[EMResult] = []
     places: list[Tensor] = []
-    for own in sorted(found, key=lambda own: -own.evidence):
-        population = own.population
-        phi = scope.design.center(population.beta, len(population.factor)) + population.factor @ own.u
-        known = scope.model.information(phi, population.log_sigma, scope.observations)
-        # in units of what the rows of a task tell of each constant
-        unit = known.matrix.diagonal().T.clamp(min=1e-300).rsqrt()
-        if all(bool(((phi - other).abs() > SAME * unit).any()) for other in places):
-            kept.append(own)
+    for result in sorted(results, key=lambda result: -result.evidence):
+        population = result.population
+        phi = problem.at(population).constants(result.u)
+        info = problem.model.information(phi, population.log_sigma, problem.observations)
+        standard_error = info.matrix.diagonal().T.clamp(min=1e-300).rsqrt()
+        if all(bool(((phi - other).abs() > SAME_PLACE * standard_error).any()) for other in places):
+            distinct.append(result)
             places.append(phi)
-    return kept
+    return distinct
 
 
 def _distance(population: Population, initial: Tensor, size: Tensor) -> float:
     return float(((population.beta[: len(initial)] - initial) / size).square().sum())
 
 
-def look_widely(scope: Scope, found: Settled, steps: int) -> tuple[Settled, bool]:
-    """Settle again as long as tasks turn out to fit much better elsewhere.
+def search_all_widely(problem: Problem, result: EMResult, steps: int) -> tuple[EMResult, bool]:
+    """Search all tasks widely and take EM steps again, as long as a task turns out to fit much better elsewhere.
 
-    A task stuck in a side valley of its posterior passes for noise, and noise taken for large hides that it is stuck:
-    every task is looked for everywhere, however well it seems to fit.
+    A task stuck in a local optimum passes for noise, and noise taken for large hides that it is stuck: every task is
+    searched, however well it seems to fit.
 
     Returns
     -------
-    Settled
+    EMResult
     moved : bool
-        Whether a task was found elsewhere.
+        Whether a task escaped from a local optimum.
     """
-    for i in range(REPEATS):
-        population = found.population
-        center = scope.design.center(population.beta, len(population.factor))
-        other, gain = search_widely(
-            ROUGH, scope.model, center, population.factor, population.log_sigma, scope.observations, found.u
-        )
-        if not bool((gain > WORTHWHILE).any()):
-            return found, i > 0
-        found = settle(scope, population, other.u, steps)
-    return found, True
+    for i in range(WIDE_ROUNDS):
+        population = result.population
+        other, gain = problem.search_widely(ROUGH, population, result.u)
+        if not bool((gain > ESCAPE).any()):
+            return result, i > 0
+        result = em_steps(problem, population, other.u, steps)
+    return result, True
 
 
-def settle(scope: Scope, population: Population, u: Tensor, steps: int) -> Settled:
-    """Take expectation-maximisation steps until the evidence hardly rises, and return the best population.
+def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) -> EMResult:
+    """Take EM steps until the evidence hardly rises, and return the best population.
 
-    A step may lower the evidence a little on its way, since it linearises; after a fall by more than ten it ends.
+    A step may lower the evidence a little on its way, since it linearises; after a large fall the steps end.
     """
-    best: Settled | None = None
+    best: EMResult | None = None
     for _ in range(steps + 1):
-        center = scope.design.center(population.beta, len(population.factor))
-        u = ROUGH.solve(scope.model, center, population.factor, population.log_sigma, scope.observations, u).u
-        found = linearise(scope.model, population, scope.design, scope.observations, u)
-        value = -float(found.loss.sum())
+        u = problem.solve(population, u, ROUGH).u
+        linearised = linearise(problem.model, population, problem.design, problem.observations, u)
+        value = -float(linearised.loss.sum())
         value = value if np.isfinite(value) else -np.inf
         if best is None or value > best.evidence:
             gain = np.inf if best is None else value - best.evidence
-            best = Settled(value, population, u)
-            if gain < 1e-2:
+            best = EMResult(value, population, u)
+            if gain < LEAST_RISE:
                 break
-        elif value < best.evidence - 10:
+        elif value < best.evidence - MOST_FALL:
             break
-        population = expectation_step(
-            scope.model,
-            population,
-            scope.design,
-            scope.observations,
-            u,
-            found,
-            scope.diagonal,
-            scope.smallest_log_sigma,
-        )
+        population = _em_step(problem, population, u, linearised)
     assert best is not None
     return best
 
 
-def without_variation(scope: Scope, maximum: Maximum) -> tuple[Maximum, list[int]]:
-    """Set to exactly zero the between-task variation of constants that the evidence does not miss.
+def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Linearised) -> Population:
+    """Return the population one step further, from the tasks linearised at their most probable deviations u."""
+    model, design, observations = problem.model, problem.design, problem.observations
+    with torch.no_grad():
+        factor, normal = population.factor, linearised.normal
+        step, info = torch.linalg.solve_ex(normal + RIDGE * torch.diag(normal.diagonal()), linearised.score)
+        beta = population.beta + step if int(info) == 0 and bool(torch.isfinite(step).all()) else population.beta
+
+        curve = model.curve(problem.at(population).constants(u), observations)
+        variance = model.noise.variance(curve, population.log_sigma, model.noise.accuracy(observations))
+        nearest = model.noise.nearest(curve, observations.y)
+        square = observations.masked((nearest - curve).square() / variance).sum()
+        reduced = small_matrices.sandwich(factor.T, linearised.information)
+        square = square + (reduced * linearised.posterior).sum()
+        log_sigma = population.log_sigma + 0.5 * (square / observations.mask.sum()).log()
+        log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
+
+        if factor.shape[1]:
+            moment = (u @ u.T + linearised.posterior.sum(dim=2)) / design.multiplier.shape[1]
+            random = torch.nonzero((factor != 0).any(dim=1))[:, 0]
+            covariance = factor[random] @ moment @ factor[random].T
+            if problem.diagonal:
+                covariance = torch.diag(covariance.diagonal())
+            covariance = covariance + JITTER * torch.diag(covariance.diagonal())
+            root, failed = torch.linalg.cholesky_ex(covariance)
+            if int(failed) == 0 and bool(torch.isfinite(root).all()):
+                factor = torch.zeros_like(factor).index_copy(0, random, root)
+    return Population(beta, factor, log_sigma)
+
+
+def without_variation(problem: Problem, optimum: Optimum) -> tuple[Optimum, list[int]]:
+    """Set to exactly zero the between-task variances without which the evidence is as large.
 
     Returns
     -------
-    Maximum
+    Optimum
     constants : list of int
-        Those that show no variation between tasks.
+        Constants that show no variation between tasks.
     """
     none = []
-    told = _told(scope, maximum)
-    for k in scope.random:
-        if float(told[k]) > PLAIN:
+    excess = _excess_variance(problem, optimum)
+    for k in problem.random:
+        if float(excess[k]) > CLEARLY_ABOVE_ZERO:
             continue
-        factor = maximum.population.factor.clone()
+        factor = optimum.population.factor.clone()
         factor[k] = 0.0
-        population = maximum.population._replace(factor=factor)
-        center = scope.design.center(population.beta, len(factor))
-        u = scope.solver.solve(scope.model, center, factor, population.log_sigma, scope.observations, maximum.u).u
-        loss = -evidence_of(scope, population, u)
-        if loss < maximum.loss + NEGLIGIBLE:
+        population = optimum.population._replace(factor=factor)
+        u = problem.solve(population, optimum.u).u
+        loss = -problem.log_evidence(population, u)
+        if loss < optimum.loss + NEGLIGIBLE:
             none.append(k)
-            maximum = maximum._replace(population=population, u=u, loss=loss)
-    return maximum, none
+            optimum = optimum._replace(population=population, u=u, loss=loss)
+    return optimum, none
 
 
-def _told(scope: Scope, maximum: Maximum) -> Tensor:
-    """Return the variance between tasks of each constant, in units of what the rows of the average task leave of it."""
-    population = maximum.population
-    found = linearise(scope.model, population, scope.design, scope.observations, maximum.u)
-    left = small_matrices.sandwich(population.factor, found.posterior).mean(dim=2).diagonal()
+def _excess_variance(problem: Problem, optimum: Optimum) -> Tensor:
+    """Return the variance between tasks of each constant over its mean posterior variance, less one."""
+    population = optimum.population
+    linearised = linearise(problem.model, population, problem.design, problem.observations, optimum.u)
+    left = small_matrices.sandwich(population.factor, linearised.posterior).mean(dim=2).diagonal()
     return population.factor.square().sum(dim=1) / left.clamp(min=1e-300) - 1

@@ -1,7 +1,18 @@
-"""From an estimator's settings and tasks to a fitted equation."""
+"""The fit of an equation from settings and tasks to a fitted equation; its steps are the other files of this folder.
+
+1. The equation is tried on a few rows, which decides how it is batched (`_probe`) and whether it is compiled.
+2. Starts: pooled fits and fits of single tasks (`starts`) become populations that expectation-maximisation brings near
+   the maximum (`em`, on equations linearised at each task's constants, `linearised`).
+3. L-BFGS on the Laplace-approximate evidence, or on the density of query rows (`laplace`), or meta-training of gradient
+   steps (`maml`), ends at the optimum.
+4. Variances between tasks without which the evidence is as large become zero (`em.without_variation`).
+5. Standard errors, the posterior of the training tasks, and warnings (`_finished`).
+"""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,22 +21,28 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.checkpoint import Checkpoint
-from metaest.estimators.equations.batches import evenly, whole
-from metaest.estimators.equations.censoring import check_data
-from metaest.estimators.equations.checks import check_tasks, warn_of_codes, warn_of_outliers
-from metaest.estimators.equations.compiled import lane_model
+from metaest.estimators.equations.batches import evenly, rows_of, whole
+from metaest.estimators.equations.checks import (
+    check_data,
+    check_tasks,
+    require_usable,
+    warn_of_codes,
+    warn_of_outliers,
+)
+from metaest.estimators.equations.compiled import CompiledEquation, compiled_for_fit
 from metaest.estimators.equations.covariates import Covariates
-from metaest.estimators.equations.fit.em import without_variation
-from metaest.estimators.equations.fit.laplace import Maximum, Scope
+from metaest.estimators.equations.fit.em import EMResult, em_steps, first_population, without_variation
+from metaest.estimators.equations.fit.laplace import maximise
 from metaest.estimators.equations.fit.linearised import invert, linearise
-from metaest.estimators.equations.fit.search import search
+from metaest.estimators.equations.fit.maml import meta_train
+from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import sizes, spread_of
-from metaest.estimators.equations.fit_checkpoint import Journal
-from metaest.estimators.equations.fitted import Calibrated, Posterior
-from metaest.estimators.equations.map_estimate import most_probable
-from metaest.estimators.equations.parameter import check_names, check_parameters, transforms_of
-from metaest.estimators.equations.row_accuracy import Weighing, evened
-from metaest.exceptions import warn
+from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.parameter import Parameter, check_names, check_parameters, transforms_of
+from metaest.estimators.equations.row_accuracy import RowAccuracy, with_mean_weight_one
+from metaest.estimators.equations.settings import FitSettings
+from metaest.exceptions import DivergenceError, warn
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -33,35 +50,61 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
+    Population,
     SolveCode,
 )
 from metaest.functional.equations.probing import agrees_one_by_one, check_equation, choose_mode
-from metaest.tasks import TaskSet
+from metaest.functional.progress import Bar
+from metaest.tasks import TaskSet, split_tasks
 
-__all__ = ["Fitted", "calibrate"]
+__all__ = ["FitResult", "fit_population"]
 
 _logger = logging.getLogger("metaest.fit")
 
-# the noise is never taken as smaller than this share of the spread of the targets
-FLOOR = 1e-6
-DELTA = 1e-3
-PROBE_TASKS, PROBE_ROWS = 4, 5
-# how far the constants of the probe lie from the user's, in the unconstrained space
-WOBBLES = (0.1, 2.0)
-CHECKED = 200
+# smallest noise, as a share of the spread of the targets, or of the curve
+NOISE_FLOOR = 1e-6
+# difference of the logarithm of a noise from its floor, up to which it has shrunk to it
+AT_FLOOR = 1e-3
+# smallest size of the curve in proportional noise, as a share of the root mean square of the targets
+SMALLEST_CURVE = 1e-3
+# tasks and rows of the probe
+PROBE_TASKS = 4
+PROBE_ROWS = 5
+# distance of the constants of the probe from the user's, in sizes of a constant: near ones must work, far ones may fail
+PROBE_NEAR = 0.1
+PROBE_FAR = 2.0
+# rows beside the extreme ones on which a batched equation is compared with one task at a time
+ROWS_BETWEEN = 4
+# tasks on which it is compared at the optimum
+CHECKED_TASKS = 200
+# standard error on a log or logit scale from which a constant has run to its bound
 RUNAWAY = 20.0
-# response of the curve to a constant, as a share of the spread of the data, below which there is none
-FLAT = 1e-6
+# change of the curve with a constant, as a share of the spread of the data, below which it does not respond
+NO_RESPONSE = 1e-6
+# episodes in all of objective="query"
+EPISODES = 400
+# episodes of each task at least
+LEAST_EPISODES = 4
+# constants from which a full covariance is also searched for from the diagonal one
+SECOND_SEARCH = 4
+# standard deviation between tasks, as a share of the first one, at which one that vanished is tried again
+REVIVED = 0.1
+# share of the first one below which it has vanished
+VANISHED = 1e-3
+# EM steps of such a trial
+REVIVAL_STEPS = 6
+# gain in log-evidence by which it goes on
+REVIVAL_GAIN = 0.5
 
 
-class Fitted(NamedTuple):
-    """What a fit returns.
+class FitResult(NamedTuple):
+    """A fitted equation, and how its fit went.
 
     Attributes
     ----------
-    calibrated : Calibrated
+    fitted : FittedEquation
     posterior : Posterior
-        Of the training tasks.
+        The posterior of the training tasks.
     log_likelihood : float
     n_iter : int
     history : list of (int, float)
@@ -71,7 +114,7 @@ class Fitted(NamedTuple):
     compiled_reason : str
     """
 
-    calibrated: Calibrated
+    fitted: FittedEquation
     posterior: Posterior
     log_likelihood: float
     n_iter: int
@@ -82,90 +125,135 @@ class Fitted(NamedTuple):
     compiled_reason: str
 
 
-def calibrate(
-    settings: Any, tasks: TaskSet, rng: np.random.Generator, *, flat: bool, checkpoint: Checkpoint | None = None
-) -> Fitted:
-    """Fit the equation of `settings` (an estimator) to tasks, which may have come as flat rows; `settings` is kept."""
-    given, (tasks, shift) = tasks, evened(tasks)
-    function, parameters = settings.problem(tasks)
+class _Setting(NamedTuple):
+    """The parts of a fit that its search does not change."""
+
+    table: dict[str, Parameter]
+    covariates: Covariates
+    row_accuracy: RowAccuracy
+    initial: Tensor
+    # as torch evaluates it, in or out of a compiled fit
+    model: HierarchicalModel
+    mode: str
+    reason: str
+    compiled: CompiledEquation
+
+
+def fit_population(
+    settings: FitSettings,
+    equation: tuple[Callable[..., Tensor], Mapping[str, Parameter | float]],
+    tasks: TaskSet,
+    rng: np.random.Generator,
+    *,
+    flat: bool,
+    checkpoint: Checkpoint | None = None,
+) -> FitResult:
+    """Fit an equation to tasks, which may have come as flat rows.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    equation : (callable, dict of str to Parameter or float)
+        The equation and its parameters.
+    tasks : TaskSet
+    rng : Generator
+    flat : bool
+    checkpoint : Checkpoint, optional
+
+    Returns
+    -------
+    FitResult
+    """
+    given, (tasks, shift) = tasks, with_mean_weight_one(tasks)
+    problem, setting = _problem(settings, equation, tasks, given, flat, FitCheckpoint(checkpoint))
+    history: list[tuple[int, float]] = []
+    optimum, solver = _search(settings, problem, setting.initial, tasks, rng, history)
+    if not _still_agrees(problem, optimum):
+        # the fitted constants let the equation branch as the probe did not
+        reason = f"{setting.mode}: gives another result than one task at a time at the fitted constants"
+        model = replace(setting.model, equation=replace(setting.model.equation, mode="loop"))
+        compiled = setting.compiled._replace(compiled=False, reason=reason)
+        setting = setting._replace(model=model, mode="loop", reason=reason, compiled=compiled)
+        problem = problem._replace(model=model)
+        history.clear()
+        optimum, solver = _search(settings, problem, setting.initial, tasks, rng, history)
+    optimum, no_variation = without_variation(problem, optimum)
+    ended = optimum.message or "converged"
+    _logger.info("%d iterations, log-evidence %.6g: %s", optimum.n_iter, -optimum.loss, ended)
+    if no_variation:
+        _logger.info("no variation between tasks: %s", ", ".join(list(setting.table)[k] for k in no_variation))
+    if shift:
+        problem, optimum = _in_given_weights(problem, optimum, given, shift)
+    fitted, posterior = _finished(problem, optimum, setting, no_variation, solver)
+    _warn(problem, optimum, fitted, posterior, given)
+    return FitResult(
+        fitted,
+        posterior,
+        -optimum.loss,
+        max(1, optimum.n_iter, len(history)),
+        history,
+        setting.mode,
+        setting.reason,
+        setting.compiled.compiled,
+        setting.compiled.reason,
+    )
+
+
+def _problem(
+    settings: FitSettings,
+    given_equation: tuple[Callable[..., Tensor], Mapping[str, Parameter | float]],
+    tasks: TaskSet,
+    given: TaskSet,
+    flat: bool,
+    checkpoint: FitCheckpoint,
+) -> tuple[Problem, _Setting]:
+    """Check equation and tasks, and return what is fitted to what; `given` are the tasks with the weights as given."""
+    function, parameters = given_equation
     table = check_parameters(parameters, function)
     names = list(table)
     check_tasks(function, tasks)
-    weighing = Weighing.learn(settings.measurement_sd, given)
+    row_accuracy = RowAccuracy.learn(settings.measurement_sd, given)
     random = [names.index(name) for name in check_names(settings.random, table, "random")]
     covariates = Covariates.learn(settings.covariates, names, tasks)
     random = check_data(settings, tasks, names, random, flat=flat)
     design = covariates.design(covariates.of_tasks(tasks), len(names))
     y = tasks.y.astype(np.float64)
     limit = None if settings.limit is None else float(settings.limit)
-    noise = Noise(settings.noise, DELTA * float(np.sqrt(np.square(y).mean())), limit, weighing.column)
+    smallest_curve = SMALLEST_CURVE * float(np.sqrt(np.square(y).mean()))
+    noise = Noise(settings.noise, smallest_curve, limit, row_accuracy.column)  # type: ignore[arg-type]
     transforms = transforms_of(table)
     equation = Equation(function, names)
-    initial = transforms.unconstrain(
-        torch.tensor([float(parameter.initial) for parameter in table.values()], dtype=torch.float64)
-    )
+    initial = transforms.unconstrain(_initial(table))
     observations = whole(tasks)
     model = HierarchicalModel(equation, transforms, noise)
     mode, reason = _probe(model, initial, observations, tasks)
     _logger.info("%d tasks, %d rows, noise=%r, objective=%r", len(tasks), len(y), settings.noise, settings.objective)
     _logger.info("the equation is evaluated by %s", reason)
     model = replace(model, equation=replace(equation, mode=mode))
-    lanes = lane_model(settings, model, initial, len(random), observations)
+    compiled = compiled_for_fit(settings, model, initial, len(random), observations)
 
     size = spread_of(observations)
     floor = torch.tensor(
-        [{"additive": FLOOR * size}.get(settings.noise, FLOOR)] * noise.n_constants, dtype=torch.float64
+        [{"additive": NOISE_FLOOR * size}.get(settings.noise, NOISE_FLOOR)] * noise.n_constants, dtype=torch.float64
     )
     if settings.noise == "combined":
-        floor[0] = FLOOR * size
-    diagonal, journal = settings.covariance == "diagonal", Journal(checkpoint)
-    scope = Scope(lanes.model, design, observations, None, random, diagonal, floor.log(), GaussNewton(), journal)
-    history: list[tuple[int, float]] = []
-    maximum, solver = search(settings, scope, initial, tasks, rng, history)
-    if not _still_agrees(scope, maximum):
-        # the constants found let the equation branch as the probe did not
-        mode, reason = "loop", f"{mode}: gives another result than one task at a time at the constants found"
-        lanes = lanes._replace(compiled=False, reason=reason)
-        model = replace(model, equation=replace(model.equation, mode="loop"))
-        scope = scope._replace(model=model)
-        history.clear()
-        maximum, solver = search(settings, scope, initial, tasks, rng, history)
-    maximum, still = without_variation(scope, maximum)
-    ended = maximum.message or "converged"
-    _logger.info("%d iterations, log-evidence %.6g: %s", maximum.n_iter, -maximum.loss, ended)
-    if still:
-        _logger.info("no variation between tasks: %s", ", ".join(names[k] for k in still))
-    report = Report(history, mode, reason, maximum.message, lanes.compiled, lanes.reason)
-    if shift:
-        scope, maximum = _in_given_weights(scope, maximum, given, shift)
-    return _finish(table, covariates, scope, maximum, still, solver, given, model, report, weighing)
+        floor[0] = NOISE_FLOOR * size
+    problem = Problem(
+        compiled.model,
+        design,
+        observations,
+        None,
+        random,
+        settings.diagonal,
+        floor.log(),
+        GaussNewton(),
+        checkpoint,
+    )
+    return problem, _Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
 
 
-def _in_given_weights(scope: Scope, maximum: Maximum, tasks: TaskSet, shift: float) -> tuple[Scope, Maximum]:
-    """Return the same maximum for the weights as they were given: the noise is that of a row of weight 1."""
-    population = maximum.population._replace(log_sigma=maximum.population.log_sigma + 0.5 * shift)
-    smallest = scope.smallest_log_sigma + 0.5 * shift
-    scope = scope._replace(observations=whole(tasks), smallest_log_sigma=smallest)
-    return scope, maximum._replace(population=population)
-
-
-def _still_agrees(scope: Scope, maximum: Maximum) -> bool:
-    few = evenly(maximum.u.shape[1], CHECKED) if len(maximum.u) else evenly(scope.observations.y.shape[1], CHECKED)
-    population = maximum.population
-    center = scope.design.take(few).center(population.beta, len(population.factor))
-    theta = scope.model.transforms.constrain(center + population.factor @ maximum.u[:, few])
-    return agrees_one_by_one(scope.model.equation, theta, scope.observations.take(few))
-
-
-class Report(NamedTuple):
-    """What the search leaves to be told."""
-
-    history: list[tuple[int, float]]
-    mode: str
-    reason: str
-    message: str
-    compiled: bool
-    compiled_reason: str
+def _initial(table: Mapping[str, Parameter]) -> Tensor:
+    return torch.tensor([float(parameter.initial) for parameter in table.values()], dtype=torch.float64)
 
 
 def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations, tasks: TaskSet) -> tuple[Any, str]:
@@ -183,8 +271,8 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
     theta, first = model.transforms.constrain(near)[:, 0], torch.from_numpy(tasks[0].X.astype(np.float64))
     check_equation(model.equation, theta, first, reach[:, 0])
     choices: list[tuple[Any, str]] = []
-    for wide in WOBBLES:
-        wobble = wide * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double())
+    for distance in (PROBE_NEAR, PROBE_FAR):
+        wobble = distance * torch.sin(torch.arange(1.0, 1 + len(initial) * len(several)).double())
         away = wobble.reshape(len(initial), -1) * size[:, None]
         theta = model.transforms.constrain(initial[:, None] + away)
         try:
@@ -197,114 +285,238 @@ def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations
 
 def _near_initial(initial: Tensor, size: Tensor) -> Tensor:
     """Return the user's values, a little off, as one column: at a round number an equation may have a kink."""
-    wobble = WOBBLES[0] * torch.sin(torch.arange(1.0, 1 + len(initial)).double())
+    wobble = PROBE_NEAR * torch.sin(torch.arange(1.0, 1 + len(initial)).double())
     return (initial + wobble * size)[:, None]
 
 
 def _extreme_rows(tasks: TaskSet) -> Tensor:
     """Return rows in which a column is least or greatest over all tasks, and a few between."""
-    numbers = {*tasks.X.argmin(axis=0).tolist(), *tasks.X.argmax(axis=0).tolist(), *evenly(len(tasks.X), 4).tolist()}
+    between = evenly(len(tasks.X), ROWS_BETWEEN).tolist()
+    numbers = {*tasks.X.argmin(axis=0).tolist(), *tasks.X.argmax(axis=0).tolist(), *between}
     return torch.from_numpy(tasks.X[sorted(numbers)].astype(np.float64))
 
 
-def _word_on_start(table: Any, scope: Scope, tasks: TaskSet) -> str:
-    """Return a sentence on the constants to which no curve responds at the initial values, where there are such."""
-    values = torch.tensor([float(parameter.initial) for parameter in table.values()], dtype=torch.float64)
-    phi = scope.model.transforms.unconstrain(values)
-    curves, slopes = scope.model.curve_and_slopes(phi[:, None].expand(-1, len(tasks)), scope.observations)
-    real = scope.observations.mask > 0
-    # by how much a curve changes with a constant by its own size, or on a log or logit scale by one
-    own = torch.tensor(
-        [
-            abs(float(v)) if kind == "identity" else 1.0
-            for v, kind in zip(phi, scope.model.transforms.kinds, strict=True)
-        ]
-    )
-    moves = (slopes.detach() * own[:, None, None])[:, real].abs()
-    flat = ~(torch.nan_to_num(moves, nan=0.0, posinf=0.0).amax(dim=1) > FLAT * spread_of(scope.observations))
-    which = [name for name, still in zip(table, flat.tolist(), strict=True) if still]
-    if not which:
-        return ""
-    name, first = tasks.name_of(0), curves.detach()[:, 0][real[:, 0]]
-    return (
-        f" At the initial values ({', '.join(f'{name}={float(table[name].initial):.3g}' for name in which)}) no curve "
-        f"responds to {', '.join(which)}: that of task {name!r} lies from {float(first.min()):.3g} to "
-        f"{float(first.max()):.3g}. Give initial values at which the curve has the shape of the data."
-    )
-
-
-def _finish(
-    table: Any,
-    covariates: Covariates,
-    scope: Scope,
-    maximum: Maximum,
-    flat: list[int],
-    solver: GaussNewton | GradientDescent,
+def _search(
+    settings: FitSettings,
+    problem: Problem,
+    initial: Tensor,
     tasks: TaskSet,
-    model: HierarchicalModel,
-    report: Report,
-    weighing: Weighing,
-) -> Fitted:
-    population = maximum.population
-    normal = linearise(scope.model, population, scope.design, scope.observations, maximum.u).normal
+    rng: np.random.Generator,
+    history: list[tuple[int, float]],
+) -> tuple[Optimum, GaussNewton | GradientDescent]:
+    """Search for the population, and how tasks adapt from it.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    problem : Problem
+        With all rows.
+    initial : Tensor of shape (constants,)
+        The user's values, unconstrained.
+    tasks : TaskSet
+    rng : Generator
+    history : list of (int, float)
+        Iterations and losses are appended.
+
+    Returns
+    -------
+    Optimum
+        Its loss is the negative log-evidence of all rows, whatever the objective was.
+    GaussNewton or GradientDescent
+    """
+    start, u = first_population(problem, initial, len(problem.design.constant), verbose=settings.verbose)
+    if not np.isfinite(problem.log_evidence(start, u)):
+        _explain(problem, initial, start, tasks)
+    with Bar(settings.verbose, None, "iterations") as bar:
+
+        def report(step: int, loss: float) -> None:
+            if step == 1:
+                history.clear()  # a search that began anew
+            history.append((step, loss))
+            bar.advance()
+            bar.say(loss=f"{loss:.5g}")
+
+        if settings.by_gradient_steps:
+            population, solver = meta_train(settings, problem, start, u, tasks, rng, report)
+            return maximise(problem, population, u, max_iter=settings.max_iter, fixed_beta=True), solver
+        if settings.by_query:
+            return _by_query(settings, problem, start, tasks, rng, report), problem.solver
+        optimum = maximise(problem, start, u, max_iter=settings.max_iter, report=report)
+        if len(problem.random) >= SECOND_SEARCH and not problem.diagonal:
+            other = _by_diagonal(problem, start, u, settings.max_iter)
+            better = other.loss < optimum.loss
+            _logger.info("a second search, by independent constants, ended %s", "higher" if better else "no higher")
+            optimum = other if better else optimum
+        return _revive(problem, optimum, start, settings.max_iter, report), problem.solver
+
+
+def _by_query(
+    settings: FitSettings,
+    problem: Problem,
+    population: Population,
+    tasks: TaskSet,
+    rng: np.random.Generator,
+    report: Callable[[int, float], None],
+) -> Optimum:
+    """Maximise the density of the query rows of fixed episodes."""
+    n = settings.n_episodes if settings.n_episodes is not None else max(LEAST_EPISODES, -(-EPISODES // len(tasks)))
+    chosen = np.tile(np.arange(len(tasks)), n)
+    split = split_tasks(tasks, chosen, settings.support_size, settings.split, rng)
+    episodes = problem._replace(
+        design=problem.design.take(torch.from_numpy(chosen)),
+        observations=rows_of(tasks, split.support, split.support_mask),
+        query=rows_of(tasks, split.query, split.query_mask),
+    )
+    zeros = torch.zeros(len(problem.random), len(chosen), dtype=torch.float64)
+    optimum = maximise(episodes, population, zeros, max_iter=settings.max_iter, whole=problem, report=report)
+    u = problem.solve(optimum.population).u
+    return optimum._replace(u=u, loss=-problem.log_evidence(optimum.population, u))
+
+
+def _by_diagonal(problem: Problem, population: Population, u: Tensor, max_iter: int) -> Optimum:
+    """Maximise with independent constants first, then let them be correlated; variations that vanished are revived."""
+    first = maximise(problem._replace(diagonal=True), population, u, max_iter=max_iter)
+    before = population.factor[problem.random].square().sum(dim=1).sqrt()
+    factor = first.population.factor.clone()
+    for j, k in enumerate(problem.random):
+        if float(factor[k, j].abs()) < REVIVED * float(before[j]):
+            factor[k, j] = REVIVED * before[j]
+    start = first.population._replace(factor=factor)
+    return maximise(problem, start, problem.solve(start, first.u).u, max_iter=max_iter)
+
+
+def _revive(
+    problem: Problem, optimum: Optimum, start: Population, max_iter: int, report: Callable[[int, float], None]
+) -> Optimum:
+    """Give variations that vanished on the way another chance: at zero the evidence is flat, may it rise or not."""
+    size = sizes(problem.model, start.beta[: len(start.factor)], problem.observations)
+    before = torch.maximum(start.factor.square().sum(dim=1).sqrt(), size)
+    for k in problem.random:
+        if float(optimum.population.factor[k].abs().max()) > VANISHED * float(before[k]):
+            continue
+        factor = optimum.population.factor.clone()
+        factor[k, problem.random.index(k)] = REVIVED * before[k]
+        revived = optimum.population._replace(factor=factor)
+        u = problem.solve(revived, optimum.u).u
+        steps = partial(em_steps, problem, revived, u, REVIVAL_STEPS)
+        _, population, u = problem.checkpoint.step(steps, EMResult.rebuild)
+        if problem.log_evidence(population, u) > -optimum.loss + REVIVAL_GAIN:
+            name = problem.model.equation.names[k]
+            _logger.info("the variation of %s between tasks had vanished, and is revived", name)
+            optimum = maximise(problem, population, u, max_iter=max_iter, report=report)
+    return optimum
+
+
+def _explain(problem: Problem, initial: Tensor, population: Population, tasks: TaskSet) -> None:
+    """Raise an error that names the task in which the equation fails."""
+    center = problem.at(population).center
+    for phi in (initial[:, None].expand_as(center), center):
+        for i in range(len(tasks)):
+            require_usable(problem.model, phi[:, i : i + 1], tasks[i].X, f"task {tasks.name_of(i)!r}")
+    raise DivergenceError(
+        "the evidence is not finite anywhere near the initial values; give initial values for which the equation fits "
+        "the data roughly, and bounds that keep it finite."
+    )
+
+
+def _still_agrees(problem: Problem, optimum: Optimum) -> bool:
+    """Return whether the batched equation gives at the optimum what one task at a time gives."""
+    tasks = optimum.u.shape[1] if len(optimum.u) else problem.n_tasks
+    few = evenly(tasks, CHECKED_TASKS)
+    point = problem._replace(design=problem.design.take(few)).at(optimum.population)
+    theta = problem.model.transforms.constrain(point.constants(optimum.u[:, few]))
+    return agrees_one_by_one(problem.model.equation, theta, problem.observations.take(few))
+
+
+def _in_given_weights(problem: Problem, optimum: Optimum, tasks: TaskSet, shift: float) -> tuple[Problem, Optimum]:
+    """Return the same optimum for the weights as they were given: the noise is that of a row of weight 1."""
+    population = optimum.population._replace(log_sigma=optimum.population.log_sigma + 0.5 * shift)
+    smallest = problem.smallest_log_sigma + 0.5 * shift
+    problem = problem._replace(observations=whole(tasks), smallest_log_sigma=smallest)
+    return problem, optimum._replace(population=population)
+
+
+def _finished(
+    problem: Problem,
+    optimum: Optimum,
+    setting: _Setting,
+    no_variation: list[int],
+    solver: GaussNewton | GradientDescent,
+) -> tuple[FittedEquation, Posterior]:
+    """Return the fitted equation with its standard errors, and the posterior of the training tasks."""
+    population, model = optimum.population, problem.model
+    normal = linearise(model, population, problem.design, problem.observations, optimum.u).normal
     covariance, undetermined = invert(normal)
-    # on a log or logit scale an error of many units says that the constant has run to its bound
-    bounded = torch.tensor([kind != "identity" for kind in scope.model.transforms.kinds])[scope.design.constant]
+    bounded = torch.tensor([kind != "identity" for kind in model.transforms.kinds])[problem.design.constant]
     runaway = bounded & (covariance.diagonal().clamp(min=0).sqrt() > RUNAWAY) & ~undetermined
     undetermined = undetermined | runaway
     covariance[runaway] = covariance[:, runaway] = 0.0
-    calibrated = Calibrated(
-        table,
-        model,
+    fitted = FittedEquation(
+        setting.table,
+        setting.model,
         population,
-        covariates,
+        setting.covariates,
         covariance,
         tuple(torch.nonzero(undetermined)[:, 0].tolist()),
-        tuple(scope.random),
-        tuple(flat),
+        tuple(problem.random),
+        tuple(no_variation),
         solver,
-        spread_of(scope.observations),
-        weighing,
+        spread_of(problem.observations),
+        setting.row_accuracy,
     )
-    center = scope.design.center(population.beta, len(table))
-    if isinstance(solver, GradientDescent):
-        posterior = calibrated.posterior(scope.design, scope.observations)
-    else:
-        found = most_probable(
-            solver, scope.model, center, population.factor, population.log_sigma, scope.observations, maximum.u
-        )
-        phi = center + population.factor @ found.u
-        known = scope.model.information(phi, population.log_sigma, scope.observations)
-        posterior = calibrated.posterior_at(phi, scope.design, known.matrix, found.loss, found.code)
+    if fitted.by_gradient_steps:
+        return fitted, fitted.posterior(problem.design, problem.observations)
+    result = problem.map_estimate(population, optimum.u)
+    phi = problem.at(population).constants(result.u)
+    info = model.information(phi, population.log_sigma, problem.observations)
+    return fitted, fitted.posterior_at(phi, problem.design, info.matrix, result.loss, result.code)
+
+
+def _warn(problem: Problem, optimum: Optimum, fitted: FittedEquation, posterior: Posterior, tasks: TaskSet) -> None:
+    """Warn of a fit that did not converge, of constants that are not determined, and of rows and tasks far off."""
+    population = optimum.population
+    at_floor = bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR).all())
     # of two noise constants one may well not be needed, nor any where errors of the measurement explain all
-    if weighing.column is None and bool((population.log_sigma <= scope.smallest_log_sigma + 1e-3).all()):
+    if fitted.row_accuracy.column is None and at_floor:
         warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
             "errors and log-likelihood mean little.",
             ConvergenceWarning,
         )
-    elif undetermined.any():
-        names = list(table)
-        which = dict.fromkeys(names[int(k)] for k in scope.design.constant[undetermined])
+    elif fitted.undetermined:
+        which = dict.fromkeys(fitted.names[int(problem.design.constant[j])] for j in fitted.undetermined)
         warn(
-            f"the tasks do not determine {', '.join(which)} at the population found: the curve does not respond to "
+            f"the tasks do not determine {', '.join(which)} at the fitted population: the curve does not respond to "
             "it, it can be traded for another constant, or it has run to a bound. Look at units, initial values and "
-            f"bounds; its standard error means nothing.{_word_on_start(table, scope, tasks)}",
+            f"bounds; its standard error means nothing.{_note_on_initial_values(fitted, problem, tasks)}",
             ConvergenceWarning,
         )
-    elif report.message:
-        warn(f"{report.message}; raise max_iter, or look at history_.", ConvergenceWarning)
-    if not isinstance(solver, GradientDescent) or bool((posterior.code == SolveCode.NOT_FINITE).any()):
+    elif optimum.message:
+        warn(f"{optimum.message}; raise max_iter, or look at history_.", ConvergenceWarning)
+    if not fitted.by_gradient_steps or bool((posterior.code == SolveCode.NOT_FINITE).any()):
         warn_of_codes(posterior.code, tasks.names, "fit")
-    warn_of_outliers(calibrated, posterior, scope.observations, tasks.names)
-    return Fitted(
-        calibrated,
-        posterior,
-        -maximum.loss,
-        max(1, maximum.n_iter, len(report.history)),
-        report.history,
-        report.mode,
-        report.reason,
-        report.compiled,
-        report.compiled_reason,
+    warn_of_outliers(fitted, posterior, problem.observations, tasks.names)
+
+
+def _note_on_initial_values(fitted: FittedEquation, problem: Problem, tasks: TaskSet) -> str:
+    """Return a sentence on the constants to which no curve responds at the initial values, where there are such."""
+    model, table = problem.model, fitted.table
+    phi = model.transforms.unconstrain(_initial(table))
+    curves, slopes = model.curve_and_slopes(phi[:, None].expand(-1, len(tasks)), problem.observations)
+    real = problem.observations.mask > 0
+    # by how much a curve changes with a constant by its size, or on a log or logit scale by one
+    steps = torch.tensor(
+        [abs(float(v)) if kind == "identity" else 1.0 for v, kind in zip(phi, model.transforms.kinds, strict=True)]
+    )
+    moves = (slopes.detach() * steps[:, None, None])[:, real].abs()
+    flat = ~(torch.nan_to_num(moves, nan=0.0, posinf=0.0).amax(dim=1) > NO_RESPONSE * spread_of(problem.observations))
+    which = [name for name, still in zip(table, flat.tolist(), strict=True) if still]
+    if not which:
+        return ""
+    task, first = tasks.name_of(0), curves.detach()[:, 0][real[:, 0]]
+    values = ", ".join(f"{name}={float(table[name].initial):.3g}" for name in which)
+    return (
+        f" At the initial values ({values}) no curve responds to {', '.join(which)}: that of task {task!r} lies from "
+        f"{float(first.min()):.3g} to {float(first.max()):.3g}. Give initial values at which the curve has the shape "
+        "of the data."
     )

@@ -1,4 +1,10 @@
-"""Where the population is looked for: the pooled fit from many starts, then the spread of the tasks around it."""
+"""Where the search for the population starts: a pooled fit of all tasks, or fits of single tasks.
+
+The pooled fit takes all tasks for one and is searched from many points; a population around it varies as much as the
+residuals allow. Where the likelihood of a task has many local optima (frequencies, delays), a curve fitted to all tasks
+together is in none of them, and the tasks pass for noise: then fits of single tasks show where they are, the classical
+two-stage start of mixed-effects software, by medians that bear that some tasks end elsewhere.
+"""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -7,83 +13,129 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
-from metaest.estimators.equations.map_estimate import normal_points
+from metaest.estimators.equations.map_estimate import Point, normal_points, search_widely
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
-__all__ = ["Start", "beside", "points_around", "pooled_starts", "scales", "sizes", "spread_around", "spread_of"]
+__all__ = ["PooledFit", "around_pooled_fit", "from_single_tasks", "pooled_fits", "scales", "sizes", "spread_of"]
 
-MAX_TASKS, MAX_ROWS = 64, 2000
-# points looked at and points searched from: cheap where one call evaluates all rows, fewer where it takes one a task
-N_POINTS, N_STARTS, SCREEN_ROWS = 1024, 32, 300
-N_POINTS_SLOW, N_STARTS_SLOW, MAX_TASKS_SLOW = 64, 8, 12
+# tasks of a pooled fit, where one call evaluates all rows
+POOLED_TASKS = 64
+# rows of a pooled fit
+POOLED_ROWS = 2000
+# tasks and rows by which points are screened, and tasks of a pooled fit where every task needs a call
+FEW_TASKS = 12
+SCREEN_ROWS = 300
+# points screened, where one call evaluates all rows
+SCREENED = 1024
+# the same, where every task needs a call
+SCREENED_SLOW = 64
+# points that a pooled fit is searched from, where one call evaluates all rows
+SEARCHED = 32
+# the same, where every task needs a call
+SEARCHED_SLOW = 8
+# searches of a pooled fit, each around the last solution, so that the prior damps the steps and does not pull
 ROUNDS = 4
-# powers of ten by which the distance from the user's values varies, in units of its size where there are no bounds:
-# such a constant may be off by orders of magnitude, and on a log or logit scale that is a matter of a few units
-REACH, REACH_UNBOUNDED = (-0.5, 0.7), (-0.7, 1.7)
+# width of that prior, in sizes of the constants
+PRIOR_WIDTH = 30
+# noise of a first search, as a share of the spread of the targets
+FIRST_NOISE = 0.1
+# distance in sizes of the constants from which two pooled fits differ
+DISTINCT = 0.05
+# distance of the points from the user's values, as powers of ten of the size of a constant, on a log or logit scale,
+# where orders of magnitude are a matter of a few units
+REACH = (-0.5, 0.7)
+# the same for a constant without bounds, whose size may be unlike that of its initial value
+REACH_UNBOUNDED = (-0.7, 1.7)
+# powers of ten up and down, over which every third point tries a constant without bounds
 MAGNITUDES = 7.0
 # greatest ratio of the change that moves the curve and the size of the value itself
-FARTHEST = 1e10
-# share of the size of equal numbers that their standard deviation may be, from rounding
+GREATEST_RATIO = 1e10
+# standard deviation of equal numbers, as a share of their size, that rounding explains
 ROUNDING = 1e-12
+# share of the residuals that a first population takes for noise, since the variation between tasks explains the rest
+NOISE_SHARE = 0.7
+# the same for each of two noise constants
+NOISE_SHARE_OF_TWO = 0.5
+# smallest first standard deviation between tasks, in sizes of the constant; also the smallest coefficient of variation
+SMALLEST_SD = 1e-3
+# largest first standard deviation between tasks of a constant with a bound: two units of a log or logit scale
+LARGEST_SD = 2.0
+# the same of a constant without bounds, in sizes
+LARGEST_SD_UNBOUNDED = 1e3
+# single tasks that are fitted, where one call evaluates all tasks
+SINGLE_TASKS = 40
+# the same, where every task needs a call
+SINGLE_TASKS_SLOW = 8
+# fewest tasks that show a spread
+LEAST_TASKS = 3
+# prior of a single task, in sizes of a constant with a bound: almost flat
+FLAT_PRIOR = 3.0
+# the same of a constant without bounds
+FLAT_PRIOR_UNBOUNDED = 10.0
+# standard deviation of a normal distribution over the median of its absolute deviations
+MAD_TO_SD = 1.4826
+# standard deviations between tasks at which the start of a single task is cut off
+FARTHEST_START = 4.0
+# solver of the first searches: rough, without Newton steps
+FIRST_SOLVER = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
 
 
-class Start(NamedTuple):
-    """One pooled fit: constants, and the root mean square of its residuals."""
+class PooledFit(NamedTuple):
+    """One set of constants fitted to all tasks, unconstrained, and the root mean square of its residuals."""
 
     phi: Tensor
     rms: float
 
 
-def pooled_starts(model: HierarchicalModel, initial: Tensor, observations: Observations, keep: int) -> list[Start]:
+def pooled_fits(model: HierarchicalModel, initial: Tensor, observations: Observations, n: int) -> list[PooledFit]:
     """Fit one set of constants to all tasks by least squares, from the user's values and from points around them.
 
     Parameters
     ----------
     model : HierarchicalModel
     initial : Tensor of shape (constants,)
-        Unconstrained.
+        The user's values, unconstrained.
     observations : Observations
         A few dozen tasks at most are used.
-    keep : int
-        How many different solutions to return.
+    n : int
+        How many different solutions to return at most.
 
     Returns
     -------
-    list of Start
-        The one that descends from the user's values first, then the best others.
+    list of PooledFit
+        First the solution that descends from the user's values, then the best others.
     """
-    rows = model.equation.mode == "rows"
-    chosen = _some_tasks(observations, MAX_TASKS if rows else MAX_TASKS_SLOW)
+    one_call = model.equation.mode == "rows"
+    chosen = _some_tasks(observations, POOLED_TASKS if one_call else FEW_TASKS)
     sub = observations.take(chosen)
-    sigma = 0.1 * spread_of(sub)
-    sub = beside(model.noise, sub, sigma)
+    sigma = FIRST_NOISE * spread_of(sub)
+    sub = _with_measurement_errors(model.noise, sub, sigma)
     size, scale = sizes(model, initial, sub), scales(model, initial, sub)
-    n_points, n_starts = (N_POINTS, N_STARTS) if rows else (N_POINTS_SLOW, N_STARTS_SLOW)
+    n_points, n_starts = (SCREENED, SEARCHED) if one_call else (SCREENED_SLOW, SEARCHED_SLOW)
     center = _promising(model, initial, size, sub, n_points, n_starts)
-    pooled = _pool(model, sub)
-    together = _together(sub, n_starts)
+    pooled = _pooled_model(model, sub)
+    together = _as_one_task(sub, n_starts)
     log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
-    factor = torch.diag(30 * torch.maximum(scale, size))
-    solver = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
-    for _ in range(ROUNDS):  # the prior moves with the solution, so that it damps and does not pull
-        found = solver.solve(pooled, center, factor, log_sigma, together)
-        moved = center + factor @ found.u
+    factor = torch.diag(PRIOR_WIDTH * torch.maximum(scale, size))
+    for _ in range(ROUNDS):
+        result = FIRST_SOLVER.solve(pooled, center, factor, log_sigma, together)
+        moved = center + factor @ result.u
         center = torch.where(torch.isfinite(moved).all(dim=0), moved, center)
     with torch.no_grad():
         curve = pooled.curve(center, together)
         residual = pooled.noise.nearest(curve, together.y) - curve
         mean_square = together.weighed(residual.square()).sum(dim=0) / together.mask.sum(dim=0)
     rms = torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
-    return _different(model, center, rms, scale, keep)
+    return _distinct(model, center, rms, scale, n)
 
 
 def _promising(
     model: HierarchicalModel, initial: Tensor, size: Tensor, observations: Observations, n_points: int, n_starts: int
 ) -> Tensor:
     """Return the user's values and points around them, near and far, that fit best without a search."""
-    center = points_around(model, initial, size, n_points)
-    few = observations.take(_some_tasks(observations, MAX_TASKS_SLOW, SCREEN_ROWS))
-    pooled, together = _pool(model, few), _together(few, n_points)
+    center = _points_around(model, initial, size, n_points)
+    few = observations.take(_some_tasks(observations, FEW_TASKS, SCREEN_ROWS))
+    pooled, together = _pooled_model(model, few), _as_one_task(few, n_points)
     with torch.no_grad():
         curve = pooled.curve(center, together)
         error = together.weighed((pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
@@ -106,11 +158,18 @@ def sizes(model: HierarchicalModel, phi: Tensor, observations: Observations) -> 
 
     Where that value is zero, its size is the change that moves the curve by the spread of the data.
     """
-    nothing = _unbounded(model) & (phi == 0)
-    if not bool(nothing.any()):
-        return torch.where(_unbounded(model), phi.abs(), 1.0)
+    zero = _unbounded(model) & (phi == 0)
     size = torch.where(_unbounded(model), phi.abs(), 1.0)
-    return torch.where(nothing, torch.nan_to_num(_responses(model, phi, observations), nan=1.0), size)
+    if not bool(zero.any()):
+        return size
+    return torch.where(zero, torch.nan_to_num(_responses(model, phi, observations), nan=1.0), size)
+
+
+def scales(model: HierarchicalModel, initial: Tensor, observations: Observations) -> Tensor:
+    """Return 1 on a log or logit scale, and otherwise the change that moves the curve by the spread of the data."""
+    size, response = sizes(model, initial, observations), _responses(model, initial, observations)
+    within = torch.minimum(torch.maximum(response, size / GREATEST_RATIO), size * GREATEST_RATIO)
+    return torch.where(_unbounded(model) & ~torch.isnan(response), within, size)
 
 
 def _unbounded(model: HierarchicalModel) -> Tensor:
@@ -126,7 +185,7 @@ def _responses(model: HierarchicalModel, phi: Tensor, observations: Observations
     return torch.where(torch.isfinite(response) & (response > 0), response, torch.nan)
 
 
-def points_around(model: HierarchicalModel, initial: Tensor, size: Tensor, n_points: int) -> Tensor:
+def _points_around(model: HierarchicalModel, initial: Tensor, size: Tensor, n_points: int) -> Tensor:
     """Return points around the user's values, near and far in units of `size`, of shape (constants, points)."""
     p = len(initial)
     unbounded = _unbounded(model)
@@ -141,24 +200,24 @@ def points_around(model: HierarchicalModel, initial: Tensor, size: Tensor, n_poi
     center = initial[:, None] + size[:, None] * reach * points[:p]
     # without bounds nothing says how large a constant is: every third point tries it at any order of magnitude
     anywhere = points[:p].sign() * size[:, None] * 10 ** (MAGNITUDES * (2 * torch.special.ndtr(points[p:]) - 1))
-    lost = unbounded[:, None] & (torch.arange(n_points) % 3 == 2)
-    found: Tensor = torch.where(lost, anywhere, center)
-    return found
+    third = unbounded[:, None] & (torch.arange(n_points) % 3 == 2)
+    around: Tensor = torch.where(third, anywhere, center)
+    return around
 
 
-def _different(model: HierarchicalModel, center: Tensor, rms: Tensor, scale: Tensor, keep: int) -> list[Start]:
+def _distinct(model: HierarchicalModel, center: Tensor, rms: Tensor, scale: Tensor, n: int) -> list[PooledFit]:
+    """Return the n best solutions that lie apart from one another, after the one from the user's values."""
     unbounded = _unbounded(model)
-    order = [0, *rms.argsort().tolist()]  # the user's values are the first ones searched from
-    starts: list[Start] = []
-    for i in order:
-        units = [torch.where(unbounded & (s.phi != 0), torch.minimum(scale, s.phi.abs()), scale) for s in starts]
-        apart = [float(((center[:, i] - s.phi) / u).abs().max()) for s, u in zip(starts, units, strict=True)]
-        if torch.isfinite(rms[i]) and all(d > 0.05 for d in apart) and len(starts) < keep:
-            starts.append(Start(center[:, i], float(rms[i])))
-    return starts
+    fits: list[PooledFit] = []
+    for i in [0, *rms.argsort().tolist()]:
+        units = [torch.where(unbounded & (s.phi != 0), torch.minimum(scale, s.phi.abs()), scale) for s in fits]
+        apart = [float(((center[:, i] - s.phi) / u).abs().max()) for s, u in zip(fits, units, strict=True)]
+        if torch.isfinite(rms[i]) and all(d > DISTINCT for d in apart) and len(fits) < n:
+            fits.append(PooledFit(center[:, i], float(rms[i])))
+    return fits
 
 
-def beside(noise: Noise, observations: Observations, sigma: float) -> Observations:
+def _with_measurement_errors(noise: Noise, observations: Observations, sigma: float) -> Observations:
     """Return observations whose weights include the errors of their measurement, for a noise of SD `sigma`."""
     accuracy = noise.accuracy(observations)
     if accuracy.variance is None:
@@ -167,20 +226,14 @@ def beside(noise: Noise, observations: Observations, sigma: float) -> Observatio
     return observations._replace(weight=plain / accuracy.scatter(plain))
 
 
-def _some_tasks(observations: Observations, most: int, most_rows: int = MAX_ROWS) -> Tensor:
+def _some_tasks(observations: Observations, most: int, most_rows: int = POOLED_ROWS) -> Tensor:
+    """Return numbers of tasks, evenly spread, that hold at most so many rows together."""
     tasks = observations.y.shape[1]
     rows = float(observations.mask.sum()) / tasks
     return evenly(tasks, max(1, min(most, int(most_rows / rows))))
 
 
-def scales(model: HierarchicalModel, initial: Tensor, observations: Observations) -> Tensor:
-    """One on a log or logit scale; otherwise the change that moves the curve by the spread of the data."""
-    size, response = sizes(model, initial, observations), _responses(model, initial, observations)
-    within = torch.minimum(torch.maximum(response, size / FARTHEST), size * FARTHEST)
-    return torch.where(_unbounded(model) & ~torch.isnan(response), within, size)
-
-
-def _pool(model: HierarchicalModel, observations: Observations) -> HierarchicalModel:
+def _pooled_model(model: HierarchicalModel, observations: Observations) -> HierarchicalModel:
     """Return a model whose one task holds the rows of all."""
     equation, rows = model.equation, observations.y.shape[0]
     noise = Noise(limit=model.noise.limit)
@@ -194,7 +247,7 @@ def _pool(model: HierarchicalModel, observations: Observations) -> HierarchicalM
     return replace(model, equation=Equation(pooled, equation.names, equation.mode), noise=noise)
 
 
-def _together(observations: Observations, n: int) -> Observations:
+def _as_one_task(observations: Observations, n: int) -> Observations:
     """Return the rows of all tasks as one task, n times."""
     X = observations.by_task().reshape(1, -1, observations.X.shape[1]).expand(n, -1, -1)
     y = observations.y.T.reshape(1, -1).expand(n, -1)
@@ -202,16 +255,16 @@ def _together(observations: Observations, n: int) -> Observations:
     return Observations.stack(X, y, observations.mask.T.reshape(1, -1).expand(n, -1), weight)
 
 
-def spread_around(
+def around_pooled_fit(
     model: HierarchicalModel,
-    start: Start,
+    fit: PooledFit,
     random: list[int],
     observations: Observations,
     smallest_sigma: float,
 ) -> tuple[Population, Tensor]:
     """Return a first population around a pooled fit.
 
-    Each constant alone varies enough between tasks to explain what the pooled fit leaves; so does the noise.
+    Each constant alone varies enough between tasks to explain the residuals of the pooled fit; so does the noise.
 
     Returns
     -------
@@ -220,25 +273,94 @@ def spread_around(
     u : Tensor of shape (random, tasks)
         Zeros.
     """
-    phi = start.phi[:, None].expand(-1, observations.y.shape[1])
+    phi = fit.phi[:, None].expand(-1, observations.y.shape[1])
     curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
     # a pooled fit may end next to zero, and the size of its value then says nothing
-    size = torch.maximum(sizes(model, start.phi, observations), scales(model, start.phi, observations))
+    size = torch.maximum(sizes(model, fit.phi, observations), scales(model, fit.phi, observations))
     for j, k in enumerate(random):
         response = float(slopes[k][observations.mask > 0].square().mean().sqrt())
-        most = float(size[k]) * (2.0 if model.transforms.kinds[k] != "identity" else 1e3)
-        sd = start.rms / response if response > 0 else float(size[k])
-        factor[k, j] = min(max(sd, 1e-3 * float(size[k])), most)
-    sigma = max(0.7 * start.rms, smallest_sigma)
+        most = float(size[k]) * (LARGEST_SD if model.transforms.kinds[k] != "identity" else LARGEST_SD_UNBOUNDED)
+        sd = fit.rms / response if response > 0 else float(size[k])
+        factor[k, j] = min(max(sd, SMALLEST_SD * float(size[k])), most)
+    sigma = max(NOISE_SHARE * fit.rms, smallest_sigma)
     if model.noise.kind != "additive":
-        seen = model.noise.nearest(curve, observations.y)
-        relative = (seen - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
+        nearest = model.noise.nearest(curve, observations.y)
+        relative = (nearest - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
         relative = relative if observations.weight is None else relative * observations.weight.sqrt()
-        ratio = min(max(float(relative[observations.mask > 0].median()), 1e-3), 1.0)
-        constants: list[Any] = [ratio] if model.noise.kind == "proportional" else [0.5 * sigma, 0.5 * ratio]
+        ratio = min(max(float(relative[observations.mask > 0].median()), SMALLEST_SD), 1.0)
+        both = [NOISE_SHARE_OF_TWO * sigma, NOISE_SHARE_OF_TWO * ratio]
+        constants: list[Any] = [ratio] if model.noise.kind == "proportional" else both
     else:
         constants = [sigma]
     log_sigma = torch.tensor(constants, dtype=torch.float64).log()
     u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
-    return Population(start.phi.clone(), factor, log_sigma), u
+    return Population(fit.phi.clone(), factor, log_sigma), u
+
+
+def from_single_tasks(
+    model: HierarchicalModel,
+    initial: Tensor,
+    random: list[int],
+    observations: Observations,
+    smallest_sigma: float,
+) -> tuple[Population, Tensor] | None:
+    """Fit some tasks one by one, from many points around the user's values, and describe how they are spread.
+
+    Parameters
+    ----------
+    model : HierarchicalModel
+    initial : Tensor of shape (constants,)
+        The user's values, unconstrained.
+    random : list of int
+        Constants that vary.
+    observations : Observations
+    smallest_sigma : float
+
+    Returns
+    -------
+    Population
+        Without covariates.
+    u : Tensor of shape (random, tasks)
+        Where the fitted tasks are; zeros for the others.
+
+    None where tasks have too few rows to be fitted one by one, or the noise is not additive.
+    """
+    p, rows = len(initial), observations.mask.sum(dim=0)
+    able = torch.nonzero(rows > p)[:, 0]
+    if model.noise.kind != "additive" or len(able) < max(LEAST_TASKS, len(rows) // 2):
+        return None
+    one_call = model.equation.mode == "rows"
+    most, n_points = (SINGLE_TASKS, SCREENED) if one_call else (SINGLE_TASKS_SLOW, SCREENED_SLOW)
+    few = able[evenly(len(able), most)]
+    some = observations.take(few)
+    some = _with_measurement_errors(model.noise, some, FIRST_NOISE * spread_of(some))
+    unit = sizes(model, initial, some)
+    widths = [FLAT_PRIOR_UNBOUNDED if kind == "identity" else FLAT_PRIOR for kind in model.transforms.kinds]
+    size = torch.tensor(widths, dtype=torch.float64) * torch.maximum(scales(model, initial, some), unit)
+    center = initial[:, None].expand(-1, len(few))
+    plain = HierarchicalModel(model.equation, model.transforms, Noise(limit=model.noise.limit))
+    log_sigma = torch.tensor([FIRST_NOISE * spread_of(some)], dtype=torch.float64).log()
+    points = (_points_around(model, initial, unit, n_points) - initial[:, None]) / size[:, None]
+    zeros = torch.zeros(p, len(few), dtype=torch.float64)
+    point = Point(center, torch.diag(size), log_sigma)
+    result, _ = search_widely(FIRST_SOLVER, plain, point, some, zeros, points)
+    phi = center + size[:, None] * result.u
+    with torch.no_grad():
+        curve = plain.curve(phi, some)
+        square = some.weighed((plain.noise.nearest(curve, some.y) - curve).square()).sum(dim=0)
+    usable = torch.isfinite(square) & torch.isfinite(phi).all(dim=0)
+    if int(usable.sum()) < LEAST_TASKS:
+        return None
+    few, phi, square = few[usable], phi[:, usable], square[usable]
+    degrees_of_freedom = rows[few] - p
+    beta = phi.median(dim=1).values
+    sd = MAD_TO_SD * (phi - beta[:, None]).abs().median(dim=1).values
+    sigma = max(float((square / degrees_of_freedom).median().sqrt()), smallest_sigma)
+    factor = torch.zeros(p, len(random), dtype=torch.float64)
+    for j, k in enumerate(random):
+        factor[k, j] = sd[k].clamp(min=SMALLEST_SD * float(size[k]), max=float(size[k]))
+    u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
+    deviations = (phi[random] - beta[random, None]) / factor[random].diagonal()[:, None]
+    u[:, few] = deviations.clamp(min=-FARTHEST_START, max=FARTHEST_START)
+    return Population(beta, factor, torch.tensor([sigma], dtype=torch.float64).log()), u

@@ -1,0 +1,98 @@
+"""The problem of a fit: which equation is fitted to which rows, and a population at which its search ended."""
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
+from metaest.estimators.equations.map_estimate import Point, map_estimate, search_widely
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population, negative_log_evidence
+from metaest.functional.equations.gauss_newton import MapResult
+from metaest.functional.equations.hierarchical import Design
+
+__all__ = ["Optimum", "Problem"]
+
+
+class Problem(NamedTuple):
+    """An equation, the rows it is fitted to, and how the constants of their tasks are found.
+
+    Attributes
+    ----------
+    model : HierarchicalModel
+    design : Design
+    observations : Observations
+        All rows, or the support rows of the episodes.
+    query : Observations or None
+        The query rows of the episodes; None for the evidence.
+    random : list of int
+        The constants that vary between tasks.
+    diagonal : bool
+        Whether they vary independently.
+    smallest_log_sigma : Tensor of shape (noise constants,)
+    solver : GaussNewton
+    checkpoint : FitCheckpoint
+        Where results of the long steps are kept.
+    """
+
+    model: HierarchicalModel
+    design: Design
+    observations: Observations
+    query: Observations | None
+    random: list[int]
+    diagonal: bool
+    smallest_log_sigma: Tensor
+    solver: GaussNewton
+    checkpoint: FitCheckpoint = FitCheckpoint()
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return self.observations.y.shape[1]
+
+    def at(self, population: Population) -> Point:
+        """Return the prior of every task under a population."""
+        return Point.of(population, self.design)
+
+    def solve(self, population: Population, u: Tensor | None = None, solver: GaussNewton | None = None) -> MapResult:
+        """Search the constants of every task from u, or from the population's, without a second look.
+
+        `solver` takes the place of that of the problem.
+        """
+        return (solver or self.solver).solve(self.model, *self.at(population), self.observations, u)
+
+    def map_estimate(self, population: Population, u: Tensor) -> MapResult:
+        """Find the most probable constants of every task from u, and from other starts where that leaves doubt."""
+        return map_estimate(self.solver, self.model, self.at(population), self.observations, u)
+
+    def search_widely(self, solver: GaussNewton, population: Population, u: Tensor) -> tuple[MapResult, Tensor]:
+        """Search every task from u and from points spread over the population; return the gain over u as well."""
+        return search_widely(solver, self.model, self.at(population), self.observations, u)
+
+    def log_evidence(self, population: Population, u: Tensor) -> float:
+        """Return the log-evidence of all tasks, whose most probable deviations are u; minus infinity if not finite."""
+        losses = negative_log_evidence(self.model, population, self.design, self.observations, u)
+        value = -float(losses.detach().sum())
+        return value if np.isfinite(value) else -np.inf
+
+
+class Optimum(NamedTuple):
+    """The population at which a search ended.
+
+    Attributes
+    ----------
+    population : Population
+    u : Tensor of shape (random, tasks)
+        The most probable deviations of the tasks.
+    loss : float
+        Negative log-evidence of all tasks, or the mean negative log-density of a query row times the number of tasks.
+    n_iter : int
+    message : str
+        Empty where the search converged.
+    """
+
+    population: Population
+    u: Tensor
+    loss: float
+    n_iter: int
+    message: str

@@ -1,0 +1,84 @@
+"""The rows of one task as the equation takes them, checked, and the adaptation to them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.estimators.equations.batches import one_task
+from metaest.estimators.equations.censoring import just_below, warn_of_values_at_limit
+from metaest.estimators.equations.checks import arranged, check_rows, require_usable, warn_of_adaptation
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.inputs import as_rows, check_columns, check_support_rows
+from metaest.exceptions import TaskError
+from metaest.functional import SolveCode
+
+__all__ = ["adapt_rows", "rows_to_predict", "support_rows"]
+
+# targets times this must have finite squares: the search squares y in units of its standard deviation
+SQUARE_MARGIN = 1e50
+
+
+def support_rows(
+    predictor: Any, fitted: FittedEquation, X: Any, y: Any, sample_weight: Any, where: str
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None, bool]:
+    """Return the rows of one task that have a weight above zero, as the equation takes them.
+
+    Parameters
+    ----------
+    predictor : EquationRegressor or AdaptedEquation
+        Has the columns of the fit, ``n_features_in_`` and ``feature_names_in_``.
+    fitted : FittedEquation
+    X, y, sample_weight
+        As ``adapt`` takes them.
+    where : str
+        How messages begin.
+
+    Returns
+    -------
+    X, y, weight : ndarray, ndarray, ndarray or None
+    further : bool
+        Whether X has further columns that the fit did not have.
+    """
+    X, further = arranged(getattr(predictor, "feature_names_in_", None), fitted.function, X, where)
+    rows, target = check_support_rows(predictor, True, X, y, where)
+    rows = rows if further is None else np.column_stack([rows, further])
+    warn_of_values_at_limit(fitted.limit, target, where)
+    target = just_below(fitted.limit, target)
+    return *fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where), further is not None
+
+
+def rows_to_predict(predictor: Any, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:
+    """Return rows as the equation takes them, whatever their covariates; `predictor` has the columns of the fit."""
+    X, further = arranged(getattr(predictor, "feature_names_in_", None), fitted.function, X, where)
+    rows, _, _ = as_rows(X, None, where)
+    check_columns(predictor, X, rows.shape[1:], where)
+    rows = rows if further is None else np.column_stack([rows, further])
+    check_rows(fitted.function, rows, None, where)
+    fitted.row_accuracy.check(rows, where)
+    return np.asarray(rows)
+
+
+def adapt_rows(
+    fitted: FittedEquation, X: NDArray[Any], y: NDArray[Any], where: str, weight: NDArray[np.float64] | None = None
+) -> Posterior:
+    """Adapt to the rows of one task, with an error where the equation fails and warnings where the rows say little."""
+    check_rows(fitted.function, X, y, where)
+    fitted.row_accuracy.check(X, where)
+    design = fitted.design(fitted.covariates.of_rows(X, where)[None])
+    posterior = fitted.posterior(design, one_task(X, y, weight=weight))
+    if int(posterior.code[0]) == SolveCode.NOT_FINITE:
+        require_usable(fitted.model, fitted.point(design).center, X, where)
+        with np.errstate(over="ignore"):
+            squared = np.square(y * SQUARE_MARGIN) * (
+                1.0 if weight is None else weight.reshape(-1, *[1] * (y.ndim - 1))
+            )
+        if not np.isfinite(squared).all():
+            row = int(np.argmax(squared.reshape(len(y), -1).max(axis=1)))
+            weighted = "" if weight is None else f" with sample_weight {weight[row]:.3g}"
+            raise TaskError(
+                f"{where}: y is {y[row]} in support row {row}{weighted}, too large for its square; check its unit."
+            )
+        raise TaskError(f"{where}: the equation is not finite near the population's constants, in some row of X.")
+    warn_of_adaptation(fitted, posterior, len(X), where)
+    return posterior
