@@ -397,7 +397,8 @@ def thinned(tasks: TaskSet) -> TaskSet:
 
 def learn_guard(model: Any, gap: int = 0) -> None:
     """Learn how adaptations are judged at the present settings, where the model's rows can tell."""
-    if getattr(model, "_judged", None) is not None and model._can_judge():
+    can_judge = getattr(model, "_can_judge", None)
+    if getattr(model, "_judged", None) is not None and (can_judge is None or can_judge()):
         # settings that no longer fit to what was learned are an error of `adapt`, and no reason not to be kept
         with contextlib.suppress(ValueError, ArithmeticError):
             model._fitted_guard(gap)
