@@ -1,4 +1,4 @@
-"""What a user would do without meta-learning, with the same network, data and training budget.
+"""Baselines without meta-learning, with the same network, data and training budget.
 
 Each baseline is the user's own :class:`~metaest.MAMLRegressor` with other settings, so that nothing but the method
 differs: joint training instead of meta-training, or no training on other tasks at all. Settings of the variants

@@ -84,7 +84,7 @@ def leave_one_task_out(
 
     Notes
     -----
-    What single adaptations warn of (``OvershootWarning``, ``IdentifiabilityWarning``, ``UnlikelyTaskWarning``) is not
+    Warnings of single adaptations (``OvershootWarning``, ``IdentifiabilityWarning``, ``UnlikelyTaskWarning``) are not
     repeated here.
 
     Examples

@@ -82,6 +82,6 @@ def _with_new_head(module: nn.Module, tasks: TaskSet, n_outputs: int) -> nn.Modu
     new = new.to(like)
     nn.init.zeros_(new.weight)
     nn.init.zeros_(new.bias)
-    parent, _, own = name.rpartition(".")
-    setattr(module.get_submodule(parent), own, new)
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, new)
     return module

@@ -89,13 +89,13 @@ def class_named(name: Any) -> type:
     """Return the class of a name, or raise a ModelFileError."""
     if isinstance(name, str) and name in CLASSES:
         return CLASSES[name]
-    domain, _, own = str(name).partition(".")
+    domain, _, name_in_domain = str(name).partition(".")
     if domain in DOMAINS:
         table = _table(domain)
         if table is None:
             raise ModelFileError(f"it needs metaest_domains.{domain}, which is not installed.")
-        if own in table:
-            return table[own]
+        if name_in_domain in table:
+            return table[name_in_domain]
     raise ModelFileError(f"it names {name!r}, which is no class of metaest.")
 
 
@@ -113,13 +113,13 @@ def name_of_class(cls: type) -> str | None:
 
 def name_of_function(function: Any) -> list[str] | None:
     """Return class and name of a formula of a catalogue, or None where a function is another."""
-    owner, _, own = getattr(function, "__qualname__", "").rpartition(".")
+    owner, _, attribute = getattr(function, "__qualname__", "").rpartition(".")
     module = str(getattr(function, "__module__", ""))
     for domain in DOMAINS:
-        if module.startswith(f"metaest_domains.{domain}.") and own in FORMULAS:
+        if module.startswith(f"metaest_domains.{domain}.") and attribute in FORMULAS:
             for name, cls in (_table(domain) or {}).items():
-                if cls.__name__ == owner and getattr(cls, own, None) is function:
-                    return [f"{domain}.{name}", own]
+                if cls.__name__ == owner and getattr(cls, attribute, None) is function:
+                    return [f"{domain}.{name}", attribute]
     return None
 
 

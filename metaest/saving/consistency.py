@@ -1,4 +1,4 @@
-"""Whether what was read can have been learned: shapes that fit to each other, finite numbers, no negative variances."""
+"""Checks of objects from a file: shapes that agree, finite numbers, no negative variances."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -35,8 +35,8 @@ def _scores(scores: Scores) -> str:
     values, task = scores.values, scores.task
     if values.ndim != 2 or task.shape != (len(values),) or task.dtype.kind != "i":
         return "it has other numbers of scores and tasks"
-    known = len(task) and task.min() >= 0 and task.max() < scores.n_tasks <= len(task)
-    return "" if known and not (values < 0).any() else "a score belongs to no task, or is negative"
+    in_range = len(task) and task.min() >= 0 and task.max() < scores.n_tasks <= len(task)
+    return "" if in_range and not (values < 0).any() else "a score belongs to no task, or is negative"
 
 
 def _fitted(fitted: FittedEquation) -> str:
@@ -65,7 +65,9 @@ def _posterior(posterior: Posterior) -> str:
     p, tasks = posterior.phi.shape
     m = posterior.deviation.shape[0]
     wanted = (p, tasks), (p, p, tasks), (m, m, tasks), (p, p, tasks), (tasks,), (tasks,), (tasks,)
-    return "" if all(own.shape == shape for own, shape in zip(posterior, wanted, strict=True)) else "shapes differ"
+    return (
+        "" if all(tensor.shape == shape for tensor, shape in zip(posterior, wanted, strict=True)) else "shapes differ"
+    )
 
 
 def _network(model: BaseMAML) -> str:
@@ -77,7 +79,7 @@ def _network(model: BaseMAML) -> str:
 
 
 def _weights(weights: Iterable[Tensor]) -> str:
-    if len({own.dtype for own in weights}) > 1:
+    if len({tensor.dtype for tensor in weights}) > 1:
         return "its weights are numbers of several types"
     return "" if _finite(weights) else "a weight is not finite"
 
@@ -94,14 +96,14 @@ def _predictor(predictor: AdaptedPredictor) -> str:
 
 def _many(predictors: AdaptedRegressors) -> str:
     one = predictors[0].module_ if len(predictors) else None
-    whole = all(len(own) == len(predictors) for own in predictors._params.values())
+    whole = all(len(tensor) == len(predictors) for tensor in predictors._params.values())
     return (
         "" if one is not None and whole and _finite(predictors._params.values()) else "its weights are not its tasks'"
     )
 
 
 def _finite(values: Any) -> bool:
-    return all(bool(torch.isfinite(own).all()) for own in values if isinstance(own, Tensor))
+    return all(bool(torch.isfinite(tensor).all()) for tensor in values if isinstance(tensor, Tensor))
 
 
 _CHECKS: tuple[tuple[type, Any], ...] = (

@@ -74,8 +74,8 @@ def pack(header: dict[str, Any], tensors: Mapping[str, Tensor] | None) -> bytes:
 def _readable(header: dict[str, Any]) -> bytes:
     """Return JSON with what is for readers on lines of its own."""
     lines = [
-        f" {json.dumps(name)}: {json.dumps(own, indent=2 if name == 'about' else None, allow_nan=False)}"
-        for name, own in header.items()
+        f" {json.dumps(name)}: {json.dumps(value, indent=2 if name == 'about' else None, allow_nan=False)}"
+        for name, value in header.items()
     ]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 

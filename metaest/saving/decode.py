@@ -53,7 +53,7 @@ class Decoder:
         if node is None or type(node) in (bool, int, float, str):
             return node
         if type(node) is list:
-            return [self.decode(own) for own in node]
+            return [self.decode(value) for value in node]
         if type(node) is not dict or not node:
             raise ModelFileError(f"it holds {node!r} where an object is wanted.")
         tag = next(iter(node))
@@ -81,23 +81,23 @@ class Decoder:
         return float(node["float"])
 
     def _read_tuple(self, node: Any) -> tuple[Any, ...]:
-        return tuple(self.decode(own) for own in node["tuple"])
+        return tuple(self.decode(value) for value in node["tuple"])
 
     def _read_dict(self, node: Any) -> dict[str, Any]:
-        return {name: self.decode(own) for name, own in node["dict"].items()}
+        return {name: self.decode(value) for name, value in node["dict"].items()}
 
     def _read_changed(self, node: Any) -> Tensor:
         base = self._shared["weights"][node["changed"]]
         return base.detach().clone() if node["by"] is None else changed(base, self._numbers(node["by"]))
 
     def _read_items(self, node: Any) -> dict[Any, Any]:
-        return {self.decode(key): self.decode(own) for key, own in node["items"]}
+        return {self.decode(key): self.decode(value) for key, value in node["items"]}
 
     def _read_set(self, node: Any) -> set[Any]:
-        return {self.decode(own) for own in node["set"]}
+        return {self.decode(value) for value in node["set"]}
 
     def _read_frozenset(self, node: Any) -> frozenset[Any]:
-        return frozenset(self.decode(own) for own in node["frozenset"])
+        return frozenset(self.decode(value) for value in node["frozenset"])
 
     def _read_bytes(self, node: Any) -> bytes:
         return bytes.fromhex(node["bytes"])
@@ -138,9 +138,9 @@ class Decoder:
         if kind not in _FLOATS | _WHOLE or not _is_shape(shape, len(values)):
             raise ModelFileError(f"it holds {len(values)} numbers of {kind!r} as an array of shape {shape}.")
         wanted = (float, int, str) if kind in _FLOATS else bool if kind == "bool" else int
-        if not all(isinstance(own, wanted) and (kind == "bool" or type(own) is not bool) for own in values):
+        if not all(isinstance(value, wanted) and (kind == "bool" or type(value) is not bool) for value in values):
             raise ModelFileError(f"an array of {kind} holds something else.")
-        values = [float(own) if type(own) is str else own for own in values]
+        values = [float(value) if type(value) is str else value for value in values]
         return torch.tensor(values, dtype=getattr(torch, kind)).reshape(shape)
 
     def _read_tensor(self, node: Any) -> Tensor:
@@ -156,14 +156,14 @@ class Decoder:
         stored, dtype = node["array"], np.dtype(node["dtype"])
         if dtype.kind in "OU":
             values, shape = stored["values"], stored["shape"]
-            lengths = [len(own) for own in values if type(own) is str]
+            lengths = [len(value) for value in values if type(value) is str]
             wide = dtype.kind == "U" and dtype.itemsize > 4 * max(1, *lengths, 1)
             # all take the room of the longest
             wide |= dtype.itemsize * len(values) > 4 * MOST_EXPANDED + 100 * sum(lengths)
             if not _is_shape(shape, len(values)) or wide:
                 raise ModelFileError(f"it holds {len(values)} values as an array of {dtype} and shape {shape}.")
             flat = np.empty(len(values), dtype=object)
-            flat[:] = [self.decode(own) for own in values]
+            flat[:] = [self.decode(value) for value in values]
             return flat.reshape(shape) if dtype.kind == "O" else flat.astype(dtype).reshape(shape)
         numbers = self._numbers(stored).numpy()
         if dtype.kind in "mM" and numbers.dtype == np.int64:
@@ -194,8 +194,8 @@ class Decoder:
 
     def _read_frame(self, node: Any) -> pd.DataFrame:
         columns, index = self._read_index(node["columns"]), self._read_index(node["index"])
-        parts = [self._column(own) for own in node["frame"]]
-        if len(parts) != len(columns) or any(len(own) != len(index) for own in parts):
+        parts = [self._column(value) for value in node["frame"]]
+        if len(parts) != len(columns) or any(len(value) != len(index) for value in parts):
             raise ModelFileError("a table has columns of unequal length.")
         frame = pd.DataFrame(dict(enumerate(parts)), index=index)
         frame.columns = columns
@@ -207,7 +207,7 @@ class Decoder:
         )
 
     def _read_tasks(self, node: Any) -> TaskSet:
-        fields = {name: self.decode(own) for name, own in node["tasks"].items()}
+        fields = {name: self.decode(value) for name, value in node["tasks"].items()}
         support = fields.pop("support")
         tasks = TaskSet.from_checked(
             *(fields[name] for name in ("X", "y", "offsets", "names")),
@@ -223,13 +223,13 @@ class Decoder:
         return tasks
 
     def _read_forward(self, node: Any) -> Any:
-        return rebuilt({name: self.decode(own) for name, own in node["forward"].items()}, self._module)
+        return rebuilt({name: self.decode(value) for name, value in node["forward"].items()}, self._module)
 
     def _read_formula(self, node: Any) -> Any:
         return function_named(node["formula"])
 
     def _read_answers(self, node: Any) -> Any:
-        return partial(ANSWERS[node["answers"]], *(self.decode(own) for own in node["of"]))
+        return partial(ANSWERS[node["answers"]], *(self.decode(value) for value in node["of"]))
 
     def _read_given(self, node: Any) -> Any:
         return self._given.find(node)
@@ -246,15 +246,15 @@ class Decoder:
     def _made(self, cls: Any, node: Any) -> Any:
         """Return an object of a class, without a call of its constructor where that would do more than keep values."""
         if not issubclass(cls, BaseEstimator):
-            fields = as_today(cls, {name: self.decode(own) for name, own in node["fields"].items()})
+            fields = as_today(cls, {name: self.decode(value) for name, value in node["fields"].items()})
             thing = check_fields(cls, fields)
             require_sound(thing)
             return thing
-        settings = settings_as_today(cls, {name: self.decode(own) for name, own in node["settings"].items()})
+        settings = settings_as_today(cls, {name: self.decode(value) for name, value in node["settings"].items()})
         if set(settings) - {"callbacks"} != set(cls._get_param_names()) - {"callbacks"}:
             raise ModelFileError(f"the settings of its {cls.__name__} are not those of this metaest.")
         before, self._module = self._module, settings.get("module")
-        fields = as_today(cls, {name: self.decode(own) for name, own in node["fields"].items()})
+        fields = as_today(cls, {name: self.decode(value) for name, value in node["fields"].items()})
         self._module = before
         estimator = check_state(cls(**settings), fields)
         if fields and hasattr(estimator, "_restore"):
@@ -264,8 +264,8 @@ class Decoder:
 
 
 def _is_shape(shape: Any, n: int) -> bool:
-    whole = type(shape) is list and all(type(own) is int and own >= 0 for own in shape) and len(shape) < 30
-    return whole and int(np.prod([1.0 * own for own in shape])) == n
+    whole = type(shape) is list and all(type(value) is int and value >= 0 for value in shape) and len(shape) < 30
+    return whole and int(np.prod([1.0 * value for value in shape])) == n
 
 
 _TAGS = frozenset(name.removeprefix("_read_") for name in vars(Decoder) if name.startswith("_read_"))

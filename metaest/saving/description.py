@@ -1,4 +1,4 @@
-"""What a file says of a model to whoever reads it: columns, constants, seed, training tasks and losses."""
+"""The description of a model in its file, for people: columns, constants, seed, training tasks and losses."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["about"]
 
 
 def about(model: Any) -> dict[str, Any]:
-    """Return what is known of a fitted model, as JSON has it; nothing of it is read back.
+    """Return a description of a fitted model as JSON; nothing of it is read back.
 
     Parameters
     ----------

@@ -131,20 +131,20 @@ class Encoder:
 
     def _kinds(self) -> list[tuple[Any, Callable[[Any, str], Any]]]:
         return [
-            ((list,), lambda own, at: [self.encode(one, f"{at}.{i}") for i, one in enumerate(own)]),
+            ((list,), lambda value, at: [self.encode(one, f"{at}.{i}") for i, one in enumerate(value)]),
             ((_Ours,), self._object),
-            ((tuple,), lambda own, at: {"tuple": [self.encode(one, f"{at}.{i}") for i, one in enumerate(own)]}),
+            ((tuple,), lambda value, at: {"tuple": [self.encode(one, f"{at}.{i}") for i, one in enumerate(value)]}),
             ((dict,), self._dict),
             ((frozenset, set), self._set),
-            ((bytes,), lambda own, at: {"bytes": own.hex()}),
-            ((range,), lambda own, at: {"range": [own.start, own.stop, own.step]}),
-            ((PurePath,), lambda own, at: {"path": str(own)}),
-            ((np.generic,), lambda own, at: {"scalar": self._array(np.asarray(own), at)}),
+            ((bytes,), lambda value, at: {"bytes": value.hex()}),
+            ((range,), lambda value, at: {"range": [value.start, value.stop, value.step]}),
+            ((PurePath,), lambda value, at: {"path": str(value)}),
+            ((np.generic,), lambda value, at: {"scalar": self._array(np.asarray(value), at)}),
             ((np.ndarray,), self._array),
             ((Tensor,), self._tensor),
-            ((torch.dtype,), lambda own, at: {"dtype": str(own).removeprefix("torch.")}),
-            ((torch.device,), lambda own, at: {"device": str(own)}),
-            ((np.random.RandomState,), lambda own, at: {"random_state": self.encode(own.get_state(), at)}),
+            ((torch.dtype,), lambda value, at: {"dtype": str(value).removeprefix("torch.")}),
+            ((torch.device,), lambda value, at: {"device": str(value)}),
+            ((np.random.RandomState,), lambda value, at: {"random_state": self.encode(value.get_state(), at)}),
             ((functools.partial,), self._partial),
             ((pd.DataFrame, pd.Series), self._frame),
             ((pd.Index,), self._index),
@@ -164,7 +164,7 @@ class Encoder:
         head = {"class": name} if name else {"of": self._given(type(thing), "objects")}
         if not isinstance(thing, BaseEstimator):
             return {**head, "fields": self._all(state_of(thing, self._keep_rows), where)}
-        settings = {key: self.encode(own, key) for key, own in settings_of(thing).items()}
+        settings = {key: self.encode(value, key) for key, value in settings_of(thing).items()}
         return {**head, "settings": settings, "fields": self._all(state_of(thing, self._keep_rows), where)}
 
     def _all(self, fields: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Encoder:
                 self._weights = weights
                 break
         prefix = f"{where}." if where else ""
-        return {name: self.encode(own, f"{prefix}{name}") for name, own in fields.items()}
+        return {name: self.encode(value, f"{prefix}{name}") for name, value in fields.items()}
 
     def _given(self, thing: Any, where: str) -> dict[str, Any]:
         role = where if where in ("equation", "module") else "objects"
@@ -182,18 +182,19 @@ class Encoder:
     def _partial(self, thing: Any, where: str) -> dict[str, Any]:
         for name, function in ANSWERS.items():
             if thing.func is function and not thing.keywords:
-                return {"answers": name, "of": [self.encode(own, f"{where}.{i}") for i, own in enumerate(thing.args)]}
+                parts = [self.encode(value, f"{where}.{i}") for i, value in enumerate(thing.args)]
+                return {"answers": name, "of": parts}
         return self._given(thing, where)
 
     def _dict(self, thing: dict[Any, Any], where: str) -> dict[str, Any]:
         if type(thing) is not dict:
             raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; make it a dict.")
         if all(type(key) is str for key in thing):
-            near = {name: own for name, own in thing.items() if is_near(own, self._base.get(name))}
-            rest = self._all({name: own for name, own in thing.items() if name not in near}, where)
-            moved = {name: self._change(own, name, f"{where}.{name}") for name, own in near.items()}
+            near = {name: value for name, value in thing.items() if is_near(value, self._base.get(name))}
+            rest = self._all({name: value for name, value in thing.items() if name not in near}, where)
+            moved = {name: self._change(value, name, f"{where}.{name}") for name, value in near.items()}
             return {"dict": {name: moved.get(name, rest.get(name)) for name in thing}}
-        pairs = [[self.encode(key, where), self.encode(own, f"{where}.{key}")] for key, own in thing.items()]
+        pairs = [[self.encode(key, where), self.encode(value, f"{where}.{key}")] for key, value in thing.items()]
         return {"items": pairs}
 
     def _change(self, thing: Tensor, name: str, where: str) -> dict[str, Any]:
@@ -201,7 +202,7 @@ class Encoder:
         return {"changed": name, "by": None if by is None else self._numbers(by, where)}
 
     def _set(self, thing: Any, where: str) -> dict[str, Any]:
-        members = [self.encode(own, where) for own in thing]
+        members = [self.encode(value, where) for value in thing]
         return {"frozenset" if isinstance(thing, frozenset) else "set": sorted(members, key=canonical)}
 
     def _array(self, thing: Any, where: str) -> dict[str, Any]:
@@ -209,7 +210,7 @@ class Encoder:
             raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; make it an array.")
         kind = thing.dtype.kind
         if kind in "OU":
-            values = [self.encode(own, where) for own in thing.ravel().tolist()]
+            values = [self.encode(value, where) for value in thing.ravel().tolist()]
             return {"array": {"values": values, "shape": list(thing.shape)}, "dtype": thing.dtype.str}
         if kind in "mM":
             return {
@@ -235,7 +236,7 @@ class Encoder:
             return [kind, list(tensor.shape), hashlib.sha256(bytes_of(tensor)).hexdigest()]
         if self._inline:
             values = tensor.reshape(-1).tolist()
-            values = [repr(own) if type(own) is float and not math.isfinite(own) else own for own in values]
+            values = [repr(value) if type(value) is float and not math.isfinite(value) else value for value in values]
             return {"type": kind, "shape": list(tensor.shape), "values": values}
         name = where
         while name in self.tensors:
@@ -270,8 +271,8 @@ class Encoder:
     def _tasks(self, thing: TaskSet, where: str) -> dict[str, Any]:
         names = ("X", "y", "offsets", "names", "feature_names", "target_names", "sample_weight")
         fields = {name: getattr(thing, name) for name in names}
-        support = [None if (own := task.support) is None else np.asarray(own) for task in thing]
-        fields["support"] = None if all(own is None for own in support) else support
+        support = [None if task.support is None else np.asarray(task.support) for task in thing]
+        fields["support"] = None if all(rows is None for rows in support) else support
         return {"tasks": self._all(fields, where)}
 
 
@@ -279,16 +280,16 @@ def _as_it_lies(tensor: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """Return the numbers of a tensor in the order of memory, and how its axes lie: sums over it round by that."""
     if tensor.is_contiguous() or isinstance(tensor, nn.Parameter):
         return tensor, {}
-    own = tensor.detach()
-    for axis, stride in enumerate(own.stride()):
-        own = own.narrow(axis, 0, 1) if stride == 0 and own.shape[axis] else own
-    strides = own.stride()
-    axes = sorted(range(own.ndim), key=lambda axis: -strides[axis])
-    own = own.permute(axes)
-    if not own.is_contiguous():  # every second column of something: what lies between them is not written
+    view = tensor.detach()
+    for axis, stride in enumerate(view.stride()):
+        view = view.narrow(axis, 0, 1) if stride == 0 and view.shape[axis] else view
+    strides = view.stride()
+    axes = sorted(range(view.ndim), key=lambda axis: -strides[axis])
+    view = view.permute(axes)
+    if not view.is_contiguous():  # every second column of something: what lies between them is not written
         return tensor, {}
-    return own, {
-        "order": [axes.index(axis) for axis in range(own.ndim)],
+    return view, {
+        "order": [axes.index(axis) for axis in range(view.ndim)],
         "sizes": [tensor.shape[axis] for axis in axes],
     }
 
@@ -305,7 +306,7 @@ class _OursMeta(type):
 
 
 class _Ours(metaclass=_OursMeta):
-    """What is of a class of the table, or an estimator that derives from one."""
+    """Stands for all objects of a class of the table, or of an estimator that derives from one."""
 
 
 def digest_of(parts: Mapping[str, Any]) -> str:

@@ -80,9 +80,9 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(fits(value, own) for own in inner)
+        return any(fits(value, member) for member in inner)
     if origin is Literal:
-        return any(type(value) is type(own) and value == own for own in inner)
+        return any(type(value) is type(member) and value == member for member in inner)
     if origin is typing.ClassVar:
         return True
     if hint is None or hint is type(None):
@@ -106,10 +106,12 @@ def fits(value: Any, hint: Any) -> bool:
 def _members_fit(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
     if issubclass(kind, tuple):
         if len(inner) == 2 and inner[1] is Ellipsis:
-            return all(fits(own, inner[0]) for own in value)
-        return len(value) == len(inner) and all(fits(own, wanted) for own, wanted in zip(value, inner, strict=True))
+            return all(fits(member, inner[0]) for member in value)
+        return len(value) == len(inner) and all(
+            fits(member, wanted) for member, wanted in zip(value, inner, strict=True)
+        )
     if issubclass(kind, Mapping) and len(inner) == 2:
-        return all(fits(key, inner[0]) and fits(own, inner[1]) for key, own in value.items())
+        return all(fits(key, inner[0]) and fits(member, inner[1]) for key, member in value.items())
     if kind in (list, set, frozenset, Sequence):
-        return all(fits(own, inner[0]) for own in value)
+        return all(fits(member, inner[0]) for member in value)
     return True

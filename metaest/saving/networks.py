@@ -42,7 +42,11 @@ def described(forward: ModuleForward, weights: Mapping[str, Tensor] | None) -> d
             fields["built_in"] = {"class": name, "arguments": list(arguments)}
     stored = dict(forward.module.state_dict())
     # those learned are kept once: a module holds the weights that its fit began with, which nobody needs
-    same = {name: own for name, own in (weights or {}).items() if name in stored and own.shape == stored[name].shape}
+    same = {
+        name: tensor
+        for name, tensor in (weights or {}).items()
+        if name in stored and tensor.shape == stored[name].shape
+    }
     return {**fields, "tensors": {**stored, **same}}
 
 
@@ -61,7 +65,7 @@ def rebuilt(fields: dict[str, Any], module: Any) -> ModuleForward:
     if built_in is not None:
         network = _built_in(built_in)
     elif module is not None:
-        floating = [own.dtype for own in tensors.values() if own.is_floating_point()]
+        floating = [tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()]
         network = _of_the_user(module, fields["called_with"]).to(floating[0] if floating else torch.float32)
     else:
         raise ModelFileError("its network is a module of the user's, and its estimator has none.")
@@ -70,8 +74,8 @@ def rebuilt(fields: dict[str, Any], module: Any) -> ModuleForward:
     if fields["kind"] == "head" and len(missing) == 1:
         # a head in closed form stands where the last layer stood
         name = missing.pop()
-        parent, _, own = name.rpartition(".")
-        setattr(network.get_submodule(parent), own, nn.Identity())
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, nn.Identity())
     try:
         copied = {name: value.clone() for name, value in tensors.items()}
         # layers of a user's module may share weights, which putting others in their place would part

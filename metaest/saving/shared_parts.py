@@ -1,4 +1,4 @@
-"""What a model and the predictors adapted from it have in common: the file of a predictor names it by its hash."""
+"""The parts that a model shares with the predictors adapted from it; a predictor's file holds only their hash."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def is_adapted(thing: Any) -> bool:
 
 
 def shared_parts(thing: Any) -> dict[str, Any]:
-    """Return what a model hands to all that is adapted from it, by name.
+    """Return the parts that a model shares with all predictors adapted from it, by name.
 
     Raises
     ------
@@ -35,6 +35,6 @@ def shared_parts(thing: Any) -> dict[str, Any]:
 
 
 def population_hash(thing: Any) -> str:
-    """Return the SHA-256 of what was learned; a calibration of intervals is no part of it."""
+    """Return the SHA-256 of the learned parts, without a calibration of intervals."""
     parts = shared_parts(thing)
-    return digest_of({name: own for name, own in parts.items() if name not in ("calibration", "model")})
+    return digest_of({name: part for name, part in parts.items() if name not in ("calibration", "model")})

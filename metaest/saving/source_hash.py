@@ -1,4 +1,4 @@
-"""What a function, a class or a module of the user's computes, as a hash of its source."""
+"""Hashes of the source of functions, classes and modules that users wrote."""
 
 import functools
 import types
@@ -23,7 +23,7 @@ def name_of(thing: Any) -> str:
 def source_hash(thing: Any) -> str:
     """Return the hash of what something computes, as 16 hexadecimal digits.
 
-    Of a module, the weights and buffers that a file holds do not count.
+    The weights and buffers of a module do not count, since a file holds them.
     """
     return digest(_structure(thing) if isinstance(thing, nn.Module) else thing)[:16]
 

@@ -24,7 +24,7 @@ class Given:
 
     def __init__(self, equation: Any, module: Any, objects: Sequence[Any], check_source: bool) -> None:
         self._by_role = {"equation": equation, "module": module}
-        self._objects = {name_of(own): own for own in objects}
+        self._objects = {name_of(code): code for code in objects}
         self._check, self._used = check_source, set[str]()
 
     def find(self, node: dict[str, Any]) -> Any:
@@ -52,5 +52,7 @@ class Given:
     def _object(self, name: Any) -> Any:
         if name in self._objects:
             return self._objects[name]
-        owner, _, own = str(name).rpartition(".")
-        return getattr(self._objects[owner], own, None) if owner in self._objects and own in FORMULAS else None
+        owner, _, attribute = str(name).rpartition(".")
+        return (
+            getattr(self._objects[owner], attribute, None) if owner in self._objects and attribute in FORMULAS else None
+        )

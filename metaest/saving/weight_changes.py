@@ -26,10 +26,10 @@ def is_near(tensor: Any, base: Any) -> bool:
 
 def change(tensor: Tensor, base: Tensor) -> Tensor | None:
     """Return the bytes that lead from `base` to `tensor`, or None where both have the same bits."""
-    own, before = _bits(tensor), _bits(base)
-    if np.array_equal(own, before):
+    bits, before = _bits(tensor), _bits(base)
+    if np.array_equal(bits, before):
         return None
-    away = own - before
+    away = bits - before
     top = away.dtype.type(8 * away.itemsize - 1)
     # small numbers of either sign become small numbers: 0, -1, 1, -2 ... are written 0, 1, 2, 3 ...
     folded = (away << 1) ^ (-(away >> top)).astype(away.dtype)
@@ -49,8 +49,8 @@ def changed(base: Tensor, by: Tensor) -> Tensor:
         raise ModelFileError("a change of weights does not have the shape of the model's weights.")
     folded = by.numpy().T.copy().view(before.dtype).reshape(-1)
     away = (folded >> 1) ^ (-(folded & 1)).astype(folded.dtype)
-    own = (before + away).view(np.float32 if before.itemsize == 4 else np.float64)
-    return torch.from_numpy(own).reshape(base.shape).to(base.device)
+    bits = (before + away).view(np.float32 if before.itemsize == 4 else np.float64)
+    return torch.from_numpy(bits).reshape(base.shape).to(base.device)
 
 
 def _bits(tensor: Tensor) -> Any:

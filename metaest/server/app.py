@@ -199,7 +199,7 @@ class _Held:
 
 
 class _Gate:
-    """What every request passes: host and token, errors as objects, counts, and a line in the log without data."""
+    """Middleware of every request: checks host and token, turns errors into objects, counts, logs without data."""
 
     def __init__(self, app: Any, token: str | None, hosts: Collection[str] | None, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics

@@ -65,7 +65,7 @@ class Column:
         return schema
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of it."""
+        """Return a description of the column."""
         training = None if self.training is None else list(self.training)
         bounds = {"minimum": self.minimum, "maximum": self.maximum, "training": training}
         return {"name": self.name, "unit": self.unit, **bounds}
@@ -168,8 +168,8 @@ class Columns:
 
     @cached_property
     def _ends(self) -> NDArray[np.float64] | None:
-        known = [column.training for column in self.columns]
-        return None if None in known else np.array(known).T
+        ranges = [column.training for column in self.columns]
+        return None if None in ranges else np.array(ranges).T
 
     def _names_of(self, rows: list[Any], field: str) -> list[str]:
         """Return the columns of rows that are objects, those of the model first."""

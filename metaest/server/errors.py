@@ -1,4 +1,4 @@
-"""What a server answers where a request cannot be served: a status, and an object that names the place of the fault."""
+"""Answers to requests that cannot be served: a status, and an object that names the place of the fault."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a server accepts and keeps, in numbers."""
+"""The bounds of a server: sizes of requests, numbers of rows and tasks, predictors in memory."""
 
 from dataclasses import dataclass, fields
 

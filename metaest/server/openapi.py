@@ -38,7 +38,7 @@ def describe_api(served: Served, limits: Limits, token: bool) -> dict[str, Any]:
             }
         },
         "/health": {"get": _got("Whether the server runs", "Health")},
-        "/model": {"get": _got("What is known of the model", "Model")},
+        "/model": {"get": _got("The fitted model: its columns, targets and constants", "Model")},
         "/openapi.json": {"get": _got("This description", None)},
         "/metrics": {
             "get": {
@@ -166,19 +166,19 @@ def _predictions(served: Served) -> dict[str, Any]:
             "probabilities": _list(_list({"type": "number", "minimum": 0})),
         }
     alone = len(served.targets) == 1
-    value, end = (own if alone else _list(own) for own in (_NUMBER, _NUMBER_OR_NULL))
+    value, end = (schema if alone else _list(schema) for schema in (_NUMBER, _NUMBER_OR_NULL))
     unit = served.targets[0].unit
-    found: dict[str, Any] = {"predictions": _list(value)}
+    properties: dict[str, Any] = {"predictions": _list(value)}
     if unit and alone:
-        found["predictions"]["description"] = f"Unit: {unit}"
+        properties["predictions"]["description"] = f"Unit: {unit}"
     if reader.spreads:
-        found["std"] = _list(value)
+        properties["std"] = _list(value)
     if reader.methods:
         ends = {**_list(end), "description": "null where there is no bound."}
-        found["interval"] = _object(
+        properties["interval"] = _object(
             {"level": _NUMBER, "method": _STRING, "lower": ends, "upper": ends}, ("level", "method", "lower", "upper")
         )
-    return found
+    return properties
 
 
 def _answer(served: Served) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _answer(served: Served) -> dict[str, Any]:
     answer["delta"] = _STRING
     if served.constants:
         answer["constants"] = _object(
-            {name: _constant(own) for name, own in served.constants.items()}, tuple(served.constants)
+            {name: _constant(constant) for name, constant in served.constants.items()}, tuple(served.constants)
         )
         ends = dict.fromkeys(("value", "lower_90", "upper_90"), _NUMBER_OR_NULL)
         answer["derived"] = {
@@ -204,16 +204,16 @@ def _answer(served: Served) -> dict[str, Any]:
     return answer
 
 
-def _constant(own: Any) -> dict[str, Any]:
+def _constant(constant: Any) -> dict[str, Any]:
     value: dict[str, Any] = dict(_NUMBER_OR_NULL)
-    for key, bound in (("minimum", own["lower"]), ("maximum", own["upper"])):
+    for key, bound in (("minimum", constant["lower"]), ("maximum", constant["upper"])):
         if bound is not None:
             value[key] = bound
     ends = dict.fromkeys(("value", "lower_90", "upper_90"), value)
-    more = {"unit": {"const": own["unit"]}, "identified": {"type": "boolean"}, "reason": _STRING}
+    more = {"unit": {"const": constant["unit"]}, "identified": {"type": "boolean"}, "reason": _STRING}
     schema = _object({**ends, "standard_error": _NUMBER_OR_NULL, **more}, ("value", "unit"))
-    if own["meaning"]:
-        schema["description"] = own["meaning"]
+    if constant["meaning"]:
+        schema["description"] = constant["meaning"]
     return schema
 
 
@@ -250,7 +250,7 @@ def _errors(*statuses: int) -> dict[str, Any]:
     content = {"application/json": {"schema": _ref("Error")}}
     return {
         str(status): {
-            "description": " ".join(text for own, text in STATUS.values() if own == status),
+            "description": " ".join(text for other, text in STATUS.values() if other == status),
             "content": content,
         }
         for status in statuses

@@ -114,8 +114,8 @@ class Served:
         unknown = [name for name in stated if name not in (*called, *targets)]
         if unknown:
             raise ValueError(f"columns: there is no column {unknown[0]!r}; there are {', '.join((*called, *targets))}.")
-        found = getattr(model, "feature_range_", None)
-        ranges = [None] * self.n_features if found is None else [(float(a), float(b)) for a, b in found.T]
+        learned = getattr(model, "feature_range_", None)
+        ranges = [None] * self.n_features if learned is None else [(float(low), float(high)) for low, high in learned.T]
         self.columns = Columns(
             [Column.of(name, stated.get(name, {}), training) for name, training in zip(called, ranges, strict=True)],
             names is not None,
@@ -174,7 +174,7 @@ class Served:
             raise Refused("invalid", f"delta: {error}", field="delta") from None
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of the model."""
+        """Return a description of the model."""
         return {
             "class": type(self.model).__name__,
             "hash": model_hash(self.model),
@@ -228,21 +228,21 @@ class Served:
         if guard is not None:
             answer["guard"] = {"decision": guard.decision, "share": guard.share, "reason": guard.reason}
         if one.predict is not None and (one.level is not None or one.std):
-            own, X = predictor(), one.predict
-            answer.update(self._of_query(lambda: self._intervals(own, X, one.level, one.method, one.std)))
+            adapted, X = predictor(), one.predict
+            answer.update(self._of_query(lambda: self._intervals(adapted, X, one.level, one.method, one.std)))
         if one.constants:
             answer.update(self._constants(predictor()))
         return Adapted(answer, predictor)
 
     def _intervals(self, predictor: Any, X: Any, level: float | None, method: str | None, std: bool) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        intervals: dict[str, Any] = {}
         if std:
-            found["std"] = numbers(predictor.predict(X, return_std=True)[1])
+            intervals["std"] = numbers(predictor.predict(X, return_std=True)[1])
         if level is not None:
             method = self.methods[0] if method is None else method
             lower, upper = predictor.predict_interval(X, level, method)
-            found["interval"] = {"level": level, "method": method, "lower": ends(lower), "upper": ends(upper)}
-        return found
+            intervals["interval"] = {"level": level, "method": method, "lower": ends(lower), "upper": ends(upper)}
+        return intervals
 
     def _learn(self) -> None:
         """Find what the model offers."""
@@ -276,16 +276,16 @@ class _Batched(Served):
         many = self.model.adapt_many(_task_set(wanted), guard=guard)
         # a task of which nothing is to be predicted lends a row, since a task has one at least
         rows = [one.X[:1] if one.predict is None else one.predict for one in wanted]
-        sizes = np.array([len(own) for own in rows])
+        sizes = np.array([len(part) for part in rows])
         query = _grouped(rows, np.zeros((int(sizes.sum()), *wanted[0].y.shape[1:])), sizes)
         at = self._of_query(lambda: many.predict(query))
         warnings = self._warnings(many)
         if self.columns.is_beyond(many.tasks.X) or self.columns.is_beyond(query.X):
             warnings = [said + self._beyond(one) for said, one in zip(warnings, wanted, strict=True)]
-        for i, (one, own) in enumerate(zip(wanted, np.split(at, np.cumsum(sizes)[:-1]), strict=True)):
+        for i, (one, predictions) in enumerate(zip(wanted, np.split(at, np.cumsum(sizes)[:-1]), strict=True)):
             answer: dict[str, Any] = {"n_rows": len(one.X), "warnings": warnings[i]}
             if one.predict is not None:
-                answer["predictions"] = numbers(own)
+                answer["predictions"] = numbers(predictions)
             guarded = None if many.guards_ is None else many.guards_[i]
             yield self._completed(answer, one, _Once(many, i), guarded)
 
@@ -339,7 +339,7 @@ class ServedEquation(_Batched):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of the model, its constants among it."""
+        """Return a description of the model with its constants."""
         return {**super().describe(), "constants": self.constants}
 
     def _takes_further(self) -> bool:
@@ -387,7 +387,7 @@ class ServedClassifier(Served):
     labels = True
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of the model, its labels among it where they mean the same in every task."""
+        """Return a description of the model, with its labels where they mean the same in every task."""
         classes = getattr(self.model, "classes_", None)
         return {**super().describe(), "classes": None if classes is None else classes.tolist()}
 
@@ -403,8 +403,8 @@ class ServedClassifier(Served):
 
     def _adapt(self, wanted: Sequence[Adaptation]) -> list[Adapted]:
         adapted = [self._one(one) for one in wanted]
-        for own, one in zip(adapted, wanted, strict=True):
-            own.answer["warnings"] = self._beyond(one)
+        for result, one in zip(adapted, wanted, strict=True):
+            result.answer["warnings"] = self._beyond(one)
         return adapted
 
 

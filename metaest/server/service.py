@@ -97,16 +97,16 @@ class Service:
         try:
             answers = self._served.adapt(tasks)
         except Exception as error:
-            for own in pending:
-                replies[own.call] = refusal(error)
+            for waiting in pending:
+                replies[waiting.call] = refusal(error)
             return
         self._metrics.adapted(len(tasks))
-        for own in pending:
-            some = slice(own.first, own.first + own.count)
+        for waiting in pending:
+            some = slice(waiting.first, waiting.first + waiting.count)
             try:
-                replies[own.call] = self._reply(tasks[some], answers[some], own.many)
+                replies[waiting.call] = self._reply(tasks[some], answers[some], waiting.many)
             except Exception as error:
-                replies[own.call] = refusal(error)
+                replies[waiting.call] = refusal(error)
 
     def _reply(self, tasks: list[Adaptation], answers: list[Adapted | Exception], many: bool) -> Reply:
         finished = []

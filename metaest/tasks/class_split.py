@@ -16,7 +16,7 @@ __all__ = ["ClassSplit", "Drawing", "class_widths", "split_classes"]
 
 @dataclass(frozen=True)
 class Drawing:
-    """How episodes are drawn.
+    """Settings of how episodes are drawn.
 
     Attributes
     ----------
@@ -80,8 +80,8 @@ def class_widths(tasks: TaskSet, classes: Classes, drawing: Drawing) -> tuple[in
         assert shots is not None
         support = n_outputs * max(shots[1], 0 if classes.shared else 1)
     if tasks.carries_support:
-        known = (tasks.support_of(task) for task in range(len(tasks)))
-        support = max(support, *(0 if own is None else len(own) for own in known), 0)
+        supports = (tasks.support_of(task) for task in range(len(tasks)))
+        support = max(support, *(0 if numbers is None else len(numbers) for numbers in supports), 0)
     query = largest if drawing.n_query is None else min(largest, n_outputs * drawing.n_query)
     return max(1, min(support, largest)), query, n_outputs
 
@@ -124,32 +124,36 @@ def split_classes(
     columns = np.arange(int(sizes.max()))
     numbers = tasks.offsets[chosen][:, None] + np.minimum(columns, sizes[:, None] - 1)
     outputs, place = _outputs(classes, classes.counts[chosen], drawing.n_way, rng, shuffled)
-    own = np.take_along_axis(place, classes.codes[numbers], axis=1)
-    own = np.where(columns < sizes[:, None], own, -1)
-    keys = rng.random(own.shape) if drawing.split == "random" else np.broadcast_to(columns / len(columns), own.shape)
+    row_output = np.take_along_axis(place, classes.codes[numbers], axis=1)
+    row_output = np.where(columns < sizes[:, None], row_output, -1)
+    keys = (
+        rng.random(row_output.shape)
+        if drawing.split == "random"
+        else np.broadcast_to(columns / len(columns), row_output.shape)
+    )
     n_outputs = outputs.shape[1]
-    counts = _counts(own, own >= 0, n_outputs)
-    rank = _rank(own, keys, counts)
+    counts = _counts(row_output, row_output >= 0, n_outputs)
+    rank = _rank(row_output, keys, counts)
     least = 0 if classes.shared else 1
     if drawing.k_shot is not None:
         wanted = _draw(drawing.k_shot, counts.shape, rng)
         wanted = np.minimum(wanted, np.maximum(counts - 1, least))
-        is_support = (own >= 0) & (rank < np.take_along_axis(wanted, own.clip(min=0), axis=1))
+        is_support = (row_output >= 0) & (rank < np.take_along_axis(wanted, row_output.clip(min=0), axis=1))
     else:
-        eligible = (own >= 0).sum(axis=1)
+        eligible = (row_output >= 0).sum(axis=1)
         n_support = support_sizes(eligible, check_split(drawing.support_size, drawing.split), rng)
         n_support = np.minimum(np.maximum(n_support, least * (outputs >= 0).sum(axis=1)), np.maximum(eligible - 1, 0))
-        order = np.where(own < 0, np.inf, keys - least * (rank == 0))
+        order = np.where(row_output < 0, np.inf, keys - least * (rank == 0))
         position = np.argsort(np.argsort(order, axis=1, kind="stable"), axis=1, kind="stable")
         is_support = position < n_support[:, None]
     for i, task in enumerate(chosen):
         given = tasks.support_of(int(task)) if tasks.carries_support else None
         if given is not None:
-            is_support[i] = np.isin(columns, given) & (own[i] >= 0)
-    is_query = (own >= 0) & ~is_support
-    _check(tasks, chosen, own, is_support, is_query, classes)
+            is_support[i] = np.isin(columns, given) & (row_output[i] >= 0)
+    is_query = (row_output >= 0) & ~is_support
+    _check(tasks, chosen, row_output, is_support, is_query, classes)
     if drawing.n_query is not None:
-        left = np.where(is_query, own, -1)
+        left = np.where(is_query, row_output, -1)
         is_query &= _rank(left, keys, _counts(left, is_query, n_outputs)) < drawing.n_query
     support, support_mask = _gathered(is_support)
     query, query_mask = _gathered(is_query)
@@ -157,8 +161,8 @@ def split_classes(
     return ClassSplit(
         Split(starts + support, support_mask, starts + query, query_mask),
         outputs,
-        np.take_along_axis(own, support, axis=1).clip(min=0),
-        np.take_along_axis(own, query, axis=1).clip(min=0),
+        np.take_along_axis(row_output, support, axis=1).clip(min=0),
+        np.take_along_axis(row_output, query, axis=1).clip(min=0),
     )
 
 
@@ -180,19 +184,19 @@ def _outputs(
     return outputs, place[:, :-1]
 
 
-def _counts(own: NDArray[np.intp], real: NDArray[np.bool_], n_outputs: int) -> NDArray[np.intp]:
+def _counts(row_output: NDArray[np.intp], real: NDArray[np.bool_], n_outputs: int) -> NDArray[np.intp]:
     """Return how many rows each output has, of shape (n_tasks, n_outputs)."""
-    flat = (np.arange(len(own))[:, None] * n_outputs + own)[real]
-    return np.bincount(flat, minlength=len(own) * n_outputs).reshape(len(own), n_outputs)
+    flat = (np.arange(len(row_output))[:, None] * n_outputs + row_output)[real]
+    return np.bincount(flat, minlength=len(row_output) * n_outputs).reshape(len(row_output), n_outputs)
 
 
-def _rank(own: NDArray[np.intp], keys: NDArray[Any], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+def _rank(row_output: NDArray[np.intp], keys: NDArray[Any], counts: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return the place of each row among those of its class, by its key; rows of no class come anywhere."""
-    last = np.where(own < 0, counts.shape[1], own)
+    last = np.where(row_output < 0, counts.shape[1], row_output)
     order = np.lexsort((keys, last), axis=1)
-    firsts = np.concatenate([np.zeros((len(own), 1), int), np.cumsum(counts, axis=1)], axis=1)
-    places = np.arange(own.shape[1])[None]
-    rank = np.empty_like(own)
+    firsts = np.concatenate([np.zeros((len(row_output), 1), int), np.cumsum(counts, axis=1)], axis=1)
+    places = np.arange(row_output.shape[1])[None]
+    rank = np.empty_like(row_output)
     first = np.take_along_axis(firsts, np.take_along_axis(last, order, axis=1), axis=1)
     np.put_along_axis(rank, order, places - first, axis=1)
     return rank
@@ -216,23 +220,23 @@ def _gathered(real: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.boo
 def _check(
     tasks: TaskSet,
     chosen: NDArray[np.intp],
-    own: NDArray[np.intp],
+    row_output: NDArray[np.intp],
     is_support: NDArray[np.bool_],
     is_query: NDArray[np.bool_],
     classes: Classes,
 ) -> None:
     empty = np.flatnonzero(~is_query.any(axis=1))
     if empty.size:
-        task, n = int(chosen[empty[0]]), int((own[empty[0]] >= 0).sum())
+        task, n = int(chosen[empty[0]]), int((row_output[empty[0]] >= 0).sum())
         name = tasks.name_of(task)
         raise TaskError(f"task {name!r}: its support holds all {n} rows; none is left to be scored.")
     if classes.shared:
         return
-    n = int(own.max()) + 1
-    unseen = (_counts(own, is_query, n) > 0) & (_counts(own, is_support, n) == 0)
+    n = int(row_output.max()) + 1
+    unseen = (_counts(row_output, is_query, n) > 0) & (_counts(row_output, is_support, n) == 0)
     if unseen.any():
         i, output = (int(part[0]) for part in np.nonzero(unseen))
-        row = int(tasks.offsets[chosen[i]] + np.flatnonzero(own[i] == output)[0])
+        row = int(tasks.offsets[chosen[i]] + np.flatnonzero(row_output[i] == output)[0])
         name = tasks.name_of(chosen[i])
         raise TaskError(
             f"task {name!r}: class {tasks.y[row].tolist()!r} has no support row; where each task has labels of its "

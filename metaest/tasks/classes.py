@@ -115,14 +115,14 @@ def encode(tasks: TaskSet, shared: bool) -> Classes:
     return Classes(False, inverse - firsts[owner], counts, labels)
 
 
-def encode_known(tasks: TaskSet, known: NDArray[Any]) -> Classes:
-    """Return as numbers labels that a model knows already.
+def encode_known(tasks: TaskSet, labels: NDArray[Any]) -> Classes:
+    """Return the labels of tasks as their numbers among those of a fitted model.
 
     Parameters
     ----------
     tasks : TaskSet
-    known : ndarray
-        Sorted.
+    labels : ndarray
+        Those of the model, sorted.
 
     Returns
     -------
@@ -136,28 +136,28 @@ def encode_known(tasks: TaskSet, known: NDArray[Any]) -> Classes:
     y = _labels_of_tasks(tasks)
     owner = np.repeat(np.arange(len(tasks)), tasks.sizes)
     names = tasks.names.tolist()
-    codes = place_among(y, known, lambda row: f"task {names[owner[row]]!r}")
-    return Classes(True, codes, np.full(len(tasks), len(known)), known)
+    codes = place_among(y, labels, lambda row: f"task {names[owner[row]]!r}")
+    return Classes(True, codes, np.full(len(tasks), len(labels)), labels)
 
 
-def place_among(y: NDArray[Any], known: NDArray[Any], where: Any) -> NDArray[np.intp]:
-    """Return the places of labels among known, sorted ones; a TaskError says which one is not there.
+def place_among(y: NDArray[Any], labels: NDArray[Any], where: Any) -> NDArray[np.intp]:
+    """Return the places of the labels `y` among sorted ones; a TaskError names the first that is not among them.
 
     Parameters
     ----------
-    y, known : ndarray
+    y, labels : ndarray
     where : callable
         Row number -> how the message begins.
     """
-    if (y.dtype.kind == "U") != (known.dtype.kind == "U"):
-        kinds = ["words" if own.dtype.kind == "U" else "numbers" for own in (y, known)]
+    if (y.dtype.kind == "U") != (labels.dtype.kind == "U"):
+        kinds = ["words" if array.dtype.kind == "U" else "numbers" for array in (y, labels)]
         raise TaskError(f"{where(0)}: its labels are {kinds[0]}, but those of the fit were {kinds[1]}.")
-    places = np.searchsorted(known, y).clip(max=len(known) - 1)
-    unknown = np.flatnonzero(known[places] != y)
+    places = np.searchsorted(labels, y).clip(max=len(labels) - 1)
+    unknown = np.flatnonzero(labels[places] != y)
     if unknown.size:
         row = int(unknown[0])
         raise TaskError(
-            f"{where(row)}: label {y[row].tolist()!r} was not met in the fit, which had {known.tolist()[:20]}; with "
+            f"{where(row)}: label {y[row].tolist()!r} was not met in the fit, which had {labels.tolist()[:20]}; with "
             "shared_labels=False each task may have labels of its own."
         )
     return places

@@ -54,7 +54,7 @@ def plain(values: Any, where: str = "values") -> Any:
 
 
 def hides(values: Any) -> bool:
-    """Whether a list holds tensors or masked arrays at any depth: numpy would take the numbers that they hide."""
+    """Tell whether a list holds tensors or masked arrays at any depth: numpy would take the numbers that they hide."""
     kinds = set(map(type, values))
     if any(issubclass(kind, (np.ma.MaskedArray, torch.Tensor)) for kind in kinds):
         return True

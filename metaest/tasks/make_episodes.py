@@ -92,6 +92,6 @@ def make_episodes(
             episode[:, place] = generator.permutation(members[number])[: k_shot + n_query]
     support = range(k_shot * n_way)
     return TaskSet(
-        Task(i, whole.X[own], whole.y.reshape(-1)[own], support=support, feature_names=whole.feature_names)
-        for i, own in enumerate(rows.reshape(n_episodes, -1))
+        Task(i, whole.X[chosen], whole.y.reshape(-1)[chosen], support=support, feature_names=whole.feature_names)
+        for i, chosen in enumerate(rows.reshape(n_episodes, -1))
     )

@@ -176,8 +176,8 @@ def draw_batches(
         if split == "random" and even:
             rng.random(out=keys[k])
         elif split == "random":
-            own = int(all_sizes[chosen[k]].max())
-            keys[k, :, :own] = rng.random((len(first), own))
+            width_of_batch = int(all_sizes[chosen[k]].max())
+            keys[k, :, :width_of_batch] = rng.random((len(first), width_of_batch))
     if split != "random":
         keys[:] = np.arange(width)
     flat = chosen.ravel()
@@ -198,14 +198,14 @@ def order_rows(tasks: TaskSet, drawn: Drawn) -> Split:
     if tasks.carries_support:
         keys, n_support = keys.copy(), n_support.copy()
         for i, task in enumerate(chosen):
-            own = tasks.support_of(int(task))
-            if own is None:
+            support_rows = tasks.support_of(int(task))
+            if support_rows is None:
                 continue
-            if len(own) == sizes[i]:
+            if len(support_rows) == sizes[i]:
                 name = tasks.name_of(task)
                 raise TaskError(f"task {name!r}: its support holds all {sizes[i]} rows; none is left to be scored.")
-            keys[i, own] = -1.0
-            n_support[i] = len(own)
+            keys[i, support_rows] = -1.0
+            n_support[i] = len(support_rows)
     order = np.argsort(keys, axis=1, kind="stable")
     starts = tasks.offsets[chosen][:, None]
 
@@ -250,13 +250,13 @@ def widths(tasks: TaskSet, support_size: SupportSize, split: str) -> tuple[tuple
     bounds = check_split(support_size, split)
     sizes = tasks.sizes
     low, high = (
-        support_sizes(sizes, None if bounds is None else (own, own), np.random.default_rng(0))
-        for own in (bounds or (0, 0))
+        support_sizes(sizes, None if bounds is None else (size, size), np.random.default_rng(0))
+        for size in (bounds or (0, 0))
     )
     if tasks.carries_support:
         for i in range(len(tasks)):
-            own = tasks.support_of(i)
-            if own is not None:
-                low[i] = high[i] = len(own)
+            support_rows = tasks.support_of(i)
+            if support_rows is not None:
+                low[i] = high[i] = len(support_rows)
     query = sizes - high, sizes - low
     return (int(low.min()), max(1, int(high.max()))), (int(query[0].min()), int(query[1].max()))

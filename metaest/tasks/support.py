@@ -27,8 +27,10 @@ class SupportRows(ReadOnly):
     """
 
     def __init__(self, rows: Sequence[IntArray | None]) -> None:
-        self.sizes: IntArray = np.array([-1 if own is None else len(own) for own in rows], dtype=np.intp)
-        self._flat: IntArray = np.concatenate([np.empty(0, np.intp), *(own for own in rows if own is not None)])
+        self.sizes: IntArray = np.array([-1 if numbers is None else len(numbers) for numbers in rows], dtype=np.intp)
+        self._flat: IntArray = np.concatenate(
+            [np.empty(0, np.intp), *(numbers for numbers in rows if numbers is not None)]
+        )
         self._flat = read_only(self._flat.astype(np.intp))
         self._ends = np.cumsum(np.clip(self.sizes, 0, None))
 

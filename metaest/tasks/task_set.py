@@ -401,7 +401,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
 
     @property
     def carries_support(self) -> bool:
-        """Whether some tasks carry support rows of their own."""
+        """True where some tasks carry support rows."""
         return self._support is not None
 
     def support_of(self, i: int) -> NDArray[np.intp] | None:

@@ -55,7 +55,8 @@ def same(one, other):
     if isinstance(one, dict):
         return same(list(one), list(other)) and same(list(one.values()), list(other.values()))
     if isinstance(one, (float, np.floating)):
-        return repr(one) == repr(other) and math.copysign(1, one) == math.copysign(1, other)
+        signs = math.copysign(1, one) == math.copysign(1, other) or math.isnan(one)  # the sign of a NaN says nothing
+        return repr(one) == repr(other) and signs
     return one == other
 
 
