@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Number(Interval):
-    """An interval of numbers that a float holds, which whole numbers and fractions of Python may not be.
+    """An interval of numbers that fit into a float; Python's whole numbers and fractions may be too large.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Number(Interval):
 
 
 class Whole(Interval):
-    """An interval of whole numbers, of which durations are none.
+    """An interval of whole numbers; numpy's durations, whose class derives from theirs, are excluded.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Whole(Interval):
 
 POSITIVE_OR_ZERO = Number(0, None, closed="left")
 POSITIVE = Number(0, None, closed="neither")
-# as scikit-learn's "random_state"
+# scikit-learn's values of `random_state`
 SEED: list[Any] = [Whole(0, 2**32 - 1, closed="both"), np.random.RandomState, None]
 
 
@@ -84,7 +84,7 @@ def require_count(value: Any, name: str, least: int = 0, unit: str = "", most: i
     name : str
     least : int
     unit : str
-        What is counted, for the message: ``"rows"``.
+        Things that are counted, for the message: ``"rows"``.
     most : int, optional
     """
     whole = is_whole(value)
@@ -116,7 +116,7 @@ def require_model(model: Any, kind: type, where: str) -> None:
 
 
 def whether_guarded(guard: Any, gap: Any, default: bool) -> bool:
-    """Return whether adaptations are judged, or raise a ValueError when `guard` or `gap` is no such thing.
+    """Return whether a guard judges adaptations, or raise a ValueError where `guard` or `gap` has another value.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A fit that changes its estimator whole, or not at all."""
+"""A decorator for `fit`: the estimator changes completely, or not at all."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -1,4 +1,4 @@
-"""The state of a fit in a file, from which a fit that was ended goes on with the same bits."""
+"""Checkpoints: the state of a fit in a file, from which an interrupted fit continues with the same numbers."""
 
 import contextlib
 import hashlib
@@ -23,12 +23,12 @@ from metaest.tasks import TaskSet
 __all__ = ["Checkpoint", "checkpoint_of", "require_seed", "write_whole"]
 
 SUFFIX = ".checkpoint"
-# settings that no number of a fit depends on; callbacks may end a fit, and are the user's affair
+# settings that the numbers of a fit do not depend on; callbacks may end a fit early, which is left to the user
 IGNORED = {"checkpoint", "checkpoint_every", "verbose", "callbacks", "random_state"}
-# bytes of the hash that a file begins with
+# length of the hash at the beginning of a file, in bytes
 HASH = 32
 _logger = logging.getLogger("metaest.fit")
-# the files of fits that this process has not ended
+# files of the fits that run in this process
 _running: set[Path] = set()
 
 
@@ -46,12 +46,12 @@ class Checkpoint:
     Parameters
     ----------
     folder : path-like
-        Made where it is not there.
+        Created where it does not exist.
     every : int
         Meta-steps or iterations from one state to the next.
     estimator : str
     parts : dict of str to str
-        Hashes of what the fit depends on, by what they are of.
+        Hashes of data, settings and versions, by name.
     """
 
     def __init__(self, folder: Any, every: int, estimator: str, parts: dict[str, str]) -> None:
@@ -66,14 +66,14 @@ class Checkpoint:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """End the fit: the file of one that succeeded is of no more use."""
+        """Remove the file of a fit that succeeded."""
         if kind is None:
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
-        _running.discard(self.path)  # who sees that the fit ended sees that its file is gone
+        _running.discard(self.path)  # last: where the fit is seen to have ended, its file is gone
 
     def load(self) -> State | None:
-        """Return the state that was written last, or None where there is none that can be read."""
+        """Return the state that was saved last, or None where no file can be read."""
         self._clear()
         try:
             state, _ = _read(self.path)
@@ -81,13 +81,13 @@ class Checkpoint:
             self._tell_of_others()
             return None
         except (OSError, DamagedError) as error:
-            warn(f"checkpoint: {self.path} cannot be read ({error}); the fit starts anew.")
+            warn(f"checkpoint: {self.path} cannot be read ({error}); the fit starts from the beginning.")
             return None
         _logger.info("the fit goes on from %s", self.path)
         return state
 
     def save(self, state: State) -> None:
-        """Write a state; where that fails, warn once and go on without."""
+        """Write a state; where writing fails, warn once and write no more."""
         if not self._can_write:
             return
         header = {"parts": self.parts, "process": os.getpid(), "host": platform.node()}
@@ -95,10 +95,10 @@ class Checkpoint:
             write_whole(self.path, _packed(state, header))
         except OSError as error:
             self._can_write = False
-            warn(f"checkpoint: {self.path} cannot be written ({error}); the fit goes on without checkpoints.")
+            warn(f"checkpoint: {self.path} cannot be written ({error}); the fit continues without checkpoints.")
 
     def _clear(self) -> None:
-        """Remove halves of files that a process left behind when it was killed."""
+        """Remove incomplete files of processes that were killed."""
         for half in self.folder.glob(f".{self.path.name}.*"):
             process = half.name.split(".")[-2]
             if process.isdigit() and not _runs(half, int(process), platform.node()):
@@ -106,16 +106,16 @@ class Checkpoint:
                     half.unlink(missing_ok=True)
 
     def _tell_of_others(self) -> None:
-        """Say that there are checkpoints of other fits, and warn of those that no process writes any more."""
+        """Log the checkpoints of other fits that run, and warn of those of fits that have ended."""
         for path in sorted(self.folder.glob(f"{self.estimator}-*{SUFFIX}")):
             try:
                 _, header = _read(path)
             except (OSError, DamagedError):  # written by another fit, and gone by now
                 continue
-            others = [what for what, own in self.parts.items() if header["parts"].get(what) != own]
+            others = [part for part, value in self.parts.items() if header["parts"].get(part) != value]
             message = (
-                f"checkpoint: {path} is of a fit on other {' and other '.join(others)}; this fit starts anew. "
-                "Delete the file if that fit will not go on."
+                f"checkpoint: {path} is of a fit on other {' and other '.join(others)}; this fit starts from the "
+                "beginning. Delete the file if that fit will not be continued."
             )
             if _runs(path, header["process"], header["host"]):
                 _logger.info(message)
@@ -124,7 +124,7 @@ class Checkpoint:
 
 
 def checkpoint_of(model: Any, tasks: TaskSet, seed: int, *further: Any) -> Checkpoint | None:
-    """Return where a fit of a model to tasks keeps its state, or None where none is asked for.
+    """Return the checkpoint of a fit of a model to tasks, or None where the model has no `checkpoint`.
 
     Parameters
     ----------
@@ -134,12 +134,12 @@ def checkpoint_of(model: Any, tasks: TaskSet, seed: int, *further: Any) -> Check
     seed : int
         Drawn from ``random_state``.
     *further
-        What else the fit depends on.
+        Other values that the fit depends on.
 
     Raises
     ------
     ValueError
-        When ``random_state`` is None: the fit that goes on could not draw the same numbers.
+        When ``random_state`` is None: a fit that continues could not draw the same numbers.
     """
     if model.checkpoint is None:
         return None
@@ -154,17 +154,17 @@ def checkpoint_of(model: Any, tasks: TaskSet, seed: int, *further: Any) -> Check
 
 
 def require_seed(model: Any) -> None:
-    """Raise a ValueError where checkpoints are asked for and draws are not fixed."""
+    """Raise a ValueError where a model has a `checkpoint` and no `random_state`."""
     if model.checkpoint is not None and model.random_state is None:
         raise ValueError(
-            "checkpoint: a fit goes on where it was ended only if it draws the same numbers; set random_state to a "
+            "checkpoint: an interrupted fit can continue only if it draws the same numbers; set random_state to a "
             "whole number."
         )
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name and let it take its place when it is on disk: nobody sees half of it."""
-    name = os.fsdecode(os.fsencode(path.name)[:200])  # of at most 255 bytes with what is added
+    """Write a file under a temporary name and rename it when it is on disk, so that it is never seen incomplete."""
+    name = os.fsdecode(os.fsencode(path.name)[:200])  # with the suffix, a name has at most 255 bytes
     fresh = path.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}")
     try:
         fresh.unlink(missing_ok=True)
@@ -176,13 +176,13 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is not None:  # the name that was asked for
+        if isinstance(error, OSError) and error.filename is not None:  # not the temporary name
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def _packed(state: State, header: dict[str, Any]) -> bytes:
-    """Return the bytes of a file: a hash, and tensors with everything else as JSON among them."""
+    """Return the bytes of a file: a hash, then the tensors, one of which holds everything else as JSON."""
     tensors: dict[str, Tensor] = {}
 
     def plain(value: Any) -> Any:
@@ -208,7 +208,7 @@ def _read(path: Path) -> tuple[State, dict[str, Any]]:
     DamagedError
         When the file is not what was written.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
         raise DamagedError("it is no regular file")
     whole = path.read_bytes()
     content = whole[HASH:]
@@ -233,7 +233,7 @@ def _read(path: Path) -> tuple[State, dict[str, Any]]:
 
 
 def _runs(path: Path, process: int, host: str) -> bool:
-    """Tell whether the fit that wrote a file still runs; where that cannot be asked, it is taken to."""
+    """Tell whether the fit that wrote a file still runs; True where that cannot be found out."""
     if host != platform.node() or os.name != "posix":
         return True
     if process == os.getpid():

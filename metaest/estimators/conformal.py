@@ -48,11 +48,11 @@ class ConformalInterval(tuple[NDArray[Any], NDArray[Any]]):
         Infinite where the level cannot be promised.
     level : float
     simultaneous : bool
-        Whether the whole of a task's observations lies inside with that probability, or a single one does.
+        Whether `level` is the probability that all observations of a task lie inside, or that a single one does.
     n_tasks : int
-        Calibration tasks behind it.
+        Number of calibration tasks T.
     greatest_level : float
-        T / (T + 1), the greatest level so many tasks can promise.
+        T / (T + 1), the greatest level that T tasks can promise.
     """
 
     level: float
@@ -63,7 +63,7 @@ class ConformalInterval(tuple[NDArray[Any], NDArray[Any]]):
     def __new__(
         cls, lower: NDArray[Any], upper: NDArray[Any], level: float, simultaneous: bool, n_tasks: int
     ) -> "ConformalInterval":
-        """Make a pair that knows what it promises."""
+        """Make the pair of lower and upper ends, with its level."""
         interval = super().__new__(cls, (lower, upper))
         interval.level, interval.simultaneous, interval.n_tasks = level, simultaneous, n_tasks
         interval.greatest_level = n_tasks / (n_tasks + 1)
@@ -90,13 +90,16 @@ class ConformalInterval(tuple[NDArray[Any], NDArray[Any]]):
 
 
 class Scores(NamedTuple):
-    """How far observations of the calibration tasks lie from their predictions.
+    """Distances of observations of the calibration tasks from their predictions.
 
     Attributes
     ----------
     values : ndarray of shape (n_rows, n_targets)
+        Distances in units of the predicted scale.
     task : ndarray of int, shape (n_rows,)
+        Number of the task of each row.
     n_tasks : int
+        Number of calibration tasks.
     """
 
     values: NDArray[np.float64]
@@ -124,23 +127,23 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores by number of support rows.
+    """Scores of the calibration tasks, from which intervals of every level are made.
 
     Attributes
     ----------
     scores : dict of int to Scores
-        By number of support rows.
-    own : Scores or None
-        Where calibration tasks carry their own support.
-    own_sizes : frozenset of int
-        The numbers of rows of these supports.
+        Scores by number of support rows.
+    by_support : Scores or None
+        Scores of calibration tasks that carry their own support; None where they carry none.
+    support_sizes : frozenset of int
+        Numbers of rows of these supports.
     guarded : bool
         Whether adaptations were judged by a guard.
     """
 
     scores: dict[int, Scores]
-    own: Scores | None
-    own_sizes: frozenset[int]
+    by_support: Scores | None
+    support_sizes: frozenset[int]
     guarded: bool
 
     def interval(
@@ -153,7 +156,7 @@ class Calibration:
         if not np.isfinite(q).all():
             warn(
                 f"{scores.n_tasks} calibration tasks cannot promise level {level:g}: the interval is infinite. The "
-                f"greatest they can is {math.floor(1e4 * greatest) / 1e4:g} (T / (T + 1)).",
+                f"greatest level they can promise is {math.floor(1e4 * greatest) / 1e4:g} (T / (T + 1)).",
                 CoverageWarning,
             )
         half = (q if mean.ndim > 1 else q[0]) * scale
@@ -161,25 +164,25 @@ class Calibration:
 
     def _scores(self, size: int, guarded: bool) -> Scores:
         if size and guarded != self.guarded:
-            this, that = ("with", "without") if guarded else ("without", "with")
+            task, others = ("with", "without") if guarded else ("without", "with")
             raise ValueError(
-                f"the task was adapted {this} guard, the calibration tasks {that}; call calibrate(tasks, "
+                f"the task was adapted {task} guard, the calibration tasks {others}; call calibrate(tasks, "
                 f"guard={guarded})."
             )
         if size in self.scores:
             return self.scores[size]
-        if self.own is None:
+        if self.by_support is None:
             raise ValueError(
                 f"the task was adapted on {size} rows, the calibration tasks on {_listed(sorted(self.scores))}; call "
                 f"calibrate(tasks, support_size={size})."
             )
-        if size not in self.own_sizes:
+        if size not in self.support_sizes:
             warn(
-                f"the task was adapted on {size} rows, the calibration tasks on {_listed(sorted(self.own_sizes))}: the "
-                "level is promised for supports like theirs.",
+                f"the task was adapted on {size} rows, the calibration tasks on {_listed(sorted(self.support_sizes))}: "
+                "the level is promised only for supports of these sizes.",
                 CoverageWarning,
             )
-        return self.own
+        return self.by_support
 
 
 class IntervalMixin:
@@ -200,7 +203,7 @@ class IntervalMixin:
     _conformal: Calibration | None
     # whether adapt judges its adaptations unless told otherwise
     guard_by_default = False
-    # whether weights of rows weigh in the adaptation as well
+    # whether the adaptation uses weights of rows
     _weighs = False
 
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> Any:
@@ -261,22 +264,22 @@ class IntervalMixin:
 
     @in_plain_modes
     def calibrate(self, tasks: Any, support_size: Any = None, *, guard: bool | None = None, gap: int = 0) -> Self:
-        """Learn from tasks that the model was not fitted on how wide intervals for a new task must be.
+        """Learn the width of conformal intervals from tasks that the model was not fitted on.
 
-        Every task counts once, however many rows it has. Each is adapted to as a new task will be, on its own support
-        where it carries one, and scored on the rest; where nothing is adapted, on all of it. Adapt after this: a
-        predictor keeps the calibration of the moment it was made.
+        Every task counts once, however many rows it has. The model is adapted to the support of each task (the one the
+        task carries, or `support_size` rows), and the task's other rows are scored; without a support, all rows are.
+        Call it before ``adapt``: a predictor keeps the calibration that the model had when it was made.
 
         Parameters
         ----------
         tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
         support_size : int, range, (smallest, largest) or None, default=None
-            Rows to adapt on; one calibration for each. None takes the estimator's own; where that is None too, half the
-            rows of the shortest task, at most 10.
+            Numbers of support rows; there is one calibration for each. None takes the estimator's `support_size`; where
+            that is None too, half the rows of the shortest task, at most 10.
         guard : bool, optional
-            Whether adaptations are judged; None as ``adapt`` does by default.
+            Whether a guard judges the adaptations; None takes the default of ``adapt``.
         gap : int, default=0
-            Rows left out after the support, where rows are in order of time; the guard leaves as many out.
+            Rows left out between support and scored rows, where rows are in order of time; also the gap of the guard.
 
         Returns
         -------
@@ -285,10 +288,9 @@ class IntervalMixin:
         Raises
         ------
         TaskError
-            When a task was in the fit (in whole or by half of its rows, in any order), cannot be used, or has too few
-            rows.
+            When a task was in the fit (all or half of its rows, in any order), cannot be used, or has too few rows.
         ValueError
-            When a setting makes no sense.
+            When a setting has another value.
 
         Examples
         --------
@@ -373,7 +375,7 @@ def _refuse_seen(seen: SeenTasks, tasks: TaskSet) -> None:
     if i is not None:
         raise TaskError(
             f"calibrate: task {tasks[i].name!r} was in the fit, in whole or in part; its errors are smaller than "
-            "those of a new task. Hold tasks out of the fit."
+            "those of a new task. Pass tasks that were held out of the fit."
         )
 
 

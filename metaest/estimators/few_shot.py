@@ -1,4 +1,4 @@
-"""A fitted meta-model as an ordinary regressor or classifier: its `fit` adapts."""
+"""A fitted meta-model as an ordinary regressor or classifier of scikit-learn, whose `fit` adapts."""
 
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ class _FewShot(Stamped, BaseEstimator):
         self.guard = guard
         self.gap = gap
 
-    # what the model's adapt may take, besides X and y; no argument of fit, for networks take none
+    # metadata that the model's adapt may take; networks take none, so that fit has no such argument
     __metadata_request__fit = {"sample_weight": None}  # noqa: RUF012
 
     @atomic
@@ -37,7 +37,7 @@ class _FewShot(Stamped, BaseEstimator):
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
         **params : dict
-            Handed to the model's ``adapt`` as they are: ``sample_weight``, where it is an equation.
+            Passed to the model's ``adapt``: ``sample_weight``, where the model is an equation.
 
         Returns
         -------
@@ -56,7 +56,7 @@ class _FewShot(Stamped, BaseEstimator):
             )
         if not _is_fitted(model):
             warn(
-                "the meta-model is not fitted: it is fitted on these rows alone, so nothing is learned across tasks; "
+                "the meta-model is not fitted: it is fitted on these rows alone, and nothing is learned across tasks; "
                 "pass a model fitted on other tasks.",
                 UngroupedWarning,
             )
@@ -97,19 +97,18 @@ class FewShotRegressor(RegressorMixin, _FewShot):
     Parameters
     ----------
     model : estimator with an ``adapt`` method
-        Fitted beforehand on other tasks. ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted one is
-        cloned and fitted in `fit` on the same rows as its only task, with a warning, since nothing is learned across
-        tasks that way.
+        A model fitted on other tasks; ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted model is cloned
+        and fitted on the rows that `fit` is given, as its only task, with a warning: nothing is learned across tasks.
     guard : bool, optional
-        Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model's ``adapt``.
+        Whether a guard keeps, shrinks or refuses each adaptation; None takes the default of the model's ``adapt``.
     gap : int, default=0
-        Rows the guard leaves out between those adapted on and those judged on, where rows are in order of time.
+        Rows that the guard leaves out between those adapted on and those judged on, where rows are in order of time.
 
     Attributes
     ----------
     adapted_ : AdaptedRegressor
     model_ : FrozenEstimator
-        The meta-model that was adapted.
+        The fitted meta-model.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
@@ -173,20 +172,19 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
     Parameters
     ----------
     model : estimator with an ``adapt`` method
-        Fitted beforehand on other tasks. ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted one is
-        cloned and fitted in `fit` on the same rows as its only task, with a warning, since nothing is learned across
-        tasks that way.
+        A model fitted on other tasks; ``clone`` keeps it fitted (in a ``FrozenEstimator``). An unfitted model is cloned
+        and fitted on the rows that `fit` is given, as its only task, with a warning: nothing is learned across tasks.
     guard : bool, optional
-        Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model's ``adapt``.
+        Whether a guard keeps, shrinks or refuses each adaptation; None takes the default of the model's ``adapt``.
     gap : int, default=0
-        Rows the guard leaves out between those adapted on and those judged on, where rows are in order of time.
+        Rows that the guard leaves out between those adapted on and those judged on, where rows are in order of time.
 
     Attributes
     ----------
     adapted_ : AdaptedClassifier
     classes_ : ndarray
     model_ : FrozenEstimator
-        The meta-model that was adapted.
+        The fitted meta-model.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
@@ -212,7 +210,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
         **params : dict
-            Handed to the model's ``adapt`` as they are.
+            Passed to the model's ``adapt``.
 
         Returns
         -------

@@ -1,14 +1,14 @@
-r"""Do no harm: how much of an adaptation to keep, judged on rows that the adaptation did not see.
+r"""The guard against harmful adaptations: how much of an adaptation to keep, estimated by cross-validation.
 
-With the population's prediction p of a row, the change d an adaptation makes to it and the residual r = y - p, the
-share w of the change that serves best minimises :math:`\sum (r - w d)^2`. The rows of one task tell it poorly where
-they are few, so that what they say is weighed against what the training tasks said at as many rows,
+Let p be the prediction before adaptation, d the change that the adaptation makes to it, and r = y - p the residual.
+The share w of the change to keep minimises :math:`\sum (r - w d)^2`. Few rows estimate it poorly, so it is shrunk to
+the value m that the training tasks have at the same number of support rows,
 
 .. math:: w = \frac{\lambda m + \sum_i r_i d_i}{\lambda + \sum_i d_i^2}, \qquad 0 \le w \le 1,
 
-with changes of adaptations that left row i out. m and :math:`\lambda` are those which would have predicted other rows
-of the training tasks best; in a normal model, :math:`\lambda` is the variance of a residual over that of the share
-between tasks.
+where the change of row i is that of an adaptation without row i. m and :math:`\lambda` are chosen to predict the query
+rows of the training tasks best; in a normal model, :math:`\lambda` is the variance of a residual over the variance of
+the share between tasks.
 """
 
 import contextlib
@@ -39,38 +39,57 @@ __all__ = [
     "thinned",
 ]
 
-# shares so near to nothing or everything are taken as that
+# a share below this is rounded to 0, and one above 1 minus this to 1: the difference would not be noticed
 NEAR = 0.05
+# candidates for m
 SHARES = np.linspace(0, 1, 21)
-# candidates of lambda, in variances of a residual, and by how much a rule that listens more to the task's own rows may
-# do worse on the training tasks, which the model has seen
-STRENGTHS, WORSE = np.array([1.0, 4.0, 16.0, 64.0]), 1.005
-# sizes of support at which rules are learned, and what bounds the work
+# candidates for lambda, in variances of a residual
+STRENGTHS = np.array([1.0, 4.0, 16.0, 64.0])
+# factor on the best loss up to which a smaller lambda is preferred: the training tasks, which the model has
+# seen, have losses that are too low
+WORSE = 1.005
+# numbers of support rows at which rules are learned; between them, the rule of the next lower number holds
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
-MOST_TASKS, FEWEST_TASKS, MOST_QUERY, N_SPLITS, FEWEST_DRAWS, MOST_DRAWS = 60, 3, 50, 60, 4, 20
-MOST_LONG, LONG = 30, 50  # fewer tasks where supports are long
-N_FOLDS, N_BLOCKS = 10, 5
+# training tasks looked at for one rule, at most and at least
+MOST_TASKS = 60
+FEWEST_TASKS = 3
+# support rows from which on a task counts as long, and the greatest number of long tasks: their adaptations are slow
+LONG = 50
+MOST_LONG = 30
+# query rows of an episode at most
+MOST_QUERY = 50
+# episodes aimed at for one rule, and the least and greatest number of draws from each task
+N_SPLITS = 60
+FEWEST_DRAWS = 4
+MOST_DRAWS = 20
+# folds of cross-validation, where rows have no order
+N_FOLDS = 10
+# blocks of later rows that are predicted from all rows before them, where rows are in order of time
+N_BLOCKS = 5
+# relative spread of targets below which they are taken as constant: a sum of equal numbers rounds
+CONSTANT = 1e-12
 _logger = logging.getLogger("metaest.guard")
 
 
 @dataclass(frozen=True)
 class Guard:
-    """What the guard did to one adaptation, and why.
+    """The decision of the guard on one adaptation, and its reason.
 
     Attributes
     ----------
     decision : {"kept", "shrunk", "refused"}
         Whether predictions are the adapted ones, lie between them and the population's, or are the population's.
     share : float
-        Of the adaptation, what is kept: between 0 and 1.
+        Share of the adaptation that is kept, between 0 and 1.
     reason : str
+        The decision in one sentence.
     n_judged : int
-        Rows of the task that an adaptation without them was judged on; 0 where there are too few rows to tell.
+        Support rows that were predicted by adaptations without them; 0 where there are too few rows.
     population_rmse, adapted_rmse : float
-        On these rows, before and after adapting to the others, in the units of y (probabilities, for classes); NaN
-        where there are none.
+        Error on these rows before and after adaptation to the others, in the units of y (probabilities, for classes);
+        NaN where there are none.
     expected_share : float
-        What the training tasks led to expect at so many rows.
+        Share that was best for the training tasks at this number of support rows.
 
     Examples
     --------
@@ -120,16 +139,16 @@ class Moments(NamedTuple):
 
 
 class GuardRule(NamedTuple):
-    """How shares are judged at one number of support rows.
+    """Prior of the share at one number of support rows.
 
     Attributes
     ----------
     size : int
         Support rows.
     share, strength : float
-        m and lambda of the module's formula.
+        m and lambda of the formula at the top of this module.
     n_tasks : int
-        Training tasks behind it.
+        Number of training tasks it was learned from.
     """
 
     size: int
@@ -140,36 +159,37 @@ class GuardRule(NamedTuple):
     def apply(self, along: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the share of each task."""
         weight = self.strength + change
-        told = weight > 0
-        share = np.where(told, (self.strength * self.share + along) / np.where(told, weight, 1.0), self.share)
-        # errors beyond the largest number tell nothing for the adaptation
+        defined = weight > 0
+        share = np.where(defined, (self.strength * self.share + along) / np.where(defined, weight, 1.0), self.share)
+        # errors that overflow speak against the adaptation
         return np.nan_to_num(share, nan=0.0).clip(0.0, 1.0)
 
 
-def learn_rule(size: int, own: Moments, other: Moments, n_tasks: int) -> GuardRule:
-    """Return the rule that would have served the training tasks best.
+def learn_rule(size: int, support: Moments, query: Moments, n_tasks: int) -> GuardRule:
+    """Return the rule with the least loss on the query rows of the training tasks.
 
     Parameters
     ----------
     size : int
-        Support rows.
-    own : Moments
-        Of support rows of each task and draw, each left out of the adaptation that is judged by it.
-    other : Moments
-        Of their query rows, after adapting to all support rows.
+        Number of support rows.
+    support : Moments
+        Sums over the support rows of each episode, each predicted by an adaptation without it.
+    query : Moments
+        Sums over the query rows of each episode, predicted by the adaptation to all support rows.
     n_tasks : int
+        Number of training tasks the episodes are of.
     """
-    seen = other.rows > 0
-    own, other = (Moments(*(part[seen] for part in moments)) for moments in (own, other))
-    scale = 1 / other.rows
+    scored = query.rows > 0
+    support, query = (Moments(*(part[scored] for part in moments)) for moments in (support, query))
+    scale = 1 / query.rows
 
     def loss(rule: GuardRule) -> float:
-        w = rule.apply(own.along, own.change)
-        return float((scale * (other.residual - 2 * w * other.along + w * w * other.change)).mean())
+        w = rule.apply(support.along, support.change)
+        return float((scale * (query.residual - 2 * w * query.along + w * w * query.change)).mean())
 
-    change = float((scale * other.change).mean())
-    common = np.clip(float((scale * other.along).mean()) / change, 0, 1) if change > 0 else 0.0
-    rest = (scale * (other.residual - 2 * common * other.along + common**2 * other.change)).mean()
+    change = float((scale * query.change).mean())
+    common = np.clip(float((scale * query.along).mean()) / change, 0, 1) if change > 0 else 0.0
+    rest = (scale * (query.residual - 2 * common * query.along + common**2 * query.change)).mean()
     rules = [GuardRule(size, float(m), float(c * rest), n_tasks) for c in STRENGTHS for m in SHARES]
     losses = np.array([loss(rule) for rule in rules]).reshape(len(STRENGTHS), len(SHARES))
     enough = losses.min(axis=1) <= WORSE * losses.min()
@@ -177,40 +197,42 @@ def learn_rule(size: int, own: Moments, other: Moments, n_tasks: int) -> GuardRu
     return rules[chosen * len(SHARES) + int(losses[chosen].argmin())]
 
 
-def decide(rule: GuardRule, size: int, own: Moments, scale: float) -> Guard:
-    """Judge one adaptation.
+def decide(rule: GuardRule, size: int, moments: Moments, scale: float) -> Guard:
+    """Decide on one adaptation.
 
     Parameters
     ----------
     rule : GuardRule
     size : int
-        Support rows of the task.
-    own : Moments
-        Of its rows; sums.
+        Number of support rows of the task.
+    moments : Moments
+        Sums over the support rows, each predicted by an adaptation without it; arrays of one entry.
     scale : float
-        Of the targets.
+        Scale of the targets.
     """
-    n = int(own.rows[0])
-    share = float(rule.apply(own.along, own.change)[0])
+    n = int(moments.rows[0])
+    share = float(rule.apply(moments.along, moments.change)[0])
     share = 0.0 if share < NEAR else 1.0 if share > 1 - NEAR else share
     before = after = float("nan")
     if n:
-        before = scale * float(np.sqrt(own.residual[0] / n))
-        after = scale * float(np.sqrt(max(0.0, own.residual[0] - 2 * own.along[0] + own.change[0]) / n))
+        before = scale * float(np.sqrt(moments.residual[0] / n))
+        squares = moments.residual[0] - 2 * moments.along[0] + moments.change[0]
+        after = scale * float(np.sqrt(max(0.0, squares) / n))
     decision = "refused" if share == 0 else "kept" if share == 1 else "shrunk"
     return Guard(decision, share, _reason(rule, size, n, before, after), n, before, after, rule.share)
 
 
 class Answers(NamedTuple):
-    """Query rows of episodes, in the order of the TaskSet; arrays of shape (n_rows, n_outputs).
+    """Targets and predictions of the query rows of episodes, in the order of the TaskSet.
 
     Attributes
     ----------
-    truth, adapted, population : ndarray
+    truth, adapted, population : ndarray of shape (n_rows, n_outputs)
+        Targets, and their predictions after and before adaptation.
     rows : ndarray of int, shape (n_rows,)
-        Their row numbers in the TaskSet.
+        Row numbers in the TaskSet.
     weight : ndarray of shape (n_rows,) or None
-        Weight of each, 1/variance.
+        Weights of the rows, 1/variance.
     """
 
     truth: NDArray[np.float64]
@@ -222,22 +244,22 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedGuard:
-    """Judges adaptations of one model.
+    """Rules learned from the training tasks of one model, and the model's adaptation; it judges adaptations.
 
     Attributes
     ----------
     answer : callable
         ``answer(tasks)`` adapts to the support of every task and returns the Answers of its other rows.
     rules : tuple of GuardRule
-        By number of support rows, rising.
+        Sorted by number of support rows.
     scale : ndarray of shape (n_outputs,)
-        Of the targets.
+        Scale of the targets.
     ordered : bool
-        Whether rows stand in the order of time: an adaptation is then judged on later rows.
+        Whether rows are in order of time: an adaptation is then judged on later rows.
     gap : int
         Rows left out between those adapted on and those judged on.
     least : int
-        Rows an adaptation needs.
+        Least number of rows of an adaptation.
     """
 
     answer: Callable[[TaskSet], Answers]
@@ -260,7 +282,7 @@ class FittedGuard:
         seed: int,
         verbose: bool = False,
     ) -> "FittedGuard":
-        """Learn from training tasks how shares are judged; `verbose` shows a progress bar."""
+        """Learn the rules from training tasks; `verbose` shows a progress bar."""
         judge = cls(answer, (), scale, ordered, gap, least)
         rng = np.random.default_rng(seed)
         sizes = [size for size in SIZES if size >= least]
@@ -286,7 +308,7 @@ class FittedGuard:
         rows = [slice(int(a), int(b)) for a, b in itertools.pairwise(tasks.offsets)]
         return self.judge_many([(tasks.X[r], tasks.y[r], None if weights is None else weights[r]) for r in rows])
 
-    @np.errstate(over="ignore", invalid="ignore")  # errors beyond the largest number are errors
+    @np.errstate(over="ignore", invalid="ignore")  # a square that overflows is a large error
     def judge_many(self, tasks: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]]) -> list[Guard]:
         """Judge the adaptations to the rows (X, y, weights) of many tasks, each of which has rows, in one batch."""
         episodes: list[Task] = []
@@ -299,13 +321,14 @@ class FittedGuard:
         scale = float(np.sqrt(np.square(self.scale).mean()))
         guards = []
         for i, (X, _, _) in enumerate(tasks):
-            own = Moments(*(part[i : i + 1] for part in moments))
+            of_task = Moments(*(part[i : i + 1] for part in moments))
             fitting = [rule for rule in self.rules if rule.size <= len(X)]
-            rule = fitting[-1] if fitting else GuardRule(len(X), 0.5, float(own.residual[0] or 1.0), 0)
-            guards.append(decide(rule, len(X), own, scale))
+            rule = fitting[-1] if fitting else GuardRule(len(X), 0.5, float(of_task.residual[0] or 1.0), 0)
+            guards.append(decide(rule, len(X), of_task, scale))
         return guards
 
     def _rule(self, tasks: TaskSet, size: int, rng: np.random.Generator) -> GuardRule | None:
+        """Return the rule at one number of support rows, or None where too few tasks have as many rows."""
         able = np.flatnonzero(tasks.sizes > size + self.gap)
         if len(able) < FEWEST_TASKS:
             return None
@@ -331,18 +354,18 @@ class FittedGuard:
                     owner.append(number)
                     inner.append(_episode(len(inner), (X, y, weight), a, b))
         n = len(outer)
-        other = self._moments(outer, np.arange(n), n)
-        return learn_rule(size, self._moments(inner, np.array(owner, dtype=np.intp), n), other, len(able))
+        query = self._moments(outer, np.arange(n), n)
+        return learn_rule(size, self._moments(inner, np.array(owner, dtype=np.intp), n), query, len(able))
 
     def _folds(self, X: NDArray[Any], y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Return which rows are adapted on, and which are judged on."""
+        """Return the folds of cross-validation: rows to adapt on, and rows to predict."""
         n = len(X)
         rows = np.arange(n)
         if self.ordered:
             edges = np.unique(np.linspace(n / (N_BLOCKS + 1), n, N_BLOCKS + 1).round().astype(int).clip(1, n))
             pairs = [(rows[: max(0, a - self.gap)], rows[a:b]) for a, b in itertools.pairwise(edges)]
             return [pair for pair in pairs if len(pair[0]) >= self.least]
-        # by value, so that the order of the rows does not matter
+        # rows sorted by value, so that their order in the task does not matter
         target = y if y.dtype.kind == "f" else np.unique(y, return_inverse=True)[1]
         order = np.lexsort(np.column_stack([target.reshape(n, -1), X.reshape(n, -1)]).T)
         n_folds = min(n, N_FOLDS)
@@ -358,9 +381,9 @@ class FittedGuard:
         tasks = TaskSet(episodes)
         with quiet(OvershootWarning):
             try:
-                found = self.answer(tasks)
+                answers = self.answer(tasks)
             except DivergenceError:
-                if len(episodes) == 1:  # nothing can be said of it
+                if len(episodes) == 1:  # it is left out
                     return Moments(*np.zeros((4, n)))
                 half = len(episodes) // 2
                 parts = [
@@ -368,11 +391,11 @@ class FittedGuard:
                     self._moments(episodes[half:], owner[half:], n),
                 ]
                 return Moments(*(one + other for one, other in zip(*parts, strict=True)))
-        episode = np.searchsorted(tasks.offsets, found.rows, side="right") - 1
-        terms = Moments.of(found.truth / self.scale, found.adapted / self.scale, found.population / self.scale)
-        if found.weight is not None:  # a mean weight of 1 for each owner
-            mean = np.bincount(owner[episode], found.weight, n) / np.bincount(owner[episode], minlength=n).clip(1)
-            even = found.weight / np.where(mean > 0, mean, 1.0)[owner[episode]]
+        episode = np.searchsorted(tasks.offsets, answers.rows, side="right") - 1
+        terms = Moments.of(answers.truth / self.scale, answers.adapted / self.scale, answers.population / self.scale)
+        if answers.weight is not None:  # a mean weight of 1 for each owner
+            mean = np.bincount(owner[episode], answers.weight, n) / np.bincount(owner[episode], minlength=n).clip(1)
+            even = answers.weight / np.where(mean > 0, mean, 1.0)[owner[episode]]
             terms = Moments(terms.residual * even, terms.along * even, terms.change * even, terms.rows)
         return terms.summed(owner[episode], n)
 
@@ -381,13 +404,12 @@ def spread_of(y: NDArray[Any]) -> NDArray[np.float64]:
     """Return the standard deviation of every target; its size where it does not vary, and 1 where that is 0."""
     y = y.astype(np.float64)
     scale, size = np.atleast_1d(y.std(axis=0)), np.atleast_1d(np.abs(y).max(axis=0))
-    # a sum of equal numbers rounds
-    spread: NDArray[np.float64] = np.where(scale > 1e-12 * size, scale, np.where(size > 0, size, 1.0))
+    spread: NDArray[np.float64] = np.where(scale > CONSTANT * size, scale, np.where(size > 0, size, 1.0))
     return spread
 
 
 def thinned(tasks: TaskSet) -> TaskSet:
-    """Return at most as many tasks as a judge looks at, evenly spread; tasks that are never adapted to tell nothing."""
+    """Return at most MOST_TASKS tasks, evenly spread, without those whose support is empty."""
     able = [i for i, task in enumerate(tasks) if task.support is None or len(task.support)]
     if len(able) == len(tasks) <= MOST_TASKS or not able:
         return tasks
@@ -396,22 +418,32 @@ def thinned(tasks: TaskSet) -> TaskSet:
 
 
 def learn_guard(model: Any, gap: int = 0) -> None:
-    """Learn how adaptations are judged at the present settings, where the model's rows can tell."""
+    """Learn the guard of a model at its present settings, where it has its training rows."""
     can_judge = getattr(model, "_can_judge", None)
     if getattr(model, "_judged", None) is not None and (can_judge is None or can_judge()):
-        # settings that no longer fit to what was learned are an error of `adapt`, and no reason not to be kept
+        # settings that no longer fit the weights are an error of `adapt`, and no reason against pickling
         with contextlib.suppress(ValueError, ArithmeticError):
             model._fitted_guard(gap)
 
 
 def require_rows(judged: Any, learned: Any, settings: str) -> None:
-    """Raise a ValueError where a guard is asked for that only the training rows could tell, which are gone."""
+    """Raise a ValueError where a guard would have to be learned from training rows that the model does not have.
+
+    Parameters
+    ----------
+    judged : TaskSet or None
+        The training rows of the model.
+    learned : iterable of str
+        Settings at which its guard was learned.
+    settings : str
+        Settings at which it is needed.
+    """
     if judged is None:
         at = ", ".join(sorted(learned)) or "none"
         raise ValueError(
             f"guard: a model from a file or a pickle has no training rows, and the guard was not learned at {settings} "
-            f"(it was at {at}). Set the settings of then, save the fitted model by save(model, path, keep_rows=True), "
-            "or adapt without guard (guard=False)."
+            f"(it was learned at: {at}). Set one of these settings, save the fitted model with save(model, path, "
+            "keep_rows=True), or adapt without guard (guard=False)."
         )
 
 
@@ -433,15 +465,16 @@ def _rows(n: int) -> str:
 
 
 def _reason(rule: GuardRule, size: int, n: int, before: float, after: float) -> str:
-    told = (
-        f"{rule.n_tasks} training tasks led to expect a share of {rule.share:.2f} at {_rows(rule.size)}"
+    """Return the reason of a decision in one sentence."""
+    prior = (
+        f"a share of {rule.share:.2f} was best for {rule.n_tasks} training tasks at {_rows(rule.size)}"
         if rule.n_tasks
-        else "no training task has rows enough to tell what to expect"
+        else "no training task has enough rows for an expected share"
     )
     if not n:
-        return f"{_rows(size)} cannot tell whether adapting helps; {told}."
+        return f"{_rows(size)} cannot tell whether adapting helps; {prior}."
     verb = "helps" if after < before else "does harm"
     return (
-        f"adapting {verb} on the task's own {_rows(n)} that it did not see (RMSE {before:.3g} before, {after:.3g} "
-        f"after); {told}."
+        f"adapting {verb} on {_rows(n)} of the task that the adaptation did not see (RMSE {before:.3g} before, "
+        f"{after:.3g} after); {prior}."
     )

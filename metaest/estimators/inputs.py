@@ -1,4 +1,4 @@
-"""What `fit` and `score` accept, told apart: a sequence of tasks, or flat rows with groups."""
+"""Checks of the tasks and rows that estimators are given, and of their columns and targets."""
 
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def _is_pair(item: Any) -> bool:
-    """Whether `item` is (X, y) with a two-dimensional X, and not a flat row of two numbers or words."""
+    """Tell whether `item` is (X, y) with a two-dimensional X, and not a flat row of two numbers or words."""
     if not isinstance(item, (tuple, list)) or len(item) != 2 or isinstance(item[0], str):
         return False
     X = item[0]
@@ -50,7 +50,7 @@ def _depth(values: Any) -> int:
 
 
 def _is_flat_pair(item: Any) -> bool:
-    """Whether `item` is (X, y) with one-dimensional X and y of one length."""
+    """Tell whether `item` is (X, y) with one-dimensional X and y of one length."""
     return isinstance(item, tuple) and len(item) == 2 and _depth(item[0]) == _depth(item[1]) == 1
 
 
@@ -235,7 +235,7 @@ def remember_columns(model: Any, names: Any) -> None:
 def remember_range(model: Any, X: NDArray[Any]) -> None:
     """Set ``feature_range_``, smallest and largest value of each column; take it away where there are images.
 
-    Rounded outwards to two digits, so that they are nobody's own values.
+    Both are rounded outwards to two digits, so that they are no row's exact values.
     """
     if X.ndim != 2:
         if hasattr(model, "feature_range_"):
@@ -263,9 +263,9 @@ def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> Non
         Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
     X : array-like, data frame or TaskSet
     shape : tuple of int
-        Of a row of X: its number of columns, or that of an image.
+        Shape of a row of X: its number of columns, or the shape of an image.
     where : str
-        What the error message adds to scikit-learn's own words.
+        Name of the calling method, which the error message adds to scikit-learn's.
 
     Raises
     ------
@@ -294,7 +294,7 @@ def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> Non
 def check_support_rows(
     model: Any, single_target: bool, X: Any, y: Any, where: str
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rows of one new task, checked against the model they will adapt."""
+    """Return rows and targets of one new task, checked against the model that adapts to them."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
     X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
@@ -308,7 +308,7 @@ def check_support_rows(
 
 
 def check_targets(y: NDArray[Any], single_target: bool, n_outputs: int, where: str) -> NDArray[Any]:
-    """Return targets in the shape of those of the fit, or raise when their number is another one."""
+    """Return targets in the shape of those of the fit, or raise where their number is another."""
     if (1 if y.ndim == 1 else y.shape[1]) != n_outputs:
         raise TaskError(
             f"{where}: y has shape {y.shape}, but the model was fitted on {n_outputs} target{'s' * (n_outputs != 1)}."

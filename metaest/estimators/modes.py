@@ -1,4 +1,4 @@
-"""Methods work alike whatever modes of torch and numpy their caller has switched on."""
+"""A decorator for methods: modes of torch and numpy that the caller has switched on do not change their numbers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,13 +15,13 @@ __all__ = ["in_plain_modes"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# numpy's own defaults
+# numpy's default handling of floating-point errors
 _USUAL = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 _CPU = torch.device("cpu")
 
 
 def in_plain_modes(method: Callable[P, R]) -> Callable[P, R]:
-    """Make a method that gives the same numbers in every mode of its caller.
+    """Return a method that gives the same numbers in every mode of its caller.
 
     Served models are usually called inside ``torch.no_grad()`` or ``torch.inference_mode()``, and an adaptation takes
     gradients. Autocasting, a default device and ``numpy.errstate`` would change or end the work as well. All of these

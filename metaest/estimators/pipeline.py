@@ -1,4 +1,4 @@
-"""Adapt a fitted model inside what scikit-learn wraps around it: pipelines, searches, transformed targets."""
+"""Adapt a fitted model inside scikit-learn's meta-estimators: pipelines, searches, transformed targets."""
 
 from copy import deepcopy
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ __all__ = ["AdaptedPipeline", "AdaptedTransformedTarget", "adapt"]
 
 
 def adapt(model: Any, X: Any, y: Any, **params: Any) -> Any:
-    """Adapt a fitted model, or what scikit-learn wraps around one, to one task.
+    """Adapt a fitted model, or a meta-estimator of scikit-learn around one, to one task.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ FrozenEstimator or a fitted search (GridSearchCV), which may stand inside one an
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
         On the scale of the observations: a transformation of the target is applied first.
     **params : dict
-        Handed to the model's ``adapt`` as they are: ``guard=True``, or ``sample_weight`` where it is an equation.
+        Passed to the model's ``adapt``: ``guard=True``, or ``sample_weight`` where it is an equation.
 
     Returns
     -------
@@ -105,7 +105,7 @@ class AdaptedPipeline(Pipeline):
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_targets)
         **params : dict
-            Handed to the last step as they are: ``sample_weight`` where it is an equation.
+            Passed to the last step: ``sample_weight`` where it is an equation.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class AdaptedPipeline(Pipeline):
         ----------
         X : array-like of shape (n_rows, n_features)
         **params : dict
-            Handed to the last step as they are: ``return_std=True`` where it has standard deviations.
+            Passed to the last step: ``return_std=True`` where it has standard deviations.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class AdaptedPipeline(Pipeline):
         ----------
         X : array-like of shape (n_rows, n_features)
         **params : dict
-            Handed to the last step as they are.
+            Passed to the last step.
 
         Returns
         -------
@@ -154,7 +154,7 @@ class AdaptedPipeline(Pipeline):
         ----------
         X : array-like of shape (n_rows, n_features)
         **params : dict
-            Handed to the last step as they are: ``level``.
+            Passed to the last step: ``level``.
 
         Returns
         -------
@@ -201,7 +201,7 @@ class AdaptedTransformedTarget(TransformedTargetRegressor):
 
     @property
     def guard_(self) -> Any:
-        """What the guard kept of the adaptation, and why; None without ``guard=True``."""
+        """The decision of the guard on the adaptation; None without ``guard=True``."""
         return getattr(self.regressor_, "guard_", None)
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> NoReturn:
@@ -215,7 +215,7 @@ class AdaptedTransformedTarget(TransformedTargetRegressor):
         ----------
         X : array-like of shape (n_rows, n_features)
         **params : dict
-            Handed to the adapted regressor.
+            Passed to the adapted regressor.
 
         Returns
         -------
@@ -243,7 +243,7 @@ class AdaptedTransformedTarget(TransformedTargetRegressor):
         X : array-like of shape (n_rows, n_features)
         level : float, default=0.9
         **params : dict
-            Handed to the adapted regressor's ``predict_interval``.
+            Passed to the adapted regressor's ``predict_interval``.
 
         Returns
         -------
@@ -317,7 +317,7 @@ def transformed(model: TransformedTargetRegressor, X: Any, y: Any, where: str) -
     X : array-like of shape (n_rows, n_features)
     y : array-like of shape (n_rows,) or (n_rows, n_targets)
     where : str
-        How an error message begins.
+        Name of the calling method, with which an error message begins.
 
     Raises
     ------

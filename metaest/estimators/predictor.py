@@ -1,4 +1,4 @@
-"""What every predictor that ``adapt`` returns has in common."""
+"""The base of the predictors that ``adapt`` returns."""
 
 from html import escape
 from typing import Any, NoReturn
@@ -24,7 +24,7 @@ class AdaptedPredictor(Stamped, ReadOnly):
     y_support_: NDArray[Any]
     n_features_in_: int
     _multi_output = True
-    # a file has what the model does not have, and names the model
+    # its file holds only what the model lacks, and names the model
     _is_adapted = True
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -34,8 +34,8 @@ class AdaptedPredictor(Stamped, ReadOnly):
     def fit(self, X: Any, y: Any = None, **params: Any) -> NoReturn:
         """Refuse: an adapted predictor never changes.
 
-        scikit-learn takes for a predictor only what has a method of this name, in `permutation_importance` for
-        instance.
+        The method exists because scikit-learn requires one of this name of every predictor, for instance in
+        `permutation_importance`.
 
         Raises
         ------
@@ -91,8 +91,8 @@ class AdaptedPredictor(Stamped, ReadOnly):
         targets = ["y"] if self.y_support_.ndim == 1 else [f"y{j}" for j in range(y.shape[1])]
         head = "".join(f"<th>{name}</th>" for name in [*names, *targets])
         body = "".join(
-            "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in [*row, *own]) + "</tr>"
-            for row, own in zip(X.tolist()[:20], y.tolist()[:20], strict=True)
+            "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in [*row, *targets_of_row]) + "</tr>"
+            for row, targets_of_row in zip(X.tolist()[:20], y.tolist()[:20], strict=True)
         )
         return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
 

@@ -64,5 +64,5 @@ def score_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None
 
 def scale_of(*values: Any) -> float:
     """Return a power of two near the largest size of the values; 1 where all are 0."""
-    largest = max(float(np.abs(own).max()) for own in map(np.asarray, values) if own.size)
+    largest = max(float(np.abs(array).max()) for array in map(np.asarray, values) if array.size)
     return float(2.0 ** np.clip(np.frexp(largest)[1] - 1, -1022, 1023)) if largest > 0 else 1.0

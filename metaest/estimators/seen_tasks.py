@@ -1,4 +1,4 @@
-"""Which tasks a fit has seen, told by hashes of their rows, without the rows themselves."""
+"""Recognise the tasks of a fit by hashes of their rows, without the rows themselves."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from metaest.tasks import TaskSet
 
 __all__ = ["SeenTasks", "hashed"]
 
-# chance that rows of a new task coincide with as many rows of the fit, from which that is no accident
+# probability of so many coincidences by accident, below which a task is taken as one of the fit
 ACCIDENT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class SeenTasks:
-    """Hashes of the rows of a fit, by which its tasks are known again, whole or in part and in any order.
+    """Hashes of the rows of a fit, by which its tasks are recognised, whole or in part and in any order.
 
     A row is hashed with its targets, as numbers of 24 binary digits, so that rounding to float32 changes nothing. The
-    hashes are keyed by a salt of the fit: rows cannot be read off them, but who holds the model can tell whether a row
-    that he guesses was in the fit.
+    hashes are keyed by a salt of the fit: rows cannot be read off them, but anyone who has the model can test whether a
+    guessed row was in the fit.
 
     Attributes
     ----------
     salt : bytes
     tasks : ndarray of uint64, shape (n_tasks,)
-        One hash of all rows of each task; sorted.
+        Hash of all rows of each task; sorted.
     rows : ndarray of uint64, shape (n_rows,)
-        Those of rows that stand in one task alone; sorted. Rows of several tasks, such as zero at time zero, say
-        nothing.
+        Hashes of the rows that occur in one task only; sorted.
     shared : ndarray of uint64
-        Those of rows of several tasks; sorted.
+        Hashes of the rows that occur in several tasks, such as zero at time zero, and identify none; sorted.
     coincidence : float
         Estimated chance that a row of a new task equals one of `rows` by accident (Good and Turing's estimate: twice
         the number of rows seen in two tasks, over the number of all).
@@ -49,7 +48,7 @@ class SeenTasks:
 
     @classmethod
     def learn(cls, tasks: TaskSet, seed: int) -> SeenTasks:
-        """Take the hashes of the tasks of a fit; the salt is made of its seed."""
+        """Hash the tasks of a fit; the salt is derived from its seed."""
         salt = hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=16).digest()
         hashes = _hashes(salt, tasks)
         distinct = [np.unique(hashes[a:b]) for a, b in zip(tasks.offsets[:-1], tasks.offsets[1:], strict=True)]
@@ -98,7 +97,7 @@ def _whole(salt: bytes, distinct: NDArray[np.uint64]) -> int:
 
 
 def _among(values: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether each value stands in a sorted array."""
+    """Tell for each value whether a sorted array contains it."""
     if not len(ordered):
         return np.zeros(len(values), dtype=bool)
     place = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)

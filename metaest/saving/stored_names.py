@@ -26,6 +26,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "EquationRegressor": {"_fitted": "_calibrated"},
     "FittedEquation": {"row_accuracy": "weighing"},
     "Posterior": {"deviation": "own"},
+    "Calibration": {"by_support": "own", "support_sizes": "own_sizes"},
 }
 
 # today's name of a class, or of a base of it: attributes and settings that older files lack, and what older files mean.

@@ -1,7 +1,7 @@
-"""Few-shot scorers for scikit-learn's ``scoring=``: adapt to some rows of every task, measure on its other rows.
+"""Few-shot scorers for scikit-learn's ``scoring=``: adapt to some rows of every task, score its other rows.
 
-scikit-learn's own scorers by name (``scoring="r2"``) call ``predict``, which answers before adaptation. These adapt to
-each task first. They go wherever scikit-learn takes a scorer::
+scikit-learn's scorers by name (``scoring="r2"``) call ``predict``, which is the prediction before adaptation. The
+scorers of this module adapt to each task first. They can be used wherever scikit-learn takes a scorer::
 
     cross_validate(model, tasks, scoring={"r2": few_shot_r2(shots=3), "mae": few_shot_mae(shots=3)})
     GridSearchCV(model, grid, scoring=few_shot_rmse(shots=3)).fit(tasks)
@@ -44,9 +44,9 @@ def few_shot_r2(
         Seed of the draw. The same tasks are split alike for every candidate, and the support of fewer shots is part
         of that of more shots.
     guard : bool, optional
-        Whether adaptations are judged, and kept, shrunk or refused; None leaves it to the model's `adapt`.
+        Whether a guard keeps, shrinks or refuses each adaptation; None takes the default of the model's `adapt`.
     gap : int, default=0
-        Rows the guard leaves out between those adapted on and those judged on.
+        Rows that the guard leaves out between those adapted on and those judged on.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A scorer in scikit-learn's sense that adapts to some rows of every task and measures on its other rows."""
+"""The few-shot scorer: it adapts to some rows of every task and scores the task's other rows."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -278,7 +278,8 @@ class FewShotScorer:
             raise TypeError(f"{name} predicts numbers; few_shot_r2, few_shot_rmse or few_shot_mae measures it.")
         if not is_classifier(estimator) and not is_regressor(estimator):
             raise TypeError(
-                f"{self.metric} measures predictions, and {name} makes none; leave scoring unset: its own score adapts."
+                f"{self.metric} measures predictions, and {name} makes none; leave scoring unset: its "
+                "score method adapts."
             )
 
     def set_score_request(self, *, groups: bool | str | None = True) -> "FewShotScorer":
@@ -339,7 +340,7 @@ def _tasks(X: Any, y: Any, groups: Any, metric: str, model: Any) -> Iterator[tup
         return
     if groups is None:
         raise TaskError(
-            f"{metric}: no groups were given, so which rows belong to one task is not known. In cross_validate or "
+            f"{metric}: no groups were given, so that rows cannot be assigned to tasks. In cross_validate or "
             "GridSearchCV they reach a scorer under sklearn.set_config(enable_metadata_routing=True) only; pass tasks, "
             "or groups=."
         )
@@ -376,6 +377,6 @@ def _innermost(estimator: Any) -> tuple[Any, bool]:
 
 
 def _as_recorded(model: Any, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return targets and predictions as the model's own score compares them: below a detection limit, at the limit."""
+    """Return targets and predictions as the model's score method compares them: at least a detection limit."""
     compare = getattr(model, "_as_recorded", None)
     return (truth, prediction) if compare is None else compare(truth, prediction)

@@ -175,7 +175,7 @@ def test_a_damaged_file_is_not_read(tmp_path, monkeypatch):
     [path] = tmp_path.iterdir()
     for content in damaged(path.read_bytes()):
         path.write_bytes(content)
-        with pytest.warns(UserWarning, match="cannot be read .* starts anew"):
+        with pytest.warns(UserWarning, match="cannot be read .* starts from the beginning"):
             model = make(checkpoint=tmp_path, checkpoint_every=3).fit(tasks())
         assert_same(model, expected)
 
@@ -232,7 +232,7 @@ def test_a_fit_that_ends_meanwhile_is_not_warned_of(tmp_path, monkeypatch):
 def test_a_file_of_another_kind_with_a_right_hash_is_not_read(content, tmp_path):
     mine = Checkpoint(tmp_path, 1, "Model", {"data": "1"})
     mine.path.write_bytes(hashlib.blake2b(content, digest_size=32).digest() + content)
-    with pytest.warns(UserWarning, match="cannot be read .* the fit starts anew"):
+    with pytest.warns(UserWarning, match="cannot be read .* the fit starts from the beginning"):
         assert mine.load() is None
 
 
