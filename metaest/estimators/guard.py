@@ -354,8 +354,8 @@ class FittedGuard:
                     owner.append(number)
                     inner.append(_episode(len(inner), (X, y, weight), a, b))
         n = len(outer)
-        query = self._moments(outer, np.arange(n), n)
-        return learn_rule(size, self._moments(inner, np.array(owner, dtype=np.intp), n), query, len(able))
+        scored = self._moments(outer, np.arange(n), n)
+        return learn_rule(size, self._moments(inner, np.array(owner, dtype=np.intp), n), scored, len(able))
 
     def _folds(self, X: NDArray[Any], y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Return the folds of cross-validation: rows to adapt on, and rows to predict."""
