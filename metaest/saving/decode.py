@@ -17,7 +17,7 @@ from metaest.saving.consistency import require_sound
 from metaest.saving.field_types import check_fields, check_state
 from metaest.saving.networks import rebuilt
 from metaest.saving.stored_names import as_today, settings_as_today
-from metaest.saving.user_code import Given
+from metaest.saving.user_code import UserCode
 from metaest.saving.weight_changes import changed
 from metaest.tasks import TaskSet
 from metaest.tasks.support import SupportRows
@@ -36,13 +36,13 @@ class Decoder:
     Parameters
     ----------
     tensors : dict of str to Tensor
-    given : Given
+    given : UserCode
         What the caller passed for code that no file holds.
     shared : dict of str to object
         What the file names of another one.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], given: Given, shared: Mapping[str, Any]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], given: UserCode, shared: Mapping[str, Any]) -> None:
         self._tensors, self._given, self._shared = dict(tensors), given, shared
         self._known: dict[int, Any] = {}
         # the setting `module` of the estimator that is read

@@ -19,7 +19,7 @@ from metaest.saving.decode import Decoder
 from metaest.saving.description import about
 from metaest.saving.encode import Encoder, digest_of, is_ours
 from metaest.saving.shared_parts import is_adapted, population_hash, shared_parts
-from metaest.saving.user_code import Given
+from metaest.saving.user_code import UserCode
 from metaest.version import __version__
 
 __all__ = ["from_bytes", "load", "model_hash", "save", "to_bytes"]
@@ -169,17 +169,17 @@ def load(
     if isinstance(objects, str) or not isinstance(objects, Sequence):
         raise ModelFileError(f"objects must be a sequence of classes and functions, got {objects!r}.")
     try:
-        return _from_bytes(read(where), model, Given(equation, module, objects, bool(check_source)))
+        return _from_bytes(read(where), model, UserCode(equation, module, objects, bool(check_source)))
     except ModelFileError as error:
         raise ModelFileError(f"{where}: {error}") from error
 
 
 def from_bytes(content: bytes, model: Any) -> Any:
     """Return the predictor of :func:`to_bytes`, adapted from this model; errors are those of :func:`load`."""
-    return _from_bytes(content, model, Given(None, None, (), True))
+    return _from_bytes(content, model, UserCode(None, None, (), True))
 
 
-def _from_bytes(content: bytes, model: Any, given: Given) -> Any:
+def _from_bytes(content: bytes, model: Any, given: UserCode) -> Any:
     try:
         return _loaded(content, model, given)
     except ModelFileError:
@@ -217,7 +217,7 @@ def model_hash(model: Any) -> str:
     return population_hash(model)
 
 
-def _loaded(content: bytes, model: Any, given: Given) -> Any:
+def _loaded(content: bytes, model: Any, given: UserCode) -> Any:
     header, tensors = unpack(content)
     shared: dict[str, Any] = {}
     if header["metaest"] == "predictor":

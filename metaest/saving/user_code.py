@@ -7,10 +7,10 @@ from metaest.exceptions import ModelFileError
 from metaest.saving.classes import FORMULAS
 from metaest.saving.source_hash import name_of, source_hash
 
-__all__ = ["Given"]
+__all__ = ["UserCode"]
 
 
-class Given:
+class UserCode:
     """Equations, modules, classes and functions of the user's.
 
     Parameters

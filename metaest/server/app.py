@@ -19,7 +19,7 @@ from metaest.server.errors import Refused
 from metaest.server.limits import Limits
 from metaest.server.metrics import Metrics
 from metaest.server.openapi import describe_api
-from metaest.server.request_batching import Gatherer
+from metaest.server.request_batching import RequestBatcher
 from metaest.server.served_model import serve
 from metaest.server.service import Call, Reply, Service, refusal
 
@@ -126,7 +126,7 @@ class _Answering:
 
     def __init__(self, service: Service, limits: Limits, metrics: Metrics) -> None:
         self._service, self._limits, self._metrics = service, limits, metrics
-        self._gatherer = Gatherer(service.answer, limits, metrics)
+        self._gatherer = RequestBatcher(service.answer, limits, metrics)
         self._bytes = 0
 
     def of_body(self, kind: str) -> Callable[[Request], Awaitable[Response]]:

@@ -6,7 +6,7 @@ from metaest.server.columns import Columns
 from metaest.server.errors import STATUS
 from metaest.server.limits import Limits
 from metaest.server.requests import Reader
-from metaest.server.served_model import Served
+from metaest.server.served_model import ServedModel
 
 __all__ = ["describe_api"]
 
@@ -15,7 +15,7 @@ _NUMBER_OR_NULL = {"type": ["number", "null"]}
 _STRING = {"type": "string"}
 
 
-def describe_api(served: Served, limits: Limits, token: bool) -> dict[str, Any]:
+def describe_api(served: ServedModel, limits: Limits, token: bool) -> dict[str, Any]:
     """Return the description of all paths."""
     reader = served.reader
     schemas = _schemas(served, reader, limits)
@@ -69,7 +69,7 @@ def describe_api(served: Served, limits: Limits, token: bool) -> dict[str, Any]:
     return api
 
 
-def _schemas(served: Served, reader: Reader, limits: Limits) -> dict[str, Any]:
+def _schemas(served: ServedModel, reader: Reader, limits: Limits) -> dict[str, Any]:
     number_of_rows = {"maxItems": limits.max_rows}
     rows = _rows(reader.columns, number_of_rows)
     wanted = _wanted(reader)
@@ -135,7 +135,7 @@ def _rows(columns: Columns, number: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [{"type": "array", "items": by_name, **number}, arrays]}
 
 
-def _target(served: Served) -> dict[str, Any]:
+def _target(served: ServedModel) -> dict[str, Any]:
     if served.reader.labels:
         return {"type": ["string", "number", "boolean"]}
     targets = [target.schema() for target in served.targets]
@@ -156,7 +156,7 @@ def _wanted(reader: Reader) -> dict[str, Any]:
     return wanted
 
 
-def _predictions(served: Served) -> dict[str, Any]:
+def _predictions(served: ServedModel) -> dict[str, Any]:
     reader = served.reader
     if reader.labels:
         label = {"type": ["string", "number", "boolean"]}
@@ -181,7 +181,7 @@ def _predictions(served: Served) -> dict[str, Any]:
     return properties
 
 
-def _answer(served: Served) -> dict[str, Any]:
+def _answer(served: ServedModel) -> dict[str, Any]:
     guard = {"decision": {"enum": ["kept", "shrunk", "refused"]}, "share": _NUMBER, "reason": _STRING}
     answer: dict[str, Any] = {
         "n_rows": {"type": "integer", "description": "Rows adapted to."},

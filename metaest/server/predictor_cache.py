@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from metaest.server.limits import Limits
 
-__all__ = ["Kept"]
+__all__ = ["PredictorCache"]
 
 
 # time between two looks for what expired
@@ -21,7 +21,7 @@ class _Entry(NamedTuple):
     until: float
 
 
-class Kept:
+class PredictorCache:
     """Predictors by id, of a bounded number and size, each for a bounded time.
 
     Used by one thread only.

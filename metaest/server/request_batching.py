@@ -10,7 +10,7 @@ from metaest.server.limits import Limits
 from metaest.server.metrics import Metrics
 from metaest.server.service import Call, Reply
 
-__all__ = ["Gatherer"]
+__all__ = ["RequestBatcher"]
 
 # requests answered in one batch
 MOST = 128
@@ -20,7 +20,7 @@ MOST_BYTES = 250_000
 LINGER = 0.003
 
 
-class Gatherer:
+class RequestBatcher:
     """Hands requests to a thread, as many at a time as there are.
 
     A request that finds the thread idle is not held up. Those that arrive while it works make the next batch.

@@ -21,7 +21,7 @@ from metaest.server.requests import Adaptation, Prediction, Reader
 from metaest.tasks import TaskSet
 from metaest.version import __version__
 
-__all__ = ["Adapted", "Served", "serve"]
+__all__ = ["Adapted", "ServedModel", "serve"]
 
 # tasks adapted to in one call: more gain little, and make others wait
 BATCH = 256
@@ -46,7 +46,7 @@ class Adapted:
 
 def serve(
     model: Any, limits: Limits, columns: Mapping[str, Mapping[str, Any]] | None = None, compile: bool | None = None
-) -> "Served":
+) -> "ServedModel":
     """Return a fitted model as a server uses it.
 
     Raises
@@ -54,7 +54,7 @@ def serve(
     TypeError
         When it is of a kind that is not served.
     """
-    kinds: tuple[tuple[type, type[Served]], ...] = (
+    kinds: tuple[tuple[type, type[ServedModel]], ...] = (
         (MAMLRegressor, ServedNetwork),
         (EquationRegressor, ServedEquation),
         (MAMLClassifier, ServedClassifier),
@@ -73,7 +73,7 @@ def serve(
     )
 
 
-class Served:
+class ServedModel:
     """A fitted model as a server uses it.
 
     Parameters
@@ -257,7 +257,7 @@ class Served:
         return (value for value in predictor._params.values())
 
 
-class _Batched(Served):
+class _Batched(ServedModel):
     """A model with ``adapt_many``."""
 
     def _adapt(self, wanted: Sequence[Adaptation]) -> list[Adapted]:
@@ -381,7 +381,7 @@ class ServedEquation(_Batched):
         return iter((*predictor._posterior, *predictor._unguarded))
 
 
-class ServedClassifier(Served):
+class ServedClassifier(ServedModel):
     """A meta-learned network that predicts labels."""
 
     labels = True

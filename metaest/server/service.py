@@ -14,9 +14,9 @@ from metaest.server.errors import Refused
 from metaest.server.json_body import parse
 from metaest.server.limits import Limits
 from metaest.server.metrics import Metrics
-from metaest.server.predictor_cache import Kept
+from metaest.server.predictor_cache import PredictorCache
 from metaest.server.requests import Adaptation
-from metaest.server.served_model import Adapted, Served
+from metaest.server.served_model import Adapted, ServedModel
 
 __all__ = ["Call", "Reply", "Service"]
 
@@ -52,15 +52,15 @@ class Service:
 
     Parameters
     ----------
-    served : Served
+    served : ServedModel
     limits : Limits
     metrics : Metrics
     """
 
-    def __init__(self, served: Served, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, served: ServedModel, limits: Limits, metrics: Metrics) -> None:
         self._served, self._metrics = served, metrics
         self._limits = limits
-        self.kept = Kept(limits)
+        self.kept = PredictorCache(limits)
 
     def answer(self, calls: Sequence[Call]) -> list[Reply]:
         """Answer requests; the tasks of all those to adapt make one batch."""

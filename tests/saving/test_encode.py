@@ -18,7 +18,7 @@ from metaest.exceptions import ModelFileError
 from metaest.saving.container import pack, unpack
 from metaest.saving.decode import Decoder
 from metaest.saving.encode import Encoder
-from metaest.saving.user_code import Given
+from metaest.saving.user_code import UserCode
 from savable import WAVES
 
 SCALARS = st.one_of(
@@ -43,7 +43,7 @@ def there_and_back(value, inline=True):
     header, tensors = unpack(
         pack({"metaest": "model", "format": 1, "object": node}, None if inline else encoder.tensors)
     )
-    return Decoder(tensors, Given(None, None, (), True), {}).decode(header["object"])["setting"]
+    return Decoder(tensors, UserCode(None, None, (), True), {}).decode(header["object"])["setting"]
 
 
 def same(one, other):

@@ -8,7 +8,7 @@ import pytest
 from http_client import Client
 from metaest import MAMLRegressor
 from metaest.server import Limits, create_app
-from metaest.server.predictor_cache import Kept
+from metaest.server.predictor_cache import PredictorCache
 from metaest.server.served_model import ServedNetwork
 from metaest_datasets import load_theophylline
 from metaest_domains.physiology import OneCompartmentRegressor
@@ -199,7 +199,7 @@ def test_a_token_is_wanted_everywhere_but_for_health(network):
 
 def test_kept_predictors_are_forgotten(network):
     clock = [0.0]
-    kept = Kept(Limits(keep=3, keep_bytes=100, expiry_seconds=10.0), lambda: clock[0])
+    kept = PredictorCache(Limits(keep=3, keep_bytes=100, expiry_seconds=10.0), lambda: clock[0])
     first, second = kept.put("a", 30), kept.put("b", 30)
     assert kept.get(first) == "a"
     third = kept.put("c", 45)  # b was not used for longest
