@@ -70,7 +70,8 @@ def make_avrami_tasks(
     >>> make_avrami_tasks(3, 5, random_state=0).tasks
     TaskSet(3 tasks, 15 rows (5 a task), feature: time, target: X)
     """
-    n_tasks, n_rows = as_whole(n_tasks, "n_tasks", most=MOST), as_whole(n_rows, "n_rows", most=MOST)
+    n_tasks = as_whole(n_tasks, "n_tasks", most=MOST)
+    n_rows = as_whole(n_rows, "n_rows", most=MOST)
     k, n = (as_number(v, name, least=1e-100, most=1e100, wanted=MEDIAN) for name, v in (("k", k), ("n", n)))
     spreads = as_vector(sd, "sd must be two standard deviations")
     if len(spreads) != 2 or (spreads < 0).any() or (spreads > MOST_SD).any():

@@ -14,7 +14,8 @@ from metaest.tasks.record import Record
 __all__ = ["LinearPopulation", "make_linear_tasks"]
 
 # greatest number of tasks, rows or features, and of a standard deviation whose square is still a number
-MOST, LARGEST = 10_000_000, 1e100
+MOST = 10_000_000
+LARGEST = 1e100
 SD = "a standard deviation from 0 to 1e100"
 
 
@@ -64,7 +65,8 @@ class LinearPopulation(Record):
         -------
         ndarray of shape (n_features + 1,)
         """
-        A, target = self._with_intercept(X), as_vector(y, "y")
+        A = self._with_intercept(X)
+        target = as_vector(y, "y")
         if len(target) != len(A):
             raise ValueError(f"X has {len(A)} rows and y has {len(target)}; as many are wanted.")
         gain = self.covariance @ A.T
@@ -89,7 +91,8 @@ class LinearPopulation(Record):
         -------
         ndarray of shape (n_rows,)
         """
-        coefficients, rows = self.posterior_mean(X_support, y_support), self._with_intercept(X)
+        coefficients = self.posterior_mean(X_support, y_support)
+        rows = self._with_intercept(X)
         with np.errstate(over="ignore", invalid="ignore"):
             return _finite(rows @ coefficients, "X")
 

@@ -64,7 +64,8 @@ def make_market(
     >>> prices.shape, assets.loc["trending 0", "personality"]
     ((100, 8), 'trending')
     """
-    n_assets, n_days = as_whole(n_assets, "n_assets", most=100_000), as_whole(n_days, "n_days", most=50_000)
+    n_assets = as_whole(n_assets, "n_assets", most=100_000)
+    n_days = as_whole(n_days, "n_days", most=50_000)
     if isinstance(personalities, str) or not isinstance(personalities, Sequence) or not len(personalities):
         raise ValueError(f"personalities must be a list of words, at least one, got {personalities!r}.")
     for own in personalities:

@@ -54,7 +54,8 @@ def fetch_omniglot_small(part: int = 1, *, size: int = 28, rotations: bool = Fal
     >>> from metaest_datasets import fetch_omniglot_small
     >>> tasks = fetch_omniglot_small(1)  # doctest: +SKIP
     """
-    part, size = as_whole(part, "part", most=2), as_whole(size, "size", most=10_000)
+    part = as_whole(part, "part", most=2)
+    size = as_whole(size, "size", most=10_000)
     rotations = as_flag(rotations, "rotations")
     alphabets: dict[str, tuple[list[Any], list[str]]] = {}
     with zipfile.ZipFile(fetch_file(f"omniglot/images_background_small{part}.zip")) as archive:

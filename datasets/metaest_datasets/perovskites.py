@@ -51,8 +51,10 @@ def fetch_perovskite_table() -> pd.DataFrame:
     table[["n_A", "n_B"]] = raw[["nA", "nB"]].to_numpy(dtype=float)
     for site in "ABX":
         table[f"chi_{site}"] = raw[site].map(chi)
-    table["t"], table["tau"] = raw["t"], raw["tau"]
-    table["t_predicts"], table["tau_predicts"] = raw["t_pred"] > 0, raw["tau_pred"] > 0
+    table["t"] = raw["t"]
+    table["tau"] = raw["tau"]
+    table["t_predicts"] = raw["t_pred"] > 0
+    table["tau_predicts"] = raw["tau_pred"] > 0
     return table
 
 

@@ -28,7 +28,8 @@ _RIVAL = 0.2
 _STILL = 0.01
 # the dip behind the transient is flat when rows within so many standard deviations of the noise above it spread over
 # this share of the time to the peak
-_BAND, _FLAT = 3.0, 0.5
+_BAND = 3.0
+_FLAT = 0.5
 _FEWEST = 3
 # the area may fall by this share of the whole: noise around the baseline
 _FALL = 0.05
@@ -126,7 +127,8 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     0.5
     """
     wanted = "time and heat_flow must be finite"
-    t, q = as_vector(time, f"{wanted}; time"), as_vector(heat_flow, f"{wanted}; heat_flow")
+    t = as_vector(time, f"{wanted}; time")
+    q = as_vector(heat_flow, f"{wanted}; heat_flow")
     if t.shape != q.shape or len(t) < 5:
         raise ValueError(f"time and heat_flow must be two rows of at least 5 numbers, got {len(t)} and {len(q)}.")
     falls = np.flatnonzero(np.diff(t) <= 0)
@@ -143,7 +145,8 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
             f"baseline={baseline:g} holds {last.sum()} rows, and as long a time before it {ahead.sum()}; at least "
             f"{_FEWEST} are wanted in each: lengthen it."
         )
-    level, noise = float(q[last].mean()), float(np.std(np.diff(q[last])) / np.sqrt(2))
+    level = float(q[last].mean())
+    noise = float(np.std(np.diff(q[last])) / np.sqrt(2))
     flow = q - level
     peaks, found = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
     if not len(peaks):
@@ -177,7 +180,8 @@ def _warn_of_flat_dip(t: NDArray[Any], flow: NDArray[Any], cut: int, peak: int, 
     first = int(high[high < cut][-1]) if (high < cut).any() else 0
     last = int(high[high > cut][0]) if (high > cut).any() else peak
     low = t[first:last][flow[first:last] <= flow[cut] + _BAND * noise]
-    early, late = low[0], low[-1]
+    early = low[0]
+    late = low[-1]
     if late - early > _FLAT * (t[peak] - t[cut]):
         warn(
             f"the heat flow is flat within its noise from {early:g} to {late:g}, before the peak at {t[peak]:g}: the "
@@ -222,7 +226,8 @@ def fetch_polymer_crystallisation(*, part: tuple[float, float] | None = (0.02, 0
             raise ValueError(f"part must be a pair (low, high) between 0 and 1, got {part}.")
     frames = []
     for name, curve in _raw_curves():
-        celsius, filler = float(curve[0, 3]), _FILLER[name[-1]]
+        celsius = float(curve[0, 3])
+        filler = _FILLER[name[-1]]
         found = relative_crystallinity(curve[:, 1], curve[:, 4])
         kept = slice(None)
         if part is not None:
@@ -253,7 +258,8 @@ def _raw_curves() -> list[tuple[str, NDArray[Any]]]:
     for line in fetch_file("polymer_dsc/Avrami.txt").read_text(encoding="latin-1").splitlines():
         fields = line.split()
         if line.strip().startswith("!]"):
-            name, rows = line.strip(), []
+            name = line.strip()
+            rows = []
         elif len(fields) == 5 and fields[0].isdigit():
             rows.append([float(field.replace(",", ".")) for field in fields])
         elif rows:

@@ -54,7 +54,8 @@ def make_sinusoids(
     >>> make_sinusoids(3, 10, random_state=0)
     TaskSet(3 tasks, 30 rows (10 a task), feature: x, target: y)
     """
-    n_tasks, n_rows = as_whole(n_tasks, "n_tasks", most=MOST), as_whole(n_rows, "n_rows", most=MOST)
+    n_tasks = as_whole(n_tasks, "n_tasks", most=MOST)
+    n_rows = as_whole(n_rows, "n_rows", most=MOST)
     amplitude, phase, x_range = (
         as_range(value, name) for name, value in (("amplitude", amplitude), ("phase", phase), ("x_range", x_range))
     )

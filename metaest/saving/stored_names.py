@@ -25,6 +25,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "AdaptedEquations": {"_fitted": "_calibrated", "_unguarded": "_adapted"},
     "EquationRegressor": {"_fitted": "_calibrated"},
     "FittedEquation": {"row_accuracy": "weighing"},
+    "Histories": {"by_number": "known"},
     "Posterior": {"deviation": "own"},
     "Calibration": {"by_support": "own", "support_sizes": "own_sizes"},
 }

@@ -94,7 +94,8 @@ def test_noise_does_not_make_a_finished_curve_unfinished(seed):
 
 
 def test_a_cut_that_noise_decides_is_told():
-    t, rng = np.arange(900.0), np.random.default_rng(0)
+    t = np.arange(900.0)
+    rng = np.random.default_rng(0)
     late = np.exp(-(((t - 400) / 40) ** 2)) + np.exp(-((t / 12) ** 2)) + 0.01 * rng.standard_normal(900)
     with pytest.warns(UserWarning, match="flat within its noise"):
         relative_crystallinity(t, late)
@@ -188,7 +189,8 @@ def test_a_file_that_was_changed(monkeypatch, tmp_path):
 
 @cached("omniglot")
 def test_omniglot():
-    one, two = fetch_omniglot_small(1), fetch_omniglot_small(2, size=20)
+    one = fetch_omniglot_small(1)
+    two = fetch_omniglot_small(2, size=20)
     assert [len(np.unique(task.y)) for task in one] == [24, 22, 24, 40, 26]
     assert sum(len(np.unique(task.y)) for task in two) == 156
     assert one.X.shape == (2720, 1, 28, 28)
@@ -213,7 +215,8 @@ def test_one_shot_runs():
 
 @cached("perovskite_tau")
 def test_perovskites():
-    tasks, table = fetch_perovskite_labels(), fetch_perovskite_table()
+    tasks = fetch_perovskite_labels()
+    table = fetch_perovskite_table()
     counts = {task.name: (len(task), int((task.y == "perovskite").sum())) for task in tasks}
     assert counts == {"O": (369, 232), "Cl": (71, 18), "F": (66, 51), "I": (43, 7), "Br": (27, 5)}
     assert table.notna().all(axis=None)

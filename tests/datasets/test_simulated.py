@@ -31,7 +31,8 @@ def test_the_bayes_answer_is_that_of_conditioning_a_joint_normal():
 
 def test_no_other_linear_prediction_beats_the_bayes_answer():
     tasks, population = make_linear_tasks(3000, 8, random_state=2)
-    X, y = tasks.X.reshape(3000, 8, 1), tasks.y.reshape(3000, 8)
+    X = tasks.X.reshape(3000, 8, 1)
+    y = tasks.y.reshape(3000, 8)
     errors = {"bayes": [], "least squares": [], "population": []}
     for i in range(3000):
         predictions = {

@@ -30,7 +30,8 @@ def test_the_answers_hold_the_truth(page):
 
     before = [(0.0, 400.0), (12.0, 400.0), (24.0, 400.0)]
     later = [(36.0, 400.0), (48.0, 400.0), (60.0, 400.0)]
-    given, unit = level(72.0, before), level(72.0, later) / 400
+    given = level(72.0, before)
+    unit = level(72.0, later) / 400
     inside(page["now"], (4 - given) / unit)
     inside(page["day"], quad(lambda t: level(t, before + later), 36, 60, points=[48.0])[0])
     times = np.linspace(36, 48, 4801)[1:]

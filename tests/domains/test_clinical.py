@@ -40,7 +40,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 def single_doses(curve, n=12, dose=300.0, at=(1.0, 3.0, 8.0, 20.0), duration=0.0, seed=0):
     """Patients with one dose at time 0, weights and four samples."""
-    rng, records = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    records = []
     for i in range(n):
         weight = rng.uniform(50, 90)
         factor = np.exp(0.25 * rng.normal(size=2)) * [(weight / 70) ** 0.75, weight / 70]
@@ -55,7 +56,8 @@ def bolus(t, dose, cl, v):
 
 
 def oral(t, dose, cl, v):
-    ke, ka = 2.5 * cl / (25 * v), 1.1
+    ke = 2.5 * cl / (25 * v)
+    ka = 1.1
     return dose * ka / (25 * v) / (ka - ke) * (np.exp(-ke * t) - np.exp(-ka * t))
 
 
@@ -340,7 +342,8 @@ def test_summaries_are_printed(iv, by_mouth, infused):
 
 def test_wrong_questions(iv):
     _, patient, _ = iv
-    one, two = Regimen.repeated(300.0), Regimen.repeated(300.0, 8.0, 2)
+    one = Regimen.repeated(300.0)
+    two = Regimen.repeated(300.0, 8.0, 2)
     with pytest.raises(ValueError, match="one dose has no interval"):
         trough(patient, one)
     with pytest.raises(ValueError, match="not after the first dose"):
@@ -371,7 +374,8 @@ def test_saturable_elimination_is_solved(mouth):
         return Given(*(torch.tensor(part, dtype=torch.float64) for part in zip(*given, strict=True)))
 
     hours = 0.0 if mouth else 1.5
-    given, to_come = doses((0.0, 400.0, 0.0), (8.0, 200.0, hours)), doses((12.0, 100.0, 0.0), (20.0, 100.0, hours))
+    given = doses((0.0, 400.0, 0.0), (8.0, 200.0, hours))
+    to_come = doses((12.0, 100.0, 0.0), (20.0, 100.0, hours))
     courses = SaturableCourses(equation, of_patients, given, to_come)
     times = torch.linspace(12, 40, 281, dtype=torch.float64)
     curve = courses._at(times[:, None].expand(-1, 2), 1.0)
@@ -401,7 +405,8 @@ def test_a_dose_is_not_a_number_where_concentrations_are_none():
 
 
 def test_the_area_to_infinity_of_absorption_as_fast_as_elimination():
-    rate, ones = torch.full((2,), 0.3, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    rate = torch.full((2,), 0.3, dtype=torch.float64)
+    ones = torch.ones(1, dtype=torch.float64)
     course = Course.of([(torch.ones_like(rate), rate)], rate, None, Given(0 * ones, 100 * ones, 0 * ones))
     np.testing.assert_allclose(course.area(0.0, np.inf), 100 / 0.3)
     np.testing.assert_allclose(course.peak(0.0, np.inf)[1], 1 / 0.3, rtol=1e-6)
@@ -409,7 +414,8 @@ def test_the_area_to_infinity_of_absorption_as_fast_as_elimination():
 
 def test_times_that_are_time_differences_are_refused(iv):
     _, patient, _ = iv
-    regimen, day = Regimen.repeated(300.0, 12.0, 2, weight=70.0), pd.Timedelta("1D")
+    regimen = Regimen.repeated(300.0, 12.0, 2, weight=70.0)
+    day = pd.Timedelta("1D")
     answers = (
         lambda: next_sample(patient, regimen, pd.to_timedelta([2, 6], unit="h")),
         lambda: peak(patient, regimen, until=day),

@@ -94,7 +94,7 @@ def test_options_that_hide_rows_are_refused(folder):
             read_curve_files([folder / "good.csv"], **option)
     with pytest.raises(TypeError, match=r"good.csv: pandas.read_csv refuses these options"):
         read_curve_files([folder / "good.csv"], nonsense=1)
-    with pytest.raises(TypeError, match="the path of a file is wanted"):
+    with pytest.raises(TypeError, match="the path of a file or a data frame is required"):
         read_curves(5)
     with pytest.raises(TypeError, match="files must be a list of paths"):
         read_curve_files({folder / "good.csv"})

@@ -18,7 +18,8 @@ from metaest_domains.physiology import (
 
 
 def test_windows_of_a_regular_series():
-    time, glucose = np.arange(0.0, 300, 5), np.arange(100.0, 160)
+    time = np.arange(0.0, 300, 5)
+    glucose = np.arange(100.0, 160)
     windows = glucose_windows(time, glucose)
     assert windows.history.shape == (60 - 24 + 1 - 12, 24)
     np.testing.assert_array_equal(windows.history[0], glucose[:24])
@@ -42,7 +43,8 @@ def test_nothing_later_enters_a_window():
 
 
 def test_series_is_cut_at_gaps():
-    first, second = np.arange(0.0, 180, 5), np.arange(215.0, 400, 5)
+    first = np.arange(0.0, 180, 5)
+    second = np.arange(215.0, 400, 5)
     together = glucose_windows(np.concatenate([first, second]), np.ones(len(first) + len(second)))
     assert len(together.end) == sum(len(glucose_windows(own, np.ones(len(own))).end) for own in (first, second))
     assert len(glucose_windows(first[:10], np.ones(10)).end) == 0
@@ -85,7 +87,8 @@ def test_forecast_is_better_than_the_last_reading(forecaster):
     X, y = person(35, seed=9)
     adapted = forecaster.adapt(X[:288], y[:288])
     assert adapted.guard_.decision in ("kept", "shrunk", "refused")
-    forecast, truth = adapted.predict(X[288:], y[288:]), adapted.truth(X[288:], y[288:])
+    forecast = adapted.predict(X[288:], y[288:])
+    truth = adapted.truth(X[288:], y[288:])
     assert list(forecast.columns) == [30.0, 60.0]
     last = glucose_windows(X[288:, 0], y[288:], complete=False).history[:, -1]
     known = truth[30.0].notna()
@@ -174,7 +177,8 @@ def test_a_missing_reading_is_a_gap(forecaster):
     missing = y.copy()
     missing[[40, 41, 100]] = np.nan
     there = ~np.isnan(missing)
-    one, other = forecaster.adapt(X[:288], missing[:288]), forecaster.adapt(X[:288][there[:288]], y[:288][there[:288]])
+    one = forecaster.adapt(X[:288], missing[:288])
+    other = forecaster.adapt(X[:288][there[:288]], y[:288][there[:288]])
     pd.testing.assert_frame_equal(one.predict(X, missing), other.predict(X[there], y[there]))
     assert np.isnan(one.truth(X, missing).loc[35 * 5.0, 30.0])
     with pytest.raises(TaskError, match="all readings are missing"):
@@ -208,11 +212,13 @@ def test_units_mean_what_they_say(forecaster):
 
 
 def test_error_grid_in_either_unit():
-    reference, prediction = np.array([72.0, 126, 270, 54, 360]), np.array([270.0, 130, 72, 216, 54])
+    reference = np.array([72.0, 126, 270, 54, 360])
+    prediction = np.array([270.0, 130, 72, 216, 54])
     zones = clarke_zones(reference, prediction).tolist()
     mmol = reference / 18.0156, prediction / 18.0156
     assert clarke_zones(*mmol, unit="mmol/L").tolist() == zones
-    in_mg, in_mmol = glucose_errors(reference, prediction), glucose_errors(*mmol, unit="mmol/L")
+    in_mg = glucose_errors(reference, prediction)
+    in_mmol = glucose_errors(*mmol, unit="mmol/L")
     np.testing.assert_allclose(in_mmol[["rmse", "mae"]] * 18.0156, in_mg[["rmse", "mae"]])
     pd.testing.assert_series_equal(in_mmol[list("ABCDE")], in_mg[list("ABCDE")])
     for question in (clarke_zones, glucose_errors, plot_clarke):
@@ -232,9 +238,11 @@ def test_cross_validation_is_over_people():
     model = GlucoseForecaster(max_iter=30, n_days=1, random_state=0)
     scores = cross_val_score(model, people, cv=LeaveOneOut())
     fitted = model.fit(people[1:])
-    X, y = people[0].X, people[0].y
+    X = people[0].X
+    y = people[0].y
     adapted = fitted.adapt(X[:288], y[:288])
-    forecast, truth = adapted.predict(X[288:], y[288:]).to_numpy(), adapted.truth(X[288:], y[288:]).to_numpy()
+    forecast = adapted.predict(X[288:], y[288:]).to_numpy()
+    truth = adapted.truth(X[288:], y[288:]).to_numpy()
     spread = np.nansum(np.square(truth - fitted.mean_glucose_))
     assert scores[0] == pytest.approx(1 - np.nansum(np.square(truth - forecast)) / spread, rel=1e-6)
     assert scores.mean() > 0.5
@@ -247,7 +255,8 @@ def test_cross_validation_is_over_people():
 def test_settings_of_the_windows_do_not_change_after_the_fit():
     people = TaskSet([person(rise, seed=i) for i, rise in enumerate((20, 30, 40))])
     model = GlucoseForecaster(max_iter=2, random_state=0).fit(people)
-    X, y = people[0].X, people[0].y
+    X = people[0].X
+    y = people[0].y
     for name, value in (("unit", "mmol/L"), ("horizons", (60, 120)), ("n_readings", 12)):
         changed = clone(model).fit(people).set_params(**{name: value}, check_plausibility=False)
         for call in (

@@ -49,10 +49,14 @@ def concentrations(regimen, times, constants):
 
 def by_lsoda(regimen, times, constants):
     """Return concentrations from event to event, and the highest one."""
-    volume, capacity, affinity = constants["volume"], constants["capacity"], constants["affinity"]
+    volume = constants["volume"]
+    capacity = constants["capacity"]
+    affinity = constants["affinity"]
     absorption = constants.get("absorption", 0.0)
     events = np.unique(np.concatenate([regimen.time, regimen.time + regimen.duration]))
-    values, state, peak = np.zeros(len(times)), np.zeros(2), 0.0
+    values = np.zeros(len(times))
+    state = np.zeros(2)
+    peak = 0.0
     tiny = 1e-13 * np.array([regimen.amount.max(), regimen.amount.max() / volume])
     for begin, end in zip(events, [*events[1:], np.inf], strict=True):
         state[0 if absorption else 1] += regimen.amount[(regimen.time == begin) & (regimen.duration == 0)].sum() / (
@@ -71,13 +75,15 @@ def by_lsoda(regimen, times, constants):
         grid = np.unique([begin, last, *times[here], *close])
         run = solve_ivp(slope, (begin, last), state, t_eval=grid, method="LSODA", rtol=1e-10, atol=tiny)
         values[here] = run.y[1][np.searchsorted(grid, times[here])]
-        state, peak = run.y[:, -1].copy(), max(peak, run.y[1].max())
+        state = run.y[:, -1].copy()
+        peak = max(peak, run.y[1].max())
     return values, peak
 
 
 def random_patient(rng):
     """Constants over orders of magnitude, oral, intravenous or infused, and times up to 1,000 terminal half-lives."""
-    route, n = rng.choice(["oral", "iv", "infusion"]), int(rng.integers(1, 6))
+    route = rng.choice(["oral", "iv", "infusion"])
+    n = int(rng.integers(1, 6))
     volume, affinity, rate = np.exp(rng.normal([3, 1, -2], [1, 2, 1.5]))
     constants = {"volume": volume, "capacity": rate * volume * affinity, "affinity": affinity}
     if route == "oral":
@@ -132,14 +138,16 @@ def glucose_by_lsoda(times, constants):
         insulin = np.interp(t, *INSULIN)
         return [effectiveness * (BASAL[0] - s[0]) - s[1] * s[0], action * (sensitivity * (insulin - BASAL[1]) - s[1])]
 
-    values, state = np.zeros(len(times)), np.array([start, 0.0])
+    values = np.zeros(len(times))
+    state = np.array([start, 0.0])
     knots = [0.0, *INSULIN[0], max(1e3, times.max()) + 1]
     for begin, end in pairwise(knots):
         here = (times >= begin) & (times < end)
         grid = np.unique([begin, *times[here], end])
         tiny = [1e-13 * start, 1e-13 * max(effectiveness, 90 * sensitivity)]
         run = solve_ivp(slope, (begin, end), state, t_eval=grid, method="LSODA", rtol=1e-10, atol=tiny)
-        values[here], state = run.y[0][np.searchsorted(grid, times[here])], run.y[:, -1]
+        values[here] = run.y[0][np.searchsorted(grid, times[here])]
+        state = run.y[:, -1]
     return values
 
 
@@ -180,10 +188,8 @@ DERIVED = {
 @pytest.mark.parametrize("case", DERIVED)
 def test_first_and_second_derivatives_of_concentrations_equal_differences(case):
     regimen, constants = DERIVED[case]
-    X, equation = (
-        rows_of(regimen, [0.0, 0.5, 4.0, 5.0, 7.0, 20.0, 60.0]),
-        saturable(len(regimen.time), case != "infusions"),
-    )
+    X = rows_of(regimen, [0.0, 0.5, 4.0, 5.0, 7.0, 20.0, 60.0])
+    equation = saturable(len(regimen.time), case != "infusions")
     relative = [torch.ones((), dtype=torch.float64, requires_grad=True) for _ in constants]
 
     def curve(*factors):
@@ -207,7 +213,8 @@ def test_first_and_second_derivatives_of_glucose_equal_differences():
 def test_a_row_does_not_depend_on_its_neighbours():
     rng = np.random.default_rng(5)
     regimen = Regimen([0.0, 12.0, 24.0], [100.0, 50.0, 80.0], [0.0] * 3)
-    X, equation = rows_of(regimen, np.sort(rng.uniform(0, 500, 30))), saturable(3, True)
+    X = rows_of(regimen, np.sort(rng.uniform(0, 500, 30)))
+    equation = saturable(3, True)
     constants = {
         name: torch.from_numpy(value * np.repeat(np.exp(rng.normal(size=10)), 3))
         for name, value in {"volume": 10.0, "capacity": 8.0, "affinity": 2.0, "absorption": 1.0}.items()
@@ -242,7 +249,8 @@ def test_nothing_is_there_before_the_first_dose():
 
 
 def clinic(times, n=4, seed=0, extra=()):
-    rng, frames = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    frames = []
     for i in range(n):
         constants = {"volume": 30.0 * np.exp(0.2 * rng.normal()), "capacity": 12.0, "affinity": 3.0, "absorption": 1.5}
         seen = concentrations(Regimen.repeated(300.0), np.array([*times, *extra]), constants)
@@ -274,7 +282,8 @@ def test_late_samples_do_not_move_a_fit(fitted):
 
 def test_doses_beyond_those_of_the_fit_count_from_their_own_times(fitted):
     _, model = fitted[1]
-    regimen, times = Regimen([0.0, 12.0, 30.0], [300.0, 150.0, 450.0]), np.array([5.0, 12.0, 20.0, 31.0, 60.0])
+    regimen = Regimen([0.0, 12.0, 30.0], [300.0, 150.0, 450.0])
+    times = np.array([5.0, 12.0, 20.0, 31.0, 60.0])
     constants = {**model.population_["value"].to_dict(), "affinity": 3.0, "absorption": 1.5}
     expected, peak = by_lsoda(regimen, times, constants)
     rows = model.rows(regimen, times)
@@ -311,7 +320,8 @@ def test_a_tolerance_that_is_not_met_is_an_error(fitted, monkeypatch):
 
 
 def test_an_equation_that_is_integrated_cannot_be_mapped():
-    X, equation = rows_of(Regimen.repeated(100.0), [1.0, 5.0]), saturable(1, False)
+    X = rows_of(Regimen.repeated(100.0), [1.0, 5.0])
+    equation = saturable(1, False)
     volumes = torch.tensor([10.0, 20.0], dtype=torch.float64)
 
     def curve(volume):

@@ -33,7 +33,8 @@ def fine_steps(T_of_t, t, k, n=400_001):
 @pytest.mark.parametrize(("E", "T"), SETTINGS)
 def test_a_constant_temperature_gives_the_closed_form(E, T):
     t = torch.linspace(0, 5000, 7, dtype=torch.float64)
-    k, held = rate(E, 700.0), torch.full_like(t, T)
+    k = rate(E, 700.0)
+    held = torch.full_like(t, T)
     expected = t * k(held)
     found = ramp_integral(t, held, torch.zeros_like(t), k)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
@@ -58,7 +59,8 @@ def test_a_ramp_agrees_with_fine_steps(E, T, speed):
 
 
 def test_a_history_with_corners_holds_its_last_temperature():
-    times, temperatures = [0.0, 100.0, 400.0, 450.0], [350.0, 700.0, 680.0, 300.0]
+    times = [0.0, 100.0, 400.0, 450.0]
+    temperatures = [350.0, 700.0, 680.0, 300.0]
     k = rate(180.0, 690.0)
     histories = Histories.read({2: (times, temperatures), 7: ([0.0], [650.0])})
     t = torch.tensor([50.0, 250.0, 425.0, 600.0, 10.0], dtype=torch.float64)
@@ -140,7 +142,8 @@ def test_wide_holds_between_fast_ramps_equal_quadrature():
 @pytest.mark.parametrize("n", [201, 3601])
 def test_a_row_of_a_long_log_costs_no_more_than_of_a_short_one(n):
     t, T = log_of_a_furnace(n, np.random.default_rng(0))
-    sizes, k = [], rate(180.0, 600.0)
+    sizes = []
+    k = rate(180.0, 600.0)
 
     def counting(temperature):
         sizes.append(temperature.shape)
@@ -161,7 +164,8 @@ def test_a_row_of_a_long_log_costs_no_more_than_of_a_short_one(n):
 def test_histories_of_one_point_and_rows_mapped():
     histories = Histories.read({7: ([0.0], [650.0]), 8: ([0.0], [660.0])})
     k = rate(180.0, 690.0)
-    time, number = torch.tensor([0.0, 3.0], dtype=torch.float64), torch.tensor([7.0, 8.0], dtype=torch.float64)
+    time = torch.tensor([0.0, 3.0], dtype=torch.float64)
+    number = torch.tensor([7.0, 8.0], dtype=torch.float64)
     np.testing.assert_allclose(histories.integral(time, number, k), [0, 3 * k(660.0)], rtol=1e-14)
     mapped = torch.vmap(lambda t, n: histories.integral(t, n, k))(time[:, None], number[:, None])
     torch.testing.assert_close(mapped[:, 0], histories.integral(time, number, k))
@@ -169,7 +173,8 @@ def test_histories_of_one_point_and_rows_mapped():
 
 def test_the_integral_is_differentiable():
     t = torch.tensor([20.0, 80.0, 200.0], dtype=torch.float64)
-    start, speed = torch.full_like(t, 500.0), torch.full_like(t, 1.0)
+    start = torch.full_like(t, 500.0)
+    speed = torch.full_like(t, 1.0)
     histories = Histories.read({1: ([0.0, 100.0, 150.0], [500.0, 600.0, 620.0])})
 
     def curve(constants):
@@ -197,16 +202,20 @@ def test_conversion_of_any_order_solves_its_equation(order):
 
 def curves(histories, rng, isothermal):
     """Forty materials, E about 160 kJ/mol with a spread of 16, three runs of each, noise 0.01."""
-    tasks, energies = [], []
+    tasks = []
+    energies = []
     for _ in range(40):
-        E, n = 160 + 16 * rng.standard_normal(), 2 * np.exp(0.1 * rng.standard_normal())
+        E = 160 + 16 * rng.standard_normal()
+        n = 2 * np.exp(0.1 * rng.standard_normal())
         k_ref = 1e-3 * np.exp(0.3 * rng.standard_normal())
-        X, y = [], []
+        X = []
+        y = []
         for run in range(3):
             if isothermal:
                 T = [590.0, 600.0, 610.0][run]
                 t = rng.uniform(0.2, 2.0, 5) / rate(E, 600.0, k_ref)(np.array(T))
-                theta, where = t * rate(E, 600.0, k_ref)(np.array(T)), np.full(5, T)
+                theta = t * rate(E, 600.0, k_ref)(np.array(T))
+                where = np.full(5, T)
             else:
                 times, _ = histories[run + 1]
                 t = rng.uniform(0.5, 1.0, 5) * times[-1]
@@ -250,7 +259,7 @@ def test_activation_energies_are_recovered_with_honest_intervals(isothermal):
         ({1: ([0.0, 0.0], [500.0, 600.0])}, "history 1: times must rise from 0"),
         ({"a": ([0.0, 1.0], [500.0, 600.0])}, "histories: 'a' is no whole number"),
         ({4: ([0.0, 1.0], [500.0])}, "history 4: times and temperatures must be two rows"),
-        ({4: ([0.0, 1.0], [25.0, 600.0])}, "history 4: temperatures in kelvin are wanted"),
+        ({4: ([0.0, 1.0], [25.0, 600.0])}, "history 4: temperatures must be in kelvin"),
     ],
 )
 def test_wrong_histories(histories, message):

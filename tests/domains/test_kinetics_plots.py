@@ -43,7 +43,8 @@ def alloys():
 
 @pytest.fixture(scope="module")
 def isothermal():
-    rng, frames = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    frames = []
     for i in range(5):
         log_rate = 0.3 * rng.standard_normal()
         for T in (560.0, 580.0, 600.0):
@@ -99,7 +100,8 @@ def test_constants_with_their_errors(alloys, ax):
     x = pd.Series(np.arange(7.0), name="filler (%)")
     plot_constants(model, "k", x)
     plot_constants([adapted], "k", [9.0], label="new")
-    table, new = model.task_params_, adapted.params_.loc["k"]
+    table = model.task_params_
+    new = adapted.params_.loc["k"]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), table["k"])
     segments = np.array(ax.collections[0].get_segments())
     np.testing.assert_allclose(np.ptp(segments[..., 1], axis=1), 2 * table["k_standard_error"])

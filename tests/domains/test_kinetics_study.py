@@ -20,7 +20,8 @@ def test_supports_do_not_depend_on_what_else_is_drawn():
 
 
 def test_errors_are_over_the_rows_not_used():
-    X, y = np.arange(10.0)[:, None], np.arange(10.0)
+    X = np.arange(10.0)[:, None]
+    y = np.arange(10.0)
 
     def knows_what_it_saw(rows, seen):
         def curve(new):
@@ -90,7 +91,8 @@ def test_the_steel_study_on_simulated_steels():
     rng = np.random.default_rng(0)
     frames = []
     for i in range(9):
-        time, T = 10 ** rng.uniform(-1, 1, 10), rng.uniform(500, 900, 10)
+        time = 10 ** rng.uniform(-1, 1, 10)
+        T = rng.uniform(500, 900, 10)
         contents = {element: rng.uniform(0.1, 1.0) for element in COMPOSITION}
         hardness = 30 + 20 * contents["C"] - 5 * (T * (20 + np.log10(time)) - 700 * 20) / 1000
         own = pd.DataFrame({"steel": i, "time": time, "temperature": T, **contents})

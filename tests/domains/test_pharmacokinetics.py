@@ -55,11 +55,14 @@ def concentrations(equation, regimen, times, constants):
 
 def integrated(regimen, times, constants, two):
     """The same by scipy, from dose to dose."""
-    cl, v = constants["clearance"], constants["volume"]
+    cl = constants["clearance"]
+    v = constants["volume"]
     q, v2 = (constants["exchange"], constants["peripheral"]) if two else (0.0, 1.0)
     slow = cl / v
     if two:
-        k10, k12, k21 = cl / v, q / v, q / v2
+        k10 = cl / v
+        k12 = q / v
+        k21 = q / v2
         slow = np.sort(np.roots([1, k10 + k12 + k21, k10 * k21]).real)[::-1][0] * -1
     ka = slow + constants.get("absorption", 0.0)
 
@@ -71,7 +74,8 @@ def integrated(regimen, times, constants, two):
 
     found = []
     for time in times:
-        state, now = np.zeros(3), 0.0
+        state = np.zeros(3)
+        now = 0.0
         events = sorted({*regimen.time, *(regimen.time + regimen.duration), time})
         for event in [own for own in events if own <= time]:
             if event > now:
@@ -202,7 +206,8 @@ def test_what_a_clinician_asks(clinic):
     patient = model.adapt(*model.read(new, covariates=["weight"]))
     assert patient.guard_ is not None
     weight = float(new["weight"].iloc[0])
-    cl, v = clearance(patient), volume(patient)
+    cl = clearance(patient)
+    v = volume(patient)
     constants = patient.params_["value"]
     assert cl.value == pytest.approx(constants["clearance"] * (weight / 70) ** 0.75)
     assert v.value == pytest.approx(constants["volume"] * weight / 70)
@@ -264,7 +269,8 @@ def test_two_compartments_recovered_from_infusions():
     for i in range(25):
         own = {name: TWO[name] * np.exp(0.2 * rng.normal()) for name in ("clearance", "volume")}
         own |= {"exchange": 5.0, "peripheral": 40.0}
-        regimen, times = Regimen.repeated(100.0, 24.0, 2, duration=1.0), np.array([0.5, 1.1, 2, 4, 8, 20, 25.1, 30, 47])
+        regimen = Regimen.repeated(100.0, 24.0, 2, duration=1.0)
+        times = np.array([0.5, 1.1, 2, 4, 8, 20, 25.1, 30, 47])
         seen = concentrations(TwoCompartments, regimen, times, own) * np.exp(0.05 * rng.normal(size=len(times)))
         given = pd.DataFrame({"time": regimen.time, "dose": regimen.amount, "hours": regimen.duration})
         frames.append(pd.concat([given, pd.DataFrame({"time": times, "concentration": seen})]).assign(patient=i))
@@ -280,7 +286,8 @@ def test_saturable_elimination_is_fitted():
     frames = []
     for i in range(12):
         own = {"volume": 10 * np.exp(0.1 * rng.normal()), "capacity": 8 * np.exp(0.2 * rng.normal()), "affinity": 3.0}
-        times, regimen = np.array([0.5, 2, 5, 9, 13, 18, 24, 30]), Regimen.repeated(150.0)
+        times = np.array([0.5, 2, 5, 9, 13, 18, 24, 30])
+        regimen = Regimen.repeated(150.0)
         seen = concentrations(SaturableEquation, regimen, times, own) + 0.1 * rng.normal(size=len(times))
         given = pd.DataFrame({"time": [0.0], "dose": [150.0]})
         frames.append(pd.concat([given, pd.DataFrame({"time": times, "concentration": seen})]).assign(patient=i))
@@ -293,7 +300,8 @@ def test_saturable_elimination_is_fitted():
 
 
 def glucose_test(times, constants):
-    known, level = [0.0, 4.0, 20.0, 60.0, 180.0], [10.0, 90.0, 40.0, 20.0, 10.0]
+    known = [0.0, 4.0, 20.0, 60.0, 180.0]
+    level = [10.0, 90.0, 40.0, 20.0, 10.0]
     rows = insulin_rows(times, known, level, 90.0, 10.0)
     sg, si, p2, g0 = constants
 
@@ -554,7 +562,8 @@ def test_columns_that_no_model_reads_are_refused(columns, message):
 
 def test_a_weight_that_changes_within_a_patient_is_refused_in_fits(clinic):
     _, patients, _ = clinic
-    X, weight = np.array(patients[:12].X), patients.feature_names.index("weight")
+    X = np.array(patients[:12].X)
+    weight = patients.feature_names.index("weight")
     X[7, weight] *= 10
     wrong = TaskSet.from_arrays(X, patients[:12].y, np.repeat(np.arange(12), 5), feature_names=patients.feature_names)
     with pytest.raises(

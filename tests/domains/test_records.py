@@ -241,9 +241,11 @@ def test_arguments_that_name_columns_badly():
 
 
 def test_a_model_reads_an_export_of_a_new_patient():
-    rng, frames = np.random.default_rng(5), []
+    rng = np.random.default_rng(5)
+    frames = []
     for i in range(12):
-        cl, at = 3 * np.exp(0.2 * rng.normal()), np.array([1.0, 5.0, 11.0, 13.0, 20.0])
+        cl = 3 * np.exp(0.2 * rng.normal())
+        at = np.array([1.0, 5.0, 11.0, 13.0, 20.0])
         seen = sum(320 / 30 * np.exp(-cl / 30 * (at - t)) * (at > t) for t in (0, 12))
         rows = pd.DataFrame({"ID": i, "TIME": [0.0, *at], "AMT": [320.0] + [0] * 5, "EVID": [1] + [0] * 5,
                              "ADDL": [1] + [0] * 5, "II": [12.0] + [0] * 5,

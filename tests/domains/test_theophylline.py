@@ -37,5 +37,6 @@ def test_the_figure_has_a_panel_a_patient(result, tmp_path):
 @pytest.mark.slow
 def test_with_the_defaults_adapting_beats_the_pooled_network():
     table = rmse_table(leave_one_patient_out().errors)
-    ours, theirs = table.loc["meta-learned, adapted (MAMLRegressor)"], table.loc["pooled network, not adapted"]
+    ours = table.loc["meta-learned, adapted (MAMLRegressor)"]
+    theirs = table.loc["pooled network, not adapted"]
     assert (ours[[2, 3, 5]] < theirs[[2, 3, 5]]).all()

@@ -83,7 +83,8 @@ def test_no_baseline_knows_what_comes(market):
 def test_the_best_policy_does_not_know_what_comes(market):
     best = best_policy("regime-switching", 0.35)
     own = market.iloc[:, 0]
-    before, after = best.positions(own), best.positions(changed(own, 90))
+    before = best.positions(own)
+    after = best.positions(changed(own, 90))
     np.testing.assert_array_equal(before[:91], after[:91])
 
 
@@ -116,7 +117,9 @@ def test_outcomes_are_what_backtests_earn(model, market):
 
 def test_a_walk_adapts_to_what_is_known_and_no_more(model, market):
     """One adaptation of a walk, by hand."""
-    prices, lag, window = market.iloc[:, [12]], 1, 40
+    prices = market.iloc[:, [12]]
+    lag = 1
+    window = 40
     walk = walk_forward(model, prices, adapt_window=window, readapt_every=1000, lag=lag)
     day = int(np.flatnonzero(walk.positions.reindex(prices.index).notna().to_numpy())[0])
     # the last outcome known on that day is of the decision lag + 1 days before
@@ -136,7 +139,8 @@ def test_on_returns_without_memory_a_policy_earns_minus_its_costs():
     prices, _ = make_market(16, 400, personalities=["trending", "mean-reverting"], random_state=3)
     model = TradingPolicy(learner(max_iter=100), PriceFeatures((1, 2, 5), 10), lag=0).fit(prices)
     returns = prices.iloc[:, 0].pct_change().dropna().to_numpy()
-    rng, shuffled = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    shuffled = {}
     for i in range(120):
         shuffled[i] = 100 * np.cumprod(1 + rng.permutation(returns - returns.mean()))
     frame = pd.DataFrame(shuffled, index=prices.index[1:])
@@ -224,7 +228,8 @@ def test_a_price_that_does_not_move_is_left_alone(market):
 
 def broken(market, how):
     prices = market.iloc[:, :2].copy()
-    name, day = prices.columns[1], prices.index[50]
+    name = prices.columns[1]
+    day = prices.index[50]
     if how == "gap":
         prices.loc[day, name] = np.nan
     elif how == "negative":

@@ -191,7 +191,8 @@ def test_trials_that_cannot_be_are_refused(returns):
 
 
 def test_an_interval_of_a_difference_covers_it():
-    rng, covered = np.random.default_rng(0), 0
+    rng = np.random.default_rng(0)
+    covered = 0
     for i in range(60):
         common = 0.01 * rng.standard_normal(500)
         ours, theirs = (pd.Series(common + 0.01 * rng.standard_normal(500)) for _ in range(2))
@@ -203,8 +204,10 @@ def test_an_interval_of_a_difference_covers_it():
 
 
 def test_a_difference_is_of_the_days_that_both_have(returns):
-    ours, theirs = returns.copy(), returns.to_numpy()[::-1] * pd.Series(1.0, returns.index)
-    ours.iloc[:9], theirs.iloc[250:] = np.nan, np.nan
+    ours = returns.copy()
+    theirs = returns.to_numpy()[::-1] * pd.Series(1.0, returns.index)
+    ours.iloc[:9] = np.nan
+    theirs.iloc[250:] = np.nan
     apart = difference(ours, theirs, n=50)
     both = slice(9, 250)
     assert apart.value == pytest.approx(sharpe(ours[both]) - sharpe(theirs[both]), rel=1e-12)

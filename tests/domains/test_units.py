@@ -59,7 +59,9 @@ def heated(a, b, time):
 
 
 # powers of the units of y and time in every constant, and whether y has a unit at all
-ONE, RATE, NONE = (0, 1), (0, -1), (0, 0)
+ONE = (0, 1)
+RATE = (0, -1)
+NONE = (0, 0)
 KINETICS = {
     "JMAK": (JMAKRegressor(), avrami, {"k": RATE, "n": NONE}, False),
     "incubation": (JMAKRegressor(optional=["incubation"]), avrami, {"k": RATE, "n": NONE, "incubation": ONE}, False),
@@ -76,7 +78,8 @@ KINETICS = {
 
 def curves(name, unit, time):
     truth = KINETICS[name][1]
-    rng, pairs = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    pairs = []
     for _ in range(8):
         a, b = np.exp(0.1 * rng.standard_normal(2))
         columns = [time * T]
@@ -129,9 +132,13 @@ def test_kinetics_everywhere(name):
 
 
 def patients(amount, volume, time, slow):
-    rng, at, records = np.random.default_rng(0), np.array([0.5, 1, 2, 4, 8, 24.0]), []
+    rng = np.random.default_rng(0)
+    at = np.array([0.5, 1, 2, 4, 8, 24.0])
+    records = []
     for i in range(10):
-        cl, v, ka = 3 * np.exp(0.2 * rng.normal()), 30 * np.exp(0.2 * rng.normal()), 1.2
+        cl = 3 * np.exp(0.2 * rng.normal())
+        v = 30 * np.exp(0.2 * rng.normal())
+        ka = 1.2
         c = 300 * ka / v / (ka - cl / v) * (np.exp(-cl / v * at) - np.exp(-ka * at))
         c = (c + slow * (np.exp(-0.02 * at) - np.exp(-ka * at))) * np.exp(0.08 * rng.normal(size=6))
         records += [(f"P{i}", 0.0, 300.0 * amount, np.nan)]
@@ -145,7 +152,8 @@ def clinical_answers(model, amount, volume, time):
         warnings.simplefilter("ignore")
         model.set_params(random_state=0).fit(tasks[:9])  # the guard draws rows
         adapted = model.adapt(tasks[9].X[:3], tasks[9].y[:3])
-    flow, per_time = volume / time, 1 / time
+    flow = volume / time
+    per_time = 1 / time
     units = {"clearance": flow, "exchange": flow, "elimination": per_time, "absorption": per_time}
     of = np.array([units.get(name, volume) for name in model.population_.index])
     return {

@@ -1,4 +1,4 @@
-"""Kinetics: transformation, conversion, tempering, enzymes and growth, calibrated from few measurements."""
+"""Estimators of kinetics that adapt to few measurements: transformation, conversion, tempering, enzymes and growth."""
 
 from metaest_domains.kinetics.austin_rickett import AustinRickettRegressor
 from metaest_domains.kinetics.catalogue import KineticRegressor

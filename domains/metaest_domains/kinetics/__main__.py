@@ -1,6 +1,6 @@
-"""Calibrating kinetics from few points: polymer crystallisation and steel tempering, tables and figures.
+"""Run the studies of kinetics from few points (polymer crystallisation, steel tempering): tables and figures.
 
-METAEST_DATA_HOME names a folder with the data; without it they are fetched.
+METAEST_DATA_HOME names a folder with the data; without it they are downloaded.
 
 python -m metaest_domains.kinetics polymer steel next --output kinetics --jobs 2 --network
 """
@@ -29,11 +29,11 @@ from metaest_domains.kinetics.study.steel import steel_model, study_steel
 def main() -> None:
     """Run the studies, print their tables and save tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="*", help="polymer, steel, next (what a suggested point gains); all if none")
+    parser.add_argument("studies", nargs="*", help="polymer, steel, next (the gain of a suggested point); default: all")
     parser.add_argument("--output", type=Path, default=Path("kinetics"), help="folder for tables and figures")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--repetitions", type=int, default=5, help="random supports a task and size")
-    parser.add_argument("--network", action="store_true", help="meta-learn networks too, for the polymer")
+    parser.add_argument("--repetitions", type=int, default=5, help="random supports for each task and size")
+    parser.add_argument("--network", action="store_true", help="meta-learn networks as well, for the polymer")
     arguments = parser.parse_args()
     for study in arguments.studies or STUDIES:
         if study not in STUDIES:
@@ -46,16 +46,18 @@ def main() -> None:
 
 
 def _polymer(arguments: argparse.Namespace) -> None:
-    print("Rows between 2 and 98 % of each curve; X needs the curve's total heat, which is known afterwards only.")
-    output, reference = arguments.output, "curve by curve: JMAK"
+    print("Rows between 2 and 98 % of each curve; X needs the total heat of the curve, known only after its end.")
+    output = arguments.output
+    reference = "curve by curve: JMAK"
     repeated = {"repetitions": arguments.repetitions, "jobs": arguments.jobs}
-    ours, rivals = "parallel JMAK, covariates", ["Gaussian process", *["MAML network"] * arguments.network]
+    method = "parallel JMAK, covariates"
+    rivals = ["Gaussian process", *["MAML network"] * arguments.network]
     curves = study_polymer("curve", network=arguments.network, **repeated)
     _show("Polymer, one curve left out", curves, output / "polymer_curves.csv", reference)
-    _compare(curves, ours, rivals)
+    _compare(curves, method, rivals)
     fillers = study_polymer("filler", network=arguments.network, **repeated)
     _show("Polymer, one filler content left out", fillers, output / "polymer_fillers.csv", reference)
-    _compare(fillers, ours, rivals)
+    _compare(fillers, method, rivals)
     draw_curves().savefig(output / "kinetics_curves.png", dpi=130)
     draw_constants().savefig(output / "kinetics_constants.png", dpi=130)
     draw_errors(curves, "RMSE in X").savefig(output / "kinetics_errors.png", dpi=130)
@@ -75,7 +77,8 @@ def _steel(arguments: argparse.Namespace) -> None:
 
 
 def _next(arguments: argparse.Namespace) -> None:
-    output, jobs = arguments.output, arguments.jobs
+    output = arguments.output
+    jobs = arguments.jobs
     model = JMAKRegressor(parameters=PARAMETERS)
     times = arguments.repetitions
     plans = study_next_point(load_curves(), model, report_jmak, whole_curve, repetitions=times, jobs=jobs)
@@ -99,7 +102,7 @@ def _show(title: str, records: pd.DataFrame, path: Path, reference: str) -> None
     print(errors.to_string(float_format="{:.4f}".format))
     print(f"ratio to {reference!r}")
     print((errors / errors.loc[reference]).to_string(float_format="{:.3f}".format))
-    print("share of rows inside 90 % intervals")
+    print("share of rows inside the 90 % intervals")
     print(table_of(records, "covered").dropna(how="all").to_string(float_format="{:.3f}".format))
     for constant in ("ln_k", "n"):
         if constant in records:
@@ -108,13 +111,13 @@ def _show(title: str, records: pd.DataFrame, path: Path, reference: str) -> None
 
 
 def _compare(records: pd.DataFrame, method: str, others: list[str]) -> None:
-    print(f"RMSE of {method!r} over that of others, 95 % intervals over tasks, share of tasks on which it is ahead")
+    print(f"RMSE of {method!r} over that of others, 95 % intervals over tasks, share of tasks with the lower error")
     print(compare(records, method, others).to_string(float_format="{:.3f}".format), flush=True)
 
 
 def _show_gains(title: str, records: pd.DataFrame, path: Path) -> None:
     records.to_csv(path, index=False)
-    print(f"\n{title}, what a third measurement gains: mean errors of constants against the whole task, RMSE in y")
+    print(f"\n{title}, gain of a third measurement: mean errors of constants against the whole task, RMSE in y")
     print(gains_of(records).to_string(float_format="{:.4f}".format), flush=True)
 
 

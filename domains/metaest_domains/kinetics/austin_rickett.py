@@ -1,4 +1,4 @@
-"""Austin and Rickett's kinetics: like JMAK's, with a slower end."""
+"""Austin-Rickett kinetics, whose last part is slower than that of JMAK kinetics."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ __all__ = ["AustinRickettRegressor"]
 
 
 class AustinRickettRegressor(KineticRegressor):
-    r"""Austin and Rickett's kinetics at constant temperature.
+    r"""Austin-Rickett kinetics at constant temperature.
 
     .. math:: \frac{X}{X_\infty - X} = (k (t - t_0))^n
 
-    The input is ``time``. Where JMAK's curve is over, this one still creeps: it suits transformations whose last part
-    is slowed by impingement more than random overlap does.
+    The input is ``time``. The curve approaches its end more slowly than JMAK's: it suits transformations whose last
+    part is slowed by impingement more than random overlap would.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
     =============== ========= ======== ==================================================
-    ``k``           1/time    above 0  rate; half is transformed a time 1/k after t0
+    ``k``           1/time    above 0  rate; half is transformed at t0 + 1/k
     ``n``                     above 0  exponent
     ``incubation``  time               t0; optional, otherwise 0
-    ``plateau``               above 0  X in the end; optional, otherwise 1
+    ``plateau``               above 0  final X; optional, otherwise 1
     =============== ========= ======== ==================================================
 
     Parameters
@@ -63,7 +63,7 @@ class AustinRickettRegressor(KineticRegressor):
     @staticmethod
     def formula(time: Tensor, k: Tensor, n: Tensor, incubation: Tensor, plateau: Tensor) -> Tensor:
         """Return X."""
-        # of late times, whose power overflows, the share is 1
+        # the power of a late time would overflow; clamped, its share is 1
         power = (begun(k * (time - incubation)) ** n).clamp(max=1e300 if time.dtype == torch.float64 else 1e30)
         return plateau * (power / (1 + power))
 

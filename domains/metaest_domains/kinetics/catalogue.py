@@ -1,4 +1,4 @@
-"""What the equations of the catalogue have in common: columns by name, constants with units, guards for bad input."""
+"""The base of all kinetic equations: columns by name, constants with units, checks of the data."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -19,18 +19,21 @@ __all__ = ["Formula", "Inputs", "KineticRegressor"]
 
 Inputs = dict[str, NDArray[Any]]
 
-KELVIN = "temperatures in kelvin are wanted (these look like degrees Celsius; add 273.15)"
-# least sensible value of an input, and what to say below it
+KELVIN = "temperatures must be in kelvin (these look like degrees Celsius; add 273.15)"
+# least sensible value of an input, and the message for values below it
 LIMITS: Mapping[str, tuple[float, str]] = {
     "time": (0.0, "time cannot be negative"),
     "temperature": (200.0, KELVIN),
     "start": (200.0, KELVIN),
     "concentration": (0.0, "a concentration cannot be negative"),
 }
-_KNOWN_INPUTS = {*LIMITS, "rate", "history"}
-# tasks whose fraction falls with time, by their correlation
-_FALLING, _LEAST_ROWS = -0.5, 3
-# a fraction may leave [0, 1] by this much, which is noise
+# names of columns that say which input they hold
+_INPUT_NAMES = {*LIMITS, "rate", "history"}
+# correlation of y with time below which the fraction of a task falls
+_FALLING = -0.5
+# rows from which that correlation is taken seriously
+_LEAST_ROWS = 3
+# a measured fraction may leave [0, 1] by this much, which is noise
 _BEYOND = 0.1
 
 
@@ -89,14 +92,14 @@ class Formula:
                 raise ValueError(f"{name} is {values[wrong[0]]:g} in row {wrong[0]}: {message}.")
             hot = np.flatnonzero((values > HOTTEST) & (name in ("temperature", "start")))
             if len(hot):
-                raise ValueError(f"{name} is {values[hot[0]]:g} in row {hot[0]}: {HOTTEST:g} K is the most.")
+                raise ValueError(f"{name} is {values[hot[0]]:g} in row {hot[0]}, above the limit of {HOTTEST:g} K.")
         if self.examine is not None:
             self.examine(found)
         if self.target == "fraction" and y is not None:
             wrong = np.flatnonzero((y < -_BEYOND) | (y > 1 + _BEYOND))
             if len(wrong):
                 raise ValueError(
-                    f"y is {y[wrong[0]]:g} in row {wrong[0]}: a fraction between 0 and 1 is wanted (divide per cent by "
+                    f"y is {y[wrong[0]]:g} in row {wrong[0]}: y must be a fraction between 0 and 1 (divide per cent by "
                     "100; scale a signal by its final value)."
                 )
 
@@ -258,8 +261,8 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
         )
     by_name = {name: lower.index(name) for name in inputs if name in lower and name not in given}
     missing = [name for name in inputs if name not in given and name not in by_name]
-    # the order decides without names, and where one column of another name can only be the one input
-    strange = names and (n != 1 or len(inputs) != 1 or _KNOWN_INPUTS & set(lower))
+    # the order decides where X has no names, and where a single column of another name must be the single input
+    strange = names and (n != 1 or len(inputs) != 1 or _INPUT_NAMES & set(lower))
     if missing and (given or by_name or strange):
         raise ValueError(
             f"columns: which column of X holds {missing[0]!r}? X has {names or n}; write "
@@ -300,14 +303,15 @@ def _check_held(name: str, value: float, parameter: Parameter | None, of_fractio
 def _refuse_falling(tasks: TaskSet, column: int) -> None:
     falling = judged = 0
     for task in tasks:
-        time, y = task.X[:, column].astype(np.float64), task.y.reshape(-1).astype(np.float64)
+        time = task.X[:, column].astype(np.float64)
+        y = task.y.reshape(-1).astype(np.float64)
         if len(y) >= _LEAST_ROWS and np.ptp(time) > 0 and np.ptp(y) > 0:
             judged += 1
             falling += bool(np.corrcoef(time, y)[0, 1] < _FALLING)
     if 2 * falling > judged:
         raise ValueError(
-            f"y falls with time in {falling} of {judged} tasks; the transformed fraction is wanted, which rises (1 - "
-            "y?)."
+            f"y falls with time in {falling} of {judged} tasks; y must be the transformed fraction, which rises "
+            "(1 - y?)."
         )
 
 

@@ -1,4 +1,4 @@
-"""Conversion of order one and n with an Arrhenius rate: thermogravimetry under a temperature program."""
+"""Conversion of first and of nth order with an Arrhenius rate, as thermogravimetry under a temperature program sees."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class FirstOrderConversionRegressor(AlongHistory):
     Parameters
     ----------
     histories : dict of int to (times, temperatures), optional
-        As :class:`AlongHistory` takes them, and the rest.
+        As in :class:`AlongHistory`, which also lists the other parameters.
 
     References
     ----------
@@ -90,7 +90,7 @@ class NthOrderConversionRegressor(AlongHistory):
     Parameters
     ----------
     histories : dict of int to (times, temperatures), optional
-        As :class:`AlongHistory` takes them, and the rest.
+        As in :class:`AlongHistory`, which also lists the other parameters.
 
     References
     ----------
@@ -116,14 +116,15 @@ class NthOrderConversionRegressor(AlongHistory):
         near = away.abs() < 1e-5
         safe = torch.where(near, 1e-5, away)
         inside = (safe * theta).clamp(min=-1 + 1e-12)
-        # log(1 + a x) / a, and its first terms where a is next to nothing
+        # log(1 + a x) / a, by its first terms where a is nearly 0
         exponent = torch.where(near, theta - 0.5 * away * theta**2, torch.log1p(inside) / safe)
         return 1 - torch.exp(-exponent)
 
     @staticmethod
     def inverse(fraction: Any, temperature: Any, k_ref: Any, E: Any, order: Any, reference: float) -> Any:
         """Return the time at which a conversion is reached at a constant temperature."""
-        left, away = -np.log1p(-fraction), np.asarray(order) - 1
+        left = -np.log1p(-fraction)
+        away = np.asarray(order) - 1
         near = np.abs(away) < 1e-5
         safe = np.where(near, 1.0, away)
         theta = np.where(near, left * (1 + 0.5 * away * left), np.expm1(safe * left) / safe)

@@ -1,4 +1,4 @@
-"""Reading of a CSV file into a data frame, with errors that name the file and what is wrong with it."""
+"""Read a CSV file into a data frame, with errors that name the file and the fault."""
 
 import stat
 import warnings
@@ -13,7 +13,7 @@ from metaest.exceptions import TaskError, filters_kept
 
 __all__ = ["read_csv"]
 
-# marks at the beginning of a file that tell its encoding; the longer ones first
+# byte order marks by encoding; the longer ones first, since the short ones are their beginnings
 _MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",
     b"\x00\x00\xfe\xff": "utf-32",
@@ -21,7 +21,7 @@ _MARKS = {
     b"\xfe\xff": "utf-16",
     b"\xef\xbb\xbf": "utf-8-sig",
 }
-# options of pandas.read_csv that would return something other than all rows with their columns
+# options of pandas.read_csv with which it would not return all rows with their columns
 _REFUSED = {
     "index_col": "would hide rows that do not fit their header; curve, inputs and target choose.",
     "usecols": "would hide rows that do not fit their header; curve, inputs and target choose.",
@@ -62,7 +62,7 @@ def read_csv(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
         if name in options:
             raise TypeError(f"{name} {why}")
     if not isinstance(path, (str, Path)) and not hasattr(path, "read"):
-        raise TypeError(f"the path of a file is wanted, or a data frame, got {type(path).__name__}.")
+        raise TypeError(f"the path of a file or a data frame is required, got {type(path).__name__}.")
     where = getattr(path, "name", "the file") if hasattr(path, "read") else str(path)
     settings = {"index_col": False, **options}
     if not hasattr(path, "read") and "://" not in where:
@@ -78,9 +78,9 @@ def read_csv(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
         raise TaskError(f"{where}: the file is empty.") from error
     except (pd.errors.ParserWarning, pd.errors.ParserError) as error:
         raise TaskError(
-            f"{where}: its rows do not fit its header, for instance since they have more fields than its header "
-            f"({str(error).strip()}); sep= and decimal= may help: sep=';', decimal=',' reads what a spreadsheet with "
-            "decimal commas writes."
+            f"{where}: the rows do not fit the header, for instance because they have more fields "
+            f"({str(error).strip()}); sep= and decimal= may help: sep=';', decimal=',' reads a file that a spreadsheet "
+            "with decimal commas wrote."
         ) from error
     except UnicodeError as error:
         raise TaskError(f"{where}: {_wrong_encoding(path, error, settings)}") from error
@@ -91,20 +91,20 @@ def read_csv(path: Any, options: Mapping[str, Any]) -> pd.DataFrame:
             raise
         raise TypeError(f"{where}: pandas.read_csv refuses these options ({error}).") from error
     if not len(frame):
-        raise TaskError(f"{where}: the file has a header and no rows.")
+        raise TaskError(f"{where}: the file has a header but no rows.")
     if frame.shape[1] == 1 and "sep" not in options:
         _refuse_other_separator(str(frame.columns[0]), where)
     return frame
 
 
 def _encoding(path: Path, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the encoding by the mark at the beginning of a regular file; raise where it cannot be text."""
+    """Return the encoding that the byte order mark of a regular file states; raise when the file cannot be text."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError(f"{path}: this is a folder; list its files.")
+            raise IsADirectoryError(f"{path}: this is a folder; pass the files in it.")
         if not stat.S_ISREG(mode):
-            raise OSError(f"{path}: this is no regular file (a pipe, a socket or a device).")
+            raise OSError(f"{path}: this is not a regular file (but a pipe, a socket or a device).")
         with path.open("rb") as file:
             begin = file.read(4)
             encoding = next((name for mark, name in _MARKS.items() if begin.startswith(mark)), None)
@@ -112,14 +112,14 @@ def _encoding(path: Path, options: Mapping[str, Any]) -> dict[str, str]:
             if plain_text and path.suffix not in _COMPRESSED and "compression" not in options:
                 _refuse_nul(file, path)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: there is no such file.") from error
+        raise FileNotFoundError(f"{path}: the file does not exist.") from error
     except PermissionError as error:
-        raise PermissionError(f"{path}: this file may not be read.") from error
+        raise PermissionError(f"{path}: no permission to read this file.") from error
     except ValueError as error:
         if isinstance(error, TaskError):
             raise
         raise TaskError(
-            f"{str(path)!r}: this is no path of a file: it holds a character that no name can have."
+            f"{str(path)!r}: this is not the path of a file: it holds a character that file names cannot have."
         ) from error
     return {} if encoding is None or "encoding" in options else {"encoding": encoding}
 
@@ -129,8 +129,8 @@ def _refuse_nul(file: Any, path: Path) -> None:
     for number, line in enumerate(file, 1):
         if b"\0" in line:
             raise TaskError(
-                f"{path}: line {number} holds NUL bytes, so that the file is binary, or text in UTF-16 without a mark; "
-                "for that pass encoding='utf-16-le'."
+                f"{path}: line {number} holds NUL bytes: the file is binary, or UTF-16 text without a byte order mark; "
+                "in that case pass encoding='utf-16-le'."
             )
 
 
@@ -145,8 +145,8 @@ def _refuse_other_separator(header: str, where: str) -> None:
     for separator in (";", "\t", "|"):
         if separator in header:
             raise TaskError(
-                f"{where}: the header is one column {header!r}; pass sep={separator!r}, and decimal=',' where numbers "
-                "have decimal commas."
+                f"{where}: the header is the single column {header!r}; pass sep={separator!r}, and decimal=',' if the "
+                "numbers have decimal commas."
             )
 
 
@@ -162,6 +162,5 @@ def _wrong_encoding(path: Any, error: UnicodeError, settings: Mapping[str, Any])
                 place = f" in line {number} (byte 0x{byte:02x}, in Latin-1 {bytes([byte]).decode('latin-1')!r})"
                 break
     return (
-        f"the text of the file is not in {encoding}{place}; pass its encoding, for instance encoding='latin-1' or "
-        "'cp1252'."
+        f"the file is not encoded in {encoding}{place}; pass its encoding, for instance encoding='latin-1' or 'cp1252'."
     )

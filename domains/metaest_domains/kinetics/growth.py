@@ -1,4 +1,4 @@
-"""Logistic growth."""
+"""Logistic growth of a size, a density or a mass."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class LogisticGrowthRegressor(KineticRegressor):
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
     =============== ========= ======== ==================================================
-    ``K``           size      above 0  size in the end
+    ``K``           size      above 0  final size
     ``r``           1/time    above 0  rate of growth while small
     ``midpoint``    time               time of half the final size
     =============== ========= ======== ==================================================
@@ -51,7 +51,7 @@ class LogisticGrowthRegressor(KineticRegressor):
 
     target = "size"
     constants = {
-        "K": Parameter(1.0, lower=0, unit="size", meaning="size in the end"),
+        "K": Parameter(1.0, lower=0, unit="size", meaning="final size"),
         "r": Parameter(1.0, lower=0, unit="1/time", meaning="rate of growth while small"),
         "midpoint": Parameter(1.0, unit="time", meaning="time of half the final size"),
     }

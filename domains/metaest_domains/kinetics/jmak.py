@@ -14,8 +14,9 @@ from metaest_domains.kinetics.rates import arrhenius, begun
 
 __all__ = ["INCUBATION", "PLATEAU", "JMAKArrheniusRegressor", "JMAKRegressor"]
 
+# value when the constant is not fitted, and its parameter when it is
 INCUBATION = (0.0, Parameter(0.1, unit="time", meaning="incubation time"))
-PLATEAU = (1.0, Parameter(0.95, lower=0, meaning="fraction in the end"))
+PLATEAU = (1.0, Parameter(0.95, lower=0, meaning="final fraction"))
 
 
 class JMAKRegressor(KineticRegressor):
@@ -23,16 +24,16 @@ class JMAKRegressor(KineticRegressor):
 
     .. math:: X(t) = X_\infty \left(1 - e^{-(k (t - t_0))^n}\right)
 
-    The input is ``time``; the target is the transformed fraction. k is in 1/time: other books write
+    The input is ``time``; the target is the transformed fraction. k is in 1/time; some books write
     :math:`1 - e^{-K t^n}` with :math:`K = k^n`, whose unit depends on n.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
     =============== ========= ======== ==================================================
-    ``k``           1/time    above 0  rate; 63 % are transformed a time 1/k after t0
+    ``k``           1/time    above 0  rate; 63 % are transformed at t0 + 1/k
     ``n``                     above 0  Avrami exponent: 1 to 4 by nucleation and growth
     ``incubation``  time               t0; optional, otherwise 0
-    ``plateau``               above 0  X in the end; optional, otherwise 1
+    ``plateau``               above 0  final X; optional, otherwise 1
     =============== ========= ======== ==================================================
 
     Parameters
@@ -87,10 +88,10 @@ class JMAKArrheniusRegressor(KineticRegressor):
     .. math:: X(t, T) = X_\infty \left(1 - e^{-(k t - k_\mathrm{ref} t_0)^n}\right), \qquad
               k = k_\mathrm{ref} \exp\left(-\frac{E}{R}\left(\frac1T - \frac1{T_\mathrm{ref}}\right)\right)
 
-    The inputs are ``time`` and ``temperature`` (K). The rate at a reference temperature amid the data is told much
-    better than a pre-exponential factor; :func:`pre_exponential` gives that one. Every row has one temperature for the
-    whole of its time: where it changes, see :class:`NonIsothermalJMAKRegressor`. An incubation time is that at the
-    reference temperature, and scales with 1 / k, as the additivity rule asks.
+    The inputs are ``time`` and ``temperature`` (K). The data determine the rate at a reference temperature within their
+    range much better than a pre-exponential factor, which :func:`pre_exponential` computes. Every row has one constant
+    temperature; for changing temperatures see :class:`NonIsothermalJMAKRegressor`. The incubation time is that at the
+    reference temperature, and scales with 1 / k, as the additivity rule requires.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
@@ -161,7 +162,7 @@ class JMAKArrheniusRegressor(KineticRegressor):
         )
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
-        """Read the rate off the half-times, and its dependence on temperature off their logarithms."""
+        """Read the rate off the half-times, and the activation energy off their logarithms."""
         half = half_time(inputs["time"], y, tasks)
         return {
             "k_ref": float(np.sqrt(np.log(2)) / half),
@@ -172,7 +173,7 @@ class JMAKArrheniusRegressor(KineticRegressor):
 
 
 def avrami_argument(fraction: Any, n: Any, plateau: Any) -> Any:
-    """Return k t at which a fraction is transformed; infinite above the plateau."""
+    """Return the product k t at which a fraction is transformed; infinite above the plateau."""
     share = np.asarray(fraction) / plateau
     left = np.where(share < 1, 1 - np.minimum(share, 1 - 1e-16), 1.0)
     return np.where(share < 1, (-np.log(left)) ** (1 / n), np.inf)

@@ -20,14 +20,18 @@ from metaest_domains.kinetics.rates import arrhenius, begun
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
 
-# K, below which a ramp cannot lead
+# K; a ramp that ends below this was given with a rate in other units
 COLDEST = 20.0
+# kJ/mol; first guess of the activation energy of a reaction that proceeds on cooling
+_ENERGY_ON_COOLING = -150.0
+# shares of the largest value between which a curve counts as half transformed
+_AMID = (0.2, 0.8)
 
 
 class AlongHistory(KineticRegressor):
     r"""An equation of the thermal time :math:`\theta = \int_0^t k(T(s))\,ds` along a temperature history.
 
-    A subclass gives ``shape(theta, **constants)``; its constants hold ``k_ref`` and ``E``.
+    A subclass defines ``shape(theta, **constants)``; its constants include ``k_ref`` and ``E``.
 
     Parameters
     ----------
@@ -99,7 +103,7 @@ class AlongHistory(KineticRegressor):
         self.histories = histories
 
     def with_histories(self, histories: Mapping[int, tuple[ArrayLike, ArrayLike]]) -> "AlongHistory":
-        """Return a copy of the fitted model that knows further temperature histories: those of batches to come.
+        """Return a copy of the fitted model with further temperature histories, such as those of future batches.
 
         Parameters
         ----------
@@ -108,21 +112,21 @@ class AlongHistory(KineticRegressor):
         Returns
         -------
         AlongHistory
-            With the same constants, and the histories of the fit as well; the model itself stays as it is.
+            The copy has the same constants, and the histories of the fit as well; the model itself is not changed.
 
         Raises
         ------
         ValueError
-            When a history makes no sense, or its number stands for another one already, or the model was fitted to
+            When a history is invalid, its number is already in use for another history, or the model was fitted to
             ramps.
         """
         check_is_fitted(self)
         formula: Any = self.equation_
         if formula.function.histories is None:
-            raise ValueError("with_histories: this model was fitted to ramps, which need no histories.")
-        known: Histories = formula.function.histories
+            raise ValueError("with_histories: this model was fitted to linear ramps, which need no histories.")
+        fitted: Histories = formula.function.histories
         none = isinstance(histories, Mapping) and not len(histories)
-        merged = known if none else known.joined(Histories.read(histories))
+        merged = fitted if none else fitted.joined(Histories.read(histories))
         other = self.with_equation(replace(formula, function=Along(formula.function.shape, merged)))
         other.histories = merged.given
         return other
@@ -135,33 +139,34 @@ class AlongHistory(KineticRegressor):
         return Along(type(self).shape, read)
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
-        """Take the temperature at which tasks are half transformed for reference, and the rate there."""
+        """Take the temperature at which tasks are half transformed as the reference, and the rate there."""
         if self.histories is None:
             temperature = inputs["start"] + inputs["rate"] * inputs["time"]
         else:
             temperature = Histories.read(self.histories).temperature_at(inputs["time"], inputs["history"])
-        amid = (y > 0.2 * y.max()) & (y < 0.8 * y.max())
+        amid = (y > _AMID[0] * y.max()) & (y < _AMID[1] * y.max())
         chosen = temperature[amid] if amid.any() else temperature
         times = inputs["time"][amid] if amid.any() else inputs["time"]
         width = np.ptp(times) if len(times) > 1 and np.ptp(times) > 0 else half_time(inputs["time"], y, tasks)
-        found = {"k_ref": float(1 / width), "reference": float(np.round(chosen.mean()))}
+        initial = {"k_ref": float(1 / width), "reference": float(np.round(chosen.mean()))}
         if np.mean(chosen) < np.mean(temperature[inputs["time"] <= np.median(inputs["time"])]):
-            found["E"] = -150.0  # transformed on cooling
-        return found
+            initial["E"] = _ENERGY_ON_COOLING
+        return initial
 
 
 class Along:
-    """The formula of an equation of thermal time."""
+    """Formula of an equation of thermal time."""
 
-    # what a file holds of it
+    # the attributes that a saved file holds
     _written_fields = ("shape", "histories", "__qualname__")
 
     def __init__(self, shape: Callable[..., Tensor], histories: Histories | None) -> None:
-        self.shape, self.histories = shape, histories
+        self.shape = shape
+        self.histories = histories
         self.__qualname__ = shape.__qualname__
 
     def check_inputs(self, inputs: Inputs) -> None:
-        """Raise a ValueError when a row names a history that is not there, or a ramp leads to no temperature."""
+        """Raise a ValueError when a row names a history that was not given, or a ramp ends at an impossible value."""
         if self.histories is None:
             with np.errstate(over="ignore", invalid="ignore"):
                 end = inputs["start"] + inputs["rate"] * inputs["time"]
@@ -172,12 +177,12 @@ class Along:
                     "(K/s where time is in s)."
                 )
         else:
-            known = self.histories.numbers.numpy()
-            wrong = np.flatnonzero(~np.isin(inputs["history"], known))
+            numbers = self.histories.numbers.numpy()
+            wrong = np.flatnonzero(~np.isin(inputs["history"], numbers))
             if len(wrong):
                 raise ValueError(
                     f"history is {inputs['history'][wrong[0]]:g} in row {wrong[0]}; there are "
-                    f"{', '.join(f'{number:g}' for number in known)} (see with_histories)."
+                    f"{', '.join(f'{number:g}' for number in numbers)} (see with_histories)."
                 )
 
     def __call__(self, time: Tensor, *where: Tensor, k_ref: Any, E: Any, reference: float, **constants: Any) -> Tensor:
@@ -205,8 +210,8 @@ class NonIsothermalJMAKRegressor(AlongHistory):
               \right) ds
 
     Additivity (Scheil, 1935) is exact only for isokinetic reactions, whose rate is a function of X times a function of
-    T: here, where n does not depend on temperature. For others it is an approximation whose error this estimator cannot
-    tell.
+    T: here, where n does not depend on temperature. For other reactions it is an approximation whose error this
+    estimator cannot estimate.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
@@ -221,7 +226,7 @@ class NonIsothermalJMAKRegressor(AlongHistory):
     Parameters
     ----------
     histories : dict of int to (times, temperatures), optional
-        As :class:`AlongHistory` takes them, and the rest.
+        As in :class:`AlongHistory`, which also lists the other parameters.
 
     References
     ----------

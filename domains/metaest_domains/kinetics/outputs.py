@@ -1,4 +1,4 @@
-"""What an engineer asks of an adapted equation: times to a fraction, activation energies, TTT curves."""
+"""Quantities derived from an adapted equation: times to a fraction, activation energies, TTT curves."""
 
 from collections.abc import Sequence
 from inspect import signature
@@ -28,37 +28,38 @@ def time_to(
     fraction : float
         Above 0, and below 1 where the target is a fraction.
     temperature : float, optional
-        In K, constant; of an equation with temperature, one fitted along temperature histories included.
+        Constant temperature in K; required by equations with temperature, those along temperature histories included.
     level : float, default=0.9
 
     Returns
     -------
     Derived
-        ``value``, ``lower``, ``upper``; infinite where the curve levels off below that fraction, 0 where it is above it
-        from the start.
+        ``value``, ``lower``, ``upper``; infinite where the curve levels off below that fraction, 0 where it starts
+        above it.
 
     Raises
     ------
     ValueError
-        When the fraction is no fraction, the temperature is missing, or the equation has no such time.
+        When the fraction is outside 0 to 1, the temperature is missing, or the equation has no such time.
     """
     formula = formula_of(adapted)
     if formula.inverse is None:
-        raise ValueError(f"{formula.__name__} cannot tell when a {formula.target} is reached: it has no inverse.")
+        raise ValueError(f"{formula.__name__} has no formula for the time at which a {formula.target} is reached.")
     bounded = formula.target == "fraction"
     wanted = f"a number above 0{' and below 1' * bounded}"
     fraction = as_number(fraction, formula.target, above=0, below=1 if bounded else np.inf, wanted=wanted)
     needs = "temperature" in {*formula.inputs, *signature(formula.inverse).parameters}
     if needs != (temperature is not None):
         raise ValueError(
-            f"{formula.__name__} {'needs a temperature (K).' if needs else 'does not know of temperature.'}"
+            f"{formula.__name__} {'needs a temperature (K).' if needs else 'does not depend on temperature.'}"
         )
     least, message = formula.limits.get("temperature", (0.0, ""))
     if temperature is not None:
         temperature = as_number(temperature, "temperature", wanted="a number of kelvin")
         if temperature < least:
             raise ValueError(f"temperature is {temperature:g}: {message}.")
-    inverse, given = formula.inverse, {"temperature": temperature} if needs else {}
+    inverse = formula.inverse
+    given = {"temperature": temperature} if needs else {}
 
     def time(**constants: Any) -> Any:
         return np.maximum(inverse(fraction, **given, **constants, **formula.fixed), 0.0)
@@ -69,7 +70,7 @@ def time_to(
 def half_transformation_time(
     adapted: AdaptedEquation, *, temperature: float | None = None, level: float = 0.9
 ) -> Derived:
-    """Return the time at which one half is transformed; see :func:`time_to`."""
+    """Return the time at which half is transformed; see :func:`time_to`."""
     return time_to(adapted, 0.5, temperature=temperature, level=level)
 
 
@@ -89,7 +90,7 @@ def activation_energy(adapted: AdaptedEquation, *, level: float = 0.9) -> Derive
     Raises
     ------
     ValueError
-        When the equation has none.
+        When the equation has no such constant.
     """
     formula = _require(adapted, "E")
     return adapted.derive(lambda **constants: _with_fixed(formula, constants)["E"], level)
@@ -111,13 +112,13 @@ def pre_exponential(adapted: AdaptedEquation, *, level: float = 0.9) -> Derived:
     Raises
     ------
     ValueError
-        When the equation has none.
+        When the equation has no such constant.
     """
     formula = _require(adapted, "E", "k_ref", "reference")
 
     def logarithm(**constants: Any) -> Any:
-        known = _with_fixed(formula, constants)
-        return np.log(known["k_ref"]) + known["E"] / (GAS_CONSTANT * known["reference"])
+        values = _with_fixed(formula, constants)
+        return np.log(values["k_ref"]) + values["E"] / (GAS_CONSTANT * values["reference"])
 
     return adapted.derive(logarithm, level)
 
@@ -134,9 +135,9 @@ def ttt_curve(
     Parameters
     ----------
     adapted : AdaptedEquation
-        Whose rate follows Arrhenius' law, isothermal or along temperature histories.
+        From an estimator whose rate follows Arrhenius' law, isothermal or along temperature histories.
     temperatures : array-like of shape (n,)
-        In K. Arrhenius' law has no nose: it holds on one side of it.
+        In K. Arrhenius' law holds on one side of the nose of a diagram; the curves have none.
     fractions : sequence of float, default=(0.01, 0.5, 0.99)
     level : float, default=0.9
 
@@ -157,17 +158,17 @@ def ttt_curve(
     )
     shares = as_vector(fractions, "ttt_curve: fractions")
     if not len(at) or not len(shares):
-        raise ValueError("ttt_curve: at least one temperature and one fraction are wanted.")
+        raise ValueError("ttt_curve: at least one temperature and one fraction are required.")
     for temperature in at.tolist():
         for fraction in shares.tolist():
-            found = time_to(adapted, fraction, temperature=temperature, level=level)
+            time = time_to(adapted, fraction, temperature=temperature, level=level)
             rows.append(
                 {
                     "temperature": temperature,
                     "fraction": fraction,
-                    "time": found.value,
-                    "lower": found.lower,
-                    "upper": found.upper,
+                    "time": time.value,
+                    "lower": time.lower,
+                    "upper": time.upper,
                 }
             )
     return pd.DataFrame(rows, columns=["temperature", "fraction", "time", "lower", "upper"])
@@ -178,7 +179,8 @@ def formula_of(adapted: AdaptedEquation) -> Formula:
     formula = getattr(adapted, "equation_", None)
     if not isinstance(formula, Formula):
         raise ValueError(
-            "what adapt of an estimator of the catalogue returns is wanted, not a model or another equation."
+            "the result of adapt of an estimator of metaest_domains.kinetics is required, not a model or another "
+            "equation."
         )
     return formula
 
@@ -192,6 +194,6 @@ def _require(adapted: AdaptedEquation, *names: str) -> Formula:
 
 
 def _with_fixed(formula: Formula, constants: dict[str, Any]) -> dict[str, Any]:
-    """Return all constants as arrays of one shape, held ones included."""
+    """Return all constants, held ones included, as arrays of one shape."""
     like = next(iter(constants.values()))
     return {**constants, **{name: np.full_like(like, value) for name, value in formula.fixed.items()}}

@@ -1,4 +1,4 @@
-"""Two JMAK processes side by side: primary and secondary crystallisation."""
+"""Two parallel JMAK processes describe primary and secondary crystallisation."""
 
 from typing import Any
 
@@ -14,16 +14,17 @@ from metaest_domains.kinetics.rates import begun
 
 __all__ = ["ParallelJMAKRegressor"]
 
+# bisections of ln t: more than float64 has bits, so that the interval shrinks to rounding
 _HALVINGS = 100
 
 
 class ParallelJMAKRegressor(KineticRegressor):
-    r"""Primary and secondary crystallisation side by side, at constant temperature.
+    r"""Parallel primary and secondary crystallisation at constant temperature.
 
     .. math:: X(t) = w \left(1 - e^{-(k t)^n}\right) + (1 - w) \left(1 - e^{-(k_2 t)^{n_2}}\right)
 
-    The input is ``time``. Where a polymer's curve creeps on after its S is over, one JMAK curve bends to fit the creep;
-    two leave the S as it is.
+    The input is ``time``. Many polymers crystallise on slowly after their S-shaped curve. A single JMAK curve bends to
+    fit that slow part; two processes leave the S-shape as it is.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
@@ -75,17 +76,20 @@ class ParallelJMAKRegressor(KineticRegressor):
     def inverse(fraction: Any, k: Any, n: Any, w: Any, k_2: Any, n_2: Any) -> Any:
         """Return the time at which a fraction is transformed, by bisection."""
         left = np.log(-np.log1p(-fraction))
-        # where all of it were primary, or all secondary: the time lies between
-        one, other = left / n - np.log(k), left / n_2 - np.log(k_2)
-        low, high = np.minimum(one, other), np.maximum(one, other)
+        # the time lies between those of purely primary and purely secondary crystallisation
+        primary = left / n - np.log(k)
+        secondary = left / n_2 - np.log(k_2)
+        low = np.minimum(primary, secondary)
+        high = np.maximum(primary, secondary)
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
             t = np.exp(middle)
             X = w * -np.expm1(-((k * t) ** n)) + (1 - w) * -np.expm1(-((k_2 * t) ** n_2))
-            low, high = np.where(fraction > X, middle, low), np.where(fraction > X, high, middle)
+            low = np.where(fraction > X, middle, low)
+            high = np.where(fraction > X, high, middle)
         return np.exp(0.5 * (low + high))
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
-        """Read k off the half-times; the secondary process is several times slower."""
+        """Read k off the half-times, and take the secondary process as several times slower."""
         half = half_time(inputs["time"], y, tasks)
         return {"k": float(0.9 / half), "k_2": float(0.2 / half)}

@@ -1,4 +1,4 @@
-"""Plots of kinetics: curves with bands, constants against conditions, TTT diagrams, errors by number of points."""
+"""Plot kinetics: curves with bands, constants against conditions, TTT diagrams, errors by number of points."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +36,7 @@ def plot_curve(
 ) -> Any:
     """Draw an adapted curve with the band of new observations and the points used.
 
-    A band holds the given share of new observations at each row.
+    A band covers the given share of new observations at each row.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def plot_curve(
     rows : data frame or array of shape (n, n_features)
         Rows of X at which the curve is drawn.
     model : fitted estimator, optional
-        Model whose band before adaptation is drawn.
+        The model that was adapted; its band before adaptation is drawn as well.
     X, y : array-like, optional
         Observations that were not used.
     candidates : array-like, optional
@@ -74,7 +74,7 @@ def plot_curve(
         against = max(inputs, key=lambda name: len(np.unique(inputs[name])))
     if against not in inputs:
         raise ValueError(
-            f"plot_curve: against={against!r} is not an input of the equation; it has {', '.join(inputs)}."
+            f"plot_curve: against={against!r} is not an input of the equation, whose inputs are {', '.join(inputs)}."
         )
 
     def across(given: Any) -> NDArray[Any]:
@@ -154,9 +154,11 @@ def plot_constants(
         raise ValueError(f"plot_constants: x has {len(across)} values, but there are {len(value)} tasks.")
     if logarithm:
         if (value <= 0).any():
-            raise ValueError(f"plot_constants: {constant} has values that are not above 0, which have no logarithm.")
+            raise ValueError(f"plot_constants: {constant} has values of 0 or below, which have no logarithm.")
         with np.errstate(divide="ignore", invalid="ignore"):
-            value, low, high = np.log(value), np.log(np.maximum(low, 0)), np.log(high)
+            value = np.log(value)
+            low = np.log(np.maximum(low, 0))
+            high = np.log(high)
     ax = _axes(ax)
     ends = np.array([value - low, high - value])
     ends = np.where(np.isfinite(ends), np.maximum(ends, 0), 0)
@@ -183,7 +185,7 @@ def plot_ttt(
     Parameters
     ----------
     adapted : AdaptedEquation
-        As :func:`ttt_curve` takes it.
+        As in :func:`ttt_curve`.
     temperatures : array-like of shape (n,)
         Temperatures in K.
     fractions : sequence of float, default=(0.01, 0.5, 0.99)
@@ -203,8 +205,8 @@ def plot_ttt(
     ValueError
         As :func:`ttt_curve` does.
     """
-    alone = isinstance(temperatures, (int, float, np.generic))
-    at = np.sort(as_vector([temperatures] if alone else temperatures, "plot_ttt: temperatures"))
+    single = isinstance(temperatures, (int, float, np.generic))
+    at = np.sort(as_vector([temperatures] if single else temperatures, "plot_ttt: temperatures"))
     table = ttt_curve(adapted, at, fractions, level=level)
     ax = _axes(ax)
     # a logarithmic axis has no place for times of 0 (reached at the start) or infinity (never reached)
@@ -289,7 +291,7 @@ def _with_intervals(tasks: Any, constant: str) -> tuple[Any, Any, Any, str]:
         return value, value - error, value + error, _unit(tasks.population_, constant)
     if not isinstance(tasks, Sequence) or not all(isinstance(task, AdaptedEquation) for task in tasks) or not tasks:
         raise TypeError(
-            "plot_constants: tasks must be a fitted estimator, or a list of what its adapt returns, got "
+            "plot_constants: tasks must be a fitted estimator, or a list of results of its adapt, got "
             f"{type(tasks).__name__}."
         )
     for adapted in tasks:

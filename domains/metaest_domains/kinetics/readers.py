@@ -1,4 +1,4 @@
-"""A user's own curves as tasks: one long table, or one file a curve."""
+"""Read a user's curves as tasks, from one long table or from one file for each curve."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ CURVE_COLUMNS = Columns(
     arguments={
         "curve": "name of the curve",
         "inputs": "columns of X: time, temperature, composition",
-        "target": "what was measured",
+        "target": "the measured quantity",
     },
 )
 
@@ -33,7 +33,7 @@ def read_curves(
     target: str = "fraction",
     **options: Any,
 ) -> TaskSet:
-    """Read curves from one long table: a data frame or a CSV file with one row a measurement.
+    """Read curves from one long table: a data frame or a CSV file with one row for each measurement.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ def read_curves(
         Columns of X, covariates included.
     target : str, default="fraction"
     **options
-        For ``pandas.read_csv``: ``sep=";"`` and ``decimal=","`` read what a spreadsheet with decimal commas writes.
+        Options of ``pandas.read_csv``: ``sep=";"`` and ``decimal=","`` read the file of a spreadsheet with decimal
+        commas.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def read_curves(
     ------
     TaskError
         When a column is missing or holds text, dates or time differences, the first row looks like a row of units, or
-        rows have more fields than the header; the message says which.
+        rows have more fields than the header; the message names the fault.
 
     Warns
     -----
@@ -72,9 +73,7 @@ def read_curves(
     inputs = _names(inputs)
     table = plain(table, "read_curves")
     if isinstance(table, pd.DataFrame) and options:
-        raise TypeError(
-            f"read_curves: {', '.join(options)} would be an option of pd.read_csv, and a data frame was given."
-        )
+        raise TypeError(f"read_curves: {', '.join(options)}: options of pd.read_csv do not apply to a data frame.")
     frame = table if isinstance(table, pd.DataFrame) else read_csv(table, options)
     where = "" if isinstance(table, pd.DataFrame) or hasattr(table, "read") else str(table)
     for argument, name in (("curve", curve), ("target", target)):
@@ -94,17 +93,17 @@ def read_curve_files(
     target: str = "fraction",
     **options: Any,
 ) -> TaskSet:
-    """Read one CSV file a curve.
+    """Read one CSV file for each curve.
 
     Parameters
     ----------
     files : sequence of paths, or dict of curve names to paths
-        Without names, a curve is called by its file's name without the ending.
+        In a sequence, a curve gets the name of its file without the extension.
     conditions : DataFrame, optional
-        One row a curve, with the curve's name for index; its columns (temperature, composition) become columns of X
-        that are constant within the curve.
+        One row for each curve, with the names of the curves as index; its columns (temperature, composition) become
+        columns of X that are constant within a curve.
     inputs, target, **options
-        As :func:`read_curves` takes them.
+        As in :func:`read_curves`.
 
     Returns
     -------
@@ -113,11 +112,11 @@ def read_curve_files(
     Raises
     ------
     TaskError
-        When a file cannot be read as a table (it is empty, has a header alone, is of another encoding, or binary), a
+        When a file cannot be read as a table (it is empty, has only a header, has another encoding, or is binary), a
         column is missing or holds something other than numbers, or a curve has no row in `conditions`. The message
-        names the file, and the column and row where there is one. Nothing is returned then.
+        names the file, and the column and row where there is one.
     OSError
-        When a file does not exist, is no regular file or may not be read; the message names it.
+        When a file does not exist, is not a regular file or may not be read; the message names it.
     """
     if isinstance(files, (str, Path)):
         raise TypeError(f"files must be a list of paths, got the single path {str(files)!r}; write [{str(files)!r}].")
@@ -128,10 +127,10 @@ def read_curve_files(
             raise TypeError(f"files must be a list of paths or a dict of them, got {type(files).__name__}.")
         wrong = [path for path in files if not isinstance(path, (str, Path))]
         if wrong:
-            raise TypeError(f"files must be a list of paths, and {wrong[0]!r} is none.")
+            raise TypeError(f"files must be a list of paths, but {wrong[0]!r} is not a path.")
         named = {Path(path).stem: path for path in files}
         if len(named) < len(files):
-            raise TaskError("several files have one name; give curves names of their own: {'A': path, 'B': path}.")
+            raise TaskError("several files have the same name; name the curves: {'A': path, 'B': path}.")
     inputs = _names(inputs)
     if conditions is not None:
         conditions = plain(conditions, "conditions")
@@ -140,7 +139,7 @@ def read_curve_files(
         conditions = conditions.set_axis(conditions.index.map(str))
         if conditions.index.has_duplicates:
             double = conditions.index[conditions.index.duplicated()][0]
-            raise TaskError(f"conditions hold curve {double!r} twice.")
+            raise TaskError(f"conditions: curve {double!r} occurs twice in the index.")
     frames = []
     for name, path in named.items():
         frame = read_csv(path, options)
@@ -149,7 +148,7 @@ def read_curve_files(
         added = ["curve", *([] if conditions is None else map(str, conditions.columns))]
         twice = [column for column in added if column in frame.columns]
         if twice:
-            where = "is made from the names of files" if twice[0] == "curve" else "is in conditions as well"
+            where = "is made from the file names" if twice[0] == "curve" else "is also in conditions"
             raise TaskError(f"{path}: column {twice[0]!r} {where}; drop or rename one of the two.")
         frame = frame.assign(curve=name)
         if conditions is not None:
@@ -158,7 +157,7 @@ def read_curve_files(
             frame = frame.assign(**{str(column): value for column, value in conditions.loc[str(name)].items()})
         frames.append(frame)
     if not frames:
-        raise TaskError("there is no file to read.")
+        raise TaskError("files is empty; at least one file is required.")
     extra = [] if conditions is None else [str(column) for column in conditions.columns]
     return read_curves(pd.concat(frames, ignore_index=True), inputs=[*inputs, *extra], target=target)
 
@@ -168,12 +167,12 @@ def _names(inputs: Sequence[str]) -> list[str]:
         raise TypeError(f"inputs must be a list of columns, got {inputs!r:.60}; write [{inputs!r:.60}].")
     wrong = [name for name in inputs if not isinstance(name, (str, int))]
     if wrong or not len(inputs):
-        raise TaskError(f"inputs must be a list of columns, at least one, got {inputs!r}.")
+        raise TaskError(f"inputs must be a list of at least one column, got {inputs!r}.")
     return list(inputs)
 
 
 def _with_numbers(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFrame:
-    """Return a frame with these columns as finite numbers; the message says where a cell is none."""
+    """Return a frame with these columns as finite numbers; the message names the cell that is none."""
     begin = f"{where}: " if where else ""
     try:
         refuse_units(frame, columns)
@@ -185,6 +184,7 @@ def _with_numbers(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd
         numbers[name] = as_numbers(frame[name], where)
         wrong = np.flatnonzero(~np.isfinite(numbers[name]))
         if len(wrong):
-            kind, row = "missing" if np.isnan(numbers[name][wrong[0]]) else "infinite", frame.index[wrong[0]]
+            kind = "missing" if np.isnan(numbers[name][wrong[0]]) else "infinite"
+            row = frame.index[wrong[0]]
             raise TaskError(f"{begin}column {name!r} is {kind} in row {row}; correct or drop the row.")
     return frame.assign(**numbers)

@@ -1,4 +1,4 @@
-"""Michaelis and Menten's enzyme kinetics."""
+"""Michaelis-Menten kinetics of enzymes."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ class MichaelisMentenRegressor(KineticRegressor):
 
     .. math:: v = \frac{V_\mathrm{max}\, S}{K_m + S}
 
-    The input is ``concentration``, of the substrate; the target is the rate.
+    The input is the ``concentration`` of the substrate; the target is the rate.
 
     =============== ============== ======== =============================================
     constant        unit           bounds   meaning
     =============== ============== ======== =============================================
     ``Vmax``        rate           above 0  rate at saturation
-    ``Km``          concentration  above 0  concentration at half of it
+    ``Km``          concentration  above 0  concentration at half of Vmax
     =============== ============== ======== =============================================
 
     Parameters
@@ -49,7 +49,7 @@ class MichaelisMentenRegressor(KineticRegressor):
     target = "rate"
     constants = {
         "Vmax": Parameter(1.0, lower=0, unit="rate", meaning="rate at saturation"),
-        "Km": Parameter(1.0, lower=0, unit="concentration", meaning="concentration at half of it"),
+        "Km": Parameter(1.0, lower=0, unit="concentration", meaning="concentration at half of Vmax"),
     }
 
     @staticmethod
@@ -58,5 +58,5 @@ class MichaelisMentenRegressor(KineticRegressor):
         return Vmax * concentration / (Km + concentration)
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
-        """Take a little more than the greatest rate, and the middle concentration."""
+        """Take 1.2 times the greatest rate, and the median concentration."""
         return {"Vmax": 1.2 * float(y.max()), "Km": float(np.median(inputs["concentration"]))}

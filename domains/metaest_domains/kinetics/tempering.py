@@ -1,4 +1,4 @@
-"""Hardness after tempering, by Hollomon and Jaffe's parameter."""
+"""Hardness after tempering as a function of the Hollomon-Jaffe parameter."""
 
 from typing import Any
 
@@ -14,8 +14,12 @@ from metaest_domains.kinetics.guesses import middle_temperature
 
 __all__ = ["HollomonJaffeRegressor"]
 
-# what looks like seconds, and like degrees Celsius
-MANY_HOURS, COLD, COOL = 500.0, 320.0, 500.0
+# h; a median above this looks like seconds or minutes
+MANY_HOURS = 500.0
+# K; tempering temperatures below this are degrees Celsius
+COLD = 320.0
+# K; where all temperatures are below this, they may be degrees Celsius
+COOL = 500.0
 
 
 class HollomonJaffeRegressor(KineticRegressor):
@@ -24,9 +28,9 @@ class HollomonJaffeRegressor(KineticRegressor):
     .. math:: H = a - b\,(P - P_\mathrm{ref}) - c\,(P - P_\mathrm{ref})^2, \qquad
               P = T\,(C + \log_{10} t) / 1000, \qquad P_\mathrm{ref} = T_\mathrm{ref}\,C / 1000
 
-    The inputs are ``time`` in **hours**, for which C is about 20, and ``temperature`` in K. With the parameter of one
-    hour at a reference temperature taken off, a does not move with C. Temperatures below 320 are refused as degrees
-    Celsius, and `fit` warns where none is above 500: warmer Celsius values cannot be told from kelvin.
+    The inputs are ``time`` in **hours**, for which C is about 20, and ``temperature`` in K. The parameter of one hour
+    at a reference temperature is subtracted, so that a does not depend on C. Temperatures below 320 are refused as
+    degrees Celsius, and `fit` warns where none is above 500; higher Celsius values cannot be told from kelvin.
 
     =============== ========= ======== ==================================================
     constant        unit      bounds   meaning
@@ -34,7 +38,7 @@ class HollomonJaffeRegressor(KineticRegressor):
     ``a``           hardness           after one hour at the reference temperature
     ``b``           hardness           fall of hardness per unit of P there
     ``C``                     above 0  Hollomon and Jaffe's constant
-    ``c``           hardness           bend; optional, otherwise 0
+    ``c``           hardness           curvature; optional, otherwise 0
     ``reference``   K                  held: the mean temperature of the training rows
     =============== ========= ======== ==================================================
 
@@ -66,7 +70,7 @@ class HollomonJaffeRegressor(KineticRegressor):
     target = "hardness"
     limits = {
         **LIMITS,
-        "time": (1e-6, "time must be above zero, in hours: hardness as quenched is no tempering"),
+        "time": (1e-6, "time must be above 0, in hours (hardness as quenched is not a tempering result)"),
         "temperature": (COLD, KELVIN),
     }
     constants = {
@@ -74,7 +78,7 @@ class HollomonJaffeRegressor(KineticRegressor):
         "b": Parameter(5.0, unit="HRC", meaning="fall of hardness per unit of the parameter"),
         "C": Parameter(20.0, lower=0, meaning="Hollomon and Jaffe's constant"),
     }
-    optional_constants = {"c": (0.0, Parameter(0.5, unit="HRC", meaning="bend"))}
+    optional_constants = {"c": (0.0, Parameter(0.5, unit="HRC", meaning="curvature"))}
 
     @staticmethod
     def formula(
@@ -86,11 +90,11 @@ class HollomonJaffeRegressor(KineticRegressor):
 
     @staticmethod
     def examine(inputs: Inputs) -> None:
-        """Warn of seconds or minutes."""
+        """Warn when times look like seconds or minutes."""
         if np.median(inputs["time"]) > MANY_HOURS:
             warn(
-                f"half of the times are above {MANY_HOURS:g}: hours are wanted, for which C is about 20. Ignore this "
-                "where steel was held that long."
+                f"half of the times are above {MANY_HOURS:g}: times must be in hours, for which C is about 20. Ignore "
+                "this warning if the steel was really held that long."
             )
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:

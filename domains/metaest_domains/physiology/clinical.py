@@ -318,7 +318,8 @@ def dose_for(
         wanted="a concentration above 0",
     )
     treatment = _treatment(patient, regimen, given)
-    at, first = _time(regimen, time), float(regimen.time[0])
+    at = _time(regimen, time)
+    first = float(regimen.time[0])
 
     def dose(constants: dict[str, Any]) -> Any:
         courses = treatment.courses(constants)

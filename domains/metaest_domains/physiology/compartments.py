@@ -103,7 +103,11 @@ random_state, checkpoint, checkpoint_every, verbose
         self.verbose = verbose
 
     # settings of EquationRegressor that these models do not offer
-    inner_solver, inner_steps, meta_gradient, meta_lr, meta_batch_size = "gauss-newton", 0, "exact", 0.05, 25
+    inner_solver = "gauss-newton"
+    inner_steps = 0
+    meta_gradient = "exact"
+    meta_lr = 0.05
+    meta_batch_size = 25
 
     def read(
         self, frame: pd.DataFrame, *, patient: str | None = None, time_unit: str = "h", **columns: Any
@@ -181,7 +185,8 @@ random_state, checkpoint, checkpoint_every, verbose
 
     def _as_fitted(self, X: pd.DataFrame) -> Any:
         """Return rows of numbered doses with the columns of the fit first, and further ones where those do not do."""
-        names, numbered = self._columns(), sum(name.startswith("dose_time_") for name in X.columns)
+        names = self._columns()
+        numbered = sum(name.startswith("dose_time_") for name in X.columns)
         durations = [f"dose_duration_{i + 1}" for i in range(numbered)]
         if "dose" in names:
             alone = numbered == 1 and not X[["dose_time_1", *durations]].to_numpy().any()
@@ -215,7 +220,9 @@ random_state, checkpoint, checkpoint_every, verbose
         if self.lag and self.route != "oral":
             raise ValueError("lag=True needs route='oral': what is given into the vein is there at once.")
         doses = Doses.find(tasks)
-        table, own, fixed = self._table(), dict(self.parameters or {}), dict(self.fixed or {})
+        table = self._table()
+        own = dict(self.parameters or {})
+        fixed = dict(self.fixed or {})
         for name in (*own, *fixed):
             if name not in table:
                 raise ValueError(f"parameters or fixed: there is no {name!r}; there are {', '.join(table)}.")
@@ -267,7 +274,8 @@ def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None) -> No
 
 def _guess(doses: Doses, tasks: TaskSet) -> dict[str, float]:
     """Read rough values off the data, so that units do not matter."""
-    volumes, spans = [], []
+    volumes = []
+    spans = []
     for task in tasks:
         amount, since, _ = doses.read(task.X.astype(np.float64))
         top = float(task.y.max())

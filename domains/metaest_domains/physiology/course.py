@@ -116,13 +116,16 @@ class Course:
         start = at[:, None] + (torch.zeros_like(like) if lag is None else lag)
         shape = len(at), len(like)
         empty = Segments(start, start, start.new_zeros(shape), inflow[:, None].expand(shape), start.new_zeros(0))
-        gut, modes = torch.zeros_like(like), torch.zeros(len(parts), *like.shape, dtype=like.dtype)
-        guts, states = [], []
+        gut = torch.zeros_like(like)
+        modes = torch.zeros(len(parts), *like.shape, dtype=like.dtype)
+        guts = []
+        states = []
         for j, amount in enumerate(at_once):
             if j:
                 course = cls(parts, absorption, empty)
                 state = gut, inflow[j - 1].expand_as(gut), modes
-                modes, gut = course._modes(at[j] - at[j - 1], *state), course._gut(at[j] - at[j - 1], gut)
+                modes = course._modes(at[j] - at[j - 1], *state)
+                gut = course._gut(at[j] - at[j - 1], gut)
             if absorption is None:
                 modes = modes + amount * torch.stack([a for a, _ in parts])
             else:
@@ -134,7 +137,8 @@ class Course:
 
     def plus(self, other: "Course", factor: Tensor) -> "Course":
         """Return this course and a multiple of another one over the same events; `factor` has shape (draws,)."""
-        one, two = self.segments, other.segments
+        one = self.segments
+        two = other.segments
         joined = one._replace(
             gut=one.gut + factor * two.gut,
             inflow=one.inflow + factor * two.inflow,
@@ -167,7 +171,8 @@ class Course:
             top, which = value.max(dim=0)
             time = (segments.start + tau).gather(0, which[None])[0]
             better = top > best
-            best, when = torch.where(better, top, best), torch.where(better, time, when)
+            best = torch.where(better, top, best)
+            when = torch.where(better, time, when)
         return best, when
 
     def time_above(self, threshold: float, start: float, until: float) -> Tensor:
@@ -182,7 +187,9 @@ class Course:
             length = torch.where(above[1:] & above[:-1], gap, 0.0)
             crossing = torch.nonzero(above[1:] != above[:-1], as_tuple=True)
             if len(crossing[0]):
-                first, last, rising = points[:-1][crossing], points[1:][crossing], above[1:][crossing]
+                first = points[:-1][crossing]
+                last = points[1:][crossing]
+                rising = above[1:][crossing]
                 root = self._crossing(first, last, rising, segments, crossing[1:], threshold)
                 length = length.index_put(crossing, torch.where(rising, last - root, root - first))
             total = total + torch.where(low < high, length.sum(dim=0), 0.0).sum(dim=0)
@@ -193,7 +200,8 @@ class Course:
         total = torch.zeros_like(self.parts[0][1])
         for segments, low, high in self._blocks(start, end):
             valid = low < high
-            low, high = torch.where(valid, low, 0.0), torch.where(valid, high, 0.0)
+            low = torch.where(valid, low, 0.0)
+            high = torch.where(valid, high, 0.0)
             entered = segments.inflow * (high - low)
             if self.absorption is not None:
                 entered = entered + self._gut(low, segments.gut) - self._gut(high, segments.gut)
@@ -236,7 +244,8 @@ class Course:
     def _points(self, segments: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return times after the event, of shape (points, events, draws), and the concentrations then."""
         rates = [rate for _, rate in self.parts] + ([] if self.absorption is None else [self.absorption])
-        fastest, slowest = torch.stack(rates).amax(dim=0), torch.stack(rates).amin(dim=0)
+        fastest = torch.stack(rates).amax(dim=0)
+        slowest = torch.stack(rates).amin(dim=0)
         length = (high - low).clamp(min=0)
         last = torch.minimum(length, LAST / slowest)
         first = torch.minimum(last, FIRST / fastest)
@@ -273,17 +282,21 @@ class Course:
         for _ in range(HALVINGS):
             middle = 0.5 * (left + right)
             beyond = (course._modes(middle, *state).sum(dim=0) > threshold) == rising
-            left, right = torch.where(beyond, left, middle), torch.where(beyond, middle, right)
+            left = torch.where(beyond, left, middle)
+            right = torch.where(beyond, middle, right)
         return 0.5 * (left + right)
 
 
 def highest(function: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, n_steps: int) -> Tensor:
     """Return where a function that has one maximum in each bracket is greatest, by golden sections."""
-    inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-    f_inner, f_outer = function(inner), function(outer)
+    inner = right - GOLDEN * (right - left)
+    outer = left + GOLDEN * (right - left)
+    f_inner = function(inner)
+    f_outer = function(outer)
     for _ in range(n_steps):
         falls = f_inner > f_outer
-        left, right = torch.where(falls, left, inner), torch.where(falls, outer, right)
+        left = torch.where(falls, left, inner)
+        right = torch.where(falls, outer, right)
         fresh = torch.where(falls, right - GOLDEN * (right - left), left + GOLDEN * (right - left))
         value = function(fresh)
         inner, outer = torch.where(falls, fresh, outer), torch.where(falls, inner, fresh)

@@ -155,27 +155,36 @@ def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> T
     the function is none on the way.
     """
     beyond = value(zero) >= target
-    low, high = zero + 1 / WIDER, zero + WIDER
-    f_low, f_high = value(low) - target, value(high) - target
+    low = zero + 1 / WIDER
+    high = zero + WIDER
+    f_low = value(low) - target
+    f_high = value(high) - target
     for _ in range(MOST_WIDENINGS):
-        short, over = (f_high < 0), (f_low > 0) & ~beyond
+        short = f_high < 0
+        over = (f_low > 0) & ~beyond
         if not bool((short | over).any()):
             break
         # the bracket moves up, or down, whole
-        above, below = torch.where(short, high * WIDER, high), torch.where(over, low / WIDER, low)
+        above = torch.where(short, high * WIDER, high)
+        below = torch.where(over, low / WIDER, low)
         low, high = torch.where(short, high, below), torch.where(over, low, above)
-        f_low, f_high = value(low) - target, value(high) - target
-    side, middle, never = zero, high, f_high < 0
+        f_low = value(low) - target
+        f_high = value(high) - target
+    side = zero
+    middle = high
+    never = f_high < 0
     lost = torch.isnan(f_low) | torch.isnan(f_high)
     for _ in range(MOST_STEPS):
         # false position; the value of an end that stays twice is halved (Illinois)
         share = (f_low / (f_low - f_high)).nan_to_num(0.5).clamp(0.0, 1.0)
         middle = low + share * (high - low)
         f = value(middle) - target
-        lost, below = lost | torch.isnan(f), f < 0
+        lost = lost | torch.isnan(f)
+        below = f < 0
         f_high = torch.where(below, torch.where(side > 0, 0.5 * f_high, f_high), f)
         f_low = torch.where(below, f, torch.where(side < 0, 0.5 * f_low, f_low))
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        low = torch.where(below, middle, low)
+        high = torch.where(below, high, middle)
         side = torch.where(below, 1.0, -1.0)
         # integration leaves jumps of the concentration that may be greater than the tolerance
         solved = (f.abs() <= TOLERANCE * target) | (high - low <= TOLERANCE * high)

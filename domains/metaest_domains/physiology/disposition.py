@@ -27,7 +27,9 @@ def two_compartments(clearance: Tensor, volume: Tensor, exchange: Tensor, periph
     volume, peripheral : Tensor
         Of the central and the other compartment.
     """
-    out, there, back = clearance / volume, exchange / volume, exchange / peripheral
+    out = clearance / volume
+    there = exchange / volume
+    back = exchange / peripheral
     total = out + there + back
     # the difference of the rates as a sum of squares: nothing cancels where they come near each other
     apart = ((out + there - back).square() + 4 * there * back).sqrt()
@@ -45,7 +47,8 @@ def bolus(t: Tensor, parts: Exponentials) -> Tensor:
 
 def infused(t: Tensor, duration: Tensor, parts: Exponentials) -> Tensor:
     """Return the concentration after one unit given at a constant rate; durations are above zero."""
-    during, after = torch.minimum(t.clamp(min=0), duration), (t - duration).clamp(min=0)
+    during = torch.minimum(t.clamp(min=0), duration)
+    after = (t - duration).clamp(min=0)
     return sum(  # type: ignore[return-value]
         -a / rate * torch.expm1(-rate * during) / duration * torch.exp(-rate * after) for a, rate in parts
     )

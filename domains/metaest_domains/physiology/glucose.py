@@ -343,7 +343,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             When a person has no complete window after the first day.
         """
         self._require_settings_of_the_fit()
-        error, spread = 0.0, 0.0
+        error = 0.0
+        spread = 0.0
         for person in _people(X):
             times = person.X.reshape(-1)
             first = times < times[0] + DAY

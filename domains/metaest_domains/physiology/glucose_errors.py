@@ -10,7 +10,8 @@ from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl,
 
 __all__ = ["clarke_zones", "glucose_errors", "plot_clarke"]
 
-LOW, HIGH = 70.0, 180.0
+LOW = 70.0
+HIGH = 180.0
 # size from which a number cannot be a glucose in any unit, nor a forecast of one
 FAR = 1e6
 ZONES = ("A", "B", "C", "D", "E")
@@ -72,7 +73,8 @@ def _pairs(
     reference: Any, prediction: Any, unit: str, check_plausibility: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return readings and forecasts in mg/dL."""
-    r, p = as_readings(reference, "reference"), as_readings(prediction, "prediction")
+    r = as_readings(reference, "reference")
+    p = as_readings(prediction, "prediction")
     if r.shape != p.shape or r.ndim != 1 or not len(r):
         raise ValueError(f"reference has shape {r.shape}, prediction {p.shape}; one number each is wanted.")
     for name, values in (("reference", r), ("prediction", p)):

@@ -47,14 +47,17 @@ class SaturableElimination(System):
     def of(cls, inputs: Array, n_doses: int, oral: bool) -> "SaturableElimination":
         """Sort the doses of trajectories: amounts, times and durations, of shape (n, 3 n_doses)."""
         amount, start, duration = inputs.T.reshape(3, n_doses, -1)
-        given, infused = amount > 0, (amount > 0) & (duration > 0)
+        given = amount > 0
+        infused = (amount > 0) & (duration > 0)
         at_once = np.where(given & ~infused, amount, 0.0)
         rate = np.divide(amount, duration, out=np.zeros_like(amount), where=infused)
-        stops, running = np.where(given, start, np.inf), infused.astype(np.int64)
+        stops = np.where(given, start, np.inf)
+        running = infused.astype(np.int64)
         if infused.any():
             stops = np.concatenate([stops, np.where(infused, start + duration, np.inf)])
             at_once = np.concatenate([at_once, np.zeros_like(amount)])
-            rate, running = np.concatenate([rate, -rate]), np.concatenate([running, -running])
+            rate = np.concatenate([rate, -rate])
+            running = np.concatenate([running, -running])
         order = np.argsort(stops, axis=0, kind="stable")
         stops, at_once, rate, running = (
             np.take_along_axis(column, order, 0) for column in (stops, at_once, rate, running)
@@ -102,9 +105,11 @@ class SaturableElimination(System):
         """Return the partial derivatives of the slope."""
         k, absorption, factor = theta
         left = np.exp(-absorption * tau)
-        waiting, aged = memory[0] * left, (memory[1] + tau * memory[0]) * left
+        waiting = memory[0] * left
+        aged = (memory[1] + tau * memory[0]) * left
         squared = (memory[2] + tau * (2 * memory[1] + tau * memory[0])) * left
-        inflow, faster = absorption * waiting + memory[3], waiting - absorption * aged
+        inflow = absorption * waiting + memory[3]
+        faster = waiting - absorption * aged
         below = 1 / (1 + np.abs(x))
         zero = np.zeros_like(x)
         second = np.zeros((3, 3, *x.shape))

@@ -99,7 +99,9 @@ class GlucoseKinetics(System):
     @classmethod
     def of(cls, inputs: Array, n: int) -> "GlucoseKinetics":
         """Read inputs, which are the columns of :func:`insulin_rows` without the time."""
-        times, level, (basal, basal_insulin) = inputs.T[:n], inputs.T[n : 2 * n], inputs.T[2 * n :]
+        times = inputs.T[:n]
+        level = inputs.T[n : 2 * n]
+        (basal, basal_insulin) = inputs.T[2 * n :]
         nothing = np.zeros_like(basal)[None]
         rise = np.concatenate([nothing, np.diff(level, axis=0) / np.diff(times, axis=0), nothing])
         return cls(np.concatenate([nothing, times]), np.concatenate([level[:1], level]) - basal_insulin, rise, basal)
@@ -111,7 +113,8 @@ class GlucoseKinetics(System):
     def pass_stop(self, number: NDArray[np.int64], due: NDArray[np.bool_], memory: Array) -> tuple[Array, Array]:
         """Return 1 at the first stop, where glucose is given, and the memory afterwards."""
         at = np.minimum(number, len(self.stops) - 1), np.arange(len(number))
-        above, rise = np.where(due, self.above[at], memory[3]), np.where(due, self.rise[at], memory[4])
+        above = np.where(due, self.above[at], memory[3])
+        rise = np.where(due, self.rise[at], memory[4])
         return np.where(due & (number == 0), 1.0, 0.0), np.stack([*memory[:3], above, rise])
 
     def fastest(self, memory: Array, theta: Array) -> Array:
@@ -133,7 +136,8 @@ class GlucoseKinetics(System):
 
     def partials(self, x: Array, tau: Array, memory: Array, theta: Array) -> Partials:
         """Return the partial derivatives of the slope of glucose."""
-        sensitivity, remote = theta[1], _remote(tau, memory, theta[2])
+        sensitivity = theta[1]
+        remote = _remote(tau, memory, theta[2])
         zero = np.zeros_like(x)
         second = np.zeros((4, 4, *x.shape))
         second[1, 2] = second[2, 1] = -remote[1] * x
@@ -155,7 +159,8 @@ def _remote(tau: Array, memory: Array, action: Array) -> tuple[Array, Array, Arr
     """Return Y at times after the start of a step, and its first and second derivatives in the action."""
     before, first, second, above, rise = memory
     z = action * tau
-    left, (lag, lag_slope, lag_bend) = np.exp(-z), _ramp_response(z)
+    left = np.exp(-z)
+    (lag, lag_slope, lag_bend) = _ramp_response(z)
     gap = above - before
     return (
         before * left - above * np.expm1(-z) + rise * tau * lag,
@@ -173,7 +178,8 @@ def _ramp_response(z: Array) -> tuple[Array, Array, Array]:
     """Return 1 - (1 - exp(-z)) / z with its first and second derivatives."""
     polynomial = np.polynomial.Polynomial(_SERIES)
     large = np.maximum(z, _SMALL)
-    left, passed = np.exp(-large), -np.expm1(-large)
+    left = np.exp(-large)
+    passed = -np.expm1(-large)
     slope = (passed - large * left) / large**2
     exact = 1 - passed / large, slope, (left - 2 * slope) / large
     series = (polynomial, polynomial.deriv(), polynomial.deriv(2))
@@ -212,7 +218,8 @@ class MinimalModel:
                 "same, see insulin_rows."
             )
         if y is not None and len(y):
-            basal, ratio = float(X[0, -2]), float(np.median(y)) / max(float(X[0, -2]), np.finfo(np.float64).tiny)
+            basal = float(X[0, -2])
+            ratio = float(np.median(y)) / max(float(X[0, -2]), np.finfo(np.float64).tiny)
             if basal > 0 and not 1 / FAR_FROM_BASAL < ratio < FAR_FROM_BASAL:
                 raise ValueError(
                     f"the median of glucose is {np.median(y):.3g} and basal_glucose is {basal:.3g}, {FAR_FROM_BASAL:g} "
@@ -260,8 +267,13 @@ class MinimalModelRegressor(EquationRegressor):
     """
 
     guard_by_default = True
-    inner_solver, inner_steps, meta_gradient, meta_lr, meta_batch_size = "gauss-newton", 0, "exact", 0.05, 25
-    objective, n_episodes = "evidence", None
+    inner_solver = "gauss-newton"
+    inner_steps = 0
+    meta_gradient = "exact"
+    meta_lr = 0.05
+    meta_batch_size = 25
+    objective = "evidence"
+    n_episodes = None
     # initial values are those of a test of three hours, in minutes, mg/dL and uU/mL; _initial puts the data's in place
     constants = {
         "effectiveness": Parameter(0.02, lower=0, unit="1/time", meaning="glucose effectiveness"),

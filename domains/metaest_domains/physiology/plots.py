@@ -176,11 +176,13 @@ def plot_patient(
     if (X is None) != (y is None):
         raise ValueError("plot_patient: X and y go together; one of them is missing.")
     names = getattr(patient, "feature_names_in_", None)
-    used, others = _times(patient.X_support_, names), np.empty(0) if X is None else _times(X, names)
+    used = _times(patient.X_support_, names)
+    others = np.empty(0) if X is None else _times(X, names)
     last = float(np.concatenate([used, others, [0.0]]).max())
     if regimen is None:
         treatment = replace(Treatment.of(patient), regimen=_doses_of(patient))
-        regimen, time = treatment.regimen, _curve_times(treatment.regimen, None, times, last, "plot_patient")
+        regimen = treatment.regimen
+        time = _curve_times(treatment.regimen, None, times, last, "plot_patient")
         rows = treatment.rows(time)
     else:
         rows, time = _curve_rows(patient, regimen, times, last, "plot_patient", given)
@@ -250,7 +252,8 @@ def plot_predictive_check(
     if patients is None:
         raise TypeError("plot_predictive_check: patients must be a TaskSet, got None.")
     ax = current_axes(ax)
-    n, n_bins = as_whole(n, "n", most=100_000), as_whole(n_bins, "n_bins", most=10_000)
+    n = as_whole(n, "n", most=100_000)
+    n_bins = as_whole(n_bins, "n_bins", most=10_000)
     rng = check_random_state(random_state)
     limit = getattr(model, "limit", None)
     time = patients.X[:, _time_column(patients.feature_names)].astype(np.float64)

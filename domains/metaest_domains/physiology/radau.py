@@ -195,7 +195,8 @@ def _nodes(x: Array, h: Array, drive: Array, system: System, theta: Array, peak:
     rule = COLLOCATION
     z = np.repeat(x[None], len(rule.c), axis=0)
     half = len(rule.eigenvalues)
-    done, before = np.zeros(x.shape, dtype=bool), np.full(x.shape, np.finfo(float).tiny)
+    done = np.zeros(x.shape, dtype=bool)
+    before = np.full(x.shape, np.finfo(float).tiny)
     for _ in range(MOST_ITERATIONS):
         f, slope = system.slope(z, drive, theta)
         transformed = combined(rule.forward, x + h * combined(rule.A, f) - z)
@@ -204,7 +205,8 @@ def _nodes(x: Array, h: Array, drive: Array, system: System, theta: Array, peak:
         step = combined(rule.back, np.concatenate([scaled.real, scaled.imag]))
         step[:, done] = 0.0
         z += step
-        scale, size = np.maximum(peak, np.maximum.reduce(np.abs(z))), np.maximum.reduce(np.abs(step))
+        scale = np.maximum(peak, np.maximum.reduce(np.abs(z)))
+        size = np.maximum.reduce(np.abs(step))
         # steps shrink by about the same factor each time, so that the next one is known
         done |= size * np.minimum(1.0, size / before) <= ITERATION_TOLERANCE * scale
         before = np.maximum(size, np.finfo(float).tiny)
@@ -229,8 +231,12 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
     """
     reached = np.where(np.isfinite(theta).all(axis=0), np.inf, -np.inf)
     index = np.flatnonzero((system.stops[0] <= until) & (reached > 0))
-    system, theta, until = system.take(index), theta[:, index], until[index]
-    t, number, memory = system.stops[0].copy(), np.zeros(len(index), dtype=np.int64), system.first_memory()
+    system = system.take(index)
+    theta = theta[:, index]
+    until = until[index]
+    t = system.stops[0].copy()
+    number = np.zeros(len(index), dtype=np.int64)
+    memory = system.first_memory()
     x, peak, h, jump = (np.zeros(len(index)) for _ in range(4))
     attempts = np.zeros(len(index), dtype=np.int64)
     steps: list[tuple[NDArray[Any], ...]] = []
@@ -242,7 +248,8 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
             due = fresh
             while due.any():
                 by, memory = system.pass_stop(number, due, memory)
-                jump, x = jump + by, x + by * theta[system.jump_by]
+                jump = jump + by
+                x = x + by * theta[system.jump_by]
                 number = number + due
                 following = _next_stop(system, number, columns)
                 due = following <= t
@@ -269,15 +276,26 @@ def solve(system: System, theta: Array, until: Array) -> Mesh:
             steps.append(tuple(part[..., accepted] for part in taken))
             t = np.where(accepted, end, t)
             memory = np.where(accepted, system.advance(tried, memory, theta), memory)
-            x, jump, peak = np.where(accepted, z[-1], x), np.where(accepted, 0.0, jump), np.where(accepted, scale, peak)
+            x = np.where(accepted, z[-1], x)
+            jump = np.where(accepted, 0.0, jump)
+            peak = np.where(accepted, scale, peak)
         going = t <= until
         given_up = going & ((attempts > MOST_ATTEMPTS) | (~accepted & ((t + h <= t) | ~np.isfinite(h))))
         reached[index[given_up]] = t[given_up]
         going &= ~given_up
         if not going.all():
-            index, theta, until, t, number = index[going], theta[:, going], until[going], t[going], number[going]
-            memory, x, peak, h, jump = memory[:, going], x[going], peak[going], h[going], jump[going]
-            attempts, system = attempts[going], system.take(going)
+            index = index[going]
+            theta = theta[:, going]
+            until = until[going]
+            t = t[going]
+            number = number[going]
+            memory = memory[:, going]
+            x = x[going]
+            peak = peak[going]
+            h = h[going]
+            jump = jump[going]
+            attempts = attempts[going]
+            system = system.take(going)
     return _mesh(steps, len(system.first_memory()), reached)
 
 

@@ -36,7 +36,9 @@ class Trajectories:
     """
 
     def __init__(self, system: System, theta: Array, owner: NDArray[np.int64], time: Array) -> None:
-        self.theta, self.owner, self.time = theta, owner, time
+        self.theta = theta
+        self.owner = owner
+        self.time = time
         until = np.full(theta.shape[1], -np.inf)
         np.maximum.at(until, owner, time)
         self.mesh: Mesh = solve(system, theta, until)
@@ -46,14 +48,22 @@ class Trajectories:
 
     def _find_steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows after the first stop of their trajectory, and the step in which each of them lies."""
-        mesh, n = self.mesh, self.theta.shape[1]
+        mesh = self.mesh
+        n = self.theta.shape[1]
         order = np.argsort(mesh.trajectory, kind="stable")
         first = np.searchsorted(mesh.trajectory[order], np.arange(n + 1))
-        place, end = first[self.owner], first[self.owner + 1] - 1
+        place = first[self.owner]
+        end = first[self.owner + 1] - 1
         rows = np.flatnonzero(place <= end)
-        place, end, time, start = place[rows], end[rows], self.time[rows], mesh.t[order]
+        place = place[rows]
+        end = end[rows]
+        time = self.time[rows]
+        start = mesh.t[order]
         inside = start[place] <= time
-        rows, place, end, time = rows[inside], place[inside], end[inside], time[inside]
+        rows = rows[inside]
+        place = place[inside]
+        end = end[inside]
+        time = time[inside]
         # halve the steps among which the time of a row lies
         for power in reversed(range(len(order).bit_length())):
             later = np.minimum(place + 2**power, end)
@@ -72,7 +82,8 @@ class Trajectories:
         weights = COLLOCATION.interpolation(self.position, order)
         rows = self.step
         if len(rows) == 1:  # two columns, so that numpy adds up as it does for many
-            rows, weights = np.repeat(rows, 2), np.repeat(weights, 2, axis=-1)
+            rows = np.repeat(rows, 2)
+            weights = np.repeat(weights, 2, axis=-1)
         summed = np.add.reduce(at_nodes[..., rows] * weights, axis=-2)[..., : len(self.step)]
         return np.asarray(summed / self.mesh.h[self.step] ** order)
 
@@ -103,7 +114,8 @@ class Trajectories:
 
     def _at_nodes(self, right: Array) -> Array:
         """Solve for right-hand sides of shape (..., s, n_steps)."""
-        matrix, right = self._factors, right.copy()
+        matrix = self._factors
+        right = right.copy()
         for k in range(len(matrix) - 1):
             right[..., k + 1 :, :] -= matrix[k + 1 :, k] * right[..., k, None, :]
         for k in reversed(range(len(matrix))):
@@ -124,9 +136,12 @@ class Trajectories:
     @cached_property
     def _carried(self) -> tuple[Array, Array]:
         """Derivatives in theta of x at the start of each step, of shape (p, n_steps), and of the nodes."""
-        mesh, (p, n) = self.mesh, self.theta.shape
-        now, starts = np.zeros((p, n)), np.zeros((p, len(mesh.t)))
-        in_x, in_theta = self._step_slopes[0], self._step_slopes[1:]
+        mesh = self.mesh
+        (p, n) = self.theta.shape
+        now = np.zeros((p, n))
+        starts = np.zeros((p, len(mesh.t)))
+        in_x = self._step_slopes[0]
+        in_theta = self._step_slopes[1:]
         for part in mesh.rounds:
             who = mesh.trajectory[part]
             begin = now[:, who]
@@ -146,14 +161,17 @@ class Trajectories:
     @np.errstate(all="ignore")
     def curvatures(self) -> Array:
         """Return second derivatives at the rows in time and theta, of shape (1 + p, 1 + p, n_rows)."""
-        mesh, (p, n), partial = self.mesh, self.theta.shape, self._partials
+        mesh = self.mesh
+        (p, n) = self.theta.shape
+        partial = self._partials
         starts, nodes = self._carried
         # along the trajectory, with x at the start of the step held
         forcing = partial.xx * nodes[:, None] * nodes + partial.theta_theta
         mixed = partial.x_theta[:, None] * nodes
         forcing = forcing + mixed + mixed.swapaxes(0, 1)
         held = self._at_nodes(self._integrals(forcing))
-        now, second = np.zeros((p, p, n)), np.zeros((p, p, len(mesh.t)))
+        now = np.zeros((p, p, n))
+        second = np.zeros((p, p, len(mesh.t)))
         in_x = self._step_slopes[0]
         for part in mesh.rounds:
             who = mesh.trajectory[part]
@@ -226,12 +244,14 @@ def integrate(time: Tensor, theta: Tensor, inputs: Tensor, system_of: Callable[[
         ) from error
     whole = keys.view(np.dtype((np.void, keys.itemsize * keys.shape[1])))[:, 0]
     _, first, owner = np.unique(whole, return_index=True, return_inverse=True)
-    parts, places = [], []
+    parts = []
+    places = []
     for start in range(0, len(first), BLOCK):
         chosen = first[start : start + BLOCK]
         rows = np.flatnonzero((owner >= start) & (owner < start + BLOCK))
         place = torch.from_numpy(rows)
-        own_theta, own_time = theta[:, place], time[place]
+        own_theta = theta[:, place]
+        own_time = time[place]
         trajectories = Trajectories(
             system_of(inputs.detach().numpy()[chosen]),
             theta.detach().numpy()[:, chosen],

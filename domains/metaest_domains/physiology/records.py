@@ -137,7 +137,8 @@ class Records:
     def twice(self) -> tuple[float, float] | None:
         """Amount and time of a dose that occurs twice, or None."""
         order = np.lexsort((self.amount, self.time))
-        time, amount = self.time[order], self.amount[order]
+        time = self.time[order]
+        amount = self.amount[order]
         same = np.flatnonzero((np.diff(time) <= 1e-9 * time[-1]) & (np.diff(amount) == 0))
         return (float(amount[same[0]]), float(time[same[0]])) if len(same) else None
 
@@ -266,7 +267,8 @@ class _Sheet:
         """Raise for the first of the rows that are wrong."""
         rows = np.flatnonzero(wrong)
         if len(rows):
-            value, row = self.column(column)[rows[0]], self.records.index[rows[0]]
+            value = self.column(column)[rows[0]]
+            row = self.records.index[rows[0]]
             raise TaskError(f"{self.where}: column {column!r} is {value:g} in row {row}: {why}.")
 
 
@@ -274,9 +276,12 @@ def _observed(
     sheet: _Sheet, given: NDArray[np.bool_], amount: NDArray[np.float64], seen: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Return which records are observations, by EVID and MDV where there are such columns."""
-    evid, mdv = sheet.names.reserved.get("evid"), sheet.names.reserved.get("mdv")
-    dose, target = sheet.names.dose, sheet.names.target
-    event, missing = sheet.column(evid), sheet.column(mdv)
+    evid = sheet.names.reserved.get("evid")
+    mdv = sheet.names.reserved.get("mdv")
+    dose = sheet.names.dose
+    target = sheet.names.target
+    event = sheet.column(evid)
+    missing = sheet.column(mdv)
     for value in np.unique(event[~np.isnan(event)]):
         if value not in (0, 1):
             what = _EVENTS.get(value, "an unknown event")
@@ -305,7 +310,8 @@ def _durations(
 ) -> NDArray[np.float64]:
     """Return durations of doses, from RATE where there is such a column."""
     column = sheet.names.reserved.get("rate")
-    rate, durations = np.nan_to_num(sheet.column(column)), np.nan_to_num(lasting)
+    rate = np.nan_to_num(sheet.column(column))
+    durations = np.nan_to_num(lasting)
     sheet.refuse(rate < 0, column, "estimation of the rate or duration is not implemented; write the rate")
     sheet.refuse((rate > 0) & ~given, column, "a rate belongs to a dose, and the row has none")
     by_rate = np.divide(amount, rate, out=durations.copy(), where=rate > 0)
@@ -320,8 +326,10 @@ def _all_doses(
     sheet: _Sheet, given: NDArray[np.bool_], at: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Return the times of all doses, those of ADDL included, and the record of each."""
-    addl, ii = sheet.names.reserved.get("addl"), sheet.names.reserved.get("ii")
-    number, gap = np.nan_to_num(sheet.column(addl)), np.nan_to_num(sheet.column(ii))
+    addl = sheet.names.reserved.get("addl")
+    ii = sheet.names.reserved.get("ii")
+    number = np.nan_to_num(sheet.column(addl))
+    gap = np.nan_to_num(sheet.column(ii))
     whole = (number >= 0) & (number == np.round(number)) & np.isfinite(number)
     sheet.refuse(~whole, addl, "a whole number of further doses from 0 on is wanted")
     sheet.refuse((number > 0) & ~given, addl, "further doses belong to a dose, and the row has none")

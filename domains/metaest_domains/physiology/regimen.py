@@ -110,7 +110,8 @@ class Regimen(Record):
         parts = _parts(self.time, self.amount, self.duration)
         falls = np.flatnonzero(np.diff(parts[0]) < 0)
         if len(falls):
-            before, after = parts[0][falls[0]], parts[0][falls[0] + 1]
+            before = parts[0][falls[0]]
+            after = parts[0][falls[0] + 1]
             raise ValueError(
                 f"a regimen: times must be in order, and dose {falls[0] + 1} at {after:g} comes after one at "
                 f"{before:g}; Regimen.sorted(...) takes doses in any order."
@@ -270,7 +271,8 @@ class Regimen(Record):
     def _observed(self, records: Records, n_doses: int | None) -> pd.DataFrame:
         """Return the rows of X of observations; each holds the doses before it."""
         # of records at one time, those above come first: a sample above a dose was taken before it
-        before, above = records.time < records.seen_time[:, None], records.place < records.seen_place[:, None]
+        before = records.time < records.seen_time[:, None]
+        above = records.place < records.seen_place[:, None]
         counted = before | ((records.time == records.seen_time[:, None]) & above)
         return self._frame(records.seen_time, np.where(counted, records.amount, 0.0), n_doses)
 

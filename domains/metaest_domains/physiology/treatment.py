@@ -131,7 +131,8 @@ class Treatment:
         """Return the rows of X of this patient at some times."""
         assert self.regimen is not None
         doses = self.regimen if self.given is None else _joined(self.given, self.regimen)
-        names, before = _names(self.patient), len(self.equation.doses.amount)
+        names = _names(self.patient)
+        before = len(self.equation.doses.amount)
         X = pd.DataFrame(np.repeat(self.row, len(times), axis=0), columns=names)
         X[names[self.equation.doses.time]] = times
         # all doses stand in columns beyond those of the fit

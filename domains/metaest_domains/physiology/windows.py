@@ -165,6 +165,7 @@ def _windows(
         known[there] = own[ends[there] + shift]
         ahead[known, j] = value[ends[known] + shift]
     kept = np.isfinite(ahead).all(axis=1) if complete else np.ones(len(ends), dtype=bool)
-    ends, ahead = ends[kept], ahead[kept]
+    ends = ends[kept]
+    ahead = ahead[kept]
     history = value[ends[:, None] + np.arange(1 - n, 1)] if len(ends) else np.empty((0, n))
     return t[nearest[ends]] if len(ends) else np.empty(0), history, ahead

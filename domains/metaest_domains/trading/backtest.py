@@ -84,7 +84,8 @@ class Backtest:
         for name, day in (("first", first), ("last", last)):
             if day is not None:
                 first_from(self.returns.index, day, "between", name)
-        positions, returns = self.positions.loc[first:last], self.returns.loc[first:last]
+        positions = self.positions.loc[first:last]
+        returns = self.returns.loc[first:last]
         return Backtest(positions, returns, self.lag, self.cost, self.periods_per_year)
 
     def summary(self) -> pd.DataFrame:
@@ -215,7 +216,8 @@ def _check_traded(decided: pd.DataFrame, prices: pd.DataFrame, lag: int) -> None
     missing = ((decided.fillna(0.0) != 0) & (unlisted | prices.bfill().isna())).to_numpy()
     if missing.any():
         row, column = (int(place[0]) for place in np.nonzero(missing))
-        name, day = decided.columns[column], day_of(decided.index[row])
+        name = decided.columns[column]
+        day = day_of(decided.index[row])
         raise ValueError(
             f"earn: the position in asset {name!r} decided on {day} has no "
             "prices to be traded at; write positions.where(prices.notna())."

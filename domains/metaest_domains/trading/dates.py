@@ -164,5 +164,6 @@ def yearly(index: pd.Index | None, given: float | None, where: str) -> float:
 
 def _never_closes(index: pd.DatetimeIndex) -> bool:
     weekday = index.day_of_week
-    saturdays, sundays = (weekday == 5).mean(), (weekday == 6).mean()
+    saturdays = (weekday == 5).mean()
+    sundays = (weekday == 6).mean()
     return bool(saturdays > 0 and sundays > 0 and saturdays + sundays > WEEKENDS)

@@ -211,7 +211,8 @@ def deflated_sharpe(returns: Any, trials: Sequence[float], *, periods_per_year: 
         return _told("deflated_sharpe", np.nan, values, 2)
     ratio = float(values.mean() / spread)
     standard = (values - values.mean()) / spread
-    skewness, kurtosis = float((standard**3).mean()), float((standard**4).mean())
+    skewness = float((standard**3).mean())
+    kurtosis = float((standard**4).mean())
     n = len(tried)
     best = 0.0
     if n > 1:
@@ -301,7 +302,8 @@ def difference(
             label = series.index[series.index.duplicated()][0]
             raise ValueError(f"difference: row {label!r} of the returns occurs twice, so that days cannot be matched.")
     both = pd.concat(pair, axis=1, join="inner")
-    index, values = both.index, both.dropna().to_numpy()
+    index = both.index
+    values = both.dropna().to_numpy()
     if len(values) < 2:
         raise ValueError("difference: the two series of returns have fewer than two days in common.")
     measured = measure

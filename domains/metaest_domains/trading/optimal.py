@@ -20,8 +20,13 @@ from metaest_datasets.markets import SWITCH
 
 __all__ = ["BestPolicy", "best_policy"]
 
-N_RETURNS, N_BELIEFS, N_POSITIONS, REACH, NODES = 41, 21, 41, 4.5, 31
-TOLERANCE, MOST = 1e-4, 2000
+N_RETURNS = 41
+N_BELIEFS = 21
+N_POSITIONS = 41
+REACH = 4.5
+NODES = 31
+TOLERANCE = 1e-4
+MOST = 2000
 
 
 class BestPolicy(NamedTuple):
@@ -56,7 +61,8 @@ class BestPolicy(NamedTuple):
         """Return its positions by the day they are decided; missing on the first day."""
         moves = prices.pct_change(fill_method=None).to_numpy()
         found = np.full(len(moves), np.nan)
-        state, belief = int(np.argmin(np.abs(self.held))), 0.5
+        state = int(np.argmin(np.abs(self.held)))
+        belief = 0.5
         for t in range(1, len(moves)):
             if len(self.beliefs) > 1 and t > 1:
                 belief = _believed(belief, moves[t - 1], moves[t], self.strength, self.volatility)
@@ -112,7 +118,8 @@ def best_policy(
     held = np.linspace(-limit, limit, N_POSITIONS)
     gain = mean.reshape(-1, 1) * held - risk_aversion * square.reshape(-1, 1) * held**2  # (states, next position)
     paid = cost * np.abs(held[:, None] - held)  # (position, next position)
-    value, reward = np.zeros((len(gain), N_POSITIONS)), 0.0
+    value = np.zeros((len(gain), N_POSITIONS))
+    reward = 0.0
     choice = np.zeros((len(gain), N_POSITIONS), dtype=np.intp)
     for _ in range(MOST):
         ahead = gain + transition @ value
@@ -120,7 +127,8 @@ def best_policy(
         choice = whole.argmax(axis=2)
         fresh = np.take_along_axis(whole, choice[..., None], axis=2)[..., 0]
         change = fresh - value
-        reward, value = float(change.mean()), fresh - fresh[0, 0]
+        reward = float(change.mean())
+        value = fresh - fresh[0, 0]
         if np.ptp(change) < TOLERANCE * volatility:
             break
     shape = N_RETURNS, len(beliefs), N_POSITIONS

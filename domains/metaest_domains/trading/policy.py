@@ -184,7 +184,8 @@ class TradingPolicy(BaseEstimator):
         return settings | {f"features__{name}": value for name, value in _settings_of(features).items()}
 
     def _require_settings_of_the_fit(self) -> None:
-        now, then = self._of_the_fit(), getattr(self, "_fitted_settings", None)
+        now = self._of_the_fit()
+        then = getattr(self, "_fitted_settings", None)
         if then is None or now == then:
             return
         name = next(name for name in {**now, **then} if now.get(name) != then.get(name))
@@ -212,7 +213,8 @@ class TradingPolicy(BaseEstimator):
             # the callers have checked the prices
             features.set_params(check_plausibility=False)
         X = features.fit(there).transform(there)
-        values, n = there.to_numpy(dtype=np.float64), len(there)
+        values = there.to_numpy(dtype=np.float64)
+        n = len(there)
         outcome = np.full(n, np.nan)
         outcome[: max(0, n - 1 - lag)] = values[1 + lag :] / values[lag : n - 1] - 1
         scale = np.ones(n)
@@ -337,7 +339,8 @@ def _settings_of(features: Any) -> dict[str, Any]:
 
 def held(policy: Any, seen: Seen, days: slice = slice(None)) -> NDArray[np.float64]:
     """Return what a policy holds of an asset on some days, where it sees all it needs."""
-    X, scale = seen.X.iloc[days], seen.scale[days]
+    X = seen.X.iloc[days]
+    scale = seen.scale[days]
     there = X.notna().all(axis=1).to_numpy() & np.isfinite(scale)
     positions = np.full(len(X), np.nan)
     if there.any():

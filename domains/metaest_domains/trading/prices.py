@@ -56,7 +56,8 @@ def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd
         since = values[listed[0] : listed[-1] + 1, j]
         wrong = np.flatnonzero(~np.isfinite(since) | (since <= 0))
         if len(wrong):
-            day, value = frame.index[listed[0] + wrong[0]], since[wrong[0]]
+            day = frame.index[listed[0] + wrong[0]]
+            value = since[wrong[0]]
             raise ValueError(f"{where}: the price of asset {name!r} on {day_of(day)} {_fault(value, since)}.")
     if check_plausibility:
         warn_of_splits(frame, where)

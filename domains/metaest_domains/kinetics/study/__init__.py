@@ -1,4 +1,4 @@
-"""How well few measurements calibrate the next material: polymer curves and steels, left out in turn."""
+"""Study the accuracy of adapting to few measurements: polymer curves and steels are left out in turn."""
 
 from metaest_domains.kinetics.study.evaluation import Prediction, compare, draw_supports, evaluate, table_of
 from metaest_domains.kinetics.study.polymer import load_curves, study_polymer

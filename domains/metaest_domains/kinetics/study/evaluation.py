@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 
 __all__ = ["Method", "Prediction", "compare", "draw_supports", "evaluate", "table_of"]
 
+# bootstrap samples of the tasks for an interval: its ends move by less than 1 % between seeds
 RESAMPLED = 4000
-# rows of a task at which intervals are looked at: the rows of a curve are close together
+# rows of a task at which coverage is counted: the rows of a curve are close together
 INTERVAL_ROWS = 40
 
 
 class Prediction(NamedTuple):
-    """What a method says after it has seen a few rows.
+    """Predictions and constants of a method that has seen a few rows.
 
     Attributes
     ----------
     curve : callable
-        X -> y.
+        ``curve(X)`` returns y.
     interval : callable or None
-        X -> (lower, upper), 90 %.
+        ``interval(X)`` returns the ends (lower, upper) of 90 % intervals.
     constants : dict of str to float
-        Empty for methods without any.
+        Fitted constants; empty for methods without any.
     """
 
     curve: Callable[[NDArray[Any]], NDArray[Any]]
@@ -36,7 +37,7 @@ Method = Callable[[NDArray[Any], NDArray[Any]], Prediction]
 
 
 def draw_supports(n_rows: int, size: int, repetitions: int, key: list[int]) -> Iterator[NDArray[np.intp]]:
-    """Yield row numbers of random supports, the same for a key whatever else was drawn."""
+    """Yield row numbers of random supports, which depend on the key, the size and the repetition only."""
     for repetition in range(repetitions):
         rng = np.random.default_rng([*key, size, repetition])
         yield np.sort(rng.permutation(n_rows)[:size])
@@ -52,7 +53,7 @@ def evaluate(
     key: list[int],
     truth: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Return one row a method, size and repetition: mean squared error, coverage, errors of constants.
+    """Return a record for each method, size and repetition: mean squared error, coverage, errors of constants.
 
     Parameters
     ----------
@@ -60,15 +61,17 @@ def evaluate(
     X, y : ndarray
         All rows of the left-out task.
     name : str
-        Of the task.
+        Name of the task.
     sizes : list of int
+        Numbers of support rows.
     repetitions : int
+        Random supports of each size.
     key : list of int
-        Of the random supports.
+        Seed of the random supports.
     truth : dict of str to float
         Constants of the fit to the whole task.
     """
-    found = []
+    records = []
     for size in sizes:
         for repetition, rows in enumerate(draw_supports(len(y), size, repetitions if size else 1, key)):
             rest = np.setdiff1d(np.arange(len(y)), rows)
@@ -83,8 +86,8 @@ def evaluate(
                 for constant, value in truth.items():
                     if constant in prediction.constants:
                         record[constant] = abs(prediction.constants[constant] - value)
-                found.append(record)
-    return found
+                records.append(record)
+    return records
 
 
 def table_of(records: pd.DataFrame, column: str = "mse") -> pd.DataFrame:
@@ -99,27 +102,27 @@ def compare(records: pd.DataFrame, method: str, others: list[str]) -> pd.DataFra
     Parameters
     ----------
     records : DataFrame
-        As :func:`evaluate` returns it.
+        Records of :func:`evaluate`.
     method : str
     others : list of str
 
     Returns
     -------
     DataFrame
-        A row a rival and size: ``ratio``, ``lower``, ``upper``, and ``ahead``, the share of tasks on which the
-        method's mean squared error is the lower one.
+        A row for each rival and size: ``ratio``, ``lower``, ``upper``, and ``ahead``, the share of tasks on which the
+        method has the lower mean squared error.
     """
     rng = np.random.default_rng(0)
-    found = []
+    rows = []
     for other in others:
-        for k, own in records.groupby("k"):
-            errors = own.groupby(["task", "method"])["mse"].mean().unstack("method")[[method, other]].dropna()
+        for k, of_size in records.groupby("k"):
+            errors = of_size.groupby(["task", "method"])["mse"].mean().unstack("method")[[method, other]].dropna()
             if errors.empty:
                 continue
-            ours, theirs = errors.to_numpy(float).T
-            drawn = rng.integers(0, len(ours), (RESAMPLED, len(ours)))
-            ratios = (ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)) ** 0.5
+            mse, rival_mse = errors.to_numpy(float).T
+            drawn = rng.integers(0, len(mse), (RESAMPLED, len(mse)))
+            ratios = (mse[drawn].mean(axis=1) / rival_mse[drawn].mean(axis=1)) ** 0.5
             lower, upper = np.quantile(ratios, [0.025, 0.975])
-            ratio = float((ours.mean() / theirs.mean()) ** 0.5)
-            found.append([other, k, ratio, lower, upper, float(np.mean(ours < theirs))])
-    return pd.DataFrame(found, columns=["rival", "k", "ratio", "lower", "upper", "ahead"]).set_index(["rival", "k"])
+            ratio = float((mse.mean() / rival_mse.mean()) ** 0.5)
+            rows.append([other, k, ratio, lower, upper, float(np.mean(mse < rival_mse))])
+    return pd.DataFrame(rows, columns=["rival", "k", "ratio", "lower", "upper", "ahead"]).set_index(["rival", "k"])

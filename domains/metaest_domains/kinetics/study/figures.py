@@ -1,4 +1,4 @@
-"""The figures of the study."""
+"""Draw the figures of the study."""
 
 import warnings
 from typing import Any
@@ -26,7 +26,7 @@ Rows = NDArray[Any]
 
 
 def draw_curves() -> Any:
-    """Draw three left-out curves, what three points say of them, and where the next measurement would go."""
+    """Draw three left-out curves, their predictions from three points, and the suggested next measurement."""
     tasks = load_curves()
     figure, axes = _panels(len(EXAMPLES))
     for axis, name in zip(axes, EXAMPLES, strict=True):
@@ -41,14 +41,15 @@ def draw_curves() -> Any:
 
 
 def draw_steels() -> Any:
-    """Draw three left-out steels after one hour at each temperature, as three measurements at any time tell it."""
+    """Draw three left-out steels after one hour at each temperature, predicted from three measurements at any time."""
     tasks = fetch_steel_tempering()
     figure, axes = _panels(len(STEELS))
     for axis, name in zip(axes, STEELS, strict=True):
         model, X, y, rows = _left_out(tasks, name, steel_model())
         adapted = _adapt(model, X, y, rows)
         line = np.repeat(X[:1], 50, axis=0)
-        line[:, 0], line[:, 1] = 1.0, np.linspace(X[:, 1].min(), X[:, 1].max(), 50)
+        line[:, 0] = 1.0
+        line[:, 1] = np.linspace(X[:, 1].min(), X[:, 1].max(), 50)
         hour = X[:, 0] == 1.0
         plot_curve(adapted, line, model=model, X=X[hour], y=y[hour], candidates=X, against="temperature", ax=axis)
         for row in rows:
@@ -65,7 +66,7 @@ def draw_steels() -> Any:
 
 
 def draw_constants() -> Any:
-    """Draw rate and exponent against temperature: of whole curves, and of left-out curves from three points, 90 %."""
+    """Draw rate and exponent against temperature: whole curves as lines, left-out ones from 3 points with 90 % bars."""
     from matplotlib import pyplot as plt
 
     tasks = load_curves()
@@ -105,7 +106,7 @@ def draw_steel_constants() -> Any:
 
 
 def draw_errors(records: pd.DataFrame, unit: str, top: float | None = None) -> Any:
-    """Draw the errors of all methods by the number of points; a method above the top leaves the picture."""
+    """Draw the errors of all methods by the number of points, up to the value `top`."""
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -128,7 +129,8 @@ def _left_out(tasks: TaskSet, name: str, model: KineticRegressor) -> tuple[Kinet
     """Fit to all tasks but one; return the model, the rows of that one, and three of them at random."""
     held = tasks.names.tolist().index(name)
     _fit(model, tasks[[i for i in range(len(tasks)) if i != held]])
-    X, y = tasks[held].X, tasks[held].y.reshape(-1)
+    X = tasks[held].X
+    y = tasks[held].y.reshape(-1)
     return model, X, y, next(draw_supports(len(y), 3, 1, [held]))
 
 
@@ -145,7 +147,7 @@ def _adapt(model: KineticRegressor, X: Rows, y: Rows, rows: Rows) -> AdaptedEqua
 
 def _fit(model: KineticRegressor, tasks: TaskSet) -> KineticRegressor:
     with warnings.catch_warnings():
-        # the first rows of the fastest curves, beside the cut, do not fit as well as the rest; nor do some steels
+        # the first rows of the fastest curves, next to the cut at 2 %, fit worse than the rest; so do some steels
         warnings.simplefilter("ignore", UnlikelyTaskWarning)
         model.fit(tasks)
     return model

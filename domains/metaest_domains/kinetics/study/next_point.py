@@ -1,4 +1,4 @@
-"""What a suggested next measurement gains over a random one, on tasks left out in turn."""
+"""Compare a suggested next measurement with a random one, on tasks left out in turn."""
 
 import warnings
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from metaest_domains.kinetics.study.evaluation import draw_supports
 
 __all__ = ["gains_of", "study_next_point"]
 
-# rows that may be suggested: the rows of a curve are close together
+# number of rows that may be suggested: the rows of a curve are close together
 CANDIDATES = 30
 Constants = dict[str, float]
 
@@ -37,25 +37,26 @@ def study_next_point(
     model : KineticRegressor
         Fitted to the other tasks each time.
     report : callable
-        Constants -> the values whose errors count.
+        ``report(constants)`` returns the values whose errors count.
     whole : callable, optional
-        (X, y) of the whole task -> its constants; by default the model adapted to all of its rows.
+        ``whole(X, y)`` returns the constants of a whole task; by default the model adapted to all of its rows.
     repetitions : int, default=5
-        Random pairs a task.
+        Random pairs of rows for each task.
     jobs : int, default=1
         Processes.
 
     Returns
     -------
     DataFrame
-        One row a plan, task and repetition: absolute errors of the reported values, and ``mse`` over the rows not used.
+        A row for each plan, task and repetition: absolute errors of the reported values, and ``mse`` over the rows not
+        used.
     """
     records = Parallel(jobs)(delayed(_fold)(tasks, i, model, report, whole, repetitions) for i in range(len(tasks)))
     return pd.DataFrame([record for fold in records for record in fold])
 
 
 def gains_of(records: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a plan: mean absolute errors, and the root of the mean squared error in y."""
+    """Return a row for each plan: mean absolute errors, and the root of the mean squared error in y."""
     means = records.drop(columns="task").groupby("plan", sort=False).mean()
     return means.assign(rmse=means["mse"] ** 0.5).drop(columns="mse")
 
@@ -74,7 +75,8 @@ def _fold(
     for kind in (IdentifiabilityWarning, UnlikelyTaskWarning):
         warnings.simplefilter("ignore", kind)
     model.fit(tasks[[i for i in range(len(tasks)) if i != held]])
-    X, y = tasks[held].X, tasks[held].y.reshape(-1)
+    X = tasks[held].X
+    y = tasks[held].y.reshape(-1)
     truth = report(whole(X, y) if whole else _constants(model.adapt(X, y)))
     records = []
     for repetition, rows in enumerate(draw_supports(len(y), 2, repetitions, [held])):
@@ -89,9 +91,9 @@ def _fold(
         }
         for plan, chosen in plans.items():
             adapted = model.adapt(X[chosen], y[chosen])
-            found = report(_constants(adapted))
+            values = report(_constants(adapted))
             rest = np.setdiff1d(np.arange(len(y)), chosen)
-            errors = {name: abs(found[name] - value) for name, value in truth.items()}
+            errors = {name: abs(values[name] - value) for name, value in truth.items()}
             mse = float(np.square(adapted.predict(X[rest]) - y[rest]).mean())
             records.append({"plan": plan, "task": held, **errors, "mse": mse})
     return records

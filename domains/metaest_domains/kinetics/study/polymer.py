@@ -1,4 +1,4 @@
-"""Polymer crystallisation: curves, and whole filler contents, left out in turn."""
+"""Study polymer crystallisation: curves, or whole filler contents, are left out in turn."""
 
 import warnings
 from typing import Any
@@ -19,14 +19,15 @@ from metaest_domains.kinetics.study.rivals import curve_by_curve, fit_curve, gau
 __all__ = ["fit_equations", "jmak", "load_curves", "report_jmak", "study_polymer", "whole_curve"]
 
 FEATURES = ["time", "temperature", "filler", "log_filler", "temperature_2", "log_filler_2", "temperature_log_filler"]
-# ways in which temperature and filler may shift the constants; BIC chooses among them in every fold
+# covariates by which temperature and filler may shift the constants; BIC chooses one set in every fold
 ORDERS = {
     "first, filler": ["temperature", "filler"],
     "first, log filler": ["temperature", "log_filler"],
     "second, log filler": ["temperature", "log_filler", "temperature_2", "log_filler_2", "temperature_log_filler"],
 }
+# K, 45 C: the middle of the measured temperatures
 MIDDLE = 318.15
-# the same for all methods
+# bounds of the constants (k in 1/s), the same for all methods
 BOUNDS = {"k": (1e-4, 1.0), "n": (0.3, 6.0), "plateau": (0.5, 1.2)}
 PARAMETERS = {
     "k": Parameter(0.03, lower=1e-4, upper=1.0, unit="1/s"),
@@ -40,21 +41,24 @@ FORMS: dict[str, tuple[type[KineticRegressor], dict[str, Any]]] = {
     "JMAK, plateau": (JMAKRegressor, {"parameters": PLATEAU, "optional": ["plateau"]}),
     "parallel JMAK": (ParallelJMAKRegressor, {"parameters": PARALLEL}),
 }
+# rows of each curve that the network is trained on: the rows of a curve are close together
 NETWORK_ROWS = 40
+# settings of a network that are to be tuned in the fold
 TUNE: dict[str, Any] = {}
 
 
 def load_curves() -> TaskSet:
     """Return the curves between 2 and 98 %, with the logarithm of the filler content and second-order terms."""
     tasks = fetch_polymer_crystallisation()
-    T, filler = tasks.X[:, 1] - MIDDLE, np.log10(tasks.X[:, 2])
+    T = tasks.X[:, 1] - MIDDLE
+    filler = np.log10(tasks.X[:, 2])
     X = np.column_stack([tasks.X, filler, T**2, filler**2, T * filler])
     groups = np.repeat(tasks.names, tasks.sizes)
     return TaskSet.from_arrays(X, tasks.y, groups, feature_names=FEATURES, target_names=["crystallinity"])
 
 
 def jmak(X: NDArray[Any], k: float, n: float, plateau: float = 1.0) -> NDArray[Any]:
-    """JMAK's curve in numpy."""
+    """Return JMAK's curve, in numpy."""
     return np.asarray(plateau * (1 - np.exp(-((k * X[:, 0]) ** n))))
 
 
@@ -80,17 +84,17 @@ def study_polymer(
     ----------
     by : {"curve", "filler"}
     sizes : list of int, optional
-        Points drawn from the transforming part; 2, 3, 5 and 8.
+        Numbers of points drawn from the transforming part; 2, 3, 5 and 8 by default.
     repetitions : int, default=5
     network : bool, default=True
-        Whether to meta-learn networks too, which takes most of the time.
+        True meta-learns networks as well, which takes most of the time.
     jobs : int, default=1
         Processes.
 
     Returns
     -------
     DataFrame
-        As :func:`evaluate` returns it.
+        Records of :func:`evaluate`.
     """
     tasks = load_curves()
     folds = _folds(tasks, by)
@@ -98,8 +102,8 @@ def study_polymer(
     if network:
         settings = _network_settings(tasks, jobs) if by == "curve" else [TUNE] * len(folds)
     records = Parallel(jobs)(
-        delayed(_fold)(tasks, held, sizes or [2, 3, 5, 8], repetitions, own)
-        for held, own in zip(folds, settings, strict=True)
+        delayed(_fold)(tasks, held, sizes or [2, 3, 5, 8], repetitions, setting)
+        for held, setting in zip(folds, settings, strict=True)
     )
     return pd.DataFrame([record for fold in records for record in fold])
 
@@ -136,7 +140,8 @@ def _fold(
     methods = _methods(training, network)
     records = []
     for i in held:
-        X, y = tasks[i].X, tasks[i].y.reshape(-1)
+        X = tasks[i].X
+        y = tasks[i].y.reshape(-1)
         truth = report_jmak(whole_curve(X, y))
         records += evaluate(methods, X, y, tasks.name_of(i), sizes, repetitions, [i], truth)
     return records
@@ -177,7 +182,7 @@ def _equation(model: KineticRegressor) -> Method:
 
 
 def report_jmak(constants: dict[str, float]) -> dict[str, float]:
-    """Return ln k and n; nothing for another equation, whose k and n mean something else."""
+    """Return ln k and n of JMAK's equation; nothing for others, in which k and n mean something else."""
     if set(constants) != {"k", "n"}:
         return {}
     return {"ln_k": float(np.log(constants["k"])), "n": constants["n"]}

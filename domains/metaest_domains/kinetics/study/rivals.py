@@ -1,4 +1,4 @@
-"""What else one would do with a few measurements: fit them alone, a Gaussian process, a meta-learned network."""
+"""Rival methods for a few measurements: a separate fit, a Gaussian process, a meta-learned network."""
 
 import warnings
 from collections.abc import Callable
@@ -21,9 +21,13 @@ __all__ = ["curve_by_curve", "fit_curve", "gaussian_process", "tuned_network"]
 Curve = Callable[..., NDArray[Any]]
 Pairs = list[tuple[NDArray[Any], NDArray[Any]]]
 
+# settings of the network that are compared: every inner rate with every weight decay
 NETWORKS = [{"inner_lr": rate, "alpha": alpha} for rate in (0.02, 0.05) for alpha in (3.0, 30.0)]
+# rows of each training task that the Gaussian process may see; the better number is chosen
 PROCESS_ROWS = (8, 20)
-JUDGED_ROWS, JUDGED_TIMES = 3, 5
+# support rows, and random supports of each task, by which settings are compared
+JUDGED_ROWS = 3
+JUDGED_TIMES = 5
 
 
 def fit_curve(
@@ -33,15 +37,18 @@ def fit_curve(
     X: NDArray[Any],
     y: NDArray[Any],
 ) -> dict[str, float]:
-    """Least squares within bounds from several starts; the best one counts.
+    """Fit a curve by least squares within bounds from several starts; return the best constants.
 
     Parameters
     ----------
     curve : callable
-        ``curve(X, **constants)``
+        ``curve(X, **constants)`` returns y.
     bounds : dict of str to (float, float)
+        Lower and upper bound of each constant.
     starts : list of dict
+        Initial values of the constants.
     X, y : ndarray
+        All rows of the task.
     """
     names = list(bounds)
     low, high = np.array(list(bounds.values())).T
@@ -52,9 +59,9 @@ def fit_curve(
     best = None
     for start in starts:
         first = np.clip([start[name] for name in names], low * 1.001 + 1e-9, high * 0.999)
-        found = least_squares(residual, first, bounds=(low, high), x_scale=np.abs(first))
-        if best is None or found.cost < best.cost:
-            best = found
+        solution = least_squares(residual, first, bounds=(low, high), x_scale=np.abs(first))
+        if best is None or solution.cost < best.cost:
+            best = solution
     assert best is not None
     return dict(zip(names, best.x.tolist(), strict=True))
 
@@ -62,7 +69,7 @@ def fit_curve(
 def curve_by_curve(
     curve: Curve, bounds: dict[str, tuple[float, float]], starts: list[dict[str, float]], report: Callable[..., Any]
 ) -> Method:
-    """Return a method that fits the rows it gets and knows nothing else."""
+    """Return a method that fits the support rows of a task and uses no other task."""
 
     def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
         constants = fit_curve(curve, bounds, starts, X, y)
@@ -74,31 +81,32 @@ def curve_by_curve(
 def gaussian_process(training: Pairs, columns: list[int]) -> Method:
     """Return a Gaussian process on some columns, fitted to some rows of every training task.
 
-    Its kernel is squared-exponential with a length for each column, of the highest evidence. How many rows of a task it
-    sees, and whether the first column is taken as it is or in logarithms, is tuned: each way is fitted to three
-    quarters of the tasks and judged on the others, from three rows. The rows of the new task are added to the others.
+    The kernel is squared-exponential with a length for each column, chosen by the evidence. The number of rows of each
+    task and the scale of the first column, linear or logarithmic, are tuned: each choice is fitted to three quarters of
+    the tasks and compared on the others, from three rows. The rows of the new task are added to the training rows.
     """
-    ways = [(rows, logged) for rows in PROCESS_ROWS for logged in (False, True)]
+    choices = [(rows, logged) for rows in PROCESS_ROWS for logged in (False, True)]
     rest = [pair for i, pair in enumerate(training) if i % 4]
-    rows, logged = min(ways, key=lambda way: _judged(_process(rest, columns, *way), training[::4]))
+    rows, logged = min(choices, key=lambda choice: _judged(_process(rest, columns, *choice), training[::4]))
     return _process(training, columns, rows, logged)
 
 
 def _process(training: Pairs, columns: list[int], rows: int, logged: bool) -> Method:
     some = [np.linspace(0, len(y) - 1, min(rows, len(y))).astype(int) for _, y in training]
-    X = np.concatenate([own[chosen] for (own, _), chosen in zip(training, some, strict=True)])[:, columns]
-    y = np.concatenate([own[chosen] for (_, own), chosen in zip(training, some, strict=True)])
-    center, spread = float(y.mean()), float(y.std())
+    X = np.concatenate([task_X[chosen] for (task_X, _), chosen in zip(training, some, strict=True)])[:, columns]
+    y = np.concatenate([task_y[chosen] for (_, task_y), chosen in zip(training, some, strict=True)])
+    center = float(y.mean())
+    spread = float(y.std())
     kernel = ConstantKernel() * RBF(np.ones(X.shape[1]), (1e-2, 1e3)) + WhiteKernel(1e-2, (1e-6, 1.0))
     scaler = make_pipeline(FunctionTransformer(_log_first if logged else None), StandardScaler()).fit(X)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a column of no use
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: the column has no effect
         first = GaussianProcessRegressor(kernel, random_state=0).fit(scaler.transform(X), (y - center) / spread)
 
-    def adapt(X_own: NDArray[Any], y_own: NDArray[Any]) -> Prediction:
-        both = np.concatenate([X, X_own[:, columns]])
+    def adapt(X_support: NDArray[Any], y_support: NDArray[Any]) -> Prediction:
+        both = np.concatenate([X, X_support[:, columns]])
         model = GaussianProcessRegressor(first.kernel_, optimizer=None)
-        model.fit(scaler.transform(both), (np.concatenate([y, y_own]) - center) / spread)
+        model.fit(scaler.transform(both), (np.concatenate([y, y_support]) - center) / spread)
 
         def curve(new: NDArray[Any]) -> NDArray[Any]:
             return np.asarray(center + spread * model.predict(scaler.transform(new[:, columns])))
@@ -129,15 +137,15 @@ def _log_first(X: NDArray[Any]) -> NDArray[Any]:
 def tuned_network(training: Pairs, columns: list[int], rows: int, settings: dict[str, Any] | None) -> MAMLRegressor:
     """Return a meta-learned network on all columns of some rows of every training task.
 
-    Without settings, the best of four pairs of inner rate and weight decay is taken: each is learned from three
-    quarters of the tasks and judged on the others, from three rows.
+    Without settings, the best of four pairs of inner rate and weight decay is taken: each is trained on three quarters
+    of the tasks and compared on the others, from three rows.
     """
     pairs = []
     for X, y in training:
         chosen = np.linspace(0, len(y) - 1, min(rows, len(y))).astype(int)
         pairs.append((X[chosen][:, columns], y[chosen]))
     if settings is None:
-        settings = min(NETWORKS, key=lambda own: _judge(pairs, own))
+        settings = min(NETWORKS, key=lambda choice: _judge(pairs, choice))
     return _network(settings).fit(pairs)
 
 

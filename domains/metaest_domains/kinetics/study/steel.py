@@ -1,4 +1,4 @@
-"""Steel tempering: compositions left out in turn."""
+"""Study steel tempering: compositions are left out in turn."""
 
 import warnings
 from typing import Any
@@ -16,7 +16,7 @@ from metaest_domains.kinetics.tempering import HollomonJaffeRegressor
 
 __all__ = ["COMPOSITION", "steel_model", "study_steel"]
 
-# elements that more than a handful of the steels hold in amounts that matter
+# elements that more than a few of the steels contain in relevant amounts
 COMPOSITION = ["C", "Mn", "Si", "Ni", "Cr", "Mo"]
 
 
@@ -28,17 +28,18 @@ def study_steel(
     Parameters
     ----------
     sizes : list of int, optional
-        0, 2, 3, 5 and 8.
+        Numbers of measurements; 0, 2, 3, 5 and 8 by default.
     repetitions : int, default=20
+        Random supports of each size.
     jobs : int, default=1
         Processes.
     tasks : TaskSet, optional
-        In place of the fetched ones.
+        Steels to use in place of the published ones.
 
     Returns
     -------
     DataFrame
-        As :func:`evaluate` returns it; errors in HRC squared.
+        Records of :func:`evaluate`; mean squared errors in HRC squared.
     """
     tasks = fetch_steel_tempering() if tasks is None else tasks
     records = Parallel(jobs)(delayed(_fold)(tasks, i, sizes or [0, 2, 3, 5, 8], repetitions) for i in range(len(tasks)))
@@ -52,14 +53,14 @@ def _fold(tasks: TaskSet, held: int, sizes: list[int], repetitions: int) -> list
     for kind in (IdentifiabilityWarning, UnlikelyTaskWarning):
         warnings.simplefilter("ignore", kind)
     training = tasks[[i for i in range(len(tasks)) if i != held]]
-    own = tasks[held]
-    sizes = [size for size in sizes if size < len(own.y)]
+    task = tasks[held]
+    sizes = [size for size in sizes if size < len(task.y)]
     name = tasks.name_of(held)
-    return evaluate(_methods(training), own.X, own.y.reshape(-1), name, sizes, repetitions, [held], {})
+    return evaluate(_methods(training), task.X, task.y.reshape(-1), name, sizes, repetitions, [held], {})
 
 
 def steel_model(composition: bool = True, bent: bool = True) -> HollomonJaffeRegressor:
-    """Return the model of the study: level and slope shift with the composition, and the line may bend."""
+    """Return the model of the study: level and slope depend on the composition, and the line may be curved."""
     covariates = {"a": COMPOSITION, "b": COMPOSITION} if composition else None
     return HollomonJaffeRegressor(optional=["c"] if bent else [], covariates=covariates)
 
@@ -74,7 +75,8 @@ def _methods(training: TaskSet) -> dict[str, Method]:
     C = float(pooled.population_.loc["C", "value"])
     methods["steel by steel: line, pooled C"] = lambda X, y: _line(X, y, C)
     pairs = [(task.X, task.y.reshape(-1)) for task in training]
-    columns = [training.feature_names.index(c) for c in ("time", "temperature", *COMPOSITION)]  # type: ignore[union-attr]
+    names = training.feature_names or []
+    columns = [names.index(c) for c in ("time", "temperature", *COMPOSITION)]
     methods["Gaussian process"] = gaussian_process(pairs, columns)
     return methods
 
@@ -90,7 +92,7 @@ def _equation(model: HollomonJaffeRegressor) -> Method:
 
 
 def _line(X: NDArray[Any], y: NDArray[Any], C: float) -> Prediction:
-    """Fit a straight line in the parameter through the rows of one steel; their mean where there are fewer than two."""
+    """Fit a straight line in the Hollomon-Jaffe parameter to the rows of one steel; one row gives a constant."""
 
     def parameter(rows: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(rows[:, 1] * (C + np.log10(rows[:, 0])) / 1000)

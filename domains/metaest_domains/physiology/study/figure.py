@@ -9,7 +9,9 @@ from metaest.diagnostics import LeaveOneOut
 
 __all__ = ["plot_patients"]
 
-POPULATION, PERSONAL, INK = "#8a8f98", "#0b6e99", "#20262e"
+POPULATION = "#8a8f98"
+PERSONAL = "#0b6e99"
+INK = "#20262e"
 
 
 def plot_patients(result: LeaveOneOut, *, k: int = 3, rep: int = 1) -> Any:
@@ -43,10 +45,13 @@ def plot_patients(result: LeaveOneOut, *, k: int = 3, rep: int = 1) -> Any:
 
 
 def _panel(ax: Any, result: LeaveOneOut, name: str, support: Any) -> None:
-    patient, model = result.tasks.task(name), result.models[name]["maml"]
+    patient = result.tasks.task(name)
+    model = result.models[name]["maml"]
     query = np.setdiff1d(np.arange(len(patient)), support)
     adapted = model.adapt(patient.X[support], patient.y[support])
-    time, dose, weight = patient.X[:, 0], patient.X[0, 1], patient.X[0, 2]
+    time = patient.X[:, 0]
+    dose = patient.X[0, 1]
+    weight = patient.X[0, 2]
     grid = pd.DataFrame({"time": np.linspace(0.25, 25, 200), "dose": dose, "weight": weight})
     ax.plot(
         grid["time"], model.predict(grid), color=POPULATION, ls="--", lw=1.4, label="before any sample (population)"

@@ -101,7 +101,8 @@ def _one(people: TaskSet, i: int, max_iter: int) -> Any:
     torch.set_num_threads(1)
     others = people[np.delete(np.arange(len(people)), i)]
     order = np.random.default_rng(i).permutation(len(others))
-    inner, held_out = others[order[N_INNER:]], others[order[:N_INNER]]
+    inner = others[order[N_INNER:]]
+    held_out = others[order[:N_INNER]]
     losses = []
     for settings in CANDIDATES:
         model = _forecaster(settings, max_iter).fit(inner)
@@ -113,7 +114,8 @@ def _one(people: TaskSet, i: int, max_iter: int) -> Any:
 
     person = people[i]
     first, later = _apart(person)
-    X, y = person.X[person.X[:, 0] <= DAY], person.y[person.X[:, 0] <= DAY]
+    X = person.X[person.X[:, 0] <= DAY]
+    y = person.y[person.X[:, 0] <= DAY]
     guarded = model.adapt(X, y)
     predictors = {
         "network": model,

@@ -40,7 +40,8 @@ def draw_positions(found: Walked, prices: pd.DataFrame) -> Any:
     import matplotlib.pyplot as plt
 
     name = found.after.columns[0]
-    before, after = found.before.loc[SHOWN_FROM:, name], found.after.loc[SHOWN_FROM:, name]
+    before = found.before.loc[SHOWN_FROM:, name]
+    after = found.after.loc[SHOWN_FROM:, name]
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 4.5), sharex=True, layout="constrained")
     days = after.index
     above.plot(days, prices.loc[days, name], color="#222222", lw=1)

@@ -19,14 +19,21 @@ from metaest_domains.trading.walk import walk_forward
 
 __all__ = ["Walked", "real", "seconds", "table"]
 
-TUNED_UNTIL, TUNED_FROM, TEST_FROM = "2004-12-31", "2005-01-01", "2010-01-01"
-FOLDS, TARGET, WINDOW, COST, EVERY_DAYS = 4, 0.1, 60, 0.0005, 21
+TUNED_UNTIL = "2004-12-31"
+TUNED_FROM = "2005-01-01"
+TEST_FROM = "2010-01-01"
+FOLDS = 4
+TARGET = 0.1
+WINDOW = 60
+COST = 0.0005
+EVERY_DAYS = 21
 HORIZONS = (1, 5, 20, 60, 250)
 SETTINGS: dict[str, Any] = {"utility": "sharpe", "cost": COST, "query_size": 250, "random_state": 0}
 # two jumps of these prices look like splits: a fall of BBY in 1991, and a stale price of RRC in 1990
 UNCHECKED: dict[str, Any] = {"check_plausibility": False}
 _JOINT = {"inner_steps": 0, "learn_inner_lr": False}
-_LENGTHS, _LOOKS = (30, 100, 300), (120, 250, 500)
+_LENGTHS = (30, 100, 300)
+_LOOKS = (120, 250, 500)
 METHODS: dict[str, list[Candidate]] = {
     "adapted": [
         Candidate(f"look {look}, {n} meta-steps, {units} units, {steps} steps",
@@ -144,7 +151,8 @@ def seconds(prices: pd.DataFrame) -> tuple[float, float]:
 
 def table(found: Walked) -> pd.DataFrame:
     """Return one row a method and baseline, with intervals of what the adapted policy's Sharpe ratio is above it."""
-    ours, rows = found.backtests["adapted"].portfolio, {}
+    ours = found.backtests["adapted"].portfolio
+    rows = {}
     for name, own in found.backtests.items():
         summary = own.summary().loc["portfolio"]
         apart = difference(ours, own.portfolio)

@@ -16,8 +16,12 @@ from metaest_domains.trading.study.methods import METHODS, after_a_look, fitted,
 
 __all__ = ["shares_by_strength", "simulated"]
 
-LOOK, AFTER, COST, RISK_AVERSION = 60, 250, 0.0005, 10.0
-ALPHAS, GAINS = (1.0, 10.0, 100.0, 1000.0), (0.1, 0.25, 0.5, 1.0, 2.0)
+LOOK = 60
+AFTER = 250
+COST = 0.0005
+RISK_AVERSION = 10.0
+ALPHAS = (1.0, 10.0, 100.0, 1000.0)
+GAINS = (0.1, 0.25, 0.5, 1.0, 2.0)
 EVERY = ("trending", "mean-reverting", "regime-switching", "random walk")
 SETTINGS: dict[str, Any] = {
     "utility": "mean-variance", "risk_aversion": RISK_AVERSION, "cost": COST, "support_size": LOOK - 10,
@@ -43,13 +47,18 @@ def simulated(strength: float = 0.35, n_train: int = 200, n_test: int = 200, see
     tuning, _ = make_market(n_train // 2, LOOK + AFTER, personalities=EVERY, strength=strength, random_state=seed + 1)
     test, assets = make_market(n_test, LOOK + AFTER, personalities=EVERY[:2], strength=strength, random_state=seed + 2)
     walks, _ = make_market(n_test // 2, LOOK + AFTER, personalities=EVERY[3:], random_state=seed + 3)
-    sharpe, walk, turnover, drag, chosen = {}, {}, {}, {}, {}
+    sharpe = {}
+    walk = {}
+    turnover = {}
+    drag = {}
+    chosen = {}
 
     def note(name: str, trade: Any, label: str) -> None:
         sharpe[name] = _sharpes(trade(test), test)
         positions = trade(walks)
         result = earn(positions, walks, lag=0, cost=COST).summary().iloc[:-1]
-        walk[name], turnover[name] = result["sharpe"], result["turnover"]
+        walk[name] = result["sharpe"]
+        turnover[name] = result["turnover"]
         drag[name] = COST * result["turnover"]
         chosen[name] = label
 
@@ -80,7 +89,8 @@ def simulated(strength: float = 0.35, n_train: int = 200, n_test: int = 200, see
 
 def table(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return one row a method: its Sharpe ratio, the share of the best, by how much the adapted policy is above it."""
-    sharpe, rows = found["sharpe"], {}
+    sharpe = found["sharpe"]
+    rows = {}
     for name in [own for own in sharpe if own != "best"]:
         apart = sharpe["adapted"] - sharpe[name]
         error = 1.96 * apart.std(ddof=1) / np.sqrt(len(apart))
