@@ -1,4 +1,4 @@
-"""Simulated transformation curves whose constants are known."""
+"""Simulated transformation curves with given constants."""
 
 from typing import NamedTuple
 
@@ -13,19 +13,20 @@ __all__ = ["AvramiTasks", "make_avrami_tasks"]
 
 # greatest number of tasks or rows
 MOST = 10_000_000
-# greatest standard deviation of a logarithm, with which medians within 1e100 give no infinite constant
+# greatest standard deviation of a logarithm: with medians up to 1e100, constants remain finite
 MOST_SD = 20.0
+# the allowed medians, for messages
 MEDIAN = "a median from 1e-100 to 1e100"
 
 
 class AvramiTasks(NamedTuple):
-    """Simulated curves and what they were made of.
+    """Simulated curves and their constants.
 
     Attributes
     ----------
     tasks : TaskSet
     constants : DataFrame
-        One row a task: ``k`` and ``n``.
+        ``k`` and ``n`` of each task, one row each.
     """
 
     tasks: TaskSet
@@ -48,13 +49,13 @@ def make_avrami_tasks(
     Parameters
     ----------
     n_tasks, n_rows : int
-        Number of curves, and of rows of each.
+        Number of curves, and of rows in each.
     k, n : float
-        Medians.
+        Medians of the constants.
     sd : (float, float)
         Standard deviations of :math:`\ln k` and :math:`\ln n` between tasks.
     correlation : float
-        Of the two.
+        Correlation of the two logarithms.
     noise : float
         Standard deviation of the normal noise of X.
     random_state : int, Generator or None
@@ -83,7 +84,7 @@ def make_avrami_tasks(
     covariance = np.diag(np.square(sd)) + correlation * sd[0] * sd[1] * (1 - np.eye(2))
     drawn = np.exp(rng.multivariate_normal(np.log([k, n]), covariance, size=n_tasks))
     time = np.sort(rng.uniform(0.0, 2.5 / k, size=(n_tasks, n_rows)), axis=1)
-    with np.errstate(over="ignore", under="ignore"):  # of large exponents the transformation is over at once
+    with np.errstate(over="ignore", under="ignore"):  # powers of large exponents overflow; X is then 1
         X = 1 - np.exp(-((drawn[:, :1] * time) ** drawn[:, 1:])) + noise * rng.standard_normal((n_tasks, n_rows))
     tasks = TaskSet.from_arrays(
         time.reshape(-1, 1),

@@ -1,4 +1,4 @@
-"""Two curves of isothermal bainite formation: an example of fitting, too few for meta-learning."""
+"""Two curves of isothermal bainite formation: an example of fitting, with too few tasks for meta-learning."""
 
 import pandas as pd
 
@@ -9,7 +9,9 @@ __all__ = ["fetch_bainite"]
 
 
 def fetch_bainite() -> TaskSet:
-    """Volume fraction of bainite in one steel at 400 C, for two grain sizes of the prior austenite, by dilatometry.
+    """Return volume fractions of bainite in one steel at 400 C, for two grain sizes of the prior austenite.
+
+    The fractions were measured by dilatometry.
 
     Returns
     -------
@@ -20,7 +22,7 @@ def fetch_bainite() -> TaskSet:
     Raises
     ------
     OSError
-        When the files are neither in the cache nor to be had.
+        When the files are neither in the cache nor available for download.
     ImportError
         When openpyxl is not installed: ``pip install metaest[fetch]``.
 

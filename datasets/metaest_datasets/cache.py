@@ -1,4 +1,4 @@
-"""Files of others, fetched once from their own address, checked against their hash, and kept."""
+"""Download files from the addresses of their authors, check them against a hash, and keep them in a cache."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +85,7 @@ def fetch_file(name: str) -> Path:
     Parameters
     ----------
     name : str
-        Folder and file, as in the list above.
+        Folder and file, as in the table of sources of this module.
 
     Returns
     -------
@@ -96,14 +96,14 @@ def fetch_file(name: str) -> Path:
     ImportError
         When pooch is not installed: ``pip install metaest[fetch]``.
     OSError
-        When the file is neither in the cache nor to be had.
+        When the file is neither in the cache nor available for download.
     ValueError
-        When its SHA-256 is another one.
+        When the SHA-256 of the downloaded file differs from the expected one.
     """
     try:
         import pooch
     except ImportError as error:
-        raise ImportError("fetching data needs pooch: pip install 'metaest[fetch]'.") from error
+        raise ImportError("fetching data requires pooch: pip install 'metaest[fetch]'.") from error
 
     store = pooch.create(
         path=pooch.os_cache("metaest"),
@@ -112,20 +112,20 @@ def fetch_file(name: str) -> Path:
         registry={key: source.sha256 for key, source in _SOURCES.items()},
         urls={key: source.address for key, source in _SOURCES.items()},
     )
-    kept = Path(store.abspath) / name
-    if kept.exists() and not kept.is_file():
-        raise OSError(f"{kept} in the cache is no regular file (a folder, a pipe or a device); remove it.")
-    damaged = kept.is_file()
+    cached = Path(store.abspath) / name
+    if cached.exists() and not cached.is_file():
+        raise OSError(f"{cached} in the cache is not a regular file (but a folder, a pipe or a device); remove it.")
+    damaged = cached.is_file()
     try:
         return Path(store.fetch(name))
     except ValueError as error:
         raise ValueError(
-            f"{name}: the file at {_SOURCES[name].address} has another hash (SHA-256) than the one that is wanted; it "
-            "was not kept."
+            f"{name}: the hash (SHA-256) of the file at {_SOURCES[name].address} differs from the expected one; the "
+            "file was not kept."
         ) from error
-    except Exception as error:  # of the system, the network, or the library that fetches
+    except Exception as error:  # by the system, the network, or pooch
         state = "is damaged" if damaged else "is not"
         raise OSError(
             f"{name} {state} in the cache {store.abspath}, and could not be fetched from {_SOURCES[name].address} "
-            f"({type(error).__name__}); set METAEST_DATA_HOME to a folder that holds the file."
+            f"({type(error).__name__}); set METAEST_DATA_HOME to a folder that contains the file."
         ) from error

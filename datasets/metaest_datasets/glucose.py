@@ -12,25 +12,25 @@ __all__ = ["fetch_hall2018"]
 
 
 def fetch_hall2018() -> TaskSet:
-    """Glucose of 19 people with diabetes or pre-diabetes, about every five minutes for a week.
+    """Return glucose of 19 people with diabetes or pre-diabetes, about every five minutes for a week.
 
     Returns
     -------
     TaskSet
-        19 tasks named as in the study, 1,775 to 2,013 rows each in the order of time; feature ``time`` (minutes since
+        19 tasks named as in the study, with 1,775 to 2,013 rows each in order of time; feature ``time`` (minutes since
         the first reading of the person), target ``glucose`` (mg/dL).
 
     Raises
     ------
     OSError
-        When the file is neither in the cache nor to be had.
+        When the file is neither in the cache nor available for download.
     ImportError
         When rdata is not installed: ``pip install metaest[fetch]``.
 
     Notes
     -----
-    Measured with the Dexcom G4 in free living, a part of the 57 participants of the study [1]_ (CC BY 4.0), as
-    distributed with the R package iglu.
+    The readings were taken with the Dexcom G4 in daily life. They are of a part of the 57 participants of the study
+    [1]_ (CC BY 4.0), as distributed with the R package iglu.
 
     References
     ----------
@@ -45,7 +45,7 @@ def fetch_hall2018() -> TaskSet:
     try:
         import rdata
     except ImportError as error:
-        raise ImportError("reading this file needs rdata: pip install 'metaest[fetch]'.") from error
+        raise ImportError("reading this file requires rdata: pip install 'metaest[fetch]'.") from error
     with filters_kept(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Missing constructor for R class")
         frame = rdata.read_rda(fetch_file("cgm_hall2018/example_data_hall.rda"))["example_data_hall"]

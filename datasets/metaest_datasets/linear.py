@@ -1,4 +1,4 @@
-"""Linear tasks with normal coefficients, and the exact Bayes answer for them."""
+"""Linear tasks with normal coefficients, and their exact Bayes predictions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,11 @@ from metaest.tasks.record import Record
 
 __all__ = ["LinearPopulation", "make_linear_tasks"]
 
-# greatest number of tasks, rows or features, and of a standard deviation whose square is still a number
+# greatest number of tasks, rows or features
 MOST = 10_000_000
+# greatest standard deviation: its square is still finite
 LARGEST = 1e100
+# the allowed standard deviations, for messages
 SD = "a standard deviation from 0 to 1e100"
 
 
@@ -28,13 +30,13 @@ class LinearPopulation(Record):
     Attributes
     ----------
     mean : ndarray of shape (n_features + 1,)
-        m; the last entry is the intercept.
+        Mean m; the last entry is the intercept.
     covariance : ndarray of shape (n_features + 1, n_features + 1)
-        C.
+        Covariance C.
     noise : float
         Standard deviation of epsilon.
     coefficients : ndarray of shape (n_tasks, n_features + 1)
-        What was drawn for each task.
+        Coefficients of each task.
     """
 
     mean: NDArray[Any]
@@ -49,12 +51,14 @@ class LinearPopulation(Record):
             rows = as_rows(getattr(self, name), n, name)
             self._set(**{name: rows})
         if self.covariance.shape != (n, n) or not np.allclose(self.covariance, self.covariance.T):
-            raise ValueError(f"covariance must be a symmetric matrix of {n} rows, as mean has entries.")
+            raise ValueError(f"covariance must be a symmetric matrix with {n} rows, the number of entries of mean.")
         self._set(noise=as_number(self.noise, "noise", least=0, wanted="a standard deviation of at least 0"))
         super().__post_init__()
 
     def posterior_mean(self, X: Any, y: Any) -> NDArray[Any]:
-        r"""Coefficients of a task given its support: :math:`m + C A^\top (A C A^\top + \sigma^2 I)^{-1} (y - A m)`.
+        r"""Return the mean of a task's coefficients given its support.
+
+        .. math:: m + C A^\top (A C A^\top + \sigma^2 I)^{-1} (y - A m)
 
         Parameters
         ----------
@@ -68,18 +72,18 @@ class LinearPopulation(Record):
         A = self._with_intercept(X)
         target = as_vector(y, "y")
         if len(target) != len(A):
-            raise ValueError(f"X has {len(A)} rows and y has {len(target)}; as many are wanted.")
+            raise ValueError(f"X has {len(A)} rows and y has {len(target)}; they must have the same number.")
         gain = self.covariance @ A.T
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 total = A @ gain + self.noise**2 * np.eye(len(A))
                 coefficients: NDArray[Any] = self.mean + gain @ np.linalg.solve(total, target - A @ self.mean)
         except np.linalg.LinAlgError as error:
-            raise ValueError("these rows, without noise, do not determine the coefficients: rows repeat.") from error
+            raise ValueError("without noise, repeated rows do not determine the coefficients; remove them.") from error
         return _finite(coefficients, "X and y")
 
     def predict(self, X_support: Any, y_support: Any, X: Any) -> NDArray[Any]:
-        """Best prediction of rows X of a task (least mean squared error) given its support rows.
+        """Return the predictions with the least mean squared error for rows X of a task, given its support rows.
 
         Parameters
         ----------
@@ -102,9 +106,9 @@ class LinearPopulation(Record):
 
 
 def _finite(answer: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return what was computed, or raise where it overflowed."""
+    """Return a result; raise if it overflowed."""
     if not np.isfinite(answer).all():
-        raise ValueError(f"{name}: numbers are so large that the answer is beyond 1e308; choose other units.")
+        raise ValueError(f"{name}: numbers are so large that the result exceeds 1e308; choose other units.")
     return answer
 
 
@@ -117,7 +121,7 @@ def make_linear_tasks(
     noise: float = 0.3,
     random_state: int | np.random.Generator | None = None,
 ) -> tuple[TaskSet, LinearPopulation]:
-    """Draw linear tasks whose coefficients are normal around a common mean, and their population.
+    """Draw linear tasks whose coefficients are normally distributed around a common mean.
 
     Parameters
     ----------
@@ -131,9 +135,9 @@ def make_linear_tasks(
     Returns
     -------
     tasks : TaskSet
-        Features are standard normal.
+        Tasks with standard normal features.
     population : LinearPopulation
-        Gives the exact Bayes prediction from any support set.
+        The population, which computes the exact Bayes prediction from any support set.
 
     Examples
     --------

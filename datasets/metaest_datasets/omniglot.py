@@ -16,33 +16,32 @@ __all__ = ["fetch_omniglot_runs", "fetch_omniglot_small"]
 
 
 def fetch_omniglot_small(part: int = 1, *, size: int = 28, rotations: bool = False) -> TaskSet:
-    """Characters of five alphabets, each drawn by twenty people: a small background set of Omniglot.
+    """Return characters of five alphabets, each drawn by twenty people: a small background set of Omniglot.
 
     A task is an alphabet. Greek and Latin are in both parts.
 
     Parameters
     ----------
     part : {1, 2}, default=1
-        1: Balinese, Early Aramaic, Greek, Korean, Latin (136 characters); 2: Greek, Japanese (katakana), Latin,
-        Sanskrit, Tagalog (156).
+        Part 1: Balinese, Early Aramaic, Greek, Korean, Latin (136 characters). Part 2: Greek, Japanese (katakana),
+        Latin, Sanskrit, Tagalog (156).
     size : int, default=28
-        Height and width in pixels; the drawings have 105, and are reduced by averaging.
+        Height and width in pixels; the drawings have 105 and are reduced by averaging.
     rotations : bool, default=False
-        Whether each character turned by 90, 180 and 270 degrees is a character of its own as well, as is customary in
-        training.
+        True adds each character rotated by 90, 180 and 270 degrees as further classes, as is customary in training.
 
     Returns
     -------
     TaskSet
         5 tasks; X of shape (n, 1, size, size), 0 for paper and 1 for ink; y the character, ``"Greek/character01"`` or,
-        turned, ``"Greek/character01/90"``. The twenty drawings of a character stand in the order of the people.
+        rotated, ``"Greek/character01/90"``. The twenty drawings of a character are in the order of the people.
 
     Raises
     ------
     ImportError
         When pooch or Pillow is not installed: ``pip install 'metaest[fetch]'``.
     OSError
-        When the file is neither in the cache nor to be had.
+        When the file is neither in the cache nor available for download.
 
     References
     ----------
@@ -71,7 +70,7 @@ def fetch_omniglot_small(part: int = 1, *, size: int = 28, rotations: bool = Fal
 
 
 def fetch_omniglot_runs(*, size: int = 28) -> TaskSet:
-    """Twenty one-shot trials within an alphabet: twenty drawn characters, and twenty drawings to be recognised.
+    """Return twenty one-shot trials within an alphabet: twenty characters, and twenty drawings to be recognised.
 
     Parameters
     ----------
@@ -81,15 +80,15 @@ def fetch_omniglot_runs(*, size: int = 28) -> TaskSet:
     Returns
     -------
     TaskSet
-        20 tasks of 40 rows, whose `support` is the first twenty, one of each class; y as the numbers of the classes.
-        Ten alphabets, each with two trials, none of them in :func:`fetch_omniglot_small`.
+        20 tasks of 40 rows; `support` is the first twenty, one of each class; y is the number of the class. There are
+        two trials for each of ten alphabets, none of which is in :func:`fetch_omniglot_small`.
 
     Raises
     ------
     ImportError
         When pooch or Pillow is not installed: ``pip install 'metaest[fetch]'``.
     OSError
-        When the file is neither in the cache nor to be had.
+        When the file is neither in the cache nor available for download.
 
     References
     ----------
@@ -106,10 +105,10 @@ def fetch_omniglot_runs(*, size: int = 28) -> TaskSet:
     with zipfile.ZipFile(fetch_file("omniglot/all_runs.zip")) as archive:
         for run in (f"run{number:02d}" for number in range(1, 21)):
             pairs = [line.split() for line in archive.read(f"{run}/class_labels.txt").decode().splitlines() if line]
-            shown = sorted({known for _, known in pairs})
-            images = [_read(archive, name, size) for name in [*shown, *(test for test, _ in pairs)]]
-            numbers = [shown.index(known) + 1 for known in [*shown, *(known for _, known in pairs)]]
-            tasks.append(Task(run, np.stack(images), np.array(numbers), support=range(len(shown))))
+            classes = sorted({label for _, label in pairs})
+            images = [_read(archive, name, size) for name in [*classes, *(test for test, _ in pairs)]]
+            numbers = [classes.index(label) + 1 for label in [*classes, *(label for _, label in pairs)]]
+            tasks.append(Task(run, np.stack(images), np.array(numbers), support=range(len(classes))))
     return TaskSet(tasks)
 
 
@@ -118,14 +117,14 @@ def _read(archive: zipfile.ZipFile, name: str, size: int) -> NDArray[np.float32]
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("reading drawings needs Pillow: pip install 'metaest[fetch]'.") from error
+        raise ImportError("reading drawings requires Pillow: pip install 'metaest[fetch]'.") from error
     with Image.open(io.BytesIO(archive.read(name))) as image:
         grey = image.convert("L").resize((size, size), Image.Resampling.BOX)
     return (1 - np.asarray(grey, dtype=np.float32)[None] / 255).astype(np.float32)
 
 
 def _turned(X: NDArray[Any], y: NDArray[Any], quarters: Iterable[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return images and labels at each number of quarter turns, one after the other."""
+    """Return images and labels rotated by each number of quarter turns, one after the other."""
     images = [np.rot90(X, quarter, axes=(2, 3)) for quarter in quarters]
     labels = [y if quarter == 0 else np.char.add(y, f"/{90 * quarter}") for quarter in quarters]
     return np.concatenate(images), np.concatenate(labels)

@@ -1,4 +1,4 @@
-"""Which ABX3 compositions are perovskites: 576 measured labels in five anion families."""
+"""Labels of 576 ABX3 compositions in five anion families: perovskite or not, by experiment."""
 
 import csv
 from functools import cache
@@ -11,25 +11,26 @@ from metaest_datasets.cache import fetch_file
 
 __all__ = ["fetch_perovskite_labels", "fetch_perovskite_table"]
 
+# columns of the Shannon radii in the file
 _RADII = ["rA (Ang)", "rB (Ang)", "rX (Ang)"]
 FEATURES = ["r_A", "r_B", "r_X", "n_A", "n_B", "chi_A", "chi_B", "chi_X"]
 
 
 def fetch_perovskite_table() -> pd.DataFrame:
-    """Composition, label and features of 576 ABX3 compounds.
+    """Return composition, label and features of 576 ABX3 compounds.
 
     Returns
     -------
     DataFrame
-        ``formula``, ``A``, ``B``, ``X``; ``perovskite`` (bool); ``is_train``, whether the authors fitted tau on it;
+        ``formula``, ``A``, ``B``, ``X``; ``perovskite`` (bool); ``is_train`` (True if the authors fitted tau on it);
         ``r_A``, ``r_B``, ``r_X`` (Shannon radii in angstrom); ``n_A``, ``n_B`` (oxidation states); ``chi_A``,
-        ``chi_B``, ``chi_X`` (Pauling electronegativities); ``t`` (Goldschmidt) and ``tau``, with what their authors'
-        thresholds predict, ``t_predicts`` and ``tau_predicts``.
+        ``chi_B``, ``chi_X`` (Pauling electronegativities); ``t`` (Goldschmidt) and ``tau``, with the predictions by the
+        thresholds of their authors, ``t_predicts`` and ``tau_predicts``.
 
     Raises
     ------
     OSError
-        When a file is neither in the cache nor to be had.
+        When a file is neither in the cache nor available for download.
 
     References
     ----------
@@ -59,7 +60,7 @@ def fetch_perovskite_table() -> pd.DataFrame:
 
 
 def fetch_perovskite_labels() -> TaskSet:
-    """Perovskite or not, from radii, oxidation states and electronegativities; a task is an anion family.
+    """Return radii, oxidation states and electronegativities with labels; a task is an anion family.
 
     Returns
     -------
@@ -70,11 +71,11 @@ def fetch_perovskite_labels() -> TaskSet:
     Raises
     ------
     OSError
-        When a file is neither in the cache nor to be had.
+        When a file is neither in the cache nor available for download.
 
     See Also
     --------
-    fetch_perovskite_table : The same with formulae and the authors' tolerance factors.
+    fetch_perovskite_table : Return the same with formulae and the tolerance factors of the authors.
 
     Examples
     --------

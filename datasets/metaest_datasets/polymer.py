@@ -1,4 +1,4 @@
-"""Forty-five isothermal crystallisation curves of a filled polymer, and how heat flow becomes crystallinity."""
+"""Forty-five isothermal crystallisation curves of a filled polymer, and crystallinity computed from heat flow."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,42 +18,44 @@ from metaest_datasets.cache import fetch_file
 
 __all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystallinity"]
 
-# wt% by the last digit of the sample's name
+# filler content in wt% by the last digit of the sample's name
 _FILLER = {"1": 0.1, "2": 0.5, "3": 1.0, "4": 3.0, "5": 5.0}
-# a peak stands out by at least this share of the range of the heat flow
+# least prominence of the crystallisation peak, as a share of the range of the heat flow
 _PROMINENCE = 0.05
-# and another one counts as a peak from this share on
+# least prominence of a second peak, as a share of the range of the heat flow
 _RIVAL = 0.2
-# a peak is over when the heat flow before the baseline lies above it by at most this share of the peak
+# a peak is over when the heat flow before the baseline exceeds it by at most this share of the peak
 _STILL = 0.01
-# the dip behind the transient is flat when rows within so many standard deviations of the noise above it spread over
-# this share of the time to the peak
+# standard deviations of the noise above the dip after the transient within which rows count as part of the dip
 _BAND = 3.0
+# share of the time to the peak over which the dip must extend to count as flat
 _FLAT = 0.5
+# least number of rows of the baseline, and of the stretch before it
 _FEWEST = 3
-# the area may fall by this share of the whole: noise around the baseline
+# share of the whole area by which it may fall: noise around the baseline
 _FALL = 0.05
+# K at 0 C
 KELVIN = 273.15
-# greatest size of a number whose areas can be summed
+# greatest size of a number: areas of larger ones overflow
 LARGEST = 1e100
 
 
 @dataclass(frozen=True, eq=False)
 class Crystallinity(Record):
-    """What a heat-flow curve says about crystallisation; arrays are read-only.
+    """Relative crystallinity from a heat-flow curve; arrays are read-only.
 
     Attributes
     ----------
     time : ndarray of shape (n_rows,)
-        Since the cut.
+        Time since the cut.
     crystallinity : ndarray of shape (n_rows,)
-        From 0 at the cut to 1 at the end.
+        Relative crystallinity, from 0 at the cut to 1 at the end.
     cut : float
-        The time, on the clock of the measurement, at which the transient was cut.
+        Time, on the clock of the measurement, at which the transient was cut.
     heat : float
-        The whole area, in units of heat flow times time.
+        Total area, in units of heat flow times time.
     baseline : float
-        What was subtracted from the heat flow.
+        Level that was subtracted from the heat flow.
     """
 
     time: NDArray[Any]
@@ -67,7 +69,7 @@ class Crystallinity(Record):
             self._set(**{name: as_vector(getattr(self, name), f"crystallinity: {name}")})
         if self.time.shape != self.crystallinity.shape:
             raise ValueError(
-                f"crystallinity: as many values as times are wanted, got {len(self.crystallinity)} and "
+                f"crystallinity: there must be as many values as times, got {len(self.crystallinity)} and "
                 f"{len(self.time)}."
             )
         for name in ("cut", "heat", "baseline"):
@@ -76,26 +78,27 @@ class Crystallinity(Record):
 
 
 def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: float = 20.0) -> Crystallinity:
-    r"""Turn the heat flow of an isothermal crystallisation into relative crystallinity.
+    r"""Convert the heat flow of an isothermal crystallisation into relative crystallinity.
 
-    Three steps, none with a setting to tune by eye:
+    There are three steps, none with a setting to be tuned by eye:
 
-    1. The baseline is flat: the mean over the last `baseline` units of time, when crystallisation is over.
-    2. The crystallisation peak is the highest local maximum that stands out by 5 % of the range of the heat flow; the
-       first row is no local maximum. What lies before the lowest row ahead of that peak is the instrument's transient,
-       while the sample is still too warm, and is cut. Time starts anew at the cut: an induction time before it is lost.
+    1. The baseline is constant: the mean over the last `baseline` units of time, when crystallisation is over.
+    2. The crystallisation peak is the highest local maximum with a prominence of at least 5 % of the range of the heat
+       flow; the first row is not a local maximum. The rows before the lowest row ahead of that peak are the transient
+       of the instrument, while the sample is still too warm, and are cut. Time restarts at the cut: an induction time
+       before it is lost.
     3. :math:`X(t) = \int_{0}^{t} q \,/ \int_0^{\infty} q`, by trapezoids.
 
-    X needs the whole curve: a curve that is broken off has no total heat.
+    X requires the whole curve: the total heat of an incomplete curve is unknown.
 
     Parameters
     ----------
     time : array-like of shape (n_rows,)
-        Rising.
+        Rising times.
     heat_flow : array-like of shape (n_rows,)
-        Exothermal upwards.
+        Heat flow, exothermal upwards.
     baseline : float, default=20.0
-        In the unit of time.
+        Length of the baseline at the end, in the unit of time.
 
     Returns
     -------
@@ -105,14 +108,13 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     ------
     ValueError
         When the rows cannot be used, there is no peak after the transient, the peak is not over before the baseline
-        (the mean heat flow in as long a time before it lies above it by more than 1 % of the peak, and noise), or the
-        heat flow points downwards.
+        (the mean heat flow over the same length of time before the baseline exceeds it by more than 1 % of the peak and
+        the noise), or the heat flow is exothermal downwards.
 
     Warns
     -----
     UserWarning
-        When the heat flow is flat before the peak, so that noise decides where the cut lies, and when it has several
-        peaks.
+        When the heat flow is flat before the peak, so that noise determines the cut, or when it has several peaks.
 
     Examples
     --------
@@ -120,21 +122,23 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     >>> from metaest_datasets import relative_crystallinity
     >>> t = np.arange(600.0)
     >>> flow = 1.4 * np.exp(-((t / 15) ** 2)) + np.exp(-(((t - 90) / 25) ** 2))
-    >>> found = relative_crystallinity(t, flow)
-    >>> found.cut
+    >>> curve = relative_crystallinity(t, flow)
+    >>> curve.cut
     36.0
-    >>> round(float(np.interp(90 - found.cut, found.time, found.crystallinity)), 2)
+    >>> round(float(np.interp(90 - curve.cut, curve.time, curve.crystallinity)), 2)
     0.5
     """
     wanted = "time and heat_flow must be finite"
     t = as_vector(time, f"{wanted}; time")
     q = as_vector(heat_flow, f"{wanted}; heat_flow")
     if t.shape != q.shape or len(t) < 5:
-        raise ValueError(f"time and heat_flow must be two rows of at least 5 numbers, got {len(t)} and {len(q)}.")
+        raise ValueError(
+            f"time and heat_flow must have the same number of values, at least 5, got {len(t)} and {len(q)}."
+        )
     falls = np.flatnonzero(np.diff(t) <= 0)
     if len(falls):
         i = falls[0] + 1
-        raise ValueError(f"time must rise from row to row, and is {t[i]:g} in row {i} after {t[i - 1]:g}.")
+        raise ValueError(f"time must rise from row to row, but is {t[i]:g} in row {i} after {t[i - 1]:g}.")
     baseline = as_number(baseline, "baseline", above=0, wanted="a length of time above 0")
     if max(np.abs(t).max(), np.abs(q).max()) > LARGEST:
         raise ValueError(f"time and heat_flow must not exceed {LARGEST:g}; choose other units.")
@@ -142,28 +146,28 @@ def relative_crystallinity(time: ArrayLike, heat_flow: ArrayLike, *, baseline: f
     ahead = (t > t[-1] - 2 * baseline) & ~last
     if min(last.sum(), ahead.sum()) < _FEWEST:
         raise ValueError(
-            f"baseline={baseline:g} holds {last.sum()} rows, and as long a time before it {ahead.sum()}; at least "
-            f"{_FEWEST} are wanted in each: lengthen it."
+            f"baseline={baseline:g} contains {last.sum()} rows, and the same time before it {ahead.sum()}; at least "
+            f"{_FEWEST} are required in each: lengthen it."
         )
     level = float(q[last].mean())
     noise = float(np.std(np.diff(q[last])) / np.sqrt(2))
     flow = q - level
-    peaks, found = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
+    peaks, properties = find_peaks(flow, prominence=_PROMINENCE * np.ptp(flow))
     if not len(peaks):
         raise ValueError("heat_flow: there is no peak after the transient: this curve shows no crystallisation.")
     peak = int(peaks[flow[peaks].argmax()])
     allowed = _STILL * flow[peak] + _BAND * noise * np.sqrt(1 / ahead.sum() + 1 / last.sum())
     if last[peak] or flow[ahead].mean() > allowed:
         raise ValueError(
-            "the peak lies in the rows of the baseline, or is not over before them: measure longer, or shorten the "
+            "the peak is in the rows of the baseline, or is not over before them: measure longer, or shorten the "
             "baseline."
         )
     cut = int(flow[:peak].argmin())
-    large = peaks[(found["prominences"] > _RIVAL * np.ptp(flow)) | (peaks == peak)]  # the others may be noise
+    large = peaks[(properties["prominences"] > _RIVAL * np.ptp(flow)) | (peaks == peak)]  # the others may be noise
     if len(large) > 1:
         warn(
-            f"the heat flow has peaks at {', '.join(f'{t[p]:g}' for p in large)}; what lies behind {t[cut]:g} counts "
-            "as crystallisation. Where a peak is the instrument's, give the curve from behind it on."
+            f"the heat flow has peaks at {', '.join(f'{t[p]:g}' for p in large)}; everything after {t[cut]:g} counts "
+            "as crystallisation. If a peak is due to the instrument, pass the curve after it only."
         )
     _warn_of_flat_dip(t, flow, cut, peak, noise)
     area = cumulative_trapezoid(flow[cut:], t[cut:], initial=0.0)
@@ -185,35 +189,35 @@ def _warn_of_flat_dip(t: NDArray[Any], flow: NDArray[Any], cut: int, peak: int, 
     if late - early > _FLAT * (t[peak] - t[cut]):
         warn(
             f"the heat flow is flat within its noise from {early:g} to {late:g}, before the peak at {t[peak]:g}: the "
-            f"transient was cut at {t[cut]:g}, but anywhere there would do, and the exponent of a kinetic equation "
-            "depends on it. Give the curve from its known start on."
+            f"transient was cut at {t[cut]:g}, but any time in between is equally plausible, and the exponent of a "
+            "kinetic equation depends on it. If the start of crystallisation is known, pass the curve from there on."
         )
 
 
 def fetch_polymer_crystallisation(*, part: tuple[float, float] | None = (0.02, 0.98)) -> TaskSet:
-    """Relative crystallinity of a polymer with filler at nine temperatures, from differential scanning calorimetry.
+    """Return relative crystallinity of a filled polymer at nine temperatures, by differential scanning calorimetry.
 
     Parameters
     ----------
     part : (low, high) or None, default=(0.02, 0.98)
-        The rows kept: from the first with X above low to the last with X below high. None keeps all.
+        Rows to keep: from the first with X above low to the last with X below high. None keeps all.
 
     Returns
     -------
     TaskSet
-        45 tasks named "42 C, 0.1 %" and so on, one row a second; features ``time`` (s since the cut, see
+        45 tasks named "42 C, 0.1 %" and so on, with one row per second; features ``time`` (s since the cut, see
         :func:`relative_crystallinity`), ``temperature`` (K) and ``filler`` (wt%), target ``crystallinity``.
 
     Raises
     ------
     OSError
-        When the file is neither in the cache nor to be had.
+        When the file is neither in the cache nor available for download.
 
     Notes
     -----
-    Raw curves of an anonymous polymer, March 2024, published without a licence by the GitHub user Usermantherealone
-    (repository Avrami): fetched from there, not copied. In the slowest curves the transient exceeds the crystallisation
-    peak.
+    The raw curves of an unnamed polymer, March 2024, were published without a licence by the GitHub user
+    Usermantherealone (repository Avrami); they are downloaded from there, not copied. In the slowest curves the
+    transient exceeds the crystallisation peak.
 
     Examples
     --------
@@ -228,20 +232,21 @@ def fetch_polymer_crystallisation(*, part: tuple[float, float] | None = (0.02, 0
     for name, curve in _raw_curves():
         celsius = float(curve[0, 3])
         filler = _FILLER[name[-1]]
-        found = relative_crystallinity(curve[:, 1], curve[:, 4])
+        relative = relative_crystallinity(curve[:, 1], curve[:, 4])
         kept = slice(None)
         if part is not None:
             low, high = part
-            inside = np.flatnonzero(found.crystallinity > low)[0], np.flatnonzero(found.crystallinity < high)[-1]
-            kept = slice(inside[0], inside[1] + 1)
+            first = np.flatnonzero(relative.crystallinity > low)[0]
+            last = np.flatnonzero(relative.crystallinity < high)[-1]
+            kept = slice(first, last + 1)
         frames.append(
             pd.DataFrame(
                 {
                     "curve": f"{celsius:g} C, {filler:g} %",
-                    "time": found.time[kept],
+                    "time": relative.time[kept],
                     "temperature": celsius + KELVIN,
                     "filler": filler,
-                    "crystallinity": found.crystallinity[kept],
+                    "crystallinity": relative.crystallinity[kept],
                 }
             )
         )
@@ -251,7 +256,7 @@ def fetch_polymer_crystallisation(*, part: tuple[float, float] | None = (0.02, 0
 
 
 def _raw_curves() -> list[tuple[str, NDArray[Any]]]:
-    """Return name and columns (index, t, Ts, Tr, heat flow) of every curve; the file writes decimal commas."""
+    """Return name and columns (index, t, Ts, Tr, heat flow) of every curve; the file has decimal commas."""
     curves: list[tuple[str, NDArray[Any]]] = []
     rows: list[list[float]] = []
     name = ""

@@ -1,4 +1,4 @@
-"""Sinusoids of random amplitude and phase: the standard regression problem of the meta-learning literature."""
+"""Sinusoids with random amplitude and phase, the standard regression problem of the meta-learning literature."""
 
 import numpy as np
 
@@ -28,13 +28,13 @@ def make_sinusoids(
     Parameters
     ----------
     n_tasks, n_rows : int
-        Number of tasks, and of rows of each.
+        Number of tasks, and of rows in each.
     amplitude, phase : (low, high)
-        A and b are uniform in these ranges.
+        Ranges of A and b, which are uniform.
     frequency : float or (low, high)
         Omega, fixed or uniform in a range.
     x_range : (low, high)
-        x is uniform in this range.
+        Range of x, which is uniform.
     noise : float
         Standard deviation of the normal noise.
     random_state : int, Generator or None

@@ -1,4 +1,4 @@
-"""Small classical tables, retyped from their publications, as task sets; data cards stand beside the CSV files."""
+"""Small classical tables, retyped from their publications, as task sets; data cards are next to the CSV files."""
 
 from importlib.resources import files
 
@@ -18,13 +18,13 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def load_theophylline(*, exclude_time_zero: bool = False) -> TaskSet:
-    """Serum concentrations of theophylline in twelve patients after one oral dose.
+    """Return serum concentrations of theophylline in twelve patients after one oral dose.
 
     Parameters
     ----------
     exclude_time_zero : bool, default=False
-        Whether to leave out the sample taken at the time of the dose: 120 rows instead of 132. The row numbers of
-        :func:`load_reference` are those of the shorter table.
+        True leaves out the sample taken at the time of the dose: 120 rows instead of 132. The row numbers of
+        :func:`load_reference` refer to this shorter table.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def load_theophylline(*, exclude_time_zero: bool = False) -> TaskSet:
 
 
 def load_orange() -> TaskSet:
-    """Trunk circumference of five orange trees over four years.
+    """Return trunk circumferences of five orange trees over four years.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def load_orange() -> TaskSet:
 
 
 def load_sleepstudy() -> TaskSet:
-    """Mean reaction time of eighteen subjects over ten days of restricted sleep.
+    """Return mean reaction times of eighteen subjects over ten days of restricted sleep.
 
     Returns
     -------
@@ -105,21 +105,21 @@ def load_sleepstudy() -> TaskSet:
 
 
 def load_reference(name: str) -> pd.DataFrame:
-    """Mixed-effects results on one of the tables, leave one task out, with the support sets they were computed on.
+    """Return leave-one-task-out results of mixed-effects models on one of the tables, with their support sets.
 
-    For each task the population was fitted on all the others by R's nlme 3.1-162 (lme4 1.1-31 for the sleep study),
-    the random effects were estimated from the task's k support rows, and the mean squared error was taken on its
-    other rows.
+    For each task the population was fitted to all the others by R's nlme 3.1-162 (lme4 1.1-31 for the sleep study), the
+    random effects were estimated from the task's k support rows, and the mean squared error was computed on its other
+    rows.
 
     Parameters
     ----------
     name : {"theophylline", "orange", "sleepstudy"}
-        For theophylline the row numbers are those of ``load_theophylline(exclude_time_zero=True)``.
+        Name of the table; row numbers for theophylline are those of ``load_theophylline(exclude_time_zero=True)``.
 
     Returns
     -------
     DataFrame
-        One row a support set: ``task``, ``k`` (support rows), ``scheme`` ("random", or "first" k days), ``rep``,
+        One row for each support set: ``task``, ``k`` (support rows), ``scheme`` ("random", or "first" k days), ``rep``,
         ``support`` (tuple of row numbers within the task), and mean squared errors in the squared units of the
         target: ``nlme_mse``, ``pooled_mse`` (the fixed effects alone), ``cold_mse`` (least squares on the support
         alone; missing where it cannot be computed), or ``lme4_mse``.
@@ -127,7 +127,7 @@ def load_reference(name: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        For another name.
+        When there is no reference of that name.
 
     Examples
     --------

@@ -15,9 +15,9 @@ _COLUMNS = ["source", "steel", "initial_hardness", "time_s", "celsius", *_ELEMEN
 
 
 def fetch_steel_tempering() -> TaskSet:
-    """Hardness after tempering of carbon and low-alloy steels, by time, temperature and composition.
+    """Return the hardness of carbon and low-alloy steels after tempering, by time, temperature and composition.
 
-    A task is one composition of one steel: three names stand for several compositions.
+    A task is one composition of one steel: three names of steels have several compositions.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def fetch_steel_tempering() -> TaskSet:
     Raises
     ------
     OSError
-        When the file is neither in the cache nor to be had.
+        When the file is neither in the cache nor available for download.
 
     References
     ----------
@@ -49,7 +49,7 @@ def fetch_steel_tempering() -> TaskSet:
     table[numbers] = table[numbers].astype(float)
     table["steel"] = table["steel"].str.strip().str.replace(",", ".")
     composition = table[_ELEMENTS].apply(tuple, axis=1)
-    versions = composition.groupby(table["steel"]).transform(lambda own: pd.factorize(own)[0])
+    versions = composition.groupby(table["steel"]).transform(lambda of_steel: pd.factorize(of_steel)[0])
     several = composition.groupby(table["steel"]).transform("nunique") > 1
     table["task"] = table["steel"].where(~several, table["steel"] + " (" + (versions + 1).astype(str) + ")")
     table["time"] = table["time_s"] / 3600
@@ -58,7 +58,7 @@ def fetch_steel_tempering() -> TaskSet:
 
 
 def _repair(row: list[str]) -> list[str]:
-    """Undo what an unquoted comma in the first field, and a whole row in quotes, do to a row."""
+    """Return a row of the file with its defects repaired: an unquoted comma in the first field, or a quoted row."""
     if len(row) == 1:
         row = next(csv.reader(row))
     return [f"{row[0]},{row[1]}", *row[2:]] if len(row) == len(_COLUMNS) + 1 else row

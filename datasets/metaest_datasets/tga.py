@@ -9,25 +9,25 @@ __all__ = ["fetch_nh4cl_tga"]
 
 
 def fetch_nh4cl_tga() -> TaskSet:
-    r"""Conversion of ammonium chloride heated at 3, 5 and 10 K/min, from its mass.
+    r"""Return the conversion of ammonium chloride heated at 3, 5 and 10 K/min, computed from its mass.
 
-    Conversion is :math:`(m_0 - m) / (m_0 - m_\infty)` with the first and the last mass of each run.
+    The conversion is :math:`(m_0 - m) / (m_0 - m_\infty)` with the first and the last mass of each run.
 
     Returns
     -------
     TaskSet
-        3 tasks named "3 K/min" and so on, 490 rows each; features ``time`` (s since the first row), ``temperature``
-        (K), ``start`` (K, the first temperature) and ``rate`` (K/s), target ``conversion``.
+        3 tasks named "3 K/min" and so on, with 490 rows each; features ``time`` (s since the first row),
+        ``temperature`` (K), ``start`` (K, the first temperature) and ``rate`` (K/s), target ``conversion``.
 
     Raises
     ------
     OSError
-        When the file is neither in the cache nor to be had.
+        When the file is neither in the cache nor available for download.
 
     Notes
     -----
-    Runs of July 2023, published with the program Open_ThermoKinetics by the GitHub user kdavjd (MIT licence); no paper
-    is named.
+    The runs of July 2023 were published with the program Open_ThermoKinetics by the GitHub user kdavjd (MIT licence),
+    without reference to a paper.
 
     Examples
     --------

@@ -57,7 +57,7 @@ def test_a_peak_on_the_shoulder_of_the_transient_is_found():
     ("time", "flow", "message"),
     [
         (np.arange(100.0), np.exp(-np.arange(100.0) / 10), "there is no peak after the transient"),
-        (np.arange(100.0), heat_flow(np.arange(100.0)), "the peak lies in the rows of the baseline"),
+        (np.arange(100.0), heat_flow(np.arange(100.0)), "the peak is in the rows of the baseline"),
         (np.arange(600.0), heat_flow(np.arange(600.0), center=550.0), "is not over before them"),
         (np.arange(600.0), heat_flow(np.arange(600.0), center=300.0, width=180.0), "is not over before them"),
         (np.arange(600.0), -heat_flow(np.arange(600.0), 1.4, 300.0, 60.0), "exothermal upwards"),
@@ -67,7 +67,7 @@ def test_a_peak_on_the_shoulder_of_the_transient_is_found():
             "exothermal upwards, and its baseline",
         ),
         (np.arange(0, 1200, 30.0), heat_flow(np.arange(0, 1200, 30.0)), "baseline=20 holds 1 rows"),
-        (np.arange(3.0), np.arange(3.0), "two rows of at least 5 numbers"),
+        (np.arange(3.0), np.arange(3.0), "the same number of values, at least 5"),
         (np.zeros(10), np.arange(10.0), "time must rise"),
         (np.arange(10.0), np.full(10, np.nan), "must be finite"),
     ],
@@ -80,7 +80,7 @@ def test_curves_without_crystallisation(time, flow, message):
 def test_two_peaks_both_count_and_are_told():
     t = np.arange(600.0)
     flow = 1.4 * np.exp(-t / 5) + 0.7 * np.exp(-(((t - 80) / 20) ** 2)) + np.exp(-(((t - 180) / 25) ** 2))
-    with pytest.warns(UserWarning, match="peaks at 80, 180; what lies behind .* counts as crystallisation"):
+    with pytest.warns(UserWarning, match="peaks at 80, 180; everything after .* counts as crystallisation"):
         found = relative_crystallinity(t, flow)
     assert found.heat == pytest.approx((0.7 * 20 + 25) * np.sqrt(np.pi), rel=0.01)
 

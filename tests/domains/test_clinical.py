@@ -1,4 +1,4 @@
-"""What a clinician asks, against curves that are evaluated densely and answers that are put back."""
+"""Clinical quantities agree with densely evaluated curves and with answers that are put back."""
 
 from dataclasses import replace
 
@@ -193,7 +193,7 @@ def test_slow_absorption_and_a_lag():
     curve = model.predict(model.rows(regimen, times))
     assert top["concentration"] == pytest.approx(curve.max(), rel=1e-7)
     assert peak(model, regimen, until=1.9)["value"].tolist() == [0.0, 0.0]
-    with pytest.raises(ValueError, match="no dose of this regimen reaches 1: by 1.5 nothing of it has arrived"):
+    with pytest.raises(ValueError, match="no dose of this regimen reaches 1: none of it is in the blood by 1.5"):
         dose_for(model, regimen, target_trough=1.0, time=1.5)
 
 
@@ -249,7 +249,7 @@ def test_what_was_given_before_has_to_be_said(iv):
         lambda: next_sample(patient, late, [37.0]),
     ):
         with pytest.raises(
-            ValueError, match="begins at 36, .* hold 1 dose up to 0: pass all doses given so far as given=Regimen"
+            ValueError, match="begins at 36, .* hold 1 dose up to 0: pass all previous doses as given=Regimen"
         ):
             question()
     with pytest.raises(TypeError, match="given must be a Regimen"):
@@ -354,9 +354,9 @@ def test_wrong_questions(iv):
         time_above(patient, two, 3.0, until=np.inf)
     with pytest.raises(ValueError, match="end must be after start"):
         auc(patient, two, start=5.0, end=5.0)
-    with pytest.raises(ValueError, match="go with a Regimen"):
+    with pytest.raises(ValueError, match="require a Regimen"):
         auc(patient, 300.0, end=5.0)
-    with pytest.raises(TypeError, match="a patient of a pharmacokinetic model"):
+    with pytest.raises(TypeError, match="an adapted patient of a pharmacokinetic model"):
         clearance(42)
     with pytest.raises(TypeError, match="regimen must be a Regimen"):
         peak(patient, 300.0, until=3.0)
@@ -444,6 +444,6 @@ def test_a_saturable_model_answers_what_it_can():
             question(model)
     with pytest.raises(TypeError, match="elimination saturates"):
         time_above(model, regimen, 3.0, until=9.0)
-    with pytest.raises(ValueError, match="until must be given"):
+    with pytest.raises(ValueError, match="until is required"):
         peak(model, regimen)
     assert "MichaelisMenten" in model.summary() or "SaturableEquation" in model.summary()

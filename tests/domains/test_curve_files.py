@@ -24,8 +24,8 @@ def folder(tmp_path):
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"\n\n  \n", "the file is empty|header and no rows"),
-        (b"time,fraction\n", "a header and no rows"),
+        (b"\n\n  \n", "the file is empty|header but no rows"),
+        (b"time,fraction\n", "a header but no rows"),
         ("time,fraction,T in \u00b0C\n1,0.1,20\n".encode("latin-1"), "line 1 .byte 0xb0, in Latin-1 '\u00b0'"),
         (b"time,fraction\n1,0.1\n2,0.4 \xb5\n", "line 3 .byte 0xb5"),
         (GOOD.encode("utf-16-le"), "line 1 holds NUL bytes"),
@@ -33,8 +33,8 @@ def folder(tmp_path):
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "holds NUL bytes"),
         (b"time;fraction\n1;0.1\n", "pass sep=';'"),
         (b"time\tfraction\n1\t0.1\n", r"pass sep='\\t'"),
-        (b"time,fraction\n1,0,1\n2,0,4\n", "more fields than its header"),
-        (b"time,fraction\n1,0.1\n2,0.4,9\n", "more fields than its header"),
+        (b"time,fraction\n1,0,1\n2,0,4\n", "have more fields"),
+        (b"time,fraction\n1,0.1\n2,0.4,9\n", "have more fields"),
         (b"time,fraction,fraction\n1,0.1,0.2\n", "column 'fraction' occurs twice"),
         (b"time,fraction\n1,0.1\n2\n", "column 'fraction' is missing in row 1"),
         (b"time,fraction\n1,0.1\n2,1e999\n", "column 'fraction' is infinite in row 1"),
@@ -42,7 +42,7 @@ def folder(tmp_path):
         (b"time,fraction\ns,-\n1,0.1\n2,0.4\n", "row of units|which is not a number"),
         (b"time,fraction\n2024-01-01,0.1\n", "column 'time' holds '2024-01-01'"),
         (b"time,conversion\n1,0.1\n", "there is no column 'fraction'"),
-        (b'time,fraction\n"1,0.1\n2,0.4\n', "do not fit its header|'fraction' is missing"),
+        (b'time,fraction\n"1,0.1\n2,0.4\n', "do not fit the header|'fraction' is missing"),
         (b"time,fraction\nTrue,0.1\n", "holds True or False"),
     ],
 )
@@ -59,14 +59,14 @@ def test_one_bad_file_among_many_is_named(folder, content, message):
 def test_files_that_are_none_are_named(folder):
     os.mkfifo(folder / "pipe.csv")
     for name, kind, message in (
-        ("missing.csv", FileNotFoundError, "no such file"),
+        ("missing.csv", FileNotFoundError, "does not exist"),
         ("", IsADirectoryError, "this is a folder"),
         ("pipe.csv", OSError, "no regular file"),
     ):
         with pytest.raises(kind, match=message) as raised:
             read_curve_files({"A": folder / "good.csv", "B": folder / name})
         assert name in str(raised.value)
-    with pytest.raises(TaskError, match="this is no path"):
+    with pytest.raises(TaskError, match="this is not the path"):
         read_curves("a\0b.csv")
     (folder / "broken.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(OSError, match="broken.csv.gz"):
@@ -76,7 +76,7 @@ def test_files_that_are_none_are_named(folder):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_named(folder):
     (folder / "good.csv").chmod(0)
-    with pytest.raises(PermissionError, match="good.csv: this file may not be read"):
+    with pytest.raises(PermissionError, match="good.csv: no permission to read this file"):
         read_curve_files([folder / "good.csv"])
 
 

@@ -1,4 +1,4 @@
-"""Windows of readings, forecasts of glucose, and how they are judged."""
+"""Windows of readings, forecasts of glucose, and their errors."""
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def test_series_is_cut_at_gaps():
     [
         ([0, 5, 5], (30,), "times must rise"),
         ([0, 5, 10], (33,), "multiples of 5"),
-        ([0, 5], (30,), "as many are wanted"),
+        ([0, 5], (30,), "they must have the same number"),
     ],
 )
 def test_bad_series(time, horizons, message):
@@ -264,14 +264,14 @@ def test_settings_of_the_windows_do_not_change_after_the_fit():
             lambda c=changed: c.predict(X, y),
             lambda c=changed: c.score(people),
         ):
-            with pytest.raises(ValueError, match=f"{name} is .*, and was .* in the fit; fit again"):
+            with pytest.raises(ValueError, match=f"{name} is .*, but was .* in the fit; fit again"):
                 call()
 
 
 @pytest.mark.parametrize("word", ["LOW", "HI"])
 def test_words_among_readings_are_shown(word):
     words = np.array([120.0, 130.0, word, 140.0], dtype=object)
-    with pytest.raises(ValueError, match=f"glucose: value 2 is '{word}'; a number is wanted; NaN stands for"):
+    with pytest.raises(ValueError, match=f"glucose: value 2 is '{word}'; a number is wanted; use NaN for"):
         glucose_windows(np.arange(0.0, 20, 5), words)
     with pytest.raises(ValueError, match=f"prediction: value 2 is '{word}'"):
         glucose_errors([120.0, 130.0, 60.0, 140.0], words)

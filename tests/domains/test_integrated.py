@@ -327,5 +327,5 @@ def test_an_equation_that_is_integrated_cannot_be_mapped():
     def curve(volume):
         return equation(X, volume=volume, capacity=torch.tensor(8.0).double(), affinity=torch.tensor(2.0).double())
 
-    with pytest.raises(NotImplementedError, match="depend on the numbers"):
+    with pytest.raises(NotImplementedError, match="depend on the values"):
         torch.vmap(curve)(volumes)

@@ -254,11 +254,11 @@ def test_activation_energies_are_recovered_with_honest_intervals(isothermal):
 @pytest.mark.parametrize(
     ("histories", "message"),
     [
-        ({}, "histories: there is none"),
+        ({}, "histories: at least one is required"),
         ({1: ([1.0, 2.0], [500.0, 600.0])}, "history 1: times must rise from 0"),
         ({1: ([0.0, 0.0], [500.0, 600.0])}, "history 1: times must rise from 0"),
-        ({"a": ([0.0, 1.0], [500.0, 600.0])}, "histories: 'a' is no whole number"),
-        ({4: ([0.0, 1.0], [500.0])}, "history 4: times and temperatures must be two rows"),
+        ({"a": ([0.0, 1.0], [500.0, 600.0])}, "histories: 'a' is not a whole number"),
+        ({4: ([0.0, 1.0], [500.0])}, "history 4: times and temperatures must be equally many"),
         ({4: ([0.0, 1.0], [25.0, 600.0])}, "history 4: temperatures must be in kelvin"),
     ],
 )
@@ -284,7 +284,7 @@ def test_histories_of_batches_to_come():
     assert hot > 0.9
     np.testing.assert_array_equal(further.predict(tasks[0][0]), model.predict(tasks[0][0]))
     assert further.adapt(*tasks[0]).predict([[100.0, 9.0]])[0] < 1e-6
-    with pytest.raises(ValueError, match="fitted to ramps"):
+    with pytest.raises(ValueError, match="fitted to linear ramps"):
         NonIsothermalJMAKRegressor().fit(cooled(rng)).with_histories({1: ([0.0], [300.0])})
 
 
@@ -296,13 +296,13 @@ def test_known_histories_keep_their_numbers():
     X = tasks[0][0]
     before = model.predict(X)
     other = ([0.0, 100.0], [300.0, 310.0])
-    with pytest.raises(ValueError, match="number 1 is known already"):
+    with pytest.raises(ValueError, match="number 1 is already in use"):
         model.with_histories({4: other, 1: other})
     again = model.with_histories({1: histories[1], 4: other})
     np.testing.assert_array_equal(again.predict(X), before)
     assert list(again.histories) == [1, 2, 3, 4]
     assert list(model.histories) == [1, 2, 3]
-    with pytest.raises(ValueError, match="number 4 is known already"):
+    with pytest.raises(ValueError, match="number 4 is already in use"):
         again.with_histories({4: histories[1]})
     # settings say nothing of the fit
     for setting in ({1: other}, None):

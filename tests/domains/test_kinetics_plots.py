@@ -1,4 +1,4 @@
-"""Plots of kinetics: what is drawn is what was computed, in the axes of the user."""
+"""Plots of kinetics draw the computed values, in the axes of the user."""
 
 import numpy as np
 import pandas as pd
@@ -91,7 +91,9 @@ def test_the_axis_is_the_input_that_varies(isothermal, ax):
     assert ax.get_xlabel() == "temperature (K)"
     np.testing.assert_allclose(lines(ax)["adapted curve"].get_xdata(), rows["temperature"])
     np.testing.assert_allclose(lines(ax)["adapted curve"].get_ydata(), isothermal.predict(rows))
-    with pytest.raises(ValueError, match="against='filler' is not an input of the equation; it has time, temperature"):
+    with pytest.raises(
+        ValueError, match="against='filler' is not an input of the equation, whose inputs are time, temperature"
+    ):
         plot_curve(isothermal, rows, against="filler", ax=ax)
 
 
@@ -137,5 +139,5 @@ def test_errors_by_number_of_points(ax):
 
 
 def test_what_is_no_equation_of_the_catalogue_is_said(alloys, ax):
-    with pytest.raises(ValueError, match="adapt of an estimator of the catalogue"):
+    with pytest.raises(ValueError, match="adapt of an estimator of metaest_domains.kinetics"):
         plot_curve(HollomonJaffeRegressor(), [[1.0]])

@@ -363,7 +363,7 @@ def test_glucose_in_two_units_is_refused(of_y, of_basal):
     rows, y = glucose_test([2.0, 10.0, 40.0], (0.02, 5e-4, 0.03, 260.0))
     pairs = [(rows.assign(basal_glucose=of_basal * rows["basal_glucose"]), of_y * y)] * 3
     with pytest.raises(
-        TaskError, match="task 0: the median of glucose is .* and basal_glucose is .*; write both in one"
+        TaskError, match="task 0: the median of glucose is .* and basal_glucose is .*; use the same unit"
     ):
         MinimalModelRegressor().fit(pairs)
 
@@ -373,7 +373,7 @@ def test_what_the_minimal_model_refuses():
     with pytest.raises(ValueError, match="columns of insulin_rows"):
         MinimalModelRegressor().fit([(rows.to_numpy(), glucose)] * 3)
     mixed = pd.concat([rows[:1], rows[1:].assign(insulin_2=50.0)])
-    with pytest.raises(TaskError, match="task 1: the insulin or a basal value in row 1 is not that of row 0"):
+    with pytest.raises(TaskError, match="task 1: the insulin or a basal value in row 1 differs from that in row 0"):
         MinimalModelRegressor().fit([(rows, glucose), (mixed, glucose), (rows, glucose)])
     times = pd.to_timedelta([0, 5], unit="min")
     for arguments, message in (
@@ -475,7 +475,7 @@ def test_other_bad_input(clinic):
         Regimen.repeated(10.0).rows([-1.0])
     with pytest.raises(ValueError, match="interval above 0"):
         Regimen.repeated(10.0, n=2)
-    with pytest.raises(ValueError, match="needs a dose above 0"):
+    with pytest.raises(ValueError, match="needs at least one dose above 0"):
         Regimen.repeated(0.0)
     X, y = model.read(frame[frame["patient"] == "P1"], covariates=["weight"])
     with pytest.raises(TaskError, match="time is -3 in row 0"):

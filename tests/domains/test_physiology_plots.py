@@ -48,7 +48,7 @@ def test_population(study):
     assert len(ax.lines) == 12
     np.testing.assert_allclose(ax.lines[-1].get_ydata(), model.predict(grid(patients[0])))
     assert ax.get_ylabel() == "concentration"
-    with pytest.raises(TypeError, match="a fitted model comes first"):
+    with pytest.raises(TypeError, match="model must be a fitted model"):
         plot_population(patients, model)
     with pytest.raises(ValueError, match="nothing to draw"):
         plot_population(model)
@@ -93,7 +93,7 @@ def test_a_regimen_marks_its_doses(study):
     )
     with pytest.raises(ValueError, match="pass times="):
         plot_population(model, None, Regimen.repeated(4.0, weight=70.0))
-    with pytest.raises(ValueError, match="would hold doses; pass a regimen"):
+    with pytest.raises(ValueError, match="that contain doses; pass a regimen"):
         plot_patient(model.adapt(new.X[:0], new.y[:0]))
     band = plot_population(model, patients[:3], Regimen.repeated(4.0, weight=70.0)).collections[0].get_paths()[0]
     assert band.vertices[:, 0].max() == patients[:3].X[:, 0].max()
@@ -140,14 +140,17 @@ def test_what_cannot_be_drawn_is_said(study):
     patients, model = study
     patient = model.adapt(patients[0].X, patients[0].y, guard=False)
     for call, message in (
-        (lambda: plot_predictions(patients, model), r"plot_predictions\(model, patients\): a fitted model comes first"),
-        (lambda: plot_predictive_check(patient, patients), "a fitted model comes first, got AdaptedEquation"),
-        (lambda: plot_shrinkage(patient), r"plot_shrinkage\(model\): a fitted model comes first"),
+        (
+            lambda: plot_predictions(patients, model),
+            r"plot_predictions\(model, patients\): model must be a fitted model",
+        ),
+        (lambda: plot_predictive_check(patient, patients), "model must be a fitted model, got AdaptedEquation"),
+        (lambda: plot_shrinkage(patient), r"plot_shrinkage\(model\): model must be a fitted model"),
         (
             lambda: plot_population(model, pd.DataFrame({"time": [1.0]})),
-            "patients are a TaskSet, as read_patients returns",
+            "patients must be a TaskSet, as read_patients returns",
         ),
-        (lambda: plot_patient(patient, [1.0, 2.0]), "a Regimen or rows of X are wanted"),
+        (lambda: plot_patient(patient, [1.0, 2.0]), "regimen must be a Regimen or rows of X"),
         (lambda: plot_shrinkage(model, ax=np.array([1])), "ax must be one Axes of matplotlib, got ndarray"),
     ):
         with pytest.raises(TypeError, match=message):

@@ -64,7 +64,7 @@ def test_a_rate_is_the_dose_over_the_duration():
     np.testing.assert_array_equal(read_patients(rate).X, read_patients(lasting, duration="hours").X)
     assert read_patients(rate.assign(hours=lasting["hours"]), duration="hours").X[0, 5] == 2
     with pytest.raises(
-        TaskError, match="task 'A': column 'Rate' is 160 in row 0: that is not the dose over the duration"
+        TaskError, match="task 'A': column 'Rate' is 160 in row 0: not the dose divided by the duration"
     ):
         read_patients(rate.assign(hours=lasting["hours"] * 2), duration="hours")
 
@@ -79,28 +79,28 @@ def test_a_rate_is_the_dose_over_the_duration():
         ({"EVID": [1, 2, 0, 1, 0, 0]}, "task 1: column 'EVID' is 2 in row 1: another event"),
         ({"EVID": [3, 0, 0, 1, 0, 0]}, "column 'EVID' is 3 in row 0: a reset of the system"),
         ({"EVID": [1, 0, 0, 4, 0, 0]}, "task 2: column 'EVID' is 4 in row 3: a reset and a dose"),
-        ({"EVID": [0, 0, 0, 1, 0, 0]}, "column 'EVID' is 0 in row 0: that is an observation, but the row has a dose"),
-        ({"AMT": [320.0, 0, 0, None, 0, 0]}, "column 'EVID' is 1 in row 3: that is a dose, but column 'AMT' is empty"),
-        ({"MDV": [0, 0, 0, 1, 0, 0]}, "column 'MDV' is 0 in row 0: that is an observation, but the row is a dose"),
-        ({"MDV": [1, 0, 2, 1, 0, 0]}, "column 'MDV' is 2 in row 2: 0 or 1 is wanted"),
+        ({"EVID": [0, 0, 0, 1, 0, 0]}, "column 'EVID' is 0 in row 0: an observation, but the row has a dose"),
+        ({"AMT": [320.0, 0, 0, None, 0, 0]}, "column 'EVID' is 1 in row 3: a dose, but column 'AMT' is empty"),
+        ({"MDV": [0, 0, 0, 1, 0, 0]}, "column 'MDV' is 0 in row 0: an observation, but the row is a dose"),
+        ({"MDV": [1, 0, 2, 1, 0, 0]}, "column 'MDV' is 2 in row 2: it must be 0 or 1"),
         ({"ADDL": [0, 0, 0, 1, 0, 0]}, "column 'II' is 12 in row 0: the time between further doses, but their number"),
         ({"II": 0.0}, "column 'ADDL' is 1 in row 0: further doses need the time between them"),
         ({"ADDL": [1.5, 0, 0, 1, 0, 0]}, "column 'ADDL' is 1.5 in row 0: a whole number"),
         ({"ADDL": [-1, 0, 0, 1, 0, 0]}, "column 'ADDL' is -1 in row 0: a whole number"),
-        ({"ADDL": [1, 3, 0, 1, 0, 0]}, "column 'ADDL' is 3 in row 1: further doses belong to a dose"),
+        ({"ADDL": [1, 3, 0, 1, 0, 0]}, "column 'ADDL' is 3 in row 1: further doses require a dose"),
         (
             {"RATE": [-2, 0, 0, 0, 0, 0]},
             "column 'RATE' is -2 in row 0: estimation of the rate or duration is not implemented",
         ),
-        ({"RATE": [0, 10, 0, 0, 0, 0]}, "column 'RATE' is 10 in row 1: a rate belongs to a dose"),
+        ({"RATE": [0, 10, 0, 0, 0, 0]}, "column 'RATE' is 10 in row 1: a rate requires a dose"),
         (
             {"CMT": [2, 2, 2, 1, 2, 2]},
-            r"task 1: column 'CMT' \(compartment.*\) is 2 for doses, but doses are taken to enter compartment 1",
+            r"task 1: column 'CMT' \(compartment.*\) is 2 for doses, but doses are expected to enter compartment 1",
         ),
         ({"CMT": [1, 2, 3, 1, 2, 2]}, "task 1: column 'CMT'.* is 3 for observations, and 2 for those of patient 1"),
         ({"CMT": [1, 2, 2, "iv", 2, 2]}, "task 2: column 'CMT'.* is 'iv' for doses, and 1 for those of patient 1"),
         ({"DVID": [0, 1, 2, 0, 1, 1]}, "task 1: column 'DVID' .kind of observation. is 2 for observations"),
-        ({"CENS": [0, 0, 1, 0, 0, 0]}, "column 'CENS' is 1 in row 2: 1 where the observation lies below.*limit="),
+        ({"CENS": [0, 0, 1, 0, 0, 0]}, "column 'CENS' is 1 in row 2: 1 if the observation is below.*limit="),
         ({"CENS": [0, 0, -1, 0, 0, 0]}, "column 'CENS' is -1 in row 2"),
         ({"BLQ": [0, 0, 1, 0, 0, 0]}, "column 'BLQ' is 1 in row 2"),
         ({"tinf": [2, 0, 0, 0, 0, 0]}, "column 'tinf' is 2 in row 0: duration of an infusion; pass the name"),
@@ -175,7 +175,7 @@ def test_categories_as_covariates_are_refused_and_others_named_in_a_warning():
     frame = plain(sex=pd.Categorical(["f"] * 4 + ["m"] * 4))
     with pytest.raises(TaskError, match="task 'A': column 'sex' holds 'f' in row 0.*encode categories"):
         read_patients(frame, covariates=["sex"])
-    with pytest.warns(UserWarning, match="read_patients: column 'sex' was not read; name what belongs to the patient"):
+    with pytest.warns(UserWarning, match="read_patients: column 'sex' was not read; list properties of the patient"):
         read_patients(frame)
     with pytest.warns(UserWarning, match="read_patients: columns 'sex', 'OCC' were not read"):
         read_patients(frame.assign(OCC=1))
@@ -184,10 +184,10 @@ def test_categories_as_covariates_are_refused_and_others_named_in_a_warning():
 
 def test_doses_that_are_there_twice_are_asked_about():
     with pytest.warns(
-        UserWarning, match="task 'A': two doses of 320 at time 0, which both count; drop one .* .2 patients."
+        UserWarning, match="task 'A': two doses of 320 at time 0 are both used; drop one .* .2 patients."
     ):
         assert read_patients(pd.concat([plain(), plain()])).X[0, 1:5].tolist() == [320, 320, 0, 0]
-    with pytest.warns(UserWarning, match="task 'A': two doses of 320 at time 12, which both count"):
+    with pytest.warns(UserWarning, match="task 'A': two doses of 320 at time 12 are both used"):
         read_patients(plain(addl=[1] + [0] * 7, ii=[12.0] + [0] * 7))
 
 
@@ -206,7 +206,9 @@ def test_gaps_are_named():
 @pytest.mark.parametrize("column", ["patient", "ID", "id", "Subject", "subject_id", "USUBJID"])
 def test_the_records_of_two_patients_are_not_read_as_one(column):
     frame = plain().rename(columns={"patient": column})
-    with pytest.raises(TaskError, match=f"records of 2 patients .column '{column}': 'A', 'B'.; read one of them"):
+    with pytest.raises(
+        TaskError, match=f"records of 2 patients .column '{column}': 'A', 'B'.; pass those of one patient"
+    ):
         Regimen.read(frame)
     regimen, _, y = Regimen.read(frame[frame[column] == "B"])
     assert (regimen.amount.tolist(), y.tolist()) == ([200, 200], [5, 3])

@@ -42,7 +42,7 @@ def test_one_number_stands_for_all_doses():
         (lambda: Regimen([pd.Timestamp("2024-01-01")], 320.0), "time: dates were passed"),
         (lambda: Regimen([0.0], 320.0).rows(pd.to_timedelta([2], unit="h")), "times: time differences were passed"),
         (lambda: Regimen([0.0], 320.0).rows([np.nan]), "times: value 0 is missing"),
-        (lambda: Regimen([], []), "needs a dose above 0"),
+        (lambda: Regimen([], []), "needs at least one dose above 0"),
         (
             lambda: Regimen([0.0], 320.0, 0.0, {"weight": np.nan}),
             "finite numbers by name, 'weight': a finite number is wanted, got nan",

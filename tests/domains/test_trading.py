@@ -254,9 +254,9 @@ def broken(market, how):
     ("how", "message"),
     [
         ("gap", "the price of asset 'mean-reverting 1' on 2000-03-13 is missing"),
-        ("negative", "'mean-reverting 1' on 2000-03-13 is -3; prices above 0"),
-        ("zero", "is 0; prices above 0"),
-        ("infinite", "is inf; prices above 0"),
+        ("negative", "'mean-reverting 1' on 2000-03-13 is -3; prices must be above 0"),
+        ("zero", "is 0; prices must be above 0"),
+        ("infinite", "is inf; prices must be above 0"),
         ("unsorted", "2000-01-04 comes after 2000-01-05; sort by date"),
         ("twice", "2000-01-04 occurs twice"),
         ("words", "prices must be numbers"),
@@ -275,7 +275,7 @@ def test_a_look_that_is_too_short_is_said(model, market):
         model.adapt(market.iloc[:11, 0])
     with pytest.raises(TaskError, match="no asset has adapt_window=250 days"):
         walk_forward(model, market)
-    with pytest.raises(ValueError, match="prices of one asset are wanted"):
+    with pytest.raises(ValueError, match="prices must be those of one asset"):
         model.adapt(market)
     with pytest.raises(ValueError, match="adapt_window must be a whole number of days from 1 on"):
         walk_forward(model, market, adapt_window=0)
@@ -340,9 +340,9 @@ def test_a_start_that_is_none_of_the_rows_is_said(model, market, start):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"lag": 7}, "lag is 7, and was . in the fit; fit again"),
-        ({"volatility_target": 0.33}, "volatility_target is 0.33, and was .* in the fit"),
-        ({"features": PriceFeatures((1, 2, 5), 11)}, "features__window is 11, and was 10 in the fit"),
+        ({"lag": 7}, "lag is 7, but was . in the fit; fit again"),
+        ({"volatility_target": 0.33}, "volatility_target is 0.33, but was .* in the fit"),
+        ({"features": PriceFeatures((1, 2, 5), 11)}, "features__window is 11, but was 10 in the fit"),
     ],
 )
 def test_settings_that_a_policy_learned_with_do_not_change_after_the_fit(model, market, setting, message):

@@ -36,19 +36,19 @@ def test_missing_returns_are_left_out(returns, measure):
     assert measure(holes.astype("Float64")) == pytest.approx(expected, rel=1e-12)
     assert measure(holes.astype(object).where(holes.notna(), None)) == pytest.approx(expected, rel=1e-12)
     assert measure(holes.to_frame("an asset")) == pytest.approx(expected, rel=1e-12)
-    with pytest.warns(UserWarning, match="the answer is NaN, since there are no returns"):
+    with pytest.warns(UserWarning, match="the result is NaN, since there are no returns"):
         assert np.isnan(measure(holes * np.nan))
 
 
 @pytest.mark.parametrize("measure", RATIOS)
 def test_a_frame_of_assets_with_different_holes_is_measured_asset_by_asset(returns, measure):
     frame = pd.DataFrame({"A": returns, "B": returns.shift(30), "C": np.nan})
-    with pytest.warns(UserWarning, match="the answer is NaN, since there are no returns"):
+    with pytest.warns(UserWarning, match="the result is NaN, since there are no returns"):
         each = frame.apply(measure)
     assert each["A"] == measure(returns)
     assert each["B"] == pytest.approx(measure(returns[:-30]), rel=1e-12)
     assert np.isnan(each["C"])
-    with pytest.raises(ValueError, match=r"one series of returns is wanted, got shape \(300, 3\)"):
+    with pytest.raises(ValueError, match=r"returns must be one series, got shape \(300, 3\)"):
         measure(frame)
 
 
@@ -64,7 +64,7 @@ def test_without_a_spread_a_ratio_is_infinite_and_of_nothing_it_is_not_a_number(
     prices = pd.Series(100 * 1.0003 ** np.arange(400), index=pd.bdate_range("2020-01-01", periods=400))
     growth = unit * prices.pct_change()  # the same every day but for rounding
     assert measure(growth) == np.inf
-    with pytest.warns(UserWarning, match="the answer is NaN, since all returns are the same"):
+    with pytest.warns(UserWarning, match="the result is NaN, since all returns are equal"):
         assert np.isnan(measure(0 * growth))
     assert sharpe(-growth) == -np.inf
     assert sortino(-growth) == pytest.approx(-np.sqrt(252))
@@ -72,7 +72,7 @@ def test_without_a_spread_a_ratio_is_infinite_and_of_nothing_it_is_not_a_number(
 
 def test_a_few_returns():
     for measure, few in ((sharpe, [0.01]), (sharpe, []), (sharpe, None), (sortino, []), (sortino, None)):
-        with pytest.warns(UserWarning, match="the answer is NaN, since there (is one|are no) return"):
+        with pytest.warns(UserWarning, match="the result is NaN, since there (is one|are no) return"):
             assert np.isnan(measure(few, periods_per_year=12))
     with pytest.warns(UserWarning, match="since there are no returns"):
         assert np.isnan(drawdown([]))
@@ -122,7 +122,7 @@ def test_what_dates_do_not_tell_is_asked_for(returns):
     )
     irregular = returns.iloc[np.sort(np.random.default_rng(0).choice(300, 40, replace=False))]
     for undecided in (hours, odd, irregular, returns.iloc[:1]):
-        with pytest.raises(ValueError, match="do not tell how many rows a year has; pass periods_per_year="):
+        with pytest.raises(ValueError, match="do not determine the number of rows per year; pass periods_per_year="):
             sharpe(undecided)
         sortino(undecided, periods_per_year=252)
     with pytest.warns(UserWarning, match="rows have no dates; 252 a year are assumed"):
@@ -180,11 +180,11 @@ def test_a_deflated_ratio_does_not_depend_on_what_a_period_is(returns):
 
 
 def test_trials_that_cannot_be_are_refused(returns):
-    with pytest.warns(UserWarning, match="since all returns are the same"):
+    with pytest.warns(UserWarning, match="since all returns are equal"):
         assert np.isnan(deflated_sharpe(0 * returns + 0.01, [1.0]))
     for trials, message in (
-        ([], "the strategy itself is the first"), ([1.0, np.nan], "ratio 1 is nan"), ([np.inf], "ratio 0 is inf"),
-        (10, "of all strategies tried are wanted"),
+        ([], "must include at least the strategy itself"), ([1.0, np.nan], "ratio 1 is nan"), ([np.inf], "ratio 0 is inf"),
+        (10, "must be the Sharpe ratios of all strategies tried"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             deflated_sharpe(returns, trials)
@@ -257,5 +257,5 @@ def test_returns_that_cannot_be_matched_by_day_are_refused(returns):
         difference(returns, returns.to_numpy())
     with pytest.raises(ValueError, match="measure must be a function of returns, such as sharpe, got 'sharpe'"):
         difference(returns, returns, measure="sharpe")
-    with pytest.raises(ValueError, match="trials: the Sharpe ratios of all strategies tried are wanted"):
+    with pytest.raises(ValueError, match="trials must be the Sharpe ratios of all strategies tried"):
         deflated_sharpe(returns, {"this": 0.5, "that": 0.7})

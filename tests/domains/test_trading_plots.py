@@ -1,4 +1,4 @@
-"""Plots of backtests: what is drawn is what was computed, in the axes of the user."""
+"""Plots of backtests draw the computed values, in the axes of the user."""
 
 import numpy as np
 import pandas as pd
@@ -117,7 +117,7 @@ def test_sharpe_by_what_was_varied(ax):
 def test_what_cannot_be_drawn_is_said(backtests, ax):
     with pytest.raises(ValueError, match="the backtest 'held' has no days"):
         plot_equity({"held": backtests["held"].between("2040")})
-    with pytest.raises(ValueError, match="backtests are wanted"):
+    with pytest.raises(ValueError, match="backtests must be those of earn or walk_forward"):
         plot_drawdown(backtests["held"].returns)
     still = pd.DataFrame({"A": 1.0}, index=pd.bdate_range("2020-01-01", periods=9))
     with pytest.raises(ValueError, match="has constant returns"):

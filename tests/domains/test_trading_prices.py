@@ -62,9 +62,9 @@ def test_dates_in_any_form(prices, index):
 @pytest.mark.parametrize(
     ("positions", "of", "message"),
     [
-        (lambda frame: frame * 0, lambda frame: frame[["A", "B"]], "a position in asset 'C', but no price of it"),
+        (lambda frame: frame * 0, lambda frame: frame[["A", "B"]], "a position in asset 'C', but no price"),
         (lambda frame: frame["A"].rename(None) * 0, lambda frame: frame, "one series without a name"),
-        (lambda frame: frame["A"].rename("mine"), alone, "position in asset 'mine', but no price of it; .* 'A'"),
+        (lambda frame: frame["A"].rename("mine"), alone, "position in asset 'mine', but no price; .* 'A'"),
         (
             lambda frame: frame.iloc[:-1] * 0,
             lambda frame: frame,
@@ -100,12 +100,12 @@ def test_dates_in_any_form(prices, index):
         (
             lambda frame: np.ones((120, 2)),
             lambda frame: frame,
-            r"positions of shape \(120, 2\) are not those of prices",
+            r"positions have shape \(120, 2\), but prices",
         ),
         (
             lambda frame: frame.iloc[:2] * 0,
             lambda frame: frame.iloc[:2],
-            "with lag=1 at least 3 days of prices are needed, got 2",
+            "lag=1 requires at least 3 days of prices, got 2",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_an_exit_to_a_missing_position_is_paid(prices, lag):
 def test_nothing_is_held_before_it_is_listed(prices):
     late = prices.copy()
     late.loc[late.index[:40], "B"] = np.nan
-    with pytest.raises(ValueError, match="the position in asset 'B' decided on 2000-01-03 has no prices"):
+    with pytest.raises(ValueError, match="the position in asset 'B' decided on 2000-01-03 has no price"):
         earn(pd.DataFrame(1.0, late.index, late.columns), late)
     held = earn(pd.DataFrame(1.0, late.index, late.columns).where(late.notna()), late, cost=0.001)
     assert held.returns["B"].first_valid_index() == late.index[42]
@@ -168,7 +168,9 @@ def test_an_asset_that_ends_is_sold_at_its_last_price(prices, policy, lag):
     pd.testing.assert_frame_equal(
         together.returns[["A", "C"]], earn(buy_and_hold(prices), prices, lag=lag, cost=0.01).returns[["A", "C"]]
     )
-    with pytest.raises(ValueError, match="position in asset 'B' decided on 2000-05-08 has no prices to be traded at"):
+    with pytest.raises(
+        ValueError, match="position in asset 'B' decided on 2000-05-08 has no price at which it could be traded"
+    ):
         earn(pd.DataFrame(1.0, ended.index, ended.columns), ended, lag=lag)
     walk, whole = (walk_forward(policy, frame, adapt_window=20, lag=lag) for frame in (ended, prices))
     np.testing.assert_allclose(walk.positions["B"].iloc[:50], whole.positions["B"].iloc[:50], rtol=1e-5)
@@ -223,7 +225,9 @@ def test_a_year_is_that_of_the_dates(prices, policy, frequency, periods):
             lambda frame: policy.adapt(frame["A"]),
             lambda frame: walk_forward(policy, frame),
         ):
-            with pytest.raises(ValueError, match=f"those of {periods} rows a year, but the policy is for 252"):
+            with pytest.raises(
+                ValueError, match=f"those of {periods} rows a year by their dates, but the policy was fitted to 252"
+            ):
                 call(other)
 
 
@@ -332,7 +336,7 @@ def test_a_price_in_another_unit_for_a_day_is_named(prices):
         (lambda frame: frame.pct_change().iloc[1:], "these look like returns, not prices"),
         (lambda frame: frame.set_axis(["Open", "Close", "Volume"], axis=1), "look like fields of one asset"),
         (lambda frame: pd.concat({"Close": frame}, axis=1), "have 2 levels"),
-        (lambda frame: frame.reset_index(), "column 'date' holds dates, which belong in the index"),
+        (lambda frame: frame.reset_index(), "column 'date' holds dates, which must be in the index"),
         (lambda frame: frame.stack().rename("price").reset_index(), "column 'date' holds dates"),
         (lambda frame: frame.stack(), "unstack the assets into columns"),
         (lambda frame: frame.set_axis(frame.index.strftime("%Y%m%d").astype(int)), "look like dates"),

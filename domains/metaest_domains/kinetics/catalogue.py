@@ -11,10 +11,10 @@ from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest.tasks.arguments import is_whole
-from metaest.tasks.numbers import as_number
+from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
 from metaest_domains.kinetics.history import HOTTEST
 
-__all__ = ["Formula", "Inputs", "KineticRegressor"]
+__all__ = ["Formula", "Inputs", "KineticRegressor", "Target"]
 
 
 Inputs = dict[str, NDArray[Any]]
@@ -33,8 +33,35 @@ _INPUT_NAMES = {*LIMITS, "rate", "history"}
 _FALLING = -0.5
 # rows from which that correlation is taken seriously
 _LEAST_ROWS = 3
-# a measured fraction may leave [0, 1] by this much, which is noise
-_BEYOND = 0.1
+
+
+@dataclass(frozen=True)
+class Target:
+    """Facts about a target: the values it may have, and its course.
+
+    Attributes
+    ----------
+    lower, upper : float
+        Bounds of the target without noise.
+    noise : float
+        Distance by which a measurement may exceed the bounds.
+    rises : bool
+        True for a target that rises with time.
+    remedy : str
+        Advice in messages about values outside the bounds.
+    """
+
+    lower: float = -np.inf
+    upper: float = np.inf
+    noise: float = 0.0
+    rises: bool = False
+    remedy: str = ""
+
+
+# targets with known facts, by name; others may have any value
+TARGETS: Mapping[str, Target] = {
+    "fraction": Target(0.0, 1.0, 0.1, rises=True, remedy="divide per cent by 100; scale a signal by its final value"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,11 +79,11 @@ class Formula:
         Constants that are held.
     target : str
     limits : dict of str to (float, str)
-        The least value of an input, and what to say below it.
+        The least value of an input, and the message for values below it.
     inverse : callable or None
         ``inverse(fraction, **conditions, **constants)`` in numpy: the time at which the curve reaches a fraction.
     examine : callable or None
-        ``examine(inputs)`` warns of rows that look as if they were in another unit.
+        ``examine(inputs)`` warns of inputs that look as if they were in another unit.
     """
 
     function: Callable[..., Tensor]
@@ -69,8 +96,13 @@ class Formula:
     examine: Callable[..., None] | None = None
 
     @property
-    def __name__(self) -> str:  # what a summary calls it
+    def __name__(self) -> str:  # the name in a summary
         return self.function.__qualname__.split(".")[0].removesuffix("Regressor")
+
+    @property
+    def target_facts(self) -> Target:
+        """Values that the target may have."""
+        return TARGETS.get(self.target, Target())
 
     def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
         """Return the curve, of shape (n_rows,)."""
@@ -81,11 +113,11 @@ class Formula:
         return {name: X[:, j].astype(np.float64) for name, j in zip(self.inputs, self.columns, strict=True)}
 
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
-        """Raise a ValueError when rows cannot be what they are meant to be; y is None for rows to be predicted."""
-        found = self.read(X)
+        """Raise a ValueError when an input or the target has impossible values; y is None for rows to be predicted."""
+        inputs = self.read(X)
         if hasattr(self.function, "check_inputs"):
-            self.function.check_inputs(found)
-        for name, values in found.items():
+            self.function.check_inputs(inputs)
+        for name, values in inputs.items():
             least, message = self.limits.get(name, (-np.inf, ""))
             wrong = np.flatnonzero(values < least)
             if len(wrong):
@@ -94,42 +126,45 @@ class Formula:
             if len(hot):
                 raise ValueError(f"{name} is {values[hot[0]]:g} in row {hot[0]}, above the limit of {HOTTEST:g} K.")
         if self.examine is not None:
-            self.examine(found)
-        if self.target == "fraction" and y is not None:
-            wrong = np.flatnonzero((y < -_BEYOND) | (y > 1 + _BEYOND))
+            self.examine(inputs)
+        if y is not None:
+            facts = self.target_facts
+            wrong = np.flatnonzero((y < facts.lower - facts.noise) | (y > facts.upper + facts.noise))
             if len(wrong):
                 raise ValueError(
-                    f"y is {y[wrong[0]]:g} in row {wrong[0]}: y must be a fraction between 0 and 1 (divide per cent by "
-                    "100; scale a signal by its final value)."
+                    f"y is {y[wrong[0]]:g} in row {wrong[0]}: y must be a {self.target} between {facts.lower:g} and "
+                    f"{facts.upper:g} ({facts.remedy})."
                 )
 
 
 class KineticRegressor(EquationRegressor):
-    """An equation of the catalogue; a subclass gives the equation, its constants and how to guess them.
+    """An equation of kinetics; a subclass gives the equation, its constants and their initial values.
 
     A subclass sets ``inputs``, ``constants``, and a static method ``formula(*inputs, **constants)`` of torch tensors
-    (constants that are held come as numbers); and, where it has them, ``optional_constants``, ``target``, ``limits``,
-    ``guess``, ``inverse`` and ``examine``.
+    (held constants are passed as numbers). It may also set ``optional_constants``, ``target``, ``limits``, ``guess``,
+    ``inverse`` (in numpy) and ``examine``; :class:`Formula` describes the last two. A target named ``"fraction"`` is
+    checked to lie between 0 and 1 and to rise with time.
 
     Parameters
     ----------
     columns : dict of str to str or int, optional
-        The column of X of each input, by name or number; by default by their names, or, without names, in their order.
+        The column of X of each input, by name or number; by default the columns with the names of the inputs, or, if X
+        has no names, the columns in the order of the inputs.
     optional : list of str, default=()
-        Optional constants to fit as well; they are held at their usual values otherwise.
+        Optional constants to fit as well; the others are held at their usual values.
     fixed : dict of str to float, optional
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
-        In place of those of the catalogue; the rest stays.
+        Parameters that replace those of the equation; the others stay.
     random, covariance, noise, limit, covariates, objective, inner_solver, inner_steps, meta_gradient, support_size, \
 split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, \
 checkpoint, checkpoint_every, verbose
-        As :class:`metaest.EquationRegressor` takes them.
+        As in :class:`metaest.EquationRegressor`.
 
     Attributes
     ----------
     fixed_ : dict of str to float
-        Constants that were held, those read off the data (a reference temperature) included.
+        Constants that were held, including those read off the data (a reference temperature).
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("time",)
@@ -202,7 +237,11 @@ checkpoint, checkpoint_every, verbose
         return dict(formula.fixed)
 
     def guess(self, inputs: Inputs, y: NDArray[Any], tasks: TaskSet) -> dict[str, float]:
-        """Return initial values, and values of constants to hold, read off the data; what is not in it stays."""
+        """Return initial values read off the data.
+
+        A name that is no constant to fit is a constant to hold, such as a reference temperature. Constants without an
+        entry keep the initial values of the class.
+        """
         return {}
 
     def _formula(self) -> Callable[..., Tensor]:
@@ -217,39 +256,38 @@ checkpoint, checkpoint_every, verbose
         columns = _find_columns(inputs, self.columns, tasks)
         cls = type(self)
         formula = Formula(self._formula(), inputs, columns, {}, self.target, self.limits, cls.inverse, cls.examine)
-        if self.target == "fraction" and "time" in inputs:
+        facts = formula.target_facts
+        if facts.rises and "time" in inputs:
             _refuse_falling(tasks, columns[inputs.index("time")])
-        table = self._table()
-        own = _mapping(self.parameters, "parameters")
-        _refuse_unknown(own, table, "parameters")
-        y = tasks.y.reshape(-1).astype(np.float64)
-        guessed = self.guess(formula.read(tasks.X), y, tasks)
-        for name, value in guessed.items():
-            if name in table and name not in own:
-                table[name] = replace(table[name], initial=_inside(value, table[name]))
-        for name, given in own.items():
-            table[name] = given if isinstance(given, Parameter) else Parameter(as_number(given, f"parameters: {name}"))
-        held = {name: value for name, (value, _) in self.optional_constants.items() if name not in table}
-        held.update({name: value for name, value in guessed.items() if name not in table and name not in held})
-        for name, value in _mapping(self.fixed, "fixed").items():
-            _refuse_unknown([name], {**table, **held}, "fixed")
-            parameter = table.pop(name, self.optional_constants.get(name, (0.0, None))[1])
-            number = as_number(value, f"fixed: {name}")
-            _check_held(name, number, parameter, self.target == "fraction")
-            held[name] = number
+        constants = self._constants_to_fit()
+        refuse_unknown(as_mapping(self.parameters, "parameters"), constants, "parameters")
+        guessed = self.guess(formula.read(tasks.X), tasks.y.reshape(-1).astype(np.float64), tasks)
+        table = parameters_to_fit(constants, self.parameters, guessed)
+        usual = {name: value for name, (value, _) in self.optional_constants.items() if name not in table}
+        read_off = {name: value for name, value in guessed.items() if name not in table and name not in usual}
+        bounds = {name: parameter.bounds for name, (_, parameter) in self.optional_constants.items() if name in usual}
+        if "plateau" in {**table, **usual}:
+            # the final value is a value of the target
+            low, high = bounds.get("plateau", (-np.inf, np.inf))
+            bounds["plateau"] = (low, min(high, facts.upper + facts.noise))
+        held = hold(table, self.fixed, {**usual, **read_off}, bounds)
+        if "reference" in (self.fixed or {}) and held["reference"] < LIMITS["temperature"][0]:
+            raise ValueError(f"fixed: reference = {held['reference']:g}: {KELVIN}.")
         return replace(formula, fixed=held), table
 
-    def _table(self) -> dict[str, Parameter]:
+    def _constants_to_fit(self) -> dict[str, Parameter]:
+        """Return the constants of the equation and the optional ones that the user chose."""
         if isinstance(self.optional, str) or not isinstance(self.optional, (Sequence, Set)):
             raise TypeError(f"optional must be a list of names, got {self.optional!r}.")
-        _refuse_unknown(self.optional, self.optional_constants, "optional")
+        refuse_unknown(self.optional, self.optional_constants, "optional")
         chosen = {name: self.optional_constants[name][1] for name in self.optional}
         return {**self.constants, **chosen}
 
 
 def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | None, tasks: TaskSet) -> tuple[int, ...]:
-    given = _mapping(columns, "columns")
-    _refuse_unknown(given, dict.fromkeys(inputs), "columns")
+    """Return the column of X of each input: as given, by name, or in their order."""
+    given = as_mapping(columns, "columns")
+    refuse_unknown(given, dict.fromkeys(inputs), "columns")
     names = list(tasks.feature_names or [])
     n = tasks.X.shape[1]
     lower = [str(name).lower() for name in names]
@@ -268,7 +306,7 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
             f"columns: which column of X holds {missing[0]!r}? X has {names or n}; write "
             f"columns={{{missing[0]!r}: ...}}."
         )
-    found = []
+    numbers = []
     for position, name in enumerate(inputs):
         where = given.get(name, by_name.get(name, position))
         if isinstance(where, str):
@@ -279,28 +317,12 @@ def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | No
             raise TypeError(f"columns: {name!r} must be a column's name or number, got {where!r}.")
         if not 0 <= where < n:
             raise ValueError(f"columns: {name!r} would be column {where} of X, which has {n}; the inputs are {inputs}.")
-        found.append(int(where))
-    return tuple(found)
-
-
-def _mapping(given: Any, name: str) -> dict[str, Any]:
-    """Return a setting that is a dict by name, or empty."""
-    if given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"{name} must be a dict by name, got {given!r}.")
-    return dict(given or {})
-
-
-def _check_held(name: str, value: float, parameter: Parameter | None, of_fraction: bool) -> None:
-    low, high = (-np.inf, np.inf) if parameter is None else parameter.bounds
-    if name == "plateau" and of_fraction:
-        high = 1 + _BEYOND
-    if not np.isfinite(value) or not low < value < high:
-        raise ValueError(f"fixed: {name} = {value:g} is not inside its bounds ({low:g}, {high:g}).")
-    if name == "reference" and value < LIMITS["temperature"][0]:
-        raise ValueError(f"fixed: reference = {value:g}: {KELVIN}.")
+        numbers.append(int(where))
+    return tuple(numbers)
 
 
 def _refuse_falling(tasks: TaskSet, column: int) -> None:
+    """Raise a ValueError if y falls with time in most of the tasks with enough rows."""
     falling = judged = 0
     for task in tasks:
         time = task.X[:, column].astype(np.float64)
@@ -313,16 +335,3 @@ def _refuse_falling(tasks: TaskSet, column: int) -> None:
             f"y falls with time in {falling} of {judged} tasks; y must be the transformed fraction, which rises "
             "(1 - y?)."
         )
-
-
-def _refuse_unknown(names: Any, known: Mapping[str, Any], what: str) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{what}: there is no {name!r}; there are {', '.join(known) or 'none'}.")
-
-
-def _inside(value: float, parameter: Parameter) -> float:
-    low, high = parameter.bounds
-    if not np.isfinite(value) or not low < value < high:
-        return parameter.initial
-    return float(value)

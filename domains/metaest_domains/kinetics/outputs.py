@@ -45,9 +45,9 @@ def time_to(
     formula = formula_of(adapted)
     if formula.inverse is None:
         raise ValueError(f"{formula.__name__} has no formula for the time at which a {formula.target} is reached.")
-    bounded = formula.target == "fraction"
-    wanted = f"a number above 0{' and below 1' * bounded}"
-    fraction = as_number(fraction, formula.target, above=0, below=1 if bounded else np.inf, wanted=wanted)
+    most = formula.target_facts.upper
+    wanted = "a number above 0" if np.isinf(most) else f"a number above 0 and below {most:g}"
+    fraction = as_number(fraction, formula.target, above=0, below=most, wanted=wanted)
     needs = "temperature" in {*formula.inputs, *signature(formula.inverse).parameters}
     if needs != (temperature is not None):
         raise ValueError(

@@ -10,14 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from metaest import AdaptedEquation
 from metaest.tasks.containers import plain
 from metaest.tasks.numbers import as_number, as_rows, as_vector
+from metaest_domains.axes import current_axes
 from metaest_domains.kinetics.outputs import formula_of, ttt_curve
 
 __all__ = ["plot_constants", "plot_curve", "plot_errors", "plot_ttt"]
 
+# colours of measurements, of the adapted curve, of the support, and of the band before adaptation
 INK = "#222222"
 BLUE = "#2369bd"
 ORANGE = "#d1701f"
 GREY = "#8a8a8a"
+# labels of inputs and targets on axes
 UNITS = {"temperature": "temperature (K)", "start": "start temperature (K)", "rate": "rate of temperature (K per time)"}
 TARGETS = {"fraction": "transformed fraction", "hardness": "hardness"}
 
@@ -80,7 +83,7 @@ def plot_curve(
     def across(given: Any) -> NDArray[Any]:
         return formula.read(_array(given))[against]
 
-    ax = _axes(ax)
+    ax = current_axes(ax)
     order = np.argsort(inputs[against], kind="stable")
     x = inputs[against][order]
     if model is not None:
@@ -159,7 +162,7 @@ def plot_constants(
             value = np.log(value)
             low = np.log(np.maximum(low, 0))
             high = np.log(high)
-    ax = _axes(ax)
+    ax = current_axes(ax)
     ends = np.array([value - low, high - value])
     ends = np.where(np.isfinite(ends), np.maximum(ends, 0), 0)
     ax.errorbar(across, value, ends, fmt="o", ms=4, lw=1, label=label, color=color)
@@ -208,7 +211,7 @@ def plot_ttt(
     single = isinstance(temperatures, (int, float, np.generic))
     at = np.sort(as_vector([temperatures] if single else temperatures, "plot_ttt: temperatures"))
     table = ttt_curve(adapted, at, fractions, level=level)
-    ax = _axes(ax)
+    ax = current_axes(ax)
     # a logarithmic axis has no place for times of 0 (reached at the start) or infinity (never reached)
     table = table.replace({np.inf: np.nan, 0.0: np.nan})
     for fraction, curve in table.groupby("fraction"):
@@ -245,7 +248,7 @@ def plot_errors(errors: pd.DataFrame, *, unit: str = "RMSE", ax: Any = None) -> 
         )
     for number in errors:
         as_vector(errors[number], f"plot_errors: errors with {number} points", missing=True, infinite=True)
-    ax = _axes(ax)
+    ax = current_axes(ax)
     for method, row in errors.iterrows():
         ax.plot(row.index, row, "o-", ms=4, lw=1.2, label=method)
     ax.set(xlabel="points of the new task", ylabel=unit, yscale="log")
@@ -254,17 +257,6 @@ def plot_errors(errors: pd.DataFrame, *, unit: str = "RMSE", ax: Any = None) -> 
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.legend(frameon=False, fontsize=8)
-    return ax
-
-
-def _axes(ax: Any) -> Any:
-    """Return the axes to draw in: those given, or the current ones of pyplot."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.gca()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25)
     return ax
 
 

@@ -1,4 +1,4 @@
-"""Models for patients: personalised predictions from a handful of measurements."""
+"""Models for patients: individual predictions from a few measurements."""
 
 from metaest_domains.physiology.clinical import (
     absorption_rate,

@@ -1,4 +1,4 @@
-"""Studies of real people, each left out in turn: theophylline, sleep deprivation, glucose.
+"""Run studies of real people, each left out in turn: theophylline, sleep deprivation, glucose.
 
 python -m metaest_domains.physiology --output demo
 python -m metaest_domains.physiology glucose
@@ -7,6 +7,7 @@ python -m metaest_domains.physiology glucose
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,10 +32,10 @@ conc = dose exp(lKe+lKa-lCl) / (exp(lKa)-exp(lKe)) (exp(-exp(lKe) t) - exp(-exp(
 def main() -> None:
     """Run the studies, print their tables and save their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="*", default=STUDIES, help=f"of {', '.join(STUDIES)}; all by default")
+    parser.add_argument("studies", nargs="*", default=STUDIES, help=f"some of {', '.join(STUDIES)}; default: all")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for figures and tables")
     parser.add_argument("--jobs", type=int, default=-1, help="processes")
-    parser.add_argument("--alpha", type=float, help="theophylline: another weight decay than the default")
+    parser.add_argument("--alpha", type=float, help="theophylline: weight decay in place of the default")
     arguments = parser.parse_args()
     unknown = set(arguments.studies) - set(STUDIES)
     if unknown:
@@ -48,7 +49,7 @@ def main() -> None:
 
 def _theophylline(arguments: argparse.Namespace) -> None:
     print("Theophylline: twelve patients, ten blood samples each. For every patient, a model is learned from the other")
-    print("eleven and adapted to a few of the patient's own samples; the rest of the samples are predicted.\n")
+    print("eleven and adapted to a few samples of the patient; the other samples are predicted.\n")
     model = MAMLRegressor(random_state=0)
     if arguments.alpha is not None:
         model.set_params(alpha=arguments.alpha)
@@ -75,23 +76,23 @@ def _sleep(arguments: argparse.Namespace) -> None:
 
 def _glucose(arguments: argparse.Namespace) -> None:
     print("Glucose: nineteen people, forecast 30 and 60 minutes ahead from two hours of readings; adapted on the first")
-    print("24 hours, judged on the days after them.\n")
+    print("24 hours, evaluated on the following days.\n")
     try:
         result = leave_one_person_out(n_jobs=arguments.jobs, progress=True)
     except OSError as error:
         print(f"skipped: {error}")
         return
     errors = result.errors
-    for horizon, own in errors.groupby("horizon"):
-        means = own.groupby("method").mean(numeric_only=True).drop(columns="horizon").loc[list(FORECASTS)]
+    for horizon, of_horizon in errors.groupby("horizon"):
+        means = of_horizon.groupby("method").mean(numeric_only=True).drop(columns="horizon").loc[list(FORECASTS)]
         means[["A", "B", "C", "D", "E"]] *= 100
         print(f"\n{horizon} minutes ahead, mean over people (mg/dL; zones in %):\n")
         print(means.rename(index=FORECASTS).to_string(float_format="{:.2f}".format))
-        _count_worse(own, horizon)
+        _count_worse(of_horizon, horizon)
     print("\nguard:", ", ".join(f"{word} {n}" for word, n in result.decisions.value_counts().items()))
     print("settings:", "; ".join(f"{word} in {n} folds" for word, n in result.chosen.value_counts().items()))
     errors.to_csv(arguments.output / "glucose_errors.csv", index=False)
-    truth, forecast = (pd.concat([pd.Series(own[k]) for own in result.forecasts.values()]) for k in (0, 1))
+    truth, forecast = (pd.concat([pd.Series(pair[k]) for pair in result.forecasts.values()]) for k in (0, 1))
     axes = plot_clarke(truth, forecast)
     axes.set_title("30 minutes ahead, all people", loc="left", fontsize=10)
     _save(axes.figure, arguments.output / "glucose_clarke.png")
@@ -107,13 +108,13 @@ def _count_worse(errors: pd.DataFrame, horizon: object) -> None:
     )
 
 
-def _save(figure: object, path: Path) -> None:
-    figure.savefig(path, dpi=150)  # type: ignore[attr-defined]
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=150)
     print(f"\nFigure: {path}")
 
 
 def _paired(result: LeaveOneOut) -> str:
-    """For how many patients adapting helped, over their repetitions."""
+    """Return a sentence with the number of patients for whom adapting helped, on average over repetitions."""
     few = result.errors[result.errors["k"] > 0]
     means = few.groupby(["k", "task"])[["maml", "pooled"]].mean()
     better = (means["maml"] < means["pooled"]).groupby("k").sum()

@@ -1,4 +1,4 @@
-"""What a clinician asks of a patient, or of the population: clearance, exposure, peaks, doses, when to sample next."""
+"""Clinical quantities of a patient or of the population: clearance, exposure, peaks, doses, the next sampling time."""
 
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -32,15 +32,15 @@ __all__ = [
 
 
 def clearance(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
-    """Return the clearance of a patient (CL/F of oral doses), at the patient's weight where constants scale with it.
+    """Return the clearance of a patient (CL/F of oral doses), at the patient's weight if constants scale with it.
 
     Parameters
     ----------
     patient : AdaptedEquation or fitted model
-        From an estimator with one or two compartments. A fitted model stands for a patient of whom no sample is known:
-        intervals are as wide as the population.
+        A patient adapted by an estimator with one or two compartments. A fitted model stands for a patient without
+        samples, whose intervals cover the variation between patients.
     covariates : dict of str to float, optional
-        Covariates of the patient; an adapted patient's are those of its rows unless given.
+        Covariates of the patient; by default those in the rows of an adapted patient.
     level : float, default=0.9
 
     Returns
@@ -59,7 +59,7 @@ def clearance(patient: Any, *, covariates: Mapping[str, float] | None = None, le
 
 
 def volume(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
-    """Return the patient's volume of distribution, central where there are two compartments; see `clearance`."""
+    """Return the volume of distribution, that of the central compartment if there are two; see `clearance`."""
     return _constant(patient, covariates, level, lambda constants, equation: constants["volume"])
 
 
@@ -73,7 +73,7 @@ def half_life(patient: Any, *, covariates: Mapping[str, float] | None = None, le
 def absorption_rate(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
     """Return k_a, the rate of absorption of oral doses; see `clearance`.
 
-    The constant ``absorption`` of the fit is its excess over the rate of (terminal) elimination.
+    The constant ``absorption`` of the fit is the excess of k_a over the rate of (terminal) elimination.
     """
     if not patient_equation(patient).oral:
         raise TypeError("a model of route='iv' has no absorption.")
@@ -102,14 +102,14 @@ def auc(
     patient : AdaptedEquation or fitted model
         See `clearance`.
     dose : float or Regimen
-        For one dose, the area from it to infinity, which is the dose over the clearance; for a regimen, that from
-        `start` to `end`.
+        One dose, for the area from it to infinity, which is the dose divided by the clearance; or a regimen, for the
+        area from `start` to `end`.
     start, end : float, optional
-        Of a regimen: its first dose and infinity, unless given.
+        Limits of the area under a regimen; its first dose and infinity by default.
     given : Regimen, optional
         Doses that were given before; see `dose_for`.
     covariates : dict of str to float, optional
-        Beside the amount of one dose; a regimen has its own.
+        Covariates of the patient for one dose; a regimen holds its covariates itself.
     level : float, default=0.9
 
     Returns
@@ -125,7 +125,7 @@ def auc(
     """
     if not isinstance(dose, Regimen):
         if start is not None or end is not None or given is not None:
-            raise ValueError("auc: start, end and given go with a Regimen; of one dose the area is that to infinity.")
+            raise ValueError("auc: start, end and given require a Regimen; the area of one dose extends to infinity.")
         amount = as_number(dose, "auc: dose", above=0, wanted="a number above 0 or a Regimen")
         return _constant(patient, covariates, level, lambda constants, equation: amount / constants["clearance"])
     _linear(patient)
@@ -141,9 +141,9 @@ def auc(
 def peak(
     patient: Any, regimen: Regimen, *, until: float | None = None, given: Regimen | None = None, level: float = 0.9
 ) -> pd.DataFrame:
-    """Return the greatest concentration under a regimen up to a time, and when it is reached.
+    """Return the greatest concentration under a regimen up to a time, and the time at which it is reached.
 
-    The peak is solved for between one event and the next, so that it does not depend on `until` or a grid of times.
+    The peak is computed between one event and the next, so that it does not depend on `until` or on a grid of times.
 
     Parameters
     ----------
@@ -151,8 +151,8 @@ def peak(
         See `clearance`.
     regimen : Regimen
     until : float, optional
-        The end of the stretch of time, which begins with the first dose of the regimen; a dose given at its end
-        counts. None: without end, for models whose elimination does not saturate.
+        End of the stretch of time, which begins with the first dose of the regimen; a dose given at its end counts.
+        None is no end, for models whose elimination does not saturate.
     given : Regimen, optional
         Doses that were given before; see `dose_for`.
     level : float, default=0.9
@@ -170,7 +170,7 @@ def peak(
     treatment = _treatment(patient, regimen, given)
     first = float(regimen.time[0])
     if until is None and not isinstance(treatment.equation, Superposition):
-        raise ValueError("until must be given where elimination saturates.")
+        raise ValueError("until is required for a model with saturable elimination.")
     end = np.inf if until is None else as_number(until, "peak: until")
     if not end > first:
         raise ValueError(f"until must be after the first dose of the regimen, at {first:g}; got {until!r}.")
@@ -182,7 +182,7 @@ def peak(
 def trough(
     patient: Any, regimen: Regimen, *, time: float | None = None, given: Regimen | None = None, level: float = 0.9
 ) -> Derived:
-    """Return the concentration just before a time: a dose given then does not count.
+    """Return the concentration just before a time; a dose given at that time does not count.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def trough(
         See `clearance`.
     regimen : Regimen
     time : float, optional
-        None: one interval after the last dose of the regimen, which takes two doses to know.
+        Time of the trough; None is one interval after the last dose of a regimen with at least two doses.
     given : Regimen, optional
         Doses that were given before; see `dose_for`.
     level : float, default=0.9
@@ -202,7 +202,7 @@ def trough(
     Raises
     ------
     ValueError
-        When the time is not after the first dose, cannot be told, or as in `dose_for`.
+        When the time is not after the first dose, or missing for a regimen of one dose, or as in `dose_for`.
     """
     treatment = _treatment(patient, regimen, given)
     at = _time(regimen, time)
@@ -219,7 +219,7 @@ def time_above(
     given: Regimen | None = None,
     level: float = 0.9,
 ) -> Derived:
-    """Return how long the concentration is above a threshold.
+    """Return the time for which the concentration is above a threshold.
 
     Parameters
     ----------
@@ -231,16 +231,16 @@ def time_above(
     until : float
         End of the stretch of time.
     start : float, optional
-        Its beginning; None for the first dose of the regimen.
+        Start of the stretch of time; None is the first dose of the regimen.
     given : Regimen, optional
         Doses that were given before; see `dose_for`.
     level : float, default=0.9
-        Probability inside the interval of the answer.
+        Probability of the interval.
 
     Returns
     -------
     Derived
-        In the unit of time of the fit.
+        Time above the threshold, in the unit of time of the fit.
 
     Raises
     ------
@@ -271,26 +271,26 @@ def dose_for(
     given: Regimen | None = None,
     level: float = 0.9,
 ) -> Derived:
-    """Return the dose with which a regimen reaches a concentration.
+    """Return the dose with which a regimen reaches a target concentration.
 
-    All doses of the regimen are changed by one factor; the answer is its first dose above 0. Doses that were given
-    stay as they are. The interval is that of the answer itself.
+    All doses of the regimen are multiplied by one factor; the result is the first dose above 0 after that. Doses that
+    were given before stay as they are. The interval is that of the dose.
 
     Parameters
     ----------
     patient : AdaptedEquation or fitted model
-        A fitted model stands for a patient without a sample, whose covariates the regimen brings: the first dose.
+        A fitted model stands for a patient without samples, whose covariates are those of the regimen: a first dose.
     regimen : Regimen
-        Doses whose amounts are to be found; only their proportions and times count.
+        Planned doses whose amounts are to be computed; only their proportions and times count.
     target_trough : float, optional
         Concentration one interval after the last dose, just before the next one would be due, or just before `time`.
     target_peak : float, optional
         Greatest concentration from the first dose of the regimen to one interval after the last one, or to `time`.
     time : float, optional
-        None: one interval after the last dose, which takes two doses to know.
+        Time of the target; None is one interval after the last dose of a regimen with at least two doses.
     given : Regimen, optional
-        All doses given so far, in the same time as the regimen. None: the regimen is the patient's first. A regimen of
-        a patient with samples that begins after time 0 goes on from something, and needs it.
+        All doses given before, on the same clock as the regimen. None: the regimen is the patient's first. It is
+        required for a patient with samples if the regimen begins after time 0.
     level : float, default=0.9
 
     Returns
@@ -300,17 +300,17 @@ def dose_for(
     Raises
     ------
     ValueError
-        Unless just one target above 0 is given, when the time cannot be told, when a covariate of the fit is missing
-        or unknown, when `given` is missing, or when no dose reaches the target.
+        When not exactly one target above 0 is given, the time is missing for a regimen of one dose, a covariate of the
+        fit is missing or one is unknown, `given` is missing, or no dose reaches the target.
 
     Warns
     -----
     UserWarning
-        When what was given is enough without any further dose; the answer is then 0.
+        When the previous doses suffice without any further dose; the result is then 0.
     """
     targets = [value for value in (target_trough, target_peak) if value is not None]
     if len(targets) != 1:
-        raise ValueError("dose_for needs either target_trough or target_peak, above 0.")
+        raise ValueError("dose_for requires either target_trough or target_peak, above 0.")
     target = as_number(
         targets[0],
         "dose_for: target_peak" if target_trough is None else "dose_for: target_trough",
@@ -328,10 +328,10 @@ def dose_for(
 
     answer = treatment.derive(dose, level)
     if not np.isfinite(answer.value):
-        raise ValueError(f"no dose of this regimen reaches {target:g}: by {at:g} nothing of it has arrived.")
+        raise ValueError(f"no dose of this regimen reaches {target:g}: none of it is in the blood by {at:g}.")
     if answer.value == 0:
         warn(
-            f"what was given keeps the patient at or above {target:g} {'at' if target_peak is None else 'up to'} "
+            f"previous doses keep the patient at or above {target:g} {'at' if target_peak is None else 'up to'} "
             f"{at:g} without a further dose: the dose for this target is 0."
         )
     return answer
@@ -346,7 +346,7 @@ def next_sample(
     target: str | None = None,
     given: Regimen | None = None,
 ) -> NDArray[np.float64]:
-    """Return the times at which samples would teach most about the patient.
+    """Return the times at which samples would be most informative about the patient.
 
     Parameters
     ----------
@@ -357,21 +357,21 @@ def next_sample(
         Possible times of samples; a sample at the time of a dose is taken after it.
     n : int, default=1
     target : str, optional
-        The constant to learn; None for all.
+        Constant to determine; None for all.
     given : Regimen, optional
         Doses that were given before; see `dose_for`.
 
     Returns
     -------
     ndarray of shape (n,)
-        In the order of choice.
+        Times in the order in which they were chosen.
     """
     if target is not None and not isinstance(target, str):
         raise TypeError(f"next_sample: target must be the name of a constant or None, got {target!r}.")
-    alone = isinstance(times, (Real, np.generic, np.ndarray)) and np.ndim(times) == 0
-    at = as_vector([times] if alone else times, "next_sample: times")
+    single = isinstance(times, (Real, np.generic, np.ndarray)) and np.ndim(times) == 0
+    at = as_vector([times] if single else times, "next_sample: times")
     if not len(at):
-        raise ValueError("next_sample: times must hold at least one possible time of a sample.")
+        raise ValueError("next_sample: times must contain at least one possible time of a sample.")
     if (at < 0).any():
         raise ValueError(f"next_sample: times must be at least 0, got {at[at < 0][0]:g}.")
     treatment = _treatment(patient, regimen, given)
@@ -384,29 +384,29 @@ def _treatment(
     if covariates is not None and not isinstance(covariates, Mapping):
         raise TypeError(f"covariates must be a dict by name, got {covariates!r}.")
     if covariates:
-        raise ValueError("the covariates of a regimen are its own: Regimen(..., covariates=...).")
+        raise ValueError("write the covariates into the regimen: Regimen(..., covariates=...).")
     if not isinstance(regimen, Regimen):
         raise TypeError(f"regimen must be a Regimen, got {regimen!r}.")
     return Treatment.of(patient, regimen, given)
 
 
 def _time(regimen: Regimen, time: float | None) -> float:
-    """Return when a target is meant: at a time, or one interval after the last dose."""
+    """Return the time of a target: the one given, or one interval after the last dose."""
     if time is None:
         if len(regimen.time) < 2 or not regimen.time[-1] > regimen.time[-2]:
-            raise ValueError("one dose has no interval: say at what time the target is meant (time=).")
+            raise ValueError("one dose has no interval: pass the time of the target (time=).")
         return float(2 * regimen.time[-1] - regimen.time[-2])
     at = as_number(time, "time")
     if not regimen.time[0] < at:
         raise ValueError(
-            f"the target is meant at {at:g}, which is not after the first dose of the regimen, at {regimen.time[0]:g}."
+            f"the time of the target, {at:g}, is not after the first dose of the regimen, at {regimen.time[0]:g}."
         )
     return at
 
 
 def _linear(patient: Any) -> None:
     if not isinstance(patient_equation(patient), Superposition):
-        raise TypeError("this model's elimination saturates; this question is answered for linear models only.")
+        raise TypeError("the elimination of this model saturates; this quantity is defined for linear models only.")
 
 
 def _total(courses: Courses) -> Any:

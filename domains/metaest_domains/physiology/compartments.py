@@ -1,7 +1,6 @@
-"""What the pharmacokinetic estimators share: constants with units, rough values from the data, reading doses."""
+"""The base of the pharmacokinetic estimators: constants with units, initial values from the data, reading doses."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest.tasks.arguments import is_whole
+from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
 from metaest_domains.physiology.records import PATIENT_COLUMNS
 from metaest_domains.physiology.regimen import Regimen, covariate_columns
@@ -22,28 +22,28 @@ __all__ = ["CompartmentRegressor"]
 class CompartmentRegressor(EquationRegressor):
     """A pharmacokinetic model; a subclass gives its constants and its equation.
 
-    Adaptations are guarded unless told otherwise (``guard=False``).
+    Adaptations are guarded by default; ``guard=False`` switches that off.
 
     Parameters
     ----------
     parametrization : {"volume", "rate"}, default="volume"
-        Whether the central volume stands beside the clearance, or the rate of elimination. With a full covariance the
-        two are the same model; otherwise they differ in what varies by itself.
+        The second constant beside the clearance: the central volume, or the rate of elimination. With a full covariance
+        the two are the same model; otherwise they differ in which constants vary independently.
     route : {"oral", "iv"}, default="oral"
-        Doses that are absorbed at a rate of first order, with apparent clearances and volumes (divided by the unknown
-        bioavailability); or given at once or infused into the vein.
+        Route of the doses. Oral doses are absorbed at a first-order rate; clearances and volumes are then apparent ones
+        (divided by the unknown bioavailability). Intravenous doses are boluses or infusions.
     allometric : str or int, optional
-        Column of the weight in kg: clearances then grow with its power 0.75 and volumes in proportion, and the
-        constants are those of 70 kg. A weight above 2,000 is refused, since it looks like grams.
+        Column of the weight in kg. Clearances then scale with the weight's power 0.75 and volumes in proportion to it,
+        and the constants are those of a patient of 70 kg. A weight above 2,000 is refused, since it looks like grams.
     lag : bool, default=False
-        Whether absorption begins some time after the dose; oral doses only.
+        True adds a lag time between the dose and the start of absorption; oral doses only.
     fixed : dict of str to float, optional
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
-        In place of those of the catalogue; the rest stays.
+        Parameters that replace those of the model; the others stay.
     random, covariance, noise, limit, covariates, objective, support_size, split, n_episodes, max_iter, compile, \
 random_state, checkpoint, checkpoint_every, verbose
-        As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` and ``noise="combined"`` by default.
+        As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` and ``noise="combined"`` by default.
 
     References
     ----------
@@ -119,24 +119,24 @@ random_state, checkpoint, checkpoint_every, verbose
         frame : DataFrame
             Dose records and observations.
         patient : str, optional
-            Column that says whose records these are; None looks for one with a usual name (patient, ID, subject ...).
-            More than one patient is an error.
+            Column that identifies the patient; None looks for one with a usual name (patient, ID, subject ...). Records
+            of more than one patient are an error.
         time_unit : {"ms", "s", "min", "h", "D"}, default="h"
-            Unit of the fit, that time differences and dates are turned into.
+            Unit of time of the fit, into which time differences and dates are converted.
         **columns : dict
-            ``time``, ``dose``, ``target``, ``duration`` and ``covariates``, where they are not the usual ones;
-            covariates are those of the fit unless given.
+            Columns ``time``, ``dose``, ``target``, ``duration`` and ``covariates``, as in :func:`read_patients`;
+            covariates are those of the fit by default.
 
         Returns
         -------
         X : DataFrame
         y : ndarray of shape (n_observations,)
-            What ``adapt`` takes: ``model.adapt(*model.read(frame))``.
+            Arguments of ``adapt``: ``model.adapt(*model.read(frame))``.
 
         Raises
         ------
         TaskError
-            When the frame holds several patients, a record makes no sense, or says what these models cannot do.
+            When the frame holds several patients, or a record is contradictory or not supported by these models.
 
         Warns
         -----
@@ -153,15 +153,15 @@ random_state, checkpoint, checkpoint_every, verbose
         Parameters
         ----------
         regimen : Regimen
-            With a value for each covariate of the fit.
+            Doses, and a value for each covariate of the fit.
         times : array-like of shape (n_rows,)
-            A row at the time of a dose is after it.
+            Times of the rows; a row at the time of a dose is after it.
 
         Returns
         -------
         DataFrame
-            The columns of the fit, and further ones for doses that these do not hold: a model of patients with one
-            dose takes any number. An array where the fit had no column names and its two columns are enough.
+            The columns of the fit, and further ones for additional doses: a model of patients with one dose predicts
+            for any number of doses. An array if the fit had no column names and its two columns suffice.
 
         Raises
         ------
@@ -180,18 +180,18 @@ random_state, checkpoint, checkpoint_every, verbose
         if hasattr(self, "feature_names_in_"):
             return list(self.feature_names_in_)
         if self.n_features_in_ > 2:
-            raise ValueError("the model was fitted on X without column names; its covariates cannot be told.")
+            raise ValueError("the model was fitted on X without column names, so its covariates cannot be identified.")
         return ["time", "dose"]
 
     def _as_fitted(self, X: pd.DataFrame) -> Any:
-        """Return rows of numbered doses with the columns of the fit first, and further ones where those do not do."""
+        """Return rows of numbered doses with the columns of the fit first, then further ones for additional doses."""
         names = self._columns()
         numbered = sum(name.startswith("dose_time_") for name in X.columns)
         durations = [f"dose_duration_{i + 1}" for i in range(numbered)]
         if "dose" in names:
-            alone = numbered == 1 and not X[["dose_time_1", *durations]].to_numpy().any()
-            X = X.rename(columns={"dose_1": "dose"}) if alone else X.assign(dose=0.0)
-            X = X.drop(columns=["dose_time_1", *durations]) if alone else X
+            single = numbered == 1 and not X[["dose_time_1", *durations]].to_numpy().any()
+            X = X.rename(columns={"dose_1": "dose"}) if single else X.assign(dose=0.0)
+            X = X.drop(columns=["dose_time_1", *durations]) if single else X
         elif not any(name in names for name in durations) and not X[durations].to_numpy().any():
             X = X.drop(columns=durations)
         covariates = covariate_columns(names)
@@ -200,7 +200,8 @@ random_state, checkpoint, checkpoint_every, verbose
         rows = X.reindex(columns=[*kept, *further], fill_value=0.0)
         return rows if further or hasattr(self, "feature_names_in_") else rows.to_numpy()
 
-    def _table(self) -> dict[str, Parameter]:
+    def _constants_to_fit(self) -> dict[str, Parameter]:
+        """Return the constants of the chosen parametrization, route and lag."""
         table = dict(self.constants)
         table.pop("elimination" if self.parametrization == "volume" else "volume", None)
         if self.route != "oral":
@@ -218,27 +219,12 @@ random_state, checkpoint, checkpoint_every, verbose
         if self.parametrization == "rate" and "elimination" not in self.constants:
             raise ValueError(f"{type(self).__name__} has no rate of elimination; leave parametrization='volume'.")
         if self.lag and self.route != "oral":
-            raise ValueError("lag=True needs route='oral': what is given into the vein is there at once.")
+            raise ValueError("lag=True needs route='oral': intravenous doses are not absorbed.")
         doses = Doses.find(tasks)
-        table = self._table()
-        own = dict(self.parameters or {})
-        fixed = dict(self.fixed or {})
-        for name in (*own, *fixed):
-            if name not in table:
-                raise ValueError(f"parameters or fixed: there is no {name!r}; there are {', '.join(table)}.")
-        guessed = _guess(doses, tasks)
-        for name, parameter in table.items():
-            if name in guessed:
-                table[name] = Parameter(
-                    guessed[name], parameter.lower, parameter.upper, unit=parameter.unit, meaning=parameter.meaning
-                )
-        table.update({name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()})
-        for name in fixed:
-            if not isinstance(fixed[name], Real) or isinstance(fixed[name], (bool, np.timedelta64)):
-                raise ValueError(f"fixed: {name} must be a number, got {fixed[name]!r}.")
-            low, high = table.pop(name).bounds
-            if not low < fixed[name] < high:
-                raise ValueError(f"fixed: {name} = {fixed[name]:g} is not inside its bounds ({low:g}, {high:g}).")
+        constants = self._constants_to_fit()
+        refuse_unknown(as_mapping(self.fixed, "fixed"), constants, "fixed")
+        table = parameters_to_fit(constants, self.parameters, _guess(doses, tasks))
+        fixed = hold(table, self.fixed)
         weight = self._weight(tasks)
         names = tuple(tasks.feature_names or ())
         _refuse_reserved(tasks, self.covariates)
@@ -251,7 +237,9 @@ random_state, checkpoint, checkpoint_every, verbose
             raise ValueError(f"allometric must be the column of the weight, got {self.allometric!r}.")
         if is_whole(self.allometric):
             if not 0 <= self.allometric < tasks.X.shape[1]:
-                raise ValueError(f"allometric: {self.allometric} is no column of X, which has {tasks.X.shape[1]}.")
+                raise ValueError(
+                    f"allometric: {self.allometric} is not a column of X, which has {tasks.X.shape[1]} columns."
+                )
             return int(self.allometric)
         names = list(tasks.feature_names or [])
         if self.allometric not in names:
@@ -260,7 +248,7 @@ random_state, checkpoint, checkpoint_every, verbose
 
 
 def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None) -> None:
-    """Raise where X has columns that change the meaning of a record, which only the readers of records heed."""
+    """Raise if X has columns that change the meaning of a record, which only the readers of records understand."""
     labels = {
         str(label) for some in (covariates or {}).values() for label in ([some] if isinstance(some, str) else some)
     }
@@ -268,12 +256,12 @@ def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None) -> No
         meaning = PATIENT_COLUMNS.reserved.get(name.strip().lower())
         if meaning and name not in labels and (tasks.X[:, j] != 0).any():
             raise ValueError(
-                f"X has the column {name!r} ({meaning}), which a model does not read; read_patients does, from records."
+                f"X has the column {name!r} ({meaning}), which the model does not interpret; read_patients does."
             )
 
 
 def _guess(doses: Doses, tasks: TaskSet) -> dict[str, float]:
-    """Read rough values off the data, so that units do not matter."""
+    """Return initial values read off the data, so that units do not matter."""
     volumes = []
     spans = []
     for task in tasks:

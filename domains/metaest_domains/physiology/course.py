@@ -1,8 +1,7 @@
-r"""Concentrations of linear models between events, exact, so that peaks, crossings and areas are solved for.
+r"""Exact concentrations of linear models between events, from which peaks, crossings and areas are computed.
 
-Between two events (a dose, the start or the end of an infusion) the state of a linear model is known in closed form.
-With the coefficients :math:`A_i` and rates :math:`\lambda_i` after a bolus of one unit, the amount g in the gut and the
-inflow r,
+Between two events (a dose, the start or the end of an infusion) the state of a linear model has a closed form. With
+coefficients :math:`A_i` and rates :math:`\lambda_i` after a bolus of one unit, an amount g in the gut and an inflow r,
 
 .. math:: z_i' = -\lambda_i z_i + A_i (k_a g + r), \qquad g' = -k_a g, \qquad C = \sum_i z_i .
 """
@@ -18,26 +17,26 @@ from metaest_domains.physiology.disposition import Exponentials, between
 
 __all__ = ["Course", "Given", "highest"]
 
-# points of a segment, one of which is next to its extremum: 60 over some seven decades of time, a ratio of 1.3 each
+# points at which a segment is evaluated to bracket its extremum: 60 over about seven decades of time, a ratio of 1.3
 N_POINTS = 60
-# the first of them after the event, in the fastest time constant
+# first of these points after the event, in units of the fastest time constant
 FIRST = 1e-3
-# and the last, in the slowest one, where an endless stretch of time ends: e^-50 of what there was is left
+# last of them, in units of the slowest time constant, where a stretch without end is cut: e^-50 of the amount is left
 LAST = 50.0
-# golden sections, which leave 1e-9 of a bracket
+# golden sections, which reduce a bracket to 1e-9 of its length
 GOLDEN_STEPS = 44
-# halvings, which leave 1e-15 of a bracket
+# bisections, which reduce a bracket to 1e-15 of its length
 HALVINGS = 50
 # share of a bracket that a golden section keeps
 GOLDEN = 0.6180339887498949
-# numbers that are evaluated at once
+# numbers of one temporary array: 32 MB in float64
 BLOCK = 4_000_000
-# share of a time within which doses count as given at that time
+# relative difference of times below which a dose counts as given at that time
 SAME = 1e-9
 
 
 class Given(NamedTuple):
-    """Doses: when each begins, its amount and the duration of its infusion, of shape (n_doses,)."""
+    """Doses: the start, the amount and the duration of each, of shape (n_doses,)."""
 
     time: Tensor
     amount: Tensor
@@ -45,17 +44,18 @@ class Given(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """The state after events, for each draw of the constants, and when each segment ends.
+    """The stretches of time between events, with the state at the start of each, for each draw of the constants.
 
     Attributes
     ----------
     start, end : Tensor of shape (events, draws)
-        In the time of the regimen.
+        Times, on the clock of the regimen.
     gut : Tensor of shape (events, draws)
+        Amount in the gut.
     inflow : Tensor of shape (events, draws)
         Amount per time of running infusions.
     modes : Tensor of shape (terms, events, draws)
-        What each exponential contributes to the concentration.
+        Contribution of each exponential to the concentration.
     """
 
     start: Tensor
@@ -65,7 +65,7 @@ class Segments(NamedTuple):
     modes: Tensor
 
     def take(self, chosen: slice) -> "Segments":
-        """Return some events."""
+        """Return the segments after some of the events."""
         return Segments(*(part[..., chosen, :] for part in self))
 
 
@@ -76,9 +76,9 @@ class Course:
     Attributes
     ----------
     parts : list of (coefficient, rate), each of shape (draws,)
-        After a bolus of one unit, the slowest last.
+        Exponentials after a bolus of one unit, the slowest last.
     absorption : Tensor of shape (draws,) or None
-        The rate of absorption of oral doses.
+        Rate of absorption of oral doses; None for intravenous ones.
     segments : Segments
     """
 
@@ -95,15 +95,16 @@ class Course:
         given: Given,
         events: Tensor | None = None,
     ) -> "Course":
-        """Follow a regimen from event to event.
+        """Compute the states after each event of a regimen.
 
         Parameters
         ----------
         parts, absorption
-            As the attributes.
+            See the attributes.
         lag : Tensor of shape (draws,), optional
-            From a dose to the start of its absorption.
+            Time from a dose to the start of its absorption.
         given : Given
+            The doses.
         events : Tensor of shape (n,), optional
             Further times at which a segment begins.
         """
@@ -136,18 +137,18 @@ class Course:
         return cls(parts, absorption, Segments(start, end, torch.stack(guts), empty.inflow, torch.stack(states, dim=1)))
 
     def plus(self, other: "Course", factor: Tensor) -> "Course":
-        """Return this course and a multiple of another one over the same events; `factor` has shape (draws,)."""
-        one = self.segments
-        two = other.segments
-        joined = one._replace(
-            gut=one.gut + factor * two.gut,
-            inflow=one.inflow + factor * two.inflow,
-            modes=one.modes + factor * two.modes,
+        """Return the sum of this course and a multiple of another one over the same events, `factor` for each draw."""
+        mine = self.segments
+        added = other.segments
+        joined = mine._replace(
+            gut=mine.gut + factor * added.gut,
+            inflow=mine.inflow + factor * added.inflow,
+            modes=mine.modes + factor * added.modes,
         )
         return Course(self.parts, self.absorption, joined)
 
     def before(self, time: float) -> Tensor:
-        """Return the concentration just before a time, of shape (draws,): doses given at it do not count."""
+        """Return the concentration just before a time, of shape (draws,): doses given at that time do not count."""
         segments = self.segments
         limit = time * (1 - SAME)
         active = (segments.start < limit) & (limit <= segments.end)
@@ -155,13 +156,13 @@ class Course:
         return torch.where(active, values, 0.0).sum(dim=0)
 
     def at(self, times: Tensor) -> Tensor:
-        """Return the concentration of each draw at its some time, of shape (draws,): doses given then count."""
+        """Return the concentration of each draw at its time, of shape (draws,): doses given at that time count."""
         segments = self.segments
         active = (segments.start <= times) & (times < segments.end)
         return torch.where(active, self._value((times - segments.start).clamp(min=0), segments), 0.0).sum(dim=0)
 
     def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
-        """Return the greatest concentration of a stretch of time and when it is reached, of shape (draws,)."""
+        """Return the greatest concentration between two times and the time of it, of shape (draws,)."""
         best = torch.zeros_like(self.parts[0][1])
         when = torch.full_like(best, start)
         for segments, low, high in self._blocks(start, until):
@@ -176,7 +177,7 @@ class Course:
         return best, when
 
     def time_above(self, threshold: float, start: float, until: float) -> Tensor:
-        """Return how long the concentration exceeds a threshold in a stretch of time, of shape (draws,)."""
+        """Return the time for which the concentration exceeds a threshold between two times, of shape (draws,)."""
         total = torch.zeros_like(self.parts[0][1])
         for segments, low, high in self._blocks(start, until):
             points, values = self._points(segments, low, high)
@@ -196,7 +197,7 @@ class Course:
         return total
 
     def area(self, start: float, end: float) -> Tensor:
-        """Return the area under the concentrations of a stretch of time, which may have no end, of shape (draws,)."""
+        """Return the area under the concentrations between two times, of shape (draws,); the end may be infinite."""
         total = torch.zeros_like(self.parts[0][1])
         for segments, low, high in self._blocks(start, end):
             valid = low < high
@@ -215,7 +216,7 @@ class Course:
         return gut if self.absorption is None else gut * torch.exp(-self.absorption * tau)
 
     def _modes(self, tau: Tensor, gut: Tensor, inflow: Tensor, modes: Tensor) -> Tensor:
-        """Return what the exponentials contribute a while after an event."""
+        """Return the contributions of the exponentials at a time after an event."""
         values = []
         for (a, rate), z in zip(self.parts, modes, strict=True):
             value = z * torch.exp(-rate * tau)
@@ -230,7 +231,7 @@ class Course:
         return self._modes(tau, segments.gut, segments.inflow, segments.modes).sum(dim=0)
 
     def _blocks(self, start: float, end: float) -> Iterator[tuple[Segments, Tensor, Tensor]]:
-        """Yield segments, and from when to when after its event each is inside a stretch of time."""
+        """Yield segments, with the start and end, counted from its event, of the part of each between two times."""
         slowest = self.parts[-1][1] if self.absorption is None else torch.minimum(self.parts[-1][1], self.absorption)
         n_events, n_draws = self.segments.start.shape
         size = max(1, BLOCK // (N_POINTS * n_draws))
@@ -238,11 +239,11 @@ class Course:
             segments = self.segments.take(slice(first, first + size))
             low = (start - segments.start).clamp(min=0)
             high = segments.end.clamp(max=end) - segments.start
-            # an endless stretch ends where nothing is left
+            # a segment without end is cut where nothing is left
             yield segments, low, torch.where(torch.isinf(high), low + LAST / slowest, high)
 
     def _points(self, segments: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return times after the event, of shape (points, events, draws), and the concentrations then."""
+        """Return times after the event, of shape (points, events, draws), and the concentrations at them."""
         rates = [rate for _, rate in self.parts] + ([] if self.absorption is None else [self.absorption])
         fastest = torch.stack(rates).amax(dim=0)
         slowest = torch.stack(rates).amin(dim=0)
@@ -256,7 +257,7 @@ class Course:
         return points, self._value(points, segments)
 
     def _extremum(self, segments: Segments, points: Tensor, values: Tensor, sign: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return where each segment is greatest (least, with a sign of -1), and how great, by golden sections."""
+        """Return the time and value of each segment's maximum (minimum, with a sign of -1), by golden sections."""
         top, which = values.max(dim=0)
         best = points.gather(0, which[None])[0]
         left = points.gather(0, (which - 1).clamp(min=0)[None])[0]
@@ -274,7 +275,7 @@ class Course:
         where: tuple[Tensor, ...],
         threshold: float,
     ) -> Tensor:
-        """Return when a threshold is crossed between two times, in some segments of some draws, by halving."""
+        """Return the times at which a threshold is crossed, in some segments of some draws, by bisection."""
         event, draw = where
         parts = [(a[draw], rate[draw]) for a, rate in self.parts]
         course = Course(parts, None if self.absorption is None else self.absorption[draw], self.segments)
@@ -288,7 +289,7 @@ class Course:
 
 
 def highest(function: Callable[[Tensor], Tensor], left: Tensor, right: Tensor, n_steps: int) -> Tensor:
-    """Return where a function that has one maximum in each bracket is greatest, by golden sections."""
+    """Return the argument of the maximum of a function with one maximum in each bracket, by golden sections."""
     inner = right - GOLDEN * (right - left)
     outer = left + GOLDEN * (right - left)
     f_inner = function(inner)

@@ -1,4 +1,4 @@
-"""Doses that were given and doses to choose: what both lead to, and the factor that reaches a target."""
+"""Concentrations after past doses and planned ones, and the factor of the planned ones that reaches a target."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,22 +12,22 @@ from metaest_domains.physiology.patient_equation import PatientEquation
 
 __all__ = ["Courses", "LinearCourses", "SaturableCourses"]
 
-# share of a target by which the concentration may miss it where a search for a dose ends
+# relative distance from the target at which a search for a dose stops
 TOLERANCE = 1e-9
-# steps of a search, after which it ends anyway
+# greatest number of steps of such a search
 MOST_STEPS = 60
 # ratio by which a bracket of factors is moved until the target lies inside
 WIDER = 4.0
-# moves of a bracket, after which no factor is taken to reach the target
+# moves of a bracket after which the target counts as unreachable
 MOST_WIDENINGS = 60
-# time constants of absorption after which nothing of an oral dose is left to be absorbed
+# time constants of absorption after which an oral dose is fully absorbed: e^-40 is below rounding
 ABSORBED = 40.0
-# golden sections, which leave 1e-6 of a bracket
+# golden sections, which reduce a bracket to 1e-6 of its length
 SECTIONS = 29
 
 
 class Courses(ABC):
-    """Concentrations after doses that are fixed and others that are multiplied by a factor."""
+    """Concentrations after past doses, which are fixed, and planned ones, which are multiplied by a factor."""
 
     @abstractmethod
     def before(self, time: float) -> Tensor:
@@ -35,27 +35,27 @@ class Courses(ABC):
 
     @abstractmethod
     def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
-        """Return the greatest concentration of a stretch of time and its time, of shape (draws,)."""
+        """Return the greatest concentration between two times and the time of it, of shape (draws,)."""
 
     @abstractmethod
     def factor_before(self, target: float, time: float) -> Tensor:
-        """Return by how much to multiply the doses to choose for a concentration just before a time, at least 0."""
+        """Return the factor of the planned doses, at least 0, for a concentration just before a time."""
 
     @abstractmethod
     def factor_of_peak(self, target: float, start: float, until: float) -> Tensor:
-        """Return by how much to multiply the doses to choose for a greatest concentration, at least 0."""
+        """Return the factor of the planned doses, at least 0, for a greatest concentration."""
 
 
 @dataclass(frozen=True)
 class LinearCourses(Courses):
-    """Courses of a linear model: the sum of those of the doses given and of the doses to choose."""
+    """Courses of a linear model: the sum of those of past and planned doses."""
 
     fixed: Course
     unit: Course
 
     @property
     def total(self) -> Course:
-        """The course after all doses as they are."""
+        """The course after all doses, with a factor of 1."""
         return self.fixed.plus(self.unit, torch.ones_like(self.unit.parts[0][1]))
 
     def before(self, time: float) -> Tensor:
@@ -63,18 +63,18 @@ class LinearCourses(Courses):
         return self.total.before(time)
 
     def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
-        """Return the greatest concentration of a stretch of time and its time, of shape (draws,)."""
+        """Return the greatest concentration between two times and the time of it, of shape (draws,)."""
         return self.total.peak(start, until)
 
     def factor_before(self, target: float, time: float) -> Tensor:
-        """Return by how much to multiply the doses to choose for a concentration just before a time, at least 0."""
+        """Return the factor of the planned doses, at least 0, for a concentration just before a time."""
         return ((target - self.fixed.before(time)) / self.unit.before(time)).clamp(min=0)
 
     def factor_of_peak(self, target: float, start: float, until: float) -> Tensor:
-        """Return by how much to multiply the doses to choose for a greatest concentration, at least 0.
+        """Return the factor of the planned doses, at least 0, for a greatest concentration.
 
-        The peak is a convex function of the factor, as the greatest of linear ones, so that Newton's steps from above
-        come down to the root.
+        The peak is a convex function of the factor, as the maximum of linear ones, so that Newton's method from above
+        descends to the root.
         """
         factor = target / self.unit.peak(start, until)[0]
         for _ in range(MOST_STEPS):
@@ -89,7 +89,7 @@ class LinearCourses(Courses):
 
 @dataclass(frozen=True)
 class SaturableCourses(Courses):
-    """Courses of a model whose concentrations are not proportional to the dose, so that factors are searched for."""
+    """Courses of a model whose concentrations are not proportional to the dose; factors are found by a search."""
 
     equation: PatientEquation
     constants: dict[str, Tensor]
@@ -102,7 +102,7 @@ class SaturableCourses(Courses):
         return self._at(torch.full_like(self._zero, time), factor, given)
 
     def peak(self, start: float, until: float, factor: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return the greatest concentration of a stretch of time and its time, of shape (draws,).
+        """Return the greatest concentration between two times and the time of it, of shape (draws,).
 
         Between two events the concentration is monotonic after intravenous doses, and has at most one maximum after
         oral ones.
@@ -122,11 +122,11 @@ class SaturableCourses(Courses):
         return top, times.gather(0, which[None])[0]
 
     def factor_before(self, target: float, time: float) -> Tensor:
-        """Return by how much to multiply the doses to choose for a concentration just before a time, at least 0."""
+        """Return the factor of the planned doses, at least 0, for a concentration just before a time."""
         return _solved(lambda factor: self.before(time, factor), target, self._zero)
 
     def factor_of_peak(self, target: float, start: float, until: float) -> Tensor:
-        """Return by how much to multiply the doses to choose for a greatest concentration, at least 0."""
+        """Return the factor of the planned doses, at least 0, for a greatest concentration."""
         return _solved(lambda factor: self.peak(start, until, factor)[0], target, self._zero)
 
     @property
@@ -151,8 +151,8 @@ class SaturableCourses(Courses):
 def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> Tensor:
     """Return the factors at which a rising function reaches a target.
 
-    They are 0 where it is beyond the target without any dose, infinite where no dose reaches it, and not a number where
-    the function is none on the way.
+    A factor is 0 if the function exceeds the target without any dose, infinite if no dose reaches the target, and NaN
+    if the function was NaN during the search.
     """
     beyond = value(zero) >= target
     low = zero + 1 / WIDER
@@ -164,7 +164,7 @@ def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> T
         over = (f_low > 0) & ~beyond
         if not bool((short | over).any()):
             break
-        # the bracket moves up, or down, whole
+        # the whole bracket moves up, or down
         above = torch.where(short, high * WIDER, high)
         below = torch.where(over, low / WIDER, low)
         low, high = torch.where(short, high, below), torch.where(over, low, above)
@@ -175,7 +175,7 @@ def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> T
     never = f_high < 0
     lost = torch.isnan(f_low) | torch.isnan(f_high)
     for _ in range(MOST_STEPS):
-        # false position; the value of an end that stays twice is halved (Illinois)
+        # false position (Illinois): the value at an end that is kept twice in a row is halved
         share = (f_low / (f_low - f_high)).nan_to_num(0.5).clamp(0.0, 1.0)
         middle = low + share * (high - low)
         f = value(middle) - target
@@ -186,7 +186,7 @@ def _solved(value: Callable[[Tensor], Tensor], target: float, zero: Tensor) -> T
         low = torch.where(below, middle, low)
         high = torch.where(below, high, middle)
         side = torch.where(below, 1.0, -1.0)
-        # integration leaves jumps of the concentration that may be greater than the tolerance
+        # integration leaves jumps of the concentration that may exceed the tolerance
         solved = (f.abs() <= TOLERANCE * target) | (high - low <= TOLERANCE * high)
         if bool((solved | beyond | never | lost).all()):
             break

@@ -1,7 +1,7 @@
-r"""What becomes of one dose: concentrations of linear compartments in closed form.
+r"""Concentrations of linear compartments after one dose, in closed form.
 
 A bolus of one unit into the central compartment gives :math:`\sum_i A_i e^{-\lambda_i t}`; first-order absorption and
-infusion are this convolved with their input. Times are counted from the dose; before it all is zero.
+infusion convolve this with their input. Times count from the dose; before it concentrations are 0.
 """
 
 import torch
@@ -23,15 +23,15 @@ def two_compartments(clearance: Tensor, volume: Tensor, exchange: Tensor, periph
     Parameters
     ----------
     clearance, exchange : Tensor
-        Volumes a time.
+        Volumes per unit of time.
     volume, peripheral : Tensor
-        Of the central and the other compartment.
+        Volumes of the central and of the other compartment.
     """
     out = clearance / volume
     there = exchange / volume
     back = exchange / peripheral
     total = out + there + back
-    # the difference of the rates as a sum of squares: nothing cancels where they come near each other
+    # the difference of the rates as a sum of squares: nothing cancels when the rates are close to each other
     apart = ((out + there - back).square() + 4 * there * back).sqrt()
     fast = 0.5 * (total + apart)
     slow = out * back / fast
@@ -39,14 +39,14 @@ def two_compartments(clearance: Tensor, volume: Tensor, exchange: Tensor, periph
 
 
 def bolus(t: Tensor, parts: Exponentials) -> Tensor:
-    """Return the concentration after one unit given at once."""
+    """Return the concentration after a bolus of one unit."""
     since = t.clamp(min=0)
     value = sum(a * torch.exp(-rate * since) for a, rate in parts)
     return torch.where(t >= 0, value, torch.zeros_like(t))
 
 
 def infused(t: Tensor, duration: Tensor, parts: Exponentials) -> Tensor:
-    """Return the concentration after one unit given at a constant rate; durations are above zero."""
+    """Return the concentration after an infusion of one unit at a constant rate; durations are above 0."""
     during = torch.minimum(t.clamp(min=0), duration)
     after = (t - duration).clamp(min=0)
     return sum(  # type: ignore[return-value]
@@ -55,9 +55,9 @@ def infused(t: Tensor, duration: Tensor, parts: Exponentials) -> Tensor:
 
 
 def absorbed(t: Tensor, rate_in: Tensor, parts: Exponentials) -> Tensor:
-    r"""Return the concentration after one unit that is absorbed at a rate of first order.
+    r"""Return the concentration after one unit that is absorbed at a first-order rate.
 
-    The difference of exponentials over that of their rates is evaluated as
+    The difference of the exponentials, divided by the difference of their rates, is evaluated as
     :math:`e^{-\min(k, \lambda) t} (1 - e^{-|k - \lambda| t}) / |k - \lambda|`, which tends to :math:`t e^{-k t}`.
     """
     since = t.clamp(min=0)
@@ -65,7 +65,7 @@ def absorbed(t: Tensor, rate_in: Tensor, parts: Exponentials) -> Tensor:
 
 
 def between(t: Tensor, rate: Tensor, other: Tensor) -> Tensor:
-    """Return the difference of two exponentials over that of their rates, without cancellation."""
+    """Return the difference of two exponentials divided by the difference of their rates, without cancellation."""
     apart = (other - rate).abs()
     near = apart * t < 1e-6
     safe = torch.where(near, torch.ones_like(apart * t), apart.expand_as(apart * t))

@@ -1,4 +1,4 @@
-"""GlucoseForecaster: a person's glucose half an hour and an hour ahead, meta-learned over people."""
+"""GlucoseForecaster forecasts a person's glucose 30 and 60 minutes ahead, meta-learned over people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from metaest.tasks.arguments import as_flag, as_whole
 from metaest.tasks.containers import plain, spelled_out
 from metaest.tasks.times import elapsed
 from metaest.tasks.weighted_tasks import refuse_weights
+from metaest_domains.fitted_settings import require_unchanged
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
@@ -30,29 +31,30 @@ __all__ = ["AdaptedForecaster", "GlucoseForecaster", "changes"]
 DAY = 24 * 60.0
 # minutes from one reading to the next
 STEP = 5.0
-# minutes between readings below which times are in another unit: no sensor reads every half minute
+# minutes between readings below which times must be in another unit: sensors read every minute at most
 SHORTEST_STEP = 0.5
-# every second window of a day is a row, for neighbours share all readings but one
+# every second window of a day is a row, since neighbouring windows share all readings but one
 THIN = 2
-# windows of other days that an episode is judged by
+# query windows of an episode, from other days
 N_QUERY = 200
 
 
 def changes(windows: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features (readings relative to the last one, and that one) and targets (changes to come)."""
+    """Return features (readings relative to the last one, and the last one) and targets (later changes)."""
     last = windows.history[:, -1:]
     return np.column_stack([windows.history[:, :-1] - last, last]), windows.ahead - last
 
 
 class _Forecasts(Stamped):
-    """Forecasts from readings; a subclass predicts changes."""
+    """Forecasts from readings; a subclass predicts changes in `change`."""
 
     n_readings: int
     horizons: Sequence[float]
     unit: str
     check_plausibility: bool
 
-    def _change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    def change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the predicted changes of glucose in mg/dL, of shape (n_rows, n_horizons), from rows of `changes`."""
         raise NotImplementedError
 
     def predict(self, X: Any, y: Any = None) -> pd.DataFrame:
@@ -63,13 +65,13 @@ class _Forecasts(Stamped):
         X : array-like of shape (n, 1), or (n,)
             Rising times: minutes, time differences or dates.
         y : array-like of shape (n,)
-            Readings in the estimator's unit; NaN where one is missing.
+            Readings in the estimator's unit; NaN for a missing one.
 
         Returns
         -------
         DataFrame
-            One row for each window of readings that is complete, indexed by the ``time`` of its last one as it was
-            passed; a column for each horizon, in minutes.
+            One row for each complete window of readings, indexed by the ``time`` of its last reading as it was passed;
+            a column for each horizon, in minutes.
 
         Raises
         ------
@@ -78,18 +80,18 @@ class _Forecasts(Stamped):
         """
         windows, times = self._cut(X, y, "predict")
         features, _ = changes(windows)
-        return self._table(self._change(features) + windows.history[:, -1:], times)
+        return self._table(self.change(features) + windows.history[:, -1:], times)
 
     def truth(self, X: Any, y: Any) -> pd.DataFrame:
-        """Return the readings that followed, in the form of `predict`; NaN where none was measured."""
+        """Return the measured readings at the horizons, in the form of `predict`; NaN for missing ones."""
         windows, times = self._cut(X, y, "truth")
         return self._table(windows.ahead, times)
 
     def _cut(self, X: Any, y: Any, where: str) -> tuple[Windows, pd.Index]:
-        """Return the windows in mg/dL, and the time of each as the user wrote it."""
+        """Return the windows in mg/dL, and the time of each in the form the user passed."""
         refuse_tasks(X, where)
         if y is None:
-            raise TaskError(f"{where}: a forecast is made from readings: {where}(times, readings).")
+            raise TaskError(f"{where}: a forecast requires readings: {where}(times, readings).")
         windows = _windows(X, y, self, where, complete=False)
         return windows, pd.Index(pd.Series(_column(X, where)).iloc[windows.row], name="time")
 
@@ -102,10 +104,10 @@ class _Forecasts(Stamped):
 class GlucoseForecaster(_Forecasts, BaseEstimator):
     """Forecast continuous glucose monitoring, adapted to a person from a day of readings.
 
-    A network predicts how glucose will change from the readings of the last two hours. It is meta-learned: episodes
-    adapt it to a day of a person and judge it on the person's other days; others leave it unadapted, so that it also
-    forecasts for people without earlier readings. Adaptations are guarded unless told otherwise (``guard=False``), by
-    later windows of the same day with a gap as long as windows overlap.
+    A network predicts the change of glucose from the readings of the last two hours. It is meta-learned: some episodes
+    adapt it to a day of a person and evaluate it on the person's other days; others do not adapt it, so that it also
+    forecasts for people without earlier readings. Adaptations are guarded by default (``guard=False`` switches that
+    off), by later windows of the same day after a gap as long as the overlap of windows.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
     horizons : sequence of float, default=(30, 60)
         Minutes ahead, multiples of five.
     n_days : int, default=4
-        Days of each person, drawn at random, that are adapted to in the fit.
+        Days of each person, drawn at random, to which the fit adapts.
     hidden_layer_sizes : sequence of int, default=(32, 32)
     inner_steps : int, default=5
     inner_lr : float, default=0.02
@@ -123,27 +125,27 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
     meta_batch_size : int, default=24
     max_iter : int, default=500
     alpha : float, default=10.0
-        As :class:`metaest.MAMLRegressor` takes these.
+        As in :class:`metaest.MAMLRegressor`.
     unit : {"mg/dL", "mmol/L"}, default="mg/dL"
-        Unit of all readings, in and out.
+        Unit of all readings and forecasts.
     check_plausibility : bool, default=True
-        Whether readings that look like the other unit are an error: a median of one person below 36 mg/dL or above 36
-        mmol/L, or a single reading below 10 mg/dL or above 60 mmol/L; and times less than half a minute apart.
+        True raises an error for readings that look like the other unit (a median of one person below 36 mg/dL or above
+        36 mmol/L, or a single reading below 10 mg/dL or above 60 mmol/L), and for times less than half a minute apart.
     random_state : int, RandomState instance or None, default=None
     checkpoint, checkpoint_every
-        As :class:`metaest.MAMLRegressor` takes these.
+        As in :class:`metaest.MAMLRegressor`.
 
     Attributes
     ----------
     model_ : MAMLRegressor
         Predicts changes of glucose, in mg/dL, from windows.
     mean_glucose_ : float
-        Mean of the readings to be forecast in the fit, in the estimator's unit; the reference of `score`.
+        Mean of the forecast readings of the training data, in the estimator's unit; the reference of `score`.
     n_features_in_ : int
 
     See Also
     --------
-    glucose_windows : How a series is cut.
+    glucose_windows : Cuts a series into windows.
 
     Examples
     --------
@@ -206,8 +208,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         Parameters
         ----------
         X : TaskSet, sequence of Task or of (X, y), or mapping of names to (X, y)
-            One task a person: a column of times, and readings. Times are minutes; in pairs (X, y) they may be dates or
-            time differences, and readings may be missing (NaN).
+            One task for each person: a column of times, and readings. Times are minutes; in pairs (X, y) they may be
+            dates or time differences, and readings may be missing (NaN).
         y : None
 
         Returns
@@ -217,7 +219,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         Raises
         ------
         TaskError
-            When the readings of a person cannot be used, or are too few for one day and others to judge by.
+            When the readings of a person cannot be used, or are too few for a day to adapt to and others to evaluate.
         """
         require_seed(self)
         as_whole(self.n_days, "n_days", most=10_000)
@@ -226,9 +228,19 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = {
             name: getattr(self, name)
-            for name in ("hidden_layer_sizes", "inner_steps", "inner_lr", "adapt_layers", "meta_lr", "meta_batch_size",
-                         "max_iter", "alpha", "checkpoint", "checkpoint_every")
-        }  # fmt: skip
+            for name in (
+                "hidden_layer_sizes",
+                "inner_steps",
+                "inner_lr",
+                "adapt_layers",
+                "meta_lr",
+                "meta_batch_size",
+                "max_iter",
+                "alpha",
+                "checkpoint",
+                "checkpoint_every",
+            )
+        }
         episodes = self.episodes(people, np.random.default_rng(seed))
         # the last feature is the last reading, and targets are changes from it
         glucose = episodes.y.reshape(len(episodes.X), -1) + episodes.X[:, -1:]
@@ -239,35 +251,30 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         return self
 
     def _of_the_fit(self) -> dict[str, Any]:
-        """Return the settings that say what a window is, and in which unit."""
+        """Return the settings that define a window and its unit."""
         return {"n_readings": self.n_readings, "horizons": [float(h) for h in self.horizons], "unit": self.unit}
 
     def _require_settings_of_the_fit(self) -> None:
         check_is_fitted(self)
-        for name, value in self._of_the_fit().items():
-            if value != self._fitted_settings[name]:
-                raise ValueError(
-                    f"{name} is {value!r}, and was {self._fitted_settings[name]!r} in the fit; fit again, for the "
-                    "network learned with that."
-                )
+        require_unchanged(self._of_the_fit(), self._fitted_settings)
 
     def episodes(self, people: TaskSet, rng: np.random.Generator) -> TaskSet:
-        """Return the tasks the network is meta-learned on: days to adapt to, and windows to judge by."""
+        """Return the tasks on which the network is meta-learned: days to adapt to, and windows of other days."""
         tasks = []
         for person in people:
             windows = _windows(person.X, person.y, self, f"task {person.name!r}")
             features, ahead = changes(windows)
             begins = windows.end - STEP * (self.n_readings - 1)
             ends = windows.end + max(self.horizons)
-            # a day begins with a window, so that it is not empty where readings are missing
+            # a day begins with a window, so that it is not empty if readings are missing
             possible = begins[begins <= ends[-1] - DAY]
             if not len(possible):
-                raise TaskError(f"task {person.name!r}: more than a day of readings is wanted.")
+                raise TaskError(f"task {person.name!r}: more than a day of readings is required.")
             for day, start in enumerate(rng.choice(possible, self.n_days)):
                 inside = np.flatnonzero((begins >= start) & (ends <= start + DAY))[::THIN]
                 others = np.flatnonzero((ends < start) | (begins > start + DAY))
                 if not len(others):
-                    raise TaskError(f"task {person.name!r}: more than a day of readings is wanted.")
+                    raise TaskError(f"task {person.name!r}: more than a day of readings is required.")
                 others = np.sort(rng.choice(others, min(N_QUERY, len(others)), replace=False))
                 rows = np.concatenate([inside, others])
                 name = f"{person.name}, day {day}"
@@ -277,16 +284,16 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         return TaskSet(tasks)
 
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None) -> "AdaptedForecaster":
-        """Adapt to a new person; the model itself is untouched.
+        """Adapt to a new person; the model itself is not changed.
 
         Parameters
         ----------
         X : array-like of shape (n, 1), or (n,)
-            Rising times: minutes, time differences or dates. The model is trained to adapt to one day.
+            Rising times: minutes, time differences or dates. The model was trained to adapt to one day.
         y : array-like of shape (n,)
-            Readings in the estimator's unit; NaN where one is missing.
+            Readings in the estimator's unit; NaN for a missing one.
         guard : bool, optional
-            Whether the adaptation is judged, and kept, shrunk or refused; None is yes.
+            True evaluates the adaptation, and keeps, shrinks or rejects it; None is True.
 
         Returns
         -------
@@ -295,7 +302,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         Raises
         ------
         TaskError
-            When the readings cannot be used, or are too few for one window and what comes after it.
+            When the readings cannot be used, or are too few for one window and the readings at its horizons.
         """
         self._require_settings_of_the_fit()
         features, ahead = changes(_windows(X, y, self, "adapt"))
@@ -304,12 +311,12 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         return AdaptedForecaster(adapted, self.n_readings, tuple(self.horizons), self.unit, self.check_plausibility)
 
     def _gap(self) -> int:
-        """Return the rows between those adapted to and those judged on, which share readings otherwise."""
-        # every second row is left
+        """Return the number of rows between support and evaluation rows, so that these share no readings."""
+        # every THIN-th window is a row
         return int(np.ceil((self.n_readings + max(self.horizons) / STEP) / THIN))
 
     def _learn_guard(self) -> None:
-        """Learn how adaptations are judged, before a file or a pickle leaves the training rows out."""
+        """Train the guard, before a file or a pickle leaves out the training rows."""
         if hasattr(self, "model_"):
             self.model_._learn_guard(self._gap())
 
@@ -325,12 +332,12 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
 
         .. math:: R^2 = 1 - \frac{\sum (g - \hat g)^2}{\sum (g - \bar g)^2}
 
-        with all measured readings :math:`g` of all people and horizons, and the mean :math:`\bar g` of the fit.
+        over all measured readings :math:`g` of all people and horizons, with the mean :math:`\bar g` of the fit.
 
         Parameters
         ----------
         X : TaskSet, sequence of Task or of (X, y), or mapping of names to (X, y)
-            As `fit` takes them.
+            As in `fit`.
         y : None
 
         Returns
@@ -349,7 +356,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             times = person.X.reshape(-1)
             first = times < times[0] + DAY
             if first.all():
-                raise TaskError(f"task {person.name!r}: more than a day of readings is wanted.")
+                raise TaskError(f"task {person.name!r}: more than a day of readings is required.")
             try:
                 adapted = self.adapt(times[first], person.y[first])
                 forecast, truth = (
@@ -361,10 +368,11 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             error += float(np.nansum(np.square(truth - forecast)))
             spread += float(np.nansum(np.square(truth - self.mean_glucose_)))
         if not spread > 0:
-            raise TaskError("score: nobody has a reading after the first day that could be forecast.")
+            raise TaskError("score: no person has a reading after the first day that could be forecast.")
         return 1 - error / spread
 
-    def _change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    def change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the changes of glucose that the network predicts without adaptation, in mg/dL."""
         self._require_settings_of_the_fit()
         return np.asarray(self.model_.predict(X).reshape(len(X), -1))
 
@@ -394,10 +402,11 @@ class AdaptedForecaster(_Forecasts):
 
     @property
     def guard_(self) -> Guard | None:
-        """What the guard kept of the adaptation, and why."""
+        """Decision of the guard about the adaptation, and the reason."""
         return self.adapted.guard_
 
-    def _change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    def change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the changes of glucose that the adapted network predicts, in mg/dL."""
         return np.asarray(self.adapted.predict(X).reshape(len(X), -1))
 
 
@@ -418,7 +427,7 @@ def _person(name: Any, person: Any) -> Task:
     try:
         time, readings = person
     except (TypeError, ValueError) as error:
-        raise TaskError(f"{where}: a pair (times, readings) is wanted, got {type(person).__name__}.") from error
+        raise TaskError(f"{where}: must be a pair (times, readings), got {type(person).__name__}.") from error
     minutes = elapsed(_column(time, where), "min", f"{where}: time")
     glucose = as_readings(readings, f"{where}: readings").reshape(-1)
     if len(minutes) != len(glucose):
@@ -428,10 +437,10 @@ def _person(name: Any, person: Any) -> Task:
 
 
 def _column(X: Any, where: str) -> Any:
-    """Return the one column of times, as the user wrote it."""
+    """Return the column of times, in the form the user passed."""
     if hasattr(X, "iloc") and getattr(X, "ndim", 1) == 2:
         if X.shape[1] != 1:
-            raise TaskError(f"{where}: X has {X.shape[1]} columns; one is wanted, the time.")
+            raise TaskError(f"{where}: X has {X.shape[1]} columns; it must have one, the time.")
         return X.iloc[:, 0]
     if isinstance(X, (pd.Series, pd.Index)):
         return X
@@ -441,16 +450,16 @@ def _column(X: Any, where: str) -> Any:
     try:
         values = X if isinstance(X, np.ma.MaskedArray) else np.asarray(spelled_out(X, f"{where}: X"))
     except ValueError as error:
-        raise TaskError(f"{where}: X must be one column of times; its rows have several lengths.") from error
+        raise TaskError(f"{where}: X must be one column of times, but its rows differ in length.") from error
     if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):
-        raise TaskError(f"{where}: X has shape {values.shape}; one column is wanted, the time.")
+        raise TaskError(f"{where}: X has shape {values.shape}; it must have one column, the time.")
     if values.dtype.kind in "iuf":
-        values = values.astype(np.float64)  # an index of pandas takes neither float16 nor another byte order
+        values = values.astype(np.float64)  # an index of pandas accepts neither float16 nor another byte order
     return values.reshape(-1)
 
 
 def _windows(X: Any, y: Any, settings: Any, where: str, *, complete: bool = True) -> Windows:
-    """Cut the readings of one person into windows in mg/dL, with errors that say whose they are."""
+    """Cut the readings of one person into windows in mg/dL; errors name the person."""
     time = _column(X, where)
     try:
         glucose = as_mg_dl(y, settings.unit, "readings", check_plausibility=settings.check_plausibility)
@@ -469,7 +478,7 @@ def _windows(X: Any, y: Any, settings: Any, where: str, *, complete: bool = True
     if not len(windows.end):
         least = settings.n_readings + (int(max(settings.horizons) / STEP) if complete else 0)
         raise TaskError(
-            f"{where}: no window is complete: {least} readings of five minutes without a gap above half an hour are "
-            f"wanted; there are {len(minutes)} readings, {apart:.3g} minutes apart."
+            f"{where}: no window is complete, which takes {least} readings of five minutes without a gap above half an "
+            f"hour; there are {len(minutes)} readings, {apart:.3g} minutes apart."
         )
     return windows

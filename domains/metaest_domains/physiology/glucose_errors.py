@@ -1,4 +1,4 @@
-"""How far forecasts of glucose are off, as clinicians judge it."""
+"""Clinical measures of the errors of glucose forecasts."""
 
 from typing import Any
 
@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from metaest_domains.axes import current_axes
 from metaest_domains.physiology.glucose_units import MG_DL_PER_MMOL_L, as_mg_dl, as_readings
 
 __all__ = ["clarke_zones", "glucose_errors", "plot_clarke"]
 
+# mg/dL, the ends of the target range
 LOW = 70.0
 HIGH = 180.0
-# size from which a number cannot be a glucose in any unit, nor a forecast of one
+# size above which a number cannot be a glucose in any unit, nor a forecast of one
 FAR = 1e6
+# zones of the error grid, from harmless to dangerous
 ZONES = ("A", "B", "C", "D", "E")
 
 
@@ -22,8 +25,8 @@ def clarke_zones(
 ) -> NDArray[Any]:
     """Return the zone of Clarke's error grid of every pair.
 
-    A: within 20 %, or both below 70 mg/dL; B: off, but harmless; C: would be treated without need; D: would not be
-    treated though it should; E: would be treated the wrong way.
+    A: within 20 %, or both below 70 mg/dL. B: wrong, but harmless. C: unnecessary treatment. D: failure to treat.
+    E: treatment of the opposite of the true state.
 
     Parameters
     ----------
@@ -32,7 +35,7 @@ def clarke_zones(
     unit : {"mg/dL", "mmol/L"}, default="mg/dL"
         Unit of both.
     check_plausibility : bool, default=True
-        Whether numbers that look like the other unit are an error: a median below 36 mg/dL or above 36 mmol/L, or a
+        True raises an error for numbers that look like the other unit: a median below 36 mg/dL or above 36 mmol/L, or a
         single reading below 10 mg/dL or above 60 mmol/L.
 
     Returns
@@ -42,7 +45,7 @@ def clarke_zones(
     Raises
     ------
     ValueError
-        When lengths differ, a value is missing or a reading not above 0, or the numbers look like another unit.
+        When lengths differ, a value is missing, a reading is not above 0, or the numbers look like another unit.
 
     References
     ----------
@@ -76,19 +79,19 @@ def _pairs(
     r = as_readings(reference, "reference")
     p = as_readings(prediction, "prediction")
     if r.shape != p.shape or r.ndim != 1 or not len(r):
-        raise ValueError(f"reference has shape {r.shape}, prediction {p.shape}; one number each is wanted.")
+        raise ValueError(f"reference has shape {r.shape}, prediction {p.shape}; both must be equally long vectors.")
     for name, values in (("reference", r), ("prediction", p)):
         missing = np.flatnonzero(~np.isfinite(values))
         if len(missing):
             raise ValueError(
-                f"{name} is {values[missing[0]]} in pair {missing[0]}; leave out pairs of which one is missing."
+                f"{name} is {values[missing[0]]} in pair {missing[0]}; leave out pairs with a missing value."
             )
     if not (r > 0).all():
         raise ValueError(f"reference is {r[np.argmin(r > 0)]:g} in pair {np.argmin(r > 0)}; glucose is above 0.")
     for name, values in (("reference", r), ("prediction", p)):
         far = np.flatnonzero(np.abs(values) > FAR)
         if len(far):
-            raise ValueError(f"{name} is {values[far[0]]:g} in pair {far[0]}; a glucose beyond {FAR:g} is none.")
+            raise ValueError(f"{name} is {values[far[0]]:g} in pair {far[0]}; no glucose is beyond {FAR:g}.")
     r = as_mg_dl(r, unit, "reference", check_plausibility=check_plausibility)
     return r, as_mg_dl(p, unit, "prediction", check_plausibility=check_plausibility, measured=False)
 
@@ -96,18 +99,18 @@ def _pairs(
 def glucose_errors(
     reference: ArrayLike, prediction: ArrayLike, *, unit: str = "mg/dL", check_plausibility: bool = True
 ) -> pd.Series:
-    """Return what is usually reported of a forecast.
+    """Return the usual measures of the errors of a forecast.
 
     Parameters
     ----------
     reference, prediction, unit, check_plausibility
-        As :func:`clarke_zones` takes them.
+        As in :func:`clarke_zones`.
 
     Returns
     -------
     Series
         ``rmse`` and ``mae`` in the unit of the arguments, the shares of the zones ``A`` to ``E``, and
-        ``time_in_range_error``: the share of forecasts from 70 to 180 mg/dL, less that of readings.
+        ``time_in_range_error``: the share of forecasts from 70 to 180 mg/dL, minus that of readings.
 
     Raises
     ------
@@ -141,7 +144,7 @@ def plot_clarke(
     Parameters
     ----------
     reference, prediction, unit, check_plausibility
-        As :func:`clarke_zones` takes them.
+        As in :func:`clarke_zones`.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -149,8 +152,6 @@ def plot_clarke(
     matplotlib.axes.Axes
         Needs matplotlib (``pip install metaest[plots]``).
     """
-    from metaest_domains.physiology.plots import current_axes
-
     r, p = _pairs(reference, prediction, unit, check_plausibility)
     ax = current_axes(ax)
     zones = clarke_zones(r, p, check_plausibility=False)

@@ -1,4 +1,4 @@
-"""Units of glucose: conversion to mg/dL, and a check that values are plausible in their stated unit."""
+"""Convert glucose to mg/dL, and check that values are plausible in their stated unit."""
 
 from typing import Any
 
@@ -19,6 +19,7 @@ BETWEEN = 36.0
 LOWEST = 10.0
 # highest plausible reading in mmol/L (1,081 mg/dL), above the range of meters
 HIGHEST = 60.0
+# units that are accepted
 UNITS = ("mg/dL", "mmol/L")
 
 
@@ -30,16 +31,16 @@ def as_mg_dl(
     Parameters
     ----------
     values : array-like
-        NaN where one is missing.
+        Glucose; NaN for a missing value.
     unit : {"mg/dL", "mmol/L"}
         Unit of the values.
     where : str
-        How the error message begins, for instance ``"reference"``.
+        Beginning of the error message, for instance ``"reference"``.
     check_plausibility : bool, default=True
-        Whether values that cannot be in this unit are an error: a median below 36 mg/dL, or above 36 mmol/L; and,
-        of readings, any value below 10 mg/dL or above 60 mmol/L.
+        True raises an error for values that cannot be in this unit: a median below 36 mg/dL or above 36 mmol/L, and
+        any reading below 10 mg/dL or above 60 mmol/L.
     measured : bool, default=True
-        Whether the values are readings; a forecast may be far off.
+        True for readings, False for forecasts, which may be far off.
 
     Raises
     ------
@@ -55,15 +56,14 @@ def as_mg_dl(
 
 
 def as_readings(values: Any, where: str) -> NDArray[np.float64]:
-    """Return readings as floats, or raise a ValueError with the first value that is not a number, such as "LOW"."""
+    """Return readings as floats; a ValueError names the first value that is not a number, such as "LOW"."""
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     try:
         return as_vector(values, where, missing=True, infinite=True)
     except TaskError as error:
         raise TaskError(
-            f"{str(error).removesuffix('.')}; NaN stands for a reading that is missing or outside the range of the "
-            "meter."
+            f"{str(error).removesuffix('.')}; use NaN for a reading that is missing or outside the range of the meter."
         ) from error
 
 
@@ -85,6 +85,6 @@ def _check(values: NDArray[np.float64], unit: str, where: str, measured: bool) -
     wrong = np.flatnonzero(finite & (values < LOWEST if milligrams else values > HIGHEST))
     if len(wrong):
         raise ValueError(
-            f"{where}: value {wrong[0]} is {values[wrong[0]]:.3g} {unit}, which no reading is, while the median is "
-            f"{median:.3g}; perhaps some values are in {other}. Correct or leave it out, {switch}."
+            f"{where}: value {wrong[0]} is {values[wrong[0]]:.3g} {unit}, an impossible reading, while the median is "
+            f"{median:.3g}; perhaps some values are in {other}. Correct it or leave it out, {switch}."
         )

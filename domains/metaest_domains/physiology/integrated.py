@@ -1,7 +1,7 @@
-"""A model without a closed form: one compartment whose elimination saturates.
+"""One compartment with saturable elimination, which has no closed form and is integrated numerically.
 
-The gut is in closed form, so that one differential equation is left. In units of its affinity and with the doses'
-amounts in those units, a patient's curve depends on the rates of elimination and absorption alone.
+The amount in the gut has a closed form, so that one differential equation remains. With concentrations in units of the
+affinity, and doses scaled accordingly, a patient's curve depends on the rates of elimination and absorption only.
 """
 
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ __all__ = ["MichaelisMentenRegressor"]
 
 @dataclass(frozen=True)
 class SaturableElimination(System):
-    r"""The concentration in units of the affinity, :math:`x' = \rho\,u(t) - k x / (1 + x)`, of n trajectories.
+    r"""Concentrations of n trajectories in units of the affinity, :math:`x' = \rho\,u(t) - k x / (1 + x)`.
 
     The parameters are the rate of elimination :math:`k = v_{max} / (V K_m)`, the rate of absorption and the factor
-    :math:`\rho = 1 / (V K_m)` of amounts. The memory holds what waits in the gut, the same weighted by the ages of the
-    doses and by their squares (for derivatives in the rate of absorption), and the rate of infusion.
+    :math:`\rho = 1 / (V K_m)` of amounts. The memory holds the amount in the gut, the same weighted by the ages of the
+    doses and by their squares (for derivatives with respect to the rate of absorption), and the rate of infusion.
 
     Attributes
     ----------
     stops : ndarray of shape (n_stops, n)
-        Times of doses, and of the ends of infusions.
+        Times of doses and of the ends of infusions.
     gut, vein, infusion : ndarray of shape (n_stops, n)
-        Amounts that enter the gut and the vein at once, and the rate of infusion from then on.
+        Amounts that enter the gut and the vein at once, and the rate of infusion after each stop.
     """
 
     stops: Array
@@ -45,7 +45,7 @@ class SaturableElimination(System):
 
     @classmethod
     def of(cls, inputs: Array, n_doses: int, oral: bool) -> "SaturableElimination":
-        """Sort the doses of trajectories: amounts, times and durations, of shape (n, 3 n_doses)."""
+        """Create the system from the doses of trajectories: amounts, times and durations, of shape (n, 3 n_doses)."""
         amount, start, duration = inputs.T.reshape(3, n_doses, -1)
         given = amount > 0
         infused = (amount > 0) & (duration > 0)
@@ -62,17 +62,17 @@ class SaturableElimination(System):
         stops, at_once, rate, running = (
             np.take_along_axis(column, order, 0) for column in (stops, at_once, rate, running)
         )
-        # rounding leaves nothing flowing once all infusions have ended
+        # once all infusions have ended the rate is exactly 0, whatever the rounding of the sum
         infusion = np.where(running.cumsum(axis=0) > 0, rate.cumsum(axis=0), 0.0)
         nothing = np.zeros_like(at_once)
         return cls(stops, at_once if oral else nothing, nothing if oral else at_once, infusion)
 
     def first_memory(self) -> Array:
-        """Return an empty gut, and no infusion."""
+        """Return the memory before the first dose: an empty gut, and no infusion."""
         return np.zeros((4, self.stops.shape[1]))
 
     def pass_stop(self, number: NDArray[np.int64], due: NDArray[np.bool_], memory: Array) -> tuple[Array, Array]:
-        """Return what enters the vein at once, and the memory afterwards."""
+        """Return the amounts that enter the vein at once, and the memory afterwards."""
         at = np.minimum(number, len(self.stops) - 1), np.arange(len(number))
         waiting, aged, squared, flowing = memory
         memory = np.stack(
@@ -81,7 +81,7 @@ class SaturableElimination(System):
         return np.where(due, self.vein[at], 0.0), memory
 
     def fastest(self, memory: Array, theta: Array) -> Array:
-        """Return the rate of absorption where something waits in the gut."""
+        """Return the rate of absorption, or 0 for an empty gut."""
         return np.where(memory[0] > 0, theta[1], 0.0)
 
     def drive(self, tau: Array, memory: Array, theta: Array) -> Array:
@@ -89,7 +89,7 @@ class SaturableElimination(System):
         return np.asarray(theta[2] * (theta[1] * memory[0] * np.exp(-theta[1] * tau) + memory[3]))
 
     def slope(self, x: Array, drive: Array, theta: Array) -> tuple[Array, Array]:
-        """Return the slope of x and its derivative; negative x, which only rounding makes, goes to zero as well."""
+        """Return the slope of x and its derivative; a negative x, a result of rounding, returns to 0 as well."""
         below = 1 / (1 + np.abs(x))
         return drive - theta[0] * x * below, -theta[0] * below**2
 
@@ -124,22 +124,22 @@ class SaturableElimination(System):
         )
 
     def take(self, chosen: NDArray[Any]) -> "SaturableElimination":
-        """Return the same for chosen trajectories."""
+        """Return the system of the chosen trajectories."""
         return SaturableElimination(*(part[:, chosen] for part in (self.stops, self.gut, self.vein, self.infusion)))
 
 
 class SaturableEquation(PatientEquation):
-    """Concentrations in one compartment whose elimination saturates."""
+    """Concentrations in one compartment with saturable elimination."""
 
     def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
-        """Return the concentrations, of shape (n_rows,); not a number where the tolerance was not met."""
+        """Return the concentrations, of shape (n_rows,); NaN where the tolerance was not met."""
         amount, start, duration = self.doses.of(X)
         return self._integrated(X[:, self.doses.time], start, amount, duration, self.of_patient(X, constants))
 
-    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """Return the concentrations from the times that have passed since each dose."""
+    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """Return the concentrations, given the times since each dose and the constants of each row's patient."""
         oldest = since.max(dim=1).values
-        return self._integrated(oldest, oldest[:, None] - since, amount, duration, own)
+        return self._integrated(oldest, oldest[:, None] - since, amount, duration, constants)
 
     def _integrated(
         self, time: Tensor, start: Tensor, amount: Tensor, duration: Tensor, constants: dict[str, Tensor]
@@ -162,20 +162,20 @@ class SaturableEquation(PatientEquation):
 
 
 class MichaelisMentenRegressor(CompartmentRegressor):
-    r"""One compartment whose elimination saturates.
+    r"""One compartment with saturable (Michaelis-Menten) elimination.
 
     .. math:: V \frac{dC}{dt} = \text{input} - \frac{v_{max} C}{K_m + C}
 
-    The equation is integrated with error control: concentrations are right to 1e-6 of the patient's highest one so far,
-    at any time. Absorption is a rate of its own here, as there is no rate of elimination that it could be compared
-    with.
+    The equation is integrated with error control: at any time, the error of a concentration is below 1e-6 of the
+    patient's highest one so far. The constant ``absorption`` is the rate of absorption itself here, since a saturable
+    elimination has no single rate that it could exceed.
 
     ============== ============= ========= ===================================================
     constant       unit          bounds    meaning
     ============== ============= ========= ===================================================
     ``volume``     volume        above 0   V, or V/F of oral doses
     ``capacity``   amount/time   above 0   v_max, or v_max/F
-    ``affinity``   concentration above 0   K_m, at which elimination is at half its greatest
+    ``affinity``   concentration above 0   K_m, at which elimination is half of v_max
     ``absorption`` 1/time        above 0   k_a; oral doses
     ``lag``        time          above 0   until absorption begins; with ``lag=True``
     ============== ============= ========= ===================================================
@@ -183,8 +183,8 @@ class MichaelisMentenRegressor(CompartmentRegressor):
     Parameters
     ----------
     route, allometric, lag, fixed, parameters
-        As :class:`CompartmentRegressor` takes them (the capacity grows with the weight's power 0.75); the rest as
-        :class:`metaest.EquationRegressor` does.
+        As in :class:`CompartmentRegressor` (the capacity scales with the weight's power 0.75); the other parameters as
+        in :class:`metaest.EquationRegressor`.
 
     References
     ----------
@@ -201,7 +201,7 @@ class MichaelisMentenRegressor(CompartmentRegressor):
     equation_class = SaturableEquation
     constants = {
         "volume": Parameter(1.0, lower=0, unit="volume", meaning="volume of distribution"),
-        "capacity": Parameter(1.0, lower=0, unit="amount/time", meaning="greatest rate of elimination"),
-        "affinity": Parameter(1.0, lower=0, unit="concentration", meaning="where elimination is half of that"),
+        "capacity": Parameter(1.0, lower=0, unit="amount/time", meaning="maximal rate of elimination"),
+        "affinity": Parameter(1.0, lower=0, unit="concentration", meaning="concentration of half-maximal elimination"),
         "absorption": Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption"),
     }

@@ -1,4 +1,4 @@
-"""Bergman's minimal model: glucose after it is given into the vein, with insulin as it was measured."""
+"""Bergman's minimal model: glucose after an intravenous dose of glucose, with measured insulin as an input."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from metaest import EquationRegressor, Parameter, TaskError, TaskSet
 from metaest.tasks.numbers import as_number, as_vector
+from metaest_domains.constants import parameters_to_fit
 from metaest_domains.physiology.radau import Array, Partials, System
 from metaest_domains.physiology.radau_slopes import check_integrated, integrate
 
 __all__ = ["MinimalModelRegressor", "insulin_rows"]
 
-# Ratio of glucose in a test to that before it, beyond which the two are in different units: mg/dL are 18 mmol/L, and a
-# test's median is at most some three times basal.
+# ratio of glucose in a test to that before it, beyond which the two are in different units: 1 mmol/L is 18 mg/dL, and
+# the median of a test is at most about three times basal
 FAR_FROM_BASAL = 6.0
 
 
@@ -32,11 +33,12 @@ def insulin_rows(
     Parameters
     ----------
     times : array-like of shape (n_rows,)
-        Since glucose was given; at least 0.
+        Times since glucose was given; at least 0.
     insulin_times, insulin : array-like of shape (n_measurements,)
-        Rising times, and insulin then; linear between, and held at both ends. All tests of a fit need as many.
+        Rising times and the insulin measured then. Insulin is linear between measurements and constant before the first
+        and after the last. All tests of a fit must have the same number of measurements.
     basal_glucose, basal_insulin : float
-        Before the test.
+        Concentrations before the test.
 
     Returns
     -------
@@ -55,8 +57,8 @@ def insulin_rows(
     ]
     if measured_at.shape != level.shape or len(measured_at) < 2:
         raise ValueError(
-            f"insulin needs two measurements or more, one value a time; got {len(measured_at)} times, {len(level)} "
-            "values."
+            f"insulin needs at least two measurements, and as many values as times; got {len(measured_at)} times and "
+            f"{len(level)} values."
         )
     if not (np.diff(measured_at) > 0).all():
         raise ValueError(f"insulin needs measurements at rising times, got {measured_at.tolist()}.")
@@ -76,16 +78,16 @@ def _measured(values: ArrayLike, name: str) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class GlucoseKinetics(System):
-    r"""Glucose, :math:`G' = S_G (G_b - G) - S_I Y G`, of n trajectories, and remote insulin in closed form.
+    r"""Glucose of n trajectories, :math:`G' = S_G (G_b - G) - S_I Y G`, with remote insulin in closed form.
 
     Remote insulin over the sensitivity, :math:`Y' = p_2 (I(t) - I_b - Y)`, has a closed form between measurements of
     insulin. The parameters are effectiveness, sensitivity, action and glucose at time 0. The memory holds Y, its first
-    and second derivatives in the action, and insulin above basal with its slope.
+    and second derivatives with respect to the action, and insulin above basal with its slope.
 
     Attributes
     ----------
     stops, above, rise : ndarray of shape (n_stops, n)
-        Time 0 and the times of measurements; insulin above basal from then on, and its slope.
+        Time 0 and the times of measurements; insulin above basal at each of them, and its slope afterwards.
     basal : ndarray of shape (n,)
         Glucose before the test.
     """
@@ -98,7 +100,7 @@ class GlucoseKinetics(System):
 
     @classmethod
     def of(cls, inputs: Array, n: int) -> "GlucoseKinetics":
-        """Read inputs, which are the columns of :func:`insulin_rows` without the time."""
+        """Create the system from inputs: the columns of :func:`insulin_rows` without the time."""
         times = inputs.T[:n]
         level = inputs.T[n : 2 * n]
         (basal, basal_insulin) = inputs.T[2 * n :]
@@ -107,11 +109,11 @@ class GlucoseKinetics(System):
         return cls(np.concatenate([nothing, times]), np.concatenate([level[:1], level]) - basal_insulin, rise, basal)
 
     def first_memory(self) -> Array:
-        """Return no remote insulin."""
+        """Return the memory at time 0: no remote insulin."""
         return np.zeros((5, self.stops.shape[1]))
 
     def pass_stop(self, number: NDArray[np.int64], due: NDArray[np.bool_], memory: Array) -> tuple[Array, Array]:
-        """Return 1 at the first stop, where glucose is given, and the memory afterwards."""
+        """Return the jumps, 1 at the first stop where glucose is given, and the memory afterwards."""
         at = np.minimum(number, len(self.stops) - 1), np.arange(len(number))
         above = np.where(due, self.above[at], memory[3])
         rise = np.where(due, self.rise[at], memory[4])
@@ -126,7 +128,7 @@ class GlucoseKinetics(System):
         return _remote(tau, memory, theta[2])[0]
 
     def slope(self, x: Array, drive: Array, theta: Array) -> tuple[Array, Array]:
-        """Return the slope of glucose and its derivative in glucose."""
+        """Return the slope of glucose and its derivative with respect to glucose."""
         rate = theta[0] + theta[1] * drive
         return theta[0] * self.basal - rate * x, -rate
 
@@ -151,12 +153,12 @@ class GlucoseKinetics(System):
         )
 
     def take(self, chosen: NDArray[Any]) -> "GlucoseKinetics":
-        """Return the same for chosen trajectories."""
+        """Return the system of the chosen trajectories."""
         return GlucoseKinetics(*(part[..., chosen] for part in (self.stops, self.above, self.rise, self.basal)))
 
 
 def _remote(tau: Array, memory: Array, action: Array) -> tuple[Array, Array, Array]:
-    """Return Y at times after the start of a step, and its first and second derivatives in the action."""
+    """Return Y at times after the start of a step, and its first two derivatives with respect to the action."""
     before, first, second, above, rise = memory
     z = action * tau
     left = np.exp(-z)
@@ -169,8 +171,9 @@ def _remote(tau: Array, memory: Array, action: Array) -> tuple[Array, Array, Arr
     )
 
 
-# up to here the closed form of the response to a ramp cancels, and its series converges quickly
+# argument below which the closed form of the response to a ramp cancels, and its series converges quickly
 _SMALL = 0.5
+# coefficients of that series, 1 - (1 - exp(-z)) / z, to rounding below 0.5
 _SERIES = np.array([0.0, *((-1) ** (k + 1) / factorial(k + 1) for k in range(1, 16))])
 
 
@@ -191,7 +194,13 @@ def _ramp_response(z: Array) -> tuple[Array, Array, Array]:
 
 @dataclass(frozen=True)
 class MinimalModel:
-    """Glucose as a function of X, the columns of :func:`insulin_rows`."""
+    """Glucose as a function of X, the columns of :func:`insulin_rows`.
+
+    Attributes
+    ----------
+    n : int
+        Number of measurements of insulin.
+    """
 
     n: int
 
@@ -214,45 +223,46 @@ class MinimalModel:
         differs = np.flatnonzero((np.abs(X[:, 1:] - X[:1, 1:]) > 1e-6 * np.abs(X[:1, 1:])).any(axis=1))
         if y is not None and len(differs):
             raise ValueError(
-                f"the insulin or a basal value in row {differs[0]} is not that of row 0; the rows of one test have the "
-                "same, see insulin_rows."
+                f"the insulin or a basal value in row {differs[0]} differs from that in row 0; all rows of one test "
+                "must have the same values, see insulin_rows."
             )
         if y is not None and len(y):
             basal = float(X[0, -2])
             ratio = float(np.median(y)) / max(float(X[0, -2]), np.finfo(np.float64).tiny)
             if basal > 0 and not 1 / FAR_FROM_BASAL < ratio < FAR_FROM_BASAL:
                 raise ValueError(
-                    f"the median of glucose is {np.median(y):.3g} and basal_glucose is {basal:.3g}, {FAR_FROM_BASAL:g} "
-                    "times apart or more; write both in one unit, mg/dL or mmol/L."
+                    f"the median of glucose is {np.median(y):.3g} and basal_glucose is {basal:.3g}, at least "
+                    f"{FAR_FROM_BASAL:g} times apart; use the same unit for both, mg/dL or mmol/L."
                 )
 
 
 class MinimalModelRegressor(EquationRegressor):
-    r"""Glucose and insulin in a glucose tolerance test, by Bergman's minimal model.
+    r"""Bergman's minimal model of glucose and insulin in an intravenous glucose tolerance test.
 
     .. math:: \frac{dG}{dt} = S_G (G_b - G) - X G, \qquad \frac{dX}{dt} = p_2 \left(S_I (I(t) - I_b) - X\right),
               \qquad G(0) = G_0, \quad X(0) = 0,
 
-    with insulin I as it was measured, linear between measurements.
-    Glucose is integrated with error control, right to 1e-6 of its highest value so far.
+    with the measured insulin I, linear between measurements.
+    Glucose is integrated with error control; its error is below 1e-6 of its highest value so far.
 
     ================= ===================== ======== ====================================================
     constant          unit                  bounds   meaning
     ================= ===================== ======== ====================================================
-    ``effectiveness`` 1/time                above 0  S_G, how glucose falls without insulin above basal
-    ``sensitivity``   1/time/concentration  above 0  S_I, how much faster a unit of insulin makes it
-    ``action``        1/time                above 0  p_2, how fast insulin comes to act
-    ``start``         concentration         above 0  G_0, as if glucose given at time 0 were mixed at once
+    ``effectiveness`` 1/time                above 0  S_G, glucose effectiveness at basal insulin
+    ``sensitivity``   1/time/concentration  above 0  S_I, insulin sensitivity
+    ``action``        1/time                above 0  p_2, rate at which insulin takes effect
+    ``start``         concentration         above 0  G_0, glucose at time 0, extrapolated
     ================= ===================== ======== ====================================================
 
     Parameters
     ----------
     parameters : dict of str to Parameter, optional
-        In place of those above, whose initial values are read off the data, so that units do not matter.
+        Parameters that replace those above; the initial values of the others are read off the data, so that units do
+        not matter.
     random, covariance, noise, limit, covariates, support_size, split, max_iter
-        As :class:`metaest.EquationRegressor` takes them; ``covariance="diagonal"`` by default.
+        As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` by default.
     compile, random_state, checkpoint, checkpoint_every, verbose
-        As :class:`metaest.EquationRegressor` takes them.
+        As in :class:`metaest.EquationRegressor`.
 
     References
     ----------
@@ -274,11 +284,11 @@ class MinimalModelRegressor(EquationRegressor):
     meta_batch_size = 25
     objective = "evidence"
     n_episodes = None
-    # initial values are those of a test of three hours, in minutes, mg/dL and uU/mL; _initial puts the data's in place
+    # initial values for a test of three hours, in minutes, mg/dL and uU/mL; those read off the data replace them
     constants = {
         "effectiveness": Parameter(0.02, lower=0, unit="1/time", meaning="glucose effectiveness"),
         "sensitivity": Parameter(5e-4, lower=0, unit="1/time/concentration", meaning="insulin sensitivity"),
-        "action": Parameter(0.03, lower=0, unit="1/time", meaning="rate at which insulin comes to act"),
+        "action": Parameter(0.03, lower=0, unit="1/time", meaning="rate at which insulin takes effect"),
         "start": Parameter(250.0, lower=0, unit="concentration", meaning="glucose at time 0"),
     }
 
@@ -328,20 +338,14 @@ class MinimalModelRegressor(EquationRegressor):
         ]
         if n < 2 or names != expected:
             raise ValueError(f"X must have the columns of insulin_rows, got {names or tasks.X.shape[1]}.")
-        own = dict(self.parameters or {})
-        for name in own:
-            if name not in self.constants:
-                raise ValueError(f"parameters: there is no {name!r}; there are {', '.join(self.constants)}.")
-        given = {name: p if isinstance(p, Parameter) else Parameter(float(p)) for name, p in own.items()}
-        rough = {
-            name: Parameter(value, lower=0, unit=self.constants[name].unit, meaning=self.constants[name].meaning)
-            for name, value in _initial(tasks, n).items()
-        }
-        return MinimalModel(n), {**self.constants, **rough, **given}
+        return MinimalModel(n), parameters_to_fit(self.constants, self.parameters, _initial(tasks, n))
 
 
 def _initial(tasks: TaskSet, n: int) -> dict[str, float]:
-    """Read rough values off the data; rates are those of a test of three hours, which are 0.02 to 0.03 a minute."""
+    """Return initial values read off the data; rates are relative to the length of the test.
+
+    In a test of three hours, 3.6 over its length is an effectiveness of 0.02 per minute, a usual value.
+    """
     last, above, highest = (
         float(np.median(values))
         for values in zip(

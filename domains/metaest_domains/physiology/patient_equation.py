@@ -1,4 +1,4 @@
-"""Concentrations of one patient as a function of X: where a row says what was given, and what is the patient's."""
+"""Concentrations of one patient as a function of X: the columns of doses, and constants scaled to the patient."""
 
 import re
 from collections.abc import Mapping
@@ -15,9 +15,11 @@ from metaest import TaskSet
 
 __all__ = ["Doses", "PatientEquation"]
 
-STANDARD_WEIGHT = 70.0  # kg
+# kg, to which constants refer when they scale with weight
+STANDARD_WEIGHT = 70.0
 # kg above which a weight must be in grams: the heaviest cattle weigh less
 HEAVIEST = 2000.0
+# powers of the relative weight in allometric scaling (Anderson and Holford, 2008)
 EXPONENTS = {
     "clearance": 0.75,
     "exchange": 0.75,
@@ -30,16 +32,16 @@ EXPONENTS = {
 
 @dataclass(frozen=True)
 class Doses:
-    """Where a row of X says what was given when.
+    """Columns of X that hold the doses and their times.
 
     Attributes
     ----------
     time : int
         Column of the time of the row.
     amount, since, duration : tuple of int
-        Columns of the doses; without `since` there is one dose, at time 0.
+        Columns of the amounts, times and durations of doses; without `since` there is one dose, at time 0.
     width : int, optional
-        Columns of the fit. Columns beyond them hold further doses: amount, time and duration of one after the other.
+        Number of columns of the fit. Columns beyond them hold further doses: amount, time and duration of each in turn.
     """
 
     time: int
@@ -50,11 +52,11 @@ class Doses:
 
     @classmethod
     def find(cls, tasks: TaskSet) -> "Doses":
-        """Find the columns by name, or take time and one dose as the first two."""
+        """Find the columns by name; without names, the first two columns are the time and one dose."""
         names = list(tasks.feature_names or [])
         if not names:
             if tasks.X.shape[1] < 2:
-                raise ValueError("X has one column; time and dose are wanted.")
+                raise ValueError("X has one column; it must have columns for time and dose.")
             return cls(0, (1,), (), (), tasks.X.shape[1])
         if "time" not in names:
             raise ValueError(f"X has no column 'time'; it has {names}. See read_patients.")
@@ -80,7 +82,7 @@ class Doses:
         return cls(names.index("time"), numbered("dose"), numbered("dose_time"), duration, len(names))
 
     def unnamed(self) -> list[str]:
-        """Return what columns of a fit without names are called."""
+        """Return names for the columns of a fit that had none."""
         return ["time", "dose", *(f"x{j}" for j in range(2, self.width or 2))]
 
     def read(self, X: Any) -> tuple[Any, Any, Any]:
@@ -108,17 +110,17 @@ class Doses:
         Parameters
         ----------
         X : DataFrame
-            With the columns of the fit, and more columns of doses: ``dose_4``, ``dose_time_4`` and, for infusions,
+            Columns of the fit, and more columns of doses: ``dose_4``, ``dose_time_4`` and, for infusions,
             ``dose_duration_4``.
         names : list of str, optional
-            Columns of the fit; those of `unnamed` where they had no names.
+            Columns of the fit; those of `unnamed` if the fit had no names.
 
         Returns
         -------
         X : DataFrame
         further : array of shape (n_rows, 3 * doses)
-            In the order of :class:`Doses`.
-            None in place of both where there are no such columns, or others that the fit did not have.
+            Further doses, in the order of :class:`Doses`. None is returned in place of both if X has no such columns,
+            or other columns that the fit did not have.
         """
         names = self.unnamed() if names is None else names
         pattern = re.compile(r"dose(_time|_duration)?_[0-9]+")
@@ -138,13 +140,13 @@ class Doses:
         for i in numbers:
             lasting = X[f"dose_duration_{i}"] if f"dose_duration_{i}" in X.columns else 0.0 * X[f"dose_{i}"]
             columns += [X[f"dose_{i}"], X[f"dose_time_{i}"], lasting]
-            if f"dose_{i}" in names:  # a dose of the fit with a duration that the fit has no column for
+            if f"dose_{i}" in names:  # a dose in the columns of the fit, with a duration for which the fit has none
                 base[f"dose_{i}"] = 0.0
         return base[names], pd.concat(columns, axis=1).to_numpy()
 
 
 def _columns(X: Any, chosen: tuple[int, ...]) -> Any:
-    """Return some columns: slices of tensors, which can be compiled, where an index cannot."""
+    """Return some columns; tensors are sliced, since indexing with a list cannot be compiled."""
     if not isinstance(X, Tensor):
         return X[:, list(chosen)]
     parts = [X[:, j : j + 1] for j in chosen]
@@ -153,18 +155,19 @@ def _columns(X: Any, chosen: tuple[int, ...]) -> Any:
 
 @dataclass(frozen=True)
 class PatientEquation:
-    """Concentrations of one patient as a function of X; a subclass says what one dose does.
+    """Concentrations of one patient as a function of X; a subclass computes them from the doses and constants.
 
     Attributes
     ----------
     doses : Doses
     weight : int or None
-        Column of the weight, where constants are scaled by it.
+        Column of the weight by which constants are scaled; None for no scaling.
     fixed : dict of str to float
         Constants that are held.
     oral : bool
+        True for oral doses.
     columns : tuple of str
-        Names of the columns of X, for error messages; empty where they have none.
+        Names of the columns of X, for error messages; empty if they have none.
     """
 
     doses: Doses
@@ -174,7 +177,7 @@ class PatientEquation:
     columns: tuple[str, ...] = ()
 
     @property
-    def __name__(self) -> str:  # what a summary calls it
+    def __name__(self) -> str:  # the name in a summary
         return type(self).__qualname__
 
     def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
@@ -182,26 +185,26 @@ class PatientEquation:
         amount, since, duration = self.doses.read(X)
         return self.concentration(amount, since, duration, self.of_patient(X, constants))
 
-    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:
+    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Return the sum over doses, given the constants of each row's patient."""
         raise NotImplementedError
 
     def of_patient(self, X: Tensor, constants: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the constants, of shape (n_rows, 1), scaled by weight where they are."""
+        """Return the constants of each row's patient, of shape (n_rows, 1), scaled by weight if there is a column."""
         n = len(X)
-        own = {}
+        scaled = {}
         for name, value in {**constants, **self.fixed}.items():
             each = torch.as_tensor(value, dtype=X.dtype)
-            own[name] = (each if each.ndim else each.expand(n))[:, None]
+            scaled[name] = (each if each.ndim else each.expand(n))[:, None]
         if self.weight is not None:
             relative = X[:, [self.weight]] / STANDARD_WEIGHT
-            own = {name: value * relative ** EXPONENTS.get(name, 0.0) for name, value in own.items()}
-        if "elimination" in own:
-            own["volume"] = own["clearance"] / own["elimination"]
-        return own
+            scaled = {name: value * relative ** EXPONENTS.get(name, 0.0) for name, value in scaled.items()}
+        if "elimination" in scaled:
+            scaled["volume"] = scaled["clearance"] / scaled["elimination"]
+        return scaled
 
     def constants_of(self, constants: Mapping[str, Any], row: NDArray[np.float64] | None = None) -> dict[str, Tensor]:
-        """Return the constants of draws, of shape (n_draws, 1), of the patient of a row of X, or one of 70 kg."""
+        """Return draws of constants, of shape (n_draws, 1), scaled to the patient of a row of X, or to 70 kg."""
         if row is None:
             row = np.full((1, 0 if self.weight is None else self.weight + 1), STANDARD_WEIGHT)
         drawn = {name: torch.from_numpy(np.atleast_1d(np.asarray(value, float))) for name, value in constants.items()}
@@ -209,7 +212,7 @@ class PatientEquation:
         return self.of_patient(torch.from_numpy(np.tile(row, (n, 1))), drawn)
 
     def arrange(self, X: pd.DataFrame, names: list[str] | None) -> tuple[pd.DataFrame, NDArray[Any]] | None:
-        """Return rows with more doses than the fit had as columns of the fit and further ones; see :class:`Doses`."""
+        """Return rows with additional doses as the columns of the fit and further ones; see :class:`Doses`."""
         return self.doses.arrange(X, names)
 
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
@@ -223,32 +226,32 @@ class PatientEquation:
         if (start < 0).any():
             raise ValueError("the time of a dose cannot be negative.")
         if self.oral and ((duration > 0) & (amount > 0)).any():
-            raise ValueError("a dose has a duration, but doses of route='oral' are no infusions.")
+            raise ValueError("a dose has a duration, but doses of route='oral' are not infusions.")
         if self.weight is not None:
             self._check_weights(X[:, self.weight], y is not None)
         if y is not None and len(X):
             self._check_doses(X[:, self.doses.time], amount, start)
 
     def _check_weights(self, weight: NDArray[np.float64], one_patient: bool) -> None:
-        """Refuse weights that change within the rows that are learned from; rows to be predicted may ask what if."""
+        """Refuse weights that change within a patient's observations; rows to be predicted may vary the weight."""
         name = self._name(self.weight)
         if not (weight > 0).all():
             raise ValueError(f"weights must be above 0, in kg: column {name} is {weight[~(weight > 0)][0]:g}.")
         if (weight > HEAVIEST).any():
             raise ValueError(
-                f"weights in kg are wanted: column {name} is {weight[weight > HEAVIEST][0]:g}, which looks like grams; "
+                f"weights must be in kg: column {name} is {weight[weight > HEAVIEST][0]:g}, which looks like grams; "
                 "divide it by 1000."
             )
         wrong = np.flatnonzero(np.abs(weight - weight[:1]) > 1e-6 * weight[:1])
         if one_patient and len(wrong):
             raise ValueError(
                 f"column {name} (the weight of allometric=) is {weight[0]:g} in row 0 and {weight[wrong[0]]:g} in row "
-                f"{wrong[0]}: a weight that changes within a patient is not implemented; correct it, or write the one "
-                "that holds for these rows into all of them."
+                f"{wrong[0]}: a weight that changes within a patient is not implemented; correct it, or use one value "
+                "in all rows of the patient."
             )
 
     def _check_doses(self, time: NDArray[np.float64], amount: NDArray[np.float64], start: NDArray[np.float64]) -> None:
-        """Refuse rows of one patient that contradict each other about the doses given."""
+        """Refuse rows of one patient that contradict each other about the doses."""
         if not (amount > 0).any():
             raise ValueError(
                 "no row has a dose above 0; every row must hold the doses given before it (see read_patients)."
@@ -260,16 +263,16 @@ class PatientEquation:
             if not given.any():
                 continue
             first = start[given, i].min()
-            unaware = np.flatnonzero(~given & (time > first))
-            if len(unaware):
+            missing = np.flatnonzero(~given & (time > first))
+            if len(missing):
                 raise ValueError(
-                    f"column {column} is 0 in row {unaware[0]}, and {amount[given, i][0]:g} in another "
+                    f"column {column} is 0 in row {missing[0]}, and {amount[given, i][0]:g} in another "
                     f"row: every row after time {first:g} must hold this dose (see read_patients)."
                 )
             if (self.doses.since or i) and (np.ptp(amount[given, i]) > 0 or np.ptp(start[given, i]) > 0):
                 raise ValueError(
                     f"the amount or time of the dose in column {column} differs between the rows of one "
-                    "patient; each row has all doses of the patient, in the same columns (see read_patients)."
+                    "patient; each row must hold all doses of the patient, in the same columns (see read_patients)."
                 )
 
     def _name(self, column: int | None) -> str:

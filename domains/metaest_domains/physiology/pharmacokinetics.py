@@ -1,4 +1,4 @@
-"""One and two compartments in closed form; repeated doses by superposition."""
+"""Models with one and two compartments in closed form; repeated doses are superposed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,18 +21,18 @@ ABSORPTION = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption 
 
 
 class Superposition(PatientEquation):
-    """The sum over doses of what one unit does, in proportion to the dose."""
+    """Concentrations of a linear model: the sum over doses of the response to one unit, times the dose."""
 
-    def parts(self, own: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def parts(self, constants: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return coefficients and rates after a bolus, the slowest last."""
         raise NotImplementedError
 
-    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, own: dict[str, Tensor]) -> Tensor:
+    def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Return the sum over doses, given the constants of each row's patient."""
-        parts = self.parts(own)
+        parts = self.parts(constants)
         if self.oral:
-            since = since - own["lag"] if "lag" in own else since
-            unit = absorbed(since, own["absorption"] + parts[-1][1], parts)
+            since = since - constants["lag"] if "lag" in constants else since
+            unit = absorbed(since, constants["absorption"] + parts[-1][1], parts)
         else:
             slow = duration > 0
             unit = bolus(since, parts)
@@ -41,9 +41,9 @@ class Superposition(PatientEquation):
         return (amount * unit).sum(dim=1)
 
     def quantities(self) -> dict[str, Quantity]:
-        """Return what is reported beside the constants: the half-life, and the rate of absorption of oral doses.
+        """Return quantities reported beside the constants: the half-life, and for oral doses the rate of absorption.
 
-        As the constants do, they hold for 70 kg where constants are scaled by weight.
+        If constants are scaled by weight, these quantities hold for 70 kg, as the constants do.
         """
         at = "" if self.weight is None else f", at {STANDARD_WEIGHT:g} kg"
 
@@ -61,7 +61,7 @@ class Superposition(PatientEquation):
         }
         if self.oral:
             quantities["absorption_rate"] = Quantity(
-                lambda **constants: rates(constants)[1], "1/time", f"k_a, the rate of absorption itself{at}"
+                lambda **constants: rates(constants)[1], "1/time", f"k_a, the rate of absorption{at}"
             )
         return quantities
 
@@ -69,27 +69,29 @@ class Superposition(PatientEquation):
 class OneCompartment(Superposition):
     """Concentrations in one compartment."""
 
-    def parts(self, own: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def parts(self, constants: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return the coefficient and rate after a bolus."""
-        return one_compartment(own["clearance"], own["volume"])
+        return one_compartment(constants["clearance"], constants["volume"])
 
 
 class TwoCompartments(Superposition):
     """Concentrations in the central one of two compartments."""
 
-    def parts(self, own: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def parts(self, constants: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return coefficients and rates after a bolus."""
-        return two_compartments(own["clearance"], own["volume"], own["exchange"], own["peripheral"])
+        return two_compartments(
+            constants["clearance"], constants["volume"], constants["exchange"], constants["peripheral"]
+        )
 
 
 class OneCompartmentRegressor(CompartmentRegressor):
-    r"""One compartment with elimination of first order.
+    r"""One compartment with first-order elimination.
 
     .. math:: C(t) = \sum_j D_j \frac{k_a}{V (k_a - k_e)} \left(e^{-k_e (t - t_j)} - e^{-k_a (t - t_j)}\right), \qquad
               k_e = CL / V, \quad k_a = k_e + a, \quad a > 0
 
-    for oral doses; :math:`\frac{D}{V} e^{-k_e t}` after one into the vein, and the same convolved with the input for an
-    infusion. Absorption is faster than elimination by construction: the two rates cannot change places (flip-flop).
+    for oral doses; :math:`\frac{D}{V} e^{-k_e t}` after an intravenous bolus, convolved with the input for an infusion.
+    Absorption is faster than elimination by construction: the two rates cannot change places (flip-flop).
 
     =============== ============= ========= ===================================================
     constant        unit          bounds    meaning
@@ -104,7 +106,7 @@ class OneCompartmentRegressor(CompartmentRegressor):
     Parameters
     ----------
     parametrization, route, allometric, lag, fixed, parameters
-        As :class:`CompartmentRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+        As in :class:`CompartmentRegressor`; the other parameters as in :class:`metaest.EquationRegressor`.
 
     References
     ----------
@@ -117,8 +119,8 @@ class OneCompartmentRegressor(CompartmentRegressor):
     >>> patients = load_theophylline(exclude_time_zero=True)
     >>> model = OneCompartmentRegressor(noise="additive", random=["clearance", "absorption"]).fit(patients[:11])
     >>> patient = model.adapt(patients[11].X[[2, 5, 8]], patients[11].y[[2, 5, 8]])
-    >>> own = clearance(patient)
-    >>> own.lower < own.value < own.upper
+    >>> cl = clearance(patient)
+    >>> cl.lower < cl.value < cl.upper
     True
     """
 
@@ -127,13 +129,13 @@ class OneCompartmentRegressor(CompartmentRegressor):
 
 
 class TwoCompartmentRegressor(CompartmentRegressor):
-    r"""Two compartments with elimination of first order from the central one.
+    r"""Two compartments with first-order elimination from the central one.
 
     .. math:: C(t) = \sum_j D_j \left(A e^{-\alpha (t - t_j)} + B e^{-\beta (t - t_j)}\right)
 
-    after doses into the vein, with the rates :math:`\alpha > \beta` of
+    after intravenous doses, with the rates :math:`\alpha > \beta` that solve
     :math:`s^2 - (k_{10} + k_{12} + k_{21}) s + k_{10} k_{21} = 0`, :math:`k_{10} = CL / V`, :math:`k_{12} = Q / V`,
-    :math:`k_{21} = Q / V_2`; convolved with the input of first order for oral doses, whose rate is
+    :math:`k_{21} = Q / V_2`; convolved with first-order absorption for oral doses, whose rate is
     :math:`k_a = \beta + a` with a above 0, so that absorption and terminal elimination cannot change places.
 
     =============== ============= ========= ===================================================
@@ -151,7 +153,7 @@ class TwoCompartmentRegressor(CompartmentRegressor):
     Parameters
     ----------
     parametrization, route, allometric, lag, fixed, parameters
-        As :class:`CompartmentRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+        As in :class:`CompartmentRegressor`; the other parameters as in :class:`metaest.EquationRegressor`.
 
     References
     ----------

@@ -1,6 +1,6 @@
-"""Plots of patients: a population, one patient with a band, a predictive check, predictions, shrinkage.
+"""Plot patients: a population, one patient with a band, a predictive check, predictions, shrinkage.
 
-Every function takes the model or the patient first, and draws in the current axes of pyplot unless `ax` is given.
+Every function takes the model or the patient first, and draws in the current axes of pyplot if `ax` is None.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ from metaest import (
 from metaest.exceptions import quiet
 from metaest.tasks.arguments import as_whole
 from metaest.tasks.numbers import as_rows, as_vector
+from metaest_domains.axes import current_axes
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import Treatment, patient_equation
 
 __all__ = [
-    "current_axes",
     "plot_patient",
     "plot_population",
     "plot_predictions",
@@ -37,24 +37,12 @@ __all__ = [
     "plot_shrinkage",
 ]
 
+# colours of the population, of one patient, and of lines and marks
 POPULATION = "#8a8f98"
 PERSONAL = "#0b6e99"
 INK = "#20262e"
-# points of a curve
+# points of a curve, beside those at doses
 N_POINTS = 400
-
-
-def current_axes(ax: Any = None) -> Any:
-    """Return the axes to draw in: those given, or the current ones of pyplot."""
-    if ax is not None and not hasattr(ax, "spines"):
-        raise TypeError(f"ax must be one Axes of matplotlib, got {type(ax).__name__}.")
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.gca()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25)
-    return ax
 
 
 def plot_population(
@@ -68,17 +56,18 @@ def plot_population(
     unit: str | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw the observations of patients, a line each, and the population's curve with the band of new observations.
+    """Draw the observations of patients as lines, and the population's curve with the band of new observations.
 
     Parameters
     ----------
     model : fitted EquationRegressor
     patients : TaskSet, optional
-        Patients whose observations are drawn; those below the model's `limit` are drawn at it, as triangles.
+        Patients whose observations are drawn; those below the model's `limit` appear at the limit, as triangles.
     regimen : Regimen, or data frame or array of rows of X, optional
-        Doses, and covariates, of the patient whose curve is drawn; rows are in order of time. None draws no curve.
+        Doses and covariates of the patient whose curve is drawn; rows are in order of time. None draws no curve.
     times : array-like, optional
-        Times of the curve under a Regimen; None is from 0 to the last observation, or one interval after the last dose.
+        Times of the curve under a Regimen; by default from 0 to the last observation, or one interval after the last
+        dose.
     level : float, default=0.9
         Share of new observations in the band.
     time_unit : str, default="h"
@@ -111,7 +100,7 @@ def plot_population(
         limit = getattr(model, "limit", None)
         for number, task in enumerate(patients):
             order = np.argsort(task.X[:, column], kind="stable")
-            label = "a patient each" if number == 0 else None
+            label = "patients" if number == 0 else None
             _draw_observations(
                 ax, task.X[order, column], task.y[order], limit, "o-", ms=3, lw=0.8, color=POPULATION, alpha=0.7,
                 label=label,
@@ -142,22 +131,22 @@ def plot_patient(
     unit: str | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw a personalised curve with the band of new observations, and the observations that were used.
+    """Draw the curve of an adapted patient with the band of new observations, and the observations that were used.
 
     Parameters
     ----------
     patient : AdaptedEquation
     regimen : Regimen, or data frame or array of rows of X, optional
-        Doses under which the curve is drawn; rows are in order of time. None takes the doses in the rows of
-        the patient's observations.
+        Doses under which the curve is drawn; rows are in order of time. None takes the doses in the rows of the
+        patient's observations.
     given : Regimen, optional
-        All doses before those of the regimen, where it goes on from them.
+        All doses before those of the regimen.
     model : fitted EquationRegressor, optional
-        For the population's curve beside the patient's.
+        The fitted model, whose curve of the population is drawn as well.
     X, y : array-like, optional
         Observations that were not used.
     times, level, time_unit, unit, ax
-        As :func:`plot_population` takes them.
+        As in :func:`plot_population`.
 
     Returns
     -------
@@ -172,9 +161,9 @@ def plot_patient(
         When the patient's doses or the end of the curve cannot be determined.
     """
     if not isinstance(patient, AdaptedEquation):
-        raise TypeError(f"plot_patient(patient, regimen): an adapted patient comes first, got {patient!r}.")
+        raise TypeError(f"plot_patient(patient, regimen): patient must be an adapted patient, got {patient!r}.")
     if (X is None) != (y is None):
-        raise ValueError("plot_patient: X and y go together; one of them is missing.")
+        raise ValueError("plot_patient: X and y must be passed together; one of them is missing.")
     names = getattr(patient, "feature_names_in_", None)
     used = _times(patient.X_support_, names)
     others = np.empty(0) if X is None else _times(X, names)
@@ -220,21 +209,21 @@ def plot_predictive_check(
 ) -> Any:
     """Draw a visual predictive check: quantiles of the observations over those of simulated patients.
 
-    Every simulation draws new patients with the rows and covariates of the given ones. Bands hold 90 % of the simulated
-    10th, 50th and 90th percentiles in bins of time, from the first observation to the last. Observed
-    and simulated values below the model's `limit` are drawn at it.
+    Every simulation draws new patients with the rows and covariates of the given ones. Bands cover 90 % of the
+    simulated 10th, 50th and 90th percentiles in bins of time, from the first observation to the last. Observed and
+    simulated values below the model's `limit` appear at the limit.
 
     Parameters
     ----------
     model : fitted EquationRegressor
     patients : TaskSet
     n : int, default=200
-        Simulations.
+        Number of simulations.
     n_bins : int, default=8
-        With about as many observations each.
+        Number of bins of time, with about the same number of observations in each.
     random_state : int, RandomState instance or None, default=None
     time_unit, unit, ax
-        As :func:`plot_population` takes them.
+        As in :func:`plot_population`.
 
     Returns
     -------
@@ -264,7 +253,7 @@ def plot_predictive_check(
     edges = np.unique(np.quantile(time, np.linspace(0, 1, n_bins + 1)))
     which = np.clip(np.searchsorted(edges, time, side="right") - 1, 0, max(0, len(edges) - 2))
     bins = [np.flatnonzero(which == b) for b in np.unique(which)]
-    # a bin stands at its median time; the first and the last reach to the ends of the data
+    # a bin is drawn at its median time; the first and the last extend to the ends of the data
     middle = np.array([time.min(), *(np.median(time[rows]) for rows in bins), time.max()])
     for q, color in ((0.1, POPULATION), (0.5, PERSONAL), (0.9, POPULATION)):
         drawn = np.array([np.quantile(simulated[:, rows], q, axis=1) for rows in bins])
@@ -278,15 +267,15 @@ def plot_predictive_check(
 
 
 def plot_predictions(model: Any, patients: TaskSet, *, unit: str | None = None, ax: Any = None) -> Any:
-    """Draw observations against what is predicted for them by the population and by each patient's own constants.
+    """Draw observations against predictions by the population and by the constants of each patient.
 
     Parameters
     ----------
     model : fitted EquationRegressor
     patients : TaskSet
-        The model is adapted to all rows of each. Observations below the model's `limit` are drawn at it.
+        The model is adapted to all rows of each patient. Observations below the model's `limit` appear at the limit.
     unit, ax
-        As :func:`plot_population` takes them.
+        As in :func:`plot_population`.
 
     Returns
     -------
@@ -317,7 +306,7 @@ def plot_predictions(model: Any, patients: TaskSet, *, unit: str | None = None, 
 
 
 def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
-    """Draw shrinkage: the share of the between-patient variance that each training patient's rows leave, by constant.
+    """Draw shrinkage: the share of the between-patient variance of each constant that a patient's rows leave open.
 
     Parameters
     ----------
@@ -338,39 +327,39 @@ def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
         values = np.sort(table[f"{name}_shrinkage"].to_numpy())
         ax.plot(j + np.linspace(-0.25, 0.25, len(values)), values, "o", color=PERSONAL, ms=4, alpha=0.8)
         ax.plot([j - 0.3, j + 0.3], [values.mean()] * 2, color=INK, lw=1.2)
-    ax.set(xticks=range(len(names)), ylim=(-0.03, 1.03), ylabel="share of variance left")
+    ax.set(xticks=range(len(names)), ylim=(-0.03, 1.03), ylabel="shrinkage (share of variance left)")
     ax.set_xticklabels(names)
     return ax
 
 
 def _require(call: str, model: Any, patients: Any = None) -> None:
-    """Raise a TypeError unless these are a fitted model, and patients as tasks or none."""
+    """Raise a TypeError unless the model is a fitted one, and patients a TaskSet or None."""
     if not isinstance(model, EquationRegressor):
-        raise TypeError(f"{call}: a fitted model comes first, got {model!r}.")
+        raise TypeError(f"{call}: model must be a fitted model, got {model!r}.")
     check_is_fitted(model)
     if not (patients is None or isinstance(patients, TaskSet)):
-        raise TypeError(f"{call}: patients are a TaskSet, as read_patients returns, got {type(patients).__name__}.")
+        raise TypeError(f"{call}: patients must be a TaskSet, as read_patients returns, got {type(patients).__name__}.")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings about fits and adaptations, which were issued when these were made."""
+    """Silence warnings about fits and adaptations, which were already issued by them."""
     with quiet(CoverageWarning, IdentifiabilityWarning, OvershootWarning, UnlikelyTaskWarning):
         yield
 
 
 def _curve_rows(
-    thing: Any, regimen: Any, times: Any, last: float, where: str, given: Regimen | None = None
+    model: Any, regimen: Any, times: Any, last: float, where: str, given: Regimen | None = None
 ) -> tuple[Any, NDArray[np.float64]]:
-    """Return the rows of X of a curve, and their times."""
+    """Return the rows of X of a curve of a fitted model or an adapted patient, and their times."""
     if not isinstance(regimen, Regimen):
         if times is not None or given is not None:
-            raise ValueError(f"{where}: rows of X say their times and doses; times= and given= go with a Regimen.")
+            raise ValueError(f"{where}: rows of X contain times and doses; times= and given= require a Regimen.")
         if np.ndim(regimen) != 2:
-            raise TypeError(f"{where}: a Regimen or rows of X are wanted, got {regimen!r}.")
-        return regimen, _times(regimen, getattr(thing, "feature_names_in_", None))
+            raise TypeError(f"{where}: regimen must be a Regimen or rows of X, got {regimen!r}.")
+        return regimen, _times(regimen, getattr(model, "feature_names_in_", None))
     time = _curve_times(regimen, given, times, last, where)
-    return Treatment.of(thing, regimen, given).rows(time), time
+    return Treatment.of(model, regimen, given).rows(time), time
 
 
 def _curve_times(regimen: Any, given: Regimen | None, times: Any, last: float, where: str) -> NDArray[np.float64]:
@@ -382,8 +371,8 @@ def _curve_times(regimen: Any, given: Regimen | None, times: Any, last: float, w
     interval = float(regimen.time[-1] - regimen.time[-2]) if len(regimen.time) > 1 else 0.0
     end = max(last, float(doses.max()) + interval)
     if not end > 0:
-        raise ValueError(f"{where}: a single dose at time 0 does not tell where the curve ends; pass times=.")
-    # a dose counts from its own time on, so that the moment before it is the trough
+        raise ValueError(f"{where}: a single dose at time 0 does not determine the end of the curve; pass times=.")
+    # a dose counts from its time on, so the last moment before it is the trough
     before = np.nextafter(doses[doses > 0], 0.0)
     time = np.unique(np.concatenate([np.linspace(0.0, end, N_POINTS), doses, before]))
     return time[time <= end]
@@ -393,14 +382,14 @@ def _doses_of(patient: AdaptedEquation) -> Regimen:
     """Return the doses in the rows of a patient's observations."""
     doses = patient_equation(patient).doses
     if not len(patient.X_support_):
-        raise ValueError("plot_patient: the patient has no observations, whose rows would hold doses; pass a regimen.")
+        raise ValueError("plot_patient: the patient has no observations that contain doses; pass a regimen.")
     amount, start, duration = (part.max(axis=0) for part in doses.of(patient.X_support_))
     there = amount > 0
     return Regimen.sorted(start[there], amount[there], duration[there])
 
 
 def _draw_observations(ax: Any, time: Any, y: Any, limit: float | None, style: str, **settings: Any) -> None:
-    """Draw observations; those below a limit are drawn at it, as triangles that point down."""
+    """Draw observations; those below a limit appear at the limit, as triangles that point down."""
     time = as_vector(time, "times of observations")
     y = as_vector(np.reshape(y, -1) if isinstance(y, np.ndarray) else y, "y")
     ax.plot(time, _above(y, limit), style, **settings)

@@ -1,15 +1,15 @@
-r"""Integrate one stiff differential equation for every row, with error control, differentiable twice.
+r"""Integrate a stiff differential equation for every row, with error control.
 
 .. math:: \frac{dx}{dt} = f(t, x; \theta), \qquad x \mapsto x + b\,\theta_j \text{ at given times}
 
 Radau's implicit collocation method (Hairer and Wanner, 1999, :doi:`10.1016/S0377-0427(99)00134-X`) is stable however
-stiff the equation is. A step represents the solution by a polynomial that meets the differential equation at its
-nodes. The last Legendre coefficients of this polynomial bound its error relative to the greatest value so far, and
-decide on the length of the next step. Explicit methods, adaptive ones included, need steps as short as the fastest
-decay, however long that is over.
+stiff the equation is. In each step the solution is a polynomial that satisfies the differential equation at its nodes.
+The last Legendre coefficients of this polynomial bound its error relative to the greatest value so far, and determine
+the length of the next step. Explicit methods, adaptive ones included, need steps as short as the fastest decay, even
+long after that decay is over.
 
-Every trajectory has steps of its own, and its numbers do not depend on those beside it. The lengths of steps and the
-positions of rows in them are constants to the derivatives. First and second derivatives are exactly those of the
+Every trajectory has individual steps, and its numbers do not depend on other trajectories. Derivatives treat the
+lengths of steps and the positions of rows in them as constants. First and second derivatives are exactly those of the
 collocation polynomials (`radau_slopes.py`).
 """
 
@@ -28,15 +28,15 @@ Array = NDArray[np.float64]
 
 # collocation nodes of a step
 N_NODES = 11
-# relative to the greatest value so far, for the last Legendre coefficient of a step; the error is well below it
+# tolerance of the last Legendre coefficient of a step, relative to the greatest value so far; the error is well below
 TOLERANCE = 1e-8
-# shares of the last three Legendre coefficients that are compared with the tolerance: one alone may happen to vanish
+# weights of the last three Legendre coefficients, which are compared with the tolerance: a single one may vanish
 TRUST = np.array([0.01, 0.1, 1.0])
-# relative to the greatest value so far, for the last iteration within a step
+# tolerance of the last iteration within a step, relative to the greatest value so far
 ITERATION_TOLERANCE = 1e-11
-# iterations within a step, after which a shorter step is tried
+# iterations within a step after which a shorter step is tried
 MOST_ITERATIONS = 15
-# attempted steps of a trajectory between two stops, after which it is given up
+# attempted steps of a trajectory between two stops after which it is given up
 MOST_ATTEMPTS = 1000
 # smallest factor from the length of one attempted step to the next
 SHRINK = 0.1
@@ -65,13 +65,13 @@ class Partials:
 class System(ABC):
     """A differential equation for each of n trajectories, smooth in time between stops.
 
-    A trajectory begins with x = 0 at its first stop. What drives it is known in closed form from a few numbers at the
-    start of a step, its memory. Times `tau` count from the start of a step.
+    A trajectory begins with x = 0 at its first stop. Its driving term has a closed form in a few numbers at the start
+    of a step, the memory. Times `tau` count from the start of a step.
 
     Attributes
     ----------
     stops : ndarray of shape (n_stops, n)
-        Rising times for each trajectory; infinite where it has fewer.
+        Rising times for each trajectory; padded with infinity.
     jump_by : int
         The parameter that scales jumps of x at stops.
     """
@@ -89,15 +89,15 @@ class System(ABC):
 
     @abstractmethod
     def fastest(self, memory: Array, theta: Array) -> Array:
-        """Return the fastest rate at which what drives the equation changes, of shape (n,)."""
+        """Return the fastest rate at which the driving term changes, of shape (n,)."""
 
     @abstractmethod
     def drive(self, tau: Array, memory: Array, theta: Array) -> Array:
-        """Return what drives the equation at times of shape (s, n)."""
+        """Return the driving term at times of shape (s, n)."""
 
     @abstractmethod
     def slope(self, x: Array, drive: Array, theta: Array) -> tuple[Array, Array]:
-        """Return f and its derivative in x, of shape (s, n)."""
+        """Return f and its derivative with respect to x, of shape (s, n)."""
 
     @abstractmethod
     def advance(self, h: Array, memory: Array, theta: Array) -> Array:
@@ -109,25 +109,25 @@ class System(ABC):
 
     @abstractmethod
     def take(self, chosen: NDArray[Any]) -> "System":
-        """Return the same for chosen trajectories."""
+        """Return the system of the chosen trajectories."""
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """The accepted steps of n trajectories, n_steps in all, in the order in which they were taken.
+    """The accepted steps of n trajectories, n_steps in total, in the order in which they were taken.
 
     Attributes
     ----------
     trajectory : integer ndarray of shape (n_steps,)
     rounds : list of slice
-        Steps that were taken at once, by different trajectories.
+        Steps of different trajectories that were taken at the same time.
     t, h, x, jump : ndarray of shape (n_steps,)
-        Start and length of a step, x after the jump at its start, and what that jump is a multiple of.
+        Start and length of a step, x after the jump at its start, and the factor of that jump.
     memory : ndarray of shape (n_numbers, n_steps)
     z : ndarray of shape (s, n_steps)
         The solution at the nodes; the last node is the end of the step.
     reached : ndarray of shape (n,)
-        The time at which a trajectory was given up; infinite where it was not.
+        Time at which a trajectory was given up; infinite if it was completed.
     """
 
     trajectory: NDArray[np.int64]
@@ -142,7 +142,7 @@ class Mesh:
 
 
 class _Collocation:
-    """Radau's nodes on (0, 1], the last of which is 1, and what follows from them.
+    """Radau's nodes on (0, 1], the last of which is 1, and matrices that follow from them.
 
     Attributes
     ----------
@@ -161,11 +161,11 @@ class _Collocation:
         at_nodes = np.stack([polynomial(self.c) for polynomial in basis[:s]], axis=1)
         integrals = np.stack([polynomial.integ(lbnd=0)(self.c) for polynomial in basis[:s]], axis=1)
         self.A = integrals @ np.linalg.inv(at_nodes)
-        # from values at 0 and the nodes to Legendre coefficients, and the highest of them
+        # matrices from values at 0 and the nodes to Legendre coefficients, and to the highest of them
         self.basis = basis
         self.coefficients = np.linalg.inv(np.stack([polynomial(self.points) for polynomial in basis], axis=1))
         self.last = TRUST[:, None] * self.coefficients[-len(TRUST) :]
-        # A = V diag(eigenvalues) V^-1; of two conjugate eigenvalues one is enough, counted twice
+        # A = V diag(eigenvalues) V^-1; of two conjugate eigenvalues only one is kept, and counted twice
         eigenvalues, V = np.linalg.eig(self.A)
         kept = eigenvalues.imag >= 0
         twice = np.where(eigenvalues.imag[kept] > 0, 2.0, 1.0)
@@ -175,13 +175,13 @@ class _Collocation:
         self.back = np.concatenate([V.real[:, kept] * twice, -V.imag[:, kept] * twice], axis=1)
 
     def interpolation(self, position: Array, order: int = 0) -> Array:
-        """Return weights of the values at 0 and the nodes, of shape (s + 1, rows), for a derivative in the position."""
+        """Return weights of the values at 0 and the nodes, of shape (s + 1, rows), for a derivative of some order."""
         columns = np.stack([(polynomial.deriv(order) if order else polynomial)(position) for polynomial in self.basis])
         return combined(self.coefficients.T, columns)
 
 
 def combined(matrix: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-    """Return ``matrix @ values`` with sums of every column in the same order, however many columns there are."""
+    """Return ``matrix @ values``; every column is summed in the same order, whatever the number of columns."""
     if values.shape[-1] == 1:
         return combined(matrix, np.repeat(values, 2, axis=-1))[..., :1]
     return np.asarray(np.einsum("ij,j...->i...", matrix, values))
@@ -191,7 +191,7 @@ COLLOCATION = _Collocation(N_NODES)
 
 
 def _nodes(x: Array, h: Array, drive: Array, system: System, theta: Array, peak: Array) -> tuple[Array, Array, Array]:
-    """Solve the collocation equations of one step; return values at nodes, the greatest value, and who converged."""
+    """Solve the collocation equations of one step; return values at nodes, the greatest value, and convergence."""
     rule = COLLOCATION
     z = np.repeat(x[None], len(rule.c), axis=0)
     half = len(rule.eigenvalues)
@@ -200,14 +200,14 @@ def _nodes(x: Array, h: Array, drive: Array, system: System, theta: Array, peak:
     for _ in range(MOST_ITERATIONS):
         f, slope = system.slope(z, drive, theta)
         transformed = combined(rule.forward, x + h * combined(rule.A, f) - z)
-        # the slope in the middle stands for those of all nodes, so that one matrix is diagonal for all trajectories
+        # the slope at the middle node replaces those of all nodes, so that one basis diagonalises all trajectories
         scaled = (transformed[:half] + 1j * transformed[half:]) / (1 - h * slope[rule.middle] * rule.eigenvalues)
         step = combined(rule.back, np.concatenate([scaled.real, scaled.imag]))
         step[:, done] = 0.0
         z += step
         scale = np.maximum(peak, np.maximum.reduce(np.abs(z)))
         size = np.maximum.reduce(np.abs(step))
-        # steps shrink by about the same factor each time, so that the next one is known
+        # steps shrink by about the same factor each time, which predicts the size of the next one
         done |= size * np.minimum(1.0, size / before) <= ITERATION_TOLERANCE * scale
         before = np.maximum(size, np.finfo(float).tiny)
         if done.all():
@@ -217,13 +217,15 @@ def _nodes(x: Array, h: Array, drive: Array, system: System, theta: Array, peak:
 
 @np.errstate(all="ignore")
 def solve(system: System, theta: Array, until: Array) -> Mesh:
-    """Integrate trajectories, each until its steps cover a time.
+    """Integrate trajectories, each until its steps cover a given time.
 
     Parameters
     ----------
     system : System
     theta : ndarray of shape (p, n)
+        Parameters of each trajectory.
     until : ndarray of shape (n,)
+        Time to be covered by each trajectory.
 
     Returns
     -------
@@ -305,7 +307,7 @@ def _next_stop(system: System, number: NDArray[np.int64], columns: NDArray[np.in
 
 
 def _first_step(system: System, x: Array, memory: Array, theta: Array, peak: Array) -> Array:
-    """Return a step in which neither x nor what drives it changes by more than its size."""
+    """Return a step in which neither x nor the driving term changes by more than its size."""
     f, slope = (part[0] for part in system.slope(x[None], system.drive(0 * x[None], memory, theta), theta))
     rate = np.abs(slope) + system.fastest(memory, theta)
     rate += np.divide(np.abs(f), peak, out=np.zeros_like(f), where=peak > 0)

@@ -1,7 +1,7 @@
-"""Values of rows on integrated trajectories, and their first and second derivatives in parameters and time.
+"""Values of rows on integrated trajectories, with first and second derivatives in parameters and time.
 
 A step maps x at its start and the parameters to the values at its nodes; the derivatives of that map solve linear
-systems with one matrix for each step, for all steps at once. The chain rule carries them from step to step.
+systems with one matrix for each step, which are solved together. The chain rule propagates them from step to step.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from metaest_domains.physiology.radau import COLLOCATION, Array, Mesh, Partials,
 
 __all__ = ["Trajectories", "check_integrated", "integrate"]
 
-# trajectories that are integrated at once: what one step of them needs stays in a processor's cache
+# trajectories that are integrated together: the arrays of one step fit into the cache of a processor
 BLOCK = 2048
 
 
@@ -28,11 +28,13 @@ class Trajectories:
     Parameters
     ----------
     system : System
-        Of n trajectories.
+        The system of n trajectories.
     theta : ndarray of shape (p, n)
+        Parameters of each trajectory.
     owner : integer ndarray of shape (n_rows,)
         The trajectory of each row.
     time : ndarray of shape (n_rows,)
+        The time of each row.
     """
 
     def __init__(self, system: System, theta: Array, owner: NDArray[np.int64], time: Array) -> None:
@@ -47,7 +49,7 @@ class Trajectories:
         self.position = (time[self.rows] - self.mesh.t[self.step]) / self.mesh.h[self.step]
 
     def _find_steps(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows after the first stop of their trajectory, and the step in which each of them lies."""
+        """Return the rows after the first stop of their trajectory, and the step that contains each of them."""
         mesh = self.mesh
         n = self.theta.shape[1]
         order = np.argsort(mesh.trajectory, kind="stable")
@@ -64,14 +66,14 @@ class Trajectories:
         place = place[inside]
         end = end[inside]
         time = time[inside]
-        # halve the steps among which the time of a row lies
+        # bisect for the step that contains the time of each row
         for power in reversed(range(len(order).bit_length())):
             later = np.minimum(place + 2**power, end)
             place = np.where(start[later] <= time, later, place)
         return rows, order[place]
 
     def _fill(self, at_rows: Array) -> Array:
-        """Return values for all rows: 0 before the first stop, not a number where a trajectory was given up."""
+        """Return values for all rows: 0 before the first stop, NaN after a trajectory was given up."""
         filled = np.zeros((*at_rows.shape[:-1], len(self.time)))
         filled[..., self.rows] = at_rows
         filled[..., self.time >= self.mesh.reached[self.owner]] = np.nan
@@ -81,7 +83,7 @@ class Trajectories:
         """Evaluate polynomials given at 0 and the nodes, of shape (..., s + 1, n_steps), at the rows."""
         weights = COLLOCATION.interpolation(self.position, order)
         rows = self.step
-        if len(rows) == 1:  # two columns, so that numpy adds up as it does for many
+        if len(rows) == 1:  # two columns, so that numpy sums in the same order as for many
             rows = np.repeat(rows, 2)
             weights = np.repeat(weights, 2, axis=-1)
         summed = np.add.reduce(at_nodes[..., rows] * weights, axis=-2)[..., : len(self.step)]
@@ -129,13 +131,13 @@ class Trajectories:
 
     @cached_property
     def _step_slopes(self) -> Array:
-        """Derivatives of the nodes in x at the start and in theta, of shape (1 + p, s, n_steps)."""
+        """Derivatives of the nodes with respect to x at the start and theta, of shape (1 + p, s, n_steps)."""
         in_x = np.ones_like(self.mesh.z)[None]
         return self._at_nodes(np.concatenate([in_x, self._integrals(self._partials.theta)]))
 
     @cached_property
     def _carried(self) -> tuple[Array, Array]:
-        """Derivatives in theta of x at the start of each step, of shape (p, n_steps), and of the nodes."""
+        """Derivatives with respect to theta of x at the start of each step, of shape (p, n_steps), and of the nodes."""
         mesh = self.mesh
         (p, n) = self.theta.shape
         now = np.zeros((p, n))
@@ -143,11 +145,11 @@ class Trajectories:
         in_x = self._step_slopes[0]
         in_theta = self._step_slopes[1:]
         for part in mesh.rounds:
-            who = mesh.trajectory[part]
-            begin = now[:, who]
+            moving = mesh.trajectory[part]
+            begin = now[:, moving]
             begin[self.system.jump_by] += mesh.jump[part]
             starts[:, part] = begin
-            now[:, who] = in_x[-1, part] * begin + in_theta[:, -1, part]
+            now[:, moving] = in_x[-1, part] * begin + in_theta[:, -1, part]
         return starts, in_x * starts[:, None] + in_theta
 
     @np.errstate(all="ignore")
@@ -165,7 +167,7 @@ class Trajectories:
         (p, n) = self.theta.shape
         partial = self._partials
         starts, nodes = self._carried
-        # along the trajectory, with x at the start of the step held
+        # along the trajectory, for a fixed x at the start of the step
         forcing = partial.xx * nodes[:, None] * nodes + partial.theta_theta
         mixed = partial.x_theta[:, None] * nodes
         forcing = forcing + mixed + mixed.swapaxes(0, 1)
@@ -174,9 +176,9 @@ class Trajectories:
         second = np.zeros((p, p, len(mesh.t)))
         in_x = self._step_slopes[0]
         for part in mesh.rounds:
-            who = mesh.trajectory[part]
-            second[..., part] = now[..., who]
-            now[..., who] = in_x[-1, part] * now[..., who] + held[:, :, -1, part]
+            moving = mesh.trajectory[part]
+            second[..., part] = now[..., moving]
+            now[..., moving] = in_x[-1, part] * now[..., moving] + held[:, :, -1, part]
         at_nodes = in_x * second[:, :, None] + held
         result = np.empty((1 + p, 1 + p, len(self.rows)))
         result[0, 0] = self._polynomial(self._points, 2)
@@ -220,16 +222,16 @@ def integrate(time: Tensor, theta: Tensor, inputs: Tensor, system_of: Callable[[
     time : Tensor of shape (n_rows,)
     theta : Tensor of shape (p, n_rows)
     inputs : Tensor of shape (n_rows, n_inputs)
-        What else a trajectory depends on, in double precision.
+        Further inputs of a trajectory, in double precision.
     system_of : callable
-        Makes the :class:`~metaest_domains.physiology.radau.System` of trajectories from their inputs, of shape (n,
+        Returns the :class:`~metaest_domains.physiology.radau.System` of trajectories from their inputs, of shape (n,
         n_inputs).
 
     Returns
     -------
     Tensor of shape (n_rows,)
-        Differentiable twice in `time` and `theta`. Not a number where a parameter is not finite, or where the tolerance
-        was not met between a trajectory's first stop and the time of the row.
+        Twice differentiable with respect to `time` and `theta`. NaN if a parameter is not finite, or if the tolerance
+        was not met between the first stop of the trajectory and the time of the row.
 
     Raises
     ------
@@ -238,9 +240,9 @@ def integrate(time: Tensor, theta: Tensor, inputs: Tensor, system_of: Callable[[
     """
     try:
         keys = np.ascontiguousarray(torch.cat([theta.detach().T, inputs.detach()], dim=1).numpy())
-    except (RuntimeError, TypeError) as error:  # a tensor that stands for others has no numbers
+    except (RuntimeError, TypeError) as error:  # a traced or mapped tensor has no numbers
         raise NotImplementedError(
-            "steps with error control depend on the numbers, so that this equation cannot be traced or mapped."
+            "steps with error control depend on the values, so this equation cannot be traced or mapped."
         ) from error
     whole = keys.view(np.dtype((np.void, keys.itemsize * keys.shape[1])))[:, 0]
     _, first, owner = np.unique(whole, return_index=True, return_inverse=True)
@@ -250,27 +252,27 @@ def integrate(time: Tensor, theta: Tensor, inputs: Tensor, system_of: Callable[[
         chosen = first[start : start + BLOCK]
         rows = np.flatnonzero((owner >= start) & (owner < start + BLOCK))
         place = torch.from_numpy(rows)
-        own_theta = theta[:, place]
-        own_time = time[place]
+        block_theta = theta[:, place]
+        block_time = time[place]
         trajectories = Trajectories(
             system_of(inputs.detach().numpy()[chosen]),
             theta.detach().numpy()[:, chosen],
             owner[rows] - start,
-            own_time.detach().numpy(),
+            block_time.detach().numpy(),
         )
-        parts.append(_Values.apply(own_time, own_theta, trajectories))  # type: ignore[no-untyped-call]
+        parts.append(_Values.apply(block_time, block_theta, trajectories))  # type: ignore[no-untyped-call]
         places.append(place)
     return torch.cat(parts)[torch.argsort(torch.cat(places))]
 
 
 def check_integrated(time: NDArray[Any], values: NDArray[Any], what: str) -> None:
-    """Raise a ValueError that names the first row whose value could not be integrated to the tolerance.
+    """Raise a ValueError that names the first row that could not be integrated to the tolerance.
 
     Parameters
     ----------
     time, values : ndarray of shape (n_rows,)
     what : str
-        What the values are.
+        Name of the integrated quantity, for the message.
     """
     failed = np.flatnonzero(~np.isfinite(values))
     if len(failed):

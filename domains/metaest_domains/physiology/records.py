@@ -1,7 +1,7 @@
-"""Records of one patient, in the form that NONMEM, nlmixr2 and Monolix share: which are doses, which observations.
+"""Read the records of one patient, in the form that NONMEM, nlmixr2 and Monolix share, as doses and observations.
 
-Columns that change the meaning of a record (EVID, MDV, ADDL, II, RATE and others) are read wherever they stand in a
-frame. They are followed where a sum over doses can express them; anything else is refused.
+Columns that change the meaning of a record (EVID, MDV, ADDL, II, RATE and others) are read wherever they are in a
+frame. They are obeyed if a sum over doses can express them; anything else is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,42 +21,43 @@ __all__ = ["ALIKE", "PATIENT_COLUMNS", "Names", "Records", "one_patient", "read_
 PATIENT_COLUMNS = Columns(
     "read_patients",
     arguments={
-        "patient": "whose record it is",
-        "time": "when",
-        "dose": "how much was given; missing or 0 in observations",
-        "target": "what was measured; missing in doses, and not read where EVID or MDV say that the row is none",
-        "duration": "of an infusion; missing or 0 for a dose given at once, and in observations",
-        "covariates": "what belongs to the patient: the same in all records, or missing",
+        "patient": "name or number of the patient",
+        "time": "time of the dose or observation",
+        "dose": "amount of the dose; missing or 0 in observations",
+        "target": "the measured value; missing in doses, and ignored if EVID or MDV say that the row is a dose",
+        "duration": "duration of an infusion; missing or 0 for other doses, and in observations",
+        "covariates": "property of the patient: the same in all records, or missing",
     },
     reserved={
         "evid": "kind of event: 0 is an observation, 1 a dose",
-        "mdv": "1 where the row holds no observation, whatever the column of observations says",
-        "addl": "number of further doses, each II after the last",
+        "mdv": "1 if the row holds no observation, whatever the column of observations says",
+        "addl": "number of further doses, each II after the previous one",
         "ii": "time between the further doses of ADDL",
-        "rate": "rate of an infusion, which lasts for the dose over the rate; 0 for a dose given at once",
+        "rate": "rate of an infusion, whose duration is the dose divided by the rate; 0 for other doses",
         "ss": "1 for a dose given at steady state",
         "cmt": "compartment of the dose or observation",
-        "adm": "kind of administration; not read in observations",
-        "dvid": "kind of observation; not read in doses",
-        "ytype": "kind of observation; not read in doses",
-        "cens": "1 where the observation lies below the limit of quantification, -1 above one",
-        "blq": "1 where the observation lies below the limit of quantification",
-        "bql": "1 where the observation lies below the limit of quantification",
-        "bloq": "1 where the observation lies below the limit of quantification",
+        "adm": "kind of administration; ignored in observations",
+        "dvid": "kind of observation; ignored in doses",
+        "ytype": "kind of observation; ignored in doses",
+        "cens": "1 if the observation is below the limit of quantification, -1 if above an upper limit",
+        "blq": "1 if the observation is below the limit of quantification",
+        "bql": "1 if the observation is below the limit of quantification",
+        "bloq": "1 if the observation is below the limit of quantification",
         "dur": "duration of an infusion",
         "duration": "duration of an infusion",
         "tinf": "duration of an infusion",
     },
 )
 
+# values of EVID that are refused
 _EVENTS = {2: "another event", 3: "a reset of the system", 4: "a reset and a dose"}
 _CENSORED = (
     "write any number below the limit of quantification as the observation, pass the limit as limit= to the estimator, "
     "and drop the column"
 )
-# reserved columns that must be 0 or missing, and what to do where they are not
+# reserved columns that must be 0 or missing, and the remedy if they are not
 _ZERO = {
-    "ss": "write the doses before it as records, as many as it takes to be steady",
+    "ss": "write the previous doses as records, as many as are needed to reach the steady state",
     "cens": _CENSORED,
     "blq": _CENSORED,
     "bql": _CENSORED,
@@ -65,15 +66,15 @@ _ZERO = {
     "duration": "pass the name of the column as duration=",
     "tinf": "pass the name of the column as duration=",
 }
-# columns that must be alike in all doses, or in all observations
+# columns that must have the same value in all doses, or in all observations
 ALIKE = {"cmt": ("doses", "observations"), "adm": ("doses",), "dvid": ("observations",), "ytype": ("observations",)}
-# names of a column that says whose record it is, without underscores, in lower case
+# usual names of the column of patients, without underscores, in lower case
 _PATIENT_NAMES = {"patient", "patientid", "id", "subject", "subjectid", "subjid", "usubjid", "pid"}
 
 
 @dataclass(frozen=True)
 class Names:
-    """Columns of a frame by what they hold.
+    """Columns of a frame by their meaning.
 
     Attributes
     ----------
@@ -81,9 +82,9 @@ class Names:
     duration : str or None
     covariates : sequence of str
     reserved : dict of str to str
-        Columns with reserved names, by these in lower case.
+        Columns with reserved names, by the reserved name in lower case.
     time_unit : str
-        Unit that dates and time differences are turned into.
+        Unit into which dates and time differences are converted.
     """
 
     time: str
@@ -96,12 +97,12 @@ class Names:
 
     @property
     def numeric(self) -> list[str]:
-        """Columns that hold numbers, or times."""
+        """Columns that contain numbers or times."""
         return [self.time, self.dose, self.target, *([self.duration] if self.duration else []), *self.covariates]
 
     @property
     def read(self) -> list[Any]:
-        """All columns that are read, other than that of the patient."""
+        """All columns that are read, except that of the patient."""
         return [*self.numeric, *self.reserved.values()]
 
 
@@ -115,11 +116,12 @@ class Records:
     place : ndarray of shape (n_doses,)
         Position among the records sorted by time; infinite for further doses, which have no record.
     seen_time, seen, seen_place : ndarray of shape (n_observations,)
+        Times, values and positions of observations.
     covariates : dict of str to float
     marks : dict
-        For each column that must be alike in all doses, or all observations: its values.
+        Values of each column that must be the same in all doses, or in all observations.
     empty : list
-        Index of records with neither a dose nor an observation.
+        Index labels of records with neither a dose nor an observation.
     """
 
     time: NDArray[np.float64]
@@ -144,7 +146,7 @@ class Records:
 
 
 def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -> list[Any]:
-    """Return the columns that say whose records these are; raise where they are those of several patients.
+    """Return the columns that identify the patient; raise if the records belong to several patients.
 
     Parameters
     ----------
@@ -152,7 +154,7 @@ def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -
     patient : str or None
         The column; None looks for usual names (patient, ID, subject, USUBJID ...).
     read : iterable
-        Columns that hold something else.
+        Columns with another meaning.
     """
     usual: list[Any] = [patient]
     levels: list[Any] = []
@@ -166,8 +168,8 @@ def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -
         if len(values) > 1:
             raise TaskError(
                 f"the frame holds records of {len(values)} patients (column {column!r}: "
-                f"{', '.join(map(repr, values[:3]))}{' ...' * (len(values) > 3)}); read one of them, for instance "
-                f"frame[frame[{column!r}] == {values[0]!r}], or all with read_patients."
+                f"{', '.join(map(repr, values[:3]))}{' ...' * (len(values) > 3)}); pass those of one patient, for "
+                f"instance frame[frame[{column!r}] == {values[0]!r}], or read all with read_patients."
             )
     return usual
 
@@ -182,8 +184,7 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
     Raises
     ------
     TaskError
-        When a record is contradictory, or asks for something these models cannot do; the message names patient, column
-        and row.
+        When a record is contradictory, or not supported by these models; the message names patient, column and row.
     """
     sheet = _Sheet(_sorted(frame, names, where), names, where)
     at, amount, seen, lasting = map(sheet.column, (names.time, names.dose, names.target, names.duration))
@@ -192,7 +193,7 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
     for column, values in ((names.dose, amount), (names.target, seen), (names.duration, lasting)):
         sheet.refuse(np.isinf(values), column, "it must be finite")
     given = amount > 0
-    sheet.refuse(~given & (lasting > 0), names.duration, "a duration belongs to a dose, and the row has none")
+    sheet.refuse(~given & (lasting > 0), names.duration, "a duration requires a dose, but the row has none")
     observed = _observed(sheet, given, amount, seen)
     durations = _durations(sheet, given, amount, lasting)
     for name, remedy in _ZERO.items():
@@ -218,13 +219,13 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
 
 
 def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str], set[Any]]], reserved: Mapping[str, Any]) -> None:
-    """Raise where doses, or observations, are of several kinds, within a patient or between patients.
+    """Raise if doses, or observations, are of several kinds, within a patient or between patients.
 
     Parameters
     ----------
     marks : dict of patients to `Records.marks`
     reserved : dict of str to str
-        Columns by reserved name.
+        Columns by their reserved names.
     """
     first: dict[tuple[str, str], tuple[Any, Any]] = {}
     for patient, marks_of_patient in marks.items():
@@ -236,12 +237,12 @@ def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str], set[Any]]], re
                     continue
                 shown, usually = (f"{mark:g}" if isinstance(mark, float) else repr(mark) for mark in (value, usual))
                 beside = f", and {usually} for those of patient {before!r}" if value != usual else ""
-                beside = beside or ", but doses are taken to enter compartment 1"
+                beside = beside or ", but doses are expected to enter compartment 1"
                 meaning = PATIENT_COLUMNS.reserved[name].split(";")[0]
                 raise TaskError(
                     f"task {patient!r}: column {reserved[name]!r} ({meaning}) is {shown} for {kind}{beside}; the "
-                    "models take doses of one route and observations of one kind. Keep the records of one kind, and "
-                    "drop the column where all go the same way."
+                    "models support doses of one route and observations of one kind. Keep the records of one kind, and "
+                    "drop the column if all doses have the same route."
                 )
 
 
@@ -254,17 +255,17 @@ class _Sheet:
     where: str
 
     def column(self, name: Any) -> NDArray[np.float64]:
-        """Return a column, or missing values where there is none."""
+        """Return a column, or missing values if the frame has no such column."""
         if name is None or name not in self.records:
             return np.full(len(self.records), np.nan)
         return np.asarray(self.records[name], dtype=np.float64)
 
     def reserved(self, name: str) -> NDArray[np.float64]:
-        """Return the column with a reserved name, or missing values where there is none."""
+        """Return the column with a reserved name, or missing values if the frame has no such column."""
         return self.column(self.names.reserved.get(name))
 
     def refuse(self, wrong: NDArray[np.bool_], column: Any, why: str) -> None:
-        """Raise for the first of the rows that are wrong."""
+        """Raise an error for the first of the rows that are wrong."""
         rows = np.flatnonzero(wrong)
         if len(rows):
             value = self.column(column)[rows[0]]
@@ -275,7 +276,7 @@ class _Sheet:
 def _observed(
     sheet: _Sheet, given: NDArray[np.bool_], amount: NDArray[np.float64], seen: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Return which records are observations, by EVID and MDV where there are such columns."""
+    """Return a mask of the records that are observations, by EVID and MDV if there are such columns."""
     evid = sheet.names.reserved.get("evid")
     mdv = sheet.names.reserved.get("mdv")
     dose = sheet.names.dose
@@ -285,22 +286,21 @@ def _observed(
     for value in np.unique(event[~np.isnan(event)]):
         if value not in (0, 1):
             what = _EVENTS.get(value, "an unknown event")
-            sheet.refuse(event == value, evid, f"{what}, and only 0 (an observation) and 1 (a dose) can be read; drop "
-                         "the row, and read what came after a reset as another patient")  # fmt: skip
-    sheet.refuse((event == 0) & given, evid, f"that is an observation, but the row has a dose in column {dose!r}")
-    sheet.refuse((event == 1) & np.isnan(amount), evid, f"that is a dose, but column {dose!r} is empty")
-    sheet.refuse(~np.isnan(missing) & (missing != 0) & (missing != 1), mdv, "0 or 1 is wanted")
-    sheet.refuse((missing == 0) & (given | (event == 1)), mdv, "that is an observation, but the row is a dose, for "
-                 "which MDV is 1")  # fmt: skip
+            remedy = "drop the row, and treat the records after a reset as another patient"
+            sheet.refuse(
+                event == value, evid, f"{what}, but only 0 (an observation) and 1 (a dose) are supported; {remedy}"
+            )
+    sheet.refuse((event == 0) & given, evid, f"an observation, but the row has a dose in column {dose!r}")
+    sheet.refuse((event == 1) & np.isnan(amount), evid, f"a dose, but column {dose!r} is empty")
+    sheet.refuse(~np.isnan(missing) & (missing != 0) & (missing != 1), mdv, "it must be 0 or 1")
+    sheet.refuse((missing == 0) & (given | (event == 1)), mdv, "an observation, but the row is a dose, which has MDV 1")
     observed: NDArray[np.bool_] = ~np.isnan(seen) & (event != 1) & (missing != 1)
     both = np.flatnonzero(given & observed)
     if len(both):
-        zero = (
-            f"; where the 0 stands for no value, leave {target} empty or add a column MDV" if not seen[both[0]] else ""
-        )
+        zero = f"; if the 0 stands for no value, leave {target} empty or add a column MDV" if not seen[both[0]] else ""
         raise TaskError(
             f"{sheet.where}: row {sheet.records.index[both[0]]} has a dose and a {target} ({seen[both[0]]:g}); write "
-            f"two rows, the {target} first where it was taken before the dose{zero}."
+            f"two rows, the {target} first if it was taken before the dose{zero}."
         )
     return observed
 
@@ -308,17 +308,15 @@ def _observed(
 def _durations(
     sheet: _Sheet, given: NDArray[np.bool_], amount: NDArray[np.float64], lasting: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return durations of doses, from RATE where there is such a column."""
+    """Return durations of doses, from RATE if there is such a column."""
     column = sheet.names.reserved.get("rate")
     rate = np.nan_to_num(sheet.column(column))
     durations = np.nan_to_num(lasting)
     sheet.refuse(rate < 0, column, "estimation of the rate or duration is not implemented; write the rate")
-    sheet.refuse((rate > 0) & ~given, column, "a rate belongs to a dose, and the row has none")
+    sheet.refuse((rate > 0) & ~given, column, "a rate requires a dose, but the row has none")
     by_rate = np.divide(amount, rate, out=durations.copy(), where=rate > 0)
     differs = (rate > 0) & ~np.isnan(lasting) & ~np.isclose(by_rate, durations)
-    sheet.refuse(
-        differs, column, f"that is not the dose over the duration in column {sheet.names.duration!r}; keep one"
-    )
+    sheet.refuse(differs, column, f"not the dose divided by the duration in column {sheet.names.duration!r}; keep one")
     return by_rate
 
 
@@ -331,8 +329,8 @@ def _all_doses(
     number = np.nan_to_num(sheet.column(addl))
     gap = np.nan_to_num(sheet.column(ii))
     whole = (number >= 0) & (number == np.round(number)) & np.isfinite(number)
-    sheet.refuse(~whole, addl, "a whole number of further doses from 0 on is wanted")
-    sheet.refuse((number > 0) & ~given, addl, "further doses belong to a dose, and the row has none")
+    sheet.refuse(~whole, addl, "it must be a whole number of further doses, at least 0")
+    sheet.refuse((number > 0) & ~given, addl, "further doses require a dose, but the row has none")
     sheet.refuse((number > 0) & ~(gap > 0), addl, "further doses need the time between them, above 0, in a column II")
     sheet.refuse(
         (gap != 0) & ~(number > 0), ii, "the time between further doses, but their number, ADDL, is 0 or missing"
@@ -347,7 +345,7 @@ def _all_doses(
 def _marks(
     frame: pd.DataFrame, sheet: _Sheet, rows: Mapping[str, NDArray[np.bool_]]
 ) -> dict[tuple[str, str], set[Any]]:
-    """Return the values of each column that must be alike in all doses, or all observations; 0 counts as missing."""
+    """Return the values of each column of ALIKE, for doses and for observations; 0 counts as missing."""
     marks = {}
     for name, kinds in ALIKE.items():
         if name not in sheet.names.reserved:
@@ -362,7 +360,7 @@ def _marks(
 
 
 def _sorted(frame: pd.DataFrame, names: Names, where: str) -> pd.DataFrame:
-    """Return the records in order of time, columns as numbers, with their position in the frame."""
+    """Return the records in order of time, columns as numbers, with the position of each in the frame."""
     columns: dict[Any, Any] = {"_row": np.arange(len(frame))}
     alike = {names.reserved[name] for name in ALIKE if name in names.reserved}
     lengths = {names.duration, *(names.reserved.get(name) for name in ("ii", "dur", "duration", "tinf"))}
@@ -390,8 +388,8 @@ def _constant(records: pd.DataFrame, covariates: Sequence[str], where: str) -> d
         if len(present) != 1:
             what = "is missing" if len(present) == 0 else f"changes ({present[0]:g}, {present[1]:g})"
             raise TaskError(
-                f"{where}: column {name!r} belongs to the patient and {what}; write the one value that holds for these "
-                "records into all of them."
+                f"{where}: column {name!r} is a property of the patient but {what}; write the same value into all "
+                "records of the patient."
             )
         values[name] = float(present[0])
     return values

@@ -1,7 +1,7 @@
-"""Doses and observations of patients: tidy data frames are read into rows of X that contain all doses.
+"""Read doses and observations of patients from tidy data frames into rows of X that contain all doses.
 
-Every row of X carries all doses of its patient, as ``dose_1``, ``dose_time_1``, ``dose_duration_1`` and so on: doses
-are inputs of observations and predictions alike.
+Every row of X holds all doses of its patient, as ``dose_1``, ``dose_time_1``, ``dose_duration_1`` and so on: doses are
+inputs of observations and of predictions.
 """
 
 import re
@@ -33,12 +33,12 @@ from metaest_domains.physiology.records import (
 
 __all__ = ["Regimen", "covariate_columns", "dose_columns", "read_patients"]
 
-# doses of one patient; every row of X holds all of them
+# greatest number of doses of one patient; every row of X holds all of them
 MOST_DOSES = 100_000
 
 
 def dose_columns(n: int) -> list[str]:
-    """Return the names of the columns that hold n doses, from one dose on."""
+    """Return the names of the columns that hold n doses; n is at least 1."""
     if not is_whole(n) or not 1 <= n <= MOST_DOSES:
         raise ValueError(f"n must be a whole number of doses, from 1 to {MOST_DOSES:,}, got {n!r}.")
     return [f"{what}_{i}" for what in ("dose", "dose_time", "dose_duration") for i in range(1, n + 1)]
@@ -54,21 +54,21 @@ def covariate_columns(names: Sequence[str]) -> list[str]:
 class Regimen(Record):
     """The doses of one patient, in order of time.
 
-    A regimen keeps copies of what it is given, which cannot be changed afterwards. Regimens of the same doses and
-    covariates are equal, and have one hash.
+    A regimen stores read-only copies of its arguments. Regimens with the same doses and covariates are equal, and have
+    the same hash.
 
     Parameters
     ----------
     time : array-like of shape (n_doses,)
-        When each dose is given, or its infusion begins; at least 0, in the unit of time of the fit, and in order of
-        time. Several doses may be given at one time.
+        Time of each dose, or the start of its infusion; at least 0, in the unit of time of the fit, and in rising
+        order. Several doses may be given at the same time.
     amount : array-like of shape (n_doses,), or float
-        One number stands for all doses.
+        Amount of each dose; one number applies to all doses.
     duration : array-like of shape (n_doses,), or float, default=0
         Duration of an infusion; 0 for a dose given at once.
     covariates : dict of str to float
-        Properties of the patient, such as weight and age, under the names of the columns of the fit. Where the
-        regimen is used with an adapted patient, they take precedence over that patient's.
+        Properties of the patient, such as weight and age, by the names of the columns of the fit. They take precedence
+        over those of an adapted patient.
 
     Raises
     ------
@@ -113,8 +113,8 @@ class Regimen(Record):
             before = parts[0][falls[0]]
             after = parts[0][falls[0] + 1]
             raise ValueError(
-                f"a regimen: times must be in order, and dose {falls[0] + 1} at {after:g} comes after one at "
-                f"{before:g}; Regimen.sorted(...) takes doses in any order."
+                f"a regimen: times must be in order, but dose {falls[0] + 1} at {after:g} comes after one at "
+                f"{before:g}; Regimen.sorted(...) accepts doses in any order."
             )
         for name, values in zip(("time", "amount", "duration"), parts, strict=True):
             self._set(**{name: values})
@@ -129,27 +129,27 @@ class Regimen(Record):
         duration: ArrayLike = 0.0,
         covariates: Mapping[str, float] | None = None,
     ) -> "Regimen":
-        """Return the regimen of doses that come in any order; doses at one time keep their order."""
+        """Return the regimen of doses given in any order; doses at the same time keep their order."""
         parts = _parts(time, amount, duration)
         order = np.argsort(parts[0], kind="stable")
         at, amounts, durations = (values[order] for values in parts)
         return cls(at, amounts, durations, {} if covariates is None else covariates)
 
     def scaled(self, factor: float) -> "Regimen":
-        """Return the same regimen with all doses multiplied."""
+        """Return the same regimen with all doses multiplied by a factor."""
         number = as_number(factor, "factor of the doses", above=0, wanted="a number above 0")
         with np.errstate(over="ignore", under="ignore"):
             return replace(self, amount=self.amount * number)
 
     def completed(self, columns: Sequence[str], patient: Mapping[str, float] | None = None) -> "Regimen":
-        """Return the regimen with just the covariates of a model.
+        """Return the regimen with exactly the covariates of a model.
 
         Parameters
         ----------
         columns : sequence of str
             Covariates of the model; see :func:`covariate_columns`.
         patient : dict of str to float, optional
-            Covariates of an adapted patient, used where the regimen has none. The regimen's take precedence: they
+            Covariates of an adapted patient, used if the regimen lacks them. Those of the regimen take precedence: they
             describe the patient at the time of these doses.
 
         Raises
@@ -170,9 +170,9 @@ class Regimen(Record):
         missing = [name for name in columns if name not in values]
         if missing:
             raise ValueError(
-                f"the model was fitted on the covariate {missing[0]!r}, and no value is given: give the regimen one, "
-                f"such as Regimen.repeated(..., {missing[0]}=70.0), or pass covariates={{{missing[0]!r}: 70.0}} where "
-                "no regimen is asked for."
+                f"the model was fitted on the covariate {missing[0]!r}, and no value is given: write it into the "
+                f"regimen, such as Regimen.repeated(..., {missing[0]}=70.0), or pass covariates={{{missing[0]!r}: "
+                "70.0} to a function that takes no regimen."
             )
         return replace(self, covariates={name: float(values[name]) for name in columns})
 
@@ -182,9 +182,9 @@ class Regimen(Record):
         Parameters
         ----------
         times : array-like of shape (n_rows,)
-            A dose counts from its own time on.
+            Times of the rows; a dose counts from its time on.
         n_doses : int, optional
-            Columns to provide for; None for as many as there are doses.
+            Number of doses for which the rows have columns; None for the number of doses in the regimen.
 
         Raises
         ------
@@ -196,18 +196,18 @@ class Regimen(Record):
 
     def _frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
         n = len(self.time)
-        wanted = n if n_doses is None else n_doses
-        if not is_whole(wanted) or not 1 <= wanted <= MOST_DOSES:
+        width = n if n_doses is None else n_doses
+        if not is_whole(width) or not 1 <= width <= MOST_DOSES:
             raise ValueError(f"n_doses must be a whole number from 1 to {MOST_DOSES:,}, got {n_doses!r:.60}.")
-        if n > wanted:
+        if n > width:
             raise ValueError(
-                f"the regimen has {n} dose{'s' * (n > 1)}, the columns hold {wanted}: read the patients of the "
+                f"the regimen has {n} dose{'s' * (n > 1)}, the columns hold {width}: read the patients of the "
                 f"fit with n_doses={n} or more."
             )
-        padded = [np.zeros((len(at), wanted)) for _ in range(3)]
+        padded = [np.zeros((len(at), width)) for _ in range(3)]
         for part, values in zip(padded, (amount, self.time, self.duration), strict=True):
             part[:, :n] = values
-        frame = pd.DataFrame(np.column_stack([at, *padded]), columns=["time", *dose_columns(wanted)])
+        frame = pd.DataFrame(np.column_stack([at, *padded]), columns=["time", *dose_columns(width)])
         for name, value in self.covariates.items():
             frame[name] = float(value)
         return frame
@@ -233,25 +233,25 @@ class Regimen(Record):
         ----------
         frame : DataFrame
         patient : str, optional
-            Column that says whose records these are; None looks for one with a usual name (patient, ID, subject ...).
-            More than one patient is an error.
+            Column that identifies the patient; None looks for one with a usual name (patient, ID, subject ...). Records
+            of more than one patient are an error.
         time, dose, target, duration, covariates, n_doses, time_unit
-            As :func:`read_patients` takes them.
+            As in :func:`read_patients`.
         name : str, default="patient"
-            How error messages call the patient.
+            Name of the patient in error messages.
 
         Returns
         -------
         regimen : Regimen
             All doses, those of ADDL included.
         X : DataFrame
-            One row an observation; no row where there is none.
+            One row for each observation; possibly none.
         y : ndarray of shape (n_observations,)
 
         Raises
         ------
         TaskError
-            When a record is contradictory, or asks for something these models cannot do; the message names patient,
+            When a record is contradictory, or not supported by these models; the message names patient,
             column and row.
 
         Warns
@@ -270,7 +270,7 @@ class Regimen(Record):
 
     def _observed(self, records: Records, n_doses: int | None) -> pd.DataFrame:
         """Return the rows of X of observations; each holds the doses before it."""
-        # of records at one time, those above come first: a sample above a dose was taken before it
+        # records at the same time are in order of their rows: a sample above a dose was taken before it
         before = records.time < records.seen_time[:, None]
         above = records.place < records.seen_place[:, None]
         counted = before | ((records.time == records.seen_time[:, None]) & above)
@@ -292,42 +292,41 @@ def read_patients(
     """Read patients from one tidy frame of dose records and observations.
 
     A dose record has a dose and no concentration, an observation a concentration and no dose. Records of a patient may
-    come in any order; of records at one time, the upper one came first, so that a sample above a dose was taken before
-    it. Doses are known inputs of every observation, and are never counted as observations.
+    come in any order; of records at the same time, the upper one is the earlier, so that a sample above a dose was
+    taken before it. Doses are inputs of every observation, and never count as observations.
 
     Columns of NONMEM, nlmixr2 and Monolix that change the meaning of a record are read in any spelling: EVID and MDV
-    tell doses from observations (the value of the other kind is not read then), ADDL and II are further doses (one due
-    at the time of a sample is given after it), RATE is that of an infusion. Records whose meaning depends on SS,
-    CENS, other events, compartments, administrations or kinds of observation are refused. A dot or an empty cell is a
-    missing value.
+    distinguish doses from observations (the value of the other kind is then ignored), ADDL and II define further doses
+    (one due at the time of a sample is given after it), RATE is the rate of an infusion. Records whose meaning depends
+    on SS, CENS, other events, compartments, administrations or kinds of observation are refused. A dot or an empty cell
+    is a missing value.
 
     Parameters
     ----------
     frame : DataFrame
     patient, time, dose, target : str
-        Columns: whose record it is, when, how much was given, and what was measured (missing in dose records). Times
-        are numbers in any unit, time differences of any resolution, or dates, which count from the first record of
-        each patient.
+        Columns of the patient, the time, the amount of a dose, and the measurement (missing in dose records). Times are
+        numbers in any unit, time differences of any resolution, or dates, which count from the first record of each
+        patient.
     duration : str, optional
-        Column with the duration of infusions; missing or 0 for a dose given at once.
+        Column with the duration of infusions; missing or 0 for a bolus or an oral dose.
     covariates : sequence of str, default=()
-        Columns that belong to the patient; they follow the doses in X.
+        Columns with properties of the patient; they follow the doses in X.
     n_doses : int, optional
-        Doses that X has columns for; None for the most of any patient. A patient with more doses cannot be read for a
-        model fitted on fewer, so provide for those to come.
+        Number of doses for which X has columns; None for the largest number of any patient.
     time_unit : {"ms", "s", "min", "h", "D"}, default="h"
-        Unit that time differences and dates are turned into.
+        Unit into which time differences and dates are converted.
 
     Returns
     -------
     TaskSet
-        One task a patient, with the columns ``time``, ``dose_1`` ..., ``dose_time_1`` ..., ``dose_duration_1`` ..., and
-        the covariates.
+        One task for each patient, with the columns ``time``, ``dose_1`` ..., ``dose_time_1`` ..., ``dose_duration_1``
+        ..., and the covariates.
 
     Raises
     ------
     TaskError
-        When a record is contradictory, or asks for something these models cannot do; the message names patient, column
+        When a record is contradictory, or not supported by these models; the message names patient, column
         and row.
 
     Warns
@@ -349,7 +348,7 @@ def read_patients(
     >>> read_patients(records).feature_names
     ('time', 'dose_1', 'dose_2', 'dose_time_1', 'dose_time_2', 'dose_duration_1', 'dose_duration_2')
 
-    The same in the form of a NONMEM export:
+    The same records as a NONMEM export:
 
     >>> export = pd.DataFrame({
     ...     "ID": [1, 1, 1], "TIME": [0, 2, 14], "AMT": [320, 0, 0], "ADDL": [1, 0, 0], "II": [12, 0, 0],
@@ -382,7 +381,7 @@ def _names(
     frame: pd.DataFrame, time: str, dose: str, target: str, duration: str | None, covariates: Sequence[str],
     time_unit: str, patient: str | None,
 ) -> Names:  # fmt: skip
-    """Return which column holds what, or raise where one is missing or named twice."""
+    """Return the columns by meaning; raise if one is missing or named twice."""
     covariates = _columns(covariates, "covariates")
     check_time_unit(time_unit)
     for argument, name in (("time", time), ("dose", dose), ("target", target)):
@@ -396,20 +395,20 @@ def _names(
     require_frame(frame, arguments)
     twice = [name for name in named if named.count(name) > 1]
     if twice:
-        raise TaskError(f"column {twice[0]!r} is named by two arguments; each holds one thing.")
+        raise TaskError(f"column {twice[0]!r} is named by two arguments; each needs a different column.")
     reserved = PATIENT_COLUMNS.find_reserved(frame, [patient, *named])
     return Names(time, dose, target, duration, list(covariates), reserved, time_unit)
 
 
 def _warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Records], names: Names) -> None:
     PATIENT_COLUMNS.warn_of_others(
-        frame, read, "name what belongs to the patient in covariates=, and drop what is not needed."
+        frame, read, "list properties of the patient in covariates=, and drop columns that are not needed."
     )
     twice = [(name, *patient.twice) for name, patient in records.items() if patient.twice is not None]
     if twice:
         name, amount, time = twice[0]
         warn(
-            f"task {name!r}: two doses of {amount:g} at time {time:g}, which both count; drop one if the record is a "
+            f"task {name!r}: two doses of {amount:g} at time {time:g} are both used; drop one if the record is a "
             f"duplicate{f' ({len(twice)} patients)' if len(twice) > 1 else ''}."
         )
     empty = [(name, row) for name, patient in records.items() for row in patient.empty]
@@ -442,20 +441,20 @@ def _columns(names: Any, argument: str) -> list[Any]:
 
 
 def _parts(time: Any, amount: Any, duration: Any) -> list[NDArray[np.float64]]:
-    """Return times, amounts and durations of doses, of one length."""
+    """Return times, amounts and durations of doses, all of the same length."""
     at = _numbers(time, "time", "a regimen")
     if len(at) > MOST_DOSES:
         raise ValueError(f"a regimen has at most {MOST_DOSES:,} doses, got {len(at):,}.")
     parts = [at]
     for name, given in (("amount", amount), ("duration", duration)):
         values = _numbers(given, name, "a regimen")
-        if _alone(given):
+        if _is_number(given):
             values = np.repeat(values, len(at))
         if len(values) != len(at):
             raise ValueError(f"a regimen has {len(at)} times of doses, but {len(values)} in {name}.")
         parts.append(values)
     if not len(at) or not (parts[1] > 0).any():
-        raise ValueError("a regimen needs a dose above 0.")
+        raise ValueError("a regimen needs at least one dose above 0.")
     with np.errstate(over="ignore"):
         if not np.isfinite(parts[1].sum()) or not np.isfinite(at + parts[2]).all():
             raise ValueError("a regimen: doses add up to more than a floating-point number can hold; check the units.")
@@ -463,19 +462,19 @@ def _parts(time: Any, amount: Any, duration: Any) -> list[NDArray[np.float64]]:
 
 
 def _numbers(values: Any, name: str, where: str) -> NDArray[np.float64]:
-    """Return numbers of at least 0 as an array of shape (n,); one number alone is an array of one."""
-    wanted = f"{where}: {name}"
-    if _alone(values):
-        return np.array([as_number(values, wanted, least=0, wanted="a number of at least 0, or a list of them,")])
-    array = as_vector(values, wanted)
+    """Return numbers of at least 0 as an array of shape (n,); a single number becomes an array of one."""
+    label = f"{where}: {name}"
+    if _is_number(values):
+        return np.array([as_number(values, label, least=0, wanted="a number of at least 0, or a list of them,")])
+    array = as_vector(values, label)
     negative = np.flatnonzero(array < 0)
     if len(negative):
-        raise TaskError(f"{wanted} must be at least 0, got {array[negative[0]]:g} at {negative[0]}.")
+        raise TaskError(f"{label} must be at least 0, got {array[negative[0]]:g} at {negative[0]}.")
     return array
 
 
-def _alone(values: Any) -> bool:
-    """Tell whether a value is one number rather than a list of them."""
+def _is_number(values: Any) -> bool:
+    """Return whether a value is a single number rather than a list of them."""
     return isinstance(values, Real) or (isinstance(values, (np.ndarray, np.generic)) and np.ndim(values) == 0)
 
 

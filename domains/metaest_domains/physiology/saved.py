@@ -1,4 +1,4 @@
-"""The classes of this domain that a file of `metaest.save` may name."""
+"""List the classes of this domain that a file of `metaest.save` may name."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A patient under a regimen: whose constants, which covariates, and which doses are given and which are to come."""
+"""A patient under a regimen: the patient's constants and covariates, past doses and planned ones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class Treatment:
     Attributes
     ----------
     patient : AdaptedEquation
-        The population's patient where a fitted model was given.
+        The adapted patient; for a fitted model, a patient without observations.
     equation : PatientEquation
     row : ndarray of shape (1, n_features)
         A row of X with the patient's covariates.
     regimen : Regimen or None
-        Doses that are asked about.
+        Planned doses.
     given : Regimen or None
-        Doses that were given and stay as they are.
+        Doses that were given before; they cannot be changed.
     covariates : dict of str to float
     """
 
@@ -59,11 +59,11 @@ class Treatment:
         Raises
         ------
         TypeError
-            When the patient is none of a pharmacokinetic model, or a regimen is not a Regimen.
+            When the patient does not come from a pharmacokinetic model, or a regimen is not a Regimen.
         ValueError
             When a covariate is missing or unknown, or `given` is missing for a regimen that begins later than 0.
         TaskError
-            When a covariate that the constants were adapted with has another value.
+            When a covariate differs from the value with which the constants were adapted.
         """
         equation = patient_equation(patient)
         for name, doses in (("regimen", regimen), ("given", given)):
@@ -76,7 +76,7 @@ class Treatment:
             if asked.setdefault(name, value) != value:
                 raise ValueError(
                     f"given has the covariate {name!r} = {value:g} and the regimen {asked[name]:g}; a value that "
-                    "changes between doses is not implemented: give both the one that holds for the doses to come."
+                    "changes between doses is not implemented: use the value that holds for the planned doses in both."
                 )
         if regimen is not None and given is None:
             _require_given(equation, patient, regimen)
@@ -91,17 +91,17 @@ class Treatment:
         return cls(patient, equation, row, regimen, given, values)
 
     def constants(self, constants: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the constants of draws, of shape (n_draws, 1), of this patient."""
+        """Return draws of this patient's constants, of shape (n_draws, 1)."""
         return self.equation.constants_of(constants, self.row)
 
     def courses(self, constants: Mapping[str, Any]) -> Courses:
-        """Return the concentrations after the doses given and those of the regimen, for draws of the constants."""
+        """Return the concentrations after past and planned doses, for draws of the constants."""
         assert self.regimen is not None
         scaled = self.constants(constants)
         new = _as_given(self.regimen)
         old = Given(*(part[:0] for part in new)) if self.given is None else _as_given(self.given)
         if self.equation.oral and bool((torch.cat([old.duration, new.duration]) > 0).any()):
-            raise ValueError("a dose has a duration, but doses of route='oral' are no infusions.")
+            raise ValueError("a dose has a duration, but doses of route='oral' are not infusions.")
         if not isinstance(self.equation, Superposition):
             return SaturableCourses(self.equation, scaled, old, new)
         exponentials = self.equation.parts(scaled)
@@ -113,7 +113,7 @@ class Treatment:
         return LinearCourses(before, unit)
 
     def derive(self, function: Callable[[dict[str, Any]], Any], level: float) -> Derived:
-        """Return a quantity of the constants with an interval; raise a ValueError where it is not a number."""
+        """Return a function of the constants with its interval; raise a ValueError if it is not a number."""
 
         def computed(**constants: Any) -> Any:
             value = torch.as_tensor(function(constants)).numpy()
@@ -135,7 +135,7 @@ class Treatment:
         before = len(self.equation.doses.amount)
         X = pd.DataFrame(np.repeat(self.row, len(times), axis=0), columns=names)
         X[names[self.equation.doses.time]] = times
-        # all doses stand in columns beyond those of the fit
+        # all doses are in columns beyond those of the fit
         for number, dose in enumerate(zip(doses.amount, doses.time, doses.duration, strict=True), before + 1):
             X[[f"dose_{number}", f"dose_time_{number}", f"dose_duration_{number}"]] = dose
         return X
@@ -147,25 +147,27 @@ def patient_equation(patient: Any) -> PatientEquation:
         check_is_fitted(patient)
     function = getattr(patient, "equation_", None)
     if not isinstance(function, PatientEquation) or not isinstance(patient, (AdaptedEquation, EquationRegressor)):
-        raise TypeError(f"a patient of a pharmacokinetic model is wanted, or a fitted model, got {patient!r}.")
+        raise TypeError(
+            f"patient must be an adapted patient of a pharmacokinetic model, or a fitted model, got {patient!r}."
+        )
     return function
 
 
 def _require_given(equation: PatientEquation, patient: Any, regimen: Regimen) -> None:
-    """Raise where a regimen begins later than 0 for a patient with samples, and `given` is missing."""
+    """Raise if a regimen begins later than 0 for a patient with samples, and `given` is missing."""
     if not regimen.time[0] > 0 or not len(getattr(patient, "X_support_", ())):
         return
     amount, start, _ = equation.doses.of(patient.X_support_)
     n = int((amount > 0).any(axis=0).sum())
     raise ValueError(
         f"the regimen begins at {regimen.time[0]:g}, and the patient's rows hold {n} dose{'s' * (n != 1)} up to "
-        f"{start[amount > 0].max():g}: pass all doses given so far as given=Regimen(...), or a regimen that begins at "
-        "time 0."
+        f"{start[amount > 0].max():g}: pass all previous doses as given=Regimen(...), or a regimen that begins at time "
+        "0."
     )
 
 
 def _require_covariates(patient: Any, equation: PatientEquation, names: list[str], asked: Mapping[str, float]) -> None:
-    """Raise where a covariate of the fit is missing, or one is given that the fit did not have."""
+    """Raise if a covariate of the fit is missing, or one is given that the fit did not have."""
     for name in asked:
         if name not in names:
             raise ValueError(f"covariates has {name!r}, which the model was not fitted on; its columns are {names}.")
@@ -188,12 +190,12 @@ def _names(patient: Any) -> list[str]:
 def _row(
     patient: Any, equation: PatientEquation, names: list[str], asked: Mapping[str, float]
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Return a row of X with the covariates of a patient, those of the regimen first, and these by name."""
+    """Return a row of X with the covariates of a patient, and these by name; those of the regimen take precedence."""
     doses = equation.doses
     taken = {doses.time, *doses.amount, *doses.since, *doses.duration}
     columns = [name for j, name in enumerate(names) if j not in taken]
     needed = {equation.weight, *patient.covariate_columns_}
-    # columns that the model does not use need no value
+    # columns that the model does not use need no value from the user
     values = {name: 0.0 for name in columns if names.index(name) not in needed}
     if isinstance(patient, AdaptedEquation):
         values |= {names[j]: value for j, value in patient.stated_covariates_.items()}
@@ -212,7 +214,7 @@ def _as_given(regimen: Regimen) -> Given:
 
 
 def _joined(one: Regimen, other: Regimen) -> Regimen:
-    """Return the doses of both."""
+    """Return the union of the doses of two regimens."""
     return Regimen.sorted(
         np.concatenate([one.time, other.time]),
         np.concatenate([one.amount, other.amount]),

@@ -1,4 +1,4 @@
-"""Trading: policies meta-learned over many assets and adapted to the next, and what they honestly earn."""
+"""Trading policies meta-learned over many assets and adapted to the next, with backtests after lag and costs."""
 
 from metaest_domains.trading.backtest import Backtest, earn
 from metaest_domains.trading.baselines import buy_and_hold, momentum

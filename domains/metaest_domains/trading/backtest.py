@@ -1,4 +1,4 @@
-"""What positions earn: after a lag, net of costs, and measured the same way for all that is compared."""
+"""Backtests: returns of positions after a lag and net of costs, measured in the same way for all strategies."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,21 +20,21 @@ __all__ = ["Backtest", "earn"]
 
 @dataclass(frozen=True, eq=False)
 class Backtest:
-    """Positions in assets and what they earned.
+    """Positions in assets and their returns.
 
     Attributes
     ----------
     positions : DataFrame of shape (n_days, n_assets)
-        By the day they were decided.
+        Positions by the day of the decision.
     returns : DataFrame of shape (n_days, n_assets)
-        Net of costs, by the day they were earned; missing where nothing was held and nothing paid.
+        Returns net of costs, by the day they were earned; missing on days without a position or a cost.
     lag : int
         Days between decision and trade. With 0, positions are decided and traded at the same close, which is impossible
         in practice; every table shows the lag.
     cost : float
         Cost of a change of position by one, as a share of capital.
     periods_per_year : float or None
-        Number of rows per year; None where neither the dates nor the user gave it.
+        Number of rows per year; None if neither the dates nor the user determined it.
     """
 
     positions: pd.DataFrame
@@ -48,10 +48,10 @@ class Backtest:
             frame = getattr(self, name)
             if not isinstance(frame, pd.DataFrame):
                 raise TypeError(f"Backtest: {name} must be a data frame by day, got {type(frame).__name__}.")
-            # a copy, which later changes of the user's frame do not reach
+            # a copy, so that later changes of the user's frame have no effect
             object.__setattr__(self, name, as_frame(frame, "Backtest", name))
             if np.isinf(getattr(self, name).to_numpy()).any():
-                raise ValueError(f"Backtest: {name} hold an infinite number.")
+                raise ValueError(f"Backtest: {name} contain an infinite number.")
         if not self.returns.columns.equals(self.positions.columns):
             raise ValueError(
                 f"Backtest: positions and returns must have the same assets, got {list(self.positions.columns)[:5]} "
@@ -76,11 +76,11 @@ class Backtest:
 
     @cached_property
     def portfolio(self) -> "pd.Series[float]":
-        """The mean of all assets that are traded on a day: of equal risk where positions are scaled to it."""
+        """Mean return of all assets that are traded on a day."""
         return self.returns.mean(axis=1).dropna()
 
     def between(self, first: Any = None, last: Any = None) -> "Backtest":
-        """Return the days from `first` to `last`, by when they were earned."""
+        """Return the part of the backtest from day `first` to day `last`."""
         for name, day in (("first", first), ("last", last)):
             if day is not None:
                 first_from(self.returns.index, day, "between", name)
@@ -89,22 +89,22 @@ class Backtest:
         return Backtest(positions, returns, self.lag, self.cost, self.periods_per_year)
 
     def summary(self) -> pd.DataFrame:
-        """Return one row an asset and one for the portfolio.
+        """Return measures of each asset and of the portfolio.
 
         Returns
         -------
         DataFrame
-            ``sharpe``, ``sortino``, ``return``, ``volatility`` and ``turnover``, all annualised, ``max_drawdown``,
-            ``hit_rate`` (share of days with a gain among those with a gain or loss), ``exposure`` (mean size of the
-            position), ``lag``, ``cost``. Turnover is the mean change of position, where a missing position counts as 0
-            and the first day is left out. NaN where there are too few days; ratios as :func:`sharpe` and
-            :func:`sortino` define them.
+            One row for each asset and one for the portfolio. ``sharpe``, ``sortino``, ``return``, ``volatility`` and
+            ``turnover``, all annualised, ``max_drawdown``, ``hit_rate`` (share of days with a gain among those with a
+            gain or loss), ``exposure`` (mean size of the position), ``lag``, ``cost``. Turnover is the mean change of
+            position; a missing position counts as 0 and the first day is left out. NaN for too few days; ratios as in
+            :func:`sharpe` and :func:`sortino`.
 
         Warns
         -----
         UserWarning
-            When rows have no dates: 252 a year are assumed. When dates do not tell how many rows a year has: annualised
-            figures are NaN; see `periods_per_year` of :func:`earn`.
+            When rows have no dates: 252 rows a year are assumed. When dates do not determine the rows per year:
+            annualised figures are NaN; see `periods_per_year` of :func:`earn`.
         """
         try:
             periods = yearly(self.returns.index, self.periods_per_year, "summary")
@@ -132,7 +132,7 @@ class Backtest:
         }
 
     def to_skfolio(self) -> Any:
-        """Return the portfolio as one of skfolio's, for its measures and plots."""
+        """Return the portfolio as a skfolio Portfolio, for its measures and plots."""
         from skfolio import Portfolio
 
         returns = self.returns.dropna()
@@ -148,7 +148,7 @@ def earn(
     periods_per_year: float | None = None,
     check_plausibility: bool = True,
 ) -> Backtest:
-    """Return what positions earn.
+    """Return the backtest of positions.
 
     A position decided at the close of day t is taken at the close of day t + lag, pays its cost there, and earns the
     return to the next day's close. The cost of a trade is counted on the day of that return.
@@ -156,19 +156,21 @@ def earn(
     Parameters
     ----------
     positions : DataFrame, Series or array-like of shape (n_days, n_assets)
-        By the day they are decided, as shares of capital. A missing position counts as 0: it earns nothing, and the
-        change to and from it is paid, as is the first position. One series goes with the prices of one asset.
+        Positions by the day of the decision, as shares of capital. A missing position counts as 0: it earns nothing,
+        and changes to and from it cost as any other, as does the first position. A single series requires prices of a
+        single asset.
     prices : DataFrame, Series or array-like of shape (n_days, n_assets)
-        Of the same days; assets without positions are ignored. An asset whose prices end before the last day is sold at
-        the last of them, and that sale is paid.
+        Prices of the same days; assets without positions are ignored. An asset whose prices end before the last day is
+        sold at its last price, at the usual cost.
     lag : int, default=1
+        Days between a decision and the close at which it is taken.
     cost : float, default=0.0
         Cost of a change of position by one, as a share of capital, at least 0 and below 1: 0.0005 is 5 basis points.
     periods_per_year : float, optional
         Number of rows per year, for the annualised figures of :meth:`Backtest.summary`; by default counted from the
         dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
+        True warns of price jumps that look like share splits for which prices are not adjusted.
 
     Returns
     -------
@@ -177,8 +179,8 @@ def earn(
     Raises
     ------
     ValueError
-        When positions and prices are not of the same days, when a position is infinite or has no prices to be traded
-        at, or when prices or settings are invalid.
+        When positions and prices have different days, when a position is infinite or in an asset without a price, or
+        when prices or settings are invalid.
 
     Warns
     -----
@@ -191,9 +193,9 @@ def earn(
     frame = as_prices(prices, "earn", check_plausibility=check_plausibility)
     decided, frame = as_positions(positions, frame, "earn")
     if len(frame) < 2 + lag:
-        raise ValueError(f"earn: with lag={lag} at least {2 + lag} days of prices are needed, got {len(frame)}.")
+        raise ValueError(f"earn: lag={lag} requires at least {2 + lag} days of prices, got {len(frame)}.")
     _check_traded(decided, frame, lag)
-    # by the day of the trade; an asset whose prices end is sold at the last of them
+    # positions by the day of the trade; an asset whose prices end is sold at its last price
     taken = decided.shift(lag).where(frame.shift(-1).notna())
     paid = (cost * changes(taken)).shift(1)
     moves = frame.pct_change(fill_method=None).fillna(0.0)
@@ -204,13 +206,13 @@ def earn(
 
 
 def _from_first_to_exit(decided: pd.DataFrame) -> pd.DataFrame:
-    """Return the days from the first position to the exit from the last, with the days between that have none."""
+    """Return the days from the first position to the exit from the last, days without a position included."""
     there = np.flatnonzero(decided.notna().any(axis=1))
     return decided.iloc[there[0] : there[-1] + 2] if len(there) else decided.iloc[:0]
 
 
 def _check_traded(decided: pd.DataFrame, prices: pd.DataFrame, lag: int) -> None:
-    """Raise where a position is in an asset that is not listed yet, or no longer."""
+    """Raise if a position is in an asset that is not listed yet, or no longer."""
     unlisted = prices.ffill().shift(-lag).isna() & prices.bfill().notna()
     unlisted.iloc[len(prices) - lag :] = False
     missing = ((decided.fillna(0.0) != 0) & (unlisted | prices.bfill().isna())).to_numpy()
@@ -220,11 +222,11 @@ def _check_traded(decided: pd.DataFrame, prices: pd.DataFrame, lag: int) -> None
         day = day_of(decided.index[row])
         raise ValueError(
             f"earn: the position in asset {name!r} decided on {day} has no "
-            "prices to be traded at; write positions.where(prices.notna())."
+            "price at which it could be traded; write positions.where(prices.notna())."
         )
 
 
 def _mean(values: NDArray[Any]) -> float:
-    """Return the mean of the values that are not missing; NaN where there are none."""
+    """Return the mean of the values that are not missing; NaN if all are missing."""
     there = values[~np.isnan(values.astype(np.float64))]
     return float(there.mean()) if len(there) else np.nan

@@ -1,4 +1,4 @@
-"""What a policy has to be better than: positions that need no learning."""
+"""Baselines for a policy: positions that need no learning."""
 
 from typing import Any
 
@@ -22,25 +22,26 @@ def buy_and_hold(
     periods_per_year: float | None = None,
     check_plausibility: bool = True,
 ) -> pd.DataFrame:
-    """Hold every asset, all of the time.
+    """Hold every asset all the time.
 
     Parameters
     ----------
     prices : DataFrame, Series or array-like of shape (n_days, n_assets)
     volatility_target : float, optional
-        Annualised standard deviation to hold of each asset; None holds one share of capital in each.
+        Annualised standard deviation of the position in each asset; None holds a position of 1 in each.
     window : int, default=20
-        Days of the volatility.
+        Days over which the volatility is computed.
     max_leverage : float, default=3.0
+        Largest position, with `volatility_target`.
     periods_per_year : float, optional
         Number of rows per year, for `volatility_target`; by default counted from the dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
+        True warns of price jumps that look like share splits for which prices are not adjusted.
 
     Returns
     -------
     DataFrame of shape (n_days, n_assets)
-        Positions by the day they are decided; missing where there is no price, or too little past for the volatility.
+        Positions by the day of the decision; missing without a price, or without enough past for the volatility.
 
     Raises
     ------
@@ -73,14 +74,14 @@ def momentum(
     Parameters
     ----------
     prices, volatility_target, window, max_leverage, periods_per_year, check_plausibility
-        As :func:`buy_and_hold` takes them.
+        As in :func:`buy_and_hold`.
     horizon : int, default=250
-        Rows; at least 1.
+        Number of rows over which the price change is computed; at least 1.
 
     Returns
     -------
     DataFrame of shape (n_days, n_assets)
-        Positions by the day they are decided; missing over the first `horizon` days of an asset.
+        Positions by the day of the decision; missing over the first `horizon` days of an asset.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def momentum(
     Warns
     -----
     UserWarning
-        As :func:`buy_and_hold` does.
+        As in :func:`buy_and_hold`.
     """
     frame = as_prices(prices, "momentum", check_plausibility=check_plausibility)
     _check_days(frame, horizon, "horizon", "momentum")
@@ -106,7 +107,7 @@ def _held(
     periods_per_year: float | None,
     where: str,
 ) -> pd.DataFrame:
-    """Return one share of each asset, or the position whose annualised standard deviation is `target`."""
+    """Return positions of 1, or the positions whose annualised standard deviation is `target`."""
     most = as_number(most, "max_leverage", where)
     as_days(window, "window", where)
     if periods_per_year is not None:
@@ -128,4 +129,4 @@ def _check_days(frame: pd.DataFrame, days: int, name: str, where: str) -> None:
     as_days(days, name, where)
     longest = int(frame.notna().sum().max())
     if longest <= days:
-        raise ValueError(f"{where}: {name}={days} needs more than {days} days of prices, got {longest}.")
+        raise ValueError(f"{where}: {name}={days} requires more than {days} days of prices, got {longest}.")

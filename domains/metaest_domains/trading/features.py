@@ -1,4 +1,4 @@
-"""What a policy sees of an asset: returns over several horizons by past volatility, trend, volatility ratio."""
+"""Features of the prices of an asset: returns over several horizons by past volatility, trend, volatility ratio."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -18,27 +18,27 @@ __all__ = ["PriceFeatures", "risk_scale", "volatility"]
 
 
 class PriceFeatures(TransformerMixin, BaseEstimator):
-    r"""Causal features of the prices of one asset: a row is a function of prices up to its own day alone.
+    r"""Causal features of the prices of one asset: a row depends only on prices up to its day.
 
     With the volatility :math:`\sigma_t`, the root mean square of the last `window` log-returns, these are for every
     horizon h the scaled return :math:`\log(p_t / p_{t-h}) / (\sigma_t \sqrt h)`; the trend, the distance of the
     log-price from its mean over the window in units of :math:`\sigma_t \sqrt{window}`; and the logarithm of the ratio
-    of volatilities over a quarter of the window and the whole of it. Where a price did not move over the whole window
+    of volatilities over a quarter of the window and the whole window. If a price did not move over the whole window,
     all features are 0.
 
     Parameters
     ----------
     horizons : sequence of int, default=(1, 5, 20)
-        Days.
+        Days over which returns are computed.
     window : int, default=20
-        Days of the volatility and the trend; at least 4.
+        Days over which volatility and trend are computed; at least 4.
     check_plausibility : bool, default=True
-        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
+        True warns of price jumps that look like share splits for which prices are not adjusted.
 
     Attributes
     ----------
     warmup_ : int
-        Rows at the beginning that have missing values, since the past they need is not there.
+        Number of rows at the beginning with missing values, since they lack the required past.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
 
     @atomic
     def fit(self, X: Any, y: Any = None) -> "PriceFeatures":
-        """Learn nothing; check the settings and the prices.
+        """Check the settings and the prices; nothing is learned.
 
         Parameters
         ----------
@@ -80,14 +80,14 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         return self
 
     def _days(self) -> list[int]:
-        """Return the horizons, checked."""
+        """Return the checked horizons."""
         horizons = as_vector(self.horizons, "PriceFeatures: horizons")
         if not len(horizons) or (horizons != np.floor(horizons)).any() or (horizons < 1).any() or horizons.max() > 1e9:
-            raise ValueError(f"horizons must be whole numbers of days from 1 on, got {horizons.tolist()}.")
+            raise ValueError(f"horizons must be whole numbers of days, at least 1, got {horizons.tolist()}.")
         return [int(h) for h in horizons]
 
     def transform(self, X: Any) -> pd.DataFrame:
-        """Return the features, one row a day.
+        """Return the features, one row for each day.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
         Returns
         -------
         DataFrame of shape (n_days, n_features)
-            Missing in the first `warmup_` rows.
+            Features; missing in the first `warmup_` rows.
 
         Warns
         -----
@@ -117,9 +117,9 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
                 sigma > 0, (log - _mean(log, self.window)) / (sigma * float(self.window) ** 0.5), 0.0 * sigma
             )
             columns["volatility_ratio"] = np.where((sigma > 0) & (quarter > 0), np.log(quarter / sigma), 0.0 * sigma)
-        found = pd.DataFrame(columns, index=prices.index)
-        found.iloc[: min(len(found), max(*horizons, self.window))] = np.nan
-        return found
+        features = pd.DataFrame(columns, index=prices.index)
+        features.iloc[: min(len(features), max(*horizons, self.window))] = np.nan
+        return features
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the names of the columns."""
@@ -127,7 +127,7 @@ class PriceFeatures(TransformerMixin, BaseEstimator):
 
 
 def volatility(log: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Return the root mean square of the last `window` log-returns at every day, missing where there are fewer."""
+    """Return the root mean square of the last `window` log-returns on every day; missing if there are fewer."""
     return np.sqrt(_mean(np.square(_change(log, 1)), window))
 
 
@@ -136,7 +136,7 @@ def risk_scale(
 ) -> NDArray[np.float64]:
     """Return the position whose annualised standard deviation is `target`, by the asset's past volatility.
 
-    Missing where there is too little past; 0 where the price did not move at all.
+    The position is missing without enough past, and 0 if the price did not move at all.
     """
     sigma = volatility(np.log(prices), window)
     with np.errstate(divide="ignore"):
@@ -145,14 +145,14 @@ def risk_scale(
 
 
 def _mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Return the mean of the last `window` values; each is summed anew, so that nothing is left of what is past."""
-    found = np.full(len(values), np.nan)
+    """Return the mean of the last `window` values; each window is summed anew, so that no rounding accumulates."""
+    means = np.full(len(values), np.nan)
     if len(values) >= window:
-        found[window - 1 :] = np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=1)
-    return found
+        means[window - 1 :] = np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=1)
+    return means
 
 
 def _change(log: NDArray[np.float64], h: int) -> NDArray[np.float64]:
-    found = np.full(len(log), np.nan)
-    found[h:] = log[h:] - log[: max(0, len(log) - h)]
-    return found
+    change = np.full(len(log), np.nan)
+    change[h:] = log[h:] - log[: max(0, len(log) - h)]
+    return change

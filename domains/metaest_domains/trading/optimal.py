@@ -1,4 +1,4 @@
-r"""The best that can be done with a simulated asset whose character is known: dynamic programming, not a guess.
+r"""The optimal policy for a simulated asset of known character, by dynamic programming.
 
 In a Markov chain of states s (the last return, and for an asset that switches regimes the probability of each) and
 positions a, the policy of largest average reward
@@ -6,7 +6,7 @@ positions a, the policy of largest average reward
 .. math:: a' \mu_s - \lambda a'^2 m_s - c\,|a' - a|
 
 solves :math:`V(s, a) + g = \max_{a'} [\cdot + E\,V(s', a')]`; :math:`\mu` and m are mean and mean square of the next
-return. Relative value iteration on a grid finds it (Puterman, 1994, :doi:`10.1002/9780470316887`, section 8.5).
+return. Relative value iteration on a grid computes it (Puterman, 1994, :doi:`10.1002/9780470316887`, section 8.5).
 """
 
 from typing import NamedTuple
@@ -20,17 +20,22 @@ from metaest_datasets.markets import SWITCH
 
 __all__ = ["BestPolicy", "best_policy"]
 
+# points of the grids of the last return, of the probability of a trend, and of positions
 N_RETURNS = 41
 N_BELIEFS = 21
 N_POSITIONS = 41
+# standard deviations that the grid of returns covers on either side
 REACH = 4.5
+# nodes of the quadrature over the next return
 NODES = 31
+# range of the change of the values, relative to the volatility, at which the iteration stops
 TOLERANCE = 1e-4
+# greatest number of iterations
 MOST = 2000
 
 
 class BestPolicy(NamedTuple):
-    """The best policy of a simulated asset.
+    """The optimal policy for a simulated asset.
 
     Attributes
     ----------
@@ -38,14 +43,14 @@ class BestPolicy(NamedTuple):
     returns : ndarray of shape (n_returns,)
         Grid of the last return.
     beliefs : ndarray of shape (n_beliefs,)
-        Grid of the probability that the regime is a trend; one point where the character does not change.
+        Grid of the probability that the regime is a trend; one point if the character does not change.
     held : ndarray of shape (n_positions,)
         Grid of positions.
     choice : ndarray of int, shape (n_returns, n_beliefs, n_positions)
-        Number of the next position.
+        Index of the next position.
     strength, volatility : float
     reward : float
-        Average a day.
+        Average reward per day.
     """
 
     personality: str
@@ -58,9 +63,9 @@ class BestPolicy(NamedTuple):
     reward: float
 
     def positions(self, prices: "pd.Series[float]") -> "pd.Series[float]":
-        """Return its positions by the day they are decided; missing on the first day."""
+        """Return the positions by the day of the decision; missing on the first day."""
         moves = prices.pct_change(fill_method=None).to_numpy()
-        found = np.full(len(moves), np.nan)
+        positions = np.full(len(moves), np.nan)
         state = int(np.argmin(np.abs(self.held)))
         belief = 0.5
         for t in range(1, len(moves)):
@@ -68,8 +73,8 @@ class BestPolicy(NamedTuple):
                 belief = _believed(belief, moves[t - 1], moves[t], self.strength, self.volatility)
             place = _nearest(self.returns, moves[t]), _nearest(self.beliefs, belief)
             state = int(self.choice[(*place, state)])
-            found[t] = self.held[state]
-        return pd.Series(found, index=prices.index, name=prices.name)
+            positions[t] = self.held[state]
+        return pd.Series(positions, index=prices.index, name=prices.name)
 
 
 def best_policy(
@@ -81,18 +86,19 @@ def best_policy(
     risk_aversion: float = 10.0,
     limit: float = 1.0,
 ) -> BestPolicy:
-    """Find the best policy of an asset of :func:`metaest_datasets.make_market`, traded at the close that is decided on.
+    """Return the optimal policy for an asset of :func:`metaest_datasets.make_market`, traded at the deciding close.
 
     Parameters
     ----------
     personality : {"trending", "mean-reverting", "regime-switching", "random walk"}
     strength, volatility : float
-        As `make_market` takes them.
+        As in `make_market`.
     cost : float, default=0.0005
-        Of a change of position by one.
+        Cost of a change of position by one.
     risk_aversion : float, default=10.0
         lambda of the module's formula.
     limit : float, default=1.0
+        Largest size of a position.
 
     Returns
     -------
@@ -113,7 +119,7 @@ def best_policy(
                 to = phi * r + spread * moves
                 mean[i, j] += share * phi * r
                 square[i, j] += share * (phi**2 * r**2 + spread**2)
-                after = [_believed(belief, r, own, strength, volatility) if switching else 0.5 for own in to]
+                after = [_believed(belief, r, new, strength, volatility) if switching else 0.5 for new in to]
                 _spread_out(transition[i * len(beliefs) + j], share * chances, to, np.array(after), returns, beliefs)
     held = np.linspace(-limit, limit, N_POSITIONS)
     gain = mean.reshape(-1, 1) * held - risk_aversion * square.reshape(-1, 1) * held**2  # (states, next position)
@@ -136,14 +142,14 @@ def best_policy(
 
 
 def _quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return chances and values of a standard normal variable on a few points."""
+    """Return probabilities and values of a standard normal variable on a grid."""
     points = np.linspace(-REACH, REACH, NODES)
     chances = norm.pdf(points)
     return chances / chances.sum(), points
 
 
 def _believed(belief: float, before: float, now: float, strength: float, volatility: float) -> float:
-    """Return the probability of a trend once the next return is known, and the regime may have changed since."""
+    """Return the probability of a trend after the next return, given that the regime may have switched since."""
     sd = volatility * np.sqrt(1 - strength**2)
     log_odds = ((now + strength * before) ** 2 - (now - strength * before) ** 2) / (2 * sd**2)
     odds = belief / max(1 - belief, 1e-12) * np.exp(np.clip(log_odds, -50, 50))
@@ -163,9 +169,9 @@ def _spread_out(
     returns: NDArray[np.float64],
     beliefs: NDArray[np.float64],
 ) -> None:
-    """Add to a row of the transition matrix: each place is shared between the points of the grid around it."""
-    for chance, own, belief in zip(chances, to, after, strict=True):
-        for i, part in _around(returns, own):
+    """Add to a row of the transition matrix: each state is split between the points of the grid around it."""
+    for chance, new, belief in zip(chances, to, after, strict=True):
+        for i, part in _around(returns, new):
             for j, share in _around(beliefs, belief):
                 row[i * len(beliefs) + j] += chance * part * share
 

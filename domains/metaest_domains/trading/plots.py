@@ -1,4 +1,4 @@
-"""Plots of backtests: value, drawdown, positions, and Sharpe ratios by cost or lag."""
+"""Plot backtests: value, drawdown, positions, and Sharpe ratios by cost or lag."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from metaest.tasks.numbers import as_vector
+from metaest_domains.axes import current_axes
 from metaest_domains.trading.backtest import Backtest
 from metaest_domains.trading.dates import yearly
 from metaest_domains.trading.prices import as_frame
@@ -26,17 +27,17 @@ def plot_equity(
     colors: Mapping[Any, Any] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw what one unit of capital became, on a logarithmic scale.
+    """Draw the value of one unit of capital over time, on a logarithmic scale.
 
     Parameters
     ----------
     backtests : Backtest, or dict of str to Backtest
-        The portfolio of each is drawn.
+        Backtests whose portfolios are drawn.
     volatility : float, optional
         Annualised standard deviation to which the returns of each are scaled, so that strategies are compared at equal
-        risk. The factor is computed from the whole backtest, so that it was not known on its first day.
+        risk. The factor is computed from the whole backtest, hence was not available on its first day.
     colors : dict of str to color, optional
-        By the names of the backtests; others take matplotlib's colors in turn.
+        Colors by the names of the backtests; others take matplotlib's colors in turn.
     ax : matplotlib.axes.Axes, optional
         The current axes of pyplot by default.
 
@@ -48,11 +49,11 @@ def plot_equity(
     Raises
     ------
     ValueError
-        When a backtest has no days, or has constant returns where `volatility` is given.
+        When a backtest has no days, or has constant returns with `volatility`.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    ax = _axes(ax)
+    ax = current_axes(ax, grid=False)
     values = _values(backtests, volatility, "plot_equity")
     for name, value in values.items():
         ax.plot(value.index, value.where(value > 0), lw=1.1, label=name, **_color(name, colors))
@@ -74,12 +75,12 @@ def plot_drawdown(
     colors: Mapping[Any, Any] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw the drawdown: how far the value is below its earlier maximum, in per cent.
+    """Draw the drawdown: the distance of the value from its earlier maximum, in per cent.
 
     Parameters
     ----------
     backtests, volatility, colors, ax
-        As :func:`plot_equity` takes them.
+        As in :func:`plot_equity`.
 
     Returns
     -------
@@ -89,9 +90,9 @@ def plot_drawdown(
     Raises
     ------
     ValueError
-        As :func:`plot_equity` does.
+        As in :func:`plot_equity`.
     """
-    ax = _axes(ax)
+    ax = current_axes(ax, grid=False)
     values = _values(backtests, volatility, "plot_drawdown")
     for name, value in values.items():
         highest = value.cummax().clip(lower=1.0)
@@ -104,16 +105,16 @@ def plot_drawdown(
 def plot_positions(
     positions: Any, *, asset: Any = None, colors: Mapping[Any, Any] | None = None, ax: Any = None
 ) -> Any:
-    """Draw positions by the day they are decided, as steps that hold until the next.
+    """Draw positions by the day of the decision, as steps that last until the next decision.
 
     Parameters
     ----------
     positions : Series, DataFrame, Backtest, or dict of str to any of these
         One line for each asset of a frame or backtest, one for each name of a dict.
     asset : str, optional
-        The only asset to be drawn; needed where an entry of a dict has several.
+        The only asset to be drawn; required if an entry of a dict has several assets.
     colors : dict of str to color, optional
-        By the labels of the lines; others take matplotlib's colors in turn.
+        Colors by the labels of the lines; others take matplotlib's colors in turn.
     ax : matplotlib.axes.Axes, optional
         The current axes of pyplot by default.
 
@@ -127,11 +128,11 @@ def plot_positions(
     ValueError
         When there are no positions in the asset, or an entry of a dict has several assets and none is chosen.
     """
-    ax = _axes(ax)
+    ax = current_axes(ax, grid=False)
     lines: dict[Any, pd.Series[float]] = {}
     if isinstance(positions, Mapping):
         if not positions:
-            raise ValueError("plot_positions: there are no positions.")
+            raise ValueError("plot_positions: positions is empty.")
         for name, each in positions.items():
             chosen = _assets(each, asset)
             if len(chosen) != 1:
@@ -148,14 +149,14 @@ def plot_positions(
 
 
 def plot_sharpe(ratios: pd.DataFrame, *, colors: Mapping[Any, Any] | None = None, ax: Any = None) -> Any:
-    """Draw Sharpe ratios of strategies by what was varied: a cost, a lag, a horizon.
+    """Draw Sharpe ratios of strategies against a setting, such as cost, lag or horizon.
 
     Parameters
     ----------
     ratios : DataFrame
         A column for each strategy, a row for each value; the name of the index is the label of the horizontal axis.
     colors : dict of str to color, optional
-        By the names of the columns; others take matplotlib's colors in turn.
+        Colors by the names of the columns; others take matplotlib's colors in turn.
     ax : matplotlib.axes.Axes, optional
         The current axes of pyplot by default.
 
@@ -173,10 +174,12 @@ def plot_sharpe(ratios: pd.DataFrame, *, colors: Mapping[Any, Any] | None = None
         plot_sharpe(pd.DataFrame({"momentum": ratios}).rename_axis(costs.name))
     """
     if not isinstance(ratios, pd.DataFrame) or ratios.empty:
-        raise TypeError(f"plot_sharpe: ratios must be a data frame, a column a strategy, got {type(ratios).__name__}.")
+        raise TypeError(
+            f"plot_sharpe: ratios must be a data frame with a column for each strategy, got {type(ratios).__name__}."
+        )
     for name in ratios:
         as_vector(ratios[name], f"plot_sharpe: ratios of {name!r}", missing=True, infinite=True)
-    ax = _axes(ax)
+    ax = current_axes(ax, grid=False)
     for name in ratios:
         ax.plot(ratios.index, ratios[name], "o-", ms=3.5, lw=1.2, label=name, **_color(name, colors))
     ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
@@ -185,35 +188,23 @@ def plot_sharpe(ratios: pd.DataFrame, *, colors: Mapping[Any, Any] | None = None
     return ax
 
 
-def _axes(ax: Any) -> Any:
-    """Return the axes to draw in: those given, or the current ones of pyplot."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.gca()
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
 def _values(backtests: Strategies, volatility: float | None, where: str) -> dict[Any, "pd.Series[float]"]:
     """Return the compounded value of each backtest's portfolio by the day it was earned; 0 after a total loss."""
     if volatility is not None:
         volatility = as_number(volatility, "volatility", where)
     if isinstance(backtests, Mapping) and not backtests:
-        raise ValueError(f"{where}: there are no backtests.")
+        raise ValueError(f"{where}: backtests is empty.")
     values = {}
     for name, backtest in (backtests if isinstance(backtests, Mapping) else {"portfolio": backtests}).items():
         if not isinstance(backtest, Backtest):
-            raise ValueError(f"{where}: backtests are wanted, as earn and walk_forward return them, got {backtest!r}.")
+            raise ValueError(f"{where}: backtests must be those of earn or walk_forward, got {backtest!r}.")
         earned = backtest.portfolio
         if not len(earned):
             raise ValueError(f"{where}: the backtest {name!r} has no days.")
         if volatility is not None:
             spread = float(earned.std(ddof=0)) * yearly(earned.index, backtest.periods_per_year, where) ** 0.5
             if not spread > 0:
-                raise ValueError(
-                    f"{where}: the backtest {name!r} has constant returns, so that its risk cannot be scaled."
-                )
+                raise ValueError(f"{where}: the backtest {name!r} has constant returns, so its risk cannot be scaled.")
             earned = earned * (volatility / spread)
         with np.errstate(over="ignore", invalid="ignore"):
             value = (1 + earned).cumprod()

@@ -1,4 +1,4 @@
-"""TradingPolicy: positions in an asset from its prices, meta-learned over many assets and adapted to the next."""
+"""TradingPolicy decides positions in an asset from its prices; it is meta-learned over assets and adapted to each."""
 
 from copy import deepcopy
 from numbers import Real
@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from metaest import AdaptedPolicy, MAMLPolicy, Task, TaskError, TaskSet
 from metaest.estimators.arguments import Whole
 from metaest.estimators.atomic import atomic
+from metaest_domains.fitted_settings import require_unchanged
 from metaest_domains.trading.dates import periods_of, yearly
 from metaest_domains.trading.features import PriceFeatures, risk_scale
 from metaest_domains.trading.prices import as_prices, one_asset
@@ -22,16 +23,17 @@ __all__ = ["AdaptedTrader", "Seen", "TradingPolicy"]
 
 
 class Seen(NamedTuple):
-    """What there is to learn from the prices of one asset.
+    """Inputs and outcomes of the days of one asset.
 
     Attributes
     ----------
     X : DataFrame of shape (n_days, n_features)
-        Missing in the first rows.
+        Features; missing in the first rows.
     scale : ndarray of shape (n_days,)
-        What an action of one is in the asset; missing in the first rows.
+        Position in the asset that corresponds to an action of one; missing in the first rows.
     outcome : ndarray of shape (n_days,)
-        What a position decided at a day's close earns; missing in the last rows, for which it is not known yet.
+        Return of a position of one that is decided at the close of a day; missing in the last rows, since it lies in
+        the future.
     """
 
     X: pd.DataFrame
@@ -40,39 +42,40 @@ class Seen(NamedTuple):
 
 
 class TradingPolicy(BaseEstimator):
-    r"""Positions in assets, meta-learned over many and adapted to each from a short look at it.
+    r"""Positions in assets, decided by a policy that is meta-learned over many assets and adapted to each.
 
-    A position decided with prices up to the close of day t is taken at the close of day t + lag and earns that day's
-    return to the next, :math:`p_{t+lag+1} / p_{t+lag} - 1`. It is a share of capital between minus and plus the
-    policy's `limit`; with `volatility_target` it is divided by the asset's past volatility, so that an action of one
-    stands for that much risk. Costs are proportional to the change of the position.
+    A position decided with prices up to the close of day t is taken at the close of day t + lag and earns the return
+    from that close to the next, :math:`p_{t+lag+1} / p_{t+lag} - 1`. It is a share of capital between minus and plus
+    the policy's `limit`. With `volatility_target` it is divided by the asset's past volatility, so that an action of
+    one has that annualised standard deviation. Costs are proportional to the change of the position.
 
     Parameters
     ----------
     policy : MAMLPolicy, optional
-        How positions are learned; its ``gap`` is set to the lag. By default for the Sharpe ratio at costs of 5 basis
-        points.
+        Learner of the positions; its ``gap`` is set to the lag. By default it maximises the Sharpe ratio at costs of 5
+        basis points.
     features : transformer, optional
-        From prices of one asset to causal features; :class:`PriceFeatures` by default.
+        Transforms prices of one asset into causal features; :class:`PriceFeatures` by default.
     lag : int, default=1
-        Days between a decision and the close at which it is taken. With 0 the close that is decided upon is the one
-        that is traded at, which nobody can do.
+        Days between a decision and the close at which it is taken. With 0, positions are decided and traded at the same
+        close, which is impossible in practice.
     volatility_target : float or None, default=None
-        A year's standard deviation for an action of one; None for positions in shares of capital.
+        Annualised standard deviation of an action of one; None for positions as shares of capital.
     max_leverage : float, default=3.0
         Largest position of an action of one, with `volatility_target`.
     periods_per_year : float, optional
         Number of rows per year, for `volatility_target`; by default counted from the dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
+        True warns of price jumps that look like share splits for which prices are not adjusted.
 
     Attributes
     ----------
     policy_ : MAMLPolicy
+        The fitted policy.
     assets_ : list
         Assets of the fit.
     periods_per_year_ : float or None
-        Number of rows per year of the prices of the fit; None where neither the dates nor the user gave it.
+        Number of rows per year of the prices of the fit; None if neither the dates nor the user determined it.
 
     Examples
     --------
@@ -123,8 +126,8 @@ class TradingPolicy(BaseEstimator):
         Parameters
         ----------
         prices : DataFrame or array-like of shape (n_days, n_assets)
-            By date; leading missing values of an asset are days before it was listed, trailing ones days after it
-            ended.
+            Prices by date; leading missing values of an asset are days before its listing, trailing ones days after its
+            delisting.
         y : None
 
         Returns
@@ -156,13 +159,14 @@ class TradingPolicy(BaseEstimator):
 
     @atomic
     def fit_from(self, policy: MAMLPolicy, settings: dict[str, Any]) -> "TradingPolicy":
-        """Take a copy of a fitted policy, and set what can be set after a fit: how it adapts.
+        """Take a copy of a fitted policy, with other settings of the adaptation.
 
         Parameters
         ----------
         policy : MAMLPolicy
-            Fitted to tasks of the same features, lag and scale.
+            A policy fitted to tasks with the same features, lag and scale.
         settings : dict
+            Settings of the policy that apply after the fit, such as ``inner_steps``.
         """
         self._validate_params()
         self.policy_ = deepcopy(policy).set_params(**settings)
@@ -184,24 +188,17 @@ class TradingPolicy(BaseEstimator):
         return settings | {f"features__{name}": value for name, value in _settings_of(features).items()}
 
     def _require_settings_of_the_fit(self) -> None:
-        now = self._of_the_fit()
-        then = getattr(self, "_fitted_settings", None)
-        if then is None or now == then:
-            return
-        name = next(name for name in {**now, **then} if now.get(name) != then.get(name))
-        raise ValueError(
-            f"{name} is {now.get(name)}, and was {then.get(name)} in the fit; fit again, since the policy was learned "
-            "with that value."
-        )
+        if hasattr(self, "_fitted_settings"):
+            require_unchanged(self._of_the_fit(), self._fitted_settings)
 
     def tasks(self, prices: Any) -> TaskSet:
-        """Return the assets as tasks: features, outcomes and scales of the days that have all of them."""
+        """Return the assets as tasks: features, outcomes and scales of the days for which all are available."""
         frame = as_prices(prices, "tasks", check_plausibility=self.check_plausibility)
         periods = self._periods(frame.index, "tasks")
         return TaskSet([self._task(name, self._see(frame[name], None, periods)) for name in frame.columns])
 
     def see(self, prices: "pd.Series[float]", lag: int | None = None) -> Seen:
-        """Return what there is to learn from the prices of one asset; missing where it is not listed."""
+        """Return inputs and outcomes of the days of one asset; missing on days on which it is not listed."""
         self._require_settings_of_the_fit()
         return self._see(prices, lag, self._periods(prices.index, "see"))
 
@@ -210,7 +207,7 @@ class TradingPolicy(BaseEstimator):
         there = prices.dropna()
         features = PriceFeatures() if self.features is None else clone(self.features)
         if isinstance(features, PriceFeatures):
-            # the callers have checked the prices
+            # the prices were checked by the callers
             features.set_params(check_plausibility=False)
         X = features.fit(there).transform(there)
         values = there.to_numpy(dtype=np.float64)
@@ -227,11 +224,12 @@ class TradingPolicy(BaseEstimator):
         return Seen(X.reindex(prices.index), *columns)
 
     def adapt(self, prices: Any) -> "AdaptedTrader":
-        """Adapt to one asset from a look at it: the days whose outcomes are known.
+        """Adapt to one asset, by the days whose outcomes are available.
 
         Parameters
         ----------
         prices : Series, or DataFrame or array-like of one column
+            Prices of the asset.
 
         Returns
         -------
@@ -240,18 +238,18 @@ class TradingPolicy(BaseEstimator):
         Raises
         ------
         TaskError
-            When the look is shorter than the features need.
+            When there are fewer days than the features require.
         """
         check_is_fitted(self)
         frame = as_prices(prices, "adapt", check_plausibility=self.check_plausibility)
         if frame.shape[1] != 1:
-            raise ValueError(f"adapt: prices of one asset are wanted, got {frame.shape[1]} columns; see walk_forward.")
+            raise ValueError(f"adapt: prices must be those of one asset, got {frame.shape[1]}; see walk_forward.")
         name = frame.columns[0]
         task = self._task(name, self.see(frame[name]))
         return AdaptedTrader(self, self.policy_.adapt(task.X, task.y))
 
     def positions(self, prices: Any) -> pd.DataFrame:
-        """Return the positions in assets of which nothing has been learned, by the day they are decided.
+        """Return the positions of the policy without adaptation, by the day of the decision.
 
         Parameters
         ----------
@@ -260,7 +258,7 @@ class TradingPolicy(BaseEstimator):
         Returns
         -------
         DataFrame of shape (n_days, n_assets)
-            Missing in the first rows.
+            Positions; missing in the first rows.
         """
         check_is_fitted(self)
         self._require_settings_of_the_fit()
@@ -272,7 +270,7 @@ class TradingPolicy(BaseEstimator):
         return positions
 
     def _periods(self, index: pd.Index, where: str) -> float | None:
-        """Return the rows per year: as set, as in the fit, or by dates; raise where dates differ by a factor of 2."""
+        """Return the rows per year: as set, as in the fit, or by dates; raise if dates differ by a factor of 2."""
         by_dates = periods_of(index)
         periods = self.periods_per_year
         if periods is None:
@@ -280,8 +278,8 @@ class TradingPolicy(BaseEstimator):
         if periods is not None:
             if by_dates is not None and not 0.5 < by_dates / periods < 2:
                 raise ValueError(
-                    f"{where}: the dates of these prices are those of {by_dates:g} rows a year, but the policy is for "
-                    f"{periods:g}; prices of the same spacing are wanted."
+                    f"{where}: these prices have {by_dates:g} rows a year by their dates, but the policy was fitted to "
+                    f"{periods:g}; pass prices with the same spacing."
                 )
             return float(periods)
         return by_dates if self.volatility_target is None else yearly(index, None, where)
@@ -292,8 +290,8 @@ class TradingPolicy(BaseEstimator):
         if not usable.any():
             blank = int(seen.X.isna().any(axis=1).sum())
             raise TaskError(
-                f"asset {name!r}: {len(seen.X)} days are too few: features are missing on {blank} of them, and the "
-                f"outcomes of the last {1 + int(self.lag)} are not there."
+                f"asset {name!r}: {len(seen.X)} days are too few: features are missing on {blank} of them, and "
+                f"outcomes on the last {1 + int(self.lag)}."
             )
         return Task(name, seen.X.to_numpy()[usable], y[usable], feature_names=tuple(seen.X.columns))
 
@@ -318,11 +316,12 @@ class AdaptedTrader(NamedTuple):
         return {**self.model._shared_parts(), "inner": self.policy}
 
     def positions(self, prices: Any) -> "pd.Series[float]":
-        """Return the position in the asset by the day it is decided; missing in the first rows.
+        """Return the position in the asset by the day of the decision; missing in the first rows.
 
         Parameters
         ----------
         prices : Series, or DataFrame or array-like of one column
+            Prices of the asset.
         """
         series = one_asset(prices, "positions", check_plausibility=self.model.check_plausibility)
         positions = pd.Series(held(self.policy, self.model.see(series)), index=series.index, name=series.name)
@@ -331,14 +330,14 @@ class AdaptedTrader(NamedTuple):
 
 
 def _settings_of(features: Any) -> dict[str, Any]:
-    """Return the settings of a transformer in a form that compares by value."""
+    """Return the settings of a transformer in a form that can be compared by value."""
     settings = features.get_params(deep=True) if hasattr(features, "get_params") else {}
     kept = {name: repr(value) for name, value in settings.items() if name != "check_plausibility"}
     return {"class": type(features).__name__, **kept}
 
 
 def held(policy: Any, seen: Seen, days: slice = slice(None)) -> NDArray[np.float64]:
-    """Return what a policy holds of an asset on some days, where it sees all it needs."""
+    """Return the positions of a policy in an asset on some days; missing on days without all features."""
     X = seen.X.iloc[days]
     scale = seen.scale[days]
     there = X.notna().all(axis=1).to_numpy() & np.isfinite(scale)
@@ -352,5 +351,5 @@ def _check_long_enough(positions: pd.DataFrame, prices: pd.DataFrame) -> None:
     if not positions.notna().any(axis=None):
         longest = int(prices.notna().sum().max())
         raise TaskError(
-            f"positions: {longest} days of prices are too few for the features, which need the days before."
+            f"positions: {longest} days of prices are too few for the features, which require a longer past."
         )

@@ -1,4 +1,4 @@
-"""Reading of prices: checked, by date, one column per asset."""
+"""Read and check prices by date, with one column for each asset."""
 
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
@@ -15,22 +15,23 @@ from metaest_domains.trading.splits import warn_of_splits
 
 __all__ = ["as_columns", "as_frame", "as_prices", "one_asset"]
 
-# columns of one asset that stand beside each other in a vendor's table
+# names of columns of one asset in the table of a data vendor
 FIELDS = {"open", "high", "low", "close", "adj close", "adj_close", "adjclose", "volume", "vwap", "dividends"}
 
 
 def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd.DataFrame:
-    """Return prices as a frame of float, by date or number, one column an asset.
+    """Return prices as a frame of float, by date or number, with one column for each asset.
 
-    Leading missing values of an asset are days before it was listed, trailing ones days after it ended; both stay.
+    Leading missing values of an asset are days before its listing, trailing ones days after its delisting; both are
+    kept.
 
     Parameters
     ----------
     prices : DataFrame, Series or array-like of shape (n_days,) or (n_days, n_assets)
     where : str
-        How messages begin.
+        Beginning of messages.
     check_plausibility : bool, default=True
-        Whether to warn of jumps that look like splits.
+        True warns of jumps that look like splits.
 
     Raises
     ------
@@ -41,12 +42,12 @@ def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd
     check_plausibility = as_flag(check_plausibility, f"{where}: check_plausibility")
     frame = as_frame(prices, where, "prices")
     if not len(frame) or not len(frame.columns):
-        raise ValueError(f"{where}: there are no prices.")
+        raise ValueError(f"{where}: prices are empty.")
     fields = [name for name in frame.columns if str(name).strip().lower() in FIELDS]
     if len(fields) > 1:
         raise ValueError(
-            f"{where}: columns {fields} look like fields of one asset; one column an asset is wanted, such as "
-            f"prices[[{fields[-1] if 'close' in str(fields[-1]).lower() else 'Close'!r}]]."
+            f"{where}: columns {fields} look like fields of one asset; there must be one column for each asset, such "
+            f"as prices[[{fields[-1] if 'close' in str(fields[-1]).lower() else 'Close'!r}]]."
         )
     values = frame.to_numpy()
     for j, name in enumerate(frame.columns):
@@ -65,19 +66,19 @@ def as_prices(prices: Any, where: str, *, check_plausibility: bool = True) -> pd
 
 
 def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
-    """Return a frame of float by date, in order of time, one column an asset; missing values stay.
+    """Return a frame of float by date, in order of time, with one column for each asset; missing values are kept.
 
     Parameters
     ----------
     values : DataFrame, Series or array-like of shape (n_days,) or (n_days, n_assets)
     where : str
-        How messages begin.
+        Beginning of messages.
     what : {"prices", "positions"}
-        What messages call the values.
+        Name of the values in messages.
 
     Notes
     -----
-    A frame of polars or pyarrow has no index: its one column of dates gives the dates of the rows.
+    A frame of polars or pyarrow has no index: its column of dates becomes the index.
     """
     given = values
     values = plain(values, f"{where}: {what}")
@@ -86,8 +87,8 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
     frame = values if isinstance(values, pd.DataFrame) else pd.DataFrame(as_columns(values, where, what))
     if isinstance(frame.columns, pd.MultiIndex):
         raise ValueError(
-            f"{where}: columns of {what} have {frame.columns.nlevels} levels, such as {frame.columns[0]!r}; one column "
-            "an asset is wanted: select one field."
+            f"{where}: columns of {what} have {frame.columns.nlevels} levels, such as {frame.columns[0]!r}; there must "
+            "be one column for each asset: select one field."
         )
     if frame.columns.duplicated().any():
         raise ValueError(f"{where}: asset {frame.columns[frame.columns.duplicated()][0]!r} occurs twice.")
@@ -96,7 +97,7 @@ def as_frame(values: Any, where: str, what: str) -> pd.DataFrame:
     dated = [name for name in frame.columns if time_kind(frame[name]) == "dates"]
     if dated:
         raise ValueError(
-            f"{where}: {what} must be numbers; column {dated[0]!r} holds dates, which belong in the index: "
+            f"{where}: {what} must be numbers; column {dated[0]!r} holds dates, which must be in the index: "
             f"frame.set_index({dated[0]!r})."
         )
     numbers = {
@@ -116,22 +117,22 @@ def one_asset(prices: Any, where: str, *, check_plausibility: bool = True) -> "p
     """Return the prices of one asset."""
     frame = as_prices(prices, where, check_plausibility=check_plausibility)
     if frame.shape[1] != 1:
-        raise ValueError(f"{where}: prices of one asset are wanted, got {frame.shape[1]} columns.")
+        raise ValueError(f"{where}: prices must be those of one asset, got {frame.shape[1]} columns.")
     return frame.iloc[:, 0]
 
 
 def _fault(value: float, since: Any) -> str:
     if not np.isnan(value):
         returns = "; these look like returns, not prices" if np.nanmedian(np.abs(since)) < 0.5 and value < 0 else ""
-        return f"is {value:g}; prices above 0 are wanted{returns}"
-    return "is missing between others; fill it, for example with the last price (ffill)"
+        return f"is {value:g}; prices must be above 0{returns}"
+    return "is missing between others; fill it, for example with the previous price (ffill)"
 
 
 def _dates_to_index(frame: pd.DataFrame, where: str, what: str) -> pd.DataFrame:
-    """Return a frame whose only column of dates has become the index."""
+    """Return a frame with its column of dates as the index."""
     dated = [name for name in frame.columns if time_kind(frame[name]) == "dates"]
     if len(dated) > 1:
-        raise ValueError(f"{where}: {what} have several columns of dates, {dated}; keep the one that dates the rows.")
+        raise ValueError(f"{where}: {what} have several columns of dates, {dated}; keep the one of the rows.")
     return frame.set_index(dated[0]) if dated else frame
 
 
@@ -140,23 +141,21 @@ def as_columns(values: Any, where: str, what: str) -> Any:
     if values is None or isinstance(values, (str, bytes, Set, Iterator)) or hasattr(values, "toarray"):
         raise ValueError(f"{where}: {what} must be a frame, a series or an array, got {type(values).__name__}.")
     if isinstance(values, Mapping):
-        raise ValueError(
-            f"{where}: {what} must be a frame, a series or an array; pd.DataFrame(...) makes one of a dict."
-        )
+        raise ValueError(f"{where}: {what} must be a frame, a series or an array; pd.DataFrame(...) converts a dict.")
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(object), None)
     elif isinstance(values, (list, tuple)):
         values = spelled_out(values, f"{where}: {what}")
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch's, of a tensor with gradients
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError by torch, for a tensor with gradients
         raise ValueError(
-            f"{where}: {what} do not form an array of numbers; rows must have one length, and tensors no gradient."
+            f"{where}: {what} do not form an array of numbers; rows must have the same length, and tensors no gradient."
         ) from error
     if array.ndim not in (1, 2):
-        raise ValueError(f"{where}: {what} have {array.ndim} dimensions; days, or days and assets, are wanted.")
+        raise ValueError(f"{where}: {what} have {array.ndim} dimensions; they must be days, or days and assets.")
     if array.dtype.kind == "V":
-        raise ValueError(f"{where}: {what} must be numbers, got an array of records; pd.DataFrame makes a frame of it.")
+        raise ValueError(f"{where}: {what} must be numbers, got an array of records; pd.DataFrame(...) converts it.")
     if array.dtype.kind == "U" and not isinstance(values, np.ndarray):
         array = np.asarray(values, dtype=object)
     return array[:, None] if array.ndim == 1 else array

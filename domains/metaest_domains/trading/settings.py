@@ -1,4 +1,4 @@
-"""Checks of the settings of trading functions: whole numbers of days, and numbers in a range."""
+"""Check the settings of trading functions: whole numbers of days, and numbers in a range."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["as_cost", "as_days", "as_number"]
 def as_days(value: Any, name: str, where: str, *, least: int = 1) -> int:
     """Return a whole number of days."""
     if not is_whole(value) or not least <= value < 2**53:
-        raise ValueError(f"{where}: {name} must be a whole number of days from {least} on, got {value!r}.")
+        raise ValueError(f"{where}: {name} must be a whole number of days, at least {least}, got {value!r}.")
     return int(value)
 
 

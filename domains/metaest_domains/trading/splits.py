@@ -1,4 +1,4 @@
-"""Price jumps that a share split or a change of unit explains better than a market move does."""
+"""Detect price jumps that a share split or a change of unit explains better than a market move."""
 
 from typing import Any
 
@@ -11,35 +11,35 @@ from metaest_domains.trading.dates import day_of
 
 __all__ = ["warn_of_splits"]
 
-# price ratio of two successive rows from which a jump is reported: a 3:1 split less a market move of 9 % that day
+# price ratio of two successive rows above which a jump is reported: a 3:1 split less a market move of 9 % that day
 LARGE = 2.75
 # logarithms of the price ratios of splits 3:2 and 2:1 and of a reverse split 1:2; a reverse split 2:3 is rarer than a
 # gain of that size
 SMALL_SPLITS = (-np.log(1.5), -np.log(2.0), np.log(2.0))
 # largest distance of a log return from one of these ratios
 CLOSE = 0.03
-# least ratio of a jump to the QUANTILE of the asset's other moves
+# smallest ratio of a jump to the quantile QUANTILE of the asset's other moves
 STANDS_OUT = 3.0
-# share of the asset's other moves that are smaller than its usual large move
+# quantile of the other moves that defines a usual large move
 QUANTILE = 0.99
-# number of rows on each side of a jump whose medians tell whether the price stays at its new level
+# rows on each side of a jump whose medians show whether the price stays at its new level
 NEIGHBOURS = 5
-# largest number of jumps that a message lists
+# greatest number of jumps that a message lists
 NAMED = 5
 
 
 def warn_of_splits(prices: pd.DataFrame, where: str) -> None:
     """Warn of jumps that look like share splits for which prices are not adjusted, with asset and day.
 
-    A jump is a price that changes by a factor of 2.75 or more from one row to the next, or by 3:2, 2:1 or 1:2 within
-    3 %, and by three times more than the move that one in a hundred of the asset's other moves exceeds.
+    A jump is a price change from one row to the next by a factor of at least 2.75, or by 3:2, 2:1 or 1:2 within 3 %,
+    that is also more than three times the 99 % quantile of the asset's other moves.
     """
     jumps = [text for name in prices for text in _jumps(name, prices[name])]
     if jumps:
         more = f", and {len(jumps) - NAMED} more" if len(jumps) > NAMED else ""
         warn(
             f"{where}: {'; '.join(jumps[:NAMED])}{more}. Adjust prices for splits, or pass check_plausibility=False if "
-            "the market moved."
+            "these are market moves."
         )
 
 
@@ -61,7 +61,7 @@ def _jumps(name: Any, prices: "pd.Series[float]") -> list[str]:
         before, value = there.iloc[i : i + 2].tolist()
         jumps.append(
             f"the price of asset {name!r} jumps from {before:g} to {value:g} on {day_of(there.index[int(i) + 1])}, "
-            f"which looks like {_cause(before, value) if stays else 'a misprint, since it does not last'}"
+            f"which looks like {_cause(before, value) if stays else 'an error, since it does not last'}"
         )
     return jumps
 

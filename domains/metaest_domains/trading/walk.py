@@ -1,4 +1,4 @@
-"""Walk forward: adapt to what is known, trade until the next adaptation; all assets and dates in one call."""
+"""Walk forward: adapt to the past, trade until the next adaptation; for all assets and dates in one call."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from metaest_domains.trading.settings import as_days
 
 __all__ = ["walk_forward"]
 
-# adaptations in one call: what they hold must fit into memory
+# adaptations in one call, limited by memory
 AT_ONCE = 2000
 
 
@@ -33,35 +33,37 @@ def walk_forward(
     check_plausibility: bool = True,
     progress: bool = False,
 ) -> Backtest:
-    """Trade assets with a policy that is adapted to each of them again and again.
+    """Trade assets with a policy that is regularly adapted to each of them.
 
-    On a day of adaptation, outcomes are those known at its close: a position decided on day t has earned at the close
-    of day t + lag + 1, and only such days are looked at. The adapted policy decides until the day before the next
-    adaptation.
+    An adaptation uses only outcomes that are available at the close of its day: a position decided on day t has earned
+    its return at the close of day t + lag + 1. The adapted policy decides until the day before the next adaptation.
 
     Parameters
     ----------
     policy : TradingPolicy
-        Fitted. Whether it has seen these assets, or this time, is yours to say.
+        A fitted policy. The user is responsible for not fitting it to these assets or this time.
     prices : DataFrame of shape (n_days, n_assets)
-        By date; leading missing values of an asset are days before it was listed, trailing ones days after it ended.
+        Prices by date; leading missing values of an asset are days before its listing, trailing ones days after its
+        delisting.
     adapt_window : int, default=250
-        Days whose outcomes are looked at.
+        Days whose outcomes are used in an adaptation.
     readapt_every : int, default=21
         Days between adaptations.
     lag : int, default=1
-        Days between a decision and the close at which it is taken. 0 has to be asked for, and stands in every table.
+        Days between a decision and the close at which it is taken. Every table shows the lag, since 0 is impossible in
+        practice.
     cost : float, optional
-        Of a change of position by one; that of the policy by default.
+        Cost of a change of position by one; that of the policy by default.
     start : date, optional
-        No day before it is decided on, though looked at; by default the first day with a whole window before it.
+        First day of a decision; earlier days are used in adaptations. By default the first day with a whole window
+        before it.
     periods_per_year : float, optional
         Number of rows per year, for the annualised figures of :meth:`Backtest.summary`; by default counted from the
         dates, as in :func:`sharpe`.
     check_plausibility : bool, default=True
-        Whether to warn of price jumps that look like share splits for which prices are not adjusted.
+        True warns of price jumps that look like share splits for which prices are not adjusted.
     progress : bool, default=False
-        Whether to show a progress bar.
+        True shows a progress bar.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def walk_forward(
     ValueError
         When prices or settings are invalid.
     TaskError
-        When no asset has a whole window before the last day.
+        When no asset has a whole window before its last day.
 
     Warns
     -----
@@ -98,11 +100,11 @@ def walk_forward(
             continue
         earliest = max(int(usable[0]) + adapt_window + lag, first_day)
         for day in range(earliest, int(usable[-1]) + 1, readapt_every):
-            look = slice(day - lag - adapt_window, day - lag)
-            plans.append((name, day, Task(f"{name} {day}", X[look], y[look], feature_names=tuple(asset.X.columns))))
+            window = slice(day - lag - adapt_window, day - lag)
+            plans.append((name, day, Task(f"{name} {day}", X[window], y[window], feature_names=tuple(asset.X.columns))))
     if not plans:
         raise TaskError(
-            f"walk_forward: no asset has adapt_window={adapt_window} days with features and outcomes before the last."
+            f"walk_forward: no asset has adapt_window={adapt_window} days with features and outcomes before its last."
         )
     positions = pd.DataFrame(np.nan, index=frame.index, columns=frame.columns)
     groups = [plans[begin : begin + AT_ONCE] for begin in range(0, len(plans), AT_ONCE)]

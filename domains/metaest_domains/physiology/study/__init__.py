@@ -1,4 +1,4 @@
-"""What the models of this package do on real people; the only part that uses the data sets."""
+"""Studies of the models of this package on real people; only these use the data sets."""
 
 from metaest_domains.physiology.study.figure import plot_patients
 from metaest_domains.physiology.study.glucose import leave_one_person_out

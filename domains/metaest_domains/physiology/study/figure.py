@@ -1,4 +1,4 @@
-"""Twelve panels: what the population model says of each patient, and what it says after a few samples."""
+"""Draw twelve panels: the prediction for each patient by the population model, and after a few samples."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from metaest.diagnostics import LeaveOneOut
 
 __all__ = ["plot_patients"]
 
+# colours, as in metaest_domains.physiology.plots
 POPULATION = "#8a8f98"
 PERSONAL = "#0b6e99"
 INK = "#20262e"
@@ -21,9 +22,9 @@ def plot_patients(result: LeaveOneOut, *, k: int = 3, rep: int = 1) -> Any:
     ----------
     result : LeaveOneOut
     k : int, default=3
-        Samples to adapt on.
+        Number of samples to adapt to.
     rep : int, default=1
-        Which of the reference's support sets of that size.
+        Number of the support set of that size in the reference.
 
     Returns
     -------

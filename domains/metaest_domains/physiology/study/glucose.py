@@ -1,4 +1,4 @@
-"""Glucose of nineteen people, leave one person out: adapted on the first day, judged on the days after it."""
+"""Study glucose of nineteen people, leaving out one person at a time: adapt to the first day, predict later days."""
 
 from typing import Any, NamedTuple
 
@@ -20,14 +20,17 @@ __all__ = ["METHODS", "PersonOut", "leave_one_person_out"]
 METHODS = {
     "persistence": "the last reading",
     "pooled": "linear autoregression, pooled",
-    "own": "linear autoregression, own first day",
+    "own": "linear autoregression, the person's first day",
     "network": "GlucoseForecaster, not adapted",
     "adapted": "GlucoseForecaster, adapted",
     "guarded": "GlucoseForecaster, guarded",
     "fine_tuned": "pooled network, fine-tuned",
 }
-TINY = 1e-3  # ridge of the autoregressions, which keeps them defined
-N_INNER = 6  # people held out of a fold to choose settings on
+# ridge penalty of the autoregressions, which makes them solvable for few rows
+TINY = 1e-3
+# people held out of a fold to choose settings on
+N_INNER = 6
+# settings of the network that are compared
 CANDIDATES: tuple[dict[str, Any], ...] = (
     {"adapt_layers": "head", "inner_lr": 0.01},
     {"adapt_layers": "head", "inner_lr": 0.05},
@@ -36,18 +39,18 @@ CANDIDATES: tuple[dict[str, Any], ...] = (
 
 
 class PersonOut(NamedTuple):
-    """What came of leaving each person out.
+    """Results of leaving out each person in turn.
 
     Attributes
     ----------
     errors : DataFrame
-        One row a person, a method and a horizon: what :func:`glucose_errors` returns.
+        One row for each person, method and horizon, with the measures of :func:`glucose_errors`.
     forecasts : dict
-        By person: what came and what was forecast 30 minutes ahead by the guarded model.
+        Readings and forecasts of the guarded model, 30 minutes ahead, by person.
     decisions : Series
-        What the guard did, by person.
+        Decision of the guard, by person.
     chosen : Series
-        Which candidate was chosen, by person.
+        Chosen settings, by person.
     """
 
     errors: pd.DataFrame
@@ -61,18 +64,19 @@ def leave_one_person_out(
 ) -> PersonOut:
     """Forecast each person from a model of the eighteen others, adapted on the first 24 hours.
 
-    In each fold a setting is chosen from three by the error of six of the eighteen, forecast from the other twelve; the
-    person left out has no part in it.
+    In each fold one of three settings is chosen by the error on six of the eighteen people, with models of the other
+    twelve; the person left out plays no part in the choice.
 
     Parameters
     ----------
     max_iter : int, default=500
-        Meta-steps.
+        Number of meta-steps.
     n_jobs : int, default=-1
-        Processes.
+        Number of processes; -1 for all processors.
     progress : bool, default=False
+        True shows a progress bar.
     people : TaskSet, optional
-        None fetches the data.
+        People in place of the published data, which are fetched by default.
 
     Returns
     -------
@@ -81,19 +85,19 @@ def leave_one_person_out(
     Raises
     ------
     OSError
-        When the data are neither in the cache nor to be had.
+        When the data are neither in the cache nor available for download.
     """
     people = fetch_hall2018() if people is None else people
     jobs = (joblib.delayed(_one)(people, i, max_iter) for i in range(len(people)))
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    found = list(shown(parallel(jobs), progress, "left out", "person", len(people)))
+    results = list(shown(parallel(jobs), progress, "left out", "person", len(people)))
     names = people.names.tolist()
-    errors = pd.concat([part for part, _, _, _ in found], ignore_index=True)
+    errors, forecasts, decisions, chosen = zip(*results, strict=True)
     return PersonOut(
-        errors,
-        dict(zip(names, [own for _, own, _, _ in found], strict=True)),
-        pd.Series([own for _, _, own, _ in found], index=names),
-        pd.Series([own for _, _, _, own in found], index=names),
+        pd.concat(errors, ignore_index=True),
+        dict(zip(names, forecasts, strict=True)),
+        pd.Series(decisions, index=names),
+        pd.Series(chosen, index=names),
     )
 
 
@@ -124,20 +128,20 @@ def _one(people: TaskSet, i: int, max_iter: int) -> Any:
         "fine_tuned": fine_tuned.adapt(X, y, guard=False),
     }
     features, ahead = changes(later)
-    known = [changes(_whole(task)) for task in others]
+    pairs = [changes(_whole(task)) for task in others]
     lines = {
-        "pooled": _autoregression(np.concatenate([f for f, _ in known]), np.concatenate([a for _, a in known])),
+        "pooled": _autoregression(np.concatenate([f for f, _ in pairs]), np.concatenate([a for _, a in pairs])),
         "own": _autoregression(*changes(first)),
     }
     change: dict[str, NDArray[np.float64]] = {"persistence": np.zeros_like(ahead)}
-    change |= {name: _with_one(features) @ own for name, own in lines.items()}
-    change |= {name: own._change(features) for name, own in predictors.items()}
+    change |= {name: _with_one(features) @ coefficients for name, coefficients in lines.items()}
+    change |= {name: predictor.change(features) for name, predictor in predictors.items()}
     last = later.history[:, -1:]
-    rows = [
-        {"person": person.name, "method": name, "horizon": horizon,
-         **glucose_errors(later.ahead[:, j], np.maximum(last[:, 0] + own[:, j], 1.0))}
-        for name, own in change.items() for j, horizon in enumerate((30, 60))
-    ]  # fmt: skip
+    rows = []
+    for name, predicted in change.items():
+        for j, horizon in enumerate((30, 60)):
+            errors = glucose_errors(later.ahead[:, j], np.maximum(last[:, 0] + predicted[:, j], 1.0))
+            rows.append({"person": person.name, "method": name, "horizon": horizon, **errors})
     assert guarded.guard_ is not None
     forecast = later.ahead[:, 0], last[:, 0] + change["guarded"][:, 0]
     return pd.DataFrame(rows), forecast, guarded.guard_.decision, str(CANDIDATES[chosen])
@@ -152,7 +156,7 @@ def _whole(task: Any) -> Windows:
 
 
 def _apart(task: Any) -> tuple[Windows, Windows]:
-    """Return the windows of the first day, what comes after them included, and those of later days."""
+    """Return the windows of the first day, with horizons inside that day, and those of later days."""
     windows = _whole(task)
     first = windows.end + 60 <= DAY
     later = windows.end - 5.0 * (windows.history.shape[1] - 1) > DAY
@@ -160,11 +164,11 @@ def _apart(task: Any) -> tuple[Windows, Windows]:
 
 
 def _rmse(model: GlucoseForecaster, task: Any) -> float:
-    """Root mean squared error 30 minutes ahead of an adapted model."""
+    """Return the root mean squared error of an adapted model, 30 minutes ahead."""
     _, later = _apart(task)
-    own = model.adapt(task.X[task.X[:, 0] <= DAY], task.y[task.X[:, 0] <= DAY], guard=False)
+    adapted = model.adapt(task.X[task.X[:, 0] <= DAY], task.y[task.X[:, 0] <= DAY], guard=False)
     features, ahead = changes(later)
-    return float(np.sqrt(np.square(own._change(features)[:, 0] - ahead[:, 0]).mean()))
+    return float(np.sqrt(np.square(adapted.change(features)[:, 0] - ahead[:, 0]).mean()))
 
 
 def _with_one(X: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A model whose adaptations are guarded, for studies that know only `adapt(X, y)`."""
+"""Give a model a fixed choice of guard, for studies that call only `adapt(X, y)`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["Guarded", "guarded"]
 
 @dataclass(frozen=True)
 class Guarded:
-    """A fitted model that adapts with a guard, or without.
+    """A fitted model that always adapts with a guard, or always without.
 
     Attributes
     ----------
@@ -33,5 +33,5 @@ class Guarded:
 
 
 def guarded(model: Any, tasks: TaskSet, guard: bool = True) -> Guarded:
-    """Fit a copy of a model to tasks, and let it adapt with a guard, or without."""
+    """Return a copy of a model, fitted to tasks, that always adapts with a guard, or always without."""
     return Guarded(clone(model).fit(tasks), guard)

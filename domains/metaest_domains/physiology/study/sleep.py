@@ -1,4 +1,4 @@
-"""Sleep deprivation, leave one person out: reaction times over ten days, beside lme4."""
+"""Study reaction times over ten days of sleep deprivation, leaving out one person at a time, beside lme4."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ METHODS = {
 
 
 def line(X: Tensor, start: Tensor, slope: Tensor) -> Tensor:
-    """Reaction time after so many days."""
+    """Return the reaction time after a number of days."""
     return start + slope * X[:, 0]
 
 
@@ -36,8 +36,9 @@ def leave_one_sleeper_out(*, n_jobs: int = -1, progress: bool = False) -> LeaveO
     Parameters
     ----------
     n_jobs : int, default=-1
-        Processes.
+        Number of processes; -1 for all processors.
     progress : bool, default=False
+        True shows a progress bar.
 
     Returns
     -------
@@ -60,21 +61,21 @@ def leave_one_sleeper_out(*, n_jobs: int = -1, progress: bool = False) -> LeaveO
 
 
 def sleep_table(errors: pd.DataFrame, scheme: str) -> pd.DataFrame:
-    """Root of the mean squared error over people and repetitions, one row a method, one column a number of days.
+    """Return the root mean squared error over people and repetitions, by method and number of days.
 
     Parameters
     ----------
     errors : DataFrame
-        Of :func:`leave_one_sleeper_out`.
+        Errors of :func:`leave_one_sleeper_out`.
     scheme : {"random", "first"}
-        Whether the days to adapt on are drawn, or the first ones.
+        Days to adapt to: drawn at random, or the first ones.
 
     Returns
     -------
     DataFrame
-        In ms.
+        One row for each method, one column for each number of days; in ms.
     """
-    own = errors[errors["scheme"] == scheme]
-    table = own.groupby("k")[list(METHODS)].mean().pow(0.5).rename(columns=METHODS).T
+    of_scheme = errors[errors["scheme"] == scheme]
+    table = of_scheme.groupby("k")[list(METHODS)].mean().pow(0.5).rename(columns=METHODS).T
     table.columns.name = "days"
     return table

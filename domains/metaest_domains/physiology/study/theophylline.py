@@ -1,4 +1,4 @@
-"""Theophylline, leave one patient out: networks with and without meta-learning beside a mixed-effects model."""
+"""Study theophylline, leaving out one patient at a time: networks and equations beside a mixed-effects model."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from metaest_domains.physiology.study.guarding import guarded
 
 __all__ = ["METHODS", "leave_one_patient_out", "rmse_table"]
 
-# what varies between patients, and noise, as in the reference
+# the same random constants and noise as in the reference
 EQUATION = OneCompartmentRegressor(
     parametrization="rate", random=["clearance", "absorption"], covariance="full", noise="additive", random_state=0
 )
@@ -43,12 +43,13 @@ def leave_one_patient_out(
     Parameters
     ----------
     model : MAMLRegressor, optional
-        None takes the library's defaults, which were chosen on simulated tasks.
+        The network; None takes the defaults of the library, which were chosen on simulated tasks.
     methods : sequence of str, optional
         Some of METHODS; all by default.
     n_jobs : int, default=-1
-        Processes.
+        Number of processes; -1 for all processors.
     progress : bool, default=False
+        True shows a progress bar.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def leave_one_patient_out(
         ``errors`` has a column for each of the methods, in (mg/L)^2.
     """
     model = MAMLRegressor(random_state=0) if model is None else model
-    known = {
+    fits = {
         "maml": clone(model).fit,
         "maml_guarded": partial(guarded, model),
         "fine_tuned": partial(fine_tuned, model),
@@ -65,23 +66,23 @@ def leave_one_patient_out(
         "equation": partial(guarded, EQUATION, guard=False),
         "equation_guarded": partial(guarded, EQUATION),
     }
-    chosen = {name: fit for name, fit in known.items() if methods is None or name in methods}
+    chosen = {name: fit for name, fit in fits.items() if methods is None or name in methods}
     tasks = load_theophylline(exclude_time_zero=True)
     return leave_one_task_out(chosen, tasks, load_reference("theophylline"), n_jobs=n_jobs, progress=progress)
 
 
 def rmse_table(errors: pd.DataFrame) -> pd.DataFrame:
-    """Root of the mean squared error over patients and repetitions, one row a method, one column a support size.
+    """Return the root mean squared error over patients and repetitions, by method and support size.
 
     Parameters
     ----------
     errors : DataFrame
-        Of :func:`leave_one_patient_out`.
+        Errors of :func:`leave_one_patient_out`.
 
     Returns
     -------
     DataFrame
-        In mg/L.
+        One row for each method, one column for each support size; in mg/L.
     """
     methods = [name for name in METHODS if name in errors]
     table = errors.groupby("k")[methods].mean().pow(0.5).rename(columns=METHODS).T

@@ -1,1 +1,1 @@
-"""The trading study: simulated assets of known character, and real stocks never seen in years never seen."""
+"""The trading study: simulated assets of known character, and real stocks, both unseen in the fit."""

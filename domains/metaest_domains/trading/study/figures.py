@@ -1,4 +1,4 @@
-"""The figures of the study."""
+"""Draw the figures of the study."""
 
 from typing import Any
 
@@ -9,39 +9,46 @@ from metaest_domains.trading.study.real import Walked
 
 __all__ = ["draw_equity", "draw_lag_and_cost", "draw_positions", "draw_strength"]
 
+# first day of the figure of positions
 SHOWN_FROM = "2019-01-01"
+# colours of the methods
 COLOURS: dict[Any, str] = {
-    "adapted": "#d1701f", "unadapted": "#2369bd", "fine-tuned": "#4c9a6a", "from scratch": "#9b59b6",
-    "ridge forecast": "#b8a13a", "buy and hold": "#bbbbbb", "buy and hold, scaled": "#222222",
+    "adapted": "#d1701f",
+    "unadapted": "#2369bd",
+    "fine-tuned": "#4c9a6a",
+    "from scratch": "#9b59b6",
+    "ridge forecast": "#b8a13a",
+    "buy and hold": "#bbbbbb",
+    "buy and hold, scaled": "#222222",
     "momentum, scaled": "#8a8a8a",
-}  # fmt: skip
+}
 
 
-def draw_equity(found: Walked) -> Any:
-    """Draw what one unit became, at equal risk, and how far below its highest it was."""
+def draw_equity(result: Walked) -> Any:
+    """Draw the value of one unit of capital at equal risk, and its drawdown."""
     import matplotlib.pyplot as plt
 
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(8, 5.5), sharex=True, height_ratios=(2, 1), layout="constrained"
     )
-    # at a tenth a year each, so that what differs is not how much was risked
-    plot_equity(found.backtests, volatility=0.1, colors=COLOURS, ax=above)
-    plot_drawdown(found.backtests, volatility=0.1, colors=COLOURS, ax=below)
+    # all strategies at an annualised risk of 10 %, so that they differ in skill rather than in risk
+    plot_equity(result.backtests, volatility=0.1, colors=COLOURS, ax=above)
+    plot_drawdown(result.backtests, volatility=0.1, colors=COLOURS, ax=below)
     above.set(xlabel="", ylabel="value (risk of 10 % a year)")
     below.set(ylabel="below the highest (%)")
     below.get_legend().remove()
-    _mark_ours(above, ncols=2)
-    _mark_ours(below)
+    _mark_adapted(above, ncols=2)
+    _mark_adapted(below)
     return figure
 
 
-def draw_positions(found: Walked, prices: pd.DataFrame) -> Any:
-    """Draw one asset in the last years: its price, and what is held of it before and after adaptation."""
+def draw_positions(result: Walked, prices: pd.DataFrame) -> Any:
+    """Draw one asset in the last years: its price, and the positions before and after adaptation."""
     import matplotlib.pyplot as plt
 
-    name = found.after.columns[0]
-    before = found.before.loc[SHOWN_FROM:, name]
-    after = found.after.loc[SHOWN_FROM:, name]
+    name = result.after.columns[0]
+    before = result.before.loc[SHOWN_FROM:, name]
+    after = result.after.loc[SHOWN_FROM:, name]
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 4.5), sharex=True, layout="constrained")
     days = after.index
     above.plot(days, prices.loc[days, name], color="#222222", lw=1)
@@ -52,23 +59,23 @@ def draw_positions(found: Walked, prices: pd.DataFrame) -> Any:
     return figure
 
 
-def draw_lag_and_cost(found: Walked) -> Any:
+def draw_lag_and_cost(result: Walked) -> Any:
     """Draw Sharpe ratios by cost and by lag."""
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True, layout="constrained")
-    plot_sharpe(found.by_cost.rename_axis("cost (basis points)"), colors=COLOURS, ax=left)
-    plot_sharpe(found.by_lag.rename_axis("lag (days); 0 cannot be traded"), colors=COLOURS, ax=right)
+    plot_sharpe(result.by_cost.rename_axis("cost (basis points)"), colors=COLOURS, ax=left)
+    plot_sharpe(result.by_lag.rename_axis("lag (days); 0 is impossible in practice"), colors=COLOURS, ax=right)
     left.set(ylabel="annualised Sharpe ratio, 2010 to 2022")
     right.set(ylabel="")
     right.get_legend().remove()
-    _mark_ours(left, fontsize=7)
-    _mark_ours(right)
+    _mark_adapted(left, fontsize=7)
+    _mark_adapted(right)
     return figure
 
 
 def draw_strength(shares: pd.DataFrame) -> Any:
-    """Draw the share of what the best policy earns by the strength of the personalities."""
+    """Draw the share of the best policy's Sharpe ratio by the strength of the personalities."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
@@ -77,12 +84,12 @@ def draw_strength(shares: pd.DataFrame) -> Any:
     plot_sharpe(percent, colors=COLOURS, ax=axis)
     axis.axhline(100, color="#bbbbbb", lw=0.8, zorder=0)
     axis.set(ylabel="Sharpe ratio (% of the best)", ylim=(-50, 105))
-    _mark_ours(axis)
+    _mark_adapted(axis)
     return figure
 
 
-def _mark_ours(axis: Any, **legend: Any) -> None:
-    """Draw the adapted policy's line broader, and before the others."""
+def _mark_adapted(axis: Any, **legend: Any) -> None:
+    """Draw the line of the adapted policy broader, and in front of the others."""
     for line in axis.lines:
         if line.get_label() == "adapted":
             line.set(linewidth=2.0, zorder=3)

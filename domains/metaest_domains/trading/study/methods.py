@@ -1,4 +1,4 @@
-"""What is compared: each method with the settings it may choose from on training assets."""
+"""Methods that are compared, each with the settings from which it may choose on training assets."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["METHODS", "Candidate", "after_a_look", "fitted", "ridge_after_a_look
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings of one way to learn a policy.
+    """Settings of one candidate of a method.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Candidate:
     fit : dict
         Settings of the fit.
     after : dict
-        Settings that are set once it is fitted.
+        Settings of the adaptation, which are set after the fit.
     """
 
     label: str
@@ -38,7 +38,9 @@ def _steps(fit: dict[str, Any], rates: list[float], counts: list[int]) -> list[C
     ]
 
 
+# settings of one policy for all assets, trained without adaptation
 _JOINT = {"inner_steps": 0, "learn_inner_lr": False}
+# candidates of each method
 METHODS: dict[str, list[Candidate]] = {
     "adapted": [
         Candidate(f"{n} steps, {width} units", {"inner_steps": n, "hidden_layer_sizes": (width,)})
@@ -54,21 +56,21 @@ METHODS: dict[str, list[Candidate]] = {
 def fitted(
     candidates: list[Candidate], prices: pd.DataFrame, settings: dict[str, Any], features: PriceFeatures, **trading: Any
 ) -> list[TradingPolicy]:
-    """Fit every candidate to the prices of training assets; those that differ after the fit alone share one."""
-    known: dict[str, MAMLPolicy] = {}
-    found = []
-    for own in candidates:
-        key = repr(sorted(own.fit.items()))
-        model = TradingPolicy(MAMLPolicy(**{**settings, **own.fit}), features, **trading)
-        if key not in known:
-            known[key] = model.fit(prices).policy_
-        model.fit_from(known[key], own.after)
-        found.append(model)
-    return found
+    """Fit every candidate to the prices of training assets; candidates with the same settings of the fit share one."""
+    policies: dict[str, MAMLPolicy] = {}
+    models = []
+    for candidate in candidates:
+        key = repr(sorted(candidate.fit.items()))
+        model = TradingPolicy(MAMLPolicy(**{**settings, **candidate.fit}), features, **trading)
+        if key not in policies:
+            policies[key] = model.fit(prices).policy_
+        model.fit_from(policies[key], candidate.after)
+        models.append(model)
+    return models
 
 
 def after_a_look(model: TradingPolicy, prices: pd.DataFrame, look: int) -> pd.DataFrame:
-    """Return positions from the end of a look of so many days at each asset, adapted to what was seen in it."""
+    """Return positions in each asset after its first `look` days, to which the policy is adapted."""
     tasks = model.tasks(prices.iloc[:look])
     positions = {}
     for name, adapted in zip(prices.columns, model.policy_.adapt_many(TaskSet(list(tasks))), strict=True):
@@ -79,7 +81,7 @@ def after_a_look(model: TradingPolicy, prices: pd.DataFrame, look: int) -> pd.Da
 def ridge_after_a_look(
     model: TradingPolicy, prices: pd.DataFrame, look: int, alpha: float, risk_aversion: float, limit: float = 1.0
 ) -> pd.DataFrame:
-    """Return positions by a ridge forecast of the outcome from the same features, in the units of the same utility."""
+    """Return the positions of a ridge forecast of the outcome from the same features, for the same utility."""
     positions = {}
     for name in prices:
         task = model.tasks(prices[[name]].iloc[:look])[0]
@@ -87,10 +89,10 @@ def ridge_after_a_look(
         forecast = Ridge(alpha=alpha).fit(task.X / spread, task.y.reshape(len(task.y), -1)[:, 0])
         seen = model.see(prices[name])
         there = seen.X.notna().all(axis=1).to_numpy()
-        wanted = forecast.predict(seen.X.to_numpy()[there] / spread) / (2 * risk_aversion * np.square(task.y).mean())
-        own = np.full(len(prices), np.nan)
-        own[there] = np.clip(wanted, -limit, limit)
-        positions[name] = own
+        optimal = forecast.predict(seen.X.to_numpy()[there] / spread) / (2 * risk_aversion * np.square(task.y).mean())
+        position = np.full(len(prices), np.nan)
+        position[there] = np.clip(optimal, -limit, limit)
+        positions[name] = position
     return _from(pd.DataFrame(positions, index=prices.index), look)
 
 
