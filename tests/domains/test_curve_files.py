@@ -61,7 +61,7 @@ def test_files_that_are_none_are_named(folder):
     for name, kind, message in (
         ("missing.csv", FileNotFoundError, "does not exist"),
         ("", IsADirectoryError, "this is a folder"),
-        ("pipe.csv", OSError, "no regular file"),
+        ("pipe.csv", OSError, "not a regular file"),
     ):
         with pytest.raises(kind, match=message) as raised:
             read_curve_files({"A": folder / "good.csv", "B": folder / name})

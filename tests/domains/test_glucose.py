@@ -108,7 +108,7 @@ def test_forecaster_is_reproducible(forecaster):
 
 def test_bad_readings(forecaster):
     X, y = person(20)
-    with pytest.raises(TaskError, match=r"adapt: no window is complete: 36 readings"):
+    with pytest.raises(TaskError, match=r"adapt: no window is complete, which takes 36 readings"):
         forecaster.adapt(X[:30], y[:30])
     with pytest.raises(TaskError, match=r"X has (2 columns|shape \(864, 2\))"):
         forecaster.predict(np.hstack([X, X]), y)

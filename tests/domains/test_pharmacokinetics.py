@@ -378,7 +378,7 @@ def test_what_the_minimal_model_refuses():
     times = pd.to_timedelta([0, 5], unit="min")
     for arguments, message in (
         (([1.0], [0, 0], [1, 1], 90, 10), "rising times"),
-        (([1.0], [0, 5], [1, 1, 1], 90, 10), "got 2 times, 3 values"),
+        (([1.0], [0, 5], [1, 1, 1], 90, 10), "got 2 times and 3 values"),
         (([1.0], times, [1, 1], 90, 10), "insulin_times: time differences were passed"),
         ((times, [0, 5], [1, 1], 90, 10), "times: time differences were passed"),
         (([-1.0], [0, 5], [1, 1], 90, 10), "times must be numbers of at least 0, got -1 at 0"),
@@ -503,7 +503,7 @@ def test_other_bad_input(clinic):
         ({"route": "rectal"}, "route must be"),
         ({"lag": True, "route": "iv"}, "lag=True needs"),
         ({"allometric": "height"}, "no column 'height'"),
-        ({"allometric": 99}, "99 is no column of X"),
+        ({"allometric": 99}, "99 is not a column of X"),
         ({"fixed": {"volume": -1}}, "not inside its bounds"),
         ({"parametrization": "x"}, "parametrization must be"),
     ):
@@ -538,7 +538,7 @@ def test_columns_time_and_dose():
         model.predict(model.rows(Regimen.repeated(100.0, 12.0, 3), [30.0])),
         model.predict([[30.0, 100.0], [18.0, 100.0], [6.0, 100.0]]).sum(),
     )
-    with pytest.raises(ValueError, match="one column; time and dose"):
+    with pytest.raises(ValueError, match="one column; it must have columns for time and dose"):
         OneCompartmentRegressor().fit([(X[:, :1], seen)] * 3)
 
 

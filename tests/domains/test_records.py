@@ -85,8 +85,8 @@ def test_a_rate_is_the_dose_over_the_duration():
         ({"MDV": [1, 0, 2, 1, 0, 0]}, "column 'MDV' is 2 in row 2: it must be 0 or 1"),
         ({"ADDL": [0, 0, 0, 1, 0, 0]}, "column 'II' is 12 in row 0: the time between further doses, but their number"),
         ({"II": 0.0}, "column 'ADDL' is 1 in row 0: further doses need the time between them"),
-        ({"ADDL": [1.5, 0, 0, 1, 0, 0]}, "column 'ADDL' is 1.5 in row 0: a whole number"),
-        ({"ADDL": [-1, 0, 0, 1, 0, 0]}, "column 'ADDL' is -1 in row 0: a whole number"),
+        ({"ADDL": [1.5, 0, 0, 1, 0, 0]}, "column 'ADDL' is 1.5 in row 0: it must be a whole number"),
+        ({"ADDL": [-1, 0, 0, 1, 0, 0]}, "column 'ADDL' is -1 in row 0: it must be a whole number"),
         ({"ADDL": [1, 3, 0, 1, 0, 0]}, "column 'ADDL' is 3 in row 1: further doses require a dose"),
         (
             {"RATE": [-2, 0, 0, 0, 0, 0]},
@@ -117,7 +117,7 @@ def test_a_value_in_a_row_without_observation_is_not_read():
     frame = export(DV=[99.0, 7.1, 9.8, 0, 5, 3], MDV=[1, 0, 1, 1, 0, 0])
     assert read_patients(frame, **NONMEM).y.tolist() == [7.1, 5, 3]
     with pytest.raises(
-        TaskError, match="row 0 has a dose and a DV .0.; write two rows.*where the 0 stands for no value"
+        TaskError, match="row 0 has a dose and a DV .0.; write two rows.*if the 0 stands for no value"
     ):
         read_patients(export().drop(columns=["EVID", "MDV"]), **NONMEM)
 
