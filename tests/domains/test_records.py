@@ -116,9 +116,7 @@ def test_what_these_models_cannot_do_is_refused(columns, message):
 def test_a_value_in_a_row_without_observation_is_not_read():
     frame = export(DV=[99.0, 7.1, 9.8, 0, 5, 3], MDV=[1, 0, 1, 1, 0, 0])
     assert read_patients(frame, **NONMEM).y.tolist() == [7.1, 5, 3]
-    with pytest.raises(
-        TaskError, match="row 0 has a dose and a DV .0.; write two rows.*if the 0 stands for no value"
-    ):
+    with pytest.raises(TaskError, match="row 0 has a dose and a DV .0.; write two rows.*if the 0 stands for no value"):
         read_patients(export().drop(columns=["EVID", "MDV"]), **NONMEM)
 
 
