@@ -66,7 +66,7 @@ def test_a_peak_on_the_shoulder_of_the_transient_is_found():
             heat_flow(np.arange(600.0)) + 0.001 * np.arange(600.0),
             "exothermal upwards, and its baseline",
         ),
-        (np.arange(0, 1200, 30.0), heat_flow(np.arange(0, 1200, 30.0)), "baseline=20 holds 1 rows"),
+        (np.arange(0, 1200, 30.0), heat_flow(np.arange(0, 1200, 30.0)), "baseline=20 contains 1 rows"),
         (np.arange(3.0), np.arange(3.0), "the same number of values, at least 5"),
         (np.zeros(10), np.arange(10.0), "time must rise"),
         (np.arange(10.0), np.full(10, np.nan), "must be finite"),

@@ -516,7 +516,7 @@ def test_other_bad_input(clinic):
     with pytest.raises(TaskError, match="a dose has a duration"):
         OneCompartmentRegressor().fit(read_patients(infused, duration="hours"))
     changing = frame[frame["patient"] == "P1"].assign(weight=np.arange(8.0) + 60)
-    with pytest.raises(TaskError, match="belongs to the patient and changes"):
+    with pytest.raises(TaskError, match="is a property of the patient but changes"):
         read_patients(changing, covariates=["weight"])
 
 

@@ -127,6 +127,7 @@ def test_predictive_check(study):
 
 def test_predictions_and_shrinkage(study):
     patients, model = study
+    plt.close("all")
     ax = plot_predictions(model, patients[:11])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), model.predict(patients[:11].X))
     plt.close("all")

@@ -277,7 +277,7 @@ def test_a_look_that_is_too_short_is_said(model, market):
         walk_forward(model, market)
     with pytest.raises(ValueError, match="prices must be those of one asset"):
         model.adapt(market)
-    with pytest.raises(ValueError, match="adapt_window must be a whole number of days from 1 on"):
+    with pytest.raises(ValueError, match="adapt_window must be a whole number of days, at least 1"):
         walk_forward(model, market, adapt_window=0)
     for lag in (-1, 1.5, True):
         with pytest.raises(ValueError, match="lag must be a whole number"):

@@ -125,7 +125,7 @@ def test_what_dates_do_not_tell_is_asked_for(returns):
         with pytest.raises(ValueError, match="do not determine the number of rows per year; pass periods_per_year="):
             sharpe(undecided)
         sortino(undecided, periods_per_year=252)
-    with pytest.warns(UserWarning, match="rows have no dates; 252 a year are assumed"):
+    with pytest.warns(UserWarning, match="rows have no dates; 252 rows a year are assumed"):
         assert sharpe(returns.to_numpy()) == sharpe(returns)
     with pytest.warns(UserWarning, match="rows have no dates"):
         sortino(returns.reset_index(drop=True))

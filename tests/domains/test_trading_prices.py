@@ -88,7 +88,7 @@ def test_dates_in_any_form(prices, index):
         (
             lambda frame: frame.reset_index(drop=True) * 0,
             lambda frame: frame,
-            "prices have dates, and positions have none",
+            "prices have dates, but positions have none",
         ),
         (lambda frame: frame.iloc[::-1] * 0, lambda frame: frame, "2000-06-15 comes after 2000-06-16; sort by date"),
         (lambda frame: frame * 0 + np.inf, lambda frame: frame, "the position in asset 'A' on 2000-01-03 is infinite"),
@@ -226,7 +226,7 @@ def test_a_year_is_that_of_the_dates(prices, policy, frequency, periods):
             lambda frame: walk_forward(policy, frame),
         ):
             with pytest.raises(
-                ValueError, match=f"those of {periods} rows a year by their dates, but the policy was fitted to 252"
+                ValueError, match=f"{periods} rows a year by their dates, but the policy was fitted to 252"
             ):
                 call(other)
 
@@ -247,7 +247,7 @@ def test_a_summary_of_dates_that_do_not_tell_has_all_but_the_year(prices):
 def test_without_dates_a_word_is_said(prices):
     plain = prices.reset_index(drop=True)
     result = earn(buy_and_hold(plain), plain)
-    with pytest.warns(UserWarning, match="summary: rows have no dates; 252 a year"):
+    with pytest.warns(UserWarning, match="summary: rows have no dates; 252 rows a year"):
         summary = result.summary()
     pd.testing.assert_frame_equal(summary, earn(buy_and_hold(prices), prices).summary())
     with pytest.warns(UserWarning, match="buy_and_hold: rows have no dates"):
@@ -262,12 +262,12 @@ def test_without_dates_a_word_is_said(prices):
     [
         (
             lambda frame: momentum(frame, horizon=120),
-            "momentum: horizon=120 needs more than 120 days of prices, got 120",
+            "momentum: horizon=120 requires more than 120 days of prices, got 120",
         ),
-        (lambda frame: momentum(frame.iloc[:40]), "horizon=250 needs more than 250 days of prices, got 40"),
-        (lambda frame: momentum(frame, horizon=-5), "horizon must be a whole number of days from 1 on, got -5"),
+        (lambda frame: momentum(frame.iloc[:40]), "horizon=250 requires more than 250 days of prices, got 40"),
+        (lambda frame: momentum(frame, horizon=-5), "horizon must be a whole number of days, at least 1, got -5"),
         (lambda frame: momentum(frame, horizon=2.5), "horizon must be a whole number"),
-        (lambda frame: buy_and_hold(frame.iloc[:20], volatility_target=0.1), "window=20 needs more than 20 days"),
+        (lambda frame: buy_and_hold(frame.iloc[:20], volatility_target=0.1), "window=20 requires more than 20 days"),
         (lambda frame: buy_and_hold(frame, volatility_target=-0.1), "volatility_target: a number above 0 is wanted"),
         (
             lambda frame: buy_and_hold(frame, volatility_target=0.1, max_leverage=0),
@@ -326,7 +326,7 @@ def test_jumps_that_markets_make_are_no_splits(prices):
 def test_a_price_in_another_unit_for_a_day_is_named(prices):
     other = prices.copy()
     other.iloc[33, 2] *= 100
-    with pytest.warns(UserWarning, match="asset 'C' jumps .* on 2000-02-17, which looks like a misprint"):
+    with pytest.warns(UserWarning, match="asset 'C' jumps .* on 2000-02-17, which looks like an error"):
         buy_and_hold(other)
 
 
