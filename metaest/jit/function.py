@@ -57,8 +57,8 @@ class CompiledFunction:
     ) -> None:
         program, self.shapes = graph_of(function, examples, shared)
         self.dtype = np.dtype(str(examples[0].dtype).removeprefix("torch."))
-        kind = native_vector(8 * self.dtype.itemsize)
-        text, size = function_text(program, kind)
+        vector = native_vector(8 * self.dtype.itemsize)
+        text, size = function_text(program, vector)
         pointers = len(program.inputs) + len(program.outputs) + 2
         self._call = compile_function(text, "many", [ctypes.c_void_p] * pointers + [ctypes.c_int64])
         self._constants = np.array(program.constants or [0.0], dtype=self.dtype)
@@ -67,7 +67,7 @@ class CompiledFunction:
         self._memory = threading.local()
         self.fix([])
         self._size = size
-        self._at_once = kind.lanes * max(1, OPERATIONS_PER_CALL // max(1, program.operations()))
+        self._at_once = vector.lanes * max(1, OPERATIONS_PER_CALL // max(1, program.operations()))
 
     def __call__(self, arguments: Sequence[Any], n_tasks: int) -> list[NDArray[Any]]:
         """Work it out.

@@ -46,8 +46,8 @@ class CompiledMapSearch:
     ) -> None:
         m, self.full = factor.shape[1], observations.full
         self._programs = _programs(model, center, factor, log_sigma, observations)
-        self._kind = native_vector(64)
-        text, self._size = search_text(self._programs, self._kind)
+        self._vector = native_vector(64)
+        text, self._size = search_text(self._programs, self._vector)
         inputs, addresses = len(self._given(observations)) + 2, ctypes.c_void_p
         self._calls = {
             name: compile_function(text, name, [addresses] * (inputs + outputs + 5) + [ctypes.c_int64] * 2)
@@ -126,7 +126,7 @@ class CompiledMapSearch:
     def _call(
         self, how: str, given: list[Tensor], sizes: tuple[int, ...], shared: list[Tensor], most: int
     ) -> list[Tensor]:
-        tasks, lanes = given[0].shape[1], self._kind.lanes
+        tasks, lanes = given[0].shape[1], self._vector.lanes
         fixed = [own.detach().to(torch.float64).contiguous() for own in shared]
         memory = self._memory
         if not hasattr(memory, "arena"):  # of each thread its own
@@ -152,7 +152,7 @@ class CompiledMapSearch:
     ) -> list[Tensor]:
         """Call for fewer tasks than lanes, copied to memory that is there already, the first one over again."""
         buffer, (arena, place) = self._memory.few, self._memory.places
-        tasks, lanes, row, places = given[0].shape[1], self._kind.lanes, 0, []
+        tasks, lanes, row, places = given[0].shape[1], self._vector.lanes, 0, []
         for own in given:
             part = buffer[row : row + len(own)]
             part[:, :tasks] = own.detach().numpy()

@@ -129,20 +129,19 @@ class CompiledMetaSteps:
         self.instead: EagerSteps[Episodes] | None = None
         self._like = {name: value.detach().clone() for name, value in params.items()}
         number = np.dtype(str(next(iter(params.values())).dtype).removeprefix("torch."))
-        kind = native_vector(8 * number.itemsize)
-        self.lanes = kind.lanes
-        work = max(1, program.operations()) * -(-n_tasks // kind.lanes)
+        vector = native_vector(8 * number.itemsize)
+        self.lanes = vector.lanes
+        work = max(1, program.operations()) * -(-n_tasks // vector.lanes)
         self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_PER_CALL // work))
         if most_memory is not None and work > MOST_OPERATIONS:
             raise UnsupportedError("a meta-step is one call, which no interrupt would end for seconds")
         sizes = [value.numel() for value in params.values()]
-        sides = (shapes.support, shapes.query)
-        made = steps_text(program, kind, sizes, sides, math.prod(shapes.features), shapes.targets)
-        memory = made.arena * kind.lanes * number.itemsize
+        made = steps_text(program, vector, sizes, shapes)
+        memory = made.arena * vector.lanes * number.itemsize
         if most_memory is not None and memory > most_memory:
             raise UnsupportedError(f"a pass works in {memory / 2**20:.0f} MB, more than a processor keeps at hand")
         pointer, count = ctypes.c_void_p, ctypes.c_int64
-        self._longest = (ctypes.c_float if kind.bits == 32 else ctypes.c_double)(
+        self._longest = (ctypes.c_float if vector.bits == 32 else ctypes.c_double)(
             math.inf if settings.max_grad_norm is None else settings.max_grad_norm
         )
         self._call = compile_function(made.text, "steps", [pointer] * 16 + [count, count, type(self._longest)], count)
@@ -151,7 +150,7 @@ class CompiledMetaSteps:
         self._first, self._second, self._gradient = (aligned(sum(sizes), number) for _ in range(3))
         self._decay = aligned(sum(sizes), number)
         self._decay[:] = np.repeat([settings.decay(name) for name in params], sizes)
-        self._arena = aligned(made.arena * kind.lanes, number)
+        self._arena = aligned(made.arena * vector.lanes, number)
         self._constants = np.array(program.constants or [0.0], dtype=number)
         self._losses = np.zeros(AT_ONCE, dtype=number)
 

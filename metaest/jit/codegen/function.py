@@ -10,7 +10,7 @@ from metaest.jit.llvm.vector_type import VectorType
 __all__ = ["function_text"]
 
 
-def function_text(program: Program, kind: VectorType) -> tuple[str, int]:
+def function_text(program: Program, vector: VectorType) -> tuple[str, int]:
     """Write ``@many(ptr inputs..., ptr outputs..., ptr constants, ptr arena, i64 tasks)``.
 
     What is not shared by all tasks is of shape (tasks, numbers).
@@ -18,7 +18,7 @@ def function_text(program: Program, kind: VectorType) -> tuple[str, int]:
     Parameters
     ----------
     program : Program
-    kind : VectorType
+    vector : VectorType
 
     Returns
     -------
@@ -27,32 +27,32 @@ def function_text(program: Program, kind: VectorType) -> tuple[str, int]:
     int
         Numbers of memory that its arena needs.
     """
-    task, vector = task_text(program, kind), kind.vector
+    task, floats = task_text(program, vector), vector.floats
     offset, places, given = task.arena, [], []
     gathers, scatters, before = [], [], "group"
     for i, own in enumerate(program.inputs):
         if own.shared:
             given.append(f"%in{i}")
             continue
-        places.append(f"  %ip{i} = getelementptr inbounds {vector}, ptr %arena, i64 {offset}")
+        places.append(f"  %ip{i} = getelementptr inbounds {floats}, ptr %arena, i64 {offset}")
         offset += own.size
         given.append(f"%ip{i}")
-        gathers.append(_moved(f"i{i}", own.size, f"%in{i}", f"%ip{i}", before, kind, inwards=True))
+        gathers.append(_moved(f"i{i}", own.size, f"%in{i}", f"%ip{i}", before, vector, inwards=True))
         before = f"i{i}_done"
     gathers.append("  br label %work\nwork:")
     before = "work"
     for i, own in enumerate(program.outputs):
-        places.append(f"  %op{i} = getelementptr inbounds {vector}, ptr %arena, i64 {offset}")
+        places.append(f"  %op{i} = getelementptr inbounds {floats}, ptr %arena, i64 {offset}")
         offset += own.size
         given.append(f"%op{i}")
-        scatters.append(_moved(f"o{i}", own.size, f"%op{i}", f"%out{i}", before, kind, inwards=False))
+        scatters.append(_moved(f"o{i}", own.size, f"%op{i}", f"%out{i}", before, vector, inwards=False))
         before = f"o{i}_done"
     pointers = [f"ptr noalias %in{i}" for i in range(len(program.inputs))]
     pointers += [f"ptr noalias %out{i}" for i in range(len(program.outputs))]
     call = ", ".join(f"ptr {own}" for own in (*given, "%constants", "%arena"))
     here, onwards, back, work = "\n".join(places), "\n".join(gathers), "\n".join(scatters), task.text
     return (
-        f"""{definitions(kind)}
+        f"""{definitions(vector)}
 declare i64 @llvm.umin.i64(i64, i64)
 {work}
 define void @many({", ".join(pointers)}, ptr noalias %constants, ptr noalias %arena, i64 %tasks) {{
@@ -63,24 +63,24 @@ entry:
 group:
   %first = phi i64 [ 0, %entry ], [ %next, %{before} ]
   %left = sub i64 %tasks, %first
-  %width = call i64 @llvm.umin.i64(i64 %left, i64 {kind.lanes})
+  %width = call i64 @llvm.umin.i64(i64 %left, i64 {vector.lanes})
 {onwards}
   call void @task({call})
 {back}
-  %next = add nuw nsw i64 %first, {kind.lanes}
+  %next = add nuw nsw i64 %first, {vector.lanes}
   %more = icmp ult i64 %next, %tasks
   br i1 %more, label %group, label %end
 end:
   ret void
 }}
 """,
-        offset * kind.lanes,
+        offset * vector.lanes,
     )
 
 
-def _moved(name: str, size: int, source: str, target: str, before: str, kind: VectorType, *, inwards: bool) -> str:
+def _moved(name: str, size: int, source: str, target: str, before: str, vector: VectorType, *, inwards: bool) -> str:
     """Write loops that bring numbers of tasks into lanes, or back; without tasks left, lanes repeat the last one."""
-    number, lanes = kind.scalar, str(kind.lanes) if inwards else "%width"
+    number, lanes = vector.scalar, str(vector.lanes) if inwards else "%width"
     flat = f"{name}flat"
     reading, writing = (f"%{flat}", f"%{name}lane") if inwards else (f"%{name}lane", f"%{flat}")
     return f"""  br label %{name}_task
@@ -93,7 +93,7 @@ def _moved(name: str, size: int, source: str, target: str, before: str, kind: Ve
 {name}_number:
   %{name}e = phi i64 [ 0, %{name}_task ], [ %{name}en, %{name}_number ]
   %{flat} = add nuw nsw i64 %{name}base, %{name}e
-  %{name}el = mul nuw nsw i64 %{name}e, {kind.lanes}
+  %{name}el = mul nuw nsw i64 %{name}e, {vector.lanes}
   %{name}lane = add nuw nsw i64 %{name}el, %{name}l
   %{name}from = getelementptr inbounds {number}, ptr {source}, i64 {reading}
   %{name}v = load {number}, ptr %{name}from

@@ -92,7 +92,7 @@ class Emitter:
                 total = join(total, term(place))
             assert total is not None
             return total
-        start = self.w.kind.splat(0.0 if how == "sum" else -math.inf)
+        start = self.w.vector.splat(0.0 if how == "sum" else -math.inf)
 
         def nest(dims: Sequence[int], place: list[int | str], total: str) -> str:
             if not dims:
@@ -122,7 +122,7 @@ class Emitter:
 
     def _product(self, kernel: Product) -> None:
         (rows, shared), columns = kernel.left.shape, kernel.right.shape[1]
-        limit = BLOCKS[self.w.kind.bits * self.w.kind.lanes]
+        limit = BLOCKS[self.w.vector.bits * self.w.vector.lanes]
         high, wide = block(rows, columns, limit)
         for i, n_rows in parts(rows, high):
             for j, n_columns in parts(columns, wide):
@@ -159,7 +159,7 @@ class Emitter:
             return self.load(view, [row[0], column[0]], [row[1], column[1]])
 
         if kernel.added is None:
-            totals = [w.kind.splat(0.0)] * len(places)
+            totals = [w.vector.splat(0.0)] * len(places)
         else:
             totals = [at(kernel.added, (i, a), (j, b)) for a, b in places]
 
@@ -206,19 +206,19 @@ class Emitter:
     def value(self, operand: Operand, at: Sequence[int | str]) -> str:
         """Write what a number at an index comes to."""
         if isinstance(operand, Constant):
-            return self.w.kind.splat(operand.value)
+            return self.w.vector.splat(operand.value)
         if isinstance(operand, View):
             return self.load(operand, at)
         if operand.operation == "where":
             condition, yes, no = operand.operands
             return self.w.select(self._truth(condition, at), self.value(yes, at), self.value(no, at))
         if operand.operation in COMPARISONS or operand.operation in ("and", "or", "not"):
-            return self.w.select(self._truth(operand, at), self.w.kind.splat(1.0), self.w.kind.splat(0.0))
+            return self.w.select(self._truth(operand, at), self.w.vector.splat(1.0), self.w.vector.splat(0.0))
         return self._operation(operand, at)
 
     def _truth(self, operand: Operand, at: Sequence[int | str]) -> str:
         """Write a condition."""
-        bools = self.w.kind.bools
+        bools = self.w.vector.bools
         if isinstance(operand, Formula) and operand.operation in COMPARISONS:
             a, b = (self.value(own, at) for own in operand.operands)
             return self.w.compare(COMPARISONS[operand.operation], a, b)
@@ -227,7 +227,7 @@ class Emitter:
             return self.w.put(f"{operand.operation} {bools} {a}, {b}")
         if isinstance(operand, Formula) and operand.operation == "not":
             return self.w.put(f"xor {bools} {self._truth(operand.operands[0], at)}, splat (i1 true)")
-        return self.w.compare("une", self.value(operand, at), self.w.kind.splat(0.0))
+        return self.w.compare("une", self.value(operand, at), self.w.vector.splat(0.0))
 
     def _operation(self, operand: Formula, at: Sequence[int | str]) -> str:
         w, name = self.w, operand.operation
@@ -237,7 +237,7 @@ class Emitter:
         if name in FUNCTIONS:
             return w.call(f"lane_{name}", *values)
         if name == "neg":
-            return w.put(f"fneg {w.kind.vector} {values[0]}")
+            return w.put(f"fneg {w.vector.floats} {values[0]}")
         if name in ("sqrt", "floor", "abs", "sin", "cos"):
             return w.intrinsic("fabs" if name == "abs" else name, *values)
         if name == "max":

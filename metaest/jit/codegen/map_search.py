@@ -66,7 +66,7 @@ class SearchPrograms:
         return [value for program in self.all().values() for value in program.constants]
 
 
-def search_text(programs: SearchPrograms, kind: VectorType) -> tuple[str, int]:
+def search_text(programs: SearchPrograms, vector: VectorType) -> tuple[str, int]:
     """Write ``@gauss_newton``, ``@newton``, ``@curved`` and ``@informed``, as ``over_groups`` has them.
 
     The first two take u, centre, X, y and mask and return u, loss and code; the third returns gradient, loss and second
@@ -80,10 +80,10 @@ def search_text(programs: SearchPrograms, kind: VectorType) -> tuple[str, int]:
     """
     texts, arena = [], 0
     for name, program in programs.all().items():
-        own = task_text(program, kind, name)
+        own = task_text(program, vector, name)
         texts.append(own.text)
         arena = max(arena, own.arena)
-    layout = _Layout(programs, kind, arena)
+    layout = _Layout(programs, vector, arena)
     texts.append(layout.at_true_curvature())
     sizes = [own.size for own in programs.evaluate.inputs]
     m, given = programs.m, dict(zip(("u", "center", "X", "y", *MORE), sizes[:-2], strict=False))
@@ -91,24 +91,26 @@ def search_text(programs: SearchPrograms, kind: VectorType) -> tuple[str, int]:
     size = 0
     for name in ("gauss_newton", "newton"):
         found = {"found": m, "height": 1, "ended": 1}
-        text, size = over_groups(name, given, found, shared, layout.search(newton=name == "newton"), kind, layout.size)
+        text, size = over_groups(
+            name, given, found, shared, layout.search(newton=name == "newton"), vector, layout.size
+        )
         texts.append(text)
-    text, other = over_groups("curved", given, {"rest": layout.rest}, shared, layout.curved(), kind, layout.size)
+    text, other = over_groups("curved", given, {"rest": layout.rest}, shared, layout.curved(), vector, layout.size)
     texts.append(text)
     size, p = max(size, other), sizes[1]
     given = {name: own for name, own in given.items() if name != "u"}
     found = {"rest": p + 1 + p * p}
-    text, other = over_groups("informed", given, found, ["sigma", "constants"], layout.informed(), kind, layout.size)
+    text, other = over_groups("informed", given, found, ["sigma", "constants"], layout.informed(), vector, layout.size)
     head = "declare i64 @llvm.umin.i64(i64, i64)\n"
-    head += f"declare i1 @llvm.vector.reduce.or.v{kind.lanes}i1({kind.bools})\n"
-    return definitions(kind) + head + "\n".join([*texts, text]), max(size, other) * kind.lanes
+    head += f"declare i1 @llvm.vector.reduce.or.v{vector.lanes}i1({vector.bools})\n"
+    return definitions(vector) + head + "\n".join([*texts, text]), max(size, other) * vector.lanes
 
 
 class _Layout:
     """Where the numbers of a group are, and the text that works on them."""
 
-    def __init__(self, programs: SearchPrograms, kind: VectorType, arena: int) -> None:
-        self.programs, self.kind = programs, kind
+    def __init__(self, programs: SearchPrograms, vector: VectorType, arena: int) -> None:
+        self.programs, self.vector = programs, vector
         m = self.m = programs.m
         self.rest = m + 1 + m * m
         state = m + self.rest
@@ -128,11 +130,11 @@ class _Layout:
         self.more = MORE[: len(programs.evaluate.inputs) - 6]
 
     def _place(self, w: Writer, name: str, more: int = 0) -> str:
-        return w.put(f"getelementptr inbounds {self.kind.vector}, ptr %arena, i64 {self.places[name] + more}")
+        return w.put(f"getelementptr inbounds {self.vector.floats}, ptr %arena, i64 {self.places[name] + more}")
 
     def _call(self, w: Writer, name: str, *pointers: str) -> None:
         start = self.constants[name]
-        own = w.put(f"getelementptr inbounds {self.kind.scalar}, ptr %constants, i64 {start}")
+        own = w.put(f"getelementptr inbounds {self.vector.scalar}, ptr %constants, i64 {start}")
         given = ", ".join(f"ptr {pointer}" for pointer in (*pointers, own, "%arena"))
         w.do(f"call void @{name}({given})")
 
@@ -154,13 +156,13 @@ class _Layout:
 
     def at_true_curvature(self) -> str:
         """Write a function that evaluates at the trial's u, and all around it."""
-        w, m = Writer(self.kind), self.m
+        w, m = Writer(self.vector), self.m
         trial, moved = self._place(w, "trial"), self._place(w, "moved")
         self._evaluate(w, newton=False)
         for i in range(2 * m):
             self._copy(w, trial, moved, m)
             k, shift = i % m, DIFFERENCE if i < m else -DIFFERENCE
-            there = w.arithmetic("fadd", w.load(moved, str(k), shared=False), self.kind.splat(shift))
+            there = w.arithmetic("fadd", w.load(moved, str(k), shared=False), self.vector.splat(shift))
             w.store(there, moved, str(k))
             self._call(w, "evaluate", moved, *self._rows, self._place(w, "moved", m))
             self._copy(w, self._place(w, "moved", m), self._place(w, "around", i * m), m)
@@ -173,7 +175,7 @@ class _Layout:
 
     def curved(self) -> str:
         """Write what ``@curved`` does with a group."""
-        w = Writer(self.kind, block="body")
+        w = Writer(self.vector, block="body")
         self._copy(w, "%u_v", self._place(w, "trial"), self.m)
         self._evaluate(w, newton=True)
         self._copy(w, self._place(w, "trial", self.m), "%rest_v", self.rest)
@@ -182,7 +184,7 @@ class _Layout:
 
     def informed(self) -> str:
         """Write what ``@informed`` does with a group."""
-        w = Writer(self.kind, block="body")
+        w = Writer(self.vector, block="body")
         rows = [own for own in self._rows if own != "%factor"]
         self._call(w, "inform", *rows, "%rest_v")
         w.do("br label %scattered")
@@ -190,13 +192,13 @@ class _Layout:
 
     def search(self, *, newton: bool) -> str:
         """Write what a search does with a group."""
-        w, m, own = Writer(self.kind, block="body"), self.m, self.kind
+        w, m, vector = Writer(self.vector, block="body"), self.m, self.vector
         places = {name: self._place(w, name) for name in self.places}
         self._copy(w, "%u_v", places["trial"], m)
         self._evaluate(w, newton=newton)
         self._copy(w, places["trial"], places["state"], m + self.rest)
         self._call(w, "begin", places["state"], places["code"])
-        w.store(own.splat(0.0), places["damping"], "0")
+        w.store(vector.splat(0.0), places["damping"], "0")
         before = w.block
         w.do("br label %looking")
         w.enter("looking")
@@ -207,8 +209,8 @@ class _Layout:
         )  # fmt: skip
         code = w.load(places["coded"], "0", shared=False)
         w.store(code, places["code"], "0")
-        goes_on = w.compare("oeq", code, own.splat(float(SolveCode.MAX_ITER)))
-        some = w.put(f"call i1 @llvm.vector.reduce.or.v{own.lanes}i1({own.bools} {goes_on})")
+        goes_on = w.compare("oeq", code, vector.splat(float(SolveCode.MAX_ITER)))
+        some = w.put(f"call i1 @llvm.vector.reduce.or.v{vector.lanes}i1({vector.bools} {goes_on})")
         early = w.put("icmp ult i64 %turn, %most")
         onwards = w.put(f"and i1 {some}, {early}")
         w.do(f"br i1 {onwards}, label %trying, label %found_it")

@@ -32,7 +32,7 @@ class TaskText:
     arena: int
 
 
-def task_text(program: Program, kind: VectorType, name: str = "task") -> TaskText:
+def task_text(program: Program, vector: VectorType, name: str = "task") -> TaskText:
     """Write the function of one pass, under a name."""
     names = {own: f"%i{i}" for i, own in enumerate(program.inputs)}
     names |= {own: f"%o{i}" for i, own in enumerate(program.outputs)}
@@ -40,15 +40,15 @@ def task_text(program: Program, kind: VectorType, name: str = "task") -> TaskTex
     given = ", ".join(f"ptr noalias {name}" for name in names.values())
     head = f"define internal void @{name}({given}, ptr noalias %arena) {{\nentry:\n"
     straight = program.operations() <= STRAIGHT
-    w = Writer(kind)
+    w = Writer(vector)
     offsets, size = ({}, 0) if straight else _planned(program, set(names))
     inside = {view.buffer for kernel in program.kernels for view in (*reads(kernel), kernel.out)} - set(names)
     for i, own in enumerate(_in_order(program, inside)):
         names[own] = f"%b{i}"
         if straight:
-            w.do(f"%b{i} = alloca [{max(own.size, 1)} x {kind.vector}], align {kind.bits * kind.lanes // 8}")
+            w.do(f"%b{i} = alloca [{max(own.size, 1)} x {vector.floats}], align {vector.bits * vector.lanes // 8}")
         else:
-            w.do(f"%b{i} = getelementptr inbounds {kind.vector}, ptr %arena, i64 {offsets[own]}")
+            w.do(f"%b{i} = getelementptr inbounds {vector.floats}, ptr %arena, i64 {offsets[own]}")
     if straight:
         emitter = Emitter(w, names, straight=True)
         for kernel in program.kernels:
@@ -112,7 +112,7 @@ def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[s
 
     general = _with_views(kernel, stand_in)
     places = {view.buffer: f"%p{i}" for i, view in enumerate(own.values())}
-    inner = Writer(w.kind)
+    inner = Writer(w.vector)
     Emitter(inner, places, straight=False).emit(general)
     given = ", ".join(f"ptr noalias {name}" for name in places.values())
     text = f"define internal void @KERNEL({given}) noinline {{\nentry:\n" + "\n".join(inner.lines) + "\n  ret void\n}\n"
@@ -121,7 +121,7 @@ def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[s
     for view in own:
         pointer = names[view.buffer]
         if view.offset:
-            unit = w.kind.scalar if view.buffer.shared else w.kind.vector
+            unit = w.vector.scalar if view.buffer.shared else w.vector.floats
             pointer = w.put(f"getelementptr inbounds {unit}, ptr {pointer}, i64 {view.offset}")
         pointers.append(f"ptr {pointer}")
     w.do(f"call void @{name}({', '.join(pointers)})")

@@ -31,120 +31,121 @@ LOG_TERMS = [
 
 
 def _horner(w: Writer, x: str, coefficients: list[float]) -> str:
-    total = w.kind.splat(coefficients[0])
-    for own in coefficients[1:]:
-        total = w.arithmetic("fadd", w.arithmetic("fmul", total, x), w.kind.splat(own))
+    total = w.vector.splat(coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = w.arithmetic("fadd", w.arithmetic("fmul", total, x), w.vector.splat(coefficient))
     return total
 
 
 def _power_of_two(w: Writer, n: str) -> str:
     """Return two to a whole number, by its bits."""
-    own = w.kind
-    bias, mantissa = (127, 23) if own.bits == 32 else (1023, 52)
-    biased = w.put(f"add {own.integers} {n}, {own.splat_integer(bias)}")
-    shifted = w.put(f"shl {own.integers} {biased}, {own.splat_integer(mantissa)}")
-    return w.put(f"bitcast {own.integers} {shifted} to {own.vector}")
+    vector = w.vector
+    bias, mantissa = (127, 23) if vector.bits == 32 else (1023, 52)
+    biased = w.put(f"add {vector.integers} {n}, {vector.splat_integer(bias)}")
+    shifted = w.put(f"shl {vector.integers} {biased}, {vector.splat_integer(mantissa)}")
+    return w.put(f"bitcast {vector.integers} {shifted} to {vector.floats}")
 
 
 def _exp(w: Writer, x: str) -> str:
-    own, bits = w.kind, w.kind.bits
+    vector, bits = w.vector, w.vector.bits
     highest, lowest = (88.722839, -104.0) if bits == 32 else (709.782712893384, -745.2)
     # beyond these the answer is known; between, two powers of two reach denormal numbers as well
-    inside = w.intrinsic("minnum", w.intrinsic("maxnum", x, own.splat(lowest)), own.splat(highest + 0.01))
-    n = w.intrinsic("rint", w.arithmetic("fmul", inside, own.splat(1 / math.log(2))))
-    r = w.arithmetic("fsub", inside, w.arithmetic("fmul", n, own.splat(LOG2_HIGH[bits])))
-    r = w.arithmetic("fsub", r, w.arithmetic("fmul", n, own.splat(LOG2_LOW[bits])))
+    inside = w.intrinsic("minnum", w.intrinsic("maxnum", x, vector.splat(lowest)), vector.splat(highest + 0.01))
+    n = w.intrinsic("rint", w.arithmetic("fmul", inside, vector.splat(1 / math.log(2))))
+    r = w.arithmetic("fsub", inside, w.arithmetic("fmul", n, vector.splat(LOG2_HIGH[bits])))
+    r = w.arithmetic("fsub", r, w.arithmetic("fmul", n, vector.splat(LOG2_LOW[bits])))
     degree = 7 if bits == 32 else 13
     series = _horner(w, r, [1 / math.factorial(i) for i in range(degree, -1, -1)])
-    whole = w.put(f"fptosi {own.vector} {n} to {own.integers}")
-    half = w.put(f"ashr {own.integers} {whole}, {own.splat_integer(1)}")
-    rest = w.put(f"sub {own.integers} {whole}, {half}")
+    whole = w.put(f"fptosi {vector.floats} {n} to {vector.integers}")
+    half = w.put(f"ashr {vector.integers} {whole}, {vector.splat_integer(1)}")
+    rest = w.put(f"sub {vector.integers} {whole}, {half}")
     value = w.arithmetic("fmul", w.arithmetic("fmul", series, _power_of_two(w, half)), _power_of_two(w, rest))
-    value = w.select(w.compare("ogt", x, own.splat(highest)), own.splat(math.inf), value)
-    value = w.select(w.compare("olt", x, own.splat(lowest)), own.splat(0.0), value)
+    value = w.select(w.compare("ogt", x, vector.splat(highest)), vector.splat(math.inf), value)
+    value = w.select(w.compare("olt", x, vector.splat(lowest)), vector.splat(0.0), value)
     return w.select(w.compare("uno", x, x), x, value)
 
 
 def _log(w: Writer, x: str) -> str:
-    own, bits = w.kind, w.kind.bits
+    vector, bits = w.vector, w.vector.bits
     bias, mantissa = (127, 23) if bits == 32 else (1023, 52)
     smallest = 2.0 ** (1 - bias)
-    small = w.compare("olt", x, own.splat(smallest))
-    scaled = w.select(small, w.arithmetic("fmul", x, own.splat(2.0 ** (mantissa + 1))), x)
-    raw = w.put(f"bitcast {own.vector} {scaled} to {own.integers}")
+    small = w.compare("olt", x, vector.splat(smallest))
+    scaled = w.select(small, w.arithmetic("fmul", x, vector.splat(2.0 ** (mantissa + 1))), x)
+    raw = w.put(f"bitcast {vector.floats} {scaled} to {vector.integers}")
     # exponent and mantissa, with the mantissa between sqrt(1/2) and sqrt(2)
     root = 0x3F3504F3 if bits == 32 else 0x3FE6A09E667F3BCD
-    moved = w.put(f"sub {own.integers} {raw}, {own.splat_integer(root)}")
-    exponent = w.put(f"ashr {own.integers} {moved}, {own.splat_integer(mantissa)}")
-    shifted = w.put(f"shl {own.integers} {exponent}, {own.splat_integer(mantissa)}")
-    m = w.put(f"bitcast {own.integers} {w.put(f'sub {own.integers} {raw}, {shifted}')} to {own.vector}")
-    n = w.put(f"sitofp {own.integers} {exponent} to {own.vector}")
-    n = w.select(small, w.arithmetic("fsub", n, own.splat(mantissa + 1.0)), n)
-    f = w.arithmetic("fsub", m, own.splat(1.0))
-    s = w.arithmetic("fdiv", f, w.arithmetic("fadd", f, own.splat(2.0)))
+    moved = w.put(f"sub {vector.integers} {raw}, {vector.splat_integer(root)}")
+    exponent = w.put(f"ashr {vector.integers} {moved}, {vector.splat_integer(mantissa)}")
+    shifted = w.put(f"shl {vector.integers} {exponent}, {vector.splat_integer(mantissa)}")
+    m = w.put(f"bitcast {vector.integers} {w.put(f'sub {vector.integers} {raw}, {shifted}')} to {vector.floats}")
+    n = w.put(f"sitofp {vector.integers} {exponent} to {vector.floats}")
+    n = w.select(small, w.arithmetic("fsub", n, vector.splat(mantissa + 1.0)), n)
+    f = w.arithmetic("fsub", m, vector.splat(1.0))
+    s = w.arithmetic("fdiv", f, w.arithmetic("fadd", f, vector.splat(2.0)))
     z = w.arithmetic("fmul", s, s)
     series = w.arithmetic("fmul", z, _horner(w, z, LOG_TERMS if bits == 64 else LOG_TERMS[2:]))
     # log(1 + f) = f - (f*f/2 - s (f*f/2 + series)), which keeps the digits of f
-    half = w.arithmetic("fmul", w.arithmetic("fmul", f, f), own.splat(0.5))
-    low = w.arithmetic("fmul", n, own.splat(LOG2_LOW[bits]))
+    half = w.arithmetic("fmul", w.arithmetic("fmul", f, f), vector.splat(0.5))
+    low = w.arithmetic("fmul", n, vector.splat(LOG2_LOW[bits]))
     inner = w.arithmetic("fadd", w.arithmetic("fmul", s, w.arithmetic("fadd", half, series)), low)
     value = w.arithmetic("fsub", f, w.arithmetic("fsub", half, inner))
-    value = w.arithmetic("fadd", w.arithmetic("fmul", n, own.splat(LOG2_HIGH[bits])), value)
-    value = w.select(w.compare("oeq", x, own.splat(math.inf)), x, value)
-    value = w.select(w.compare("oeq", x, own.splat(0.0)), own.splat(-math.inf), value)
-    return w.select(w.compare("ult", x, own.splat(0.0)), own.splat(math.nan), value)
+    value = w.arithmetic("fadd", w.arithmetic("fmul", n, vector.splat(LOG2_HIGH[bits])), value)
+    value = w.select(w.compare("oeq", x, vector.splat(math.inf)), x, value)
+    value = w.select(w.compare("oeq", x, vector.splat(0.0)), vector.splat(-math.inf), value)
+    return w.select(w.compare("ult", x, vector.splat(0.0)), vector.splat(math.nan), value)
 
 
 def _tanh(w: Writer, x: str) -> str:
-    own = w.kind
+    vector = w.vector
     size = w.intrinsic("fabs", x)
     z = w.arithmetic("fmul", x, x)
     ratio = w.arithmetic("fdiv", _horner(w, z, TANH_P), _horner(w, z, TANH_Q))
     near = w.arithmetic("fadd", x, w.arithmetic("fmul", w.arithmetic("fmul", x, z), ratio))
     grown = w.call("lane_exp", w.arithmetic("fadd", size, size))
-    far = w.arithmetic("fdiv", own.splat(2.0), w.arithmetic("fadd", grown, own.splat(1.0)))
-    far = w.intrinsic("copysign", w.arithmetic("fsub", own.splat(1.0), far), x)
-    value = w.select(w.compare("olt", size, own.splat(0.625)), near, far)
+    far = w.arithmetic("fdiv", vector.splat(2.0), w.arithmetic("fadd", grown, vector.splat(1.0)))
+    far = w.intrinsic("copysign", w.arithmetic("fsub", vector.splat(1.0), far), x)
+    value = w.select(w.compare("olt", size, vector.splat(0.625)), near, far)
     return w.select(w.compare("uno", x, x), x, value)
 
 
 def _expm1(w: Writer, x: str) -> str:
-    own = w.kind
-    half = w.call("lane_tanh", w.arithmetic("fmul", x, own.splat(0.5)))
-    near = w.arithmetic("fdiv", w.arithmetic("fadd", half, half), w.arithmetic("fsub", own.splat(1.0), half))
-    far = w.arithmetic("fsub", w.call("lane_exp", x), own.splat(1.0))
-    return w.select(w.compare("olt", w.intrinsic("fabs", x), own.splat(0.5)), near, far)
+    vector = w.vector
+    half = w.call("lane_tanh", w.arithmetic("fmul", x, vector.splat(0.5)))
+    near = w.arithmetic("fdiv", w.arithmetic("fadd", half, half), w.arithmetic("fsub", vector.splat(1.0), half))
+    far = w.arithmetic("fsub", w.call("lane_exp", x), vector.splat(1.0))
+    return w.select(w.compare("olt", w.intrinsic("fabs", x), vector.splat(0.5)), near, far)
 
 
 def _log1p(w: Writer, x: str) -> str:
-    own = w.kind
-    u = w.arithmetic("fadd", own.splat(1.0), x)
+    vector = w.vector
+    u = w.arithmetic("fadd", vector.splat(1.0), x)
     # what rounding took from 1 + x, relative to it
-    lost = w.arithmetic("fsub", x, w.arithmetic("fsub", u, own.splat(1.0)))
+    lost = w.arithmetic("fsub", x, w.arithmetic("fsub", u, vector.splat(1.0)))
     value = w.arithmetic("fadd", w.call("lane_log", u), w.arithmetic("fdiv", lost, u))
-    plain = w.put(f"and {own.bools} {w.compare('one', u, own.splat(math.inf))}, {w.compare('one', u, own.splat(0.0))}")
+    not_infinite, not_zero = w.compare("one", u, vector.splat(math.inf)), w.compare("one", u, vector.splat(0.0))
+    plain = w.put(f"and {vector.bools} {not_infinite}, {not_zero}")
     return w.select(plain, value, w.call("lane_log", u))
 
 
 def _sigmoid(w: Writer, x: str) -> str:
-    own = w.kind
+    vector = w.vector
     # of minus the size, so that nothing overflows and small answers keep their digits
-    shrunk = w.call("lane_exp", w.put(f"fneg {own.vector} {w.intrinsic('fabs', x)}"))
-    top = w.select(w.compare("olt", x, own.splat(0.0)), shrunk, own.splat(1.0))
-    return w.arithmetic("fdiv", top, w.arithmetic("fadd", own.splat(1.0), shrunk))
+    shrunk = w.call("lane_exp", w.put(f"fneg {vector.floats} {w.intrinsic('fabs', x)}"))
+    top = w.select(w.compare("olt", x, vector.splat(0.0)), shrunk, vector.splat(1.0))
+    return w.arithmetic("fdiv", top, w.arithmetic("fadd", vector.splat(1.0), shrunk))
 
 
 def _pow(w: Writer, x: str, y: str) -> str:
-    own = w.kind
+    vector = w.vector
     size = w.call("lane_exp", w.arithmetic("fmul", y, w.call("lane_log", w.intrinsic("fabs", x))))
     whole = w.compare("oeq", w.intrinsic("rint", y), y)
-    half = w.arithmetic("fmul", y, own.splat(0.5))
+    half = w.arithmetic("fmul", y, vector.splat(0.5))
     odd = w.compare("une", w.intrinsic("rint", half), half)
-    signed = w.select(odd, w.put(f"fneg {own.vector} {size}"), size)
-    below = w.select(whole, signed, own.splat(math.nan))
-    value = w.select(w.compare("olt", x, own.splat(0.0)), below, size)
-    one = w.put(f"or {own.bools} {w.compare('oeq', y, own.splat(0.0))}, {w.compare('oeq', x, own.splat(1.0))}")
-    return w.select(one, own.splat(1.0), value)
+    signed = w.select(odd, w.put(f"fneg {vector.floats} {size}"), size)
+    below = w.select(whole, signed, vector.splat(math.nan))
+    value = w.select(w.compare("olt", x, vector.splat(0.0)), below, size)
+    one = w.put(f"or {vector.bools} {w.compare('oeq', y, vector.splat(0.0))}, {w.compare('oeq', x, vector.splat(1.0))}")
+    return w.select(one, vector.splat(1.0), value)
 
 
 FUNCTIONS: dict[str, Callable[[Writer, str], str]] = {
@@ -163,20 +164,20 @@ INTRINSICS = {
 }  # fmt: skip
 
 
-def definitions(kind: VectorType) -> str:
-    """Return the text of all functions, for vectors of this kind."""
-    vector = kind.vector
+def definitions(vector: VectorType) -> str:
+    """Return the text of all functions, for vectors of this vector."""
+    floats = vector.floats
     texts = [
-        f"declare {vector} @llvm.{name}.{kind.suffix}({', '.join([vector] * count)})"
+        f"declare {floats} @llvm.{name}.{vector.suffix}({', '.join([floats] * count)})"
         for name, count in INTRINSICS.items()
     ]
     functions: dict[str, Callable[..., str]] = {**FUNCTIONS, "pow": _pow}
     for name, write in functions.items():
-        w, arguments = Writer(kind), ["%x", "%y"][: 1 + (name == "pow")]
+        w, arguments = Writer(vector), ["%x", "%y"][: 1 + (name == "pow")]
         result = write(w, *arguments)
-        body, given = "\n".join(w.lines), ", ".join(f"{vector} {own}" for own in arguments)
+        body, given = "\n".join(w.lines), ", ".join(f"{floats} {own}" for own in arguments)
         # internal and small: the compiler puts them where they are called, or leaves them out
         texts.append(
-            f"define internal {vector} @lane_{name}({given}) alwaysinline {{\n{body}\n  ret {vector} {result}\n}}"
+            f"define internal {floats} @lane_{name}({given}) alwaysinline {{\n{body}\n  ret {floats} {result}\n}}"
         )
     return "\n".join(texts) + "\n"

@@ -1,4 +1,4 @@
-"""Text of a function in LLVM's intermediate representation, in which a value is a vector with one task a lane."""
+"""Text of a function in LLVM's intermediate representation, in which a value is a vector with one task in each lane."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ __all__ = ["Writer"]
 class Writer:
     """Lines of one function, and names nobody has used before."""
 
-    kind: VectorType
+    vector: VectorType
     lines: list[str] = field(default_factory=list)
     block: str = "entry"
     _count: int = 0
@@ -40,46 +40,46 @@ class Writer:
 
     def arithmetic(self, operation: str, *operands: str) -> str:
         """Write an operation on vectors; a product and a sum may become one instruction."""
-        return self.put(f"{operation} contract {self.kind.vector} {', '.join(operands)}")
+        return self.put(f"{operation} contract {self.vector.floats} {', '.join(operands)}")
 
     def compare(self, how: str, a: str, b: str) -> str:
         """Write a comparison."""
-        return self.put(f"fcmp {how} {self.kind.vector} {a}, {b}")
+        return self.put(f"fcmp {how} {self.vector.floats} {a}, {b}")
 
     def select(self, condition: str, yes: str, no: str) -> str:
         """Write a choice in each lane."""
-        own = self.kind
-        return self.put(f"select {own.bools} {condition}, {own.vector} {yes}, {own.vector} {no}")
+        vector = self.vector
+        return self.put(f"select {vector.bools} {condition}, {vector.floats} {yes}, {vector.floats} {no}")
 
     def call(self, function: str, *operands: str) -> str:
         """Write a call of a function from vectors to a vector."""
-        vector = self.kind.vector
-        return self.put(f"call {vector} @{function}({', '.join(f'{vector} {own}' for own in operands)})")
+        floats = self.vector.floats
+        return self.put(f"call {floats} @{function}({', '.join(f'{floats} {own}' for own in operands)})")
 
     def intrinsic(self, name: str, *operands: str) -> str:
         """Write a call of one of LLVM's own functions."""
-        return self.call(f"llvm.{name}.{self.kind.suffix}", *operands)
+        return self.call(f"llvm.{name}.{self.vector.suffix}", *operands)
 
     def load(self, base: str, index: str, *, shared: bool) -> str:
         """Read a number of each task, or one number for all."""
-        own = self.kind
+        vector = self.vector
         if not shared:
-            place = self.put(f"getelementptr inbounds {own.vector}, ptr {base}, i64 {index}")
-            return self.put(f"load {own.vector}, ptr {place}, align {own.bits * own.lanes // 8}")
-        place = self.put(f"getelementptr inbounds {own.scalar}, ptr {base}, i64 {index}")
-        return self.spread(self.put(f"load {own.scalar}, ptr {place}, align {own.bits // 8}"))
+            place = self.put(f"getelementptr inbounds {vector.floats}, ptr {base}, i64 {index}")
+            return self.put(f"load {vector.floats}, ptr {place}, align {vector.bits * vector.lanes // 8}")
+        place = self.put(f"getelementptr inbounds {vector.scalar}, ptr {base}, i64 {index}")
+        return self.spread(self.put(f"load {vector.scalar}, ptr {place}, align {vector.bits // 8}"))
 
     def spread(self, scalar: str) -> str:
         """Put one number into all lanes."""
-        own = self.kind
-        first = self.put(f"insertelement {own.vector} poison, {own.scalar} {scalar}, i64 0")
-        return self.put(f"shufflevector {own.vector} {first}, {own.vector} poison, <{own.lanes} x i32> zeroinitializer")
+        floats, lanes = self.vector.floats, f"<{self.vector.lanes} x i32>"
+        first = self.put(f"insertelement {floats} poison, {self.vector.scalar} {scalar}, i64 0")
+        return self.put(f"shufflevector {floats} {first}, {floats} poison, {lanes} zeroinitializer")
 
     def store(self, value: str, base: str, index: str) -> None:
         """Write a number of each task to memory."""
-        own = self.kind
-        place = self.put(f"getelementptr inbounds {own.vector}, ptr {base}, i64 {index}")
-        self.do(f"store {own.vector} {value}, ptr {place}, align {own.bits * own.lanes // 8}")
+        vector = self.vector
+        place = self.put(f"getelementptr inbounds {vector.floats}, ptr {base}, i64 {index}")
+        self.do(f"store {vector.floats} {value}, ptr {place}, align {vector.bits * vector.lanes // 8}")
 
     def linear(self, terms: list[tuple[str, int]], constant: int) -> str:
         """Return an index: the sum of names times whole numbers, and a number."""
@@ -97,7 +97,7 @@ class Writer:
     def loop(self, count: int | str, step: int = 1, carried: tuple[str, ...] = ()) -> Iterator["Loop"]:
         """Write a loop over 0, step, ... below `count`; what is carried from turn to turn are vectors."""
         label = f"L{len(self.lines)}"
-        before, vector = self.block, self.kind.vector
+        before, floats = self.block, self.vector.floats
         self.do(f"br label %{label}")
         self.enter(label)
         counter, after = self.name(), self.name()
@@ -105,7 +105,7 @@ class Writer:
         head = len(self.lines)
         yield found
         for i, (name, start, end) in enumerate(zip(found.carried, carried, found.ends, strict=True)):
-            phi = f"  {name} = phi {vector} [ {start}, %{before} ], [ {end}, %{self.block} ]"
+            phi = f"  {name} = phi {floats} [ {start}, %{before} ], [ {end}, %{self.block} ]"
             self.lines.insert(head + i, phi)
         self.lines.insert(head, f"  {counter} = phi i64 [ 0, %{before} ], [ {after}, %{self.block} ]")
         self.do(f"{after} = add nuw nsw i64 {counter}, {step}")

@@ -22,27 +22,27 @@ class VectorType:
 
     @property
     def scalar(self) -> str:
-        """LLVM's word for one number."""
+        """LLVM's type of one number."""
         return "float" if self.bits == 32 else "double"
 
     @property
-    def vector(self) -> str:
-        """LLVM's word for a number of each task."""
+    def floats(self) -> str:
+        """LLVM's type of a vector of numbers, one of each task."""
         return f"<{self.lanes} x {self.scalar}>"
 
     @property
     def integers(self) -> str:
-        """Vectors of whole numbers as wide."""
+        """LLVM's type of a vector of integers as wide as the numbers."""
         return f"<{self.lanes} x i{self.bits}>"
 
     @property
     def bools(self) -> str:
-        """Vectors of truth values."""
+        """LLVM's type of a vector of truth values."""
         return f"<{self.lanes} x i1>"
 
     @property
     def suffix(self) -> str:
-        """How intrinsic functions of such vectors end."""
+        """Last part of the name of an intrinsic function of such vectors."""
         return f"v{self.lanes}f{self.bits}"
 
     def literal(self, value: float) -> str:
