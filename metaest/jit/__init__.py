@@ -1,6 +1,8 @@
-"""Meta-steps in machine code: the meta-gradient of one task is traced from torch, and worked out with a task a lane.
+"""A just-in-time compiler for meta-steps, adaptations and equations.
 
-The functional core does not know of it. What cannot be compiled raises :class:`UnsupportedError` and is left to torch.
+A function of one task, written in torch, is traced (`trace`), written as LLVM's text with one task in each lane of a
+vector register (`codegen`) and compiled (`llvm`). The functional core does not import it. A function that cannot be
+compiled raises :class:`UnsupportedError` and is left to torch.
 """
 
 from metaest.jit.adapt import CompiledAdaptation

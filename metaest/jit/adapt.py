@@ -1,4 +1,4 @@
-"""Adaptation in lanes: from the support rows of many tasks to the parameters of each."""
+"""Compiled adaptation: from the support rows of many tasks to the parameters of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["CompiledAdaptation"]
 
 
 class CompiledAdaptation:
-    """Gradient steps on the support of many tasks, a task a lane.
+    """Gradient steps on the support of many tasks, vectorised over tasks.
 
     Parameters
     ----------
@@ -33,16 +33,16 @@ class CompiledAdaptation:
     loss : callable
     solver : InnerSolver
     start : dict of Tensor
-        Where every task starts.
+        Parameters from which every task starts.
     n_rows : int
-        To which supports are padded.
+        Rows to which supports are padded.
     like : Rows
         Support rows of one task, for their shapes.
 
     Raises
     ------
     UnsupportedError
-        When the module holds an operation that lanes do not know.
+        When the module holds an operation that cannot be compiled.
     UnavailableError
         When LLVM is not installed.
     """
@@ -56,17 +56,17 @@ class CompiledAdaptation:
 
         def adapt(*arguments: Tensor) -> list[Tensor]:
             params = {name: value[None] for name, value in zip(names, arguments, strict=False)}
-            support = Rows(*(own[None] for own in arguments[len(names) :]))
+            support = Rows(*(rows[None] for rows in arguments[len(names) :]))
             with torch.enable_grad():
                 adapted = solver.solve(one, loss, params, support)
-                before, after = (loss(one(own, support), support.y, support.mask) for own in (params, adapted))
+                before, after = (loss(one(weights, support), support.y, support.mask) for weights in (params, adapted))
                 adapted = with_statistics(one, adapted, support)
             self.names = list(adapted)
-            return [before[0].detach(), after[0].detach(), *(own[0].detach() for own in adapted.values())]
+            return [before[0].detach(), after[0].detach(), *(value[0].detach() for value in adapted.values())]
 
         blank = next(iter(start.values()))
         examples = [value.detach().clone() for value in start.values()]
-        examples += [blank.new_ones(n_rows, *own.shape[2:]) for own in like]
+        examples += [blank.new_ones(n_rows, *rows.shape[2:]) for rows in like]
         self._function = CompiledFunction(adapt, examples, [True] * len(names) + [False] * 3)
         self._function.fix([value.detach().numpy() for value in start.values()])
 
@@ -77,8 +77,8 @@ class CompiledAdaptation:
         -------
         dict of ndarray, each of shape (tasks, ...)
         ndarray of bool, shape (tasks,)
-            Which tasks took the steps well; the others need a smaller rate, and their parameters are of no use.
+            Tasks whose loss did not rise; the others need a smaller rate, and their parameters are not to be used.
         """
-        before, after, *adapted = self._function([own.numpy() for own in support], len(support.X))
+        before, after, *adapted = self._function([rows.numpy() for rows in support], len(support.X))
         good = after <= highest_loss(before)
         return dict(zip(self.names, adapted, strict=True)), good

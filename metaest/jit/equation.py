@@ -1,4 +1,4 @@
-"""An equation whose evaluations and searches for many tasks are done in lanes."""
+"""A hierarchical model whose evaluations and MAP searches are compiled, vectorised over tasks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from metaest.jit.map_search import CompiledMapSearch
 
 __all__ = ["CompiledHierarchicalModel"]
 
-# tasks on which machine code is compared with torch, and how near the two have to be
-CHECKED, CLOSE = 8, 1e-6
+# tasks on which compiled code is compared with torch
+CHECKED = 8
+# largest difference between the two, relative to the largest number
+CLOSE = 1e-6
 # distances by which constants are moved from where a search begins, to see which slopes may be NaN: in units of the
 # scale on which bounded ones are searched, in units of their size for the others
 AWAY = (0.0, -1.0, 1.0, -3.0, 3.0)
@@ -32,16 +34,16 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class CompiledHierarchicalModel(HierarchicalModel):
-    """A hierarchical model that does in lanes what nobody differentiates; the rest, and what fails, torch does.
+    """A hierarchical model that runs compiled code where no gradient is needed; torch does the rest, and what fails.
 
-    A program is made for each number of rows, of which there are few since rows are padded. What it finds for the first
-    tasks is compared with torch.
+    A program is compiled for each number of rows; rows are padded so that there are few of these. Its results for the
+    first tasks are compared with torch's.
     """
 
     programs: dict[Any, CompiledMapSearch | None] = field(default_factory=dict, init=False, repr=False)
 
     def plain(self) -> HierarchicalModel:
-        """Return the model that leaves all to torch."""
+        """Return the same model without compiled code."""
         return HierarchicalModel(self.equation, self.transforms, self.noise)
 
     @classmethod
@@ -58,16 +60,16 @@ class CompiledHierarchicalModel(HierarchicalModel):
         return cls(model.equation, model.transforms, model.noise)
 
     def __getstate__(self) -> dict[str, Any]:
-        # machine code does not travel
+        # machine code is not pickled
         return {**self.__dict__, "programs": {}}
 
     def prepare(self, phi: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations) -> None:
-        """Make the program for such tasks, so that what is wrong with it is known before it is needed.
+        """Compile the program for such tasks, so that a failure shows before the program is needed.
 
         Raises
         ------
         UnsupportedError, UnavailableError
-            When it cannot be had.
+            When it cannot be compiled.
         """
         padded, first = _padded(observations), torch.tensor([0])
         if self.programs.get(_shape(padded)) is None:
@@ -99,7 +101,7 @@ class CompiledHierarchicalModel(HierarchicalModel):
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> Information:
-        """As the base class; in lanes where such tasks were searched for and nothing is to be differentiated."""
+        """Return what the base class does; compiled where a program for such tasks exists and no gradient is needed."""
         padded = _padded(observations)
         program = None if differentiable else self.programs.get(_shape(padded))
         if program is not None:
@@ -111,7 +113,7 @@ class CompiledHierarchicalModel(HierarchicalModel):
     def posterior_at(
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> Information:
-        """As the base class; in lanes where such tasks were searched for."""
+        """Return what the base class does; compiled where a program for such tasks exists."""
         padded = _padded(observations)
         program = self.programs.get(_shape(padded))
         if program is not None and program.m == len(u):
@@ -123,7 +125,7 @@ class CompiledHierarchicalModel(HierarchicalModel):
     def searched(
         self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> MapResult | None:
-        """Search in lanes; None where torch has to."""
+        """Search with compiled code; return None where torch has to."""
         if not len(u) or type(solver) is not GaussNewton:
             return None
         padded = _padded(observations)
@@ -183,8 +185,8 @@ def _compare(
 ) -> None:
     few = torch.arange(min(CHECKED, phi.shape[1]))
     some, at = observations.take(few), phi[:, few]
-    ours, theirs = program.informed(at, log_sigma, some), model.information(at, log_sigma, some)
-    for own, other in zip(ours, theirs, strict=True):
-        scale = torch.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
-        if not torch.allclose(own, other, rtol=CLOSE, atol=float(CLOSE * scale), equal_nan=True):
+    compiled, eager = program.informed(at, log_sigma, some), model.information(at, log_sigma, some)
+    for value, expected in zip(compiled, eager, strict=True):
+        scale = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
+        if not torch.allclose(value, expected, rtol=CLOSE, atol=float(CLOSE * scale), equal_nan=True):
             raise UnsupportedError("the equation gives another result than it does in torch")

@@ -4,21 +4,21 @@ __all__ = ["MomentaryError", "UnavailableError", "UnsupportedError", "is_permane
 
 
 class UnsupportedError(Exception):
-    """A traced function does something that lanes do not know; the message says what."""
+    """A traced function does something that cannot be compiled; the message says what."""
 
 
 class MomentaryError(UnsupportedError):
-    """Tracing failed for want of memory, or because another thread traced; the next attempt may succeed."""
+    """Tracing failed for lack of memory, or because another thread was tracing; the next attempt may succeed."""
 
 
 class UnavailableError(RuntimeError):
-    """LLVM cannot be had here; the message says why."""
+    """LLVM is missing or fails on this machine; the message says why."""
 
 
 def is_permanent(error: UnsupportedError | UnavailableError) -> bool:
-    """Tell whether the next attempt would fail alike: an operation without machine code, or LLVM not installed.
+    """Tell whether the next attempt would fail for the same reason: an unsupported operation, or LLVM not installed.
 
-    Everything else, such as want of memory, is tried again at the next call.
+    Other failures, such as lack of memory, are tried again at the next call.
     """
     if isinstance(error, UnavailableError):
         return isinstance(error.__cause__, ImportError)

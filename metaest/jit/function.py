@@ -1,4 +1,4 @@
-"""A function of one task, worked out for many tasks in lanes."""
+"""A function of one task, compiled and vectorised over many tasks."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class CompiledFunction:
     examples : sequence of Tensor
         Of one task; their shapes and precision are those of every call.
     shared : sequence of bool
-        Which arguments are the same for all tasks.
+        True for arguments that are the same for all tasks.
 
     Raises
     ------
     UnsupportedError
-        When the function holds an operation that lanes do not know.
+        When the function holds an operation that cannot be compiled.
     UnavailableError
         When LLVM is not installed.
 
@@ -70,20 +70,20 @@ class CompiledFunction:
         self._at_once = vector.lanes * max(1, OPERATIONS_PER_CALL // max(1, program.operations()))
 
     def __call__(self, arguments: Sequence[Any], n_tasks: int) -> list[NDArray[Any]]:
-        """Work it out.
+        """Evaluate the function for many tasks.
 
         Parameters
         ----------
         arguments : sequence of array-like
-            Those of each task with one more axis in front.
+            Arguments that are not fixed; those that differ by task have the tasks on a first axis.
         n_tasks : int, at least 1
 
         Returns
         -------
         list of ndarray, each of shape (n_tasks, ...)
         """
-        # numpy takes its time to tell an address: what is written goes into one array
-        given = [np.ascontiguousarray(own, dtype=self.dtype) for own in arguments]
+        # numpy is slow at returning an address: all results go into one array
+        given = [np.ascontiguousarray(argument, dtype=self.dtype) for argument in arguments]
         result = np.empty(n_tasks * self._ends[-1][1], dtype=self.dtype)
         memory = self._memory
         if not hasattr(memory, "arena"):  # of each thread its own
@@ -91,8 +91,8 @@ class CompiledFunction:
             memory.place = memory.arena.ctypes.data
         place, size = result.ctypes.data, self.dtype.itemsize
         shared = self._shared[len(self._fixed) :]
-        starts = [own.ctypes.data for own in given]
-        steps = [0 if one else own.nbytes // n_tasks for own, one in zip(given, shared, strict=True)]
+        starts = [array.ctypes.data for array in given]
+        steps = [0 if one else array.nbytes // n_tasks for array, one in zip(given, shared, strict=True)]
         for first in range(0, n_tasks, self._at_once):
             count = min(self._at_once, n_tasks - first)
             places = [start + first * step for start, step in zip(starts, steps, strict=True)]
@@ -104,13 +104,13 @@ class CompiledFunction:
         ]
 
     def fix(self, arguments: Sequence[Any]) -> None:
-        """Give the first arguments once and for all; calls then give the others."""
-        self._fixed = [np.ascontiguousarray(own, dtype=self.dtype) for own in arguments]
-        self._fixed_places = [own.ctypes.data for own in self._fixed]
+        """Set the first arguments for all later calls, which then pass only the others."""
+        self._fixed = [np.ascontiguousarray(argument, dtype=self.dtype) for argument in arguments]
+        self._fixed_places = [argument.ctypes.data for argument in self._fixed]
 
 
 def padded_rows(n: int) -> int:
-    """Return to how many rows a support of n is padded: few sizes, and never half as many again."""
+    """Return the number of rows to which n rows are padded: one of few sizes, less than 1.5 n."""
     if n <= 6:
         return max(n, 1)
     size: int = 2 ** (n - 1).bit_length()

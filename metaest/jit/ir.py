@@ -46,7 +46,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class View:
-    """Numbers of a buffer, by offset and strides."""
+    """Numbers of a buffer, addressed by offset and strides."""
 
     buffer: Buffer
     shape: Shape
@@ -64,7 +64,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Formula:
-    """An operation on numbers of equal shape that is worked out where it is used."""
+    """An operation on operands of equal shape, evaluated where it is used."""
 
     operation: str
     operands: tuple[Operand, ...]
@@ -75,23 +75,23 @@ Operand = View | Constant | Formula
 
 
 def contiguous(shape: Shape) -> Shape:
-    """Return the strides of rows one after the other."""
+    """Return the strides of a row-major array."""
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
 def map_views(operand: Operand, shape: Shape, change: Callable[[View], View]) -> Operand:
-    """Apply to an operand what `change` does to the strides of numbers in memory."""
+    """Apply a change of strides to every view in an operand."""
     if isinstance(operand, Constant):
         return Constant(operand.value, shape)
     if isinstance(operand, View):
-        found = change(operand)
-        assert found.shape == shape, (found.shape, shape)
-        return found
-    return Formula(operand.operation, tuple(map_views(own, shape, change) for own in operand.operands), shape)
+        view = change(operand)
+        assert view.shape == shape, (view.shape, shape)
+        return view
+    return Formula(operand.operation, tuple(map_views(inner, shape, change) for inner in operand.operands), shape)
 
 
 def broadcast(operand: Operand, shape: Shape) -> Operand:
-    """Return an operand at a larger shape, each number standing for several."""
+    """Return an operand broadcast to a larger shape."""
     if operand.shape == shape:
         return operand
 
@@ -108,10 +108,10 @@ def broadcast(operand: Operand, shape: Shape) -> Operand:
 
 
 def reshaped(view: View, shape: Shape) -> View | None:
-    """Return the same numbers in another shape, or None where strides cannot say it."""
+    """Return the same numbers in another shape, or None where no strides express it."""
     if math.prod(shape) != math.prod(view.shape):
         raise UnsupportedError(f"a view of shape {shape} on {view.shape}")
-    # dimensions of one number say nothing; of the others, those that run on as one are taken together
+    # drop dimensions of size 1, and merge neighbours that are contiguous
     runs: list[list[int]] = []
     for size, stride in zip(view.shape, view.strides, strict=True):
         if size == 1:
@@ -141,13 +141,13 @@ def permuted(operand: Operand, order: Sequence[int]) -> Operand:
     return map_views(operand, shape, lambda v: replace(v, shape=shape, strides=tuple(v.strides[i] for i in order)))
 
 
-# operations on vectors in one call of machine code, some 0.05 s: an interrupt is heard between calls
+# operations on vectors in one call of machine code, about 0.05 s: Python handles Ctrl-C between calls only
 OPERATIONS_PER_CALL = 200_000_000
 
 
 @dataclass(frozen=True)
 class Fill:
-    """Numbers of a formula, one after the other."""
+    """Evaluate a formula and store its numbers."""
 
     out: View
     value: Operand
@@ -155,7 +155,7 @@ class Fill:
 
 @dataclass(frozen=True)
 class Reduce:
-    """Sum, or largest, over some dimensions of a formula."""
+    """Store the sum, or the maximum, over some dimensions of a formula."""
 
     how: str
     out: View
@@ -165,7 +165,7 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product, added to what is given."""
+    """Store a matrix product, added to a matrix where one is given."""
 
     out: View
     left: View
@@ -184,9 +184,9 @@ class Program:
     ----------
     inputs, outputs : list of Buffer
     constants : list of float
-        What `constant` holds.
+        Numbers that `constant` holds.
     constant : Buffer
-        Numbers that the traced function has in it, shared by all tasks.
+        Memory of the numbers that the traced function contains, shared by all tasks.
     kernels : list of Kernel
     """
 
@@ -197,7 +197,7 @@ class Program:
     kernels: list[Kernel]
 
     def operations(self) -> int:
-        """Return how many operations on numbers of one task these are."""
+        """Return the number of scalar operations for one task."""
         total = 0
         for kernel in self.kernels:
             if isinstance(kernel, Product):
@@ -209,16 +209,16 @@ class Program:
 
 
 def views_of(operand: Operand) -> Iterator[View]:
-    """Yield what a formula reads."""
+    """Yield the views that a formula reads."""
     if isinstance(operand, View):
         yield operand
     elif isinstance(operand, Formula):
-        for own in operand.operands:
-            yield from views_of(own)
+        for inner in operand.operands:
+            yield from views_of(inner)
 
 
 def reads(kernel: Kernel) -> list[View]:
-    """Return what a kernel reads."""
+    """Return the views that a kernel reads."""
     if isinstance(kernel, Product):
         return [kernel.left, kernel.right, *([] if kernel.added is None else [kernel.added])]
     return list(views_of(kernel.value))
@@ -230,6 +230,6 @@ def _count(operand: Operand) -> int:
 
 def _size(operand: Operand) -> int:
     total = 1
-    for own in operand.shape:
-        total *= own
+    for size in operand.shape:
+        total *= size
     return total

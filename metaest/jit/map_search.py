@@ -1,4 +1,4 @@
-"""Most probable constants of an equation in lanes: the search of many tasks in one call of machine code."""
+"""Compiled MAP search: the constants of many tasks are searched in one call of machine code."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["CompiledMapSearch"]
 
 
 class CompiledMapSearch:
-    """The damped Gauss-Newton search of tasks with equally many rows, a task a lane.
+    """The damped Gauss-Newton search of tasks with equally many rows, vectorised over tasks.
 
     Parameters
     ----------
     model : HierarchicalModel
-        Its rows must not see each other.
+        A model whose rows do not depend on one another.
     center : Tensor of shape (constants, 1)
     factor : Tensor of shape (constants, random)
     log_sigma : Tensor of shape (noise constants,)
     observations : Observations
-        Of one task, for their shapes.
+        Rows of one task, for their shapes.
 
     Raises
     ------
     UnsupportedError
-        When the equation holds an operation that lanes do not know.
+        When the equation holds an operation that cannot be compiled.
     UnavailableError
         When LLVM is not installed.
     """
@@ -56,7 +56,7 @@ class CompiledMapSearch:
         self._calls["informed"] = compile_function(text, "informed", [addresses] * (inputs + 3) + [ctypes.c_int64] * 2)
         self._constants = np.array(self._programs.constants or [0.0])
         self._constants_place = self._constants.ctypes.data
-        p, rows = len(center), sum(len(own) for own in self._given(observations))
+        p, rows = len(center), sum(len(array) for array in self._given(observations))
         self._most_numbers = m + p + rows + max(m + 2, m + 1 + m * m, p + 1 + p * p)
         self._tolerances: dict[float, Tensor] = {}
         self.m = m
@@ -98,10 +98,10 @@ class CompiledMapSearch:
         u: Tensor,
     ) -> MapResult:
         given = [u, center, *self._given(observations)]
-        known = self._tolerances.setdefault(tol, torch.tensor([tol], dtype=torch.float64))
-        shared = [factor, log_sigma, known]
-        found, height, ended = self._call(how, given, (self.m, 1, 1), shared, most)
-        return MapResult(found, height[0], ended[0].long())
+        tolerance = self._tolerances.setdefault(tol, torch.tensor([tol], dtype=torch.float64))
+        shared = [factor, log_sigma, tolerance]
+        u, height, ended = self._call(how, given, (self.m, 1, 1), shared, most)
+        return MapResult(u, height[0], ended[0].long())
 
     def curved(
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
@@ -127,7 +127,7 @@ class CompiledMapSearch:
         self, how: str, given: list[Tensor], sizes: tuple[int, ...], shared: list[Tensor], most: int
     ) -> list[Tensor]:
         tasks, lanes = given[0].shape[1], self._vector.lanes
-        fixed = [own.detach().to(torch.float64).contiguous() for own in shared]
+        fixed = [array.detach().to(torch.float64).contiguous() for array in shared]
         memory = self._memory
         if not hasattr(memory, "arena"):  # of each thread its own
             memory.arena = aligned(self._size, np.dtype(np.float64))
@@ -139,13 +139,13 @@ class CompiledMapSearch:
         at_once = lanes * max(1, OPERATIONS_PER_CALL // max(1, work))
         if tasks > at_once:
             cuts = [slice(first, first + at_once) for first in range(0, tasks, at_once)]
-            parts = [self._call(how, [own[..., cut] for own in given], sizes, shared, most) for cut in cuts]
-            return [torch.cat(own, dim=-1) for own in zip(*parts, strict=True)]
-        arrays = [own.detach().to(torch.float64).contiguous() for own in given]
-        found = [torch.empty(size, tasks, dtype=torch.float64) for size in sizes]
-        places = [own.data_ptr() for own in (*arrays, *found, *fixed)]
+            parts = [self._call(how, [array[..., cut] for array in given], sizes, shared, most) for cut in cuts]
+            return [torch.cat(pieces, dim=-1) for pieces in zip(*parts, strict=True)]
+        arrays = [array.detach().to(torch.float64).contiguous() for array in given]
+        results = [torch.empty(size, tasks, dtype=torch.float64) for size in sizes]
+        places = [array.data_ptr() for array in (*arrays, *results, *fixed)]
         self._calls[how](*places, self._constants_place, memory.places[0], tasks, most)
-        return found
+        return results
 
     def _call_few(
         self, how: str, given: list[Tensor], sizes: tuple[int, ...], fixed: list[Tensor], most: int
@@ -153,20 +153,20 @@ class CompiledMapSearch:
         """Call for fewer tasks than lanes, copied to memory that is there already, the first one over again."""
         buffer, (arena, place) = self._memory.few, self._memory.places
         tasks, lanes, row, places = given[0].shape[1], self._vector.lanes, 0, []
-        for own in given:
-            part = buffer[row : row + len(own)]
-            part[:, :tasks] = own.detach().numpy()
+        for array in given:
+            part = buffer[row : row + len(array)]
+            part[:, :tasks] = array.detach().numpy()
             part[:, tasks:] = part[:, :1]
             places.append(place + 8 * lanes * row)
-            row += len(own)
+            row += len(array)
         first = row
         for size in sizes:
             places.append(place + 8 * lanes * row)
             row += size
-        places += [own.data_ptr() for own in fixed]
+        places += [array.data_ptr() for array in fixed]
         self._calls[how](*places, self._constants_place, arena, lanes, most)
-        found = torch.from_numpy(buffer[first:row, :tasks].copy())
-        return list(torch.split(found, list(sizes)))
+        results = torch.from_numpy(buffer[first:row, :tasks].copy())
+        return list(torch.split(results, list(sizes)))
 
 
 def _information(rest: Tensor, m: int) -> Information:
@@ -176,7 +176,7 @@ def _information(rest: Tensor, m: int) -> Information:
 def _programs(
     model: HierarchicalModel, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations
 ) -> SearchPrograms:
-    """Trace what a search is made of, for one task."""
+    """Trace the programs of a search, for one task."""
     m = factor.shape[1]
     n = 2 * m + 1 + m * m
 

@@ -1,4 +1,4 @@
-"""Meta-steps in lanes: what the outer loop calls in place of torch's autograd."""
+"""Compiled meta-steps, which the outer loop calls in place of torch's autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metaest.functional import Episodes, Params, Rows
 from metaest.functional.outer import AdamW, EagerSteps, State, require_finite
-from metaest.jit.codegen.meta_steps import EpisodeShapes, RowsShape, steps_text
+from metaest.jit.codegen.meta_steps import BETA1, BETA2, EPSILON, EpisodeShapes, RowsShape, steps_text
 from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import OPERATIONS_PER_CALL, Program
 from metaest.jit.llvm.compile import aligned, compile_function, native_vector
@@ -25,12 +25,11 @@ from metaest.jit.trace.graph import graph_of
 
 __all__ = ["CompiledMetaSteps", "trace_meta_loss"]
 
-# meta-steps in one call
+# most meta-steps in one call of machine code
 AT_ONCE = 256
-# operations on vectors in one meta-step, some seconds, beyond which torch takes it, whose calls are shorter
+# most operations on vectors in one meta-step, some seconds: above, torch takes it, whose calls can be interrupted
 MOST_OPERATIONS = 4_000_000_000
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-# how far the first meta-gradient may be from torch's, relative to its length
+# largest difference of the first meta-gradient from torch's, relative to its norm, by bits of precision
 TOLERANCE = {32: 1e-3, 64: 1e-7}
 _logger = logging.getLogger("metaest.compile")
 
@@ -48,19 +47,19 @@ def trace_meta_loss(losses: Callable[[Params, Episodes], Tensor], params: Params
     Raises
     ------
     UnsupportedError
-        When torch cannot trace it, or lanes do not know an operation in it.
+        When torch cannot trace it, or it holds an operation that cannot be compiled.
     """
     names, like = list(params), next(iter(params.values()))
     n_support = 2 + shapes.support.masked
 
     def step(*arguments: Tensor) -> list[Tensor]:
-        own = {name: value.detach().requires_grad_() for name, value in zip(names, arguments, strict=False)}
+        task_params = {name: value.detach().requires_grad_() for name, value in zip(names, arguments, strict=False)}
         rest = arguments[len(names) :]
         support = _rows(rest[:n_support], shapes.support)
         query = _rows(rest[n_support:], shapes.query)
         with torch.enable_grad():
-            loss = losses(own, Episodes(support, query))
-            gradients = torch.autograd.grad(loss.sum(), list(own.values()), materialize_grads=True)
+            loss = losses(task_params, Episodes(support, query))
+            gradients = torch.autograd.grad(loss.sum(), list(task_params.values()), materialize_grads=True)
         return [loss.detach(), *gradients]
 
     examples = [value.detach().clone() for value in params.values()]
@@ -74,38 +73,38 @@ def trace_meta_loss(losses: Callable[[Params, Episodes], Tensor], params: Params
 
 
 class CompiledMetaSteps:
-    """Meta-steps in machine code, one task a lane.
+    """Meta-steps in machine code, vectorised over tasks.
 
     Parameters
     ----------
     program : Program
-        Of the meta-loss of one task and its gradient.
+        Program of the meta-loss of one task and its gradient.
     settings : AdamW
     params : dict of Tensor
-        Where to start; left as it is.
+        Initial parameters; not modified.
     shapes : EpisodeShapes
     draw : callable
-        How many steps -> their EpisodeDraws.
+        Function from a number of steps to their EpisodeDraws.
     losses : callable
-        The same meta-loss in torch: parameters and episodes -> one loss for each task. It judges the first step, and
-        whatever comes out non-finite.
+        The same meta-loss in torch: parameters and episodes -> one loss for each task. It checks the first step, and
+        repeats steps that are not finite.
     most_memory : int, optional
-        Bytes that a pass may work in.
+        Most bytes of memory of one pass.
     most_at_once : int, optional
-        Meta-steps in one call at most.
+        Most meta-steps in one call.
     n_tasks : int, default=1
-        Tasks a meta-step: the more, the fewer steps in one call.
+        Tasks in a meta-step: the more, the fewer steps in one call.
 
     Attributes
     ----------
     at_once : int
     instead : EagerSteps or None
-        What took the steps where machine code and torch did not say the same.
+        Steps by torch, after machine code and torch gave different meta-gradients.
 
     Raises
     ------
     UnsupportedError
-        When a pass works in more memory.
+        When a pass needs more memory.
     UnavailableError
         When LLVM is not installed.
     """
@@ -159,17 +158,17 @@ class CompiledMetaSteps:
         if self.instead is not None:
             return self.instead.advance(count)
         drawn = self.draw(count)
-        found: list[float] = []
+        losses: list[float] = []
         if self.taken == 0 and not self._agrees(drawn):
             self._give_up(drawn)
             return self.advance(count)
-        while len(found) < count:
-            done = self._run(drawn, len(found), count - len(found))
-            found += [float(own) for own in self._losses[:done]]
+        while len(losses) < count:
+            done = self._run(drawn, len(losses), count - len(losses))
+            losses += [float(loss) for loss in self._losses[:done]]
             self.taken += done
-            if len(found) < count:  # a step was not finite: torch says what it thinks of it
-                found.append(self._eager_step(drawn.part(len(found), 1)))
-        return found
+            if len(losses) < count:  # a step was not finite: torch repeats it, or raises
+                losses.append(self._eager_step(drawn.part(len(losses), 1)))
+        return losses
 
     def params(self) -> Params:
         """Return a copy of the parameters reached."""
@@ -178,28 +177,28 @@ class CompiledMetaSteps:
         return self._as_params(self._theta.copy())
 
     def state(self) -> State:
-        """Return a copy of what the next steps depend on."""
+        """Return a copy of the state on which the next steps depend."""
         if self.instead is not None:
             return {"instead": self.instead.state()}
         flat = {"theta": self._theta, "first": self._first, "second": self._second}
-        return {"taken": self.taken, **{name: torch.from_numpy(own.copy()) for name, own in flat.items()}}
+        return {"taken": self.taken, **{name: torch.from_numpy(vector.copy()) for name, vector in flat.items()}}
 
     def restore(self, state: State) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         if "instead" in state:
             self.instead = EagerSteps(self.settings, self.params(), lambda: self._episodes(self.draw(1)), self.losses)
             self.instead.restore(state["instead"])
             return
         self.taken = state["taken"]
-        for name, own in (("theta", self._theta), ("first", self._first), ("second", self._second)):
-            own[:] = state[name].numpy()
+        for name, vector in (("theta", self._theta), ("first", self._first), ("second", self._second)):
+            vector[:] = state[name].numpy()
 
     def _run(self, drawn: EpisodeDraws, first: int, count: int) -> int:
         """Take steps in machine code; return after how many it came to one that is not finite."""
         n_tasks = drawn.support.shape[1]
         groups = -(-n_tasks // self.lanes)
-        X, y = (np.ascontiguousarray(own.detach().numpy()) for own in drawn.rows)
-        padded = [_in_lanes(own, groups * self.lanes) for own in drawn.part(first, count)[:4]]
+        X, y = (np.ascontiguousarray(tensor.detach().numpy()) for tensor in drawn.rows)
+        padded = [_padded_to_lanes(rows, groups * self.lanes) for rows in drawn.part(first, count)[:4]]
         weights = aligned(groups * self.lanes, self._theta.dtype)
         weights[:n_tasks] = 1 / n_tasks
         steps = np.arange(self.taken, self.taken + count)
@@ -210,14 +209,14 @@ class CompiledMetaSteps:
         arrays = (self._theta, self._first, self._second, self._decay, self._gradient, X, y, support,
                   support_count, query, query_count, weights, schedule, self._losses, self._constants,
                   self._arena)  # fmt: skip
-        return int(self._call(*(own.ctypes.data for own in arrays), count, groups, self._longest))
+        return int(self._call(*(array.ctypes.data for array in arrays), count, groups, self._longest))
 
     def _agrees(self, drawn: EpisodeDraws) -> bool:
-        """Tell whether the first meta-gradient is torch's; leave everything as it was."""
-        before = [own.copy() for own in (self._theta, self._first, self._second)]
+        """Tell whether the first meta-gradient agrees with torch's; restore the state."""
+        before = [vector.copy() for vector in (self._theta, self._first, self._second)]
         done = self._run(drawn, 0, 1)
-        for own, kept in zip((self._theta, self._first, self._second), before, strict=True):
-            own[:] = kept
+        for vector, kept in zip((self._theta, self._first, self._second), before, strict=True):
+            vector[:] = kept
         loss, gradient = self._in_torch(drawn.part(0, 1))
         if not done and not (math.isfinite(loss) and np.isfinite(gradient).all()):
             return True
@@ -239,11 +238,11 @@ class CompiledMetaSteps:
         self.instead = EagerSteps(self.settings, self.params(), draw, self.losses)
 
     def _in_torch(self, drawn: EpisodeDraws) -> tuple[float, NDArray[Any]]:
-        """Return loss and meta-gradient of one step as torch works them out."""
+        """Return loss and meta-gradient of one step, by torch."""
         params = {name: value.requires_grad_() for name, value in self.params().items()}
         losses = self.losses(params, self._episodes(drawn)).mean()
         gradients = torch.autograd.grad(losses, list(params.values()), materialize_grads=True)
-        return float(losses.detach()), np.concatenate([own.detach().numpy().reshape(-1) for own in gradients])
+        return float(losses.detach()), np.concatenate([gradient.detach().numpy().reshape(-1) for gradient in gradients])
 
     def _eager_step(self, drawn: EpisodeDraws) -> float:
         """Take one step by torch's gradient, or raise a DivergenceError."""
@@ -268,11 +267,11 @@ class CompiledMetaSteps:
         )
 
     def _as_params(self, flat: NDArray[Any]) -> Params:
-        found, first = {}, 0
+        params, first = {}, 0
         for name, like in self._like.items():
-            found[name] = torch.from_numpy(flat[first : first + like.numel()]).reshape(like.shape).clone()
+            params[name] = torch.from_numpy(flat[first : first + like.numel()]).reshape(like.shape).clone()
             first += like.numel()
-        return found
+        return params
 
 
 def _side(rows: tuple[Tensor, Tensor], numbers: NDArray[np.int32], count: NDArray[np.int32]) -> Rows:
@@ -282,11 +281,11 @@ def _side(rows: tuple[Tensor, Tensor], numbers: NDArray[np.int32], count: NDArra
     return Rows(X[index], y[index], mask.to(X.dtype))
 
 
-def _in_lanes(own: NDArray[np.int32], lanes: int) -> NDArray[np.int32]:
-    """Return draws of whole groups of lanes, the last task standing in for those that are not there."""
-    if own.shape[1] < lanes:
-        own = np.concatenate([own, np.repeat(own[:, -1:], lanes - own.shape[1], axis=1)], axis=1)
-    return np.ascontiguousarray(own, dtype=np.int32)
+def _padded_to_lanes(rows: NDArray[np.int32], lanes: int) -> NDArray[np.int32]:
+    """Pad the tasks of each step to whole groups of lanes, by repeating the last task."""
+    if rows.shape[1] < lanes:
+        rows = np.concatenate([rows, np.repeat(rows[:, -1:], lanes - rows.shape[1], axis=1)], axis=1)
+    return np.ascontiguousarray(rows, dtype=np.int32)
 
 
 def _rows(arguments: tuple[Tensor, ...], side: RowsShape) -> Rows:

@@ -1,4 +1,4 @@
-"""Row numbers of the tasks of many meta-steps, by sorting the random numbers drawn for their rows."""
+"""Support and query rows of many meta-steps, by sorting random keys of their rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metaest.jit.llvm.compile import compile_function
 
 __all__ = ["MOST_RANKED_ROWS", "EpisodeDraws", "split_by_keys"]
 
-# rows of a task up to which comparing all pairs is quicker than sorting
+# most rows of a task for which comparing all pairs is faster than sorting
 MOST_RANKED_ROWS = 32
 
 
@@ -26,7 +26,7 @@ class EpisodeDraws(NamedTuple):
     support, query : ndarray of int32, shape (steps, tasks, rows)
         Padded with a row of the same task.
     support_count, query_count : ndarray of int32, shape (steps, tasks)
-        How many of them count.
+        Numbers of rows that are not padding.
     rows : tuple of Tensor
         X and y, of which these are row numbers.
     """
@@ -54,17 +54,17 @@ def split_by_keys(
     width_query: int,
     rows: tuple[Tensor, Tensor],
 ) -> EpisodeDraws:
-    """Take as support of each task the rows with the smallest keys, and as query the others.
+    """Choose as support of each task the rows with the smallest keys, and as query the others.
 
     Parameters
     ----------
     keys : ndarray of shape (n_steps * n_tasks, n_columns)
         Infinite beyond a task's rows.
     sizes, starts, n_support : ndarray of int, shape (n_steps * n_tasks,)
-        Rows of each task, the number of its first one, and how many are support.
+        Number of rows of each task, index of its first row, and number of support rows.
     n_steps : int
     width_support, width_query : int
-        To which they are padded.
+        Rows to which support and query are padded.
     rows : tuple of Tensor
         X and y of all tasks.
 
@@ -74,9 +74,9 @@ def split_by_keys(
     """
     shape = n_steps, len(sizes) // n_steps
     support, query = (np.empty((*shape, width), dtype=np.int32) for width in (width_support, width_query))
-    given = [np.ascontiguousarray(own, dtype=np.int64) for own in (sizes, starts, n_support)]
+    given = [np.ascontiguousarray(numbers, dtype=np.int64) for numbers in (sizes, starts, n_support)]
     arrays: tuple[NDArray[Any], ...] = (np.ascontiguousarray(keys), *given, support, query)
     call = compile_function(row_order_text(keys.shape[1]), "order", [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 3)
-    call(*(own.ctypes.data for own in arrays), len(sizes), width_support, width_query)
-    counts = [own.astype(np.int32).reshape(shape) for own in (n_support, sizes - n_support)]
+    call(*(array.ctypes.data for array in arrays), len(sizes), width_support, width_query)
+    counts = [numbers.astype(np.int32).reshape(shape) for numbers in (n_support, sizes - n_support)]
     return EpisodeDraws(support, counts[0], query, counts[1], rows)

@@ -1,4 +1,4 @@
-"""The function of many tasks: the same program on each, a few at a time."""
+"""The function of many tasks on the first axis: the same program on each group of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["function_text"]
 def function_text(program: Program, vector: VectorType) -> tuple[str, int]:
     """Write ``@many(ptr inputs..., ptr outputs..., ptr constants, ptr arena, i64 tasks)``.
 
-    What is not shared by all tasks is of shape (tasks, numbers).
+    Arrays that are not shared by all tasks have shape (tasks, numbers).
 
     Parameters
     ----------
@@ -30,26 +30,26 @@ def function_text(program: Program, vector: VectorType) -> tuple[str, int]:
     task, floats = task_text(program, vector), vector.floats
     offset, places, given = task.arena, [], []
     gathers, scatters, before = [], [], "group"
-    for i, own in enumerate(program.inputs):
-        if own.shared:
+    for i, buffer in enumerate(program.inputs):
+        if buffer.shared:
             given.append(f"%in{i}")
             continue
         places.append(f"  %ip{i} = getelementptr inbounds {floats}, ptr %arena, i64 {offset}")
-        offset += own.size
+        offset += buffer.size
         given.append(f"%ip{i}")
-        gathers.append(_moved(f"i{i}", own.size, f"%in{i}", f"%ip{i}", before, vector, inwards=True))
+        gathers.append(_moved(f"i{i}", buffer.size, f"%in{i}", f"%ip{i}", before, vector, inwards=True))
         before = f"i{i}_done"
     gathers.append("  br label %work\nwork:")
     before = "work"
-    for i, own in enumerate(program.outputs):
+    for i, buffer in enumerate(program.outputs):
         places.append(f"  %op{i} = getelementptr inbounds {floats}, ptr %arena, i64 {offset}")
-        offset += own.size
+        offset += buffer.size
         given.append(f"%op{i}")
-        scatters.append(_moved(f"o{i}", own.size, f"%op{i}", f"%out{i}", before, vector, inwards=False))
+        scatters.append(_moved(f"o{i}", buffer.size, f"%op{i}", f"%out{i}", before, vector, inwards=False))
         before = f"o{i}_done"
     pointers = [f"ptr noalias %in{i}" for i in range(len(program.inputs))]
     pointers += [f"ptr noalias %out{i}" for i in range(len(program.outputs))]
-    call = ", ".join(f"ptr {own}" for own in (*given, "%constants", "%arena"))
+    call = ", ".join(f"ptr {pointer}" for pointer in (*given, "%constants", "%arena"))
     here, onwards, back, work = "\n".join(places), "\n".join(gathers), "\n".join(scatters), task.text
     return (
         f"""{definitions(vector)}

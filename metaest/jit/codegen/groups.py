@@ -45,17 +45,17 @@ def over_groups(
     """
     floats, places, gathers, scatters = vector.floats, [], [], []
     before = "group"
-    for own, size in (*inputs.items(), *outputs.items()):
-        places.append(f"  %{own}_v = getelementptr inbounds {floats}, ptr %arena, i64 {offset}")
+    for array, size in (*inputs.items(), *outputs.items()):
+        places.append(f"  %{array}_v = getelementptr inbounds {floats}, ptr %arena, i64 {offset}")
         offset += size
-    for own, size in inputs.items():
-        gathers.append(_moved(own, size, before, vector, inwards=True))
-        before = f"{own}_done"
+    for array, size in inputs.items():
+        gathers.append(_moved(array, size, before, vector, inwards=True))
+        before = f"{array}_done"
     before = "scattered"
-    for own, size in outputs.items():
-        scatters.append(_moved(own, size, before, vector, inwards=False))
-        before = f"{own}_done"
-    pointers = ", ".join(f"ptr noalias %{own}" for own in (*inputs, *outputs, *shared, "arena"))
+    for array, size in outputs.items():
+        scatters.append(_moved(array, size, before, vector, inwards=False))
+        before = f"{array}_done"
+    pointers = ", ".join(f"ptr noalias %{array}" for array in (*inputs, *outputs, *shared, "arena"))
     here, onwards, back = "\n".join(places), "\n".join(gathers), "\n".join(scatters)
     return (
         f"""define void @{name}({pointers}, i64 %tasks, i64 %most) {{
@@ -85,20 +85,20 @@ end:
 
 def _moved(name: str, size: int, before: str, vector: VectorType, *, inwards: bool) -> str:
     """Write a loop that brings the numbers of a group into the arena, or back."""
-    own, align = f"%{name}", vector.bits // 8
-    source, target = (f"{own}_p", f"{own}_q") if inwards else (f"{own}_q", f"{own}_p")
+    value, align = f"%{name}", vector.bits // 8
+    source, target = (f"{value}_p", f"{value}_q") if inwards else (f"{value}_q", f"{value}_p")
     wide = align * vector.lanes
     read, written = (align, wide) if inwards else (wide, align)
-    return f"""  br label {own}_next
+    return f"""  br label {value}_next
 {name}_next:
-  {own}_e = phi i64 [ 0, %{before} ], [ {own}_en, {own}_next ]
-  {own}_row = mul nuw nsw i64 {own}_e, %tasks
-  {own}_i = add nuw nsw i64 {own}_row, %first
-  {own}_p = getelementptr inbounds {vector.scalar}, ptr {own}, i64 {own}_i
-  {own}_q = getelementptr inbounds {vector.floats}, ptr {own}_v, i64 {own}_e
-  {own}_x = load {vector.floats}, ptr {source}, align {read}
-  store {vector.floats} {own}_x, ptr {target}, align {written}
-  {own}_en = add nuw nsw i64 {own}_e, 1
-  {own}_m = icmp ult i64 {own}_en, {size}
-  br i1 {own}_m, label {own}_next, label {own}_done
+  {value}_e = phi i64 [ 0, %{before} ], [ {value}_en, {value}_next ]
+  {value}_row = mul nuw nsw i64 {value}_e, %tasks
+  {value}_i = add nuw nsw i64 {value}_row, %first
+  {value}_p = getelementptr inbounds {vector.scalar}, ptr {value}, i64 {value}_i
+  {value}_q = getelementptr inbounds {vector.floats}, ptr {value}_v, i64 {value}_e
+  {value}_x = load {vector.floats}, ptr {source}, align {read}
+  store {vector.floats} {value}_x, ptr {target}, align {written}
+  {value}_en = add nuw nsw i64 {value}_e, 1
+  {value}_m = icmp ult i64 {value}_en, {size}
+  br i1 {value}_m, label {value}_next, label {value}_done
 {name}_done:"""

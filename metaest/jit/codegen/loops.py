@@ -1,4 +1,4 @@
-"""From kernels to text that LLVM compiles."""
+"""Kernels as loops in LLVM's text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from metaest.jit.ir import Buffer, Constant, Fill, Formula, Kernel, Operand, Pro
 
 __all__ = ["Emitter", "last_uses"]
 
-# operations of one kernel up to which it is written out, without a loop
+# most operations of one kernel that is written out, without a loop
 UNROLLED = 64
 COMPARISONS = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
 ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
-# a product keeps so many of its results in registers at once
+# results of a product that are kept in registers at once, by bits of a vector
 BLOCKS = {512: 20, 256: 8, 128: 8}
 
 
@@ -27,9 +27,9 @@ class Emitter:
     ----------
     w : Writer
     names : dict of Buffer -> str
-        Where the buffers are.
+        Pointers to the buffers.
     straight : bool
-        Whether to write everything out: then LLVM keeps all numbers in registers where it can.
+        If True, loops are unrolled, so that LLVM can keep all numbers in registers.
     """
 
     def __init__(self, w: Writer, names: dict[Buffer, str], *, straight: bool) -> None:
@@ -57,19 +57,19 @@ class Emitter:
         kept = [i for i in range(len(shape)) if i not in over]
         inner = [shape[i] for i in over]
 
-        def join(total: str | None, own: str) -> str:
+        def join(total: str | None, term: str) -> str:
             if total is None:
-                return own
-            return self.w.arithmetic("fadd", total, own) if kernel.how == "sum" else self._larger(total, own)
+                return term
+            return self.w.arithmetic("fadd", total, term) if kernel.how == "sum" else self._larger(total, term)
 
         def body(at: Sequence[int | str]) -> None:
             whole: list[int | str] = [0] * len(shape)
-            for i, own in zip(kept, at, strict=True):
-                whole[i] = own
+            for i, index in zip(kept, at, strict=True):
+                whole[i] = index
 
             def term(place: Sequence[int | str]) -> str:
-                for i, own in zip(over, place, strict=True):
-                    whole[i] = own
+                for i, index in zip(over, place, strict=True):
+                    whole[i] = index
                 return self.value(kernel.value, whole)
 
             self.w.store(
@@ -137,7 +137,7 @@ class Emitter:
         shared: int,
     ) -> None:
         """Write tiles of equal size: so many of them down and across, from a first row and column."""
-        high, wide = (min(own, limit) for own, limit in ((rows[1], size[0]), (columns[1], size[1])))
+        high, wide = min(rows[1], size[0]), min(columns[1], size[1])
 
         def tile(i: int | str, j: int | str) -> None:
             self._tile(kernel, i, j, high, wide, shared)
@@ -179,13 +179,13 @@ class Emitter:
                 totals = step(loop.counter, loop.carried)
                 loop.ends.extend(totals)
         for (a, b), total in zip(places, totals, strict=True):
-            own = kernel.out
-            place = self._linear([(i, own.strides[0], a), (j, own.strides[1], b)], own.offset)
-            w.store(total, self.names[own.buffer], place)
+            out = kernel.out
+            place = self._linear([(i, out.strides[0], a), (j, out.strides[1], b)], out.offset)
+            w.store(total, self.names[out.buffer], place)
 
     def index(self, view: View, at: Sequence[int | str]) -> str:
         """Return where in its buffer a number is."""
-        return self._linear([(own, stride, 0) for own, stride in zip(at, view.strides, strict=True)], view.offset)
+        return self._linear([(index, stride, 0) for index, stride in zip(at, view.strides, strict=True)], view.offset)
 
     def load(self, view: View, at: Sequence[int | str], more: Sequence[int] | None = None) -> str:
         """Read a number at an index, or so much further on."""
@@ -195,12 +195,12 @@ class Emitter:
 
     def _linear(self, terms: Sequence[tuple[int | str, int, int]], offset: int) -> str:
         names: list[tuple[str, int]] = []
-        for own, stride, more in terms:
+        for index, stride, more in terms:
             offset += stride * more
-            if isinstance(own, int):
-                offset += stride * own
+            if isinstance(index, int):
+                offset += stride * index
             else:
-                names.append((own, stride))
+                names.append((index, stride))
         return self.w.linear(names, offset)
 
     def value(self, operand: Operand, at: Sequence[int | str]) -> str:
@@ -220,10 +220,10 @@ class Emitter:
         """Write a condition."""
         bools = self.w.vector.bools
         if isinstance(operand, Formula) and operand.operation in COMPARISONS:
-            a, b = (self.value(own, at) for own in operand.operands)
+            a, b = (self.value(inner, at) for inner in operand.operands)
             return self.w.compare(COMPARISONS[operand.operation], a, b)
         if isinstance(operand, Formula) and operand.operation in ("and", "or"):
-            a, b = (self._truth(own, at) for own in operand.operands)
+            a, b = (self._truth(inner, at) for inner in operand.operands)
             return self.w.put(f"{operand.operation} {bools} {a}, {b}")
         if isinstance(operand, Formula) and operand.operation == "not":
             return self.w.put(f"xor {bools} {self._truth(operand.operands[0], at)}, splat (i1 true)")
@@ -231,7 +231,7 @@ class Emitter:
 
     def _operation(self, operand: Formula, at: Sequence[int | str]) -> str:
         w, name = self.w, operand.operation
-        values = [self.value(own, at) for own in operand.operands]
+        values = [self.value(inner, at) for inner in operand.operands]
         if name in ARITHMETIC:
             return w.arithmetic(ARITHMETIC[name], *values)
         if name in FUNCTIONS:
@@ -273,13 +273,13 @@ def block(rows: int, columns: int, limit: int) -> tuple[int, int]:
 def parts(size: int, step: int) -> list[tuple[int, int]]:
     """Split a dimension into its whole steps and what is left."""
     whole = size // step * step
-    return [own for own in ((0, whole), (whole, size - whole)) if own[1]]
+    return [part for part in ((0, whole), (whole, size - whole)) if part[1]]
 
 
 def last_uses(program: Program) -> dict[Buffer, int]:
-    """Return after which kernel a buffer is not needed any more."""
-    found: dict[Buffer, int] = {}
+    """Return the index of the last kernel that uses each buffer."""
+    last: dict[Buffer, int] = {}
     for i, kernel in enumerate(program.kernels):
         for view in (*reads(kernel), kernel.out):
-            found[view.buffer] = i
-    return found
+            last[view.buffer] = i
+    return last

@@ -1,4 +1,4 @@
-"""The search for the most probable constants of many tasks: evaluations of an equation between steps, all in one call.
+"""The function of a MAP search: the constants of many tasks are searched in one call.
 
 The text holds no algorithm of its own: how an equation is evaluated, which step is proposed, whether it is accepted and
 what a curvature is are programs traced from torch. Here they are called in turn.
@@ -26,7 +26,7 @@ MORE = ("third", "fourth")
 
 @dataclass(frozen=True)
 class SearchPrograms:
-    """What a search is made of.
+    """The programs of a search.
 
     Attributes
     ----------
@@ -80,34 +80,36 @@ def search_text(programs: SearchPrograms, vector: VectorType) -> tuple[str, int]
     """
     texts, arena = [], 0
     for name, program in programs.all().items():
-        own = task_text(program, vector, name)
-        texts.append(own.text)
-        arena = max(arena, own.arena)
+        task = task_text(program, vector, name)
+        texts.append(task.text)
+        arena = max(arena, task.arena)
     layout = _Layout(programs, vector, arena)
     texts.append(layout.at_true_curvature())
-    sizes = [own.size for own in programs.evaluate.inputs]
+    sizes = [buffer.size for buffer in programs.evaluate.inputs]
     m, given = programs.m, dict(zip(("u", "center", "X", "y", *MORE), sizes[:-2], strict=False))
     shared = ["factor", "sigma", "tol", "constants"]
     size = 0
     for name in ("gauss_newton", "newton"):
-        found = {"found": m, "height": 1, "ended": 1}
+        outputs = {"found": m, "height": 1, "ended": 1}
         text, size = over_groups(
-            name, given, found, shared, layout.search(newton=name == "newton"), vector, layout.size
+            name, given, outputs, shared, layout.search(newton=name == "newton"), vector, layout.size
         )
         texts.append(text)
     text, other = over_groups("curved", given, {"rest": layout.rest}, shared, layout.curved(), vector, layout.size)
     texts.append(text)
     size, p = max(size, other), sizes[1]
-    given = {name: own for name, own in given.items() if name != "u"}
-    found = {"rest": p + 1 + p * p}
-    text, other = over_groups("informed", given, found, ["sigma", "constants"], layout.informed(), vector, layout.size)
+    given = {name: size for name, size in given.items() if name != "u"}
+    outputs = {"rest": p + 1 + p * p}
+    text, other = over_groups(
+        "informed", given, outputs, ["sigma", "constants"], layout.informed(), vector, layout.size
+    )
     head = "declare i64 @llvm.umin.i64(i64, i64)\n"
     head += f"declare i1 @llvm.vector.reduce.or.v{vector.lanes}i1({vector.bools})\n"
     return definitions(vector) + head + "\n".join([*texts, text]), max(size, other) * vector.lanes
 
 
 class _Layout:
-    """Where the numbers of a group are, and the text that works on them."""
+    """Memory layout of a group of tasks, and the text that works on it."""
 
     def __init__(self, programs: SearchPrograms, vector: VectorType, arena: int) -> None:
         self.programs, self.vector = programs, vector
@@ -134,8 +136,8 @@ class _Layout:
 
     def _call(self, w: Writer, name: str, *pointers: str) -> None:
         start = self.constants[name]
-        own = w.put(f"getelementptr inbounds {self.vector.scalar}, ptr %constants, i64 {start}")
-        given = ", ".join(f"ptr {pointer}" for pointer in (*pointers, own, "%arena"))
+        constants = w.put(f"getelementptr inbounds {self.vector.scalar}, ptr %constants, i64 {start}")
+        given = ", ".join(f"ptr {pointer}" for pointer in (*pointers, constants, "%arena"))
         w.do(f"call void @{name}({given})")
 
     @property
@@ -149,7 +151,7 @@ class _Layout:
     def _evaluate(self, w: Writer, *, newton: bool) -> None:
         """Evaluate at the trial's u."""
         if newton:
-            given = ", ".join(f"ptr {own}" for own in (*self._rows, "%constants", "%arena"))
+            given = ", ".join(f"ptr {pointer}" for pointer in (*self._rows, "%constants", "%arena"))
             w.do(f"call void @at_true_curvature({given})")
         else:
             self._call(w, "evaluate", self._place(w, "trial"), *self._rows, self._place(w, "trial", self.m))
@@ -169,7 +171,7 @@ class _Layout:
         matrix = self._place(w, "trial", 2 * m + 1)
         self._call(w, "curvature", self._place(w, "around"), matrix, self._place(w, "true"))
         self._copy(w, self._place(w, "true"), matrix, m * m)
-        given = ", ".join(f"ptr {own}" for own in (*self._rows, "%constants", "%arena"))
+        given = ", ".join(f"ptr {pointer}" for pointer in (*self._rows, "%constants", "%arena"))
         body = "\n".join(w.lines)
         return f"define internal void @at_true_curvature({given}) noinline {{\nentry:\n{body}\n  ret void\n}}\n"
 
@@ -185,7 +187,7 @@ class _Layout:
     def informed(self) -> str:
         """Write what ``@informed`` does with a group."""
         w = Writer(self.vector, block="body")
-        rows = [own for own in self._rows if own != "%factor"]
+        rows = [pointer for pointer in self._rows if pointer != "%factor"]
         self._call(w, "inform", *rows, "%rest_v")
         w.do("br label %scattered")
         return "\n".join(w.lines)

@@ -1,4 +1,4 @@
-"""The function of many meta-steps: draw tasks, work out their meta-gradients in lanes, and take steps of AdamW."""
+"""The function of many meta-steps: gather rows, compute meta-gradients in lanes of vectors, take steps of AdamW."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class RowsShape:
-    """Support or query of a program's tasks.
+    """Shape of the support, or of the query, of a program's tasks.
 
     Attributes
     ----------
     rows : int
-        To which a task is padded.
+        Rows to which a task is padded.
     masked : bool
-        Whether the program takes a mask: where some tasks have fewer rows.
+        True where some tasks have fewer rows, so that the program takes a mask.
     """
 
     rows: int
@@ -36,7 +36,7 @@ class RowsShape:
 
 @dataclass(frozen=True)
 class EpisodeShapes:
-    """What the episodes of every meta-step look like.
+    """Shape of the episodes of every meta-step.
 
     Parameters
     ----------

@@ -37,8 +37,8 @@ def _rank_eight_tasks(columns: int) -> str:
         for lane, row in enumerate(rows):
             at = w.linear([(row, 1)], i)
             place = w.put(f"getelementptr inbounds double, ptr %keys, i64 {at}")
-            own = w.put(f"load double, ptr {place}")
-            key = w.put(f"insertelement {vector.floats} {key}, double {own}, i64 {lane}")
+            number = w.put(f"load double, ptr {place}")
+            key = w.put(f"insertelement {vector.floats} {key}, double {number}, i64 {lane}")
         keys.append(key)
     for i in range(columns):
         for j in range(i + 1, columns):

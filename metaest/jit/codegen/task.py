@@ -1,4 +1,4 @@
-"""The function of one pass: what a traced program does to as many tasks as a vector has lanes."""
+"""The function of one pass: a traced program on as many tasks as a vector has lanes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["TaskText", "task_text"]
 
-# operations of one task up to which a program is written out without loops
+# most operations of one task for which a program is written out without loops
 STRAIGHT = 6000
 
 
@@ -25,7 +25,7 @@ class TaskText:
     text : str
         Functions; ``@name(ptr inputs..., ptr outputs..., ptr constants, ptr arena)`` is the one to call.
     arena : int
-        Vectors of memory it needs.
+        Vectors of memory that it needs.
     """
 
     text: str
@@ -34,8 +34,8 @@ class TaskText:
 
 def task_text(program: Program, vector: VectorType, name: str = "task") -> TaskText:
     """Write the function of one pass, under a name."""
-    names = {own: f"%i{i}" for i, own in enumerate(program.inputs)}
-    names |= {own: f"%o{i}" for i, own in enumerate(program.outputs)}
+    names = {buffer: f"%i{i}" for i, buffer in enumerate(program.inputs)}
+    names |= {buffer: f"%o{i}" for i, buffer in enumerate(program.outputs)}
     names[program.constant] = "%constants"
     given = ", ".join(f"ptr noalias {name}" for name in names.values())
     head = f"define internal void @{name}({given}, ptr noalias %arena) {{\nentry:\n"
@@ -43,12 +43,12 @@ def task_text(program: Program, vector: VectorType, name: str = "task") -> TaskT
     w = Writer(vector)
     offsets, size = ({}, 0) if straight else _planned(program, set(names))
     inside = {view.buffer for kernel in program.kernels for view in (*reads(kernel), kernel.out)} - set(names)
-    for i, own in enumerate(_in_order(program, inside)):
-        names[own] = f"%b{i}"
+    for i, buffer in enumerate(_in_order(program, inside)):
+        names[buffer] = f"%b{i}"
         if straight:
-            w.do(f"%b{i} = alloca [{max(own.size, 1)} x {vector.floats}], align {vector.bits * vector.lanes // 8}")
+            w.do(f"%b{i} = alloca [{max(buffer.size, 1)} x {vector.floats}], align {vector.bits * vector.lanes // 8}")
         else:
-            w.do(f"%b{i} = getelementptr inbounds {vector.floats}, ptr %arena, i64 {offsets[own]}")
+            w.do(f"%b{i} = getelementptr inbounds {vector.floats}, ptr %arena, i64 {offsets[buffer]}")
     if straight:
         emitter = Emitter(w, names, straight=True)
         for kernel in program.kernels:
@@ -57,33 +57,33 @@ def task_text(program: Program, vector: VectorType, name: str = "task") -> TaskT
     functions: dict[str, str] = {}
     for kernel in program.kernels:
         _call(kernel, w, names, functions, name)
-    texts = [text.replace("@KERNEL", f"@{own}") for text, own in functions.items()]
+    texts = [text.replace("@KERNEL", f"@{function}") for text, function in functions.items()]
     return TaskText("\n".join(texts) + head + "\n".join(w.lines) + "\n  ret void\n}\n", size)
 
 
 def _in_order(program: Program, wanted: set[Buffer]) -> dict[Buffer, None]:
-    """Return buffers as they come: the text, by which code is kept, has to be the same each time."""
-    own = (view.buffer for kernel in program.kernels for view in (*reads(kernel), kernel.out))
-    return {buffer: None for buffer in own if buffer in wanted}
+    """Return buffers in order of use: the text, by which code is cached, has to be the same each time."""
+    buffers = (view.buffer for kernel in program.kernels for view in (*reads(kernel), kernel.out))
+    return {buffer: None for buffer in buffers if buffer in wanted}
 
 
 def _planned(program: Program, given: set[Buffer]) -> tuple[dict[Buffer, int], int]:
-    """Return where in the arena each buffer is, memory used again as soon as it is free, and the arena's size."""
+    """Return each buffer's offset in the arena, where memory is reused once it is free, and the arena's size."""
     last, offsets, size = last_uses(program), {}, 0
     free: list[tuple[int, int]] = []
     for i, kernel in enumerate(program.kernels):
-        own = kernel.out.buffer
-        if own not in offsets and own not in given:
-            fitting = [slot for slot in free if slot[1] >= own.size]
+        out = kernel.out.buffer
+        if out not in offsets and out not in given:
+            fitting = [slot for slot in free if slot[1] >= out.size]
             if fitting:
                 slot = min(fitting, key=lambda slot: slot[1])
                 free.remove(slot)
-                offsets[own] = slot[0]
-                if slot[1] > own.size:
-                    free.append((slot[0] + own.size, slot[1] - own.size))
+                offsets[out] = slot[0]
+                if slot[1] > out.size:
+                    free.append((slot[0] + out.size, slot[1] - out.size))
             else:
-                offsets[own] = size
-                size += own.size
+                offsets[out] = size
+                size += out.size
         for buffer in {view.buffer for view in (*reads(kernel), kernel.out)}:
             if buffer in offsets and last[buffer] == i:
                 free = _joined([*free, (offsets[buffer], buffer.size)])
@@ -91,34 +91,34 @@ def _planned(program: Program, given: set[Buffer]) -> tuple[dict[Buffer, int], i
 
 
 def _joined(free: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+    joined: list[tuple[int, int]] = []
     for start, length in sorted(free):
-        if found and sum(found[-1]) == start:
-            found[-1] = (found[-1][0], found[-1][1] + length)
+        if joined and sum(joined[-1]) == start:
+            joined[-1] = (joined[-1][0], joined[-1][1] + length)
         else:
-            found.append((start, length))
-    return found
+            joined.append((start, length))
+    return joined
 
 
 def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[str, str], task: str) -> None:
     """Write a call of a kernel's function; kernels that do the same to other memory share it."""
-    own: dict[View, View] = {}
+    general_views: dict[View, View] = {}
 
     def stand_in(view: View) -> View:
         key = replace(view, shape=(), strides=())
-        if key not in own:
-            own[key] = View(Buffer(0, view.buffer.shared), (), ())
-        return View(own[key].buffer, view.shape, view.strides)
+        if key not in general_views:
+            general_views[key] = View(Buffer(0, view.buffer.shared), (), ())
+        return View(general_views[key].buffer, view.shape, view.strides)
 
     general = _with_views(kernel, stand_in)
-    places = {view.buffer: f"%p{i}" for i, view in enumerate(own.values())}
+    places = {view.buffer: f"%p{i}" for i, view in enumerate(general_views.values())}
     inner = Writer(w.vector)
     Emitter(inner, places, straight=False).emit(general)
     given = ", ".join(f"ptr noalias {name}" for name in places.values())
     text = f"define internal void @KERNEL({given}) noinline {{\nentry:\n" + "\n".join(inner.lines) + "\n  ret void\n}\n"
     name = functions.setdefault(text, f"{task}_kernel{len(functions)}")
     pointers = []
-    for view in own:
+    for view in general_views:
         pointer = names[view.buffer]
         if view.offset:
             unit = w.vector.scalar if view.buffer.shared else w.vector.floats

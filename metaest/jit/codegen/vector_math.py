@@ -175,7 +175,7 @@ def definitions(vector: VectorType) -> str:
     for name, write in functions.items():
         w, arguments = Writer(vector), ["%x", "%y"][: 1 + (name == "pow")]
         result = write(w, *arguments)
-        body, given = "\n".join(w.lines), ", ".join(f"{floats} {own}" for own in arguments)
+        body, given = "\n".join(w.lines), ", ".join(f"{floats} {name}" for name in arguments)
         # internal and small: the compiler puts them where they are called, or leaves them out
         texts.append(
             f"define internal {floats} @lane_{name}({given}) alwaysinline {{\n{body}\n  ret {floats} {result}\n}}"

@@ -11,7 +11,7 @@ __all__ = ["Writer"]
 
 @dataclass
 class Writer:
-    """Lines of one function, and names nobody has used before."""
+    """Lines of one function, and fresh names of its values."""
 
     vector: VectorType
     lines: list[str] = field(default_factory=list)
@@ -47,14 +47,14 @@ class Writer:
         return self.put(f"fcmp {how} {self.vector.floats} {a}, {b}")
 
     def select(self, condition: str, yes: str, no: str) -> str:
-        """Write a choice in each lane."""
+        """Write a selection in each lane."""
         vector = self.vector
         return self.put(f"select {vector.bools} {condition}, {vector.floats} {yes}, {vector.floats} {no}")
 
     def call(self, function: str, *operands: str) -> str:
         """Write a call of a function from vectors to a vector."""
         floats = self.vector.floats
-        return self.put(f"call {floats} @{function}({', '.join(f'{floats} {own}' for own in operands)})")
+        return self.put(f"call {floats} @{function}({', '.join(f'{floats} {operand}' for operand in operands)})")
 
     def intrinsic(self, name: str, *operands: str) -> str:
         """Write a call of one of LLVM's own functions."""
@@ -87,24 +87,24 @@ class Writer:
         for name, factor in terms:
             if factor == 0:
                 continue
-            own = name if factor == 1 else self.put(f"mul nsw i64 {name}, {factor}")
-            total = own if not total else self.put(f"add nsw i64 {total}, {own}")
+            term = name if factor == 1 else self.put(f"mul nsw i64 {name}, {factor}")
+            total = term if not total else self.put(f"add nsw i64 {total}, {term}")
         if not total:
             return str(constant)
         return total if constant == 0 else self.put(f"add nsw i64 {total}, {constant}")
 
     @contextmanager
     def loop(self, count: int | str, step: int = 1, carried: tuple[str, ...] = ()) -> Iterator["Loop"]:
-        """Write a loop over 0, step, ... below `count`; what is carried from turn to turn are vectors."""
+        """Write a loop over 0, step, ... below `count`; `carried` are vectors handed from one iteration to the next."""
         label = f"L{len(self.lines)}"
         before, floats = self.block, self.vector.floats
         self.do(f"br label %{label}")
         self.enter(label)
         counter, after = self.name(), self.name()
-        found = Loop(counter, [self.name() for _ in carried], [])
+        loop = Loop(counter, [self.name() for _ in carried], [])
         head = len(self.lines)
-        yield found
-        for i, (name, start, end) in enumerate(zip(found.carried, carried, found.ends, strict=True)):
+        yield loop
+        for i, (name, start, end) in enumerate(zip(loop.carried, carried, loop.ends, strict=True)):
             phi = f"  {name} = phi {floats} [ {start}, %{before} ], [ {end}, %{self.block} ]"
             self.lines.insert(head + i, phi)
         self.lines.insert(head, f"  {counter} = phi i64 [ 0, %{before} ], [ {after}, %{self.block} ]")
@@ -116,7 +116,7 @@ class Writer:
 
 @dataclass
 class Loop:
-    """Names inside a loop, and what the next turn starts from."""
+    """Names inside a loop, and the values that the next iteration starts from."""
 
     counter: str
     carried: list[str]

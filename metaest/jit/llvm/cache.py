@@ -1,4 +1,4 @@
-"""The cache of machine code on disk. What is read from it is run, so that trust comes first."""
+"""On-disk cache of compiled code. A file is executed, so that no other user may have been able to write it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from metaest.jit.llvm.private import PrivateFolder
 
 __all__ = ["CachedCode"]
 
-# files that are kept; the oldest make room
+# most files; the oldest are removed
 MOST = 256
-# bytes of all files together
+# most bytes of all files together
 MOST_BYTES = 2**28
-# bytes of one file: a program of that size takes minutes to compile
+# most bytes of one file: a program of that size takes minutes to compile
 LARGEST = 2**26
 # bytes of a seal and of the secret it is made with
 SEAL = 32

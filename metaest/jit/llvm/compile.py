@@ -1,4 +1,4 @@
-"""From text to machine code, by LLVM: no compiler is needed on the user's machine, and none is loaded on import."""
+"""LLVM compiles text to machine code in memory. It comes as a wheel and is not loaded on import."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from metaest.jit.llvm.vector_type import VectorType
 __all__ = ["aligned", "compile_function", "native_vector"]
 
 T = TypeVar("T")
-# libraries that stay in memory although nobody calls them; the one asked for longest ago goes first
+# most libraries that stay in memory unused; the least recently used is dropped first
 MOST_LIBRARIES = 128
-# bytes of the code of all of these
+# most bytes of the code of all of these
 MOST_BYTES = 2**26
 _logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
@@ -70,7 +70,7 @@ _libraries: OrderedDict[str, _Library] = OrderedDict()
 
 
 def _by_llvm(work: Callable[[], T]) -> T:
-    """Do what LLVM is needed for: always in a thread of its own, since one call can take seconds.
+    """Run work that calls LLVM in a separate thread, since one call can take seconds.
 
     A process ends after that thread: LLVM's own end would meet it at work, which ended one process of six in a crash.
     """
@@ -122,7 +122,7 @@ def _target(binding: Any, cpu: str, features: str) -> Any:
 
 
 def native_vector(bits: int) -> VectorType:
-    """Return vectors as long as this processor's."""
+    """Return vectors as wide as this processor's registers."""
     return VectorType(bits, _machine().width // bits)
 
 
@@ -143,11 +143,11 @@ def _code_of(text: str, machine: _Machine) -> bytes:
     return code
 
 
-def _made(text: str, key: str, machine: _Machine) -> _Library:
-    """Return a library from disk, or else compile it."""
+def _load_or_compile(text: str, key: str, machine: _Machine) -> _Library:
+    """Load a library from disk, or else compile it."""
     names = re.findall(r"^define (?!internal |private )[^@]*@(\w+)\(", text, re.MULTILINE)
-    kept = CachedCode(key)
-    code = kept.load()
+    cached = CachedCode(key)
+    code = cached.load()
     if code is not None:
         try:
             return _Library(code, names, machine)
@@ -155,7 +155,7 @@ def _made(text: str, key: str, machine: _Machine) -> _Library:
             _logger.info("machine code on disk is not used: %s", error)
     code = _code_of(text, machine)
     library = _Library(code, names, machine)
-    kept.store(code)
+    cached.store(code)
     return library
 
 
@@ -164,7 +164,7 @@ def _library(text: str) -> _Library:
     told = (text, machine.cpu, machine.features, *machine.versions)
     key = hashlib.sha256("\0".join(told).encode()).hexdigest()
     with _lock:
-        library = _libraries.pop(key, None) or _by_llvm(lambda: _made(text, key, machine))
+        library = _libraries.pop(key, None) or _by_llvm(lambda: _load_or_compile(text, key, machine))
         _libraries[key] = library
         while len(_libraries) > MOST_LIBRARIES or sum(each.size for each in _libraries.values()) > MOST_BYTES:
             _libraries.popitem(last=False)
@@ -172,14 +172,14 @@ def _library(text: str) -> _Library:
 
 
 def compile_function(text: str, name: str, arguments: list[Any], result: Any = None) -> Any:
-    """Return a function of the text as one that Python can call.
+    """Compile a text, and return one of its functions as one that Python can call.
 
     Parameters
     ----------
     text : str
         A module of LLVM's intermediate representation.
     name : str
-        Of a function in it.
+        Name of a function in it.
     arguments : list of ctypes types
     result : ctypes type, optional
 

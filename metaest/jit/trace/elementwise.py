@@ -1,4 +1,4 @@
-"""Operations that treat every number by itself: torch's names, and the few they are made of."""
+"""Elementwise operations of torch, and the primitives that they are written with."""
 
 from __future__ import annotations
 
@@ -51,12 +51,13 @@ PRIMITIVES: dict[str, Callable[..., float]] = {
 
 def formula(operation: str, *arguments: Argument) -> Operand:
     """Return an operation on arguments that are brought to one shape, worked out where all are constants."""
-    shapes = [own.shape for own in arguments if not isinstance(own, (float, int))]
+    shapes = [argument.shape for argument in arguments if not isinstance(argument, (float, int))]
     shape = tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
     operands = [
-        Constant(float(own), shape) if isinstance(own, (float, int)) else broadcast(own, shape) for own in arguments
+        Constant(float(argument), shape) if isinstance(argument, (float, int)) else broadcast(argument, shape)
+        for argument in arguments
     ]
-    constants = [own.value for own in operands if isinstance(own, Constant)]
+    constants = [argument.value for argument in operands if isinstance(argument, Constant)]
     if len(constants) == len(operands):
         try:
             return Constant(float(PRIMITIVES[operation](*constants)), shape)

@@ -18,7 +18,7 @@ from metaest.jit.trace.lower import lower
 __all__ = ["graph_of"]
 
 
-# operations that torch writes as simpler ones
+# operations that torch decomposes into simpler ones
 DECOMPOSED = [
     "_log_softmax", "_log_softmax_backward_data", "_softmax", "_softmax_backward_data", "logsumexp",
     "native_layer_norm", "native_layer_norm_backward", "native_group_norm", "native_group_norm_backward",
@@ -39,30 +39,30 @@ def graph_of(
     Raises
     ------
     UnsupportedError
-        When torch cannot trace it, or lanes do not know an operation in it.
+        When torch cannot trace it, or it holds an operation that cannot be compiled.
     """
-    import_compiler()  # it takes a moment, and only who compiles needs it
+    import_compiler()  # a slow import that only compiling needs
     with process_kept(), interrupts_heard():
         graph = _traced_twice(function, examples)
     _forget_source(graph)
     _merge(graph.graph)
     graph.graph.eliminate_dead_code()
     [end] = [node for node in graph.graph.nodes if node.op == "output"]
-    shapes = [tuple(own.meta["val"].shape) for own in end.args[0]]
+    shapes = [tuple(value.meta["val"].shape) for value in end.args[0]]
     return lower(graph, shared), shapes
 
 
 def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> torch.fx.GraphModule:
-    """Trace by torch, and where that fails once more: what fails alike both times is no accident of the moment.
+    """Trace by torch, and once more where that fails: the same error twice is not due to another thread.
 
     torch patches itself while it traces: a user's thread that traces at the same time makes it fail.
 
     Raises
     ------
     UnsupportedError
-        When both attempts failed alike.
+        When both attempts failed with the same error.
     MomentaryError
-        When they failed in different ways, or for want of memory.
+        When they failed with different errors, or for lack of memory.
     """
     from torch._decomp import get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -71,7 +71,9 @@ def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[
     reasons = []
     for _ in range(2):
         try:
-            return make_fx(function, table, "fake", _allow_non_fake_inputs=True)(*(own.clone() for own in examples))
+            return make_fx(function, table, "fake", _allow_non_fake_inputs=True)(
+                *(example.clone() for example in examples)
+            )
         except Exception as error:  # whatever a user's module does on being traced
             reasons.append((str(error) or type(error).__name__).strip().splitlines()[0])
             last = error
@@ -81,30 +83,30 @@ def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[
 
 
 def _forget_source(module: torch.fx.GraphModule) -> None:
-    """Take back the source text that torch keeps of every module it traces, for tracebacks, until the process ends."""
+    """Remove the source text that torch keeps of every traced module until the process ends."""
     key = type(module).forward.__code__.co_filename
     linecache.cache.pop(key, None)
     getattr(getattr(torch.fx.graph_module, "_loader", None), "eval_cache", {}).pop(key, None)
 
 
 def _merge(graph: torch.fx.Graph) -> None:
-    """Do once what is done twice."""
+    """Merge calls of the same operation on the same arguments."""
     calls = [node for node in graph.nodes if node.op == "call_function"]
     if any(node.target._schema.is_mutable for node in calls if hasattr(node.target, "_schema")):
-        return  # something is written over: the same operation later is not the same
-    known: dict[Any, torch.fx.Node] = {}
+        return  # memory is written over: the same operation later may give another result
+    firsts: dict[Any, torch.fx.Node] = {}
     for node in calls:
         key = (node.target, _fixed(node.args), _fixed(node.kwargs))
-        first = known.setdefault(key, node)
+        first = firsts.setdefault(key, node)
         if first is not node:
             node.replace_all_uses_with(first)
             graph.erase_node(node)
 
 
-def _fixed(own: Any) -> Any:
+def _fixed(argument: Any) -> Any:
     """Return arguments as a key."""
-    if isinstance(own, dict):
-        return tuple((name, _fixed(each)) for name, each in own.items())
-    if isinstance(own, (list, tuple)):
-        return tuple(map(_fixed, own))
-    return own if isinstance(own, torch.fx.Node) else repr(own)
+    if isinstance(argument, dict):
+        return tuple((name, _fixed(each)) for name, each in argument.items())
+    if isinstance(argument, (list, tuple)):
+        return tuple(map(_fixed, argument))
+    return argument if isinstance(argument, torch.fx.Node) else repr(argument)

@@ -26,12 +26,12 @@ def lower(graph: torch.fx.GraphModule, shared: Sequence[bool]) -> Program:
     graph : GraphModule
         As ``make_fx`` traces it.
     shared : sequence of bool
-        Which of its inputs are the same for all tasks.
+        True for inputs that are the same for all tasks.
 
     Raises
     ------
     UnsupportedError
-        When it holds an operation that is not known here.
+        When it holds an operation without a lowering rule.
     """
     return _Lowering(graph).run(shared)
 
@@ -40,7 +40,7 @@ class _Lowering(ProgramBuilder):
     def __init__(self, graph: torch.fx.GraphModule) -> None:
         super().__init__()
         self.graph = graph
-        self.known: dict[torch.fx.Node, Operand] = {}
+        self.operands: dict[torch.fx.Node, Operand] = {}
 
     def run(self, shared: Sequence[bool]) -> Program:
         for node in self.graph.graph.nodes:
@@ -52,22 +52,22 @@ class _Lowering(ProgramBuilder):
             if node.op == "placeholder":
                 shape = tuple(node.meta["val"].shape)
                 inputs.append(Buffer(math.prod(shape), shared[len(inputs)]))
-                self.known[node] = View(inputs[-1], shape, contiguous(shape))
+                self.operands[node] = View(inputs[-1], shape, contiguous(shape))
             elif node.op == "get_attr":
-                self.known[node] = self.constant_tensor(getattr(self.graph, node.target))
+                self.operands[node] = self.constant_tensor(getattr(self.graph, node.target))
             elif node.op == "call_function":
-                self.known[node] = self._call(node)
+                self.operands[node] = self._call(node)
             elif node.op == "output":
-                for own in node.args[0]:
-                    value = self.known[own]
+                for value_node in node.args[0]:
+                    value = self.operands[value_node]
                     outputs.append(Buffer(math.prod(value.shape)))
                     self.kernels.append(Fill(View(outputs[-1], value.shape, contiguous(value.shape)), value))
         return Program(inputs, outputs, self.constants, self.constant, self.kernels)
 
     def _call(self, node: torch.fx.Node) -> Operand:
         name = _name(node)
-        handler = RULES.get(name) or ELEMENTWISE.get(name)
-        if handler is None:
+        rule = RULES.get(name) or ELEMENTWISE.get(name)
+        if rule is None:
             raise UnsupportedError(f"the operation {name} cannot be compiled")
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.is_complex():
@@ -75,22 +75,22 @@ class _Lowering(ProgramBuilder):
         if isinstance(value, torch.Tensor) and value.numel() == 0:
             raise UnsupportedError("an empty tensor")  # a loop over it would run once
         self.node = node
-        arguments = [self._operand(own) for own in node.args]
-        settings = {key: self._operand(own) for key, own in node.kwargs.items()}
+        arguments = [self._operand(argument) for argument in node.args]
+        settings = {key: self._operand(argument) for key, argument in node.kwargs.items()}
         try:
-            found = handler(self, *arguments, **settings) if name in RULES else handler(*arguments, **settings)
+            result = rule(self, *arguments, **settings) if name in RULES else rule(*arguments, **settings)
         except (TypeError, ValueError) as error:  # an argument that its operation seldom has
             raise UnsupportedError(f"the operation {name} as it is called ({error})") from error
-        if isinstance(found, Formula) and name not in VIEWS and not _inlined(node):
-            return self.stored(found)
-        return found
+        if isinstance(result, Formula) and name not in VIEWS and not _inlined(node):
+            return self.stored(result)
+        return result
 
-    def _operand(self, own: Any) -> Any:
-        if isinstance(own, torch.fx.Node):
-            return self.known[own]
-        if isinstance(own, (list, tuple)):
-            return [self._operand(each) for each in own]
-        return own
+    def _operand(self, argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            return self.operands[argument]
+        if isinstance(argument, (list, tuple)):
+            return [self._operand(each) for each in argument]
+        return argument
 
 
 def _name(node: torch.fx.Node) -> str:
@@ -117,11 +117,11 @@ def _inlined(node: torch.fx.Node) -> bool:
 
 
 def _uses(node: torch.fx.Node) -> list[torch.fx.Node]:
-    found = []
+    uses = []
     for user in node.users:
         name = _name(user) if user.op == "call_function" else ""
         # an operand that occurs twice is used twice
-        times = sum(own is node for own in user.all_input_nodes) if user.op != "output" else 1
-        times = max(times, sum(own is node for own in user.args if isinstance(own, torch.fx.Node)))
-        found += _uses(user) if name in VIEWS else [user] * times
-    return found
+        times = sum(operand is node for operand in user.all_input_nodes) if user.op != "output" else 1
+        times = max(times, sum(operand is node for operand in user.args if isinstance(operand, torch.fx.Node)))
+        uses += _uses(user) if name in VIEWS else [user] * times
+    return uses

@@ -1,4 +1,4 @@
-"""Operations that make one number of many: sums, the largest, matrix products."""
+"""Lowering rules of sums, maxima and matrix products."""
 
 from __future__ import annotations
 

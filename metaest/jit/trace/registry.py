@@ -1,4 +1,4 @@
-"""Who lowers which operation of torch, and what they need for it."""
+"""Registry of lowering rules, and the program under construction that each rule appends to."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["RULES", "VIEWS", "ProgramBuilder", "Rule", "lowers"]
 Rule = Callable[..., Operand]
 RULES: dict[str, Rule] = {}
 VIEWS: set[str] = set()
-"""Operations whose result is their operand seen in another way."""
+"""Operations whose result is a view of their operand."""
 
 
 @dataclass
 class ProgramBuilder:
-    """The kernels of a program, as far as they are known.
+    """A program under construction.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class ProgramBuilder:
     constants : list of float
         Numbers of the program itself.
     constant : Buffer
-        Where they are.
+        Memory of these numbers.
     node : torch.fx.Node
         The operation that is lowered at present.
     """
@@ -40,7 +40,7 @@ class ProgramBuilder:
     node: Any = None
 
     def stored(self, value: Operand) -> View:
-        """Return numbers in memory, as rows one after the other if they were not there before."""
+        """Return an operand as numbers in memory, stored in row-major order unless it is a view."""
         if isinstance(value, View):
             return value
         out = self.allocate(value.shape)
@@ -48,7 +48,7 @@ class ProgramBuilder:
         return out
 
     def constant_tensor(self, tensor: torch.Tensor) -> Operand:
-        """Return a tensor that is known when the program is written."""
+        """Return a tensor whose numbers are part of the program."""
         values, shape = tensor.detach().double().reshape(-1).tolist(), tuple(tensor.shape)
         if len(set(values)) == 1:
             return Constant(values[0], shape)
@@ -57,18 +57,18 @@ class ProgramBuilder:
         return view
 
     def allocate(self, shape: tuple[int, ...]) -> View:
-        """Return memory for an operation's result."""
+        """Allocate memory for an operation's result."""
         return View(Buffer(math.prod(shape)), shape, contiguous(shape))
 
 
 def lowers(*names: str, view: bool = False) -> Callable[[Rule], Rule]:
-    """Say that a function lowers these operations."""
+    """Register a function as the lowering rule of these operations."""
 
-    def register(handler: Rule) -> Rule:
+    def register(rule: Rule) -> Rule:
         for name in names:
-            RULES[name] = handler
+            RULES[name] = rule
             if view:
                 VIEWS.add(name)
-        return handler
+        return rule
 
     return register

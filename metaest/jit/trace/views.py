@@ -1,4 +1,4 @@
-"""Operations that move numbers or make them up: views, parts, joins and constants."""
+"""Lowering rules of views, slices, concatenations and constants."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _t(builder: ProgramBuilder, x: Operand) -> Operand:
 
 @lowers("unsqueeze.default", view=True)
 def unsqueeze(builder: ProgramBuilder, x: Operand, dim: int) -> Operand:
-    """Put in a dimension of one."""
+    """Insert a dimension of size 1."""
     at = dim % (len(x.shape) + 1)
     shape = (*x.shape[:at], 1, *x.shape[at:])
     return map_views(x, shape, lambda v: replace(v, shape=shape, strides=(*v.strides[:at], 0, *v.strides[at:])))
@@ -217,7 +217,7 @@ def _stack(builder: ProgramBuilder, parts: Sequence[Operand], dim: int = 0) -> O
 
 @lowers("empty_like.default")
 def _empty_like(builder: ProgramBuilder, x: Operand, **_: Any) -> Operand:
-    return Constant(math.nan, x.shape)  # whoever reads it notices
+    return Constant(math.nan, x.shape)  # NaN shows where it is read by mistake
 
 
 @lowers("full.default", "new_full.default")
