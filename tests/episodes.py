@@ -72,15 +72,15 @@ def relative_error(one, other):
 
 
 def numeric_gradient(function, params, h=1e-5):
-    found = {name: torch.zeros_like(value) for name, value in params.items()}
+    gradient = {name: torch.zeros_like(value) for name, value in params.items()}
     for name, value in params.items():
-        flat, out = value.detach().view(-1), found[name].view(-1)
+        flat, out = value.detach().view(-1), gradient[name].view(-1)
         for i in range(len(flat)):
-            kept = float(flat[i])
+            value_there = float(flat[i])
             ends = []
             for change in (h, -h):
-                flat[i] = kept + change
+                flat[i] = value_there + change
                 ends.append(float(function().detach()))
-            flat[i] = kept
+            flat[i] = value_there
             out[i] = (ends[0] - ends[1]) / (2 * h)
-    return found
+    return gradient

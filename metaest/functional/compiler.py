@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from metaest.functional.interrupts import apart
+from metaest.functional.interrupts import run_in_thread
 
 __all__ = ["COMPILER", "import_compiler", "process_kept"]
 
@@ -37,7 +37,7 @@ def import_compiler() -> None:
     later attempt fails. Do not call it under :func:`process_kept`, for which that thread waits.
     """
     if not _imported.is_set():
-        apart(_import, daemon=True)
+        run_in_thread(_import, daemon=True)
 
 
 def _import() -> None:

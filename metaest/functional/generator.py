@@ -1,7 +1,7 @@
 """torch's global generator, which many threads share and layers such as dropout can only draw from.
 
-Who seeds it, or puts it back, keeps the others out meanwhile: otherwise the draws of two fits mix, or a state is put
-back that is another fit's. Locks are taken in this order, and none is asked for while a later one is held: those of
+A thread that seeds or restores it holds a lock meanwhile: otherwise the draws of two fits mix, or one fit restores the
+state of another. Locks are taken in this order, and none is asked for while a later one is held: those of
 programs that are compiled at their first use, the generator, torch's compiler (``metaest.functional.compiler``), a
 module's own (``ModuleForward``), attention.
 """
@@ -44,7 +44,7 @@ class Stream:
     Attributes
     ----------
     state : Tensor
-        Of the generator, where the next draw is taken.
+        State of the generator from which the next draw is taken.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Work in a thread of its own, so that Ctrl-C is heard while it lasts and does not break it off in the middle."""
+"""Ctrl-C during long calls of C and during tracing: raised at once, and neither lost nor able to break an import."""
 
 import signal
 import sys
@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
-__all__ = ["apart", "interrupts_heard"]
+__all__ = ["interrupts_raised", "run_in_thread"]
 
 T = TypeVar("T")
-# seconds after which a waiting thread looks for signals, on systems where these do not end its waiting
+# seconds between two looks for signals, on systems where a signal does not end the waiting of a thread
 PATIENCE = 0.1
 
 
-def apart(work: Callable[[], T], *, daemon: bool = False) -> T:
-    """Do work in a thread of its own, wait for it, and return its result or raise its error.
+def run_in_thread(work: Callable[[], T], *, daemon: bool = False) -> T:
+    """Call a function in a new thread, wait for it, and return its result or raise its error.
 
-    It is for a long call of C, which hears no signal, and for an import, which must not end in the middle: the next
-    attempt would fail on the modules that were there already. A ``KeyboardInterrupt`` reaches the thread that waits at
-    once, and the work comes to its end without it.
+    It is for a long call of C, during which Python handles no signal, and for an import, which must not
+    end in the middle: the next attempt would fail on the modules that were there already. A ``KeyboardInterrupt``
+    reaches the waiting thread at once, and the function runs to its end.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def apart(work: Callable[[], T], *, daemon: bool = False) -> T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="metaest-apart", daemon=daemon).start()
+    threading.Thread(target=run, name="metaest-work", daemon=daemon).start()
     while not wait([outcome], PATIENCE).done:
         pass
     return outcome.result()
 
 
 @contextmanager
-def interrupts_heard() -> Iterator[None]:
+def interrupts_raised() -> Iterator[None]:
     """Raise at the end of a block the ``KeyboardInterrupt`` that Python dropped in it.
 
     Python prints and drops what is raised in a finaliser or in the callback of a weak reference. torch has many of them

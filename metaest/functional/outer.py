@@ -39,10 +39,11 @@ __all__ = [
     "require_finite",
 ]
 
+# meta-steps between two validation losses
 VALIDATION_INTERVAL = 10
 _logger = logging.getLogger("metaest.fit")
 E = TypeVar("E")
-# what a computation needs to go on later with the same bits: tensors, numbers, text and None, in dicts and lists
+# all that a computation needs to be resumed with the same bits: tensors, numbers, text and None, in dicts and lists
 State = dict[str, Any]
 REMEDY = (
     "lower meta_lr or inner_lr, take fewer inner_steps, set max_grad_norm, or leave standardize=True. "
@@ -52,7 +53,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class AdamW:
-    """Settings of the steps.
+    """Settings of AdamW with a rate that falls to zero along a cosine.
 
     Parameters
     ----------
@@ -83,12 +84,12 @@ class AdamW:
 
 
 class Steps(Protocol):
-    """Whatever takes meta-steps.
+    """The interface of what takes meta-steps: torch's autograd, or compiled code.
 
     Attributes
     ----------
     at_once : int
-        Steps it would rather take in one call.
+        Steps to take in one call where nothing looks at those between.
     """
 
     at_once: int
@@ -106,7 +107,7 @@ class Steps(Protocol):
         """Return a copy of the parameters reached."""
 
     def state(self) -> State:
-        """Return a copy of what the next steps depend on: parameters, moments, steps taken."""
+        """Return a copy of the state that the next steps depend on: parameters, moments, steps taken."""
 
     def restore(self, state: State) -> None:
         """Go on from what `state` returned."""
@@ -171,11 +172,11 @@ class EagerSteps(Generic[E]):
         with torch.no_grad():
             for name, leaf in self._params.items():
                 leaf.copy_(state["params"][name])
-        for leaf, own in zip(self._leaves, state["moments"], strict=True):
+        for leaf, moment in zip(self._leaves, state["moments"], strict=True):
             # moments lie in memory as their parameter does: the fused optimiser asks for no strides
             self._optimiser.state[leaf] = {
                 name: value.to(leaf.device) if name == "step" else torch.empty_like(leaf).copy_(value)
-                for name, value in own.items()
+                for name, value in moment.items()
             }
 
     def _step(self) -> float:
@@ -201,34 +202,36 @@ class EagerSteps(Generic[E]):
         if len(parts) == 1:
             losses = self.task_losses(self._params, parts[0])
             return losses.detach(), torch.autograd.grad(losses.mean(), self._leaves, materialize_grads=True)
-        found, totals = [], [torch.zeros_like(leaf) for leaf in self._leaves]
+        detached = []
+        totals = [torch.zeros_like(leaf) for leaf in self._leaves]
         for part in parts:
             losses = self.task_losses(self._params, part)
             gradients = torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True)
             for total, gradient in zip(totals, gradients, strict=True):
                 if gradient is not None:
                     total += gradient
-            found.append(losses.detach())
-        whole = torch.cat(found)
+            detached.append(losses.detach())
+        whole = torch.cat(detached)
         return whole, tuple(total / len(whole) for total in totals)
 
     def _groups(self) -> list[dict[str, Any]]:
+        """Return groups of parameters of equal weight decay, as torch's optimisers take them."""
         groups: dict[float, list[Tensor]] = {}
         for name, value in self._params.items():
             groups.setdefault(self.settings.decay(name), []).append(value)
-        return [{"params": own, "weight_decay": decay} for decay, own in groups.items()]
+        return [{"params": values, "weight_decay": decay} for decay, values in groups.items()]
 
 
 def require_finite(meta_loss: float, norm: float, step: int) -> float:
     """Return a meta-loss, or raise a DivergenceError when it or the norm of its gradient is not finite."""
     if math.isfinite(meta_loss) and math.isfinite(norm):
         return meta_loss
-    what = "meta-gradient" if math.isfinite(meta_loss) else "meta-loss"
-    raise DivergenceError(f"the {what} became non-finite in meta-step {step}; {REMEDY}")
+    name = "meta-gradient" if math.isfinite(meta_loss) else "meta-loss"
+    raise DivergenceError(f"the {name} became non-finite in meta-step {step}; {REMEDY}")
 
 
 class StepInfo(NamedTuple):
-    """What a callback sees after a meta-step.
+    """The record of a meta-step, as a callback receives it.
 
     Attributes
     ----------
@@ -287,7 +290,7 @@ class History(Sequence[StepInfo]):
 
     def __getitem__(self, i: Any) -> Any:
         if isinstance(i, slice):
-            return [self[own] for own in range(*i.indices(len(self)))]
+            return [self[step] for step in range(*i.indices(len(self)))]
         step = range(len(self))[i]
         return StepInfo(step + 1, self.meta_loss[step], self.validation_loss[step], self.seconds[step])
 
@@ -300,7 +303,7 @@ class OuterResult(NamedTuple):
 
 
 class Checkpoint(Protocol):
-    """Where the loop keeps its state, so that a run that was ended can go on with the same bits.
+    """A place that stores the state of the loop, so that a run that was ended can be resumed with the same bits.
 
     Attributes
     ----------
@@ -327,7 +330,7 @@ class _Progress:
     best_params: Params | None = None
 
     def judge(self, loss: float, params: Params) -> None:
-        """Take note of a validation loss."""
+        """Record a validation loss, and the parameters where it is the lowest so far."""
         step = len(self.history)
         if not math.isfinite(loss):
             raise DivergenceError(f"the validation loss became non-finite in meta-step {step}; {REMEDY}")
@@ -394,11 +397,11 @@ class OuterLoop(AdamW):
         validate : callable, optional
             Parameters -> validation loss, computed every 10 steps; the best parameters are returned.
         steps : Steps, optional
-            What takes the steps, in place of torch's autograd.
+            Compiled steps, in place of those by torch's autograd.
         parts : callable, optional
             Episodes -> the same in parts that fit into memory.
         checkpoint : Checkpoint, optional
-            Where the run goes on from, and keeps its state. What `draw` gives next is not part of that state.
+            Stores the state of the run, and the state to resume from. What `draw` gives next is not part of it.
 
         Returns
         -------
@@ -411,9 +414,9 @@ class OuterLoop(AdamW):
         """
         steps = EagerSteps(self, params, draw, task_losses, parts) if steps is None else steps
         progress = _Progress()
-        if checkpoint is not None and (kept := checkpoint.load()) is not None:
-            progress.restore(kept["progress"])
-            steps.restore(kept["steps"])
+        if checkpoint is not None and (stored := checkpoint.load()) is not None:
+            progress.restore(stored["progress"])
+            steps.restore(stored["steps"])
         history = progress.history
         started = time.perf_counter() - (history.seconds[-1] if history else 0.0)
         with Bar(self.verbose, self.max_iter, "meta-steps", "step") as bar:
@@ -445,7 +448,7 @@ class OuterLoop(AdamW):
         return OuterResult(final, history)
 
     def _count(self, step: int, at_once: int, every: int | None, *, validates: bool) -> int:
-        """Return how many steps to take in one call: none of them may be one that somebody looks at but the last."""
+        """Return how many steps to take in one call: callbacks, validation and checkpoints see the last one only."""
         if self.callbacks:
             return 1
         looks = [VALIDATION_INTERVAL] * validates + ([] if every is None else [every])

@@ -1,4 +1,4 @@
-"""The few shapes everything in the functional core speaks: parameters, padded rows, episodes."""
+"""Types of the functional core: parameters, padded rows, episodes, and the callables that take them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -31,18 +31,18 @@ class Rows(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """What one meta-step sees: for each task the rows to adapt on and the rows to be judged by."""
+    """The rows of a meta-step: for each task those to adapt on, and those on which the result is judged."""
 
     support: Rows
     query: Rows
 
     def parts(self, size: int | None) -> list["Episodes"]:
-        """Return the same tasks, at most so many at a time; None for all at once."""
+        """Return the same tasks in parts of at most `size`; None for all at once."""
         n_tasks = len(self.query.X)
         if size is None or size >= n_tasks:
             return [self]
         places = [slice(first, first + size) for first in range(0, n_tasks, size)]
-        return [Episodes(*(Rows(*(own[place] for own in side)) for side in self)) for place in places]
+        return [Episodes(*(Rows(*(part[place] for part in rows)) for rows in self)) for place in places]
 
 
 BatchForward = Callable[[Params, Rows], Tensor]

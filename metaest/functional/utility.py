@@ -1,4 +1,4 @@
-r"""What a policy earns: a differentiable utility of its actions and their outcomes, in order of time.
+r"""Differentiable utilities of a policy: of its actions and their outcomes, in order of time.
 
 An action :math:`a_t` is taken at every row, and earns
 
@@ -28,6 +28,8 @@ from torch import Tensor
 __all__ = ["Utility", "UtilityKind"]
 
 UtilityKind = Literal["mean-variance", "sharpe", "sortino"]
+# smallest denominator of a ratio, in units of a typical outcome: it keeps ratios finite where nothing varies
+RATIO_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Utility:
     ----------
     kind : {"mean-variance", "sharpe", "sortino"}
     limit : float
-        Of an action: the network's output z stands for ``limit * tanh(z)``.
+        Largest size of an action: the network's output z stands for ``limit * tanh(z)``.
     risk_aversion : float
         lambda, in the reciprocal of the unit of outcomes.
     cost : float
@@ -59,7 +61,7 @@ class Utility:
         return self.limit * torch.tanh(output)
 
     def rewards(self, actions: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-        """Return what actions earn, net of costs; nothing where the mask is 0.
+        """Return the reward of each action, net of costs; 0 where the mask is 0.
 
         Parameters
         ----------
@@ -67,7 +69,7 @@ class Utility:
         y : Tensor of shape (tasks, rows, 1 or 2)
             Outcomes, and scales.
         mask : Tensor of shape (tasks, rows)
-            Rows that are there must come first.
+            1 for a row, 0 for padding, which must come last.
 
         Returns
         -------
@@ -78,10 +80,10 @@ class Utility:
         return (held * y[..., 0] - self.cost * (held - before).abs()) * mask
 
     def of_rewards(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        """Return the utility of each task, of shape (tasks,), from what its rows earn; 0 for a task without rows."""
+        """Return the utility of each task, of shape (tasks,), from rewards of its rows; 0 for a task without rows."""
         count = mask.sum(dim=1).clamp(min=1)
         mean = rewards.sum(dim=1) / count
-        small = (1e-3 * self.unit) ** 2
+        small = (RATIO_FLOOR * self.unit) ** 2
         if self.kind == "sortino":
             return mean / (rewards.clamp(max=0).square().sum(dim=1) / count + small).sqrt()
         variance = ((rewards - mean[:, None]).square() * mask).sum(dim=1) / count

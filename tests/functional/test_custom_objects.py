@@ -78,8 +78,11 @@ def forward():
 def test_without_momentum_a_custom_solver_is_gradient_descent(forward, batch):
     data, params = episodes(), start(forward)
     for kind in ("exact", "first-order", "reptile"):
-        ours = meta_gradient(batch(forward), params, data, Heavy(momentum=0.0), kind)
-        assert relative_error(ours, meta_gradient(batch(forward), params, data, GradientDescent(3, 0.05), kind)) < 1e-12
+        gradient = meta_gradient(batch(forward), params, data, Heavy(momentum=0.0), kind)
+        assert (
+            relative_error(gradient, meta_gradient(batch(forward), params, data, GradientDescent(3, 0.05), kind))
+            < 1e-12
+        )
 
 
 def test_the_exact_gradient_through_a_custom_solver_equals_finite_differences(forward):
@@ -123,8 +126,8 @@ def test_the_solvers_of_the_package_tell_what_they_are():
 
 def test_a_custom_meta_gradient_is_the_exact_one_where_its_penalty_is_zero(forward):
     data, params, solver = episodes(), start(forward), GradientDescent(2, 0.05)
-    ours = meta_gradient(mapped(forward), params, data, solver, Cautious())
-    assert relative_error(ours, meta_gradient(mapped(forward), params, data, solver, "exact")) < 1e-12
+    gradient = meta_gradient(mapped(forward), params, data, solver, Cautious())
+    assert relative_error(gradient, meta_gradient(mapped(forward), params, data, solver, "exact")) < 1e-12
 
     def meta_loss():
         return task_losses(mapped(forward), squared_error, solver, params, data, Cautious(0.3)).mean()

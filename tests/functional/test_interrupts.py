@@ -11,13 +11,13 @@ import weakref
 
 import pytest
 
-from metaest.functional.interrupts import apart, interrupts_heard
+from metaest.functional.interrupts import interrupts_raised, run_in_thread
 
 
 def test_results_and_errors_come_back():
-    assert apart(lambda: threading.current_thread() is threading.main_thread()) is False
+    assert run_in_thread(lambda: threading.current_thread() is threading.main_thread()) is False
     with pytest.raises(ZeroDivisionError):
-        apart(lambda: 1 / 0)
+        run_in_thread(lambda: 1 / 0)
 
 
 def test_ctrl_c_is_heard_and_the_work_comes_to_its_end():
@@ -29,7 +29,7 @@ def test_ctrl_c_is_heard_and_the_work_comes_to_its_end():
         ended.set()
 
     with pytest.raises(KeyboardInterrupt):
-        apart(work)
+        run_in_thread(work)
     assert not ended.is_set()
     assert ended.wait(10)
 
@@ -50,7 +50,7 @@ def press_where_python_drops_it():
 def test_a_dropped_interrupt_is_raised_at_the_end():
     before, after = signal.getsignal(signal.SIGINT), []
 
-    @interrupts_heard()
+    @interrupts_raised()
     def work():
         press_where_python_drops_it()
         after.append("went on")
@@ -63,7 +63,7 @@ def test_a_dropped_interrupt_is_raised_at_the_end():
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dropped_interrupt_is_more_than_another_error():
-    @interrupts_heard()
+    @interrupts_raised()
     def work():
         press_where_python_drops_it()
         raise ValueError("after it")
@@ -74,9 +74,9 @@ def test_a_dropped_interrupt_is_more_than_another_error():
 
 def test_without_interrupts_nothing_changes():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ValueError, match="as it came"), interrupts_heard():
+    with pytest.raises(ValueError, match="as it came"), interrupts_raised():
         raise ValueError("as it came")
-    with interrupts_heard():
+    with interrupts_raised():
         pass
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -85,10 +85,10 @@ def test_the_users_handler_is_called_and_stays():
     pressed = []
     before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:
-        with interrupts_heard():
+        with interrupts_raised():
             signal.raise_signal(signal.SIGINT)
         assert pressed == [signal.SIGINT]
-        with interrupts_heard():
+        with interrupts_raised():
             signal.signal(signal.SIGINT, signal.default_int_handler)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
@@ -99,10 +99,10 @@ def test_other_threads_leave_signals_alone():
     before = signal.getsignal(signal.SIGINT)
 
     def work():
-        with interrupts_heard():
+        with interrupts_raised():
             return signal.getsignal(signal.SIGINT)
 
-    assert apart(work) is before
+    assert run_in_thread(work) is before
 
 
 FIRST_FIT = """

@@ -20,9 +20,9 @@ def rows(n_tasks=3, n_rows=9, scaled=True, seed=0):
 def by_hand(utility, output, y):
     """One task, one row after the other."""
     before, earned = 0.0, []
-    for z, own in zip(output[:, 0].tolist(), y.tolist(), strict=True):
-        held = utility.limit * np.tanh(z) * (own[1] if len(own) == 2 else 1.0)
-        earned.append(held * own[0] - utility.cost * abs(held - before))
+    for z, outcome in zip(output[:, 0].tolist(), y.tolist(), strict=True):
+        held = utility.limit * np.tanh(z) * (outcome[1] if len(outcome) == 2 else 1.0)
+        earned.append(held * outcome[0] - utility.cost * abs(held - before))
         before = held
     earned = np.array(earned)
     small = (1e-3 * utility.unit) ** 2
@@ -38,8 +38,8 @@ def by_hand(utility, output, y):
 def test_a_utility_is_what_it_says(kind, scaled):
     utility = Utility(kind, limit=1.5, risk_aversion=0.3, cost=0.1, unit=2.0)
     output, y = rows(scaled=scaled)
-    found = -utility.loss(output, y, torch.ones(3, 9, dtype=torch.float64))
-    np.testing.assert_allclose(found, [by_hand(utility, output[i], y[i]) for i in range(3)], rtol=1e-12)
+    utilities = -utility.loss(output, y, torch.ones(3, 9, dtype=torch.float64))
+    np.testing.assert_allclose(utilities, [by_hand(utility, output[i], y[i]) for i in range(3)], rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,8 +48,8 @@ def test_its_gradient_is_that_of_differences(kind):
     output, y = rows()
     mask = (torch.arange(9) < torch.tensor([9, 5, 1])[:, None]).double()
     output.requires_grad_()
-    assert torch.autograd.gradcheck(lambda own: utility.loss(own, y, mask), output)
-    assert torch.autograd.gradgradcheck(lambda own: utility.loss(own, y, mask), output)
+    assert torch.autograd.gradcheck(lambda values: utility.loss(values, y, mask), output)
+    assert torch.autograd.gradgradcheck(lambda values: utility.loss(values, y, mask), output)
 
 
 @pytest.mark.parametrize("kind", KINDS)

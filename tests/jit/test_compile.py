@@ -174,7 +174,7 @@ def test_a_thread_that_is_no_longer_waited_for_leaves_its_code_on_disk(monkeypat
         with pytest.raises(KeyboardInterrupt):
             scaled(5)
         for thread in threading.enumerate():
-            if thread.name == "metaest-apart":
+            if thread.name == "metaest-work":
                 thread.join()
     monkeypatch.setattr(llvm, "_code_of", None)  # it is not called again
     assert scaled(5)([[1.0]], 1)[0] == pytest.approx(5 * np.tanh(1.0), rel=1e-6)

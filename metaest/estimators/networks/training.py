@@ -287,7 +287,7 @@ def finalise(plan: Adaptation, forward: BatchForward, meta: Params, drawn: Seque
         return meta
     with torch.no_grad():
         start = repeat_for_tasks(plan.start(meta), len(drawn[0].query.X))
-        return {**meta, **plan.head.settled(forward, start, drawn)}
+        return {**meta, **plan.head.finalise(forward, start, drawn)}
 
 
 def _statistics(plan: Adaptation, forward: BatchForward, meta: Params, drawn: Sequence[Episodes]) -> Params:

@@ -40,7 +40,7 @@ class Equation:
     function : callable
         ``function(X, **constants)`` with X of shape (rows, features) returns (rows,) or (rows, 1).
     names : sequence of str
-        Of the constants, in the order of every tensor of constants.
+        Names of the constants, in the order of every tensor of constants.
     mode : {"rows", "vmap", "loop"}
         See the module; "loop" is always right.
     still : tuple of int, optional
@@ -55,7 +55,7 @@ class Equation:
     still: tuple[int, ...] | None = None
 
     def __call__(self, constants: Sequence[Tensor], X: Tensor) -> Tensor:
-        """Evaluate one X of shape (rows, features) and check what comes back; the result has shape (rows,)."""
+        """Evaluate one X of shape (rows, features) and check the result, which has shape (rows,)."""
         try:
             value = self.function(X, **dict(zip(self.names, constants, strict=True)))
         except IndexError as error:
@@ -90,7 +90,7 @@ class Equation:
         return value
 
     def values(self, theta: Tensor, observations: Observations) -> Tensor:
-        """Curves of all tasks.
+        """Return the curves of all tasks.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Equation:
     def values_and_slopes(
         self, theta: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        """Curves of all tasks and their derivatives in every constant.
+        """Return the curves of all tasks and their derivatives in every constant.
 
         Parameters
         ----------
@@ -244,7 +244,8 @@ class _Curve(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_values: Tensor, of_slopes: Tensor) -> tuple[Tensor, None, None]:
-        (equation, observations), (leaf, values, slopes) = ctx.problem, ctx.graph
+        equation, observations = ctx.problem
+        leaf, values, slopes = ctx.graph
         if not observations.full:
             row = observations.mask > 0
             of_values, of_slopes = torch.where(row, of_values, 0.0), torch.where(row, of_slopes, 0.0)
@@ -280,10 +281,12 @@ def _by_differences(
 
 
 def _for_rows(theta: Tensor, rows: int) -> list[Tensor]:
+    """Repeat the constants of each task for all of its rows."""
     return [value.expand(rows, -1).reshape(-1) for value in theta]
 
 
 def _lengthened(curve: Tensor, rows: int) -> Tensor:
+    """Pad a curve with zeros to a number of rows."""
     return torch.nn.functional.pad(curve, (0, rows - curve.shape[-1]))
 
 
@@ -304,6 +307,7 @@ def _silence(constant: Tensor, still: Tensor | Callable[[], Tensor]) -> None:
 def _gradients(
     value: Tensor, inputs: list[Tensor], create_graph: bool, grad_outputs: Tensor | None = None
 ) -> tuple[Tensor, ...]:
+    """Return gradients, zeros where the value has no graph."""
     if not value.requires_grad:  # a guard in the equation returned a plain tensor
         return tuple(torch.zeros_like(leaf) for leaf in inputs)
     return torch.autograd.grad(

@@ -1,4 +1,4 @@
-r"""The evidence of a population: how probable it makes the rows of its tasks, with their constants integrated out.
+r"""The evidence of a population: the probability of the rows of its tasks, with their constants integrated out.
 
 Laplace's approximation at the most probable :math:`\hat u_t` (Tierney and Kadane, 1986,
 :doi:`10.1080/01621459.1986.10478240`),
@@ -27,7 +27,7 @@ __all__ = ["follow", "negative_log_evidence", "query_loss"]
 def negative_log_evidence(
     model: HierarchicalModel, population: Population, design: Design, observations: Observations, u: Tensor
 ) -> Tensor:
-    """Negative logarithm of the Laplace-approximate evidence of each task.
+    """Return the negative logarithm of the Laplace-approximate evidence of each task.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def query_loss(
     query: Observations,
     u: Tensor,
 ) -> Tensor:
-    r"""Mean negative log-density of each task's query rows, predicted from its support rows.
+    r"""Return the mean negative log-density of each task's query rows, predicted from its support rows.
 
     A row is predicted as normal around the adapted curve, its variance that of the noise plus that of the curve,
     :math:`d^\top A H^{-1} A^\top d` with the slopes d of the curve at that row.
@@ -81,8 +81,8 @@ def query_loss(
     center = design.center(population.beta, len(population.factor))
     u = follow(model, population, center, support, u)
     phi = center + population.factor @ u
-    known = model.information(phi, population.log_sigma, support, differentiable=True)
-    matrix = known.in_random_directions(population.factor, u).matrix
+    information = model.information(phi, population.log_sigma, support, differentiable=True)
+    matrix = information.in_random_directions(population.factor, u).matrix
     values, slopes = model.curve_and_slopes(phi, query, differentiable=True)
     variance = model.noise.variance(values, population.log_sigma, model.noise.accuracy(query))
     if len(u):
@@ -107,8 +107,9 @@ def follow(
     at = u.detach()
     fixed = population.detach()
     curvature = model.posterior_at(center.detach(), fixed.factor, fixed.log_sigma, observations, at).matrix
-    known = model.information(center + population.factor @ at, population.log_sigma, observations, differentiable=True)
-    gradient = known.in_random_directions(population.factor, at).gradient
+    phi = center + population.factor @ at
+    information = model.information(phi, population.log_sigma, observations, differentiable=True)
+    gradient = information.in_random_directions(population.factor, at).gradient
     step = small_matrices.solve(small_matrices.cholesky(curvature), gradient)
     usable = torch.isfinite(step.detach()).all(dim=0)
     return u.detach() - torch.where(usable, step, torch.zeros_like(step))

@@ -25,11 +25,14 @@ from metaest.functional.equations.hierarchical import HierarchicalModel, Informa
 
 __all__ = ["GaussNewton", "MapResult", "SearchState", "SolveCode", "accept_step", "propose_step"]
 
-FIRST_DAMPING, GREATEST_DAMPING = 0.1, 1e12
+# damping of the first step that is damped, as a share of the diagonal of the second derivative
+FIRST_DAMPING = 0.1
+# damping beyond which a search has stalled: no step lowers the loss
+GREATEST_DAMPING = 1e12
 
 
 class SolveCode(IntEnum):
-    """How the search for a task's constants ended."""
+    """Outcome of the search for a task's constants."""
 
     CONVERGED = 0
     MAX_ITER = 1
@@ -38,7 +41,7 @@ class SolveCode(IntEnum):
 
 
 class MapResult(NamedTuple):
-    """Where the search ended, for each task.
+    """The end of the search of each task.
 
     Attributes
     ----------
@@ -55,7 +58,7 @@ class MapResult(NamedTuple):
 
 
 class SearchState(NamedTuple):
-    """Where the search of each task stands, in one tensor: u, the gradient, the loss, and the second derivative.
+    """The state of the search of each task, in one tensor: u, the gradient, the loss, and the second derivative.
 
     Attributes
     ----------
@@ -69,34 +72,34 @@ class SearchState(NamedTuple):
 
     @classmethod
     def at(cls, u: Tensor, inner: Information) -> "SearchState":
-        """Return the state at u, with what is known there of the posterior of u."""
+        """Return the state at u, from the posterior of u there."""
         m, tasks = u.shape
         parts = [u, inner.gradient, inner.loss[None], inner.matrix.reshape(m * m, tasks)]
         return cls(torch.cat(parts), m)
 
     @property
     def u(self) -> Tensor:
-        """Of shape (m, tasks)."""
+        """The constants searched for, of shape (m, tasks)."""
         return self.packed[: self.m]
 
     @property
     def gradient(self) -> Tensor:
-        """Of shape (m, tasks)."""
+        """The gradient of the loss, of shape (m, tasks)."""
         return self.packed[self.m : 2 * self.m]
 
     @property
     def loss(self) -> Tensor:
-        """Of shape (tasks,)."""
+        """The negative log-posterior, of shape (tasks,)."""
         return self.packed[2 * self.m]
 
     @property
     def matrix(self) -> Tensor:
-        """Of shape (m, m, tasks)."""
+        """The second derivative of the loss, of shape (m, m, tasks)."""
         return self.packed[2 * self.m + 1 :].reshape(self.m, self.m, self.packed.shape[1])
 
     @property
     def finite(self) -> Tensor:
-        """Whether a task's numbers are; a sum is where its terms are, or it overflows, and no step is worth taking."""
+        """Tell for each task whether the sum of its numbers is finite: then they all are."""
         return torch.isfinite(self.packed.sum(dim=0))
 
     def moved(self, step: Tensor, gain: Tensor) -> "SearchState":
@@ -110,14 +113,14 @@ class SearchState(NamedTuple):
         return SearchState(torch.where(chosen, self.packed, other.packed), self.m)
 
     def take(self, tasks: Tensor) -> "SearchState":
-        """Return that of the chosen tasks."""
+        """Return the state of the chosen tasks."""
         return SearchState(self.packed[:, tasks], self.m)
 
 
 def propose_step(
     state: SearchState, damping: Tensor, code: Tensor, tol: float | Tensor
 ) -> tuple[SearchState, Tensor, Tensor, Tensor]:
-    """Return where to look next, and which searches end.
+    """Return the next step of each search, and which searches end.
 
     Parameters
     ----------
@@ -133,7 +136,7 @@ def propose_step(
         With the last step of searches that end here.
     step : Tensor of shape (m, tasks)
     expected : Tensor of shape (tasks,)
-        What the step should gain.
+        Decrease of the loss that the quadratic model promises.
     code : Tensor of shape (tasks,)
     """
     step, decrement, expected = _step(state, damping)
@@ -148,7 +151,7 @@ def propose_step(
 def accept_step(
     state: SearchState, trial: SearchState, damping: Tensor, code: Tensor, expected: Tensor
 ) -> tuple[SearchState, Tensor]:
-    """Return where the searches go on, and with which damping, once `trial` is known."""
+    """Return the states from which the searches continue, and their damping, given the state at the trial step."""
     running = code == float(SolveCode.MAX_ITER)
     # rounding alone may raise a loss that is at its lowest
     better = (trial.loss <= state.loss + 1e-13 * state.loss.abs()) & trial.finite & running
@@ -156,8 +159,8 @@ def accept_step(
     gain = (state.loss - trial.loss) / expected.clamp(min=1e-300)
     raised = torch.clamp(4 * damping, min=FIRST_DAMPING)
     lowered = torch.where(damping <= FIRST_DAMPING, 0.0, damping / 8)
-    kept = torch.where(gain > 0.75, lowered, torch.where(gain < 0.25, raised, damping))
-    damping = torch.where(running, torch.where(better, kept, 2 * raised), damping)
+    adjusted = torch.where(gain > 0.75, lowered, torch.where(gain < 0.25, raised, damping))
+    damping = torch.where(running, torch.where(better, adjusted, 2 * raised), damping)
     return trial.where(better, state), damping
 
 
@@ -175,8 +178,8 @@ class _Problem(NamedTuple):
 
     def at(self, u: Tensor) -> SearchState:
         """Evaluate with the expected second derivative."""
-        found = self.model.information(self.center + self.factor @ u, self.log_sigma, self.observations)
-        return SearchState.at(u, found.in_random_directions(self.factor, u))
+        information = self.model.information(self.center + self.factor @ u, self.log_sigma, self.observations)
+        return SearchState.at(u, information.in_random_directions(self.factor, u))
 
     def at_with_true_curvature(self, u: Tensor) -> SearchState:
         """Evaluate with the true second derivative where it is positive definite."""
@@ -233,10 +236,10 @@ class GaussNewton:
         with torch.no_grad():
             tasks = center.shape[1]
             u = center.new_zeros(factor.shape[1], tasks) if start is None else start.detach().clone()
-            done = model.searched(self, center.detach(), factor.detach(), log_sigma.detach(), observations, u)
-            if done is not None:
-                found: MapResult = done
-                return found
+            compiled = model.searched(self, center.detach(), factor.detach(), log_sigma.detach(), observations, u)
+            if compiled is not None:
+                faster: MapResult = compiled
+                return faster
             whole = _Problem(model, center.detach(), factor.detach(), log_sigma.detach(), observations)
             result = MapResult(u, center.new_empty(tasks), torch.zeros(tasks, dtype=torch.int64))
             everyone = torch.arange(tasks, device=center.device)
@@ -256,7 +259,7 @@ class GaussNewton:
         evaluate: Callable[[Tensor], SearchState],
         max_iter: int,
     ) -> None:
-        """Search from where `result` stands for the active tasks, and write into it where that ends."""
+        """Search from the u of `result` for the active tasks, and write the end into it."""
         newton = evaluate == problem.at_with_true_curvature
         state = evaluate(result.u[:, active])
         damping = torch.zeros_like(state.loss)
@@ -278,7 +281,7 @@ class GaussNewton:
 
 
 def _step(state: SearchState, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the damped step, its squared length in units of the posterior, and what it should gain."""
+    """Return the damped step, its squared length in units of the posterior, and the decrease it promises."""
     m = state.m
     if m == 0:
         zero = torch.zeros_like(state.loss)
@@ -292,6 +295,7 @@ def _step(state: SearchState, damping: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _store(result: MapResult, where: Tensor, state: SearchState, code: Tensor) -> None:
+    """Write states and codes of some tasks into the result."""
     result.u[:, where] = state.u
     result.loss[where] = state.loss
     result.code[where] = code

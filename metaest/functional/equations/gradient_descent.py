@@ -1,4 +1,4 @@
-r"""MAML proper on an equation: gradient steps on the constants themselves, each with a rate of its own.
+r"""MAML on an equation: gradient steps on its constants, each with a learned rate.
 
 .. math:: \varphi_{s+1} = \varphi_s - \alpha \odot \nabla_\varphi \frac1n \sum_i
           \bigl(y_i - f(x_i, g(\varphi_s))\bigr)^2 \big/ s_i^2,
@@ -33,7 +33,7 @@ def constant_losses(
     query: Observations,
     meta_gradient: str | MetaGradient,
 ) -> Tensor:
-    """Query loss of each task after gradient steps of its constants on the support.
+    """Return the query loss of each task after gradient steps of its constants on the support.
 
     Parameters
     ----------
@@ -84,10 +84,12 @@ def descend(
 
 
 def _named(model: HierarchicalModel, phi: Tensor) -> Params:
+    """Return the constants of each task by their names."""
     return dict(zip(model.equation.names, phi, strict=True))
 
 
 def _rows(observations: Observations) -> Rows:
+    """Return observations with the task axis first, and weights of rows in the mask."""
     mask = observations.mask.T
     if observations.weight is not None:  # a loss is a mean: weights add up to the number of rows
         weighed = mask * observations.weight.T
@@ -96,6 +98,8 @@ def _rows(observations: Observations) -> Rows:
 
 
 def _forward(model: HierarchicalModel) -> BatchForward:
+    """Return the forward pass of a batch of tasks."""
+
     def forward(params: Params, rows: Rows) -> Tensor:
         phi = torch.stack([params[name] for name in model.equation.names])
         return model.curve(phi, Observations.stack(rows.X, rows.y[..., 0], rows.mask)).T[..., None]
@@ -104,6 +108,8 @@ def _forward(model: HierarchicalModel) -> BatchForward:
 
 
 def _loss(model: HierarchicalModel, unit: float) -> Loss:
+    """Return the squared error in units of the noise."""
+
     def loss(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         scale = unit if model.noise.kind == "additive" else (target.square() + model.noise.delta**2).sqrt()
         return squared_error(prediction / scale, target / scale, mask)

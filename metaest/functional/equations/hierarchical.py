@@ -19,16 +19,16 @@ from metaest.functional.equations.equation import Equation, Observations
 from metaest.functional.equations.noise import Noise
 from metaest.functional.equations.transforms import Transforms
 
-# in units of the spread between tasks, over which an equation bends little
+# step of differences of gradients, in standard deviations between tasks: an equation bends little over it
 DIFFERENCE = 1e-5
-# products of slopes up to which all are formed by one operation: calls cost more than the half that is not needed
+# number of products of slopes up to which one operation forms them all: fewer calls repay the half that is not used
 FEW = 2**14
 
 __all__ = ["DIFFERENCE", "Design", "HierarchicalModel", "Information", "Population", "true_curvature"]
 
 
 class Design(NamedTuple):
-    r"""How population coefficients enter the constants of each task, :math:`M_t`.
+    r"""The design matrices :math:`M_t`: how population coefficients enter the constants of each task.
 
     Attributes
     ----------
@@ -42,17 +42,17 @@ class Design(NamedTuple):
     multiplier: Tensor
 
     def center(self, beta: Tensor, n_constants: int) -> Tensor:
-        """Prior centre of the constants of each task, of shape (constants, tasks)."""
+        """Return the prior centre of the constants of each task, of shape (constants, tasks)."""
         zeros = beta.new_zeros(n_constants, self.multiplier.shape[1])
         return zeros.index_add(0, self.constant, beta[:, None] * self.multiplier)
 
     def take(self, tasks: Tensor) -> "Design":
-        """Return that of the chosen tasks."""
+        """Return the design of the chosen tasks."""
         return Design(self.constant, self.multiplier[:, tasks])
 
 
 class Population(NamedTuple):
-    """What is learned from all tasks.
+    """The parameters learned from all tasks.
 
     Attributes
     ----------
@@ -72,14 +72,14 @@ class Population(NamedTuple):
 
 
 class Information(NamedTuple):
-    """What the rows of each task say about its constants, at given values of them.
+    """The likelihood of each task at given constants, with its gradient and expected second derivative.
 
     Attributes
     ----------
     loss : Tensor of shape (tasks,)
         Negative log-likelihood.
     gradient : Tensor of shape (constants, tasks)
-        Of the loss, in the unconstrained space.
+        Gradient of the loss in the unconstrained constants.
     matrix : Tensor of shape (constants, constants, tasks)
         Expected second derivative (Fisher information; Gauss and Newton's for additive noise), never negative.
     """
@@ -89,7 +89,7 @@ class Information(NamedTuple):
     matrix: Tensor
 
     def in_random_directions(self, factor: Tensor, u: Tensor) -> "Information":
-        """Loss, gradient and second derivative in u, the standard normal prior of u included (without its constant)."""
+        """Return loss, gradient and second derivative in u, with the prior of u (without its constant)."""
         m = factor.shape[1]
         eye = torch.eye(m, dtype=u.dtype, device=u.device)[..., None]
         return Information(
@@ -115,19 +115,19 @@ class HierarchicalModel:
     noise: Noise
 
     def curve(self, phi: Tensor, observations: Observations) -> Tensor:
-        """Values of the equation, of shape (rows, tasks), at unconstrained constants of shape (constants, tasks)."""
+        """Return the values, of shape (rows, tasks), at unconstrained constants of shape (constants, tasks)."""
         return self.equation.values(self.transforms.constrain(phi), observations)
 
     def curve_and_slopes(
         self, phi: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Values, of shape (rows, tasks), and slopes in the unconstrained constants, (constants, rows, tasks)."""
+        """Return the values, (rows, tasks), and slopes in the unconstrained constants, (constants, rows, tasks)."""
         theta = self.transforms.constrain(phi)
         values, slopes = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
         return values, torch.stack(slopes) * self.transforms.slope(phi)[:, None]
 
     def loss(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
-        """Negative log-likelihood of each task, of shape (tasks,)."""
+        """Return the negative log-likelihood of each task, of shape (tasks,)."""
         accuracy = self.noise.accuracy(observations)
         terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma, accuracy)
         return observations.masked(terms.loss).sum(dim=0)
@@ -135,11 +135,11 @@ class HierarchicalModel:
     def posterior_at(
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> Information:
-        """Negative log-posterior of u, its gradient, and its true second derivative where that is positive definite.
+        """Return the negative log-posterior of u with its gradient and second derivative.
 
-        The second derivative comes from differences of the exact gradient: the points around u are further tasks of the
-        same batch, which costs less than differentiating twice, and stays finite where torch's second derivative does
-        not. Where it is not positive definite, the expected one stands in its place.
+        The second derivative is the true one, from differences of the exact gradient: the points around u are further
+        tasks of the same batch, which costs less than differentiating twice, and stays finite where torch's second
+        derivative does not. Where it is not positive definite, the expected one stands in its place.
 
         Returns
         -------
@@ -152,21 +152,21 @@ class HierarchicalModel:
             points = (u[:, None] + shifts.T[:, :, None]).reshape(m, -1)
             numbers = torch.arange(tasks, device=u.device).repeat(1 + 2 * m)
             phi = center[:, numbers] + factor @ points
-            found = self.information(phi, log_sigma, observations.take(numbers)).in_random_directions(factor, points)
-            shifted = found.gradient.reshape(m, 1 + 2 * m, tasks)[:, 1:].transpose(0, 1)
-            true = true_curvature(shifted, found.matrix[..., :tasks])
-        return Information(found.loss[:tasks], found.gradient[:, :tasks], true)
+            around = self.information(phi, log_sigma, observations.take(numbers)).in_random_directions(factor, points)
+            shifted = around.gradient.reshape(m, 1 + 2 * m, tasks)[:, 1:].transpose(0, 1)
+            true = true_curvature(shifted, around.matrix[..., :tasks])
+        return Information(around.loss[:tasks], around.gradient[:, :tasks], true)
 
     def searched(
         self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> Any:
-        """Return what a solver's search from u finds, or None: a subclass may know a faster way."""
+        """Return the result of a solver's search from u, or None; a subclass may have a faster search."""
         return None
 
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> Information:
-        """Likelihood of each task and what it says about the task's constants.
+        """Return the likelihood of each task, its gradient and its expected second derivative in the constants.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-r"""What scatters a task's observations around its curve f.
+r"""The noise of observations around a curve f: its variance v, and the density of an observation.
 
 =============== ==================================================
 additive        :math:`v = \sigma^2`
@@ -10,8 +10,8 @@ Where the accuracy of single observations is known, as a weight w and as a stand
 variance is :math:`v / w + s^2`. The small :math:`\delta` keeps a curve that passes through zero from having no noise
 there at all.
 
-An observation below a limit of quantification L says only that much: its density is :math:`\Phi((L - f) / \sqrt v)`
-(method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`).
+An observation below a limit of quantification L has the probability of lying there as its density,
+:math:`\Phi((L - f) / \sqrt v)` (method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`).
 """
 
 from dataclasses import dataclass, replace
@@ -39,14 +39,14 @@ class NoiseTerms(NamedTuple):
 
 
 class Accuracy(NamedTuple):
-    """What is known of the accuracy of single observations; None where all are alike.
+    """The accuracy of single observations, where it differs between them.
 
     Attributes
     ----------
     weight : Tensor of shape (rows, tasks) or None
-        What the variance of the noise is divided by.
+        Divisor of the variance of the noise; None where all observations are alike.
     variance : Tensor of shape (rows, tasks) or None
-        Of the measurement, which comes on top.
+        Variance of the measurement, which is added; None where there is none.
     """
 
     weight: Tensor | None = None
@@ -54,7 +54,7 @@ class Accuracy(NamedTuple):
 
     @property
     def alike(self) -> bool:
-        """Whether all observations are equally accurate."""
+        """Tell whether all observations are equally accurate."""
         return self.weight is None and self.variance is None
 
     def scatter(self, v: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Noise:
     delta : float
         Smallest size of the curve in the proportional part of the noise, in the units of y.
     limit : float or None
-        Observations below it are known to lie below it, and no more.
+        Limit of quantification: of an observation below it, only that it lies there is used.
     column : int or None
         The column of X with the standard deviation of each measurement.
     """
@@ -92,14 +92,14 @@ class Noise:
         return 2 if self.kind == "combined" else 1
 
     def accuracy(self, observations: Observations) -> Accuracy:
-        """Return what the rows say of their own accuracy."""
+        """Return the accuracy of the rows, from their weights and the column of standard deviations."""
         if self.column is None:
             return ALIKE if observations.weight is None else Accuracy(observations.weight)
         sd = observations.X[:, self.column].reshape(observations.y.shape)
         return Accuracy(observations.weight, sd.square())
 
     def variance(self, f: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
-        """Variance of observations of a curve with values `f`; `log_sigma` holds the logarithms of the constants."""
+        """Return the variance of observations of a curve with values `f`, at the logarithms of the noise constants."""
         square = (2 * log_sigma).exp()
         if self.kind == "additive":
             v = square[0].expand_as(f)
@@ -110,7 +110,7 @@ class Noise:
         return accuracy.scatter(v)
 
     def terms(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> NoiseTerms:
-        r"""Negative log-density of every observation, :math:`\tfrac12 (y - f)^2 / v + \tfrac12 \log 2 \pi v`.
+        r"""Return each observation's negative log-density, :math:`\tfrac12 (y - f)^2 / v + \tfrac12 \log 2 \pi v`.
 
         The weight is the expected second derivative in f, :math:`1/v + \tfrac12 (v'/v)^2`, which is never negative.
 
@@ -139,7 +139,7 @@ class Noise:
         return NoiseTerms(loss, slope, 1 / v + 0.5 * relative.square())
 
     def nearest(self, f: Tensor, y: Tensor) -> Tensor:
-        """Return what was observed, or, where that is only known to lie below the limit, what comes nearest to f."""
+        """Return observations; where one lies below the limit, the value below it that comes nearest to f."""
         return y if self.limit is None else torch.where(y < self.limit, f.clamp(max=self.limit), y)
 
     def log_scale(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
@@ -148,7 +148,7 @@ class Noise:
         return constant if self.limit is None else torch.where(y < self.limit, 0.0, constant)
 
     def _censored(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy, limit: float) -> NoiseTerms:
-        """Return the terms of observations of which those below the limit say only that."""
+        """Return the terms of observations; one below the limit has the probability of lying there for a likelihood."""
         seen = replace(self, limit=None).terms(f, y, log_sigma, accuracy)
         v = self.variance(f, log_sigma, accuracy)
         growth = _growth(self, f, log_sigma, accuracy)

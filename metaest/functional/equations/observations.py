@@ -19,7 +19,7 @@ class Observations(NamedTuple):
     mask : Tensor of shape (rows, tasks)
         1 for a row, 0 for padding.
     full : bool
-        Whether there is no padding, which saves a multiplication of every row.
+        True where there is no padding, which saves a multiplication of every row.
     weight : Tensor of shape (rows, tasks) or None
         Above zero: the variance of a row's noise is divided by it. None for ones.
     """
@@ -39,7 +39,7 @@ class Observations(NamedTuple):
         return cls(flat.T, y.T.contiguous(), mask.T.contiguous(), bool((mask == 1).all()), weight)
 
     def take(self, tasks: Tensor) -> "Observations":
-        """Return those of the chosen tasks."""
+        """Return the rows of the chosen tasks."""
         columns = self.X.T.reshape(-1, *self.y.shape)[:, :, tasks]
         X = columns.reshape(len(columns), -1).T
         weight = None if self.weight is None else self.weight[:, tasks]

@@ -1,9 +1,9 @@
-r"""Which measurement would teach most: greedy optimal design, averaged over what is known of a task.
+r"""Greedy optimal design of the next measurements of a task, averaged over its posterior.
 
 Measuring row c adds :math:`w_c z_c z_c^\top` to the precision of u, with :math:`z_c = A^\top d_c` and :math:`w_c` the
 expected weight of one observation. D-optimality gains :math:`\log(1 + w_c z_c^\top C z_c)`; for one constant with
 direction a the gain is :math:`-\log(\mathrm{var}_\mathrm{after} / \mathrm{var}_\mathrm{before})` of :math:`a^\top u`.
-Both are averaged over draws of u, since the slopes of a nonlinear equation depend on what is not known yet (Chaloner
+Both are averaged over draws of u, since the slopes of a nonlinear equation depend on unknown constants (Chaloner
 and Verdinelli, 1995, :doi:`10.1214/ss/1177009939`).
 """
 
@@ -26,7 +26,7 @@ def choose_rows(
     Parameters
     ----------
     covariance : Tensor of shape (random, random)
-        Of u, from what was measured so far.
+        Covariance of u given the measurements so far.
     slopes : Tensor of shape (draws, candidates, random)
         z of the module's formula.
     weights : Tensor of shape (draws, candidates)
@@ -41,7 +41,7 @@ def choose_rows(
     -------
     rows : list of int
     gains : list of float
-        Of each, not divided by its cost.
+        Gain of each chosen row, not divided by its cost.
     """
     draws = len(slopes)
     C = covariance.expand(draws, -1, -1)
@@ -63,7 +63,9 @@ def choose_rows(
         best = int(total.argmax())
         chosen.append(best)
         gains.append(float(mean[best]))
-        z, w, s = moved[:, best], weights[:, best], spread[:, best]
+        z = moved[:, best]
+        w = weights[:, best]
+        s = spread[:, best]
         shrunk = C - (w / (1 + s))[:, None, None] * z[:, :, None] * z[:, None, :]
         C = torch.where(torch.isfinite(shrunk).all(dim=(1, 2))[:, None, None], shrunk, C)
     return chosen, gains

@@ -1,4 +1,4 @@
-"""What a user's equation does, tried out on a few rows before a fit relies on it."""
+"""Probes of a user's equation on a few rows, before a fit relies on it."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,13 @@ from metaest.functional.equations.equation import Equation, EquationMode, Observ
 
 __all__ = ["agrees_one_by_one", "check_equation", "choose_mode"]
 
-# steps of differences, as a share of a constant's reach
+# step of differences, as a share of a constant's reach
 SHIFT = 1e-4
-# slopes that move the curve by less than this share of it say nothing
+# change of the curve over a constant's reach, as a share of the curve, below which a row is not compared
 FELT = 1e-6
-# powers of ten by which a constant is moved to where its slope may be seen
+# powers of ten by which a constant is multiplied to values at which its slope may be compared
 ELSEWHERE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 100, 150, 200, 250, 300)
-# differences of rounding, as a share of the largest value of the curve
+# differences that count as rounding, as a share of the largest value of the curve
 ROUNDING = 1e-12
 
 
@@ -32,7 +32,7 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor |
     Raises
     ------
     ValueError, TypeError
-        In the user's words; so where the equation returns something else than one number a row.
+        With a message about the equation; also where it returns something else than one number a row.
     """
     import_compiler()  # torch imports a part of it at the first slope that can be differentiated again
     reach = theta.abs() if reach is None else reach
@@ -55,9 +55,9 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor |
 
 
 def _slope_fails(equation: Equation, theta: Tensor, k: int, X: Tensor, reach: float) -> bool | None:
-    """Tell whether the slope by torch in one constant is not that of differences; None where no row says anything."""
+    """Tell whether torch's slope in one constant differs from that of differences; None without a row to compare."""
     step = SHIFT * reach
-    if not step > 0:  # a constant of zero, of which nothing says by how much to move it
+    if not step > 0:  # a constant of zero has no size by which to move it
         return None
     constants = [value.clone().requires_grad_() for value in theta]
     value = equation(constants, X)
@@ -78,7 +78,7 @@ def _slope_fails(equation: Equation, theta: Tensor, k: int, X: Tensor, reach: fl
     rounding = 1e-14 * value.detach().abs() / step
     size = torch.maximum(slope.abs(), difference.abs())
     wrong = (slope - difference).abs() > 1e-2 * size + rounding
-    # rows that hardly respond say nothing
+    # rows that hardly respond are not compared
     felt = size * reach > FELT * float(torch.nan_to_num(value.detach()).abs().max())
     usable = torch.isfinite(slope) & torch.isfinite(difference) & felt
     if not int(usable.sum()):
@@ -147,7 +147,7 @@ def choose_mode(
 
 
 def agrees_one_by_one(equation: Equation, theta: Tensor, observations: Observations) -> bool:
-    """Whether tasks evaluated together give what each gives alone.
+    """Tell whether tasks evaluated together give the same as each one alone.
 
     An equation may branch on a constant: together, one task's constants then decide for all.
 
@@ -166,13 +166,13 @@ def agrees_one_by_one(equation: Equation, theta: Tensor, observations: Observati
 
 
 def _same(got: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Whether values agree, each to a relative tolerance, or to rounding of the largest."""
+    """Tell whether values agree, each to a relative tolerance, or to rounding of the largest."""
     largest = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
     return torch.allclose(got, expected, rtol=tolerance, atol=ROUNDING * float(largest), equal_nan=True)
 
 
 def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
-    """Whether a row gives the same beside any other: an equation may branch on what stands elsewhere in its X."""
+    """Tell whether a row gives the same beside any other: an equation may branch on other rows of its X."""
     if neighbours is None:
         return True
     constants = theta[:, 0].unbind(0)
@@ -185,6 +185,7 @@ def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> b
 
 
 def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:
+    """Evaluate every row in a call of its own."""
     rows, tasks = observations.y.shape
     result = torch.full((rows, tasks), torch.nan, dtype=theta.dtype, device=theta.device)
     X = observations.by_task()

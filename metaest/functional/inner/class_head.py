@@ -1,9 +1,9 @@
 r"""A linear head for classes, solved in closed form: least squares on indicators of the classes.
 
-Scores are the regression's, on 1 for the class of a row and 0 for the others; what is learned beside the ridge is how
-sure they make, :math:`p = \mathrm{softmax}(e^\tau s)` (R2D2: Bertinetto and others, 2019, arXiv:1805.08136). With a
-learned prior scores are divided by the predictive standard deviation in units of the noise, so that rows unlike the
-support are called less surely.
+Scores are the regression's, on 1 for the class of a row and 0 for the others; what is learned beside the ridge is the
+temperature, :math:`p = \mathrm{softmax}(e^\tau s)` (R2D2: Bertinetto and others, 2019, arXiv:1805.08136). With a
+learned prior scores are divided by the predictive standard deviation in units of the noise, so that probabilities of
+rows unlike the support are closer to even.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ from metaest.functional.types import BatchForward, Episodes, Params, Rows
 __all__ = ["ClassHead"]
 
 TEMPERATURE = PREFIX + "temperature"
-# at first a score of 1 against 0 says e^5 to 1
-SURE = 1.6
+# logarithm of the temperature at the start: a score of 1 against 0 has odds of e^5 to 1
+FIRST_TEMPERATURE = 1.6
 
 
 class ClassHead(LinearHead):
@@ -32,14 +32,14 @@ class ClassHead(LinearHead):
         query rows.
     n_hidden : int
     n_targets : int
-        Classes; 1 where classes have no meaning of their own, and so have one prior for all.
+        Number of classes; 1 where classes differ from task to task, and so share one prior.
     """
 
     def meta_parameters(self, like: Tensor) -> Params:
-        """Return what is learned beside the network, at its start."""
-        own = super().meta_parameters(like)
-        own.pop(PREFIX + "noise", None)
-        return {**own, TEMPERATURE: like.new_tensor(SURE)}
+        """Return the parameters learned beside the network, at their start."""
+        params = super().meta_parameters(like)
+        params.pop(PREFIX + "noise", None)
+        return {**params, TEMPERATURE: like.new_tensor(FIRST_TEMPERATURE)}
 
     def start(self, meta: Params) -> Params:
         """Return the head of a task without rows."""
@@ -47,7 +47,7 @@ class ClassHead(LinearHead):
         return {**super().start(noiseless), TEMPERATURE: meta[TEMPERATURE]}
 
     def spread(self, params: Params, n_classes: int) -> Params:
-        """Give every class of a task the one prior there is.
+        """Repeat the shared prior for every class of a task.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class ClassHead(LinearHead):
         return {**params, **wide}
 
     def condition(self, forward: BatchForward, params: Params, support: Rows) -> Params:
-        """Return parameters whose head has seen the support rows of every task."""
+        """Return parameters whose head is the posterior given the support rows of every task."""
         return super().condition(forward, params, support._replace(y=support.y.clamp(min=0)))
 
     def logits(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
@@ -76,6 +76,6 @@ class ClassHead(LinearHead):
         adapted, query = self.condition(forward, params, episodes.support), episodes.query
         return cross_entropy(self.logits(forward, adapted, query), query.y, query.mask)
 
-    def settled(self, forward: BatchForward, params: Params, drawn: Any) -> Params:
-        """Return nothing: there is no noise."""
+    def finalise(self, forward: BatchForward, params: Params, drawn: Any) -> Params:
+        """Return no parameters: there is no noise to estimate."""
         return {}

@@ -31,13 +31,19 @@ from metaest.functional.types import BatchForward, Episodes, Loss, Params, Rows
 
 __all__ = ["ClosedForm", "LinearHead"]
 
-# what is learned beside the network, and where the root of a task's precision is kept
-MEAN, ROOT, STRENGTH, NOISE, PRECISION = (PREFIX + own for own in ("mean", "root", "strength", "noise", "precision"))
+# names of what is learned beside the network: the mean of the weights, the root of their precision (with the logarithm
+# of its diagonal), the logarithm of a ridge's strength, and that of the noise's standard deviation
+MEAN = PREFIX + "mean"
+ROOT = PREFIX + "root"
+STRENGTH = PREFIX + "strength"
+NOISE = PREFIX + "noise"
+# name of the root of a task's precision among its parameters
+PRECISION = PREFIX + "precision"
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """The prior of a linear head, and what support rows make of it.
+    """The prior of a linear head, and its posterior given support rows.
 
     Parameters
     ----------
@@ -52,7 +58,7 @@ class LinearHead:
     n_targets: int
 
     def meta_parameters(self, like: Tensor) -> Params:
-        """Return what is learned beside the network, at its start: strength 1, mean 0, noise 1."""
+        """Return the parameters learned beside the network, at their start: strength 1, mean 0, noise 1."""
         if not self.bayesian:
             return {STRENGTH: like.new_zeros(())}
         size = self.n_hidden + 1
@@ -74,14 +80,14 @@ class LinearHead:
         return {HEAD: meta[MEAN], PRECISION: root, NOISE: meta[NOISE]}
 
     def condition(self, forward: BatchForward, params: Params, support: Rows) -> Params:
-        """Return parameters whose head has seen the support rows of every task.
+        """Return parameters whose head is the posterior given the support rows of every task.
 
         Parameters
         ----------
         forward : callable
             Predictions of a batch of tasks by a :class:`~metaest.functional.HeadForward`.
         params : dict of Tensor, each of shape (tasks, ...)
-            Of network and head.
+            Parameters of network and head.
         support : Rows
 
         Returns
@@ -96,8 +102,8 @@ class LinearHead:
         precision = root @ root.mT
         total = precision + phi.mT @ phi
         posterior, failed = torch.linalg.cholesky_ex(total)
-        # not a number rather than wrong: whoever adapts finds it. Where a pivot is lost in rounding, whether the
-        # decomposition fails is chance
+        # not a number rather than wrong: adaptation raises an error then. Where a pivot is lost in rounding, the
+        # decomposition fails or does not by chance
         pivots = torch.diagonal(posterior, dim1=-2, dim2=-1).square() / torch.diagonal(total, dim1=-2, dim2=-1)
         lost = ~(pivots > 10 * total.shape[-1] * torch.finfo(total.dtype).eps).all(dim=-1)
         posterior = torch.where((lost | (failed > 0))[:, None, None], torch.nan, posterior)
@@ -115,7 +121,7 @@ class LinearHead:
         variance: Tensor = (1 + spread)[..., None] * params[NOISE].mul(2).exp()[:, None]
         return variance
 
-    def settled(self, forward: BatchForward, params: Params, drawn: Sequence[Episodes]) -> Params:
+    def finalise(self, forward: BatchForward, params: Params, drawn: Sequence[Episodes]) -> Params:
         r"""Return the noise that makes the query rows of these episodes most likely, all else given.
 
         Since the precision is in units of it, that is known in closed form:
@@ -127,7 +133,7 @@ class LinearHead:
         params : dict of Tensor, each of shape (tasks, ...)
             As :meth:`condition` takes them.
         drawn : sequence of Episodes
-            Of as many tasks each.
+            Each of the same number of tasks.
 
         Returns
         -------
@@ -154,7 +160,7 @@ class LinearHead:
         return mean_over_rows(error.mean(dim=-1), query.mask)
 
     def _features(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
-        """Return features, and the one among them: the predictions of unit weights."""
+        """Return the features and the constant one, as predictions of unit weights."""
         unit = torch.eye(self.n_hidden + 1).to(params[HEAD]).expand(len(rows.X), -1, -1)
         return forward({**params, HEAD: unit}, rows)
 

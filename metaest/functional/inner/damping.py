@@ -1,4 +1,4 @@
-r"""Adapt, and take the rate back for tasks on which it overshoots.
+r"""Adaptation that lowers the rate for tasks on which it overshoots.
 
 A rate that suits the training tasks may be too large for one unlike them: the largest stable rate is 2 over the
 largest eigenvalue of the Hessian of its support loss, and beyond it every step multiplies the error. Where the
@@ -36,7 +36,7 @@ def highest_loss(before: Any) -> Any:
 def solve_damped(
     forward: BatchForward, loss: Loss, solver: InnerSolver, params: Params, support: Rows
 ) -> tuple[Params, Tensor]:
-    """Adapt a batch of tasks, each at the solver's rate or as much of it as it bears.
+    """Adapt a batch of tasks, each at the solver's rate or at the largest halved one that does not overshoot.
 
     Parameters
     ----------

@@ -123,6 +123,7 @@ def remaining_slope(forward: BatchForward, loss: Loss, solver: InnerSolver, star
 
 
 def _inner(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """Return the inner product over all tensors."""
     return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()
 
 

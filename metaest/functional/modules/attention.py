@@ -48,6 +48,7 @@ class _DifferentiableAttention:
 
 
 def _set(flash: bool, mem_efficient: bool, cudnn: bool, math: bool, fast_path: bool) -> None:
+    """Allow or forbid each kernel of attention."""
     cuda.enable_flash_sdp(flash)
     cuda.enable_mem_efficient_sdp(mem_efficient)
     cuda.enable_cudnn_sdp(cudnn)

@@ -30,7 +30,7 @@ class MLP(nn.Module):
         Units of each hidden layer; empty for a linear model.
     activation : {"identity", "logistic", "relu", "silu", "tanh"}
     normalization : {"batch", "layer", "group"} or None, default=None
-        Of what enters each activation.
+        Normalisation before each activation.
 
     Notes
     -----
@@ -82,7 +82,7 @@ class ConvNet(nn.Module):
     Parameters
     ----------
     shape : (channels, height, width)
-        Of an image.
+        Shape of one image.
     n_outputs : int
     channels : sequence of int, default=(64, 64, 64, 64)
         One for each block.

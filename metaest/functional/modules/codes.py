@@ -1,4 +1,4 @@
-"""Whether a module casts its rows to whole numbers, as it does to look up codes of categories in an embedding."""
+"""Detection of modules that cast their rows to whole numbers, as an embedding of category codes does."""
 
 import contextlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from metaest.functional.modules.attention import differentiable_attention
 
 __all__ = ["casts_of", "first_refused", "made_whole"]
 
-# rows that are evaluated at once
+# rows that are evaluated in one call
 AT_ONCE = 4096
 
 

@@ -1,4 +1,4 @@
-"""Context parameters (CAVIA: Zintgraf and others, 2019, arXiv:1810.03642): a few inputs that a task sets for itself."""
+"""Context parameters (CAVIA: Zintgraf and others, 2019, arXiv:1810.03642): inputs that are adapted to a task."""
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,11 @@ class ContextForward(ModuleForward):
         self, params: Params, X: Tensor, mask: Tensor | None = None, collects: bool = False
     ) -> tuple[Tensor, Params]:
         """Predict one task; without a context vector among the parameters it is zero."""
-        own = dict(params)
-        context = own.pop(CONTEXT) if CONTEXT in own else X.new_zeros(self.n_context)
+        weights = dict(params)
+        context = weights.pop(CONTEXT) if CONTEXT in weights else X.new_zeros(self.n_context)
         if X.ndim > 2:  # images: further channels, each of one value
             context = context.view(-1, *[1] * (X.ndim - 2)).expand(-1, *X.shape[2:])
-        return super().run(own, torch.cat([X, context.expand(len(X), *context.shape)], dim=1), mask, collects)
+        return super().run(weights, torch.cat([X, context.expand(len(X), *context.shape)], dim=1), mask, collects)
 
     def __getstate__(self) -> dict[str, object]:
         return {"module": self.module, "n_outputs": self.n_outputs, "n_context": self.n_context}

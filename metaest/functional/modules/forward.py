@@ -35,12 +35,12 @@ class ModuleForward:
     n_outputs : int or None
         Predictions a row; None where their number follows from the parameters.
     last : str, optional
-        The layer the module ends in, where there is one and somebody asks for it.
+        Name of the layer the module ends in, where there is one.
 
     Attributes
     ----------
     names : tuple of str
-        Of the trainable parameters.
+        Names of the trainable parameters.
     norms : dict of TaskBatchNorm
         The layers that normalise by statistics of a task.
 
@@ -72,7 +72,7 @@ class ModuleForward:
     def run(
         self, params: Params, X: Tensor, mask: Tensor | None = None, collects: bool = False
     ) -> tuple[Tensor, Params]:
-        """Predict one task, and return the statistics its layers normalised by where they are to be collected."""
+        """Predict one task, and return the statistics its layers normalised by, if these are to be collected."""
         constants = {
             # a copy: a module that writes into its buffers must not carry anything from one call to the next
             name: value.to(X.device, X.dtype if value.is_floating_point() else value.dtype, copy=True)
@@ -104,7 +104,7 @@ class ModuleForward:
         return functional_call(self.module, values, (X,), tie_weights=False)
 
     def _checked(self, output: Any, X: Tensor) -> Tensor:
-        """Return outputs of shape (rows, n_outputs), or say what came instead."""
+        """Return outputs of shape (rows, n_outputs), or raise an error that names what came instead."""
         wanted = (X.shape[0], self.n_outputs)
         if not isinstance(output, Tensor):
             raise TypeError(f"the module returned {type(output).__name__}; a tensor of shape {wanted} is wanted.")
@@ -124,9 +124,9 @@ class ModuleForward:
         module = deepcopy(self).module
         for name in self.names:
             if module.get_parameter(name).shape != params[name].shape:  # a head for another number of classes
-                parent, _, own = name.rpartition(".")
+                parent, _, attribute = name.rpartition(".")
                 layer = module.get_submodule(parent)
-                setattr(layer, own, nn.Parameter(params[name].detach().clone()))
+                setattr(layer, attribute, nn.Parameter(params[name].detach().clone()))
                 setattr(layer, "out_features", len(params[name]))  # noqa: B010
         module.load_state_dict({name: params[name] for name in self.names}, strict=False)
         return module
@@ -167,7 +167,7 @@ class _Batch:
         if self.how == "one":
             return self.forward(*_only(params, rows))[None]  # type: ignore[no-any-return]
         if self.how == "loop":
-            outputs = [_padded(self.forward(params_i, X), own, rows) for params_i, X, own in _each(params, rows)]
+            outputs = [_padded(self.forward(params_i, X), places, rows) for params_i, X, places in _each(params, rows)]
             return torch.stack(outputs)
         if not normed:
             plain: Tensor = _over_tasks(self.forward)(params, rows.X)
@@ -181,16 +181,16 @@ class _Batch:
             return {}
 
         def of_one(params: Params, X: Tensor, mask: Tensor | None = None) -> Params:
-            found: Params = self.forward.run(params, X, mask, collects=True)[1]
-            return found
+            statistics: Params = self.forward.run(params, X, mask, collects=True)[1]
+            return statistics
 
         if self.how == "one":
-            return {name: own[None] for name, own in of_one(*_only(params, rows)).items()}
+            return {name: value[None] for name, value in of_one(*_only(params, rows)).items()}
         if self.how == "map":
             mapped_statistics: Params = _over_tasks(of_one)(params, rows.X, rows.mask)
             return mapped_statistics
-        found = [of_one(params_i, X) for params_i, X, _ in _each(params, rows)]
-        return {name: torch.stack([own[name] for own in found]) for name in found[0]}
+        tasks = [of_one(params_i, X) for params_i, X, _ in _each(params, rows)]
+        return {name: torch.stack([statistics[name] for statistics in tasks]) for name in tasks[0]}
 
 
 def _over_tasks(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,24 +202,25 @@ def _over_tasks(function: Callable[..., Any]) -> Callable[..., Any]:
 def _each(params: Params, rows: Rows) -> Any:
     """Yield parameters, rows without padding and their places, one task after the other."""
     for i in range(rows.X.shape[0]):
-        own = torch.nonzero(rows.mask[i])[:, 0]
+        places = torch.nonzero(rows.mask[i])[:, 0]
         params_i = {name: value[i] for name, value in params.items()}
-        if len(own) == rows.X.shape[1]:
+        if len(places) == rows.X.shape[1]:
             yield params_i, rows.X[i], None
         else:
             # a task without a row still needs an output of the right shape; its loss is masked
-            yield params_i, rows.X[i, own] if len(own) else rows.X[i, :1], own
+            yield params_i, rows.X[i, places] if len(places) else rows.X[i, :1], places
 
 
 def _only(params: Params, rows: Rows) -> tuple[Params, Tensor, Tensor]:
-    """Return what a batch of one task holds."""
+    """Return parameters, rows and mask of the only task of a batch."""
     return {name: value[0] for name, value in params.items()}, rows.X[0], rows.mask[0]
 
 
-def _padded(output: Tensor, own: Tensor | None, rows: Rows) -> Tensor:
-    if own is None:
+def _padded(output: Tensor, places: Tensor | None, rows: Rows) -> Tensor:
+    """Return the outputs of a task's rows with zeros for its padding."""
+    if places is None:
         return output
-    return output.new_zeros(rows.X.shape[1], output.shape[1]).index_copy(0, own, output[: len(own)])
+    return output.new_zeros(rows.X.shape[1], output.shape[1]).index_copy(0, places, output[: len(places)])
 
 
 def mapped(forward: Forward) -> BatchForward:
@@ -233,7 +234,7 @@ def looped(forward: Forward) -> BatchForward:
 
 
 def alone(forward: Forward) -> BatchForward:
-    """Evaluate a batch of one task, padding and all, by operations that do not depend on what is in it."""
+    """Evaluate a batch of one task with its padding, by operations that do not depend on values."""
     return _Batch(forward, "one")
 
 

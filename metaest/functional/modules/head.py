@@ -1,4 +1,4 @@
-"""A network whose last, linear layer is a task's own, and which layer a module ends in.
+"""Networks whose last, linear layer is one for each task, and the search for the layer a module ends in.
 
 The last layer is found by running the module, since the order of declaration says nothing.
 """
@@ -14,7 +14,7 @@ from metaest.functional.types import Params
 
 __all__ = ["HEAD", "PREFIX", "HeadForward", "last_layer", "layer_of", "split_head"]
 
-# before the names of all that belongs to a head and not to the network
+# prefix of the names of parameters that belong to a head and not to the network
 PREFIX = "head:"
 HEAD = PREFIX + "weights"
 
@@ -40,8 +40,8 @@ class HeadForward(ModuleForward):
         self, params: Params, X: Tensor, mask: Tensor | None = None, collects: bool = False
     ) -> tuple[Tensor, Params]:
         """Predict one task; its weights have shape (n_hidden + 1, columns), and are all one if none are given."""
-        own = {name: value for name, value in params.items() if not name.startswith(PREFIX)}
-        phi, statistics = self._features.run(own, X, mask, collects)
+        body = {name: value for name, value in params.items() if not name.startswith(PREFIX)}
+        phi, statistics = self._features.run(body, X, mask, collects)
         weights = params[HEAD] if HEAD in params else X.new_ones(self.n_hidden + 1, self.n_outputs or 1)
         return phi @ weights[:-1] + weights[-1], statistics
 
@@ -80,10 +80,10 @@ def split_head(module: nn.Module, X: Tensor) -> tuple[nn.Module, int]:
             + ("does not end in one layer." if name is None else f"ends in {name!r}, a {type(layer).__name__}.")
         )
     body = deepcopy(module)
-    parent, _, own = name.rpartition(".")
+    parent, _, attribute = name.rpartition(".")
     if not name or not any(p.requires_grad for n, p in module.named_parameters() if layer_of(n) != name):
         raise ValueError("a head in closed form needs features to stand on; the module is one linear layer.")
-    setattr(body.get_submodule(parent), own, nn.Identity())
+    setattr(body.get_submodule(parent), attribute, nn.Identity())
     _check_split(module, body, name, X)
     return body, layer.in_features
 
@@ -97,8 +97,8 @@ def _check_split(module: nn.Module, body: nn.Module, name: str, X: Tensor) -> No
         with torch.no_grad():
             for value in layer.parameters():
                 value.copy_(scale * torch.randn(value.shape, generator=generator, dtype=torch.float32))
-            ours, theirs = layer(features(X)).reshape(len(X), -1), whole(X).reshape(len(X), -1)
-        if not torch.allclose(ours, theirs, atol=1e-5, rtol=1e-4):
+            split, together = layer(features(X)).reshape(len(X), -1), whole(X).reshape(len(X), -1)
+        if not torch.allclose(split, together, atol=1e-5, rtol=1e-4):
             raise ValueError(
                 "a head in closed form needs a module that returns what its last linear layer returns; something "
                 "comes after it."
@@ -106,7 +106,7 @@ def _check_split(module: nn.Module, body: nn.Module, name: str, X: Tensor) -> No
 
 
 def layer_of(name: str) -> str:
-    """Return the layer a parameter belongs to; what stands for a weight (weight normalisation) is the layer's own."""
+    """Return the layer a parameter belongs to; the parts of a parametrised weight are the layer's, too."""
     parts = name.split(".")
     return ".".join(parts[: parts.index("parametrizations")] if "parametrizations" in parts else parts[:-1])
 
@@ -136,7 +136,7 @@ def last_layer(module: nn.Module, X: Tensor) -> str | None:
     entered: list[str] = []
     for name, layer in module.named_modules():
         if name in owners:
-            layer.register_forward_pre_hook(lambda *_, own=name: entered.append(own))
+            layer.register_forward_pre_hook(lambda *_, entering=name: entered.append(entering))
     before = _run(module, X)
     if not entered:
         return None

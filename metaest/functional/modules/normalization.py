@@ -1,4 +1,4 @@
-r"""Batch normalisation for tasks: statistics of a task's own support rows, never of its query, never of other tasks.
+r"""Batch normalisation for tasks: statistics of the support rows of the task alone.
 
 .. math:: y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta,
 
@@ -33,10 +33,11 @@ __all__ = [
     "task_normed",
 ]
 
-# before the names of statistics among a task's parameters: no module can hold a parameter of such a name;
-# those of the rows at hand, and those of every inner step, which have one more axis
-STATISTICS, PER_STEP = "norm:", "norms:"
-# channels of a group
+# prefix of the names of statistics among a task's parameters; no module can hold a parameter of such a name
+STATISTICS = "norm:"
+# the same for statistics of every inner step, which have one more axis
+PER_STEP = "norms:"
+# least number of channels in a group, where the channels can be divided so
 GROUP = 8
 
 
@@ -80,14 +81,15 @@ class TaskBatchNorm(nn.Module):
         return X * scale.view(shape) + shift.view(shape)
 
     def _statistics(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of each channel over the rows in the mask, and over pixels."""
         axes = (0, *range(2, X.ndim))
         if self.mask is None:
             mean = X.mean(dim=axes)
             return mean, (X - mean.view(1, -1, *[1] * (X.ndim - 2))).square().mean(dim=axes)
-        own = (self.mask > 0).to(X).view(-1, *[1] * (X.ndim - 1))
-        count = own.sum().clamp(min=1) * (X[0, 0].numel())
-        mean = (X * own).sum(dim=axes) / count
-        away = (X - mean.view(1, -1, *[1] * (X.ndim - 2))) * own
+        counts = (self.mask > 0).to(X).view(-1, *[1] * (X.ndim - 1))
+        count = counts.sum().clamp(min=1) * (X[0, 0].numel())
+        mean = (X * counts).sum(dim=axes) / count
+        away = (X - mean.view(1, -1, *[1] * (X.ndim - 2))) * counts
         return mean, away.square().sum(dim=axes) / count
 
     def extra_repr(self) -> str:
@@ -140,8 +142,8 @@ def task_normed(module: nn.Module) -> nn.Module:
                 "set track_running_stats=False."
             )
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            parent, _, own = name.rpartition(".")
-            setattr(module.get_submodule(parent), own, _converted(child))
+            parent, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(parent), attribute, _converted(child))
     return module
 
 
@@ -157,7 +159,7 @@ def is_statistic(name: str) -> bool:
 
 
 def at_step(params: Params, step: int) -> Params:
-    """Return the parameters with the statistics of one inner step in place of those of all; the last serves for more.
+    """Return the parameters with the statistics of one inner step, of the last one for further steps.
 
     Parameters
     ----------
@@ -188,23 +190,24 @@ def population_statistics(drawn: list[Params]) -> Params:
     -------
     dict of Tensor, each of shape (channels,)
     """
-    together = {name: torch.cat([own[name] for own in drawn]) for name in drawn[0]}
-    found = {name: value.mean(dim=0) for name, value in together.items()}
-    for name in list(found):
+    together = {name: torch.cat([statistics[name] for statistics in drawn]) for name in drawn[0]}
+    pooled = {name: value.mean(dim=0) for name, value in together.items()}
+    for name in list(pooled):
         if name.endswith(":variance"):
-            found[name] = found[name] + together[name.replace(":variance", ":mean")].var(dim=0, correction=0)
-    return found
+            pooled[name] = pooled[name] + together[name.replace(":variance", ":mean")].var(dim=0, correction=0)
+    return pooled
 
 
 def per_step(statistics: list[Params]) -> Params:
     """Return the statistics of every inner step as one dict, with a first axis for the steps."""
     return {
-        name.replace(STATISTICS, PER_STEP, 1): torch.stack([own[name] for own in statistics]) for name in statistics[0]
+        name.replace(STATISTICS, PER_STEP, 1): torch.stack([step[name] for step in statistics])
+        for name in statistics[0]
     }
 
 
 def give(norms: dict[str, TaskBatchNorm], params: Params, mask: Tensor | None, collects: bool) -> None:
-    """Prepare the layers for one pass: statistics that are among the parameters, or the rows that count."""
+    """Hand the layers of one pass the statistics among the parameters, or the mask of rows to compute them from."""
     for name, layer in norms.items():
         mean = params.get(f"{STATISTICS}{name}:mean")
         layer.given = None if mean is None else (mean, params[f"{STATISTICS}{name}:variance"])
@@ -212,9 +215,9 @@ def give(norms: dict[str, TaskBatchNorm], params: Params, mask: Tensor | None, c
 
 
 def take(norms: dict[str, TaskBatchNorm]) -> Params:
-    """Return the statistics the layers saw in a pass."""
-    found = {}
+    """Return the statistics that the layers computed in a pass."""
+    statistics = {}
     for name, layer in norms.items():
         if layer.seen is not None:
-            found[f"{STATISTICS}{name}:mean"], found[f"{STATISTICS}{name}:variance"] = layer.seen
-    return found
+            statistics[f"{STATISTICS}{name}:mean"], statistics[f"{STATISTICS}{name}:variance"] = layer.seen
+    return statistics

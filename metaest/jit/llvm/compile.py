@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.functional.interrupts import apart
+from metaest.functional.interrupts import run_in_thread
 from metaest.jit.errors import UnavailableError
 from metaest.jit.llvm.cache import CachedCode
 from metaest.jit.llvm.vector_type import VectorType
@@ -79,7 +79,7 @@ def _by_llvm(work: Callable[[], T]) -> T:
         _Library.unused.clear()
         return work()
 
-    return apart(tidied)
+    return run_in_thread(tidied)
 
 
 @cache

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metaest.functional.compiler import import_compiler, process_kept
-from metaest.functional.interrupts import interrupts_heard
+from metaest.functional.interrupts import interrupts_raised
 from metaest.jit.errors import MomentaryError, UnsupportedError
 from metaest.jit.ir import Program
 from metaest.jit.trace.lower import lower
@@ -42,7 +42,7 @@ def graph_of(
         When torch cannot trace it, or it holds an operation that cannot be compiled.
     """
     import_compiler()  # a slow import that only compiling needs
-    with process_kept(), interrupts_heard():
+    with process_kept(), interrupts_raised():
         graph = _traced_twice(function, examples)
     _forget_source(graph)
     _merge(graph.graph)

@@ -53,14 +53,14 @@ def test_densities_are_normal_with_the_variance_of_the_row(kind, limit):
 
 
 @pytest.mark.parametrize("kind", NOISES)
-@pytest.mark.parametrize("known", ["weights", "errors", "both"])
+@pytest.mark.parametrize("accuracy", ["weights", "errors", "both"])
 @pytest.mark.parametrize("objective", ["evidence", "censored", "query"])
-def test_meta_gradients_equal_finite_differences(objective, known, kind):
+def test_meta_gradients_equal_finite_differences(objective, accuracy, kind):
     model, support, query = model_of("decay", kind), observations(), observations((2, 4, 1, 3, 2), seed=7)
-    if known != "errors":
+    if accuracy != "errors":
         support, query = weighed(support), weighed(query, 1)
     limit = float(support.y.median()) if objective == "censored" else None
-    model = replace(model, noise=replace(model.noise, limit=limit, column=None if known == "weights" else 0))
+    model = replace(model, noise=replace(model.noise, limit=limit, column=None if accuracy == "weights" else 0))
     people, covariates = population(kind), design()
 
     def loss(*parts):
@@ -87,7 +87,7 @@ EVEN, RAGGED = (5,) * 9, (3, 1, 6, 2, 4, 5, 5, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("known", "sizes", "kind"),
+    ("accuracy", "sizes", "kind"),
     [
         ("weights", EVEN, "additive"),
         ("weights", RAGGED, "additive"),
@@ -95,19 +95,19 @@ EVEN, RAGGED = (5,) * 9, (3, 1, 6, 2, 4, 5, 5, 2, 3)
         ("both", RAGGED, "combined"),
     ],
 )
-def test_machine_code_weighs_as_torch_does(known, sizes, kind):
+def test_machine_code_weighs_as_torch_does(accuracy, sizes, kind):
     pytest.importorskip("llvmlite")
     plain, rows, people = model_of("decay", kind), observations(sizes), population(kind)
-    rows = rows if known == "errors" else weighed(rows)
-    plain = replace(plain, noise=replace(plain.noise, column=None if known == "weights" else 0))
+    rows = rows if accuracy == "errors" else weighed(rows)
+    plain = replace(plain, noise=replace(plain.noise, column=None if accuracy == "weights" else 0))
     center = people.beta[:2, None].expand(-1, len(sizes)).contiguous()
     given = center, people.factor, people.log_sigma, rows
     lanes, solver = CompiledHierarchicalModel.of(plain), GaussNewton()
-    found, expected = solver.solve(lanes, *given), solver.solve(plain, *given)
+    compiled, expected = solver.solve(lanes, *given), solver.solve(plain, *given)
     assert lanes.programs
     assert all(program is not None for program in lanes.programs.values())
-    np.testing.assert_allclose(found.u, expected.u, atol=1e-8)
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-8)
+    np.testing.assert_allclose(compiled.u, expected.u, atol=1e-8)
+    np.testing.assert_allclose(compiled.loss, expected.loss, rtol=1e-8)
     # the same lanes, and rows without weights: another program
     bare = (*given[:3], rows._replace(weight=None))
     np.testing.assert_allclose(solver.solve(lanes, *bare).u, solver.solve(plain, *bare).u, atol=1e-8)

@@ -72,8 +72,8 @@ def test_slopes_can_be_differentiated_again(mode):
 )
 def test_the_way_is_found_by_trying(function, mode, why):
     rows = observations((3, 3, 2, 3))
-    found, reason = choose_mode(Equation(function, ("k", "a")), THETA[:, :4], rows)
-    assert found == mode
+    chosen, reason = choose_mode(Equation(function, ("k", "a")), THETA[:, :4], rows)
+    assert chosen == mode
     assert reason.startswith(why)
 
 

@@ -65,40 +65,40 @@ def test_information_is_gradient_and_fisher_matrix(name, kind):
     model, rows, people = model_of(name, kind), observations(), population(kind)
     phi = torch.randn(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3
     phi.requires_grad_()
-    found = model.information(phi, people.log_sigma, rows)
+    information = model.information(phi, people.log_sigma, rows)
     loss = model.loss(phi, people.log_sigma, rows)
-    torch.testing.assert_close(found.loss.detach(), loss.detach())
+    torch.testing.assert_close(information.loss.detach(), loss.detach())
     (gradient,) = torch.autograd.grad(loss.sum(), phi)
-    torch.testing.assert_close(found.gradient.detach(), gradient)
+    torch.testing.assert_close(information.gradient.detach(), gradient)
     values, slopes = model.curve_and_slopes(phi, rows)
     weight = rows.mask * model.noise.terms(values, rows.y, people.log_sigma).weight
-    torch.testing.assert_close(found.matrix, torch.einsum("krt,jrt,rt->kjt", slopes, slopes, weight))
+    torch.testing.assert_close(information.matrix, torch.einsum("krt,jrt,rt->kjt", slopes, slopes, weight))
 
 
 @pytest.mark.parametrize("kind", NOISES)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_most_probable_constants_are_scipys(name, kind):
     model, rows, people = model_of(name, kind), observations(), population(kind)
-    found, center = solve(model, people, rows)
-    assert (found.code == SolveCode.CONVERGED).all()
+    result, center = solve(model, people, rows)
+    assert (result.code == SolveCode.CONVERGED).all()
     for t in range(5):
-        own = rows.take(torch.tensor([t]))
+        of_task = rows.take(torch.tensor([t]))
 
-        def objective(u, own=own, t=t):
+        def objective(u, of_task=of_task, t=t):
             phi = center[:, t : t + 1] + people.factor @ torch.tensor(u)[:, None]
-            return float(model.loss(phi, people.log_sigma, own)) + 0.5 * u @ u
+            return float(model.loss(phi, people.log_sigma, of_task)) + 0.5 * u @ u
 
-        starts = [np.zeros(2), found.u[:, t].numpy()]
+        starts = [np.zeros(2), result.u[:, t].numpy()]
         best = min((minimize(objective, start, tol=1e-12) for start in starts), key=lambda result: result.fun)
-        assert float(found.loss[t]) <= best.fun + 1e-7
-        np.testing.assert_allclose(found.u[:, t], best.x, atol=2e-4)
+        assert float(result.loss[t]) <= best.fun + 1e-7
+        np.testing.assert_allclose(result.u[:, t], best.x, atol=2e-4)
 
 
 def test_an_undamped_step_solves_a_linear_equation():
     model, rows, people = model_of("line"), observations(), population()
-    found, _ = solve(model, people, rows, GaussNewton(max_iter=2, tol=1e-14))
+    result, _ = solve(model, people, rows, GaussNewton(max_iter=2, tol=1e-14))
     best, _ = solve(model, people, rows)
-    torch.testing.assert_close(found.u, best.u, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(result.u, best.u, rtol=1e-12, atol=1e-12)
 
 
 def test_far_off_starts_end_in_the_same_place():
@@ -120,8 +120,8 @@ def test_result_codes():
     rows = observations((3, 3))
     people = population(coefficients=2)
     center = torch.tensor([[-1.0, 50.0], [1.0, 1.0]], dtype=torch.float64)  # log of a negative number in the second
-    found = TIGHT.solve(broken, center, people.factor, people.log_sigma, rows)
-    assert found.code.tolist() == [SolveCode.CONVERGED, SolveCode.NOT_FINITE]
+    result = TIGHT.solve(broken, center, people.factor, people.log_sigma, rows)
+    assert result.code.tolist() == [SolveCode.CONVERGED, SolveCode.NOT_FINITE]
     short, _ = solve(model_of("decay"), population(), observations(), GaussNewton(max_iter=1))
     assert (short.code == SolveCode.MAX_ITER).any()
 
@@ -140,25 +140,25 @@ def test_meta_gradients_equal_finite_differences(objective, name, kind, random):
         here = Population(*parts)
         with torch.no_grad():
             u = solve(model, here.detach(), support)[0].u
-        own = design()
+        matrices = design()
         if objective != "query":
-            return negative_log_evidence(model, here, own, support, u).sum()
-        return query_loss(model, here, own, support, query, u).mean()
+            return negative_log_evidence(model, here, matrices, support, u).sum()
+        return query_loss(model, here, matrices, support, query, u).mean()
 
     assert_slopes_are_differences(loss, people)
 
 
 def test_the_evidence_of_a_linear_equation_is_exact():
     model, rows, people = model_of("line"), observations(), population()
-    found, center = solve(model, people, rows)
-    losses = negative_log_evidence(model, people, design(), rows, found.u)
+    result, center = solve(model, people, rows)
+    losses = negative_log_evidence(model, people, design(), rows, result.u)
     X = rows.by_task()
     for t in range(5):
-        own = rows.mask[:, t] > 0
-        A = torch.stack([torch.ones_like(X[t, :, 0]), X[t, :, 0]], dim=1)[own]
+        real = rows.mask[:, t] > 0
+        A = torch.stack([torch.ones_like(X[t, :, 0]), X[t, :, 0]], dim=1)[real]
         cov = A @ people.factor @ people.factor.T @ A.T + (2 * people.log_sigma).exp() * torch.eye(len(A)).double()
         normal = torch.distributions.MultivariateNormal(A @ center[:, t], cov)
-        assert float(losses[t].detach()) == pytest.approx(-float(normal.log_prob(rows.y[own, t])), abs=1e-9)
+        assert float(losses[t].detach()) == pytest.approx(-float(normal.log_prob(rows.y[real, t])), abs=1e-9)
 
 
 def test_laplace_is_close_to_the_integral():
@@ -169,8 +169,8 @@ def test_laplace_is_close_to_the_integral():
     y = avrami(X[0], torch.tensor(0.9), torch.tensor(1.5)) + 0.05 * torch.randn(30, generator=generator).double()
     rows = Observations.stack(X, y[None], torch.ones(1, 30).double())
     people = people._replace(log_sigma=torch.tensor([-3.0]).double())
-    found, center = solve(model, people, rows)
-    approximate = float(negative_log_evidence(model, people, design(1, 2), rows, found.u).detach())
+    result, center = solve(model, people, rows)
+    approximate = float(negative_log_evidence(model, people, design(1, 2), rows, result.u).detach())
     grid = torch.linspace(-6, 6, 241, dtype=torch.float64)
     u = torch.cartesian_prod(grid, grid).T
     many = Observations.stack(
@@ -217,8 +217,8 @@ def test_gradients_through_gradient_steps(meta_gradient):
 def test_padding_and_order_do_not_matter():
     model, people = model_of("decay"), population()
     rows = observations()
-    found, _ = solve(model, people, rows)
-    losses = negative_log_evidence(model, people, design(), rows, found.u)
+    result, _ = solve(model, people, rows)
+    losses = negative_log_evidence(model, people, design(), rows, result.u)
     order = torch.tensor([3, 0, 4, 2, 1])
     X, y, mask = rows.by_task(), rows.y.T, rows.mask.T
     wider = Observations.stack(
@@ -226,7 +226,7 @@ def test_padding_and_order_do_not_matter():
         torch.cat([y, y[:, :1]], dim=1)[order],
         torch.cat([mask, torch.zeros(5, 1).double()], dim=1)[order],
     )
-    again = negative_log_evidence(model, people, design().take(order), wider, found.u[:, order])
+    again = negative_log_evidence(model, people, design().take(order), wider, result.u[:, order])
     torch.testing.assert_close(again, losses[order])
 
 
@@ -251,6 +251,6 @@ def test_an_equation_unbounded_in_its_constants_is_found_from_its_prior():
     model = HierarchicalModel(Equation(decay, ("k", "a"), "rows"), Transforms((0.0, 0.0), (float("inf"),) * 2), Noise())
     rows = observations((4,))._replace(y=torch.full((4, 1), 1e6, dtype=torch.float64))
     people = population(coefficients=2)
-    found, _ = solve(model, people, rows)
-    assert torch.isfinite(found.u).all()
-    assert torch.isfinite(found.loss).all()
+    result, _ = solve(model, people, rows)
+    assert torch.isfinite(result.u).all()
+    assert torch.isfinite(result.loss).all()

@@ -48,8 +48,8 @@ def start_of(forward, head, meta, n_tasks=4):
 
 
 def features(forward, X):
-    own = ModuleForward(forward.module, forward.n_hidden)
-    phi = own(own.parameters(), X)
+    features = ModuleForward(forward.module, forward.n_hidden)
+    phi = features(features.parameters(), X)
     return torch.cat([phi, torch.ones(len(X), 1, dtype=phi.dtype)], dim=1)
 
 
@@ -71,13 +71,13 @@ def test_the_last_layer_is_split_off(network):
 def test_the_ridge_head_is_ridge_regression(forward, batch):
     head, support = LinearHead(False, 4, 1), episodes().support
     meta = learned(head)
-    found = head.condition(batch(forward), start_of(forward, head, meta), support)[HEAD]
+    weights = head.condition(batch(forward), start_of(forward, head, meta), support)[HEAD]
     for t, n in enumerate((3, 1, 5)):
         phi = features(forward, support.X[t, :n]).detach().numpy()
         ridge = Ridge(alpha=float(meta["head:strength"].exp()), fit_intercept=False, solver="cholesky")
         expected = ridge.fit(phi, support.y[t, :n, 0].numpy()).coef_
-        np.testing.assert_allclose(found[t, :, 0].detach(), expected, rtol=1e-9)
-    assert not found[3].any()  # a task without rows: the prior mean
+        np.testing.assert_allclose(weights[t, :, 0].detach(), expected, rtol=1e-9)
+    assert not weights[3].any()  # a task without rows: the prior mean
 
 
 def test_the_bayesian_head_is_bayes_rule(forward):

@@ -76,9 +76,9 @@ def test_exact_meta_gradient_equals_finite_differences(forward, steps):
 @pytest.mark.parametrize("batch", [mapped, looped])
 def test_ragged_batch_equals_a_plain_loop(forward, batch, kind):
     data, params = episodes(forward.n_outputs), start(forward)
-    ours = meta_gradient(batch(forward), params, data, GradientDescent(3, 0.05), kind)
+    gradient = meta_gradient(batch(forward), params, data, GradientDescent(3, 0.05), kind)
     plain = loop_over_tasks(forward.module, params, data, 3, 0.05, kind == "exact")
-    assert relative_error(ours, plain) < 1e-12
+    assert relative_error(gradient, plain) < 1e-12
 
 
 def test_a_ragged_batch_in_float32_equals_the_loop_to_1e_6():
@@ -87,21 +87,21 @@ def test_a_ragged_batch_in_float32_equals_the_loop_to_1e_6():
     sizes = [(1 + 7 * i % 50, 3 + 11 * i % 150) for i in range(12)]
     data = Episodes(*(Rows(*(part.float() for part in rows)) for rows in episodes(sizes=sizes)))
     params = start(forward)
-    ours = meta_gradient(mapped(forward), params, data, GradientDescent(2, 0.01))
+    gradient = meta_gradient(mapped(forward), params, data, GradientDescent(2, 0.01))
     plain = loop_over_tasks(forward.module, params, data, 2, 0.01, True)
-    assert relative_error(ours, plain) < 1e-6
+    assert relative_error(gradient, plain) < 1e-6
 
 
 def test_first_order_is_the_query_gradient_at_the_adapted_parameters(forward):
     data, params, solver = episodes(forward.n_outputs), start(forward), GradientDescent(2, 0.05)
-    ours = meta_gradient(mapped(forward), params, data, solver, "first-order")
+    gradient = meta_gradient(mapped(forward), params, data, solver, "first-order")
     shared = {name: value.detach().expand(4, *value.shape) for name, value in params.items()}
     adapted = solver.solve(mapped(forward), squared_error, shared, data.support)
     adapted = {name: value.detach().requires_grad_() for name, value in adapted.items()}
     loss = squared_error(mapped(forward)(adapted, data.query), data.query.y, data.query.mask).mean()
     there = torch.autograd.grad(loss, list(adapted.values()))
     definition = {name: gradient.sum(dim=0) for name, gradient in zip(adapted, there, strict=True)}
-    assert relative_error(ours, definition) < 1e-12
+    assert relative_error(gradient, definition) < 1e-12
 
 
 def linear_loss(prediction, target, mask):

@@ -64,8 +64,8 @@ def slope(theta, data, solver, kind):
     forward = mapped(ModuleForward(MLP(2, 1, [], "identity").double(), 1))
     params = {"layers.0.weight": theta[None, :2].clone(), "layers.0.bias": theta[2:].clone()}
     params = {name: value.requires_grad_() for name, value in params.items()}
-    found = meta_gradient(forward, params, data, solver, kind)
-    return float(torch.cat([value.reshape(-1) for value in found.values()]).norm())
+    gradient = meta_gradient(forward, params, data, solver, kind)
+    return float(torch.cat([value.reshape(-1) for value in gradient.values()]).norm())
 
 
 @pytest.mark.parametrize("equal", [True, False])

@@ -75,16 +75,16 @@ def test_rates_for_each_step_that_are_equal_are_one_rate(forward):
     data, params = episodes(), start(forward)
     same = {name: torch.tensor(0.1, dtype=torch.float64) for name in params}
     for solver in (GradientDescent(3, same), GradientDescent(3, [same] * 3), GradientDescent(3, same["layers.0.bias"])):
-        ours = meta_gradient(mapped(forward), params, data, solver)
-        assert relative_error(ours, meta_gradient(mapped(forward), params, data, GradientDescent(3, 0.1))) < 1e-14
+        gradient = meta_gradient(mapped(forward), params, data, solver)
+        assert relative_error(gradient, meta_gradient(mapped(forward), params, data, GradientDescent(3, 0.1))) < 1e-14
 
 
 def test_the_multi_step_loss_is_the_weighted_sum_of_shorter_adaptations(forward):
     data, params, weights = episodes(), start(forward), (0.2, 0.3, 0.5)
-    ours = task_losses(mapped(forward), squared_error, GradientDescent(3, 0.1), params, data, "exact", weights)
+    weighed = task_losses(mapped(forward), squared_error, GradientDescent(3, 0.1), params, data, "exact", weights)
     each = [task_losses(mapped(forward), squared_error, GradientDescent(s, 0.1), params, data) for s in (1, 2, 3)]
-    expected = sum(weight * own for weight, own in zip(weights, each, strict=True))
-    torch.testing.assert_close(ours, expected, rtol=1e-13, atol=0)
+    expected = sum(weight * losses for weight, losses in zip(weights, each, strict=True))
+    torch.testing.assert_close(weighed, expected, rtol=1e-13, atol=0)
     last = task_losses(mapped(forward), squared_error, GradientDescent(3, 0.1), params, data, "exact", (0, 0, 1))
     torch.testing.assert_close(last, each[-1], rtol=0, atol=0)
 
@@ -92,9 +92,9 @@ def test_the_multi_step_loss_is_the_weighted_sum_of_shorter_adaptations(forward)
 @pytest.mark.parametrize("batch", [mapped, looped])
 def test_reptile_is_the_way_back_from_all_rows(forward, batch):
     data, params, solver = episodes(), start(forward), GradientDescent(4, 0.05)
-    ours = meta_gradient(batch(forward), params, data, solver, "reptile")
+    gradient = meta_gradient(batch(forward), params, data, solver, "reptile")
     expected = way_back(forward.module, params, data, 4, 0.05)
-    assert relative_error(ours, expected) < 1e-12
+    assert relative_error(gradient, expected) < 1e-12
 
 
 @pytest.mark.parametrize("moving", [None, HEAD])
@@ -110,15 +110,15 @@ def test_the_implicit_gradient_is_the_unrolled_one_at_the_minimum(forward, movin
 def test_the_implicit_gradient_of_a_quadratic_task_is_its_closed_form():
     forward = ModuleForward(MLP(2, 1, [], "identity").double(), 1)
     data, params, strength = episodes(sizes=[(5, 4)]), start(forward), 0.7
-    ours = meta_gradient(mapped(forward), params, data, GradientDescent(500, 0.2, None, strength), "implicit")
+    gradient = meta_gradient(mapped(forward), params, data, GradientDescent(500, 0.2, None, strength), "implicit")
     A, B = (torch.cat([rows.X[0], torch.ones(rows.X.shape[1], 1)], dim=1).double() for rows in data)
     theta = torch.cat([params["layers.0.weight"].reshape(-1), params["layers.0.bias"]]).detach()
     hessian, eye = 2 * A.T @ A / 5, torch.eye(3, dtype=torch.float64)
     phi = torch.linalg.solve(hessian + strength * eye, 2 * A.T @ data.support.y[0, :, 0] / 5 + strength * theta)
     at_end = 2 * B.T @ (B @ phi - data.query.y[0, :, 0]) / 4
     expected = torch.linalg.solve(eye + hessian / strength, at_end)
-    found = torch.cat([ours["layers.0.weight"].reshape(-1), ours["layers.0.bias"]])
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    stacked = torch.cat([gradient["layers.0.weight"].reshape(-1), gradient["layers.0.bias"]])
+    torch.testing.assert_close(stacked, expected, rtol=1e-8, atol=1e-10)
 
 
 def test_the_slope_that_is_left_falls_with_steps(forward):
@@ -145,11 +145,11 @@ def test_without_a_proximal_term_there_is_no_implicit_gradient(forward):
 def test_values_are_query_losses(forward, kind):
     data, params = episodes(), start(forward)
     solver = GradientDescent(3, 0.1, None, 0.5)
-    ours = task_losses(mapped(forward), squared_error, solver, params, data, kind)
+    losses = task_losses(mapped(forward), squared_error, solver, params, data, kind)
     rows = Rows(*(torch.cat(parts, dim=1) for parts in zip(*data, strict=True)))
     seen = rows if kind == "reptile" else data.support
     same = task_losses(mapped(forward), squared_error, solver, params, Episodes(seen, data.query))
-    torch.testing.assert_close(ours.detach(), same.detach())
+    torch.testing.assert_close(losses.detach(), same.detach())
 
 
 def test_a_context_moves_and_the_network_does_not():

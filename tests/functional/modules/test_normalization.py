@@ -57,8 +57,8 @@ def by_hand(module, params, data, steps, rate):
 def test_batch_statistics_are_those_of_the_support_in_second_order(batch):
     forward, data = ModuleForward(normed(nn.BatchNorm1d(4)), 1), episodes(sizes=SIZES)
     params = start(forward)
-    ours = meta_gradient(batch(forward), params, data, GradientDescent(2, 0.1))
-    assert relative_error(ours, by_hand(forward.module, params, data, 2, 0.1)) < 1e-12
+    gradient = meta_gradient(batch(forward), params, data, GradientDescent(2, 0.1))
+    assert relative_error(gradient, by_hand(forward.module, params, data, 2, 0.1)) < 1e-12
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4)])
@@ -109,18 +109,18 @@ def test_the_trap_is_there():
 def test_padding_and_other_tasks_are_not_in_the_statistics():
     forward, data = ModuleForward(normed(nn.BatchNorm1d(4)), 1), episodes(sizes=SIZES)
     params = repeat_for_tasks(forward.parameters(), 3)
-    found = batch_statistics(mapped(forward), params, data.support)
+    statistics = batch_statistics(mapped(forward), params, data.support)
     for t, (n, _) in enumerate(SIZES):
         hidden = nn.functional.linear(data.support.X[t, :n], params["0.weight"][t], params["0.bias"][t])
-        torch.testing.assert_close(found["norm:1:mean"][t], hidden.mean(0))
-        torch.testing.assert_close(found["norm:1:variance"][t], hidden.var(0, correction=0))
+        torch.testing.assert_close(statistics["norm:1:mean"][t], hidden.mean(0))
+        torch.testing.assert_close(statistics["norm:1:variance"][t], hidden.var(0, correction=0))
     looped_ones = batch_statistics(looped(forward), params, data.support)
-    for name in found:
-        torch.testing.assert_close(found[name], looped_ones[name])
+    for name in statistics:
+        torch.testing.assert_close(statistics[name], looped_ones[name])
     changed = Rows(data.support.X.clone(), data.support.y, data.support.mask)
     changed.X[0] += 5.0
     again = batch_statistics(mapped(forward), params, changed)
-    torch.testing.assert_close(again["norm:1:mean"][1:], found["norm:1:mean"][1:])
+    torch.testing.assert_close(again["norm:1:mean"][1:], statistics["norm:1:mean"][1:])
 
 
 def test_a_prediction_does_not_depend_on_its_neighbours():
@@ -134,9 +134,9 @@ def test_a_prediction_does_not_depend_on_its_neighbours():
 def test_statistics_of_all_tasks_are_those_of_all_rows():
     rows = torch.randn(3, 5, 2, dtype=torch.float64)
     drawn = [{"norm:a:mean": rows.mean(1), "norm:a:variance": rows.var(1, correction=0)}]
-    found, flat = population_statistics(drawn), rows.reshape(-1, 2)
-    torch.testing.assert_close(found["norm:a:mean"], flat.mean(0))
-    torch.testing.assert_close(found["norm:a:variance"], flat.var(0, correction=0))
+    pooled, flat = population_statistics(drawn), rows.reshape(-1, 2)
+    torch.testing.assert_close(pooled["norm:a:mean"], flat.mean(0))
+    torch.testing.assert_close(pooled["norm:a:variance"], flat.var(0, correction=0))
 
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "group"])
@@ -152,8 +152,8 @@ def test_convolutions_in_second_order(kind):
 
     data, params = Episodes(rows(4), rows(3)), start(forward)
     solver = GradientDescent(1, 0.1)
-    ours = meta_gradient(looped(forward), params, data, solver)
+    gradient = meta_gradient(looped(forward), params, data, solver)
     head = {name: params[name] for name in ("convolutions.0.weight", "norms.1.weight", "head.bias") if name in params}
     numeric = numeric_gradient(lambda: task_losses(looped(forward), squared_error, solver, params, data).mean(), head)
-    assert relative_error({name: ours[name] for name in head}, numeric) < 1e-6
-    assert relative_error(meta_gradient(mapped(forward), params, data, solver), ours) < 1e-10
+    assert relative_error({name: gradient[name] for name in head}, numeric) < 1e-6
+    assert relative_error(meta_gradient(mapped(forward), params, data, solver), gradient) < 1e-10
