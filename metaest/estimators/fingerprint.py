@@ -31,7 +31,7 @@ from metaest.tasks import TaskSet
 __all__ = ["digest", "digest_of_tasks", "engine"]
 
 PLAIN = (bool, int, float, complex, str, bytes, types.NoneType, types.EllipsisType)
-# packages whose code is told by name, and whose version is stated elsewhere
+# packages whose code is hashed by name; their versions are part of `engine`
 LIBRARIES = {
     "torch",
     "numpy",
@@ -43,9 +43,9 @@ LIBRARIES = {
     "metaest_datasets",
     *(sys.stdlib_module_names - {"__main__"}),
 }
-# attributes of a class of which the values count, and not only how the source writes them
+# types of class attributes that are hashed by value, and not only as the source writes them
 VALUES = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, np.ndarray, Tensor)
-# how byte code reads what lies outside of a function
+# operations by which byte code reads names outside of a function
 _READS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 _READS_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
 
@@ -53,21 +53,21 @@ _READS_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
 def digest(value: Any) -> str:
     """Return a hash of a setting: of numbers and arrays by value, of functions and classes by what they compute.
 
-    A function is followed to its defaults, to the variables around it, and to the values, functions and classes that it
-    reads of its module and of other modules of the user's. Functions and classes of libraries count by name.
+    The hash of a function covers its defaults, its closure, and the values, functions and classes that it reads from
+    its module and from other modules of the user. Functions and classes of libraries are hashed by name.
     """
     return _hash(value, {}).hex()
 
 
 def digest_of_tasks(tasks: TaskSet) -> str:
-    """Return a hash of all that a fit reads of its tasks."""
+    """Return a hash of everything that a fit reads from its tasks."""
     support = [tasks.support_of(i) for i in range(len(tasks))]
     names = [tasks.names.tolist(), tasks.feature_names, tasks.target_names]
     return digest([tasks.X, tasks.y, tasks.offsets, tasks.sample_weight, support, names])
 
 
 def engine() -> dict[str, str]:
-    """Return what else decides the bits of a fit: versions of libraries, and the processor as they see it."""
+    """Return versions of libraries and the kind of processor, which also decide the bits of a fit."""
     versions = {name: _version(name) for name in ("metaest", "torch", "numpy", "scipy", "llvmlite")}
     return versions | {
         "machine": platform.machine(),
@@ -95,7 +95,10 @@ def _processor() -> str:
 
 
 def _hash(value: Any, met: dict[int, tuple[Any, bytes]]) -> bytes:
-    """Return the hash of a value from those of its members; `met` has what was met before, and holds it in memory."""
+    """Return the hash of a value from those of its members.
+
+    `met` maps the id of each value hashed so far to the value, which keeps the id in use, and to its hash.
+    """
     if id(value) in met:
         return met[id(value)][1]
     hashed = hashlib.blake2b(type(value).__qualname__.encode() + b":", digest_size=16)
@@ -117,7 +120,7 @@ def _hash(value: Any, met: dict[int, tuple[Any, bytes]]) -> bytes:
 
 
 def _members(value: Any) -> list[Any]:
-    """Return what a value is made of."""
+    """Return the parts of a value whose hashes make its hash."""
     if isinstance(value, Mapping):
         return [part for pair in value.items() for part in pair]
     if isinstance(value, (set, frozenset)):
@@ -143,14 +146,14 @@ def _members(value: Any) -> list[Any]:
 
 def _state_of(value: Any) -> list[Any]:
     """Return class and attributes of an object."""
-    if isinstance(value, logging.Logger):  # its level is the process's affair
+    if isinstance(value, logging.Logger):  # its level is a setting of the process
         return []
     if isinstance(value, np.random.RandomState):
         return [value.get_state()]
     if isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
         names = [str(value.dtypes), list(value.columns)] if isinstance(value, pd.DataFrame) else [str(value.dtype)]
         return [*names, pd.util.hash_pandas_object(value).to_numpy()]
-    if dataclasses.is_dataclass(value):  # beside its fields it may hold what it worked out
+    if dataclasses.is_dataclass(value):  # other attributes may be results that it has cached
         return [type(value), [getattr(value, field.name, None) for field in dataclasses.fields(value)]]
     cls = type(value)
     attributes = dict(getattr(value, "__dict__", {}))
@@ -161,7 +164,7 @@ def _state_of(value: Any) -> list[Any]:
     standard = cls.__module__.split(".")[0] in sys.stdlib_module_names
     if not is_of_library(cls) or (attributes and not standard):
         return [cls, attributes]
-    text = repr(value)  # of an object without attributes; its place in memory says nothing
+    text = repr(value)  # for an object without attributes; an address in memory is left out
     return [name_of_code(cls) if " at 0x" in text else text]
 
 

@@ -163,7 +163,7 @@ def as_task(X: Any, y: Any, name: str, sample_weight: Any = None) -> Task:
 
 
 def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, Any, tuple[str, ...] | None]:
-    """Return checked X, y (None stays None) and the column names; error messages begin with `where`.
+    """Return checked X, y (None where y is None) and the column names; error messages begin with `where`.
 
     Targets are made float, unless they may be labels.
     """
@@ -253,9 +253,9 @@ def _two_digits(value: float, way: str) -> float:
 
 
 def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> None:
-    """Raise when columns differ from those a model was fitted on.
+    """Raise where columns differ from those that a model was fitted on.
 
-    Bare arrays are taken in column order, whether or not the model was fitted on named columns: ``task.X`` is one.
+    Arrays without names, such as ``task.X``, are taken in column order, also where the model was fitted on names.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> Non
     Raises
     ------
     TaskError
-        When the number of columns, or their names or order, is another one.
+        When the number of columns, their names or their order differs.
     """
     names = X.feature_names if isinstance(X, TaskSet) else column_names_of(X)
     try:

@@ -42,7 +42,7 @@ _LOSSES = ("few_shot_rmse", "few_shot_mae", "few_shot_log_loss")
 
 
 class _Part(NamedTuple):
-    """A task: rows as they were given, checked targets, and support and query row numbers."""
+    """One task: its rows as they were given, checked targets, and the row numbers of support and query."""
 
     name: Any
     X: Any
@@ -64,18 +64,15 @@ class FewShotScorer:
     Parameters
     ----------
     metric : str
-        Name of the function that makes it.
-    shots : int
-    split : {"random", "first"}, optional
-    random_state : int
-    guard : bool, optional
-    gap : int
-    per_class : bool
-        For classes only.
-    level : float
-        For intervals only.
+        Name of the function of :mod:`metaest.scorers` that makes the scorer.
+    shots, split, random_state, guard, gap
+        As :func:`few_shot_r2` takes them.
+    per_class : bool, default=True
+        As :func:`few_shot_accuracy` takes it; used for classes only.
+    level : float, default=0.9
+        Level of the intervals; used by :func:`few_shot_coverage` only.
     method : str, optional
-        For intervals only.
+        Method of the intervals; used by :func:`few_shot_coverage` only.
     """
 
     metric: str
@@ -140,7 +137,7 @@ class FewShotScorer:
             for task in _tasks(X, y, groups, self.metric, model)
         ]
         measure: Callable[..., float] = getattr(self, f"_{self.metric.removeprefix('few_shot_')}")
-        with quiet(OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):  # each adaptation would repeat them
+        with quiet(OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):  # else once for each task
             score = measure(model, scaled, parts, self._predictors(estimator, parts))
         return -score if self.metric in _LOSSES else score
 
