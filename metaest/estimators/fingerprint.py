@@ -176,8 +176,8 @@ def is_of_library(thing: Any) -> bool:
 
 # layers of metaest that have moved: how their names begin, and how they began when files of models first had hashes
 _FIRST_NAMES = {
-    "metaest.functional.modules.builtin.ConvNet": "metaest.functional.modules.builtin.ConvNet",
-    "metaest.functional.modules.builtin.MLP": "metaest.functional.modules.builtin.MLP",
+    "metaest.functional.modules.builtin.ConvNet": "metaest.functional.conv.ConvNet",
+    "metaest.functional.modules.builtin.MLP": "metaest.functional.mlp.MLP",
     "metaest.functional.modules.normalization.": "metaest.functional.normalization.",
     "metaest.functional.modules.recurrent.": "metaest.functional.recurrent.",
 }
