@@ -54,7 +54,7 @@ def ragged():
 def test_a_compiled_fit_is_that_of_torch(name):
     equation, constants, tasks, settings = PROBLEMS[name]()
     eager, compiled = (
-        EquationRegressor(equation, constants, compile=own, **settings).fit(tasks) for own in (False, True)
+        EquationRegressor(equation, constants, compile=flag, **settings).fit(tasks) for flag in (False, True)
     )
     assert compiled.compiled_, compiled.compiled_reason_
     assert (eager.compiled_, eager.compiled_reason_) == (False, "compile=False")
@@ -80,8 +80,8 @@ def test_compiled_adaptations_are_those_of_torch(name):
     np.testing.assert_allclose(one.params_["value"], other.params_["value"], rtol=1e-8)
     np.testing.assert_allclose(one.predict(X), other.predict(X), rtol=1e-8)
     low, high = one.predict_interval(X, level=0.9)
-    for own, expected in zip((low, high), other.predict_interval(X, level=0.9), strict=True):
-        np.testing.assert_allclose(own, expected, rtol=1e-6, atol=1e-8)
+    for value, expected in zip((low, high), other.predict_interval(X, level=0.9), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_machine_code_does_not_travel():

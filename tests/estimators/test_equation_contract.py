@@ -26,6 +26,7 @@ from metaest import (
     TaskSet,
     adapt,
 )
+from metaest.functional import QueryLoss, Reptile
 from metaest_datasets import load_theophylline
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
@@ -98,9 +99,9 @@ def test_many_are_one_by_one(model, new):
     grid = np.linspace(0.1, 2, 7)[:, None]
     together = many.predict(grid)
     np.testing.assert_allclose(together, [single.predict(grid) for single in many], rtol=1e-12)
-    own = many.predict(new)
+    predictions = many.predict(new)
     np.testing.assert_allclose(
-        own, np.concatenate([s.predict(t.X) for s, t in zip(many, new, strict=True)]), rtol=1e-12
+        predictions, np.concatenate([s.predict(t.X) for s, t in zip(many, new, strict=True)]), rtol=1e-12
     )
     assert [s.params_.loc["k", "value"] for s in many[2:4]] == many.params_["k"].iloc[2:4].tolist()
 
@@ -215,10 +216,10 @@ def test_covariates_say_where_a_new_task_starts():
         y = 1 - np.exp(-((k * t) ** 2)) + 0.02 * rng.standard_normal(5)
         tasks.append(Task(i, pd.DataFrame({"t": t, "filler": filler}), y))
     model = EquationRegressor(avrami, AVRAMI, covariates={"k": ["filler"]}).fit(tasks)
-    found = model.coefficients_.iloc[0]
-    assert (found["constant"], found["covariate"]) == ("k", "filler")
-    assert abs(found["coefficient"] - 0.8) < 3 * found["standard_error"]
-    assert found["standard_error"] < 0.1
+    coefficient = model.coefficients_.iloc[0]
+    assert (coefficient["constant"], coefficient["covariate"]) == ("k", "filler")
+    assert abs(coefficient["coefficient"] - 0.8) < 3 * coefficient["standard_error"]
+    assert coefficient["standard_error"] < 0.1
     plain = EquationRegressor(avrami, AVRAMI).fit(tasks)
     assert model.population_.loc["k", "scaled_sd"] < 0.3 * plain.population_.loc["k", "scaled_sd"]
     assert "filler" in model.summary()
@@ -362,3 +363,21 @@ def test_a_task_set_of_one_row_tasks_adapts():
     model = EquationRegressor(avrami, AVRAMI, random=["k"]).fit(tasks)
     assert model.population_.loc["k", "value"] == pytest.approx(1.0, rel=0.2)
     assert isinstance(model.adapt_many(TaskSet([(t.X, t.y) for t in tasks])).params_, pd.DataFrame)
+
+
+def test_a_meta_gradient_may_be_an_object(tasks):
+    by_name = EquationRegressor(avrami, AVRAMI, **WAYS["first-order"]).fit(tasks)
+    settings = {**GRADIENT, "meta_gradient": QueryLoss(exact=False)}
+    pd.testing.assert_frame_equal(
+        by_name.population_, EquationRegressor(avrami, AVRAMI, **settings).fit(tasks).population_
+    )
+    with pytest.raises(ValueError, match="does not go through the gradient steps"):
+        EquationRegressor(avrami, AVRAMI, **{**settings, "meta_gradient": Reptile()}).fit(tasks)
+
+
+def test_a_model_with_another_equation_has_the_same_population(tasks):
+    model = EquationRegressor(avrami, AVRAMI).fit(tasks)
+    other = model.with_equation(lambda X, k, n: 2 * avrami(X, k, n))
+    np.testing.assert_array_equal(other.predict(tasks[0].X), 2 * model.predict(tasks[0].X))
+    pd.testing.assert_frame_equal(other.population_, model.population_)
+    assert (model.equation_, model.limit_, model.covariate_columns_) == (avrami, None, ())

@@ -17,7 +17,7 @@ TIMES = np.linspace(0.2, 6, 8)[:, None]
 
 def tasks_of(curve):
     constants = np.exp(RNG.normal(0, 0.2, (10, 2)))
-    return TaskSet([(TIMES, curve(*own) + 0.01 * RNG.normal(size=8)) for own in constants])
+    return TaskSet([(TIMES, curve(*values) + 0.01 * RNG.normal(size=8)) for values in constants])
 
 
 GROWTH = tasks_of(lambda k, n: -np.expm1(-((k * TIMES[:, 0]) ** n)))

@@ -180,7 +180,9 @@ def test_unbounded_constants_of_very_different_size():
     draws = np.exp(0.2 * rng.standard_normal((30, 2)))
     y = [2 * a * np.exp(-1e-6 * k * t) + 0.02 * rng.standard_normal(8) for a, k in draws]
     for unit in (1.0, 1e6):
-        model = EquationRegressor(decay, {"a": 2.0, "k": 1e-6 * unit}).fit([(t[:, None] / unit, own) for own in y])
+        model = EquationRegressor(decay, {"a": 2.0, "k": 1e-6 * unit}).fit(
+            [(t[:, None] / unit, values) for values in y]
+        )
         fits[unit] = model.population_[["value", "standard_error", "between_task_sd"]].to_numpy() / [[1.0], [unit]]
     np.testing.assert_allclose(fits[1.0], fits[1e6], rtol=1e-2)
     np.testing.assert_allclose(fits[1.0][:, 0], [2.0, 1e-6], rtol=0.15)

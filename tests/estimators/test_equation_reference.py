@@ -26,9 +26,9 @@ def sleep():
 
 def test_theophylline_agrees_with_nlme(theophylline):
     """Pinheiro and Bates (2000), chapter 8: R's nlme, all three constants random, 132 rows."""
-    found = theophylline.population_["scaled_value"]
+    scaled = theophylline.population_["scaled_value"]
     for name, value, error in (("Ke", -2.433, 0.064), ("Ka", 0.451, 0.196), ("Cl", -3.214, 0.081)):
-        assert found[name] == pytest.approx(value, abs=error / 4)
+        assert scaled[name] == pytest.approx(value, abs=error / 4)
     assert theophylline.noise_["sd"] == pytest.approx(0.682, rel=0.02)
     assert theophylline.log_likelihood_ == pytest.approx(-173.3, abs=1)
     np.testing.assert_allclose(theophylline.population_["scaled_sd"], [0.131, 0.638, 0.251], rtol=0.03)
@@ -75,25 +75,25 @@ def test_a_linear_equation_gives_the_exact_mixed_model(sleep):
     left = np.zeros((2 + 2 * n, 2 + 2 * n))
     right = np.zeros(2 + 2 * n)
     for i, (Ai, task) in enumerate(zip(A, tasks, strict=True)):
-        own = slice(2 + 2 * i, 4 + 2 * i)
+        block = slice(2 + 2 * i, 4 + 2 * i)
         cross = Ai.T @ Ai / sigma**2
         left[:2, :2] += cross
-        left[:2, own] = left[own, :2] = cross
-        left[own, own] = cross + blocks
+        left[:2, block] = left[block, :2] = cross
+        left[block, block] = cross + blocks
         right[:2] += Ai.T @ task.y / sigma**2
-        right[own] = Ai.T @ task.y / sigma**2
+        right[block] = Ai.T @ task.y / sigma**2
     solution, covariance = np.linalg.solve(left, right), np.linalg.inv(left)
     np.testing.assert_allclose(sleep.population_["value"], solution[:2], rtol=1e-6)
-    found = sleep.task_params_
+    table = sleep.task_params_
     for i in range(n):
         pick = np.zeros((2, 2 + 2 * n))
         pick[:, :2] = pick[:, 2 + 2 * i : 4 + 2 * i] = np.eye(2)
-        np.testing.assert_allclose(found.iloc[i][["a", "b"]].astype(float), pick @ solution, rtol=1e-6)
+        np.testing.assert_allclose(table.iloc[i][["a", "b"]].astype(float), pick @ solution, rtol=1e-6)
         error = np.sqrt(np.diag(pick @ covariance @ pick.T))
         # Henderson's errors count the task among those the population is learned from; ours take the population as given
         # by others, which is what holds for the next task: between the two lies the task's own share
         np.testing.assert_allclose(
-            found.iloc[i][["a_standard_error", "b_standard_error"]].astype(float), error, rtol=0.05
+            table.iloc[i][["a_standard_error", "b_standard_error"]].astype(float), error, rtol=0.05
         )
 
 
@@ -108,7 +108,7 @@ def test_adapting_a_linear_equation_is_the_best_linear_prediction(sleep):
     gain = psi @ A.T @ np.linalg.inv(V)
     expected = beta + gain @ (task.y[rows] - A @ beta)
     np.testing.assert_allclose(adapted.params_["value"], expected, rtol=1e-10)
-    own = psi - gain @ A @ psi
+    deviation = psi - gain @ A @ psi
     K = np.eye(2) - gain @ A
     se = sleep.population_["standard_error"].to_numpy()
     B = np.linalg.inv(
@@ -118,9 +118,9 @@ def test_adapting_a_linear_equation_is_the_best_linear_prediction(sleep):
         )
     )
     np.testing.assert_allclose(np.sqrt(np.diag(B)), se, rtol=1e-6)
-    covariance = own + K @ B @ K.T
+    covariance = deviation + K @ B @ K.T
     np.testing.assert_allclose(adapted.params_["standard_error"], np.sqrt(np.diag(covariance)), rtol=1e-6)
-    np.testing.assert_allclose(adapted.params_["shrinkage"], np.diag(own) / np.diag(psi), rtol=1e-8)
+    np.testing.assert_allclose(adapted.params_["shrinkage"], np.diag(deviation) / np.diag(psi), rtol=1e-8)
     X = np.array([[2.0], [9.0]])
     F = np.column_stack([np.ones(2), X[:, 0]])
     curve, std = adapted.predict(X, return_std=True)
@@ -186,9 +186,9 @@ def test_suggested_points_beat_random_and_equally_spaced_ones():
         plans["equal"].append([first, 4, 9, 14])
     error = {}
     for plan, rows in plans.items():
-        found = model.adapt_many([(t[r, None], y[i, r]) for i, r in enumerate(rows)]).params_
+        params = model.adapt_many([(t[r, None], y[i, r]) for i, r in enumerate(rows)]).params_
         error[plan] = np.array(
-            [np.abs(np.log(found["k"]) - np.log(k)).mean(), np.abs(np.log(found["n"]) - np.log(n)).mean()]
+            [np.abs(np.log(params["k"]) - np.log(k)).mean(), np.abs(np.log(params["n"]) - np.log(n)).mean()]
         )
     assert (error["suggested"] < 0.75 * error["random"]).all()
     assert (error["suggested"] < error["equal"]).all()

@@ -127,14 +127,19 @@ class FittedEquation:
         return self.model.noise.limit
 
     @property
-    def by_gradient_steps(self) -> bool:
-        """Whether tasks adapt by gradient steps, which end short of the posterior's mode, and not by a MAP estimate."""
-        return isinstance(self.solver, GradientDescent)
+    def gradient_steps(self) -> GradientDescent | None:
+        """The gradient steps by which tasks adapt; None where they adapt by a MAP estimate."""
+        return self.solver if isinstance(self.solver, GradientDescent) else None
 
     @property
     def map_solver(self) -> GaussNewton:
         """The solver of MAP estimates, also where tasks adapt by gradient steps."""
-        return GaussNewton() if isinstance(self.solver, GradientDescent) else self.solver
+        return self.solver if isinstance(self.solver, GaussNewton) else GaussNewton()
+
+    @property
+    def by_gradient_steps(self) -> bool:
+        """Whether tasks adapt by gradient steps, which end short of the posterior's mode, and not by a MAP estimate."""
+        return self.gradient_steps is not None
 
     @property
     def beta_error(self) -> Tensor:
@@ -176,11 +181,11 @@ class FittedEquation:
         """Adapt to the rows of many tasks."""
         point = self.point(design)
         log_sigma = point.log_sigma
-        if isinstance(self.solver, GradientDescent):
-            phi, code = descend(self.model, self.solver, self.unit, point.center, observations)
+        if self.gradient_steps is not None:
+            phi, code = descend(self.model, self.gradient_steps, self.unit, point.center, observations)
             loss = self.model.loss(phi, log_sigma, observations)
         else:
-            result = map_estimate(self.solver, self.model, point, observations)
+            result = map_estimate(self.map_solver, self.model, point, observations)
             phi, loss, code = point.constants(result.u), result.loss, result.code
         with torch.no_grad():
             info = self.model.information(phi, log_sigma, observations)

@@ -33,6 +33,7 @@ from metaest.estimators.guard import FittedGuard, learn_guard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
+from metaest.functional import MetaGradient
 from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]
@@ -86,8 +87,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         from the learned start, each constant at a learned rate (MAML, arXiv:1703.03400; needs ``objective="query"``).
     inner_steps : int, default=5
         Gradient steps of ``inner_solver="gradient"``.
-    meta_gradient : {"exact", "first-order"}, default="exact"
-        Of ``inner_solver="gradient"``.
+    meta_gradient : {"exact", "first-order"} or MetaGradient, default="exact"
+        Gradient of the query loss through the steps of ``inner_solver="gradient"``.
     support_size : int, range, (smallest, largest) or None, default=(1, 5)
         Support rows of a task in the episodes of ``objective="query"`` and in `score`; None takes half the rows, at
         most 10. A task's own support comes first.
@@ -209,7 +210,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         objective: str = "evidence",
         inner_solver: str = "gauss-newton",
         inner_steps: int = 5,
-        meta_gradient: str = "exact",
+        meta_gradient: str | MetaGradient = "exact",
         support_size: int | range | tuple[int, int] | None = (1, 5),
         split: str = "random",
         n_episodes: int | None = None,
@@ -332,7 +333,6 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         equation : callable
-            Such as the same formula with further tables that it looks up.
         """
         check_is_fitted(self)
         other, model = copy.copy(self), self._fitted.model

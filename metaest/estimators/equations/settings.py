@@ -8,6 +8,7 @@ from typing import Any
 from sklearn.utils._param_validation import StrOptions
 
 from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, Number, Whole
+from metaest.functional import MetaGradient, as_meta_gradient
 
 __all__ = ["CONSTRAINTS", "FitSettings"]
 
@@ -22,7 +23,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "objective": [StrOptions({"evidence", "query"})],
     "inner_solver": [StrOptions({"gauss-newton", "gradient"})],
     "inner_steps": [Whole(0, None, closed="left")],
-    "meta_gradient": [StrOptions({"exact", "first-order"})],
+    "meta_gradient": [StrOptions({"exact", "first-order"}), MetaGradient],
     "support_size": [Whole(0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
     "n_episodes": [Whole(1, None, closed="left"), None],
@@ -50,7 +51,7 @@ class FitSettings:
     objective: str
     inner_solver: str
     inner_steps: int
-    meta_gradient: Any
+    meta_gradient: str | MetaGradient
     support_size: Any
     split: str
     n_episodes: int | None
@@ -90,7 +91,14 @@ class FitSettings:
                 "measurement_sd needs inner_solver='gauss-newton': gradient steps minimise squared errors; use "
                 "sample_weight instead."
             )
-        if self.meta_gradient == "first-order" and not self.by_gradient_steps:
+        meta_gradient = as_meta_gradient(self.meta_gradient)
+        if not meta_gradient.second_derivatives and not self.by_gradient_steps:
             raise ValueError(
-                "meta_gradient='first-order' needs inner_solver='gradient': the gradient through Gauss-Newton is exact."
+                f"meta_gradient={self.meta_gradient!r} needs inner_solver='gradient': the gradient through "
+                "Gauss-Newton is always exact."
+            )
+        if self.by_gradient_steps and not meta_gradient.through_steps:
+            raise ValueError(
+                f"meta_gradient={self.meta_gradient!r} does not go through the gradient steps, whose rates are learned "
+                "as well; 'exact' and 'first-order' do."
             )
