@@ -9,7 +9,7 @@ from metaest_domains.physiology.study import leave_one_patient_out, plot_patient
 @pytest.fixture(scope="module")
 def result():
     model = MAMLRegressor(hidden_layer_sizes=(8,), max_iter=20, random_state=0)
-    return leave_one_patient_out(model, methods=("maml", "pooled"), n_jobs=1)
+    return leave_one_patient_out(model, methods=("maml", "pooled", "equation_guarded"), n_jobs=1)
 
 
 def test_every_support_set_of_the_reference_is_used(result):
@@ -25,13 +25,23 @@ def test_the_table_repeats_the_reference(result):
     assert table.loc["pooled network, not adapted"].notna().all()
 
 
-def test_the_figure_has_a_panel_a_patient(result, tmp_path):
-    figure = plot_patients(result)
+@pytest.mark.parametrize("method", ["equation_guarded", "maml"])
+def test_the_figure_has_a_panel_a_patient(result, tmp_path, method):
+    figure = plot_patients(result, method=method)
     assert len(figure.axes) == 12
     used, predicted = figure.axes[0].lines[2:4]
     assert (len(used.get_xdata()), len(predicted.get_xdata())) == (3, 7)
     figure.savefig(tmp_path / "patients.png")
     assert (tmp_path / "patients.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("method", ["equation_guarded", "maml"])
+def test_a_panel_says_where_personalising_harms(result, method):
+    for ax in plot_patients(result, method=method).axes:
+        (text,) = ax.texts
+        before, after = map(float, text.get_text().split("RMSE ")[1].split(" mg/L")[0].split(" → "))
+        assert ("worse than the population" in text.get_text()) == (after > before)
+        assert ("guard: " in text.get_text()) == (method == "equation_guarded")
 
 
 @pytest.mark.slow
