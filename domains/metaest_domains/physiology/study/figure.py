@@ -57,9 +57,8 @@ def _panel(ax: Any, model: Any, patient: Any, support: Any) -> None:
     """Draw one patient."""
     query = np.setdiff1d(np.arange(len(patient)), support)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", IdentifiabilityWarning
-        )  # of constants; the band shows what the samples leave open
+        # the band shows what the samples leave open
+        warnings.simplefilter("ignore", IdentifiabilityWarning)
         adapted = model.adapt(patient.X[support], patient.y[support])
     dose, weight = patient.X[0, 1], patient.X[0, 2]
     grid = pd.DataFrame({"time": np.linspace(0.25, 25, 200), "dose": dose, "weight": weight})
