@@ -11,8 +11,8 @@ from problems import ragged_tasks
 # results are promised bit for bit on one thread; TEST_THREADS=2 tries the tolerances of everything else
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
-# scripts that time things, not tests
-collect_ignore_glob = ["benchmarks/*"]
+# scripts that time things, and code that tests load themselves
+collect_ignore_glob = ["benchmarks/*", "skeletons/*"]
 
 
 @pytest.fixture
