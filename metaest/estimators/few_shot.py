@@ -80,7 +80,8 @@ class _FewShot(Stamped, BaseEstimator):
         self._learn_guard()
         return super().__getstate__()
 
-    def _shared_parts(self) -> dict[str, Any]:
+    def shared_parts(self) -> dict[str, Any]:
+        """Return the parts that a model and its adapted predictors share, by name; `inner` is the model inside."""
         return {"inner": getattr(self.model, "estimator", self.model)}
 
     def __sklearn_clone__(self) -> Self:

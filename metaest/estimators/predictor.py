@@ -25,7 +25,7 @@ class AdaptedPredictor(Stamped, ReadOnly):
     n_features_in_: int
     _multi_output = True
     # its file holds only what the model lacks, and names the model
-    _is_adapted = True
+    is_adapted = True
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict rows of this task."""

@@ -10,7 +10,7 @@ __all__ = ["is_adapted", "population_hash", "shared_parts"]
 
 def is_adapted(thing: Any) -> bool:
     """Tell whether something was made by ``adapt``, and so belongs to a model."""
-    return bool(getattr(thing, "_is_adapted", False))
+    return bool(getattr(thing, "is_adapted", False))
 
 
 def shared_parts(thing: Any) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def shared_parts(thing: Any) -> dict[str, Any]:
     ModelFileError
         When it is neither a fitted model nor made by one.
     """
-    if hasattr(thing, "_shared_parts"):
-        further: dict[str, Any] = thing._shared_parts()
+    if hasattr(thing, "shared_parts"):
+        further: dict[str, Any] = thing.shared_parts()
         inner = further.pop("inner")
         return {**shared_parts(inner), **further}
     calibration = getattr(thing, "_conformal", None)

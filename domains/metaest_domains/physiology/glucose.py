@@ -324,7 +324,8 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         self._learn_guard()
         return super().__getstate__()
 
-    def _shared_parts(self) -> dict[str, Any]:
+    def shared_parts(self) -> dict[str, Any]:
+        """Return the parts that a model and its adapted predictors share, by name; `inner` is the model inside."""
         return {"inner": self.model_}
 
     def score(self, X: Any, y: None = None) -> float:
@@ -395,9 +396,10 @@ class AdaptedForecaster(_Forecasts):
     unit: str = "mg/dL"
     check_plausibility: bool = True
 
-    _is_adapted: ClassVar[bool] = True
+    is_adapted: ClassVar[bool] = True
 
-    def _shared_parts(self) -> dict[str, Any]:
+    def shared_parts(self) -> dict[str, Any]:
+        """Return the parts that a model and its adapted predictors share, by name; `inner` is the model inside."""
         return {"inner": self.adapted}
 
     @property

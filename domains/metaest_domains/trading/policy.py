@@ -178,7 +178,8 @@ class TradingPolicy(BaseEstimator):
     def _learn_guard(self) -> None:
         """Do nothing: policies are not judged."""
 
-    def _shared_parts(self) -> dict[str, Any]:
+    def shared_parts(self) -> dict[str, Any]:
+        """Return the parts that a model and its adapted predictors share, by name; `inner` is the model inside."""
         return {"inner": self.policy_, "model": self, "of_the_fit": self._fitted_settings}
 
     def _of_the_fit(self) -> dict[str, Any]:
@@ -309,11 +310,13 @@ class AdaptedTrader(NamedTuple):
     policy: AdaptedPolicy
 
     @property
-    def _is_adapted(self) -> bool:
+    def is_adapted(self) -> bool:
+        """True: a file of this object holds only what its model lacks."""
         return True
 
-    def _shared_parts(self) -> dict[str, Any]:
-        return {**self.model._shared_parts(), "inner": self.policy}
+    def shared_parts(self) -> dict[str, Any]:
+        """Return the parts that a model and its adapted predictors share, by name; `inner` is the model inside."""
+        return {**self.model.shared_parts(), "inner": self.policy}
 
     def positions(self, prices: Any) -> "pd.Series[float]":
         """Return the position in the asset by the day of the decision; missing in the first rows.

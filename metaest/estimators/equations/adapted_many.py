@@ -188,7 +188,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
     (30, 2)
     """
 
-    _is_adapted = True
+    is_adapted = True
     # attributes that a file holds
     _written_fields = (
         "_fitted", "_posterior", "tasks", "_unguarded", "_judge", "guards_", "_conformal", "n_features_in_",

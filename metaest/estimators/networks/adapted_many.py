@@ -63,7 +63,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
     AdaptedRegressor(1 feature, adapted on 5 rows)
     """
 
-    _is_adapted = True
+    is_adapted = True
     # what a file holds of it
     _written_fields = (
         "_network", "_plan", "_meta", "_conformal", "_batching", "tasks", "n_features_in_", "feature_names_in_",
