@@ -48,6 +48,14 @@ def test_links_between_pages_lead_somewhere():
                 assert anchor[1:] in anchors(place.read_text(encoding="utf-8")), f"{page}: {target}{anchor}"
 
 
+def test_files_that_the_design_names_are_there():
+    text = (DOCS / "contributing" / "design.md").read_text(encoding="utf-8")
+    names = re.findall(r"`((?:metaest|domains|datasets|tests)/[\w/]+\.py)`", text)
+    assert len(names) > 50
+    assert not [name for name in names if not (DOCS.parent / name).exists()]
+    assert len(text.splitlines()) < 160  # four pages
+
+
 def anchors(text):
     """What MyST makes of the headings."""
     return {
