@@ -34,7 +34,7 @@ def test_the_log_of_a_network_says_what_its_fit_decided(caplog):
     for word in (
         f"{20 - 2} tasks learned from, 2 held out, {18 * 8} rows in float32; seed {model._seed}",
         "tasks are evaluated by vmap: ",
-        f"the inner rate is lowered from 50 to {model._plan().rate:.3g}",
+        f"the inner rate is lowered from 50 to {model._adaptation().rate:.3g}",
         "tasks differentiated at once: ",
         "meta-steps are not compiled: compile=False",
         f"{model.n_iter_} meta-steps, before max_iter=60; last meta-loss {model.history_.meta_loss.iloc[-1]:.4g}",

@@ -13,7 +13,7 @@ from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.guard import FittedGuard, GuardRule
-from metaest.estimators.networks import classifier, regressor
+from metaest.estimators.networks import classification, regression
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.classification import ClassAdaptation, ClassNetwork
 from metaest.estimators.networks.codes import Codes
@@ -27,10 +27,14 @@ from metaest.functional import (
     GaussNewton,
     GradientDescent,
     HierarchicalModel,
+    Huber,
     LinearHead,
     Noise,
+    Poisson,
     Population,
+    Quantile,
     Scaling,
+    SquaredError,
     Transforms,
     Utility,
 )
@@ -53,18 +57,22 @@ _INNER: tuple[type, ...] = (
     GuardRule,
     HierarchicalModel,
     FittedGuard,
+    Huber,
     LinearHead,
     Noise,
     Adaptation,
     PolicyNetwork,
     PolicyAdaptation,
+    Poisson,
     Population,
     Posterior,
     RegressionNetwork,
     RowAccuracy,
+    Quantile,
     Scaling,
     Scores,
     SeenTasks,
+    SquaredError,
     Transforms,
     Utility,
 )
@@ -77,9 +85,9 @@ _NAMES: Mapping[type, str] = {cls: name for name, cls in CLASSES.items()}
 DOMAINS = ("kinetics", "physiology", "trading")
 # what a judge asks, by the kind of model
 ANSWERS: Mapping[str, Any] = {
-    "regression": regressor._answers,
-    "classes": classifier._answers,
     "equation": adapted_equations.guard_answers,
+    "regression": regression.query_answers,
+    "classes": classification.query_answers,
 }
 # what a file may name of a class: formulas of a catalogue, written as static methods
 FORMULAS = ("formula", "inverse", "examine", "shape")

@@ -7,6 +7,8 @@ models stay what they were. Whoever renames a class or an attribute that is save
 from collections.abc import Mapping
 from typing import Any
 
+from metaest.functional import SquaredError
+
 __all__ = ["ADDED", "ATTRIBUTES", "CLASSES", "as_stored", "as_today", "settings_as_today"]
 
 # today's name of a class: its name in files
@@ -28,15 +30,24 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "Histories": {"by_number": "known"},
     "Posterior": {"deviation": "own"},
     "Calibration": {"by_support": "own", "support_sizes": "own_sizes"},
+    "AdaptedClassifier": {"_adaptation": "_plan"},
+    "AdaptedPolicy": {"_adaptation": "_plan"},
+    "AdaptedRegressor": {"_adaptation": "_plan"},
+    "AdaptedRegressors": {"_adaptation": "_plan"},
+    "ClassAdaptation": {"label_weights": "given"},
 }
 
 # today's name of a class, or of a base of it: attributes and settings that older files lack, and what older files mean.
 # Attributes are written only where they are something else.
-ADDED: Mapping[str, Mapping[str, Any]] = {}
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "Adaptation": {"solver_object": None},
+    "MAMLRegressor": {"loss": "squared_error", "huber_threshold": 1.35, "quantile": 0.5},
+    "RegressionNetwork": {"loss": SquaredError()},
+}
 
 
 # values that can be compared with those of older files
-_PLAIN = (type(None), bool, int, float, str)
+_PLAIN = (type(None), bool, int, float, str, SquaredError)
 
 
 def as_stored(cls: type, attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -305,7 +305,7 @@ class ServedNetwork(_Batched):
     """A meta-learned network that predicts numbers."""
 
     def _learn(self) -> None:
-        head = self.model._plan().head
+        head = self.model._adaptation().head
         self.spreads = head is not None and head.bayesian
         self.methods = ("conformal",) if self.model._conformal is not None else ()
 

@@ -10,8 +10,9 @@ from sklearn.datasets import load_digits
 from agreement import assert_agree
 from episodes import numeric_gradient, relative_error
 from metaest import EquationRegressor, MAMLClassifier, MAMLRegressor, Task, TaskError, TaskSet, make_episodes
+from metaest.estimators.networks.settings import Settings
 from metaest.estimators.networks.training import meta_train
-from metaest.functional import looped, mapped
+from metaest.functional import QueryLoss, looped, mapped
 from metaest.functional.modules.normalization import is_statistic
 from variants import VARIANTS
 
@@ -200,14 +201,15 @@ def test_meta_gradients_equal_finite_differences(settings, make):
     small = {"hidden_layer_sizes": (4, 3), "activation": "tanh", "inner_steps": 2, "max_iter": 2, "dtype": "float64"}
     model = MAMLClassifier(**{"k_shot": 2, **small, **settings})
     tasks = make()
-    network, params, *_ = meta_train(model, tasks, seed=0)
-    plan = model._plan_of(network)
-    source = model._source(network, tasks, plan, np.random.default_rng(0), training=True)
-    episodes = source.episodes(np.arange(3))
+    settings, kind = Settings.read(model), model.kind
+    network, params, *_ = meta_train(kind, settings, tasks, seed=0)
+    adaptation = kind.adaptation(settings.inner, settings.meta, network)
+    sampler = kind.sampler(network, tasks, adaptation, np.random.default_rng(0), training=True)
+    episodes = sampler.episodes(np.arange(3))
     meta = {n: v.detach().clone().requires_grad_() for n, v in params.items() if not is_statistic(n)}
 
     def loss(batch):
-        return plan.losses(batch(network.forward), meta, episodes, ("exact", None)).mean()
+        return adaptation.losses(batch(network.forward), network.loss, meta, episodes, (QueryLoss(), None)).mean()
 
     values = torch.autograd.grad(loss(mapped), list(meta.values()), materialize_grads=True)
     ours = dict(zip(meta, values, strict=True))

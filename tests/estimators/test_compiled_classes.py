@@ -67,10 +67,10 @@ def test_a_head_in_closed_form_is_left_to_torch():
 
 
 def test_rows_of_many_steps_are_drawn_some_at_a_time(monkeypatch):
-    from metaest.estimators.networks import compiled as compiling
+    from metaest.estimators.networks import classification
 
     whole = MAMLClassifier(**SETTINGS, compile=True).fit(classes())
-    monkeypatch.setattr(compiling, "MOST_NUMBERS", 1)
+    monkeypatch.setattr(classification, "MOST_NUMBERS", 1)
     single = MAMLClassifier(**SETTINGS, compile=True).fit(classes())
     np.testing.assert_array_equal(whole.predict(classes()[0][0]), single.predict(classes()[0][0]))
     for own, value in whole._params.items():

@@ -74,7 +74,7 @@ def test_compiled_is_eager(setting, scaled):
 def source(tasks, support_size, gap, query_size, seed=0):
     fitted = MAMLPolicy(**{**SETTINGS, "max_iter": 1}).fit(markets())
     rng = np.random.default_rng(seed)
-    return PolicySampler(fitted._network, tasks, fitted._plan(), rng, support_size, gap, query_size)
+    return PolicySampler(fitted._network, tasks, fitted._adaptation(), rng, support_size, gap, query_size)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -107,17 +107,17 @@ def test_a_meta_gradient_is_that_of_differences():
         markets(4),
         MAMLPolicy(**{**SETTINGS, "max_iter": 1, "hidden_layer_sizes": (3,), "cost": 0.1}).fit(markets(4)),
     )
-    plan, network = model._plan(), model._network
-    from metaest.functional import mapped
+    adaptation, network = model._adaptation(), model._network
+    from metaest.functional import QueryLoss, mapped
 
-    episodes = model._source(network, tasks, plan, np.random.default_rng(0), training=True).episodes(np.arange(4))
+    sampler = model.kind.sampler(network, tasks, adaptation, np.random.default_rng(0), training=True)
+    episodes = sampler.episodes(np.arange(4))
     params = {name: value.clone().requires_grad_() for name, value in model._params.items()}
     names = list(params)
 
     def loss(*values):
-        return plan.losses(
-            mapped(network.forward), dict(zip(names, values, strict=True)), episodes, ("exact", None)
-        ).mean()
+        params = dict(zip(names, values, strict=True))
+        return adaptation.losses(mapped(network.forward), network.loss, params, episodes, (QueryLoss(), None)).mean()
 
     assert torch.autograd.gradcheck(loss, tuple(params.values()), eps=1e-6, atol=1e-6)
 

@@ -14,7 +14,8 @@ from torch import nn
 from metaest import DivergenceError, FewShotRegressor, MAMLRegressor, Task, TaskSet, adapt
 from metaest.diagnostics import fine_tuned, from_scratch, pooled
 from metaest.estimators.networks.adaptation import Adaptation, Schedule
-from metaest.functional import MLP, ModuleForward, Rows, mapped, repeat_for_tasks, squared_error
+from metaest.estimators.networks.settings import InnerSettings, MetaSettings
+from metaest.functional import MLP, ModuleForward, QueryLoss, Rows, mapped, repeat_for_tasks, squared_error
 from variants import FEW, PROBLEMS, VARIANTS, fitted
 
 
@@ -238,25 +239,30 @@ def test_rates_have_gradients_where_weights_have_none():
     torch.manual_seed(0)
     forward = ModuleForward(MLP(1, 1, [4], "tanh"), 1)
     model = MAMLRegressor(learn_inner_lr="one", inner_steps=3)
-    plan = Adaptation.of(model, forward)
-    meta = {**plan.meta_parameters(forward.parameters()), "inner_lr:": torch.tensor(0.05, requires_grad=True)}
+    adaptation = Adaptation.of(InnerSettings.read(model), MetaSettings.read(model), forward)
+    meta = {**adaptation.meta_parameters(forward.parameters()), "inner_lr:": torch.tensor(0.05, requires_grad=True)}
     rows = Rows(torch.randn(2, 4, 1), torch.randn(2, 4, 1), torch.ones(2, 4))
-    start = repeat_for_tasks(plan.start(meta), 2)
-    solver = plan.descent(meta)
+    start = repeat_for_tasks(adaptation.start(meta), 2)
+    solver = adaptation.solver(meta)
     adapted = solver.solve(mapped(forward), squared_error, start, rows, differentiable=True)
     loss = squared_error(mapped(forward)(adapted, rows), rows.y, rows.mask).mean()
     slope = float(torch.autograd.grad(loss, meta["inner_lr:"])[0])
     assert slope < 0  # larger steps fit these rows better
 
 
+def schedule_of(model):
+    return Schedule(MetaSettings.read(model), InnerSettings.read(model), 100)
+
+
 def test_the_schedule_is_that_of_the_paper():
-    schedule = Schedule(MAMLRegressor(inner_steps=4, multi_step_share=0.5, first_order_share=0.2), 100)
-    assert schedule.at(0) == ("first-order", [0.25] * 4)
-    assert schedule.at(19)[0] == "first-order"
-    assert schedule.at(20)[0] == "exact"
+    exact, first_order = QueryLoss(), QueryLoss(exact=False)
+    schedule = schedule_of(MAMLRegressor(inner_steps=4, multi_step_share=0.5, first_order_share=0.2))
+    assert schedule.at(0) == (first_order, [0.25] * 4)
+    assert schedule.at(19)[0] == first_order
+    assert schedule.at(20)[0] == exact
     _, weights = schedule.at(25)  # half of the way
     np.testing.assert_allclose(weights, [0.125, 0.125, 0.125, 0.625])
     np.testing.assert_allclose(sum(schedule.at(49)[1]), 1.0)
-    assert schedule.at(50) == schedule.at(99) == schedule.end == ("exact", None)
-    assert Schedule(MAMLRegressor(inner_steps=1, multi_step_share=0.5), 100).at(0) == ("exact", None)
-    assert Schedule(MAMLRegressor(meta_gradient="reptile"), 100).judged == ("first-order", None)
+    assert schedule.at(50) == schedule.at(99) == schedule.end == (exact, None)
+    assert schedule_of(MAMLRegressor(inner_steps=1, multi_step_share=0.5)).at(0) == (exact, None)
+    assert schedule_of(MAMLRegressor(meta_gradient="reptile")).judged == (first_order, None)

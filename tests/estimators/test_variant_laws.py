@@ -8,7 +8,8 @@ import torch
 
 from episodes import loop_over_tasks, numeric_gradient, relative_error, way_back
 from metaest import MAMLRegressor
-from metaest.estimators.networks.adaptation import Adaptation, Schedule, is_setting
+from metaest.estimators.networks.adaptation import Schedule, is_setting
+from metaest.estimators.networks.settings import Settings
 from metaest.estimators.networks.training import meta_train
 from metaest.functional import Episodes, Rows, looped, mapped, repeat_for_tasks, squared_error
 from variants import PROBLEMS, VARIANTS
@@ -23,23 +24,25 @@ pytestmark = [
 
 
 class Built:
-    """What a fit differentiates: plan, forward pass, meta-parameters after three meta-steps, and ragged episodes."""
+    """What a fit differentiates: adaptation, forward pass, meta-parameters after three meta-steps, and ragged episodes."""
 
     def __init__(self, settings, problem):
         self.model = MAMLRegressor(**{**SMALL, **settings})
         tasks = PROBLEMS[problem]()[:5]
-        network, params, *_ = meta_train(self.model, tasks, seed=0)
+        settings = Settings.read(self.model)
+        network, params, *_ = meta_train(self.model.kind, settings, tasks, seed=0)
         self.forward = network.forward
-        self.plan = Adaptation.of(self.model, network.forward)
+        self.adaptation = self.model.kind.adaptation(settings.inner, settings.meta, network)
         self.meta = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
         self.model.support_size = (1, 4)
-        source = self.model._source(network, tasks, self.plan, np.random.default_rng(0), training=True)
-        self.episodes = source.episodes(np.arange(5))
-        self.end = Schedule(self.model, 3).end
+        rng = np.random.default_rng(0)
+        sampler = self.model.kind.sampler(network, tasks, self.adaptation, rng, training=True)
+        self.episodes = sampler.episodes(np.arange(5))
+        self.end = Schedule(settings.meta, settings.inner, 3).end
 
-    def loss(self, batch=mapped, episodes=None, plan=None, differentiated=None):
-        return (plan or self.plan).losses(
-            batch(self.forward), self.meta, episodes or self.episodes, differentiated or self.end
+    def loss(self, batch=mapped, episodes=None, adaptation=None, differentiated=None):
+        return (adaptation or self.adaptation).losses(
+            batch(self.forward), squared_error, self.meta, episodes or self.episodes, differentiated or self.end
         )
 
     def gradient(self, **options):
@@ -83,17 +86,17 @@ def test_order_padding_and_the_loop_change_nothing(variant, problem):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_without_steps_there_is_the_answer_for_everyone(variant, problem):
     built = Built(VARIANTS[variant], problem)
-    shared = repeat_for_tasks(built.plan.start(built.meta), 5)
+    shared = repeat_for_tasks(built.adaptation.start(built.meta), 5)
     query = built.episodes.query
     joint = squared_error(mapped(built.forward)(shared, query), query.y, query.mask)
-    torch.testing.assert_close(built.loss(plan=replace(built.plan, steps=0)), joint, rtol=1e-12, atol=0)
+    torch.testing.assert_close(built.loss(adaptation=replace(built.adaptation, steps=0)), joint, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("variant", ["MAML", "FOMAML", "ANIL", "BOIL", "some layers", "CAVIA"])
 def test_a_rate_of_zero_is_joint_training(variant, problem):
     built = Built(VARIANTS[variant], problem)
-    still = built.gradient(plan=replace(built.plan, rate=0.0))
-    assert relative_error(still, built.gradient(plan=replace(built.plan, steps=0))) < 1e-12
+    still = built.gradient(adaptation=replace(built.adaptation, rate=0.0))
+    assert relative_error(still, built.gradient(adaptation=replace(built.adaptation, steps=0))) < 1e-12
 
 
 @pytest.mark.parametrize("variant", ["MAML", "FOMAML"])
@@ -110,9 +113,9 @@ def test_reptile_is_its_plain_loop(problem):
 
 def test_the_implicit_gradient_is_the_unrolled_one_at_the_minimum(problem):
     built = Built({**VARIANTS["iMAML"], "proximal": 5.0}, problem)
-    long = replace(built.plan, steps=400, rate=0.05)
-    unrolled = built.gradient(plan=long, differentiated=("exact", None))
-    assert relative_error(built.gradient(plan=long), unrolled) < 1e-8
+    long = replace(built.adaptation, steps=400, rate=0.05)
+    unrolled = built.gradient(adaptation=long, differentiated=("exact", None))
+    assert relative_error(built.gradient(adaptation=long), unrolled) < 1e-8
 
 
 def test_anil_with_every_layer_is_maml(problem):

@@ -1,14 +1,13 @@
-"""An adaptation (which parameters move, from where, at which rates), and the meta-gradient of each meta-step."""
+"""An adaptation: which parameters move, from where and at which rates; and the meta-gradient of each meta-step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
-from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
 
-from metaest.estimators.networks.constraints import ADAPTING
+from metaest.estimators.networks.settings import InnerSettings, MetaSettings
 from metaest.functional import (
     BatchForward,
     ClosedForm,
@@ -16,39 +15,40 @@ from metaest.functional import (
     Episodes,
     GradientDescent,
     HeadForward,
+    InnerSolver,
     LinearHead,
-    MetaGradientName,
+    Loss,
+    MetaGradient,
     ModuleForward,
     Params,
+    QueryLoss,
     Rows,
     repeat_for_tasks,
-    squared_error,
     task_losses,
 )
-from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.modules.context import CONTEXT
 from metaest.functional.modules.head import layer_of
 from metaest.functional.modules.normalization import PER_STEP, is_statistic
 
 __all__ = ["Adaptation", "Differentiated", "Schedule", "is_setting", "moving_names"]
 
+Differentiated = tuple[MetaGradient, Sequence[float] | None]
+"""A meta-gradient, and the weights of the query losses after each inner step."""
 
-Differentiated = tuple[MetaGradientName, Sequence[float] | None]
-"""The kind of a meta-gradient, and the weights of the losses after each inner step."""
-# before the name of a learned rate among the meta-parameters; for one rate of all there is no name
+# prefix of learned rates among the meta-parameters; a single rate for all parameters has nothing after it
 RATE = "inner_lr:"
 _ANEW = "fit anew, without warm_start."
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The adaptation a model's settings ask for.
+    """How the tasks of a fitted model adapt.
 
     Attributes
     ----------
     steps : int
     rate : float
-        Where learned rates start.
+        Start of learned rates.
     learn : False, "one", "per-parameter" or "per-layer-and-step"
     moving : tuple of str
         Names of the parameters that move.
@@ -56,16 +56,16 @@ class Adaptation:
     n_context : int
         Length of the context vector; 0 for none.
     head : LinearHead or None
-        What is solved in closed form.
+        The head that is solved in closed form.
     normed : bool
         Whether layers normalise by statistics of a task.
     per_step : bool
         Whether these are, after the fit, those of all tasks in each inner step, and not of the task's support.
     max_batch_bytes : int or None
         Memory that tasks adapted at once may take.
+    solver_object : InnerSolver or None
+        A solver that was passed as an object.
     """
-
-    loss: ClassVar[Any] = staticmethod(squared_error)
 
     steps: int
     rate: float
@@ -77,55 +77,63 @@ class Adaptation:
     normed: bool
     per_step: bool
     max_batch_bytes: int | None
+    solver_object: InnerSolver | None = field(default=None, kw_only=True, hash=False)
 
     @classmethod
-    def of(cls, model: Any, forward: ModuleForward) -> Self:
-        """Read a model's settings.
+    def of(cls, inner: InnerSettings, meta: MetaSettings, forward: ModuleForward, **further: Any) -> Self:
+        """Return the adaptation that settings ask for, with the `further` fields of a subclass.
 
         Raises
         ------
         ValueError
-            When they contradict each other, or name no parameter of the network.
+            When settings contradict each other, or name no parameter of the network.
         """
-        # they may have been set since the fit checked them
-        settings = {name: getattr(model, name) for name in ADAPTING}
-        validate_parameter_constraints(ADAPTING, settings, type(model).__name__)
-        n_context, closed = int(model.context_dim), model.inner_solver != "gradient"
+        closed, n_context = inner.closed_form, inner.context_dim
         if closed != isinstance(forward, HeadForward):
-            raise ValueError(f"inner_solver={model.inner_solver!r} was set after the fit; {_ANEW}")
+            raise ValueError(f"inner_solver={inner.solver_name} was set after the fit; {_ANEW}")
         if n_context != (forward.n_context if isinstance(forward, ContextForward) else 0):
             raise ValueError(f"context_dim={n_context} was set after the fit; {_ANEW}")
         if ":" in "".join(forward.names):
             raise ValueError(f"module: names of parameters cannot hold a colon: {', '.join(forward.names)}.")
-        moving = forward.names if closed else (CONTEXT,) if n_context else moving_names(forward, model.adapt_layers)
-        _check_together(model, closed, n_context, set(moving) == set(forward.names))
-        implicit = model.meta_gradient == "implicit" and not closed
+        if closed:
+            moving = forward.names
+        elif n_context:
+            moving = (CONTEXT,)
+        else:
+            moving = moving_names(forward, inner.adapt_layers)
+        if inner.given is not None:
+            moving = tuple(name for name in moving if inner.given.moves(name))
+        _check_together(inner, meta, set(moving) == set(forward.names), bool(forward.norms))
+        held = meta.gradient.needs_proximal and not closed
         return cls(
-            int(model.inner_steps),
-            float(model.inner_lr),
-            model.learn_inner_lr,
+            inner.steps,
+            inner.rate,
+            inner.learn,
             moving,
-            float(model.proximal) if implicit else 0.0,
+            inner.proximal if held else 0.0,
             n_context,
-            cls._head(model, forward) if isinstance(forward, HeadForward) else None,
+            cls._head(inner, forward) if isinstance(forward, HeadForward) else None,
             bool(forward.norms),
-            model.batch_statistics == "per-step",
-            model.max_batch_bytes,
+            inner.statistics_per_step,
+            inner.max_batch_bytes,
+            solver_object=inner.given,
+            **further,
         )
 
     @staticmethod
-    def _head(model: Any, forward: HeadForward) -> LinearHead:
+    def _head(inner: InnerSettings, forward: HeadForward) -> LinearHead:
+        """Return the head that a closed form solves."""
         assert forward.n_outputs is not None
-        return LinearHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs)
+        return LinearHead(inner.bayesian, forward.n_hidden, forward.n_outputs)
 
     def meta_parameters(self, weights: Params, before: Params | None = None) -> Params:
-        """Add to the weights what is learned with them: rates, or the prior of the head.
+        """Add to the weights the parameters learned with them: rates, or the prior of the head.
 
         Parameters
         ----------
         weights : dict of Tensor
         before : dict of Tensor, optional
-            Of an earlier fit; what is still learned, and has the shape it had, goes on from there.
+            The meta-parameters of an earlier fit; those still learned, and of the same shape, go on from there.
         """
         like = next(iter(weights.values()))
         fresh = dict(weights)
@@ -138,22 +146,22 @@ class Adaptation:
                 shape = (self.n_context,) if name == CONTEXT else weights[name].shape
                 shape = shape if self.learn == "per-parameter" else (max(1, self.steps),)
                 fresh[RATE + name] = like.new_full(shape, self.rate)
-        for name, own in (before or {}).items():
-            if name in fresh and own.shape == fresh[name].shape:
-                fresh[name] = own
+        for name, value in (before or {}).items():
+            if name in fresh and value.shape == fresh[name].shape:
+                fresh[name] = value
             elif name in fresh and self.learn == "per-layer-and-step" and is_setting(name):
-                # other steps than before: what is learned of the first ones, and the last one's for more
-                fresh[name] = own[torch.arange(len(fresh[name])).clamp(max=len(own) - 1)]
+                # another number of steps than before: the first keep their rates, further ones take the last one's
+                fresh[name] = value[torch.arange(len(fresh[name])).clamp(max=len(value) - 1)]
         return fresh
 
     def start(self, meta: Params, rows: Rows | None = None) -> Params:
-        """Return where a task starts: the weights, and a context of zero or the prior of the head.
+        """Return the parameters that a task starts from: the weights, and a context of zero or the prior of the head.
 
         Parameters
         ----------
         meta : dict of Tensor
         rows : Rows, optional
-            Of the task: where classes have no meaning beyond it, they say how many there are.
+            Rows of the task: where classes have no meaning beyond it, they say how many there are.
         """
         weights = {name: value for name, value in meta.items() if not is_setting(name)}
         if self.normed:
@@ -167,7 +175,7 @@ class Adaptation:
         return weights
 
     def zero_shot(self, meta: Params) -> Params:
-        """Return the parameters that serve a task of which nothing is known."""
+        """Return the parameters that predict a task without rows."""
         return replace(self, steps=0).start(meta)
 
     def support(self, meta: Params, rows: Rows) -> Rows:
@@ -178,39 +186,66 @@ class Adaptation:
         """Evaluate rows of adapted tasks."""
         return forward(params, rows)
 
-    def losses(self, forward: BatchForward, meta: Params, episodes: Episodes, differentiated: Differentiated) -> Tensor:
+    def losses(
+        self, forward: BatchForward, loss: Loss, meta: Params, episodes: Episodes, differentiated: Differentiated
+    ) -> Tensor:
         """Return the meta-loss of each task; its gradient is the meta-gradient."""
         start = self.start(meta, episodes.query)
         if self.head is not None and self.steps:
             return self.head.losses(forward, repeat_for_tasks(start, len(episodes.query.X)), episodes)
-        return task_losses(forward, self.loss, self.descent(meta), start, episodes, *differentiated)
+        solver = self.solver(meta) if self.head is None else GradientDescent(0, 0.0)
+        return task_losses(forward, loss, solver, start, episodes, *differentiated)
 
     def _statistics(self, meta: Params) -> Params:
-        """Return the statistics a task starts with: none where they will be those of its own support."""
-        known = {name: value for name, value in meta.items() if is_statistic(name)}
-        every_step = {name: value for name, value in known.items() if name.startswith(PER_STEP)}
+        """Return the statistics a task starts with: none where they will be those of its support."""
+        learned = {name: value for name, value in meta.items() if is_statistic(name)}
+        every_step = {name: value for name, value in learned.items() if name.startswith(PER_STEP)}
         if self.per_step and self.steps and self.head is None:
             return every_step
-        return {} if self.steps and not self.per_step else {n: own for n, own in known.items() if n not in every_step}
+        if self.steps and not self.per_step:
+            return {}
+        return {name: value for name, value in learned.items() if name not in every_step}
 
     def solver(self, meta: Params) -> InnerSolver:
         """Return the inner solver, at the rates learned so far."""
         if self.head is not None:
             return ClosedForm(self.head, steps=min(1, self.steps))
-        return self.descent(meta)
-
-    def descent(self, meta: Params) -> GradientDescent:
-        """Return gradient steps at the rates learned so far."""
+        if self.solver_object is not None:
+            return self.solver_object if self.steps else GradientDescent(0, 0.0)
         return GradientDescent(self.steps, self._rates(meta), frozenset(self.moving), self.proximal)
 
-    def slower(self, meta: Params, factor: float) -> tuple[Self, Params]:
-        """Return the same at rates divided by `factor`, and the meta-parameters with it."""
+    def backed_off(self, meta: Params, factor: float) -> tuple[Self, Params] | None:
+        """Return the same at rates divided by `factor`, with the meta-parameters; None where there is no rate."""
+        if self.head is not None or not self.steps:
+            return None
+        if self.solver_object is not None:
+            solver = self.solver_object.backed_off(factor)
+            return None if solver is None else (replace(self, solver_object=solver), meta)
+        if not self.rate:
+            return None
         slowed = {name: value / factor if name.startswith(RATE) else value for name, value in meta.items()}
         return replace(self, rate=self.rate / factor), slowed
 
+    def at_rates_of(self, earlier: "Adaptation") -> Self:
+        """Return the same at the rates that an earlier fit lowered its own to."""
+        return replace(self, rate=earlier.rate, solver_object=earlier.solver_object)
+
+    @property
+    def held(self) -> float:
+        """The strength with which the parameters of a task are held to their start."""
+        if not self.steps:
+            return 0.0
+        return self.proximal if self.solver_object is None else self.solver_object.proximal
+
+    @property
+    def compilable(self) -> bool:
+        """Whether the inner steps of a meta-step can be compiled."""
+        return self.solver_object is None or self.solver_object.compilable
+
     def _rates(self, meta: Params) -> float | Tensor | dict[str, Tensor] | list[dict[str, Tensor]]:
-        own = {name.removeprefix(RATE): value for name, value in meta.items() if name.startswith(RATE)}
-        if set(own) != ({""} if self.learn == "one" else set(self.moving) if self.learn else set()):
+        """Return the rates of gradient steps, as they are set or learned."""
+        learned = {name.removeprefix(RATE): value for name, value in meta.items() if name.startswith(RATE)}
+        if set(learned) != ({""} if self.learn == "one" else set(self.moving) if self.learn else set()):
             raise ValueError(
                 f"learn_inner_lr={self.learn!r} or adapt_layers was set after the fit, which learned other rates; "
                 f"{_ANEW}"
@@ -218,40 +253,57 @@ class Adaptation:
         if not self.learn:
             return self.rate
         if self.learn == "one":
-            return own[""]
-        rates = {name: own[name] for name in self.moving}
+            return learned[""]
+        rates = {name: learned[name] for name in self.moving}
         if self.learn == "per-parameter":
             return rates
         n_steps = len(next(iter(rates.values())))
         return [{name: rate[step] for name, rate in rates.items()} for step in range(n_steps)]
 
 
-def _check_together(model: Any, closed: bool, n_context: int, all_move: bool) -> None:
+def _check_together(inner: InnerSettings, meta: MetaSettings, all_move: bool, normed: bool) -> None:
     """Raise a ValueError when settings contradict each other."""
-    if closed and (n_context or model.adapt_layers != "all" or model.learn_inner_lr):
+    elsewhere = inner.context_dim or inner.adapt_layers != "all" or inner.learn
+    if inner.closed_form and elsewhere:
         raise ValueError(
-            f"inner_solver={model.inner_solver!r} adapts the last layer in closed form; leave adapt_layers, "
+            f"inner_solver={inner.solver_name} adapts the last layer in closed form; leave adapt_layers, "
             "context_dim and learn_inner_lr at their defaults."
         )
-    if n_context and model.adapt_layers != "all":
+    if inner.given is not None and elsewhere:
         raise ValueError(
-            f"context_dim={n_context} moves the context vector alone; leave adapt_layers='all' "
-            f"(got {model.adapt_layers!r})."
+            f"inner_solver={inner.solver_name} says itself what moves and at which rates; leave adapt_layers, "
+            "context_dim and learn_inner_lr at their defaults."
         )
-    if closed:
+    if inner.given is not None and normed and inner.statistics_per_step:
+        raise ValueError(
+            f"batch_statistics='per-step' needs gradient steps; inner_solver={inner.solver_name} leaves 'support'."
+        )
+    if inner.context_dim and inner.adapt_layers != "all":
+        raise ValueError(
+            f"context_dim={inner.context_dim} moves the context vector alone; leave adapt_layers='all' "
+            f"(got {inner.adapt_layers!r})."
+        )
+    if inner.closed_form:
         return
-    if model.learn_inner_lr and model.meta_gradient in ("reptile", "implicit"):
+    gradient = meta.gradient
+    if inner.learn and not gradient.through_steps:
         raise ValueError(
-            f"learn_inner_lr={model.learn_inner_lr!r} needs a meta-gradient that goes through the steps; "
-            f"{model.meta_gradient!r} gives none for the rates."
+            f"learn_inner_lr={inner.learn!r} needs a meta-gradient that goes through the steps; "
+            f"{gradient.name!r} gives none for the rates."
         )
-    if model.meta_gradient == "reptile" and not all_move:
+    if gradient.trains_only_what_moves and not all_move:
         raise ValueError(
-            "meta_gradient='reptile' learns only what moves in an adaptation: with context_dim, or with adapt_layers "
-            "other than 'all', the rest of the network would never be trained."
+            f"meta_gradient={gradient.name!r} learns only what moves in an adaptation: with context_dim, or with "
+            "adapt_layers other than 'all', the rest of the network would never be trained."
         )
-    if model.meta_gradient == "implicit" and not model.proximal > 0:
-        raise ValueError("meta_gradient='implicit' needs proximal above 0.")
+    proximal = inner.proximal if inner.given is None else inner.given.proximal
+    if gradient.needs_proximal and not proximal > 0:
+        if inner.given is None:
+            raise ValueError(f"meta_gradient={gradient.name!r} needs proximal above 0.")
+        raise ValueError(
+            f"meta_gradient={gradient.name!r} needs a solver that holds parameters to their start; "
+            f"{inner.solver_name}.proximal is 0."
+        )
 
 
 def is_setting(name: str) -> bool:
@@ -262,7 +314,7 @@ def is_setting(name: str) -> bool:
 def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of the parameters that `adapt_layers` lets move.
 
-    The head is the layer with parameters of its own that the module runs last.
+    The head is the last layer to run among those with parameters.
 
     Raises
     ------
@@ -282,52 +334,62 @@ def moving_names(forward: ModuleForward, adapt_layers: str | Sequence[str]) -> t
         if not moving:
             raise ValueError("adapt_layers='body': the module has one layer with parameters only, its head.")
         return tuple(moving)
-    moving = [name for name in names if any(name == own or name.startswith(f"{own}.") for own in adapt_layers)]
-    for own in adapt_layers:
-        if not any(name == own or name.startswith(f"{own}.") for name in names):
-            raise ValueError(f"adapt_layers: no parameter or layer {own!r}; there are {', '.join(names)}.")
+    moving = [name for name in names if any(_belongs(name, layer) for layer in adapt_layers)]
+    for layer in adapt_layers:
+        if not any(_belongs(name, layer) for name in names):
+            raise ValueError(f"adapt_layers: no parameter or layer {layer!r}; there are {', '.join(names)}.")
     if not moving:
         raise ValueError("adapt_layers is empty: nothing would move; set inner_steps=0 to adapt nothing.")
     return tuple(moving)
 
 
-class Schedule:
-    """What the outer loop differentiates as it goes on.
+def _belongs(name: str, layer: str) -> bool:
+    """Tell whether a parameter is the one named, or belongs to the layer named."""
+    return name == layer or name.startswith(f"{layer}.")
 
-    First-order gradients come before exact ones, the losses after every inner step before that after the last alone.
+
+class Schedule:
+    """The meta-gradient of each meta-step.
+
+    First-order gradients come before exact ones, and the losses after every inner step before that after the last.
 
     Parameters
     ----------
-    model : estimator
+    meta : MetaSettings
+    inner : InnerSettings
     max_iter : int
     """
 
-    def __init__(self, model: Any, max_iter: int) -> None:
-        closed = model.inner_solver != "gradient"  # there the gradient is exact, whatever the setting
-        self.kind: MetaGradientName = "exact" if closed else model.meta_gradient
-        self.first_order_until = float(model.first_order_share) * max_iter
-        self.multi_step_until = float(model.multi_step_share) * max_iter
-        self.steps = int(model.inner_steps)
-        if (self.first_order_until or self.multi_step_until) and self.kind not in ("exact", "first-order"):
+    def __init__(self, meta: MetaSettings, inner: InnerSettings, max_iter: int) -> None:
+        # a closed form is differentiated exactly, whatever the setting
+        self.gradient: MetaGradient = QueryLoss() if inner.closed_form else meta.gradient
+        self.first_order_until = meta.first_order_share * max_iter
+        self.multi_step_until = meta.multi_step_share * max_iter
+        self.steps = inner.steps
+        first_order = self.gradient.first_order
+        if (self.first_order_until and first_order is None) or (
+            self.multi_step_until and not self.gradient.takes_step_weights
+        ):
             raise ValueError(
                 "first_order_share and multi_step_share need meta_gradient='exact' or 'first-order', "
-                f"got {self.kind!r}."
+                f"got {self.gradient.name!r}."
             )
+        self._first: MetaGradient = first_order or self.gradient
 
     def at(self, step: int) -> Differentiated:
-        """Return the kind of meta-gradient and the weights of the steps' losses in a meta-step, counted from 0."""
-        kind: MetaGradientName = "first-order" if step < self.first_order_until else self.kind
+        """Return the meta-gradient and the weights of the steps' losses in a meta-step, counted from 0."""
+        gradient = self._first if step < self.first_order_until else self.gradient
         if step >= self.multi_step_until or self.steps < 2:
-            return kind, None
+            return gradient, None
         each = (1 - step / self.multi_step_until) / self.steps
-        return kind, [each] * (self.steps - 1) + [1 - each * (self.steps - 1)]
+        return gradient, [each] * (self.steps - 1) + [1 - each * (self.steps - 1)]
 
     @property
     def end(self) -> Differentiated:
-        """What is differentiated at the end."""
-        return self.kind, None
+        """The meta-gradient of the last meta-step."""
+        return self.gradient, None
 
     @property
     def judged(self) -> Differentiated:
-        """What gives the loss of rows that an adaptation has not seen; Reptile adapts on all of them."""
-        return ("first-order" if self.kind == "reptile" else self.kind), None
+        """The meta-gradient whose values are losses of rows that an adaptation has not seen."""
+        return self.gradient.validation, None

@@ -89,7 +89,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     """
 
     _network: RegressionNetwork
-    _plan: Adaptation
+    _adaptation: Adaptation
     _meta: Params
     _params: Params
     X_support_: NDArray[Any]
@@ -103,7 +103,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     def _adapt(
         cls,
         network: RegressionNetwork,
-        plan: Adaptation,
+        adaptation: Adaptation,
         meta: Params,
         X: NDArray[Any],
         y: NDArray[Any],
@@ -114,12 +114,14 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     ) -> "AdaptedRegressor":
         X, y = np.array(X), np.array(y)
         if not len(X):
-            params = plan.zero_shot(meta)
+            params = adaptation.zero_shot(meta)
         elif params is None:
-            require_statistics(plan, X)
-            params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.scale_targets(y)))
+            require_statistics(adaptation, X)
+            params = network.adapt(
+                adaptation.start(meta), adaptation.solver(meta), network.rows(X, network.scale_targets(y))
+            )
         guard = None if judge is None else judge.judge(X, y)
-        adapted = cls(network, plan, meta, params, X, y, X.shape[1], guard, judge, conformal)
+        adapted = cls(network, adaptation, meta, params, X, y, X.shape[1], guard, judge, conformal)
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
         if X.ndim > 2:
@@ -149,15 +151,15 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         ValueError
             When a standard deviation is asked of a model that has none.
         """
-        own = predict_rows(self, self._network, self._params, self._plan, X, return_std)
+        adapted = predict_rows(self, self._network, self._params, self._adaptation, X, return_std)
         share = 1.0 if self.guard_ is None else self.guard_.share
         if share == 1:
-            return own
-        start = self._plan.zero_shot(self._meta)
-        population = predict_rows(self, self._network, start, self._plan, X, return_std)
+            return adapted
+        start = self._adaptation.zero_shot(self._meta)
+        population = predict_rows(self, self._network, start, self._adaptation, X, return_std)
         if not return_std:
-            return population + share * (own - population)
-        (mean, sd), (before, sd_before) = own, population
+            return population + share * (adapted - population)
+        (mean, sd), (before, sd_before) = adapted, population
         variance = share * sd**2 + (1 - share) * sd_before**2 + share * (1 - share) * (mean - before) ** 2
         return before + share * (mean - before), np.sqrt(variance)
 
@@ -200,7 +202,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         return conformal_interval(self, X, level, simultaneous, size=len(self.X_support_), guarded=guarded)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        return center_and_scale(self, self._plan, X)
+        return center_and_scale(self, self._adaptation, X)
 
     @in_plain_modes
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
@@ -227,7 +229,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
             target = np.concatenate([self.y_support_, target])
         return self._adapt(
             self._network,
-            self._plan,
+            self._adaptation,
             self._meta,
             rows,
             target,
@@ -242,9 +244,9 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         return len(self._network.targets_scaling.mean)
 
 
-def require_statistics(plan: Adaptation, X: NDArray[Any], where: str = "adapt") -> None:
+def require_statistics(adaptation: Adaptation, X: NDArray[Any], where: str = "adapt") -> None:
     """Raise when statistics are wanted of a support that has none."""
-    if plan.normed and plan.steps and not plan.per_step and len(X) < LEAST_FOR_STATISTICS:
+    if adaptation.normed and adaptation.steps and not adaptation.per_step and len(X) < LEAST_FOR_STATISTICS:
         raise TaskError(
             f"{where}: batch normalisation takes its statistics from support rows and needs {LEAST_FOR_STATISTICS}, "
             f"got {len(X)}; set batch_statistics='per-step'."
@@ -256,9 +258,9 @@ def require_conformal(method: Any) -> None:
     require_choice(method, "method", ["conformal"])
 
 
-def center_and_scale(predictor: Any, plan: Adaptation, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def center_and_scale(predictor: Any, adaptation: Adaptation, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return predictions and the scale of their errors: a standard deviation where there is one, else 1."""
-    if plan.head is not None and plan.head.bayesian:
+    if adaptation.head is not None and adaptation.head.bayesian:
         mean, sd = predictor.predict(X, return_std=True)
         return mean, sd
     mean = predictor.predict(X)
@@ -266,7 +268,7 @@ def center_and_scale(predictor: Any, plan: Adaptation, X: Any) -> tuple[NDArray[
 
 
 def predict_rows(
-    model: Any, network: RegressionNetwork, params: Params, plan: Adaptation, X: Any, return_std: bool
+    model: Any, network: RegressionNetwork, params: Params, adaptation: Adaptation, X: Any, return_std: bool
 ) -> Any:
     """Return predictions of rows, checked against the model, and standard deviations where they are asked for."""
     require_flag(return_std, "return_std")
@@ -275,6 +277,6 @@ def predict_rows(
     mean = network.predict(params, rows)
     if not return_std:
         return mean
-    if plan.head is None or not plan.head.bayesian:
+    if adaptation.head is None or not adaptation.head.bayesian:
         raise ValueError("return_std needs a model with inner_solver='bayes'; others have no predictive variance.")
-    return mean, network.predict_sd(params, plan.head, rows)
+    return mean, network.predict_sd(params, adaptation.head, rows)

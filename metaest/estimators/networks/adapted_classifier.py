@@ -68,7 +68,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
     """
 
     _network: ClassNetwork
-    _plan: ClassAdaptation
+    _adaptation: ClassAdaptation
     _meta: Params
     _params: Params
     X_support_: NDArray[Any]
@@ -82,7 +82,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
     def _adapt(
         cls,
         network: ClassNetwork,
-        plan: ClassAdaptation,
+        adaptation: ClassAdaptation,
         meta: Params,
         X: NDArray[Any],
         y: NDArray[Any],
@@ -97,18 +97,20 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
                     f"adapt: the support has one class only, {classes.tolist()[0]!r}; at least two are needed where "
                     "each task has labels of its own."
                 )
-            if plan.fixed and len(classes) > plan.n_outputs:
+            if adaptation.fixed and len(classes) > adaptation.n_outputs:
                 raise TaskError(
-                    f"adapt: the support has {len(classes)} classes, but the model has {plan.n_outputs} outputs, since "
-                    "its last layer stays as it is."
+                    f"adapt: the support has {len(classes)} classes, but the model has {adaptation.n_outputs} outputs, "
+                    "since its last layer stays as it is."
                 )
-        require_statistics(plan, X)
+        require_statistics(adaptation, X)
         codes = place_among(y, classes, lambda row: "adapt")
-        n_outputs = plan.n_outputs if plan.fixed else len(classes)
+        n_outputs = adaptation.n_outputs if adaptation.fixed else len(classes)
         support = network.rows(X, network.targets(codes, len(classes), n_outputs))
-        params = network.adapt(plan.start(meta, support), plan.solver(meta), plan.support(meta, support))
+        params = network.adapt(
+            adaptation.start(meta, support), adaptation.solver(meta), adaptation.support(meta, support)
+        )
         guard = None if judge is None else judge.judge(X, y)
-        adapted = cls(network, plan, meta, params, X, y, classes, X.shape[1], guard, judge)
+        adapted = cls(network, adaptation, meta, params, X, y, classes, X.shape[1], guard, judge)
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
         if X.ndim > 2:
@@ -134,12 +136,12 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         TaskError
             When the columns are not those of the fit, or a value is missing.
         """
-        own = probabilities_of(self, self._network, self._plan, self._params, X)
+        adapted = probabilities_of(self, self._network, self._adaptation, self._params, X)
         share = 1.0 if self.guard_ is None else self.guard_.share
         if share == 1:
-            return own
-        population = probabilities_of(self, self._network, self._plan, self._plan.zero_shot(self._meta), X)
-        mixed: NDArray[Any] = population + share * (own - population)
+            return adapted
+        population = probabilities_of(self, self._network, self._adaptation, self._adaptation.zero_shot(self._meta), X)
+        mixed: NDArray[Any] = population + share * (adapted - population)
         return mixed
 
     @in_plain_modes
@@ -203,7 +205,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
             raise TaskError("partial_adapt: labels of mixed types; write all as words, or all as numbers.")
         return self._adapt(
             self._network,
-            self._plan,
+            self._adaptation,
             self._meta,
             np.concatenate([self.X_support_, rows]),
             np.concatenate([self.y_support_, labels]),
@@ -229,8 +231,10 @@ def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], ND
     return rows, labels_of(target, lambda row: where)
 
 
-def probabilities_of(model: Any, network: ClassNetwork, plan: ClassAdaptation, params: Params, X: Any) -> NDArray[Any]:
+def probabilities_of(
+    model: Any, network: ClassNetwork, adaptation: ClassAdaptation, params: Params, X: Any
+) -> NDArray[Any]:
     """Return probabilities of rows, checked against the model."""
     rows, _, _ = as_rows(X, None, "predict")
     check_columns(model, X, rows.shape[1:], "predict")
-    return network.probabilities(plan, params, rows, len(model.classes_))
+    return network.probabilities(adaptation, params, rows, len(model.classes_))

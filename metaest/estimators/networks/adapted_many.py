@@ -66,13 +66,13 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
     is_adapted = True
     # what a file holds of it
     _written_fields = (
-        "_network", "_plan", "_meta", "_conformal", "_batching", "tasks", "n_features_in_", "feature_names_in_",
+        "_network", "_adaptation", "_meta", "_conformal", "_batching", "tasks", "n_features_in_", "feature_names_in_",
         "compiled_", "lowered_", "_params", "_judge", "guards_",
     )  # fmt: skip
 
     def __init__(self, model: Any, tasks: TaskSet, judge: FittedGuard | None = None) -> None:
         self._network: RegressionNetwork = model._network
-        self._plan: Adaptation = model._plan()
+        self._adaptation: Adaptation = model._adaptation()
         self._meta: Params = model._params
         self._conformal = model._conformal
         self._batching: str = model.batching_
@@ -82,7 +82,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         if names is not None:
             self.feature_names_in_ = names
         least = int(tasks.sizes.argmin())
-        require_statistics(self._plan, tasks[least].X, f"task {tasks[least].name!r}")
+        require_statistics(self._adaptation, tasks[least].X, f"task {tasks[least].name!r}")
         self._network.require_codes(tasks)
         place, dtype = partial(row_of_task, tasks), self._network.dtype
         within_range(self._network.scale_features(tasks.X), dtype, "X", place)
@@ -103,7 +103,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         task, params = self.tasks[i], {name: value[i].clone() for name, value in self._params.items()}
         adapted = AdaptedRegressor(
             self._network,
-            self._plan,
+            self._adaptation,
             self._meta,
             params,
             task.X,
@@ -149,8 +149,8 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
             check_columns(self, X, X.X.shape[1:], "predict")
             if X.names.tolist() != self.tasks.names.tolist():
                 raise TaskError("predict: the tasks are not those adapted to, in the same order.")
-            found = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
-            return self._kept(np.concatenate(found), X.X, np.repeat(np.arange(len(self)), X.sizes))
+            parts = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
+            return self._kept(np.concatenate(parts), X.X, np.repeat(np.arange(len(self)), X.sizes))
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1:], "predict")
         size = max(1, min(CHUNK, CHUNK_VALUES // rows.size))
@@ -158,18 +158,20 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         for first in range(0, len(self), size):
             chosen = np.arange(first, min(first + size, len(self)))
             numbers = np.broadcast_to(np.arange(len(rows)), (len(chosen), len(rows)))
-            own = self._outputs(chosen, rows, numbers, np.ones_like(numbers, dtype=bool))
-            parts.append(own.reshape(len(chosen), len(rows), *own.shape[1:]))
+            outputs = self._outputs(chosen, rows, numbers, np.ones_like(numbers, dtype=bool))
+            parts.append(outputs.reshape(len(chosen), len(rows), *outputs.shape[1:]))
         return self._kept(np.concatenate(parts), rows, np.arange(len(self))[:, None])
 
-    def _kept(self, own: NDArray[Any], X: NDArray[Any], task: NDArray[np.intp]) -> NDArray[Any]:
+    def _kept(self, adapted: NDArray[Any], X: NDArray[Any], task: NDArray[np.intp]) -> NDArray[Any]:
         """Return predictions on the share of the way from the population's that each task's guard keeps."""
         if self.guards_ is None or all(guard.share == 1 for guard in self.guards_):
-            return own
-        population = self._network.predict(self._plan.zero_shot(self._meta), X)
+            return adapted
+        population = self._network.predict(self._adaptation.zero_shot(self._meta), X)
         share = np.array([guard.share for guard in self.guards_])[task]
-        share = share.reshape(share.shape + (1,) * (own.ndim - share.ndim))
-        kept: NDArray[Any] = np.where(share == 1, own, population + share * (own - population)).astype(own.dtype)
+        share = share.reshape(share.shape + (1,) * (adapted.ndim - share.ndim))
+        kept: NDArray[Any] = np.where(share == 1, adapted, population + share * (adapted - population)).astype(
+            adapted.dtype
+        )
         return kept
 
     def _outputs(
@@ -183,7 +185,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
             scaled = scaled if network.widens else scaled.to(network.dtype)
             params = {name: value[index].to(scaled.dtype) for name, value in self._params.items()}
             rows = Rows(scaled, scaled, torch.from_numpy(mask).to(scaled))
-            output = self._plan.output(batch_forward(network, self._batching), params, rows)
+            output = self._adaptation.output(batch_forward(network, self._batching), params, rows)
         y = network.in_units(output.cpu()[torch.from_numpy(mask)])
         if not np.isfinite(y).all():
             network.finite(torch.from_numpy(y), X[numbers[mask]])
@@ -193,7 +195,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         """Adapt to all rows of every task; return parameters of shape (tasks, ...)."""
         tasks = self.tasks
         wanted = adapts_compiled(setting, len(tasks))
-        found: dict[str, Tensor] = {}
+        params: dict[str, Tensor] = {}
         chunks = self._chunks(tasks, by_size=wanted)
         for chosen in progress(chunks, verbose, "adaptations", "task", len(tasks), len):
             X, numbers, mask = _rows_of(tasks, chosen)
@@ -204,46 +206,46 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
                 .reshape(*numbers.shape, -1),
                 torch.from_numpy(mask).to(self._network.device, self._network.dtype),
             )
-            own, self.lowered_[chosen] = self._solved(support, compiled=wanted)
+            adapted, self.lowered_[chosen] = self._solved(support, compiled=wanted)
             index = torch.from_numpy(chosen)
-            for name, value in own.items():
-                if name not in found:
-                    found[name] = value.new_empty(len(tasks), *value.shape[1:])
-                found[name][index] = value
-        require_finite_weights(found, tasks)
+            for name, value in adapted.items():
+                if name not in params:
+                    params[name] = value.new_empty(len(tasks), *value.shape[1:])
+                params[name][index] = value
+        require_finite_weights(params, tasks)
         overshot = int(self.lowered_.sum())
         if overshot:
             warn(
-                f"inner_lr={self._plan.rate:.2g} overshoots on {overshot} of {len(tasks)} tasks (their support loss "
-                "rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
+                f"inner_lr={self._adaptation.rate:.2g} overshoots on {overshot} of {len(tasks)} tasks (their support "
+                "loss rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
                 OvershootWarning,
             )
-        return found
+        return params
 
     def _solved(self, support: Rows, *, compiled: bool) -> tuple[Params, NDArray[np.bool_]]:
         """Adapt to some tasks; return also for which the rate was lowered."""
-        plan, network = self._plan, self._network
-        adapter = adapter_for(network, plan, self._meta, support.X.shape[1], support) if compiled else None
+        adaptation, network = self._adaptation, self._network
+        adapter = adapter_for(network, adaptation, self._meta, support.X.shape[1], support) if compiled else None
         if adapter is None:
             return self._solved_by_torch(support)
         self.compiled_ = True
         arrays, good = adapter(padded_support(support, adapter.n_rows))
-        params = {name: torch.from_numpy(own) for name, own in arrays.items()}
+        params = {name: torch.from_numpy(part) for name, part in arrays.items()}
         over = torch.from_numpy(np.flatnonzero(~good))
         lowered = np.zeros(len(good), dtype=bool)
         if not len(over):
             return params, lowered
-        again, lowered[over.numpy()] = self._solved_by_torch(Rows(*(own[over] for own in support)))
+        again, lowered[over.numpy()] = self._solved_by_torch(Rows(*(part[over] for part in support)))
         for name, value in again.items():
             params[name][over] = value
         return params, lowered
 
     def _solved_by_torch(self, support: Rows) -> tuple[Params, NDArray[np.bool_]]:
-        plan, network = self._plan, self._network
-        start = repeat_for_tasks(plan.start(self._meta, support), len(support.X))
+        adaptation, network = self._adaptation, self._network
+        start = repeat_for_tasks(adaptation.start(self._meta, support), len(support.X))
         forward, loss = batch_forward(network, self._batching), network.loss
         adapted, halvings = solve_damped(
-            forward, loss, plan.solver(self._meta), start, plan.support(self._meta, support)
+            forward, loss, adaptation.solver(self._meta), start, adaptation.support(self._meta, support)
         )
         return {name: value.detach() for name, value in adapted.items()}, (halvings > 0).cpu().numpy()
 
@@ -252,17 +254,17 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         sizes = tasks.sizes
         groups = np.array([padded_rows(int(size)) for size in sizes]) if by_size else np.zeros(len(sizes), dtype=int)
         for group in np.unique(groups):
-            own = np.flatnonzero(groups == group)
-            largest = int(own[np.argmax(sizes[own])])
+            members = np.flatnonzero(groups == group)
+            largest = int(members[np.argmax(sizes[members])])
             rows = tasks.X[tasks.offsets[largest] : tasks.offsets[largest + 1]]
             size = max(1, min(16 * CHUNK if by_size else CHUNK, CHUNK_VALUES // rows.size))
             X = self._network.scale_features(rows).to(self._network.dtype)
             most = adapted_at_once(
-                self._plan.max_batch_bytes, self._network.forward, self._plan.zero_shot(self._meta), X
+                self._adaptation.max_batch_bytes, self._network.forward, self._adaptation.zero_shot(self._meta), X
             )
             size = min(size, most or size)
-            for first in range(0, len(own), size):
-                yield own[first : first + size]
+            for first in range(0, len(members), size):
+                yield members[first : first + size]
 
 
 def _rows_of(tasks: TaskSet, chosen: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.bool_]]:

@@ -42,7 +42,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
     """
 
     _network: PolicyNetwork
-    _plan: Adaptation
+    _adaptation: Adaptation
     _meta: Params
     _params: Params
     X_support_: NDArray[Any]
@@ -51,14 +51,23 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
 
     @classmethod
     def _make(
-        cls, network: PolicyNetwork, plan: Adaptation, meta: Params, params: Params | None, X: Any, y: Any, names: Any
+        cls,
+        network: PolicyNetwork,
+        adaptation: Adaptation,
+        meta: Params,
+        params: Params | None,
+        X: Any,
+        y: Any,
+        names: Any,
     ) -> "AdaptedPolicy":
         X, y = np.array(X), np.array(y)
         if not len(X):
-            params = plan.zero_shot(meta)
+            params = adaptation.zero_shot(meta)
         elif params is None:
-            params = network.adapt(plan.start(meta), plan.solver(meta), network.rows(X, network.outcomes(y)))
-        adapted = cls(network, plan, meta, params, X, y, X.shape[1])
+            params = network.adapt(
+                adaptation.start(meta), adaptation.solver(meta), network.rows(X, network.outcomes(y))
+            )
+        adapted = cls(network, adaptation, meta, params, X, y, X.shape[1])
         if names is not None:
             object.__setattr__(adapted, "feature_names_in_", names)
         X.flags.writeable = y.flags.writeable = False
@@ -134,7 +143,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
             target = np.concatenate([self.y_support_, target])
         return self._make(
             self._network,
-            self._plan,
+            self._adaptation,
             self._meta,
             None,
             rows,

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.episodes import EpisodeSampler
+from metaest.estimators.networks.settings import InnerSettings
 from metaest.exceptions import OvershootWarning, warn
-from metaest.functional import BatchForward, Episodes, Params, repeat_for_tasks
+from metaest.functional import BatchForward, Episodes, Loss, Params, repeat_for_tasks
 from metaest.functional.inner.damping import highest_loss
 
 __all__ = ["back_off", "warn_of_rate"]
@@ -28,71 +29,83 @@ MOST_HALVINGS = 20
 
 
 def back_off(
-    plan: Adaptation, meta: Params, forward: BatchForward, source: EpisodeSampler, batch_size: int, seed: int
+    adaptation: Adaptation, meta: Params, forward: BatchForward, sampler: EpisodeSampler, batch_size: int, seed: int
 ) -> tuple[Adaptation, Params]:
-    """Return a plan and its meta-parameters at a rate that does not overshoot.
+    """Return a adaptation and its meta-parameters at a rate that does not overshoot.
 
     Parameters
     ----------
-    plan : Adaptation
+    adaptation : Adaptation
     meta : dict of Tensor
         Where the fit starts.
     forward : callable
-    source : EpisodeSampler
+    sampler : EpisodeSampler
         Its random state is not advanced.
     batch_size : int
     seed : int
 
     Returns
     -------
-    plan : Adaptation
+    adaptation : Adaptation
     meta : dict of Tensor
         Both unchanged where nothing overshoots.
     """
-    if plan.head is not None or not plan.steps or not plan.rate:
-        return plan, meta
-    probe = copy.copy(source)
+    if adaptation.backed_off(meta, 1.0) is None:
+        return adaptation, meta
+    probe = copy.copy(sampler)
     probe.rng = np.random.default_rng(seed)
     batches = probe.batches(batch_size)
     drawn = [probe.episodes(next(batches)) for _ in range(BATCHES)]
-    parts = [part for episodes in drawn for part in episodes.parts(source.at_once(meta))]
-    module = source.network.forward.module
+    parts = [part for episodes in drawn for part in episodes.parts(sampler.at_once(meta))]
+    module = sampler.network.forward.module
     training = module.training
     module.eval()
     try:
         for halvings in range(MOST_HALVINGS + 1):
-            slower, slowed = plan.slower(meta, 2.0**halvings) if halvings else (plan, meta)
-            before, after = _support_losses(slower, slowed, forward, parts)
+            lowered = adaptation.backed_off(meta, 2.0**halvings) if halvings else (adaptation, meta)
+            if lowered is None:
+                break
+            before, after = _support_losses(*lowered, forward, sampler.network.loss, parts)
             if bool(after.mean() <= highest_loss(before.mean())):
-                return slower, slowed
+                return lowered
     finally:
         module.train(training)
-    return plan, meta
+    return adaptation, meta
 
 
-def warn_of_rate(asked: float, plan: Adaptation, earlier: float | None) -> None:
-    """Warn that a fit used a lower rate than `inner_lr`, unless an earlier fit with the same rate warned of it."""
-    if plan.rate in (asked, earlier):
+def warn_of_rate(inner: InnerSettings, adaptation: Adaptation, earlier: Adaptation | None) -> None:
+    """Warn that a fit used lower rates than those asked for, unless an earlier fit with the same rates warned."""
+    if inner.given is not None and adaptation.solver_object is not None:
+        used = adaptation.solver_object
+        if used != inner.given and (earlier is None or used != earlier.solver_object):
+            warn(
+                f"inner_solver={inner.solver_name} overshoots on the tasks of this fit (their support losses rise at "
+                f"its start); the fit used {used.describe_rate()}.",
+                OvershootWarning,
+            )
+        return
+    asked = inner.rate
+    if adaptation.rate in (asked, None if earlier is None else earlier.rate):
         return
     warn(
         f"inner_lr={asked:.2g} overshoots on the tasks of this fit (their support losses rise at its start); the fit "
-        f"{'started from' if plan.learn else 'used'} inner_lr={plan.rate:.2g}. Setting that rate, or a smaller "
-        "network, avoids this warning.",
+        f"{'started from' if adaptation.learn else 'used'} inner_lr={adaptation.rate:.2g}. Setting that rate, or a "
+        "smaller network, avoids this warning.",
         OvershootWarning,
     )
 
 
 def _support_losses(
-    plan: Adaptation, meta: Params, forward: BatchForward, parts: list[Episodes]
+    adaptation: Adaptation, meta: Params, forward: BatchForward, loss: Loss, parts: list[Episodes]
 ) -> tuple[Tensor, Tensor]:
     """Return the support loss of every task before and after adaptation."""
     before, after = [], []
     for episodes in parts:
-        start = repeat_for_tasks(plan.start(meta, episodes.query), len(episodes.query.X))
-        support = plan.support(meta, episodes.support)
+        start = repeat_for_tasks(adaptation.start(meta, episodes.query), len(episodes.query.X))
+        support = adaptation.support(meta, episodes.support)
         start = {name: value.detach() for name, value in start.items()}
-        adapted = plan.descent(meta).solve(forward, plan.loss, start, support)
+        adapted = adaptation.solver(meta).solve(forward, loss, start, support)
         with torch.no_grad():
-            before.append(plan.loss(forward(start, support), support.y, support.mask))
-            after.append(plan.loss(forward(adapted, support), support.y, support.mask))
+            before.append(loss(forward(start, support), support.y, support.mask))
+            after.append(loss(forward(adapted, support), support.y, support.mask))
     return torch.cat(before), torch.cat(after)

@@ -1,4 +1,4 @@
-"""What every meta-learned network shares: `fit` on tasks, and the plan of its adaptations."""
+"""BaseMAML: what all meta-learned networks share, `fit` on tasks and the adaptation of a fitted model."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -6,20 +6,22 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
 
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
-from metaest.estimators.guard import FittedGuard, require_rows, thinned
-from metaest.estimators.inputs import remember_columns, remember_range
+from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, thinned
+from metaest.estimators.inputs import check_columns, remember_columns, remember_range
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.networks.adaptation import Adaptation
-from metaest.estimators.networks.callbacks import HoldsCallbacks
+from metaest.estimators.networks.callbacks import check_callbacks, without_callbacks
 from metaest.estimators.networks.constraints import ADAPTING
-from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS, EpisodeSampler
-from metaest.estimators.networks.network import Network, device_of, goes_on
-from metaest.estimators.networks.training import history_frame, meta_train
+from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
+from metaest.estimators.networks.settings import InnerSettings, MetaSettings, Settings, device_of
+from metaest.estimators.networks.training import Earlier, history_frame, meta_train
+from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import hashed
 from metaest.functional import Params
 from metaest.functional.inner.solver import Rate
@@ -28,27 +30,31 @@ from metaest.tasks import TaskSet
 __all__ = ["BaseMAML"]
 
 
-class BaseMAML(HoldsCallbacks):
-    """A mix-in for estimators whose settings describe a network and how it is meta-learned.
+class BaseMAML(BaseEstimator):
+    """Meta-learned networks: `fit` on tasks, and the adaptation that the settings ask for.
 
-    A subclass says what its tasks are (`_read`), which network and which episodes they need (`_build`, `_source`) and
-    what else is learned of them (`_remember`).
+    A subclass says what its tasks are, by its `kind`.
     """
 
     random_state: Any
     device: str
-    meta_gradient: str
-    inner_solver: str
-    inner_lr: float
     split: str
-    _judged: TaskSet | None
+    callbacks: Any
+    warm_start: bool
     verbose: bool
+    _network: Any
+    _params: Params
+    _judged: TaskSet | None
     _judges: dict[Any, FittedGuard]
-    _validate_params: Any  # of BaseEstimator
 
     # groups are requested by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
+
+    @property
+    def kind(self) -> Any:
+        """The kind of task (:class:`~metaest.estimators.networks.training.Kind`) at the present settings."""
+        raise NotImplementedError
 
     @atomic
     @in_plain_modes
@@ -75,27 +81,35 @@ class BaseMAML(HoldsCallbacks):
             When the meta-loss becomes non-finite; what was fitted before is kept.
         """
         self._validate_params()
-        self._warn_of_callbacks()
+        check_callbacks(self.callbacks)
         device_of(self.device)  # before any work
-        tasks = self._read(X, y, groups)
+        tasks = self.kind.read(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        before = [self._params, self._rates, self._network.features_scaling] if goes_on(self) else None
+        goes_on = bool(self.warm_start) and hasattr(self, "_network")
+        before = [self._params, self._rates, self._network.features_scaling] if goes_on else None
         with checkpoint_of(self, tasks, seed, before) or nullcontext() as checkpoint:
-            self._learn(tasks, seed, checkpoint)
+            self._learn(tasks, seed, checkpoint, goes_on=goes_on)
         return self
 
-    def _learn(self, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None) -> None:
+    def _learn(self, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None, *, goes_on: bool) -> None:
         """Set all that a fit learns."""
-        trained = meta_train(self, tasks, seed, checkpoint)
-        plan = trained.plan
-        module = trained.network.forward.as_module(plan.zero_shot(trained.params))  # may fail: before anything is set
+        kind, settings, earlier = self.kind, Settings.read(self), None
+        if goes_on:
+            check_columns(self, tasks, tasks.X.shape[1:], "warm_start")
+            adaptation = self._at_lowered_rate(kind.adaptation(settings.inner, settings.meta, self._network))
+            earlier = Earlier(self._network, self._params, adaptation)
+        trained = meta_train(kind, settings, tasks, seed, checkpoint, earlier)
+        adaptation = trained.adaptation
+        module = trained.network.forward.as_module(adaptation.zero_shot(trained.params))  # may fail: before setting
         self.module_ = module
-        self._network: Any = trained.network
-        self._params: Params = trained.params
-        self._implicit = self.meta_gradient == "implicit"
-        self._rates = float(self.inner_lr), plan.rate
-        solver = plan.solver(trained.params)
-        self.inner_lr_ = _as_arrays(solver.rates())
+        self._network = trained.network
+        self._params = trained.params
+        self._implicit = settings.meta.gradient.needs_proximal
+        self._rates = settings.inner.rate, adaptation.rate
+        self._solvers = settings.inner.given, adaptation.solver_object
+        if self._solvers == (None, None):
+            del self._solvers
+        self.inner_lr_ = _as_arrays(adaptation.solver(trained.params).rates())
         self._seed = seed
         self.history_ = history_frame(trained.history)
         self.n_iter_ = len(trained.history)
@@ -103,94 +117,91 @@ class BaseMAML(HoldsCallbacks):
         self.n_features_in_, self.feature_shape_ = tasks.X.shape[1], tasks.X.shape[1:]
         self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
         self.compiled_, self.compiled_reason_ = trained.compiled, trained.compiled_reason
-        self._remember(tasks)
+        if hasattr(self, "classes_"):
+            del self.classes_
+        for name, value in kind.learned(trained.network, adaptation, trained.params, tasks, seed).items():
+            setattr(self, name, value)
         self._judged, self._judges = thinned(tasks), {}
         self._task_names = hashed(tasks.names)
         remember_columns(self, tasks.feature_names)
         remember_range(self, tasks.X)
 
+    def _adaptation(self) -> Any:
+        """Return the adaptation of the fitted network at the present settings."""
+        values = {name: getattr(self, name) for name in ADAPTING}  # they may have been set since the fit checked them
+        validate_parameter_constraints(ADAPTING, values, type(self).__name__)
+        inner, meta = InnerSettings.read(self), MetaSettings.read(self)
+        if meta.gradient.needs_proximal != self._implicit and not inner.closed_form:
+            raise ValueError(
+                f"meta_gradient={meta.gradient.name!r} was set after the fit; with 'implicit', and with it alone, "
+                "tasks are held to their start; fit anew."
+            )
+        return self._at_lowered_rate(self.kind.adaptation(inner, meta, self._network))
+
+    def _at_lowered_rate(self, adaptation: Any) -> Any:
+        """Return an adaptation at the rates that the fit lowered them to, unless they were set anew."""
+        asked, used = getattr(self, "_rates", (None, None))
+        if adaptation.rate == asked and used != asked:
+            adaptation = replace(adaptation, rate=used)
+        given, lowered = getattr(self, "_solvers", (None, None))
+        if given is not None and adaptation.solver_object == given:
+            adaptation = replace(adaptation, solver_object=lowered)
+        return adaptation
+
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations at the present settings; it is learned once from the training tasks."""
         key = (gap, self.split, *(repr(getattr(self, name)) for name in ADAPTING))
         if key not in self._judges:
-            learned = (f"gap={own[0]}, split={own[1]!r}" for own in self._judges)
+            learned = (f"gap={at[0]}, split={at[1]!r}" for at in self._judges)
             require_rows(self._judged, learned, f"gap={gap}, split={self.split!r} and the present inner steps")
             assert self._judged is not None
-            plan = self._plan()
-            least = LEAST_FOR_STATISTICS if plan.normed and plan.steps and not plan.per_step else 1
-            scale = self._spread(self._judged)
+            kind, adaptation = self.kind, self._adaptation()
+            normalises = adaptation.normed and adaptation.steps and not adaptation.per_step
             self._judges[key] = FittedGuard.learn(
-                self._answers(plan),
+                kind.guard_answers(self._network, adaptation, self._params, self.batching_),
                 self._judged,
-                scale,
+                kind.spread(self._network, self._judged),
                 ordered=self.split == "first",
                 gap=int(gap),
-                least=least,
+                least=LEAST_FOR_STATISTICS if normalises else 1,
                 seed=self._seed,
                 verbose=bool(self.verbose),
             )
         judge: FittedGuard = self._judges[key]
         return judge
 
-    def _answers(self, plan: Any) -> Any:
-        """Return what adapts to the support of tasks and predicts their query, for a judge."""
-        raise NotImplementedError
-
-    def _spread(self, tasks: TaskSet) -> NDArray[np.float64]:
-        """Return the scale of every output."""
-        raise NotImplementedError
-
-    def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
-        """Return the tasks a fit or a score was given."""
-        raise NotImplementedError
-
-    def _build(self, training: TaskSet, tasks: TaskSet) -> Network:
-        """Return the network for these tasks, some of which may be held out of training.
-
-        Initial weights are drawn from torch's global generator.
-        """
-        raise NotImplementedError
-
-    def _source(
-        self, network: Any, tasks: TaskSet, plan: Any, rng: np.random.Generator, *, training: bool
-    ) -> EpisodeSampler:
-        """Return what episodes are drawn from."""
-        raise NotImplementedError
-
-    def _remember(self, tasks: TaskSet) -> None:
-        """Set what is learned of the targets."""
-        raise NotImplementedError
-
     def _restore(self) -> None:
         """Work out what a file does not hold, and raise where what it holds does not fit together."""
-        plan = self._plan()
-        start = plan.zero_shot(self._params)
+        start = self._adaptation().zero_shot(self._params)
         self.module_ = self._network.forward.as_module(start)
 
-    def _plan(self) -> Any:
-        if (self.meta_gradient == "implicit") != self._implicit and self.inner_solver == "gradient":
-            raise ValueError(
-                f"meta_gradient={self.meta_gradient!r} was set after the fit; with 'implicit', and with it alone, "
-                "tasks are held to their start; fit anew."
-            )
-        return self._slowed(self._plan_of(self._network))
+    def _can_judge(self) -> bool:
+        """Tell whether there is a guard for such a model."""
+        return True
 
-    def _slowed(self, plan: Any) -> Any:
-        """Return a plan at the rate that the fit lowered `inner_lr` to, unless `inner_lr` was set anew."""
-        asked, used = getattr(self, "_rates", (None, None))
-        return replace(plan, rate=used) if plan.rate == asked and used != asked else plan
+    def _learn_guard(self, gap: int = 0) -> None:
+        learn_guard(self, gap)
 
-    def _plan_of(self, network: Any) -> Adaptation:
-        """Return the adaptation the settings ask for."""
-        return Adaptation.of(self, network.forward)
+    def __getstate__(self) -> dict[str, Any]:
+        state = model_state(self, super().__getstate__())
+        return without_callbacks(state) if hasattr(self, "n_iter_") else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(check_stamp(self, state))
+
+    def __copy__(self) -> Self:
+        return copied(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copied(self, memo)
 
 
 def _as_arrays(rate: Rate | None) -> Any:
-    """Return rates as numpy knows them, or None; those of each step as the last axis of one array a parameter."""
+    """Return rates as numpy knows them; those of each step as the last axis of one array a parameter."""
     if rate is None:
         return None
     if isinstance(rate, dict):
-        return {name: own.cpu().numpy().copy() for name, own in rate.items()}
+        return {name: value.cpu().numpy().copy() for name, value in rate.items()}
     if isinstance(rate, (int, float, Tensor)):
         return float(rate)
     return {name: np.array([float(step[name]) for step in rate]) for name in rate[0]}

@@ -5,15 +5,17 @@ The fit warns of the latter, and a pickle of the fitted model leaves them out.
 
 import pickle
 import signal
+from collections.abc import Sequence
 from io import BytesIO
 from types import FrameType
 from typing import Any, Self
 
-from metaest.estimators.pickles import HoldsRows
+from sklearn.base import BaseEstimator
+
 from metaest.exceptions import warn
 from metaest.functional import StepInfo
 
-__all__ = ["EndOnInterrupt", "HoldsCallbacks"]
+__all__ = ["EndOnInterrupt", "check_callbacks", "without_callbacks"]
 
 
 class EndOnInterrupt:
@@ -60,49 +62,48 @@ class EndOnInterrupt:
         self.pressed = True
 
 
-class HoldsCallbacks(HoldsRows):
-    """A mix-in for estimators with `callbacks`, which are used by `fit` alone.
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Warn where a pickle of the fitted model would lack a callback; refuse what cannot be called."""
+    for callback in callbacks:
+        if not callable(callback):
+            raise TypeError(f"callbacks must be functions of a StepInfo, got {callback!r}.")
+    if names := _unpicklable(callbacks):
+        warn(
+            f"callbacks that cannot be pickled ({', '.join(names.values())}) will be left out when the fitted "
+            "model is pickled; define them at the top level of a module to keep them."
+        )
+
+
+def without_callbacks(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a fitted model without the callbacks that cannot be pickled, and warn of them.
 
     Before the fit a model is pickled as it is: joblib's processes receive functions that `pickle` refuses.
     """
+    callbacks = state["callbacks"]
+    names = _unpicklable(callbacks)
+    if not names:
+        return state
+    warn(
+        f"callbacks that cannot be pickled ({', '.join(names.values())}) are left out of the pickle; pass "
+        "them again by set_params(callbacks=...) before another fit of the loaded model."
+    )
+    kept = [callback for place, callback in enumerate(callbacks) if place not in names]
+    return {**state, "callbacks": type(callbacks)(kept)}
 
-    callbacks: Any
 
-    def _warn_of_callbacks(self) -> None:
-        """Warn where a pickle of the fitted model would lack a callback; refuse what cannot be called."""
-        for callback in self.callbacks:
-            if not callable(callback):
-                raise TypeError(f"callbacks must be functions of a StepInfo, got {callback!r}.")
-        if names := self._unpicklable():
-            warn(
-                f"callbacks that cannot be pickled ({', '.join(names.values())}) will be left out when the fitted "
-                "model is pickled; define them at the top level of a module to keep them."
-            )
-
-    def _unpicklable(self) -> dict[int, str]:
-        """Return the places and names of callbacks that cannot be pickled."""
-        return {
-            place: getattr(callback, "__qualname__", repr(callback))
-            for place, callback in enumerate(self.callbacks)
-            if not _can_be_pickled(callback)
-        }
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if not hasattr(self, "n_iter_") or not (names := self._unpicklable()):
-            return state
-        warn(
-            f"callbacks that cannot be pickled ({', '.join(names.values())}) are left out of the pickle; pass "
-            "them again by set_params(callbacks=...) before another fit of the loaded model."
-        )
-        kept = [callback for place, callback in enumerate(self.callbacks) if place not in names]
-        return {**state, "callbacks": type(self.callbacks)(kept)}
+def _unpicklable(callbacks: Sequence[Any]) -> dict[int, str]:
+    """Return the places and names of callbacks that cannot be pickled."""
+    return {
+        place: getattr(callback, "__qualname__", repr(callback))
+        for place, callback in enumerate(callbacks)
+        if not _can_be_pickled(callback)
+    }
 
 
 class _Trial(pickle.Pickler):
     def persistent_id(self, thing: Any) -> str | None:
         # a callback may hold the model that holds it
-        return "model" if isinstance(thing, HoldsCallbacks) else None
+        return "model" if isinstance(thing, BaseEstimator) and hasattr(thing, "callbacks") else None
 
 
 def _can_be_pickled(callback: Any) -> bool:

@@ -1,19 +1,24 @@
 """Classification: its network, its adaptation, and its episodes."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metaest.estimators.inputs import check_columns
+from metaest.estimators.guard import Answers
+from metaest.estimators.inputs import as_tasks
 from metaest.estimators.networks.adaptation import Adaptation, Differentiated, moving_names
-from metaest.estimators.networks.episodes import Batches, Draw, EpisodeSampler, batch_forward
-from metaest.estimators.networks.network import Network, build_parts, goes_on
+from metaest.estimators.networks.episodes import Batches, CompilerDraws, EpisodeSampler, batch_forward
+from metaest.estimators.networks.images import require_channels_first
+from metaest.estimators.networks.network import Network, build_parts
+from metaest.estimators.networks.settings import InnerSettings, MetaSettings, NetworkSettings
 from metaest.exceptions import TaskError
 from metaest.functional import (
     BatchForward,
@@ -31,13 +36,36 @@ from metaest.functional.inner.class_weights import weigh_classes
 from metaest.functional.modules.head import layer_of
 from metaest.functional.progress import progress
 from metaest.jit import EpisodeDraws, EpisodeShapes, RowsShape
-from metaest.tasks import Classes, ClassSplit, Drawing, TaskSet, class_widths, split_classes
+from metaest.tasks import (
+    Classes,
+    ClassSplit,
+    Drawing,
+    TaskSet,
+    class_widths,
+    encode,
+    encode_known,
+    share_labels,
+    split_classes,
+)
 
-__all__ = ["ClassAdaptation", "ClassNetwork", "ClassSampler", "Predicted", "build_classes", "head_names", "indicators"]
+__all__ = [
+    "ClassAdaptation",
+    "ClassNetwork",
+    "ClassSampler",
+    "Classification",
+    "Predicted",
+    "indicators",
+    "query_answers",
+]
 
 
-# learned weights of classes in the support, among the meta-parameters
-EXPONENT, LOG_WEIGHTS = "class_weight:exponent", "class_weight:logarithms"
+# names of the learned weights of classes in the support, among the meta-parameters
+EXPONENT = "class_weight:exponent"
+LOG_WEIGHTS = "class_weight:logarithms"
+# numbers in the rows that are copied for the compiler at once: 16 MB in single precision
+MOST_NUMBERS = 4_000_000
+# tasks a meta-step that count for that bound
+MOST_TASKS = 10_000
 
 
 def head_names(forward: ModuleForward) -> tuple[str, ...]:
@@ -63,7 +91,7 @@ class ClassAdaptation(Adaptation):
         Outputs of the module as it was built.
     exponent : float or None
         Support rows count as the number of rows of their class to the power of minus this; None where it is learned.
-    given : tuple of float or None
+    label_weights : tuple of float or None
         Weights of shared classes, in support and query.
     balanced : bool
         Whether every class counts the same in the query.
@@ -74,44 +102,14 @@ class ClassAdaptation(Adaptation):
     alike: tuple[str, ...] = ()
     n_outputs: int = 0
     exponent: float | None = 0.0
-    given: tuple[float, ...] | None = None
+    label_weights: tuple[float, ...] | None = None
     balanced: bool = False
     shared: bool = True
 
-    loss: ClassVar[Any] = staticmethod(cross_entropy)
-
-    @classmethod
-    def of(cls, model: Any, forward: ModuleForward, labels: Any = None) -> Self:
-        """Read a classifier's settings; `labels` are all there are, where they mean the same in every task.
-
-        Raises
-        ------
-        ValueError
-            When they contradict each other, or name no parameter of the network.
-        """
-        plan = super().of(model, forward)
-        weights = model.class_weight
-        alike = head_names(forward) if forward.n_outputs is None and not isinstance(forward, HeadForward) else ()
-        if not set(alike) <= set(plan.moving):
-            raise ValueError(
-                f"adapt_layers={model.adapt_layers!r} was set after the fit, in which all classes of a task started "
-                "alike; fit anew, without warm_start."
-            )
-        settings = {
-            "alike": alike,
-            "n_outputs": _built_for(forward),
-            "exponent": {"balanced": 1.0, "learned": None}.get(weights, 0.0) if isinstance(weights, str) else 0.0,
-            "given": _given(weights, labels) if isinstance(weights, dict) else None,
-            "balanced": bool(model.balanced) or weights == "balanced",
-            "shared": labels is not None,
-        }
-        for name, value in settings.items():
-            object.__setattr__(plan, name, value)
-        return plan
-
     @staticmethod
-    def _head(model: Any, forward: HeadForward) -> ClassHead:
-        return ClassHead(model.inner_solver == "bayes", forward.n_hidden, forward.n_outputs or 1)
+    def _head(inner: InnerSettings, forward: HeadForward) -> ClassHead:
+        """Return the head that a closed form solves."""
+        return ClassHead(inner.bayesian, forward.n_hidden, forward.n_outputs or 1)
 
     @property
     def fixed(self) -> bool:
@@ -120,13 +118,13 @@ class ClassAdaptation(Adaptation):
 
     def meta_parameters(self, weights: Params, before: Params | None = None) -> Params:
         """Add to the weights what is learned with them; of a head that all classes share one class is kept."""
-        own = {name: value[:1].clone() if name in self.alike else value for name, value in weights.items()}
+        shared = {name: value[:1].clone() if name in self.alike else value for name, value in weights.items()}
         if self.exponent is None:
             like = next(iter(weights.values()))
-            own[EXPONENT] = like.new_zeros(())
+            shared[EXPONENT] = like.new_zeros(())
             if self.shared:
-                own[LOG_WEIGHTS] = like.new_zeros(self.n_outputs)
-        return super().meta_parameters(own, before)
+                shared[LOG_WEIGHTS] = like.new_zeros(self.n_outputs)
+        return super().meta_parameters(shared, before)
 
     def start(self, meta: Params, rows: Rows | None = None) -> Params:
         """Return where a task starts, with as many classes as its rows have."""
@@ -142,22 +140,24 @@ class ClassAdaptation(Adaptation):
         """Return support rows with the weights of their classes."""
         if self.exponent is None:
             return weigh_classes(rows, meta[EXPONENT], meta.get(LOG_WEIGHTS))
-        if self.given is not None:
+        if self.label_weights is not None:
             return weigh_classes(rows, 0.0, self._logarithms(rows))
         return weigh_classes(rows, self.exponent) if self.exponent else rows
 
     def query(self, rows: Rows) -> Rows:
         """Return query rows with the weights of their classes."""
-        if self.balanced or self.given is not None:
+        if self.balanced or self.label_weights is not None:
             return weigh_classes(
-                rows, 1.0 if self.balanced else 0.0, None if self.given is None else self._logarithms(rows)
+                rows, 1.0 if self.balanced else 0.0, None if self.label_weights is None else self._logarithms(rows)
             )
         return rows
 
-    def losses(self, forward: BatchForward, meta: Params, episodes: Episodes, differentiated: Differentiated) -> Tensor:
+    def losses(
+        self, forward: BatchForward, loss: Loss, meta: Params, episodes: Episodes, differentiated: Differentiated
+    ) -> Tensor:
         """Return the meta-loss of each task; its gradient is the meta-gradient."""
         weighed = Episodes(self.support(meta, episodes.support), self.query(episodes.query))
-        return super().losses(forward, meta, weighed, differentiated)
+        return super().losses(forward, loss, meta, weighed, differentiated)
 
     def output(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
         """Return logits of rows of adapted tasks."""
@@ -171,7 +171,7 @@ class ClassAdaptation(Adaptation):
         return {"exponent": float(meta[EXPONENT]), "weights": weights}
 
     def _logarithms(self, rows: Rows) -> Tensor:
-        return torch.tensor(self.given, dtype=rows.X.dtype, device=rows.X.device).log()
+        return torch.tensor(self.label_weights, dtype=rows.X.dtype, device=rows.X.device).log()
 
 
 def _built_for(forward: ModuleForward) -> int:
@@ -189,13 +189,13 @@ def _given(weights: dict[Any, float], labels: Any) -> tuple[float, ...]:
             "class_weight names classes, but each task has labels of its own; set shared_labels=True, or "
             "class_weight='balanced' or 'learned'."
         )
-    known = labels.tolist()
+    names = labels.tolist()
     for label, weight in weights.items():
-        if label not in known:
-            raise ValueError(f"class_weight: there is no class {label!r}; there are {known[:20]}.")
+        if label not in names:
+            raise ValueError(f"class_weight: there is no class {label!r}; there are {names[:20]}.")
         if not 0 < weight < float("inf"):
             raise ValueError(f"class_weight: the weight of {label!r} must be positive and finite, got {weight!r}.")
-    return tuple(float(weights.get(label, 1.0)) for label in known)
+    return tuple(float(weights.get(label, 1.0)) for label in names)
 
 
 @dataclass(frozen=True)
@@ -215,13 +215,15 @@ class ClassNetwork(Network):
         """The cross-entropy."""
         return cross_entropy
 
-    def probabilities(self, plan: ClassAdaptation, params: Params, X: NDArray[Any], n_classes: int) -> NDArray[Any]:
+    def probabilities(
+        self, adaptation: ClassAdaptation, params: Params, X: NDArray[Any], n_classes: int
+    ) -> NDArray[Any]:
         """Return probabilities of the classes for rows of one task, of shape (n_rows, n_classes)."""
-        own, rows = self.widened(params, X)
-        one = {name: value[None] for name, value in own.items()}
+        wide, rows = self.widened(params, X)
+        one = {name: value[None] for name, value in wide.items()}
         blank = rows.new_ones(1, len(rows))
         with torch.no_grad():
-            logits = plan.output(looped(self.forward), one, Rows(rows[None], blank[..., None], blank))[0]
+            logits = adaptation.output(looped(self.forward), one, Rows(rows[None], blank[..., None], blank))[0]
         self.finite(logits, X)
         return as_probabilities(logits[:, :n_classes])  # further outputs stand for nothing
 
@@ -251,49 +253,8 @@ def indicators(codes: NDArray[np.intp], outputs: NDArray[np.intp]) -> Tensor:
     -------
     Tensor of shape (..., n_rows, n_outputs)
     """
-    own = (codes[..., None] == np.arange(outputs.shape[-1])).astype(np.float32)
-    return torch.from_numpy(np.where(outputs[..., None, :] < 0, np.float32(-1), own))
-
-
-def build_classes(model: Any, tasks: TaskSet, n_outputs: int, labels: NDArray[Any] | None) -> ClassNetwork:
-    """Return the network a classifier's settings ask for; a warm start's is that of the fit before.
-
-    Parameters
-    ----------
-    model : MetaClassifier
-    tasks : TaskSet
-    n_outputs : int
-        Classes of the task that has most.
-    labels : ndarray or None
-        All labels, where they mean the same in every task.
-    """
-    if goes_on(model):
-        check_columns(model, tasks, tasks.X.shape[1:], "warm_start")
-        kept: ClassNetwork = deepcopy(model._network)
-        kept_labels, own_labels = (None if own is None else own.tolist() for own in (kept.labels, labels))
-        if kept_labels != own_labels:
-            had, have = ("labels of each task's own" if own is None else own for own in (kept_labels, own_labels))
-            raise TaskError(f"warm_start goes on from {had}, but the tasks have {have}; fit a new model.")
-        if kept.forward.n_outputs is not None and kept.forward.n_outputs < n_outputs:
-            raise TaskError(
-                f"warm_start goes on from {kept.forward.n_outputs} classes, but the tasks have {n_outputs}; fit a new "
-                "model."
-            )
-        return kept
-    forward, parts = build_parts(model, tasks, n_outputs)
-    if labels is None:
-        forward = _with_any_number(model, forward)
-    return ClassNetwork(forward, **parts, labels=labels)
-
-
-def _with_any_number(model: Any, forward: ModuleForward) -> ModuleForward:
-    """Let the task say how many classes there are, where all of them start alike."""
-    if isinstance(forward, HeadForward):
-        return HeadForward(forward.module, None, forward.n_hidden)
-    names: Sequence[str] = () if model.context_dim else head_names(forward)
-    if names and set(names) <= set(moving_names(forward, model.adapt_layers)):
-        return ModuleForward(forward.module, None, forward.last)
-    return forward
+    of_row = (codes[..., None] == np.arange(outputs.shape[-1])).astype(np.float32)
+    return torch.from_numpy(np.where(outputs[..., None, :] < 0, np.float32(-1), of_row))
 
 
 class Predicted(NamedTuple):
@@ -326,7 +287,7 @@ class ClassSampler(EpisodeSampler):
 
     Parameters
     ----------
-    network, tasks, plan, rng
+    network, tasks, adaptation, rng
         As :class:`EpisodeSampler` takes them.
     classes : Classes
     drawing : Drawing
@@ -340,23 +301,23 @@ class ClassSampler(EpisodeSampler):
         self,
         network: ClassNetwork,
         tasks: TaskSet,
-        plan: ClassAdaptation,
+        adaptation: ClassAdaptation,
         rng: np.random.Generator,
         classes: Classes,
         drawing: Drawing,
         *,
         training: bool,
     ) -> None:
-        super().__init__(network, tasks, plan, rng)
+        super().__init__(network, tasks, adaptation, rng)
         drawing.check(tasks, classes)
         most = int(classes.counts.max()) if drawing.n_way is None else drawing.n_way
-        if plan.fixed and most > plan.n_outputs:
+        if adaptation.fixed and most > adaptation.n_outputs:
             raise TaskError(
                 f"task {self._name(int(np.argmax(classes.counts)))!r}: it has {most} classes, but the model has "
-                f"{plan.n_outputs} outputs, since its last layer stays as it is."
+                f"{adaptation.n_outputs} outputs, since its last layer stays as it is."
             )
         # outputs beyond the classes of a batch stand for nothing
-        self.n_outputs = plan.n_outputs if plan.fixed else 0
+        self.n_outputs = adaptation.n_outputs if adaptation.fixed else 0
         self.classes, self.drawing, self.training = classes, drawing, training
 
     def batches(self, size: int) -> Batches:
@@ -421,9 +382,9 @@ class ClassSampler(EpisodeSampler):
             real = split.rows.query_mask
             outputs = split.outputs[np.nonzero(real)[0]]
             row, column = np.nonzero(outputs >= 0)
-            found = np.zeros((len(outputs), n_classes))
-            found[row, outputs[row, column]] = as_probabilities(logits)[row, column]
-            parts.append(found)
+            probabilities = np.zeros((len(outputs), n_classes))
+            probabilities[row, outputs[row, column]] = as_probabilities(logits)[row, column]
+            parts.append(probabilities)
             numbers.append(split.rows.query[real])
         return np.concatenate(parts), np.concatenate(numbers)
 
@@ -444,39 +405,188 @@ class ClassSampler(EpisodeSampler):
             )
         return Predicted(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
+    def draws(self, batches: Batches) -> CompilerDraws:
+        """Return shapes and draws of episodes, which hold copies of their rows: targets are those of the episode."""
+        n_support, n_query, n_outputs = class_widths(self.tasks, self.classes, self.drawing)
+        n_outputs = max(n_outputs, self.n_outputs)
+        shapes = EpisodeShapes(
+            RowsShape(n_support, True), RowsShape(n_query, True), tuple(self.tasks.X.shape[1:]), n_outputs
+        )
 
-def class_draws(source: ClassSampler, batches: Iterator[NDArray[np.intp]]) -> tuple[EpisodeShapes, Draw]:
-    """Return the same for classes, with rows of its own for every episode: their targets are the episode's."""
-    n_support, n_query, n_outputs = class_widths(source.tasks, source.classes, source.drawing)
-    n_outputs = max(n_outputs, source.n_outputs)
-    shapes = EpisodeShapes(
-        RowsShape(n_support, True), RowsShape(n_query, True), tuple(source.tasks.X.shape[1:]), n_outputs
-    )
+        def draw(count: int) -> EpisodeDraws:
+            steps = [self.episodes(next(batches)) for _ in range(count)]
+            sides, counts, numbers, first = [], [], [], 0
+            for rows, length in (
+                ([step.support for step in steps], n_support),
+                ([step.query for step in steps], n_query),
+            ):
+                n_tasks = len(rows[0].X)
+                padded = [_padded(of_step, length, n_outputs) for of_step in rows]
+                sides.append([torch.cat([arrays[part].flatten(0, 1) for arrays in padded]) for part in (0, 1)])
+                counts.append(np.stack([of_step.mask.sum(dim=1).numpy() for of_step in rows]).astype(np.int32))
+                numbers.append(
+                    first + np.arange(count * n_tasks * length, dtype=np.int32).reshape(count, n_tasks, length)
+                )
+                first += count * n_tasks * length
+            X, y = (torch.cat(parts) for parts in zip(*sides, strict=True))
+            return EpisodeDraws(numbers[0], counts[0], numbers[1], counts[1], (X, y))
 
-    def draw(count: int) -> EpisodeDraws:
-        steps = [source.episodes(next(batches)) for _ in range(count)]
-        sides, counts, numbers, first = [], [], [], 0
-        for rows, length in (
-            ([step.support for step in steps], n_support),
-            ([step.query for step in steps], n_query),
-        ):
-            n_tasks = len(rows[0].X)
-            padded = [_padded(own, length, n_outputs) for own in rows]
-            sides.append([torch.cat([own[part].flatten(0, 1) for own in padded]) for part in (0, 1)])
-            counts.append(np.stack([own.mask.sum(dim=1).numpy() for own in rows]).astype(np.int32))
-            numbers.append(first + np.arange(count * n_tasks * length, dtype=np.int32).reshape(count, n_tasks, length))
-            first += count * n_tasks * length
-        X, y = (torch.cat(parts) for parts in zip(*sides, strict=True))
-        return EpisodeDraws(numbers[0], counts[0], numbers[1], counts[1], (X, y))
-
-    return shapes, draw
+        rows = min(batches.size, MOST_TASKS) * (shapes.support.rows + shapes.query.rows)
+        most_at_once = max(1, MOST_NUMBERS // (rows * (math.prod(shapes.features) + shapes.targets)))
+        return CompilerDraws(shapes, draw, batches.size, most_at_once)
 
 
 def _padded(rows: Rows, length: int, n_outputs: int) -> tuple[Tensor, Tensor]:
     """Return X and y with so many rows, the first over again, and so many outputs, of which the last are no class."""
     more = length - rows.X.shape[1]
     X, y = (
-        torch.cat([own, own[:, :1].expand(-1, more, *own.shape[2:])], dim=1) if more else own
-        for own in (rows.X, rows.y)
+        torch.cat([part, part[:, :1].expand(-1, more, *part.shape[2:])], dim=1) if more else part
+        for part in (rows.X, rows.y)
     )
     return X, torch.nn.functional.pad(y, (0, n_outputs - y.shape[2]), value=-1.0)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Tasks with labels to predict: their network, adaptation and episodes.
+
+    Attributes
+    ----------
+    support_size, k_shot, n_query, n_way, split, shared_labels, balanced, class_weight, check_plausibility
+        As :class:`MAMLClassifier` takes them.
+    """
+
+    support_size: Any
+    k_shot: Any
+    n_query: int | None
+    n_way: int | None
+    split: str
+    shared_labels: Any
+    balanced: bool
+    class_weight: Any
+    check_plausibility: bool
+
+    def read(self, X: Any, y: Any, groups: Any) -> TaskSet:
+        """Return the tasks that a fit or a score was given."""
+        tasks = as_tasks(X, y, groups, labels=True, alone=self.n_way is not None)
+        return require_channels_first(tasks, self.check_plausibility)
+
+    def network(
+        self, settings: NetworkSettings, training: TaskSet, tasks: TaskSet, before: ClassNetwork | None
+    ) -> ClassNetwork:
+        """Return the network that the settings ask for; a warm start goes on from the one before.
+
+        Initial weights are drawn from torch's global generator.
+        """
+        if self.n_way is not None and self.shared_labels is True:
+            raise ValueError("n_way draws classes, which then mean nothing beyond their episode: shared_labels=False.")
+        shared = share_labels(tasks) if self.shared_labels == "auto" and self.n_way is None else self.shared_labels
+        classes = encode(tasks, shared is True)
+        n_outputs = int(classes.counts.max()) if self.n_way is None else self.n_way
+        labels = classes.labels if classes.shared else None
+        if before is not None:
+            _require_same_labels(before, labels, n_outputs)
+            return deepcopy(before)
+        forward, parts = build_parts(settings, training, n_outputs)
+        if labels is None:
+            forward = _with_any_number(settings, forward)
+        return ClassNetwork(forward, **parts, labels=labels)
+
+    def adaptation(self, inner: InnerSettings, meta: MetaSettings, network: ClassNetwork) -> ClassAdaptation:
+        """Return the adaptation that the settings ask for.
+
+        Raises
+        ------
+        ValueError
+            When settings contradict each other, or name no parameter of the network.
+        """
+        forward, weights = network.forward, self.class_weight
+        alike = head_names(forward) if forward.n_outputs is None and not isinstance(forward, HeadForward) else ()
+        adaptation = ClassAdaptation.of(
+            inner,
+            meta,
+            forward,
+            alike=alike,
+            n_outputs=_built_for(forward),
+            exponent={"balanced": 1.0, "learned": None}.get(weights, 0.0) if isinstance(weights, str) else 0.0,
+            label_weights=None,
+            balanced=bool(self.balanced) or weights == "balanced",
+            shared=network.labels is not None,
+        )
+        if not set(alike) <= set(adaptation.moving):
+            raise ValueError(
+                f"adapt_layers={inner.adapt_layers!r} was set after the fit, in which all classes of a task started "
+                "alike; fit anew, without warm_start."
+            )
+        if isinstance(weights, dict):
+            return replace(adaptation, label_weights=_given(weights, network.labels))
+        return adaptation
+
+    def sampler(
+        self,
+        network: ClassNetwork,
+        tasks: TaskSet,
+        adaptation: ClassAdaptation,
+        rng: np.random.Generator,
+        *,
+        training: bool,
+    ) -> ClassSampler:
+        """Return what episodes are drawn from."""
+        classes = encode(tasks, False) if network.labels is None else encode_known(tasks, network.labels)
+        drawing = Drawing(self.support_size, self.k_shot, self.n_query, self.n_way, self.split)
+        return ClassSampler(network, tasks, adaptation, rng, classes, drawing, training=training)
+
+    def learned(
+        self, network: ClassNetwork, adaptation: ClassAdaptation, params: Params, tasks: TaskSet, seed: int
+    ) -> dict[str, Any]:
+        """Return the attributes that a fit sets beside those of every kind."""
+        shared = {} if network.labels is None else {"classes_": network.labels}
+        return {"shared_labels_": bool(shared), **shared, "class_weight_": adaptation.class_weights(params)}
+
+    def guard_answers(
+        self, network: ClassNetwork, adaptation: ClassAdaptation, params: Params, batching: str
+    ) -> Callable[[TaskSet], Answers]:
+        """Return what adapts to the support of tasks and predicts their query, for the guard."""
+        return partial(query_answers, network, adaptation, params, batching)
+
+    def spread(self, network: ClassNetwork, tasks: TaskSet) -> NDArray[np.float64]:
+        """Return the scale of every probability, for the guard."""
+        assert network.labels is not None
+        return np.ones(len(network.labels))
+
+
+def query_answers(
+    network: ClassNetwork, adaptation: ClassAdaptation, meta: Params, batching: str, tasks: TaskSet
+) -> Answers:
+    """Adapt to the support of every task and predict probabilities of its query, for the guard."""
+    labels = network.labels
+    assert labels is not None
+    classes, rng = encode_known(tasks, labels), np.random.default_rng(0)
+    sampler = ClassSampler(network, tasks, adaptation, rng, classes, Drawing(None), training=False)
+    adapted, rows = sampler.query_probabilities(meta, batching, len(labels))
+    population = network.probabilities(adaptation, adaptation.zero_shot(meta), tasks.X[rows], len(labels))
+    truth = (tasks.y[rows].reshape(-1, 1) == labels).astype(np.float64)
+    return Answers(truth, adapted, population, rows)
+
+
+def _require_same_labels(before: ClassNetwork, labels: NDArray[Any] | None, n_outputs: int) -> None:
+    """Raise a TaskError where a warm start meets other classes than the fit before."""
+    had, have = (None if values is None else values.tolist() for values in (before.labels, labels))
+    if had != have:
+        had, have = ("labels of each task's own" if values is None else values for values in (had, have))
+        raise TaskError(f"warm_start goes on from {had}, but the tasks have {have}; fit a new model.")
+    if before.forward.n_outputs is not None and before.forward.n_outputs < n_outputs:
+        raise TaskError(
+            f"warm_start goes on from {before.forward.n_outputs} classes, but the tasks have {n_outputs}; fit a new "
+            "model."
+        )
+
+
+def _with_any_number(settings: NetworkSettings, forward: ModuleForward) -> ModuleForward:
+    """Let the task say how many classes there are, where all of them start alike."""
+    if isinstance(forward, HeadForward):
+        return HeadForward(forward.module, None, forward.n_hidden)
+    names: Sequence[str] = () if settings.context_dim else head_names(forward)
+    if names and set(names) <= set(moving_names(forward, settings.adapt_layers)):
+        return ModuleForward(forward.module, None, forward.last)
+    return forward

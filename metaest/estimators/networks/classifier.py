@@ -1,7 +1,7 @@
 """MAMLClassifier: meta-learn a network from many tasks, adapt it to the classes of the next from a handful of rows."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import fields
 from itertools import pairwise
 from os import PathLike
 from typing import Any
@@ -10,34 +10,26 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
-from metaest.estimators.guard import Answers
-from metaest.estimators.inputs import as_tasks, check_columns
+from metaest.estimators.inputs import check_columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
 from metaest.estimators.networks.base import BaseMAML, feature_names
-from metaest.estimators.networks.classification import (
-    ClassAdaptation,
-    ClassNetwork,
-    ClassSampler,
-    Predicted,
-    build_classes,
-)
+from metaest.estimators.networks.classification import Classification, Predicted
 from metaest.estimators.networks.constraints import CLASS_CONSTRAINTS
-from metaest.estimators.networks.images import require_channels_first
 from metaest.estimators.scoring import row_weights
 from metaest.exceptions import filters_kept
-from metaest.functional import Callback, MetaGradientName, Params
-from metaest.tasks import Drawing, TaskSet, encode, encode_known, share_labels
+from metaest.functional import Callback, InnerSolver, MetaGradient, MetaGradientName
+from metaest.tasks import TaskSet
 
 __all__ = ["MAMLClassifier"]
 
 
-class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
+class MAMLClassifier(ClassifierMixin, BaseMAML):
     r"""Classification that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -53,31 +45,42 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
     In `cross_validate` and `GridSearchCV` leave ``scoring`` unset, or take a few-shot scorer of :mod:`metaest.scorers`:
     a scorer by name (``scoring="accuracy"``) measures the model before adaptation.
 
+    Arguments come in five groups: the **network** (from `hidden_layer_sizes` on), **adaptation and episodes** (from
+    `inner_solver` on), the **meta-gradient** (from `meta_gradient` on), the **outer loop** (from `meta_lr` on) and the
+    **engine** (from `compile` on).
+
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(32, 32, 32)
         Units of each hidden layer of the built-in network; for images, channels of each block of convolution and
         pooling (``(64, 64, 64, 64)`` is the Conv4 of few-shot learning).
     activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="relu"
-        Of the built-in network's hidden layers.
+        Activation of the built-in network's hidden layers.
     normalization : {"batch", "layer", "group"} or None, default="layer"
-        Of what enters each activation of the built-in network: by statistics of the task's support rows for each unit,
-        or of the units for each row. "batch" needs two support rows of every task, and is noisy with few.
+        Normalisation before each activation of the built-in network: "batch" over a task's support rows, "layer" and
+        "group" over the units of a row. "batch" needs two support rows of every task, and is noisy with few.
     batch_statistics : {"support", "per-step"}, default="support"
-        By what batch normalisation, also that of a module of your own, normalises after the fit: the statistics of a
-        task's own support; or averages over the training tasks, one for each inner step (MAML++ [3]_), so that one
-        support row is enough. In the fit it is the support in either case. Statistics are never those of the rows to
-        be predicted, nor running ones. Without adaptation they are averages over the training tasks.
+        Which statistics batch normalisation uses after the fit, in a module of the user's, too: those of the task's
+        support rows; or averages over the training tasks, one for each inner step (MAML++ [3]_), so that one support
+        row is enough. During the fit it uses those of the support in either case. Statistics are never those of the
+        rows to be predicted, nor running ones. Without adaptation they are averages over the training tasks.
     module : torch.nn.Module or callable, optional
-        A network of your own, taking rows of shape (n_rows, n_features), or images, and returning logits of shape
+        A network of the user's, taking rows of shape (n_rows, n_features), or images, and returning logits of shape
         (n_rows, n_classes). It is copied; its present weights are where meta-learning starts. A callable
         ``module(n_features, n_classes)`` must return one, with its weights drawn from torch's global generator (seeded
         by `random_state`); for images it gets (channels, height, width) in place of n_features.
-    inner_solver : {"gradient", "ridge", "bayes"}, default="gradient"
+    standardize : bool or sequence of str or int, default=True
+        Whether columns of X (channels, of images) are standardised by their mean and standard deviation over the
+        training rows. A sequence names or numbers those that are; the others reach the network unchanged, which codes
+        of categories for an embedding need.
+    check_plausibility : bool, default=True
+        Whether images that seem to have their channels last are refused.
+    inner_solver : {"gradient", "ridge", "bayes"} or InnerSolver, default="gradient"
         How a task adapts: by gradient steps; or its last layer alone in closed form, by least squares on indicators of
         the classes: ridge regression whose strength is learned (R2D2 [9]_), or regression with a learned prior
         (ALPaCA's [10]_), which is less sure far from the support. In closed form the settings of the steps and of the
-        meta-gradient have no effect, but for ``inner_steps=0``.
+        meta-gradient have no effect, but for ``inner_steps=0``. An :class:`~metaest.functional.InnerSolver` object
+        brings its own steps and rates.
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
     inner_lr : float, default=0.2
@@ -87,23 +90,11 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         Which rates are learned with the weights, from `inner_lr` on: none, one for all, one for each weight (Meta-SGD
         [2]_), or one for each weight matrix and bias in each step (MAML++ [3]_; the last step's serves for more steps).
     adapt_layers : {"all", "head", "body"} or sequence of str, default="all"
-        What moves in an adaptation: everything, the layer that runs last (ANIL [4]_), everything but it (BOIL [5]_), or
-        the parameters or layers named.
+        Layers that an adaptation moves: all, the layer that runs last (ANIL [4]_), all but it (BOIL [5]_), or the
+        parameters or layers named.
     context_dim : int, default=0
-        Above 0 nothing of the network moves but so many further inputs, which are zero before adaptation (CAVIA [6]_);
-        a module of your own gets n_features + context_dim columns.
-    meta_gradient : {"exact", "first-order", "reptile", "implicit"}, default="exact"
-        Whether the meta-gradient goes through the inner steps' Hessians (MAML), leaves them out (FOMAML), is the way
-        back from weights adapted on all rows of a task (Reptile [7]_), or follows from the end of the inner steps alone
-        (iMAML [8]_), for which these should come near their minimum. Reptile trains only what moves: it needs
-        ``adapt_layers="all"``.
-    proximal : float, default=1.0
-        For "implicit" only: how strongly the weights of a task are held to where they started.
-    multi_step_share : float, default=0.0
-        Share of the meta-steps in which the query losses after every inner step count, the earlier ones less and less
-        (MAML++).
-    first_order_share : float, default=0.0
-        Share of the meta-steps, at the beginning, that leave the Hessians out (MAML++).
+        Number of further inputs that alone are adapted, from zero, while the network stays as it is (CAVIA [6]_);
+        a module of the user's gets n_features + context_dim columns.
     shared_labels : {"auto", True, False}, default="auto"
         Whether a label means the same in every task, as "ill" does, and has an output of its own; or each task has
         labels of its own, as an alphabet has letters, which take outputs in random order in the fit. "auto" shares
@@ -131,7 +122,20 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         fall with the number of a class's rows to a power that is learned, from 0, and shared labels have a learned
         factor each.
     scoring : {"accuracy", "balanced_accuracy", "f1_macro"}, default="accuracy"
-        What ``score`` returns.
+        The score that ``score`` returns.
+    meta_gradient : {"exact", "first-order", "reptile", "implicit"} or MetaGradient, default="exact"
+        How the meta-loss is differentiated: through the inner steps, with their Hessians ("exact", MAML); without the
+        Hessians ("first-order", FOMAML); by the difference to weights adapted on all rows of a task ("reptile" [7]_);
+        or from the end of the inner steps alone ("implicit", iMAML [8]_), which should then come near their minimum.
+        Reptile trains only what moves: it needs ``adapt_layers="all"``. A
+        :class:`~metaest.functional.MetaGradient` object is taken as well.
+    proximal : float, default=1.0
+        For "implicit" only: how strongly the weights of a task are held to where they started.
+    multi_step_share : float, default=0.0
+        Share of the meta-steps in which the query losses after every inner step count, the earlier ones less and less
+        (MAML++).
+    first_order_share : float, default=0.0
+        Share of the meta-steps, at the beginning, that leave the Hessians out (MAML++).
     meta_lr : float, default=0.01
         Rate of Adam in the first meta-step; it falls to 0 along a cosine over `max_iter` steps.
     meta_batch_size : int, default=25
@@ -140,7 +144,7 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         Meta-steps.
     alpha : float, default=30.0
         Weight decay (decoupled, as in AdamW), divided by the number of rows of all tasks, as MLPRegressor divides its
-        own: a prior that keeps a dozen tasks from being learnt by heart must not hold back a thousand.
+        own: a dozen tasks need a strong prior, and a thousand tasks need a weak one.
     max_grad_norm : float or None, default=1.0
         Longer meta-gradients are shortened to this norm.
     early_stopping : bool, default=False
@@ -149,12 +153,6 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         Share of the tasks held out by `early_stopping`, at least one task.
     n_iter_no_change : int, default=200
         Meta-steps without a better validation loss (computed every 10) before `early_stopping` ends the fit.
-    standardize : bool or sequence of str or int, default=True
-        Whether columns of X (channels, of images) are standardised by their mean and standard deviation over the
-        training rows. A sequence names or numbers those that are; the others reach the network unchanged, which codes
-        of categories for an embedding need.
-    check_plausibility : bool, default=True
-        Whether images that seem to have their channels last are refused.
     warm_start : bool, default=False
         Whether another `fit` goes on from the weights and scaling of the last.
     callbacks : sequence of callable, default=()
@@ -168,7 +166,7 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"
-        Of fitting and adapting. Predictions of float64 rows are computed in float64 with the same weights.
+        Precision of fitting and adapting. Predictions of float64 rows are computed in float64 with the same weights.
     checkpoint : path-like, optional
         A folder in which the fit keeps its state, so that one that was ended (by Ctrl-C, or a power cut) goes on with
         the same numbers when the same fit is called again; see :doc:`/guide/keeping`. Needs a `random_state`.
@@ -252,16 +250,14 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         normalization: str | None = "layer",
         batch_statistics: str = "support",
         module: torch.nn.Module | Callable[[Any, int], torch.nn.Module] | None = None,
-        inner_solver: str = "gradient",
+        standardize: bool | Sequence[str | int] = True,
+        check_plausibility: bool = True,
+        inner_solver: str | InnerSolver = "gradient",
         inner_steps: int = 5,
         inner_lr: float = 0.2,
         learn_inner_lr: str | bool = False,
         adapt_layers: str | Sequence[str] = "all",
         context_dim: int = 0,
-        meta_gradient: MetaGradientName = "exact",
-        proximal: float = 1.0,
-        multi_step_share: float = 0.0,
-        first_order_share: float = 0.0,
         shared_labels: str | bool = "auto",
         n_way: int | None = None,
         k_shot: int | range | tuple[int, int] | None = None,
@@ -271,6 +267,10 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         balanced: bool = False,
         class_weight: dict[Any, float] | str | None = None,
         scoring: str = "accuracy",
+        meta_gradient: MetaGradientName | MetaGradient = "exact",
+        proximal: float = 1.0,
+        multi_step_share: float = 0.0,
+        first_order_share: float = 0.0,
         meta_lr: float = 0.01,
         meta_batch_size: int = 25,
         max_iter: int = 1000,
@@ -279,8 +279,6 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 200,
-        standardize: bool | Sequence[str | int] = True,
-        check_plausibility: bool = True,
         warm_start: bool = False,
         callbacks: Sequence[Callback] = (),
         random_state: int | np.random.RandomState | None = None,
@@ -298,16 +296,14 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         self.normalization = normalization
         self.batch_statistics = batch_statistics
         self.module = module
+        self.standardize = standardize
+        self.check_plausibility = check_plausibility
         self.inner_solver = inner_solver
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
         self.learn_inner_lr = learn_inner_lr
         self.adapt_layers = adapt_layers
         self.context_dim = context_dim
-        self.meta_gradient = meta_gradient
-        self.proximal = proximal
-        self.multi_step_share = multi_step_share
-        self.first_order_share = first_order_share
         self.shared_labels = shared_labels
         self.n_way = n_way
         self.k_shot = k_shot
@@ -317,6 +313,10 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         self.balanced = balanced
         self.class_weight = class_weight
         self.scoring = scoring
+        self.meta_gradient = meta_gradient
+        self.proximal = proximal
+        self.multi_step_share = multi_step_share
+        self.first_order_share = first_order_share
         self.meta_lr = meta_lr
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
@@ -325,8 +325,6 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.standardize = standardize
-        self.check_plausibility = check_plausibility
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.random_state = random_state
@@ -338,6 +336,12 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.verbose = verbose
+
+    @property
+    def kind(self) -> Classification:
+        """Classification, at the present settings."""
+        names = [field.name for field in fields(Classification)]
+        return Classification(**{name: getattr(self, name) for name in names})
 
     @in_plain_modes
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedClassifier:
@@ -380,7 +384,7 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
             )
         judge = self._fitted_guard(gap) if guarded else None
         names = feature_names(self)
-        return AdaptedClassifier._adapt(self._network, self._plan(), self._params, rows, labels, names, judge)
+        return AdaptedClassifier._adapt(self._network, self._adaptation(), self._params, rows, labels, names, judge)
 
     @in_plain_modes
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -406,8 +410,8 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
                 "each task has labels of its own, so there is nothing to predict before a task's labels are known; "
                 "call adapt(X, y) first."
             )
-        plan = self._plan()
-        return probabilities_of(self, self._network, plan, plan.zero_shot(self._params), X)
+        adaptation = self._adaptation()
+        return probabilities_of(self, self._network, adaptation, adaptation.zero_shot(self._params), X)
 
     @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
@@ -440,15 +444,15 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
             Accuracy, balanced accuracy or macro F1, as `scoring` says: over the query rows of all tasks together; the
             latter two, where each task has labels of its own, the mean over tasks.
         """
-        tasks, found = self._predicted(X, y, groups)
-        weight = None if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))[found.rows]
+        tasks, predicted = self._predicted(X, y, groups)
+        weight = None if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))[predicted.rows]
         if self.scoring == "accuracy" or self._network.labels is not None:
-            return _score(self.scoring, found.truth, found.prediction, weight)
-        ends = np.concatenate([[0], np.cumsum(np.bincount(found.task, minlength=len(tasks)))])
-        own = [None if weight is None else weight[a:b] for a, b in pairwise(ends)]
+            return _score(self.scoring, predicted.truth, predicted.prediction, weight)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(predicted.task, minlength=len(tasks)))])
+        weights = [None if weight is None else weight[a:b] for a, b in pairwise(ends)]
         each = [
-            _score(self.scoring, found.truth[a:b], found.prediction[a:b], w)
-            for (a, b), w in zip(pairwise(ends), own, strict=True)
+            _score(self.scoring, predicted.truth[a:b], predicted.prediction[a:b], w)
+            for (a, b), w in zip(pairwise(ends), weights, strict=True)
         ]
         return float(np.mean(each))
 
@@ -465,69 +469,24 @@ class MAMLClassifier(BaseMAML, ClassifierMixin, BaseEstimator):
         Series
             One number a task, of the kind `scoring` names, indexed by the task's name.
         """
-        tasks, found = self._predicted(X, y, groups)
-        ends = np.concatenate([[0], np.cumsum(np.bincount(found.task, minlength=len(tasks)))])
-        scores = [_score(self.scoring, found.truth[a:b], found.prediction[a:b], None) for a, b in pairwise(ends)]
+        tasks, predicted = self._predicted(X, y, groups)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(predicted.task, minlength=len(tasks)))])
+        scores = [
+            _score(self.scoring, predicted.truth[a:b], predicted.prediction[a:b], None) for a, b in pairwise(ends)
+        ]
         return pd.Series(scores, index=pd.Index(tasks.names, name="task", tupleize_cols=False), name=self.scoring)
 
     def _predicted(self, X: Any, y: Any, groups: Any) -> tuple[TaskSet, Predicted]:
         check_is_fitted(self)
-        tasks = self._read(X, y, groups)
+        kind = self.kind
+        tasks = kind.read(X, y, groups)
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
-        source = self._source(self._network, tasks, self._plan(), np.random.default_rng(self._seed), training=False)
-        return tasks, source.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))
-
-    def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
-        tasks = as_tasks(X, y, groups, labels=True, alone=self.n_way is not None)
-        return require_channels_first(tasks, self.check_plausibility)
-
-    def _build(self, training: TaskSet, tasks: TaskSet) -> ClassNetwork:
-        if self.n_way is not None and self.shared_labels is True:
-            raise ValueError("n_way draws classes, which then mean nothing beyond their episode: shared_labels=False.")
-        shared = share_labels(tasks) if self.shared_labels == "auto" and self.n_way is None else self.shared_labels
-        classes = encode(tasks, shared is True)
-        most = int(classes.counts.max()) if self.n_way is None else self.n_way
-        return build_classes(self, training, most, classes.labels if classes.shared else None)
-
-    def _plan_of(self, network: Any) -> ClassAdaptation:
-        return ClassAdaptation.of(self, network.forward, network.labels)
-
-    def _source(
-        self, network: ClassNetwork, tasks: TaskSet, plan: ClassAdaptation, rng: np.random.Generator, *, training: bool
-    ) -> ClassSampler:
-        classes = encode(tasks, False) if network.labels is None else encode_known(tasks, network.labels)
-        drawing = Drawing(self.support_size, self.k_shot, self.n_query, self.n_way, self.split)
-        return ClassSampler(network, tasks, plan, rng, classes, drawing, training=training)
+        rng = np.random.default_rng(self._seed)
+        sampler = kind.sampler(self._network, tasks, self._adaptation(), rng, training=False)
+        return tasks, sampler.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))
 
     def _can_judge(self) -> bool:
         return self._network.labels is not None
-
-    def _answers(self, plan: ClassAdaptation) -> Any:
-        return partial(_answers, self._network, plan, self._params, self.batching_)
-
-    def _spread(self, tasks: TaskSet) -> NDArray[np.float64]:
-        return np.ones(len(self._network.labels))
-
-    def _remember(self, tasks: TaskSet) -> None:
-        labels = self._network.labels
-        self.shared_labels_ = labels is not None
-        if labels is not None:
-            self.classes_ = labels
-        elif hasattr(self, "classes_"):
-            del self.classes_
-        self.class_weight_ = self._plan().class_weights(self._params)
-
-
-def _answers(network: ClassNetwork, plan: ClassAdaptation, meta: Params, batching: str, tasks: TaskSet) -> Answers:
-    """Adapt to the support of every task and predict probabilities of its query, for a judge."""
-    labels = network.labels
-    assert labels is not None
-    classes, rng = encode_known(tasks, labels), np.random.default_rng(0)
-    source = ClassSampler(network, tasks, plan, rng, classes, Drawing(None), training=False)
-    adapted, rows = source.query_probabilities(meta, batching, len(labels))
-    population = network.probabilities(plan, plan.zero_shot(meta), tasks.X[rows], len(labels))
-    truth = (tasks.y[rows].reshape(-1, 1) == labels).astype(np.float64)
-    return Answers(truth, adapted, population, rows)
 
 
 @filters_kept()

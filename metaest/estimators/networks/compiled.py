@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule
-from metaest.estimators.networks.classification import ClassSampler, class_draws
-from metaest.estimators.networks.episodes import EpisodeSampler
+from metaest.estimators.networks.episodes import Batches, EpisodeSampler
 from metaest.estimators.networks.network import Network
-from metaest.estimators.networks.policies import PolicySampler, policy_draws
-from metaest.estimators.networks.regression import RegressionSampler, regression_draws
+from metaest.estimators.networks.settings import Settings
 from metaest.functional import Episodes, ModuleForward, Params, Rows
 from metaest.functional.modules.forward import alone
 from metaest.functional.outer import AdamW
@@ -33,15 +28,14 @@ from metaest.jit import (
     trace_meta_loss,
 )
 
-__all__ = ["Compiled", "adapter_for", "adapts_compiled", "lane_steps", "padded_support"]
+__all__ = ["Compiled", "adapter_for", "adapts_compiled", "compiled_steps", "padded_support"]
 
 # fewer meta-steps are over before a program is compiled
 LEAST_STEPS = 300
 # bytes that a program works in, above which torch's own products are as fast
 MOST_MEMORY = 2**25
+# row numbers are 32-bit integers
 MOST_ROWS = 2**31 - 1
-# meta-steps drawn at once, and numbers of the rows that are copied for them
-MOST_STEPS, MOST_NUMBERS, MOST_TASKS = 256, 4_000_000, 10_000
 # tasks adapted in one call from which compiling is repaid
 LEAST_TASKS = 2000
 # programs that are held for a network, by size of support and settings; the one made longest ago makes room
@@ -60,81 +54,76 @@ class Compiled(NamedTuple):
     reason: str
 
 
-def lane_steps(
-    model: Any,
-    plan: Adaptation,
+def compiled_steps(
+    settings: Settings,
+    adaptation: Adaptation,
     schedule: Schedule,
-    source: EpisodeSampler,
-    batches: Iterator[NDArray[np.intp]],
-    settings: AdamW,
+    sampler: EpisodeSampler,
+    batches: Batches,
+    loop: AdamW,
     params: Params,
     losses: Callable[[Params, tuple[Differentiated, Episodes]], Tensor],
 ) -> Compiled:
     """Compile the meta-steps of a fit where that is asked for, possible and worth its while."""
-    if model.compile is False:
+    asked = settings.engine.compile
+    if asked is False:
         _logger.info("meta-steps are not compiled: compile=False")
         return Compiled(None, "compile=False")
-    reason = _refused(model, schedule, source)
+    reason = _refused(settings, adaptation, schedule, sampler)
     if reason is None:
-        assert isinstance(source, (RegressionSampler, ClassSampler, PolicySampler))
         try:
-            made = _compiled(model, plan, schedule, source, batches, settings, params, losses)
+            made = _compiled(asked, adaptation, schedule, sampler, batches, loop, params, losses)
             _logger.info("meta-steps are compiled: %s", made.reason)
             return made
         except (UnavailableError, UnsupportedError) as error:
             reason = str(error)
-    level = logging.WARNING if model.compile is True else logging.INFO
+    level = logging.WARNING if asked is True else logging.INFO
     _logger.log(level, "meta-steps are not compiled: %s", reason)
     return Compiled(None, reason)
 
 
-def _refused(model: Any, schedule: Schedule, source: EpisodeSampler) -> str | None:
+def _refused(settings: Settings, adaptation: Adaptation, schedule: Schedule, sampler: EpisodeSampler) -> str | None:
     """Return why a fit is not compiled, as far as its settings tell."""
-    if source.network.device.type != "cpu":
+    if sampler.network.device.type != "cpu":
         return "compiled steps run on the CPU only"
     if schedule.first_order_until or schedule.multi_step_until:
         return "what is differentiated changes from one meta-step to the next"
-    if len(source.tasks.X) > MOST_ROWS:
+    if not adaptation.compilable:
+        return f"inner_solver={settings.inner.solver_name} cannot be compiled"
+    if len(sampler.tasks.X) > MOST_ROWS:
         return f"row numbers beyond {MOST_ROWS}"
-    if model.compile == "auto" and model.max_iter < LEAST_STEPS:
-        return f"{model.max_iter} meta-steps are too few to repay compiling ({LEAST_STEPS})"
+    max_iter = settings.outer.max_iter
+    if settings.engine.compile == "auto" and max_iter < LEAST_STEPS:
+        return f"{max_iter} meta-steps are too few to repay compiling ({LEAST_STEPS})"
     return None
 
 
 def _compiled(
-    model: Any,
-    plan: Adaptation,
+    asked: str | bool,
+    adaptation: Adaptation,
     schedule: Schedule,
-    source: RegressionSampler | ClassSampler | PolicySampler,
-    batches: Iterator[NDArray[np.intp]],
-    settings: AdamW,
+    sampler: EpisodeSampler,
+    batches: Batches,
+    loop: AdamW,
     params: Params,
     losses: Callable[[Params, tuple[Differentiated, Episodes]], Tensor],
 ) -> Compiled:
-    kind, one = schedule.end, alone(source.network.forward)
-    if isinstance(source, ClassSampler):
-        shapes, draw = class_draws(source, batches)
-        rows = min(model.meta_batch_size, MOST_TASKS) * (shapes.support.rows + shapes.query.rows)
-        most_at_once = max(1, MOST_NUMBERS // (rows * (math.prod(shapes.features) + shapes.targets)))
-    elif isinstance(source, PolicySampler):
-        (shapes, draw), most_at_once = policy_draws(source, batches), MOST_STEPS
-    else:
-        (shapes, draw), most_at_once = regression_draws(source, batches), MOST_STEPS
-    # classes may be drawn for more episodes than there are tasks
-    n_tasks = (
-        model.meta_batch_size if isinstance(source, ClassSampler) else min(model.meta_batch_size, len(source.tasks))
+    """Trace the meta-loss of a task and compile what takes the steps."""
+    last, one, loss = schedule.end, alone(sampler.network.forward), sampler.network.loss
+    draws = sampler.draws(batches)
+    program = trace_meta_loss(
+        lambda meta, episodes: adaptation.losses(one, loss, meta, episodes, last), params, draws.shapes
     )
-    program = trace_meta_loss(lambda own, episodes: plan.losses(one, own, episodes, kind), params, shapes)
     steps = CompiledMetaSteps(
         program,
-        settings,
+        loop,
         params,
-        shapes,
-        draw,
-        lambda own, episodes: losses(own, (kind, episodes)),
-        MOST_MEMORY if model.compile == "auto" else None,
-        most_at_once,
-        n_tasks,
+        draws.shapes,
+        draws.draw,
+        lambda meta, episodes: losses(meta, (last, episodes)),
+        MOST_MEMORY if asked == "auto" else None,
+        draws.most_at_once,
+        draws.n_tasks,
     )
     return Compiled(steps, f"{steps.lanes} tasks at a time")
 
@@ -144,12 +133,14 @@ def adapts_compiled(setting: str | bool, n_tasks: int) -> bool:
     return setting is True or (setting == "auto" and n_tasks >= LEAST_TASKS)
 
 
-def adapter_for(network: Network, plan: Adaptation, meta: Params, n_rows: int, like: Rows) -> CompiledAdaptation | None:
+def adapter_for(
+    network: Network, adaptation: Adaptation, meta: Params, n_rows: int, like: Rows
+) -> CompiledAdaptation | None:
     """Return what adapts to supports of up to so many rows, or None where only torch can."""
-    solver = plan.solver(meta)
+    solver = adaptation.solver(meta)
     if not solver.compilable or network.device.type != "cpu":
         return None
-    key = (padded_rows(n_rows), plan)
+    key = (padded_rows(n_rows), adaptation)
     made = _adapters.get(network.forward, {}).get(key)
     if made is not None and made[0] is meta:  # whoever has a program does not wait for another to be compiled
         return made[1]
@@ -159,7 +150,7 @@ def adapter_for(network: Network, plan: Adaptation, meta: Params, n_rows: int, l
             return programs[key][1]
         adapter = None
         try:
-            adapter = CompiledAdaptation(network.forward, network.loss, solver, plan.start(meta), key[0], like)
+            adapter = CompiledAdaptation(network.forward, network.loss, solver, adaptation.start(meta), key[0], like)
         except (UnavailableError, UnsupportedError) as error:
             _logger.warning("adaptation is not compiled: %s", error)
             if not is_permanent(error):
@@ -176,5 +167,5 @@ def padded_support(support: Rows, n_rows: int) -> Rows:
     more = n_rows - support.X.shape[1]
     if not more:
         return support
-    X, y = (torch.cat([own, own[:, :1].expand(-1, more, *own.shape[2:])], dim=1) for own in support[:2])
+    X, y = (torch.cat([part, part[:, :1].expand(-1, more, *part.shape[2:])], dim=1) for part in support[:2])
     return Rows(X, y, torch.cat([support.mask, support.mask.new_zeros(len(support.mask), more)], dim=1))

@@ -8,9 +8,10 @@ from sklearn.utils._param_validation import Options, StrOptions
 from torch import nn
 
 from metaest.estimators.arguments import POSITIVE, POSITIVE_OR_ZERO, SEED, Number, Whole
+from metaest.functional import META_GRADIENTS, REGRESSION_LOSSES, InnerSolver, MetaGradient, RegressionLoss
 from metaest.functional.modules.builtin import ACTIVATIONS
 
-__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS"]
+__all__ = ["ADAPTING", "CLASS_CONSTRAINTS", "CONSTRAINTS", "REGRESSION_CONSTRAINTS"]
 
 
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -19,13 +20,13 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "normalization": [StrOptions({"batch", "layer", "group"}), None],
     "batch_statistics": [StrOptions({"support", "per-step"})],
     "module": [nn.Module, callable, None],
-    "inner_solver": [StrOptions({"gradient", "ridge", "bayes"})],
+    "inner_solver": [StrOptions({"gradient", "ridge", "bayes"}), InnerSolver],
     "inner_steps": [Whole(0, None, closed="left")],
     "inner_lr": [POSITIVE_OR_ZERO],
     "learn_inner_lr": [StrOptions({"one", "per-parameter", "per-layer-and-step"}), Options(bool, {False})],
     "adapt_layers": [StrOptions({"all", "head", "body"}), list, tuple],
     "context_dim": [Whole(0, None, closed="left")],
-    "meta_gradient": [StrOptions({"exact", "first-order", "reptile", "implicit"})],
+    "meta_gradient": [StrOptions(set(META_GRADIENTS)), MetaGradient],
     "proximal": [POSITIVE_OR_ZERO],
     "multi_step_share": [Number(0, 1, closed="both")],
     "first_order_share": [Number(0, 1, closed="both")],
@@ -65,7 +66,14 @@ CLASS_CONSTRAINTS: dict[str, list[Any]] = {
     "scoring": [StrOptions({"accuracy", "balanced_accuracy", "f1_macro"})],
 }
 
-# of what an adaptation reads of a fitted model
+REGRESSION_CONSTRAINTS: dict[str, list[Any]] = {
+    **CONSTRAINTS,
+    "loss": [StrOptions(set(REGRESSION_LOSSES)), RegressionLoss, callable],
+    "huber_threshold": [POSITIVE],
+    "quantile": [Number(0, 1, closed="neither")],
+}
+
+# settings that an adaptation reads of a fitted model
 ADAPTING = {
     name: CONSTRAINTS[name]
     for name in (

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, war
 from metaest.functional import (
     BatchForward,
     Episodes,
+    InnerSolver,
     ModuleForward,
     Params,
     Rows,
@@ -26,15 +27,14 @@ from metaest.functional import (
     solve_damped,
 )
 from metaest.functional.generator import Stream, undrawn
-from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.outer import State
-from metaest.jit import EpisodeDraws
+from metaest.jit import EpisodeDraws, EpisodeShapes
 from metaest.tasks import Split, TaskSet
 
 __all__ = [
     "LEAST_FOR_STATISTICS",
     "Batches",
-    "Draw",
+    "CompilerDraws",
     "EpisodeSampler",
     "KeptWithDraws",
     "MetaDraws",
@@ -46,13 +46,38 @@ __all__ = [
 ]
 
 
-# draws the episodes of so many meta-steps
-Draw = Callable[[int], EpisodeDraws]
+# meta-steps that are drawn at once for the compiler
+MOST_STEPS = 256
+
+
+class CompilerDraws(NamedTuple):
+    """What the compiler reads in place of episodes.
+
+    Attributes
+    ----------
+    shapes : EpisodeShapes
+        The shapes of all episodes.
+    draw : callable
+        A number of meta-steps -> their episodes.
+    n_tasks : int
+        Tasks a meta-step.
+    most_at_once : int
+        Meta-steps that may be drawn at once.
+    """
+
+    shapes: EpisodeShapes
+    draw: Callable[[int], EpisodeDraws]
+    n_tasks: int
+    most_at_once: int = MOST_STEPS
+
 
 # times that parameters of a task are in memory while it adapts: before and after a step, their gradient, the result
 COPIES = 4
-# tasks adapted at once, and numbers in their rows
-CHUNK, CHUNK_VALUES = 256, 20_000_000
+# tasks adapted at once
+CHUNK = 256
+# numbers in their rows: 160 MB in double precision
+CHUNK_VALUES = 20_000_000
+# support rows of which a standard deviation can be taken
 LEAST_FOR_STATISTICS = 2
 
 
@@ -102,20 +127,24 @@ class EpisodeSampler:
     ----------
     network : Network
     tasks : TaskSet
-    plan : Adaptation
+    adaptation : Adaptation
     rng : Generator
     """
 
-    def __init__(self, network: Network, tasks: TaskSet, plan: Adaptation, rng: np.random.Generator) -> None:
+    def __init__(self, network: Network, tasks: TaskSet, adaptation: Adaptation, rng: np.random.Generator) -> None:
         self.network = network
         self.tasks = tasks
-        self.plan = plan
+        self.adaptation = adaptation
         self.rng = rng
         network.require_codes(tasks)
         self._X = within_range(network.scale_features(tasks.X), network.dtype, "X", partial(row_of_task, tasks))
 
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""
+        raise NotImplementedError
+
+    def draws(self, batches: Batches) -> CompilerDraws:
+        """Return what the compiler reads in place of `episodes`."""
         raise NotImplementedError
 
     def batches(self, size: int) -> Batches:
@@ -129,7 +158,7 @@ class EpisodeSampler:
 
     def require_support(self, split: Split, chosen: NDArray[np.intp], *, training: bool) -> None:
         """Raise a TaskError when statistics are wanted of a support that has none."""
-        if not (self.plan.normed and self.plan.steps) or (self.plan.per_step and not training):
+        if not (self.adaptation.normed and self.adaptation.steps) or (self.adaptation.per_step and not training):
             return
         counts = split.support_mask.sum(axis=1)
         if counts.min() < LEAST_FOR_STATISTICS:
@@ -156,7 +185,7 @@ class EpisodeSampler:
         outputs, lowered = [], 0
         for first in range(0, len(chosen), size):
             place = slice(first, first + size)
-            some = Rows(*(own[place] for own in support))
+            some = Rows(*(part[place] for part in support))
             output, count = self._some_outputs(chosen[place], split.part(place), some, meta, forward)
             outputs.append(output)
             lowered += count
@@ -165,15 +194,15 @@ class EpisodeSampler:
     def _some_outputs(
         self, chosen: NDArray[np.intp], split: Split, support: Rows, meta: Params, forward: BatchForward
     ) -> tuple[Tensor, int]:
-        solver, loss = self.plan.solver(meta), self.network.loss
-        start = repeat_for_tasks(self.plan.start(meta, support), len(chosen))
-        adapted, halvings = solve_damped(forward, loss, solver, start, self.plan.support(meta, support))
+        solver, loss = self.adaptation.solver(meta), self.network.loss
+        start = repeat_for_tasks(self.adaptation.start(meta, support), len(chosen))
+        adapted, halvings = solve_damped(forward, loss, solver, start, self.adaptation.support(meta, support))
         X = self.network.scale_features(self.query_features(split.query))
         mask = torch.from_numpy(split.query_mask)
         with torch.no_grad():
             X = X if self.network.widens else X.to(self.network.dtype)
             widened = {name: value.to(X.dtype) for name, value in adapted.items()}
-            output = self.plan.output(forward, widened, Rows(X, X, mask.to(X)))
+            output = self.adaptation.output(forward, widened, Rows(X, X, mask.to(X)))
         output = output.cpu()
         self._require_finite(output, mask, chosen, solver)
         return output[mask], int((halvings > 0).sum())
@@ -184,7 +213,7 @@ class EpisodeSampler:
 
     def warn_of(self, overshot: int, meta: Params) -> None:
         """Tell for how many tasks the rate was lowered."""
-        solver = self.plan.solver(meta)
+        solver = self.adaptation.solver(meta)
         if overshot:
             warn(
                 f"inner_lr={solver.describe_rate()} overshoots on {overshot} of {len(self.tasks)} tasks (their "
@@ -202,7 +231,9 @@ class EpisodeSampler:
         """Return how many tasks are adapted at once, so that memory is bounded."""
         largest = int(np.argmax(self.tasks.sizes))
         rows = self._X[self.tasks.offsets[largest] : self.tasks.offsets[largest + 1]]
-        return adapted_at_once(self.plan.max_batch_bytes, self.network.forward, self.plan.zero_shot(meta), rows)
+        return adapted_at_once(
+            self.adaptation.max_batch_bytes, self.network.forward, self.adaptation.zero_shot(meta), rows
+        )
 
     def _name(self, task: int) -> Any:
         return self.tasks.name_of(task)
@@ -253,18 +284,18 @@ def adapted_at_once(max_batch_bytes: int | None, forward: ModuleForward, params:
     if max_batch_bytes is None:
         return None
     leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-    own = sum(value.numel() * value.element_size() for value in params.values())
+    n_bytes = sum(value.numel() * value.element_size() for value in params.values())
     with undrawn():  # a module may draw: what it draws here must not matter
         of_one = saved_bytes(lambda: forward(leaves, X))
-    return tasks_at_once(max_batch_bytes, COPIES * own + of_one)
+    return tasks_at_once(max_batch_bytes, COPIES * n_bytes + of_one)
 
 
 class MetaDraws:
-    """Draws the episodes of one meta-step after the other, and how they are differentiated.
+    """EpisodeDraws the episodes of one meta-step after the other, and how they are differentiated.
 
     Parameters
     ----------
-    source : EpisodeSampler
+    sampler : EpisodeSampler
     batches : Batches
     schedule : Schedule
     module : Module
@@ -274,9 +305,9 @@ class MetaDraws:
     """
 
     def __init__(
-        self, source: EpisodeSampler, batches: Batches, schedule: Schedule, module: nn.Module, stream: Stream | None
+        self, sampler: EpisodeSampler, batches: Batches, schedule: Schedule, module: nn.Module, stream: Stream | None
     ) -> None:
-        self.source, self.batches, self.schedule = source, batches, schedule
+        self.sampler, self.batches, self.schedule = sampler, batches, schedule
         self.module, self.stream = module, stream
         self.step = 0
 
@@ -284,13 +315,13 @@ class MetaDraws:
         """Return what the next step differentiates, and its episodes."""
         kind = self.schedule.at(self.step)
         self.step += 1
-        return kind, self.source.episodes(next(self.batches))
+        return kind, self.sampler.episodes(next(self.batches))
 
     def state(self) -> State:
         """Return a copy of what the next draws depend on."""
         return {
             "step": self.step,
-            "generator": self.source.rng.bit_generator.state,
+            "generator": self.sampler.rng.bit_generator.state,
             "queue": torch.tensor(self.batches.queue),
             "stream": None if self.stream is None else self.stream.state,
             "buffers": dict(self.module.named_buffers()),
@@ -299,7 +330,7 @@ class MetaDraws:
     def restore(self, state: State) -> None:
         """Go on from what `state` returned."""
         self.step = state["step"]
-        self.source.rng.bit_generator.state = state["generator"]
+        self.sampler.rng.bit_generator.state = state["generator"]
         self.batches.queue = state["queue"].numpy().astype(np.intp)
         if self.stream is not None:
             self.stream.state = state["stream"]
@@ -340,16 +371,16 @@ class KeptWithDraws:
 def numbered_draws(split: Split, count: int, n_support: int, n_query: int, rows: tuple[Tensor, Tensor]) -> EpisodeDraws:
     """Return the rows of so many meta-steps, each padded to the same length."""
 
-    def padded(own: NDArray[np.intp], length: int) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = np.empty((count, len(own) // count, length), dtype=np.int32)
-        flat = found.reshape(-1, length)
-        flat[:, : own.shape[1]] = own
-        flat[:, own.shape[1] :] = own[:, :1]
-        return found
+    def padded(numbers: NDArray[np.intp], length: int) -> NDArray[np.int32]:
+        wide: NDArray[np.int32] = np.empty((count, len(numbers) // count, length), dtype=np.int32)
+        flat = wide.reshape(-1, length)
+        flat[:, : numbers.shape[1]] = numbers
+        flat[:, numbers.shape[1] :] = numbers[:, :1]
+        return wide
 
     def counts(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = mask.sum(axis=1, dtype=np.int32).reshape(count, -1)
-        return found
+        rows: NDArray[np.int32] = mask.sum(axis=1, dtype=np.int32).reshape(count, -1)
+        return rows
 
     return EpisodeDraws(
         padded(split.support, n_support),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metaest.estimators.networks.codes import Codes, codes_of, row_of_task, standardised_columns
 from metaest.estimators.networks.module_checks import check_module, check_second_derivative, check_weights
+from metaest.estimators.networks.settings import NetworkSettings
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
     MLP,
@@ -40,7 +41,7 @@ from metaest.functional.modules.head import last_layer
 from metaest.functional.modules.recurrent import step_by_step
 from metaest.tasks import TaskSet
 
-__all__ = ["Network", "batched", "build_parts", "device_of", "goes_on", "require_finite_weights", "within_range"]
+__all__ = ["Network", "batched", "build_parts", "require_finite_weights", "within_range"]
 
 
 # rows on which a module is tried
@@ -194,7 +195,7 @@ class Network:
 
     @property
     def loss(self) -> Loss:
-        """The loss of a batch of tasks."""
+        """The loss of a batch of tasks; the only definition of a kind's loss."""
         raise NotImplementedError
 
     def scale_features(self, X: NDArray[Any]) -> Tensor:
@@ -253,9 +254,9 @@ class Network:
 
     def output(self, params: Params, X: NDArray[Any]) -> Tensor:
         """Evaluate rows of one task."""
-        own, rows = self.widened(params, X)
+        wide, rows = self.widened(params, X)
         with torch.no_grad():
-            return self.finite(self.forward(own, rows), X)
+            return self.finite(self.forward(wide, rows), X)
 
     def finite(self, output: Tensor, X: NDArray[Any], where: str = "predict") -> Tensor:
         """Return outputs of rows, or raise a TaskError that names the first row whose output is not finite."""
@@ -270,36 +271,30 @@ class Network:
         )
 
 
-def goes_on(model: Any) -> bool:
-    """Tell whether a fit goes on from the one before."""
-    return bool(model.warm_start) and hasattr(model, "_network")
-
-
-def build_parts(model: Any, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForward, dict[str, Any]]:
-    """Return the forward pass that the settings ask for, and what else every network has."""
-    device = device_of(model.device)
-    dtype = {"float32": torch.float32, "float64": torch.float64}[model.dtype]
+def build_parts(settings: NetworkSettings, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForward, dict[str, Any]]:
+    """Return the forward pass that the settings ask for, and the other fields of every network."""
+    device, dtype, n_context = settings.device, settings.dtype, settings.context_dim
     shape = tasks.X.shape[1:]
-    module = _module(model, (shape[0] + int(model.context_dim), *shape[1:]), n_outputs).to(device, dtype)
-    columns = standardised_columns(model.standardize, tasks.feature_names, shape[0])
+    module = _module(settings, (shape[0] + n_context, *shape[1:]), n_outputs).to(device, dtype)
+    columns = standardised_columns(settings.standardize, tasks.feature_names, shape[0])
     scaling = Scaling.learn(torch.tensor(tasks.X)).only(torch.from_numpy(columns))
     plain = scaling.apply(torch.tensor(tasks.X[:PROBES])).to(device, dtype)
-    rows = _with_context(plain, int(model.context_dim))
-    if model.module is not None:
+    rows = _with_context(plain, n_context)
+    users = settings.module is not None
+    if users:
         check_module(module, rows)
-    codes = None if model.module is None else codes_of(module, rows, tasks, columns, model.standardize)
+    codes = codes_of(module, rows, tasks, columns, settings.standardize) if users else None
     if codes is not None:
         copied = deepcopy(module).eval()
         codes.require(
-            lambda X: copied(_with_context(X, int(model.context_dim))),
+            lambda X: copied(_with_context(X, n_context)),
             tasks.X[:PROBES],
             plain,
             partial(row_of_task, tasks),
         )
-    forward = _forward(module, rows, n_outputs, int(model.context_dim), model.inner_solver)
+    forward = _forward(module, rows, n_outputs, n_context, settings.closed_form)
     widens = _can_widen(forward, plain[:2])
-    bends = model.inner_solver == "gradient" and model.inner_steps and model.meta_gradient in ("exact", "implicit")
-    if model.module is not None and widens and bends:
+    if users and widens and settings.second_derivatives:
         check_second_derivative(forward, plain)
     return forward, {
         "features_scaling": scaling,
@@ -310,8 +305,8 @@ def build_parts(model: Any, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForwa
     }
 
 
-def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-    """Return a module of our own: the built-in network, a copy of the user's module, or what the user's factory makes.
+def _module(settings: NetworkSettings, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    """Return the built-in network, a copy of the user's module, or what the user's factory makes.
 
     Raises
     ------
@@ -320,12 +315,12 @@ def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
     ValueError
         When it normalises by running statistics, or has nothing to learn.
     """
-    module = model.module
+    module = settings.module
     if module is None:
-        sizes = _sizes(model.hidden_layer_sizes)
+        sizes = _sizes(settings.hidden_layer_sizes)
         if len(shape) == 1:
-            return MLP(shape[0], n_outputs, sizes.tolist(), model.activation, model.normalization)
-        return ConvNet(shape, n_outputs, sizes.tolist(), model.activation, model.normalization)
+            return MLP(shape[0], n_outputs, sizes.tolist(), settings.activation, settings.normalization)
+        return ConvNet(shape, n_outputs, sizes.tolist(), settings.activation, settings.normalization)
     built_by = None if isinstance(module, nn.Module) else (shape[0] if len(shape) == 1 else shape, n_outputs)
     built = module if built_by is None else module(*built_by)
     if not isinstance(built, nn.Module):
@@ -333,7 +328,7 @@ def _module(model: Any, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
     check_weights(built)
     built = step_by_step(task_normed(built))
     if built_by is not None:
-        # what a file keeps of how it was built
+        # a file records how the module was built
         built._metaest_called_with = built_by  # type: ignore[assignment]
     if not any(parameter.requires_grad for parameter in built.parameters()):
         raise ValueError("module has no parameter with requires_grad=True; there is nothing to learn.")
@@ -356,24 +351,14 @@ def _can_widen(forward: ModuleForward, X: torch.Tensor) -> bool:
     return output.dtype == torch.float64
 
 
-def _forward(module: nn.Module, X: torch.Tensor, n_outputs: int, n_context: int, inner_solver: str) -> ModuleForward:
+def _forward(module: nn.Module, X: torch.Tensor, n_outputs: int, n_context: int, closed_form: bool) -> ModuleForward:
     """Return the forward pass that the settings ask for; `X` holds a few standardised rows, and contexts of zero."""
-    if inner_solver != "gradient":
+    if closed_form:
         body, n_hidden = split_head(module, X)
         return HeadForward(body, n_outputs, n_hidden)
     if n_context:
         return ContextForward(module, n_outputs, n_context)
     return ModuleForward(module, n_outputs, last_layer(module, X))
-
-
-def device_of(setting: str) -> torch.device:
-    """Return the device that a setting names, or raise a ValueError where torch has none such."""
-    if setting == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device='cuda': torch finds no CUDA device here; take device='cpu', or 'auto', which takes a GPU where "
-            "there is one."
-        )
-    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _sizes(given: Any) -> NDArray[np.int64]:

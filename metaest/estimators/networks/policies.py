@@ -1,26 +1,30 @@
 """Episodes of policies: a look at a stretch of time, and what comes after it."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators.inputs import as_tasks
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.codes import row_of_task
-from metaest.estimators.networks.episodes import Draw, EpisodeSampler, batch_forward, numbered_draws
-from metaest.estimators.networks.network import Network, within_range
+from metaest.estimators.networks.episodes import Batches, CompilerDraws, EpisodeSampler, batch_forward, numbered_draws
+from metaest.estimators.networks.images import require_channels_first
+from metaest.estimators.networks.network import Network, build_parts, within_range
+from metaest.estimators.networks.settings import InnerSettings, MetaSettings, NetworkSettings
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Episodes, Loss, Params, Rows, Utility, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
 from metaest.jit import EpisodeDraws, EpisodeShapes, RowsShape
 from metaest.tasks import Split, TaskSet
 
-__all__ = ["PolicyAdaptation", "PolicyNetwork", "PolicySampler", "adapted_params"]
+__all__ = ["Policies", "PolicyAdaptation", "PolicyNetwork", "PolicySampler", "adapted_params"]
 
 # numbers in the rows of tasks that are adapted at once
 VALUES_AT_ONCE = 20_000_000
@@ -58,18 +62,9 @@ class PolicyNetwork(Network):
 
 @dataclass(frozen=True)
 class PolicyAdaptation(Adaptation):
-    """The adaptation of a policy: up the utility of what was seen."""
+    """The adaptation of a policy: up the utility of its support rows."""
 
     utility: Utility = field(default_factory=Utility)
-
-    @property
-    def loss(self) -> Any:
-        """Minus the utility."""
-        return self.utility.loss
-
-    def of_utility(self, utility: Utility) -> "PolicyAdaptation":
-        """Return the same plan with another utility."""
-        return replace(self, utility=utility)
 
 
 class PolicySampler(EpisodeSampler):
@@ -80,7 +75,7 @@ class PolicySampler(EpisodeSampler):
 
     Parameters
     ----------
-    network, tasks, plan, rng
+    network, tasks, adaptation, rng
         As :class:`EpisodeSampler` takes them.
     support_size, gap : int
     query_size : int or None
@@ -93,13 +88,13 @@ class PolicySampler(EpisodeSampler):
         self,
         network: PolicyNetwork,
         tasks: TaskSet,
-        plan: Adaptation,
+        adaptation: Adaptation,
         rng: np.random.Generator,
         support_size: int,
         gap: int,
         query_size: int | None,
     ) -> None:
-        super().__init__(network, tasks, plan, rng)
+        super().__init__(network, tasks, adaptation, rng)
         self.support_size, self.gap, self.query_size = int(support_size), int(gap), query_size
         place = partial(row_of_task, tasks)
         self.standardised = self._X, within_range(network.outcomes(tasks.y), network.dtype, "y", place)
@@ -142,20 +137,33 @@ class PolicySampler(EpisodeSampler):
     def _gather(self, numbers: NDArray[np.intp], mask: NDArray[np.bool_]) -> Rows:
         return self.rows(numbers, mask, self.standardised[1][torch.from_numpy(numbers)])
 
+    def draws(self, batches: Batches) -> CompilerDraws:
+        """Return the shapes of stretches of time, and what draws them as numbers of the rows of all tasks."""
+        X, y = self.standardised
+        support, query = self.widths
+        shapes = EpisodeShapes(RowsShape(support, False), RowsShape(query, True), tuple(X.shape[1:]), y.shape[1])
+
+        def draw(count: int) -> EpisodeDraws:
+            splits = [self.split(next(batches), training=True) for _ in range(count)]
+            whole = Split(*(np.concatenate(parts) for parts in zip(*splits, strict=True)))
+            return numbered_draws(whole, count, support, query, (X, y))
+
+        return CompilerDraws(shapes, draw, min(batches.size, len(self.tasks)))
+
     def utilities(self, meta: Params, batching: str, *, verbose: bool = False) -> NDArray[np.float64]:
         """Adapt to the first rows of every task; return the utilities of what comes after the gap."""
-        found = []
+        parts = []
         for chosen in progress(self.chunks(), verbose, "tasks scored", "task", len(self.tasks), len):
             split = self.split(chosen, training=False)
             support = self._gather(split.support, split.support_mask)
             query = self._gather(split.query, split.query_mask)
-            params = adapted_params(self.network, self.plan, meta, support, batching)
+            params = adapted_params(self.network, self.adaptation, meta, support, batching)
             with torch.no_grad():
                 output = batch_forward(self.network, batching)(params, query)
                 actions = self.network.utility.actions(output[..., 0])
                 rewards = self.network.utility.rewards(actions, query.y, query.mask)
-                found.append(self.network.utility.of_rewards(rewards, query.mask).double().numpy())
-        utilities = np.concatenate(found)
+                parts.append(self.network.utility.of_rewards(rewards, query.mask).double().numpy())
+        utilities = np.concatenate(parts)
         if not np.isfinite(utilities).all():
             i = int(np.flatnonzero(~np.isfinite(utilities))[0])
             raise DivergenceError(
@@ -171,23 +179,97 @@ class PolicySampler(EpisodeSampler):
             yield np.arange(first, min(first + size, len(self.tasks)))
 
 
-def adapted_params(network: Network, plan: Adaptation, meta: Params, support: Rows, batching: str) -> Params:
+def adapted_params(network: Network, adaptation: Adaptation, meta: Params, support: Rows, batching: str) -> Params:
     """Adapt to the support of many tasks in one call; parameters of shape (tasks, ...)."""
-    start = repeat_for_tasks(plan.start(meta), len(support.X))
+    start = repeat_for_tasks(adaptation.start(meta), len(support.X))
     forward = batch_forward(network, batching)
-    adapted, _ = solve_damped(forward, network.loss, plan.solver(meta), start, support)
+    adapted, _ = solve_damped(forward, network.loss, adaptation.solver(meta), start, support)
     return {name: value.detach() for name, value in adapted.items()}
 
 
-def policy_draws(source: PolicySampler, batches: Iterator[NDArray[np.intp]]) -> tuple[EpisodeShapes, Draw]:
-    """Return the same for policies: a stretch of time each."""
-    X, y = source.standardised
-    support, query = source.widths
-    shapes = EpisodeShapes(RowsShape(support, False), RowsShape(query, True), tuple(X.shape[1:]), y.shape[1])
+@dataclass(frozen=True)
+class Policies:
+    """Tasks in order of time to act in: their network, adaptation and episodes.
 
-    def draw(count: int) -> EpisodeDraws:
-        splits = [source.split(next(batches), training=True) for _ in range(count)]
-        whole = Split(*(np.concatenate(parts) for parts in zip(*splits, strict=True)))
-        return numbered_draws(whole, count, support, query, (X, y))
+    Attributes
+    ----------
+    utility, limit, risk_aversion, cost, support_size, query_size, gap, split, check_plausibility
+        As :class:`MAMLPolicy` takes them.
+    """
 
-    return shapes, draw
+    utility: Any
+    limit: float
+    risk_aversion: float
+    cost: float
+    support_size: int
+    query_size: int | None
+    gap: int
+    split: str
+    check_plausibility: bool
+
+    def read(self, X: Any, y: Any, groups: Any) -> TaskSet:
+        """Return the tasks that a fit was given."""
+        tasks = require_channels_first(as_tasks(X, y, groups), self.check_plausibility)
+        if tasks.y.ndim == 2 and tasks.y.shape[1] > 2:
+            raise TaskError(f"y has {tasks.y.shape[1]} columns; outcomes, or outcomes and scales, are wanted.")
+        return tasks
+
+    def network(
+        self, settings: NetworkSettings, training: TaskSet, tasks: TaskSet, before: PolicyNetwork | None
+    ) -> PolicyNetwork:
+        """Return the network that the settings ask for; a warm start goes on from the one before.
+
+        Initial weights are drawn from torch's global generator.
+        """
+        n_targets = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
+        if before is not None:
+            return replace(deepcopy(before), utility=self._utility(training))
+        forward, parts = build_parts(settings, training, 1)
+        return PolicyNetwork(forward, **parts, utility=self._utility(training), n_targets=n_targets)
+
+    def _utility(self, training: TaskSet) -> Utility:
+        """Return the utility, in units of the root mean square of what actions of size 1 earn."""
+        y = training.y.reshape(len(training.y), -1).astype(np.float64)
+        with np.errstate(over="ignore"):
+            earned = y[:, 0] * (y[:, 1] if y.shape[1] == 2 else 1.0)
+            unit = float(np.sqrt(np.square(earned).mean()))
+        if not np.isfinite(unit):
+            raise TaskError(
+                f"y: outcomes as large as {np.abs(earned).max():.2g} have no finite square; check the unit."
+            )
+        if unit == 0:
+            raise TaskError("y: all outcomes are 0 in all tasks; there is nothing to earn, and nothing to learn.")
+        return Utility(self.utility, self.limit, self.risk_aversion, self.cost, unit)
+
+    def adaptation(self, inner: InnerSettings, meta: MetaSettings, network: PolicyNetwork) -> PolicyAdaptation:
+        """Return the adaptation that the settings ask for."""
+        return PolicyAdaptation.of(inner, meta, network.forward, utility=network.utility)
+
+    def sampler(
+        self,
+        network: PolicyNetwork,
+        tasks: TaskSet,
+        adaptation: PolicyAdaptation,
+        rng: np.random.Generator,
+        *,
+        training: bool,
+    ) -> PolicySampler:
+        """Return what episodes are drawn from."""
+        query_size = self.query_size if training else None
+        return PolicySampler(network, tasks, adaptation, rng, self.support_size, self.gap, query_size)
+
+    def learned(
+        self, network: PolicyNetwork, adaptation: PolicyAdaptation, params: Params, tasks: TaskSet, seed: int
+    ) -> dict[str, Any]:
+        """Return the attributes that a fit sets beside those of every kind."""
+        return {"n_outputs_": 1}
+
+    def guard_answers(
+        self, network: PolicyNetwork, adaptation: PolicyAdaptation, params: Params, batching: str
+    ) -> NoReturn:
+        """Refuse: there is no guard for policies."""
+        raise NotImplementedError
+
+    def spread(self, network: PolicyNetwork, tasks: TaskSet) -> NoReturn:
+        """Refuse: there is no guard for policies."""
+        raise NotImplementedError

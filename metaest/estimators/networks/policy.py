@@ -1,8 +1,7 @@
 """MAMLPolicy: actions meta-learned from many tasks in order of time, and adapted to the next from a short look."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import replace
+from dataclasses import fields
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -22,16 +20,14 @@ from metaest.estimators.networks.adapted_policy import AdaptedPolicy, as_outcome
 from metaest.estimators.networks.base import BaseMAML, feature_names
 from metaest.estimators.networks.codes import row_of_task
 from metaest.estimators.networks.constraints import CONSTRAINTS
-from metaest.estimators.networks.images import require_channels_first
-from metaest.estimators.networks.network import build_parts, goes_on, require_finite_weights, within_range
-from metaest.estimators.networks.policies import PolicyAdaptation, PolicyNetwork, PolicySampler, adapted_params
+from metaest.estimators.networks.network import require_finite_weights, within_range
+from metaest.estimators.networks.policies import Policies, adapted_params
 from metaest.exceptions import TaskError
-from metaest.functional import Callback, Rows, Utility
-from metaest.tasks import TaskSet
+from metaest.functional import Callback, MetaGradient, MetaGradientName, Rows
 
 __all__ = ["MAMLPolicy"]
 
-_OWN: dict[str, list[Any]] = {
+_FURTHER: dict[str, list[Any]] = {
     "utility": [StrOptions({"mean-variance", "sharpe", "sortino"})],
     "risk_aversion": [POSITIVE_OR_ZERO],
     "cost": [POSITIVE_OR_ZERO],
@@ -44,7 +40,7 @@ _OTHERS = {"normalization", "batch_statistics", "inner_solver", "proximal", "mul
            "split", "device", "support_size"}  # fmt: skip
 
 
-class MAMLPolicy(BaseMAML, BaseEstimator):
+class MAMLPolicy(BaseMAML):
     r"""A policy meta-learned from many tasks: it acts at every moment, for a utility of all that its actions earn.
 
     .. math:: a_t = L \tanh f_\theta(x_t), \qquad r_t = a_t s_t y_t - c\,|a_t s_t - a_{t-1} s_{t-1}|,
@@ -58,15 +54,15 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int, default=(16,)
-    activation : {"relu", "tanh", "elu", "silu"}, default="tanh"
+    activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="tanh"
     module : torch.nn.Module, callable or None, default=None
-        A network of your own with one output, or ``module(n_features, 1)`` that makes one.
+        A network of the user's with one output, or ``module(n_features, 1)`` that makes one.
     utility : {"mean-variance", "sharpe", "sortino"}, default="mean-variance"
-        Of the rewards of a stretch of time; see :class:`metaest.functional.Utility`.
+        Utility of the rewards of a stretch of time; see :class:`metaest.functional.Utility`.
     risk_aversion : float, default=0.0
         Weight of the variance in "mean-variance", in the reciprocal of the unit of outcomes.
     cost : float, default=0.0
-        Of changing what is held by one, in the unit of outcomes; the first position is paid for.
+        Cost of changing the position by one, in the unit of outcomes; the first position is paid for.
     limit : float, default=1.0
         Actions lie between minus and plus this.
     inner_steps : int, default=3
@@ -127,8 +123,8 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
     """
 
     _parameter_constraints = {  # noqa: RUF012
-        **{name: own for name, own in CONSTRAINTS.items() if name not in _OTHERS},
-        **_OWN,
+        **{name: allowed for name, allowed in CONSTRAINTS.items() if name not in _OTHERS},
+        **_FURTHER,
     }
     utility: Any
     # settings of other meta-learned networks that a policy does not offer
@@ -150,7 +146,7 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
         learn_inner_lr: str | bool = "per-parameter",
         adapt_layers: str | Sequence[str] = "all",
         context_dim: int = 0,
-        meta_gradient: str = "exact",
+        meta_gradient: MetaGradientName | MetaGradient = "exact",
         support_size: int = 60,
         query_size: int | None = 120,
         gap: int = 0,
@@ -212,6 +208,11 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
         self.checkpoint_every = checkpoint_every
         self.verbose = verbose
 
+    @property
+    def kind(self) -> Policies:
+        """Policies, at the present settings."""
+        return Policies(**{field.name: getattr(self, field.name) for field in fields(Policies)})
+
     @in_plain_modes
     def adapt(self, X: Any, y: Any) -> AdaptedPolicy:
         """Adapt to one new task from a look at it; the model itself is untouched.
@@ -236,8 +237,8 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
         """
         check_is_fitted(self)
         rows, target = outcome_rows(self, self._network, X, y, "adapt")
-        plan = self._plan()
-        return AdaptedPolicy._make(self._network, plan, self._params, None, rows, target, feature_names(self))
+        adaptation = self._adaptation()
+        return AdaptedPolicy._make(self._network, adaptation, self._params, None, rows, target, feature_names(self))
 
     @in_plain_modes
     def adapt_many(self, tasks: Any) -> list[AdaptedPolicy]:
@@ -252,30 +253,30 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
         list of AdaptedPolicy
         """
         check_is_fitted(self)
-        known = as_tasks(tasks)
-        check_columns(self, known, known.X.shape[1:], "adapt_many")
-        as_outcomes(self._network, known.y, "adapt_many")
-        network, plan, names = self._network, self._plan(), feature_names(self)
-        columns, sizes = np.arange(int(known.sizes.max())), known.sizes[:, None]
-        numbers = torch.from_numpy(known.offsets[:-1][:, None] + np.minimum(columns, sizes - 1))
-        network.require_codes(known)
-        place = partial(row_of_task, known)
-        X = within_range(network.scale_features(known.X), network.dtype, "X", place)[numbers]
-        y = within_range(network.outcomes(known.y), network.dtype, "y", place)[numbers]
+        tasks = as_tasks(tasks)
+        check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
+        as_outcomes(self._network, tasks.y, "adapt_many")
+        network, adaptation, names = self._network, self._adaptation(), feature_names(self)
+        columns, sizes = np.arange(int(tasks.sizes.max())), tasks.sizes[:, None]
+        numbers = torch.from_numpy(tasks.offsets[:-1][:, None] + np.minimum(columns, sizes - 1))
+        network.require_codes(tasks)
+        place = partial(row_of_task, tasks)
+        X = within_range(network.scale_features(tasks.X), network.dtype, "X", place)[numbers]
+        y = within_range(network.outcomes(tasks.y), network.dtype, "y", place)[numbers]
         support = Rows(X, y, torch.from_numpy(columns < sizes).to(network.dtype))
-        params = adapted_params(network, plan, self._params, support, self.batching_)
-        require_finite_weights(params, known)
+        params = adapted_params(network, adaptation, self._params, support, self.batching_)
+        require_finite_weights(params, tasks)
         return [
             AdaptedPolicy._make(
                 network,
-                plan,
+                adaptation,
                 self._params,
-                {name: own[i].clone() for name, own in params.items()},
+                {name: value[i].clone() for name, value in params.items()},
                 task.X,
                 task.y,
                 names,
             )
-            for i, task in enumerate(known)
+            for i, task in enumerate(tasks)
         ]
 
     @in_plain_modes
@@ -293,7 +294,7 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
         check_is_fitted(self)
         rows, _, _ = as_rows(X, None, "predict")
         check_columns(self, X, rows.shape[1:], "predict")
-        actions: NDArray[Any] = self._network.act(self._plan().zero_shot(self._params), rows)
+        actions: NDArray[Any] = self._network.act(self._adaptation().zero_shot(self._params), rows)
         return actions
 
     @in_plain_modes
@@ -316,47 +317,9 @@ class MAMLPolicy(BaseMAML, BaseEstimator):
         tasks = as_tasks(X, y, groups)
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
         as_outcomes(self._network, tasks.y, "score")
-        source = self._source(self._network, tasks, self._plan(), np.random.default_rng(self._seed), training=False)
-        return float(source.utilities(self._params, self.batching_, verbose=bool(self.verbose)).mean())
-
-    def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
-        tasks = require_channels_first(as_tasks(X, y, groups), self.check_plausibility)
-        if tasks.y.ndim == 2 and tasks.y.shape[1] > 2:
-            raise TaskError(f"y has {tasks.y.shape[1]} columns; outcomes, or outcomes and scales, are wanted.")
-        return tasks
-
-    def _build(self, training: TaskSet, tasks: TaskSet) -> PolicyNetwork:
-        n_targets = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
-        if goes_on(self):
-            known: PolicyNetwork = replace(deepcopy(self._network), utility=self._utility(training))
-            return known
-        forward, parts = build_parts(self, training, 1)
-        return PolicyNetwork(forward, **parts, utility=self._utility(training), n_targets=n_targets)
-
-    def _utility(self, training: TaskSet) -> Utility:
-        y = training.y.reshape(len(training.y), -1).astype(np.float64)
-        with np.errstate(over="ignore"):
-            earned = y[:, 0] * (y[:, 1] if y.shape[1] == 2 else 1.0)
-            unit = float(np.sqrt(np.square(earned).mean()))
-        if not np.isfinite(unit):
-            raise TaskError(
-                f"y: outcomes as large as {np.abs(earned).max():.2g} have no finite square; check the unit."
-            )
-        if unit == 0:
-            raise TaskError("y: all outcomes are 0 in all tasks; there is nothing to earn, and nothing to learn.")
-        return Utility(self.utility, self.limit, self.risk_aversion, self.cost, unit)
-
-    def _plan_of(self, network: Any) -> PolicyAdaptation:
-        return PolicyAdaptation.of(self, network.forward).of_utility(network.utility)
-
-    def _source(
-        self, network: Any, tasks: TaskSet, plan: Any, rng: np.random.Generator, *, training: bool
-    ) -> PolicySampler:
-        query = self.query_size if training else None
-        return PolicySampler(network, tasks, plan, rng, self.support_size, self.gap, query)
+        rng = np.random.default_rng(self._seed)
+        sampler = self.kind.sampler(self._network, tasks, self._adaptation(), rng, training=False)
+        return float(sampler.utilities(self._params, self.batching_, verbose=bool(self.verbose)).mean())
 
     def _can_judge(self) -> bool:
         return False
-
-    def _remember(self, tasks: TaskSet) -> None:
-        self.n_outputs_ = 1

@@ -1,20 +1,18 @@
 """MAMLRegressor: meta-learn a network from many tasks, adapt it to the next from a handful of rows."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval
-from metaest.estimators.guard import Answers, spread_of
 from metaest.estimators.inputs import as_tasks, check_columns, check_support_rows, check_targets
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
@@ -28,17 +26,25 @@ from metaest.estimators.networks.adapted import (
 from metaest.estimators.networks.adapted_many import AdaptedRegressors
 from metaest.estimators.networks.base import BaseMAML, feature_names
 from metaest.estimators.networks.compiled import adapter_for, adapts_compiled, padded_support
-from metaest.estimators.networks.constraints import CONSTRAINTS
-from metaest.estimators.networks.images import require_channels_first
-from metaest.estimators.networks.regression import RegressionNetwork, RegressionSampler, build_regression
-from metaest.estimators.seen_tasks import SeenTasks
-from metaest.functional import Callback, MetaGradientName, Params
+from metaest.estimators.networks.constraints import REGRESSION_CONSTRAINTS
+from metaest.estimators.networks.regression import Regression
+from metaest.functional import (
+    Callback,
+    Huber,
+    InnerSolver,
+    MetaGradient,
+    MetaGradientName,
+    Params,
+    Quantile,
+    RegressionLoss,
+    as_regression_loss,
+)
 from metaest.tasks import TaskSet
 
 __all__ = ["MAMLRegressor"]
 
 
-class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
+class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
     r"""Regression that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -47,34 +53,45 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
     .. math:: \min_\theta \frac{1}{T}\sum_t L_t^\mathrm{query}(\theta_t'), \qquad
               \theta_t' = \theta - \alpha \nabla L_t^\mathrm{support}(\theta) \text{ (repeated),}
 
-    where L is the mean squared error in standardised units.
+    where L is the mean of a loss, by default the squared error in standardised units.
 
     In `cross_validate` and `GridSearchCV` leave ``scoring`` unset, or take a few-shot scorer of :mod:`metaest.scorers`:
     a scorer by name (``scoring="r2"``) measures the model before adaptation.
+
+    Arguments come in five groups: the **network** (from `hidden_layer_sizes` on), **adaptation and episodes** (from
+    `inner_solver` on), the **meta-gradient** (from `meta_gradient` on), the **outer loop** (from `meta_lr` on) and the
+    **engine** (from `compile` on).
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(32, 32, 32)
         Units of each hidden layer of the built-in network.
     activation : {"identity", "logistic", "relu", "silu", "tanh"}, default="tanh"
-        Of the built-in network's hidden layers.
+        Activation of the built-in network's hidden layers.
     normalization : {"batch", "layer", "group"} or None, default=None
-        Of what enters each activation of the built-in network: by statistics of the task's support rows for each unit,
-        or of the units for each row. "batch" needs two support rows of every task, and is noisy with few.
+        Normalisation before each activation of the built-in network: "batch" over a task's support rows, "layer" and
+        "group" over the units of a row. "batch" needs two support rows of every task, and is noisy with few.
     batch_statistics : {"support", "per-step"}, default="support"
-        By what batch normalisation, also that of a module of your own, normalises after the fit: the statistics of a
-        task's own support; or averages over the training tasks, one for each inner step (MAML++ [3]_), so that one
-        support row is enough. In the fit it is the support in either case. Statistics are never those of the rows to
-        be predicted, nor running ones. Without adaptation they are averages over the training tasks.
+        Which statistics batch normalisation uses after the fit, in a module of the user's, too: those of the task's
+        support rows; or averages over the training tasks, one for each inner step (MAML++ [3]_), so that one support
+        row is enough. During the fit it uses those of the support in either case. Statistics are never those of the
+        rows to be predicted, nor running ones. Without adaptation they are averages over the training tasks.
     module : torch.nn.Module or callable, optional
-        A network of your own, taking rows of shape (n_rows, n_features) and returning (n_rows, n_targets). It is
+        A network of the user's, taking rows of shape (n_rows, n_features) and returning (n_rows, n_targets). It is
         copied; its present weights are where meta-learning starts. A callable ``module(n_features, n_targets)`` must
         return one, with its weights drawn from torch's global generator (seeded by `random_state`).
-    inner_solver : {"gradient", "ridge", "bayes"}, default="gradient"
+    standardize : bool or sequence of str or int, default=True
+        Whether columns of X and y are standardised by their mean and standard deviation over the training rows. A
+        sequence names or numbers the columns of X (channels, of images) that are, with y; the others reach the network
+        unchanged, which codes of categories for an embedding need.
+    check_plausibility : bool, default=True
+        Whether images that seem to have their channels last are refused.
+    inner_solver : {"gradient", "ridge", "bayes"} or InnerSolver, default="gradient"
         How a task adapts: by gradient steps; or its last layer alone in closed form, on the features of the layers
         before, by ridge regression whose strength is learned (R2D2 [9]_), or by Bayes' rule from a learned prior with
         a learned noise (ALPaCA [10]_), which gives standard deviations. In closed form the settings of the steps and of
-        the meta-gradient have no effect, but for ``inner_steps=0``.
+        the meta-gradient have no effect, but for ``inner_steps=0``. An :class:`~metaest.functional.InnerSolver` object
+        brings its own steps and rates.
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
     inner_lr : float, default=0.05
@@ -85,16 +102,34 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         Which rates are learned with the weights, from `inner_lr` on: none, one for all, one for each weight (Meta-SGD
         [2]_), or one for each weight matrix and bias in each step (MAML++ [3]_; the last step's serves for more steps).
     adapt_layers : {"all", "head", "body"} or sequence of str, default="all"
-        What moves in an adaptation: everything, the layer that runs last (ANIL [4]_), everything but it (BOIL [5]_), or
-        the parameters or layers named.
+        Layers that an adaptation moves: all, the layer that runs last (ANIL [4]_), all but it (BOIL [5]_), or the
+        parameters or layers named.
     context_dim : int, default=0
-        Above 0 nothing of the network moves but so many further inputs, which are zero before adaptation (CAVIA [6]_);
-        a module of your own gets n_features + context_dim columns.
-    meta_gradient : {"exact", "first-order", "reptile", "implicit"}, default="exact"
-        Whether the meta-gradient goes through the inner steps' Hessians (MAML), leaves them out (FOMAML), is the way
-        back from weights adapted on all rows of a task (Reptile [7]_), or follows from the end of the inner steps alone
-        (iMAML [8]_), for which these should come near their minimum. Reptile trains only what moves: it needs
-        ``adapt_layers="all"``.
+        Number of further inputs that alone are adapted, from zero, while the network stays as it is (CAVIA [6]_);
+        a module of the user's gets n_features + context_dim columns.
+    loss : {"squared_error", "huber", "poisson", "quantile"}, RegressionLoss or callable, default="squared_error"
+        Loss of a row, in the inner steps, in the meta-loss and in `early_stopping`. "huber" is the squared error up to
+        `huber_threshold`, and linear beyond it, so that outliers count less. "poisson" is for counts: targets are at
+        least 0, they are scaled and not centred, and the network's output is the logarithm of the prediction.
+        "quantile" makes predictions of the quantile `quantile`. A callable takes predictions and targets of shape
+        (n, n_targets) in standardised units and returns n losses, by operations of torch. Solvers in closed form
+        minimise the squared error only. ``score`` is R2 and the guard compares squared errors, whatever the loss.
+    huber_threshold : float, default=1.35
+        The size of an error, in standardised units, beyond which "huber" is linear.
+    quantile : float, default=0.5
+        The quantile that "quantile" predicts, between 0 and 1.
+    support_size : int, range, (smallest, largest) or None, default=(1, 5)
+        Support rows of a task that does not carry its own; a range is drawn from anew in each episode. None takes
+        half the rows, at most 10. At least one row is always left as query. A model that met few and many support
+        rows in `fit` adapts safely to either.
+    split : {"random", "first"}, default="random"
+        Whether support rows are drawn, or are a task's first ones (rows in order of time).
+    meta_gradient : {"exact", "first-order", "reptile", "implicit"} or MetaGradient, default="exact"
+        How the meta-loss is differentiated: through the inner steps, with their Hessians ("exact", MAML); without the
+        Hessians ("first-order", FOMAML); by the difference to weights adapted on all rows of a task ("reptile" [7]_);
+        or from the end of the inner steps alone ("implicit", iMAML [8]_), which should then come near their minimum.
+        Reptile trains only what moves: it needs ``adapt_layers="all"``. A
+        :class:`~metaest.functional.MetaGradient` object is taken as well.
     proximal : float, default=1.0
         For "implicit" only: how strongly the weights of a task are held to where they started.
     multi_step_share : float, default=0.0
@@ -102,12 +137,6 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         (MAML++).
     first_order_share : float, default=0.0
         Share of the meta-steps, at the beginning, that leave the Hessians out (MAML++).
-    support_size : int, range, (smallest, largest) or None, default=(1, 5)
-        Support rows of a task that does not carry its own; a range is drawn from anew in each episode. None takes
-        half the rows, at most 10. At least one row is always left as query. A model that met few and many support
-        rows in `fit` adapts safely to either.
-    split : {"random", "first"}, default="random"
-        Whether support rows are drawn, or are a task's first ones (rows in order of time).
     meta_lr : float, default=0.01
         Rate of Adam in the first meta-step; it falls to 0 along a cosine over `max_iter` steps.
     meta_batch_size : int, default=25
@@ -116,7 +145,7 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         Meta-steps.
     alpha : float, default=30.0
         Weight decay (decoupled, as in AdamW), divided by the number of rows of all tasks, as MLPRegressor divides its
-        own: a prior that keeps a dozen tasks from being learnt by heart must not hold back a thousand.
+        own: a dozen tasks need a strong prior, and a thousand tasks need a weak one.
     max_grad_norm : float or None, default=1.0
         Longer meta-gradients are shortened to this norm.
     early_stopping : bool, default=False
@@ -125,12 +154,6 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         Share of the tasks held out by `early_stopping`, at least one task.
     n_iter_no_change : int, default=200
         Meta-steps without a better validation loss (computed every 10) before `early_stopping` ends the fit.
-    standardize : bool or sequence of str or int, default=True
-        Whether columns of X and y are standardised by their mean and standard deviation over the training rows. A
-        sequence names or numbers the columns of X (channels, of images) that are, with y; the others reach the network
-        unchanged, which codes of categories for an embedding need.
-    check_plausibility : bool, default=True
-        Whether images that seem to have their channels last are refused.
     warm_start : bool, default=False
         Whether another `fit` goes on from the weights and scaling of the last.
     callbacks : sequence of callable, default=()
@@ -140,10 +163,10 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Fixes initial weights, draws of tasks and draws of support rows.
     compile : bool or "auto", default="auto"
-        Whether meta-steps are taken in machine code, a task in each lane of the processor's vectors, which is tens of
-        times faster for small networks. "auto" does so where llvmlite is installed, the fit takes at least 300
-        meta-steps and the network is small enough; True leaves these two to you. Operations that lanes do not know,
-        as convolutions, are left to torch, and a logged line says why.
+        Whether meta-steps are compiled to machine code, several tasks in the lanes of the processor's vectors, which is
+        tens of times faster for small networks. "auto" does so where llvmlite is installed, the fit takes at least 300
+        meta-steps and the network is small enough; True skips both checks. A fit with an operation that cannot be
+        compiled, such as a convolution, is left to torch, and a logged line says why.
     vectorize : bool or "auto", default="auto"
         Whether torch evaluates tasks at once (``torch.vmap``) or one after the other. "auto" maps where torch can, the
         result is that of the loop, and it is faster: convolutions on a CPU are looped over.
@@ -153,7 +176,7 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"
-        Of fitting and adapting. Predictions of float64 rows are computed in float64 with the same weights.
+        Precision of fitting and adapting. Predictions of float64 rows are computed in float64 with the same weights.
     checkpoint : path-like, optional
         A folder in which the fit keeps its state, so that one that was ended (by Ctrl-C, or a power cut) goes on with
         the same numbers when the same fit is called again; see :doc:`/guide/keeping`. Needs a `random_state`.
@@ -227,7 +250,7 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
     True
     """
 
-    _parameter_constraints = CONSTRAINTS
+    _parameter_constraints = REGRESSION_CONSTRAINTS
 
     def __init__(
         self,
@@ -237,18 +260,23 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         normalization: str | None = None,
         batch_statistics: str = "support",
         module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
-        inner_solver: str = "gradient",
+        standardize: bool | Sequence[str | int] = True,
+        check_plausibility: bool = True,
+        inner_solver: str | InnerSolver = "gradient",
         inner_steps: int = 5,
         inner_lr: float = 0.05,
         learn_inner_lr: str | bool = False,
         adapt_layers: str | Sequence[str] = "all",
         context_dim: int = 0,
-        meta_gradient: MetaGradientName = "exact",
+        loss: str | RegressionLoss | Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = "squared_error",
+        huber_threshold: float = 1.35,
+        quantile: float = 0.5,
+        support_size: int | range | tuple[int, int] | None = (1, 5),
+        split: str = "random",
+        meta_gradient: MetaGradientName | MetaGradient = "exact",
         proximal: float = 1.0,
         multi_step_share: float = 0.0,
         first_order_share: float = 0.0,
-        support_size: int | range | tuple[int, int] | None = (1, 5),
-        split: str = "random",
         meta_lr: float = 0.01,
         meta_batch_size: int = 25,
         max_iter: int = 1000,
@@ -257,8 +285,6 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 200,
-        standardize: bool | Sequence[str | int] = True,
-        check_plausibility: bool = True,
         warm_start: bool = False,
         callbacks: Sequence[Callback] = (),
         random_state: int | np.random.RandomState | None = None,
@@ -276,18 +302,23 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         self.normalization = normalization
         self.batch_statistics = batch_statistics
         self.module = module
+        self.standardize = standardize
+        self.check_plausibility = check_plausibility
         self.inner_solver = inner_solver
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
         self.learn_inner_lr = learn_inner_lr
         self.adapt_layers = adapt_layers
         self.context_dim = context_dim
+        self.loss = loss
+        self.huber_threshold = huber_threshold
+        self.quantile = quantile
+        self.support_size = support_size
+        self.split = split
         self.meta_gradient = meta_gradient
         self.proximal = proximal
         self.multi_step_share = multi_step_share
         self.first_order_share = first_order_share
-        self.support_size = support_size
-        self.split = split
         self.meta_lr = meta_lr
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
@@ -296,8 +327,6 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
-        self.standardize = standardize
-        self.check_plausibility = check_plausibility
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.random_state = random_state
@@ -309,6 +338,16 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.verbose = verbose
+
+    @property
+    def kind(self) -> Regression:
+        """Regression, at the present settings."""
+        loss = as_regression_loss(self.loss)
+        if self.loss == "huber":
+            loss = Huber(float(self.huber_threshold))
+        if self.loss == "quantile":
+            loss = Quantile(float(self.quantile))
+        return Regression(loss, self.support_size, self.split, self.check_plausibility)
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
@@ -350,10 +389,10 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
-        plan = self._plan()
-        params = self._served(plan, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
+        adaptation = self._adaptation()
+        params = self._served(adaptation, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
         return AdaptedRegressor._adapt(
-            self._network, plan, self._params, rows, target, feature_names(self), judge, self._conformal, params
+            self._network, adaptation, self._params, rows, target, feature_names(self), judge, self._conformal, params
         )
 
     @in_plain_modes
@@ -386,20 +425,20 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
             Before `fit`.
         """
         check_is_fitted(self)
-        known = as_tasks(tasks)
-        check_columns(self, known, known.X.shape[1:], "adapt_many")
-        check_targets(known.y, self._network.single_target, self.n_outputs_, "adapt_many")
-        return AdaptedRegressors(self, known, self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None)
+        tasks = as_tasks(tasks)
+        check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
+        check_targets(tasks.y, self._network.single_target, self.n_outputs_, "adapt_many")
+        return AdaptedRegressors(self, tasks, self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None)
 
-    def _served(self, plan: Adaptation, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
+    def _served(self, adaptation: Adaptation, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
         """Return parameters adapted in machine code, or None where torch has to do it."""
-        require_statistics(plan, X)
+        require_statistics(adaptation, X)
         support = self._network.rows(X, self._network.scale_targets(y))
-        adapter = adapter_for(self._network, plan, self._params, len(X), support)
+        adapter = adapter_for(self._network, adaptation, self._params, len(X), support)
         if adapter is None:
             return None
         adapted, good = adapter(padded_support(support, adapter.n_rows))
-        return {name: torch.from_numpy(own[0]) for name, own in adapted.items()} if good[0] else None
+        return {name: torch.from_numpy(value[0]) for name, value in adapted.items()} if good[0] else None
 
     @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -416,8 +455,8 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         ndarray of shape (n_rows,) or (n_rows, n_targets), or two of them
         """
         check_is_fitted(self)
-        plan = self._plan()
-        return predict_rows(self, self._network, plan.zero_shot(self._params), plan, X, return_std)
+        adaptation = self._adaptation()
+        return predict_rows(self, self._network, adaptation.zero_shot(self._params), adaptation, X, return_std)
 
     @in_plain_modes
     def predict_interval(
@@ -447,46 +486,15 @@ class MAMLRegressor(BaseMAML, IntervalMixin, RegressorMixin, BaseEstimator):
         return conformal_interval(self, X, level, simultaneous)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        return center_and_scale(self, self._plan(), X)
+        return center_and_scale(self, self._adaptation(), X)
 
     @property
     def _single_target(self) -> bool:
         single: bool = self._network.single_target
         return single
 
-    def _read(self, X: Any, y: Any, groups: Any) -> TaskSet:
-        return require_channels_first(as_tasks(X, y, groups), self.check_plausibility)
-
-    def _build(self, training: TaskSet, tasks: TaskSet) -> RegressionNetwork:
-        return build_regression(self, training)
-
-    def _source(
-        self, network: RegressionNetwork, tasks: TaskSet, plan: Adaptation, rng: np.random.Generator, *, training: bool
-    ) -> RegressionSampler:
-        return RegressionSampler(network, tasks, plan, rng, self.support_size, self.split)
-
-    def _remember(self, tasks: TaskSet) -> None:
-        self._seen, self._conformal = SeenTasks.learn(tasks, self._seed), None
-        self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
-        self.n_outputs_ = 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
-
-    def _answers(self, plan: Adaptation) -> Any:
-        return partial(_answers, self._network, plan, self._params, self.batching_)
-
-    def _spread(self, tasks: TaskSet) -> NDArray[np.float64]:
-        return spread_of(tasks.y)
-
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        source = self._source(self._network, tasks, self._plan(), rng, training=False)
-        return source.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))
-
-
-def _answers(network: RegressionNetwork, plan: Adaptation, meta: Params, batching: str, tasks: TaskSet) -> Answers:
-    """Adapt to the support of every task and predict its query, for a judge."""
-    source = RegressionSampler(network, tasks, plan, np.random.default_rng(0), None, "random")
-    truth, adapted, rows = source.predict_queries(meta, batching)
-    population = network.predict(plan.zero_shot(meta), tasks.X[rows])
-    shape = len(rows), -1
-    return Answers(truth.reshape(shape), adapted.reshape(shape), population.astype(np.float64).reshape(shape), rows)
+        sampler = self.kind.sampler(self._network, tasks, self._adaptation(), rng, training=False)
+        return sampler.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))

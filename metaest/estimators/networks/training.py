@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from metaest.estimators.checkpoint import Checkpoint
+from metaest.estimators.guard import Answers
 from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule, is_setting
 from metaest.estimators.networks.backing_off import back_off, warn_of_rate
-from metaest.estimators.networks.compiled import lane_steps
+from metaest.estimators.networks.compiled import compiled_steps
 from metaest.estimators.networks.episodes import KeptWithDraws, MetaDraws, saved_bytes, tasks_at_once
-from metaest.estimators.networks.network import Network, batched, goes_on
+from metaest.estimators.networks.network import Network, batched
+from metaest.estimators.networks.settings import InnerSettings, MetaSettings, NetworkSettings, OuterSettings, Settings
 from metaest.estimators.networks.threads import scoped_threads
 from metaest.exceptions import DivergenceError, TaskError, filters_kept, warn
-from metaest.functional import BatchForward, Episodes, History, OuterLoop, Params, Rows, StepInfo, repeat_for_tasks
+from metaest.functional import (
+    BatchForward,
+    Episodes,
+    History,
+    Loss,
+    OuterLoop,
+    Params,
+    Rows,
+    StepInfo,
+    repeat_for_tasks,
+)
 from metaest.functional.compiler import import_compiler
 from metaest.functional.generator import Stream, seeded, undrawn
 from metaest.functional.meta_gradients.implicit import remaining_slope
@@ -28,12 +41,13 @@ from metaest.functional.modules.normalization import per_step, population_statis
 from metaest.functional.outer import State
 from metaest.tasks import TaskSet, check_split
 
-__all__ = ["Trained", "finalise", "history_frame", "meta_train"]
+__all__ = ["Earlier", "Kind", "Trained", "finalise", "history_frame", "meta_train"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+# splits into support and query by which each held-out task is judged
 VALIDATION_SPLITS = 4
 # share of the slope that may be left where the implicit gradient is taken
 STEEP = 0.1
@@ -54,28 +68,90 @@ class Trained(NamedTuple):
     batching_reason: str
     compiled: bool
     compiled_reason: str
-    plan: Adaptation
+    adaptation: Adaptation
 
 
-def meta_train(model: Any, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None = None) -> Trained:
-    """Meta-learn the weights of `model` (a BaseMAML with its settings) from `tasks`; `model` is not changed.
+class Earlier(NamedTuple):
+    """The fit that a warm start goes on from.
+
+    Attributes
+    ----------
+    network : Network
+    params : dict of Tensor
+    adaptation : Adaptation
+        At the rates that it was lowered to.
+    """
+
+    network: Network
+    params: Params
+    adaptation: Adaptation
+
+
+class Kind(Protocol):
+    """A kind of task: regression, classification, or policies.
+
+    The loss of a kind is that of its network, and is defined there alone; draws for the compiler are the sampler's.
+    """
+
+    @property
+    def support_size(self) -> Any:
+        """Support rows of an episode."""
+
+    @property
+    def split(self) -> str:
+        """How they are chosen."""
+
+    def read(self, X: Any, y: Any, groups: Any) -> TaskSet:
+        """Return the tasks that a fit was given."""
+
+    def network(self, settings: NetworkSettings, training: TaskSet, tasks: TaskSet, before: Any) -> Any:
+        """Return the network for these tasks, some of which may be held out of training."""
+
+    def adaptation(self, inner: InnerSettings, meta: MetaSettings, network: Any) -> Any:
+        """Return the adaptation that the settings ask for."""
+
+    def sampler(
+        self, network: Any, tasks: TaskSet, adaptation: Any, rng: np.random.Generator, *, training: bool
+    ) -> Any:
+        """Return what episodes are drawn from."""
+
+    def learned(self, network: Any, adaptation: Any, params: Params, tasks: TaskSet, seed: int) -> dict[str, Any]:
+        """Return the attributes that a fit sets beside those of every kind."""
+
+    def guard_answers(
+        self, network: Any, adaptation: Any, params: Params, batching: str
+    ) -> Callable[[TaskSet], Answers]:
+        """Return what adapts to the support of tasks and predicts their query, for the guard."""
+
+    def spread(self, network: Any, tasks: TaskSet) -> NDArray[np.float64]:
+        """Return the scale of every output, for the guard."""
+
+
+def meta_train(
+    kind: Kind,
+    settings: Settings,
+    tasks: TaskSet,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    earlier: Earlier | None = None,
+) -> Trained:
+    """Meta-learn the weights of a network from tasks.
 
     A fit that diverges is begun anew at half the inner rate, up to six times; then the first error is raised.
     """
     import_compiler()  # torch's optimisers do, and some modules
-    descends = model.inner_solver == "gradient" and model.inner_steps and model.inner_lr
     kept = None if checkpoint is None else checkpoint.load()
     first_error = None if kept is None or kept["error"] is None else DivergenceError(kept["error"])
-    for halvings in range(0 if kept is None else kept["halvings"], RESTARTS + 1 if descends else 1):
+    runs = RESTARTS + 1 if settings.inner.can_back_off else 1
+    for halvings in range(0 if kept is None else kept["halvings"], runs):
         attempt = _Attempt(checkpoint, kept, halvings, first_error)
         try:
-            trained = _train(model, tasks, seed, attempt)
+            trained = _train(kind, settings, tasks, seed, attempt, earlier)
         except DivergenceError as error:
             first_error, kept = error if first_error is None else first_error, None
             _logger.info("the fit is begun anew at a lower inner rate: %s", error)
             continue
-        earlier = model._rates[1] if goes_on(model) else None
-        warn_of_rate(float(model.inner_lr), trained.plan, earlier)
+        warn_of_rate(settings.inner, trained.adaptation, None if earlier is None else earlier.adaptation)
         return trained
     assert first_error is not None
     raise first_error
@@ -97,36 +173,39 @@ class _Attempt(NamedTuple):
         return KeptWithDraws(self.checkpoint, self.kept, draws, {"halvings": self.halvings, "error": error})
 
 
-def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
+def _train(
+    kind: Kind, settings: Settings, tasks: TaskSet, seed: int, attempt: _Attempt, earlier: Earlier | None
+) -> Trained:
     """Meta-learn at the inner rate that is stable on the tasks at the start, halved `halvings` times."""
+    outer, engine = settings.outer, settings.engine
     rng = np.random.default_rng(seed)
-    training, held_out = _hold_out(model, tasks, rng)
+    training, held_out = _hold_out(outer, tasks, rng)
     with seeded(seed):
-        network: Network = model._build(training, tasks)
-    plan: Adaptation = model._plan_of(network)
-    plan = model._slowed(plan) if goes_on(model) else plan
-    schedule = Schedule(model, model.max_iter)
-    _check_something_adapts(plan, schedule, model, training)
-    before = model._params if goes_on(model) else None
-    params = plan.meta_parameters(network.forward.parameters(), before)
-    source = model._source(network, training, plan, rng, training=True)
-    batches = source.batches(model.meta_batch_size)
-    first = source.episodes(next(batches))
+        network: Network = kind.network(settings.network, training, tasks, earlier and earlier.network)
+    adaptation: Adaptation = kind.adaptation(settings.inner, settings.meta, network)
+    if earlier is not None:
+        adaptation = adaptation.at_rates_of(earlier.adaptation)
+    schedule = Schedule(settings.meta, settings.inner, outer.max_iter)
+    _check_something_adapts(kind, settings.inner, adaptation, schedule, training)
+    params = adaptation.meta_parameters(network.forward.parameters(), earlier and earlier.params)
+    sampler = kind.sampler(network, training, adaptation, rng, training=True)
+    batches = sampler.batches(outer.meta_batch_size)
+    first = sampler.episodes(next(batches))
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
-    stream = None if model.module is None else Stream(seed)
+    stream = None if settings.network.module is None else Stream(seed)
     drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
-        forward, batching, reason = batched(network.forward, first.support, model.vectorize)
-        plan, params = back_off(plan, params, forward, source, model.meta_batch_size, seed)
+        forward, batching, reason = batched(network.forward, first.support, engine.vectorize)
+        adaptation, params = back_off(adaptation, params, forward, sampler, outer.meta_batch_size, seed)
     if attempt.halvings:
-        plan, params = plan.slower(params, 2.0**attempt.halvings)
-    _tell(model, training, len(tasks), seed, plan, f"{batching}: {reason}")
-    source.plan = plan
+        adaptation, params = adaptation.backed_off(params, 2.0**attempt.halvings) or (adaptation, params)
+    _log_decisions(settings, training, len(tasks), seed, adaptation, f"{batching}: {reason}")
+    sampler.adaptation = adaptation
 
     def losses(params: Params, drawn: tuple[Differentiated, Episodes]) -> torch.Tensor:
         differentiated, episodes = drawn
         with drawing():
-            return plan.losses(forward, params, episodes, differentiated)
+            return adaptation.losses(forward, network.loss, params, episodes, differentiated)
 
     def parts(drawn: tuple[Differentiated, Episodes]) -> list[tuple[Differentiated, Episodes]]:
         differentiated, episodes = drawn
@@ -134,53 +213,55 @@ def _train(model: Any, tasks: TaskSet, seed: int, attempt: _Attempt) -> Trained:
 
     validate = None
     if held_out is not None:
-        judge = model._source(network, held_out, plan, np.random.default_rng(seed), training=True)
+        judge = kind.sampler(network, held_out, adaptation, np.random.default_rng(seed), training=True)
         fixed = judge.episodes(np.tile(np.arange(len(held_out)), VALIDATION_SPLITS))
 
         def validate(params: Params) -> float:
             network.forward.module.eval()
-            found = [losses(params, part).detach() for part in parts((schedule.judged, fixed))]
-            value = float(torch.cat(found).mean())
+            values = [losses(params, part).detach() for part in parts((schedule.judged, fixed))]
+            value = float(torch.cat(values).mean())
             network.forward.module.train()
             return value
 
     loop = OuterLoop(
-        max_iter=model.max_iter,
-        meta_lr=model.meta_lr,
-        weight_decay=model.alpha / len(training.X),
+        max_iter=outer.max_iter,
+        meta_lr=outer.meta_lr,
+        weight_decay=outer.alpha / len(training.X),
         undecayed=is_setting,
-        max_grad_norm=model.max_grad_norm,
-        n_iter_no_change=model.n_iter_no_change,
-        callbacks=model.callbacks,
-        verbose=bool(model.verbose),
+        max_grad_norm=outer.max_grad_norm,
+        n_iter_no_change=outer.n_iter_no_change,
+        callbacks=outer.callbacks,
+        verbose=engine.verbose,
     )
     with scoped_threads(network.forward.module, params, first):
         network.forward.module.train()
-        at_once = 1 if batching == "loop" else _at_once(model.max_batch_bytes, losses, params, schedule, first)
+        at_once = 1 if batching == "loop" else _at_once(engine.max_batch_bytes, losses, params, schedule, first)
         _logger.info("tasks differentiated at once: %s", "all" if at_once is None else f"at most {at_once}")
-        made = lane_steps(model, plan, schedule, source, batches, loop, params, losses)
-        draw = MetaDraws(source, batches, schedule, network.forward.module, stream)
+        made = compiled_steps(settings, adaptation, schedule, sampler, batches, loop, params, losses)
+        draw = MetaDraws(sampler, batches, schedule, network.forward.module, stream)
         with _second_derivatives():
             result = loop.run(params, draw, losses, validate, made.steps, parts, attempt.keeping(draw))
     network.forward.module.eval()
     with drawing():
-        if plan.proximal and plan.steps:
-            _warn_of_slopes(plan, forward, result.params, source.episodes(next(batches)))
-        drawn = [source.episodes(next(batches)) for _ in range(SETTLING)]
-        params = finalise(plan, forward, result.params, drawn)
+        if settings.meta.gradient.needs_proximal and adaptation.held:
+            _warn_of_slopes(adaptation, forward, network.loss, result.params, sampler.episodes(next(batches)))
+        drawn = [sampler.episodes(next(batches)) for _ in range(SETTLING)]
+        params = finalise(adaptation, forward, network.loss, result.params, drawn)
     compiled, why = made.steps is not None, made.reason
     if made.steps is not None and made.steps.instead is not None:
         compiled, why = False, "machine code and torch give different meta-gradients"
-    return Trained(network, params, result.history, batching, reason, compiled, why, plan)
+    return Trained(network, params, result.history, batching, reason, compiled, why, adaptation)
 
 
-def _tell(model: Any, training: TaskSet, n_tasks: int, seed: int, plan: Adaptation, batching: str) -> None:
+def _log_decisions(
+    settings: Settings, training: TaskSet, n_tasks: int, seed: int, adaptation: Adaptation, batching: str
+) -> None:
     """Log what was decided before the first meta-step."""
     counts = len(training), n_tasks - len(training), len(training.X)
-    _logger.info("%d tasks learned from, %d held out, %d rows in %s; seed %d", *counts, model.dtype, seed)
+    _logger.info("%d tasks learned from, %d held out, %d rows in %s; seed %d", *counts, settings.engine.dtype, seed)
     _logger.info("tasks are evaluated by %s", batching)
-    if plan.rate != float(model.inner_lr):
-        _logger.info("the inner rate is lowered from %.3g to %.3g", model.inner_lr, plan.rate)
+    if adaptation.rate != settings.inner.rate:
+        _logger.info("the inner rate is lowered from %.3g to %.3g", settings.inner.rate, adaptation.rate)
 
 
 @contextlib.contextmanager
@@ -208,32 +289,40 @@ def _at_once(bound: int | None, losses: Any, params: Params, schedule: Schedule,
     return tasks_at_once(bound, of_one)
 
 
-def _check_something_adapts(plan: Adaptation, schedule: Schedule, model: Any, tasks: TaskSet) -> None:
+def _check_something_adapts(
+    kind: Kind, inner: InnerSettings, adaptation: Adaptation, schedule: Schedule, tasks: TaskSet
+) -> None:
     """Raise a ValueError where all there is to learn is how tasks adapt, and none can."""
-    reptile, ridge = schedule.kind == "reptile", model.inner_solver == "ridge"
-    if (ridge or reptile) and plan.steps == 0:
+    gradient = schedule.gradient
+    only_moves, ridge = gradient.trains_only_what_moves, inner.closed_form and not inner.bayesian
+    if (ridge or only_moves) and adaptation.steps == 0:
         raise ValueError(
-            f"inner_solver={model.inner_solver!r} with meta_gradient={model.meta_gradient!r} learns from how tasks "
+            f"inner_solver={inner.solver_name} with meta_gradient={gradient.name!r} learns from how tasks "
             "adapt; inner_steps=0 leaves nothing to learn."
         )
-    if reptile and plan.rate == 0:
-        raise ValueError("meta_gradient='reptile' learns from how tasks adapt; inner_lr=0 leaves nothing to learn.")
-    bounds = check_split(model.support_size, model.split)
-    if not (ridge or plan.learn) or (tasks.sizes.max() > 1 and not (bounds is not None and bounds[1] == 0)):
-        return
-    if not any(own is not None and len(own) for own in map(tasks.support_of, range(len(tasks)))):
+    if only_moves and inner.given is None and adaptation.rate == 0:
         raise ValueError(
-            f"no task has a support row (support_size={model.support_size!r}, at most {tasks.sizes.max()} rows a "
-            f"task): inner_solver={model.inner_solver!r} with learn_inner_lr={model.learn_inner_lr!r} learns from how "
+            f"meta_gradient={gradient.name!r} learns from how tasks adapt; inner_lr=0 leaves nothing to learn."
+        )
+    bounds = check_split(kind.support_size, kind.split)
+    if not (ridge or adaptation.learn) or (tasks.sizes.max() > 1 and not (bounds is not None and bounds[1] == 0)):
+        return
+    supports = map(tasks.support_of, range(len(tasks)))
+    if not any(support is not None and len(support) for support in supports):
+        raise ValueError(
+            f"no task has a support row (support_size={kind.support_size!r}, at most {tasks.sizes.max()} rows a "
+            f"task): inner_solver={inner.solver_name} with learn_inner_lr={inner.learn!r} learns from how "
             "tasks adapt."
         )
 
 
-def _warn_of_slopes(plan: Adaptation, forward: BatchForward, params: Params, episodes: Episodes) -> None:
+def _warn_of_slopes(
+    adaptation: Adaptation, forward: BatchForward, loss: Loss, params: Params, episodes: Episodes
+) -> None:
     """Tell when adaptations end far from the minimum that the implicit meta-gradient supposes."""
-    solver, n_tasks = plan.descent(params), len(episodes.support.X)
-    start = repeat_for_tasks(plan.start(params, episodes.query), n_tasks)
-    slopes = remaining_slope(forward, plan.loss, solver, start, plan.support(params, episodes.support))
+    solver, n_tasks = adaptation.solver(params), len(episodes.support.X)
+    start = repeat_for_tasks(adaptation.start(params, episodes.query), n_tasks)
+    slopes = remaining_slope(forward, loss, solver, start, adaptation.support(params, episodes.support))
     if (left := float(slopes.median())) > STEEP:
         warn(
             f"meta_gradient='implicit' supposes adaptations that reach their minimum; after {solver.steps} inner steps "
@@ -253,10 +342,10 @@ def history_frame(history: History) -> pd.DataFrame:
     return frame.astype({"validation_loss": np.float64})
 
 
-def _hold_out(model: Any, tasks: TaskSet, rng: np.random.Generator) -> tuple[TaskSet, TaskSet | None]:
-    if not model.early_stopping:
+def _hold_out(outer: OuterSettings, tasks: TaskSet, rng: np.random.Generator) -> tuple[TaskSet, TaskSet | None]:
+    if not outer.early_stopping:
         return tasks, None
-    n_held_out = max(1, round(model.validation_fraction * len(tasks)))
+    n_held_out = max(1, round(outer.validation_fraction * len(tasks)))
     if n_held_out >= len(tasks):
         raise TaskError(
             f"early_stopping holds out {n_held_out} of {len(tasks)} task{'s' * (len(tasks) != 1)} and leaves none to "
@@ -266,13 +355,15 @@ def _hold_out(model: Any, tasks: TaskSet, rng: np.random.Generator) -> tuple[Tas
     return tasks[np.sort(order[n_held_out:])], tasks[np.sort(order[:n_held_out])]
 
 
-def finalise(plan: Adaptation, forward: BatchForward, meta: Params, drawn: Sequence[Episodes]) -> Params:
+def finalise(
+    adaptation: Adaptation, forward: BatchForward, loss: Loss, meta: Params, drawn: Sequence[Episodes]
+) -> Params:
     """Return the meta-parameters with what follows from them.
 
     Parameters
     ----------
-    plan : Adaptation
-    forward : callable
+    adaptation : Adaptation
+    forward, loss : callable
     meta : dict of Tensor
     drawn : sequence of Episodes
         Of as many tasks each.
@@ -281,31 +372,33 @@ def finalise(plan: Adaptation, forward: BatchForward, meta: Params, drawn: Seque
     -------
     dict of Tensor
     """
-    if plan.normed:
-        meta = {**meta, **_statistics(plan, forward, meta, drawn)}
-    if plan.head is None or not plan.head.bayesian or not plan.steps:
+    if adaptation.normed:
+        meta = {**meta, **_statistics(adaptation, forward, loss, meta, drawn)}
+    if adaptation.head is None or not adaptation.head.bayesian or not adaptation.steps:
         return meta
     with torch.no_grad():
-        start = repeat_for_tasks(plan.start(meta), len(drawn[0].query.X))
-        return {**meta, **plan.head.finalise(forward, start, drawn)}
+        start = repeat_for_tasks(adaptation.start(meta), len(drawn[0].query.X))
+        return {**meta, **adaptation.head.finalise(forward, start, drawn)}
 
 
-def _statistics(plan: Adaptation, forward: BatchForward, meta: Params, drawn: Sequence[Episodes]) -> Params:
+def _statistics(
+    adaptation: Adaptation, forward: BatchForward, loss: Loss, meta: Params, drawn: Sequence[Episodes]
+) -> Params:
     """Return the statistics of all rows of all tasks before adaptation, and those of supports in every inner step."""
     shared, steps = [], []
     for episodes in drawn:
         n_tasks = len(episodes.query.X)
         start = repeat_for_tasks(
-            {name: own.detach() for name, own in plan.start(meta, episodes.query).items()}, n_tasks
+            {name: value.detach() for name, value in adaptation.start(meta, episodes.query).items()}, n_tasks
         )
         rows = Rows(*(torch.cat(parts, dim=1) for parts in zip(*episodes, strict=True)))
         with torch.no_grad():
             shared.append(batch_statistics(forward, start, rows))
-        if plan.per_step and plan.head is None and plan.steps:
-            support = plan.support(meta, episodes.support)
-            path = plan.descent(meta).path(forward, plan.loss, start, support)
+        if adaptation.per_step and adaptation.head is None and adaptation.steps:
+            support = adaptation.support(meta, episodes.support)
+            path = adaptation.solver(meta).path(forward, loss, start, support)
             steps.append([{n: v.detach() for n, v in batch_statistics(forward, at, support).items()} for at in path])
-    found = population_statistics(shared)
+    statistics = population_statistics(shared)
     if steps:
-        found |= per_step([population_statistics(list(own)) for own in zip(*steps, strict=True)])
-    return found
+        statistics |= per_step([population_statistics(list(step)) for step in zip(*steps, strict=True)])
+    return statistics

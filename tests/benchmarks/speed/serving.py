@@ -49,7 +49,7 @@ def main():
     X, y = tasks[0].X[:10], np.asarray(tasks[0].y)[:10]
     many = TaskSet([(task.X[:10], np.asarray(task.y)[:10]) for task in tasks] * 10)
     support = model._network.rows(X, model._network.scale_targets(y))
-    adapter = adapter_for(model._network, model._plan(), model._params, 10, support)
+    adapter = adapter_for(model._network, model._adaptation(), model._params, 10, support)
     rows = padded_support(support, adapter.n_rows)
     print("\n| W1, 5 steps | median | least |\n|---|---|---|")
     for name, compiled, call, n in (

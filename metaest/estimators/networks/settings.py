@@ -1,0 +1,229 @@
+"""The settings of an estimator, read once into typed groups; below `base.py` no function takes the estimator."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from metaest.functional import Callback, InnerSolver, MetaGradient, as_meta_gradient
+
+__all__ = [
+    "EngineSettings",
+    "InnerSettings",
+    "MetaSettings",
+    "NetworkSettings",
+    "OuterSettings",
+    "Settings",
+    "device_of",
+]
+
+# whether a linear head in closed form is Bayesian, by the setting that asks for it
+CLOSED_FORMS = {repr("ridge"): False, repr("bayes"): True}
+
+
+@dataclass(frozen=True)
+class InnerSettings:
+    """How a task adapts.
+
+    Attributes
+    ----------
+    solver_name : str
+        The setting `inner_solver` as messages name it.
+    given : InnerSolver or None
+        The setting where it is an object.
+    steps : int
+        0 where nothing is adapted; otherwise the number of inner steps, that of the object where one is given.
+    rate : float
+    learn : False, "one", "per-parameter" or "per-layer-and-step"
+    adapt_layers : str or sequence of str
+    context_dim : int
+    proximal : float
+    statistics_per_step : bool
+        Whether layers normalise by averages over the training tasks, one for each step.
+    max_batch_bytes : int or None
+    """
+
+    solver_name: str
+    given: InnerSolver | None
+    steps: int
+    rate: float
+    learn: str | bool
+    adapt_layers: str | Sequence[str]
+    context_dim: int
+    proximal: float
+    statistics_per_step: bool
+    max_batch_bytes: int | None
+
+    @classmethod
+    def read(cls, model: Any) -> Self:
+        """Read the settings of an estimator."""
+        solver, steps = model.inner_solver, int(model.inner_steps)
+        given = solver if isinstance(solver, InnerSolver) else None
+        if given is not None and steps:
+            steps = int(given.steps)
+        return cls(
+            repr(solver) if given is None else type(given).__name__,
+            given,
+            steps,
+            float(model.inner_lr),
+            model.learn_inner_lr,
+            model.adapt_layers,
+            int(model.context_dim),
+            float(model.proximal),
+            model.batch_statistics == "per-step",
+            model.max_batch_bytes,
+        )
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the last layer is solved in closed form."""
+        return self.given is None and self.solver_name in CLOSED_FORMS
+
+    @property
+    def bayesian(self) -> bool:
+        """Whether the closed form is Bayes' rule."""
+        return self.given is None and CLOSED_FORMS.get(self.solver_name, False)
+
+    @property
+    def can_back_off(self) -> bool:
+        """Whether there is a rate that a fit may lower."""
+        if self.given is not None:
+            return self.steps > 0 and self.given.backed_off(2.0) is not None
+        return not self.closed_form and self.steps > 0 and self.rate > 0
+
+
+@dataclass(frozen=True)
+class MetaSettings:
+    """The meta-gradient and its schedule.
+
+    Attributes
+    ----------
+    gradient : MetaGradient
+    multi_step_share, first_order_share : float
+        Shares of the meta-steps, at the beginning of a fit.
+    """
+
+    gradient: MetaGradient
+    multi_step_share: float
+    first_order_share: float
+
+    @classmethod
+    def read(cls, model: Any) -> Self:
+        """Read the settings of an estimator."""
+        gradient = as_meta_gradient(model.meta_gradient)
+        return cls(gradient, float(model.multi_step_share), float(model.first_order_share))
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The module and the scaling of its features.
+
+    Attributes
+    ----------
+    hidden_layer_sizes, activation, normalization, module, standardize
+        As the estimators take them.
+    adapt_layers
+        Layers that move: where the head is among them, classes may start alike.
+    context_dim : int
+    closed_form : bool
+        Whether the last layer makes room for a head in closed form.
+    second_derivatives : bool
+        Whether a fit differentiates the module twice.
+    device : torch.device
+    dtype : torch.dtype
+    """
+
+    hidden_layer_sizes: Any
+    activation: str
+    normalization: str | None
+    module: nn.Module | Callable[..., nn.Module] | None
+    standardize: Any
+    adapt_layers: str | Sequence[str]
+    context_dim: int
+    closed_form: bool
+    second_derivatives: bool
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def read(cls, model: Any, inner: InnerSettings, meta: MetaSettings) -> Self:
+        """Read the settings of an estimator."""
+        return cls(
+            model.hidden_layer_sizes,
+            model.activation,
+            model.normalization,
+            model.module,
+            model.standardize,
+            inner.adapt_layers,
+            inner.context_dim,
+            inner.closed_form,
+            not inner.closed_form and inner.steps > 0 and meta.gradient.second_derivatives,
+            device_of(model.device),
+            {"float32": torch.float32, "float64": torch.float64}[model.dtype],
+        )
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """The outer loop; names are those of the estimators' arguments."""
+
+    meta_lr: float
+    meta_batch_size: int
+    max_iter: int
+    alpha: float
+    max_grad_norm: float | None
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    callbacks: Sequence[Callback]
+
+    @classmethod
+    def read(cls, model: Any) -> Self:
+        """Read the settings of an estimator."""
+        return cls(**{name: getattr(model, name) for name in cls.__annotations__})
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What evaluates the numbers; names are those of the estimators' arguments."""
+
+    compile: str | bool
+    vectorize: str | bool
+    max_batch_bytes: int | None
+    dtype: str
+    verbose: bool
+
+    @classmethod
+    def read(cls, model: Any) -> Self:
+        """Read the settings of an estimator."""
+        return cls(model.compile, model.vectorize, model.max_batch_bytes, model.dtype, bool(model.verbose))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a fit but those of the kind of task."""
+
+    network: NetworkSettings
+    inner: InnerSettings
+    meta: MetaSettings
+    outer: OuterSettings
+    engine: EngineSettings
+
+    @classmethod
+    def read(cls, model: Any) -> Self:
+        """Read the settings of an estimator."""
+        inner, meta = InnerSettings.read(model), MetaSettings.read(model)
+        network = NetworkSettings.read(model, inner, meta)
+        return cls(network, inner, meta, OuterSettings.read(model), EngineSettings.read(model))
+
+
+def device_of(setting: str) -> torch.device:
+    """Return the device that a setting names, or raise a ValueError where torch has none such."""
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device='cuda': torch finds no CUDA device here; take device='cpu', or 'auto', which takes a GPU where "
+            "there is one."
+        )
+    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,127 @@
+"""Inner solvers and meta-gradients that are passed as objects where names are."""
+
+import copy
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from metaest import MAMLClassifier, MAMLRegressor
+from metaest.functional import GradientDescent, Implicit, InnerSolver, MetaGradient, QueryLoss, with_statistics
+from metaest_datasets import make_sinusoids
+
+SMALL = {"hidden_layer_sizes": (6,), "max_iter": 10, "dtype": "float64", "random_state": 0}
+
+
+@dataclass(frozen=True)
+class SignDescent(InnerSolver):
+    """Steps of one length along the signs of the gradient."""
+
+    rate: float = 0.01
+    steps: int = 3
+
+    def solve(self, forward, loss, params, support, *, differentiable=False):
+        if not any(value.requires_grad for value in params.values()):
+            params = {name: value.detach().requires_grad_() for name, value in params.items()}
+        for _ in range(self.steps):
+            total = loss(forward(params, support), support.y, support.mask).sum()
+            slopes = torch.autograd.grad(total, list(params.values()), create_graph=differentiable)
+            moved = zip(params.items(), slopes, strict=True)
+            params = {name: value - self.rate * slope.sign() for (name, value), slope in moved}
+        return params
+
+
+@dataclass(frozen=True)
+class Cautious(MetaGradient):
+    """The query loss, and a penalty on how far a task moves."""
+
+    strength: float = 0.1
+    through_steps = True
+    second_derivatives = True
+
+    def losses(self, forward, loss, solver, start, episodes, step_weights=None):
+        support, query = episodes
+        adapted = solver.solve(forward, loss, start, support, differentiable=True)
+        adapted = with_statistics(forward, adapted, support)
+        away = sum((adapted[name] - start[name]).square().flatten(1).sum(dim=1) for name in start)
+        return loss(forward(adapted, query), query.y, query.mask) + self.strength * away
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return make_sinusoids(12, random_state=0)
+
+
+def fit(tasks, **settings):
+    return MAMLRegressor(**{**SMALL, **settings}).fit(tasks)
+
+
+def params_equal(one, other):
+    return all(torch.equal(value, other._params[name]) for name, value in one._params.items())
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_named_objects_are_their_names(tasks):
+    named = fit(tasks, inner_steps=3, inner_lr=0.02)
+    assert params_equal(named, fit(tasks, inner_solver=GradientDescent(3, 0.02)))
+    assert params_equal(named, fit(tasks, inner_steps=3, inner_lr=0.02, meta_gradient=QueryLoss()))
+    held = fit(tasks, inner_solver=GradientDescent(3, 0.02, proximal=1.0), meta_gradient=Implicit())
+    assert params_equal(held, fit(tasks, inner_steps=3, inner_lr=0.02, meta_gradient="implicit"))
+
+
+def test_a_solver_of_the_users(tasks):
+    model = fit(tasks[:10], inner_solver=SignDescent(), early_stopping=True, compile=True)
+    assert not model.compiled_
+    assert model.compiled_reason_ == "inner_solver=SignDescent cannot be compiled"
+    assert model.inner_lr_ is None
+    X, y = tasks[10].X[:4], tasks[10].y[:4]
+    adapted = model.adapt(X, y)
+    moved = [(value - model._params[name]).abs() for name, value in adapted._params.items()]
+    assert 0 < max(float(value.max()) for value in moved) <= 0.03 + 1e-9
+    np.testing.assert_allclose(model.adapt_many([(X, y)]).predict(X)[0], adapted.predict(X), rtol=1e-9)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(other.adapt(X, y).predict(X), adapted.predict(X))
+    assert clone(model).inner_solver == SignDescent()
+    assert np.isfinite(model.score(tasks[10:]))
+    still = model.set_params(inner_steps=0).adapt(X, y)
+    np.testing.assert_array_equal(still.predict(X), model.predict(X))
+
+
+def test_a_solver_of_the_users_for_classes():
+    X = np.random.default_rng(0).standard_normal((60, 2))
+    y, groups = np.where(X[:, 0] > 0, "a", "b"), np.repeat(np.arange(6), 10)
+    model = MAMLClassifier(inner_solver=SignDescent(0.05), max_iter=5, random_state=0).fit(X, y, groups=groups)
+    assert model.adapt(X[:10], y[:10]).score(X, y) > 0.5
+
+
+def test_a_meta_gradient_of_the_users(tasks):
+    free = fit(tasks, meta_gradient=Cautious(0.0))
+    assert all(torch.allclose(value, fit(tasks)._params[name]) for name, value in free._params.items())
+    held = fit(tasks, meta_gradient=Cautious(10.0), early_stopping=True, learn_inner_lr="one")
+    assert held.inner_lr_ < free.inner_lr_  # steps cost more than they bring
+    assert pickle.loads(pickle.dumps(held)).meta_gradient == Cautious(10.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"adapt_layers": "head"}, "SignDescent says itself what moves"),
+        ({"context_dim": 1}, "SignDescent says itself what moves"),
+        ({"learn_inner_lr": "one"}, "SignDescent says itself what moves"),
+        ({"meta_gradient": "implicit"}, "needs a solver that holds parameters to their start"),
+        ({"first_order_share": 0.5, "meta_gradient": Cautious()}, "first_order_share and multi_step_share"),
+        ({"inner_steps": 0, "meta_gradient": "reptile"}, "leaves nothing to learn"),
+    ],
+)
+def test_settings_that_a_solver_contradicts_are_refused(tasks, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(tasks, inner_solver=SignDescent(), **settings)
+
+
+def test_classes_in_place_of_objects_are_refused(tasks):
+    for settings in ({"inner_solver": SignDescent}, {"meta_gradient": Cautious}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            fit(tasks, **settings)
