@@ -268,7 +268,7 @@ class AdaptedEquation(AdaptedPredictor):
         of : {"observation", "curve"}, default="observation"
             Whether a new observation falls inside, noise included, or the curve itself (by the posterior only).
         simultaneous : bool, default=False
-            Of conformal intervals: whether all observations of the task shall lie inside at once.
+            For conformal intervals: whether all observations of the task shall lie inside at once.
         sample_weight : array-like of shape (n_rows,), optional
             How accurate the new observations will be, on the scale of the fit's weights; 1 by default.
 
@@ -346,7 +346,7 @@ class AdaptedEquation(AdaptedPredictor):
         X : array-like or data frame of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
         sample_weight : array-like of shape (n_rows,), optional
-            Of these rows; those of the rows seen so far are remembered.
+            Weights of these rows; those of the rows seen so far are remembered.
 
         Returns
         -------
@@ -482,7 +482,7 @@ class AdaptedEquation(AdaptedPredictor):
         name : str
             A constant that varies between tasks.
         prior : bool, default=True
-            Whether what was learned from other tasks counts; without it, the rows stand alone (the shared constants
+            Whether the prior from other tasks counts; without it, the rows stand alone (the shared constants
             stay at the population's values).
         n_points : int, default=41
             From 3 to 1,000,000.

@@ -32,8 +32,8 @@ class Parameter:
     unit : str, optional
     meaning : str, optional
     transform : {"identity", "log", "logit"}, optional
-        What the bounds imply, by default. ``"log"`` alone stands for ``lower=0``, and ``"logit"`` alone for
-        ``lower=0, upper=1``.
+        By default, the transform that the bounds imply. ``"log"`` alone stands for ``lower=0``, and ``"logit"`` alone
+        for ``lower=0, upper=1``.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def check_parameters(parameters: Any, equation: Callable[..., Any]) -> dict[str,
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a bound or an initial value is a number that a float holds; a bound may be infinite."""
+    """Return whether a bound or an initial value is a number that a float holds; a bound may be infinite."""
     if isinstance(value, np.timedelta64) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     try:

@@ -71,7 +71,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         y: the variance of an observation is that of the noise plus :math:`s^2`, in rows to be predicted as well. The
         equation has no use for this column. Relative accuracies are ``sample_weight`` of `fit`.
     limit : float, optional
-        Of quantification: an observation below it, whatever its number, is taken as known to lie below it and no more
+        Limit of quantification: an observation below it, whatever its number, counts as one that lies below it, no more
         (a censored likelihood, method M3 [2]_). The number is replaced by the greatest one below the limit before
         anything looks at it. Scores and guards count no error where observation and prediction both lie below the
         limit; conformal intervals measure the distance to the limit.
@@ -79,7 +79,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
         mean linearly in the unconstrained space. Such a column must be constant within each task.
     objective : {"evidence", "query"}, default="evidence"
-        What `fit` maximises: the Laplace-approximate marginal likelihood [1]_ with the expected second derivative
+        The objective of `fit`: the Laplace-approximate marginal likelihood [1]_ with the expected second derivative
         (Gauss-Newton for additive noise; empirical Bayes), or the density of the query rows of drawn episodes, each
         predicted after adapting to its support rows (meta-learning).
     inner_solver : {"gauss-newton", "gradient"}, default="gauss-newton"
@@ -103,7 +103,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     max_iter : int, default=300
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
     compile : bool or "auto", default="auto"
-        Whether constants are searched for in machine code, many tasks at a time (needs llvmlite, the extra ``compile``;
+        Whether the search for constants is compiled, vectorised over tasks (needs llvmlite, the extra ``compile``;
         see :doc:`/guide/speed`). "auto" compiles a fit of at least 50,000 rows and an `adapt_many` of 500,000, True a
         single `adapt` as well. torch does what cannot be compiled, and a logged line says why.
     random_state : int, RandomState instance or None, default=None

@@ -1,6 +1,6 @@
 """The rows of one task as the equation takes them, checked, and the adaptation to them."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,22 @@ __all__ = ["adapt_rows", "rows_to_predict", "support_rows"]
 SQUARE_MARGIN = 1e50
 
 
+class HasColumns(Protocol):
+    """A fitted model or an adapted predictor, with ``feature_names_in_`` where it was fitted on named columns."""
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of the fit."""
+
+
 def support_rows(
-    predictor: Any, fitted: FittedEquation, X: Any, y: Any, sample_weight: Any, where: str
+    predictor: HasColumns, fitted: FittedEquation, X: Any, y: Any, sample_weight: Any, where: str
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None, bool]:
     """Return the rows of one task that have a weight above zero, as the equation takes them.
 
     Parameters
     ----------
     predictor : EquationRegressor or AdaptedEquation
-        Has the columns of the fit, ``n_features_in_`` and ``feature_names_in_``.
     fitted : FittedEquation
     X, y, sample_weight
         As ``adapt`` takes them.
@@ -48,7 +55,7 @@ def support_rows(
     return *fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where), further is not None
 
 
-def rows_to_predict(predictor: Any, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:
+def rows_to_predict(predictor: HasColumns, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:
     """Return rows as the equation takes them, whatever their covariates; `predictor` has the columns of the fit."""
     X, further = arranged(getattr(predictor, "feature_names_in_", None), fitted.function, X, where)
     rows, _, _ = as_rows(X, None, where)

@@ -22,7 +22,7 @@ UNDETERMINED_VARIANCE = 1e10
 
 
 class Linearised(NamedTuple):
-    """What the linearised tasks imply for the population.
+    """Sums and covariances of the linearised tasks, from which steps of the population follow.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where the search for the population starts: a pooled fit of all tasks, or fits of single tasks.
+"""Starts of the search for the population: a pooled fit of all tasks, or fits of single tasks.
 
 The pooled fit takes all tasks for one and is searched from many points; a population around it varies as much as the
 residuals allow. Where the likelihood of a task has many local optima (frequencies, delays), a curve fitted to all tasks
