@@ -75,7 +75,7 @@ def _methods(training: TaskSet) -> dict[str, Method]:
     C = float(pooled.population_.loc["C", "value"])
     methods["steel by steel: line, pooled C"] = lambda X, y: _line(X, y, C)
     pairs = [(task.X, task.y.reshape(-1)) for task in training]
-    names = training.feature_names or []
+    names = list(training.feature_names or [])
     columns = [names.index(c) for c in ("time", "temperature", *COMPOSITION)]
     methods["Gaussian process"] = gaussian_process(pairs, columns)
     return methods
