@@ -192,7 +192,7 @@ class Adaptation:
         """Return the meta-loss of each task; its gradient is the meta-gradient."""
         start = self.start(meta, episodes.query)
         if self.head is not None and self.steps:
-            return self.head.losses(forward, repeat_for_tasks(start, len(episodes.query.X)), episodes)
+            return self.head.losses(forward, repeat_for_tasks(start, len(episodes.query.mask)), episodes)
         solver = self.solver(meta) if self.head is None else GradientDescent(0, 0.0)
         return task_losses(forward, loss, solver, start, episodes, *differentiated)
 

@@ -101,7 +101,7 @@ def _support_losses(
     """Return the support loss of every task before and after adaptation."""
     before, after = [], []
     for episodes in parts:
-        start = repeat_for_tasks(adaptation.start(meta, episodes.query), len(episodes.query.X))
+        start = repeat_for_tasks(adaptation.start(meta, episodes.query), len(episodes.query.mask))
         support = adaptation.support(meta, episodes.support)
         start = {name: value.detach() for name, value in start.items()}
         adapted = adaptation.solver(meta).solve(forward, loss, start, support)

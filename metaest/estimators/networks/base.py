@@ -95,7 +95,7 @@ class BaseMAML(BaseEstimator):
         """Set all that a fit learns."""
         kind, settings, earlier = self.kind, Settings.read(self), None
         if goes_on:
-            check_columns(self, tasks, tasks.X.shape[1:], "warm_start")
+            self._check_columns(tasks, "warm_start")
             adaptation = self._at_lowered_rate(kind.adaptation(settings.inner, settings.meta, self._network))
             earlier = Earlier(self._network, self._params, adaptation)
         trained = meta_train(kind, settings, tasks, seed, checkpoint, earlier)
@@ -125,6 +125,10 @@ class BaseMAML(BaseEstimator):
         self._task_names = hashed(tasks.names)
         remember_columns(self, tasks.feature_names)
         remember_range(self, tasks.X)
+
+    def _check_columns(self, tasks: TaskSet, where: str, given: Any = None) -> None:
+        """Raise a TaskError where the columns of tasks, or of flat rows given for them, are not those of the fit."""
+        check_columns(self, tasks if given is None else given, tasks.X.shape[1:], where)
 
     def _adaptation(self) -> Any:
         """Return the adaptation of the fitted network at the present settings."""

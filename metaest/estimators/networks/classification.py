@@ -99,6 +99,7 @@ class ClassAdaptation(Adaptation):
         Whether labels mean the same in every task.
     """
 
+    head: ClassHead | None
     alike: tuple[str, ...] = ()
     n_outputs: int = 0
     exponent: float | None = 0.0
@@ -132,7 +133,7 @@ class ClassAdaptation(Adaptation):
         n_classes = self.n_outputs if rows is None else rows.y.shape[-1]
         for name in self.alike:
             start[name] = start[name].expand(n_classes, *start[name].shape[1:])
-        if isinstance(self.head, ClassHead) and not self.shared:
+        if self.head is not None and not self.shared:
             start = self.head.spread(start, n_classes)
         return start
 
@@ -161,7 +162,7 @@ class ClassAdaptation(Adaptation):
 
     def output(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
         """Return logits of rows of adapted tasks."""
-        return self.head.logits(forward, params, rows) if isinstance(self.head, ClassHead) else forward(params, rows)
+        return forward(params, rows) if self.head is None else self.head.logits(forward, params, rows)
 
     def class_weights(self, meta: Params) -> dict[str, Any] | None:
         """Return the learned weights: exponent, and one for each shared class."""

@@ -15,7 +15,6 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
-from metaest.estimators.inputs import check_columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
 from metaest.estimators.networks.base import BaseMAML, feature_names
@@ -445,7 +444,11 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
             latter two, where each task has labels of its own, the mean over tasks.
         """
         tasks, predicted = self._predicted(X, y, groups)
-        weight = None if sample_weight is None else row_weights(sample_weight, groups, len(tasks.X))[predicted.rows]
+        weight = (
+            None
+            if sample_weight is None
+            else row_weights(sample_weight, groups, int(tasks.offsets[-1]))[predicted.rows]
+        )
         if self.scoring == "accuracy" or self._network.labels is not None:
             return _score(self.scoring, predicted.truth, predicted.prediction, weight)
         ends = np.concatenate([[0], np.cumsum(np.bincount(predicted.task, minlength=len(tasks)))])
@@ -480,7 +483,7 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         check_is_fitted(self)
         kind = self.kind
         tasks = kind.read(X, y, groups)
-        check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
+        self._check_columns(tasks, "score", X if y is not None else None)
         rng = np.random.default_rng(self._seed)
         sampler = kind.sampler(self._network, tasks, self._adaptation(), rng, training=False)
         return tasks, sampler.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))

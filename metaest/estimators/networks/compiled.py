@@ -90,7 +90,7 @@ def _refused(settings: Settings, adaptation: Adaptation, schedule: Schedule, sam
         return "what is differentiated changes from one meta-step to the next"
     if not adaptation.compilable:
         return f"inner_solver={settings.inner.solver_name} cannot be compiled"
-    if len(sampler.tasks.X) > MOST_ROWS:
+    if int(sampler.tasks.offsets[-1]) > MOST_ROWS:
         return f"row numbers beyond {MOST_ROWS}"
     max_iter = settings.outer.max_iter
     if settings.engine.compile == "auto" and max_iter < LEAST_STEPS:
@@ -164,7 +164,7 @@ def adapter_for(
 
 def padded_support(support: Rows, n_rows: int) -> Rows:
     """Return support rows padded to so many, by repeating the first of each task."""
-    more = n_rows - support.X.shape[1]
+    more = n_rows - support.mask.shape[1]
     if not more:
         return support
     X, y = (torch.cat([part, part[:, :1].expand(-1, more, *part.shape[2:])], dim=1) for part in support[:2])

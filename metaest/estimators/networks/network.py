@@ -126,6 +126,11 @@ def _padded(rows: Rows) -> Rows:
     return Rows(X, y, mask)
 
 
+def rows_as_tensor(X: NDArray[Any]) -> Tensor:
+    """Return rows as a tensor with the rows along its first axis: the one place where rows become tensors."""
+    return torch.tensor(X)
+
+
 def within_range(
     scaled: Tensor, dtype: torch.dtype, name: str, place: Callable[[int], str] = lambda row: f"row {row}"
 ) -> Tensor:
@@ -200,7 +205,7 @@ class Network:
 
     def scale_features(self, X: NDArray[Any]) -> Tensor:
         """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
-        scaled = self.features_scaling.apply(torch.tensor(X)).to(self.device)
+        scaled = self.features_scaling.apply(rows_as_tensor(X)).to(self.device)
         if self.codes is not None:
             self.codes.require(self._look_up, X, scaled.to(self.dtype))
         return scaled
@@ -208,7 +213,7 @@ class Network:
     def require_codes(self, tasks: TaskSet) -> None:
         """Raise a TaskError that names the task and the row where the module has no entry for a code."""
         if self.codes is not None:
-            scaled = self.features_scaling.apply(torch.tensor(tasks.X)).to(self.device, self.dtype)
+            scaled = self.features_scaling.apply(rows_as_tensor(tasks.X)).to(self.device, self.dtype)
             self.codes.require(self._look_up, tasks.X, scaled, partial(row_of_task, tasks))
 
     def _look_up(self, rows: Tensor) -> Tensor:
@@ -263,7 +268,7 @@ class Network:
         if all_finite(output):
             return output
         row = int(torch.nonzero(~torch.isfinite(output.reshape(len(output), -1)).all(dim=1))[0])
-        away = self.features_scaling.apply(torch.tensor(X[row : row + 1], dtype=torch.float64))[0].abs()
+        away = self.features_scaling.apply(rows_as_tensor(X[row : row + 1]).double())[0].abs()
         column = int(away.reshape(len(away), -1).amax(dim=1).argmax())
         raise TaskError(
             f"{where}: the answer for row {row} is not finite; column {column} of X lies "
@@ -277,8 +282,8 @@ def build_parts(settings: NetworkSettings, tasks: TaskSet, n_outputs: int) -> tu
     shape = tasks.X.shape[1:]
     module = _module(settings, (shape[0] + n_context, *shape[1:]), n_outputs).to(device, dtype)
     columns = standardised_columns(settings.standardize, tasks.feature_names, shape[0])
-    scaling = Scaling.learn(torch.tensor(tasks.X)).only(torch.from_numpy(columns))
-    plain = scaling.apply(torch.tensor(tasks.X[:PROBES])).to(device, dtype)
+    scaling = Scaling.learn(rows_as_tensor(tasks.X)).only(torch.from_numpy(columns))
+    plain = scaling.apply(rows_as_tensor(tasks.X[:PROBES])).to(device, dtype)
     rows = _with_context(plain, n_context)
     users = settings.module is not None
     if users:

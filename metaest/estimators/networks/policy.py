@@ -254,7 +254,7 @@ class MAMLPolicy(BaseMAML):
         """
         check_is_fitted(self)
         tasks = as_tasks(tasks)
-        check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
+        self._check_columns(tasks, "adapt_many")
         as_outcomes(self._network, tasks.y, "adapt_many")
         network, adaptation, names = self._network, self._adaptation(), feature_names(self)
         columns, sizes = np.arange(int(tasks.sizes.max())), tasks.sizes[:, None]
@@ -315,7 +315,7 @@ class MAMLPolicy(BaseMAML):
         if sample_weight is not None:
             raise TaskError("score: a utility in order of time knows no sample_weight.")
         tasks = as_tasks(X, y, groups)
-        check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
+        self._check_columns(tasks, "score", X if y is not None else None)
         as_outcomes(self._network, tasks.y, "score")
         rng = np.random.default_rng(self._seed)
         sampler = self.kind.sampler(self._network, tasks, self._adaptation(), rng, training=False)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval
-from metaest.estimators.inputs import as_tasks, check_columns, check_support_rows, check_targets
+from metaest.estimators.inputs import as_tasks, check_support_rows, check_targets
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import (
@@ -426,7 +426,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         """
         check_is_fitted(self)
         tasks = as_tasks(tasks)
-        check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
+        self._check_columns(tasks, "adapt_many")
         check_targets(tasks.y, self._network.single_target, self.n_outputs_, "adapt_many")
         return AdaptedRegressors(self, tasks, self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None)
 

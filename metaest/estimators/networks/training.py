@@ -226,7 +226,7 @@ def _train(
     loop = OuterLoop(
         max_iter=outer.max_iter,
         meta_lr=outer.meta_lr,
-        weight_decay=outer.alpha / len(training.X),
+        weight_decay=outer.alpha / int(training.offsets[-1]),
         undecayed=is_setting,
         max_grad_norm=outer.max_grad_norm,
         n_iter_no_change=outer.n_iter_no_change,
@@ -257,7 +257,7 @@ def _log_decisions(
     settings: Settings, training: TaskSet, n_tasks: int, seed: int, adaptation: Adaptation, batching: str
 ) -> None:
     """Log what was decided before the first meta-step."""
-    counts = len(training), n_tasks - len(training), len(training.X)
+    counts = len(training), n_tasks - len(training), int(training.offsets[-1])
     _logger.info("%d tasks learned from, %d held out, %d rows in %s; seed %d", *counts, settings.engine.dtype, seed)
     _logger.info("tasks are evaluated by %s", batching)
     if adaptation.rate != settings.inner.rate:
@@ -320,7 +320,7 @@ def _warn_of_slopes(
     adaptation: Adaptation, forward: BatchForward, loss: Loss, params: Params, episodes: Episodes
 ) -> None:
     """Tell when adaptations end far from the minimum that the implicit meta-gradient supposes."""
-    solver, n_tasks = adaptation.solver(params), len(episodes.support.X)
+    solver, n_tasks = adaptation.solver(params), len(episodes.support.mask)
     start = repeat_for_tasks(adaptation.start(params, episodes.query), n_tasks)
     slopes = remaining_slope(forward, loss, solver, start, adaptation.support(params, episodes.support))
     if (left := float(slopes.median())) > STEEP:
@@ -377,7 +377,7 @@ def finalise(
     if adaptation.head is None or not adaptation.head.bayesian or not adaptation.steps:
         return meta
     with torch.no_grad():
-        start = repeat_for_tasks(adaptation.start(meta), len(drawn[0].query.X))
+        start = repeat_for_tasks(adaptation.start(meta), len(drawn[0].query.mask))
         return {**meta, **adaptation.head.finalise(forward, start, drawn)}
 
 
@@ -387,7 +387,7 @@ def _statistics(
     """Return the statistics of all rows of all tasks before adaptation, and those of supports in every inner step."""
     shared, steps = [], []
     for episodes in drawn:
-        n_tasks = len(episodes.query.X)
+        n_tasks = len(episodes.query.mask)
         start = repeat_for_tasks(
             {name: value.detach() for name, value in adaptation.start(meta, episodes.query).items()}, n_tasks
         )
