@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from metaest import MAMLClassifier, MAMLRegressor
+from metaest import MAMLClassifier, MAMLRegressor, ModelFileError, load, save
 from metaest.functional import GradientDescent, Implicit, InnerSolver, MetaGradient, QueryLoss, with_statistics
 from metaest_datasets import make_sinusoids
 
@@ -125,3 +125,14 @@ def test_classes_in_place_of_objects_are_refused(tasks):
     for settings in ({"inner_solver": SignDescent}, {"meta_gradient": Cautious}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             fit(tasks, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"inner_solver": SignDescent()}, {"meta_gradient": Cautious()}])
+def test_a_file_asks_for_the_class_of_an_object(tasks, settings, tmp_path):
+    model, name = fit(tasks, max_iter=1, **settings), type(next(iter(settings.values())))
+    save(model, tmp_path / "model")
+    with pytest.raises(ModelFileError, match=rf"pass it: load\(path, objects=\[{name.__name__}\]\)"):
+        load(tmp_path / "model")
+    X, y = tasks[0].X[:4], tasks[0].y[:4]
+    read = load(tmp_path / "model", objects=[name])
+    np.testing.assert_array_equal(read.adapt(X, y).predict(X), model.adapt(X, y).predict(X))
