@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from metaest.exceptions import ModelFileError
-from metaest.functional import InnerSolver, MetaGradient, ModuleForward, RegressionLoss
+from metaest.functional import ModuleForward
 from metaest.saving.classes import ANSWERS, name_of_class, name_of_function
 from metaest.saving.container import bytes_of, canonical
 from metaest.saving.learned_state import settings_of, state_of
@@ -32,6 +32,9 @@ __all__ = ["Encoder", "digest_of", "is_ours"]
 
 # objects in each other beyond which something is refused that holds itself
 DEEPEST = 60
+
+# settings that may be objects of a data class of the user's
+OBJECTS = ("inner_solver", "meta_gradient", "loss")
 
 
 class Encoder:
@@ -116,8 +119,7 @@ class Encoder:
         for kinds, write in self._kinds():
             if isinstance(thing, kinds):
                 return write(thing, where)
-        setting = isinstance(thing, (InnerSolver, MetaGradient, RegressionLoss))
-        if dataclasses.is_dataclass(thing) and not isinstance(thing, type) and ("." in where or setting):
+        if dataclasses.is_dataclass(thing) and not isinstance(thing, type) and ("." in where or where in OBJECTS):
             return {
                 "of": self._given(type(thing), "objects"),
                 "fields": self._all(state_of(thing, self._keep_rows), where),
