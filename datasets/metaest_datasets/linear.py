@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from metaest import TaskSet
 from metaest.tasks.arguments import as_generator, as_whole
 from metaest.tasks.numbers import as_number, as_rows, as_vector
-from metaest.tasks.record import Record
+from metaest.tasks.record import Record, set_fields
 
 __all__ = ["LinearPopulation", "make_linear_tasks"]
 
@@ -45,14 +45,14 @@ class LinearPopulation(Record):
     coefficients: NDArray[Any]
 
     def __post_init__(self) -> None:
-        self._set(mean=as_vector(self.mean, "mean"))
+        set_fields(self, mean=as_vector(self.mean, "mean"))
         n = len(self.mean)
         for name in ("covariance", "coefficients"):
             rows = as_rows(getattr(self, name), n, name)
-            self._set(**{name: rows})
+            set_fields(self, **{name: rows})
         if self.covariance.shape != (n, n) or not np.allclose(self.covariance, self.covariance.T):
             raise ValueError(f"covariance must be a symmetric matrix with {n} rows, the number of entries of mean.")
-        self._set(noise=as_number(self.noise, "noise", least=0, wanted="a standard deviation of at least 0"))
+        set_fields(self, noise=as_number(self.noise, "noise", least=0, wanted="a standard deviation of at least 0"))
         super().__post_init__()
 
     def posterior_mean(self, X: Any, y: Any) -> NDArray[Any]:

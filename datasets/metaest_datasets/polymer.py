@@ -13,7 +13,7 @@ from metaest import TaskSet
 from metaest.exceptions import warn
 from metaest.tasks.arguments import as_range
 from metaest.tasks.numbers import as_number, as_vector
-from metaest.tasks.record import Record
+from metaest.tasks.record import Record, set_fields
 from metaest_datasets.cache import fetch_file
 
 __all__ = ["Crystallinity", "fetch_polymer_crystallisation", "relative_crystallinity"]
@@ -66,14 +66,14 @@ class Crystallinity(Record):
 
     def __post_init__(self) -> None:
         for name in ("time", "crystallinity"):
-            self._set(**{name: as_vector(getattr(self, name), f"crystallinity: {name}")})
+            set_fields(self, **{name: as_vector(getattr(self, name), f"crystallinity: {name}")})
         if self.time.shape != self.crystallinity.shape:
             raise ValueError(
                 f"crystallinity: there must be as many values as times, got {len(self.crystallinity)} and "
                 f"{len(self.time)}."
             )
         for name in ("cut", "heat", "baseline"):
-            self._set(**{name: as_number(getattr(self, name), f"crystallinity: {name}")})
+            set_fields(self, **{name: as_number(getattr(self, name), f"crystallinity: {name}")})
         super().__post_init__()
 
 

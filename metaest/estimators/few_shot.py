@@ -70,14 +70,14 @@ class _FewShot(Stamped, BaseEstimator):
         remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
         return self
 
-    def _learn_guard(self) -> None:
+    def learn_guard(self) -> None:
         """Learn the model's guard at the gap that is set here."""
         model = getattr(self.model, "estimator", self.model)
-        if hasattr(model, "_learn_guard") and self.guard is not False:
-            model._learn_guard(self.gap)
+        if hasattr(model, "learn_guard") and self.guard is not False:
+            model.learn_guard(self.gap)
 
     def __getstate__(self) -> dict[str, Any]:
-        self._learn_guard()
+        self.learn_guard()
         return super().__getstate__()
 
     def shared_parts(self) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """Pickles: stamped with the version that made them, without rows of training tasks."""
 
 from copy import deepcopy
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from sklearn.exceptions import InconsistentVersionWarning
 
-from metaest.estimators.guard import learn_guard
 from metaest.exceptions import warn
 from metaest.version import __version__
 
-__all__ = ["HoldsRows", "Stamped", "check_stamp", "copied", "model_state", "stamped"]
+__all__ = ["Stamped", "check_stamp", "copied", "model_state", "stamped"]
 
 _STAMP = "_metaest_version"
 
@@ -37,7 +36,7 @@ def check_stamp(thing: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 def model_state(model: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Return the state of a model for a pickle: stamped, with a learned guard in place of the training rows."""
-    learn_guard(model)
+    model.learn_guard()
     return stamped({**state, "_judged": None} if "_judged" in state else state)
 
 
@@ -64,28 +63,3 @@ class Stamped:
             super().__setstate__(state)  # type: ignore[misc]
         else:
             self.__dict__.update(state)
-
-
-class HoldsRows(Stamped):
-    """A mix-in for models that keep rows of training tasks in memory, for the guard to learn from."""
-
-    _judged: Any
-
-    def _learn_guard(self, gap: int = 0) -> None:
-        learn_guard(self, gap)
-
-    def _can_judge(self) -> bool:
-        """Tell whether there is a guard for such a model."""
-        return True
-
-    def _fitted_guard(self, gap: int) -> Any:
-        raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:
-        return model_state(self, super().__getstate__())
-
-    def __copy__(self) -> Self:
-        return copied(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return copied(self, memo)

@@ -33,7 +33,8 @@ PACKED = b"metaest\n"
 PICKLES = b"\x80", b"x"
 # a packed file may become so many times as long, and so many bytes more; safetensors of weights shrink to a third, and
 # what shrinks further is not packed: JSON that says the same again and again takes many times its length in memory
-MOST_RATIO, LEAST_UNPACKED = 8, 2**20
+MOST_RATIO = 8
+LEAST_UNPACKED = 2**20
 # bytes of a header, of a file of JSON and of a packed file beyond which none is read or written: numbers in JSON take
 # some twenty times their length in memory
 LARGEST_HEADER = 2**28

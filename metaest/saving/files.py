@@ -96,7 +96,7 @@ def to_bytes(model: Any, *, keep_rows: bool = False) -> bytes:
     if isinstance(model, BaseEstimator):
         check_is_fitted(model)
         if not keep_rows:
-            model._learn_guard()
+            model.learn_guard()
     parts = shared_parts(model)
     encoder = Encoder(parts if adapted else None, inline="population" in parts, keep_rows=bool(keep_rows))
     node = encoder.encode(model, "")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ReadOnly", "Record", "read_only"]
+__all__ = ["ReadOnly", "Record", "read_only", "set_fields"]
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -17,13 +17,14 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def set_fields(record: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass, for its constructor alone."""
+    for name, value in values.items():
+        object.__setattr__(record, name, value)
+
+
 class ReadOnly:
     """Base of objects whose arrays stay read-only in unpickled and deep copies, for which numpy drops the flag."""
-
-    def _set(self, **attributes: Any) -> None:
-        """Set attributes of a frozen data class, as its constructor does."""
-        for name, value in attributes.items():
-            object.__setattr__(self, name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for value in state.values():
@@ -43,9 +44,9 @@ class Record(ReadOnly):
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                self._set(**{field.name: read_only(value.copy())})
+                set_fields(self, **{field.name: read_only(value.copy())})
             elif type(value) in (dict, MappingProxyType):
-                self._set(**{field.name: MappingProxyType(dict(value))})
+                set_fields(self, **{field.name: MappingProxyType(dict(value))})
 
     def __getstate__(self) -> dict[str, Any]:
         # a mapping proxy cannot be pickled

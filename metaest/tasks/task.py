@@ -11,7 +11,7 @@ from metaest.exceptions import TaskError
 from metaest.tasks.arrays import as_features, as_target, require_finite
 from metaest.tasks.object_rows import holds_objects
 from metaest.tasks.reading import is_missing, rows_of
-from metaest.tasks.record import ReadOnly, read_only
+from metaest.tasks.record import ReadOnly, read_only, set_fields
 from metaest.tasks.weights import as_weights, require_weights
 
 __all__ = ["Task", "check_support", "describe_rows"]
@@ -126,7 +126,8 @@ class Task(ReadOnly):
         weight = None if self.sample_weight is None else as_weights(self.sample_weight, len(X), where)
         if weight is not None:
             require_weights(weight, lambda row: (where, row))
-        self._set(
+        set_fields(
+            self,
             X=_copied(X),
             y=_copied(y),
             support=None if support is None else _copied(support),
@@ -159,7 +160,8 @@ class Task(ReadOnly):
         Task
         """
         task = object.__new__(cls)
-        task._set(
+        set_fields(
+            task,
             name=name,
             X=X,
             y=y,

@@ -315,13 +315,13 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         # every THIN-th window is a row
         return int(np.ceil((self.n_readings + max(self.horizons) / STEP) / THIN))
 
-    def _learn_guard(self) -> None:
+    def learn_guard(self) -> None:
         """Train the guard, before a file or a pickle leaves out the training rows."""
         if hasattr(self, "model_"):
-            self.model_._learn_guard(self._gap())
+            self.model_.learn_guard(self._gap())
 
     def __getstate__(self) -> dict[str, Any]:
-        self._learn_guard()
+        self.learn_guard()
         return super().__getstate__()
 
     def shared_parts(self) -> dict[str, Any]:

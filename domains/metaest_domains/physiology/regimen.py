@@ -20,7 +20,7 @@ from metaest.tasks.arguments import is_whole
 from metaest.tasks.columns import refuse_units, require_frame
 from metaest.tasks.containers import plain
 from metaest.tasks.numbers import as_number, as_vector
-from metaest.tasks.record import Record
+from metaest.tasks.record import Record, set_fields
 from metaest.tasks.times import check_time_unit
 from metaest_domains.physiology.records import (
     PATIENT_COLUMNS,
@@ -117,8 +117,8 @@ class Regimen(Record):
                 f"{before:g}; Regimen.sorted(...) accepts doses in any order."
             )
         for name, values in zip(("time", "amount", "duration"), parts, strict=True):
-            self._set(**{name: values})
-        self._set(covariates=_covariates(self.covariates))
+            set_fields(self, **{name: values})
+        set_fields(self, covariates=_covariates(self.covariates))
         super().__post_init__()
 
     @classmethod
@@ -192,9 +192,9 @@ class Regimen(Record):
             When times are negative or there are more doses than columns.
         """
         at = _numbers(times, "times", "a regimen")
-        return self._frame(at, np.broadcast_to(self.amount, (len(at), len(self.amount))), n_doses)
+        return self._records_frame(at, np.broadcast_to(self.amount, (len(at), len(self.amount))), n_doses)
 
-    def _frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
+    def _records_frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
         n = len(self.time)
         width = n if n_doses is None else n_doses
         if not is_whole(width) or not 1 <= width <= MOST_DOSES:
@@ -274,7 +274,7 @@ class Regimen(Record):
         before = records.time < records.seen_time[:, None]
         above = records.place < records.seen_place[:, None]
         counted = before | ((records.time == records.seen_time[:, None]) & above)
-        return self._frame(records.seen_time, np.where(counted, records.amount, 0.0), n_doses)
+        return self._records_frame(records.seen_time, np.where(counted, records.amount, 0.0), n_doses)
 
 
 def read_patients(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from metaest import TaskError
 from metaest.tasks.arguments import as_flag, as_whole
 from metaest.tasks.numbers import as_number, as_vector
-from metaest.tasks.record import Record
+from metaest.tasks.record import Record, set_fields
 from metaest.tasks.times import elapsed
 from metaest_domains.physiology.glucose_units import as_readings
 
@@ -42,7 +42,7 @@ class Windows(Record):
     row: NDArray[np.intp]
 
     def __post_init__(self) -> None:
-        self._set(end=as_vector(self.end, "windows: end"))
+        set_fields(self, end=as_vector(self.end, "windows: end"))
         n = len(self.end)
         for name in ("history", "ahead"):
             table = getattr(self, name)
@@ -51,7 +51,7 @@ class Windows(Record):
         row = as_vector(self.row, "windows: row")
         if len(row) != n or (row != np.floor(row)).any() or (row < 0).any() or (row > 2**53).any():
             raise TaskError(f"windows: row must contain {n} positions of readings, like end.")
-        self._set(row=row.astype(np.intp))
+        set_fields(self, row=row.astype(np.intp))
         super().__post_init__()
 
     def take(self, rows: NDArray[Any]) -> "Windows":

@@ -175,7 +175,7 @@ class TradingPolicy(BaseEstimator):
         self._fitted_settings = self._of_the_fit()
         return self
 
-    def _learn_guard(self) -> None:
+    def learn_guard(self) -> None:
         """Do nothing: policies are not judged."""
 
     def shared_parts(self) -> dict[str, Any]:

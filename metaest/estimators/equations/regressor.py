@@ -505,8 +505,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         -------
         ndarray of shape (n_rows,)
         """
-        rows = self._rows(X, "predict_mean")
-        return zero_shot.predict_mean(self._fitted, rows)
+        return zero_shot.predict_mean(self._fitted, self._rows(X, "predict_mean"))
 
     @in_plain_modes
     def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
@@ -576,10 +575,11 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""
-        verbose, seed = bool(self.verbose), self._seed
-        return adapted_many.learned_guard(self._fitted, self._judged, self._judges, gap, self.split, seed, verbose)
+        settings = gap, self.split, self._seed, bool(self.verbose)
+        return adapted_many.learned_guard(self._fitted, self._judged, self._judges, *settings)
 
-    def _learn_guard(self, gap: int = 0) -> None:
+    def learn_guard(self, gap: int = 0) -> None:
+        """Train the guard at present, while the training rows are there: files and pickles leave them out."""
         learn_guard(self, gap)
 
     def __getstate__(self) -> dict[str, Any]:

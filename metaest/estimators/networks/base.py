@@ -183,7 +183,8 @@ class BaseMAML(BaseEstimator):
         """Tell whether there is a guard for such a model."""
         return True
 
-    def _learn_guard(self, gap: int = 0) -> None:
+    def learn_guard(self, gap: int = 0) -> None:
+        """Train the guard at present, while the training rows are there: files and pickles leave them out."""
         learn_guard(self, gap)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -128,8 +128,14 @@ class MAMLPolicy(BaseMAML):
     }
     utility: Any
     # settings of other meta-learned networks that a policy does not offer
-    normalization, batch_statistics, inner_solver, proximal = None, "support", "gradient", 1.0
-    multi_step_share, first_order_share, split, device = 0.0, 0.0, "first", "cpu"
+    normalization = None
+    batch_statistics = "support"
+    inner_solver = "gradient"
+    proximal = 1.0
+    multi_step_share = 0.0
+    first_order_share = 0.0
+    split = "first"
+    device = "cpu"
 
     def __init__(
         self,
