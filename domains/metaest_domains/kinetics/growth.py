@@ -62,9 +62,9 @@ class LogisticGrowthRegressor(KineticRegressor):
         return K * torch.sigmoid(r * (time - midpoint))
 
     @staticmethod
-    def inverse(fraction: Any, K: Any, r: Any, midpoint: Any) -> Any:
+    def inverse(size: Any, K: Any, r: Any, midpoint: Any) -> Any:
         """Return the time at which a size is reached; infinite above K."""
-        share = np.asarray(fraction) / K
+        share = np.asarray(size) / K
         odds = np.where(share < 1, share / np.where(share < 1, 1 - share, 1.0), np.inf)
         return midpoint + np.log(odds) / r
 

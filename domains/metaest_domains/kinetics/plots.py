@@ -22,7 +22,7 @@ ORANGE = "#d1701f"
 GREY = "#8a8a8a"
 # labels of inputs and targets on axes
 UNITS = {"temperature": "temperature (K)", "start": "start temperature (K)", "rate": "rate of temperature (K per time)"}
-TARGETS = {"fraction": "transformed fraction", "hardness": "hardness"}
+AXIS_LABELS = {"fraction": "transformed fraction", "hardness": "hardness"}
 
 
 def plot_curve(
@@ -109,7 +109,7 @@ def plot_curve(
     if candidates is not None:
         proposed = across(candidates)[int(adapted.suggest(candidates)[0])]
         ax.axvline(proposed, color=ORANGE, ls="--", lw=1, label="measure next")
-    ax.set(xlabel=UNITS.get(against, against), ylabel=TARGETS.get(formula.target, formula.target))
+    ax.set(xlabel=UNITS.get(against, against), ylabel=AXIS_LABELS.get(formula.target, formula.target))
     ax.legend(frameon=False, fontsize=8)
     return ax
 

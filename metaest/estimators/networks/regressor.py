@@ -390,7 +390,8 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         adaptation = self._adaptation()
-        params = self._served(adaptation, rows, target) if len(rows) and adapts_compiled(self.compile, 1) else None
+        compiled = len(rows) and adapts_compiled(self.compile, 1)
+        params = self._adapted_compiled(adaptation, rows, target) if compiled else None
         return AdaptedRegressor._adapt(
             self._network, adaptation, self._params, rows, target, feature_names(self), judge, self._conformal, params
         )
@@ -430,7 +431,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         check_targets(tasks.y, self._network.single_target, self.n_outputs_, "adapt_many")
         return AdaptedRegressors(self, tasks, self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None)
 
-    def _served(self, adaptation: Adaptation, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
+    def _adapted_compiled(self, adaptation: Adaptation, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
         """Return parameters adapted in machine code, or None where torch has to do it."""
         require_statistics(adaptation, X)
         support = self._network.rows(X, self._network.scale_targets(y))

@@ -1,12 +1,15 @@
 """The fit of an equation from settings and tasks to a fitted equation; its steps are the other files of this folder.
 
 1. The equation is tried on a few rows, which decides how it is batched (`_probe`) and whether it is compiled.
-2. Starts: pooled fits and fits of single tasks (`starts`) become populations that expectation-maximisation brings near
-   the maximum (`em`, on equations linearised at each task's constants, `linearised`).
-3. L-BFGS on the Laplace-approximate evidence, or on the density of query rows (`laplace`), or meta-training of gradient
-   steps (`maml`), ends at the optimum.
-4. Variances between tasks without which the evidence is as large become zero (`em.without_variation`).
-5. Standard errors, the posterior of the training tasks, and warnings (`_finished`).
+2. Starts: pooled fits and fits of single tasks (`starts`).
+3. Each start becomes a population that expectation-maximisation brings near the maximum (`em`, on equations linearised
+   at each task's constants, `linearised`); tasks are searched widely, and one population is chosen.
+4. L-BFGS on the Laplace-approximate evidence, or on the density of query rows (`laplace`), ends at the optimum; so does
+   (4') meta-training of gradient steps (`maml`).
+5. A second search starts from independent constants (`_by_diagonal`), and variations between tasks that vanished on the
+   way are tried once more (`_revive`).
+6. Variances between tasks without which the evidence is as large become zero (`em.without_variation`).
+7. Standard errors, the posterior of the training tasks (`_finished`), and warnings (`_warn`).
 """
 
 import logging
@@ -148,7 +151,7 @@ def fit_population(
     flat: bool,
     checkpoint: Checkpoint | None = None,
 ) -> FitResult:
-    """Fit an equation to tasks, which may have come as flat rows.
+    """Fit an equation to tasks.
 
     Parameters
     ----------
@@ -158,6 +161,7 @@ def fit_population(
     tasks : TaskSet
     rng : Generator
     flat : bool
+        Whether the tasks came as flat rows: a y of one column is then warned of.
     checkpoint : Checkpoint, optional
 
     Returns
