@@ -1,6 +1,7 @@
 """The worked examples of the docs run."""
 
 import doctest
+import functools
 import re
 from pathlib import Path
 
@@ -48,12 +49,37 @@ def test_links_between_pages_lead_somewhere():
                 assert anchor[1:] in anchors(place.read_text(encoding="utf-8")), f"{page}: {target}{anchor}"
 
 
-def test_files_that_the_design_names_are_there():
+@pytest.mark.parametrize("page", sorted((DOCS / "contributing").glob("*.md")), ids=lambda page: page.stem)
+def test_pages_for_contributors_name_what_there_is(page):
+    """A path, in full or from some folder on, leads to one file; a class of metaest is somewhere in the code."""
+    text = re.sub(r"(?s)```.*?```", "", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`([\w/.]+\.py)`", text):
+        assert len([file for file in files() if f"/{file}".endswith(f"/{name}")]) == 1, name
+    for folder in re.findall(r"`([\w/]+)/`", text):
+        assert any(f"/{folder}/" in f"/{file}" for file in files()), folder
+    for name in re.findall(r"`(_?[A-Z]\w*[a-z]\w*)(?:\.\w+)*(?:\(.*?\))?`", text):
+        assert name in words(), name
+
+
+def test_the_design_has_four_pages():
     text = (DOCS / "contributing" / "design.md").read_text(encoding="utf-8")
-    names = re.findall(r"`((?:metaest|domains|datasets|tests)/[\w/]+\.py)`", text)
-    assert len(names) > 50
-    assert not [name for name in names if not (DOCS.parent / name).exists()]
-    assert len(text.splitlines()) < 160  # four pages
+    assert len(re.findall(r"`((?:metaest|domains|datasets|tests)/[\w/]+\.py)`", text)) > 50
+    assert len(text.splitlines()) < 160
+
+
+@functools.cache
+def files():
+    """Return the paths of all Python files, from the root of the repository."""
+    folders = ("metaest", "domains", "datasets", "tests", "docs")
+    return [
+        file.relative_to(DOCS.parent).as_posix() for folder in folders for file in (DOCS.parent / folder).rglob("*.py")
+    ]
+
+
+@functools.cache
+def words():
+    """Return all words of the code."""
+    return {word for file in files() for word in re.findall(r"\w+", (DOCS.parent / file).read_text(encoding="utf-8"))}
 
 
 def anchors(text):
