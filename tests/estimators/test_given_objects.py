@@ -113,6 +113,7 @@ def test_a_meta_gradient_of_the_users(tasks):
         ({"learn_inner_lr": "one"}, "SignDescent says itself what moves"),
         ({"meta_gradient": "implicit"}, "needs a solver that holds parameters to their start"),
         ({"first_order_share": 0.5, "meta_gradient": Cautious()}, "first_order_share and multi_step_share"),
+        ({"multi_step_share": 0.5}, "SignDescent has steps=3 and does not override path"),
         ({"inner_steps": 0, "meta_gradient": "reptile"}, "leaves nothing to learn"),
     ],
 )

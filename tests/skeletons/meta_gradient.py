@@ -11,7 +11,7 @@ class NearTheStart(MetaGradient):
 
     price: float = 0.01
     through_steps = True  # so that rates of the steps can be learned
-    second_derivatives = True  # so that a module without them is refused
+    second_derivatives = True  # so that a fit checks those of the module and warns where they are wrong
 
     def losses(self, forward, loss, solver, start, episodes, step_weights=None):
         support, query = episodes

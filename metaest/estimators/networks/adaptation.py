@@ -374,6 +374,11 @@ class Schedule:
                 "first_order_share and multi_step_share need meta_gradient='exact' or 'first-order', "
                 f"got {self.gradient.name!r}."
             )
+        if self.multi_step_until and inner.given is not None and inner.steps > 1 and not inner.given.yields_each_step:
+            raise ValueError(
+                f"multi_step_share needs the parameters after every step; {inner.solver_name} has steps={inner.steps} "
+                "and does not override path."
+            )
         self._first: MetaGradient = first_order or self.gradient
 
     def at(self, step: int) -> Differentiated:

@@ -18,12 +18,13 @@ class InnerSolver(ABC):
     """Adaptation of a batch of tasks to their support rows.
 
     A subclass defines :meth:`solve`; everything else has a default that is right for a solver without rates, steps or
-    a penalty. Concrete solvers are final, and frozen dataclasses by habit: a model is cloned and saved with its solver.
+    a penalty. Make concrete solvers frozen dataclasses, and do not subclass them: a model is cloned and saved with its solver.
 
     Attributes
     ----------
     steps : int, default=1
-        How many times the parameters change on the way; 0 where nothing is adapted.
+        How many times the parameters change on the way; 0 where nothing is adapted. A solver that sets more than 1
+        overrides :meth:`path` too, or `multi_step_share` of the estimators is refused.
     proximal : float, default=0.0
         The strength lambda of a penalty that holds adapted parameters to their start. The implicit meta-gradient needs
         one above 0.
@@ -38,12 +39,12 @@ class InnerSolver(ABC):
     >>> @dataclass(frozen=True)
     ... class SignDescent(InnerSolver):
     ...     rate: float = 0.01
-    ...     steps: int = 5
+    ...     rounds: int = 5
     ...
     ...     def solve(self, forward, loss, params, support, *, differentiable=False):
     ...         if not any(value.requires_grad for value in params.values()):
     ...             params = {name: value.detach().requires_grad_() for name, value in params.items()}
-    ...         for _ in range(self.steps):
+    ...         for _ in range(self.rounds):
     ...             total = loss(forward(params, support), support.y, support.mask).sum()
     ...             slopes = torch.autograd.grad(total, list(params.values()), create_graph=differentiable)
     ...             params = {
@@ -91,9 +92,17 @@ class InnerSolver(ABC):
     def path(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
     ) -> Iterator[Params]:
-        """Yield the parameters at the start and after each of the `steps`; arguments are those of :meth:`solve`."""
+        """Yield the parameters at the start and at the end; arguments are those of :meth:`solve`.
+
+        A solver with several `steps` overrides this to yield the start and the parameters after each step.
+        """
         yield params
         yield self.solve(forward, loss, params, support, differentiable=differentiable)
+
+    @property
+    def yields_each_step(self) -> bool:
+        """Whether :meth:`path` yields the parameters after each of the `steps`: one step, or a `path` of its own."""
+        return self.steps < 2 or type(self).path is not InnerSolver.path
 
     def moves(self, name: str) -> bool:
         """Tell whether a parameter is adapted; by default all are, and the statistics of layers are not."""
