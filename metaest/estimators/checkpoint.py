@@ -213,7 +213,7 @@ def _read(path: Path) -> tuple[State, dict[str, Any]]:
     whole = path.read_bytes()
     content = whole[HASH:]
     if hashlib.blake2b(content, digest_size=HASH).digest() != whole[:HASH]:
-        raise DamagedError("its hash is another")
+        raise DamagedError("its hash does not match")
     try:
         tensors = safetensors.torch.load(content)
         header = json.loads(tensors["json"].numpy().tobytes())

@@ -22,7 +22,7 @@ def require_sound(thing: Any) -> None:
     """Raise a ModelFileError where an object from a file contradicts itself."""
     for kind, check in _CHECKS:
         if isinstance(thing, kind) and (fault := check(thing)):
-            raise ModelFileError(f"its {type(thing).__name__} makes no sense: {fault}.")
+            raise ModelFileError(f"its {type(thing).__name__} is inconsistent: {fault}.")
 
 
 def _scaling(scaling: Scaling) -> str:

@@ -77,7 +77,7 @@ class Decoder:
 
     def _read_float(self, node: Any) -> float:
         if node["float"] not in ("nan", "inf", "-inf"):
-            raise ModelFileError(f"{node['float']!r} is no number.")
+            raise ModelFileError(f"{node['float']!r} is not a number.")
         return float(node["float"])
 
     def _read_tuple(self, node: Any) -> tuple[Any, ...]:
@@ -122,7 +122,7 @@ class Decoder:
         state, (kind, key, place, *normal) = np.random.RandomState(), self.decode(node["random_state"])
         # numpy does not look at the place, and reads there
         if kind != "MT19937" or type(place) is not int or not 0 <= place <= len(key):
-            raise ModelFileError("its random state is none.")
+            raise ModelFileError("its random state is not one of numpy's.")
         state.set_state((kind, key, place, *normal))
         return state
 

@@ -239,7 +239,7 @@ def _shared_with(header: dict[str, Any], model: Any) -> dict[str, Any]:
             f"it is a predictor, adapted from a model with the hash {wanted}; load that first: load(path, model=...)."
         )
     if isinstance(model, (str, os.PathLike)):
-        raise ModelFileError(f"model= must be a fitted model; got the path {str(model)!r}, pass load of it.")
+        raise ModelFileError(f"model= must be a fitted model; got the path {str(model)!r}, pass load({str(model)!r}).")
     _require_ours(model)
     parts = shared_parts(model)
     got = population_hash(model)

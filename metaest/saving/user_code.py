@@ -38,8 +38,8 @@ class UserCode:
         if self._check and (name_of(thing) != name or source_hash(thing) != source):
             what = f"{name_of(thing)!r} was passed" if name_of(thing) != name else "its source has changed since"
             raise ModelFileError(
-                f"it was made with {name!r}, but {what}. Pass the one of then, or, where both compute the same, "
-                "check_source=False."
+                f"it was made with {name!r}, but {what}. Pass the version it was made with, or, if both "
+                "compute the same, check_source=False."
             )
         return thing
 

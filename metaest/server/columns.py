@@ -186,7 +186,7 @@ class Columns:
         keys = wanted | rows[0].keys() if self.further else wanted
         for i, row in enumerate(rows):
             if type(row) is not dict:
-                raise Refused("invalid", f"{field}: row {i} is no object, as row 0 is.", field=field, row=i)
+                raise Refused("invalid", f"{field}: row 0 is an object; row {i} is not.", field=field, row=i)
             if row.keys() == keys:
                 continue
             for name in (*names, *keys):

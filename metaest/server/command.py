@@ -92,8 +92,8 @@ def serve_command(arguments: argparse.Namespace) -> None:
     loopback = _is_loopback(arguments.host)
     if token is None and not loopback and not arguments.no_token:
         raise ValueError(
-            f"--host {arguments.host} listens beyond this machine, and {TOKEN} is not set; set it, or pass --no-token "
-            "where something else keeps strangers out."
+            f"--host {arguments.host} accepts connections from other machines, and {TOKEN} is not set; set it, "
+            "or pass --no-token where something else keeps strangers out."
         )
     limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
     if not 0 <= arguments.port < 2**16:

@@ -111,7 +111,7 @@ class Reader:
             predict = None
         for name in ("interval", "std"):
             if predict is None and body.get(name):
-                raise Refused("invalid", f"{name} is of rows to be predicted; send them as predict.", field=name)
+                raise Refused("invalid", f"{name} belongs to rows to be predicted; send them as predict.", field=name)
         guard = body.get("guard")
         if guard is not None:
             guard = _flag(body, "guard")
@@ -173,7 +173,7 @@ class Reader:
                 why = " (this model was not calibrated)" if method == "conformal" else ""
                 raise Refused("invalid", f"method must be {' or '.join(self.methods)}{why}.", field="method")
             if level is None:
-                raise Refused("invalid", "method is that of an interval; state interval as well.", field="method")
+                raise Refused("invalid", "method needs interval; state it as well.", field="method")
         return {"level": level, "method": method, "std": _flag(body, "std")}
 
     def _y(self, y: Any, n: int) -> NDArray[Any]:

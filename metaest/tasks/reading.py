@@ -237,6 +237,6 @@ def _refuse_unordered(values: Any, where: str, name: str) -> None:
         raise TaskError(f"{begin}, whose values have no order; a list or an array is wanted.")
     unindexed = hasattr(values, "__iter__") and not hasattr(values, "__getitem__") and not hasattr(values, "__array__")
     if isinstance(values, Iterator) or unindexed:
-        raise TaskError(f"{begin}, whose values have no place; a list or an array is wanted: list({name}).")
+        raise TaskError(f"{begin}, whose values cannot be indexed; a list or an array is wanted: list({name}).")
     if isinstance(values, (str, bytes)):
         raise TaskError(f"{where}: {name} is the text {values!r}; rows of numbers are wanted.")

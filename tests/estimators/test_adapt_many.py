@@ -78,7 +78,7 @@ def test_rows_of_their_own(tasks, supports):
     np.testing.assert_allclose(
         many.predict(supports), np.concatenate([own.predict(own.X_support_) for own in many]), rtol=1e-5, atol=1e-5
     )
-    with pytest.raises(TaskError, match="not those adapted to"):
+    with pytest.raises(TaskError, match="pass the tasks that were adapted to"):
         many.predict(supports[::-1])
 
 

@@ -150,7 +150,9 @@ def test_covariates_of_a_task_without_rows_are_said():
         task.partial_adapt(rows.assign(age=40.0), [3.9, 7.7])
     with pytest.raises(TaskError, match="belongs to the task"):
         task.predict(rows.assign(age=40.0))
-    with pytest.raises(TaskError, match=r"without rows nothing tells the covariate 'age'.*covariates=\{'age': value\}"):
+    with pytest.raises(
+        TaskError, match=r"without rows the covariate 'age' of this task is not known.*covariates=\{'age': value\}"
+    ):
         model.adapt([], [])
     with pytest.raises(TaskError, match="'weight', which is no column of the fit"):
         model.adapt([], [], covariates={"age": 50.0, "weight": 70.0})

@@ -274,7 +274,7 @@ def test_wrong_questions(model, tasks):
         with pytest.raises(ValueError, match="n_points must be a whole number from 3 to 1000000"):
             adapted.profile("k", n_points=n_points)
     assert adapted.predict_interval([[1.0]], level=np.float32(0.5))[0].shape == (1,)
-    with pytest.raises(TaskError, match="the tasks are not those adapted to"):
+    with pytest.raises(TaskError, match="pass the tasks that were adapted to"):
         model.adapt_many(tasks).predict(tasks[:3])
 
 

@@ -61,7 +61,7 @@ class Sorted(nn.Module):
 def test_how_tasks_are_taken_is_what_was_asked_for(tasks):
     model = MAMLRegressor(**SETTINGS, vectorize=False).fit(tasks)
     assert (model.batching_, model.batching_reason_) == ("loop", "vectorize=False")
-    with pytest.raises(ValueError, match="vectorize=True cannot be had: torch.vmap cannot map the module"):
+    with pytest.raises(ValueError, match="vectorize=True is not possible: torch.vmap cannot map the module"):
         MAMLRegressor(**SETTINGS, module=Sorted(), vectorize=True).fit(tasks)
     images = [(np.random.default_rng(i).normal(size=(8, 1, 6, 6)), np.arange(2).repeat(4)) for i in range(4)]
     settings = {**SETTINGS, "hidden_layer_sizes": (2,), "max_iter": 2}

@@ -184,7 +184,7 @@ def test_named_columns_are_checked(model):
         (lambda m: m.adapt(np.ones((5, 3)), np.ones(5)), "3 features"),
         (lambda m: m.adapt(np.ones((5, 2)), np.ones((5, 2))), "fitted on 1"),
         (lambda m: m.adapt([[1.0, np.nan]], [1.0]), "NaN"),
-        (lambda m: m.score(markets(), sample_weight=[1.0]), "knows no sample_weight"),
+        (lambda m: m.score(markets(), sample_weight=[1.0]), "cannot be weighted"),
         (lambda m: m.predict([[1.0]]), "1 features"),
     ],
 )

@@ -298,7 +298,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         check_columns(self, tasks, tasks.X.shape[1:], "predict")
         check_rows(self._fitted.function, tasks.X, None, "predict")
         if tasks.names.tolist() != self.tasks.names.tolist():
-            raise TaskError("predict: the tasks are not those adapted to, in the same order.")
+            raise TaskError("predict: pass the tasks that were adapted to, in the same order.")
         before, now = (self._fitted.covariates.of_tasks(t) for t in (self.tasks, tasks))
         other = np.argwhere(np.abs(now - before) > TOLERANCE * np.abs(before))
         if len(other):

@@ -199,8 +199,8 @@ def _ends(
 class Quantity(NamedTuple):
     """A quantity that is computed from the constants of an equation, and reported beside them.
 
-    An equation with a method ``quantities()`` that returns a dict of them by name has them in ``derived_``, of the
-    fitted model and of every adapted predictor, and in ``summary()``.
+    Give the equation a method ``quantities()`` that returns a dict of name to Quantity: the fitted model and every
+    adapted predictor then report them in ``derived_`` and ``summary()``.
 
     Attributes
     ----------

@@ -144,7 +144,7 @@ class Covariates:
         for column, label in zip(self.columns, self.labels, strict=True):
             if column not in values:
                 raise TaskError(
-                    f"adapt: without rows nothing tells the covariate {label!r} of this task; pass "
+                    f"adapt: without rows the covariate {label!r} of this task is not known; pass "
                     f"covariates={{{label!r}: value}}."
                 )
         return values

@@ -104,7 +104,7 @@ class _Proposal(NamedTuple):
         return self.mean + self.vectors @ (self.sd * (self.vectors.T @ points))
 
     def log_density(self, u: Tensor) -> Tensor:
-        """Return the log-density, without the constant of the normal distribution."""
+        """Return the log-density, without the term -m/2 log(2 pi) that all proposals share."""
         m = len(u)
         square = ((self.vectors.T @ (u - self.mean)) / self.sd).square().sum(dim=0)
         volume = float(self.sd.log().sum())
@@ -199,7 +199,7 @@ def _draw(
 
 
 def _log_mixture(proposals: list[_Proposal], u: Tensor) -> Tensor:
-    """Return the log-density of the mixture of all proposals."""
+    """Return the log-density of the proposals, each weighted by its share of the draws, up to the same constant."""
     shares = [proposal.n / u.shape[1] for proposal in proposals]
     densities = [p.log_density(u) + math.log(share) for p, share in zip(proposals, shares, strict=True)]
     return torch.logsumexp(torch.stack(densities), dim=0)

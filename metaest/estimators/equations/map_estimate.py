@@ -36,7 +36,7 @@ SCREEN_ROWS = 60
 MOST_VALUES = 500_000
 # points around a stalled search that are compared with it, at each distance
 POINTS_AROUND = 64
-# these distances, in posterior standard deviations
+# the distances of these points, in posterior standard deviations
 DISTANCES_AROUND = (0.01, 0.1, 0.5)
 # a point around a stalled search counts as lower where it gains more than this, in units of the log-posterior
 LEAST_DESCENT = 0.05

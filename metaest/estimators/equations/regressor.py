@@ -192,7 +192,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     _fitted: FittedEquation
     _judged: TaskSet | None
     _judges: dict[Any, FittedGuard]
-    # groups are requested by default
+    # scikit-learn's metadata routing passes groups by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
 

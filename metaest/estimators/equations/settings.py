@@ -73,7 +73,7 @@ class FitSettings:
 
     @property
     def by_query(self) -> bool:
-        """Whether the fit maximises the density of the query rows of episodes, and not the evidence of all rows."""
+        """Whether the objective is about query rows of episodes, and not the evidence of all rows."""
         return self.objective == "query"
 
     def check(self) -> None:

@@ -179,7 +179,7 @@ class Adaptation:
         return replace(self, steps=0).start(meta)
 
     def support(self, meta: Params, rows: Rows) -> Rows:
-        """Return support rows with their weights."""
+        """Return support rows as they are; a classifier weighs them by class."""
         return rows
 
     def output(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
@@ -276,7 +276,7 @@ def _check_together(inner: InnerSettings, meta: MetaSettings, all_move: bool, no
         )
     if inner.given is not None and normed and inner.statistics_per_step:
         raise ValueError(
-            f"batch_statistics='per-step' needs gradient steps; inner_solver={inner.solver_name} leaves 'support'."
+            f"batch_statistics='per-step' needs gradient steps; with inner_solver={inner.solver_name} leave 'support'."
         )
     if inner.context_dim and inner.adapt_layers != "all":
         raise ValueError(

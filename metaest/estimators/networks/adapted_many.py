@@ -148,7 +148,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         if isinstance(X, TaskSet):
             check_columns(self, X, X.X.shape[1:], "predict")
             if X.names.tolist() != self.tasks.names.tolist():
-                raise TaskError("predict: the tasks are not those adapted to, in the same order.")
+                raise TaskError("predict: pass the tasks that were adapted to, in the same order.")
             parts = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
             return self._kept(np.concatenate(parts), X.X, np.repeat(np.arange(len(self)), X.sizes))
         rows, _, _ = as_rows(X, None, "predict")

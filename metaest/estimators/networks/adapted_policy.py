@@ -111,7 +111,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         float
         """
         if sample_weight is not None:
-            raise TaskError("score: a utility in order of time knows no sample_weight.")
+            raise TaskError("score: rows in order of time cannot be weighted; leave sample_weight out.")
         if y is None:
             raise TaskError("score: y is missing; the outcomes of the rows are wanted.")
         rows, target, _ = as_rows(X, y, "score")

@@ -31,7 +31,7 @@ MOST_HALVINGS = 20
 def back_off(
     adaptation: Adaptation, meta: Params, forward: BatchForward, sampler: EpisodeSampler, batch_size: int, seed: int
 ) -> tuple[Adaptation, Params]:
-    """Return a adaptation and its meta-parameters at a rate that does not overshoot.
+    """Return an adaptation and its meta-parameters at a rate that does not overshoot.
 
     Parameters
     ----------

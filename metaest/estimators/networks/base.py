@@ -20,7 +20,7 @@ from metaest.estimators.networks.callbacks import check_callbacks, without_callb
 from metaest.estimators.networks.constraints import ADAPTING
 from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.networks.settings import InnerSettings, MetaSettings, Settings, device_of
-from metaest.estimators.networks.training import Earlier, history_frame, meta_train
+from metaest.estimators.networks.training import Earlier, Kind, history_frame, meta_train
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import hashed
 from metaest.functional import Params
@@ -47,13 +47,13 @@ class BaseMAML(BaseEstimator):
     _judged: TaskSet | None
     _judges: dict[Any, FittedGuard]
 
-    # groups are requested by default
+    # scikit-learn's metadata routing passes groups by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
 
     @property
-    def kind(self) -> Any:
-        """The kind of task (:class:`~metaest.estimators.networks.training.Kind`) at the present settings."""
+    def kind(self) -> Kind:
+        """The kind of task at the present settings."""
         raise NotImplementedError
 
     @atomic
@@ -92,7 +92,7 @@ class BaseMAML(BaseEstimator):
         return self
 
     def _learn(self, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None, *, goes_on: bool) -> None:
-        """Set all that a fit learns."""
+        """Meta-train, and set the fitted attributes."""
         kind, settings, earlier = self.kind, Settings.read(self), None
         if goes_on:
             self._check_columns(tasks, "warm_start")
@@ -100,7 +100,8 @@ class BaseMAML(BaseEstimator):
             earlier = Earlier(self._network, self._params, adaptation)
         trained = meta_train(kind, settings, tasks, seed, checkpoint, earlier)
         adaptation = trained.adaptation
-        module = trained.network.forward.as_module(adaptation.zero_shot(trained.params))  # may fail: before setting
+        # may raise, so before attributes are set
+        module = trained.network.forward.as_module(adaptation.zero_shot(trained.params))
         self.module_ = module
         self._network = trained.network
         self._params = trained.params

@@ -1,4 +1,4 @@
-"""When a fit or an adaptation runs as machine code: a rule of shapes and counts, never of a clock."""
+"""Whether a fit or an adaptation runs as machine code; shapes and counts decide, timings do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from metaest.jit import (
 
 __all__ = ["Compiled", "adapter_for", "adapts_compiled", "compiled_steps", "padded_support"]
 
-# fewer meta-steps are over before a program is compiled
+# fits of fewer meta-steps end before compiling would have paid
 LEAST_STEPS = 300
 # bytes that a program works in, above which torch's own products are as fast
 MOST_MEMORY = 2**25

@@ -291,7 +291,7 @@ def adapted_at_once(max_batch_bytes: int | None, forward: ModuleForward, params:
 
 
 class MetaDraws:
-    """EpisodeDraws the episodes of one meta-step after the other, and how they are differentiated.
+    """Draws the episodes of one meta-step after the other, with the meta-gradient that each takes.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def batched(forward: ModuleForward, rows: Rows, vectorize: str | bool = "auto") 
         return looped(forward), "loop", "vectorize=False"
     chosen, name, reason = _batched(forward, rows, vectorize)
     if vectorize is True and name == "loop":
-        raise ValueError(f"vectorize=True cannot be had: {reason}; leave vectorize='auto'.")
+        raise ValueError(f"vectorize=True is not possible: {reason}; use vectorize='auto'.")
     return chosen, name, reason
 
 
@@ -127,7 +127,7 @@ def _padded(rows: Rows) -> Rows:
 
 
 def rows_as_tensor(X: NDArray[Any]) -> Tensor:
-    """Return rows as a tensor with the rows along its first axis: the one place where rows become tensors."""
+    """Return rows as a tensor, one row along the first axis; networks turn rows into tensors here alone."""
     return torch.tensor(X)
 
 

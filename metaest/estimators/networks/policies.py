@@ -103,7 +103,7 @@ class PolicySampler(EpisodeSampler):
             i = int(short[0])
             raise TaskError(
                 f"task {self._name(i)!r}: it has {tasks.sizes[i]} rows; a look of support_size={self.support_size}, "
-                f"gap={self.gap} and a row to judge by need {self.support_size + self.gap + 1}."
+                f"gap={self.gap} and one row to evaluate need {self.support_size + self.gap + 1}."
             )
 
     @property

@@ -319,7 +319,7 @@ class MAMLPolicy(BaseMAML):
         """
         check_is_fitted(self)
         if sample_weight is not None:
-            raise TaskError("score: a utility in order of time knows no sample_weight.")
+            raise TaskError("score: rows in order of time cannot be weighted; leave sample_weight out.")
         tasks = as_tasks(X, y, groups)
         self._check_columns(tasks, "score", X if y is not None else None)
         as_outcomes(self._network, tasks.y, "score")

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 # splits into support and query by which each held-out task is judged
 VALIDATION_SPLITS = 4
-# share of the slope that may be left where the implicit gradient is taken
+# share of the first slope that may be left at the end of an adaptation, where the implicit gradient is taken
 STEEP = 0.1
 # batches of tasks from which the noise of a Bayesian head is taken
 SETTLING = 8
@@ -90,7 +90,7 @@ class Earlier(NamedTuple):
 class Kind(Protocol):
     """A kind of task: regression, classification, or policies.
 
-    The loss of a kind is that of its network, and is defined there alone; draws for the compiler are the sampler's.
+    The network defines the loss, and the sampler gives the compiler its episodes.
     """
 
     @property

@@ -74,9 +74,10 @@ class Noise:
     ----------
     kind : {"additive", "proportional", "combined"}
     delta : float
-        Smallest size of the curve in the proportional part of the noise, in the units of y.
+        For "proportional" alone, in the unit of y: the standard deviation is that of a curve of size
+        sqrt(f^2 + delta^2), so that it stays above 0 where the curve f is 0.
     limit : float or None
-        Limit of quantification: of an observation below it, only that it lies there is used.
+        Limit of quantification: an observation below it counts only as being below the limit.
     column : int or None
         The column of X with the standard deviation of each measurement.
     """

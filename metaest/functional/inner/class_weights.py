@@ -18,9 +18,9 @@ def weigh_classes(rows: Rows, exponent: float | Tensor, log_weights: Tensor | No
     rows : Rows
         With y of shape (tasks, rows, classes): 1 for the class of a row, 0 for another one, -1 for none of the task's.
     exponent : float or Tensor
-        gamma.
+        The power gamma: a row weighs its class's number of rows to the power of minus gamma.
     log_weights : Tensor of shape (classes,), optional
-        b.
+        Logarithms b of further weights of the classes.
 
     Returns
     -------

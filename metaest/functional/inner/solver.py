@@ -18,7 +18,8 @@ class InnerSolver(ABC):
     """Adaptation of a batch of tasks to their support rows.
 
     A subclass defines :meth:`solve`; everything else has a default that is right for a solver without rates, steps or
-    a penalty. Make concrete solvers frozen dataclasses, and do not subclass them: a model is cloned and saved with its solver.
+    a penalty. Make concrete solvers frozen dataclasses, and do not subclass them: a model is cloned and saved with its
+    solver.
 
     Attributes
     ----------

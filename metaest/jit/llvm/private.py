@@ -47,7 +47,7 @@ class PrivateFolder:
 
     def __init__(self, base: Path, *inside: str) -> None:
         if os.open not in os.supports_dir_fd or not hasattr(os, "geteuid"):
-            raise PermissionError("this system does not tell whose a file is")
+            raise PermissionError("this system does not say who owns a file")
         if not base.is_absolute():
             raise PermissionError(f"{base} is not an absolute path")
         path = Path(os.path.realpath(base), *inside)

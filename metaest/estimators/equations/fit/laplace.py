@@ -248,7 +248,7 @@ def _coordinates(
 
 
 def _inverse_root(normal: Tensor) -> Tensor:
-    """Return a matrix C with C C' the inverse of `normal`, directions without information left at a moderate length."""
+    """Return a matrix C with C C' the inverse of `normal`, with bounded directions where there is no information."""
     size = normal.diagonal().clamp(min=1e-300).sqrt()
     values, vectors = torch.linalg.eigh(normal / size[:, None] / size)
     scaled: Tensor = vectors / values.clamp(min=SMALLEST_EIGENVALUE).sqrt()

@@ -55,7 +55,7 @@ class Problem(NamedTuple):
         return Point.of(population, self.design)
 
     def solve(self, population: Population, u: Tensor | None = None, solver: GaussNewton | None = None) -> MapResult:
-        """Search the constants of every task from u, or from the population's, without a second look.
+        """Search the constants of every task once, from u or from zero; `map_estimate` searches doubtful tasks again.
 
         `solver` takes the place of that of the problem.
         """
