@@ -18,6 +18,8 @@ DOCS = Path(__file__).parent.parent / "docs"
         "domains/clinic.md",
         "guide/guard-and-intervals.md",
         "guide/keeping.md",
+        "guide/networks.md",
+        "guide/policies.md",
         "domains/physiology.md",
         "guide/speed.md",
         "domains/trading.md",

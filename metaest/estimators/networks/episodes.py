@@ -313,9 +313,9 @@ class MetaDraws:
 
     def __call__(self) -> tuple[Differentiated, Episodes]:
         """Return what the next step differentiates, and its episodes."""
-        kind = self.schedule.at(self.step)
+        differentiated = self.schedule.at(self.step)
         self.step += 1
-        return kind, self.sampler.episodes(next(self.batches))
+        return differentiated, self.sampler.episodes(next(self.batches))
 
     def state(self) -> State:
         """Return a copy of what the next draws depend on."""

@@ -190,12 +190,12 @@ def _train(
     params = adaptation.meta_parameters(network.forward.parameters(), earlier and earlier.params)
     sampler = kind.sampler(network, training, adaptation, rng, training=True)
     batches = sampler.batches(outer.meta_batch_size)
-    first = sampler.episodes(next(batches))
+    first_episodes = sampler.episodes(next(batches))
     # a user's module may draw (dropout): from the seed, and not from what the user's process has drawn so far
     stream = None if settings.network.module is None else Stream(seed)
     drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
-        forward, batching, reason = batched(network.forward, first.support, engine.vectorize)
+        forward, batching, reason = batched(network.forward, first_episodes.support, engine.vectorize)
         adaptation, params = back_off(adaptation, params, forward, sampler, outer.meta_batch_size, seed)
     if attempt.halvings:
         adaptation, params = adaptation.backed_off(params, 2.0**attempt.halvings) or (adaptation, params)
@@ -213,12 +213,12 @@ def _train(
 
     validate = None
     if held_out is not None:
-        judge = kind.sampler(network, held_out, adaptation, np.random.default_rng(seed), training=True)
-        fixed = judge.episodes(np.tile(np.arange(len(held_out)), VALIDATION_SPLITS))
+        validation = kind.sampler(network, held_out, adaptation, np.random.default_rng(seed), training=True)
+        validation_episodes = validation.episodes(np.tile(np.arange(len(held_out)), VALIDATION_SPLITS))
 
         def validate(params: Params) -> float:
             network.forward.module.eval()
-            values = [losses(params, part).detach() for part in parts((schedule.judged, fixed))]
+            values = [losses(params, part).detach() for part in parts((schedule.judged, validation_episodes))]
             value = float(torch.cat(values).mean())
             network.forward.module.train()
             return value
@@ -233,9 +233,11 @@ def _train(
         callbacks=outer.callbacks,
         verbose=engine.verbose,
     )
-    with scoped_threads(network.forward.module, params, first):
+    with scoped_threads(network.forward.module, params, first_episodes):
         network.forward.module.train()
-        at_once = 1 if batching == "loop" else _at_once(engine.max_batch_bytes, losses, params, schedule, first)
+        at_once = (
+            1 if batching == "loop" else _at_once(engine.max_batch_bytes, losses, params, schedule, first_episodes)
+        )
         _logger.info("tasks differentiated at once: %s", "all" if at_once is None else f"at most {at_once}")
         made = compiled_steps(settings, adaptation, schedule, sampler, batches, loop, params, losses)
         draw = MetaDraws(sampler, batches, schedule, network.forward.module, stream)
@@ -245,8 +247,8 @@ def _train(
     with drawing():
         if settings.meta.gradient.needs_proximal and adaptation.held:
             _warn_of_slopes(adaptation, forward, network.loss, result.params, sampler.episodes(next(batches)))
-        drawn = [sampler.episodes(next(batches)) for _ in range(SETTLING)]
-        params = finalise(adaptation, forward, network.loss, result.params, drawn)
+        last_episodes = [sampler.episodes(next(batches)) for _ in range(SETTLING)]
+        params = finalise(adaptation, forward, network.loss, result.params, last_episodes)
     compiled, why = made.steps is not None, made.reason
     if made.steps is not None and made.steps.instead is not None:
         compiled, why = False, "machine code and torch give different meta-gradients"

@@ -79,8 +79,10 @@ def task_losses(
     Tensor of shape (tasks,)
         Its values are query losses; its gradient is the meta-gradient of the kind asked for.
     """
-    kind = as_meta_gradient(meta_gradient)
-    if step_weights is not None and not kind.takes_step_weights:
-        raise ValueError(f"the meta-gradient {kind.name!r} takes no step_weights.")
+    gradient = as_meta_gradient(meta_gradient)
+    if step_weights is not None and not gradient.takes_step_weights:
+        raise ValueError(f"the meta-gradient {gradient.name!r} takes no step_weights.")
+    if step_weights is not None and not solver.yields_each_step:
+        raise ValueError(f"step_weights need a solver that overrides path; {type(solver).__name__} does not.")
     start = repeat_for_tasks(params, episodes.support.X.shape[0])
-    return kind.losses(forward, loss, solver, start, episodes, step_weights)
+    return gradient.losses(forward, loss, solver, start, episodes, step_weights)
