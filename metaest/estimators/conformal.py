@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import require_flag, require_level, whether_guarded
-from metaest.estimators.inputs import as_tasks, check_columns, check_targets
+from metaest.estimators.inputs import as_tasks, check_columns, check_targets, takes_objects
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.scoring import r2_around, row_weights
 from metaest.estimators.seen_tasks import SeenTasks
@@ -199,7 +199,7 @@ class IntervalMixin:
     _single_target: Any
     _seed: int
     _y_mean: NDArray[Any]
-    _seen: SeenTasks
+    _seen: SeenTasks | None  # None where rows are objects, which have no hashes
     _conformal: Calibration | None
     # whether adapt judges its adaptations unless told otherwise
     guard_by_default = False
@@ -253,7 +253,7 @@ class IntervalMixin:
         """
         check_is_fitted(self)
         weights = {"weighs": True, "sample_weight": sample_weight} if self._weighs else {}
-        tasks = as_tasks(X, y, groups, **weights)
+        tasks = as_tasks(X, y, groups, **weights, object_rows=takes_objects(self))
         check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "score")
         weight = np.ones(len(tasks.X)) if tasks.sample_weight is None else tasks.sample_weight
@@ -304,7 +304,7 @@ class IntervalMixin:
         """
         check_is_fitted(self)
         guarded = whether_guarded(guard, gap, self.guard_by_default)
-        tasks = self._prepared(as_tasks(tasks, weighs=self._weighs))
+        tasks = self._prepared(as_tasks(tasks, weighs=self._weighs, object_rows=takes_objects(self)))
         check_columns(self, tasks, tasks.X.shape[1:], "calibrate")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")
         _refuse_seen(self._seen, tasks)
@@ -369,9 +369,9 @@ def one_by_one(model: Any, supports: TaskSet, guard: bool, gap: int) -> list[Any
     return predictors
 
 
-def _refuse_seen(seen: SeenTasks, tasks: TaskSet) -> None:
+def _refuse_seen(seen: SeenTasks | None, tasks: TaskSet) -> None:
     """Raise where a calibration task was in the fit."""
-    i = seen.first_seen(tasks)
+    i = None if seen is None else seen.first_seen(tasks)
     if i is not None:
         raise TaskError(
             f"calibrate: task {tasks[i].name!r} was in the fit, in whole or in part; its errors are smaller than "

@@ -67,6 +67,8 @@ class _FewShot(Stamped, BaseEstimator):
         self.adapted_ = model.adapt(X, y, **guarding, **params)
         self.model_ = _frozen(model)
         self.n_features_in_ = self.adapted_.n_features_in_
+        if self.n_features_in_ is None:  # rows are objects
+            del self.n_features_in_
         remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
         return self
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import DivergenceError, OvershootWarning, quiet
 from metaest.functional.progress import progress
 from metaest.tasks import Task, TaskSet
+from metaest.tasks.object_rows import holds_objects
 
 __all__ = [
     "Answers",
@@ -367,7 +368,8 @@ class FittedGuard:
             return [pair for pair in pairs if len(pair[0]) >= self.least]
         # rows sorted by value, so that their order in the task does not matter
         target = y if y.dtype.kind == "f" else np.unique(y, return_inverse=True)[1]
-        order = np.lexsort(np.column_stack([target.reshape(n, -1), X.reshape(n, -1)]).T)
+        values = [target.reshape(n, -1)] if holds_objects(X) else [target.reshape(n, -1), X.reshape(n, -1)]
+        order = np.lexsort(np.column_stack(values).T)
         n_folds = min(n, N_FOLDS)
         pairs = [
             (np.sort(order[rows % n_folds != fold]), np.sort(order[rows % n_folds == fold])) for fold in range(n_folds)

@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
-from metaest.tasks.object_rows import holds_objects
+from metaest.tasks.object_rows import ObjectRows, holds_objects
 from metaest.tasks.reading import column_names_of, rows_of
 from metaest.tasks.weighted_tasks import refuse_weights, with_weights, without_zeros
 
@@ -23,11 +23,14 @@ __all__ = [
     "check_support_rows",
     "check_targets",
     "is_empty",
+    "n_features_of",
     "no_rows",
     "refuse_tasks",
     "remember_columns",
     "remember_range",
+    "remember_shape",
     "require_columns",
+    "takes_objects",
 ]
 
 
@@ -63,6 +66,7 @@ def as_tasks(
     alone: bool = False,
     weighs: bool = False,
     sample_weight: Any = None,
+    object_rows: bool = False,
 ) -> TaskSet:
     """Return a TaskSet from whichever form of input came.
 
@@ -81,6 +85,8 @@ def as_tasks(
         Whether rows may have weights; otherwise tasks that carry some are refused.
     sample_weight : array-like of shape (n_rows,), optional
         Weights of flat rows, or of the rows of all tasks one after the other.
+    object_rows : bool, default=False
+        Whether rows are objects: each X is then a list of rows.
 
     Returns
     -------
@@ -101,14 +107,15 @@ def as_tasks(
         isinstance(X, TaskSet)
         or (isinstance(X, Mapping) and not hasattr(X, "toarray"))  # a DOK sparse matrix is a dict
         or (isinstance(X, (list, tuple)) and len(X) > 0 and (isinstance(X[0], Task) or _is_pair(X[0])))
+        or (object_rows and y is None and isinstance(X, (list, tuple)) and len(X) > 0)
     )
     if tasks_given:
-        given = X if isinstance(X, TaskSet) else TaskSet(X)
+        given = X if isinstance(X, TaskSet) else TaskSet(X, object_rows=object_rows)
         if y is not None or groups is not None:
             raise TaskError("tasks were passed together with y or groups; tasks carry their own y and names.")
         if sample_weight is not None:
             given = with_weights(given, sample_weight)
-        return _with_targets(given, labels, weighs)
+        return _with_targets(given, labels, weighs, object_rows)
     if isinstance(X, (list, tuple)) and len(X) == 0 and y is None:
         raise TaskError("no tasks were given; at least one is needed.")
     if y is None and isinstance(X, (list, tuple)) and all(_is_flat_pair(item) for item in X):
@@ -118,9 +125,12 @@ def as_tasks(
             "y is missing: this estimator requires y to be passed, but the target y is None. "
             "Pass a sequence of tasks, or X and y with groups."
         )
+    if object_rows:
+        X = ObjectRows(X)
     if groups is not None:
-        return _with_targets(TaskSet.from_arrays(X, y, groups, sample_weight=sample_weight), labels, weighs)
-    whole = _with_targets(TaskSet([as_task(X, y, "all rows", sample_weight)]), labels, weighs)
+        whole = TaskSet.from_arrays(X, y, groups, sample_weight=sample_weight)
+        return _with_targets(whole, labels, weighs, object_rows)
+    whole = _with_targets(TaskSet([as_task(X, y, "all rows", sample_weight)]), labels, weighs, object_rows)
     if alone:
         return whole
     warn(
@@ -142,11 +152,9 @@ def require_columns(tasks: TaskSet) -> TaskSet:
     )
 
 
-def _with_targets(tasks: TaskSet, labels: bool, weighs: bool) -> TaskSet:
+def _with_targets(tasks: TaskSet, labels: bool, weighs: bool, object_rows: bool) -> TaskSet:
     """Return tasks whose y is float, unless it may hold labels, and whose rows all count."""
-    if holds_objects(tasks.X):
-        kind = type(tasks.X[0]).__name__
-        raise TaskError(f"task {tasks.name_of(0)!r}: its rows are objects of type {kind}; numbers are wanted.")
+    _require_kind(tasks.X, object_rows, f"task {tasks.name_of(0)!r}: its")
     if not weighs:
         refuse_weights(tasks)
     if not labels and tasks.y.dtype.kind != "f":
@@ -162,15 +170,42 @@ def as_task(X: Any, y: Any, name: str, sample_weight: Any = None) -> Task:
     return Task(name, rows, y, feature_names=feature_names, sample_weight=sample_weight)
 
 
-def as_rows(X: Any, y: Any, where: str, *, labels: bool = False) -> tuple[Any, Any, tuple[str, ...] | None]:
+def _require_kind(X: NDArray[Any], object_rows: bool, whose: str) -> None:
+    """Raise a TaskError where rows are objects and numbers are wanted, or the other way round."""
+    if holds_objects(X) and not object_rows:
+        raise TaskError(
+            f"{whose} rows are objects of type {type(X[0]).__name__}; numbers are wanted. MAMLRegressor and "
+            "MAMLClassifier take such rows with collate_fn=, a function that makes a tensor of a list of rows."
+        )
+    if object_rows and not holds_objects(X):
+        raise TaskError(
+            f"{whose} rows are numbers, and collate_fn= takes lists of rows: pass (X, y) pairs, or "
+            "TaskSet(pairs, object_rows=True)."
+        )
+
+
+def takes_objects(model: Any) -> bool:
+    """Tell whether the rows of a fitted model, or of a predictor adapted from it, are objects for a collate_fn."""
+    return getattr(getattr(model, "_network", None), "collate_fn", None) is not None
+
+
+def n_features_of(X: NDArray[Any]) -> int | None:
+    """Return the number of columns of rows, or channels of images; None of objects."""
+    return None if holds_objects(X) else int(X.shape[1])
+
+
+def as_rows(
+    X: Any, y: Any, where: str, *, labels: bool = False, object_rows: bool = False
+) -> tuple[Any, Any, tuple[str, ...] | None]:
     """Return checked X, y (None where y is None) and the column names; error messages begin with `where`.
 
-    Targets are made float, unless they may be labels.
+    Targets are made float, unless they may be labels. With `object_rows`, X is a list of rows that are objects.
     """
-    refuse_tasks(X, where)
-    rows, names = as_features(X, where)
+    refuse_tasks(X, where, pairs=not object_rows)
+    rows, names = as_features(ObjectRows(X, where) if object_rows and not isinstance(X, ObjectRows) else X, where)
     if len(rows) == 0:
         raise TaskError(f"{where}: Found array with 0 sample(s) while a minimum of 1 is required.")
+    _require_kind(rows, object_rows, f"{where}:")
     require_finite(rows, "X", names, lambda row: (where, row))
     if y is None:
         return rows, None, names
@@ -201,17 +236,19 @@ def no_rows(model: Any, X: Any, y: Any, where: str) -> NDArray[np.float64] | Non
     """
     if not (is_empty(X) and is_empty(y)):
         return None
+    if takes_objects(model):
+        return np.empty(0, dtype=object)
     shape = np.shape(rows_of(X, where, "X"))
     if len(shape) > 1:
         check_columns(model, X, shape[1:], where)
     return np.empty((0, *getattr(model, "feature_shape_", (model.n_features_in_,))))
 
 
-def refuse_tasks(X: Any, where: str) -> None:
+def refuse_tasks(X: Any, where: str, *, pairs: bool = True) -> None:
     """Raise a TaskError where tasks came instead of rows, as scorers by name hand them to ``predict``."""
     first = X[0] if isinstance(X, (list, tuple, np.ndarray)) and _depth(X) and len(X) else None
     # rows of an image may come as nested lists of two: a pair has a y with fewer dimensions than its X
-    pair = first is not None and _is_pair(first) and _depth(first[1]) < _depth(first[0])
+    pair = pairs and first is not None and _is_pair(first) and _depth(first[1]) < _depth(first[0])
     if not (isinstance(X, (Task, TaskSet)) or isinstance(first, Task) or pair):
         return
     if "adapt" in where:
@@ -245,6 +282,16 @@ def remember_range(model: Any, X: NDArray[Any]) -> None:
     model.feature_range_ = np.array([[_two_digits(float(value), way) for value in end] for end, way in ends])
 
 
+def remember_shape(model: Any, X: NDArray[Any]) -> None:
+    """Set ``n_features_in_`` and ``feature_shape_``, the shape of a row; take them away where rows are objects."""
+    if not holds_objects(X):
+        model.n_features_in_, model.feature_shape_ = X.shape[1], X.shape[1:]
+        return
+    for name in ("n_features_in_", "feature_shape_"):
+        if hasattr(model, name):
+            delattr(model, name)
+
+
 def _two_digits(value: float, way: str) -> float:
     if not value:
         return 0.0
@@ -272,6 +319,8 @@ def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> Non
     TaskError
         When the number of columns, their names or their order differs.
     """
+    if takes_objects(model):
+        return
     names = X.feature_names if isinstance(X, TaskSet) else column_names_of(X)
     try:
         if names is not None:
@@ -297,12 +346,13 @@ def check_support_rows(
     """Return rows and targets of one new task, checked against the model that adapts to them."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
-    X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
+    objects = takes_objects(model)
+    X, y = X if objects else rows_of(X, where, "X"), rows_of(y, where, "y")
     nothing = no_rows(model, X, y, where)
     if nothing is not None:
         target = np.empty((0, model.n_outputs_)) if len(np.shape(y)) < 2 else np.asarray(y, dtype=np.float64)
         return nothing, check_targets(target, single_target, model.n_outputs_, where)
-    rows, target, _ = as_rows(X, y, where)
+    rows, target, _ = as_rows(X, y, where, object_rows=objects)
     check_columns(model, X, rows.shape[1:], where)
     return rows, check_targets(target, single_target, model.n_outputs_, where)
 

@@ -13,6 +13,7 @@ from metaest.estimators.scoring import as_truth, scale_of, score_weights
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import require_numbers
 from metaest.tasks.record import ReadOnly
+from metaest.tasks.task import describe_rows
 
 __all__ = ["AdaptedPredictor", "refuse_fit"]
 
@@ -22,7 +23,7 @@ class AdaptedPredictor(Stamped, ReadOnly):
 
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
-    n_features_in_: int
+    n_features_in_: int | None
     _multi_output = True
     # its file holds only what the model lacks, and names the model
     is_adapted = True
@@ -81,10 +82,11 @@ class AdaptedPredictor(Stamped, ReadOnly):
     def __repr__(self) -> str:
         d, n, shape = self.n_features_in_, len(self.X_support_), self.X_support_.shape[1:]
         what = f"{d} feature{'s' * (d != 1)}" if len(shape) == 1 else f"rows of shape {shape}"
+        what = what if shape else describe_rows(self.X_support_) if n else "rows of a user's type"
         return f"{type(self).__name__}({what}, adapted on {n} row{'s' * (n != 1)})"
 
     def _repr_html_(self) -> str:
-        n = self.n_features_in_ if self.X_support_.ndim == 2 else 0
+        n = self.n_features_in_ if self.n_features_in_ is not None and self.X_support_.ndim == 2 else 0
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(n)])
         X = self.X_support_[:, :n] if n else self.X_support_[..., :0].reshape(len(self.X_support_), 0)
         y = self.y_support_ if self.y_support_.ndim == 2 else self.y_support_[:, None]

@@ -73,7 +73,8 @@ def _posterior(posterior: Posterior) -> str:
 def _network(model: BaseMAML) -> str:
     if not hasattr(model, "_network"):
         return ""
-    if len(model._network.features_scaling.mean) != model.n_features_in_:
+    network = model._network
+    if network.collate_fn is None and len(network.features_scaling.mean) != model.n_features_in_:
         return "it has another number of features than its scaling"
     return _weights(model._params.values())
 
@@ -86,7 +87,7 @@ def _weights(weights: Iterable[Tensor]) -> str:
 
 def _predictor(predictor: AdaptedPredictor) -> str:
     rows, y = predictor.X_support_, predictor.y_support_
-    if rows.ndim < 2 or len(rows) != len(y) or rows.shape[1] < predictor.n_features_in_:
+    if rows.ndim < 2 or len(rows) != len(y) or rows.shape[1] < (predictor.n_features_in_ or 0):
         return "its rows do not fit to its features and targets"
     if isinstance(predictor, HoldsNetwork):
         assert predictor.module_ is not None  # made from the weights, which raises where they are another network's

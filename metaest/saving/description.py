@@ -30,7 +30,7 @@ def about(model: Any) -> dict[str, Any]:
     n = int(getattr(model, "n_features_in_", 0))
     columns = [{"name": f"x{j}" if names is None else str(names[j])} for j in range(n)]
     network = getattr(model, "_network", None)
-    if network is not None:
+    if network is not None and columns:  # rows that are objects have none
         scaling = network.features_scaling
         for column, mean, scale in zip(columns, scaling.mean.reshape(-1), scaling.scale.reshape(-1), strict=True):
             column.update(mean=_plain(mean), scale=_plain(scale))

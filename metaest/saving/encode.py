@@ -212,6 +212,8 @@ class Encoder:
         if type(thing) is not np.ndarray:
             raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; make it an array.")
         kind = thing.dtype.kind
+        if kind == "O" and where.rpartition(".")[2] in ("X", "X_support_"):
+            raise ModelFileError(f"{where} holds rows that are objects, which a file cannot hold; pickle it.")
         if kind in "OU":
             values = [self.encode(value, where) for value in thing.ravel().tolist()]
             return {"array": {"values": values, "shape": list(thing.shape)}, "dtype": thing.dtype.str}

@@ -146,7 +146,7 @@ def load(
         For a network of your own: the setting of that name.
     objects : sequence, default=()
         Other classes and functions of your own that the file names: a subclass of an estimator, a transformer of
-        prices.
+        prices, a ``collate_fn``.
     check_source : bool, default=True
         Whether these must have the names and the sources that the file was made with. False accepts an equation that
         was renamed or rewritten, which then must compute the same: predictions would be wrong without a word.

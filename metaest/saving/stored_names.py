@@ -41,7 +41,9 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
 # Attributes are written only where they are something else.
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "Adaptation": {"solver_object": None},
-    "MAMLRegressor": {"loss": "squared_error", "huber_threshold": 1.35, "quantile": 0.5},
+    "MAMLClassifier": {"collate_fn": None},
+    "MAMLRegressor": {"loss": "squared_error", "huber_threshold": 1.35, "quantile": 0.5, "collate_fn": None},
+    "Network": {"collate_fn": None},
     "RegressionNetwork": {"loss": SquaredError()},
 }
 

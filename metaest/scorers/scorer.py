@@ -17,7 +17,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from metaest.estimators.arguments import require_choice, require_flag, require_level
-from metaest.estimators.inputs import as_tasks
+from metaest.estimators.inputs import as_tasks, takes_objects
 from metaest.estimators.pipeline import adapt
 from metaest.estimators.scoring import r2_around
 from metaest.exceptions import (
@@ -33,6 +33,7 @@ from metaest.tasks import Task, TaskSet, labels_of
 from metaest.tasks.arguments import is_whole
 from metaest.tasks.arrays import as_target, require_finite, require_numbers
 from metaest.tasks.grouping import sort_by_group
+from metaest.tasks.object_rows import ObjectRows
 from metaest.tasks.reading import rows_of
 
 __all__ = ["FewShotScorer"]
@@ -180,10 +181,11 @@ class FewShotScorer:
         model = _chosen(estimator)
         alike = not guarding and not getattr(model, "guard_by_default", False)  # adapt_many has no guard
         if alike and hasattr(model, "adapt_many") and all(len(part.support) for part in parts):
+            as_given: Callable[[Any], Any] = ObjectRows if takes_objects(model) else lambda rows: rows
             support = TaskSet(
                 Task(
                     part.name,
-                    _safe_indexing(part.X, part.support),
+                    as_given(_safe_indexing(part.X, part.support)),
                     _safe_indexing(part.y, part.support),
                     **part.weights(part.support),
                 )
@@ -331,8 +333,15 @@ def _query_weight(parts: list[_Part]) -> NDArray[np.float64] | None:
 def _tasks(X: Any, y: Any, groups: Any, metric: str, model: Any) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
     """Yield name, rows, targets, support and weights (or None) of every task; rows are of the kind that was given."""
     whole = getattr(model, "n_way", None) is not None
-    if y is None or (groups is None and whole):
-        for task in as_tasks(X, y, groups, labels=True, alone=whole, weighs=getattr(model, "_weighs", False)):
+    objects = takes_objects(model)
+    if y is None or (groups is None and whole) or (groups is not None and objects):
+        settings: dict[str, Any] = {
+            "labels": True,
+            "alone": whole,
+            "weighs": getattr(model, "_weighs", False),
+            "object_rows": objects,
+        }
+        for task in as_tasks(X, y, groups, **settings):
             yield task.name, task.X, task.y, task.support, task.sample_weight
         return
     if groups is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators import EquationRegressor, MAMLClassifier, MAMLRegressor
+from metaest.estimators.inputs import takes_objects
 from metaest.exceptions import ModelFileError, quiet
 from metaest.functional import SolveCode
 from metaest.saving.files import from_bytes, model_hash, to_bytes
@@ -100,6 +101,8 @@ class ServedModel:
         columns: Mapping[str, Mapping[str, Any]] | None,
         compile: bool | None,
     ) -> None:
+        if takes_objects(model):
+            raise TypeError("models with a collate_fn are not served; rows must be columns of numbers.")
         if len(getattr(model, "feature_shape_", (1,))) > 1:
             raise TypeError("models of images are not served; rows must be columns of numbers.")
         # adapting to one task after the other is what a server does; where compiling is impossible, torch does it

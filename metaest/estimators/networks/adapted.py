@@ -10,7 +10,7 @@ from torch import nn
 from metaest.estimators.arguments import require_choice, require_flag
 from metaest.estimators.conformal import Calibration, ConformalInterval, conformal_interval
 from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import as_rows, check_columns, check_support_rows
+from metaest.estimators.inputs import as_rows, check_columns, check_support_rows, n_features_of, takes_objects
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
@@ -57,7 +57,8 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     ----------
     X_support_, y_support_ : ndarray
         The rows it was adapted on.
-    n_features_in_ : int
+    n_features_in_ : int or None
+        None where rows are objects.
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
     module_ : torch.nn.Module
@@ -94,7 +95,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
     _params: Params
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
-    n_features_in_: int
+    n_features_in_: int | None
     guard_: Guard | None = None
     _judge: FittedGuard | None = None
     _conformal: Calibration | None = None
@@ -121,7 +122,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
                 adaptation.start(meta), adaptation.solver(meta), network.rows(X, network.scale_targets(y))
             )
         guard = None if judge is None else judge.judge(X, y)
-        adapted = cls(network, adaptation, meta, params, X, y, X.shape[1], guard, judge, conformal)
+        adapted = cls(network, adaptation, meta, params, X, y, n_features_of(X), guard, judge, conformal)
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
         if X.ndim > 2:
@@ -272,7 +273,7 @@ def predict_rows(
 ) -> Any:
     """Return predictions of rows, checked against the model, and standard deviations where they are asked for."""
     require_flag(return_std, "return_std")
-    rows, _, _ = as_rows(X, None, "predict")
+    rows, _, _ = as_rows(X, None, "predict", object_rows=takes_objects(model))
     check_columns(model, X, rows.shape[1:], "predict")
     mean = network.predict(params, rows)
     if not return_std:

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import ClassifierTags, Tags, TargetTags
 
 from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import as_rows, check_columns, is_empty
+from metaest.estimators.inputs import as_rows, check_columns, is_empty, n_features_of, takes_objects
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted import HoldsNetwork, require_statistics
 from metaest.estimators.networks.classification import ClassAdaptation, ClassNetwork
@@ -36,7 +36,8 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         The labels of the task, sorted: those it was adapted on, or, where labels mean the same in every task, all.
     X_support_, y_support_ : ndarray
         The rows it was adapted on.
-    n_features_in_ : int
+    n_features_in_ : int or None
+        None where rows are objects.
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
     module_ : torch.nn.Module
@@ -74,7 +75,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
     X_support_: NDArray[Any]
     y_support_: NDArray[Any]
     classes_: NDArray[Any]
-    n_features_in_: int
+    n_features_in_: int | None
     guard_: Guard | None = None
     _judge: FittedGuard | None = None
 
@@ -110,7 +111,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
             adaptation.start(meta, support), adaptation.solver(meta), adaptation.support(meta, support)
         )
         guard = None if judge is None else judge.judge(X, y)
-        adapted = cls(network, adaptation, meta, params, X, y, classes, X.shape[1], guard, judge)
+        adapted = cls(network, adaptation, meta, params, X, y, classes, n_features_of(X), guard, judge)
         if feature_names is not None:
             object.__setattr__(adapted, "feature_names_in_", feature_names)
         if X.ndim > 2:
@@ -223,10 +224,11 @@ def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], ND
     """Return the rows of one new task, checked against the model they will adapt."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the labels of the task's rows are wanted.")
-    X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
+    objects = takes_objects(model)
+    X, y = X if objects else rows_of(X, where, "X"), rows_of(y, where, "y")
     if is_empty(X) and is_empty(y):
         raise TaskError(f"{where}: there are no rows; the rows of a task define its classes, so some are needed.")
-    rows, target, _ = as_rows(X, y, where, labels=True)
+    rows, target, _ = as_rows(X, y, where, labels=True, object_rows=objects)
     check_columns(model, X, rows.shape[1:], where)
     return rows, labels_of(target, lambda row: where)
 
@@ -235,6 +237,6 @@ def probabilities_of(
     model: Any, network: ClassNetwork, adaptation: ClassAdaptation, params: Params, X: Any
 ) -> NDArray[Any]:
     """Return probabilities of rows, checked against the model."""
-    rows, _, _ = as_rows(X, None, "predict")
+    rows, _, _ = as_rows(X, None, "predict", object_rows=takes_objects(model))
     check_columns(model, X, rows.shape[1:], "predict")
     return network.probabilities(adaptation, params, rows, len(model.classes_))

@@ -13,7 +13,7 @@ from sklearn.utils import Tags, TargetTags
 from torch import Tensor
 
 from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.inputs import as_rows, check_columns, n_features_of, takes_objects
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import AdaptedRegressor, require_statistics
@@ -45,7 +45,8 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         For which tasks the inner rate overshot and was lowered.
     guards_ : list of Guard or None
         What the guard kept of each adaptation, and why; None without ``guard=True``.
-    n_features_in_ : int
+    n_features_in_ : int or None
+        None where rows are objects.
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
 
@@ -77,7 +78,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         self._conformal = model._conformal
         self._batching: str = model.batching_
         self.tasks = tasks
-        self.n_features_in_ = tasks.X.shape[1]
+        self.n_features_in_ = n_features_of(tasks.X)
         names = getattr(model, "feature_names_in_", None)
         if names is not None:
             self.feature_names_in_ = names
@@ -85,7 +86,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         require_statistics(self._adaptation, tasks[least].X, f"task {tasks[least].name!r}")
         self._network.require_codes(tasks)
         place, dtype = partial(row_of_task, tasks), self._network.dtype
-        within_range(self._network.scale_features(tasks.X), dtype, "X", place)
+        self._network.features(tasks.X, dtype, place)
         within_range(self._network.scale_targets(tasks.y), dtype, "y", place)
         self.compiled_ = False
         self.lowered_ = np.zeros(len(tasks), dtype=bool)
@@ -151,9 +152,10 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
                 raise TaskError("predict: pass the tasks that were adapted to, in the same order.")
             parts = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
             return self._kept(np.concatenate(parts), X.X, np.repeat(np.arange(len(self)), X.sizes))
-        rows, _, _ = as_rows(X, None, "predict")
+        rows, _, _ = as_rows(X, None, "predict", object_rows=takes_objects(self))
         check_columns(self, X, rows.shape[1:], "predict")
-        size = max(1, min(CHUNK, CHUNK_VALUES // rows.size))
+        n_values = self._network.scale_features(rows).numel() if takes_objects(self) else rows.size
+        size = max(1, min(CHUNK, CHUNK_VALUES // n_values))
         parts = []
         for first in range(0, len(self), size):
             chosen = np.arange(first, min(first + size, len(self)))
@@ -257,8 +259,8 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
             members = np.flatnonzero(groups == group)
             largest = int(members[np.argmax(sizes[members])])
             rows = tasks.X[tasks.offsets[largest] : tasks.offsets[largest + 1]]
-            size = max(1, min(16 * CHUNK if by_size else CHUNK, CHUNK_VALUES // rows.size))
             X = self._network.scale_features(rows).to(self._network.dtype)
+            size = max(1, min(16 * CHUNK if by_size else CHUNK, CHUNK_VALUES // X.numel()))
             most = adapted_at_once(
                 self._adaptation.max_batch_bytes, self._network.forward, self._adaptation.zero_shot(self._meta), X
             )

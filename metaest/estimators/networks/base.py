@@ -14,7 +14,7 @@ from torch import Tensor
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
 from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, thinned
-from metaest.estimators.inputs import check_columns, remember_columns, remember_range
+from metaest.estimators.inputs import check_columns, remember_columns, remember_range, remember_shape, takes_objects
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.callbacks import check_callbacks, without_callbacks
 from metaest.estimators.networks.constraints import ADAPTING
@@ -95,6 +95,10 @@ class BaseMAML(BaseEstimator):
         """Meta-train, and set the fitted attributes."""
         kind, settings, earlier = self.kind, Settings.read(self), None
         if goes_on:
+            if takes_objects(self) != (settings.network.collate_fn is not None):
+                raise ValueError(
+                    "warm_start: collate_fn was set, or taken away, after the fit before; fit a new model."
+                )
             self._check_columns(tasks, "warm_start")
             adaptation = self._at_lowered_rate(kind.adaptation(settings.inner, settings.meta, self._network))
             earlier = Earlier(self._network, self._params, adaptation)
@@ -115,7 +119,7 @@ class BaseMAML(BaseEstimator):
         self.history_ = history_frame(trained.history)
         self.n_iter_ = len(trained.history)
         self.n_tasks_ = len(tasks)
-        self.n_features_in_, self.feature_shape_ = tasks.X.shape[1], tasks.X.shape[1:]
+        remember_shape(self, tasks.X)
         self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
         self.compiled_, self.compiled_reason_ = trained.compiled, trained.compiled_reason
         if hasattr(self, "classes_"):

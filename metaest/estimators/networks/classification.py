@@ -411,7 +411,7 @@ class ClassSampler(EpisodeSampler):
         n_support, n_query, n_outputs = class_widths(self.tasks, self.classes, self.drawing)
         n_outputs = max(n_outputs, self.n_outputs)
         shapes = EpisodeShapes(
-            RowsShape(n_support, True), RowsShape(n_query, True), tuple(self.tasks.X.shape[1:]), n_outputs
+            RowsShape(n_support, True), RowsShape(n_query, True), tuple(self._X.shape[1:]), n_outputs
         )
 
         def draw(count: int) -> EpisodeDraws:
@@ -455,6 +455,8 @@ class Classification:
     ----------
     support_size, k_shot, n_query, n_way, split, shared_labels, balanced, class_weight, check_plausibility
         As :class:`MAMLClassifier` takes them.
+    object_rows : bool
+        Whether rows are objects, for a collate_fn.
     """
 
     support_size: Any
@@ -466,10 +468,11 @@ class Classification:
     balanced: bool
     class_weight: Any
     check_plausibility: bool
+    object_rows: bool = False
 
     def read(self, X: Any, y: Any, groups: Any) -> TaskSet:
         """Return the tasks that a fit or a score was given."""
-        tasks = as_tasks(X, y, groups, labels=True, alone=self.n_way is not None)
+        tasks = as_tasks(X, y, groups, labels=True, alone=self.n_way is not None, object_rows=self.object_rows)
         return require_channels_first(tasks, self.check_plausibility)
 
     def network(
@@ -487,7 +490,7 @@ class Classification:
         labels = classes.labels if classes.shared else None
         if before is not None:
             _require_same_labels(before, labels, n_outputs)
-            return deepcopy(before)
+            return replace(deepcopy(before), collate_fn=settings.collate_fn)
         forward, parts = build_parts(settings, training, n_outputs)
         if labels is None:
             forward = _with_any_number(settings, forward)

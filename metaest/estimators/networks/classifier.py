@@ -74,6 +74,12 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         of categories for an embedding need.
     check_plausibility : bool, default=True
         Whether images that seem to have their channels last are refused.
+    collate_fn : callable, optional
+        For rows of a type of the user's (graphs, sets of vectors, strings), which `module` takes: a function of a list
+        of rows that returns one floating tensor, with the rows along its first axis. X is then a list of rows. They
+        are neither standardised nor checked, so that a function may pad by NaN, and the other axes may differ from
+        call to call: `fit` and ``score`` collate all rows at once, ``adapt`` and ``predict`` those they are given.
+        There is no ``n_features_in_``; `context_dim` is refused; and a pickle needs a function that can be pickled.
     inner_solver : {"gradient", "ridge", "bayes"} or InnerSolver, default="gradient"
         How a task adapts: by gradient steps; or its last layer alone in closed form, by least squares on indicators of
         the classes: ridge regression whose strength is learned (R2D2 [9]_), or regression with a learned prior
@@ -251,6 +257,7 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         module: torch.nn.Module | Callable[[Any, int], torch.nn.Module] | None = None,
         standardize: bool | Sequence[str | int] = True,
         check_plausibility: bool = True,
+        collate_fn: Callable[[list[Any]], torch.Tensor] | None = None,
         inner_solver: str | InnerSolver = "gradient",
         inner_steps: int = 5,
         inner_lr: float = 0.2,
@@ -297,6 +304,7 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         self.module = module
         self.standardize = standardize
         self.check_plausibility = check_plausibility
+        self.collate_fn = collate_fn
         self.inner_solver = inner_solver
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
@@ -339,8 +347,9 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
     @property
     def kind(self) -> Classification:
         """Classification, at the present settings."""
-        names = [field.name for field in fields(Classification)]
-        return Classification(**{name: getattr(self, name) for name in names})
+        names = [field.name for field in fields(Classification) if field.name != "object_rows"]
+        settings = {name: getattr(self, name) for name in names}
+        return Classification(**settings, object_rows=self.collate_fn is not None)
 
     @in_plain_modes
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedClassifier:

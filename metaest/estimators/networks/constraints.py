@@ -57,6 +57,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 
 CLASS_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,
+    "collate_fn": [callable, None],
     "shared_labels": [StrOptions({"auto"}), "boolean"],
     "n_way": [Whole(2, None, closed="left"), None],
     "k_shot": [Whole(1, None, closed="left"), range, tuple, list, None],
@@ -68,6 +69,7 @@ CLASS_CONSTRAINTS: dict[str, list[Any]] = {
 
 REGRESSION_CONSTRAINTS: dict[str, list[Any]] = {
     **CONSTRAINTS,
+    "collate_fn": [callable, None],
     "loss": [StrOptions(set(REGRESSION_LOSSES)), RegressionLoss, callable],
     "huber_threshold": [POSITIVE],
     "quantile": [Number(0, 1, closed="neither")],

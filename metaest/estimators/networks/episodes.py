@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metaest.estimators.checkpoint import Checkpoint
 from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule
 from metaest.estimators.networks.codes import row_of_task
-from metaest.estimators.networks.network import Network, within_range
+from metaest.estimators.networks.network import Network
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
     BatchForward,
@@ -30,6 +30,7 @@ from metaest.functional.generator import Stream, undrawn
 from metaest.functional.outer import State
 from metaest.jit import EpisodeDraws, EpisodeShapes
 from metaest.tasks import Split, TaskSet
+from metaest.tasks.object_rows import holds_objects
 
 __all__ = [
     "LEAST_FOR_STATISTICS",
@@ -137,7 +138,7 @@ class EpisodeSampler:
         self.adaptation = adaptation
         self.rng = rng
         network.require_codes(tasks)
-        self._X = within_range(network.scale_features(tasks.X), network.dtype, "X", partial(row_of_task, tasks))
+        self._X = network.features(tasks.X, network.dtype, partial(row_of_task, tasks))
 
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""
@@ -209,7 +210,8 @@ class EpisodeSampler:
 
     def query_features(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         """Return features of query rows in the dtype they are predicted in."""
-        return self.tasks.X[rows].astype(np.float64)
+        X = self.tasks.X[rows]
+        return X if holds_objects(X) else X.astype(np.float64)
 
     def warn_of(self, overshot: int, meta: Params) -> None:
         """Tell for how many tasks the rate was lowered."""
@@ -223,7 +225,7 @@ class EpisodeSampler:
 
     def chunks(self) -> Iterator[NDArray[np.intp]]:
         """Task numbers, some at a time, for which splits are drawn together: how many says which they are."""
-        size = max(1, min(CHUNK, CHUNK_VALUES // int(self.tasks.sizes.max() * self.tasks.X[0].size)))
+        size = max(1, min(CHUNK, CHUNK_VALUES // int(self.tasks.sizes.max() * self._X[0].numel())))
         for first in range(0, len(self.tasks), size):
             yield np.arange(first, min(first + size, len(self.tasks)))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metaest.estimators.networks.codes import Codes, codes_of, row_of_task, standardised_columns
 from metaest.estimators.networks.module_checks import check_module, check_second_derivative, check_weights
+from metaest.estimators.networks.rows import CollateFn, check_collated_settings, rows_as_tensor
 from metaest.estimators.networks.settings import NetworkSettings
 from metaest.exceptions import DivergenceError, OvershootWarning, TaskError, warn
 from metaest.functional import (
@@ -126,11 +127,6 @@ def _padded(rows: Rows) -> Rows:
     return Rows(X, y, mask)
 
 
-def rows_as_tensor(X: NDArray[Any]) -> Tensor:
-    """Return rows as a tensor, one row along the first axis; networks turn rows into tensors here alone."""
-    return torch.tensor(X)
-
-
 def within_range(
     scaled: Tensor, dtype: torch.dtype, name: str, place: Callable[[int], str] = lambda row: f"row {row}"
 ) -> Tensor:
@@ -189,6 +185,9 @@ class Network:
         Whether the module can be evaluated in float64; one that holds float32 tensors of its own cannot.
     codes : Codes or None
         Check of rows where the module looks up codes.
+    collate_fn : callable or None
+        The user's function that makes a tensor of rows that are objects. Such rows are not standardised, may be padded
+        by NaN, and their shape may differ from call to call.
     """
 
     forward: ModuleForward
@@ -197,18 +196,28 @@ class Network:
     device: torch.device
     widens: bool
     codes: Codes | None
+    collate_fn: CollateFn | None = field(default=None, kw_only=True)
 
     @property
     def loss(self) -> Loss:
         """The loss of a batch of tasks; the only definition of a kind's loss."""
         raise NotImplementedError
 
-    def scale_features(self, X: NDArray[Any]) -> Tensor:
-        """Standardise in the dtype of X, so that no digit is lost before the mean is taken off."""
+    def scale_features(self, X: NDArray[Any], place: Callable[[int], str] = "row {}".format) -> Tensor:
+        """Standardise in the dtype of X, so that no digit is lost before the mean is taken off; collate objects."""
+        if self.collate_fn is not None:
+            return rows_as_tensor(X, self.collate_fn, place).to(self.device)
         scaled = self.features_scaling.apply(rows_as_tensor(X)).to(self.device)
         if self.codes is not None:
             self.codes.require(self._look_up, X, scaled.to(self.dtype))
         return scaled
+
+    def features(self, X: NDArray[Any], dtype: torch.dtype | None, place: Callable[[int], str]) -> Tensor:
+        """Return standardised rows in a dtype (None keeps theirs), or raise a TaskError where they overflow."""
+        scaled = self.scale_features(X, place)
+        if self.collate_fn is not None:
+            return scaled.to(dtype or scaled.dtype)
+        return within_range(scaled, dtype or scaled.dtype, "X", place)
 
     def require_codes(self, tasks: TaskSet) -> None:
         """Raise a TaskError that names the task and the row where the module has no entry for a code."""
@@ -222,7 +231,7 @@ class Network:
     def rows(self, X: NDArray[Any], y: Tensor) -> Rows:
         """Return the rows of one task as a batch of one."""
         return Rows(
-            within_range(self.scale_features(X), self.dtype, "X")[None],
+            self.features(X, self.dtype, "row {}".format)[None],
             within_range(y, self.dtype, "y")[None],
             torch.ones(1, len(X), dtype=self.dtype, device=self.device),
         )
@@ -253,8 +262,7 @@ class Network:
 
     def widened(self, params: Params, X: NDArray[Any]) -> tuple[Params, Tensor]:
         """Return parameters and standardised rows in the dtype in which rows are predicted."""
-        rows = self.scale_features(X)
-        rows = within_range(rows, rows.dtype if self.widens else self.dtype, "X", "predict, row {}".format)
+        rows = self.features(X, None if self.widens else self.dtype, "predict, row {}".format)
         return {name: value.to(rows.dtype) for name, value in params.items()}, rows
 
     def output(self, params: Params, X: NDArray[Any]) -> Tensor:
@@ -268,6 +276,8 @@ class Network:
         if all_finite(output):
             return output
         row = int(torch.nonzero(~torch.isfinite(output.reshape(len(output), -1)).all(dim=1))[0])
+        if self.collate_fn is not None:
+            raise TaskError(f"{where}: the answer for row {row} is not finite.")
         away = self.features_scaling.apply(rows_as_tensor(X[row : row + 1]).double())[0].abs()
         column = int(away.reshape(len(away), -1).amax(dim=1).argmax())
         raise TaskError(
@@ -278,6 +288,8 @@ class Network:
 
 def build_parts(settings: NetworkSettings, tasks: TaskSet, n_outputs: int) -> tuple[ModuleForward, dict[str, Any]]:
     """Return the forward pass that the settings ask for, and the other fields of every network."""
+    if settings.collate_fn is not None:
+        return _parts_of_objects(settings, settings.collate_fn, tasks, n_outputs)
     device, dtype, n_context = settings.device, settings.dtype, settings.context_dim
     shape = tasks.X.shape[1:]
     module = _module(settings, (shape[0] + n_context, *shape[1:]), n_outputs).to(device, dtype)
@@ -307,6 +319,29 @@ def build_parts(settings: NetworkSettings, tasks: TaskSet, n_outputs: int) -> tu
         "device": device,
         "widens": widens,
         "codes": codes,
+    }
+
+
+def _parts_of_objects(
+    settings: NetworkSettings, collate_fn: CollateFn, tasks: TaskSet, n_outputs: int
+) -> tuple[ModuleForward, dict[str, Any]]:
+    """Return what `build_parts` does, for rows that are objects: nothing of them is standardised or looked up."""
+    check_collated_settings(settings.module, settings.standardize, settings.context_dim)
+    rows = rows_as_tensor(tasks.X, collate_fn, partial(row_of_task, tasks))
+    shape, probes = tuple(rows.shape[1:]), rows[:PROBES].to(settings.device, settings.dtype)
+    module = _module(settings, shape, n_outputs).to(settings.device, settings.dtype)
+    check_module(module, probes)
+    forward = _forward(module, probes, n_outputs, 0, settings.closed_form)
+    widens = _can_widen(forward, probes[:2])
+    if widens and settings.second_derivatives:
+        check_second_derivative(forward, probes)
+    return forward, {
+        "features_scaling": Scaling.identity(shape[0], len(shape) - 1),
+        "dtype": settings.dtype,
+        "device": settings.device,
+        "widens": widens,
+        "codes": None,
+        "collate_fn": collate_fn,
     }
 
 

@@ -32,6 +32,7 @@ from metaest.functional import Episodes, LinearHead, Params, RegressionLoss, Row
 from metaest.functional.progress import progress
 from metaest.jit import MOST_RANKED_ROWS, EpisodeDraws, EpisodeShapes, RowsShape, split_by_keys
 from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks, widths
+from metaest.tasks.object_rows import holds_objects
 
 __all__ = ["Regression", "RegressionNetwork", "RegressionSampler", "query_answers"]
 
@@ -202,16 +203,19 @@ class Regression:
     loss : RegressionLoss
     support_size, split, check_plausibility
         As the estimators take them.
+    object_rows : bool
+        Whether rows are objects, for a collate_fn.
     """
 
     loss: RegressionLoss
     support_size: Any
     split: str
     check_plausibility: bool
+    object_rows: bool = False
 
     def read(self, X: Any, y: Any, groups: Any) -> TaskSet:
         """Return the tasks that a fit or a score was given."""
-        return require_channels_first(as_tasks(X, y, groups), self.check_plausibility)
+        return require_channels_first(as_tasks(X, y, groups, object_rows=self.object_rows), self.check_plausibility)
 
     def network(
         self, settings: NetworkSettings, training: TaskSet, tasks: TaskSet, before: RegressionNetwork | None
@@ -234,7 +238,9 @@ class Regression:
                     f"warm_start goes on from a fit with the loss {before.loss.name!r}, and not {self.loss.name!r}; "
                     "fit a new model."
                 )
-            return replace(deepcopy(before), single_target=single_target, loss=self.loss)
+            return replace(
+                deepcopy(before), single_target=single_target, loss=self.loss, collate_fn=settings.collate_fn
+            )
         require_targets(self.loss, training.y, partial(row_of_task, training))
         targets = torch.tensor(training.y.reshape(len(training.y), -1))
         scaling = Scaling.identity(n_outputs)
@@ -274,7 +280,7 @@ class Regression:
     ) -> dict[str, Any]:
         """Return the attributes that a fit sets beside those of every kind."""
         return {
-            "_seen": SeenTasks.learn(tasks, seed),
+            "_seen": None if holds_objects(tasks.X) else SeenTasks.learn(tasks, seed),
             "_conformal": None,
             "_y_mean": tasks.y.mean(axis=0, dtype=np.float64),
             "n_outputs_": 1 if tasks.y.ndim == 1 else tasks.y.shape[1],

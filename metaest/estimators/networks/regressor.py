@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval
-from metaest.estimators.inputs import as_tasks, check_support_rows, check_targets
+from metaest.estimators.inputs import as_tasks, check_support_rows, check_targets, takes_objects
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import (
@@ -86,6 +86,13 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         unchanged, which codes of categories for an embedding need.
     check_plausibility : bool, default=True
         Whether images that seem to have their channels last are refused.
+    collate_fn : callable, optional
+        For rows of a type of the user's (graphs, sets of vectors, strings), which `module` takes: a function of a list
+        of rows that returns one floating tensor, with the rows along its first axis. X is then a list of rows. They
+        are not standardised (`standardize` is about y alone) nor checked, so that a function may pad by NaN, and the
+        other axes may differ from call to call: `fit` and ``score`` collate all rows at once, ``adapt`` and
+        ``predict`` those they are given. There is no ``n_features_in_``; `context_dim` is refused; ``calibrate`` does
+        not notice tasks of the fit; and a pickle needs a function that can be pickled.
     inner_solver : {"gradient", "ridge", "bayes"} or InnerSolver, default="gradient"
         How a task adapts: by gradient steps; or its last layer alone in closed form, on the features of the layers
         before, by ridge regression whose strength is learned (R2D2 [9]_), or by Bayes' rule from a learned prior with
@@ -262,6 +269,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         module: torch.nn.Module | Callable[[int, int], torch.nn.Module] | None = None,
         standardize: bool | Sequence[str | int] = True,
         check_plausibility: bool = True,
+        collate_fn: Callable[[list[Any]], torch.Tensor] | None = None,
         inner_solver: str | InnerSolver = "gradient",
         inner_steps: int = 5,
         inner_lr: float = 0.05,
@@ -304,6 +312,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         self.module = module
         self.standardize = standardize
         self.check_plausibility = check_plausibility
+        self.collate_fn = collate_fn
         self.inner_solver = inner_solver
         self.inner_steps = inner_steps
         self.inner_lr = inner_lr
@@ -347,7 +356,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
             loss = Huber(float(self.huber_threshold))
         if self.loss == "quantile":
             loss = Quantile(float(self.quantile))
-        return Regression(loss, self.support_size, self.split, self.check_plausibility)
+        return Regression(loss, self.support_size, self.split, self.check_plausibility, self.collate_fn is not None)
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
@@ -426,7 +435,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
             Before `fit`.
         """
         check_is_fitted(self)
-        tasks = as_tasks(tasks)
+        tasks = as_tasks(tasks, object_rows=takes_objects(self))
         self._check_columns(tasks, "adapt_many")
         check_targets(tasks.y, self._network.single_target, self.n_outputs_, "adapt_many")
         return AdaptedRegressors(self, tasks, self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None)

@@ -122,7 +122,7 @@ class NetworkSettings:
 
     Attributes
     ----------
-    hidden_layer_sizes, activation, normalization, module, standardize
+    hidden_layer_sizes, activation, normalization, module, standardize, collate_fn
         As the estimators take them.
     adapt_layers
         Layers that move: where the head is among them, classes may start alike.
@@ -140,6 +140,7 @@ class NetworkSettings:
     normalization: str | None
     module: nn.Module | Callable[..., nn.Module] | None
     standardize: Any
+    collate_fn: Callable[[list[Any]], torch.Tensor] | None
     adapt_layers: str | Sequence[str]
     context_dim: int
     closed_form: bool
@@ -156,6 +157,7 @@ class NetworkSettings:
             model.normalization,
             model.module,
             model.standardize,
+            getattr(model, "collate_fn", None),  # policies have none
             inner.adapt_layers,
             inner.context_dim,
             inner.closed_form,
