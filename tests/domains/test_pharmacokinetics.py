@@ -594,5 +594,5 @@ def test_what_is_no_regimen_or_number_is_said(clinic):
     _, patients, model = clinic
     with pytest.raises(TypeError, match=r"regimen must be a Regimen, such as Regimen.repeated\(320.0\), got list"):
         model.rows([320.0], [1.0])
-    with pytest.raises(ValueError, match="fixed: volume must be a number, got '30'"):
+    with pytest.raises(ValueError, match="fixed: volume: a finite number is wanted, got '30'"):
         OneCompartmentRegressor(fixed={"volume": "30"}).fit(patients[:3])
