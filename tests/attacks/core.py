@@ -88,6 +88,22 @@ EXCLUDED = {
     "scorers.FewShotScorer": "made by the functions of metaest.scorers",
     "EquationRegressor.summary": "takes no argument",
     "TaskSet.summary": "takes no argument",
+    "AdaptedEquation.check_covariates": "a hook for classes of domains, called with checked values",
+    "EquationRegressor.problem": "a hook for classes of domains, called with checked values",
+    "EquationRegressor.with_equation": "a hook for classes of domains, called with checked values",
+    "EquationRegressor.learn_guard": "called where a model is written or pickled",
+    "FewShotClassifier.learn_guard": "called where a model is written or pickled",
+    "FewShotRegressor.learn_guard": "called where a model is written or pickled",
+    "MAMLClassifier.learn_guard": "called where a model is written or pickled",
+    "MAMLPolicy.learn_guard": "called where a model is written or pickled",
+    "MAMLRegressor.learn_guard": "called where a model is written or pickled",
+    "FewShotClassifier.shared_parts": "takes no argument",
+    "FewShotRegressor.shared_parts": "takes no argument",
+    "Task.from_checked": "for the rest of the package, called with checked values",
+    "TaskSet.from_checked": "for the rest of the package, called with checked values",
+    "TaskSet.name_of": "for the rest of the package, called with checked values",
+    "TaskSet.place_of": "for the rest of the package, called with checked values",
+    "TaskSet.with_rows": "for the rest of the package, called with checked values",
 }
 # scikit-learn's own, inherited as they are
 INHERITED = {

@@ -44,7 +44,10 @@ EXCLUDED = {
     "physiology.CompartmentRegressor": "the base of the compartment models",
 }  # fmt: skip
 # for those who write a class of their own, called with checked rows
-HOOKS = {"guess", "formula", "inverse", "shape", "examine", "equation_class", "tasks_of", "episodes", "fit_from", "see"}
+HOOKS = {
+    "guess", "formula", "inverse", "shape", "examine", "equation_class", "tasks_of", "episodes", "fit_from", "see",
+    "problem", "change", "shared_parts", "learn_guard",
+}  # fmt: skip
 
 
 def public_names() -> list[str]:

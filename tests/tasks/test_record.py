@@ -65,7 +65,7 @@ def test_records_refuse_parts_that_do_not_belong_together():
     found = windows()
     with pytest.raises(ValueError, match="history must be an array of numbers with"):
         Windows(found.end, found.history[:-1], found.ahead, found.row)
-    with pytest.raises(ValueError, match="row must hold"):
+    with pytest.raises(ValueError, match="row must contain"):
         Windows(found.end, found.history, found.ahead, found.row[:-1])
     with pytest.raises(ValueError, match="covariance"):
         LinearPopulation(np.zeros(2), np.eye(3), 0.3, np.ones((5, 2)))
