@@ -22,7 +22,7 @@ quantile        :math:`\max\bigl(q e, (q - 1) e\bigr)` (Koenker and Bassett, 197
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -81,12 +81,13 @@ def cross_entropy(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return mean_over_rows(-of_class.sum(dim=-1), mask)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegressionLoss(ABC):
     """A loss of each row, and how targets are prepared for it.
 
     A subclass defines :meth:`per_row`, and overrides the facts below where their defaults do not hold; plain class
-    attributes do. Concrete losses are final. An object is a loss of a batch of tasks, as :func:`squared_error` is.
+    attributes do. Frozen dataclasses are the same loss where their fields are equal, others are so where they are one
+    object. Concrete losses are final. An object is a loss of a batch of tasks, as :func:`squared_error` is.
     """
 
     @abstractmethod
@@ -130,6 +131,52 @@ class RegressionLoss(ABC):
     def inverse_link(self, output: Tensor) -> Tensor:
         """Return the predicted targets, still scaled, that outputs of the network stand for."""
         return output
+
+    def describe(self) -> str:
+        """Return its name and its settings."""
+        settings = ", ".join(f"{each.name}={getattr(self, each.name)!r}" for each in fields(self))
+        return f"{self.name!r} ({settings})" if settings else repr(self.name)
+
+    def check(self, prediction: Tensor, target: Tensor) -> None:
+        """Raise where losses of rows are none that a fit can use.
+
+        Parameters
+        ----------
+        prediction, target : Tensor of shape (tasks, rows, targets)
+            Outputs of the network before the fit, and scaled targets.
+
+        Raises
+        ------
+        TypeError
+            When `per_row` returns something else than a tensor of numbers with a fraction.
+        ValueError
+            When that has another shape, does not depend on the predictions by operations that torch can
+            differentiate, or the loss of a row depends on other rows.
+        """
+        output = prediction.detach().clone().requires_grad_()
+        losses = self.per_row(output * 1, target)
+        if not isinstance(losses, Tensor) or not losses.is_floating_point():
+            got = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+            raise TypeError(f"loss: {self.name} returned {got}; a tensor of torch with floats is wanted.")
+        if losses.shape != target.shape[:2]:
+            raise ValueError(
+                f"loss: {self.name} returned shape {tuple(losses.shape)}; one loss for each row, of shape "
+                f"{tuple(target.shape[:2])}, is wanted."
+            )
+        if not losses.requires_grad:
+            raise ValueError(
+                f"loss: what {self.name} returned does not depend on the predictions by operations that torch can "
+                "differentiate; leave out detach(), item(), rounding, comparisons and numpy."
+            )
+        together, again = losses.detach(), self.per_row(output.detach().clone(), target).detach()
+        first = self.per_row(output.detach()[:1, :1].clone(), target[:1, :1]).detach()
+        drawn = not torch.equal(together.nan_to_num(), again.nan_to_num())
+        if not drawn and not torch.allclose(together[:1, :1], first, rtol=1e-3, atol=1e-6, equal_nan=True):
+            raise ValueError(
+                f"loss: {self.name} gives a row the loss {float(first):.4g} alone and {float(together[0, 0]):.4g} "
+                "among others; the loss of a row must not depend on other rows, which may be of other tasks. A mean "
+                "over rows, a maximum or a scale has to be left out or fixed before the fit."
+            )
 
 
 @dataclass(frozen=True)

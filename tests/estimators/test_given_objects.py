@@ -137,3 +137,77 @@ def test_a_file_asks_for_the_class_of_an_object(tasks, settings, tmp_path):
     X, y = tasks[0].X[:4], tasks[0].y[:4]
     read = load(tmp_path / "model", objects=[name])
     np.testing.assert_array_equal(read.adapt(X, y).predict(X), model.adapt(X, y).predict(X))
+
+
+class Solved(InnerSolver):
+    """A solver that returns what a function makes of the start."""
+
+    def __init__(self, function, steps=1):
+        self.function, self.steps = function, steps
+
+    def solve(self, forward, loss, params, support, *, differentiable=False):
+        return self.function(params)
+
+
+class Judged(MetaGradient):
+    """The query loss of the start, after a function."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def losses(self, forward, loss, solver, start, episodes, step_weights=None):
+        query = episodes.query
+        return self.function(loss(forward(start, query), query.y, query.mask))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda params: None, "solve returned NoneType; a dict with the names"),
+        (lambda params: dict(list(params.items())[:1]), "solve returned the names"),
+        (lambda params: {name: value[0] for name, value in params.items()}, "tasks first"),
+        (lambda params: {name: value.float() for name, value in params.items()}, r"solve returned torch\.float32"),
+        (lambda params: {name: value.detach().numpy() for name, value in params.items()}, "returned ndarray"),
+        (lambda params: {name: value.detach() for name, value in params.items()}, "does not depend on where"),
+    ],
+)
+def test_a_solver_that_returns_something_else_is_refused(tasks, function, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(tasks, inner_solver=Solved(function))
+
+
+@pytest.mark.parametrize("steps", [-1, 2.5, "a", None, True])
+def test_steps_of_a_solver_are_a_whole_number(tasks, steps):
+    with pytest.raises(ValueError, match="its steps must be a whole number of at least 0"):
+        fit(tasks, inner_solver=Solved(lambda params: params, steps))
+
+
+def test_the_states_of_a_path_are_counted_where_they_are_weighted(tasks):
+    with pytest.raises(ValueError, match="its path has 2 states and it has 3 steps"):
+        fit(tasks, inner_solver=SignDescent(), multi_step_share=0.5)
+
+
+def test_names_of_a_given_gradient_descent_are_those_of_the_network(tasks):
+    for solver in (GradientDescent(1, 0.1, frozenset({"nothing"})), GradientDescent(1, {"nothing": torch.tensor(0.1)})):
+        with pytest.raises(ValueError, match="no parameter 'nothing'; there are"):
+            fit(tasks, inner_solver=solver)
+    with pytest.raises(ValueError, match="moves none of the parameters"):
+        fit(tasks, inner_solver=GradientDescent(1, 0.1, frozenset()))
+    with pytest.raises(TypeError, match="inner_lr must be a number"):
+        GradientDescent(1, "fast")
+    with pytest.raises(TypeError, match="inner_steps must be a whole number"):
+        GradientDescent(1.5, 0.1)
+    assert GradientDescent(1, np.float32(0.5)).rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda losses: losses.mean(), r"losses returned shape \(\) for 12 tasks"),
+        (lambda losses: losses.detach(), "cannot be differentiated"),
+        (lambda losses: losses.detach().numpy(), "losses returned ndarray"),
+    ],
+)
+def test_a_meta_gradient_that_returns_something_else_is_refused(tasks, function, message):
+    with pytest.raises(ValueError, match=message):
+        fit(tasks, meta_gradient=Judged(function))

@@ -13,7 +13,7 @@ from episodes import numeric_gradient, relative_error
 from metaest import MAMLRegressor, TaskError, load, save
 from metaest.estimators.networks.settings import Settings
 from metaest.estimators.networks.training import meta_train
-from metaest.functional import Huber, Quantile, QueryLoss, mapped
+from metaest.functional import Huber, Quantile, QueryLoss, RegressionLoss, mapped
 
 SMALL = {"hidden_layer_sizes": (4, 3), "inner_steps": 2, "dtype": "float64", "random_state": 0, "compile": False}
 NAMED = [{"loss": "huber", "huber_threshold": 0.7}, {"loss": "poisson"}, {"loss": "quantile", "quantile": 0.8}]
@@ -177,3 +177,73 @@ def test_a_loss_is_not_changed_after_the_fit():
 def test_a_loss_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="one loss for each row"):
         fit(count_tasks(), loss=lambda prediction, target: (prediction - target).abs())
+
+
+def no_slope(prediction, target):
+    return (prediction - target).detach().abs().mean(dim=-1)
+
+
+def among_others(prediction, target):
+    error = prediction - target
+    return (error - error.mean()).square().mean(dim=-1)
+
+
+def counted(prediction, target):
+    return ((prediction - target).mean(dim=-1) > 0).long()
+
+
+class MeanOverAll(RegressionLoss):
+    def per_row(self, prediction, target):
+        return (prediction - target).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (no_slope, ValueError, "no_slope returned does not depend on the predictions"),
+        (among_others, ValueError, "the loss of a row must not depend on other rows"),
+        (counted, TypeError, r"counted returned torch\.int64; a tensor of torch with floats"),
+        (MeanOverAll(), ValueError, r"MeanOverAll returned shape \(\); one loss for each row"),
+    ],
+)
+def test_losses_that_a_fit_would_misread_are_refused(loss, error, message):
+    with pytest.raises(error, match=message):
+        fit(count_tasks(), loss=loss)
+
+
+def test_a_loss_that_draws_is_taken():
+    fit(count_tasks(), max_iter=2, loss=lambda y, t: (y - t).square().mean(dim=-1) * torch.rand(len(y)).to(y))
+
+
+def test_another_setting_of_the_loss_after_the_fit_is_named():
+    model = fit(count_tasks(), max_iter=2, loss="quantile").set_params(quantile=0.9)
+    with pytest.raises(
+        ValueError, match=r"'quantile' \(q=0\.9\) was set after the fit, which had 'quantile' \(q=0\.5\)"
+    ):
+        model.predict([[0.0]])
+
+
+@pytest.mark.parametrize("method", ["adapt_many", "calibrate", "score"])
+def test_a_target_below_the_range_of_the_loss_is_named_by_its_task(method):
+    model = fit(count_tasks(), max_iter=2, loss="poisson")
+    tasks = {"fine": ([[0.0], [0.5], [1.0]], [1, 2, 3]), "bad": ([[0.0], [0.5], [1.0]], [1, 2, -3])}
+    with pytest.raises(TaskError, match="task 'bad', row 2: y is -3"):
+        getattr(model, method)(tasks)
+
+
+class Times(RegressionLoss):
+    """No dataclass: what it is made with is no field."""
+
+    def __init__(self, factor):
+        object.__setattr__(self, "factor", factor)
+
+    def per_row(self, prediction, target):
+        return self.factor * (prediction - target).square().mean(dim=-1)
+
+
+def test_losses_that_are_no_dataclasses_are_told_apart():
+    model = fit(count_tasks(), max_iter=2, loss=Times(1.0))
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied.predict([[0.0]]), model.predict([[0.0]]))
+    with pytest.raises(ValueError, match="was set after the fit"):
+        model.set_params(loss=Times(50.0)).predict([[0.0]])

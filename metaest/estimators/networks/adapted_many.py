@@ -87,7 +87,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         self._network.require_codes(tasks)
         place, dtype = partial(row_of_task, tasks), self._network.dtype
         self._network.features(tasks.X, dtype, place)
-        within_range(self._network.scale_targets(tasks.y), dtype, "y", place)
+        within_range(self._network.scale_targets(tasks.y, place), dtype, "y", place)
         self.compiled_ = False
         self.lowered_ = np.zeros(len(tasks), dtype=bool)
         self._params = self._adapted(model.compile, verbose=bool(model.verbose))

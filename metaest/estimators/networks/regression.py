@@ -34,7 +34,7 @@ from metaest.jit import MOST_RANKED_ROWS, EpisodeDraws, EpisodeShapes, RowsShape
 from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks, widths
 from metaest.tasks.object_rows import holds_objects
 
-__all__ = ["Regression", "RegressionNetwork", "RegressionSampler", "query_answers"]
+__all__ = ["Regression", "RegressionNetwork", "RegressionSampler", "query_answers", "require_targets"]
 
 
 # the loss of networks in files that do not name one
@@ -257,10 +257,9 @@ class Regression:
     def adaptation(self, inner: InnerSettings, meta: MetaSettings, network: RegressionNetwork) -> Adaptation:
         """Return the adaptation that the settings ask for."""
         if self.loss != network.loss:
-            raise ValueError(
-                f"loss={self.loss.name!r} was set after the fit, which had {network.loss.name!r}; fit anew, without "
-                "warm_start."
-            )
+            names = repr(self.loss.name), repr(network.loss.name)
+            asked, fitted = names if names[0] != names[1] else (self.loss.describe(), network.loss.describe())
+            raise ValueError(f"loss={asked} was set after the fit, which had {fitted}; fit anew, without warm_start.")
         return Adaptation.of(inner, meta, network.forward)
 
     def sampler(

@@ -1,6 +1,7 @@
 """MAMLRegressor: meta-learn a network from many tasks, adapt it to the next from a handful of rows."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -25,9 +26,10 @@ from metaest.estimators.networks.adapted import (
 )
 from metaest.estimators.networks.adapted_many import AdaptedRegressors
 from metaest.estimators.networks.base import BaseMAML, feature_names
+from metaest.estimators.networks.codes import row_of_task
 from metaest.estimators.networks.compiled import adapter_for, adapts_compiled, padded_support
 from metaest.estimators.networks.constraints import REGRESSION_CONSTRAINTS
-from metaest.estimators.networks.regression import Regression
+from metaest.estimators.networks.regression import Regression, require_targets
 from metaest.functional import (
     Callback,
     Huber,
@@ -497,6 +499,10 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         return center_and_scale(self, self._adaptation(), X)
+
+    def _prepared(self, tasks: TaskSet) -> TaskSet:
+        require_targets(self._network.loss, tasks.y, partial(row_of_task, tasks))
+        return tasks
 
     @property
     def _single_target(self) -> bool:

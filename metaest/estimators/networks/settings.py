@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from metaest.functional import Callback, InnerSolver, MetaGradient, as_meta_gradient
+from metaest.tasks.arguments import is_whole
 
 __all__ = [
     "EngineSettings",
@@ -62,6 +63,11 @@ class InnerSettings:
         solver, steps = model.inner_solver, int(model.inner_steps)
         given = solver if isinstance(solver, InnerSolver) else None
         if given is not None and steps:
+            if not is_whole(given.steps) or given.steps < 0:
+                raise ValueError(
+                    f"inner_solver={type(given).__name__}: its steps must be a whole number of at least 0, got "
+                    f"{given.steps!r}."
+                )
             steps = int(given.steps)
         return cls(
             repr(solver) if given is None else type(given).__name__,

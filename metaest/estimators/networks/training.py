@@ -16,6 +16,7 @@ from metaest.estimators.checkpoint import Checkpoint
 from metaest.estimators.guard import Answers
 from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule, is_setting
 from metaest.estimators.networks.backing_off import back_off, warn_of_rate
+from metaest.estimators.networks.checks import check_given
 from metaest.estimators.networks.compiled import compiled_steps
 from metaest.estimators.networks.episodes import KeptWithDraws, MetaDraws, saved_bytes, tasks_at_once
 from metaest.estimators.networks.network import Network, batched
@@ -196,6 +197,7 @@ def _train(
     drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
         forward, batching, reason = batched(network.forward, first_episodes.support, engine.vectorize)
+        check_given(settings, network, adaptation, forward, params, first_episodes)
         adaptation, params = back_off(adaptation, params, forward, sampler, outer.meta_batch_size, seed)
     if attempt.halvings:
         adaptation, params = adaptation.backed_off(params, 2.0**attempt.halvings) or (adaptation, params)

@@ -11,8 +11,9 @@ not move are handed on as they are.
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -47,6 +48,13 @@ class GradientDescent(InnerSolver):
     proximal: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.rate, Real):
+            object.__setattr__(self, "rate", float(self.rate))
+        given: tuple[object, object] = self.steps, self.rate  # whatever the annotations say
+        if given[1] is None or isinstance(given[1], str):
+            raise TypeError(f"inner_lr must be a number, a tensor, a dict or a sequence of dicts, got {self.rate!r}.")
+        if not isinstance(given[0], Integral):
+            raise TypeError(f"inner_steps must be a whole number, got {self.steps!r}.")
         if self.steps < 0 or (isinstance(self.rate, (int, float)) and not 0 <= self.rate < math.inf):
             raise ValueError(
                 f"inner_steps and inner_lr must be finite and at least 0, got {self.steps} and {self.rate}."
@@ -80,6 +88,16 @@ class GradientDescent(InnerSolver):
     def moves(self, name: str) -> bool:
         """Tell whether a parameter moves."""
         return name in self.moving if self.moving is not None else super().moves(name)
+
+    def require(self, names: Sequence[str]) -> None:
+        """Raise a ValueError where it names a parameter that there is not, or has no rate for one that moves."""
+        rates = [self.rate] if isinstance(self.rate, (int, float, Tensor, dict)) else self.rate
+        of_names = [rate for rate in rates if isinstance(rate, dict)]
+        for name in sorted(set(self.moving or ()).union(*of_names) - set(names)):
+            raise ValueError(f"inner_solver: no parameter {name!r}; there are {', '.join(names)}.")
+        for name in filter(self.moves, names):
+            if any(name not in rate for rate in of_names):
+                raise ValueError(f"inner_solver: there is no rate for the parameter {name!r}, which moves.")
 
     def rates(self) -> Rate:
         """Return the rates of the steps."""

@@ -109,6 +109,9 @@ class InnerSolver(ABC):
         """Tell whether a parameter is adapted; by default all are, and the statistics of layers are not."""
         return not is_statistic(name)
 
+    def require(self, names: Sequence[str]) -> None:
+        """Raise a ValueError where it cannot adapt a network with parameters of these names; by default it can."""
+
     def describe(self) -> str:
         """Return the end of a sentence such as "the weights are non-finite after 5 inner steps of rate 0.1"."""
         return f"by {type(self).__name__}"

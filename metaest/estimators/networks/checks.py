@@ -1,0 +1,126 @@
+"""What a fit asks, before its first step, of a loss, an inner solver and a meta-gradient that users wrote."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaest.estimators.networks.adaptation import Adaptation, Schedule
+from metaest.estimators.networks.network import Network
+from metaest.estimators.networks.settings import Settings
+from metaest.functional import (
+    REGRESSION_LOSSES,
+    BatchForward,
+    Episodes,
+    InnerSolver,
+    Params,
+    RegressionLoss,
+    Rows,
+    as_meta_gradient,
+    repeat_for_tasks,
+)
+
+__all__ = ["check_given"]
+
+# the losses and meta-gradients of metaest, whose answers are tested
+_TESTED_LOSSES = tuple(type(loss) for loss in REGRESSION_LOSSES.values())
+_TESTED_META_GRADIENTS = tuple(type(as_meta_gradient(name)) for name in ("exact", "first-order", "reptile", "implicit"))
+
+
+def check_given(
+    settings: Settings,
+    network: Network,
+    adaptation: Adaptation,
+    forward: BatchForward,
+    params: Params,
+    episodes: Episodes,
+) -> None:
+    """Raise where an object of the user's gives something that a fit would misread, or fail on later.
+
+    Parameters
+    ----------
+    settings : Settings
+    network : Network
+    adaptation : Adaptation
+    forward : callable
+    params : dict of Tensor
+        Where the fit starts.
+    episodes : Episodes
+        Tasks to try on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The message begins with the setting.
+    """
+    loss, given, gradient = network.loss, settings.inner.given, settings.meta.gradient
+    written_loss = loss if isinstance(loss, RegressionLoss) and not isinstance(loss, _TESTED_LOSSES) else None
+    written_solver = given if settings.inner.steps else None
+    written_gradient = not isinstance(gradient, _TESTED_META_GRADIENTS) and not settings.inner.closed_form
+    if written_loss is None and written_solver is None and not written_gradient:
+        return
+    params = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+    start = repeat_for_tasks(adaptation.start(params, episodes.query), len(episodes.query.mask))
+    start = {name: value.detach() for name, value in start.items()}
+    module = network.forward.module
+    training = module.training
+    module.eval()
+    try:
+        if written_loss is not None:
+            with torch.no_grad():
+                output = forward(start, episodes.query)
+            written_loss.check(output, episodes.query.y)
+        if written_solver is not None:
+            _check_solver(settings, written_solver, loss, forward, start, adaptation.support(params, episodes.support))
+        if written_gradient:
+            schedule = Schedule(settings.meta, settings.inner, settings.outer.max_iter)
+            values = adaptation.losses(forward, loss, params, episodes, schedule.end)
+            _require_losses(values, gradient.name, len(episodes.query.mask))
+    finally:
+        module.train(training)
+
+
+def _check_solver(
+    settings: Settings, given: InnerSolver, loss: Any, forward: BatchForward, start: Params, support: Rows
+) -> None:
+    """Raise unless a solver returns a tensor for each parameter, of its shape and type, that depends on the start."""
+    gradient, name = settings.meta.gradient, f"inner_solver={type(given).__name__}"
+    start = {key: value.clone().requires_grad_() for key, value in start.items()}
+    moving = {key: value * 1 for key, value in start.items()}
+    adapted = given.solve(forward, loss, moving, support, differentiable=gradient.second_derivatives)
+    if not isinstance(adapted, dict) or set(adapted) != set(start):
+        got = f"the names {', '.join(map(str, adapted))}" if isinstance(adapted, dict) else type(adapted).__name__
+        raise ValueError(f"{name}: solve returned {got}; a dict with the names {', '.join(start)} is wanted.")
+    for key, value in start.items():
+        after = adapted[key]
+        if not isinstance(after, Tensor):
+            raise TypeError(f"{name}: solve returned {type(after).__name__} for {key!r}; a tensor is wanted.")
+        if after.shape != value.shape or after.dtype != value.dtype:
+            raise ValueError(
+                f"{name}: solve returned {after.dtype} of shape {tuple(after.shape)} for {key!r}, which is "
+                f"{value.dtype} of shape {tuple(value.shape)}, tasks first."
+            )
+        if gradient.through_steps and not after.requires_grad:
+            raise ValueError(
+                f"{name}: what solve returned for {key!r} does not depend on where the task starts, so that "
+                f"meta_gradient={gradient.name!r} learns nothing from it; leave out detach() and no_grad()."
+            )
+    if settings.meta.multi_step_share:
+        n_states = len(list(given.path(forward, loss, moving, support, differentiable=gradient.second_derivatives)))
+        if n_states != settings.inner.steps + 1:
+            raise ValueError(
+                f"{name}: its path has {n_states} states and it has {settings.inner.steps} steps; multi_step_share "
+                "needs a path with the start and the state after each step."
+            )
+
+
+def _require_losses(values: Any, name: str, n_tasks: int) -> None:
+    """Raise unless a meta-gradient returns one loss for each task that can be differentiated."""
+    if not isinstance(values, Tensor) or values.shape != (n_tasks,):
+        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(
+            f"meta_gradient={name}: losses returned {got} for {n_tasks} tasks; a tensor with one loss for each task, "
+            f"of shape ({n_tasks},), is wanted."
+        )
+    if not values.requires_grad:
+        raise ValueError(f"meta_gradient={name}: losses returned a tensor that cannot be differentiated.")
