@@ -102,7 +102,8 @@ class Adaptation:
         else:
             moving = moving_names(forward, inner.adapt_layers)
         if inner.given is not None:
-            moving = _moved_by(inner, moving)
+            inner.given.require(moving)
+            moving = tuple(name for name in moving if inner.given.moves(name))
         _check_together(inner, meta, set(moving) == set(forward.names), bool(forward.norms))
         held = meta.gradient.needs_proximal and not closed
         return cls(
@@ -304,16 +305,6 @@ def _check_together(inner: InnerSettings, meta: MetaSettings, all_move: bool, no
             f"meta_gradient={gradient.name!r} needs a solver that holds parameters to their start; "
             f"{inner.solver_name}.proximal is 0."
         )
-
-
-def _moved_by(inner: InnerSettings, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the parameters that a solver of the user's moves, or raise a ValueError where it cannot."""
-    assert inner.given is not None
-    inner.given.require(names)
-    moving = tuple(name for name in names if inner.given.moves(name))
-    if not moving and inner.steps:
-        raise ValueError(f"inner_solver={inner.solver_name} moves none of the parameters {', '.join(names)}.")
-    return moving
 
 
 def is_setting(name: str) -> bool:

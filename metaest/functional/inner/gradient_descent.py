@@ -98,6 +98,7 @@ class GradientDescent(InnerSolver):
         for name in filter(self.moves, names):
             if any(name not in rate for rate in of_names):
                 raise ValueError(f"inner_solver: there is no rate for the parameter {name!r}, which moves.")
+        super().require(names)
 
     def rates(self) -> Rate:
         """Return the rates of the steps."""

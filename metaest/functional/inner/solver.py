@@ -110,7 +110,9 @@ class InnerSolver(ABC):
         return not is_statistic(name)
 
     def require(self, names: Sequence[str]) -> None:
-        """Raise a ValueError where it cannot adapt a network with parameters of these names; by default it can."""
+        """Raise a ValueError where it cannot adapt a network with parameters of these names, or moves none of them."""
+        if self.steps and not any(map(self.moves, names)):
+            raise ValueError(f"inner_solver={type(self).__name__} moves none of the parameters {', '.join(names)}.")
 
     def describe(self) -> str:
         """Return the end of a sentence such as "the weights are non-finite after 5 inner steps of rate 0.1"."""
