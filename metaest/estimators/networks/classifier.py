@@ -78,7 +78,7 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         For rows of a type of the user's (graphs, sets of vectors, strings), which `module` takes: a function of a list
         of rows that returns one floating tensor, with the rows along its first axis. X is then a list of rows. They
         are neither standardised nor checked, so that a function may pad by NaN, and the other axes may differ from
-        call to call: `fit` and ``score`` collate all rows at once, ``adapt`` and ``predict`` those they are given.
+        call to call: `fit` collates all rows at once, ``adapt``, ``predict`` and ``score`` those they work on.
         There is no ``n_features_in_``; `context_dim` is refused; and a pickle needs a function that can be pickled.
     inner_solver : {"gradient", "ridge", "bayes"} or InnerSolver, default="gradient"
         How a task adapts: by gradient steps; or its last layer alone in closed form, by least squares on indicators of

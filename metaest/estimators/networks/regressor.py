@@ -92,8 +92,8 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         For rows of a type of the user's (graphs, sets of vectors, strings), which `module` takes: a function of a list
         of rows that returns one floating tensor, with the rows along its first axis. X is then a list of rows. They
         are not standardised (`standardize` is about y alone) nor checked, so that a function may pad by NaN, and the
-        other axes may differ from call to call: `fit` and ``score`` collate all rows at once, ``adapt`` and
-        ``predict`` those they are given. There is no ``n_features_in_``; `context_dim` is refused; ``calibrate`` does
+        other axes may differ from call to call: `fit` collates all rows at once, ``adapt``, ``predict`` and
+        ``score`` those they work on. There is no ``n_features_in_``; `context_dim` is refused; ``calibrate`` does
         not notice tasks of the fit; and a pickle needs a function that can be pickled.
     inner_solver : {"gradient", "ridge", "bayes"} or InnerSolver, default="gradient"
         How a task adapts: by gradient steps; or its last layer alone in closed form, on the features of the layers
@@ -126,7 +126,8 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
     huber_threshold : float, default=1.35
         The size of an error, in standardised units, beyond which "huber" is linear.
     quantile : float, default=0.5
-        The quantile that "quantile" predicts, between 0 and 1.
+        The quantile that "quantile" predicts after ``adapt``, between 0 and 1. Without adaptation the prediction is
+        where adaptations start from, which need not be the quantile, or the mean, of all tasks.
     support_size : int, range, (smallest, largest) or None, default=(1, 5)
         Support rows of a task that does not carry its own; a range is drawn from anew in each episode. None takes
         half the rows, at most 10. At least one row is always left as query. A model that met few and many support
