@@ -142,8 +142,8 @@ def kinetic(name, **settings):
 
 
 def minimal_model():
-    known, level = [0.0, 4.0, 20.0, 60.0, 180.0], [10.0, 90.0, 40.0, 20.0, 10.0]
-    X = physiology.insulin_rows([2.0, 10.0, 40.0, 90.0], known, level, 90.0, 10.0)
+    measured, level = [0.0, 4.0, 20.0, 60.0, 180.0], [10.0, 90.0, 40.0, 20.0, 10.0]
+    X = physiology.insulin_rows([2.0, 10.0, 40.0, 90.0], measured, level, 90.0, 10.0)
     tasks = [(X, np.array([260.0, 230.0, 150.0, 95.0]) + shift) for shift in (0.0, 10.0, -5.0)]
 
     def adapt(model):

@@ -14,6 +14,7 @@ promised.
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -185,7 +186,7 @@ class Calibration:
         return self.by_support
 
 
-class IntervalMixin:
+class IntervalMixin(ABC):
     """Few-shot score, and calibration of conformal intervals, for regressors that adapt to tasks.
 
     A subclass has ``adapt`` and says how it predicts: :meth:`_query_predictions` and :meth:`_center_and_scale`. Its
@@ -206,19 +207,19 @@ class IntervalMixin:
     # whether the adaptation uses weights of rows
     _weighs = False
 
+    @abstractmethod
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> Any:
         """Return a predictor adapted to one task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         """Return truth and prediction of the query rows, and their row numbers in the TaskSet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return predictions without adaptation, and the scale of their errors."""
-        raise NotImplementedError
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         """Return the tasks as the model reads them."""

@@ -300,13 +300,13 @@ def test_saturable_elimination_is_fitted():
 
 
 def glucose_test(times, constants):
-    known = [0.0, 4.0, 20.0, 60.0, 180.0]
+    measured = [0.0, 4.0, 20.0, 60.0, 180.0]
     level = [10.0, 90.0, 40.0, 20.0, 10.0]
-    rows = insulin_rows(times, known, level, 90.0, 10.0)
+    rows = insulin_rows(times, measured, level, 90.0, 10.0)
     sg, si, p2, g0 = constants
 
     def rates(t, s):
-        return [sg * (90 - s[0]) - s[1] * s[0], p2 * (si * (np.interp(t, known, level) - 10) - s[1])]
+        return [sg * (90 - s[0]) - s[1] * s[0], p2 * (si * (np.interp(t, measured, level) - 10) - s[1])]
 
     found = solve_ivp(rates, (0, 180), [g0, 0.0], t_eval=times, rtol=1e-10, atol=1e-12, max_step=1.0)
     return rows, found.y[0]

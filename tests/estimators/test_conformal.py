@@ -156,7 +156,7 @@ def test_own_supports(lines):
 def test_a_support_may_be_empty(lines):
     tasks = [Task(i, t.X, t.y, support=[0, 3] if i % 2 else []) for i, t in enumerate(patients(20, 1))]
     half = [Task(i, t.X, t.y, support=[0, 3]) for i, t in enumerate(patients(20, 1)) if i % 2]
-    mixed, adapted = (np.sort(lines.calibrate(own)._conformal.by_support.values[:, 0]) for own in (tasks, half))
+    mixed, adapted = (np.sort(lines.calibrate(group)._conformal.by_support.values[:, 0]) for group in (tasks, half))
     assert np.isin(adapted, mixed).all()
     X, y = tasks[0].X, tasks[0].y
     mean, scale = lines._center_and_scale(X)

@@ -32,8 +32,8 @@ def test_a_mapping_has_the_bits_of_the_sequence(name):
     np.testing.assert_array_equal(one.predict(X), other.predict(X))
     assert one.score(mapping) == other.score(named)
     if hasattr(one, "adapt_many"):
-        for mine, yours in zip(one.adapt_many(mapping), other.adapt_many(named), strict=True):
-            np.testing.assert_array_equal(mine.predict(X), yours.predict(X))
+        for from_mapping, from_list in zip(one.adapt_many(mapping), other.adapt_many(named), strict=True):
+            np.testing.assert_array_equal(from_mapping.predict(X), from_list.predict(X))
     if hasattr(one, "calibrate"):
         one.calibrate(held, support_size=2)
         other.calibrate([Task(key, X, y) for key, (X, y) in held.items()], support_size=2)

@@ -102,8 +102,8 @@ def test_the_ways_to_predict_agree(fitted):
         np.testing.assert_allclose(many.predict(common)[i], one.predict(common), atol=1e-5)
         parts = fitted.adapt(sets[:4], y[:4]).partial_adapt(sets[4:], y[4:])
         np.testing.assert_array_equal(parts.predict(common), one.predict(common))
-    own = many.predict(TaskSet(pairs, object_rows=True))
-    np.testing.assert_allclose(own[:10], many[0].predict(pairs[0][0]), atol=1e-5)
+    predicted = many.predict(TaskSet(pairs, object_rows=True))
+    np.testing.assert_allclose(predicted[:10], many[0].predict(pairs[0][0]), atol=1e-5)
     assert fitted.adapt_many(pairs, guard=True).predict(common).shape == (4, 10)
     np.testing.assert_array_equal(fitted.adapt([], []).predict(common), fitted.predict(common))
 

@@ -65,15 +65,15 @@ def test_searches_end_where_those_of_torch_end(kind, n_rows, ragged, n_tasks):
     plain = model_of(kind)
     given = arguments(plain, curves(n_tasks, n_rows, ragged=ragged, relative=kind == "proportional"))
     solver, lanes = GaussNewton(), CompiledHierarchicalModel.of(plain)
-    found, expected = solver.solve(lanes, *given), solver.solve(plain, *given)
+    compiled, expected = solver.solve(lanes, *given), solver.solve(plain, *given)
     assert lanes.programs
-    np.testing.assert_array_equal(found.code, expected.code)
-    np.testing.assert_allclose(found.u, expected.u, atol=1e-8)
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(compiled.code, expected.code)
+    np.testing.assert_allclose(compiled.u, expected.u, atol=1e-8)
+    np.testing.assert_allclose(compiled.loss, expected.loss, rtol=1e-9, atol=1e-9)
     phi = given[0] + given[1] @ expected.u
     for own, other in zip(lanes.information(phi, *given[2:]), plain.information(phi, *given[2:]), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
-    curved, true = (own.posterior_at(*given, expected.u) for own in (lanes, plain))
+    curved, true = (searcher.posterior_at(*given, expected.u) for searcher in (lanes, plain))
     for own, other in zip(curved, true, strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()))
 
@@ -83,12 +83,12 @@ def test_searches_that_need_the_true_curvature_are_the_same():
     observations = curves(60, 6, ragged=False, sd=0.5)  # far from any curve: Gauss-Newton steps swing
     given = arguments(plain, observations)
     solver = GaussNewton()
-    found, expected = solver.solve(CompiledHierarchicalModel.of(plain), *given), solver.solve(plain, *given)
+    compiled, expected = solver.solve(CompiledHierarchicalModel.of(plain), *given), solver.solve(plain, *given)
     few = GaussNewton(max_iter=solver.newton_after).solve(plain, *given)
     assert (few.code == SolveCode.MAX_ITER).sum() > 3
     done = expected.code == SolveCode.CONVERGED
-    np.testing.assert_array_equal(found.code == SolveCode.CONVERGED, done)
-    np.testing.assert_allclose(found.loss[done], expected.loss[done], rtol=1e-7)
+    np.testing.assert_array_equal(compiled.code == SolveCode.CONVERGED, done)
+    np.testing.assert_allclose(compiled.loss[done], expected.loss[done], rtol=1e-7)
     assert done.sum() > 40
 
 
@@ -105,8 +105,8 @@ def test_rows_that_are_not_finite_end_as_such_alone():
     plain = model_of()
     observations = curves(10, 5, ragged=False)
     observations.y[2, 3] = torch.nan
-    found = GaussNewton().solve(CompiledHierarchicalModel.of(plain), *arguments(plain, observations))
-    assert found.code.tolist() == [SolveCode.NOT_FINITE if t == 3 else SolveCode.CONVERGED for t in range(10)]
+    compiled = GaussNewton().solve(CompiledHierarchicalModel.of(plain), *arguments(plain, observations))
+    assert compiled.code.tolist() == [SolveCode.NOT_FINITE if t == 3 else SolveCode.CONVERGED for t in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_what_lanes_cannot_do_is_said_and_left_to_torch(function, words, caplog)
         lanes.prepare(*given)
     with caplog.at_level(logging.WARNING, logger="metaest"):
         torch.manual_seed(0)
-        found = GaussNewton().solve(lanes, *given)
+        compiled = GaussNewton().solve(lanes, *given)
     assert words in caplog.text
     torch.manual_seed(0)
-    np.testing.assert_array_equal(found.u, GaussNewton().solve(plain, *given).u)
+    np.testing.assert_array_equal(compiled.u, GaussNewton().solve(plain, *given).u)
 
 
 def test_an_equation_that_is_another_one_each_time_is_found_out():

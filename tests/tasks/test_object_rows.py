@@ -13,7 +13,7 @@ Y = [1.0, 2.0, 3.0]
 def test_rows_are_the_objects_themselves():
     task = Task("a", ObjectRows(ROWS), Y)
     assert task.X.shape == (3,)
-    assert all(row is mine for row, mine in zip(task.X, ROWS, strict=True))
+    assert all(row is given for row, given in zip(task.X, ROWS, strict=True))
     assert not task.X.flags.writeable
     assert repr(task) == "Task('a', 3 rows, rows of type ndarray)"
 

@@ -138,12 +138,12 @@ class Course:
 
     def plus(self, other: "Course", factor: Tensor) -> "Course":
         """Return the sum of this course and a multiple of another one over the same events, `factor` for each draw."""
-        mine = self.segments
+        segments = self.segments
         added = other.segments
-        joined = mine._replace(
-            gut=mine.gut + factor * added.gut,
-            inflow=mine.inflow + factor * added.inflow,
-            modes=mine.modes + factor * added.modes,
+        joined = segments._replace(
+            gut=segments.gut + factor * added.gut,
+            inflow=segments.inflow + factor * added.inflow,
+            modes=segments.modes + factor * added.modes,
         )
         return Course(self.parts, self.absorption, joined)
 

@@ -1,5 +1,6 @@
 """GlucoseForecaster forecasts a person's glucose 30 and 60 minutes ahead, meta-learned over people."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -45,7 +46,7 @@ def changes(windows: Windows) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return np.column_stack([windows.history[:, :-1] - last, last]), windows.ahead - last
 
 
-class _Forecasts(Stamped):
+class _Forecasts(Stamped, ABC):
     """Forecasts from readings; a subclass predicts changes in `change`."""
 
     n_readings: int
@@ -53,9 +54,9 @@ class _Forecasts(Stamped):
     unit: str
     check_plausibility: bool
 
+    @abstractmethod
     def change(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the predicted changes of glucose in mg/dL, of shape (n_rows, n_horizons), from rows of `changes`."""
-        raise NotImplementedError
 
     def predict(self, X: Any, y: Any = None) -> pd.DataFrame:
         """Forecast from readings.

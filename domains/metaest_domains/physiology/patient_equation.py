@@ -1,6 +1,7 @@
 """Concentrations of one patient as a function of X: the columns of doses, and constants scaled to the patient."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +155,7 @@ def _columns(X: Any, chosen: tuple[int, ...]) -> Any:
 
 
 @dataclass(frozen=True)
-class PatientEquation:
+class PatientEquation(ABC):
     """Concentrations of one patient as a function of X; a subclass computes them from the doses and constants.
 
     Attributes
@@ -185,9 +186,9 @@ class PatientEquation:
         amount, since, duration = self.doses.read(X)
         return self.concentration(amount, since, duration, self.of_patient(X, constants))
 
+    @abstractmethod
     def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Return the sum over doses, given the constants of each row's patient."""
-        raise NotImplementedError
 
     def of_patient(self, X: Tensor, constants: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the constants of each row's patient, of shape (n_rows, 1), scaled by weight if there is a column."""

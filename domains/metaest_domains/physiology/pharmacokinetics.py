@@ -1,5 +1,6 @@
 """Models with one and two compartments in closed form; repeated doses are superposed."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +24,9 @@ ABSORPTION = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption 
 class Superposition(PatientEquation):
     """Concentrations of a linear model: the sum over doses of the response to one unit, times the dose."""
 
+    @abstractmethod
     def parts(self, constants: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return coefficients and rates after a bolus, the slowest last."""
-        raise NotImplementedError
 
     def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Return the sum over doses, given the constants of each row's patient."""

@@ -352,10 +352,10 @@ def questions(model: Any, tasks: Any, rows: int = 4) -> Answers:
 
 
 def equation(data: str, objective: str, **settings: Any) -> Answers:
-    load, function, parameters, own = EQUATIONS[data]
+    load, function, parameters, noise_and_random = EQUATIONS[data]
     tasks = load()
     model = EquationRegressor(
-        function, parameters, **{**own, **OBJECTIVES[objective], "random_state": 0, **settings}
+        function, parameters, **{**noise_and_random, **OBJECTIVES[objective], "random_state": 0, **settings}
     ).fit(tasks)
     yield "parameters", population(model)
     yield from questions(model, tasks)
@@ -561,8 +561,8 @@ def cases() -> dict[str, Callable[[], Answers]]:
         "a rate too large": {"inner_lr": 20.0},
         "parts": {"max_batch_bytes": 20_000},
     }
-    for name, own in settings.items():
-        table[f"network / {name}"] = lambda own=own: network_settings(**own)
+    for name, changed in settings.items():
+        table[f"network / {name}"] = lambda changed=changed: network_settings(**changed)
     table |= {
         "network / guard": network_guard,
         "network / calibrate, predict_interval": network_intervals,
