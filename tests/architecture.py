@@ -22,7 +22,7 @@ PACKAGES = {"metaest": ROOT, "metaest_domains": ROOT / "domains", "metaest_datas
 META_GRADIENTS = {"exact", "first-order", "reptile", "implicit"}
 # classes that are asked what they are, where they should be asked for an answer
 SOLVERS_AND_SAMPLERS = re.compile(
-    r"(Solver|Sampler|Source|GradientDescent|ClosedForm|ClassHead|GaussNewton|PerConstant\w*|MapEstimate\w*)$"
+    r"(Solver|Sampler|Source|GradientDescent|ClosedForm|ClassHead|GaussNewton|MapEstimate\w*)$"
 )
 HANDED_DOWN = {"model", "settings", "predictor", "estimator"}
 EMPTY_NAMES = {"own", "found", "known"}

@@ -79,11 +79,8 @@ def test_domain():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_skeleton_is_short_and_its_page_names_files_that_are_there(kind):
-    root = PAGES.parents[1]
-    assert len((root / "tests" / "skeletons" / f"{kind}.py").read_text(encoding="utf-8").splitlines()) < 40
+def test_each_skeleton_is_short_and_stands_on_its_page(kind):
+    file = PAGES.parents[1] / "tests" / "skeletons" / f"{kind}.py"
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 40
     page = (PAGES / f"new-{kind.replace('_', '-')}.md").read_text(encoding="utf-8")
-    names = [word for word in page.split("`") if word.count("/") and word.endswith(".py") and " " not in word]
-    assert names
-    for name in names:
-        assert "<" in name or (root / name).exists(), name
+    assert f"tests/skeletons/{kind}.py" in page

@@ -1,6 +1,5 @@
 """Checks of settings that are no rows: whole numbers, true or false, choices, ranges, seeds."""
 
-from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from metaest.exceptions import TaskError
 from metaest.tasks.numbers import as_vector
 
-__all__ = ["as_choice", "as_flag", "as_generator", "as_range", "as_whole", "is_whole"]
+__all__ = ["as_flag", "as_generator", "as_range", "as_whole", "is_whole"]
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
@@ -34,13 +33,6 @@ def as_flag(value: Any, where: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TaskError(f"{where} must be True or False, got {value!r}.")
     return bool(value)
-
-
-def as_choice(value: Any, where: str, choices: Sequence[str]) -> str:
-    """Return one of several words."""
-    if not isinstance(value, str) or value not in choices:
-        raise TaskError(f"{where} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
-    return value
 
 
 def as_range(value: Any, where: str, *, least: float = -np.inf) -> tuple[float, float]:

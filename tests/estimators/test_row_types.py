@@ -199,6 +199,8 @@ def test_standardize_scales_the_targets_alone():
     wide, narrow = (regressor(standardize=value).fit(pairs) for value in (True, False))
     assert wide._network.targets_scaling.scale > 100
     assert narrow._network.targets_scaling.scale == 1
+    for model in (wide, narrow):
+        assert (model._network.features_scaling.scale == 1).all()
 
 
 # -------------------------------------------------------------------------------------------------------- refusals
@@ -282,8 +284,27 @@ def test_files_hold_the_model_and_ask_for_the_function(fitted, tmp_path):
         save(fitted, tmp_path / "rows", keep_rows=True)
 
 
+@pytest.mark.filterwarnings("ignore:callbacks that cannot be pickled")
 def test_a_checkpoint_goes_on(tmp_path):
     pairs = tasks_of_sets(4, 0)
     expected = regressor().fit(pairs).predict(pairs[0][0])
-    checkpointed = regressor(checkpoint=tmp_path / "fit", checkpoint_every=10).fit(pairs)
-    np.testing.assert_array_equal(checkpointed.predict(pairs[0][0]), expected)
+    steps = []
+
+    def interrupt(info):
+        steps.append(info.step)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+
+    settings = {"checkpoint": tmp_path / "fit", "checkpoint_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        regressor(callbacks=[interrupt], **settings).fit(pairs)
+    resumed = regressor(callbacks=[lambda info: steps.append(info.step)], **settings).fit(pairs)
+    assert steps[3] == 3  # the third step, after the state of two
+    np.testing.assert_array_equal(resumed.predict(pairs[0][0]), expected)
+
+
+def test_a_warm_start_on_other_targets_is_refused():
+    pairs = tasks_of_sets(4, 0)
+    model = regressor(warm_start=True).fit(pairs)
+    with pytest.raises(TaskError, match="goes on from 1 target, but the tasks have 2"):
+        model.fit([(sets, np.column_stack([y, y])) for sets, y in pairs])

@@ -45,7 +45,7 @@ def one_row_each(tasks):
         ({"adapt_layers": ["layers.1"]}, "the rest of the network would never be trained"),
         ({"context_dim": 2}, "the rest of the network would never be trained"),
         ({"inner_lr": 0.0}, "inner_lr=0 leaves nothing to learn"),
-        ({"multi_step_share": 0.5}, "need meta_gradient='exact'"),
+        ({"multi_step_share": 0.5}, "multi_step_share needs a meta_gradient"),
     ],
 )
 def test_reptile_is_refused_where_it_would_not_learn(tasks, settings, message):

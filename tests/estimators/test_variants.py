@@ -129,7 +129,7 @@ def test_a_bayesian_head_learns_row_by_row():
         ({"meta_gradient": "reptile", "inner_steps": 0}, "inner_steps=0 leaves nothing to learn"),
         ({"inner_solver": "ridge", "inner_steps": 0}, "inner_steps=0 leaves nothing to learn"),
         ({"meta_gradient": "implicit", "proximal": 0.0}, "needs proximal above 0"),
-        ({"meta_gradient": "implicit", "multi_step_share": 0.5}, "multi_step_share need meta_gradient='exact'"),
+        ({"meta_gradient": "implicit", "multi_step_share": 0.5}, "multi_step_share needs a meta_gradient"),
         ({"inner_solver": "ridge", "adapt_layers": "head"}, "adapts the last layer in closed form"),
         ({"inner_solver": "ridge", "hidden_layer_sizes": ()}, "needs features to stand on"),
     ],

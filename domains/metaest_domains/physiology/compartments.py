@@ -53,7 +53,7 @@ random_state, checkpoint, checkpoint_every, verbose
 
     guard_by_default = True
     constants: ClassVar[Mapping[str, Parameter]] = {}
-    equation_class: ClassVar[type[PatientEquation]] = PatientEquation
+    equation_class: ClassVar[type[PatientEquation]]
 
     def __init__(
         self,

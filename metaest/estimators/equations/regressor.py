@@ -579,7 +579,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         return adapted_many.learned_guard(self._fitted, self._judged, self._judges, *settings)
 
     def learn_guard(self, gap: int = 0) -> None:
-        """Train the guard at present, while the training rows are there: files and pickles leave them out."""
+        """Learn now what guarded adaptations need of the training rows, which files and pickles leave out."""
         learn_guard(self, gap)
 
     def __getstate__(self) -> dict[str, Any]:

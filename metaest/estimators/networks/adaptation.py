@@ -207,6 +207,11 @@ class Adaptation:
             return {}
         return {name: value for name, value in learned.items() if name not in every_step}
 
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether layers of an adapted task normalise by statistics of its support."""
+        return bool(self.normed and self.steps) and not self.per_step
+
     def solver(self, meta: Params) -> InnerSolver:
         """Return the inner solver, at the rates learned so far."""
         if self.head is not None:
@@ -367,13 +372,15 @@ class Schedule:
         self.first_order_until = meta.first_order_share * max_iter
         self.multi_step_until = meta.multi_step_share * max_iter
         self.steps = inner.steps
-        first_order = self.gradient.first_order
-        if (self.first_order_until and first_order is None) or (
-            self.multi_step_until and not self.gradient.takes_step_weights
-        ):
+        first_order, name = self.gradient.first_order, self.gradient.name
+        if self.first_order_until and first_order is None:
             raise ValueError(
-                "first_order_share and multi_step_share need meta_gradient='exact' or 'first-order', "
-                f"got {self.gradient.name!r}."
+                f"first_order_share needs a meta_gradient with a first-order form, such as 'exact'; {name!r} has none."
+            )
+        if self.multi_step_until and not self.gradient.takes_step_weights:
+            raise ValueError(
+                "multi_step_share needs a meta_gradient that weights the losses after each inner step, such as 'exact' "
+                f"or 'first-order'; {name!r} does not."
             )
         if self.multi_step_until and inner.given is not None and inner.steps > 1 and not inner.given.yields_each_step:
             raise ValueError(

@@ -247,7 +247,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
 
 def require_statistics(adaptation: Adaptation, X: NDArray[Any], where: str = "adapt") -> None:
     """Raise when statistics are wanted of a support that has none."""
-    if adaptation.normed and adaptation.steps and not adaptation.per_step and len(X) < LEAST_FOR_STATISTICS:
+    if adaptation.needs_statistics and len(X) < LEAST_FOR_STATISTICS:
         raise TaskError(
             f"{where}: batch normalisation takes its statistics from support rows and needs {LEAST_FOR_STATISTICS}, "
             f"got {len(X)}; set batch_statistics='per-step'."

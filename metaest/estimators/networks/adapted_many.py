@@ -68,6 +68,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
     # what a file holds of it
     _written_fields = (
         "_network", "_adaptation", "_meta", "_conformal", "_batching", "tasks", "n_features_in_", "feature_names_in_",
+        "feature_shape_",
         "compiled_", "lowered_", "_params", "_judge", "guards_",
     )  # fmt: skip
 
@@ -79,6 +80,8 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         self._batching: str = model.batching_
         self.tasks = tasks
         self.n_features_in_ = n_features_of(tasks.X)
+        if tasks.X.ndim > 2:
+            self.feature_shape_ = tasks.X.shape[1:]
         names = getattr(model, "feature_names_in_", None)
         if names is not None:
             self.feature_names_in_ = names
@@ -116,6 +119,8 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         )
         if hasattr(self, "feature_names_in_"):
             object.__setattr__(adapted, "feature_names_in_", self.feature_names_in_)
+        if hasattr(self, "feature_shape_"):
+            object.__setattr__(adapted, "feature_shape_", self.feature_shape_)
         return adapted
 
     def __iter__(self) -> Iterator[AdaptedRegressor]:
@@ -217,9 +222,10 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         require_finite_weights(params, tasks)
         overshot = int(self.lowered_.sum())
         if overshot:
+            rate = self._adaptation.solver(self._meta).describe_rate()
             warn(
-                f"inner_lr={self._adaptation.rate:.2g} overshoots on {overshot} of {len(tasks)} tasks (their support "
-                "loss rose); they were adapted at lower rates. They may be unlike the tasks of the fit.",
+                f"inner_lr={rate} overshoots on {overshot} of {len(tasks)} tasks (their support loss rose); they were "
+                "adapted at lower rates. They may be unlike the tasks of the fit.",
                 OvershootWarning,
             )
         return params

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaest.estimators.fingerprint import digest
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.episodes import EpisodeSampler
 from metaest.estimators.networks.settings import InnerSettings
@@ -77,7 +78,8 @@ def warn_of_rate(inner: InnerSettings, adaptation: Adaptation, earlier: Adaptati
     """Warn that a fit used lower rates than those asked for, unless an earlier fit with the same rates warned."""
     if inner.given is not None and adaptation.solver_object is not None:
         used = adaptation.solver_object
-        if used != inner.given and (earlier is None or used != earlier.solver_object):
+        told = [inner.given] if earlier is None else [inner.given, earlier.solver_object]
+        if digest(used) not in map(digest, told):
             warn(
                 f"inner_solver={inner.solver_name} overshoots on the tasks of this fit (their support losses rise at "
                 f"its start); the fit used {used.describe_rate()}.",

@@ -1,7 +1,10 @@
 """BaseMAML: what all meta-learned networks share, `fit` on tasks and the adaptation of a fitted model."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from numbers import Number
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
+from metaest.estimators.fingerprint import digest
 from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, thinned
 from metaest.estimators.inputs import check_columns, remember_columns, remember_range, remember_shape, takes_objects
 from metaest.estimators.modes import in_plain_modes
@@ -23,7 +27,7 @@ from metaest.estimators.networks.settings import InnerSettings, MetaSettings, Se
 from metaest.estimators.networks.training import Earlier, Kind, history_frame, meta_train
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import hashed
-from metaest.functional import Params
+from metaest.functional import InnerSolver, Params
 from metaest.functional.inner.solver import Rate
 from metaest.tasks import TaskSet
 
@@ -111,8 +115,9 @@ class BaseMAML(BaseEstimator):
         self._params = trained.params
         self._implicit = settings.meta.gradient.needs_proximal
         self._rates = settings.inner.rate, adaptation.rate
-        self._solvers = settings.inner.given, adaptation.solver_object
-        if self._solvers == (None, None):
+        if settings.inner.given is not None:
+            self._solvers = settings.inner.given, adaptation.solver_object
+        elif hasattr(self, "_solvers"):  # of an earlier fit
             del self._solvers
         self.inner_lr_ = _as_arrays(adaptation.solver(trained.params).rates())
         self._seed = seed
@@ -141,9 +146,10 @@ class BaseMAML(BaseEstimator):
         validate_parameter_constraints(ADAPTING, values, type(self).__name__)
         inner, meta = InnerSettings.read(self), MetaSettings.read(self)
         if meta.gradient.needs_proximal != self._implicit and not inner.closed_form:
+            held, wanted = ("are", "does not need that") if self._implicit else ("are not", "needs that")
             raise ValueError(
-                f"meta_gradient={meta.gradient.name!r} was set after the fit; with 'implicit', and with it alone, "
-                "tasks are held to their start; fit anew."
+                f"meta_gradient={meta.gradient.name!r} was set after the fit. Tasks of this model {held} held to their "
+                f"start, and this meta-gradient {wanted}; fit anew."
             )
         return self._at_lowered_rate(self.kind.adaptation(inner, meta, self._network))
 
@@ -153,26 +159,25 @@ class BaseMAML(BaseEstimator):
         if adaptation.rate == asked and used != asked:
             adaptation = replace(adaptation, rate=used)
         given, lowered = getattr(self, "_solvers", (None, None))
-        if given is not None and adaptation.solver_object == given:
+        if given is not None and _same(adaptation.solver_object, given):
             adaptation = replace(adaptation, solver_object=lowered)
         return adaptation
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations at the present settings; it is learned once from the training tasks."""
-        key = (gap, self.split, *(repr(getattr(self, name)) for name in ADAPTING))
+        key = gap, self.split, *(_content(getattr(self, name)) for name in ADAPTING)
         if key not in self._judges:
             learned = (f"gap={at[0]}, split={at[1]!r}" for at in self._judges)
             require_rows(self._judged, learned, f"gap={gap}, split={self.split!r} and the present inner steps")
             assert self._judged is not None
             kind, adaptation = self.kind, self._adaptation()
-            normalises = adaptation.normed and adaptation.steps and not adaptation.per_step
             self._judges[key] = FittedGuard.learn(
                 kind.guard_answers(self._network, adaptation, self._params, self.batching_),
                 self._judged,
                 kind.spread(self._network, self._judged),
                 ordered=self.split == "first",
                 gap=int(gap),
-                least=LEAST_FOR_STATISTICS if normalises else 1,
+                least=LEAST_FOR_STATISTICS if adaptation.needs_statistics else 1,
                 seed=self._seed,
                 verbose=bool(self.verbose),
             )
@@ -189,7 +194,13 @@ class BaseMAML(BaseEstimator):
         return True
 
     def learn_guard(self, gap: int = 0) -> None:
-        """Train the guard at present, while the training rows are there: files and pickles leave them out."""
+        """Learn now what `adapt` with ``guard=True`` needs of the training rows, which files and pickles leave out.
+
+        Parameters
+        ----------
+        gap : int, default=0
+            As `adapt` takes it.
+        """
         learn_guard(self, gap)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -211,10 +222,24 @@ def _as_arrays(rate: Rate | None) -> Any:
     if rate is None:
         return None
     if isinstance(rate, dict):
-        return {name: value.cpu().numpy().copy() for name, value in rate.items()}
+        return {name: _as_array(value) for name, value in rate.items()}
     if isinstance(rate, (int, float, Tensor)):
         return float(rate)
-    return {name: np.array([float(step[name]) for step in rate]) for name in rate[0]}
+    return {name: np.stack([_as_array(step[name]) for step in rate], axis=-1) for name in rate[0]}
+
+
+def _as_array(rate: float | Tensor) -> NDArray[Any]:
+    return rate.detach().cpu().numpy().copy() if isinstance(rate, Tensor) else np.asarray(rate, dtype=np.float64)
+
+
+def _content(setting: Any) -> str:
+    """Return what tells settings apart: names and numbers as they are written, objects by what they hold."""
+    return repr(setting) if isinstance(setting, (str, Number, Sequence, NoneType)) else digest(setting)
+
+
+def _same(one: InnerSolver | None, other: InnerSolver) -> bool:
+    """Tell whether two solvers have the same content; ``==`` is not defined where they hold tensors."""
+    return one is other or digest(one) == digest(other)
 
 
 def feature_names(model: Any) -> NDArray[Any] | None:

@@ -9,6 +9,7 @@ from metaest.estimators.networks.adaptation import Adaptation, Schedule
 from metaest.estimators.networks.network import Network
 from metaest.estimators.networks.settings import Settings
 from metaest.functional import (
+    META_GRADIENTS,
     REGRESSION_LOSSES,
     BatchForward,
     Episodes,
@@ -16,15 +17,14 @@ from metaest.functional import (
     Params,
     RegressionLoss,
     Rows,
-    as_meta_gradient,
     repeat_for_tasks,
 )
 
 __all__ = ["check_given"]
 
 # the losses and meta-gradients of metaest, whose answers are tested
-_TESTED_LOSSES = tuple(type(loss) for loss in REGRESSION_LOSSES.values())
-_TESTED_META_GRADIENTS = tuple(type(as_meta_gradient(name)) for name in ("exact", "first-order", "reptile", "implicit"))
+_TESTED_LOSSES = {type(loss) for loss in REGRESSION_LOSSES.values()}
+_TESTED_META_GRADIENTS = {type(gradient) for gradient in META_GRADIENTS.values()}
 
 
 def check_given(
@@ -35,7 +35,7 @@ def check_given(
     params: Params,
     episodes: Episodes,
 ) -> None:
-    """Raise where an object of the user's gives something that a fit would misread, or fail on later.
+    """Try a user's loss, solver and meta-gradient on two tasks; raise where a fit would misread them or fail on them.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def check_given(
         The message begins with the setting.
     """
     loss, given, gradient = network.loss, settings.inner.given, settings.meta.gradient
-    written_loss = loss if isinstance(loss, RegressionLoss) and not isinstance(loss, _TESTED_LOSSES) else None
+    written_loss = loss if isinstance(loss, RegressionLoss) and type(loss) not in _TESTED_LOSSES else None
     written_solver = given if settings.inner.steps else None
-    written_gradient = not isinstance(gradient, _TESTED_META_GRADIENTS) and not settings.inner.closed_form
+    written_gradient = type(gradient) not in _TESTED_META_GRADIENTS and not settings.inner.closed_form
     if written_loss is None and written_solver is None and not written_gradient:
         return
     params = {name: value.detach().clone().requires_grad_() for name, value in params.items()}

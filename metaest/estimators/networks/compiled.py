@@ -6,11 +6,13 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from metaest.estimators.fingerprint import digest
 from metaest.estimators.networks.adaptation import Adaptation, Differentiated, Schedule
 from metaest.estimators.networks.episodes import Batches, EpisodeSampler
 from metaest.estimators.networks.network import Network
@@ -140,7 +142,9 @@ def adapter_for(
     solver = adaptation.solver(meta)
     if not solver.compilable or network.device.type != "cpu":
         return None
-    key = (padded_rows(n_rows), adaptation)
+    # rates of a solver of the user's may be tensors, which cannot be compared by ==
+    given = None if adaptation.solver_object is None else digest(adaptation.solver_object)
+    key = padded_rows(n_rows), replace(adaptation, solver_object=None), given
     made = _adapters.get(network.forward, {}).get(key)
     if made is not None and made[0] is meta:  # whoever has a program does not wait for another to be compiled
         return made[1]

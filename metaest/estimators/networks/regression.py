@@ -28,7 +28,17 @@ from metaest.estimators.networks.network import Network, build_parts, within_ran
 from metaest.estimators.networks.settings import InnerSettings, MetaSettings, NetworkSettings
 from metaest.estimators.seen_tasks import SeenTasks
 from metaest.exceptions import TaskError
-from metaest.functional import Episodes, LinearHead, Params, RegressionLoss, Rows, Scaling, SquaredError, looped
+from metaest.functional import (
+    Episodes,
+    LinearHead,
+    Params,
+    RegressionLoss,
+    RowLoss,
+    Rows,
+    Scaling,
+    SquaredError,
+    looped,
+)
 from metaest.functional.progress import progress
 from metaest.jit import MOST_RANKED_ROWS, EpisodeDraws, EpisodeShapes, RowsShape, split_by_keys
 from metaest.tasks import Drawn, Split, TaskSet, draw_batches, order_rows, split_tasks, widths
@@ -230,17 +240,10 @@ class Regression:
             n_before = len(before.targets_scaling.mean)
             if n_outputs != n_before:
                 raise TaskError(
-                    f"warm_start goes on from {len(before.features_scaling.mean)} features and {n_before} targets, but "
-                    f"the tasks have {training.X.shape[1]} and {n_outputs}; fit a new model."
+                    f"warm_start goes on from {n_before} target{'s' * (n_before != 1)}, but the tasks have "
+                    f"{n_outputs}; fit a new model."
                 )
-            if type(self.loss) is not type(before.loss):
-                raise ValueError(
-                    f"warm_start goes on from a fit with the loss {before.loss.name!r}, and not {self.loss.name!r}; "
-                    "fit a new model."
-                )
-            return replace(
-                deepcopy(before), single_target=single_target, loss=self.loss, collate_fn=settings.collate_fn
-            )
+            return replace(deepcopy(before), single_target=single_target, collate_fn=settings.collate_fn)
         require_targets(self.loss, training.y, partial(row_of_task, training))
         targets = torch.tensor(training.y.reshape(len(training.y), -1))
         scaling = Scaling.identity(n_outputs)
@@ -257,6 +260,10 @@ class Regression:
     def adaptation(self, inner: InnerSettings, meta: MetaSettings, network: RegressionNetwork) -> Adaptation:
         """Return the adaptation that the settings ask for."""
         if self.loss != network.loss:
+            if type(self.loss) is type(network.loss) is RowLoss:
+                raise ValueError(
+                    "loss: another function was set after the fit; set that of the fit, or fit a new model."
+                )
             names = repr(self.loss.name), repr(network.loss.name)
             asked, fitted = names if names[0] != names[1] else (self.loss.describe(), network.loss.describe())
             raise ValueError(f"loss={asked} was set after the fit, which had {fitted}; fit anew, without warm_start.")

@@ -197,7 +197,7 @@ def _train(
     drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
         forward, batching, reason = batched(network.forward, first_episodes.support, engine.vectorize)
-        check_given(settings, network, adaptation, forward, params, first_episodes)
+        check_given(settings, network, adaptation, forward, params, first_episodes.parts(2)[0])
         adaptation, params = back_off(adaptation, params, forward, sampler, outer.meta_batch_size, seed)
     if attempt.halvings:
         adaptation, params = adaptation.backed_off(params, 2.0**attempt.halvings) or (adaptation, params)
@@ -248,7 +248,7 @@ def _train(
     network.forward.module.eval()
     with drawing():
         if settings.meta.gradient.needs_proximal and adaptation.held:
-            _warn_of_slopes(adaptation, forward, network.loss, result.params, sampler.episodes(next(batches)))
+            _warn_of_slopes(schedule, adaptation, forward, network.loss, result.params, sampler.episodes(next(batches)))
         last_episodes = [sampler.episodes(next(batches)) for _ in range(SETTLING)]
         params = finalise(adaptation, forward, network.loss, result.params, last_episodes)
     compiled, why = made.steps is not None, made.reason
@@ -321,7 +321,7 @@ def _check_something_adapts(
 
 
 def _warn_of_slopes(
-    adaptation: Adaptation, forward: BatchForward, loss: Loss, params: Params, episodes: Episodes
+    schedule: Schedule, adaptation: Adaptation, forward: BatchForward, loss: Loss, params: Params, episodes: Episodes
 ) -> None:
     """Tell when adaptations end far from the minimum that the implicit meta-gradient supposes."""
     solver, n_tasks = adaptation.solver(params), len(episodes.support.mask)
@@ -329,9 +329,9 @@ def _warn_of_slopes(
     slopes = remaining_slope(forward, loss, solver, start, adaptation.support(params, episodes.support))
     if (left := float(slopes.median())) > STEEP:
         warn(
-            f"meta_gradient='implicit' supposes adaptations that reach their minimum; after {solver.steps} inner steps "
-            f"{100 * left:.0f} % of the slope is left in the median task. Take more inner_steps, a larger inner_lr or "
-            "another meta-gradient.",
+            f"meta_gradient={schedule.gradient.name!r} supposes adaptations that reach their minimum; after "
+            f"{solver.steps} inner steps {100 * left:.0f} % of the slope is left in the median task. Take more inner "
+            "steps, a larger inner rate or another meta-gradient.",
             ConvergenceWarning,
         )
 

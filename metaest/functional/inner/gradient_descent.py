@@ -53,12 +53,14 @@ class GradientDescent(InnerSolver):
         given: tuple[object, object] = self.steps, self.rate  # whatever the annotations say
         if given[1] is None or isinstance(given[1], str):
             raise TypeError(f"inner_lr must be a number, a tensor, a dict or a sequence of dicts, got {self.rate!r}.")
-        if not isinstance(given[0], Integral):
+        if isinstance(given[0], bool) or not isinstance(given[0], Integral):
             raise TypeError(f"inner_steps must be a whole number, got {self.steps!r}.")
         if self.steps < 0 or (isinstance(self.rate, (int, float)) and not 0 <= self.rate < math.inf):
             raise ValueError(
                 f"inner_steps and inner_lr must be finite and at least 0, got {self.steps} and {self.rate}."
             )
+        if not isinstance(self.rate, (int, float, Tensor, dict)) and not len(self.rate):
+            raise ValueError("inner_lr must hold the rates of at least one step, got none.")
         if not 0 <= self.proximal < math.inf:
             raise ValueError(f"proximal must be finite and at least 0, got {self.proximal}.")
 

@@ -124,7 +124,7 @@ class InnerSolver(ABC):
 
     def describe_rate(self, factor: float = 1.0) -> str:
         """Return the rates divided by `factor` in words, for solvers that can be backed off."""
-        return ""
+        return "its rates" if factor == 1 else f"its rates divided by {factor:g}"
 
     def rates(self) -> Rate | None:
         """Return the rates of its steps; None where it has none."""

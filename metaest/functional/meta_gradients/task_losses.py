@@ -72,7 +72,7 @@ def task_losses(
     meta_gradient : {"exact", "first-order", "reptile", "implicit"} or MetaGradient, default="exact"
     step_weights : sequence of float of length steps, optional
         Weights of the query losses after each step (the multi-step loss of MAML++, arXiv:1810.09502); by default the
-        last step alone counts. For "exact" and "first-order" only.
+        last step alone counts. For meta-gradients that take them, as "exact" and "first-order" do.
 
     Returns
     -------
