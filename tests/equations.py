@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from metaest import TaskSet
+from metaest import Parameter, TaskSet
 from metaest.functional import (
     Equation,
     HierarchicalModel,
@@ -35,6 +35,10 @@ def absorption(X, Ke, Ka, Cl):
     return dose * Ke * Ka / Cl / (Ka - Ke) * (torch.exp(-Ke * t) - torch.exp(-Ka * t))
 
 
+def wave(X, amplitude, phase):
+    return amplitude * torch.sin(X[:, 0] + phase)
+
+
 def cumulated(X, k, a):
     """A sum over the rows before: not an equation of single rows."""
     return a * torch.cumsum(torch.exp(-k * X[:, 0]), dim=0)
@@ -45,6 +49,9 @@ def branching(X, k, a):
     return a * torch.exp(-k * X[:, 0]) if k > 0 else a * X[:, 0]
 
 
+# constants of avrami, rates and exponents of its tasks being near 1 and 2
+AVRAMI = {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}
+THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
 EQUATIONS = {
     "line": (line, ("a", "b"), (-INF, -INF), (INF, INF)),
     "decay": (decay, ("k", "a"), (0.0, 0.0), (INF, 5.0)),

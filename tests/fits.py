@@ -3,13 +3,11 @@
 import numpy as np
 from torch import nn
 
-from equations import absorption, avrami_tasks
-from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Parameter, Task, TaskSet
+from equations import THEOPHYLLINE, absorption, avrami_tasks
+from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Task, TaskSet
 from metaest_datasets import load_theophylline
 from metaest_domains.kinetics import JMAKRegressor
 from problems import ragged_tasks
-
-THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
 
 
 class Dropping(nn.Module):

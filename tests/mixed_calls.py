@@ -3,18 +3,14 @@
 from functools import partial
 
 import numpy as np
-import torch
 from sklearn.base import clone
 from torch import nn
 
+from equations import avrami
 from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Parameter, Task, TaskSet
 from metaest_datasets import load_theophylline, make_avrami_tasks, make_sinusoids
 from metaest_domains.kinetics import JMAKRegressor
 from metaest_domains.physiology import OneCompartmentRegressor
-
-
-def avrami(X, k, n):
-    return 1 - torch.exp(-((k * X[:, 0]) ** n))
 
 
 def regressor(**settings):

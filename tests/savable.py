@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from equations import wave
 from metaest import (
     EquationRegressor,
     FewShotClassifier,
@@ -36,10 +37,6 @@ class Case(NamedTuple):
     adapt: Callable[[Any], list[Any]]
     ask: Callable[[Any], Any]
     passed: dict[str, Any] = {}
-
-
-def wave(X, amplitude, phase):
-    return amplitude * torch.sin(X[:, 0] + phase)
 
 
 def module(n_features, n_targets):

@@ -20,18 +20,10 @@ from metaest_domains.kinetics import (  # noqa: E402
 )
 
 pytestmark = [
+    pytest.mark.usefixtures("no_window"),
     pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning"),
     pytest.mark.filterwarnings("ignore::metaest.UnlikelyTaskWarning"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_window():
-    before = plt.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +46,6 @@ def isothermal():
             frames.append(pd.DataFrame({"alloy": i, "temperature": T, "time": time, "x": x}))
     tasks = TaskSet.from_frame(pd.concat(frames), task="alloy", features=["temperature", "time"], target="x")
     return JMAKArrheniusRegressor().fit(tasks).adapt(tasks[0].X[:8], tasks[0].y[:8])
-
-
-@pytest.fixture
-def ax():
-    figure, (left, right) = plt.subplots(1, 2)
-    plt.sca(right)
-    yield right
-    assert not left.has_data()
-    figure.canvas.draw()  # whatever a picture warns of is an error here
-    plt.close(figure)
 
 
 def lines(ax):

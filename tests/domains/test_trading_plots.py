@@ -18,14 +18,7 @@ from metaest_domains.trading import (  # noqa: E402
     plot_sharpe,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def no_window():
-    before = plt.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
+pytestmark = pytest.mark.usefixtures("no_window")
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +28,6 @@ def backtests():
         "held": earn(buy_and_hold(prices), prices),
         "momentum": earn(momentum(prices, horizon=20), prices, cost=0.001),
     }
-
-
-@pytest.fixture
-def ax():
-    figure, (left, right) = plt.subplots(1, 2)
-    plt.sca(right)
-    yield right
-    assert not left.has_data()
-    assert plt.gcf() is figure
-    figure.canvas.draw()  # whatever a picture warns of is an error here
-    plt.close(figure)
 
 
 def lines(ax):

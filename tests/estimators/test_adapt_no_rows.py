@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
+from equations import wave
 from metaest import (
     EquationRegressor,
     FewShotClassifier,
@@ -23,10 +23,6 @@ from metaest_datasets import make_sinusoids
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 X = np.array([[-2.0], [0.3], [1.5], [4.0]])
 NOTHING = [([], []), (np.empty((0, 1)), np.empty(0)), (np.empty((0, 1)), [])]
-
-
-def wave(X, amplitude, phase):
-    return amplitude * torch.sin(X[:, 0] + phase)
 
 
 WAVE = {"amplitude": Parameter(2.0, lower=0), "phase": Parameter(1.5)}

@@ -3,7 +3,6 @@
 import copy
 import pickle
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 
 import joblib
@@ -15,7 +14,7 @@ from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 
-from agreement import assert_agree
+from agreement import assert_agree, assert_same_in_threads
 from metaest import AdaptedRegressor, MAMLRegressor, OvershootWarning, Task, TaskSet
 from problems import ragged_tasks
 
@@ -137,15 +136,7 @@ def test_support_row_order_does_not_matter(model, tasks):
 
 
 def test_patients_do_not_touch_each_other_across_threads(model, tasks):
-    expected = [model.adapt(task.X, task.y).predict(task.X) for task in tasks]
-
-    def work(i):
-        task = tasks[i % len(tasks)]
-        return i % len(tasks), model.adapt(task.X, task.y).predict(task.X)
-
-    with ThreadPoolExecutor(4) as pool:
-        for i, prediction in pool.map(work, range(80)):
-            np.testing.assert_array_equal(prediction, expected[i])
+    assert_same_in_threads(model, tasks, 80)
 
 
 def test_float64_rows_are_predicted_row_by_row_to_the_last_digits(model):

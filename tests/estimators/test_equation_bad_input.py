@@ -8,17 +8,9 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from equations import avrami, avrami_tasks, decay, line
-from metaest import (
-    EquationRegressor,
-    IdentifiabilityWarning,
-    Parameter,
-    Task,
-    TaskError,
-    TaskSet,
-)
+from equations import AVRAMI, avrami, avrami_tasks, decay, line
+from metaest import EquationRegressor, IdentifiabilityWarning, Parameter, Task, TaskError, TaskSet
 
-AVRAMI = {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}
 NEAR = {"k": 1.0, "n": 2.0}
 
 

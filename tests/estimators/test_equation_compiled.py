@@ -7,28 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from equations import AVRAMI, THEOPHYLLINE, absorption, avrami, wave
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest_datasets import load_theophylline, make_avrami_tasks, make_sinusoids
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
-AVRAMI = {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}
 
 
-def avrami(X, k, n):
-    return 1 - torch.exp(-((k * X[:, 0]) ** n))
-
-
-def absorption(X, Ke, Ka, Cl):
-    t, dose = X[:, 0], X[:, 1]
-    return dose * Ke * Ka / Cl / (Ka - Ke) * (torch.exp(-Ke * t) - torch.exp(-Ka * t))
-
-
-def wave(X, amplitude, phase):
-    return amplitude * torch.sin(X[:, 0] + phase)
-
-
-THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
 PROBLEMS = {
     "theophylline": lambda: (absorption, THEOPHYLLINE, load_theophylline(), {}),
     "diagonal": lambda: (absorption, THEOPHYLLINE, load_theophylline(), {"covariance": "diagonal"}),

@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from agreement import assert_agree
+from agreement import assert_agree, assert_same_in_threads
 from equations import absorption, avrami, avrami_tasks, cumulated, decay, line
 from metaest import (
     AdaptedEquation,
@@ -154,18 +152,7 @@ def test_models_travel(way, model, new):
 
 
 def test_threads_do_not_disturb_each_other(model, new):
-    expected = [model.adapt(task.X, task.y).predict(task.X) for task in new]
-    barrier = threading.Barrier(4, timeout=30)
-
-    def work(i):
-        if i < 4:
-            barrier.wait()
-        task = new[i % len(new)]
-        return i % len(new), model.adapt(task.X, task.y).predict(task.X)
-
-    with ThreadPoolExecutor(4) as pool:
-        for i, prediction in pool.map(work, range(48)):
-            np.testing.assert_array_equal(prediction, expected[i])
+    assert_same_in_threads(model, new, 48)
 
 
 def test_clone_set_params_and_search(tasks):

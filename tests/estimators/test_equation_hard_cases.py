@@ -7,10 +7,8 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from equations import avrami, avrami_tasks, decay, line
+from equations import AVRAMI, avrami, avrami_tasks, decay, line
 from metaest import EquationRegressor, IdentifiabilityWarning, Parameter, Task, UnlikelyTaskWarning
-
-AVRAMI = {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}
 
 
 @pytest.fixture(scope="module")

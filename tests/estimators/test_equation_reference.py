@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from equations import absorption, avrami, avrami_tasks, line
+from equations import THEOPHYLLINE, absorption, avrami, avrami_tasks, line
 from metaest import EquationRegressor, Parameter, Task
 from metaest_datasets import load_sleepstudy, load_theophylline
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 
-THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
 AVRAMI = {"k": Parameter(1.0, lower=0, unit="1/h"), "n": Parameter(1.5, lower=0)}
 
 

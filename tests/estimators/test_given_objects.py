@@ -10,8 +10,9 @@ import torch
 from sklearn.base import clone
 
 from metaest import MAMLClassifier, MAMLRegressor, ModelFileError, OvershootWarning, load, save
-from metaest.functional import GradientDescent, Implicit, InnerSolver, MetaGradient, QueryLoss, with_statistics
+from metaest.functional import GradientDescent, Implicit, InnerSolver, MetaGradient, QueryLoss
 from metaest_datasets import make_sinusoids
+from skeletons.meta_gradient import NearTheStart
 
 SMALL = {"hidden_layer_sizes": (6,), "max_iter": 10, "dtype": "float64", "random_state": 0}
 
@@ -32,22 +33,6 @@ class SignDescent(InnerSolver):
             moved = zip(params.items(), slopes, strict=True)
             params = {name: value - self.rate * slope.sign() for (name, value), slope in moved}
         return params
-
-
-@dataclass(frozen=True)
-class Cautious(MetaGradient):
-    """The query loss, and a penalty on how far a task moves."""
-
-    strength: float = 0.1
-    through_steps = True
-    second_derivatives = True
-
-    def losses(self, forward, loss, solver, start, episodes, step_weights=None):
-        support, query = episodes
-        adapted = solver.solve(forward, loss, start, support, differentiable=True)
-        adapted = with_statistics(forward, adapted, support)
-        away = sum((adapted[name] - start[name]).square().flatten(1).sum(dim=1) for name in start)
-        return loss(forward(adapted, query), query.y, query.mask) + self.strength * away
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +84,11 @@ def test_a_solver_of_the_users_for_classes():
 
 
 def test_a_meta_gradient_of_the_users(tasks):
-    free = fit(tasks, meta_gradient=Cautious(0.0))
+    free = fit(tasks, meta_gradient=NearTheStart(0.0))
     assert all(torch.allclose(value, fit(tasks)._params[name]) for name, value in free._params.items())
-    held = fit(tasks, meta_gradient=Cautious(10.0), early_stopping=True, learn_inner_lr="one")
+    held = fit(tasks, meta_gradient=NearTheStart(10.0), early_stopping=True, learn_inner_lr="one")
     assert held.inner_lr_ < free.inner_lr_  # steps cost more than they bring
-    assert pickle.loads(pickle.dumps(held)).meta_gradient == Cautious(10.0)
+    assert pickle.loads(pickle.dumps(held)).meta_gradient == NearTheStart(10.0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +98,7 @@ def test_a_meta_gradient_of_the_users(tasks):
         ({"context_dim": 1}, "SignDescent says itself what moves"),
         ({"learn_inner_lr": "one"}, "SignDescent says itself what moves"),
         ({"meta_gradient": "implicit"}, "needs a solver that holds parameters to their start"),
-        ({"first_order_share": 0.5, "meta_gradient": Cautious()}, "first_order_share needs a meta_gradient"),
+        ({"first_order_share": 0.5, "meta_gradient": NearTheStart()}, "first_order_share needs a meta_gradient"),
         ({"multi_step_share": 0.5}, "SignDescent has steps=3 and does not override path"),
         ({"inner_steps": 0, "meta_gradient": "reptile"}, "leaves nothing to learn"),
     ],
@@ -124,12 +109,12 @@ def test_settings_that_a_solver_contradicts_are_refused(tasks, settings, message
 
 
 def test_classes_in_place_of_objects_are_refused(tasks):
-    for settings in ({"inner_solver": SignDescent}, {"meta_gradient": Cautious}):
+    for settings in ({"inner_solver": SignDescent}, {"meta_gradient": NearTheStart}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             fit(tasks, **settings)
 
 
-@pytest.mark.parametrize("settings", [{"inner_solver": SignDescent()}, {"meta_gradient": Cautious()}])
+@pytest.mark.parametrize("settings", [{"inner_solver": SignDescent()}, {"meta_gradient": NearTheStart()}])
 def test_a_file_asks_for_the_class_of_an_object(tasks, settings, tmp_path):
     model, name = fit(tasks, max_iter=1, **settings), type(next(iter(settings.values())))
     save(model, tmp_path / "model")

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import metaest
+from ctrl_c import changed, wait_after_ctrl_c
 from fits import FITS
 from metaest import DivergenceError, EndOnInterrupt, FewShotRegressor, TaskError
 from metaest_datasets import make_market
@@ -23,12 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::metaest.OvershootWarning"),
 ]
 ROOT = str(Path(metaest.__file__).parent)
-
-
-def changed(model, before):
-    """Return the names of attributes that are other objects than before, new ones and lost ones included."""
-    now = vars(model)
-    return {name for name in now.keys() | before.keys() if now.get(name, before) is not before.get(name, now)}
 
 
 class InterruptedAt:
@@ -194,21 +188,9 @@ def test_ctrl_c_at_random_moments_is_heard_at_once(kind):
     seconds, learned = time.perf_counter() - started, changed(model, before)
     rng = np.random.default_rng(0)
     for _ in range(5):
-        before, pressed = dict(vars(model)), []
-
-        def press(pressed=pressed):
-            pressed.append(time.perf_counter())
-            os.kill(os.getpid(), signal.SIGINT)
-
-        timer = threading.Timer(float(rng.uniform(0, seconds)), press)
-        try:
-            timer.start()
-            work()
-            timer.join()
-            time.sleep(0.01)
-        except KeyboardInterrupt:
-            assert time.perf_counter() - pressed[0] < 1
-        timer.join()
+        before = dict(vars(model))
+        wait = wait_after_ctrl_c(work, float(rng.uniform(0, seconds)))
+        assert wait is None or wait < 1
         assert changed(model, before) in (set(), learned)
 
 

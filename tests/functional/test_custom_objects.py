@@ -1,4 +1,4 @@
-"""Inner solvers and meta-gradients that a user writes stand beside those of the package."""
+"""Inner solvers that a user writes stand beside those of the package; tests/test_skeletons.py has meta-gradients."""
 
 import pickle
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from metaest.functional import (
     Implicit,
     InnerSolver,
     LinearHead,
-    MetaGradient,
     ModuleForward,
     QueryLoss,
     Reptile,
@@ -26,7 +25,6 @@ from metaest.functional import (
     solve_damped,
     squared_error,
     task_losses,
-    with_statistics,
 )
 
 
@@ -49,23 +47,6 @@ class Heavy(InnerSolver):
                 speed[name] = self.momentum * speed[name] - self.rate * slope
             params = {name: value + speed[name] for name, value in params.items()}
         return params
-
-
-@dataclass(frozen=True)
-class Cautious(MetaGradient):
-    """The query loss, and a penalty on how far a task moves."""
-
-    strength: float = 0.0
-    through_steps = True
-    second_derivatives = True
-
-    def losses(self, forward, loss, solver, start, episodes, step_weights=None):
-        support, query = episodes
-        adapted = with_statistics(
-            forward, solver.solve(forward, loss, start, support, differentiable=True), episodes.support
-        )
-        away = sum((adapted[name] - start[name]).square().flatten(1).sum(dim=1) for name in start)
-        return loss(forward(adapted, query), query.y, query.mask) + self.strength * away
 
 
 @pytest.fixture
@@ -122,18 +103,6 @@ def test_the_solvers_of_the_package_tell_what_they_are():
     assert GradientDescent(3, 0.0).backed_off(2) is None
     assert not GradientDescent(0, 0.1).compilable
     assert (head.steps, head.rates(), head.compilable, head.backed_off(2)) == (1, None, False, None)
-
-
-def test_a_custom_meta_gradient_is_the_exact_one_where_its_penalty_is_zero(forward):
-    data, params, solver = episodes(), start(forward), GradientDescent(2, 0.05)
-    gradient = meta_gradient(mapped(forward), params, data, solver, Cautious())
-    assert relative_error(gradient, meta_gradient(mapped(forward), params, data, solver, "exact")) < 1e-12
-
-    def meta_loss():
-        return task_losses(mapped(forward), squared_error, solver, params, data, Cautious(0.3)).mean()
-
-    analytic = meta_gradient(mapped(forward), params, data, solver, Cautious(0.3))
-    assert relative_error(analytic, numeric_gradient(meta_loss, params)) < 1e-6
 
 
 def test_names_stand_for_objects_with_their_facts():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from agreement import assert_agree
+from equations import avrami
 from metaest.functional import (
     Equation,
     GaussNewton,
@@ -26,10 +27,6 @@ POPULATION = Population(
     torch.tensor([[0.4, 0.0], [0.1, 0.3]], dtype=DOUBLE),
     torch.tensor([-3.0, -2.5], dtype=DOUBLE),
 )
-
-
-def avrami(X, k, n):
-    return 1 - torch.exp(-((k * X[:, 0]) ** n))
 
 
 def model_of(kind="additive", function=avrami):

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from equations import wave
 from metaest import load
 from savable import module
 
@@ -19,10 +19,6 @@ MODULE_PATIENT = [0.3875849335606598, 0.2695384530906705, 0.09794222899273428]
 HIGH = [0.7397827665823546, 0.8421252384276084]
 ACTION = [0.45405022957651636]
 CONCENTRATION = [6.4540635831557855, 4.572177746213858]
-
-
-def wave(X, amplitude, phase):
-    return amplitude * torch.sin(X[:, 0] + phase)
 
 
 def test_an_equation_of_format_1():

@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from equations import wave
 from metaest import EquationRegressor, MAMLRegressor, Parameter, load, model_hash, save
 from metaest.exceptions import ModelFileError
 from metaest_datasets import make_sinusoids
-
-
-def wave(X, amplitude, phase):
-    return amplitude * torch.sin(X[:, 0] + phase)
 
 
 @pytest.fixture(scope="module")

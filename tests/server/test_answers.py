@@ -13,7 +13,6 @@ from metaest import MAMLClassifier, MAMLPolicy, MAMLRegressor, TaskSet
 from metaest.server import create_app
 from metaest_datasets import load_theophylline, make_sinusoids
 from metaest_domains.kinetics import MichaelisMentenRegressor
-from metaest_domains.physiology import OneCompartmentRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 PATIENTS = load_theophylline(exclude_time_zero=True)
@@ -28,19 +27,8 @@ def request(task, support, **more):
 
 
 @pytest.fixture(scope="module")
-def compartment():
-    return OneCompartmentRegressor(noise="additive", random=["clearance", "absorption"]).fit(PATIENTS[:8])
-
-
-@pytest.fixture(scope="module")
 def network():
     return MAMLRegressor(max_iter=60, random_state=0).fit(PATIENTS[:8])
-
-
-@pytest.fixture(scope="module")
-def clinic(compartment):
-    with Client(create_app(compartment)) as client:
-        yield client
 
 
 @pytest.mark.parametrize("guard", [None, False, True])

@@ -11,7 +11,6 @@ from metaest.server import Limits, create_app
 from metaest.server.predictor_cache import PredictorCache
 from metaest.server.served_model import ServedNetwork
 from metaest_datasets import load_theophylline
-from metaest_domains.physiology import OneCompartmentRegressor
 
 PATIENTS = load_theophylline(exclude_time_zero=True)
 ROW = {"time": 1.0, "dose": 4.0, "weight": 70.0}
@@ -19,19 +18,8 @@ GOOD = {"X": [ROW, {**ROW, "time": 5.0}], "y": [8.0, 6.0], "predict": [ROW], "gu
 
 
 @pytest.fixture(scope="module")
-def model():
-    return OneCompartmentRegressor(noise="additive", random=["clearance", "absorption"]).fit(PATIENTS[:8])
-
-
-@pytest.fixture(scope="module")
 def network():
     return MAMLRegressor(max_iter=5, random_state=0).fit(PATIENTS[:8])
-
-
-@pytest.fixture(scope="module")
-def clinic(model):
-    with Client(create_app(model)) as client:
-        yield client
 
 
 def place(response, *names):
@@ -125,20 +113,20 @@ def test_whole_pairs_of_surrogates_are_characters(clinic):
 
 
 @pytest.mark.parametrize("dose", [1e160, 1e308])
-def test_rows_that_are_infinitely_far_off_are_answered_by_the_population(clinic, model, dose):
+def test_rows_that_are_infinitely_far_off_are_answered_by_the_population(clinic, compartment, dose):
     answer = clinic.post("/adapt", {**row(dose=dose), "guard": True})
     assert answer.status_code == 200
     assert 0 <= answer.json()["guard"]["share"] <= 1
-    assert answer.json()["predictions"] == pytest.approx(model.predict([list(ROW.values())]))
+    assert answer.json()["predictions"] == pytest.approx(compartment.predict([list(ROW.values())]))
 
 
 def test_a_path_with_a_slash_more_is_another(clinic):
     assert place(clinic.post("/adapt/", GOOD), "code") == ("not_found",)
 
 
-def test_sizes_are_bounded(model):
+def test_sizes_are_bounded(compartment):
     limits = Limits(max_bytes=2_000, max_rows=3, max_tasks=2)
-    with Client(create_app(model, limits=limits)) as client:
+    with Client(create_app(compartment, limits=limits)) as client:
         assert client.post("/adapt", GOOD).status_code == 200
         rows = client.post("/adapt", {**GOOD, "X": [ROW] * 4, "y": [1.0] * 4})
         assert rows.status_code == 422
@@ -229,9 +217,9 @@ def test_a_kept_predictor_can_be_deleted(network):
         assert client.post("/predict", {"X": [ROW], "id": name}).status_code == 404
 
 
-def test_units_and_bounds_that_the_operator_states(model):
+def test_units_and_bounds_that_the_operator_states(compartment):
     columns = {"weight": {"unit": "kg", "minimum": 2, "maximum": 300}, "y": {"unit": "mg/L", "minimum": 0}}
-    with Client(create_app(model, columns=columns)) as client:
+    with Client(create_app(compartment, columns=columns)) as client:
         heavy = client.post("/adapt", row(weight=70_000.0))
         assert place(heavy, "row", "column") == (1, "weight")
         assert "weight is 70000 kg in row 1; it must lie between 2 and 300" in place(heavy, "message")[0]
@@ -247,11 +235,11 @@ def test_units_and_bounds_that_the_operator_states(model):
         }
         assert client.get("/model").json()["features"][2]["unit"] == "kg"
     with pytest.raises(ValueError, match="there is no column 'mass'; there are time, dose, weight, y"):
-        create_app(model, columns={"mass": {}})
+        create_app(compartment, columns={"mass": {}})
     with pytest.raises(ValueError, match="'weight' has 'units'"):
-        create_app(model, columns={"weight": {"units": "kg"}})
+        create_app(compartment, columns={"weight": {"units": "kg"}})
     with pytest.raises(TypeError, match="minimum of 'weight' must be a number"):
-        create_app(model, columns={"weight": {"minimum": "0"}})
+        create_app(compartment, columns={"weight": {"minimum": "0"}})
 
 
 def test_a_fault_of_the_server_says_nothing_of_the_rows(network, monkeypatch, caplog):

@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -27,18 +26,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Parameter, Task
+from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Task
 from metaest_datasets import load_theophylline, make_sinusoids
 
-CONSTANTS = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
-
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from ctrl_c import changed, wait_after_ctrl_c
+from equations import THEOPHYLLINE, absorption
 
 KILLED = ["network", "compiled network", "equation", "compiled equation"]
-
-
-def absorption(X, Ke, Ka, Cl):
-    t, dose = X[:, 0], X[:, 1]
-    return dose * Ke * Ka / Cl / (Ka - Ke) * (torch.exp(-Ke * t) - torch.exp(-Ka * t))
 
 
 def dropping(n_features, n_targets):
@@ -76,7 +71,7 @@ KINDS = {
 
 def make(kind, **settings):
     cls, settings_of_kind, tasks = KINDS[kind]
-    further = {"equation": absorption, "parameters": CONSTANTS} if cls is EquationRegressor else {}
+    further = {"equation": absorption, "parameters": THEOPHYLLINE} if cls is EquationRegressor else {}
     return cls(**{**further, **settings_of_kind, "random_state": 0, **settings}), tasks()
 
 
@@ -154,29 +149,13 @@ def ctrl_c(wanted):
         learned = changed(model, before)
         heard, waits, whole, moments = 0, [0.0], 0, -(-wanted // 8)
         for _ in range(moments):
-            before, pressed = dict(vars(model)), []
-
-            def press(pressed=pressed):
-                pressed.append(time.perf_counter())
-                os.kill(os.getpid(), signal.SIGINT)
-
-            timer = threading.Timer(float(rng.uniform(0, seconds)), press)
-            try:
-                timer.start()
-                work()
-                timer.join()
-                time.sleep(0.05)
-            except KeyboardInterrupt:
+            before = dict(vars(model))
+            wait = wait_after_ctrl_c(work, float(rng.uniform(0, seconds)))
+            if wait is not None:
                 heard += 1
-                waits.append(time.perf_counter() - pressed[0])
-            timer.join()
+                waits.append(wait)
             whole += changed(model, before) in (set(), learned)
         print(f"{name:20s} {moments:7d} {heard:5d} {1000 * max(waits):9.0f} ms {whole:11d}", flush=True)
-
-
-def changed(model, before):
-    now = vars(model)
-    return {name for name in now.keys() | before.keys() if now.get(name, before) is not before.get(name, now)}
 
 
 def resident():

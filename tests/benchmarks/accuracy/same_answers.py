@@ -28,15 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metaest import (
-    EquationRegressor,
-    MAMLClassifier,
-    MAMLPolicy,
-    MAMLRegressor,
-    Parameter,
-    Task,
-    TaskSet,
-)
+from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Parameter, Task, TaskSet
 from metaest_datasets import (
     load_orange,
     load_sleepstudy,
@@ -47,6 +39,9 @@ from metaest_datasets import (
 )
 from metaest_domains import kinetics, physiology
 from metaest_domains.trading import PriceFeatures, TradingPolicy
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from variants import VARIANTS, quadratic_tasks
 
 Answers = Iterator[tuple[str, Any]]
 
@@ -101,33 +96,7 @@ def answer_of(case: Callable[[], Answers]) -> dict[str, Any]:
 # ---------------------------------------------------------------- networks
 
 # the papers' variants as settings of MAMLRegressor
-VARIANTS: dict[str, dict[str, Any]] = {
-    "MAML": {},
-    "FOMAML": {"meta_gradient": "first-order"},
-    "Reptile": {"meta_gradient": "reptile"},
-    "iMAML": {"meta_gradient": "implicit", "inner_steps": 6, "proximal": 0.5},
-    "ANIL": {"adapt_layers": "head"},
-    "BOIL": {"adapt_layers": "body"},
-    "some layers": {"adapt_layers": ["layers.1", "layers.2.bias"]},
-    "CAVIA": {"context_dim": 2, "inner_lr": 0.5},
-    "learned rate": {"learn_inner_lr": "one"},
-    "Meta-SGD": {"learn_inner_lr": "per-parameter"},
-    "MAML++": {"learn_inner_lr": "per-layer-and-step", "multi_step_share": 0.5, "first_order_share": 0.3},
-    "R2D2": {"inner_solver": "ridge"},
-    "ALPaCA": {"inner_solver": "bayes"},
-}
-
-
-def quadratic_tasks() -> TaskSet:
-    """Tasks whose loss is quadratic in a slope and an intercept, with inputs of different spread."""
-    rng = np.random.default_rng(0)
-    tasks = []
-    for i in range(12):
-        X = (0.5 + i / 12) * rng.standard_normal((8, 1))
-        tasks.append(Task(f"q{i}", X, 1 + rng.standard_normal() * X[:, 0]))
-    return TaskSet(tasks)
-
-
+NETWORKS: dict[str, dict[str, Any]] = {**VARIANTS, "iMAML": {**VARIANTS["iMAML"], "inner_steps": 6}}
 PROBLEMS: dict[str, Callable[[], TaskSet]] = {
     "sinusoid": lambda: make_sinusoids(12, random_state=0),
     "linear": lambda: make_linear_tasks(12, random_state=0)[0],
@@ -157,7 +126,7 @@ def learned(model: Any) -> Any:
 
 def network(variant: str, problem: str, compiled: bool) -> Answers:
     tasks = PROBLEMS[problem]()
-    model = MAMLRegressor(**{**SMALL, **VARIANTS[variant]}, compile=compiled).fit(tasks)
+    model = MAMLRegressor(**{**SMALL, **NETWORKS[variant]}, compile=compiled).fit(tasks)
     yield "parameters", learned(model)
     task = tasks[3]
     yield "predictions", model.predict(task.X)
@@ -548,7 +517,7 @@ def cases() -> dict[str, Callable[[], Answers]]:
     """Return every case by its name."""
     table: dict[str, Callable[[], Answers]] = {}
     for problem in PROBLEMS:
-        for variant in VARIANTS:
+        for variant in NETWORKS:
             for compiled in (False, True):
                 name = f"network / {variant} / {problem} / {'compiled' if compiled else 'torch'}"
                 table[name] = lambda v=variant, p=problem, c=compiled: network(v, p, c)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.optimize import OptimizeWarning, curve_fit, minimize
+from timing import seconds
 
 from metaest import EquationRegressor, Parameter, TaskSet
 from metaest.estimators.equations.batches import whole
@@ -21,21 +22,14 @@ from metaest_datasets import load_theophylline
 sys.path.insert(0, str(Path(__file__).parents[1] / "accuracy"))
 from machine import describe
 
-THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from equations import THEOPHYLLINE, absorption, avrami
+
 CONSTANTS = {"k": Parameter(1.0, lower=0, unit="1/h"), "n": Parameter(1.5, lower=0)}
-
-
-def avrami(X, k, n):
-    return 1 - torch.exp(-((k * X[:, 0]) ** n))
 
 
 def avrami_numpy(t, k, n):
     return 1 - np.exp(-((k * t) ** n))
-
-
-def absorption(X, Ke, Ka, Cl):
-    t, dose = X[:, 0], X[:, 1]
-    return dose * Ke * Ka / Cl / (Ka - Ke) * (torch.exp(-Ke * t) - torch.exp(-Ka * t))
 
 
 def curves(n_tasks, seed, n_rows=5):
@@ -45,17 +39,6 @@ def curves(n_tasks, seed, n_rows=5):
     t = rng.uniform(0.05, 2.5, (n_tasks, n_rows))
     y = avrami_numpy(t, k[:, None], n[:, None]) + 0.02 * rng.standard_normal(t.shape)
     return TaskSet.from_arrays(t.reshape(-1, 1), y.reshape(-1), np.repeat(np.arange(n_tasks), n_rows))
-
-
-def seconds(call, repeats):
-    """Call once to warm up, then several times; the times in order."""
-    call()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return np.sort(times)
 
 
 def patients(n_tasks, seed, n_rows=11):

@@ -9,7 +9,6 @@ thread, pinned; medians of repetitions in turn.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import peers
 import torch
+from timing import stay_on_one_processor
 from torch import nn
 
 from metaest import MAMLClassifier, TaskSet
@@ -111,9 +111,7 @@ def main():
     parser.add_argument("--steps", type=int, default=6)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    stay_on_one_processor()
     print(describe())
     draws = Images.draws(16)
     runs, truth = {"MAMLClassifier": ours}, gradient_in_torch(draws)

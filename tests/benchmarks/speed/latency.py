@@ -4,11 +4,11 @@ python tests/benchmarks/speed/latency.py
 """
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from timing import seconds
 
 from metaest import MAMLRegressor
 from metaest_datasets import load_theophylline
@@ -23,12 +23,7 @@ def microseconds(call):
     """Call often after a warm-up and return the 10th, 50th and 90th percentile."""
     for _ in range(100):
         call()
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return np.percentile(np.array(times) * 1e6, [10, 50, 90])
+    return np.percentile(1e6 * seconds(call, REPEATS), [10, 50, 90])
 
 
 def main():

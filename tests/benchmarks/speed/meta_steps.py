@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import peers
 import torch
+from timing import stay_on_one_processor
 from workloads import WORKLOADS
 
 from metaest import MAMLRegressor
@@ -158,9 +159,7 @@ def main():
     parser.add_argument("--only", default="", help="workloads whose name holds this")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    stay_on_one_processor()
     print(describe())
     others = ["JAX, a call a step", "JAX, scan", "learn2learn", "higher", "TorchOpt", "TorchOpt, vmap"]
     for package in ("jax", "higher", "torchopt"):

@@ -6,16 +6,13 @@ thread, pinned to one processor; the median, and the quickest, of many calls.
     make bench
 """
 
-import os
-import statistics
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
 from meta_steps import model_of
+from timing import seconds, stay_on_one_processor
 from workloads import WORKLOADS
 
 from metaest import TaskSet
@@ -25,23 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "accuracy"))
 from machine import describe
 
 
-def seconds(call, n):
-    """Median and least time of a call."""
-    call()
-    times = []
-    for _ in range(n):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times), min(times)
-
-
 def main():
     """Time adaptations and print a table."""
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    stay_on_one_processor()
     print(describe())
     [workload] = [own for own in WORKLOADS if own.name == "W1, 5 steps"]
     tasks = workload.tasks()
@@ -60,8 +44,8 @@ def main():
         ("10,000 tasks, `adapt_many` by torch", False, lambda: model.adapt_many(many), 5),
     ):
         model.set_params(compile=compiled)
-        median, least = seconds(call, n)
-        print(f"| {name} | {1e6 * median:,.0f} µs | {1e6 * least:,.0f} µs |", flush=True)
+        times = 1e6 * seconds(call, n)
+        print(f"| {name} | {np.median(times):,.0f} µs | {times[0]:,.0f} µs |", flush=True)
 
 
 if __name__ == "__main__":
