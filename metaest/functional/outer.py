@@ -53,20 +53,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class AdamW:
-    """Settings of AdamW with a rate that falls to zero along a cosine.
-
-    Parameters
-    ----------
-    max_iter : int
-        Steps in which the rate falls to 0.
-    meta_lr : float
-        Rate of the first step.
-    weight_decay : float
-    undecayed : callable, optional
-        Names -> whether a parameter is left out of weight decay, as learned rates are.
-    max_grad_norm : float or None
-        Longer meta-gradients are shortened to this norm.
-    """
+    """Settings of AdamW with a rate that falls to zero along a cosine, in `max_iter` steps; see :class:`OuterLoop`."""
 
     max_iter: int
     meta_lr: float
@@ -119,12 +106,8 @@ class EagerSteps(Generic[E]):
     Parameters
     ----------
     settings : AdamW
-    params : dict of Tensor
-        Where to start; left as it is.
-    draw : callable
-        Episodes of the next meta-step, handed on to `task_losses` as they are.
-    task_losses : callable
-        Parameters and episodes -> one loss for each task.
+    params, draw, task_losses
+        As :meth:`OuterLoop.run` takes them.
     parts : callable, optional
         Episodes -> the same in parts that fit into memory, of which the gradients are summed.
     """

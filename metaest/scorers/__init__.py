@@ -103,17 +103,7 @@ def few_shot_mae(
 ) -> FewShotScorer:
     """Return a scorer: minus the mean absolute error after adaptation to some rows of every task.
 
-    The error is over the query rows of all tasks together, in the units of y (the mean over targets where there are
-    several), with its sign changed, since scikit-learn chooses what scores highest.
-
-    Parameters
-    ----------
-    shots, split, random_state, guard, gap
-        As :func:`few_shot_r2` takes them.
-
-    Returns
-    -------
-    FewShotScorer
+    Rows, units, sign and parameters are those of :func:`few_shot_rmse`.
     """
     return FewShotScorer("few_shot_mae", shots, split, random_state, guard, gap)
 

@@ -33,10 +33,7 @@ class AustinRickettRegressor(KineticRegressor):
     ``plateau``               above 0  final X; optional, otherwise 1
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    columns, optional, fixed, parameters
-        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    The parameters are those of :class:`KineticRegressor`.
 
     References
     ----------

@@ -28,10 +28,7 @@ class FirstOrderConversionRegressor(AlongHistory):
     ``reference``   K                  held: where the training curves are half-way
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    histories : dict of int to (times, temperatures), optional
-        As in :class:`AlongHistory`, which also lists the other parameters.
+    The parameters are those of :class:`AlongHistory`.
 
     References
     ----------
@@ -87,10 +84,7 @@ class NthOrderConversionRegressor(AlongHistory):
     ``reference``   K                  held: where the training curves are half-way
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    histories : dict of int to (times, temperatures), optional
-        As in :class:`AlongHistory`, which also lists the other parameters.
+    The parameters are those of :class:`AlongHistory`.
 
     References
     ----------

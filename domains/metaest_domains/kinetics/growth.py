@@ -29,10 +29,7 @@ class LogisticGrowthRegressor(KineticRegressor):
     ``midpoint``    time               time of half the final size
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    columns, optional, fixed, parameters
-        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    The parameters are those of :class:`KineticRegressor`.
 
     References
     ----------

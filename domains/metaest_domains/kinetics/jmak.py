@@ -36,10 +36,7 @@ class JMAKRegressor(KineticRegressor):
     ``plateau``               above 0  final X; optional, otherwise 1
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    columns, optional, fixed, parameters
-        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    The parameters are those of :class:`KineticRegressor`.
 
     References
     ----------
@@ -104,10 +101,7 @@ class JMAKArrheniusRegressor(KineticRegressor):
     ``reference``   K                  held: the mean temperature of the training rows
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    columns, optional, fixed, parameters
-        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    The parameters are those of :class:`KineticRegressor`.
 
     References
     ----------

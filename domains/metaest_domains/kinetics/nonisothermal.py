@@ -223,10 +223,7 @@ class NonIsothermalJMAKRegressor(AlongHistory):
     ``reference``   K                  held: where the training curves are half-way
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    histories : dict of int to (times, temperatures), optional
-        As in :class:`AlongHistory`, which also lists the other parameters.
+    The parameters are those of :class:`AlongHistory`.
 
     References
     ----------

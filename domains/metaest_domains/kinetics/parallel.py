@@ -36,10 +36,7 @@ class ParallelJMAKRegressor(KineticRegressor):
     ``n_2``                   above 0  its exponent; optional, otherwise 1
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    columns, optional, fixed, parameters
-        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    The parameters are those of :class:`KineticRegressor`.
 
     References
     ----------

@@ -138,8 +138,8 @@ def plot_constants(
     label : str, optional
         For a legend.
     color : color, optional
-    ax : matplotlib.axes.Axes, optional
-        The current axes of pyplot by default.
+    ax
+        As in :func:`plot_curve`.
 
     Returns
     -------
@@ -195,8 +195,8 @@ def plot_ttt(
         Transformed fractions; a curve is drawn for each.
     level : float, default=0.9
         Level of the bands of times.
-    ax : matplotlib.axes.Axes, optional
-        The current axes of pyplot by default.
+    ax
+        As in :func:`plot_curve`.
 
     Returns
     -------
@@ -231,8 +231,8 @@ def plot_errors(errors: pd.DataFrame, *, unit: str = "RMSE", ax: Any = None) -> 
         A row for each method, a column for each number of points.
     unit : str, default="RMSE"
         The label of the vertical axis.
-    ax : matplotlib.axes.Axes, optional
-        The current axes of pyplot by default.
+    ax
+        As in :func:`plot_curve`.
 
     Returns
     -------

@@ -26,10 +26,7 @@ class MichaelisMentenRegressor(KineticRegressor):
     ``Km``          concentration  above 0  concentration at half of Vmax
     =============== ============== ======== =============================================
 
-    Parameters
-    ----------
-    columns, optional, fixed, parameters
-        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    The parameters are those of :class:`KineticRegressor`.
 
     References
     ----------

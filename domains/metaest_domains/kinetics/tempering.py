@@ -42,10 +42,7 @@ class HollomonJaffeRegressor(KineticRegressor):
     ``reference``   K                  held: the mean temperature of the training rows
     =============== ========= ======== ==================================================
 
-    Parameters
-    ----------
-    columns, optional, fixed, parameters
-        As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
+    The parameters are those of :class:`KineticRegressor`.
 
     References
     ----------

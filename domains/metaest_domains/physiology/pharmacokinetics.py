@@ -104,10 +104,7 @@ class OneCompartmentRegressor(CompartmentRegressor):
     ``lag``         time          above 0   until absorption begins; with ``lag=True``
     =============== ============= ========= ===================================================
 
-    Parameters
-    ----------
-    parametrization, route, allometric, lag, fixed, parameters
-        As in :class:`CompartmentRegressor`; the other parameters as in :class:`metaest.EquationRegressor`.
+    The parameters are those of :class:`CompartmentRegressor`.
 
     References
     ----------
@@ -151,10 +148,7 @@ class TwoCompartmentRegressor(CompartmentRegressor):
     ``lag``         time          above 0   until absorption begins; with ``lag=True``
     =============== ============= ========= ===================================================
 
-    Parameters
-    ----------
-    parametrization, route, allometric, lag, fixed, parameters
-        As in :class:`CompartmentRegressor`; the other parameters as in :class:`metaest.EquationRegressor`.
+    The parameters are those of :class:`CompartmentRegressor`.
 
     References
     ----------

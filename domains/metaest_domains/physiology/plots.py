@@ -311,8 +311,8 @@ def plot_shrinkage(model: Any, *, ax: Any = None) -> Any:
     Parameters
     ----------
     model : fitted EquationRegressor
-    ax : matplotlib.axes.Axes, optional
-        The current axes of pyplot by default.
+    ax
+        As in :func:`plot_population`.
 
     Returns
     -------

@@ -113,10 +113,8 @@ def plot_positions(
         One line for each asset of a frame or backtest, one for each name of a dict.
     asset : str, optional
         The only asset to be drawn; required if an entry of a dict has several assets.
-    colors : dict of str to color, optional
-        Colors by the labels of the lines; others take matplotlib's colors in turn.
-    ax : matplotlib.axes.Axes, optional
-        The current axes of pyplot by default.
+    colors, ax
+        As in :func:`plot_equity`; colors go by the labels of the lines.
 
     Returns
     -------
@@ -155,10 +153,8 @@ def plot_sharpe(ratios: pd.DataFrame, *, colors: Mapping[Any, Any] | None = None
     ----------
     ratios : DataFrame
         A column for each strategy, a row for each value; the name of the index is the label of the horizontal axis.
-    colors : dict of str to color, optional
-        Colors by the names of the columns; others take matplotlib's colors in turn.
-    ax : matplotlib.axes.Axes, optional
-        The current axes of pyplot by default.
+    colors, ax
+        As in :func:`plot_equity`; colors go by the names of the columns.
 
     Returns
     -------

@@ -40,15 +40,10 @@ def solve_damped(
 
     Parameters
     ----------
-    forward : callable
-        Predictions of a batch of tasks.
-    loss : callable
-        One loss for each task.
     solver : InnerSolver
         One that cannot be backed off is used as it is.
-    params : dict of Tensor, each of shape (tasks, ...)
-        Where each task starts.
-    support : Rows
+    forward, loss, params, support
+        As :meth:`InnerSolver.solve` takes them.
 
     Returns
     -------

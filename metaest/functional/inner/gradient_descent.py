@@ -116,22 +116,8 @@ class GradientDescent(InnerSolver):
     ) -> Iterator[Params]:
         """Adapt a batch of tasks; yield the parameters before the first step and after each.
 
-        Parameters
-        ----------
-        forward : callable
-            Predictions of a batch of tasks.
-        loss : callable
-            One loss for each task.
-        params : dict of Tensor, each of shape (tasks, ...)
-            Where each task starts.
-        support : Rows
-        differentiable : bool, default=False
-            Keep the graph of every step, so that the result can be differentiated through the Hessians of the
-            support loss; otherwise each step's gradient counts as a constant.
-
-        Yields
-        ------
-        dict of Tensor, each of shape (tasks, ...)
+        The arguments are those of :meth:`InnerSolver.solve`; with `differentiable` the graph of every step is kept, so
+        that the result can be differentiated through the Hessians of the support loss.
         """
         moving = [name for name in params if self.moves(name)]
         # where nobody differentiates with respect to the start, no step's graph is kept
@@ -163,7 +149,7 @@ class GradientDescent(InnerSolver):
     def solve(
         self, forward: BatchForward, loss: Loss, params: Params, support: Rows, *, differentiable: bool = False
     ) -> Params:
-        """Return the end of :meth:`path`, which takes the same arguments."""
+        """Return the end of :meth:`path`."""
         # a queue of one: what came before is not kept
         return deque(self.path(forward, loss, params, support, differentiable=differentiable), maxlen=1).pop()
 

@@ -61,11 +61,8 @@ def task_losses(
 
     Parameters
     ----------
-    forward : callable
-        Predictions of a batch of tasks.
-    loss : callable
-        One loss for each task.
-    solver : InnerSolver
+    forward, loss, solver
+        As :meth:`MetaGradient.losses` takes them.
     params : dict of Tensor
         The shared initial parameters, without a task axis.
     episodes : Episodes

@@ -93,20 +93,18 @@ def _begin_task() -> str:
 
 def _pad() -> str:
     """Write the first row of a task to all places, of which some are not written again."""
-    return """pad_s:
-  %ps = phi i64 [ 0, %task ], [ %psn, %pad_s ]
-  %psp = getelementptr inbounds i32, ptr %sup, i64 %ps
-  store i32 %start32, ptr %psp
-  %psn = add nuw nsw i64 %ps, 1
-  %psm = icmp ult i64 %psn, %ws
-  br i1 %psm, label %pad_s, label %pad_q
-pad_q:
-  %pq = phi i64 [ 0, %pad_s ], [ %pqn, %pad_q ]
-  %pqp = getelementptr inbounds i32, ptr %que, i64 %pq
-  store i32 %start32, ptr %pqp
-  %pqn = add nuw nsw i64 %pq, 1
-  %pqm = icmp ult i64 %pqn, %wq
-  br i1 %pqm, label %pad_q, label %row
+    return _pad_part("s", "sup", "task", "pad_q") + _pad_part("q", "que", "pad_s", "row")
+
+
+def _pad_part(part: str, places: str, before: str, after: str) -> str:
+    """Write the first row of a task to all places of its support or of its query, between two other blocks."""
+    return f"""pad_{part}:
+  %p{part} = phi i64 [ 0, %{before} ], [ %p{part}n, %pad_{part} ]
+  %p{part}p = getelementptr inbounds i32, ptr %{places}, i64 %p{part}
+  store i32 %start32, ptr %p{part}p
+  %p{part}n = add nuw nsw i64 %p{part}, 1
+  %p{part}m = icmp ult i64 %p{part}n, %w{part}
+  br i1 %p{part}m, label %pad_{part}, label %{after}
 """
 
 
