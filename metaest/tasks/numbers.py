@@ -13,7 +13,7 @@ from metaest.exceptions import TaskError
 from metaest.tasks.containers import plain, spelled_out
 from metaest.tasks.times import TIME_REMEDY, time_kind
 
-__all__ = ["as_number", "as_rows", "as_vector"]
+__all__ = ["as_number", "as_one_or_more", "as_rows", "as_vector"]
 
 _KINDS = {"b": "True and False", "c": "complex numbers", "U": "text", "S": "bytes", "T": "text", "V": "records"}
 # containers whose order or length is not that of rows
@@ -63,6 +63,12 @@ def as_vector(values: Any, where: str, *, missing: bool = False, infinite: bool 
     if len(beyond) and not infinite:
         raise TaskError(f"{where}: value {beyond[0]} is {array[beyond[0]]}; a finite number is wanted.")
     return array
+
+
+def as_one_or_more(values: Any, where: str) -> NDArray[np.float64]:
+    """Return a vector of one number, or of several, as :func:`as_vector` reads them."""
+    single = isinstance(values, (Real, np.generic)) or (isinstance(values, np.ndarray) and values.ndim == 0)
+    return as_vector([values] if single else values, where)
 
 
 def as_rows(values: Any, n_columns: int | None, where: str) -> NDArray[np.float64]:

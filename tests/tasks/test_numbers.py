@@ -13,7 +13,7 @@ import torch
 
 from metaest import TaskError
 from metaest.tasks.containers import plain
-from metaest.tasks.numbers import as_number, as_rows, as_vector
+from metaest.tasks.numbers import as_number, as_one_or_more, as_rows, as_vector
 from metaest.tasks.times import elapsed, time_kind
 
 NUMBERS = [2.5, 3.0, -1.0]
@@ -58,6 +58,17 @@ def test_a_vector_is_the_same_in_every_container_and_a_copy(name):
     assert vector.flags.writeable
     vector[:] = 0.0
     np.testing.assert_array_equal(as_vector(CONTAINERS[name], "times"), NUMBERS)
+
+
+@pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.array(2.0), [2], np.array([2.0])])
+def test_one_number_is_a_vector_of_one(number):
+    np.testing.assert_array_equal(as_one_or_more(number, "times"), [2.0])
+
+
+@pytest.mark.parametrize("number", [True, np.bool_(True), "2", np.str_("2"), None, np.nan, np.datetime64("2020-01-01")])
+def test_what_is_no_number_is_no_vector_of_one(number):
+    with pytest.raises(TaskError, match="times: "):
+        as_one_or_more(number, "times")
 
 
 @pytest.mark.parametrize("name", MISSING)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from metaest import AdaptedEquation, Derived
-from metaest.tasks.numbers import as_number, as_vector
+from metaest.tasks.numbers import as_number, as_one_or_more, as_vector
 from metaest_domains.kinetics.catalogue import Formula
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 
@@ -152,10 +152,7 @@ def ttt_curve(
         As :func:`time_to` does.
     """
     rows: list[dict[str, Any]] = []
-    at = as_vector(
-        [temperatures] if isinstance(temperatures, (int, float, np.generic)) else temperatures,
-        "ttt_curve: temperatures",
-    )
+    at = as_one_or_more(temperatures, "ttt_curve: temperatures")
     shares = as_vector(fractions, "ttt_curve: fractions")
     if not len(at) or not len(shares):
         raise ValueError("ttt_curve: at least one temperature and one fraction are required.")

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import AdaptedEquation
 from metaest.tasks.containers import plain
-from metaest.tasks.numbers import as_number, as_rows, as_vector
+from metaest.tasks.numbers import as_number, as_one_or_more, as_rows, as_vector
 from metaest_domains.axes import current_axes
 from metaest_domains.kinetics.outputs import formula_of, ttt_curve
 
@@ -208,8 +208,7 @@ def plot_ttt(
     ValueError
         As :func:`ttt_curve` does.
     """
-    single = isinstance(temperatures, (int, float, np.generic))
-    at = np.sort(as_vector([temperatures] if single else temperatures, "plot_ttt: temperatures"))
+    at = np.sort(as_one_or_more(temperatures, "plot_ttt: temperatures"))
     table = ttt_curve(adapted, at, fractions, level=level)
     ax = current_axes(ax)
     # a logarithmic axis has no place for times of 0 (reached at the start) or infinity (never reached)

@@ -1,7 +1,6 @@
 """Clinical quantities of a patient or of the population: clearance, exposure, peaks, doses, the next sampling time."""
 
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import Derived
 from metaest.exceptions import warn
-from metaest.tasks.numbers import as_number, as_vector
+from metaest.tasks.numbers import as_number, as_one_or_more
 from metaest_domains.physiology.courses import Courses, LinearCourses
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
@@ -368,8 +367,7 @@ def next_sample(
     """
     if target is not None and not isinstance(target, str):
         raise TypeError(f"next_sample: target must be the name of a constant or None, got {target!r}.")
-    single = isinstance(times, (Real, np.generic, np.ndarray)) and np.ndim(times) == 0
-    at = as_vector([times] if single else times, "next_sample: times")
+    at = as_one_or_more(times, "next_sample: times")
     if not len(at):
         raise ValueError("next_sample: times must contain at least one possible time of a sample.")
     if (at < 0).any():

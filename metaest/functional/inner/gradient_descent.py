@@ -93,8 +93,7 @@ class GradientDescent(InnerSolver):
 
     def require(self, names: Sequence[str]) -> None:
         """Raise a ValueError where it names a parameter that there is not, or has no rate for one that moves."""
-        rates = [self.rate] if isinstance(self.rate, (int, float, Tensor, dict)) else self.rate
-        of_names = [rate for rate in rates if isinstance(rate, dict)]
+        of_names = [rate for rate in self._of_steps() if isinstance(rate, dict)]
         for name in sorted(set(self.moving or ()).union(*of_names) - set(names)):
             raise ValueError(f"inner_solver: no parameter {name!r}; there are {', '.join(names)}.")
         for name in filter(self.moves, names):
@@ -153,10 +152,13 @@ class GradientDescent(InnerSolver):
         # a queue of one: what came before is not kept
         return deque(self.path(forward, loss, params, support, differentiable=differentiable), maxlen=1).pop()
 
+    def _of_steps(self) -> Sequence[float | Tensor | dict[str, Tensor]]:
+        """Return the rates of each step; one entry where they are the same in all."""
+        return [self.rate] if isinstance(self.rate, (int, float, Tensor, dict)) else self.rate
+
     def _learned(self) -> list[Tensor]:
         """Return the rates that are tensors, and so may be learned."""
-        rates = [self.rate] if isinstance(self.rate, (int, float, Tensor, dict)) else self.rate
-        flat = [rate for each in rates for rate in (each.values() if isinstance(each, dict) else [each])]
+        flat = [rate for each in self._of_steps() for rate in (each.values() if isinstance(each, dict) else [each])]
         return [rate for rate in flat if isinstance(rate, Tensor)]
 
     def _rate(self, name: str, step: int) -> float | Tensor:
