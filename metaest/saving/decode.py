@@ -235,10 +235,7 @@ class Decoder:
         return self._given.find(node)
 
     def _read_of(self, node: Any) -> Any:
-        cls = self._given.find(node["of"])
-        if not isinstance(cls, type):
-            raise ModelFileError(f"{node['of']['given']!r} has to be a class.")
-        return self._made(cls, node)
+        return self._made(self._given.find_class(node["of"]), node)
 
     def _read_class(self, node: Any) -> Any:
         return self._made(class_named(node["class"]), node)

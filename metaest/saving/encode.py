@@ -24,7 +24,7 @@ from metaest.saving.classes import ANSWERS, name_of_class, name_of_function
 from metaest.saving.container import bytes_of, canonical
 from metaest.saving.learned_state import settings_of, state_of
 from metaest.saving.networks import described
-from metaest.saving.source_hash import layers_hash, name_of, source_hash
+from metaest.saving.source_hash import is_code, layers_hash, name_of, source_hash
 from metaest.saving.weight_changes import change, is_near
 from metaest.tasks import TaskSet
 
@@ -180,7 +180,8 @@ class Encoder:
 
     def _given(self, thing: Any, where: str) -> dict[str, Any]:
         role = where if where in ("equation", "module") else "objects"
-        return {"given": name_of(thing), "role": role, "source": source_hash(thing)}
+        node = {"given": name_of(thing), "role": role, "source": source_hash(thing)}
+        return node if is_code(thing) else {**node, "made": True}  # an object of a class, or a partial of a function
 
     def _partial(self, thing: Any, where: str) -> dict[str, Any]:
         for name, function in ANSWERS.items():

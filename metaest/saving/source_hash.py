@@ -8,16 +8,24 @@ from torch import nn
 
 from metaest.estimators.fingerprint import digest
 
-__all__ = ["layers_hash", "name_of", "source_hash"]
+__all__ = ["is_code", "layers_hash", "name_of", "source_hash"]
+
+# what users write as code, and not as an object of a class of theirs
+_CODE = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
 
 def name_of(thing: Any) -> str:
     """Return the name by which a file refers to something of the user's."""
     if isinstance(thing, functools.partial):
         return name_of(thing.func)
-    if isinstance(thing, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
-        return thing.__qualname__
+    if is_code(thing):
+        return str(thing.__qualname__)
     return type(thing).__qualname__
+
+
+def is_code(thing: Any) -> bool:
+    """Tell whether something is a function, a method or a class, and not an object made of one."""
+    return isinstance(thing, _CODE)
 
 
 def source_hash(thing: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from metaest.exceptions import ModelFileError
 from metaest.saving.classes import FORMULAS
-from metaest.saving.source_hash import name_of, source_hash
+from metaest.saving.source_hash import is_code, name_of, source_hash
 
 __all__ = ["UserCode"]
 
@@ -30,18 +30,40 @@ class UserCode:
     def find(self, node: dict[str, Any]) -> Any:
         """Return what stands for a piece of code, or raise a ModelFileError that says what to pass."""
         name, role, source = node["given"], node["role"], node["source"]
+        made = node.get("made") is True  # files of earlier versions do not say so
         self._used.add(role)
         thing = self._by_role.get(role) if role != "objects" else self._object(name)
+        passed = f"{name}(...)" if made else name
+        passed = f"load(path, {role}={passed})" if role != "objects" else f"load(path, objects=[{passed}])"
         if thing is None:
-            passed = f"load(path, {role}={name})" if role != "objects" else f"load(path, objects=[{name}])"
             raise ModelFileError(f"it was made with {name!r}, whose code is in no file; pass it: {passed}.")
+        if made and is_code(thing) and name_of(thing) == name:
+            raise ModelFileError(
+                f"it was made with an object that {name!r} makes, and {name!r} itself was passed. Pass an object like "
+                f"that of the fit: {passed}."
+            )
         if self._check and (name_of(thing) != name or source_hash(thing) != source):
-            what = f"{name_of(thing)!r} was passed" if name_of(thing) != name else "its source has changed since"
+            since = "its source or what it holds has changed since" if made else "its source has changed since"
+            what = f"{name_of(thing)!r} was passed" if name_of(thing) != name else since
             raise ModelFileError(
                 f"it was made with {name!r}, but {what}. Pass the version it was made with, or, if both "
                 "compute the same, check_source=False."
             )
         return thing
+
+    def find_class(self, node: dict[str, Any]) -> type:
+        """Return the class of an object whose fields a file holds, or raise a ModelFileError that says what to pass."""
+        name = node["given"]
+        thing = self._object(name)
+        if thing is not None and not isinstance(thing, type):
+            raise ModelFileError(
+                f"it holds an object of the class {name!r} with its fields, and something else of this name was "
+                f"passed. Pass the class itself: load(path, objects=[{name}])."
+            )
+        cls = self.find(node)
+        if not isinstance(cls, type):
+            raise ModelFileError(f"{name!r} has to be a class.")
+        return cls
 
     def require_used(self) -> None:
         """Raise a ModelFileError where an equation or a module was passed that the file does not name."""

@@ -118,8 +118,34 @@ def test_own_code_is_passed(name, tmp_path):
 
 def test_a_setting_of_an_equation_counts(tmp_path):
     save(MODELS["instance"][0](), tmp_path / "model")
-    with pytest.raises(ModelFileError, match="its source has changed since"):
+    with pytest.raises(ModelFileError, match="its source or what it holds has changed since"):
         load(tmp_path / "model", equation=Wave(2.0))
+    for settings in ({}, {"check_source": False}):
+        with pytest.raises(ModelFileError, match=r"'Wave' itself was passed.*load\(path, equation=Wave\(\.\.\.\)\)"):
+            load(tmp_path / "model", equation=Wave, **settings)
+
+
+class Weighted:
+    """A loss with a weight."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, prediction, target):
+        return self.weight * (prediction - target).square().mean(dim=-1)
+
+
+def test_an_object_is_asked_for_where_an_object_was_used(tmp_path):
+    model = MAMLRegressor(**SMALL, loss=Weighted(2.0)).fit(WAVES[:6])
+    save(model, tmp_path / "model")
+    with pytest.raises(ModelFileError, match=r"pass it: load\(path, objects=\[Weighted\(\.\.\.\)\]\)"):
+        load(tmp_path / "model")
+    with pytest.raises(ModelFileError, match=r"'Weighted' itself was passed. Pass an object like that of the fit"):
+        load(tmp_path / "model", objects=[Weighted])
+    with pytest.raises(ModelFileError, match="its source or what it holds has changed since"):
+        load(tmp_path / "model", objects=[Weighted(3.0)])
+    again = load(tmp_path / "model", objects=[Weighted(2.0)])
+    np.testing.assert_array_equal(again.predict(WAVES[0].X), model.predict(WAVES[0].X))
 
 
 def test_what_is_passed_in_vain_is_refused(tmp_path):
