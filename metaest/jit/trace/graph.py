@@ -68,6 +68,7 @@ def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[
     from torch.fx.experimental.proxy_tensor import make_fx
 
     table: Any = get_decompositions([getattr(torch.ops.aten, name) for name in DECOMPOSED])
+    table[torch.ops.aten._efficientzerotensor.default] = _zeros
     reasons = []
     for _ in range(2):
         try:
@@ -80,6 +81,14 @@ def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[
     if reasons[0] != reasons[1] or isinstance(last, MemoryError) or "allocate memory" in reasons[1]:
         raise MomentaryError(f"torch failed to trace it at this moment ({reasons[1]})") from last
     raise UnsupportedError(f"torch cannot trace it ({reasons[1]})") from last
+
+
+def _zeros(size: Sequence[int], **options: Any) -> Tensor:
+    """Return zeros in place of those without memory, which are the derivative of a sign.
+
+    torch takes the latter for tensors of another device while it traces, and refuses to add to them (torch 2.13).
+    """
+    return torch.zeros(size, **options)
 
 
 def _forget_source(module: torch.fx.GraphModule) -> None:
