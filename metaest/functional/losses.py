@@ -168,6 +168,7 @@ class RegressionLoss(ABC):
                 f"loss: what {self.name} returned does not depend on the predictions by operations that torch can "
                 "differentiate; leave out detach(), item(), rounding, comparisons and numpy."
             )
+        self._require_finite(losses.detach(), output.detach(), target)
         together, again = losses.detach(), self.per_row(output.detach().clone(), target).detach()
         first = self.per_row(output.detach()[:1, :1].clone(), target[:1, :1]).detach()
         drawn = not torch.equal(together.nan_to_num(), again.nan_to_num())
@@ -176,6 +177,31 @@ class RegressionLoss(ABC):
                 f"loss: {self.name} gives a row the loss {float(first):.4g} alone and {float(together[0, 0]):.4g} "
                 "among others; the loss of a row must not depend on other rows, which may be of other tasks. A mean "
                 "over rows, a maximum or a scale has to be left out or fixed before the fit."
+            )
+
+    def check_values(self, prediction: Tensor, target: Tensor) -> None:
+        """Raise a ValueError where the loss of a row is not finite, though its prediction and target are.
+
+        Parameters
+        ----------
+        prediction, target : Tensor of shape (tasks, rows, targets)
+            Outputs of the network before the fit, and scaled targets.
+        """
+        with torch.no_grad():
+            self._require_finite(self.per_row(prediction, target), prediction, target)
+
+    def _require_finite(self, losses: Tensor, prediction: Tensor, target: Tensor) -> None:
+        """Raise a ValueError at the first row whose loss alone is not finite."""
+        defined = prediction.isfinite().all(dim=-1) & target.isfinite().all(dim=-1)
+        undefined = torch.nonzero(defined & ~losses.isfinite())
+        if len(undefined):
+            task, row = undefined[0].tolist()
+            outputs, targets = (
+                ", ".join(f"{value:.4g}" for value in values[task, row].tolist()) for values in (prediction, target)
+            )
+            raise ValueError(
+                f"loss: {self.name} is {float(losses[task, row]):g} before the fit, at a prediction of {outputs} and a "
+                f"target of {targets} (in standardised units); a loss must be finite at every finite prediction."
             )
 
 

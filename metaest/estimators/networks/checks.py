@@ -19,6 +19,7 @@ from metaest.functional import (
     Rows,
     repeat_for_tasks,
 )
+from metaest.functional.generator import undrawn
 
 __all__ = ["check_given"]
 
@@ -35,7 +36,7 @@ def check_given(
     params: Params,
     episodes: Episodes,
 ) -> None:
-    """Try a user's loss, solver and meta-gradient on two tasks; raise where a fit would misread them or fail on them.
+    """Try a user's loss, solver and meta-gradient; raise where a fit would misread them or fail on them.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def check_given(
     params : dict of Tensor
         Where the fit starts.
     episodes : Episodes
-        Tasks to try on.
+        Tasks of the first meta-step: two to try on, and all to ask the loss of every row.
 
     Raises
     ------
@@ -60,8 +61,9 @@ def check_given(
     if written_loss is None and written_solver is None and not written_gradient:
         return
     params = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-    start = repeat_for_tasks(adaptation.start(params, episodes.query), len(episodes.query.mask))
-    start = {name: value.detach() for name, value in start.items()}
+    parts = episodes.parts(2)
+    episodes = parts[0]
+    start = _start(adaptation, params, episodes)
     module = network.forward.module
     training = module.training
     module.eval()
@@ -70,6 +72,8 @@ def check_given(
             with torch.no_grad():
                 output = forward(start, episodes.query)
             written_loss.check(output, episodes.query.y)
+            for part in parts:
+                _check_values(written_loss, forward, _start(adaptation, params, part), part)
         if written_solver is not None:
             _check_solver(settings, written_solver, loss, forward, start, adaptation.support(params, episodes.support))
         if written_gradient:
@@ -78,6 +82,20 @@ def check_given(
             _require_losses(values, gradient.name, len(episodes.query.mask))
     finally:
         module.train(training)
+
+
+def _start(adaptation: Adaptation, params: Params, episodes: Episodes) -> Params:
+    """Return where the tasks of some episodes start, without a graph."""
+    start = repeat_for_tasks(adaptation.start(params, episodes.query), len(episodes.query.mask))
+    return {name: value.detach() for name, value in start.items()}
+
+
+def _check_values(loss: RegressionLoss, forward: BatchForward, start: Params, episodes: Episodes) -> None:
+    """Raise where the loss of a support or query row is not finite before the fit."""
+    for rows in (episodes.support, episodes.query):
+        if rows.mask.any():
+            with torch.no_grad(), undrawn():  # draws of a loss or a module must not matter here
+                loss.check_values(forward(start, rows), rows.y)
 
 
 def _check_solver(

@@ -197,7 +197,7 @@ def _train(
     drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
         forward, batching, reason = batched(network.forward, first_episodes.support, engine.vectorize)
-        check_given(settings, network, adaptation, forward, params, first_episodes.parts(2)[0])
+        check_given(settings, network, adaptation, forward, params, first_episodes)
         adaptation, params = back_off(adaptation, params, forward, sampler, outer.meta_batch_size, seed)
     if attempt.halvings:
         adaptation, params = adaptation.backed_off(params, 2.0**attempt.halvings) or (adaptation, params)
