@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import safetensors
 import safetensors.torch
@@ -123,13 +123,23 @@ class Checkpoint:
                 warn(message)
 
 
-def checkpoint_of(model: Any, tasks: TaskSet, seed: int, *further: Any) -> Checkpoint | None:
+class Checkpointed(Protocol):
+    """An estimator that can keep the state of its fit in a file."""
+
+    checkpoint: Any
+    checkpoint_every: int
+    random_state: Any
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return all settings by name."""
+
+
+def checkpoint_of(model: Checkpointed, tasks: TaskSet, seed: int, *further: Any) -> Checkpoint | None:
     """Return the checkpoint of a fit of a model to tasks, or None where the model has no `checkpoint`.
 
     Parameters
     ----------
     model : estimator
-        With the settings ``checkpoint`` and ``checkpoint_every``.
     tasks : TaskSet
     seed : int
         Drawn from ``random_state``.
@@ -143,7 +153,7 @@ def checkpoint_of(model: Any, tasks: TaskSet, seed: int, *further: Any) -> Check
     """
     if model.checkpoint is None:
         return None
-    require_seed(model)
+    require_seed(model.checkpoint, model.random_state)
     settings = {name: value for name, value in model.get_params(deep=False).items() if name not in IGNORED}
     parts = {
         "data": digest_of_tasks(tasks),
@@ -153,9 +163,9 @@ def checkpoint_of(model: Any, tasks: TaskSet, seed: int, *further: Any) -> Check
     return Checkpoint(model.checkpoint, int(model.checkpoint_every), type(model).__name__, parts)
 
 
-def require_seed(model: Any) -> None:
-    """Raise a ValueError where a model has a `checkpoint` and no `random_state`."""
-    if model.checkpoint is not None and model.random_state is None:
+def require_seed(checkpoint: Any, random_state: Any) -> None:
+    """Raise a ValueError where an estimator has a `checkpoint` and no `random_state`."""
+    if checkpoint is not None and random_state is None:
         raise ValueError(
             "checkpoint: an interrupted fit can continue only if it draws the same numbers; set random_state to a "
             "whole number."

@@ -17,14 +17,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import require_flag, require_level, whether_guarded
-from metaest.estimators.inputs import as_tasks, check_columns, check_targets, takes_objects
+from metaest.estimators.columns import Columns
+from metaest.estimators.inputs import as_tasks, check_targets
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.scoring import r2_around, row_weights
 from metaest.estimators.seen_tasks import SeenTasks
@@ -196,6 +197,7 @@ class IntervalMixin(ABC):
     support_size: Any
     split: str
     verbose: bool
+    n_features_in_: int
     n_outputs_: int
     _single_target: Any
     _seed: int
@@ -254,8 +256,9 @@ class IntervalMixin(ABC):
         """
         check_is_fitted(self)
         weights = {"weighs": True, "sample_weight": sample_weight} if self._weighs else {}
-        tasks = as_tasks(X, y, groups, **weights, object_rows=takes_objects(self))
-        check_columns(self, X if y is not None else tasks, tasks.X.shape[1:], "score")
+        columns = Columns(self)
+        tasks = as_tasks(X, y, groups, **weights, object_rows=columns.objects)
+        columns.check(X if y is not None else tasks, tasks.X.shape[1:], "score")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "score")
         weight = np.ones(len(tasks.X)) if tasks.sample_weight is None else tasks.sample_weight
         if sample_weight is not None and not self._weighs:
@@ -305,8 +308,9 @@ class IntervalMixin(ABC):
         """
         check_is_fitted(self)
         guarded = whether_guarded(guard, gap, self.guard_by_default)
-        tasks = self._prepared(as_tasks(tasks, weighs=self._weighs, object_rows=takes_objects(self)))
-        check_columns(self, tasks, tasks.X.shape[1:], "calibrate")
+        columns = Columns(self)
+        tasks = self._prepared(as_tasks(tasks, weighs=self._weighs, object_rows=columns.objects))
+        columns.check(tasks, tasks.X.shape[1:], "calibrate")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")
         _refuse_seen(self._seen, tasks)
         if any(task.support is not None for task in tasks):
@@ -317,8 +321,19 @@ class IntervalMixin(ABC):
         return self
 
 
+class Calibrated(Protocol):
+    """A model before adaptation, or an adapted predictor, with what `calibrate` learned."""
+
+    @property
+    def _conformal(self) -> Calibration | None:
+        """The calibration; None where there was none."""
+
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return predictions and the scale of their errors."""
+
+
 def conformal_interval(
-    predictor: Any,
+    predictor: Calibrated,
     X: Any,
     level: Any,
     simultaneous: Any,
@@ -331,9 +346,7 @@ def conformal_interval(
 
     Parameters
     ----------
-    predictor : object
-        A model before adaptation, or an adapted predictor: its ``_conformal`` is the calibration, and its
-        ``_center_and_scale`` predicts.
+    predictor : Calibrated
     X : array-like of shape (n_rows, n_features)
     level : float
     simultaneous : bool
@@ -357,14 +370,13 @@ def conformal_interval(
             "adapt."
         )
     mean, scale = predictor._center_and_scale(X, sample_weight)
-    interval: ConformalInterval = calibration.interval(mean, scale, size, guarded, level, simultaneous)
-    return interval
+    return calibration.interval(mean, scale, size, guarded, level, simultaneous)
 
 
-def one_by_one(model: Any, supports: TaskSet, guard: bool, gap: int) -> list[Any]:
+def one_by_one(model: IntervalMixin, supports: TaskSet, guard: bool, gap: int) -> list[Any]:
     """Adapt a model to all rows of each task, one task after the other, and return the predictors."""
     predictors = []
-    for task in progress(supports, getattr(model, "verbose", False), "calibration tasks", "task"):
+    for task in progress(supports, bool(model.verbose), "calibration tasks", "task"):
         weight = {} if task.sample_weight is None else {"sample_weight": task.sample_weight}
         predictors.append(model.adapt(task.X, task.y, guard=guard, gap=gap, **weight))
     return predictors

@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
-from metaest.estimators.inputs import is_empty, remember_columns
+from metaest.estimators.columns import Columns
+from metaest.estimators.inputs import is_empty
 from metaest.estimators.pickles import Stamped
 from metaest.exceptions import TaskError, UngroupedWarning, quiet, warn
 
@@ -69,7 +70,7 @@ class _FewShot(Stamped, BaseEstimator):
         self.n_features_in_ = self.adapted_.n_features_in_
         if self.n_features_in_ is None:  # rows are objects
             del self.n_features_in_
-        remember_columns(self, getattr(self.adapted_, "feature_names_in_", None))
+        Columns(self).remember_names(getattr(self.adapted_, "feature_names_in_", None))
         return self
 
     def learn_guard(self) -> None:

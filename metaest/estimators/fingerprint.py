@@ -59,6 +59,11 @@ def digest(value: Any) -> str:
     return _hash(value, {}).hex()
 
 
+def digest_of_state(thing: Any) -> str:
+    """Return a hash of what an object holds, by value, without the code of its class."""
+    return digest(_state_of(thing)[1:])
+
+
 def digest_of_tasks(tasks: TaskSet) -> str:
     """Return a hash of everything that a fit reads from its tasks."""
     support = [tasks.support_of(i) for i in range(len(tasks))]

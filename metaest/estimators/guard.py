@@ -16,7 +16,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -419,10 +419,16 @@ def thinned(tasks: TaskSet) -> TaskSet:
     return TaskSet([tasks[able[i]] for i in chosen])
 
 
-def learn_guard(model: Any, gap: int = 0) -> None:
+class Judged(Protocol):
+    """A model whose adaptations a guard judges; ``_judged`` has its training rows, once it is fitted."""
+
+    def _fitted_guard(self, gap: int) -> FittedGuard:
+        """Return the guard at the present settings, which is learned where it was not."""
+
+
+def learn_guard(model: Judged, gap: int = 0) -> None:
     """Learn the guard of a model at its present settings, where it has its training rows."""
-    can_judge = getattr(model, "_can_judge", None)
-    if getattr(model, "_judged", None) is not None and (can_judge is None or can_judge()):
+    if getattr(model, "_judged", None) is not None:
         # settings that no longer fit the weights are an error of `adapt`, and no reason against pickling
         with contextlib.suppress(ValueError, ArithmeticError):
             model._fitted_guard(gap)

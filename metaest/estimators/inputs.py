@@ -1,36 +1,27 @@
-"""Checks of the tasks and rows that estimators are given, and of their columns and targets."""
+"""Checks of the tasks and rows that estimators are given, and of their targets."""
 
 from collections.abc import Iterator, Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
 
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
 from metaest.tasks.arrays import as_features, as_target, require_finite, require_numbers
 from metaest.tasks.object_rows import ObjectRows, holds_objects
-from metaest.tasks.reading import column_names_of, rows_of
+from metaest.tasks.reading import column_names_of
 from metaest.tasks.weighted_tasks import refuse_weights, with_weights, without_zeros
 
 __all__ = [
     "as_rows",
     "as_tasks",
-    "check_columns",
-    "check_support_rows",
     "check_targets",
     "is_empty",
     "n_features_of",
-    "no_rows",
     "refuse_tasks",
-    "remember_columns",
-    "remember_range",
-    "remember_shape",
     "require_columns",
-    "takes_objects",
+    "tasks_by_name",
 ]
 
 
@@ -142,6 +133,31 @@ def as_tasks(
     return whole
 
 
+def tasks_by_name(X: Any, *, object_rows: bool = False) -> Any:
+    """Return tasks that came as a mapping or a sequence as a TaskSet, and rows as they are.
+
+    Raises
+    ------
+    TaskError
+        When a mapping holds something else than tasks.
+    """
+    if isinstance(X, (list, tuple)) and len(X):
+        return TaskSet(X) if isinstance(X[0], Task) or (not object_rows and _holds_task(X[0])) else X
+    if not isinstance(X, Mapping) or hasattr(X, "toarray"):  # a DOK sparse matrix is a dict
+        return X
+    if not all(isinstance(item, (Task, tuple)) for item in X.values()):
+        raise TaskError(
+            "predict: a mapping of names to rows alone was passed; a mapping of name to (X, y), a TaskSet of the tasks "
+            "that were adapted to, or the same rows for all tasks are wanted. What y holds does not matter."
+        )
+    return TaskSet(X, object_rows=object_rows)
+
+
+def _holds_task(item: Any) -> bool:
+    """Tell whether `item` is (X, y) and no row of an image: a y has fewer dimensions than its X."""
+    return _is_pair(item) and _depth(item[1]) < _depth(item[0])
+
+
 def require_columns(tasks: TaskSet) -> TaskSet:
     """Return tasks whose rows are columns of numbers, and raise where they are images."""
     if tasks.X.ndim == 2:
@@ -184,11 +200,6 @@ def _require_kind(X: NDArray[Any], object_rows: bool, whose: str) -> None:
         )
 
 
-def takes_objects(model: Any) -> bool:
-    """Tell whether the rows of a fitted model, or of a predictor adapted from it, are objects for a collate_fn."""
-    return getattr(getattr(model, "_network", None), "collate_fn", None) is not None
-
-
 def n_features_of(X: NDArray[Any]) -> int | None:
     """Return the number of columns of rows, or channels of images; None of objects."""
     return None if holds_objects(X) else int(X.shape[1])
@@ -223,32 +234,10 @@ def is_empty(values: Any) -> bool:
     return isinstance(values, (list, tuple)) and len(values) == 0
 
 
-def no_rows(model: Any, X: Any, y: Any, where: str) -> NDArray[np.float64] | None:
-    """Return an X without rows where neither X nor y has one, and None where there are rows.
-
-    Parameters
-    ----------
-    model : object
-        Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
-    X, y : array-like
-    where : str
-        Name of the calling method, for the error message.
-    """
-    if not (is_empty(X) and is_empty(y)):
-        return None
-    if takes_objects(model):
-        return np.empty(0, dtype=object)
-    shape = np.shape(rows_of(X, where, "X"))
-    if len(shape) > 1:
-        check_columns(model, X, shape[1:], where)
-    return np.empty((0, *getattr(model, "feature_shape_", (model.n_features_in_,))))
-
-
 def refuse_tasks(X: Any, where: str, *, pairs: bool = True) -> None:
     """Raise a TaskError where tasks came instead of rows, as scorers by name hand them to ``predict``."""
     first = X[0] if isinstance(X, (list, tuple, np.ndarray)) and _depth(X) and len(X) else None
-    # rows of an image may come as nested lists of two: a pair has a y with fewer dimensions than its X
-    pair = pairs and first is not None and _is_pair(first) and _depth(first[1]) < _depth(first[0])
+    pair = pairs and first is not None and _holds_task(first)
     if not (isinstance(X, (Task, TaskSet)) or isinstance(first, Task) or pair):
         return
     if "adapt" in where:
@@ -259,102 +248,6 @@ def refuse_tasks(X: Any, where: str, *, pairs: bool = True) -> None:
         "few_shot_accuracy(shots=...) or another scorer from there, or leave scoring unset. To predict rows of a task, "
         "adapt to some of its rows first."
     )
-
-
-def remember_columns(model: Any, names: Any) -> None:
-    """Set ``feature_names_in_``, or take it away where there are no names now."""
-    if names is not None:
-        model.feature_names_in_ = np.array(names, dtype=object)
-    elif hasattr(model, "feature_names_in_"):
-        del model.feature_names_in_
-
-
-def remember_range(model: Any, X: NDArray[Any]) -> None:
-    """Set ``feature_range_``, smallest and largest value of each column; take it away where there are images.
-
-    Both are rounded outwards to two digits, so that they are no row's exact values.
-    """
-    if X.ndim != 2:
-        if hasattr(model, "feature_range_"):
-            del model.feature_range_
-        return
-    ends = ((X.min(axis=0), ROUND_FLOOR), (X.max(axis=0), ROUND_CEILING))
-    model.feature_range_ = np.array([[_two_digits(float(value), way) for value in end] for end, way in ends])
-
-
-def remember_shape(model: Any, X: NDArray[Any]) -> None:
-    """Set ``n_features_in_`` and ``feature_shape_``, the shape of a row; take them away where rows are objects."""
-    if not holds_objects(X):
-        model.n_features_in_, model.feature_shape_ = X.shape[1], X.shape[1:]
-        return
-    for name in ("n_features_in_", "feature_shape_"):
-        if hasattr(model, name):
-            delattr(model, name)
-
-
-def _two_digits(value: float, way: str) -> float:
-    if not value:
-        return 0.0
-    exact = Decimal(repr(value))
-    return float(exact.quantize(Decimal((0, (1,), exact.adjusted() - 1)), way))
-
-
-def check_columns(model: Any, X: Any, shape: tuple[int, ...], where: str) -> None:
-    """Raise where columns differ from those that a model was fitted on.
-
-    Arrays without names, such as ``task.X``, are taken in column order, also where the model was fitted on names.
-
-    Parameters
-    ----------
-    model : object
-        Has ``n_features_in_``, and ``feature_names_in_`` where it was fitted on named columns.
-    X : array-like, data frame or TaskSet
-    shape : tuple of int
-        Shape of a row of X: its number of columns, or the shape of an image.
-    where : str
-        Name of the calling method, which the error message adds to scikit-learn's.
-
-    Raises
-    ------
-    TaskError
-        When the number of columns, their names or their order differs.
-    """
-    if takes_objects(model):
-        return
-    names = X.feature_names if isinstance(X, TaskSet) else column_names_of(X)
-    try:
-        if names is not None:
-            header = pd.DataFrame(np.zeros((1, len(names))), columns=list(names))
-            validate_data(model, header, reset=False, skip_check_array=True)
-        elif shape != (wanted := getattr(model, "feature_shape_", (model.n_features_in_,))):
-            if len(shape) + len(wanted) > 2:
-                moved = len(shape) == 3 and (shape[2], *shape[:2]) == wanted
-                remedy = "; the channels come first: X.transpose(0, 3, 1, 2)" * moved
-                raise ValueError(
-                    f"rows of X have shape {shape}, but {type(model).__name__} is expecting {wanted}{remedy}"
-                )
-            raise ValueError(
-                f"X has {shape[0]} features, but {type(model).__name__} is expecting {wanted[0]} features as input"
-            )
-    except ValueError as error:
-        raise TaskError(f"{error} ({where})") from error
-
-
-def check_support_rows(
-    model: Any, single_target: bool, X: Any, y: Any, where: str
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return rows and targets of one new task, checked against the model that adapts to them."""
-    if y is None:
-        raise TaskError(f"{where}: y is missing; the observed values of the task's rows are wanted.")
-    objects = takes_objects(model)
-    X, y = X if objects else rows_of(X, where, "X"), rows_of(y, where, "y")
-    nothing = no_rows(model, X, y, where)
-    if nothing is not None:
-        target = np.empty((0, model.n_outputs_)) if len(np.shape(y)) < 2 else np.asarray(y, dtype=np.float64)
-        return nothing, check_targets(target, single_target, model.n_outputs_, where)
-    rows, target, _ = as_rows(X, y, where, object_rows=objects)
-    check_columns(model, X, rows.shape[1:], where)
-    return rows, check_targets(target, single_target, model.n_outputs_, where)
 
 
 def check_targets(y: NDArray[Any], single_target: bool, n_outputs: int, where: str) -> NDArray[Any]:

@@ -1,18 +1,28 @@
 """Pickles: stamped with the version that made them, without rows of training tasks."""
 
+import pickle
 from copy import deepcopy
-from typing import Any, TypeVar
+from io import BytesIO
+from typing import Any, Protocol, TypeVar
 
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from metaest.exceptions import warn
 from metaest.version import __version__
 
-__all__ = ["Stamped", "check_stamp", "copied", "model_state", "stamped"]
+__all__ = ["Stamped", "can_be_pickled", "check_stamp", "copied", "model_state", "stamped"]
 
 _STAMP = "_metaest_version"
 
 T = TypeVar("T")
+
+
+class LearnsGuard(Protocol):
+    """A model that learns its guard from its training rows, which its pickle leaves out."""
+
+    def learn_guard(self) -> None:
+        """Learn the guard now."""
 
 
 def stamped(state: dict[str, Any] | None) -> dict[str, Any]:
@@ -34,14 +44,17 @@ def check_stamp(thing: Any, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def model_state(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+def model_state(model: LearnsGuard, state: dict[str, Any]) -> dict[str, Any]:
     """Return the state of a model for a pickle: stamped, with a learned guard in place of the training rows."""
     model.learn_guard()
     return stamped({**state, "_judged": None} if "_judged" in state else state)
 
 
 def copied(model: T, memo: dict[int, Any] | None = None) -> T:
-    """Return a copy of a model that has the training rows, which pickles lack; a deep one with the memo of deepcopy."""
+    """Return a copy of a model that has the training rows, which pickles lack; a deep one with the memo of deepcopy.
+
+    Estimators take it as their ``__copy__`` and ``__deepcopy__``.
+    """
     other = type(model).__new__(type(model))
     if memo is None:
         other.__dict__.update(model.__dict__)
@@ -63,3 +76,21 @@ class Stamped:
             super().__setstate__(state)  # type: ignore[misc]
         else:
             self.__dict__.update(state)
+
+
+class _Trial(pickle.Pickler):
+    """A pickler that does not pickle models."""
+
+    def persistent_id(self, thing: Any) -> str | None:
+        """Return a name in place of a model."""
+        # a callback may hold the model that holds it
+        return "model" if isinstance(thing, BaseEstimator) and hasattr(thing, "callbacks") else None
+
+
+def can_be_pickled(thing: Any) -> bool:
+    """Tell whether something of the user's can be pickled; functions need a place at the top level of a module."""
+    try:
+        _Trial(BytesIO()).dump(thing)
+    except Exception:  # pickle raises what it meets: PicklingError, AttributeError, TypeError, RecursionError
+        return False
+    return True

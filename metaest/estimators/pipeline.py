@@ -95,7 +95,7 @@ class AdaptedPipeline(Pipeline):
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> NoReturn:
         """Refuse: an adapted predictor never changes."""
-        refuse_fit(self)
+        refuse_fit(type(self).__name__)
 
     def partial_adapt(self, X: Any, y: Any, **params: Any) -> "AdaptedPipeline":
         """Return a new pipeline adapted on the rows seen so far and these, together.
@@ -192,7 +192,7 @@ class AdaptedTransformedTarget(TransformedTargetRegressor):
     transformer_: Any
 
     @classmethod
-    def _make(cls, adapted: Any, model: Any) -> "AdaptedTransformedTarget":
+    def _make(cls, adapted: Any, model: TransformedTargetRegressor) -> "AdaptedTransformedTarget":
         """Put an adapted regressor in place of the fitted one; the transformer is a copy."""
         made = cls(adapted, transformer=model.transformer, func=model.func, inverse_func=model.inverse_func)
         made.regressor_, made.transformer_ = adapted, deepcopy(model.transformer_)
@@ -206,7 +206,7 @@ class AdaptedTransformedTarget(TransformedTargetRegressor):
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> NoReturn:
         """Refuse: an adapted predictor never changes."""
-        refuse_fit(self)
+        refuse_fit(type(self).__name__)
 
     def predict(self, X: Any, **params: Any) -> Any:
         """Predict rows of the task on the scale of y.

@@ -42,7 +42,7 @@ class AdaptedPredictor(Stamped, ReadOnly):
         ------
         TypeError
         """
-        refuse_fit(self)
+        refuse_fit(type(self).__name__)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -99,10 +99,10 @@ class AdaptedPredictor(Stamped, ReadOnly):
         return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
 
 
-def refuse_fit(predictor: Any) -> NoReturn:
+def refuse_fit(name: str) -> NoReturn:
     """Raise the TypeError of a predictor that is adapted, and not fitted."""
     raise TypeError(
-        f"{type(predictor).__name__} is adapted to one task and is not fitted again; adapt the model to other rows, "
+        f"{name} is adapted to one task and is not fitted again; adapt the model to other rows, "
         "add rows by partial_adapt, or take FewShotRegressor(model) or FewShotClassifier(model), whose fit adapts."
     )
 

@@ -12,7 +12,7 @@ from metaest.saving.stored_names import as_stored
 __all__ = ["settings_of", "state_of"]
 
 # worked out again when a file is read
-_DERIVED = ("module_",)
+_DERIVED = ("module_", "_given")
 
 
 def settings_of(estimator: BaseEstimator) -> dict[str, Any]:

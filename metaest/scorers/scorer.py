@@ -17,7 +17,8 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from metaest.estimators.arguments import require_choice, require_flag, require_level
-from metaest.estimators.inputs import as_tasks, takes_objects
+from metaest.estimators.columns import takes_objects
+from metaest.estimators.inputs import as_tasks
 from metaest.estimators.pipeline import adapt
 from metaest.estimators.scoring import r2_around
 from metaest.exceptions import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators import EquationRegressor, MAMLClassifier, MAMLRegressor
-from metaest.estimators.inputs import takes_objects
+from metaest.estimators.columns import takes_objects
 from metaest.exceptions import ModelFileError, quiet
 from metaest.functional import SolveCode
 from metaest.saving.files import from_bytes, model_hash, to_bytes

@@ -119,3 +119,18 @@ def test_bad_input_names_the_task(tasks):
     wild = MAMLRegressor(random_state=0, max_iter=2, hidden_layer_sizes=(8,), activation="relu").fit(tasks)
     with pytest.raises(DivergenceError, match="task 'b'"):
         wild.adapt_many([Task("a", tasks[0].X, tasks[0].y), Task("b", np.full((2, 1), 1e30), np.full(2, 1e30))])
+
+
+def test_the_tasks_to_predict_come_in_any_form(tasks, supports):
+    model = MAMLRegressor(max_iter=2, random_state=0).fit(tasks)
+    given = {f"p{i}": (tasks[i].X, tasks[i].y) for i in range(3)}
+    adapted = model.adapt_many({name: (X[:4], y[:4]) for name, (X, y) in given.items()})
+    expected = adapted.predict(TaskSet(given))
+    np.testing.assert_array_equal(adapted.predict(given), expected)
+    np.testing.assert_array_equal(adapted.predict([Task(name, X, y) for name, (X, y) in given.items()]), expected)
+    pairs = list(given.values())
+    np.testing.assert_array_equal(model.adapt_many([(X[:4], y[:4]) for X, y in pairs]).predict(pairs), expected)
+    with pytest.raises(TaskError, match="a mapping of names to rows alone was passed"):
+        adapted.predict({name: X for name, (X, _) in given.items()})
+    with pytest.raises(TaskError, match="pass the tasks that were adapted to"):
+        adapted.predict(dict(reversed(given.items())))

@@ -201,7 +201,7 @@ def test_meta_gradients_equal_finite_differences(settings, make):
     small = {"hidden_layer_sizes": (4, 3), "activation": "tanh", "inner_steps": 2, "max_iter": 2, "dtype": "float64"}
     model = MAMLClassifier(**{"k_shot": 2, **small, **settings})
     tasks = make()
-    settings, kind = Settings.read(model), model.kind
+    settings, kind = Settings.read(model._values()), model.kind
     network, params, *_ = meta_train(kind, settings, tasks, seed=0)
     adaptation = kind.adaptation(settings.inner, settings.meta, network)
     sampler = kind.sampler(network, tasks, adaptation, np.random.default_rng(0), training=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metaest import MAMLRegressor
-from metaest.estimators.inputs import remember_range
+from metaest.estimators.columns import Columns
 
 
 class Model:
@@ -23,7 +23,7 @@ class Model:
 )
 def test_it_is_rounded_outwards(values, expected):
     model = Model()
-    remember_range(model, np.array(values)[:, None])
+    Columns(model).remember_range(np.array(values)[:, None])
     np.testing.assert_allclose(model.feature_range_[:, 0], expected, rtol=1e-12)
     assert model.feature_range_[0, 0] <= min(values)
     assert max(values) <= model.feature_range_[1, 0]
@@ -31,9 +31,9 @@ def test_it_is_rounded_outwards(values, expected):
 
 def test_integers_and_images():
     model = Model()
-    remember_range(model, np.array([[12345], [3]]))
+    Columns(model).remember_range(np.array([[12345], [3]]))
     assert model.feature_range_.tolist() == [[3.0], [13000.0]]
-    remember_range(model, np.zeros((3, 1, 8, 8)))
+    Columns(model).remember_range(np.zeros((3, 1, 8, 8)))
     assert not hasattr(model, "feature_range_")
 
 

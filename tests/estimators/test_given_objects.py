@@ -120,6 +120,8 @@ def test_a_file_asks_for_the_class_of_an_object(tasks, settings, tmp_path):
     save(model, tmp_path / "model")
     with pytest.raises(ModelFileError, match=rf"pass it: load\(path, objects=\[{name.__name__}\]\)"):
         load(tmp_path / "model")
+    with pytest.raises(ModelFileError, match=rf"Pass the class itself: load\(path, objects=\[{name.__name__}\]\)"):
+        load(tmp_path / "model", objects=list(settings.values()))
     X, y = tasks[0].X[:4], tasks[0].y[:4]
     read = load(tmp_path / "model", objects=[name])
     np.testing.assert_array_equal(read.adapt(X, y).predict(X), model.adapt(X, y).predict(X))
@@ -251,6 +253,39 @@ def test_a_guard_is_there_after_pickling_whatever_the_object(tasks):
 
 
 @dataclass(frozen=True)
+class Paced(SignDescent):
+    """Steps of a length that an object says."""
+
+    pace: dict = field(default_factory=lambda: {"rate": 0.01})
+
+    def solve(self, forward, loss, params, support, *, differentiable=False):
+        return SignDescent(self.pace["rate"], self.steps).solve(
+            forward, loss, params, support, differentiable=differentiable
+        )
+
+
+def test_a_solver_that_was_changed_after_the_fit_is_refused(tasks, tmp_path):
+    X, y = tasks[0].X, tasks[0].y
+    model = fit(tasks, inner_solver=Paced())
+    expected = model.adapt(X, y).predict(X)
+    save(model, tmp_path / "model")
+    for other in (
+        model,
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+        load(tmp_path / "model", objects=[Paced]),
+    ):
+        np.testing.assert_array_equal(other.adapt(X, y).predict(X), expected)
+        other.inner_solver.pace["rate"] = 0.02
+        for method, given in (("adapt", (X, y)), ("adapt_many", ([(X, y)],)), ("score", (tasks,))):
+            with pytest.raises(ValueError, match="inner_solver=Paced: the object was changed after the fit"):
+                getattr(other, method)(*given)
+        other.inner_solver.pace["rate"] = 0.01
+        np.testing.assert_array_equal(other.adapt(X, y).predict(X), expected)
+    np.testing.assert_array_equal(model.set_params(inner_solver=Paced()).adapt(X, y).predict(X), expected)
+
+
+@dataclass(frozen=True)
 class Counting(SignDescent):
     """A solver that notes how many tasks it is given at once."""
 
@@ -265,6 +300,12 @@ def test_objects_are_tried_on_two_tasks(tasks):
     solver = Counting()
     fit(tasks, inner_solver=solver, max_batch_bytes=1, meta_batch_size=12)
     assert max(solver.seen) <= 2
+
+
+def test_a_solver_that_notes_its_calls_adapts_again(tasks):
+    model = fit(tasks, inner_solver=Counting())
+    X, y = tasks[0].X, tasks[0].y
+    np.testing.assert_array_equal(model.adapt(X, y).predict(X), model.adapt(X, y).predict(X))
 
 
 def test_a_class_derived_from_one_of_metaest_is_tried(tasks):

@@ -102,7 +102,7 @@ def test_units_of_targets_change_nothing(settings):
 def test_meta_gradients_equal_finite_differences(settings):
     tasks = count_tasks(4)
     model = MAMLRegressor(**SMALL, max_iter=2, **settings)
-    read, kind = Settings.read(model), model.kind
+    read, kind = Settings.read(model._values()), model.kind
     network, params, *_ = meta_train(kind, read, kind.read(tasks, None, None), seed=0)
     adaptation = kind.adaptation(read.inner, read.meta, network)
     sampler = kind.sampler(network, kind.read(tasks, None, None), adaptation, np.random.default_rng(0), training=True)
@@ -174,9 +174,72 @@ def test_a_loss_is_not_changed_after_the_fit():
         model.set_params(warm_start=True).fit(count_tasks())
 
 
+class Weighted:
+    """An absolute error with a weight."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, prediction, target):
+        return self.weight * (prediction - target).abs().mean(dim=-1)
+
+
+def test_a_loss_that_was_changed_after_the_fit_is_refused():
+    loss = Weighted(1.0)
+    model = fit(count_tasks(), max_iter=2, loss=loss)
+    before = model.adapt([[0.0]], [1.0]).predict([[0.5]])
+    loss.weight = 2.0
+    for call in (
+        lambda: model.adapt([[0.0]], [1.0]),
+        lambda: model.predict([[0.0]]),
+        lambda: model.score(count_tasks()),
+    ):
+        with pytest.raises(ValueError, match="loss=Weighted: the object was changed after the fit"):
+            call()
+    loss.weight = 1.0
+    np.testing.assert_array_equal(model.adapt([[0.0]], [1.0]).predict([[0.5]]), before)
+    loss.weight = 2.0
+    fit(count_tasks(), max_iter=2, loss=loss).adapt([[0.0]], [1.0])
+
+
+@pytest.mark.parametrize("loss", [half_absolute_error, Weighted(0.5)])
+def test_absolute_errors_of_the_users_are_compiled_to_the_same_weights(loss):
+    one, other = (fit(count_tasks(), loss=loss, compile=setting) for setting in (True, False))
+    assert one.compiled_
+    assert same_weights(one, other, 1e-6)
+
+
+def test_a_loss_that_cannot_be_pickled_is_told_at_the_fit():
+    with pytest.warns(UserWarning, match=r"loss=.*<lambda> cannot be pickled.*at the top level of a module"):
+        fit(count_tasks(), max_iter=1, loss=lambda prediction, target: (prediction - target).square().mean(dim=-1))
+
+
+def of_logarithms(prediction, target):
+    return (prediction - torch.log(target)).square().mean(dim=-1)
+
+
+def infinite_at_the_last_target(prediction, target):
+    return (prediction - target).square().mean(dim=-1) / (target < 2.0).all(dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"), [(of_logarithms, "nan"), (infinite_at_the_last_target, "inf"), (Weighted(np.inf), "inf")]
+)
+def test_a_loss_that_is_not_finite_before_the_fit_is_named(loss, value):
+    name = getattr(loss, "__name__", "Weighted")
+    with pytest.raises(
+        ValueError, match=rf"loss: {name} is {value} before the fit, at a prediction of .* and a target"
+    ):
+        fit(count_tasks(), loss=loss)
+
+
+def unshaped(prediction, target):
+    return (prediction - target).abs()
+
+
 def test_a_loss_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="one loss for each row"):
-        fit(count_tasks(), loss=lambda prediction, target: (prediction - target).abs())
+        fit(count_tasks(), loss=unshaped)
 
 
 def no_slope(prediction, target):
@@ -211,8 +274,12 @@ def test_losses_that_a_fit_would_misread_are_refused(loss, error, message):
         fit(count_tasks(), loss=loss)
 
 
+def drawn(prediction, target):
+    return (prediction - target).square().mean(dim=-1) * torch.rand(len(target)).to(target)
+
+
 def test_a_loss_that_draws_is_taken():
-    fit(count_tasks(), max_iter=2, loss=lambda y, t: (y - t).square().mean(dim=-1) * torch.rand(len(y)).to(y))
+    fit(count_tasks(), max_iter=2, loss=drawn)
 
 
 def test_another_setting_of_the_loss_after_the_fit_is_named():

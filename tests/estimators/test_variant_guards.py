@@ -239,7 +239,7 @@ def test_rates_have_gradients_where_weights_have_none():
     torch.manual_seed(0)
     forward = ModuleForward(MLP(1, 1, [4], "tanh"), 1)
     model = MAMLRegressor(learn_inner_lr="one", inner_steps=3)
-    adaptation = Adaptation.of(InnerSettings.read(model), MetaSettings.read(model), forward)
+    adaptation = Adaptation.of(InnerSettings.read(model._values()), MetaSettings.read(model._values()), forward)
     meta = {**adaptation.meta_parameters(forward.parameters()), "inner_lr:": torch.tensor(0.05, requires_grad=True)}
     rows = Rows(torch.randn(2, 4, 1), torch.randn(2, 4, 1), torch.ones(2, 4))
     start = repeat_for_tasks(adaptation.start(meta), 2)
@@ -251,7 +251,7 @@ def test_rates_have_gradients_where_weights_have_none():
 
 
 def schedule_of(model):
-    return Schedule(MetaSettings.read(model), InnerSettings.read(model), 100)
+    return Schedule(MetaSettings.read(model._values()), InnerSettings.read(model._values()), 100)
 
 
 def test_the_schedule_is_that_of_the_paper():

@@ -29,7 +29,7 @@ class Built:
     def __init__(self, settings, problem):
         self.model = MAMLRegressor(**{**SMALL, **settings})
         tasks = PROBLEMS[problem]()[:5]
-        settings = Settings.read(self.model)
+        settings = Settings.read(self.model._values())
         network, params, *_ = meta_train(self.model.kind, settings, tasks, seed=0)
         self.forward = network.forward
         self.adaptation = self.model.kind.adaptation(settings.inner, settings.meta, network)

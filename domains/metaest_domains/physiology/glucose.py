@@ -222,7 +222,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         TaskError
             When the readings of a person cannot be used, or are too few for a day to adapt to and others to evaluate.
         """
-        require_seed(self)
+        require_seed(self.checkpoint, self.random_state)
         as_whole(self.n_days, "n_days", most=10_000)
         as_flag(self.check_plausibility, "check_plausibility")
         people = _people(X)

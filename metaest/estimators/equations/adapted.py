@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest.estimators.arguments import require_count, require_flag, require_level
+from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, conformal_interval
 from metaest.estimators.equations.answers import (
     MOST_SIMULATED,
@@ -358,7 +359,7 @@ class AdaptedEquation(AdaptedPredictor):
         TaskError
             When the rows cannot be used.
         """
-        rows, target, weight, _ = support_rows(self, self._fitted, X, y, sample_weight, "partial_adapt")
+        rows, target, weight, _ = support_rows(Columns(self), self._fitted, X, y, sample_weight, "partial_adapt")
         if not len(rows):
             return self
         if weight is not None or self.sample_weight_support_ is not None:
@@ -370,8 +371,7 @@ class AdaptedEquation(AdaptedPredictor):
         else:
             self._fitted.covariates.of_rows(rows, "partial_adapt", like=self._covariates)
         posterior = adapt_rows(self._fitted, rows, target, "partial_adapt", weight)
-        names = getattr(self, "feature_names_in_", None)
-        n, judge = self.n_features_in_, self._judge
+        names, n, judge = Columns(self).names, self.n_features_in_, self._judge
         return self._make(self._fitted, posterior, rows, target, n, names, judge, self._conformal, weight=weight)
 
     @in_plain_modes
@@ -546,6 +546,6 @@ class AdaptedEquation(AdaptedPredictor):
         return derived_from(self._fitted, self._posterior, self._draws, function, float(level))
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
-        rows = rows_to_predict(self, self._fitted, X, where)
+        rows = rows_to_predict(Columns(self), self._fitted, X, where)
         self._fitted.covariates.of_rows(rows, where, like=self._covariates)
         return rows

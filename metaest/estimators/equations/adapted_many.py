@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 
+from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.batches import chunks, one_task, rows_of, whole
@@ -29,7 +30,7 @@ from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import relative_accuracy
 from metaest.estimators.equations.tables import many_table
 from metaest.estimators.guard import Answers, FittedGuard, Guard, require_rows, spread_of
-from metaest.estimators.inputs import as_rows, check_columns
+from metaest.estimators.inputs import tasks_by_name
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import Stamped
 from metaest.exceptions import DivergenceError, TaskError
@@ -223,7 +224,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
             return [self[i] for i in range(len(self))[index]]
         i = range(len(self))[int(index)]
         task = self.tasks[i]
-        names = getattr(self, "feature_names_in_", None)
+        names = Columns(self).names
         single = self._unguarded.take(slice(i, i + 1))
         return AdaptedEquation._make(
             self._fitted,
@@ -270,8 +271,9 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_rows, n_features), or TaskSet
-            A TaskSet must hold the same tasks in the same order; its rows may be others.
+        X : array-like or data frame of shape (n_rows, n_features), or TaskSet, sequence of Task \
+or of (X, y) pairs, or mapping of name to (X, y)
+            Tasks must be those that were adapted to, in the same order; their rows may be others.
 
         Returns
         -------
@@ -282,11 +284,12 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         TaskError
             When the columns are not those of the fit, the tasks are others, or the equation is not finite in a row.
         """
+        X = tasks_by_name(X)
         if isinstance(X, TaskSet):
             return self._predict_tasks(X)
-        X, further = arranged(getattr(self, "feature_names_in_", None), self._fitted.function, X, "predict")
-        rows, _, _ = as_rows(X, None, "predict")
-        check_columns(self, X, rows.shape[1:], "predict")
+        columns = Columns(self)
+        X, further = arranged(columns.names, self._fitted.function, X, "predict")
+        rows = columns.rows(X, "predict")
         rows = rows if further is None else np.column_stack([rows, further])
         check_rows(self._fitted.function, rows, None, "predict")
         if self._fitted.covariates.columns:
@@ -295,7 +298,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         return np.concatenate([self._curves(chosen, one_task(rows, copies=len(chosen))).T for chosen in chunks(sizes)])
 
     def _predict_tasks(self, tasks: TaskSet) -> NDArray[Any]:
-        check_columns(self, tasks, tasks.X.shape[1:], "predict")
+        Columns(self).check(tasks, tasks.X.shape[1:], "predict")
         check_rows(self._fitted.function, tasks.X, None, "predict")
         if tasks.names.tolist() != self.tasks.names.tolist():
             raise TaskError("predict: pass the tasks that were adapted to, in the same order.")

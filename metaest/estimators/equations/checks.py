@@ -191,7 +191,9 @@ def check_tasks(equation: Any, tasks: TaskSet) -> None:
             check_rows(equation, task.X, task.y.reshape(-1), f"task {task.name!r}")
 
 
-def arranged(names: Sequence[str] | None, equation: Any, X: Any, where: str) -> tuple[Any, NDArray[Any] | None]:
+def arranged(
+    names: Sequence[str] | NDArray[Any] | None, equation: Any, X: Any, where: str
+) -> tuple[Any, NDArray[Any] | None]:
     """Let an equation with a method ``arrange(X, names)`` take columns of a data frame that the fit did not have.
 
     Parameters

@@ -18,6 +18,7 @@ from metaest.estimators import inputs
 from metaest.estimators.arguments import require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import checkpoint_of
+from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import IntervalMixin, conformal_interval, one_by_one
 from metaest.estimators.equations import adapted_many, censoring, tables, zero_shot
 from metaest.estimators.equations.adapted import AdaptedEquation
@@ -301,8 +302,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             self._y_mean = tasks.y.mean(dtype=np.float64)
             for name, value in tables.attributes(result, tasks, settings).items():
                 setattr(self, name, value)
-            inputs.remember_columns(self, tasks.feature_names)
-            inputs.remember_range(self, tasks.X)
+            Columns(self).remember_names(tasks.feature_names)
+            Columns(self).remember_range(tasks.X)
         return self
 
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
@@ -387,8 +388,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             When no curve of the population comes near the rows, or the search did not converge.
         """
         check_is_fitted(self)
-        fitted, names = self._fitted, getattr(self, "feature_names_in_", None)
-        rows, target, weight, further = support_rows(self, fitted, X, y, sample_weight, "adapt")
+        fitted, columns, names = self._fitted, Columns(self), Columns(self).names
+        rows, target, weight, further = support_rows(columns, fitted, X, y, sample_weight, "adapt")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         if len(rows) and covariates is not None:
             raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
@@ -436,7 +437,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         tasks = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
         if tasks.sample_weight is None:
             fitted.row_accuracy.warn_of_ones("adapt_many")
-        inputs.check_columns(self, tasks, tasks.X.shape[1:], "adapt_many")
+        Columns(self).check(tasks, tasks.X.shape[1:], "adapt_many")
         inputs.check_targets(tasks.y, True, 1, "adapt_many")
         censoring.warn_of_values_at_limit(fitted.limit, tasks.y, "adapt_many")
         tasks = self._prepared(tasks)
@@ -445,7 +446,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         warn_of_many(fitted, posterior, tasks.names)
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
         guards = None if judge is None else adapted_many.with_answers_of(judge, model).judge_tasks(tasks)
-        names = getattr(self, "feature_names_in_", None)
+        names = Columns(self).names
         return adapted_many.AdaptedEquations(fitted, posterior, tasks, names, self._conformal, judge, guards)
 
     @in_plain_modes
@@ -550,7 +551,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         check_is_fitted(self)
-        return rows_to_predict(self, self._fitted, X, where)
+        return rows_to_predict(Columns(self), self._fitted, X, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return censoring.tasks_just_below(self._fitted.limit, tasks)
@@ -588,11 +589,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(check_stamp(self, state))
 
-    def __copy__(self) -> Self:
-        return copied(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return copied(self, memo)
+    __copy__ = __deepcopy__ = copied
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()

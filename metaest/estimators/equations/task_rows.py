@@ -1,15 +1,15 @@
 """The rows of one task as the equation takes them, checked, and the adaptation to them."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaest.estimators.columns import Columns
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.censoring import just_below, warn_of_values_at_limit
 from metaest.estimators.equations.checks import arranged, check_rows, require_usable, warn_of_adaptation
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
-from metaest.estimators.inputs import as_rows, check_columns, check_support_rows
 from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 
@@ -19,22 +19,15 @@ __all__ = ["adapt_rows", "rows_to_predict", "support_rows"]
 SQUARE_MARGIN = 1e50
 
 
-class HasColumns(Protocol):
-    """A fitted model or an adapted predictor, with ``feature_names_in_`` where it was fitted on named columns."""
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of the fit."""
-
-
 def support_rows(
-    predictor: HasColumns, fitted: FittedEquation, X: Any, y: Any, sample_weight: Any, where: str
+    columns: Columns, fitted: FittedEquation, X: Any, y: Any, sample_weight: Any, where: str
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None, bool]:
     """Return the rows of one task that have a weight above zero, as the equation takes them.
 
     Parameters
     ----------
-    predictor : EquationRegressor or AdaptedEquation
+    columns : Columns
+        Those of the fit.
     fitted : FittedEquation
     X, y, sample_weight
         As ``adapt`` takes them.
@@ -47,19 +40,18 @@ def support_rows(
     further : bool
         Whether X has further columns that the fit did not have.
     """
-    X, further = arranged(getattr(predictor, "feature_names_in_", None), fitted.function, X, where)
-    rows, target = check_support_rows(predictor, True, X, y, where)
+    X, further = arranged(columns.names, fitted.function, X, where)
+    rows, target = columns.support_rows(X, y, where, single_target=True, n_outputs=1)
     rows = rows if further is None else np.column_stack([rows, further])
     warn_of_values_at_limit(fitted.limit, target, where)
     target = just_below(fitted.limit, target)
     return *fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where), further is not None
 
 
-def rows_to_predict(predictor: HasColumns, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:
-    """Return rows as the equation takes them, whatever their covariates; `predictor` has the columns of the fit."""
-    X, further = arranged(getattr(predictor, "feature_names_in_", None), fitted.function, X, where)
-    rows, _, _ = as_rows(X, None, where)
-    check_columns(predictor, X, rows.shape[1:], where)
+def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:
+    """Return rows as the equation takes them, whatever their covariates; `columns` are those of the fit."""
+    X, further = arranged(columns.names, fitted.function, X, where)
+    rows = columns.rows(X, where)
     rows = rows if further is None else np.column_stack([rows, further])
     check_rows(fitted.function, rows, None, where)
     fitted.row_accuracy.check(rows, where)

@@ -1,5 +1,6 @@
 """The predictor `adapt` returns: one patient's, one alloy's, one asset's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from metaest.estimators.arguments import require_choice, require_flag
+from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, ConformalInterval, conformal_interval
 from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import as_rows, check_columns, check_support_rows, n_features_of, takes_objects
+from metaest.estimators.inputs import n_features_of
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
@@ -152,12 +154,12 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         ValueError
             When a standard deviation is asked of a model that has none.
         """
-        adapted = predict_rows(self, self._network, self._params, self._adaptation, X, return_std)
+        adapted = predict_rows(Columns(self), self._network, self._params, self._adaptation, X, return_std)
         share = 1.0 if self.guard_ is None else self.guard_.share
         if share == 1:
             return adapted
         start = self._adaptation.zero_shot(self._meta)
-        population = predict_rows(self, self._network, start, self._adaptation, X, return_std)
+        population = predict_rows(Columns(self), self._network, start, self._adaptation, X, return_std)
         if not return_std:
             return population + share * (adapted - population)
         (mean, sd), (before, sd_before) = adapted, population
@@ -203,7 +205,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         return conformal_interval(self, X, level, simultaneous, size=len(self.X_support_), guarded=guarded)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        return center_and_scale(self, self._adaptation, X)
+        return center_and_scale(self.predict, self._adaptation, X)
 
     @in_plain_modes
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedRegressor":
@@ -224,7 +226,8 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         TaskError
             When the rows cannot be used.
         """
-        rows, target = check_support_rows(self, self._network.single_target, X, y, "partial_adapt")
+        columns, single = Columns(self), self._network.single_target
+        rows, target = columns.support_rows(X, y, "partial_adapt", single_target=single, n_outputs=self.n_outputs_)
         if len(self.X_support_):
             rows = np.concatenate([self.X_support_, rows])
             target = np.concatenate([self.y_support_, target])
@@ -234,7 +237,7 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
             self._meta,
             rows,
             target,
-            getattr(self, "feature_names_in_", None),
+            columns.names,
             self._judge,
             self._conformal,
         )
@@ -259,22 +262,21 @@ def require_conformal(method: Any) -> None:
     require_choice(method, "method", ["conformal"])
 
 
-def center_and_scale(predictor: Any, adaptation: Adaptation, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return predictions and the scale of their errors: a standard deviation where there is one, else 1."""
+def center_and_scale(predict: Callable[..., Any], adaptation: Adaptation, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what `predict` predicts and the scale of its errors: a standard deviation where there is one, else 1."""
     if adaptation.head is not None and adaptation.head.bayesian:
-        mean, sd = predictor.predict(X, return_std=True)
+        mean, sd = predict(X, return_std=True)
         return mean, sd
-    mean = predictor.predict(X)
+    mean = predict(X)
     return mean, np.ones_like(mean)
 
 
 def predict_rows(
-    model: Any, network: RegressionNetwork, params: Params, adaptation: Adaptation, X: Any, return_std: bool
+    columns: Columns, network: RegressionNetwork, params: Params, adaptation: Adaptation, X: Any, return_std: bool
 ) -> Any:
-    """Return predictions of rows, checked against the model, and standard deviations where they are asked for."""
+    """Return predictions of rows, checked against the columns of the fit; where asked for, standard deviations too."""
     require_flag(return_std, "return_std")
-    rows, _, _ = as_rows(X, None, "predict", object_rows=takes_objects(model))
-    check_columns(model, X, rows.shape[1:], "predict")
+    rows = columns.rows(X, "predict")
     mean = network.predict(params, rows)
     if not return_std:
         return mean

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils import ClassifierTags, Tags, TargetTags
 
+from metaest.estimators.columns import Columns
 from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import as_rows, check_columns, is_empty, n_features_of, takes_objects
+from metaest.estimators.inputs import is_empty, n_features_of
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted import HoldsNetwork, require_statistics
 from metaest.estimators.networks.classification import ClassAdaptation, ClassNetwork
@@ -137,11 +138,12 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         TaskError
             When the columns are not those of the fit, or a value is missing.
         """
-        adapted = probabilities_of(self, self._network, self._adaptation, self._params, X)
+        network, adaptation, columns, n = self._network, self._adaptation, Columns(self), len(self.classes_)
+        adapted = probabilities_of(columns, network, adaptation, self._params, X, n)
         share = 1.0 if self.guard_ is None else self.guard_.share
         if share == 1:
             return adapted
-        population = probabilities_of(self, self._network, self._adaptation, self._adaptation.zero_shot(self._meta), X)
+        population = probabilities_of(columns, network, adaptation, adaptation.zero_shot(self._meta), X, n)
         mixed: NDArray[Any] = population + share * (adapted - population)
         return mixed
 
@@ -201,7 +203,8 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         TaskError
             When the rows cannot be used.
         """
-        rows, labels = class_rows(self, X, y, "partial_adapt")
+        columns = Columns(self)
+        rows, labels = class_rows(columns, X, y, "partial_adapt")
         if (labels.dtype.kind == "U") != (self.y_support_.dtype.kind == "U"):
             raise TaskError("partial_adapt: labels of mixed types; write all as words, or all as numbers.")
         return self._adapt(
@@ -210,7 +213,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
             self._meta,
             np.concatenate([self.X_support_, rows]),
             np.concatenate([self.y_support_, labels]),
-            getattr(self, "feature_names_in_", None),
+            columns.names,
             self._judge,
         )
 
@@ -220,23 +223,19 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         )
 
 
-def class_rows(model: Any, X: Any, y: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rows of one new task, checked against the model they will adapt."""
+def class_rows(columns: Columns, X: Any, y: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows and labels of one new task, checked against the columns of the fit."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the labels of the task's rows are wanted.")
-    objects = takes_objects(model)
-    X, y = X if objects else rows_of(X, where, "X"), rows_of(y, where, "y")
+    X, y = X if columns.objects else rows_of(X, where, "X"), rows_of(y, where, "y")
     if is_empty(X) and is_empty(y):
         raise TaskError(f"{where}: there are no rows; the rows of a task define its classes, so some are needed.")
-    rows, target, _ = as_rows(X, y, where, labels=True, object_rows=objects)
-    check_columns(model, X, rows.shape[1:], where)
+    rows, target = columns.rows_with_targets(X, y, where, labels=True)
     return rows, labels_of(target, lambda row: where)
 
 
 def probabilities_of(
-    model: Any, network: ClassNetwork, adaptation: ClassAdaptation, params: Params, X: Any
+    columns: Columns, network: ClassNetwork, adaptation: ClassAdaptation, params: Params, X: Any, n_classes: int
 ) -> NDArray[Any]:
-    """Return probabilities of rows, checked against the model."""
-    rows, _, _ = as_rows(X, None, "predict", object_rows=takes_objects(model))
-    check_columns(model, X, rows.shape[1:], "predict")
-    return network.probabilities(adaptation, params, rows, len(model.classes_))
+    """Return probabilities of rows, checked against the columns of the fit."""
+    return network.probabilities(adaptation, params, columns.rows(X, "predict"), n_classes)

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 from torch import Tensor
 
+from metaest.estimators.columns import Columns
+from metaest.estimators.conformal import Calibration
 from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import as_rows, check_columns, n_features_of, takes_objects
+from metaest.estimators.inputs import n_features_of, tasks_by_name
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import AdaptedRegressor, require_statistics
@@ -72,19 +74,28 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         "compiled_", "lowered_", "_params", "_judge", "guards_",
     )  # fmt: skip
 
-    def __init__(self, model: Any, tasks: TaskSet, judge: FittedGuard | None = None) -> None:
-        self._network: RegressionNetwork = model._network
-        self._adaptation: Adaptation = model._adaptation()
-        self._meta: Params = model._params
-        self._conformal = model._conformal
-        self._batching: str = model.batching_
+    def __init__(
+        self,
+        network: RegressionNetwork,
+        adaptation: Adaptation,
+        meta: Params,
+        tasks: TaskSet,
+        feature_names: NDArray[Any] | None,
+        *,
+        batching: str,
+        compile: str | bool,
+        verbose: bool,
+        judge: FittedGuard | None = None,
+        conformal: Calibration | None = None,
+    ) -> None:
+        self._network, self._adaptation, self._meta, self._batching = network, adaptation, meta, batching
+        self._conformal = conformal
         self.tasks = tasks
         self.n_features_in_ = n_features_of(tasks.X)
         if tasks.X.ndim > 2:
             self.feature_shape_ = tasks.X.shape[1:]
-        names = getattr(model, "feature_names_in_", None)
-        if names is not None:
-            self.feature_names_in_ = names
+        if feature_names is not None:
+            self.feature_names_in_ = feature_names
         least = int(tasks.sizes.argmin())
         require_statistics(self._adaptation, tasks[least].X, f"task {tasks[least].name!r}")
         self._network.require_codes(tasks)
@@ -93,7 +104,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         within_range(self._network.scale_targets(tasks.y, place), dtype, "y", place)
         self.compiled_ = False
         self.lowered_ = np.zeros(len(tasks), dtype=bool)
-        self._params = self._adapted(model.compile, verbose=bool(model.verbose))
+        self._params = self._adapted(compile, verbose=verbose)
         self._judge = judge
         self.guards_: list[Guard] | None = None if judge is None else judge.judge_tasks(tasks)
 
@@ -138,8 +149,9 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_rows, n_features), or TaskSet
-            A TaskSet must hold the same tasks in the same order; its rows may be others.
+        X : array-like or data frame of shape (n_rows, n_features), or TaskSet, sequence of Task \
+or of (X, y) pairs, or mapping of name to (X, y)
+            Tasks must be those that were adapted to, in the same order; their rows may be others.
 
         Returns
         -------
@@ -151,15 +163,16 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         TaskError
             When the columns are not those of the fit, or the tasks are others.
         """
+        columns = Columns(self)
+        X = tasks_by_name(X, object_rows=columns.objects)
         if isinstance(X, TaskSet):
-            check_columns(self, X, X.X.shape[1:], "predict")
+            columns.check(X, X.X.shape[1:], "predict")
             if X.names.tolist() != self.tasks.names.tolist():
                 raise TaskError("predict: pass the tasks that were adapted to, in the same order.")
             parts = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
             return self._kept(np.concatenate(parts), X.X, np.repeat(np.arange(len(self)), X.sizes))
-        rows, _, _ = as_rows(X, None, "predict", object_rows=takes_objects(self))
-        check_columns(self, X, rows.shape[1:], "predict")
-        n_values = self._network.scale_features(rows).numel() if takes_objects(self) else rows.size
+        rows = columns.rows(X, "predict")
+        n_values = self._network.scale_features(rows).numel() if columns.objects else rows.size
         size = max(1, min(CHUNK, CHUNK_VALUES // n_values))
         parts = []
         for first in range(0, len(self), size):

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags, TargetTags
 
-from metaest.estimators.inputs import as_rows, check_columns, no_rows
+from metaest.estimators.columns import Columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import HoldsNetwork
@@ -91,9 +91,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         TaskError
             When the columns are not those of the fit, or a value is missing.
         """
-        rows, _, _ = as_rows(X, None, "predict")
-        check_columns(self, X, rows.shape[1:], "predict")
-        return self._network.act(self._params, rows)
+        return self._network.act(self._params, Columns(self).rows(X, "predict"))
 
     @in_plain_modes
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -114,8 +112,7 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
             raise TaskError("score: rows in order of time cannot be weighted; leave sample_weight out.")
         if y is None:
             raise TaskError("score: y is missing; the outcomes of the rows are wanted.")
-        rows, target, _ = as_rows(X, y, "score")
-        check_columns(self, X, rows.shape[1:], "score")
+        rows, target = Columns(self).rows_with_targets(X, y, "score")
         outcomes = as_outcomes(self._network, target, "score")
         utility = utility_of(self._network, self._network.act(self._params, rows), outcomes)
         if not np.isfinite(utility):
@@ -137,7 +134,8 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
         -------
         AdaptedPolicy
         """
-        rows, target = outcome_rows(self, self._network, X, y, "partial_adapt")
+        columns = Columns(self)
+        rows, target = outcome_rows(columns, self._network, X, y, "partial_adapt")
         if len(self.X_support_):
             rows = np.concatenate([self.X_support_, rows])
             target = np.concatenate([self.y_support_, target])
@@ -148,23 +146,24 @@ class AdaptedPolicy(HoldsNetwork, AdaptedPredictor):
             None,
             rows,
             target,
-            getattr(self, "feature_names_in_", None),
+            columns.names,
         )
 
     def __sklearn_tags__(self) -> Tags:
         return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
 
-def outcome_rows(model: Any, network: PolicyNetwork, X: Any, y: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the rows and outcomes of one new task, checked against the model they will adapt; there may be none."""
+def outcome_rows(
+    columns: Columns, network: PolicyNetwork, X: Any, y: Any, where: str
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows and outcomes of one new task, checked against the columns of the fit; there may be none."""
     if y is None:
         raise TaskError(f"{where}: y is missing; the outcomes of the rows are wanted.")
     X, y = rows_of(X, where, "X"), rows_of(y, where, "y")
-    nothing = no_rows(model, X, y, where)
+    nothing = columns.no_rows(X, y, where)
     if nothing is not None:
         return nothing, np.empty((0, 2) if network.n_targets == 2 else 0)
-    rows, target, _ = as_rows(X, y, where)
-    check_columns(model, X, rows.shape[1:], where)
+    rows, target = columns.rows_with_targets(X, y, where)
     return rows, as_outcomes(network, target, where)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Number
-from types import NoneType
+from types import FunctionType, NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -16,17 +16,18 @@ from torch import Tensor
 
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import Checkpoint, checkpoint_of
-from metaest.estimators.fingerprint import digest
+from metaest.estimators.columns import Columns
+from metaest.estimators.fingerprint import digest, digest_of_state
 from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, thinned
-from metaest.estimators.inputs import check_columns, remember_columns, remember_range, remember_shape, takes_objects
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.callbacks import check_callbacks, without_callbacks
-from metaest.estimators.networks.constraints import ADAPTING
+from metaest.estimators.networks.constraints import ADAPTING, CONSTRAINTS
 from metaest.estimators.networks.episodes import LEAST_FOR_STATISTICS
 from metaest.estimators.networks.settings import InnerSettings, MetaSettings, Settings, device_of
 from metaest.estimators.networks.training import Earlier, Kind, history_frame, meta_train
-from metaest.estimators.pickles import check_stamp, copied, model_state
+from metaest.estimators.pickles import can_be_pickled, check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import hashed
+from metaest.exceptions import warn
 from metaest.functional import InnerSolver, Params
 from metaest.functional.inner.solver import Rate
 from metaest.tasks import TaskSet
@@ -86,6 +87,11 @@ class BaseMAML(BaseEstimator):
         """
         self._validate_params()
         check_callbacks(self.callbacks)
+        if not can_be_pickled(loss := getattr(self, "loss", None)):
+            warn(
+                f"loss={getattr(loss, '__qualname__', repr(loss))} cannot be pickled, nor can the model that is fitted "
+                "with it; define it at the top level of a module."
+            )
         device_of(self.device)  # before any work
         tasks = self.kind.read(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -97,15 +103,16 @@ class BaseMAML(BaseEstimator):
 
     def _learn(self, tasks: TaskSet, seed: int, checkpoint: Checkpoint | None, *, goes_on: bool) -> None:
         """Meta-train, and set the fitted attributes."""
-        kind, settings, earlier = self.kind, Settings.read(self), None
+        kind, settings, earlier = self.kind, Settings.read(self._values()), None
         if goes_on:
-            if takes_objects(self) != (settings.network.collate_fn is not None):
+            if Columns(self).objects != (settings.network.collate_fn is not None):
                 raise ValueError(
                     "warm_start: collate_fn was set, or taken away, after the fit before; fit a new model."
                 )
             self._check_columns(tasks, "warm_start")
             adaptation = self._at_lowered_rate(kind.adaptation(settings.inner, settings.meta, self._network))
             earlier = Earlier(self._network, self._params, adaptation)
+        states = self._states()
         trained = meta_train(kind, settings, tasks, seed, checkpoint, earlier)
         adaptation = trained.adaptation
         # may raise, so before attributes are set
@@ -120,11 +127,14 @@ class BaseMAML(BaseEstimator):
         elif hasattr(self, "_solvers"):  # of an earlier fit
             del self._solvers
         self.inner_lr_ = _as_arrays(adaptation.solver(trained.params).rates())
+        # an object that changes as it is used, as one that counts its calls, is left alone
+        self._given = {name: state for name, state in self._states().items() if states[name] == state}
         self._seed = seed
         self.history_ = history_frame(trained.history)
         self.n_iter_ = len(trained.history)
         self.n_tasks_ = len(tasks)
-        remember_shape(self, tasks.X)
+        columns = Columns(self)
+        columns.remember_shape(tasks.X)
         self.batching_, self.batching_reason_ = trained.batching, trained.batching_reason
         self.compiled_, self.compiled_reason_ = trained.compiled, trained.compiled_reason
         if hasattr(self, "classes_"):
@@ -133,18 +143,39 @@ class BaseMAML(BaseEstimator):
             setattr(self, name, value)
         self._judged, self._judges = thinned(tasks), {}
         self._task_names = hashed(tasks.names)
-        remember_columns(self, tasks.feature_names)
-        remember_range(self, tasks.X)
+        columns.remember_names(tasks.feature_names)
+        columns.remember_range(tasks.X)
+
+    def _values(self) -> dict[str, Any]:
+        """Return the settings by name, those included that are fixed where an estimator does not offer them."""
+        return {name: getattr(self, name) for name in {**CONSTRAINTS, **self._parameter_constraints}}
+
+    def _states(self) -> dict[str, tuple[Any, str]]:
+        """Return the loss and the inner solver where they are objects, each with a hash of what it holds."""
+        given = {name: getattr(self, name, None) for name in ("loss", "inner_solver")}
+        objects = {name: it for name, it in given.items() if not isinstance(it, (str, FunctionType, NoneType))}
+        return {name: (it, digest_of_state(it)) for name, it in objects.items()}
+
+    def _require_unchanged(self) -> None:
+        """Raise a ValueError where a loss or an inner solver holds something else than at the fit."""
+        for name, (given, state) in getattr(self, "_given", {}).items():
+            if getattr(self, name) is given and digest_of_state(given) != state:
+                raise ValueError(
+                    f"{name}={type(given).__name__}: the object was changed after the fit, which used what it held "
+                    "then; set its attributes back, or fit anew."
+                )
 
     def _check_columns(self, tasks: TaskSet, where: str, given: Any = None) -> None:
         """Raise a TaskError where the columns of tasks, or of flat rows given for them, are not those of the fit."""
-        check_columns(self, tasks if given is None else given, tasks.X.shape[1:], where)
+        Columns(self).check(tasks if given is None else given, tasks.X.shape[1:], where)
 
     def _adaptation(self) -> Any:
         """Return the adaptation of the fitted network at the present settings."""
-        values = {name: getattr(self, name) for name in ADAPTING}  # they may have been set since the fit checked them
-        validate_parameter_constraints(ADAPTING, values, type(self).__name__)
-        inner, meta = InnerSettings.read(self), MetaSettings.read(self)
+        values = self._values()
+        adapting = {name: values[name] for name in ADAPTING}  # they may have been set since the fit checked them
+        validate_parameter_constraints(ADAPTING, adapting, type(self).__name__)
+        self._require_unchanged()
+        inner, meta = InnerSettings.read(values), MetaSettings.read(values)
         if meta.gradient.needs_proximal != self._implicit and not inner.closed_form:
             held, wanted = ("are", "does not need that") if self._implicit else ("are not", "needs that")
             raise ValueError(
@@ -186,6 +217,7 @@ class BaseMAML(BaseEstimator):
 
     def _restore(self) -> None:
         """Work out what a file does not hold, and raise where what it holds does not fit together."""
+        self._given = self._states()
         start = self._adaptation().zero_shot(self._params)
         self.module_ = self._network.forward.as_module(start)
 
@@ -201,7 +233,8 @@ class BaseMAML(BaseEstimator):
         gap : int, default=0
             As `adapt` takes it.
         """
-        learn_guard(self, gap)
+        if getattr(self, "_judged", None) is None or self._can_judge():
+            learn_guard(self, gap)
 
     def __getstate__(self) -> dict[str, Any]:
         state = model_state(self, super().__getstate__())
@@ -210,11 +243,7 @@ class BaseMAML(BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(check_stamp(self, state))
 
-    def __copy__(self) -> Self:
-        return copied(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return copied(self, memo)
+    __copy__ = __deepcopy__ = copied
 
 
 def _as_arrays(rate: Rate | None) -> Any:
@@ -240,9 +269,3 @@ def _content(setting: Any) -> str:
 def _same(one: InnerSolver | None, other: InnerSolver) -> bool:
     """Tell whether two solvers have the same content; ``==`` is not defined where they hold tensors."""
     return one is other or digest(one) == digest(other)
-
-
-def feature_names(model: Any) -> NDArray[Any] | None:
-    """Return the column names a model was fitted on, where it was."""
-    names: NDArray[Any] | None = getattr(model, "feature_names_in_", None)
-    return names

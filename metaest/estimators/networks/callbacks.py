@@ -3,15 +3,12 @@
 The fit warns of the latter, and a pickle of the fitted model leaves them out.
 """
 
-import pickle
 import signal
 from collections.abc import Sequence
-from io import BytesIO
 from types import FrameType
 from typing import Any, Self
 
-from sklearn.base import BaseEstimator
-
+from metaest.estimators.pickles import can_be_pickled
 from metaest.exceptions import warn
 from metaest.functional import StepInfo
 
@@ -96,19 +93,5 @@ def _unpicklable(callbacks: Sequence[Any]) -> dict[int, str]:
     return {
         place: getattr(callback, "__qualname__", repr(callback))
         for place, callback in enumerate(callbacks)
-        if not _can_be_pickled(callback)
+        if not can_be_pickled(callback)
     }
-
-
-class _Trial(pickle.Pickler):
-    def persistent_id(self, thing: Any) -> str | None:
-        # a callback may hold the model that holds it
-        return "model" if isinstance(thing, BaseEstimator) and hasattr(thing, "callbacks") else None
-
-
-def _can_be_pickled(callback: Any) -> bool:
-    try:
-        _Trial(BytesIO()).dump(callback)
-    except Exception:  # pickle raises what it meets: PicklingError, AttributeError, TypeError, RecursionError
-        return False
-    return True

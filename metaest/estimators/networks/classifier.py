@@ -15,9 +15,10 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
+from metaest.estimators.columns import Columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
-from metaest.estimators.networks.base import BaseMAML, feature_names
+from metaest.estimators.networks.base import BaseMAML
 from metaest.estimators.networks.classification import Classification, Predicted
 from metaest.estimators.networks.constraints import CLASS_CONSTRAINTS
 from metaest.estimators.scoring import row_weights
@@ -384,15 +385,16 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         """
         check_is_fitted(self)
         guarded = whether_guarded(guard, gap, False)
-        rows, labels = class_rows(self, X, y, "adapt")
+        columns = Columns(self)
+        rows, labels = class_rows(columns, X, y, "adapt")
         if guarded and self._network.labels is None:
             raise ValueError(
                 "guard=True compares with the answer before adaptation, and there is none where each task has labels "
                 "of its own."
             )
         judge = self._fitted_guard(gap) if guarded else None
-        names = feature_names(self)
-        return AdaptedClassifier._adapt(self._network, self._adaptation(), self._params, rows, labels, names, judge)
+        adaptation = self._adaptation()
+        return AdaptedClassifier._adapt(self._network, adaptation, self._params, rows, labels, columns.names, judge)
 
     @in_plain_modes
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -418,8 +420,8 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
                 "each task has labels of its own, so there is nothing to predict before a task's labels are known; "
                 "call adapt(X, y) first."
             )
-        adaptation = self._adaptation()
-        return probabilities_of(self, self._network, adaptation, adaptation.zero_shot(self._params), X)
+        network, adaptation, n = self._network, self._adaptation(), len(self.classes_)
+        return probabilities_of(Columns(self), network, adaptation, adaptation.zero_shot(self._params), X, n)
 
     @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:

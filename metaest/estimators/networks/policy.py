@@ -14,10 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from metaest.estimators.arguments import POSITIVE, POSITIVE_OR_ZERO, Whole
-from metaest.estimators.inputs import as_rows, as_tasks, check_columns
+from metaest.estimators.columns import Columns
+from metaest.estimators.inputs import as_tasks
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted_policy import AdaptedPolicy, as_outcomes, outcome_rows
-from metaest.estimators.networks.base import BaseMAML, feature_names
+from metaest.estimators.networks.base import BaseMAML
 from metaest.estimators.networks.codes import row_of_task
 from metaest.estimators.networks.constraints import CONSTRAINTS
 from metaest.estimators.networks.network import require_finite_weights, within_range
@@ -242,9 +243,10 @@ class MAMLPolicy(BaseMAML):
             When the adaptation becomes non-finite.
         """
         check_is_fitted(self)
-        rows, target = outcome_rows(self, self._network, X, y, "adapt")
+        columns = Columns(self)
+        rows, target = outcome_rows(columns, self._network, X, y, "adapt")
         adaptation = self._adaptation()
-        return AdaptedPolicy._make(self._network, adaptation, self._params, None, rows, target, feature_names(self))
+        return AdaptedPolicy._make(self._network, adaptation, self._params, None, rows, target, columns.names)
 
     @in_plain_modes
     def adapt_many(self, tasks: Any) -> list[AdaptedPolicy]:
@@ -262,7 +264,7 @@ class MAMLPolicy(BaseMAML):
         tasks = as_tasks(tasks)
         self._check_columns(tasks, "adapt_many")
         as_outcomes(self._network, tasks.y, "adapt_many")
-        network, adaptation, names = self._network, self._adaptation(), feature_names(self)
+        network, adaptation, names = self._network, self._adaptation(), Columns(self).names
         columns, sizes = np.arange(int(tasks.sizes.max())), tasks.sizes[:, None]
         numbers = torch.from_numpy(tasks.offsets[:-1][:, None] + np.minimum(columns, sizes - 1))
         network.require_codes(tasks)
@@ -298,8 +300,7 @@ class MAMLPolicy(BaseMAML):
         ndarray of shape (n_times,)
         """
         check_is_fitted(self)
-        rows, _, _ = as_rows(X, None, "predict")
-        check_columns(self, X, rows.shape[1:], "predict")
+        rows = Columns(self).rows(X, "predict")
         actions: NDArray[Any] = self._network.act(self._adaptation().zero_shot(self._params), rows)
         return actions
 

@@ -13,8 +13,9 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
+from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval
-from metaest.estimators.inputs import as_tasks, check_support_rows, check_targets, takes_objects
+from metaest.estimators.inputs import as_tasks, check_targets
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adaptation import Adaptation
 from metaest.estimators.networks.adapted import (
@@ -25,7 +26,7 @@ from metaest.estimators.networks.adapted import (
     require_statistics,
 )
 from metaest.estimators.networks.adapted_many import AdaptedRegressors
-from metaest.estimators.networks.base import BaseMAML, feature_names
+from metaest.estimators.networks.base import BaseMAML
 from metaest.estimators.networks.codes import row_of_task
 from metaest.estimators.networks.compiled import adapter_for, adapts_compiled, padded_support
 from metaest.estimators.networks.constraints import REGRESSION_CONSTRAINTS
@@ -399,13 +400,14 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
             Before `fit`.
         """
         check_is_fitted(self)
-        rows, target = check_support_rows(self, self._network.single_target, X, y, "adapt")
+        columns, single = Columns(self), self._network.single_target
+        rows, target = columns.support_rows(X, y, "adapt", single_target=single, n_outputs=self.n_outputs_)
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         adaptation = self._adaptation()
         compiled = len(rows) and adapts_compiled(self.compile, 1)
         params = self._adapted_compiled(adaptation, rows, target) if compiled else None
         return AdaptedRegressor._adapt(
-            self._network, adaptation, self._params, rows, target, feature_names(self), judge, self._conformal, params
+            self._network, adaptation, self._params, rows, target, columns.names, judge, self._conformal, params
         )
 
     @in_plain_modes
@@ -438,10 +440,23 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
             Before `fit`.
         """
         check_is_fitted(self)
-        tasks = as_tasks(tasks, object_rows=takes_objects(self))
+        columns = Columns(self)
+        tasks = as_tasks(tasks, object_rows=columns.objects)
         self._check_columns(tasks, "adapt_many")
         check_targets(tasks.y, self._network.single_target, self.n_outputs_, "adapt_many")
-        return AdaptedRegressors(self, tasks, self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None)
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
+        return AdaptedRegressors(
+            self._network,
+            self._adaptation(),
+            self._params,
+            tasks,
+            columns.names,
+            batching=self.batching_,
+            compile=self.compile,
+            verbose=bool(self.verbose),
+            judge=judge,
+            conformal=self._conformal,
+        )
 
     def _adapted_compiled(self, adaptation: Adaptation, X: NDArray[Any], y: NDArray[Any]) -> Params | None:
         """Return parameters adapted in machine code, or None where torch has to do it."""
@@ -469,7 +484,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         """
         check_is_fitted(self)
         adaptation = self._adaptation()
-        return predict_rows(self, self._network, adaptation.zero_shot(self._params), adaptation, X, return_std)
+        return predict_rows(Columns(self), self._network, adaptation.zero_shot(self._params), adaptation, X, return_std)
 
     @in_plain_modes
     def predict_interval(
@@ -499,7 +514,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         return conformal_interval(self, X, level, simultaneous)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        return center_and_scale(self, self._adaptation(), X)
+        return center_and_scale(self.predict, self._adaptation(), X)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         require_targets(self._network.loss, tasks.y, partial(row_of_task, tasks))

@@ -1,6 +1,9 @@
-"""The settings of an estimator, read once into typed groups; below `base.py` no function takes the estimator."""
+"""The settings of an estimator, read once into typed groups; below `base.py` no function takes the estimator.
 
-from collections.abc import Callable, Sequence
+Each group reads a mapping of all settings by the names of the estimators' arguments.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -58,9 +61,9 @@ class InnerSettings:
     max_batch_bytes: int | None
 
     @classmethod
-    def read(cls, model: Any) -> Self:
-        """Read the settings of an estimator."""
-        solver, steps = model.inner_solver, int(model.inner_steps)
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Read how a task adapts."""
+        solver, steps = values["inner_solver"], int(values["inner_steps"])
         given = solver if isinstance(solver, InnerSolver) else None
         if given is not None and steps:
             if not is_whole(given.steps) or given.steps < 0:
@@ -73,13 +76,13 @@ class InnerSettings:
             repr(solver) if given is None else type(given).__name__,
             given,
             steps,
-            float(model.inner_lr),
-            model.learn_inner_lr,
-            model.adapt_layers,
-            int(model.context_dim),
-            float(model.proximal),
-            model.batch_statistics == "per-step",
-            model.max_batch_bytes,
+            float(values["inner_lr"]),
+            values["learn_inner_lr"],
+            values["adapt_layers"],
+            int(values["context_dim"]),
+            float(values["proximal"]),
+            values["batch_statistics"] == "per-step",
+            values["max_batch_bytes"],
         )
 
     @property
@@ -116,10 +119,10 @@ class MetaSettings:
     first_order_share: float
 
     @classmethod
-    def read(cls, model: Any) -> Self:
-        """Read the settings of an estimator."""
-        gradient = as_meta_gradient(model.meta_gradient)
-        return cls(gradient, float(model.multi_step_share), float(model.first_order_share))
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Read the meta-gradient and its schedule."""
+        gradient = as_meta_gradient(values["meta_gradient"])
+        return cls(gradient, float(values["multi_step_share"]), float(values["first_order_share"]))
 
 
 @dataclass(frozen=True)
@@ -155,21 +158,21 @@ class NetworkSettings:
     dtype: torch.dtype
 
     @classmethod
-    def read(cls, model: Any, inner: InnerSettings, meta: MetaSettings) -> Self:
-        """Read the settings of an estimator."""
+    def read(cls, values: Mapping[str, Any], inner: InnerSettings, meta: MetaSettings) -> Self:
+        """Read what the network is, for the other groups."""
         return cls(
-            model.hidden_layer_sizes,
-            model.activation,
-            model.normalization,
-            model.module,
-            model.standardize,
-            getattr(model, "collate_fn", None),  # policies have none
+            values["hidden_layer_sizes"],
+            values["activation"],
+            values["normalization"],
+            values["module"],
+            values["standardize"],
+            values.get("collate_fn"),  # policies have none
             inner.adapt_layers,
             inner.context_dim,
             inner.closed_form,
             not inner.closed_form and inner.steps > 0 and meta.gradient.second_derivatives,
-            device_of(model.device),
-            {"float32": torch.float32, "float64": torch.float64}[model.dtype],
+            device_of(values["device"]),
+            {"float32": torch.float32, "float64": torch.float64}[values["dtype"]],
         )
 
 
@@ -188,9 +191,9 @@ class OuterSettings:
     callbacks: Sequence[Callback]
 
     @classmethod
-    def read(cls, model: Any) -> Self:
-        """Read the settings of an estimator."""
-        return cls(**{name: getattr(model, name) for name in cls.__annotations__})
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Read the settings of the outer loop."""
+        return cls(**{name: values[name] for name in cls.__annotations__})
 
 
 @dataclass(frozen=True)
@@ -204,9 +207,9 @@ class EngineSettings:
     verbose: bool
 
     @classmethod
-    def read(cls, model: Any) -> Self:
-        """Read the settings of an estimator."""
-        return cls(model.compile, model.vectorize, model.max_batch_bytes, model.dtype, bool(model.verbose))
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Read the settings of the engine."""
+        return cls(**{**{name: values[name] for name in cls.__annotations__}, "verbose": bool(values["verbose"])})
 
 
 @dataclass(frozen=True)
@@ -220,11 +223,11 @@ class Settings:
     engine: EngineSettings
 
     @classmethod
-    def read(cls, model: Any) -> Self:
-        """Read the settings of an estimator."""
-        inner, meta = InnerSettings.read(model), MetaSettings.read(model)
-        network = NetworkSettings.read(model, inner, meta)
-        return cls(network, inner, meta, OuterSettings.read(model), EngineSettings.read(model))
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Read all groups."""
+        inner, meta = InnerSettings.read(values), MetaSettings.read(values)
+        network = NetworkSettings.read(values, inner, meta)
+        return cls(network, inner, meta, OuterSettings.read(values), EngineSettings.read(values))
 
 
 def device_of(setting: str) -> torch.device:
