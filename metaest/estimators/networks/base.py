@@ -87,11 +87,7 @@ class BaseMAML(BaseEstimator):
         """
         self._validate_params()
         check_callbacks(self.callbacks)
-        if not can_be_pickled(loss := getattr(self, "loss", None)):
-            warn(
-                f"loss={getattr(loss, '__qualname__', repr(loss))} cannot be pickled, nor can the model that is fitted "
-                "with it; define it at the top level of a module."
-            )
+        _warn_of_loss(getattr(self, "loss", None))
         device_of(self.device)  # before any work
         tasks = self.kind.read(X, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -259,6 +255,17 @@ def _as_arrays(rate: Rate | None) -> Any:
 
 def _as_array(rate: float | Tensor) -> NDArray[Any]:
     return rate.detach().cpu().numpy().copy() if isinstance(rate, Tensor) else np.asarray(rate, dtype=np.float64)
+
+
+def _warn_of_loss(loss: Any) -> None:
+    """Warn of a loss that cannot be pickled."""
+    name = getattr(loss, "__qualname__", repr(loss))
+    # whether pickle finds a function by its name depends on how its module is run: lambdas and inner ones have none
+    if "<" in name if isinstance(loss, FunctionType) else not can_be_pickled(loss):
+        warn(
+            f"loss={name} cannot be pickled, nor can the model that is fitted with it; define it at the top level of a "
+            "module."
+        )
 
 
 def _content(setting: Any) -> str:
