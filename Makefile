@@ -38,6 +38,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/speed/images.py
 	$(BIN)/python tests/benchmarks/speed/serving.py
 	$(BIN)/python tests/benchmarks/speed/growth.py
+	$(BIN)/python tests/benchmarks/speed/mixed_models.py
 
 benchmarks: $(STAMP)
 	$(BIN)/python tests/benchmarks/speed/latency.py

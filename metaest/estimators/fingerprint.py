@@ -13,8 +13,10 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import linecache
 import logging
 import platform
+import re
 import sys
 import textwrap
 import types
@@ -252,13 +254,36 @@ def _names(code: types.CodeType, operations: tuple[str, ...]) -> set[str]:
 
 def _syntax(thing: Any) -> str | None:
     """Return the syntax of a function or class, or None where its source is not to be had."""
-    # the code of a function that was decorated is that of the decorator, which `inspect` passes over
-    written = thing.__code__ if isinstance(thing, types.FunctionType) else thing
+    if isinstance(thing, types.FunctionType):
+        # the code of a function that was decorated is that of the decorator, which `inspect` passes over
+        return _syntax_of_code(thing.__code__)
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(written)))
-    except (OSError, TypeError, SyntaxError):  # typed at a prompt, or in the middle of an expression
+        return _parsed(inspect.getsource(thing), thing.__name__)
+    except (OSError, TypeError):  # typed at a prompt
         return None
-    if getattr(thing, "__name__", "") == "<lambda>":
+
+
+@functools.lru_cache(maxsize=256)
+def _syntax_of_code(code: types.CodeType) -> str | None:
+    """Return the syntax that was compiled to some code; it stays what it was, whatever becomes of the file."""
+    # as `inspect.getsource` does, which first looks at the files of all modules
+    lines = linecache.getlines(code.co_filename)
+    start = min(code.co_firstlineno, len(lines)) - 1
+    while start > 0 and not _BEGINS.match(lines[start]):
+        start -= 1
+    return _parsed("".join(inspect.getblock(lines[start:])), code.co_name) if lines else None
+
+
+# lines with which the source of a function may begin
+_BEGINS = re.compile(r"^(\s*def\s)|(\s*async\s+def\s)|(.*(?<!\w)lambda(:|\s))|^(\s*@)")
+
+
+def _parsed(source: str, name: str) -> str | None:
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:  # in the middle of an expression
+        return None
+    if name == "<lambda>":
         lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
         return ast.unparse(lambdas[0]) if len(lambdas) == 1 else None
     for node in ast.walk(tree):

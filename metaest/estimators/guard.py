@@ -412,7 +412,9 @@ def spread_of(y: NDArray[Any]) -> NDArray[np.float64]:
 
 def thinned(tasks: TaskSet) -> TaskSet:
     """Return at most MOST_TASKS tasks, evenly spread, without those whose support is empty."""
-    able = [i for i, task in enumerate(tasks) if task.support is None or len(task.support)]
+    able: Sequence[int] = range(len(tasks))
+    if tasks.carries_support:
+        able = [i for i, task in enumerate(tasks) if task.support is None or len(task.support)]
     if len(able) == len(tasks) <= MOST_TASKS or not able:
         return tasks
     chosen = np.linspace(0, len(able) - 1, min(len(able), MOST_TASKS)).round().astype(int)

@@ -51,8 +51,13 @@ class SeenTasks:
         """Hash the tasks of a fit; the salt is derived from its seed."""
         salt = hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=16).digest()
         hashes = _hashes(salt, tasks)
-        distinct = [np.unique(hashes[a:b]) for a, b in zip(tasks.offsets[:-1], tasks.offsets[1:], strict=True)]
-        rows, counts = np.unique(np.concatenate(distinct), return_counts=True)
+        owner = np.repeat(np.arange(len(tasks)), tasks.sizes)
+        order = np.lexsort((hashes, owner))
+        owner, ordered = owner[order], hashes[order]
+        first = np.append(True, (ordered[1:] != ordered[:-1]) | (owner[1:] != owner[:-1]))[: len(ordered)]
+        ends = np.cumsum(np.bincount(owner[first], minlength=len(tasks)))
+        distinct = np.split(ordered[first], ends[:-1])
+        rows, counts = np.unique(ordered[first], return_counts=True)
         whole = np.unique(np.array([_whole(salt, hashes_of_task) for hashes_of_task in distinct], dtype=np.uint64))
         chance = min(1.0, 2.0 * int((counts == 2).sum()) / int(counts.sum()))
         return cls(salt, whole, rows[counts == 1], rows[counts > 1], chance)
@@ -87,7 +92,13 @@ def _hashes(salt: bytes, tasks: TaskSet) -> NDArray[np.uint64]:
     fraction, exponent = np.frexp(values)
     # adding 0 makes -0.0 and 0.0, which are equal, the same bytes
     rounded = np.ldexp(fraction.astype(np.float32).astype(np.float64), exponent) + 0.0
-    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8, key=salt).digest() for row in rounded)
+    digest, size = hashlib.blake2b(digest_size=8, key=salt), 8 * rounded.shape[1]
+    numbers = memoryview(np.ascontiguousarray(rounded).tobytes())
+    digests = bytearray()
+    for start in range(0, len(numbers), size):
+        of_row = digest.copy()
+        of_row.update(numbers[start : start + size])
+        digests += of_row.digest()
     return np.frombuffer(digests, dtype=np.uint64)
 
 

@@ -11,6 +11,7 @@ from metaest.jit.equation import CompiledHierarchicalModel
 from metaest.jit.errors import UnavailableError, UnsupportedError, is_permanent
 from metaest.jit.function import CompiledFunction, padded_rows
 from metaest.jit.meta_steps import CompiledMetaSteps, trace_meta_loss
+from metaest.jit.rows import CompiledRows, RowData, rows_are_independent
 from metaest.jit.sampling import MOST_RANKED_ROWS, EpisodeDraws, split_by_keys
 
 __all__ = [
@@ -19,13 +20,16 @@ __all__ = [
     "CompiledFunction",
     "CompiledHierarchicalModel",
     "CompiledMetaSteps",
+    "CompiledRows",
     "EpisodeDraws",
     "EpisodeShapes",
+    "RowData",
     "RowsShape",
     "UnavailableError",
     "UnsupportedError",
     "is_permanent",
     "padded_rows",
+    "rows_are_independent",
     "split_by_keys",
     "trace_meta_loss",
 ]

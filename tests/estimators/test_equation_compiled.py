@@ -44,7 +44,10 @@ def test_a_compiled_fit_is_that_of_torch(name):
     )
     assert compiled.compiled_, compiled.compiled_reason_
     assert (eager.compiled_, eager.compiled_reason_) == (False, "compile=False")
-    assert compiled.log_likelihood_ == pytest.approx(eager.log_likelihood_, rel=1e-8)
+    # the density of query rows is flat about its maximum, and the log-evidence is not at its own there
+    assert compiled.history_["loss"].iloc[-1] == pytest.approx(eager.history_["loss"].iloc[-1], rel=1e-8)
+    rel = 1e-4 if name == "query" else 1e-8
+    assert compiled.log_likelihood_ == pytest.approx(eager.log_likelihood_, rel=rel)
     numbers = ["value", "standard_error", "between_task_sd"]
     np.testing.assert_allclose(compiled.population_[numbers], eager.population_[numbers], rtol=1e-3)
 
@@ -81,16 +84,11 @@ def test_machine_code_does_not_travel():
     np.testing.assert_array_equal(copy.adapt(tasks[0].X[:3], tasks[0].y[:3]).predict(tasks.X), adapted.predict(tasks.X))
 
 
-def test_auto_goes_by_the_number_of_rows(monkeypatch):
-    from metaest.estimators.equations import compiled
-
+def test_auto_compiles_every_fit_by_evidence():
     tasks, _ = make_avrami_tasks(20, random_state=0)
-    assert not EquationRegressor(avrami, AVRAMI).fit(tasks).compiled_
-    monkeypatch.setattr(compiled, "LEAST_FIT_ROWS", len(tasks.X))
     model = EquationRegressor(avrami, AVRAMI).fit(tasks)
     assert model.compiled_
-    monkeypatch.setattr(compiled, "LEAST_FIT_ROWS", len(tasks.X) + 1)
-    assert "too few" in EquationRegressor(avrami, AVRAMI).fit(tasks).compiled_reason_
+    assert model.compiled_reason_ == "compiled, vectorised over rows"
 
 
 def coupled(X, k, n):

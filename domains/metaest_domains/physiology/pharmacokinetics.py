@@ -35,9 +35,10 @@ class Superposition(PatientEquation):
             since = since - constants["lag"] if "lag" in constants else since
             unit = absorbed(since, constants["absorption"] + parts[-1][1], parts)
         else:
-            slow = duration > 0
             unit = bolus(since, parts)
-            if bool(slow.any()):
+            # by the columns and not by their numbers: an equation that looks at numbers cannot be compiled
+            if self.doses.duration or duration.shape[1] > len(self.doses.amount):
+                slow = duration > 0
                 unit = torch.where(slow, infused(since, torch.where(slow, duration, 1.0), parts), unit)
         return (amount * unit).sum(dim=1)
 

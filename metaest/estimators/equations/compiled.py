@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import weakref
+from collections import OrderedDict
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.row_model import RowModel
 from metaest.estimators.equations.settings import FitSettings
+from metaest.estimators.fingerprint import digest
 from metaest.functional import HierarchicalModel, Observations
-from metaest.jit import CompiledHierarchicalModel, UnavailableError, UnsupportedError
+from metaest.functional.equations.equation import EquationMode
+from metaest.jit import (
+    CompiledHierarchicalModel,
+    CompiledRows,
+    UnavailableError,
+    UnsupportedError,
+)
 
-__all__ = ["CompiledEquation", "compiled_for_adapting", "compiled_for_fit"]
+__all__ = ["CompiledEquation", "compiled_for_adapting", "compiled_for_fit", "mode_before", "remember_mode"]
 
-# rows from which compiling is repaid within one fit, with compile="auto"
-LEAST_FIT_ROWS = 50_000
 # rows from which it is repaid within one adaptation of many tasks
 LEAST_ADAPT_ROWS = 500_000
-# tasks that the compiler sees as an example
-EXAMPLE_TASKS = 8
+# programs of rows that are kept for further fits of the same equations
+MOST_PROGRAMS = 64
+# tasks on which a program is compared with torch before each fit
+COMPARED_TASKS = 8
+# largest difference between the two, relative to the largest number
+CLOSE = 1e-6
 _logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
+_row_programs: OrderedDict[str, CompiledRows] = OrderedDict()
+_modes: dict[str, tuple[EquationMode, str]] = {}
 # by the fitted equation, so that an entry ends with that and is no part of a pickle
 _compiled: weakref.WeakKeyDictionary[FittedEquation, FittedEquation] = weakref.WeakKeyDictionary()
 
@@ -38,6 +53,26 @@ class CompiledEquation(NamedTuple):
     reason: str
 
 
+def mode_before(model: HierarchicalModel, n_features: int) -> tuple[EquationMode, str] | None:
+    """Return how an earlier fit has evaluated the same equation, where that can depend on nothing but the equation."""
+    return _modes.get(_key(model, n_features))
+
+
+def remember_mode(model: HierarchicalModel, n_features: int, mode: EquationMode, reason: str) -> None:
+    """Keep how an equation is evaluated."""
+    _modes[_key(model, n_features)] = mode, reason
+    while len(_modes) > MOST_PROGRAMS:
+        _modes.pop(next(iter(_modes)), None)
+
+
+def _key(model: HierarchicalModel, n_features: int) -> str:
+    """Return a hash of the equation with all that it reads; where there is none, one that never comes again."""
+    try:
+        return digest([model.equation.function, list(model.equation.names), n_features])
+    except Exception:  # whatever an object that the equation refers to does on being looked at
+        return secrets.token_hex()
+
+
 def compiled_for_fit(
     settings: FitSettings, model: HierarchicalModel, initial: Tensor, n_random: int, observations: Observations
 ) -> CompiledEquation:
@@ -48,13 +83,9 @@ def compiled_for_fit(
     reason = _reason_against(settings, observations)
     if reason is None:
         try:
-            compiled = CompiledHierarchicalModel.of(model)
-            few = observations.take(torch.arange(min(EXAMPLE_TASKS, observations.y.shape[1])))
-            phi = initial[:, None].expand(-1, few.y.shape[1]).contiguous()
-            factor, log_sigma = initial.new_zeros(len(initial), n_random), initial.new_zeros(model.noise.n_constants)
-            compiled.prepare(phi, factor, log_sigma, few._replace(full=observations.full))
-            _logger.info("the fit of the equation is compiled, vectorised over tasks")
-            return CompiledEquation(compiled, True, "compiled, vectorised over tasks")
+            compiled = _with_programs(model, initial, observations)
+            _logger.info("the fit of the equation is compiled, vectorised over rows")
+            return CompiledEquation(compiled, True, "compiled, vectorised over rows")
         except (UnavailableError, UnsupportedError) as error:
             reason = str(error)
     level = logging.WARNING if settings.compile is True else logging.INFO
@@ -62,12 +93,45 @@ def compiled_for_fit(
     return CompiledEquation(model, False, reason)
 
 
+def _with_programs(model: HierarchicalModel, initial: Tensor, observations: Observations) -> RowModel:
+    """Return the model with programs of its rows, those of an earlier fit of the same equation where there are such."""
+    n_features, weighted = observations.X.shape[1], observations.weight is not None
+    noise = replace(model.noise, delta=0.0)  # a number of each fit
+    key = digest([_key(model, n_features), model.transforms, noise, weighted])
+    with _lock:
+        programs = _row_programs.get(key)
+        if programs is not None:
+            compiled = RowModel(model.equation, model.transforms, model.noise, programs=programs)
+            if _agrees(compiled, initial, observations):
+                _row_programs.move_to_end(key)
+                return compiled
+        programs = CompiledRows(model, n_features, weighted=weighted)
+        compiled = RowModel(model.equation, model.transforms, model.noise, programs=programs)
+        if not _agrees(compiled, initial, observations):
+            raise UnsupportedError("the equation gives another result than it does in torch")
+        _row_programs[key] = programs
+        while len(_row_programs) > MOST_PROGRAMS:
+            _row_programs.popitem(last=False)
+    return compiled
+
+
+def _agrees(compiled: RowModel, initial: Tensor, observations: Observations) -> bool:
+    """Tell whether programs give what torch gives at rows of a few tasks: what they were made of may have changed."""
+    few = observations.take(evenly(observations.y.shape[1], COMPARED_TASKS))
+    phi = initial[:, None].expand(-1, few.y.shape[1])
+    log_sigma = initial.new_zeros(compiled.noise.n_constants)
+    with torch.no_grad():
+        value, expected = (model.information(phi, log_sigma, few) for model in (compiled, compiled.plain()))
+    for part, other in zip(value, expected, strict=True):
+        scale = torch.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
+        if not torch.allclose(part, other, rtol=CLOSE, atol=float(CLOSE * scale), equal_nan=True):
+            return False
+    return True
+
+
 def _reason_against(settings: FitSettings, observations: Observations) -> str | None:
     if settings.by_gradient_steps:
         return "gradient steps of an equation are not compiled"
-    rows = observations.y.numel()
-    if settings.compile == "auto" and rows < LEAST_FIT_ROWS:
-        return f"{rows} rows are too few to repay compiling ({LEAST_FIT_ROWS})"
     return None
 
 

@@ -78,6 +78,7 @@ class Point(NamedTuple):
         return self.center + self.factor @ u
 
 
+@lru_cache(maxsize=32)
 def normal_points(n: int, dimension: int, seed: int = 0) -> Tensor:
     """Return n well-spread points of a standard normal distribution, the same for a seed, of shape (dimension, n)."""
     if dimension == 0:
@@ -157,6 +158,7 @@ def search_widely(
     observations: Observations,
     start: Tensor,
     points: Tensor | None = None,
+    tries: int | None = None,
 ) -> tuple[MapResult, Tensor]:
     """Search every task from the best of many points spread over the population, and from `start`.
 
@@ -169,6 +171,8 @@ def search_widely(
     start : Tensor of shape (random, tasks)
     points : Tensor of shape (random, points), optional
         Deviations to start from; by default spread over the population.
+    tries : int, optional
+        Starts of each task, `start` among them.
 
     Returns
     -------
@@ -183,7 +187,7 @@ def search_widely(
     one_call = model.equation.mode == "rows"
     if points is None:
         points = WIDE_SD * normal_points(SCREENED if one_call else SCREENED_SLOW, m)
-    n, tries = points.shape[1], STARTS if one_call else STARTS_SLOW
+    n, tries = points.shape[1], tries or (STARTS if one_call else STARTS_SLOW)
     # an equation whose rows see each other needs all of them
     screened = observations.thin(SCREEN_ROWS) if one_call else observations
     size = max(1, MOST_VALUES // (n * len(screened.y)))

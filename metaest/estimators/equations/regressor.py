@@ -104,9 +104,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     max_iter : int, default=300
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
     compile : bool or "auto", default="auto"
-        Whether the search for constants is compiled, vectorised over tasks (needs llvmlite, the extra ``compile``;
-        see :doc:`/guide/speed`). "auto" compiles a fit of at least 50,000 rows and an `adapt_many` of 500,000, True a
-        single `adapt` as well. torch does what cannot be compiled, and a logged line says why.
+        Whether the equation is compiled (needs llvmlite, the extra ``compile``; see :doc:`/guide/speed`). "auto"
+        compiles every fit but one by gradient steps, and an `adapt_many` of at least 500,000 rows, True a single
+        `adapt` as well. torch does what cannot be compiled, and a logged line says why.
     random_state : int, RandomState instance or None, default=None
         Draws of support rows; ``objective="evidence"`` draws none.
     checkpoint : path-like, optional

@@ -184,7 +184,7 @@ class Equation:
             # the first backward pass is linear in v, and its derivative in v is the Jacobian, one column a pass
             v = torch.zeros_like(values, requires_grad=True)
             slopes = []
-            for pulled in _gradients(values, leaves, True, grad_outputs=v):
+            for pulled in _gradients((values * v).sum(), leaves, True):
                 if not pulled.requires_grad:
                     slopes.append(torch.zeros_like(values))
                     continue
@@ -304,12 +304,8 @@ def _silence(constant: Tensor, still: Tensor | Callable[[], Tensor]) -> None:
         constant.register_hook(without)  # type: ignore[no-untyped-call]
 
 
-def _gradients(
-    value: Tensor, inputs: list[Tensor], create_graph: bool, grad_outputs: Tensor | None = None
-) -> tuple[Tensor, ...]:
-    """Return gradients, zeros where the value has no graph."""
+def _gradients(value: Tensor, inputs: list[Tensor], create_graph: bool) -> tuple[Tensor, ...]:
+    """Return gradients of one number, for which torch imports no compiler; zeros where it has no graph."""
     if not value.requires_grad:  # a guard in the equation returned a plain tensor
         return tuple(torch.zeros_like(leaf) for leaf in inputs)
-    return torch.autograd.grad(
-        value, inputs, grad_outputs=grad_outputs, create_graph=create_graph, materialize_grads=True
-    )
+    return torch.autograd.grad(value, inputs, create_graph=create_graph, materialize_grads=True)

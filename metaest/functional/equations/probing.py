@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from metaest.functional.compiler import import_compiler
 from metaest.functional.equations.equation import Equation, EquationMode, Observations
 
 __all__ = ["agrees_one_by_one", "check_equation", "choose_mode"]
@@ -34,7 +33,6 @@ def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor |
     ValueError, TypeError
         With a message about the equation; also where it returns something else than one number a row.
     """
-    import_compiler()  # torch imports a part of it at the first slope that can be differentiated again
     reach = theta.abs() if reach is None else reach
     version = X._version
     constants = [value.clone().requires_grad_() for value in theta]
@@ -65,7 +63,8 @@ def _slope_fails(equation: Equation, theta: Tensor, k: int, X: Tensor, reach: fl
     slope = torch.zeros_like(value)
     if value.requires_grad:
         v = torch.ones_like(value, requires_grad=True)
-        (pulled,) = torch.autograd.grad(value, constants[k], v, create_graph=True, materialize_grads=True)
+        # the sum of products, and not the products as `grad_outputs`, for which torch imports its compiler
+        (pulled,) = torch.autograd.grad((value * v).sum(), constants[k], create_graph=True, materialize_grads=True)
         if pulled.requires_grad:
             (slope,) = torch.autograd.grad(pulled.sum(), v, retain_graph=True, materialize_grads=True)
     ends = []

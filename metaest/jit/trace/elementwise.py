@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
+import numpy as np
 
 from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import Constant, Formula, Operand, broadcast
@@ -52,7 +52,8 @@ PRIMITIVES: dict[str, Callable[..., float]] = {
 def formula(operation: str, *arguments: Argument) -> Operand:
     """Return an operation on arguments that are brought to one shape, worked out where all are constants."""
     shapes = [argument.shape for argument in arguments if not isinstance(argument, (float, int))]
-    shape = tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+    # torch's function of that name imports SymPy
+    shape = tuple(np.broadcast_shapes(*shapes))
     operands = [
         Constant(float(argument), shape) if isinstance(argument, (float, int)) else broadcast(argument, shape)
         for argument in arguments

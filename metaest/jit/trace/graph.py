@@ -14,8 +14,9 @@ from metaest.functional.interrupts import interrupts_raised
 from metaest.jit.errors import MomentaryError, UnsupportedError
 from metaest.jit.ir import Program
 from metaest.jit.trace.lower import lower
+from metaest.jit.trace.record import WritesError, record
 
-__all__ = ["graph_of"]
+__all__ = ["graph_of", "program_of"]
 
 
 # operations that torch decomposes into simpler ones
@@ -50,6 +51,28 @@ def graph_of(
     [end] = [node for node in graph.graph.nodes if node.op == "output"]
     shapes = [tuple(value.meta["val"].shape) for value in end.args[0]]
     return lower(graph, shared), shapes
+
+
+def program_of(
+    function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], shared: Sequence[bool]
+) -> Program:
+    """Return the program of a function of few plain operations, without torch's compiler where that is possible.
+
+    Raises
+    ------
+    UnsupportedError
+        When torch cannot trace it, or it holds an operation that cannot be compiled.
+    """
+    try:
+        recorded = record(function, [example.clone() for example in examples])
+    except WritesError:  # which torch's compiler may know to avoid
+        return graph_of(function, examples, shared)[0]
+    _merge(recorded.graph)
+    recorded.graph.eliminate_dead_code()
+    names = {str(node.target).split(".")[1] for node in recorded.graph.nodes if "." in str(node.target)}
+    if names & set(DECOMPOSED):
+        return graph_of(function, examples, shared)[0]  # torch's compiler takes these operations apart
+    return lower(recorded, shared)
 
 
 def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> torch.fx.GraphModule:

@@ -12,19 +12,20 @@ import torch
 from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import Buffer, Fill, Formula, Operand, Program, View, contiguous
 from metaest.jit.trace.elementwise import ELEMENTWISE
+from metaest.jit.trace.record import Recorded
 from metaest.jit.trace.reductions import REDUCTIONS
 from metaest.jit.trace.registry import RULES, VIEWS, ProgramBuilder
 
 __all__ = ["lower"]
 
 
-def lower(graph: torch.fx.GraphModule, shared: Sequence[bool]) -> Program:
+def lower(graph: torch.fx.GraphModule | Recorded, shared: Sequence[bool]) -> Program:
     """Lower a graph whose inputs and outputs are tensors.
 
     Parameters
     ----------
-    graph : GraphModule
-        As ``make_fx`` traces it.
+    graph : GraphModule or Recorded
+        As ``make_fx`` or `record` traces it.
     shared : sequence of bool
         True for inputs that are the same for all tasks.
 
@@ -37,7 +38,7 @@ def lower(graph: torch.fx.GraphModule, shared: Sequence[bool]) -> Program:
 
 
 class _Lowering(ProgramBuilder):
-    def __init__(self, graph: torch.fx.GraphModule) -> None:
+    def __init__(self, graph: torch.fx.GraphModule | Recorded) -> None:
         super().__init__()
         self.graph = graph
         self.operands: dict[torch.fx.Node, Operand] = {}

@@ -4,7 +4,9 @@ A step linearises the equation at the most probable constants of each task: a Ne
 closed-form updates of a linear mixed model for covariance and noise. It cannot run off as a line search from afar may.
 """
 
+import contextlib
 import logging
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaest.estimators.equations import matrices
 from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.fit.linearised import Linearised, linearise
 from metaest.estimators.equations.fit.problem import Optimum, Problem
@@ -23,8 +26,7 @@ from metaest.estimators.equations.fit.starts import (
     scales,
     spread_of,
 )
-from metaest.functional import GaussNewton, Population
-from metaest.functional.equations import small_matrices
+from metaest.functional import GaussNewton, Noise, Observations, Population
 from metaest.functional.progress import progress
 
 __all__ = ["EMResult", "em_steps", "first_population", "without_variation"]
@@ -109,13 +111,15 @@ def first_population(
         padding = torch.zeros(n_coefficients - len(population.beta), dtype=torch.float64)
         population = population._replace(beta=torch.cat([population.beta, padding]))
         results.append(step(partial(em_steps, small, population, u, CANDIDATE_STEPS), EMResult.rebuild))
-    searched, local_optima = [], from_tasks
+    searched, local_optima = [], False
     for result in progress(_distinct(small, results), verbose, "tasks searched widely"):
         widely = partial(search_all_widely, small, result, CANDIDATE_STEPS)
         result, moved = step(widely, lambda saved: (EMResult.rebuild(saved[0]), bool(saved[1])))
         searched.append(result)
         local_optima = local_optima or moved
     distinct = _distinct(small, searched)
+    # a pooled fit and fits of single tasks that end apart
+    local_optima = local_optima or (from_tasks and len(distinct) > 1)
     best = max(result.evidence for result in distinct)
     if len(distinct) > 1:
         distinct = [
@@ -234,31 +238,46 @@ def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) ->
 def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Linearised) -> Population:
     """Return the population one step further, from the tasks linearised at their most probable deviations u."""
     model, design, observations = problem.model, problem.design, problem.observations
-    with torch.no_grad():
-        factor, normal = population.factor, linearised.normal
-        step, info = torch.linalg.solve_ex(normal + RIDGE * torch.diag(normal.diagonal()), linearised.score)
-        beta = population.beta + step if int(info) == 0 and bool(torch.isfinite(step).all()) else population.beta
+    with torch.no_grad(), np.errstate(all="ignore"):
+        factor, deviations = population.factor.numpy(), u.numpy()
+        normal, score = linearised.normal.numpy(), linearised.score.numpy()
+        posterior = linearised.posterior.numpy()
+        beta = population.beta
+        with contextlib.suppress(np.linalg.LinAlgError):
+            step = np.linalg.solve(normal + RIDGE * np.diag(normal.diagonal()), score)
+            if np.isfinite(step).all():
+                beta = beta + torch.from_numpy(step)
 
         curve = model.curve(problem.at(population).constants(u), observations)
-        variance = model.noise.variance(curve, population.log_sigma, model.noise.accuracy(observations))
-        nearest = model.noise.nearest(curve, observations.y)
-        square = observations.masked((nearest - curve).square() / variance).sum()
-        reduced = small_matrices.sandwich(factor.T, linearised.information)
-        square = square + (reduced * linearised.posterior).sum()
-        log_sigma = population.log_sigma + 0.5 * (square / observations.mask.sum()).log()
+        square = _square_of_residuals(model.noise, curve, population.log_sigma, observations)
+        # the spread of what the rows leave open
+        reduced = matrices.sandwich(factor.T, linearised.information.numpy())
+        square = square + float((reduced * posterior).sum())
+        log_sigma = population.log_sigma + 0.5 * math.log(square / float(observations.mask.sum()))
         log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
 
         if factor.shape[1]:
-            moment = (u @ u.T + linearised.posterior.sum(dim=2)) / design.multiplier.shape[1]
-            random = torch.nonzero((factor != 0).any(dim=1))[:, 0]
+            moment = (deviations @ deviations.T + posterior.sum(axis=2)) / design.multiplier.shape[1]
+            random = np.flatnonzero((factor != 0).any(axis=1))
             covariance = factor[random] @ moment @ factor[random].T
             if problem.diagonal:
-                covariance = torch.diag(covariance.diagonal())
-            covariance = covariance + JITTER * torch.diag(covariance.diagonal())
-            root, failed = torch.linalg.cholesky_ex(covariance)
-            if int(failed) == 0 and bool(torch.isfinite(root).all()):
-                factor = torch.zeros_like(factor).index_copy(0, random, root)
-    return Population(beta, factor, log_sigma)
+                covariance = np.diag(covariance.diagonal())
+            covariance = covariance + JITTER * np.diag(covariance.diagonal())
+            with contextlib.suppress(np.linalg.LinAlgError):
+                root = np.linalg.cholesky(covariance)
+                if np.isfinite(root).all():
+                    factor = np.zeros_like(factor)
+                    factor[random] = root
+    return Population(beta, torch.from_numpy(factor), log_sigma)
+
+
+def _square_of_residuals(noise: Noise, curve: Tensor, log_sigma: Tensor, observations: Observations) -> float:
+    """Return the sum of squared residuals in units of the noise."""
+    residual = noise.nearest(curve, observations.y) - curve
+    accuracy = noise.accuracy(observations)
+    if noise.kind == "additive" and accuracy.alike:
+        return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
+    return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())
 
 
 def without_variation(problem: Problem, optimum: Optimum) -> tuple[Optimum, list[int]]:
@@ -290,5 +309,6 @@ def _excess_variance(problem: Problem, optimum: Optimum) -> Tensor:
     """Return the variance between tasks of each constant over its mean posterior variance, less one."""
     population = optimum.population
     linearised = linearise(problem.model, population, problem.design, problem.observations, optimum.u)
-    left = small_matrices.sandwich(population.factor, linearised.posterior).mean(dim=2).diagonal()
+    left = torch.from_numpy(matrices.sandwich(population.factor.numpy(), linearised.posterior.numpy()).mean(axis=2))
+    left = left.diagonal()
     return population.factor.square().sum(dim=1) / left.clamp(min=1e-300) - 1

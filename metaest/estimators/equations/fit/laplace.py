@@ -13,8 +13,10 @@ from metaest.estimators.equations.fit.linearised import linearise
 from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import sizes
 from metaest.estimators.equations.fit_checkpoint import Evaluations
+from metaest.estimators.equations.row_model import Evidence, RowModel
 from metaest.exceptions import DivergenceError
 from metaest.functional import Population, negative_log_evidence, query_loss
+from metaest.functional.equations.hierarchical import Design
 
 __all__ = ["Coordinates", "Objective", "maximise"]
 
@@ -90,6 +92,15 @@ class Coordinates:
         free: list[tuple[float | None, float | None]] = [(None, None)] * (self.n_beta + self.n_factor)
         return [*free, *((float(s), None) for s in self.smallest)]
 
+    def gradient(self, evidence: Evidence, design: Design) -> Tensor:
+        """Return the gradient in the vector of the sum of the tasks' losses."""
+        center = torch.from_numpy(evidence.center)
+        of_beta = (center[design.constant] * design.multiplier).sum(dim=1)
+        of_factor = self.unit * self.sd[:, None] * torch.from_numpy(evidence.factor)[self.random]
+        parts = [] if self.fixed_beta else [self.directions.T @ of_beta]
+        parts += [of_factor[self.lower[0], self.lower[1]], self.noise_unit * torch.from_numpy(evidence.log_sigma)]
+        return torch.cat(parts)
+
     def population(self, x: Tensor) -> Population:
         """Return the population of a vector, differentiable in it."""
         step, rest = x[: self.n_beta], x[self.n_beta :]
@@ -135,6 +146,8 @@ class Objective:
 
     def _evaluate(self, x: NDArray[Any]) -> tuple[float, Tensor]:
         """Return loss and gradient; the loss is infinite where either is not finite."""
+        if isinstance(self.problem.model, RowModel) and self.problem.query is None:
+            return self._by_rows(self.problem.model, x)
         leaf = torch.tensor(x, requires_grad=True)
         population = self.coordinates.population(leaf)
         result = self.problem.solve(population.detach(), self.evaluations.u)
@@ -147,6 +160,20 @@ class Objective:
                     self.evaluations.u = result.u
                 return value, gradient
         return np.inf, torch.zeros_like(leaf.detach())
+
+    def _by_rows(self, model: RowModel, x: NDArray[Any]) -> tuple[float, Tensor]:
+        """Return loss and gradient from programs of rows."""
+        problem, place = self.problem, torch.from_numpy(x)
+        population = self.coordinates.population(place)
+        point = problem.at(population)
+        u = problem.solver.solve(model, *point, problem.observations, self.evaluations.u).u
+        evidence = model.evidence(*point, problem.observations, u)
+        if evidence is None:
+            return np.inf, torch.zeros_like(place)
+        value = float(evidence.loss.sum())
+        if value < self.best:
+            self.evaluations.u = torch.from_numpy(evidence.u)
+        return value, self.coordinates.gradient(evidence, problem.design)
 
     def losses(self, population: Population, u: Tensor) -> Tensor:
         """Return the loss of each task."""

@@ -5,12 +5,13 @@ The steps of expectation-maximisation, the coordinates of the search and the sta
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from metaest.estimators.equations import matrices
 from metaest.estimators.equations.map_estimate import Point
 from metaest.functional import HierarchicalModel, Observations, Population
-from metaest.functional.equations import small_matrices
 from metaest.functional.equations.hierarchical import Design
 
 __all__ = ["Linearised", "invert", "linearise"]
@@ -62,21 +63,26 @@ def linearise(
     -------
     Linearised
     """
-    with torch.no_grad():
+    with torch.no_grad(), np.errstate(all="ignore"):
         point = Point.of(population, design)
-        factor = point.factor
-        info = model.information(point.constants(u), point.log_sigma, observations)
-        inner = info.in_random_directions(factor, u)
-        root = small_matrices.cholesky(inner.matrix)
-        posterior = small_matrices.inverse(root, inner.matrix)
-        loss = inner.loss + 0.5 * small_matrices.log_determinant(root, inner.loss)
-        # information about a task's centre once its u is integrated out: P - P A C A' P
-        along = torch.einsum("kjt,jm->kmt", info.matrix, factor)
-        left = info.matrix - torch.einsum("kmt,jmt->kjt", torch.einsum("kmt,mnt->knt", along, posterior), along)
-        index, z = design
-        normal = (left[index][:, index] * z[:, None] * z).sum(dim=2)
-        score = -(info.gradient[index] * z).sum(dim=1)
-    return Linearised(loss, score, normal, posterior, info.matrix)
+        information = model.information(point.constants(u), point.log_sigma, observations)
+        loss, gradient, matrix = (part.numpy() for part in information)
+        factor, deviations = point.factor.numpy(), u.numpy()
+        (p, m), tasks = factor.shape, u.shape[1]
+        posterior, left = np.zeros((m, m, tasks)), matrix
+        loss = loss + 0.5 * (deviations * deviations).sum(axis=0)
+        if m:
+            inner = matrices.sandwich(factor.T, matrix) + np.eye(m)[..., None]
+            root = matrices.cholesky(inner)
+            posterior = matrices.inverse(root)
+            loss = loss + 0.5 * matrices.log_determinant(root)
+            # information about a task's centre once its u is integrated out: P - P A C A' P
+            along = (factor.T @ matrix.reshape(p, -1)).reshape(m, p, tasks)
+            left = matrix - np.einsum("mkt,mjt->kjt", along, np.einsum("mnt,njt->mjt", posterior, along))
+        index, z = design.constant.numpy(), design.multiplier.numpy()
+        normal = (left[index][:, index] * z[:, None] * z).sum(axis=2)
+        score = -(gradient[index] * z).sum(axis=1)
+    return Linearised(*map(torch.from_numpy, (loss, score, normal, posterior, matrix)))
 
 
 def invert(normal: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.map_estimate import Point, map_estimate, search_widely
+from metaest.estimators.equations.row_model import RowModel
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population, negative_log_evidence
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Design
@@ -71,6 +72,10 @@ class Problem(NamedTuple):
 
     def log_evidence(self, population: Population, u: Tensor) -> float:
         """Return the log-evidence of all tasks, whose most probable deviations are u; minus infinity if not finite."""
+        if isinstance(self.model, RowModel):
+            evidence = self.model.evidence(*self.at(population), self.observations, u)
+            if evidence is not None:
+                return -float(evidence.loss.sum())
         losses = negative_log_evidence(self.model, population, self.design, self.observations, u)
         value = -float(losses.detach().sum())
         return value if np.isfinite(value) else -np.inf

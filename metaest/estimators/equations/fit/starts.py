@@ -27,6 +27,8 @@ FEW_TASKS = 12
 SCREEN_ROWS = 300
 # points screened, where one call evaluates all rows
 SCREENED = 1024
+# the same for each of single tasks
+SCREENED_SINGLE = 256
 # the same, where every task needs a call
 SCREENED_SLOW = 64
 # points that a pooled fit is searched from, where one call evaluates all rows
@@ -78,6 +80,14 @@ MAD_TO_SD = 1.4826
 FARTHEST_START = 4.0
 # solver of the first searches: rough, without Newton steps
 FIRST_SOLVER = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
+# solver that shows which of many starts are worth while
+SHORT_SOLVER = GaussNewton(max_iter=6, tol=1e-2, newton_after=6)
+# starts that go on after it, where one call evaluates all rows
+CONTINUED = 10
+# solver of single tasks: medians bear that some are on their way
+SINGLE_SOLVER = GaussNewton(max_iter=15, tol=1e-2, newton_after=15)
+# starts of each of them
+SINGLE_TRIES = 4
 
 
 class PooledFit(NamedTuple):
@@ -117,16 +127,25 @@ def pooled_fits(model: HierarchicalModel, initial: Tensor, observations: Observa
     together = _as_one_task(sub, n_starts)
     log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
     factor = torch.diag(PRIOR_WIDTH * torch.maximum(scale, size))
-    for _ in range(ROUNDS):
-        result = FIRST_SOLVER.solve(pooled, center, factor, log_sigma, together)
+    for number, solver in enumerate([SHORT_SOLVER] + [FIRST_SOLVER] * ROUNDS):
+        result = solver.solve(pooled, center, factor, log_sigma, together)
         moved = center + factor @ result.u
         center = torch.where(torch.isfinite(moved).all(dim=0), moved, center)
-    with torch.no_grad():
-        curve = pooled.curve(center, together)
-        residual = pooled.noise.nearest(curve, together.y) - curve
-        mean_square = together.weighed(residual.square()).sum(dim=0) / together.mask.sum(dim=0)
-    rms = torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
+        if number == 0 and n_starts > CONTINUED:
+            best = torch.nan_to_num(result.loss[1:], nan=torch.inf).argsort()[: CONTINUED - 1]
+            center = torch.cat([center[:, :1], center[:, 1:][:, best]], dim=1)
+            together = _as_one_task(sub, CONTINUED)
+    rms = _rms(pooled, center, together)
     return _distinct(model, center, rms, scale, n)
+
+
+def _rms(model: HierarchicalModel, phi: Tensor, observations: Observations) -> Tensor:
+    """Return the root mean square of the residuals of each task; infinite where it is not finite."""
+    with torch.no_grad():
+        curve = model.curve(phi, observations)
+        residual = model.noise.nearest(curve, observations.y) - curve
+        mean_square = observations.weighed(residual.square()).sum(dim=0) / observations.mask.sum(dim=0)
+    return torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
 
 
 def _promising(
@@ -331,7 +350,7 @@ def from_single_tasks(
     if model.noise.kind != "additive" or len(able) < max(LEAST_TASKS, len(rows) // 2):
         return None
     one_call = model.equation.mode == "rows"
-    most, n_points = (SINGLE_TASKS, SCREENED) if one_call else (SINGLE_TASKS_SLOW, SCREENED_SLOW)
+    most, n_points = (SINGLE_TASKS, SCREENED_SINGLE) if one_call else (SINGLE_TASKS_SLOW, SCREENED_SLOW)
     few = able[evenly(len(able), most)]
     some = observations.take(few)
     some = _with_measurement_errors(model.noise, some, FIRST_NOISE * spread_of(some))
@@ -339,12 +358,12 @@ def from_single_tasks(
     widths = [FLAT_PRIOR_UNBOUNDED if kind == "identity" else FLAT_PRIOR for kind in model.transforms.kinds]
     size = torch.tensor(widths, dtype=torch.float64) * torch.maximum(scales(model, initial, some), unit)
     center = initial[:, None].expand(-1, len(few))
-    plain = HierarchicalModel(model.equation, model.transforms, Noise(limit=model.noise.limit))
+    plain = replace(model, noise=Noise(limit=model.noise.limit))
     log_sigma = torch.tensor([FIRST_NOISE * spread_of(some)], dtype=torch.float64).log()
     points = (_points_around(model, initial, unit, n_points) - initial[:, None]) / size[:, None]
     zeros = torch.zeros(p, len(few), dtype=torch.float64)
     point = Point(center, torch.diag(size), log_sigma)
-    result, _ = search_widely(FIRST_SOLVER, plain, point, some, zeros, points)
+    result, _ = search_widely(SINGLE_SOLVER, plain, point, some, zeros, points, SINGLE_TRIES)
     phi = center + size[:, None] * result.u
     with torch.no_grad():
         curve = plain.curve(phi, some)

@@ -1,0 +1,207 @@
+"""The evidence and the searches of a fit from programs of rows, beside torch's."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from metaest import EquationRegressor, Parameter
+from metaest.estimators.equations import compiled, row_model
+from metaest.estimators.equations.row_model import RowModel
+from metaest.functional import (
+    Equation,
+    GaussNewton,
+    HierarchicalModel,
+    Noise,
+    Observations,
+    Population,
+    negative_log_evidence,
+)
+from metaest.functional.equations.hierarchical import Design
+from metaest.functional.equations.transforms import Transforms
+from metaest.jit import CompiledRows
+from metaest_datasets import make_avrami_tasks
+
+pytest.importorskip("llvmlite")
+
+RNG = np.random.default_rng(3)
+NOISES = {"additive": Noise(), "proportional": Noise("proportional", 0.05), "combined": Noise("combined")}
+
+
+def avrami(X, k, n):
+    return 1 - torch.exp(-((k * X[:, 0]) ** n))
+
+
+def observations_of(tasks=7, rows=9, *, weighted=False, first=0.1):
+    """Return ragged rows of Avrami curves."""
+    X = torch.from_numpy(np.sort(RNG.uniform(0.1, 2, (tasks, rows, 1)), axis=1))
+    X[:, 0] = first
+    k, n = np.exp(0.3 * RNG.standard_normal((tasks, 1))), 2 * np.exp(0.2 * RNG.standard_normal((tasks, 1)))
+    y = 1 - np.exp(-((k * X[..., 0].numpy()) ** n)) + 0.05 * RNG.standard_normal((tasks, rows))
+    sizes = RNG.integers(4, rows + 1, tasks)
+    mask = torch.from_numpy((np.arange(rows) < sizes[:, None]).astype(float))
+    weight = torch.from_numpy(RNG.uniform(0.5, 2, (tasks, rows))) if weighted else None
+    return Observations.stack(X, torch.from_numpy(y), mask, weight)
+
+
+def models(noise, observations, *, lower=(0.0, 0.0)):
+    transforms = Transforms(list(lower), [np.inf, np.inf])
+    plain = HierarchicalModel(Equation(avrami, ("k", "n"), "rows"), transforms, noise)
+    programs = CompiledRows(plain, 1, weighted=observations.weight is not None)
+    return plain, RowModel(plain.equation, transforms, noise, programs=programs)
+
+
+def population_of(noise, random=2):
+    factor = torch.tensor([[0.3, 0.0], [0.1, 0.2]], dtype=torch.float64)[:, :random]
+    log_sigma = torch.full((noise.n_constants,), -2.5, dtype=torch.float64)
+    return Population(torch.tensor([0.05, 0.7], dtype=torch.float64), factor, log_sigma)
+
+
+def design_of(observations):
+    return Design(torch.arange(2), torch.ones(2, observations.y.shape[1], dtype=torch.float64))
+
+
+def evidence_at(model, population, observations):
+    center = design_of(observations).center(population.beta, 2)
+    u = GaussNewton().solve(model, center, population.factor, population.log_sigma, observations).u
+    return model.evidence(center, population.factor, population.log_sigma, observations, u)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", NOISES)
+def test_a_search_ends_where_torchs_does(name, weighted):
+    observations = observations_of(weighted=weighted)
+    plain, compiled_model = models(NOISES[name], observations)
+    population = population_of(NOISES[name])
+    given = design_of(observations).center(population.beta, 2), population.factor, population.log_sigma, observations
+    expected, found_by_rows = GaussNewton().solve(plain, *given), GaussNewton().solve(compiled_model, *given)
+    torch.testing.assert_close(found_by_rows.u, expected.u, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found_by_rows.loss, expected.loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found_by_rows.code, expected.code)
+
+
+@pytest.mark.parametrize("random", [0, 1, 2])
+@pytest.mark.parametrize("name", NOISES)
+def test_the_evidence_is_torchs_and_its_gradient_that_of_differences(name, random):
+    noise, observations = NOISES[name], observations_of(weighted=name == "combined")
+    plain, model = models(noise, observations)
+    population = population_of(noise, random)
+    evidence = evidence_at(model, population, observations)
+    expected = negative_log_evidence(
+        plain, population, design_of(observations), observations, torch.from_numpy(evidence.u)
+    )
+    np.testing.assert_allclose(evidence.loss, expected, rtol=1e-9)
+    gradient = Population(
+        torch.from_numpy(evidence.center.sum(axis=1)), torch.from_numpy(evidence.factor),
+        torch.from_numpy(evidence.log_sigma),
+    )  # fmt: skip
+    step = 1e-5
+    for field, (part, slope) in enumerate(zip(population, gradient, strict=True)):
+        for place in np.ndindex(*part.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = part.clone()
+                moved[place] += sign * step
+                ends.append(evidence_at(model, population._replace(**{population._fields[field]: moved}), observations))
+            difference = (ends[0].loss.sum() - ends[1].loss.sum()) / (2 * step)
+            assert float(slope[place]) == pytest.approx(difference, rel=1e-5, abs=1e-5)
+
+
+def test_tasks_in_blocks_give_what_they_give_together(monkeypatch):
+    observations, noise = observations_of(20), NOISES["combined"]
+    _, model = models(noise, observations)
+    together = evidence_at(model, population_of(noise), observations)
+    monkeypatch.setattr(row_model, "BLOCK_ROWS", 25)
+    _, model = models(noise, observations)
+    assert len(model.blocks(observations)) > 3
+    apart = evidence_at(model, population_of(noise), observations)
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_slopes_that_torch_loses_at_zero_are_zero():
+    # the slope of (k t)^n at t = 0 is 0 times infinity for n below one
+    observations, noise = observations_of(first=0.0), Noise()
+    plain, model = models(noise, observations)
+    population = population_of(noise)._replace(beta=torch.tensor([0.0, -0.5], dtype=torch.float64))
+    evidence = evidence_at(model, population, observations)
+    assert evidence is not None
+    phi = design_of(observations).center(population.beta, 2)
+    for one, other in zip(
+        model.information(phi, population.log_sigma, observations),
+        plain.information(phi, population.log_sigma, observations),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    moved = evidence_at(model, population._replace(beta=population.beta + 1e-5), observations)
+    back = evidence_at(model, population._replace(beta=population.beta - 1e-5), observations)
+    slope = (moved.loss.sum() - back.loss.sum()) / 2e-5
+    assert evidence.center.sum() == pytest.approx(slope, rel=1e-4)
+
+
+def test_another_noise_than_that_of_the_programs_is_torchs():
+    observations = observations_of()
+    plain, model = models(NOISES["proportional"], observations)
+    phi, sigma = design_of(observations).center(torch.tensor([0.1, 0.6]).double(), 2), torch.tensor([-1.0]).double()
+    other, expected = (dataclasses.replace(each, noise=Noise()) for each in (model, plain))
+    for one, two in zip(
+        other.information(phi, sigma, observations), expected.information(phi, sigma, observations), strict=True
+    ):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+    assert other.evidence(phi, torch.zeros(2, 0).double(), sigma, observations, torch.zeros(0, 7).double()) is None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_that_the_programs_do_not_take_are_torchs(weighted):
+    observations = observations_of(weighted=weighted)
+    other = observations._replace(weight=None if weighted else torch.full_like(observations.y, 2.0))
+    plain, model = models(Noise(), observations)
+    phi, sigma = design_of(observations).center(torch.tensor([0.1, 0.6]).double(), 2), torch.tensor([-1.0]).double()
+    for rows in (observations, other, observations):
+        for one, two in zip(model.information(phi, sigma, rows), plain.information(phi, sigma, rows), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+SCALE = 1.0
+
+
+def scaled(X, k, n):
+    return SCALE * (1 - torch.exp(-((k * X[:, 0]) ** n)))
+
+
+def fit(equation=avrami, **settings):
+    tasks, _ = make_avrami_tasks(12, random_state=0)
+    return EquationRegressor(equation, {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}, **settings).fit(
+        tasks
+    )
+
+
+def test_fits_of_one_equation_share_its_programs(monkeypatch):
+    fit()
+    made = []
+    programs = compiled.CompiledRows
+    monkeypatch.setattr(compiled, "CompiledRows", lambda *a, **k: made.append(1) or programs(*a, **k))
+    assert fit().compiled_
+    assert not made
+    fit(noise="combined")
+    assert len(made) == 1
+
+
+def test_programs_follow_what_an_equation_reads_from_its_module(monkeypatch):
+    before = fit(scaled)
+    monkeypatch.setattr(f"{__name__}.SCALE", 0.5)
+    after = fit(scaled)
+    assert after.compiled_
+    expected = fit(scaled, compile=False)
+    assert after.log_likelihood_ == pytest.approx(expected.log_likelihood_, rel=1e-8)
+    assert after.log_likelihood_ != pytest.approx(before.log_likelihood_, rel=1e-3)
+
+
+def test_the_same_fit_has_the_same_bits_first_and_later():
+    compiled._row_programs.clear()
+    compiled._modes.clear()
+    first, later = fit(), fit()
+    np.testing.assert_array_equal(first.population_["value"], later.population_["value"])
+    assert first.log_likelihood_ == later.log_likelihood_
+    assert first.batching_reason_ == later.batching_reason_
