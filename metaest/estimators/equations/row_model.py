@@ -157,7 +157,7 @@ class RowModel(HierarchicalModel):
         return np.tril_indices(p)
 
     @cached_property
-    def _table(self) -> NDArray[np.intp]:
+    def _entries(self) -> NDArray[np.intp]:
         """Where the entries of a symmetric matrix stand in its lower half."""
         p, lower = len(self.equation.names), self._lower
         table = np.zeros((p, p), dtype=np.intp)
@@ -214,8 +214,8 @@ class RowModel(HierarchicalModel):
                 self._without_lost_bends(each, noise, rows, flat)
             sums = flat.sums(self._terms(rows, len(phi), true))
         p, n = len(phi), len(self._lower[0])
-        curvature = sums[1 + p + n :][self._table] if true else None
-        return _Sums(sums[0], sums[1 : 1 + p], sums[1 + p : 1 + p + n][self._table], curvature, rows)
+        curvature = sums[1 + p + n :][self._entries] if true else None
+        return _Sums(sums[0], sums[1 : 1 + p], sums[1 + p : 1 + p + n][self._entries], curvature, rows)
 
     def _terms(self, rows: Array, p: int, true: bool) -> Array:
         """Return what is summed over the rows of a task: loss, gradient, expected and true second derivative."""
@@ -434,7 +434,7 @@ class RowModel(HierarchicalModel):
         along: Array = np.einsum("kjn,jn->kn", spread.take(flat.task, axis=2), slopes)
         height = (along * slopes).sum(axis=0)
         q_rows = 0.5 * of_curve[1] * height * slopes
-        q_rows += rows[2] * np.einsum("kn,kjn->jn", along, bends.take(self._table, axis=0))
+        q_rows += rows[2] * np.einsum("kn,kjn->jn", along, bends.take(self._entries, axis=0))
         q = flat.sums(q_rows)
         v = matrices.solve(root, A.T @ q)
         moved = A @ v
