@@ -16,6 +16,7 @@ __all__ = [
     "OPERATIONS_PER_CALL",
     "Buffer",
     "Constant",
+    "Factor",
     "Fill",
     "Formula",
     "Kernel",
@@ -23,6 +24,7 @@ __all__ = [
     "Product",
     "Program",
     "Reduce",
+    "Substitute",
     "View",
     "broadcast",
     "contiguous",
@@ -38,10 +40,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
-    """Memory of `size` numbers for each task, or, where it is shared, for all tasks together."""
+    """Memory of `size` numbers for each task, or, where it is shared, for all tasks together.
+
+    `wide` are numbers of double precision in a program of single precision.
+    """
 
     size: int
     shared: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,28 @@ class Product:
     added: View | None
 
 
-Kernel = Fill | Reduce | Product
+@dataclass(frozen=True)
+class Factor:
+    """Store the lower Cholesky factor of a matrix below and on the diagonal; NaN where there is none.
+
+    What lies above the diagonal is left as it is.
+    """
+
+    out: View
+    matrix: View
+
+
+@dataclass(frozen=True)
+class Substitute:
+    """Store the solution of a lower triangular system for the columns of a matrix."""
+
+    out: View
+    triangle: View
+    right: View
+
+
+Kernel = Fill | Reduce | Product | Factor | Substitute
+"""Loops over buffers, worked out in the precision of the numbers that they store."""
 
 
 @dataclass(frozen=True)
@@ -198,14 +225,12 @@ class Program:
 
     def operations(self) -> int:
         """Return the number of scalar operations for one task."""
-        total = 0
-        for kernel in self.kernels:
-            if isinstance(kernel, Product):
-                rows, shared = kernel.left.shape
-                total += rows * shared * kernel.right.shape[1]
-            else:
-                total += _count(kernel.value) * _size(kernel.value)
-        return total
+        return sum(map(_operations, self.kernels))
+
+    @property
+    def wide(self) -> bool:
+        """Whether some numbers are of double precision in a program of single precision."""
+        return any(kernel.out.buffer.wide for kernel in self.kernels)
 
 
 def views_of(operand: Operand) -> Iterator[View]:
@@ -221,7 +246,22 @@ def reads(kernel: Kernel) -> list[View]:
     """Return the views that a kernel reads."""
     if isinstance(kernel, Product):
         return [kernel.left, kernel.right, *([] if kernel.added is None else [kernel.added])]
+    if isinstance(kernel, Factor):
+        return [kernel.matrix]
+    if isinstance(kernel, Substitute):
+        return [kernel.triangle, kernel.right]
     return list(views_of(kernel.value))
+
+
+def _operations(kernel: Kernel) -> int:
+    if isinstance(kernel, Product):
+        rows, shared = kernel.left.shape
+        return rows * shared * kernel.right.shape[1]
+    if isinstance(kernel, Factor):
+        return kernel.matrix.shape[0] ** 3 // 6 + kernel.matrix.shape[0] ** 2
+    if isinstance(kernel, Substitute):
+        return kernel.triangle.shape[0] ** 2 // 2 * kernel.right.shape[1] + math.prod(kernel.right.shape)
+    return _count(kernel.value) * _size(kernel.value)
 
 
 def _count(operand: Operand) -> int:

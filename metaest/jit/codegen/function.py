@@ -52,7 +52,7 @@ def function_text(program: Program, vector: VectorType) -> tuple[str, int]:
     call = ", ".join(f"ptr {pointer}" for pointer in (*given, "%constants", "%arena"))
     here, onwards, back, work = "\n".join(places), "\n".join(gathers), "\n".join(scatters), task.text
     return (
-        f"""{definitions(vector)}
+        f"""{definitions(vector, wide=program.wide)}
 declare i64 @llvm.umin.i64(i64, i64)
 {work}
 define void @many({", ".join(pointers)}, ptr noalias %constants, ptr noalias %arena, i64 %tasks) {{

@@ -6,9 +6,25 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
+from metaest.jit.codegen.triangular import write_factor, write_substitute
 from metaest.jit.codegen.vector_math import FUNCTIONS
 from metaest.jit.codegen.writer import Writer
-from metaest.jit.ir import Buffer, Constant, Fill, Formula, Kernel, Operand, Product, Program, Reduce, View, reads
+from metaest.jit.ir import (
+    Buffer,
+    Constant,
+    Factor,
+    Fill,
+    Formula,
+    Kernel,
+    Operand,
+    Product,
+    Program,
+    Reduce,
+    Substitute,
+    View,
+    reads,
+)
+from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["Emitter", "last_uses"]
 
@@ -36,19 +52,32 @@ class Emitter:
         self.w = w
         self.names = names
         self.straight = straight
+        self.vector = w.vector
 
     def emit(self, kernel: Kernel) -> None:
-        """Write one kernel."""
+        """Write one kernel, in the precision of the numbers that it stores."""
+        self.w.vector = self._type(kernel.out.buffer)
+        self._emit(kernel)
+        self.w.vector = self.vector
+
+    def _type(self, buffer: Buffer) -> VectorType:
+        return self.vector.doubled if buffer.wide else self.vector
+
+    def _emit(self, kernel: Kernel) -> None:
         if isinstance(kernel, Fill):
             self._fill(kernel)
         elif isinstance(kernel, Reduce):
             self._reduce(kernel)
-        else:
+        elif isinstance(kernel, Product):
             self._product(kernel)
+        elif isinstance(kernel, Factor):
+            write_factor(self, kernel)
+        else:
+            self._substitute(kernel)
 
     def _fill(self, kernel: Fill) -> None:
         def body(at: Sequence[int | str]) -> None:
-            self.w.store(self.value(kernel.value, at), self.names[kernel.out.buffer], self.index(kernel.out, at))
+            self.store(self.value(kernel.value, at), kernel.out, at)
 
         self._each(kernel.out.shape, body)
 
@@ -72,9 +101,7 @@ class Emitter:
                     whole[i] = index
                 return self.value(kernel.value, whole)
 
-            self.w.store(
-                self._total(inner, term, join, kernel.how), self.names[kernel.out.buffer], self.index(kernel.out, at)
-            )
+            self.store(self._total(inner, term, join, kernel.how), kernel.out, at)
 
         self._each(kernel.out.shape, body)
 
@@ -122,11 +149,28 @@ class Emitter:
 
     def _product(self, kernel: Product) -> None:
         (rows, shared), columns = kernel.left.shape, kernel.right.shape[1]
-        limit = BLOCKS[self.w.vector.bits * self.w.vector.lanes]
+        limit = self.registers()
         high, wide = block(rows, columns, limit)
         for i, n_rows in parts(rows, high):
             for j, n_columns in parts(columns, wide):
                 self._tiles(kernel, (i, n_rows), (j, n_columns), (high, wide), shared)
+
+    def _substitute(self, kernel: Substitute) -> None:
+        columns = kernel.right.shape[1]
+        wide = min(columns, self.registers())
+        for j, n_columns in parts(columns, wide):
+            width = min(n_columns, wide)
+            if self.straight or n_columns == width:
+                for first in range(j, j + n_columns, width):
+                    write_substitute(self, kernel, first, width)
+                continue
+            with self.w.loop(n_columns // width) as loop:
+                write_substitute(self, kernel, self.w.linear([(loop.counter, width)], j), width)
+
+    def registers(self) -> int:
+        """Return how many results are kept in registers at once."""
+        limit = BLOCKS[self.vector.bits * self.vector.lanes]
+        return limit * self.vector.bits // self.w.vector.bits
 
     def _tiles(
         self,
@@ -179,19 +223,22 @@ class Emitter:
                 totals = step(loop.counter, loop.carried)
                 loop.ends.extend(totals)
         for (a, b), total in zip(places, totals, strict=True):
-            out = kernel.out
-            place = self._linear([(i, out.strides[0], a), (j, out.strides[1], b)], out.offset)
-            w.store(total, self.names[out.buffer], place)
-
-    def index(self, view: View, at: Sequence[int | str]) -> str:
-        """Return where in its buffer a number is."""
-        return self._linear([(index, stride, 0) for index, stride in zip(at, view.strides, strict=True)], view.offset)
+            self.store(total, kernel.out, [i, j], [a, b])
 
     def load(self, view: View, at: Sequence[int | str], more: Sequence[int] | None = None) -> str:
         """Read a number at an index, or so much further on."""
         more = more or [0] * len(at)
         place = self._linear(list(zip(at, view.strides, more, strict=True)), view.offset)
-        return self.w.load(self.names[view.buffer], place, shared=view.buffer.shared)
+        here, self.w.vector = self.w.vector, self._type(view.buffer)
+        value = self.w.load(self.names[view.buffer], place, shared=view.buffer.shared)
+        source, self.w.vector = self.w.vector, here
+        return self.w.convert(value, source)
+
+    def store(self, value: str, view: View, at: Sequence[int | str], more: Sequence[int] | None = None) -> None:
+        """Store a number at an index, or so much further on."""
+        more = more or [0] * len(at)
+        place = self._linear(list(zip(at, view.strides, more, strict=True)), view.offset)
+        self.w.store(value, self.names[view.buffer], place)
 
     def _linear(self, terms: Sequence[tuple[int | str, int, int]], offset: int) -> str:
         names: list[tuple[str, int]] = []
@@ -235,7 +282,7 @@ class Emitter:
         if name in ARITHMETIC:
             return w.arithmetic(ARITHMETIC[name], *values)
         if name in FUNCTIONS:
-            return w.call(f"lane_{name}", *values)
+            return w.function(name, *values)
         if name == "neg":
             return w.put(f"fneg {w.vector.floats} {values[0]}")
         if name in ("sqrt", "floor", "abs", "sin", "cos"):
@@ -251,7 +298,7 @@ class Emitter:
             for _ in range(int(exponent.value) - 1):
                 result = w.arithmetic("fmul", result, values[0])
             return result
-        return w.call("lane_pow", *values)
+        return w.function("pow", *values)
 
     def _larger(self, a: str, b: str) -> str:
         return self.w.select(self.w.compare("olt", a, b), b, a)

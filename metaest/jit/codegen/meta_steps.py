@@ -110,7 +110,7 @@ def steps_text(program: Program, vector: VectorType, sizes: list[int], shapes: E
         _adamw(vector, total),
         _end(),
     ]
-    text = definitions(vector) + _declarations(vector) + task.text + "\n" + "".join(sections)
+    text = definitions(vector, wide=program.wide) + _declarations(vector) + task.text + "\n" + "".join(sections)
     return StepsText(text, arena.size)
 
 

@@ -7,7 +7,20 @@ from dataclasses import dataclass, replace
 
 from metaest.jit.codegen.loops import Emitter, last_uses
 from metaest.jit.codegen.writer import Writer
-from metaest.jit.ir import Buffer, Fill, Formula, Kernel, Operand, Product, Program, Reduce, View, reads
+from metaest.jit.ir import (
+    Buffer,
+    Factor,
+    Fill,
+    Formula,
+    Kernel,
+    Operand,
+    Product,
+    Program,
+    Reduce,
+    Substitute,
+    View,
+    reads,
+)
 from metaest.jit.llvm.vector_type import VectorType
 
 __all__ = ["TaskText", "task_text"]
@@ -46,7 +59,8 @@ def task_text(program: Program, vector: VectorType, name: str = "task") -> TaskT
     for i, buffer in enumerate(_in_order(program, inside)):
         names[buffer] = f"%b{i}"
         if straight:
-            w.do(f"%b{i} = alloca [{max(buffer.size, 1)} x {vector.floats}], align {vector.bits * vector.lanes // 8}")
+            kept = vector.doubled if buffer.wide else vector
+            w.do(f"%b{i} = alloca [{max(buffer.size, 1)} x {kept.floats}], align {kept.align}")
         else:
             w.do(f"%b{i} = getelementptr inbounds {vector.floats}, ptr %arena, i64 {offsets[buffer]}")
     if straight:
@@ -70,23 +84,28 @@ def _in_order(program: Program, wanted: set[Buffer]) -> dict[Buffer, None]:
 def _planned(program: Program, given: set[Buffer]) -> tuple[dict[Buffer, int], int]:
     """Return each buffer's offset in the arena, where memory is reused once it is free, and the arena's size."""
     last, offsets, size = last_uses(program), {}, 0
+
+    def units(buffer: Buffer) -> int:
+        return (1 + buffer.wide) * buffer.size
+
     free: list[tuple[int, int]] = []
     for i, kernel in enumerate(program.kernels):
         out = kernel.out.buffer
         if out not in offsets and out not in given:
-            fitting = [slot for slot in free if slot[1] >= out.size]
+            wanted = units(out)
+            fitting = [slot for slot in free if slot[1] >= wanted]
             if fitting:
                 slot = min(fitting, key=lambda slot: slot[1])
                 free.remove(slot)
                 offsets[out] = slot[0]
-                if slot[1] > out.size:
-                    free.append((slot[0] + out.size, slot[1] - out.size))
+                if slot[1] > wanted:
+                    free.append((slot[0] + wanted, slot[1] - wanted))
             else:
                 offsets[out] = size
-                size += out.size
+                size += wanted
         for buffer in {view.buffer for view in (*reads(kernel), kernel.out)}:
             if buffer in offsets and last[buffer] == i:
-                free = _joined([*free, (offsets[buffer], buffer.size)])
+                free = _joined([*free, (offsets[buffer], units(buffer))])
     return offsets, size
 
 
@@ -107,7 +126,7 @@ def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[s
     def stand_in(view: View) -> View:
         key = replace(view, shape=(), strides=())
         if key not in general_views:
-            general_views[key] = View(Buffer(0, view.buffer.shared), (), ())
+            general_views[key] = View(Buffer(0, view.buffer.shared, view.buffer.wide), (), ())
         return View(general_views[key].buffer, view.shape, view.strides)
 
     general = _with_views(kernel, stand_in)
@@ -121,7 +140,8 @@ def _call(kernel: Kernel, w: Writer, names: dict[Buffer, str], functions: dict[s
     for view in general_views:
         pointer = names[view.buffer]
         if view.offset:
-            unit = w.vector.scalar if view.buffer.shared else w.vector.floats
+            kept = w.vector.doubled if view.buffer.wide else w.vector
+            unit = kept.scalar if view.buffer.shared else kept.floats
             pointer = w.put(f"getelementptr inbounds {unit}, ptr {pointer}, i64 {view.offset}")
         pointers.append(f"ptr {pointer}")
     w.do(f"call void @{name}({', '.join(pointers)})")
@@ -144,6 +164,15 @@ def _with_views(kernel: Kernel, change: Callable[[View], View]) -> Kernel:
         assert isinstance(right, View)
         assert added is None or isinstance(added, View)
         return Product(out, left, right, added)
+    if isinstance(kernel, Factor):
+        matrix = through(kernel.matrix)
+        assert isinstance(matrix, View)
+        return Factor(out, matrix)
+    if isinstance(kernel, Substitute):
+        triangle, right = through(kernel.triangle), through(kernel.right)
+        assert isinstance(triangle, View)
+        assert isinstance(right, View)
+        return Substitute(out, triangle, right)
     if isinstance(kernel, Reduce):
         return Reduce(kernel.how, out, through(kernel.value), kernel.over)
     return Fill(out, through(kernel.value))

@@ -101,7 +101,7 @@ def _tanh(w: Writer, x: str) -> str:
     z = w.arithmetic("fmul", x, x)
     ratio = w.arithmetic("fdiv", _horner(w, z, TANH_P), _horner(w, z, TANH_Q))
     near = w.arithmetic("fadd", x, w.arithmetic("fmul", w.arithmetic("fmul", x, z), ratio))
-    grown = w.call("lane_exp", w.arithmetic("fadd", size, size))
+    grown = w.function("exp", w.arithmetic("fadd", size, size))
     far = w.arithmetic("fdiv", vector.splat(2.0), w.arithmetic("fadd", grown, vector.splat(1.0)))
     far = w.intrinsic("copysign", w.arithmetic("fsub", vector.splat(1.0), far), x)
     value = w.select(w.compare("olt", size, vector.splat(0.625)), near, far)
@@ -110,9 +110,9 @@ def _tanh(w: Writer, x: str) -> str:
 
 def _expm1(w: Writer, x: str) -> str:
     vector = w.vector
-    half = w.call("lane_tanh", w.arithmetic("fmul", x, vector.splat(0.5)))
+    half = w.function("tanh", w.arithmetic("fmul", x, vector.splat(0.5)))
     near = w.arithmetic("fdiv", w.arithmetic("fadd", half, half), w.arithmetic("fsub", vector.splat(1.0), half))
-    far = w.arithmetic("fsub", w.call("lane_exp", x), vector.splat(1.0))
+    far = w.arithmetic("fsub", w.function("exp", x), vector.splat(1.0))
     return w.select(w.compare("olt", w.intrinsic("fabs", x), vector.splat(0.5)), near, far)
 
 
@@ -121,23 +121,23 @@ def _log1p(w: Writer, x: str) -> str:
     u = w.arithmetic("fadd", vector.splat(1.0), x)
     # what rounding took from 1 + x, relative to it
     lost = w.arithmetic("fsub", x, w.arithmetic("fsub", u, vector.splat(1.0)))
-    value = w.arithmetic("fadd", w.call("lane_log", u), w.arithmetic("fdiv", lost, u))
+    value = w.arithmetic("fadd", w.function("log", u), w.arithmetic("fdiv", lost, u))
     not_infinite, not_zero = w.compare("one", u, vector.splat(math.inf)), w.compare("one", u, vector.splat(0.0))
     plain = w.put(f"and {vector.bools} {not_infinite}, {not_zero}")
-    return w.select(plain, value, w.call("lane_log", u))
+    return w.select(plain, value, w.function("log", u))
 
 
 def _sigmoid(w: Writer, x: str) -> str:
     vector = w.vector
     # of minus the size, so that nothing overflows and small answers keep their digits
-    shrunk = w.call("lane_exp", w.put(f"fneg {vector.floats} {w.intrinsic('fabs', x)}"))
+    shrunk = w.function("exp", w.put(f"fneg {vector.floats} {w.intrinsic('fabs', x)}"))
     top = w.select(w.compare("olt", x, vector.splat(0.0)), shrunk, vector.splat(1.0))
     return w.arithmetic("fdiv", top, w.arithmetic("fadd", vector.splat(1.0), shrunk))
 
 
 def _pow(w: Writer, x: str, y: str) -> str:
     vector = w.vector
-    size = w.call("lane_exp", w.arithmetic("fmul", y, w.call("lane_log", w.intrinsic("fabs", x))))
+    size = w.function("exp", w.arithmetic("fmul", y, w.function("log", w.intrinsic("fabs", x))))
     whole = w.compare("oeq", w.intrinsic("rint", y), y)
     half = w.arithmetic("fmul", y, vector.splat(0.5))
     odd = w.compare("une", w.intrinsic("rint", half), half)
@@ -164,8 +164,12 @@ INTRINSICS = {
 }  # fmt: skip
 
 
-def definitions(vector: VectorType) -> str:
-    """Return the text of all functions, for vectors of this vector."""
+def definitions(vector: VectorType, *, wide: bool = False) -> str:
+    """Return the text of all functions, for vectors of this precision, and of double precision where `wide`."""
+    return _definitions(vector) + (_definitions(vector.doubled) if wide else "")
+
+
+def _definitions(vector: VectorType) -> str:
     floats = vector.floats
     texts = [
         f"declare {floats} @llvm.{name}.{vector.suffix}({', '.join([floats] * count)})"
@@ -178,6 +182,6 @@ def definitions(vector: VectorType) -> str:
         body, given = "\n".join(w.lines), ", ".join(f"{floats} {name}" for name in arguments)
         # internal and small: the compiler puts them where they are called, or leaves them out
         texts.append(
-            f"define internal {floats} @lane_{name}({given}) alwaysinline {{\n{body}\n  ret {floats} {result}\n}}"
+            f"define internal {floats} @lane_{name}.{vector.suffix}({given}) alwaysinline {{\n{body}\n  ret {floats} {result}\n}}"
         )
     return "\n".join(texts) + "\n"

@@ -56,6 +56,17 @@ class Writer:
         floats = self.vector.floats
         return self.put(f"call {floats} @{function}({', '.join(f'{floats} {operand}' for operand in operands)})")
 
+    def function(self, name: str, *operands: str) -> str:
+        """Write a call of one of the functions that `vector_math` defines for such vectors."""
+        return self.call(f"lane_{name}.{self.vector.suffix}", *operands)
+
+    def convert(self, value: str, source: VectorType) -> str:
+        """Bring numbers of another precision to that of this function."""
+        if source == self.vector:
+            return value
+        how = "fpext" if source.bits < self.vector.bits else "fptrunc"
+        return self.put(f"{how} {source.floats} {value} to {self.vector.floats}")
+
     def intrinsic(self, name: str, *operands: str) -> str:
         """Write a call of one of LLVM's own functions."""
         return self.call(f"llvm.{name}.{self.vector.suffix}", *operands)
@@ -65,7 +76,7 @@ class Writer:
         vector = self.vector
         if not shared:
             place = self.put(f"getelementptr inbounds {vector.floats}, ptr {base}, i64 {index}")
-            return self.put(f"load {vector.floats}, ptr {place}, align {vector.bits * vector.lanes // 8}")
+            return self.put(f"load {vector.floats}, ptr {place}, align {vector.align}")
         place = self.put(f"getelementptr inbounds {vector.scalar}, ptr {base}, i64 {index}")
         return self.spread(self.put(f"load {vector.scalar}, ptr {place}, align {vector.bits // 8}"))
 
@@ -79,7 +90,7 @@ class Writer:
         """Write a number of each task to memory."""
         vector = self.vector
         place = self.put(f"getelementptr inbounds {vector.floats}, ptr {base}, i64 {index}")
-        self.do(f"store {vector.floats} {value}, ptr {place}, align {vector.bits * vector.lanes // 8}")
+        self.do(f"store {vector.floats} {value}, ptr {place}, align {vector.align}")
 
     def linear(self, terms: list[tuple[str, int]], constant: int) -> str:
         """Return an index: the sum of names times whole numbers, and a number."""

@@ -1,5 +1,7 @@
 """LLVM's names for vectors of numbers."""
 
+from __future__ import annotations
+
 import struct
 from dataclasses import dataclass
 
@@ -15,10 +17,23 @@ class VectorType:
     bits : {32, 64}
     lanes : int
         Tasks in one vector.
+    halves : bool, default=False
+        Whether a vector fills two registers.
     """
 
     bits: int
     lanes: int
+    halves: bool = False
+
+    @property
+    def align(self) -> int:
+        """Bytes on whose multiples vectors lie: those of a register."""
+        return self.bits * self.lanes // (16 if self.halves else 8)
+
+    @property
+    def doubled(self) -> VectorType:
+        """As many numbers in double precision as here in single."""
+        return VectorType(64, self.lanes, halves=True)
 
     @property
     def scalar(self) -> str:

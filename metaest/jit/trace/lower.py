@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+import metaest.jit.trace.linear_algebra  # noqa: F401  # it registers its rules
 from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import Buffer, Fill, Formula, Operand, Program, View, contiguous
 from metaest.jit.trace.elementwise import ELEMENTWISE
@@ -52,6 +53,7 @@ class _Lowering(ProgramBuilder):
         for node in self.graph.graph.nodes:
             if node.op == "placeholder":
                 shape = tuple(node.meta["val"].shape)
+                self.single |= node.meta["val"].dtype == torch.float32
                 inputs.append(Buffer(math.prod(shape), shared[len(inputs)]))
                 self.operands[node] = View(inputs[-1], shape, contiguous(shape))
             elif node.op == "get_attr":
@@ -82,9 +84,17 @@ class _Lowering(ProgramBuilder):
             result = rule(self, *arguments, **settings) if name in RULES else rule(*arguments, **settings)
         except (TypeError, ValueError) as error:  # an argument that its operation seldom has
             raise UnsupportedError(f"the operation {name} as it is called ({error})") from error
-        if isinstance(result, Formula) and name not in VIEWS and not _inlined(node):
+        if isinstance(result, Formula) and name not in VIEWS and not self._inlined(node):
             return self.stored(result)
         return result
+
+    def _inlined(self, node: torch.fx.Node) -> bool:
+        """Tell whether a formula is used once, where it can be worked out as it is used, in its own precision."""
+        uses = list(_uses(node))
+        if len(uses) != 1 or self.is_wide(uses[0]) != self.is_wide(node):
+            return False
+        name = _name(uses[0]) if uses[0].op == "call_function" else ""
+        return uses[0].op == "output" or name in ELEMENTWISE or name in REDUCTIONS
 
     def _operand(self, argument: Any) -> Any:
         if isinstance(argument, torch.fx.Node):
@@ -106,15 +116,6 @@ def _name(node: torch.fx.Node) -> str:
     assert isinstance(over, torch.fx.Node)
     plain = over.op == "call_function" and str(over.target).removeprefix("aten.") not in VIEWS
     return f"{kind[:-1]}.{form}" if plain and list(over.users) == [node] else name
-
-
-def _inlined(node: torch.fx.Node) -> bool:
-    """Tell whether a formula is used once, where it can be worked out as it is used."""
-    uses = list(_uses(node))
-    if len(uses) != 1:
-        return False
-    name = _name(uses[0]) if uses[0].op == "call_function" else ""
-    return uses[0].op == "output" or name in ELEMENTWISE or name in REDUCTIONS
 
 
 def _uses(node: torch.fx.Node) -> list[torch.fx.Node]:

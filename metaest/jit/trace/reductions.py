@@ -68,6 +68,12 @@ def _reduced(builder: ProgramBuilder, how: str, x: Operand, dims: Sequence[int] 
     return result
 
 
+@lowers("all.default", "all.dim")
+def _all(builder: ProgramBuilder, x: Operand, dim: int | None = None, keepdim: bool = False) -> Operand:
+    dims = None if dim is None else [dim]
+    return formula("not", _reduced(builder, "max", formula("not", x), dims, keepdim))
+
+
 @lowers("mm.default")
 def _mm(builder: ProgramBuilder, a: Operand, b: Operand) -> Operand:
     return _product(builder, a, b, None)

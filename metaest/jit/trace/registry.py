@@ -32,12 +32,15 @@ class ProgramBuilder:
         Memory of these numbers.
     node : torch.fx.Node
         The operation that is lowered at present.
+    single : bool
+        Whether the program's own numbers are of single precision.
     """
 
     kernels: list[Kernel] = field(default_factory=list)
     constants: list[float] = field(default_factory=list)
     constant: Buffer = field(default_factory=lambda: Buffer(0, shared=True))
     node: Any = None
+    single: bool = False
 
     def stored(self, value: Operand) -> View:
         """Return an operand as numbers in memory, stored in row-major order unless it is a view."""
@@ -58,7 +61,20 @@ class ProgramBuilder:
 
     def allocate(self, shape: tuple[int, ...]) -> View:
         """Allocate memory for an operation's result."""
-        return View(Buffer(math.prod(shape)), shape, contiguous(shape))
+        return View(Buffer(math.prod(shape), wide=self.is_wide(self.node)), shape, contiguous(shape))
+
+    def is_wide(self, node: Any) -> bool:
+        """Tell whether a node's numbers are of double precision where the program's own are not.
+
+        Truth values are worked out in the precision of what is compared.
+        """
+        value = node.meta.get("val") if self.single else None
+        value = value[0] if isinstance(value, (list, tuple)) else value
+        if not isinstance(value, torch.Tensor):
+            return False
+        return (
+            any(map(self.is_wide, node.all_input_nodes)) if value.dtype == torch.bool else value.dtype == torch.double
+        )
 
 
 def lowers(*names: str, view: bool = False) -> Callable[[Rule], Rule]:

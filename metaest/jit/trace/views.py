@@ -12,9 +12,10 @@ import torch
 
 from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import Constant, Fill, Formula, Operand, View, broadcast, map_views, permuted, reshaped
+from metaest.jit.trace.elementwise import formula
 from metaest.jit.trace.registry import ProgramBuilder, lowers
 
-__all__ = ["select", "unsqueeze"]
+__all__ = ["diagonal", "select", "unsqueeze"]
 
 
 @lowers("detach.default", "alias.default", "lift_fresh_copy.default", "lift_fresh.default", view=True)
@@ -254,6 +255,48 @@ def _zeros_like(builder: ProgramBuilder, x: Operand, **_: Any) -> Operand:
 @lowers("scalar_tensor.default")
 def _scalar_tensor(builder: ProgramBuilder, value: float, **_: Any) -> Operand:
     return Constant(float(value), ())
+
+
+@lowers("diagonal.default", view=True)
+def diagonal(builder: ProgramBuilder, x: Operand, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Operand:
+    """Take the main diagonal of two dimensions, as the last one."""
+    if offset:
+        raise UnsupportedError("a diagonal beside the main one")
+    pair = dim1 % len(x.shape), dim2 % len(x.shape)
+    kept = [i for i in range(len(x.shape)) if i not in pair]
+    shape = (*(x.shape[i] for i in kept), min(x.shape[i] for i in pair))
+
+    def change(v: View) -> View:
+        strides = (*(v.strides[i] for i in kept), sum(v.strides[i] for i in pair))
+        return View(v.buffer, shape, strides, v.offset)
+
+    return map_views(x, shape, change)
+
+
+@lowers("diag_embed.default")
+def _diag_embed(builder: ProgramBuilder, x: Operand, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Operand:
+    if (offset, dim1, dim2) != (0, -2, -1):
+        raise UnsupportedError("a diagonal beside the main one")
+    return _diagonal_scatter(builder, Constant(0.0, (*x.shape, x.shape[-1])), x, offset, dim1, dim2)
+
+
+@lowers("diagonal_scatter.default")
+def _diagonal_scatter(
+    builder: ProgramBuilder, x: Operand, part: Operand, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Operand:
+    out = builder.allocate(x.shape)
+    builder.kernels.append(Fill(out, x))
+    place = diagonal(builder, out, offset, dim1, dim2)
+    assert isinstance(place, View)
+    builder.kernels.append(Fill(place, part))
+    return out
+
+
+@lowers("tril.default", "triu.default")
+def _triangle(builder: ProgramBuilder, x: Operand, offset: int = 0) -> Operand:
+    part = torch.triu if "triu" in str(builder.node.target) else torch.tril
+    mask = builder.constant_tensor(part(torch.ones(x.shape[-2:]), offset))
+    return formula("where", mask, x, 0.0)
 
 
 @lowers("eye.default", "eye.m")
