@@ -9,6 +9,12 @@ from metaest.jit import CompiledFunction, UnsupportedError
 
 pytest.importorskip("llvmlite")
 DOUBLE = torch.float64
+
+
+def definite(x):
+    return x @ x.t() + torch.eye(len(x), dtype=x.dtype)
+
+
 FUNCTIONS = {
     "arithmetic": lambda x, y: x + y * 2 - 1 / (3 + y) - 2 * x / 7 + (1 - x) ** 3,
     "scaled sums": lambda x, y: torch.add(x, y, alpha=3) - torch.sub(x, y, alpha=0.5),
@@ -34,6 +40,14 @@ FUNCTIONS = {
     "activations": lambda x, y: nn.functional.relu(x) + nn.functional.silu(y) + nn.functional.elu(x) + nn.functional.softplus(y) + nn.functional.leaky_relu(x) + nn.functional.hardtanh(y),
     "layer norm": lambda x, y: nn.functional.layer_norm(x, (4,), y[0], y[1]),
     "written over": lambda x, y: torch.exp(x) + torch.exp(x).mul_(y) + torch.exp(x),
+    "diagonals": lambda x, y: torch.diagonal(x) + torch.diag(y[0]) + torch.diagonal_scatter(x, y[1]),
+    "triangles": lambda x, y: torch.tril(x) + torch.triu(y, 1) * torch.tril(y, -1).t(),
+    "factors": lambda x, y: torch.linalg.cholesky_ex(definite(x))[0] + x,
+    "triangular systems": lambda x, y: torch.linalg.solve_triangular(definite(x).tril(), y, upper=False)
+    + torch.linalg.solve_triangular(definite(x).triu(), y[:, :2], upper=True).sum()
+    + torch.linalg.solve_triangular(definite(y), x, upper=True, left=False),
+    "definite systems": lambda x, y: torch.cholesky_solve(y, torch.linalg.cholesky_ex(definite(x))[0]),
+    "products with an identity": lambda x, y: x @ torch.eye(6, dtype=DOUBLE)[:4, :3] @ y[:3] + torch.eye(4, dtype=DOUBLE) @ y,
     "nothing": lambda x, y: x,
 }  # fmt: skip
 
@@ -109,3 +123,42 @@ def test_what_is_not_a_number_stays_so():
     for found in lanes([x], 3):
         assert np.isnan(found[0])
         assert np.isfinite(found[1:]).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 9, 26, 41])
+@pytest.mark.parametrize("columns", [1, 3, 23])
+def test_definite_systems_of_any_size(n, columns):
+    def solution(x, y):
+        factor, failed = torch.linalg.cholesky_ex(x @ x.t() + torch.eye(n, dtype=x.dtype))
+        return torch.cholesky_solve(y[:, :columns], factor) + failed
+
+    found, expected = both(solution, 11, (n, 25))
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_matrix_that_is_not_definite_has_no_factor():
+    def factor(x):
+        values, failed = torch.linalg.cholesky_ex(x)
+        return [torch.where(failed > 0, torch.nan, values), (failed > 0).double()]
+
+    matrices = np.stack([np.eye(3), -np.eye(3), np.diag([1.0, 2.0, 0.0]), np.diag([4.0, 9.0, 16.0])])
+    lanes = CompiledFunction(factor, [torch.eye(3, dtype=DOUBLE)], [False])
+    values, failed = lanes([matrices], 4)
+    np.testing.assert_array_equal(failed, [0, 1, 0, 0])
+    np.testing.assert_array_equal(values[[0, 3]], [np.eye(3), np.diag([2.0, 3.0, 4.0])])
+    assert np.isnan(values[1]).all()
+
+
+def test_what_torch_works_out_in_double_precision_is_so_in_lanes():
+    def function(x, y):
+        wide = x.double() - y.double()
+        total = (wide * wide).sum() + torch.where(wide > 1e-9, 1.0, 0.0).sum()
+        return [total.float(), (wide @ wide.t()).float(), (x.double() + 1e-9 - x.double()).float()]
+
+    generator = torch.Generator().manual_seed(0)
+    x = 1 + 1e-3 * torch.randn(19, 4, 4, generator=generator, dtype=torch.float32)
+    y = torch.nextafter(x, torch.full_like(x, 2.0))
+    found = CompiledFunction(function, [x[0], y[0]], [False, False])([x.numpy(), y.numpy()], 19)
+    expected = [function(a, b) for a, b in zip(x, y, strict=True)]
+    for each, values in zip(found, zip(*expected, strict=True), strict=True):
+        np.testing.assert_allclose(each, torch.stack(values).numpy(), rtol=1e-6)

@@ -68,13 +68,20 @@ class ClassHead(LinearHead):
 
     def logits(self, forward: BatchForward, params: Params, rows: Rows) -> Tensor:
         """Return logits of rows, of shape (tasks, rows, classes)."""
-        logits = forward(params, rows) * params[TEMPERATURE].exp()[:, None, None]
-        return logits * self.variance(forward, params, rows).rsqrt() if self.bayesian else logits
+        variance = self.variance(forward, params, rows) if self.bayesian else None
+        return self._scaled(params, forward(params, rows), variance)
 
     def losses(self, forward: BatchForward, params: Params, episodes: Episodes) -> Tensor:
         """Return the cross-entropy of each task's query rows."""
-        adapted, query = self.condition(forward, params, episodes.support), episodes.query
-        return cross_entropy(self.logits(forward, adapted, query), query.y, query.mask)
+        support, query = episodes
+        indicators = support._replace(y=support.y.clamp(min=0))
+        prediction, variance = self.answers(forward, params, Episodes(indicators, query))
+        return cross_entropy(self._scaled(params, prediction, variance), query.y, query.mask)
+
+    def _scaled(self, params: Params, scores: Tensor, variance: Tensor | None) -> Tensor:
+        """Return the logits of scores."""
+        logits = scores * params[TEMPERATURE].exp()[:, None, None]
+        return logits if variance is None else logits * variance.rsqrt()
 
     def finalise(self, forward: BatchForward, params: Params, drawn: Any) -> Params:
         """Return no parameters: there is no noise to estimate."""

@@ -100,13 +100,7 @@ class LinearHead:
         phi = (self._features(forward, params, support) * weight).double()
         root = params[PRECISION].double()
         precision = root @ root.mT
-        total = precision + phi.mT @ phi
-        posterior, failed = torch.linalg.cholesky_ex(total)
-        # not a number rather than wrong: adaptation raises an error then. Where a pivot is lost in rounding, the
-        # decomposition fails or does not by chance
-        pivots = torch.diagonal(posterior, dim1=-2, dim2=-1).square() / torch.diagonal(total, dim1=-2, dim2=-1)
-        lost = ~(pivots > 10 * total.shape[-1] * torch.finfo(total.dtype).eps).all(dim=-1)
-        posterior = torch.where((lost | (failed > 0))[:, None, None], torch.nan, posterior)
+        posterior = _factored(precision + phi.mT @ phi)
         right = precision @ params[HEAD].double() + phi.mT @ (support.y * weight).double()
         solved = {HEAD: torch.cholesky_solve(right, posterior), PRECISION: posterior}
         return {**params, **{name: value.to(params[name].dtype) for name, value in solved.items()}}
@@ -150,12 +144,58 @@ class LinearHead:
         mean = torch.stack(shares).sum(dim=0) / torch.stack(counts).sum()
         return {NOISE: 0.5 * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()}
 
+    def answers(self, forward: BatchForward, params: Params, episodes: Episodes) -> tuple[Tensor, Tensor | None]:
+        r"""Return predictions of each task's query rows given its support, and their variance where it is learned.
+
+        With fewer support rows than features the system is that of the rows: with :math:`\Lambda = R R^\top` and
+        :math:`V = R^{-1} \Phi^\top`, :math:`v = R^{-1} \phi(x)`,
+
+        .. math:: m_n^\top \phi(x) = m^\top \phi(x) + v^\top V (I + V^\top V)^{-1} (y - \Phi m), \qquad
+                  \phi(x)^\top \Lambda_n^{-1} \phi(x) = v^\top v - v^\top V (I + V^\top V)^{-1} V^\top v.
+
+        Parameters
+        ----------
+        forward : callable
+        params : dict of Tensor, each of shape (tasks, ...)
+            As :meth:`condition` takes them.
+        episodes : Episodes
+
+        Returns
+        -------
+        Tensor of shape (tasks, rows, targets)
+        Tensor of shape (tasks, rows, targets) or None
+        """
+        support, query = episodes
+        n_support = support.mask.shape[1]
+        if n_support > self.n_hidden:
+            adapted = self.condition(forward, params, support)
+            return forward(adapted, query), self.variance(forward, adapted, query) if self.bayesian else None
+        params = with_statistics(forward, params, support)
+        weight = support.mask.sqrt()[..., None]
+        rows = [self._features(forward, params, support) * weight, self._features(forward, params, query)]
+        phi, root, mean = torch.cat(rows, dim=1).double(), params[PRECISION].double(), params[HEAD].double()
+        if self.bayesian:
+            white = torch.linalg.solve_triangular(root, phi.mT, upper=False)
+        else:
+            white = phi.mT * torch.diagonal(root, dim1=-2, dim2=-1).reciprocal()[..., None]
+        given, asked = white[..., :n_support], white[..., n_support:]
+        factor = _factored(given.mT @ given + torch.eye(n_support).to(given))
+        explained = torch.linalg.solve_triangular(factor, given.mT @ asked, upper=False)
+        before = phi @ mean
+        error = (support.y * weight).double() - before[:, :n_support]
+        moved = explained.mT @ torch.linalg.solve_triangular(factor, error, upper=False)
+        prediction = (before[:, n_support:] + moved).to(query.y.dtype)
+        if not self.bayesian:
+            return prediction, None
+        spread = asked.square().sum(dim=1) - explained.square().sum(dim=1)
+        return prediction, (1 + spread).to(query.y.dtype)[..., None] * params[NOISE].mul(2).exp()[:, None]
+
     def losses(self, forward: BatchForward, params: Params, episodes: Episodes) -> Tensor:
         """Return the loss of each task's query rows: squared error, or negative log-likelihood a row."""
-        adapted, query = self.condition(forward, params, episodes.support), episodes.query
-        error = (forward(adapted, query) - query.y).square()
-        if self.bayesian:
-            variance = self.variance(forward, adapted, query)
+        query = episodes.query
+        prediction, variance = self.answers(forward, params, episodes)
+        error = (prediction - query.y).square()
+        if variance is not None:
             error = 0.5 * (error / variance + variance.log() + math.log(2 * math.pi))
         return mean_over_rows(error.mean(dim=-1), query.mask)
 
@@ -163,6 +203,17 @@ class LinearHead:
         """Return the features and the constant one, as predictions of unit weights."""
         unit = torch.eye(self.n_hidden + 1).to(params[HEAD]).expand(len(rows.X), -1, -1)
         return forward({**params, HEAD: unit}, rows)
+
+
+def _factored(matrix: Tensor) -> Tensor:
+    """Return Cholesky factors; not a number rather than wrong, at which adaptation raises an error.
+
+    Where a pivot is lost in rounding, the decomposition fails or does not by chance.
+    """
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    pivots = torch.diagonal(factor, dim1=-2, dim2=-1).square() / torch.diagonal(matrix, dim1=-2, dim2=-1)
+    lost = ~(pivots > 10 * matrix.shape[-1] * torch.finfo(matrix.dtype).eps).all(dim=-1)
+    return torch.where((lost | (failed > 0))[:, None, None], torch.nan, factor)
 
 
 @dataclass(frozen=True)

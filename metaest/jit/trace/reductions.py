@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from metaest.jit.errors import UnsupportedError
-from metaest.jit.ir import Constant, Operand, Product, Reduce, View, broadcast, permuted
+from metaest.jit.ir import Constant, Fill, Operand, Product, Reduce, View, broadcast, permuted
 from metaest.jit.trace.elementwise import formula
 from metaest.jit.trace.registry import ProgramBuilder, lowers
-from metaest.jit.trace.views import select, unsqueeze
+from metaest.jit.trace.views import narrowed, select, unsqueeze
 
 __all__ = ["REDUCTIONS"]
 
@@ -108,6 +108,10 @@ def _dot(builder: ProgramBuilder, a: Operand, b: Operand) -> Operand:
 
 
 def _product(builder: ProgramBuilder, a: Operand, b: Operand, added: View | None) -> Operand:
+    if added is None and _is_identity(builder, b):
+        return _widened(builder, a, b.shape[1])
+    if added is None and _is_identity(builder, a):
+        return permuted(_widened(builder, permuted(b, [1, 0]), a.shape[0]), [1, 0])
     left, right = builder.stored(a), builder.stored(b)
     if left.shape[1] == 1:  # an outer product is a formula
         shape = (left.shape[0], right.shape[1])
@@ -115,4 +119,28 @@ def _product(builder: ProgramBuilder, a: Operand, b: Operand, added: View | None
         return builder.stored(outer if added is None else formula("add", outer, added))
     out = builder.allocate((left.shape[0], right.shape[1]))
     builder.kernels.append(Product(out, left, right, added))
+    return out
+
+
+def _is_identity(builder: ProgramBuilder, x: Operand) -> bool:
+    """Tell whether a matrix is the program's, with ones on its diagonal and zeros elsewhere."""
+    if not isinstance(x, View) or x.buffer is not builder.constant:
+        return False
+    rows, columns = x.shape
+    return all(
+        builder.constants[x.offset + i * x.strides[0] + j * x.strides[1]] == (i == j)
+        for i in range(rows)
+        for j in range(columns)
+    )
+
+
+def _widened(builder: ProgramBuilder, x: Operand, columns: int) -> Operand:
+    """Return the first columns of a matrix, and zeros behind its last: what a product with an identity gives."""
+    if columns <= x.shape[1]:
+        return narrowed(builder, x, 1, 0, columns)
+    out = builder.allocate((x.shape[0], columns))
+    builder.kernels.append(Fill(out, Constant(0.0, out.shape)))
+    place = narrowed(builder, out, 1, 0, x.shape[1])
+    assert isinstance(place, View)
+    builder.kernels.append(Fill(place, x))
     return out

@@ -15,7 +15,7 @@ from metaest.jit.ir import Constant, Fill, Formula, Operand, View, broadcast, ma
 from metaest.jit.trace.elementwise import formula
 from metaest.jit.trace.registry import ProgramBuilder, lowers
 
-__all__ = ["diagonal", "select", "unsqueeze"]
+__all__ = ["diagonal", "narrowed", "select", "unsqueeze"]
 
 
 @lowers("detach.default", "alias.default", "lift_fresh_copy.default", "lift_fresh.default", view=True)
@@ -141,13 +141,13 @@ def _unbind(builder: ProgramBuilder, x: Operand, dim: int = 0) -> Any:
 @lowers("split.Tensor", view=True)
 def _split(builder: ProgramBuilder, x: Operand, size: int, dim: int = 0) -> Any:
     length = x.shape[dim]
-    return [_slice(builder, x, dim, first, min(first + size, length)) for first in range(0, length, size)]
+    return [narrowed(builder, x, dim, first, min(first + size, length)) for first in range(0, length, size)]
 
 
 @lowers("split_with_sizes.default", view=True)
 def _split_with_sizes(builder: ProgramBuilder, x: Operand, sizes: Sequence[int], dim: int = 0) -> Any:
     ends = list(itertools.accumulate(sizes))
-    return [_slice(builder, x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    return [narrowed(builder, x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
 @lowers("getitem", view=True)
@@ -161,6 +161,11 @@ def _slice(
 ) -> Operand:
     dim = dim % len(x.shape)
     first, last, step = slice(start, end, step).indices(x.shape[dim])
+    return narrowed(builder, x, dim, first, last, step)
+
+
+def narrowed(builder: ProgramBuilder, x: Operand, dim: int, first: int, last: int, step: int = 1) -> Operand:
+    """Take some indices of a dimension."""
     shape = (*x.shape[:dim], len(range(first, last, step)), *x.shape[dim + 1 :])
 
     def change(v: View) -> View:
