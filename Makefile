@@ -43,6 +43,7 @@ bench: $(STAMP)
 benchmarks: $(STAMP)
 	$(BIN)/python tests/benchmarks/speed/latency.py
 	$(BIN)/python tests/benchmarks/speed/modules.py
+	$(BIN)/python tests/benchmarks/speed/heads.py
 	$(BIN)/python tests/benchmarks/accuracy/pooled.py
 	$(BIN)/python tests/benchmarks/accuracy/variants.py
 	$(BIN)/python tests/benchmarks/accuracy/sinusoid.py --frequency 1

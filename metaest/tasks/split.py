@@ -1,6 +1,6 @@
 """Split the rows of every task into support (adapted on) and query (scored on)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,7 +116,7 @@ def split_tasks(
     TaskError
         When a task's own support leaves no row to be scored.
     """
-    drawn = draw_batches(tasks, iter([chosen]), 1, support_size, split, rng)
+    drawn = draw_batches(tasks, lambda most: chosen[None], 1, support_size, split, rng)
     return order_rows(tasks, drawn)
 
 
@@ -139,7 +139,7 @@ class Drawn(NamedTuple):
 
 def draw_batches(
     tasks: TaskSet,
-    batches: Iterator[NDArray[np.intp]],
+    batches: Callable[[int], NDArray[np.intp]],
     count: int,
     support_size: SupportSize,
     split: str,
@@ -149,8 +149,9 @@ def draw_batches(
 
     Parameters
     ----------
-    batches : iterator of ndarray of int
-        The tasks of each; they are taken as they are needed.
+    batches : callable
+        A number -> the tasks of the next batches, at least one and at most so many, of shape (batches, tasks); it is
+        called when the numbers of those before are drawn.
     count : int, at least 1
         Batches.
     tasks, support_size, split, rng
@@ -164,20 +165,28 @@ def draw_batches(
     varies = bounds is not None and bounds[0] != bounds[1]
     all_sizes = tasks.sizes
     width, even = int(all_sizes.max()), int(all_sizes.min()) == int(all_sizes.max())
-    first = next(batches)
-    chosen = np.empty((count, len(first)), dtype=np.intp)
+    first = batches(count)
+    n_tasks = first.shape[1]
+    chosen = np.empty((count, n_tasks), dtype=np.intp)
     n_support = np.empty_like(chosen)
-    keys = np.empty((count, len(first), width)) if even else np.full((count, len(first), width), np.inf)
-    for k in range(count):
-        # numbers are drawn in the order of separate calls
-        chosen[k] = first if k == 0 else next(batches)
-        if varies:
-            n_support[k] = support_sizes(all_sizes[chosen[k]], bounds, rng)
-        if split == "random" and even:
-            rng.random(out=keys[k])
-        elif split == "random":
-            width_of_batch = int(all_sizes[chosen[k]].max())
-            keys[k, :, :width_of_batch] = rng.random((len(first), width_of_batch))
+    keys = np.empty((count, n_tasks, width)) if even else np.full((count, n_tasks, width), np.inf)
+    done = 0
+    while done < count:
+        # numbers are drawn in the order of separate calls, in one call where nothing else is drawn between them
+        some = first if done == 0 else batches(count - done)
+        here, done = done, done + len(some)
+        chosen[here:done] = some
+        if split == "random" and even and not varies:
+            rng.random(out=keys[here:done])
+            continue
+        for k in range(here, done):
+            if varies:
+                n_support[k] = support_sizes(all_sizes[chosen[k]], bounds, rng)
+            if split == "random" and even:
+                rng.random(out=keys[k])
+            elif split == "random":
+                width_of_batch = int(all_sizes[chosen[k]].max())
+                keys[k, :, :width_of_batch] = rng.random((n_tasks, width_of_batch))
     if split != "random":
         keys[:] = np.arange(width)
     flat = chosen.ravel()

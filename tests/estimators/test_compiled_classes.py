@@ -35,6 +35,8 @@ CASES = {
     "CAVIA": ({}, {"context_dim": 2}),
     "Meta-SGD": ({"own": True}, {"learn_inner_lr": "per-parameter"}),
     "FOMAML": ({"own": True}, {"meta_gradient": "first-order"}),
+    "R2D2": ({"own": True, "ragged": True}, {"inner_solver": "ridge"}),
+    "ALPaCA": ({}, {"inner_solver": "bayes", "k_shot": 4}),
     "batch normalisation": ({}, {"normalization": "batch", "k_shot": 2}),
 }
 
@@ -58,12 +60,6 @@ def test_supports_of_the_tasks_themselves_are_used():
     eager, compiled = (MAMLClassifier(**SETTINGS, compile=own).fit(tasks) for own in (False, True))
     assert compiled.compiled_
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-9)
-
-
-def test_a_head_in_closed_form_is_left_to_torch():
-    model = MAMLClassifier(**SETTINGS, inner_solver="ridge", compile=True).fit(classes())
-    assert not model.compiled_
-    assert "cannot be compiled" in model.compiled_reason_
 
 
 def test_rows_of_many_steps_are_drawn_some_at_a_time(monkeypatch):

@@ -168,7 +168,7 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
     random_state : int, RandomState instance or None, default=None
         Fixes initial weights, draws of tasks and draws of support rows.
     compile, vectorize, max_batch_bytes
-        As :class:`MAMLRegressor` takes them; classes are not compiled yet, but left to torch, with a logged line.
+        As :class:`MAMLRegressor` takes them; of classes, meta-steps alone are compiled, and no adaptation.
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a GPU where torch finds one.
     dtype : {"float32", "float64"}, default="float32"

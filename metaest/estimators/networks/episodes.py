@@ -108,8 +108,13 @@ class Batches(Iterator[NDArray[np.intp]]):
 
     def __next__(self) -> NDArray[np.intp]:
         """Return the next batch."""
+        batch: NDArray[np.intp] = self.some(1)[0]
+        return batch
+
+    def some(self, most: int) -> NDArray[np.intp]:
+        """Return the next batches, of shape (batches, tasks): as many as come without a draw after the first."""
         if self.size >= self.n_tasks:
-            return np.arange(self.n_tasks)
+            return np.broadcast_to(np.arange(self.n_tasks), (most, self.n_tasks))
         while len(self.queue) < self.size:
             # a task left from the last round may not meet itself in one batch
             fresh = self.rng.permutation(self.n_tasks)
@@ -117,8 +122,9 @@ class Batches(Iterator[NDArray[np.intp]]):
             left[self.queue] = True
             met = left[fresh]
             self.queue = np.concatenate([self.queue, fresh[~met], fresh[met]])
-        batch, self.queue = self.queue[: self.size], self.queue[self.size :]
-        return batch
+        count = min(most, len(self.queue) // self.size)
+        batches, self.queue = self.queue[: count * self.size], self.queue[count * self.size :]
+        return batches.reshape(count, self.size)
 
 
 class EpisodeSampler:

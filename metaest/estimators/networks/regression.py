@@ -1,6 +1,6 @@
 """Regression: its network, its episodes, and their draws for the compiler."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -145,9 +145,9 @@ class RegressionSampler(EpisodeSampler):
         """All rows of X and of y, in the units and the precision of the fit."""
         return self._X, self._y
 
-    def draw_batches(self, batches: Iterator[NDArray[np.intp]], count: int) -> Drawn:
+    def draw_batches(self, batches: Batches, count: int) -> Drawn:
         """Draw the splits of some meta-steps, as `episodes` would one step after the other."""
-        drawn = draw_batches(self.tasks, batches, count, self.support_size, self.split, self.rng)
+        drawn = draw_batches(self.tasks, batches.some, count, self.support_size, self.split, self.rng)
         if drawn.n_support.min() < LEAST_FOR_STATISTICS:
             self.require_support(order_rows(self.tasks, drawn), drawn.chosen, training=True)
         return drawn

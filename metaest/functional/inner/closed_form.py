@@ -187,7 +187,11 @@ class LinearHead:
         prediction = (before[:, n_support:] + moved).to(query.y.dtype)
         if not self.bayesian:
             return prediction, None
-        spread = asked.square().sum(dim=1) - explained.square().sum(dim=1)
+        whole = asked.square().sum(dim=1)
+        spread = whole - explained.square().sum(dim=1)
+        # the rounding of a large difference may be all that is left of it
+        lost = 1 + spread < 10 * white.shape[1] * torch.finfo(whole.dtype).eps * whole
+        spread = torch.where(lost, torch.nan, spread)
         return prediction, (1 + spread).to(query.y.dtype)[..., None] * params[NOISE].mul(2).exp()[:, None]
 
     def losses(self, forward: BatchForward, params: Params, episodes: Episodes) -> Tensor:

@@ -181,7 +181,6 @@ def _definitions(vector: VectorType) -> str:
         result = write(w, *arguments)
         body, given = "\n".join(w.lines), ", ".join(f"{floats} {name}" for name in arguments)
         # internal and small: the compiler puts them where they are called, or leaves them out
-        texts.append(
-            f"define internal {floats} @lane_{name}.{vector.suffix}({given}) alwaysinline {{\n{body}\n  ret {floats} {result}\n}}"
-        )
+        head = f"define internal {floats} @lane_{name}.{vector.suffix}({given}) alwaysinline"
+        texts.append(f"{head} {{\n{body}\n  ret {floats} {result}\n}}")
     return "\n".join(texts) + "\n"

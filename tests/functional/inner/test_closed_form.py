@@ -9,6 +9,7 @@ from torch import nn
 from episodes import episodes, numeric_gradient, relative_error
 from metaest.functional import (
     MLP,
+    Episodes,
     HeadForward,
     LinearHead,
     ModuleForward,
@@ -22,6 +23,8 @@ from metaest.functional import (
 from metaest.functional.modules.head import HEAD
 
 torch.manual_seed(0)
+# support and query rows of tasks: fewer support rows than the four features and the constant one, and as many
+FEW, MANY = ((3, 4), (1, 6), (4, 2), (0, 3)), ((3, 4), (1, 6), (5, 2), (0, 3))
 PROBES = torch.randn(8, 2, dtype=torch.float64)
 
 
@@ -97,9 +100,59 @@ def test_the_bayesian_head_is_bayes_rule(forward):
     torch.testing.assert_close(variance[0, :, 0], noise * covariance.diagonal(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("sizes", [FEW, MANY])
 @pytest.mark.parametrize("bayesian", [False, True])
-def test_meta_gradients_equal_finite_differences(forward, bayesian):
-    head, data = LinearHead(bayesian, 4, 1), episodes()
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_answers_of_the_system_of_rows_and_of_that_of_features_are_those_of_the_posterior(
+    network, bayesian, sizes, n_targets
+):
+    body, n_hidden = split_head(network, PROBES)
+    forward, head, data = HeadForward(body, n_targets, n_hidden), LinearHead(bayesian, 4, n_targets), episodes(3, sizes)
+    data = Episodes(*(rows._replace(y=rows.y[..., :n_targets]) for rows in data))
+    start = start_of(forward, head, learned(head))
+    prediction, variance = head.answers(mapped(forward), start, data)
+    after = head.condition(mapped(forward), start, data.support)
+    torch.testing.assert_close(prediction, mapped(forward)(after, data.query), rtol=1e-10, atol=1e-12)
+    assert (variance is None) == (not bayesian)
+    if bayesian:
+        expected = head.variance(mapped(forward), after, data.query)
+        torch.testing.assert_close(variance, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [FEW, MANY])
+def test_answers_whose_pivots_are_lost_in_rounding_are_not_numbers(forward, sizes):
+    head, data = LinearHead(True, 4, 1), episodes(sizes=sizes)
+    meta = learned(head)
+    meta["head:root"] = torch.diag(torch.full((5,), -20.0, dtype=torch.float64))
+    start = start_of(forward, head, meta)
+    data.support.X[:] = data.support.X[:, :1]
+    prediction, _ = head.answers(mapped(forward), start, data)
+    assert prediction[0].isnan().all()
+    assert prediction[3].isfinite().all()  # a task without rows
+
+
+def test_a_variance_that_is_the_rounding_of_a_difference_is_not_a_number(forward):
+    head, data = LinearHead(True, 4, 1), episodes(sizes=FEW)
+    data.query.X[0, :3] = data.support.X[0, :3]
+    for size, close in ((-8.0, 1e-3), (-20.0, None)):
+        meta = learned(head)
+        meta["head:root"] = torch.diag(torch.full((5,), size, dtype=torch.float64))
+        _, variance = head.answers(mapped(forward), start_of(forward, head, meta), data)
+        # rows of the support are known but for the noise of theirs and of the new ones
+        expected = torch.full((3, 1), 2.0, dtype=torch.float64) * meta["head:noise"].mul(2).exp()
+        torch.testing.assert_close(
+            variance[0, :3],
+            expected if close else torch.full_like(expected, torch.nan),
+            rtol=close or 0,
+            atol=0,
+            equal_nan=True,
+        )
+
+
+@pytest.mark.parametrize("sizes", [FEW, MANY])
+@pytest.mark.parametrize("bayesian", [False, True])
+def test_meta_gradients_equal_finite_differences(forward, bayesian, sizes):
+    head, data = LinearHead(bayesian, 4, 1), episodes(sizes=sizes)
     everything = {n: v.requires_grad_() for n, v in {**forward.parameters(), **learned(head)}.items()}
 
     def loss():
