@@ -10,7 +10,7 @@ from metaest.jit.codegen.meta_steps import EpisodeShapes, RowsShape
 from metaest.jit.equation import CompiledHierarchicalModel
 from metaest.jit.errors import UnavailableError, UnsupportedError, is_permanent
 from metaest.jit.function import CompiledFunction, padded_rows
-from metaest.jit.meta_steps import CompiledMetaSteps, trace_meta_loss
+from metaest.jit.meta_steps import CompiledMetaSteps, Stage, trace_meta_loss
 from metaest.jit.rows import CompiledRows, RowData, rows_are_independent
 from metaest.jit.sampling import MOST_RANKED_ROWS, EpisodeDraws, split_by_keys
 
@@ -25,6 +25,7 @@ __all__ = [
     "EpisodeShapes",
     "RowData",
     "RowsShape",
+    "Stage",
     "UnavailableError",
     "UnsupportedError",
     "is_permanent",

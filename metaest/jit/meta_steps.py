@@ -6,8 +6,8 @@ import ctypes
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from metaest.jit.llvm.compile import aligned, compile_function, native_vector
 from metaest.jit.sampling import EpisodeDraws
 from metaest.jit.trace.graph import graph_of
 
-__all__ = ["CompiledMetaSteps", "trace_meta_loss"]
+__all__ = ["CompiledMetaSteps", "Stage", "trace_meta_loss"]
 
 # most meta-steps in one call of machine code
 AT_ONCE = 256
@@ -34,15 +34,54 @@ TOLERANCE = {32: 1e-3, 64: 1e-7}
 _logger = logging.getLogger("metaest.compile")
 
 
-def trace_meta_loss(losses: Callable[[Params, Episodes], Tensor], params: Params, shapes: EpisodeShapes) -> Program:
+class Stage(NamedTuple):
+    """Meta-steps that differentiate the same, one after the other.
+
+    Attributes
+    ----------
+    program : Program
+        Program of the meta-loss of one task and its gradient.
+    steps : range
+    weights : callable or None
+        A step -> the weights of the losses after each inner step, where the program takes them.
+    """
+
+    program: Program
+    steps: range
+    weights: Callable[[int], Sequence[Any]] | None = None
+
+
+class _Code(NamedTuple):
+    """Machine code of a stage, and what it reads and writes beside the state.
+
+    Attributes
+    ----------
+    call : callable
+    constants, arena : ndarray
+    """
+
+    call: Callable[..., int]
+    constants: NDArray[Any]
+    arena: NDArray[Any]
+
+
+def trace_meta_loss(
+    losses: Callable[[Params, Episodes, Sequence[Tensor] | None], Tensor],
+    params: Params,
+    shapes: EpisodeShapes,
+    n_weights: int = 0,
+) -> Program:
     """Trace the meta-loss of one task and its gradient.
 
     Parameters
     ----------
     losses : callable
-        Parameters and the episodes of one task -> its loss, of shape (1,).
+        Parameters, the episodes of one task and the weights of the losses after each inner step -> its loss, of shape
+        (1,).
     params : dict of Tensor
     shapes : EpisodeShapes
+    n_weights : int, default=0
+        How many weights there are; with 0, None takes their place.
 
     Raises
     ------
@@ -57,8 +96,9 @@ def trace_meta_loss(losses: Callable[[Params, Episodes], Tensor], params: Params
         rest = arguments[len(names) :]
         support = _rows(rest[:n_support], shapes.support)
         query = _rows(rest[n_support:], shapes.query)
+        weights = rest[-1].unbind() if n_weights else None
         with torch.enable_grad():
-            loss = losses(task_params, Episodes(support, query))
+            loss = losses(task_params, Episodes(support, query), weights)
             gradients = torch.autograd.grad(loss.sum(), list(task_params.values()), materialize_grads=True)
         return [loss.detach(), *gradients]
 
@@ -69,6 +109,9 @@ def trace_meta_loss(losses: Callable[[Params, Episodes], Tensor], params: Params
         examples.append(torch.randn(side.rows, shapes.targets, generator=generator, dtype=torch.float32).to(like))
         examples += [torch.ones(side.rows).to(like)] if side.masked else []
     shared = [True] * len(names) + [False] * (len(examples) - len(names))
+    if n_weights:
+        examples.append(torch.full((n_weights,), 1 / n_weights).to(like))
+        shared.append(True)
     return graph_of(step, examples, shared)[0]
 
 
@@ -77,8 +120,8 @@ class CompiledMetaSteps:
 
     Parameters
     ----------
-    program : Program
-        Program of the meta-loss of one task and its gradient.
+    stages : sequence of Stage
+        All meta-steps, in order.
     settings : AdamW
     params : dict of Tensor
         Initial parameters; not modified.
@@ -86,8 +129,8 @@ class CompiledMetaSteps:
     draw : callable
         Function from a number of steps to their EpisodeDraws.
     losses : callable
-        The same meta-loss in torch: parameters and episodes -> one loss for each task. It checks the first step, and
-        repeats steps that are not finite.
+        The same meta-loss in torch: parameters, and the number and the episodes of a meta-step -> one loss for each
+        task. It checks the first step of each stage, and repeats steps that are not finite.
     most_memory : int, optional
         Most bytes of memory of one pass.
     most_at_once : int, optional
@@ -111,12 +154,12 @@ class CompiledMetaSteps:
 
     def __init__(
         self,
-        program: Program,
+        stages: Sequence[Stage],
         settings: AdamW,
         params: Params,
         shapes: EpisodeShapes,
         draw: Callable[[int], EpisodeDraws],
-        losses: Callable[[Params, Episodes], Tensor],
+        losses: Callable[[Params, tuple[int, Episodes]], Tensor],
         most_memory: int | None = None,
         most_at_once: int = AT_ONCE,
         n_tasks: int = 1,
@@ -125,32 +168,35 @@ class CompiledMetaSteps:
         self.draw = draw
         self.losses = losses
         self.taken = 0
-        self.instead: EagerSteps[Episodes] | None = None
+        self.stages = stages
+        self.instead: EagerSteps[tuple[int, Episodes]] | None = None
         self._like = {name: value.detach().clone() for name, value in params.items()}
         number = np.dtype(str(next(iter(params.values())).dtype).removeprefix("torch."))
         vector = native_vector(8 * number.itemsize)
         self.lanes = vector.lanes
-        work = max(1, program.operations()) * -(-n_tasks // vector.lanes)
+        work = max(1, *(stage.program.operations() for stage in stages)) * -(-n_tasks // vector.lanes)
         self.at_once = max(1, min(AT_ONCE, most_at_once, OPERATIONS_PER_CALL // work))
         if most_memory is not None and work > MOST_OPERATIONS:
             raise UnsupportedError("a meta-step is one call, which no interrupt would end for seconds")
         sizes = [value.numel() for value in params.values()]
-        made = steps_text(program, vector, sizes, shapes)
-        memory = made.arena * vector.lanes * number.itemsize
-        if most_memory is not None and memory > most_memory:
-            raise UnsupportedError(f"a pass works in {memory / 2**20:.0f} MB, more than a processor keeps at hand")
-        pointer, count = ctypes.c_void_p, ctypes.c_int64
         self._longest = (ctypes.c_float if vector.bits == 32 else ctypes.c_double)(
             math.inf if settings.max_grad_norm is None else settings.max_grad_norm
         )
-        self._call = compile_function(made.text, "steps", [pointer] * 16 + [count, count, type(self._longest)], count)
+        pointer, count = ctypes.c_void_p, ctypes.c_int64
+        self._codes: list[_Code] = []
+        for program, steps, weights in stages:
+            made = steps_text(program, vector, sizes, shapes, 0 if weights is None else len(weights(steps[0])))
+            memory = made.arena * vector.lanes * number.itemsize
+            if most_memory is not None and memory > most_memory:
+                raise UnsupportedError(f"a pass works in {memory / 2**20:.0f} MB, more than a processor keeps at hand")
+            call = compile_function(made.text, "steps", [pointer] * 16 + [count, count, type(self._longest)], count)
+            constants = np.array(program.constants or [0.0], dtype=number)
+            self._codes.append(_Code(call, constants, aligned(made.arena * vector.lanes, number)))
         self._theta = aligned(sum(sizes), number)
         self._theta[:] = np.concatenate([value.detach().cpu().numpy().reshape(-1) for value in params.values()])
         self._first, self._second, self._gradient = (aligned(sum(sizes), number) for _ in range(3))
         self._decay = aligned(sum(sizes), number)
         self._decay[:] = np.repeat([settings.decay(name) for name in params], sizes)
-        self._arena = aligned(made.arena * vector.lanes, number)
-        self._constants = np.array(program.constants or [0.0], dtype=number)
         self._losses = np.zeros(AT_ONCE, dtype=number)
 
     def advance(self, count: int) -> list[float]:
@@ -163,12 +209,18 @@ class CompiledMetaSteps:
             self._give_up(drawn)
             return self.advance(count)
         while len(losses) < count:
-            done = self._run(drawn, len(losses), count - len(losses))
-            losses += [float(loss) for loss in self._losses[:done]]
+            stage = self._stage()
+            asked = min(count - len(losses), self.stages[stage].steps.stop - self.taken)
+            done = self._run(stage, drawn, len(losses), asked)
+            losses += self._losses[:done].tolist()
             self.taken += done
-            if len(losses) < count:  # a step was not finite: torch repeats it, or raises
+            if done < asked:  # a step was not finite: torch repeats it, or raises
                 losses.append(self._eager_step(drawn.part(len(losses), 1)))
         return losses
+
+    def _stage(self) -> int:
+        """Return the number of the stage of the next step."""
+        return next(i for i, stage in enumerate(self.stages) if self.taken < stage.steps.stop)
 
     def params(self) -> Params:
         """Return a copy of the parameters reached."""
@@ -186,14 +238,14 @@ class CompiledMetaSteps:
     def restore(self, state: State) -> None:
         """Continue from what `state` returned."""
         if "instead" in state:
-            self.instead = EagerSteps(self.settings, self.params(), lambda: self._episodes(self.draw(1)), self.losses)
+            self.instead = self._eager(deque())
             self.instead.restore(state["instead"])
             return
         self.taken = state["taken"]
         for name, vector in (("theta", self._theta), ("first", self._first), ("second", self._second)):
             vector[:] = state[name].numpy()
 
-    def _run(self, drawn: EpisodeDraws, first: int, count: int) -> int:
+    def _run(self, stage: int, drawn: EpisodeDraws, first: int, count: int) -> int:
         """Take steps in machine code; return after how many it came to one that is not finite."""
         n_tasks = drawn.support.shape[1]
         groups = -(-n_tasks // self.lanes)
@@ -201,20 +253,34 @@ class CompiledMetaSteps:
         padded = [_padded_to_lanes(rows, groups * self.lanes) for rows in drawn.part(first, count)[:4]]
         weights = aligned(groups * self.lanes, self._theta.dtype)
         weights[:n_tasks] = 1 / n_tasks
-        steps = np.arange(self.taken, self.taken + count)
-        rates = [self.settings.meta_lr * self.settings.rate(int(step)) for step in steps]
+        numbers = range(self.taken, self.taken + count)
+        steps, inner = np.array(numbers), self.stages[stage].weights
+        rates = [self.settings.meta_lr * self.settings.rate(step) for step in numbers]
         schedule = np.column_stack([rates, 1 - BETA1 ** (steps + 1.0), 1 - BETA2 ** (steps + 1.0)])
+        if inner is not None:
+            schedule = np.column_stack([schedule, [inner(step) for step in numbers]])
         schedule = np.ascontiguousarray(schedule, dtype=self._theta.dtype)
         support, support_count, query, query_count = padded
+        code = self._codes[stage]
         arrays = (self._theta, self._first, self._second, self._decay, self._gradient, X, y, support,
-                  support_count, query, query_count, weights, schedule, self._losses, self._constants,
-                  self._arena)  # fmt: skip
-        return int(self._call(*(array.ctypes.data for array in arrays), count, groups, self._longest))
+                  support_count, query, query_count, weights, schedule, self._losses, code.constants,
+                  code.arena)  # fmt: skip
+        return int(code.call(*(array.ctypes.data for array in arrays), count, groups, self._longest))
 
     def _agrees(self, drawn: EpisodeDraws) -> bool:
-        """Tell whether the first meta-gradient agrees with torch's; restore the state."""
+        """Tell whether the first meta-gradient of each stage, at the first weights, agrees with torch's."""
+        try:
+            for stage, (_, steps, _) in enumerate(self.stages):
+                self.taken = steps[0]
+                if not self._stage_agrees(stage, drawn):
+                    return False
+        finally:
+            self.taken = 0
+        return True
+
+    def _stage_agrees(self, stage: int, drawn: EpisodeDraws) -> bool:
         before = [vector.copy() for vector in (self._theta, self._first, self._second)]
-        done = self._run(drawn, 0, 1)
+        done = self._run(stage, drawn, 0, 1)
         for vector, kept in zip((self._theta, self._first, self._second), before, strict=True):
             vector[:] = kept
         loss, gradient = self._in_torch(drawn.part(0, 1))
@@ -230,17 +296,21 @@ class CompiledMetaSteps:
             "meta-steps are not compiled: machine code and torch give different meta-gradients; the module may depend "
             "on more than its parameters and rows"
         )
-        left = deque(drawn.part(step, 1) for step in range(len(drawn.support)))
+        self.instead = self._eager(deque(drawn.part(step, 1) for step in range(len(drawn.support))))
 
-        def draw() -> Episodes:
-            return self._episodes(left.popleft() if left else self.draw(1))
+    def _eager(self, left: deque[EpisodeDraws]) -> EagerSteps[tuple[int, Episodes]]:
+        """Return the steps by torch, from draws that are left and then new ones."""
 
-        self.instead = EagerSteps(self.settings, self.params(), draw, self.losses)
+        def draw() -> tuple[int, Episodes]:
+            return steps.taken - 1, self._episodes(left.popleft() if left else self.draw(1))
+
+        steps = EagerSteps(self.settings, self.params(), draw, self.losses)
+        return steps
 
     def _in_torch(self, drawn: EpisodeDraws) -> tuple[float, NDArray[Any]]:
         """Return loss and meta-gradient of one step, by torch."""
         params = {name: value.requires_grad_() for name, value in self.params().items()}
-        losses = self.losses(params, self._episodes(drawn)).mean()
+        losses = self.losses(params, (self.taken, self._episodes(drawn))).mean()
         gradients = torch.autograd.grad(losses, list(params.values()), materialize_grads=True)
         return float(losses.detach()), np.concatenate([gradient.detach().numpy().reshape(-1) for gradient in gradients])
 

@@ -12,8 +12,8 @@ from metaest_datasets import make_sinusoids
 from variants import PROBLEMS, VARIANTS, fitted
 
 pytest.importorskip("llvmlite")
-# what they differentiate changes as a fit goes on, or is no operation of lanes
-EAGER = {"MAML++", "iMAML"}
+# what is no operation of lanes
+EAGER = {"iMAML"}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,9 @@ def test_a_long_fit_scores_within_the_spread_of_seeds(tasks):
     {"early_stopping": True, "max_iter": 35},
     {"hidden_layer_sizes": ()},
     {"hidden_layer_sizes": (70, 3)},
+    {"inner_steps": 3, "multi_step_share": 0.4},
+    {"inner_steps": 3, "multi_step_share": 0.7, "first_order_share": 0.3, "learn_inner_lr": "one"},
+    {"first_order_share": 1.0},
 ], ids=str)  # fmt: skip
 @pytest.mark.filterwarnings("ignore::metaest.OvershootWarning")
 def test_settings_mean_the_same(tasks, settings):
@@ -96,6 +99,43 @@ def test_settings_mean_the_same(tasks, settings):
     np.testing.assert_array_equal(
         compiled.history_["validation_loss"].notna(), eager.history_["validation_loss"].notna()
     )
+
+
+STAGES = {"inner_steps": 3, "multi_step_share": 0.7, "first_order_share": 0.3, "max_iter": 23, "dtype": "float64"}
+
+
+@pytest.mark.filterwarnings("ignore:callbacks")
+def test_stages_are_crossed_within_a_call_and_between_calls(tasks):
+    models = [
+        MAMLRegressor(hidden_layer_sizes=(8,), compile=True, random_state=0, callbacks=callbacks, **STAGES).fit(tasks)
+        for callbacks in ([], [lambda info: None])
+    ]
+    assert all(model.compiled_ for model in models)
+    np.testing.assert_array_equal(models[0].history_["meta_loss"], models[1].history_["meta_loss"])
+
+
+def test_steps_that_are_left_to_torch_know_their_stage(tasks, monkeypatch):
+    from metaest.jit import CompiledMetaSteps
+
+    settings = {"hidden_layer_sizes": (8,), "random_state": 0, **STAGES}
+    expected = MAMLRegressor(compile=False, **settings).fit(tasks)
+    monkeypatch.setattr(CompiledMetaSteps, "_agrees", lambda steps, drawn: False)
+    left = MAMLRegressor(compile=True, **settings).fit(tasks)
+    assert "different meta-gradients" in left.compiled_reason_
+    np.testing.assert_array_equal(left.history_["meta_loss"], expected.history_["meta_loss"])
+
+
+def test_a_stage_that_torch_contradicts_is_seen_before_the_first_step(tasks, monkeypatch):
+    from metaest.jit import meta_steps
+
+    agrees = meta_steps.CompiledMetaSteps._stage_agrees
+    monkeypatch.setattr(
+        meta_steps.CompiledMetaSteps,
+        "_stage_agrees",
+        lambda steps, stage, drawn: stage < 2 and agrees(steps, stage, drawn),
+    )
+    model = MAMLRegressor(hidden_layer_sizes=(8,), compile=True, random_state=0, **STAGES).fit(tasks)
+    assert not model.compiled_
 
 
 def test_several_features_and_targets():
@@ -228,7 +268,6 @@ def test_a_module_that_changes_is_left_to_torch(tasks, caplog):
     [
         ({"module": Branching}, "torch cannot trace it"),
         ({"module": lambda p, q: nn.Sequential(nn.Linear(p, 8), nn.Dropout(0.1), nn.Linear(8, q))}, "draws at random"),
-        ({"first_order_share": 0.5}, "changes from one meta-step"),
     ],
 )
 def test_what_cannot_be_compiled_is_fitted_by_torch_and_says_why(tasks, caplog, settings, words):

@@ -1,5 +1,7 @@
 """An adaptation: which parameters move, from where and at which rates; and the meta-gradient of each meta-step."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -32,7 +34,7 @@ from metaest.functional.modules.normalization import PER_STEP, is_statistic
 
 __all__ = ["Adaptation", "Differentiated", "Schedule", "is_setting", "moving_names"]
 
-Differentiated = tuple[MetaGradient, Sequence[float] | None]
+Differentiated = tuple[MetaGradient, Sequence[float | Tensor] | None]
 """A meta-gradient, and the weights of the query losses after each inner step."""
 
 # prefix of learned rates among the meta-parameters; a single rate for all parameters has nothing after it
@@ -401,6 +403,12 @@ class Schedule:
     def end(self) -> Differentiated:
         """The meta-gradient of the last meta-step."""
         return self.gradient, None
+
+    def stages(self, max_iter: int) -> list[range]:
+        """Return the meta-steps in order, in ranges in which nothing but the weights of the steps' losses changes."""
+        changes = {math.ceil(until) for until in (self.first_order_until, self.multi_step_until)}
+        ends = sorted({change for change in changes if 0 < change < max_iter} | {max_iter})
+        return [range(first, end) for first, end in itertools.pairwise([0, *ends])]
 
     @property
     def judged(self) -> Differentiated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from metaest.functional.outer import AdamW
 from metaest.jit import (
     CompiledAdaptation,
     CompiledMetaSteps,
+    Stage,
     UnavailableError,
     UnsupportedError,
     is_permanent,
@@ -71,7 +72,7 @@ def compiled_steps(
     if asked is False:
         _logger.info("meta-steps are not compiled: compile=False")
         return Compiled(None, "compile=False")
-    reason = _refused(settings, adaptation, schedule, sampler)
+    reason = _refused(settings, adaptation, sampler)
     if reason is None:
         try:
             made = _compiled(asked, adaptation, schedule, sampler, batches, loop, params, losses)
@@ -84,12 +85,10 @@ def compiled_steps(
     return Compiled(None, reason)
 
 
-def _refused(settings: Settings, adaptation: Adaptation, schedule: Schedule, sampler: EpisodeSampler) -> str | None:
+def _refused(settings: Settings, adaptation: Adaptation, sampler: EpisodeSampler) -> str | None:
     """Return why a fit is not compiled, as far as its settings tell."""
     if sampler.network.device.type != "cpu":
         return "compiled steps run on the CPU only"
-    if schedule.first_order_until or schedule.multi_step_until:
-        return "what is differentiated changes from one meta-step to the next"
     if not adaptation.compilable:
         return f"inner_solver={settings.inner.solver_name} cannot be compiled"
     if int(sampler.tasks.offsets[-1]) > MOST_ROWS:
@@ -111,18 +110,26 @@ def _compiled(
     losses: Callable[[Params, tuple[Differentiated, Episodes]], Tensor],
 ) -> Compiled:
     """Trace the meta-loss of a task and compile what takes the steps."""
-    last, one, loss = schedule.end, alone(sampler.network.forward), sampler.network.loss
+    one, loss = alone(sampler.network.forward), sampler.network.loss
     draws = sampler.draws(batches)
-    program = trace_meta_loss(
-        lambda meta, episodes: adaptation.losses(one, loss, meta, episodes, last), params, draws.shapes
-    )
+
+    def stage(steps: range) -> Stage:
+        gradient, weights = schedule.at(steps[0])
+
+        def of_one_task(meta: Params, episodes: Episodes, weights: Sequence[Tensor] | None) -> Tensor:
+            return adaptation.losses(one, loss, meta, episodes, (gradient, weights))
+
+        n_weights = 0 if weights is None else len(weights)
+        program = trace_meta_loss(of_one_task, params, draws.shapes, n_weights)
+        return Stage(program, steps, (lambda step: schedule.at(step)[1] or []) if n_weights else None)
+
     steps = CompiledMetaSteps(
-        program,
+        [stage(steps) for steps in schedule.stages(loop.max_iter)],
         loop,
         params,
         draws.shapes,
         draws.draw,
-        lambda meta, episodes: losses(meta, (last, episodes)),
+        lambda meta, drawn: losses(meta, (schedule.at(drawn[0]), drawn[1])),
         MOST_MEMORY if asked == "auto" else None,
         draws.most_at_once,
         draws.n_tasks,

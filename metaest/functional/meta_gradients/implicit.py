@@ -48,7 +48,7 @@ class Implicit(MetaGradient):
         solver: InnerSolver,
         start: Params,
         episodes: Episodes,
-        step_weights: Sequence[float] | None = None,
+        step_weights: Sequence[float | Tensor] | None = None,
     ) -> Tensor:
         """Return the query loss of each task after adapting, with the implicit meta-gradient as its gradient.
 

@@ -47,7 +47,7 @@ class MetaGradient(ABC):
         solver: InnerSolver,
         start: Params,
         episodes: Episodes,
-        step_weights: Sequence[float] | None = None,
+        step_weights: Sequence[float | Tensor] | None = None,
     ) -> Tensor:
         """Return the meta-loss of each task.
 
@@ -61,7 +61,7 @@ class MetaGradient(ABC):
         start : dict of Tensor, each of shape (tasks, ...)
             Where each task starts; what is differentiated.
         episodes : Episodes
-        step_weights : sequence of float of length steps, optional
+        step_weights : sequence of float or Tensor of length steps, optional
             Weights of the query losses after each step; only for rules that take them.
 
         Returns

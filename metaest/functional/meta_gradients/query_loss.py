@@ -60,7 +60,7 @@ class QueryLoss(MetaGradient):
         solver: InnerSolver,
         start: Params,
         episodes: Episodes,
-        step_weights: Sequence[float] | None = None,
+        step_weights: Sequence[float | Tensor] | None = None,
     ) -> Tensor:
         """Return the query loss of each task after adapting; with `step_weights`, the weighted sum over steps."""
         support, query = episodes
@@ -73,7 +73,7 @@ class QueryLoss(MetaGradient):
         next(path)
         total = start[next(iter(start))].new_zeros(query.mask.shape[0])
         for weight, adapted in zip(step_weights, path, strict=True):
-            if weight:
+            if isinstance(weight, Tensor) or weight:
                 adapted = with_statistics(forward, adapted, support)
                 total = total + weight * loss(forward(adapted, query), query.y, query.mask)
         return total

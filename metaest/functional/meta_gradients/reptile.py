@@ -44,7 +44,7 @@ class Reptile(MetaGradient):
         solver: InnerSolver,
         start: Params,
         episodes: Episodes,
-        step_weights: Sequence[float] | None = None,
+        step_weights: Sequence[float | Tensor] | None = None,
     ) -> Tensor:
         """Return the query loss of each task after adapting on all of its rows, with Reptile's gradient."""
         support, query = episodes

@@ -53,7 +53,7 @@ def task_losses(
     params: Params,
     episodes: Episodes,
     meta_gradient: str | MetaGradient = "exact",
-    step_weights: Sequence[float] | None = None,
+    step_weights: Sequence[float | Tensor] | None = None,
 ) -> Tensor:
     """Return the query loss of each task after adapting on its support.
 
@@ -67,7 +67,7 @@ def task_losses(
         The shared initial parameters, without a task axis.
     episodes : Episodes
     meta_gradient : {"exact", "first-order", "reptile", "implicit"} or MetaGradient, default="exact"
-    step_weights : sequence of float of length steps, optional
+    step_weights : sequence of float or Tensor of length steps, optional
         Weights of the query losses after each step (the multi-step loss of MAML++, arXiv:1810.09502); by default the
         last step alone counts. For meta-gradients that take them, as "exact" and "first-order" do.
 

@@ -72,18 +72,23 @@ class StepsText:
     arena: int
 
 
-def steps_text(program: Program, vector: VectorType, sizes: list[int], shapes: EpisodeShapes) -> StepsText:
+def steps_text(
+    program: Program, vector: VectorType, sizes: list[int], shapes: EpisodeShapes, n_weights: int = 0
+) -> StepsText:
     """Write the function of many meta-steps.
 
     Parameters
     ----------
     program : Program
-        Inputs: the parameters, then X, y and, where masked, the mask of the support and of the query; outputs: a task's
-        loss, and its gradient with respect to each parameter.
+        Inputs: the parameters, then X, y and, where masked, the mask of the support and of the query, then the weights
+        of the losses after each inner step where there are some; outputs: a task's loss, and its gradient with respect
+        to each parameter.
     vector : VectorType
     sizes : list of int
         Numbers in each parameter.
     shapes : EpisodeShapes
+    n_weights : int, default=0
+        Numbers that change from one meta-step to the next, in the schedule behind its three.
     """
     task, total = task_text(program, vector), sum(sizes)
     arena = _Arena(vector, task.arena)
@@ -94,11 +99,12 @@ def steps_text(program: Program, vector: VectorType, sizes: list[int], shapes: E
     outputs = [arena.reserve("%loss", 1), *(arena.reserve(f"%g{i}", size) for i, size in enumerate(sizes))]
     arena.reserve("%summed", total)
     arena.reserve("%lossed", 1)
-    arguments = (*thetas, *support, *query, *outputs, "%constants", "%arena")
+    weighted = ["%inner"] if n_weights else []
+    arguments = (*thetas, *support, *query, *weighted, *outputs, "%constants", "%arena")
     sections = [
         _begin(vector),
         "\n".join(arena.lines) + "\n  br label %step\n",
-        _begin_step(vector, total),
+        _begin_step(vector, total, 3 + n_weights),
         _begin_group(vector),
         _gather("s", shapes.support, shapes, support, vector) + "\n",
         _gather("q", shapes.query, shapes, query, vector) + "\n",
@@ -164,11 +170,14 @@ entry:
 """
 
 
-def _begin_step(vector: VectorType, total: int) -> str:
-    """Write the start of a meta-step: sums of gradients and loss are zero."""
+def _begin_step(vector: VectorType, total: int, columns: int) -> str:
+    """Write the start of a meta-step: its row of the schedule; sums of gradients and loss are zero."""
     align = vector.bits * vector.lanes // 8
     return f"""step:
   %k = phi i64 [ 0, %entry ], [ %k1, %updated ]
+  %row = mul nuw nsw i64 %k, {columns}
+  %ratep = getelementptr inbounds {vector.scalar}, ptr %schedule, i64 %row
+  %inner = getelementptr inbounds {vector.scalar}, ptr %ratep, i64 3
   call void @llvm.memset.p0.i64(ptr align {align} %summed, i8 0, i64 {(total + 1) * align}, i1 false)
   br label %group
 """
@@ -259,8 +268,6 @@ def _clip_and_scale(vector: VectorType) -> str:
   %long = fcmp ogt {number} %norm, %longest
   %ratio = fdiv {number} %longest, %norm
   %clip = select i1 %long, {number} %ratio, {number} {vector.literal(1.0)}
-  %row = mul nuw nsw i64 %k, 3
-  %ratep = getelementptr inbounds {number}, ptr %schedule, i64 %row
   %rate = load {number}, ptr %ratep
   %biasp = getelementptr inbounds {number}, ptr %ratep, i64 1
   %bias1 = load {number}, ptr %biasp

@@ -42,9 +42,7 @@ def seconds(tasks, settings, compiled, max_iter):
 def rate(tasks, settings, compiled):
     """Return meta-steps a second: what a longer fit takes more than a shorter one."""
     steps, few = STEPS[compiled], STEPS[compiled] // 8
-    return steps / (
-        seconds(tasks, settings, compiled, steps + few) - seconds(tasks, settings, compiled, few)
-    )
+    return steps / (seconds(tasks, settings, compiled, steps + few) - seconds(tasks, settings, compiled, few))
 
 
 def main():
@@ -68,7 +66,10 @@ def main():
             compiled, by_torch = (statistics.median(column) for column in zip(*turns, strict=True))
             ratio = statistics.median(one / other for one, other in turns)
             size = f"{support[0]} to {support[1]}" if isinstance(support, tuple) else support
-            print(f"| {solver} | {hidden} | {size} | {n_targets} | {compiled:,.0f} | {by_torch:,.0f} | {ratio:.0f} |", flush=True)
+            print(
+                f"| {solver} | {hidden} | {size} | {n_targets} | {compiled:,.0f} | {by_torch:,.0f} | {ratio:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
