@@ -7,12 +7,10 @@ a time, which keeps their sums in registers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from metaest.jit.codegen.writer import Writer
 from metaest.jit.ir import Factor, Substitute, View
-
-if TYPE_CHECKING:
-    from metaest.jit.codegen.loops import Emitter
 
 __all__ = ["write_factor", "write_substitute"]
 
@@ -21,6 +19,19 @@ Index = int | str
 ROWS = 8
 # products that are written out without a loop
 UNROLLED = 8
+
+
+class Emitter(Protocol):
+    """The interface of what writes loops: a function's text, and access to the numbers of views."""
+
+    w: Writer
+    straight: bool
+
+    def load(self, view: View, at: Sequence[Index], more: Sequence[int] | None = None) -> str:
+        """Read a number at an index, or so much further on."""
+
+    def store(self, value: str, view: View, at: Sequence[Index], more: Sequence[int] | None = None) -> None:
+        """Store a number at an index, or so much further on."""
 
 
 def write_factor(emitter: Emitter, kernel: Factor) -> None:
