@@ -25,6 +25,7 @@ from metaest.estimators import (
     adapt,
 )
 from metaest.exceptions import (
+    CorrelatedResidualsWarning,
     CoverageWarning,
     DivergenceError,
     IdentifiabilityWarning,
@@ -46,6 +47,7 @@ __all__ = [
     "AdaptedRegressor",
     "AdaptedRegressors",
     "ConformalInterval",
+    "CorrelatedResidualsWarning",
     "CoverageWarning",
     "Derived",
     "DivergenceError",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 __all__ = [
+    "CorrelatedResidualsWarning",
     "CoverageWarning",
     "DivergenceError",
     "IdentifiabilityWarning",
@@ -48,6 +49,10 @@ class IdentifiabilityWarning(UserWarning):
 
 class UnlikelyTaskWarning(UserWarning):
     """The rows of a task are improbable under the population: unlike the tasks of the fit, or in other units."""
+
+
+class CorrelatedResidualsWarning(UserWarning):
+    """The residuals of a task follow one another: rows are not independent, or the equation has another shape."""
 
 
 class CoverageWarning(UserWarning):

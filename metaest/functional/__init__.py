@@ -3,6 +3,7 @@
 It knows nothing of tasks, of scikit-learn or of units; the estimators speak to it in padded batches.
 """
 
+from metaest.functional.equations.correlation import Correlation
 from metaest.functional.equations.equation import Equation
 from metaest.functional.equations.evidence import negative_log_evidence, query_loss
 from metaest.functional.equations.gauss_newton import GaussNewton, SolveCode
@@ -58,6 +59,7 @@ __all__ = [
     "ClosedForm",
     "ContextForward",
     "ConvNet",
+    "Correlation",
     "Episodes",
     "Equation",
     "Forward",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
+from metaest.functional import GaussNewton, HierarchicalModel, Noise, Observations, SolveCode
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Information
 from metaest.functional.generator import undrawn
@@ -63,6 +63,12 @@ class CompiledHierarchicalModel(HierarchicalModel):
         # machine code is not pickled
         return {**self.__dict__, "programs": {}}
 
+    def _arranged(self, observations: Observations) -> Observations:
+        """Return the rows as programs take them: padded, and in the order of time where residuals correlate in it."""
+        correlation = self.noise.correlation
+        order = None if correlation is None else correlation.order(observations)
+        return _padded(observations if order is None else observations.arranged(order))
+
     def prepare(self, phi: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations) -> None:
         """Compile the program for such tasks, so that a failure shows before the program is needed.
 
@@ -71,11 +77,11 @@ class CompiledHierarchicalModel(HierarchicalModel):
         UnsupportedError, UnavailableError
             When it cannot be compiled.
         """
-        padded, first = _padded(observations), torch.tensor([0])
+        padded, first = self._arranged(observations), torch.tensor([0])
         if self.programs.get(_shape(padded)) is None:
             # a program does not look at numbers: it is told which slopes may be NaN where they should be 0
             still = _flat(self, phi, padded)
-            model = replace(self.plain(), equation=replace(self.equation, still=still))
+            model = replace(self.plain(), equation=replace(self.equation, still=still), noise=_in_order(self.noise))
             program = CompiledMapSearch(model, phi[:, first], factor, log_sigma, padded.take(first))
             _compare(self.plain(), program, phi, log_sigma, padded)
             self.programs[_shape(padded)] = program
@@ -102,7 +108,7 @@ class CompiledHierarchicalModel(HierarchicalModel):
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> Information:
         """Return what the base class does; compiled where a program for such tasks exists and no gradient is needed."""
-        padded = _padded(observations)
+        padded = self._arranged(observations)
         program = None if differentiable else self.programs.get(_shape(padded))
         if program is not None:
             result = program.informed(phi, log_sigma, padded)
@@ -114,7 +120,7 @@ class CompiledHierarchicalModel(HierarchicalModel):
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> Information:
         """Return what the base class does; compiled where a program for such tasks exists."""
-        padded = _padded(observations)
+        padded = self._arranged(observations)
         program = self.programs.get(_shape(padded))
         if program is not None and program.m == len(u):
             result = program.curved(center, factor, log_sigma, padded, u)
@@ -128,7 +134,7 @@ class CompiledHierarchicalModel(HierarchicalModel):
         """Search with compiled code; return None where torch has to."""
         if not len(u) or type(solver) is not GaussNewton:
             return None
-        padded = _padded(observations)
+        padded = self._arranged(observations)
         program = self._program(center, factor, log_sigma, padded)
         if program is None or program.m != len(u):
             return None
@@ -158,6 +164,13 @@ def _flat(model: HierarchicalModel, phi: Tensor, observations: Observations) -> 
                 with contextlib.suppress(Exception):  # whatever a user's equation may raise
                     indices.update(model.equation.flat(model.transforms.constrain(moved), some))
     return tuple(sorted(indices))
+
+
+def _in_order(noise: Noise) -> Noise:
+    """Return the noise of rows that stand in the order of time, which a program cannot look at."""
+    if noise.correlation is None:
+        return noise
+    return replace(noise, correlation=replace(noise.correlation, sorted=True))
 
 
 def _shape(padded: Observations) -> tuple[int, int, bool, bool]:

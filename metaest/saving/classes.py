@@ -23,6 +23,7 @@ from metaest.estimators.seen_tasks import SeenTasks
 from metaest.exceptions import ModelFileError
 from metaest.functional import (
     ClassHead,
+    Correlation,
     Equation,
     GaussNewton,
     GradientDescent,
@@ -52,6 +53,7 @@ _INNER: tuple[type, ...] = (
     ClassNetwork,
     ClassAdaptation,
     Codes,
+    Correlation,
     Covariates,
     Equation,
     FittedEquation,

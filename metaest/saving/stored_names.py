@@ -41,9 +41,11 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
 # Attributes are written only where they are something else.
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "Adaptation": {"solver_object": None},
+    "EquationRegressor": {"noise_correlation": None, "correlation_time": None},
     "MAMLClassifier": {"collate_fn": None},
     "MAMLRegressor": {"loss": "squared_error", "huber_threshold": 1.35, "quantile": 0.5, "collate_fn": None},
     "Network": {"collate_fn": None},
+    "Noise": {"correlation": None},
     "RegressionNetwork": {"loss": SquaredError()},
 }
 
@@ -70,7 +72,9 @@ def as_today(cls: type, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_as_today(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a file holds, with those that older files lack."""
-    return {**_of_class(cls, ADDED), **settings}
+    names = cls._get_param_names()  # type: ignore[attr-defined]
+    added = {name: value for name, value in _of_class(cls, ADDED).items() if name in names}
+    return {**added, **settings}
 
 
 def _of_class(cls: type, table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -572,6 +572,7 @@ def test_a_weight_that_changes_within_a_patient_is_refused_in_fits(clinic):
         OneCompartmentRegressor(allometric="weight").fit(wrong)
 
 
+@pytest.mark.filterwarnings("ignore::metaest.CorrelatedResidualsWarning")  # absorption differs, and is shared here
 def test_lag_and_fixed_constants():
     frame = records(15, 4, doses=1, samples=6)
     patients = read_patients(frame)

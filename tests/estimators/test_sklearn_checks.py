@@ -36,6 +36,7 @@ PLANE = {"a": 0.0, **{f"slope_{j}": 0.0 for j in range(8)}}
 
 @pytest.mark.filterwarnings(
     "ignore::metaest.UngroupedWarning",
+    "ignore::metaest.CorrelatedResidualsWarning",  # of classes in the order of their labels, for instance
     "ignore:one task says nothing",
     "ignore::sklearn.exceptions.ConvergenceWarning",
     "ignore:.*:sklearn.exceptions.SkipTestWarning",

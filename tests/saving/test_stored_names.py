@@ -29,9 +29,9 @@ def test_a_renamed_attribute_keeps_its_name_in_files(model, tmp_path, monkeypatc
 
 
 def test_a_setting_that_older_files_lack_takes_what_they_mean(monkeypatch):
-    monkeypatch.setitem(stored_names.ADDED, "EquationRegressor", {"max_iter": 7, "later": None})
+    monkeypatch.setitem(stored_names.ADDED, "EquationRegressor", {"max_iter": 7, "noise": "additive", "later_": None})
     settings = stored_names.settings_as_today(EquationRegressor, {"max_iter": 1})
-    assert settings == {"max_iter": 1, "later": None}
+    assert settings == {"max_iter": 1, "noise": "additive"}
 
 
 def test_an_attribute_that_is_as_older_files_mean_it_is_not_written(monkeypatch):

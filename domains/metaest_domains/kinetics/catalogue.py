@@ -100,6 +100,11 @@ class Formula:
         return self.function.__qualname__.split(".")[0].removesuffix("Regressor")
 
     @property
+    def time_column(self) -> int | None:
+        """The column of times, where the equation has one."""
+        return self.columns[self.inputs.index("time")] if "time" in self.inputs else None
+
+    @property
     def target_facts(self) -> Target:
         """Values that the target may have."""
         return TARGETS.get(self.target, Target())
@@ -156,9 +161,9 @@ class KineticRegressor(EquationRegressor):
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
         Parameters that replace those of the equation; the others stay.
-    random, covariance, noise, limit, covariates, objective, inner_solver, inner_steps, meta_gradient, support_size, \
-split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, random_state, \
-checkpoint, checkpoint_every, verbose
+    random, covariance, noise, noise_correlation, correlation_time, limit, covariates, objective, inner_solver, \
+inner_steps, meta_gradient, support_size, split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, \
+random_state, checkpoint, checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`.
 
     Attributes
@@ -187,6 +192,8 @@ checkpoint, checkpoint_every, verbose
         random: Sequence[str] | None = None,
         covariance: str = "full",
         noise: str = "additive",
+        noise_correlation: str | None = None,
+        correlation_time: str | int | None = None,
         limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         objective: str = "evidence",
@@ -212,6 +219,8 @@ checkpoint, checkpoint_every, verbose
         self.random = random
         self.covariance = covariance
         self.noise = noise
+        self.noise_correlation = noise_correlation
+        self.correlation_time = correlation_time
         self.limit = limit
         self.covariates = covariates
         self.objective = objective

@@ -41,8 +41,8 @@ class CompartmentRegressor(EquationRegressor):
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
         Parameters that replace those of the model; the others stay.
-    random, covariance, noise, limit, covariates, objective, support_size, split, n_episodes, max_iter, compile, \
-random_state, checkpoint, checkpoint_every, verbose
+    random, covariance, noise, noise_correlation, correlation_time, limit, covariates, objective, support_size, split, \
+n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` and ``noise="combined"`` by default.
 
     References
@@ -67,6 +67,8 @@ random_state, checkpoint, checkpoint_every, verbose
         random: Sequence[str] | None = None,
         covariance: str = "diagonal",
         noise: str = "combined",
+        noise_correlation: str | None = None,
+        correlation_time: str | int | None = None,
         limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         objective: str = "evidence",
@@ -89,6 +91,8 @@ random_state, checkpoint, checkpoint_every, verbose
         self.random = random
         self.covariance = covariance
         self.noise = noise
+        self.noise_correlation = noise_correlation
+        self.correlation_time = correlation_time
         self.limit = limit
         self.covariates = covariates
         self.objective = objective

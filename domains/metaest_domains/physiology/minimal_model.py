@@ -203,6 +203,8 @@ class MinimalModel:
     """
 
     n: int
+    # the column of times, for residuals that correlate in time
+    time_column: ClassVar[int] = 0
 
     def __call__(self, X: Tensor, effectiveness: Tensor, sensitivity: Tensor, action: Tensor, start: Tensor) -> Tensor:
         """Return glucose, of shape (n_rows,)."""
@@ -259,7 +261,7 @@ class MinimalModelRegressor(EquationRegressor):
     parameters : dict of str to Parameter, optional
         Parameters that replace those above; the initial values of the others are read off the data, so that units do
         not matter.
-    random, covariance, noise, limit, covariates, support_size, split, max_iter
+    random, covariance, noise, noise_correlation, correlation_time, limit, covariates, support_size, split, max_iter
         As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` by default.
     compile, random_state, checkpoint, checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`.
@@ -299,6 +301,8 @@ class MinimalModelRegressor(EquationRegressor):
         random: Sequence[str] | None = None,
         covariance: str = "diagonal",
         noise: str = "additive",
+        noise_correlation: str | None = None,
+        correlation_time: str | int | None = None,
         limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         support_size: int | range | tuple[int, int] | None = (1, 5),
@@ -314,6 +318,8 @@ class MinimalModelRegressor(EquationRegressor):
         self.random = random
         self.covariance = covariance
         self.noise = noise
+        self.noise_correlation = noise_correlation
+        self.correlation_time = correlation_time
         self.limit = limit
         self.covariates = covariates
         self.support_size = support_size

@@ -181,6 +181,11 @@ class PatientEquation(ABC):
     def __name__(self) -> str:  # the name in a summary
         return type(self).__qualname__
 
+    @property
+    def time_column(self) -> int:
+        """The column of times."""
+        return self.doses.time
+
     def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
         """Return the concentrations, of shape (n_rows,)."""
         amount, since, duration = self.doses.read(X)

@@ -33,6 +33,7 @@ from metaest.estimators.equations.checks import (
 )
 from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_of_prior, mixed_draws
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.near_rows import NearRows
 from metaest.estimators.equations.next_rows import suggest_rows
 from metaest.estimators.equations.profile import profile_of
 from metaest.estimators.equations.tables import LEVEL, task_table
@@ -190,6 +191,13 @@ class AdaptedEquation(AdaptedPredictor):
         return mixed_draws(draws, draws_of_prior(self._fitted.prior_of(self._covariates)), self.guard_.share)
 
     @property
+    def _near_rows(self) -> NearRows | None:
+        """The rows adapted to, where their residuals say something about new rows; none where the guard doubts them."""
+        if self.guard_ is not None and self.guard_.share < 1:
+            return None
+        return NearRows.of(self._fitted, self.X_support_, self.y_support_, self.sample_weight_support_)
+
+    @property
     def _covariates(self) -> NDArray[Any]:
         """Covariates of this task, of shape (coefficients,), raw."""
         covariates = self._fitted.covariates
@@ -257,8 +265,9 @@ class AdaptedEquation(AdaptedPredictor):
         """Return the ends of an interval for every row.
 
         By the posterior, constants drawn from it go through the equation, so that the ends keep inside whatever the
-        equation keeps inside; equal probability is left out on both sides. A conformal interval holds whether or not
-        the equation is right, after ``calibrate`` of the model.
+        equation keeps inside; equal probability is left out on both sides. With ``noise_correlation="car1"``, the
+        residuals of the rows adapted to say something about observations near them. A conformal interval holds whether
+        or not the equation is right, after ``calibrate`` of the model.
 
         Parameters
         ----------
@@ -298,7 +307,7 @@ class AdaptedEquation(AdaptedPredictor):
             )
         rows = self._rows(X, "predict_interval")
         weight = self._fitted.row_accuracy.of_predicted(sample_weight, len(rows), of)
-        low, high = interval(self._fitted, self._draws, rows, level, of, weight)
+        low, high = interval(self._fitted, self._draws, rows, level, of, weight, self._near_rows)
         require_finite_curve(self._fitted.function, rows, high - low, "predict_interval")
         return low, high
 
@@ -401,6 +410,8 @@ class AdaptedEquation(AdaptedPredictor):
     def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
         """Draw observations of this task: constants from the posterior, and noise.
 
+        With a `noise_correlation` the noise correlates between rows, and with that of the rows adapted to ("car1").
+
         Parameters
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
@@ -423,7 +434,7 @@ class AdaptedEquation(AdaptedPredictor):
         rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
         rows = self._rows(X, "simulate")
         weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(rows), "simulate")
-        return simulated(self._fitted, self._draws, rows, n, rng, weight)
+        return simulated(self._fitted, self._draws, rows, n, rng, weight, self._near_rows)
 
     @in_plain_modes
     def suggest(
@@ -434,6 +445,7 @@ class AdaptedEquation(AdaptedPredictor):
         Rows are chosen one after the other; a row gains :math:`\log(1 + w z^\top C z)`, what it takes from the
         logarithm of the determinant of the covariance C of all constants (D-optimality), or, with `target`, what it
         takes from the logarithm of the variance of that constant. Gains are averaged over draws from the posterior.
+        With ``noise_correlation="car1"`` a row close to another, adapted to or chosen, says little.
 
         Parameters
         ----------
@@ -467,7 +479,8 @@ class AdaptedEquation(AdaptedPredictor):
         """
         rows = self._rows(X_candidates, "suggest")
         weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(rows), "suggest")
-        return suggest_rows(self._fitted, self._posterior, rows, n, target, cost, weight)
+        near = self._near_rows
+        return suggest_rows(self._fitted, self._posterior, rows, n, target, cost, weight, near)
 
     @in_plain_modes
     def profile(self, name: str, *, prior: bool = True, n_points: int = 41) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from metaest.estimators.equations.checks import (
     check_values,
     require_finite_curve,
 )
+from metaest.estimators.equations.correlation import check_times_of_tasks
 from metaest.estimators.equations.covariates import TOLERANCE
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import relative_accuracy
@@ -52,6 +53,7 @@ def posterior_of_many(fitted: FittedEquation, tasks: TaskSet, *, verbose: bool =
     """Adapt to all rows of every task, a bounded number of tasks at a time; `verbose` shows a progress bar."""
     check_tasks(fitted.function, tasks)
     fitted.row_accuracy.check_tasks(tasks)
+    check_times_of_tasks(fitted.model.noise.correlation, tasks)
     design = fitted.design_of_tasks(tasks)
     parts, order = [], []
     for chosen in progress(chunks(tasks.sizes), verbose, "adaptations", "task", len(tasks), len):
@@ -89,6 +91,7 @@ def query_predictions(
     """
     limit = fitted.limit
     tasks = tasks_just_below(limit, tasks)
+    check_times_of_tasks(fitted.model.noise.correlation, tasks)
     drawn = split_tasks(tasks, np.arange(len(tasks)), support_size, split, rng)
     design = fitted.design_of_tasks(tasks)
     predictions, numbers = [], []

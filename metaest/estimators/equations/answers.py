@@ -12,6 +12,7 @@ from torch import Tensor
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.draws import Draws, weighted_quantile
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.near_rows import NearRows, correlated_noise
 from metaest.exceptions import warn
 from metaest.functional import Observations
 
@@ -110,15 +111,20 @@ def simulated(
     n: int,
     rng: np.random.Generator,
     weight: NDArray[Any] | None = None,
+    near: NearRows | None = None,
 ) -> NDArray[Any]:
-    """Return observations of n tasks drawn from the posterior, of shape (n, rows)."""
+    """Return observations of n tasks drawn from the posterior, of shape (n, rows); `near` are rows of the task."""
     probability = (draws.weight / draws.weight.sum()).numpy()
     chosen = torch.from_numpy(rng.choice(len(probability), n, p=probability))
     with torch.no_grad():
         rows = one_task(X, copies=n, weight=weight)
         curves = fitted.model.curve(draws.phi[:, chosen], rows)
         sd = _variance(fitted, curves, rows).sqrt()
-    drawn = np.asarray((curves + sd * torch.from_numpy(rng.standard_normal(curves.shape))).T.numpy())
+        if fitted.model.noise.correlation is None:
+            residuals = torch.from_numpy(rng.standard_normal(curves.shape))
+        else:
+            residuals = correlated_noise(fitted, near, draws.phi[:, chosen], X, rng)
+    drawn = np.asarray((curves + sd * residuals).T.numpy())
     lost = (~np.isfinite(drawn)).sum(axis=0)
     if lost.any():
         row = int(lost.argmax())
@@ -150,23 +156,33 @@ def interval(
     level: float,
     of: str,
     weight: NDArray[Any] | None = None,
+    near: NearRows | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return lower and upper ends, of shape (rows,), that leave out equal probability on both sides.
 
     Constants drawn from the posterior go through the equation, so the ends respect whatever the equation respects; for
-    an observation the noise around each drawn curve is added in closed form.
+    an observation the noise around each drawn curve is added in closed form. `near` are the rows of the task, where
+    their residuals say something about new ones.
     """
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     # an equation whose rows see each other needs all of them at once
     size = BLOCK if fitted.model.equation.mode == "rows" else len(X)
     blocks = [slice(first, first + size) for first in range(0, len(X), size)]
-    ends = [_ends(fitted, draws, X[block], tails, of, None if weight is None else weight[block]) for block in blocks]
+    ends = [
+        _ends(fitted, draws, X[block], tails, of, None if weight is None else weight[block], near) for block in blocks
+    ]
     low, high = torch.cat(ends, dim=1).numpy()
     return low, high
 
 
 def _ends(
-    fitted: FittedEquation, draws: Draws, X: NDArray[Any], tails: Tensor, of: str, weight: NDArray[Any] | None
+    fitted: FittedEquation,
+    draws: Draws,
+    X: NDArray[Any],
+    tails: Tensor,
+    of: str,
+    weight: NDArray[Any] | None,
+    near: NearRows | None,
 ) -> Tensor:
     """Return the quantiles of rows, by Newton's method on the distribution function of the mixture of normals."""
     rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
@@ -175,6 +191,8 @@ def _ends(
     if of == "curve":
         return weighted_quantile(curves, draws.weight, tails)
     sd = _variance(fitted, curves, rows).sqrt()
+    if near is not None:
+        curves, sd = near.moved(draws.phi, curves, sd, X)
     usable = torch.isfinite(curves) & torch.isfinite(sd)
     curves, sd = torch.where(usable, curves, 0.0), torch.where(usable, sd, 1.0)
     share = torch.where(usable, draws.weight, 0.0)

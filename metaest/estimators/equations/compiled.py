@@ -132,6 +132,8 @@ def _agrees(compiled: RowModel, initial: Tensor, observations: Observations) -> 
 def _reason_against(settings: FitSettings, observations: Observations) -> str | None:
     if settings.by_gradient_steps:
         return "gradient steps of an equation are not compiled"
+    if settings.noise_correlation is not None:
+        return "programs evaluate rows one by one, and correlated residuals see each other (noise_correlation)"
     return None
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population, SolveCode
 from metaest.functional.equations import small_matrices
+from metaest.functional.equations.correlated import log_roots
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Design
 
@@ -240,6 +241,8 @@ def misfit(
         with torch.no_grad():
             log_scale = model.noise.log_scale(model.curve(phi, observations), observations.y, log_sigma, accuracy)
         constant = observations.masked(log_scale).sum(dim=0)
+    with torch.no_grad():
+        constant = constant + log_roots(model.noise, log_sigma, observations)
     return 2 * (loss - constant) / _plausible_squares(len(observations.mask))[rows.long()]
 
 

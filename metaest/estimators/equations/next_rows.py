@@ -11,8 +11,10 @@ from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.draws import root
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.map_estimate import normal_points
+from metaest.estimators.equations.near_rows import NearRows
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
+from metaest.functional.equations.optimal_design import choose_correlated_rows
 from metaest.tasks.arguments import is_whole
 from metaest.tasks.weights import as_weights
 
@@ -32,8 +34,9 @@ def suggest_rows(
     target: str | None,
     cost: Any,
     weight: NDArray[np.float64] | None = None,
+    near: NearRows | None = None,
 ) -> NDArray[np.intp]:
-    """Choose n of the rows X by how much they would teach.
+    """Choose n of the rows X by how much they would teach, beside the rows of the task (`near`).
 
     Raises
     ------
@@ -67,9 +70,19 @@ def suggest_rows(
     z = torch.where(usable[..., None], z, 0.0)
     weights = torch.where(usable, terms.weight.detach().expand_as(values).T, 0.0)
     direction = None if target is None else factor[fitted.names.index(target)]
-    chosen, gains = choose_rows(
-        deviation, z, weights, int(n), direction, None if prices is None else torch.from_numpy(prices)
-    )
+    costs = None if prices is None else torch.from_numpy(prices)
+    correlation = noise.correlation
+    if correlation is None or correlation.column is None:  # the next row of "ar1" has no place yet
+        chosen, gains = choose_rows(deviation, z, weights, int(n), direction, costs)
+    else:
+        times, before = [X[:, correlation.column]], None
+        if near is not None:
+            times, before = [*times, near.X[:, correlation.column]], near.slopes(phi, factor)
+        at = torch.from_numpy(np.concatenate(times).astype(np.float64))
+        tau = float(correlation.constant(fitted.population.log_sigma[-1]))
+        sd = noise.variance(values, fitted.population.log_sigma, noise.accuracy(rows)).sqrt().detach()
+        z = torch.where(usable[..., None], z / sd.T[..., None], 0.0)
+        chosen, gains = choose_correlated_rows(deviation, z, before, at, tau, int(n), direction, costs)
     if gains[0] < WORTHLESS:
         warn(
             f"suggest: none of the candidates teaches anything about {target or 'the constants of this task'}: the "

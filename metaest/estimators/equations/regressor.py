@@ -67,15 +67,20 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     noise : {"additive", "proportional", "combined"}, default="additive"
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2` or :math:`\sigma^2 + \rho^2 f^2` of an observation.
         In proportional noise f is taken as at least a thousandth of the root mean square of the targets.
+    noise_correlation : {"ar1", "car1"}, optional
+        Whether the residuals of a task correlate, by a learned :math:`\phi^{|i-j|}` in the order of the rows, or by
+        :math:`e^{-|t-t'|/\tau}` at the times t (nlme's corCAR1; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`).
+    correlation_time : str or int, optional
+        The column of X with the times of "car1"; by default that of the equation, "time", "t", or the only one.
     measurement_sd : str or int, optional
         The column of X (by name, or by number) with the known standard deviation s of each measurement, in the unit of
         y: the variance of an observation is that of the noise plus :math:`s^2`, in rows to be predicted as well. The
         equation has no use for this column. Relative accuracies are ``sample_weight`` of `fit`.
     limit : float, optional
         Limit of quantification: an observation below it, whatever its number, counts as one that lies below it, no more
-        (a censored likelihood, method M3 [2]_). The number is replaced by the greatest one below the limit before
-        anything looks at it. Scores and guards count no error where observation and prediction both lie below the
-        limit; conformal intervals measure the distance to the limit.
+        (a censored likelihood, method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`). The number is replaced by the
+        greatest one below the limit before anything looks at it. Scores and guards count no error where observation and
+        prediction both lie below the limit; conformal intervals measure the distance to the limit.
     covariates : dict of str to list, optional
         For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
         mean linearly in the unconstrained space. Such a column must be constant within each task.
@@ -135,7 +140,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     covariance_, correlation_ : DataFrame
         Between tasks, of the constants that vary, in the unconstrained space.
     noise_ : Series
-        ``sd`` in the unit of y, ``cv``, or both; with weights, those of a row of weight 1.
+        ``sd`` in the unit of y, ``cv``, or both, of a row of weight 1; ``phi`` of "ar1", or ``correlation_time``.
     task_params_ : DataFrame
         One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share
         of the between-task variance its rows leave) and ``status`` of the search.
@@ -156,16 +161,13 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         The column of X of each coefficient of a covariate.
     batching_, batching_reason_ : str
         How many tasks are evaluated at once ("rows", "vmap", "loop"), and why.
-    compiled_ : bool
-        Whether the fit searched in machine code.
-    compiled_reason_ : str
+    compiled_, compiled_reason_ : bool, str
+        Whether the fit searched in machine code, and why or why not.
 
     References
     ----------
     .. [1] L. Tierney, J. B. Kadane (1986). Accurate approximations for posterior moments and marginal densities.
        :doi:`10.1080/01621459.1986.10478240`
-    .. [2] S. L. Beal (2001). Ways to fit a PK model with some data below the quantification limit.
-       :doi:`10.1023/A:1012299115260`
 
     Examples
     --------
@@ -186,7 +188,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     [140.0, 190.0]
     """
 
-    measurement_sd: str | int | None = None  # not offered by subclasses with another constructor
+    measurement_sd: str | int | None = None  # these are not offered by subclasses with another constructor
+    noise_correlation: str | None = None
+    correlation_time: str | int | None = None
     _parameter_constraints = CONSTRAINTS
     _single_target = True
     _weighs = True
@@ -205,6 +209,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         random: Sequence[str] | None = None,
         covariance: str = "full",
         noise: str = "additive",
+        noise_correlation: str | None = None,
+        correlation_time: str | int | None = None,
         measurement_sd: str | int | None = None,
         limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
@@ -229,6 +235,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.random = random
         self.covariance = covariance
         self.noise = noise
+        self.noise_correlation = noise_correlation
+        self.correlation_time = correlation_time
         self.measurement_sd = measurement_sd
         self.limit = limit
         self.covariates = covariates
@@ -282,8 +290,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
         Warns
         -----
-        ConvergenceWarning
-            When the search for the population, or for the constants of a task, did not converge.
+        ConvergenceWarning, CorrelatedResidualsWarning
+            When a search did not converge; when residuals of a task follow one another: errors are then underrated.
         """
         self._validate_params()
         settings = FitSettings(**{field.name: getattr(self, field.name) for field in fields(FitSettings)})
@@ -300,8 +308,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             self._task_names = hashed(tasks.names)
             self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
             self._y_mean = tasks.y.mean(dtype=np.float64)
-            for name, value in tables.attributes(result, tasks, settings).items():
-                setattr(self, name, value)
+            self.__dict__.update(tables.attributes(result, tasks, settings))
             Columns(self).remember_names(tasks.feature_names)
             Columns(self).remember_range(tasks.X)
         return self
@@ -363,8 +370,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             be on the scale of the fit's. 1 by default; a row of weight 0 is left out.
         guard : bool, optional
             Whether to judge the adaptation on rows it did not see, and to keep, shrink or refuse it; see
-            :class:`Guard`; None is no. A shrunk adaptation interpolates between the population's constants and the
-            adapted ones. The first call learns from the training tasks how to judge, which takes a moment.
+            :class:`Guard`; None is no. Constants of a shrunk adaptation lie between the population's and the adapted
+            ones. The first call learns from the training tasks how to judge.
         gap : int, default=0
             For the guard, where ``split="first"``: rows left out between those adapted on and those judged on.
         covariates : dict, optional
@@ -393,8 +400,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
         if len(rows) and covariates is not None:
             raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
-        model = compiled_for_adapting(fitted, self.compile, len(rows))
-        stated = None
+        model, stated = compiled_for_adapting(fitted, self.compile, len(rows)), None
         if len(rows):
             # compiled code is for the columns of the fit
             posterior = adapt_rows(fitted if further else model, rows, target, "adapt", weight)
@@ -402,10 +408,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             stated = fitted.covariates.stated(covariates, names, rows.shape[1])
             posterior = fitted.prior_of(fitted.covariates.of_stated(stated))
         decision = None if judge is None else adapted_many.with_answers_of(judge, model).judge(rows, target, weight)
-        n, conformal = self.n_features_in_, self._conformal
-        return AdaptedEquation._make(
-            fitted, posterior, rows, target, n, names, judge, conformal, stated, weight, decision
-        )
+        rest = names, judge, self._conformal, stated, weight, decision
+        return AdaptedEquation._make(fitted, posterior, rows, target, self.n_features_in_, *rest)
 
     @in_plain_modes
     def adapt_many(
@@ -463,8 +467,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         y, std : ndarray of shape (n_rows,)
         """
         require_flag(return_std, "return_std")
-        rows = self._rows(X, "predict")
-        return zero_shot.predict(self._fitted, rows, return_std)
+        return zero_shot.predict(*self._asked(X, "predict"), return_std)
 
     @in_plain_modes
     def predict_interval(
@@ -491,8 +494,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         if method == "conformal":
             check_is_fitted(self)
             return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
-        rows = self._rows(X, "predict_interval")
-        return zero_shot.predict_interval(self._fitted, rows, level, of, sample_weight)
+        return zero_shot.predict_interval(*self._asked(X, "predict_interval"), level, of, sample_weight)
 
     @in_plain_modes
     def predict_mean(self, X: Any) -> NDArray[np.float64]:
@@ -506,7 +508,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         -------
         ndarray of shape (n_rows,)
         """
-        return zero_shot.predict_mean(self._fitted, self._rows(X, "predict_mean"))
+        return zero_shot.predict_mean(*self._asked(X, "predict_mean"))
 
     @in_plain_modes
     def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
@@ -521,8 +523,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         -------
         ndarray of shape (n, n_rows)
         """
-        rows = self._rows(X, "simulate")
-        return zero_shot.simulate(self._fitted, rows, n, random_state, sample_weight)
+        return zero_shot.simulate(*self._asked(X, "simulate"), n, random_state, sample_weight)
 
     @in_plain_modes
     def suggest(
@@ -540,8 +541,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         ndarray of int, shape (n,)
             Row numbers of the candidates, in the order of choice.
         """
-        rows = self._rows(X_candidates, "suggest")
-        return zero_shot.suggest(self._fitted, rows, n, target, cost, sample_weight)
+        return zero_shot.suggest(*self._asked(X_candidates, "suggest"), n, target, cost, sample_weight)
 
     @in_plain_modes
     def summary(self) -> str:
@@ -549,9 +549,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         return tables.summarise(self._fitted, vars(self))
 
-    def _rows(self, X: Any, where: str) -> NDArray[Any]:
+    def _asked(self, X: Any, where: str) -> tuple[FittedEquation, NDArray[Any]]:
         check_is_fitted(self)
-        return rows_to_predict(Columns(self), self._fitted, X, where)
+        return self._fitted, rows_to_predict(Columns(self), self._fitted, X, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return censoring.tasks_just_below(self._fitted.limit, tasks)
@@ -570,9 +570,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         return one_by_one(self, supports, guard, gap) if guard else self.adapt_many(supports)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        mean, sd = self.predict(X, return_std=True)
-        weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
-        return mean, spread_of_observations(self._fitted, mean, sd, self._rows(X, "predict_interval"), weight)
+        (mean, sd), (fitted, rows) = self.predict(X, return_std=True), self._asked(X, "predict_interval")
+        weight = fitted.row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
+        return mean, spread_of_observations(fitted, mean, sd, rows, weight)
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""

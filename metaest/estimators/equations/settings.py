@@ -17,6 +17,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", None],
     "covariance": [StrOptions({"full", "diagonal"})],
     "noise": [StrOptions({"additive", "proportional", "combined"})],
+    "noise_correlation": [StrOptions({"ar1", "car1"}), None],
+    "correlation_time": [str, Whole(0, None, closed="left"), None],
     "measurement_sd": [str, Whole(0, None, closed="left"), None],
     "limit": [Number(None, None, closed="neither"), None],
     "covariates": [Mapping, None],
@@ -45,6 +47,8 @@ class FitSettings:
     random: Sequence[str] | None
     covariance: str
     noise: str
+    noise_correlation: str | None
+    correlation_time: str | int | None
     measurement_sd: str | int | None
     limit: float | None
     covariates: Mapping[str, Sequence[str | int]] | None
@@ -91,6 +95,7 @@ class FitSettings:
                 "measurement_sd needs inner_solver='gauss-newton': gradient steps minimise squared errors; use "
                 "sample_weight instead."
             )
+        self._check_correlation()
         meta_gradient = as_meta_gradient(self.meta_gradient)
         if not meta_gradient.second_derivatives and not self.by_gradient_steps:
             raise ValueError(
@@ -101,4 +106,25 @@ class FitSettings:
             raise ValueError(
                 f"meta_gradient={self.meta_gradient!r} does not go through the gradient steps, whose rates are learned "
                 "as well; 'exact' and 'first-order' do."
+            )
+
+    def _check_correlation(self) -> None:
+        """Raise a ValueError when residuals cannot correlate with the other settings."""
+        if self.noise_correlation != "car1" and self.correlation_time is not None:
+            raise ValueError("correlation_time needs noise_correlation='car1': only that looks at times.")
+        if self.noise_correlation is None:
+            return
+        if self.by_gradient_steps:
+            raise ValueError(
+                "noise_correlation needs inner_solver='gauss-newton': gradient steps minimise squared errors."
+            )
+        if self.limit is not None:
+            raise ValueError(
+                "noise_correlation needs limit=None: the probability that several correlated observations lie below a "
+                "limit is not implemented."
+            )
+        if self.noise_correlation == "ar1" and self.by_query:
+            raise ValueError(
+                "noise_correlation='ar1' needs objective='evidence': episodes draw rows, and so change which follow "
+                "one another; 'car1' goes by times."
             )

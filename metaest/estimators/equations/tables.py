@@ -15,7 +15,7 @@ from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
 from metaest.estimators.equations.settings import FitSettings
 from metaest.exceptions import filters_kept
-from metaest.functional import SolveCode
+from metaest.functional import Correlation, SolveCode
 from metaest.tasks import TaskSet
 
 __all__ = ["LEVEL", "attributes", "many_table", "summarise", "task_table"]
@@ -171,9 +171,17 @@ def many_table(fitted: FittedEquation, posterior: Posterior, names: NDArray[Any]
     return pd.DataFrame(columns, index=pd.Index(names, name="task", tupleize_cols=False))
 
 
-def _noise_names(kind: str) -> list[str]:
-    """Return names of the noise constants: a standard deviation in units of y, a coefficient of variation, or both."""
-    return {"additive": ["sd"], "proportional": ["cv"], "combined": ["sd", "cv"]}[kind]
+def _noise_table(fitted: FittedEquation) -> pd.Series:
+    """Return the noise constants: a standard deviation in units of y, a coefficient of variation, or both.
+
+    After them comes the constant of the correlation of the residuals, where there is one.
+    """
+    noise, log_sigma = fitted.model.noise, fitted.population.log_sigma
+    index = {"additive": ["sd"], "proportional": ["cv"], "combined": ["sd", "cv"]}[noise.kind]
+    values = log_sigma[: noise.n_scales].exp().tolist()
+    if noise.correlation is not None:
+        index, values = [*index, noise.correlation.name], [*values, float(noise.correlation.constant(log_sigma[-1]))]
+    return pd.Series(values, index=index, name="noise")
 
 
 def _information_criteria(
@@ -189,7 +197,7 @@ def attributes(result: FitResult, tasks: TaskSet, settings: FitSettings) -> dict
     """Return the fitted attributes by name."""
     fitted = result.fitted
     aic, bic, _ = _information_criteria(fitted, result.log_likelihood, settings.diagonal, len(tasks.X))
-    noise = fitted.population.log_sigma.exp().numpy()
+    noise = _noise_table(fitted)
     return {
         "n_iter_": result.n_iter,
         "n_tasks_": len(tasks),
@@ -206,7 +214,7 @@ def attributes(result: FitResult, tasks: TaskSet, settings: FitSettings) -> dict
         "coefficients_": _coefficient_table(fitted),
         "covariance_": _matrix_table(fitted, correlation=False),
         "correlation_": _matrix_table(fitted, correlation=True),
-        "noise_": pd.Series(noise, index=_noise_names(fitted.model.noise.kind), name="noise"),
+        "noise_": noise,
         "task_params_": many_table(fitted, result.posterior, tasks.names),
         "log_likelihood_": result.log_likelihood,
         "aic_": aic,
@@ -259,17 +267,30 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     if len(learned["correlation_"]) > 1:
         lines += ["", "Correlation between tasks", *_table(learned["correlation_"].round(3))]
     forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve"}
-    lines += ["", "Noise: " + ", ".join(forms[name].format(value) for name, value in learned["noise_"].items())]
+    noise = ", ".join(forms[name].format(value) for name, value in learned["noise_"].items() if name in forms)
+    lines += ["", "Noise: " + noise]
     row_accuracy = fitted.row_accuracy
     if row_accuracy.weights is not None:
         low, high = row_accuracy.weights
         lines[-1] += f", of a row of weight 1 (weights {low:.3g} to {high:.3g})"
     if row_accuracy.column is not None:
         lines[-1] += f", beside the standard deviations of the column {row_accuracy.label!r}"
+    if fitted.model.noise.correlation is not None:
+        lines.append(_correlation_line(fitted.model.noise.correlation, learned["noise_"].iloc[-1]))
     notes = _notes(fitted, learned)
     if notes:
         lines += ["", *notes]
     return "\n".join(lines)
+
+
+def _correlation_line(correlation: Correlation, value: float) -> str:
+    """Return a line of the summary about the correlation of the residuals of a task."""
+    if correlation.kind == "ar1":
+        return f"Residuals of neighbouring rows of a task have the correlation {value:.4g} (ar1)"
+    return (
+        f"Residuals of a task at a distance of {value:.4g} in column {correlation.label!r} have the correlation 1/e "
+        "(car1)"
+    )
 
 
 def _bounds(low: float, high: float) -> str:

@@ -64,7 +64,8 @@ def query_loss(
     r"""Return the mean negative log-density of each task's query rows, predicted from its support rows.
 
     A row is predicted as normal around the adapted curve, its variance that of the noise plus that of the curve,
-    :math:`d^\top A H^{-1} A^\top d` with the slopes d of the curve at that row.
+    :math:`d^\top A H^{-1} A^\top d` with the slopes d of the curve at that row. Where residuals correlate, those of the
+    support rows around it move the centre, take from the noise and from the slopes.
 
     Parameters
     ----------
@@ -85,12 +86,37 @@ def query_loss(
     matrix = information.in_random_directions(population.factor, u).matrix
     values, slopes = model.curve_and_slopes(phi, query, differentiable=True)
     variance = model.noise.variance(values, population.log_sigma, model.noise.accuracy(query))
+    if model.noise.correlation is not None:
+        values, slopes, variance = _beside_support(model, phi, population.log_sigma, support, query, values, slopes)
     if len(u):
         posterior = small_matrices.inverse(small_matrices.cholesky(matrix), matrix)
         along = torch.einsum("pm,prt->mrt", population.factor, slopes)
         variance = variance + torch.einsum("mrt,mnt,nrt->rt", along, posterior, along)
     density = 0.5 * (query.y - values).square() / variance + 0.5 * (2 * torch.pi * variance).log()
     return query.masked(density).sum(dim=0) / query.mask.sum(dim=0).clamp(min=1)
+
+
+def _beside_support(
+    model: HierarchicalModel,
+    phi: Tensor,
+    log_sigma: Tensor,
+    support: Observations,
+    query: Observations,
+    values: Tensor,
+    slopes: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return centres, slopes and variances of the noise of query rows, given the residuals of support rows."""
+    noise = model.noise
+    assert noise.correlation is not None
+    curve, seen = model.curve_and_slopes(phi, support, differentiable=True)
+    sd = noise.variance(curve, log_sigma, noise.accuracy(support)).sqrt()
+    variance = noise.variance(values, log_sigma, noise.accuracy(query))
+    bridge, scale = noise.correlation.bridge(support, query, log_sigma[-1]), variance.sqrt()
+    moved = values + scale * bridge.mean(support.masked((support.y - curve) / sd))
+    with_residuals = [
+        slope - scale * bridge.mean(support.masked(before / sd)) for slope, before in zip(slopes, seen, strict=True)
+    ]
+    return moved, torch.stack(with_residuals), variance * bridge.variance
 
 
 def follow(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metaest.functional.equations import small_matrices
+from metaest.functional.equations.correlated import correlated_information, correlated_loss
 from metaest.functional.equations.equation import Equation, Observations
 from metaest.functional.equations.noise import Noise
 from metaest.functional.equations.transforms import Transforms
@@ -128,6 +129,8 @@ class HierarchicalModel:
 
     def loss(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
         """Return the negative log-likelihood of each task, of shape (tasks,)."""
+        if self.noise.correlation is not None:
+            return correlated_loss(self.noise, self.curve(phi, observations), log_sigma, observations)
         accuracy = self.noise.accuracy(observations)
         terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma, accuracy)
         return observations.masked(terms.loss).sum(dim=0)
@@ -182,9 +185,12 @@ class HierarchicalModel:
         """
         theta = self.transforms.constrain(phi)
         values, D = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
-        terms = self.noise.terms(values, observations.y, log_sigma, self.noise.accuracy(observations))
         # the transform's slope belongs to a task and not to its rows: multiply after summing over rows
         slope = self.transforms.slope(phi)
+        if self.noise.correlation is not None:
+            loss, gradient, matrix = correlated_information(self.noise, values, D, log_sigma, observations)
+            return Information(loss, slope * gradient, matrix * (slope[:, None] * slope))
+        terms = self.noise.terms(values, observations.y, log_sigma, self.noise.accuracy(observations))
         first = observations.masked(terms.slope)
         one_weight = terms.weight.ndim == 0
         p = len(D)

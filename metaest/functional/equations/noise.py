@@ -8,7 +8,8 @@ combined        :math:`v = \sigma^2 + \rho^2 f^2`
 
 Where the accuracy of single observations is known, as a weight w and as a standard deviation s of the measurement, the
 variance is :math:`v / w + s^2`. The small :math:`\delta` keeps a curve that passes through zero from having no noise
-there at all.
+there at all. Observations are independent, unless the residuals of a task correlate
+(:mod:`metaest.functional.equations.correlation`); `terms` are those of independent ones.
 
 An observation below a limit of quantification L has the probability of lying there as its density,
 :math:`\Phi((L - f) / \sqrt v)` (method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`).
@@ -20,6 +21,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from metaest.functional.equations.correlation import Correlation
 from metaest.functional.equations.equation import Observations
 
 __all__ = ["Accuracy", "Noise", "NoiseKind", "NoiseTerms"]
@@ -80,17 +82,31 @@ class Noise:
         Limit of quantification: an observation below it counts only as being below the limit.
     column : int or None
         The column of X with the standard deviation of each measurement.
+    correlation : Correlation or None
+        The correlation of the residuals of a task; its constant z follows the logarithms of the standard deviations.
     """
 
     kind: NoiseKind = "additive"
     delta: float = 0.0
     limit: float | None = None
     column: int | None = None
+    correlation: Correlation | None = None
+
+    @property
+    def n_scales(self) -> int:
+        """Number of standard deviations among the noise constants."""
+        return 2 if self.kind == "combined" else 1
 
     @property
     def n_constants(self) -> int:
         """Number of noise constants."""
-        return 2 if self.kind == "combined" else 1
+        return self.n_scales + (self.correlation is not None)
+
+    def scaled(self, log_sigma: Tensor, by: Tensor | float) -> Tensor:
+        """Return noise constants whose standard deviations are greater by a factor with the logarithm `by`."""
+        if self.correlation is None:
+            return log_sigma + by
+        return torch.cat([log_sigma[:-1] + by, log_sigma[-1:]])
 
     def accuracy(self, observations: Observations) -> Accuracy:
         """Return the accuracy of the rows, from their weights and the column of standard deviations."""
@@ -133,11 +149,18 @@ class Noise:
             loss = 0.5 * precision * residual.square() + (log_sigma[0] + HALF_LOG_2PI)
             return NoiseTerms(loss, -precision * residual, precision)
         v = self.variance(f, log_sigma, accuracy)
-        relative = _growth(self, f, log_sigma, accuracy) / v
+        relative = self.growth(f, log_sigma, accuracy) / v
         standard = residual.square() / v
         loss = 0.5 * standard + 0.5 * v.log() + HALF_LOG_2PI
         slope = -residual / v + 0.5 * relative * (1 - standard)
         return NoiseTerms(loss, slope, 1 / v + 0.5 * relative.square())
+
+    def growth(self, f: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
+        """Return the derivative of the variance in the curve."""
+        if self.kind == "additive":
+            return torch.zeros_like(f)
+        growth = 2 * (2 * log_sigma[self.n_scales - 1]).exp() * f
+        return growth if accuracy.weight is None else growth / accuracy.weight
 
     def nearest(self, f: Tensor, y: Tensor) -> Tensor:
         """Return observations; where one lies below the limit, the value below it that comes nearest to f."""
@@ -152,7 +175,7 @@ class Noise:
         """Return the terms of observations; one below the limit has the probability of lying there for a likelihood."""
         seen = replace(self, limit=None).terms(f, y, log_sigma, accuracy)
         v = self.variance(f, log_sigma, accuracy)
-        growth = _growth(self, f, log_sigma, accuracy)
+        growth = self.growth(f, log_sigma, accuracy)
         z = (limit - f) / v.sqrt()
         along = -1 / v.sqrt() - 0.5 * z * growth / v  # dz / df
         loss = -torch.special.log_ndtr(z)
@@ -165,14 +188,6 @@ class Noise:
             # never negative: log-concave
             torch.where(below, (ratio * (ratio + z)).clamp(min=0) * along.square(), seen.weight.expand_as(f)),
         )
-
-
-def _growth(noise: Noise, f: Tensor, log_sigma: Tensor, accuracy: Accuracy) -> Tensor:
-    """Return the derivative of the variance in the curve."""
-    if noise.kind == "additive":
-        return torch.zeros_like(f)
-    growth = 2 * (2 * log_sigma[-1]).exp() * f
-    return growth if accuracy.weight is None else growth / accuracy.weight
 
 
 HALF_LOG_2PI = 0.5 * float(torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64)))

@@ -45,6 +45,13 @@ class Observations(NamedTuple):
         weight = None if self.weight is None else self.weight[:, tasks]
         return Observations(X, self.y[:, tasks], self.mask[:, tasks], self.full, weight)
 
+    def arranged(self, order: Tensor) -> "Observations":
+        """Return the rows of each task in another order: their numbers, of shape (rows, tasks), padding last."""
+        X = self.X.T.reshape(-1, *self.y.shape)
+        columns = X.gather(1, order.expand(len(X), -1, -1)).reshape(len(X), -1)
+        weight = None if self.weight is None else self.weight.gather(0, order)
+        return Observations(columns.T, self.y.gather(0, order), self.mask.gather(0, order), self.full, weight)
+
     def thin(self, most: int) -> "Observations":
         """Return at most so many rows of each task, evenly spread; padding must follow the rows of a task."""
         rows, tasks = self.y.shape

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from metaest import EquationRegressor, Parameter, TaskError, TaskSet
+from metaest import CorrelatedResidualsWarning, EquationRegressor, Parameter, TaskError, TaskSet
 from metaest.functional import Noise
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
@@ -57,7 +57,8 @@ def test_rate_is_not_biased_by_the_limit():
     censored = patients(60, 0, LIMIT)
     assert (censored.y == 0).mean() > 0.3
     with_limit = EquationRegressor(decay, CONSTANTS, limit=LIMIT).fit(censored)
-    ignorant = EquationRegressor(decay, CONSTANTS).fit(censored)
+    with pytest.warns(CorrelatedResidualsWarning):  # zeros in a row are no decay
+        ignorant = EquationRegressor(decay, CONSTANTS).fit(censored)
     full = EquationRegressor(decay, CONSTANTS).fit(patients(60, 0))
     rate = {name: m.population_.loc["rate", "value"] for name, m in
             (("limit", with_limit), ("numbers", ignorant), ("full", full))}  # fmt: skip
@@ -66,6 +67,7 @@ def test_rate_is_not_biased_by_the_limit():
     assert with_limit.noise_["sd"] == pytest.approx(0.3, rel=0.15)
 
 
+@pytest.mark.filterwarnings("ignore::metaest.CorrelatedResidualsWarning")  # values at the limit are no decay
 def test_values_that_equal_the_limit_are_asked_about():
     tasks = patients(8, 0, LIMIT)
     at_limit = TaskSet([(task.X, np.where(task.y == 0, LIMIT, task.y)) for task in tasks])

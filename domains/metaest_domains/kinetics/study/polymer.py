@@ -8,7 +8,15 @@ import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from metaest import AdaptedEquation, IdentifiabilityWarning, OvershootWarning, Parameter, TaskSet, UnlikelyTaskWarning
+from metaest import (
+    AdaptedEquation,
+    CorrelatedResidualsWarning,
+    IdentifiabilityWarning,
+    OvershootWarning,
+    Parameter,
+    TaskSet,
+    UnlikelyTaskWarning,
+)
 from metaest_datasets import fetch_polymer_crystallisation
 from metaest_domains.kinetics.catalogue import KineticRegressor
 from metaest_domains.kinetics.jmak import JMAKRegressor
@@ -134,7 +142,7 @@ def _fold(
     import torch
 
     torch.set_num_threads(1)
-    for kind in (IdentifiabilityWarning, UnlikelyTaskWarning, OvershootWarning):
+    for kind in (CorrelatedResidualsWarning, IdentifiabilityWarning, UnlikelyTaskWarning, OvershootWarning):
         warnings.simplefilter("ignore", kind)
     training = tasks[[i for i in range(len(tasks)) if i not in held]]
     methods = _methods(training, network)

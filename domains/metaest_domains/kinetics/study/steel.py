@@ -8,7 +8,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from metaest import IdentifiabilityWarning, TaskSet, UnlikelyTaskWarning
+from metaest import CorrelatedResidualsWarning, IdentifiabilityWarning, TaskSet, UnlikelyTaskWarning
 from metaest_datasets import fetch_steel_tempering
 from metaest_domains.kinetics.study.evaluation import Method, Prediction, evaluate
 from metaest_domains.kinetics.study.rivals import gaussian_process
@@ -50,7 +50,7 @@ def _fold(tasks: TaskSet, held: int, sizes: list[int], repetitions: int) -> list
     import torch
 
     torch.set_num_threads(1)
-    for kind in (IdentifiabilityWarning, UnlikelyTaskWarning):
+    for kind in (CorrelatedResidualsWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
         warnings.simplefilter("ignore", kind)
     training = tasks[[i for i in range(len(tasks)) if i != held]]
     task = tasks[held]

@@ -2,6 +2,7 @@
 
 A step linearises the equation at the most probable constants of each task: a Newton step for the population, and the
 closed-form updates of a linear mixed model for covariance and noise. It cannot run off as a line search from afar may.
+A correlation of the residuals stays as it is.
 """
 
 import contextlib
@@ -27,9 +28,10 @@ from metaest.estimators.equations.fit.starts import (
     spread_of,
 )
 from metaest.functional import GaussNewton, Noise, Observations, Population
+from metaest.functional.equations.correlated import whitened_residuals
 from metaest.functional.progress import progress
 
-__all__ = ["EMResult", "em_steps", "first_population", "without_variation"]
+__all__ = ["EMResult", "em_steps", "first_population", "with_first_correlation", "without_variation"]
 
 _logger = logging.getLogger("metaest.fit")
 
@@ -59,6 +61,12 @@ WIDE_ROUNDS = 5
 ESCAPE = 2.0
 # solver of the EM steps: accurate enough for a linearisation
 ROUGH = GaussNewton(max_iter=30, tol=1e-2, newton_after=30)
+# correlation constants that are compared for a first estimate
+FIRST_GUESSES = 40
+# greatest artanh(phi) among them: phi = 0.995
+STEADY = 3.0
+# EM steps after it
+CORRELATED_STEPS = 6
 # loss of log-evidence up to which a variance between tasks is set to zero
 NEGLIGIBLE = 1e-3
 # variance between tasks, in units of its mean posterior variance, from which it is not even tried at zero
@@ -235,6 +243,37 @@ def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) ->
     return best
 
 
+def with_first_correlation(problem: Problem, population: Population, u: Tensor) -> tuple[Population, Tensor]:
+    """Return a population that was found as if rows were independent, with a first estimate of their correlation.
+
+    Rows taken as independent are consistent for the curves, and find the same valleys.
+    """
+    correlation, observations = problem.model.noise.correlation, problem.observations
+    if correlation is None:
+        return population, u
+    low, high = correlation.bounds
+    if correlation.kind == "ar1":
+        low, high = max(low, -STEADY), min(high, STEADY)
+    guesses = torch.linspace(low, high, FIRST_GUESSES + 2, dtype=torch.float64)[1:-1]
+    n = observations.mask.sum()
+    with torch.no_grad():
+        curve = problem.model.curve(problem.at(population).constants(u), observations)
+        heights, squares = [], []
+        for z in guesses:
+            log_sigma = torch.cat([population.log_sigma, z[None]])
+            white = whitened_residuals(problem.model.noise, curve, log_sigma, observations)
+            squares.append(white.square().sum() / n)
+            determinant = correlation.lags(observations, z).log_determinant().sum()
+            heights.append(0.5 * n * squares[-1].log() + determinant)
+    best = int(torch.nan_to_num(torch.stack(heights), nan=torch.inf).argmin())
+    log_sigma = torch.cat([population.log_sigma + 0.5 * squares[best].log(), guesses[best][None]])
+    start = population._replace(log_sigma=torch.maximum(log_sigma, problem.smallest_log_sigma))
+    _logger.info("first %s of the residuals: %.4g", correlation.name, float(correlation.constant(guesses[best])))
+    whole = problem._replace(query=None)
+    _, start, u = problem.checkpoint.step(partial(em_steps, whole, start, u, CORRELATED_STEPS), EMResult.rebuild)
+    return start, u
+
+
 def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Linearised) -> Population:
     """Return the population one step further, from the tasks linearised at their most probable deviations u."""
     model, design, observations = problem.model, problem.design, problem.observations
@@ -253,7 +292,8 @@ def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Li
         # the spread of what the rows leave open
         reduced = matrices.sandwich(factor.T, linearised.information.numpy())
         square = square + float((reduced * posterior).sum())
-        log_sigma = population.log_sigma + 0.5 * math.log(square / float(observations.mask.sum()))
+        by = 0.5 * math.log(square / float(observations.mask.sum()))
+        log_sigma = model.noise.scaled(population.log_sigma, by)
         log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
 
         if factor.shape[1]:
@@ -273,6 +313,8 @@ def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Li
 
 def _square_of_residuals(noise: Noise, curve: Tensor, log_sigma: Tensor, observations: Observations) -> float:
     """Return the sum of squared residuals in units of the noise."""
+    if noise.correlation is not None:
+        return float(whitened_residuals(noise, curve, log_sigma, observations).square().sum())
     residual = noise.nearest(curve, observations.y) - curve
     accuracy = noise.accuracy(observations)
     if noise.kind == "additive" and accuracy.alike:

@@ -1,7 +1,7 @@
 """The fit of an equation from settings and tasks to a fitted equation; its steps are the other files of this folder.
 
 1. The equation is tried on a few rows, which decides how it is batched (`_probe`) and whether it is compiled.
-2. Starts: pooled fits and fits of single tasks (`starts`).
+2. Starts: pooled fits and fits of single tasks (`starts`), as if residuals did not correlate.
 3. Each start becomes a population that expectation-maximisation brings near the maximum (`em`, on equations linearised
    at each task's constants, `linearised`); tasks are searched widely, and one population is chosen.
 4. L-BFGS on the Laplace-approximate evidence, or on the density of query rows (`laplace`), ends at the optimum; so does
@@ -33,8 +33,15 @@ from metaest.estimators.equations.checks import (
     warn_of_outliers,
 )
 from metaest.estimators.equations.compiled import CompiledEquation, compiled_for_fit, mode_before, remember_mode
+from metaest.estimators.equations.correlation import correlation_of, time_column
 from metaest.estimators.equations.covariates import Covariates
-from metaest.estimators.equations.fit.em import EMResult, em_steps, first_population, without_variation
+from metaest.estimators.equations.fit.em import (
+    EMResult,
+    em_steps,
+    first_population,
+    with_first_correlation,
+    without_variation,
+)
 from metaest.estimators.equations.fit.laplace import maximise
 from metaest.estimators.equations.fit.linearised import invert, linearise
 from metaest.estimators.equations.fit.maml import meta_train
@@ -43,6 +50,7 @@ from metaest.estimators.equations.fit.starts import sizes, spread_of
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.parameter import Parameter, check_names, check_parameters, transforms_of
+from metaest.estimators.equations.residuals import warn_of_correlation
 from metaest.estimators.equations.row_accuracy import RowAccuracy, with_mean_weight_one
 from metaest.estimators.equations.settings import FitSettings
 from metaest.exceptions import DivergenceError, warn
@@ -226,7 +234,8 @@ def _problem(
     y = tasks.y.astype(np.float64)
     limit = None if settings.limit is None else float(settings.limit)
     smallest_curve = SMALLEST_CURVE * float(np.sqrt(np.square(y).mean()))
-    noise = Noise(settings.noise, smallest_curve, limit, row_accuracy.column)  # type: ignore[arg-type]
+    correlation = correlation_of(settings, function, tasks)
+    noise = Noise(settings.noise, smallest_curve, limit, row_accuracy.column, correlation)  # type: ignore[arg-type]
     transforms = transforms_of(table)
     equation = Equation(function, names)
     initial = transforms.unconstrain(_initial(table))
@@ -240,10 +249,13 @@ def _problem(
 
     size = spread_of(observations)
     floor = torch.tensor(
-        [{"additive": NOISE_FLOOR * size}.get(settings.noise, NOISE_FLOOR)] * noise.n_constants, dtype=torch.float64
+        [{"additive": NOISE_FLOOR * size}.get(settings.noise, NOISE_FLOOR)] * noise.n_scales, dtype=torch.float64
     )
     if settings.noise == "combined":
         floor[0] = NOISE_FLOOR * size
+    smallest = floor.log()
+    if correlation is not None:
+        smallest = torch.cat([smallest, smallest.new_tensor([correlation.bounds[0]])])
     problem = Problem(
         compiled.model,
         design,
@@ -251,7 +263,7 @@ def _problem(
         None,
         random,
         settings.diagonal,
-        floor.log(),
+        smallest,
         GaussNewton(),
         checkpoint,
     )
@@ -348,7 +360,9 @@ def _search(
         Its loss is the negative log-evidence of all rows, whatever the objective was.
     GaussNewton or GradientDescent
     """
-    start, u = first_population(problem, initial, len(problem.design.constant), verbose=settings.verbose)
+    rows_apart = problem.with_independent_rows()
+    start, u = first_population(rows_apart, initial, len(problem.design.constant), verbose=settings.verbose)
+    start, u = with_first_correlation(problem, start, u)
     if not np.isfinite(problem.log_evidence(start, u)):
         _explain(problem, initial, start, tasks)
     with Bar(settings.verbose, None, "iterations") as bar:
@@ -454,8 +468,9 @@ def _still_agrees(problem: Problem, optimum: Optimum) -> bool:
 
 def _in_given_weights(problem: Problem, optimum: Optimum, tasks: TaskSet, shift: float) -> tuple[Problem, Optimum]:
     """Return the same optimum for the weights as they were given: the noise is that of a row of weight 1."""
-    population = optimum.population._replace(log_sigma=optimum.population.log_sigma + 0.5 * shift)
-    smallest = problem.smallest_log_sigma + 0.5 * shift
+    noise = problem.model.noise
+    population = optimum.population._replace(log_sigma=noise.scaled(optimum.population.log_sigma, 0.5 * shift))
+    smallest = noise.scaled(problem.smallest_log_sigma, 0.5 * shift)
     problem = problem._replace(observations=whole(tasks), smallest_log_sigma=smallest)
     return problem, optimum._replace(population=population)
 
@@ -499,7 +514,8 @@ def _finished(
 def _warn(problem: Problem, optimum: Optimum, fitted: FittedEquation, posterior: Posterior, tasks: TaskSet) -> None:
     """Warn of a fit that did not converge, of constants that are not determined, and of rows and tasks far off."""
     population = optimum.population
-    at_floor = bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR).all())
+    n = problem.model.noise.n_scales
+    at_floor = bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR)[:n].all())
     # of two noise constants one may well not be needed, nor any where errors of the measurement explain all
     if fitted.row_accuracy.column is None and at_floor:
         warn(
@@ -520,6 +536,8 @@ def _warn(problem: Problem, optimum: Optimum, fitted: FittedEquation, posterior:
     if not fitted.by_gradient_steps or bool((posterior.code == SolveCode.NOT_FINITE).any()):
         warn_of_codes(posterior.code, tasks.names, "fit")
     warn_of_outliers(fitted, posterior, problem.observations, tasks.names)
+    if not at_floor:  # residuals of data without noise are rounding, and what the searches left
+        warn_of_correlation(fitted, posterior, problem.observations, time_column(fitted.function, tasks))
 
 
 def _note_on_initial_values(fitted: FittedEquation, problem: Problem, tasks: TaskSet) -> str:

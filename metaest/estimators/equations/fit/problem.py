@@ -1,5 +1,6 @@
 """The problem of a fit: which equation is fitted to which rows, and a population at which its search ended."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,13 @@ class Problem(NamedTuple):
     smallest_log_sigma: Tensor
     solver: GaussNewton
     checkpoint: FitCheckpoint = FitCheckpoint()
+
+    def with_independent_rows(self) -> "Problem":
+        """Return the problem without a correlation of the residuals."""
+        if self.model.noise.correlation is None:
+            return self
+        model = replace(self.model, noise=replace(self.model.noise, correlation=None))
+        return self._replace(model=model, smallest_log_sigma=self.smallest_log_sigma[:-1])
 
     @property
     def n_tasks(self) -> int:
