@@ -1,5 +1,7 @@
 """Additivity along temperature histories: closed forms, fine steps, finite differences, and energies recovered."""
 
+import copy
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -14,8 +16,10 @@ from metaest_domains.kinetics import (
     NonIsothermalJMAKRegressor,
     NthOrderConversionRegressor,
     activation_energy,
+    thermal_time,
 )
-from metaest_domains.kinetics.history import Histories, ramp_integral
+from metaest_domains.kinetics.history import Histories
+from metaest_domains.kinetics.ramp import ramp_integral
 
 R = 8.314462618e-3
 SETTINGS = [(50.0, 650.0), (150.0, 700.0), (400.0, 900.0)]
@@ -23,6 +27,12 @@ SETTINGS = [(50.0, 650.0), (150.0, 700.0), (400.0, 900.0)]
 
 def rate(E, reference, k_ref=1e-3):
     return lambda T: k_ref * (torch.exp if isinstance(T, torch.Tensor) else np.exp)(-E / R * (1 / T - 1 / reference))
+
+
+def along(histories, t, E, reference, number=1.0):
+    """Integral of a rate that is one at the reference temperature."""
+    rows = torch.full_like(t, number), torch.full_like(t, E)
+    return Histories.read(histories).thermal_times.integral(t, *rows, reference)
 
 
 def fine_steps(T_of_t, t, k, n=400_001):
@@ -36,37 +46,41 @@ def test_a_constant_temperature_gives_the_closed_form(E, T):
     k = rate(E, 700.0)
     held = torch.full_like(t, T)
     expected = t * k(held)
-    found = ramp_integral(t, held, torch.zeros_like(t), k)
+    found = 1e-3 * ramp_integral(t, held, torch.zeros_like(t), torch.full_like(t, E), 700.0)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
-    steps = Histories.read({3: ([0.0, 900.0, 2000.0], [T, T, T])})
-    torch.testing.assert_close(steps.integral(t, torch.full_like(t, 3.0), k), expected, rtol=1e-12, atol=0)
+    steps = 1e-3 * along({3: ([0.0, 900.0, 2000.0], [T, T, T])}, t, E, 700.0, number=3.0)
+    torch.testing.assert_close(steps, expected, rtol=1e-9, atol=0)
     # and so does the estimator's curve, which the issue of 1e-6 is about
     model = NonIsothermalJMAKRegressor()
     curve = model._formula()(t, held, torch.zeros_like(t), k_ref=1e-3, E=E, n=2.0, plateau=1.0, reference=700.0)
     np.testing.assert_allclose(curve, 1 - np.exp(-(expected.numpy() ** 2)), atol=1e-12)
+    ends = {"k_ref": 1e-3, "E": E, "n": 2.0, "plateau": 1.0, "reference": 700.0}
+    stepped = NonIsothermalJMAKRegressor(histories={3: ([0.0, 900.0], [T, T])})._formula()(t, held * 0 + 3, **ends)
+    np.testing.assert_allclose(stepped, curve, atol=1e-9)
 
 
 @pytest.mark.parametrize(("E", "T"), SETTINGS)
 @pytest.mark.parametrize("speed", [0.01, 0.5, 20.0])
 def test_a_ramp_agrees_with_fine_steps(E, T, speed):
-    k = rate(E, T)
+    k = rate(E, T, 1.0)
     t = torch.tensor([0.2, 0.6, 1.0], dtype=torch.float64) * (T + 50 - 300) / speed
     expected = [fine_steps(lambda s: 300 + speed * s, float(end), k) for end in t]
-    found = ramp_integral(t, torch.full_like(t, 300.0), torch.full_like(t, speed), k)
+    found = ramp_integral(t, *(torch.full_like(t, value) for value in (300.0, speed, E)), float(T))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    history = Histories.read({1: ([0.0, float(t[-1])], [300.0, 300.0 + speed * float(t[-1])])})
-    np.testing.assert_allclose(history.integral(t, torch.ones_like(t), k), expected, rtol=1e-4)
+    history = {1: ([0.0, float(t[-1])], [300.0, 300.0 + speed * float(t[-1])])}
+    np.testing.assert_allclose(along(history, t, E, T), expected, rtol=1e-4)
+    np.testing.assert_allclose(along(history, t, E, T), found, rtol=1e-8)
 
 
 def test_a_history_with_corners_holds_its_last_temperature():
     times = [0.0, 100.0, 400.0, 450.0]
     temperatures = [350.0, 700.0, 680.0, 300.0]
-    k = rate(180.0, 690.0)
+    k = rate(180.0, 690.0, 1.0)
     histories = Histories.read({2: (times, temperatures), 7: ([0.0], [650.0])})
     t = torch.tensor([50.0, 250.0, 425.0, 600.0, 10.0], dtype=torch.float64)
     number = torch.tensor([2.0, 2.0, 2.0, 2.0, 7.0], dtype=torch.float64)
     expected = [fine_steps(lambda s: np.interp(s, times, temperatures), float(end), k) for end in t[:4]]
-    found = histories.integral(t, number, k).numpy()
+    found = histories.thermal_times.integral(t, number, torch.full_like(t, 180.0), 690.0).numpy()
     np.testing.assert_allclose(found[:4], expected, rtol=1e-6)
     assert found[4] == pytest.approx(10 * k(np.array(650.0)))
     np.testing.assert_allclose(histories.temperature_at(t.numpy(), number.numpy()), [525, 690, 490, 300, 650])
@@ -99,19 +113,19 @@ STEEP = {
 @pytest.mark.parametrize("E", [-600.0, -150.0, 0.0, 400.0, 600.0])
 def test_high_energies_are_integrated_as_precisely_as_low_ones(name, E):
     t, T = (np.array(own) for own in STEEP[name])
-    k = rate(E, 270.0)
+    k = rate(E, 270.0, 1.0)
     cut = np.sort(np.concatenate([t, 0.3 * t[1:] + 0.7 * t[:-1]]))  # rows within pieces too
     expected = piece_by_piece(cut, np.interp(cut, t, T), k)
     time = torch.from_numpy(cut[1:])
-    found = Histories.read({5: (t, T)}).integral(time, torch.full_like(time, 5.0), k)
-    np.testing.assert_allclose(found, expected[1:], rtol=1e-8)
+    np.testing.assert_allclose(along({5: (t, T)}, time, E, 270.0, number=5.0), expected[1:], rtol=1e-8)
 
 
 @pytest.mark.parametrize("ends", [(250.0, 275.0), (220.0, 2400.0), (2400.0, 220.0), (1450.0, 300.0)])
 @pytest.mark.parametrize("E", [-600.0, -400.0, -150.0, 0.0, 100.0, 400.0, 600.0])
 def test_ramps_of_any_rate_and_energy_are_integrated(E, ends):
     start, end = ends
-    k = rate(E, max(ends) if E > 0 else min(ends))
+    reference = max(ends) if E > 0 else min(ends)
+    k = rate(E, reference, 1.0)
     # pieces that halve towards both ends, where the rate is greatest
     halves = 2.0 ** -np.arange(1.0, 30.0)
     cut = np.unique(np.concatenate([[0.0], halves, 1 - halves, [1.0]]))
@@ -119,7 +133,8 @@ def test_ramps_of_any_rate_and_energy_are_integrated(E, ends):
     for speed in (1e-3, 1.0, 1e3):
         slope = np.sign(end - start) * speed
         time, *where = (torch.tensor([value], dtype=torch.float64) for value in ((end - start) / slope, start, slope))
-        np.testing.assert_allclose(ramp_integral(time, *where, k), time * expected, rtol=1e-8)
+        found = ramp_integral(time, *where, torch.full_like(time, E), reference)
+        np.testing.assert_allclose(found, time * expected, rtol=1e-8)
 
 
 def test_wide_holds_between_fast_ramps_equal_quadrature():
@@ -128,61 +143,131 @@ def test_wide_holds_between_fast_ramps_equal_quadrature():
     T = np.repeat(rng.uniform(300.0, 1200.0, 30), 2)
     t = np.concatenate([[0.0], np.cumsum(np.where(np.diff(T) == 0, 14400.0, np.maximum(np.abs(np.diff(T)), 1) / 1000))])
     for E in (-150.0, 180.0, 400.0):
-        k = rate(E, 900.0)
+        k = rate(E, 900.0, 1.0)
 
         def slope(s, k=k):
             return float(k(torch.tensor(np.interp(s, t, T), dtype=torch.float64)))
 
         pieces = [quad(slope, a, b, epsrel=1e-11, epsabs=0, limit=200)[0] for a, b in pairwise(t)]
         rows = torch.from_numpy(t[1:])
-        integral = Histories.read({1: (t, T)}).integral(rows, torch.ones_like(rows), k)
-        np.testing.assert_allclose(integral, np.cumsum(pieces), rtol=1e-8)
+        np.testing.assert_allclose(along({1: (t, T)}, rows, E, 900.0), np.cumsum(pieces), rtol=1e-8)
 
 
 @pytest.mark.parametrize("n", [201, 3601])
-def test_a_row_of_a_long_log_costs_no_more_than_of_a_short_one(n):
+def test_rows_of_long_logs_equal_pieces(n):
     t, T = log_of_a_furnace(n, np.random.default_rng(0))
-    sizes = []
-    k = rate(180.0, 600.0)
+    cut = np.sort(np.concatenate([t, 0.3 * t[1:] + 0.7 * t[:-1]]))
+    for E in (-300.0, 180.0, 599.0):
+        expected = piece_by_piece(cut, np.interp(cut, t, T), rate(E, 600.0, 1.0))[1:]
+        integral = along({1: (t, T), 2: ([0.0], [500.0])}, torch.from_numpy(cut[1:]), E, 600.0)
+        np.testing.assert_allclose(integral, expected, rtol=1e-8)
 
-    def counting(temperature):
-        sizes.append(temperature.shape)
-        return k(temperature)
 
-    histories = Histories.read({1: (t, T), 2: ([0.0], [500.0])})
-    time = torch.from_numpy(t[5::5])
-    found = histories.integral(time, torch.ones_like(time), counting)
-    np.testing.assert_allclose(found, piece_by_piece(t, T, k)[5::5], rtol=1e-10)
-    assert sum(columns for _, columns in sizes) < 120
-    # many rows are taken in chunks
-    sizes.clear()
-    many = torch.full((100_000,), 1800.0, dtype=torch.float64)
-    histories.integral(many, torch.ones_like(many), counting)
-    assert max(rows * columns for rows, columns in sizes) <= 2**20
+@pytest.mark.parametrize("E", [-1100.0, 601.0, 900.0])
+def test_energies_beyond_the_tables_are_integrated(E):
+    t, T = log_of_a_furnace(201, np.random.default_rng(0))
+    expected = piece_by_piece(t, T, rate(E, 560.0, 1.0))[1:]
+    integral = along({1: (t, T), 2: ([0.0], [500.0])}, torch.from_numpy(t[1:]), E, 560.0)
+    np.testing.assert_allclose(integral, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("E", [np.nan, np.inf, -np.inf, 1e300, 1e8])
+def test_energies_without_sense_give_no_number_or_a_step(E):
+    t = torch.tensor([10.0, 90.0], dtype=torch.float64)
+    integral = along({1: ([0.0, 100.0], [500.0, 600.0])}, t, E, 550.0)
+    if np.isnan(E):
+        assert torch.isnan(integral).all()
+    else:
+        assert not torch.isnan(integral).any()
+        assert (integral[integral.argsort()] == integral).all() or E < 0
+
+
+def test_a_row_does_not_depend_on_its_neighbours_or_on_what_was_asked_before():
+    rng = np.random.default_rng(0)
+    histories = {i: log_of_a_furnace(50 + 30 * i, rng) for i in range(1, 5)}
+    time = torch.from_numpy(rng.uniform(0, 4000, 60))
+    number = torch.from_numpy(rng.integers(1, 5, 60).astype(float))
+    energy = torch.from_numpy(np.concatenate([rng.uniform(-700, 700, 58), [600.0, -600.0]]))
+    together = Histories.read(histories).thermal_times.integral(time, number, energy, 600.0)
+    later = Histories.read(histories).thermal_times
+    later.integral(time[:5], number[:5], energy[:5] + 3, 650.0)
+    one_by_one = [later.integral(*(part[i : i + 1] for part in (time, number, energy)), 600.0) for i in range(60)]
+    torch.testing.assert_close(torch.cat(one_by_one), together, rtol=1e-13, atol=0)
+
+
+def test_tables_that_do_not_fit_are_made_again(monkeypatch):
+    rng = np.random.default_rng(0)
+    histories = {i: log_of_a_furnace(50 + 30 * i, rng) for i in range(1, 5)}
+    time = torch.from_numpy(rng.uniform(0, 4000, 500))
+    number = torch.from_numpy(rng.integers(1, 5, 500).astype(float))
+    energy = torch.from_numpy(rng.uniform(-600, 600, 500))
+    expected = Histories.read(histories).thermal_times.integral(time, number, energy, 600.0)
+    monkeypatch.setattr(thermal_time, "_MOST_KNOTS", 300)
+    few = Histories.read(histories).thermal_times
+    for _ in range(2):
+        assert torch.equal(few.integral(time, number, energy, 600.0), expected)
 
 
 def test_histories_of_one_point_and_rows_mapped():
-    histories = Histories.read({7: ([0.0], [650.0]), 8: ([0.0], [660.0])})
-    k = rate(180.0, 690.0)
+    times = Histories.read({7: ([0.0], [650.0]), 8: ([0.0], [660.0])}).thermal_times
+    k = rate(180.0, 690.0, 1.0)
     time = torch.tensor([0.0, 3.0], dtype=torch.float64)
     number = torch.tensor([7.0, 8.0], dtype=torch.float64)
-    np.testing.assert_allclose(histories.integral(time, number, k), [0, 3 * k(660.0)], rtol=1e-14)
-    mapped = torch.vmap(lambda t, n: histories.integral(t, n, k))(time[:, None], number[:, None])
-    torch.testing.assert_close(mapped[:, 0], histories.integral(time, number, k))
+    energy = torch.full_like(time, 180.0)
+    expected = times.integral(time, number, energy, 690.0)
+    np.testing.assert_allclose(expected, [0, 3 * k(660.0)], rtol=1e-9)
+    mapped = torch.vmap(lambda t, n, E: times.integral(t, n, E, 690.0))(time[:, None], number[:, None], energy[:, None])
+    torch.testing.assert_close(mapped[:, 0], expected)
+    # what all share is not mapped, and the slope goes through
+    energy.requires_grad_()
+    by_energy = torch.vmap(lambda t, E: times.integral(t, number, E, 690.0), in_dims=(None, 0))
+    shared = by_energy(time, energy[:, None].expand(-1, 2))
+    (slope,) = torch.autograd.grad(shared.sum(), energy)
+    np.testing.assert_allclose(slope, 2 * [3 * k(660.0) * (1 / 690 - 1 / 660) / R], rtol=1e-8)
 
 
-def test_the_integral_is_differentiable():
-    t = torch.tensor([20.0, 80.0, 200.0], dtype=torch.float64)
+def test_the_integral_is_differentiable_twice():
+    t = torch.tensor([20.0, 80.0, 100.0, 200.0], dtype=torch.float64)
     start = torch.full_like(t, 500.0)
     speed = torch.full_like(t, 1.0)
-    histories = Histories.read({1: ([0.0, 100.0, 150.0], [500.0, 600.0, 620.0])})
+    times = Histories.read({1: ([0.0, 100.0, 150.0], [500.0, 600.0, 620.0])}).thermal_times
 
-    def curve(constants):
-        k = rate(constants[0], 550.0, constants[1])
-        return torch.stack([ramp_integral(t, start, speed, k), histories.integral(t, torch.ones_like(t), k)])
+    def curve(E):
+        energy = E.expand_as(t)
+        ramp = ramp_integral(t, start, speed, energy, 550.0)
+        return torch.stack([ramp, times.integral(t, torch.ones_like(t), energy, 550.0)])
 
-    constants = torch.tensor([120.0, 2e-3], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(curve, (constants,), eps=1e-6, rtol=1e-6)
+    def slopes(E):
+        """Slopes of every row, by the derivative of a derivative that is linear in v."""
+        value = curve(E)
+        v = torch.zeros_like(value, requires_grad=True)
+        (pulled,) = torch.autograd.grad(value, E, v, create_graph=True)
+        return torch.autograd.grad(pulled, v, create_graph=True)[0]
+
+    step = 1e-3
+    for energy in (-90.0, 0.0, 120.0, 599.9, 700.0):
+        E, low, high = (
+            torch.tensor(energy + away, dtype=torch.float64, requires_grad=True) for away in (0.0, -step, step)
+        )
+        once = slopes(E)
+        # a slope of 1/50 for each kJ/mol is that of a temperature 50 K from the reference
+        size = curve(E).detach() / 50
+        away = (once - (curve(high) - curve(low)) / (2 * step)).abs()
+        assert (away < 1e-6 * (once.abs() + size)).all()
+        twice = torch.stack([torch.autograd.grad(part, E, retain_graph=True)[0] for part in once.flatten()])
+        expected = (slopes(high) - slopes(low)).flatten() / (2 * step)
+        assert ((twice - expected).abs() < 1e-6 * (twice.abs() + size.flatten() / 50)).all()
+
+
+def test_histories_are_pickled_and_copied_without_their_tables():
+    log = log_of_a_furnace(3601, np.random.default_rng(0))
+    histories = Histories.read({1: log})
+    before = len(pickle.dumps(histories))
+    t = torch.tensor([1000.0], dtype=torch.float64)
+    value = histories.thermal_times.integral(t, torch.ones_like(t), torch.full_like(t, 100.0), 600.0)
+    assert len(pickle.dumps(histories)) == before
+    again = copy.deepcopy(histories).thermal_times.integral(t, torch.ones_like(t), torch.full_like(t, 100.0), 600.0)
+    assert torch.equal(again, value)
 
 
 @pytest.mark.parametrize("order", [0.0, 0.5, 1.0 - 1e-7, 1.0, 1.0 + 1e-7, 1.5, 2.0])

@@ -14,8 +14,9 @@ from torch import Tensor
 from metaest import Parameter, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
-from metaest_domains.kinetics.history import HOTTEST, Histories, ramp_integral
+from metaest_domains.kinetics.history import HOTTEST, Histories
 from metaest_domains.kinetics.jmak import PLATEAU, avrami_argument
+from metaest_domains.kinetics.ramp import ramp_integral
 from metaest_domains.kinetics.rates import arrhenius, begun
 
 __all__ = ["AlongHistory", "NonIsothermalJMAKRegressor"]
@@ -190,20 +191,14 @@ class Along:
                 )
 
     def __call__(self, time: Tensor, *where: Tensor, k_ref: Any, E: Any, reference: float, **constants: Any) -> Tensor:
-        def k(temperature: Tensor) -> Tensor:
-            rate: Tensor = arrhenius(temperature, _column(k_ref), _column(E), reference)
-            return rate
-
-        clock = time.clamp(min=0.0)
+        energy = torch.as_tensor(E, dtype=time.dtype).expand_as(time)
         if self.histories is None:
-            theta = ramp_integral(clock, where[0], where[1], k)
+            start, speed = where
+            theta = ramp_integral(time.clamp(min=0.0), start, speed, energy, reference)
         else:
-            theta = self.histories.integral(clock, where[0], k)
-        return self.shape(begun(theta), **constants)
-
-
-def _column(constant: Any) -> Any:
-    return constant[..., None] if isinstance(constant, Tensor) and constant.ndim else constant
+            (number,) = where
+            theta = self.histories.thermal_times.integral(time, number, energy, reference)
+        return self.shape(begun(k_ref * theta), **constants)
 
 
 class NonIsothermalJMAKRegressor(AlongHistory):
