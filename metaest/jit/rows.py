@@ -95,7 +95,10 @@ class CompiledRows:
     ----------
     model : HierarchicalModel
         A model whose rows do not depend on one another.
-    n_features : int
+    phi : Tensor of shape (constants,)
+        Unconstrained constants at which the equation can be evaluated.
+    x : Tensor of shape (features,)
+        A row at which it can.
     weighted : bool
         Whether rows have weights.
 
@@ -114,11 +117,11 @@ class CompiledRows:
         When LLVM is not installed.
     """
 
-    def __init__(self, model: HierarchicalModel, n_features: int, *, weighted: bool) -> None:
+    def __init__(self, model: HierarchicalModel, phi: Tensor, x: Tensor, *, weighted: bool) -> None:
         if model.equation.mode != "rows":
             raise UnsupportedError("the equation's rows see each other")
         self.noise, self.weighted = model.noise, weighted
-        programs = _programs(model, n_features, weighted=weighted)
+        programs = _programs(model, phi, x, weighted=weighted)
         vector = native_vector(64)
         text, size = _text(programs, vector, weighted=weighted)
         self._lanes = vector.lanes
@@ -179,15 +182,23 @@ class CompiledRows:
         return result
 
 
-def rows_are_independent(equation: Equation, n_features: int) -> bool:
+def rows_are_independent(equation: Equation, theta: Tensor, x: Tensor) -> bool:
     """Tell whether an equation applies nothing to columns and constants but operations on one row after the other.
 
     False says only that this does not follow from the operations. An equation that uses the number of rows is not
     noticed.
+
+    Parameters
+    ----------
+    equation : Equation
+    theta : Tensor of shape (constants,)
+        Constants at which it can be evaluated.
+    x : Tensor of shape (features,)
+        A row at which it can.
     """
-    rows = 2 * n_features + 11  # a number of its own, by which the axis of the rows is recognised
-    examples = [torch.full((rows,), 0.7, dtype=torch.float64) for _ in equation.names]
-    X = torch.ones(rows, n_features, dtype=torch.float64)
+    rows = 2 * len(x) + 11  # a number of its own, by which the axis of the rows is recognised
+    examples = [value.detach().repeat(rows) for value in theta]
+    X = x.detach().repeat(rows, 1)
 
     def curve(X: Tensor, *constants: Tensor) -> list[Tensor]:
         with torch.no_grad():
@@ -195,7 +206,7 @@ def rows_are_independent(equation: Equation, n_features: int) -> bool:
 
     try:
         graph = record(curve, [X, *examples]).graph
-    except Exception:  # whatever a user's equation does at such values
+    except UnsupportedError:
         return False
     graph.eliminate_dead_code()
     return all(_by_row(node, rows) for node in graph.nodes)
@@ -223,7 +234,7 @@ def _by_row(node: torch.fx.Node, rows: int) -> bool:
     return all(each.ndim > 1 and each.shape[0] == rows and all(axis % each.ndim for axis in axes) for each in before)
 
 
-def _programs(model: HierarchicalModel, n_features: int, *, weighted: bool) -> dict[str, Program]:
+def _programs(model: HierarchicalModel, at: Tensor, x: Tensor, *, weighted: bool) -> dict[str, Program]:
     """Trace the programs of one row."""
     p, noise = len(model.equation.names), model.noise
 
@@ -268,7 +279,7 @@ def _programs(model: HierarchicalModel, n_features: int, *, weighted: bool) -> d
         return [torch.stack([loss, slope, information, f, *slopes, *rest_of, *bends])]
 
     number = [torch.full((1, 1), value, dtype=torch.float64) for value in (0.7, 1.3)]
-    given = [torch.zeros(p, 1, dtype=torch.float64), torch.ones(n_features, 1, dtype=torch.float64)]
+    given = [at.detach().double()[:, None], x.detach().double()[:, None]]
     more = [number[0], *([number[1]] if weighted else []), torch.zeros(noise.n_constants + 1, dtype=torch.float64)]
     alone = [False] * (len(given) + len(more) - 1) + [True]
     return {

@@ -48,7 +48,9 @@ def observations_of(tasks=7, rows=9, *, weighted=False, first=0.1):
 def models(noise, observations, *, lower=(0.0, 0.0)):
     transforms = Transforms(list(lower), [np.inf, np.inf])
     plain = HierarchicalModel(Equation(avrami, ("k", "n"), "rows"), transforms, noise)
-    programs = CompiledRows(plain, 1, weighted=observations.weight is not None)
+    programs = CompiledRows(
+        plain, torch.zeros(2).double(), torch.ones(1).double(), weighted=observations.weight is not None
+    )
     return plain, RowModel(plain.equation, transforms, noise, programs=programs)
 
 

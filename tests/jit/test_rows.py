@@ -6,7 +6,7 @@ import torch
 
 from metaest.functional import Equation, HierarchicalModel, Noise
 from metaest.functional.equations.transforms import Transforms
-from metaest.jit import CompiledRows, RowData, UnsupportedError, rows, rows_are_independent
+from metaest.jit import CompiledRows, RowData, UnsupportedError, rows_are_independent
 
 pytest.importorskip("llvmlite")
 
@@ -25,6 +25,10 @@ def data_of(n, weighted=False):
     rng = np.random.default_rng(0)
     weight = rng.uniform(0.5, 2, (1, n)) if weighted else None
     return RowData(rng.uniform(0.1, 2, (3, n)), rng.standard_normal((1, n)), weight)
+
+
+def programs_of(model, weighted=False):
+    return CompiledRows(model, torch.zeros(3).double(), torch.full((3,), 0.5).double(), weighted=weighted)
 
 
 def by_torch(model, phi, noise, data):
@@ -71,7 +75,7 @@ NOISES = {
 @pytest.mark.parametrize("name", NOISES)
 def test_derivatives_of_a_row_are_those_of_torch(name, weighted):
     model, data = model_of(NOISES[name]), data_of(21, weighted)
-    programs = CompiledRows(model, 3, weighted=weighted)
+    programs = programs_of(model, weighted=weighted)
     phi = np.random.default_rng(1).standard_normal((3, 21))
     noise = np.append(np.linspace(-0.4, 0.3, model.noise.n_constants), model.noise.delta)
     second, expected = programs.second(phi, noise, data), by_torch(model, phi, noise, data)
@@ -82,7 +86,7 @@ def test_derivatives_of_a_row_are_those_of_torch(name, weighted):
 
 def test_the_smallest_curve_is_a_number_of_the_call():
     data, phi = data_of(9), np.zeros((3, 9))
-    programs = CompiledRows(model_of(Noise("proportional", 0.2)), 3, weighted=False)
+    programs = programs_of(model_of(Noise("proportional", 0.2)))
     for delta in (0.2, 1.5):
         expected = by_torch(model_of(Noise("proportional", delta)), phi, np.array([-0.3, delta]), data)
         np.testing.assert_allclose(
@@ -92,7 +96,7 @@ def test_the_smallest_curve_is_a_number_of_the_call():
 
 @pytest.mark.parametrize("n", [1, 3, 17])
 def test_any_number_of_rows_gives_each_row_the_same(n, monkeypatch):
-    programs, data = CompiledRows(model_of(Noise()), 3, weighted=True), data_of(17, weighted=True)
+    programs, data = programs_of(model_of(Noise()), weighted=True), data_of(17, weighted=True)
     phi, noise = np.random.default_rng(2).standard_normal((3, 17)), np.array([-0.1, 0.0])
     whole = programs.second(phi, noise, data)
     np.testing.assert_array_equal(programs.second(phi[:, :n], noise, data.cut(0, n)), whole[:, :n])
@@ -103,7 +107,7 @@ def test_any_number_of_rows_gives_each_row_the_same(n, monkeypatch):
 def test_an_equation_whose_rows_see_each_other_is_refused():
     model = HierarchicalModel(Equation(wave, ("size", "shift", "power"), "vmap"), FREE, Noise())
     with pytest.raises(UnsupportedError, match="see each other"):
-        rows.CompiledRows(model, 3, weighted=False)
+        programs_of(model)
 
 
 @pytest.mark.parametrize(
@@ -122,4 +126,22 @@ def test_an_equation_whose_rows_see_each_other_is_refused():
     ],
 )
 def test_operations_tell_whether_rows_are_independent(curve, independent):
-    assert rows_are_independent(Equation(curve, ("k",), "rows"), 4) is independent
+    assert rows_are_independent(Equation(curve, ("k",), "rows"), torch.ones(1), torch.ones(4)) is independent
+
+
+class ByNumpy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, k):
+        return torch.from_numpy(np.exp(k.detach().numpy()))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def test_an_equation_that_leaves_torch_is_refused():
+    def curve(X, size, shift, power):
+        return ByNumpy.apply(size) * X[:, 0]
+
+    with pytest.raises(UnsupportedError, match="not done by torch"):
+        programs_of(model_of(Noise(), curve))

@@ -105,7 +105,7 @@ def _with_programs(model: HierarchicalModel, initial: Tensor, observations: Obse
             if _agrees(compiled, initial, observations):
                 _row_programs.move_to_end(key)
                 return compiled
-        programs = CompiledRows(model, n_features, weighted=weighted)
+        programs = CompiledRows(model, initial, observations.X[0], weighted=weighted)
         compiled = RowModel(model.equation, model.transforms, model.noise, programs=programs)
         if not _agrees(compiled, initial, observations):
             raise UnsupportedError("the equation gives another result than it does in torch")

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,11 +32,17 @@ def record(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]
     Raises
     ------
     UnsupportedError
-        When it looks at a number, writes over a tensor, or draws at random.
+        When it looks at a number, writes over a tensor, draws at random, leaves torch on the way, or fails.
     """
     recorder = _Recorder(examples)
-    with recorder:
-        results = function(*examples)
+    try:
+        with recorder, np.errstate(all="ignore"):
+            results = function(*examples)
+    except UnsupportedError:
+        raise
+    except Exception as error:  # whatever a user's function does on being traced
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise UnsupportedError(f"torch cannot trace it ({reason})") from error
     return recorder.finish(results)
 
 
@@ -92,6 +99,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _node(self, tensor: Tensor) -> torch.fx.Node:
         if id(tensor) not in self.nodes:
+            if tensor.requires_grad:
+                raise UnsupportedError("a part of it is not done by torch")
             name = f"number{len(self.tensors)}"
             self.root.register_buffer(name, tensor.detach())
             self._remember(tensor, self.graph.get_attr(name))

@@ -7,7 +7,6 @@ A correlation of the residuals stays as it is.
 
 import contextlib
 import logging
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -292,7 +291,8 @@ def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Li
         # the spread of what the rows leave open
         reduced = matrices.sandwich(factor.T, linearised.information.numpy())
         square = square + float((reduced * posterior).sum())
-        by = 0.5 * math.log(square / float(observations.mask.sum()))
+        # an exact fit leaves nothing: the noise is then at its floor
+        by = 0.5 * float(np.log(square / float(observations.mask.sum())))
         log_sigma = model.noise.scaled(population.log_sigma, by)
         log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
 

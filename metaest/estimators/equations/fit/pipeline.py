@@ -276,7 +276,7 @@ def _mode(model: HierarchicalModel, initial: Tensor, observations: Observations,
     before = mode_before(model, n_features)
     if before is not None:
         return before
-    independent = rows_are_independent(model.equation, n_features)
+    independent = rows_are_independent(model.equation, model.transforms.constrain(initial), observations.X[0])
     mode, reason = _probe(model, initial, observations, tasks, None if independent else _extreme_rows(tasks))
     if independent and mode == "rows":
         remember_mode(model, n_features, mode, reason)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.map_estimate import Point, normal_points, search_widely
+from metaest.estimators.equations.row_model import RowModel
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
 __all__ = ["PooledFit", "around_pooled_fit", "from_single_tasks", "pooled_fits", "scales", "sizes", "spread_of"]
@@ -127,16 +128,27 @@ def pooled_fits(model: HierarchicalModel, initial: Tensor, observations: Observa
     together = _as_one_task(sub, n_starts)
     log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
     factor = torch.diag(PRIOR_WIDTH * torch.maximum(scale, size))
-    for number, solver in enumerate([SHORT_SOLVER] + [FIRST_SOLVER] * ROUNDS):
-        result = solver.solve(pooled, center, factor, log_sigma, together)
-        moved = center + factor @ result.u
-        center = torch.where(torch.isfinite(moved).all(dim=0), moved, center)
-        if number == 0 and n_starts > CONTINUED:
-            best = torch.nan_to_num(result.loss[1:], nan=torch.inf).argsort()[: CONTINUED - 1]
-            center = torch.cat([center[:, :1], center[:, 1:][:, best]], dim=1)
-            together = _as_one_task(sub, CONTINUED)
+    if isinstance(model, RowModel):  # where calls are cheap, the rows of searches that lead nowhere are what takes time
+        center = _searched(SHORT_SOLVER, pooled, center, factor, log_sigma, together)
+        center = torch.cat([center[:, :1], center[:, 1:][:, _rms(pooled, center, together)[1:].argsort()]], dim=1)
+        center, together = center[:, :CONTINUED], _as_one_task(sub, CONTINUED)
+    for _ in range(ROUNDS):
+        center = _searched(FIRST_SOLVER, pooled, center, factor, log_sigma, together)
     rms = _rms(pooled, center, together)
     return _distinct(model, center, rms, scale, n)
+
+
+def _searched(
+    solver: GaussNewton,
+    model: HierarchicalModel,
+    center: Tensor,
+    factor: Tensor,
+    log_sigma: Tensor,
+    observations: Observations,
+) -> Tensor:
+    """Return where searches from some constants end; the constants themselves where that is not finite."""
+    moved = center + factor @ solver.solve(model, center, factor, log_sigma, observations).u
+    return torch.where(torch.isfinite(moved).all(dim=0), moved, center)
 
 
 def _rms(model: HierarchicalModel, phi: Tensor, observations: Observations) -> Tensor:
