@@ -198,6 +198,7 @@ def test_rows_need_no_order(fitted):
     np.testing.assert_allclose(other.noise_, fitted.noise_, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("noise", ["proportional", "combined"])
 @pytest.mark.parametrize("objective", ["evidence", "query"])
 def test_every_noise_and_objective_learns_the_correlation_time(noise, objective):
