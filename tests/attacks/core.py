@@ -74,6 +74,7 @@ EXCLUDED = {
     "EndOnInterrupt": "takes no argument",
     "ModelFileError": "an error",
     "IdentifiabilityWarning": "a warning",
+    "CorrelatedResidualsWarning": "a warning",
     "OvershootWarning": "a warning",
     "TaskError": "an error",
     "UngroupedWarning": "a warning",
