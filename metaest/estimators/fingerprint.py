@@ -263,9 +263,9 @@ def _syntax(thing: Any) -> str | None:
         return None
 
 
-@functools.lru_cache(maxsize=256)
 def _syntax_of_code(code: types.CodeType) -> str | None:
-    """Return the syntax that was compiled to some code; it stays what it was, whatever becomes of the file."""
+    """Return the syntax that was compiled to some code."""
+    linecache.checkcache(code.co_filename)
     # as `inspect.getsource` does, which first looks at the files of all modules
     lines = linecache.getlines(code.co_filename)
     start = min(code.co_firstlineno, len(lines)) - 1

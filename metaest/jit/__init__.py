@@ -11,7 +11,7 @@ from metaest.jit.equation import CompiledHierarchicalModel
 from metaest.jit.errors import UnavailableError, UnsupportedError, is_permanent
 from metaest.jit.function import CompiledFunction, padded_rows
 from metaest.jit.meta_steps import CompiledMetaSteps, Stage, trace_meta_loss
-from metaest.jit.rows import CompiledRows, RowData, rows_are_independent
+from metaest.jit.rows import CompiledRows, RowData
 from metaest.jit.sampling import MOST_RANKED_ROWS, EpisodeDraws, split_by_keys
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "UnsupportedError",
     "is_permanent",
     "padded_rows",
-    "rows_are_independent",
     "split_by_keys",
     "trace_meta_loss",
 ]

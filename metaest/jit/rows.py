@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.functional import Equation, HierarchicalModel, Observations
+from metaest.functional import HierarchicalModel, Observations
 from metaest.jit.codegen.groups import over_groups
 from metaest.jit.codegen.task import task_text
 from metaest.jit.codegen.vector_math import definitions
@@ -25,26 +25,11 @@ from metaest.jit.codegen.writer import Writer
 from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import OPERATIONS_PER_CALL, Program
 from metaest.jit.llvm.compile import aligned, compile_function, native_vector
-from metaest.jit.trace.elementwise import ELEMENTWISE
 from metaest.jit.trace.graph import program_of
-from metaest.jit.trace.record import record
 
-__all__ = ["CompiledRows", "RowData", "rows_are_independent"]
+__all__ = ["CompiledRows", "RowData"]
 
 Array = NDArray[np.float64]
-
-# operations that leave rows where they are
-AS_THEY_STAND = {"expand.default", "zeros_like.default", "ones_like.default", "detach.default", "clone.default"}
-# operations along axes that their second argument names
-ALONG_COLUMNS = {
-    "select.int",
-    "slice.Tensor",
-    "sum.dim_IntList",
-    "mean.dim",
-    "amax.default",
-    "cumsum.default",
-    "cat.default",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,58 +165,6 @@ class CompiledRows:
             phi.ctypes.data, *given, result.ctypes.data, *shared, self._constants_place, memory.place, n, 0
         )
         return result
-
-
-def rows_are_independent(equation: Equation, theta: Tensor, x: Tensor) -> bool:
-    """Tell whether an equation applies nothing to columns and constants but operations on one row after the other.
-
-    False says only that this does not follow from the operations. An equation that uses the number of rows is not
-    noticed.
-
-    Parameters
-    ----------
-    equation : Equation
-    theta : Tensor of shape (constants,)
-        Constants at which it can be evaluated.
-    x : Tensor of shape (features,)
-        A row at which it can.
-    """
-    rows = 2 * len(x) + 11  # a number of its own, by which the axis of the rows is recognised
-    examples = [value.detach().repeat(rows) for value in theta]
-    X = x.detach().repeat(rows, 1)
-
-    def curve(X: Tensor, *constants: Tensor) -> list[Tensor]:
-        with torch.no_grad():
-            return [equation(constants, X)]
-
-    try:
-        graph = record(curve, [X, *examples]).graph
-    except UnsupportedError:
-        return False
-    graph.eliminate_dead_code()
-    return all(_by_row(node, rows) for node in graph.nodes)
-
-
-def _by_row(node: torch.fx.Node, rows: int) -> bool:
-    """Tell whether an operation keeps the rows on the first axis and apart from one another."""
-    if node.op == "get_attr":
-        return int(node.meta["val"].numel()) == 1
-    if node.op != "call_function":
-        return True
-    name, value = str(node.target).removeprefix("aten."), node.meta["val"]
-    if value.ndim and value.shape[0] != rows:
-        return False
-    if name in ELEMENTWISE:
-        return True
-    if name == "unsqueeze.default":
-        return bool(value.shape[:1] == (rows,) and node.args[1] != 0)
-    if name in AS_THEY_STAND:
-        return bool(value.shape[:1] == (rows,))
-    if name not in ALONG_COLUMNS or len(node.args) < 2:
-        return False
-    axes: Any = node.args[1] if isinstance(node.args[1], (list, tuple)) else [node.args[1]]
-    before = [each.meta["val"] for each in node.all_input_nodes]
-    return all(each.ndim > 1 and each.shape[0] == rows and all(axis % each.ndim for axis in axes) for each in before)
 
 
 def _programs(model: HierarchicalModel, at: Tensor, x: Tensor, *, weighted: bool) -> dict[str, Program]:

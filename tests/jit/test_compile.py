@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from metaest import EquationRegressor, MAMLRegressor, Parameter
+from metaest.estimators.equations import compiled as equations
 from metaest.estimators.networks import compiled as serving
 from metaest.jit import CompiledFunction, UnavailableError
 from metaest.jit.llvm import compile as llvm
@@ -141,6 +142,7 @@ def equation():
 def test_ctrl_c_is_heard_while_llvm_works(monkeypatch, work):
     expected = work()
     llvm._libraries.clear()
+    equations._row_programs.clear()
     with monkeypatch.context() as patch:
         ended = interrupt_code_generation(patch, nth=2)
         with pytest.raises(KeyboardInterrupt):

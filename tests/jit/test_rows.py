@@ -6,7 +6,7 @@ import torch
 
 from metaest.functional import Equation, HierarchicalModel, Noise
 from metaest.functional.equations.transforms import Transforms
-from metaest.jit import CompiledRows, RowData, UnsupportedError, rows_are_independent
+from metaest.jit import CompiledRows, RowData, UnsupportedError
 
 pytest.importorskip("llvmlite")
 
@@ -108,25 +108,6 @@ def test_an_equation_whose_rows_see_each_other_is_refused():
     model = HierarchicalModel(Equation(wave, ("size", "shift", "power"), "vmap"), FREE, Noise())
     with pytest.raises(UnsupportedError, match="see each other"):
         programs_of(model)
-
-
-@pytest.mark.parametrize(
-    ("curve", "independent"),
-    [
-        (lambda X, k: X[:, 0] * k, True),
-        (lambda X, k: (X[:, 0:3] * k[:, None]).sum(1), True),
-        (lambda X, k: (X * k[:, None]).sum(dim=-1), True),
-        (lambda X, k: torch.cat([X[:, :1], X[:, 2:]], 1).sum(1) * torch.exp(-k), True),
-        (lambda X, k: X[:, 0].cumsum(0) * k, False),
-        (lambda X, k: X[:, 0] / X[:, 0].max() * k, False),
-        (lambda X, k: X[:, 0] * k.mean(), False),
-        (lambda X, k: X[:, 0].flip(0) * k, False),
-        (lambda X, k: X.T.sum(0) * k, False),
-        (lambda X, k: X[:, 0] * k if float(X[0, 0]) > 0 else X[:, 0], False),
-    ],
-)
-def test_operations_tell_whether_rows_are_independent(curve, independent):
-    assert rows_are_independent(Equation(curve, ("k",), "rows"), torch.ones(1), torch.ones(4)) is independent
 
 
 class ByNumpy(torch.autograd.Function):

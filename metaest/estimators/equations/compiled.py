@@ -13,13 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.row_model import RowModel
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.fingerprint import digest
 from metaest.functional import HierarchicalModel, Observations
-from metaest.functional.equations.equation import EquationMode
 from metaest.jit import (
     CompiledHierarchicalModel,
     CompiledRows,
@@ -27,20 +25,17 @@ from metaest.jit import (
     UnsupportedError,
 )
 
-__all__ = ["CompiledEquation", "compiled_for_adapting", "compiled_for_fit", "mode_before", "remember_mode"]
+__all__ = ["CompiledEquation", "agrees_with_torch", "compiled_for_adapting", "compiled_for_fit"]
 
 # rows from which it is repaid within one adaptation of many tasks
 LEAST_ADAPT_ROWS = 500_000
 # programs of rows that are kept for further fits of the same equations
 MOST_PROGRAMS = 64
-# tasks on which a program is compared with torch before each fit
-COMPARED_TASKS = 8
 # largest difference between the two, relative to the largest number
 CLOSE = 1e-6
 _logger = logging.getLogger("metaest.compile")
 _lock = threading.Lock()
 _row_programs: OrderedDict[str, CompiledRows] = OrderedDict()
-_modes: dict[str, tuple[EquationMode, str]] = {}
 # by the fitted equation, so that an entry ends with that and is no part of a pickle
 _compiled: weakref.WeakKeyDictionary[FittedEquation, FittedEquation] = weakref.WeakKeyDictionary()
 
@@ -53,22 +48,11 @@ class CompiledEquation(NamedTuple):
     reason: str
 
 
-def mode_before(model: HierarchicalModel, n_features: int) -> tuple[EquationMode, str] | None:
-    """Return how an earlier fit has evaluated the same equation, where that can depend on nothing but the equation."""
-    return _modes.get(_key(model, n_features))
-
-
-def remember_mode(model: HierarchicalModel, n_features: int, mode: EquationMode, reason: str) -> None:
-    """Keep how an equation is evaluated."""
-    _modes[_key(model, n_features)] = mode, reason
-    while len(_modes) > MOST_PROGRAMS:
-        _modes.pop(next(iter(_modes)), None)
-
-
 def _key(model: HierarchicalModel, n_features: int) -> str:
     """Return a hash of the equation with all that it reads; where there is none, one that never comes again."""
     try:
-        return digest([model.equation.function, list(model.equation.names), n_features])
+        told = [model.equation.function, list(model.equation.names), n_features, str(torch.get_default_dtype())]
+        return digest(told)
     except Exception:  # whatever an object that the equation refers to does on being looked at
         return secrets.token_hex()
 
@@ -102,12 +86,12 @@ def _with_programs(model: HierarchicalModel, initial: Tensor, observations: Obse
         programs = _row_programs.get(key)
         if programs is not None:
             compiled = RowModel(model.equation, model.transforms, model.noise, programs=programs)
-            if _agrees(compiled, initial, observations):
+            if _agrees_at_start(compiled, initial, observations):
                 _row_programs.move_to_end(key)
                 return compiled
         programs = CompiledRows(model, initial, observations.X[0], weighted=weighted)
         compiled = RowModel(model.equation, model.transforms, model.noise, programs=programs)
-        if not _agrees(compiled, initial, observations):
+        if not _agrees_at_start(compiled, initial, observations):
             raise UnsupportedError("the equation gives another result than it does in torch")
         _row_programs[key] = programs
         while len(_row_programs) > MOST_PROGRAMS:
@@ -115,16 +99,26 @@ def _with_programs(model: HierarchicalModel, initial: Tensor, observations: Obse
     return compiled
 
 
-def _agrees(compiled: RowModel, initial: Tensor, observations: Observations) -> bool:
-    """Tell whether programs give what torch gives at rows of a few tasks: what they were made of may have changed."""
-    few = observations.take(evenly(observations.y.shape[1], COMPARED_TASKS))
-    phi = initial[:, None].expand(-1, few.y.shape[1])
-    log_sigma = initial.new_zeros(compiled.noise.n_constants)
+def _agrees_at_start(compiled: RowModel, initial: Tensor, observations: Observations) -> bool:
+    phi = initial[:, None].expand(-1, observations.y.shape[1])
+    return agrees_with_torch(compiled, phi, initial.new_zeros(compiled.noise.n_constants), observations)
+
+
+def agrees_with_torch(compiled: RowModel, phi: Tensor, log_sigma: Tensor, observations: Observations) -> bool:
+    """Tell whether programs give what torch gives at every row: something they were made of may have changed.
+
+    Parameters
+    ----------
+    compiled : RowModel
+    phi : Tensor of shape (constants, tasks)
+    log_sigma : Tensor of shape (noise constants,)
+    observations : Observations
+    """
     with torch.no_grad():
-        value, expected = (model.information(phi, log_sigma, few) for model in (compiled, compiled.plain()))
+        value, expected = (model.information(phi, log_sigma, observations) for model in (compiled, compiled.plain()))
     for part, other in zip(value, expected, strict=True):
-        scale = torch.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
-        if not torch.allclose(part, other, rtol=CLOSE, atol=float(CLOSE * scale), equal_nan=True):
+        scale = torch.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0).abs().amax(dim=-1, keepdim=True)
+        if not bool((((part - other).abs() <= CLOSE * (other.abs() + scale)) | ~torch.isfinite(other)).all()):
             return False
     return True
 

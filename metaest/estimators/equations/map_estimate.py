@@ -159,7 +159,6 @@ def search_widely(
     observations: Observations,
     start: Tensor,
     points: Tensor | None = None,
-    tries: int | None = None,
 ) -> tuple[MapResult, Tensor]:
     """Search every task from the best of many points spread over the population, and from `start`.
 
@@ -172,8 +171,6 @@ def search_widely(
     start : Tensor of shape (random, tasks)
     points : Tensor of shape (random, points), optional
         Deviations to start from; by default spread over the population.
-    tries : int, optional
-        Starts of each task, `start` among them.
 
     Returns
     -------
@@ -188,7 +185,7 @@ def search_widely(
     one_call = model.equation.mode == "rows"
     if points is None:
         points = WIDE_SD * normal_points(SCREENED if one_call else SCREENED_SLOW, m)
-    n, tries = points.shape[1], tries or (STARTS if one_call else STARTS_SLOW)
+    n, tries = points.shape[1], STARTS if one_call else STARTS_SLOW
     # an equation whose rows see each other needs all of them
     screened = observations.thin(SCREEN_ROWS) if one_call else observations
     size = max(1, MOST_VALUES // (n * len(screened.y)))

@@ -75,6 +75,8 @@ class _Lowering(ProgramBuilder):
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.is_complex():
             raise UnsupportedError("complex numbers")
+        if isinstance(value, torch.Tensor) and value.dtype == torch.bool and name.startswith("add."):
+            raise UnsupportedError("a sum of truth values")
         if isinstance(value, torch.Tensor) and value.numel() == 0:
             raise UnsupportedError("an empty tensor")  # a loop over it would run once
         self.node = node

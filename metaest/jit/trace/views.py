@@ -27,6 +27,8 @@ def _same(builder: ProgramBuilder, x: Operand) -> Operand:
 def _copy(builder: ProgramBuilder, x: Operand, **settings: Any) -> Operand:
     if settings.get("dtype") not in (None, torch.float32, torch.float64, torch.bool):
         raise UnsupportedError(f"numbers of {settings['dtype']}")
+    if settings.get("dtype") == torch.bool:
+        return formula("ne", x, 0.0)
     return x
 
 
@@ -166,6 +168,7 @@ def _slice(
 
 def narrowed(builder: ProgramBuilder, x: Operand, dim: int, first: int, last: int, step: int = 1) -> Operand:
     """Take some indices of a dimension."""
+    dim = dim % len(x.shape)
     shape = (*x.shape[:dim], len(range(first, last, step)), *x.shape[dim + 1 :])
 
     def change(v: View) -> View:

@@ -32,7 +32,7 @@ from metaest.estimators.equations.checks import (
     warn_of_codes,
     warn_of_outliers,
 )
-from metaest.estimators.equations.compiled import CompiledEquation, compiled_for_fit, mode_before, remember_mode
+from metaest.estimators.equations.compiled import CompiledEquation, agrees_with_torch, compiled_for_fit
 from metaest.estimators.equations.correlation import correlation_of, time_column
 from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fit.em import (
@@ -52,6 +52,7 @@ from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.parameter import Parameter, check_names, check_parameters, transforms_of
 from metaest.estimators.equations.residuals import warn_of_correlation
 from metaest.estimators.equations.row_accuracy import RowAccuracy, with_mean_weight_one
+from metaest.estimators.equations.row_model import RowModel
 from metaest.estimators.equations.settings import FitSettings
 from metaest.exceptions import DivergenceError, warn
 from metaest.functional import (
@@ -66,7 +67,6 @@ from metaest.functional import (
 )
 from metaest.functional.equations.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.functional.progress import Bar
-from metaest.jit import rows_are_independent
 from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["FitResult", "fit_population"]
@@ -181,8 +181,14 @@ def fit_population(
     problem, setting = _problem(settings, equation, tasks, given, flat, FitCheckpoint(checkpoint))
     history: list[tuple[int, float]] = []
     optimum, solver = _search(settings, problem, setting.initial, tasks, rng, history)
-    proven = mode_before(setting.model, tasks.X.shape[1]) is not None
-    if not proven and not _still_agrees(problem, optimum):
+    if not _programs_agree(problem, optimum):
+        reason = "its program gives another result than torch at the fitted constants"
+        _logger.warning("the equation is fitted again by torch: %s", reason)
+        setting = setting._replace(compiled=setting.compiled._replace(compiled=False, reason=reason))
+        problem = problem._replace(model=setting.model)
+        history.clear()
+        optimum, solver = _search(settings, problem, setting.initial, tasks, rng, history)
+    if not _still_agrees(problem, optimum):
         # the fitted constants let the equation branch as the probe did not
         reason = f"{setting.mode}: gives another result than one task at a time at the fitted constants"
         model = replace(setting.model, equation=replace(setting.model.equation, mode="loop"))
@@ -241,7 +247,7 @@ def _problem(
     initial = transforms.unconstrain(_initial(table))
     observations = whole(tasks)
     model = HierarchicalModel(equation, transforms, noise)
-    mode, reason = _mode(model, initial, observations, tasks)
+    mode, reason = _probe(model, initial, observations, tasks)
     _logger.info("%d tasks, %d rows, noise=%r, objective=%r", len(tasks), len(y), settings.noise, settings.objective)
     _logger.info("the equation is evaluated by %s", reason)
     model = replace(model, equation=replace(equation, mode=mode))
@@ -270,30 +276,12 @@ def _problem(
     return problem, _Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
 
 
-def _mode(model: HierarchicalModel, initial: Tensor, observations: Observations, tasks: TaskSet) -> tuple[Any, str]:
-    """Return how the equation is evaluated: as an earlier fit did where that follows from the equation alone."""
-    n_features = tasks.X.shape[1]
-    before = mode_before(model, n_features)
-    if before is not None:
-        return before
-    independent = rows_are_independent(model.equation, model.transforms.constrain(initial), observations.X[0])
-    mode, reason = _probe(model, initial, observations, tasks, None if independent else _extreme_rows(tasks))
-    if independent and mode == "rows":
-        remember_mode(model, n_features, mode, reason)
-    return mode, reason
-
-
 def _initial(table: Mapping[str, Parameter]) -> Tensor:
     return torch.tensor([float(parameter.initial) for parameter in table.values()], dtype=torch.float64)
 
 
-def _probe(
-    model: HierarchicalModel, initial: Tensor, observations: Observations, tasks: TaskSet, neighbours: Tensor | None
-) -> tuple[Any, str]:
-    """Try the equation on a few rows, with a word about what is wrong where it fails, and choose how to batch it.
-
-    `neighbours` are rows beside which a row has to give what it gives alone; None where that needs no test.
-    """
+def _probe(model: HierarchicalModel, initial: Tensor, observations: Observations, tasks: TaskSet) -> tuple[Any, str]:
+    """Try the equation on a few rows, with a word about what is wrong where it fails, and choose how to batch it."""
     several = evenly(len(tasks), PROBE_TASKS)
     few = observations.take(several)
     rows = evenly(len(few.y), PROBE_ROWS)
@@ -312,7 +300,7 @@ def _probe(
         away = wobble.reshape(len(initial), -1) * size[:, None]
         theta = model.transforms.constrain(initial[:, None] + away)
         try:
-            choices.append(choose_mode(model.equation, theta, Observations.stack(X, y, mask), neighbours))
+            choices.append(choose_mode(model.equation, theta, Observations.stack(X, y, mask), _extreme_rows(tasks)))
         except Exception:
             if not choices:  # far from the user's values an equation may refuse
                 raise
@@ -455,6 +443,14 @@ def _explain(problem: Problem, initial: Tensor, population: Population, tasks: T
         "the evidence is not finite anywhere near the initial values; give initial values for which the equation fits "
         "the data roughly, and bounds that keep it finite."
     )
+
+
+def _programs_agree(problem: Problem, optimum: Optimum) -> bool:
+    """Return whether compiled rows give at the optimum what torch gives."""
+    if not isinstance(problem.model, RowModel):
+        return True
+    point = problem.at(optimum.population)
+    return agrees_with_torch(problem.model, point.constants(optimum.u), point.log_sigma, problem.observations)
 
 
 def _still_agrees(problem: Problem, optimum: Optimum) -> bool:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.map_estimate import Point, normal_points, search_widely
-from metaest.estimators.equations.row_model import RowModel
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
 
 __all__ = ["PooledFit", "around_pooled_fit", "from_single_tasks", "pooled_fits", "scales", "sizes", "spread_of"]
@@ -28,8 +27,6 @@ FEW_TASKS = 12
 SCREEN_ROWS = 300
 # points screened, where one call evaluates all rows
 SCREENED = 1024
-# the same for each of single tasks
-SCREENED_SINGLE = 256
 # the same, where every task needs a call
 SCREENED_SLOW = 64
 # points that a pooled fit is searched from, where one call evaluates all rows
@@ -81,14 +78,6 @@ MAD_TO_SD = 1.4826
 FARTHEST_START = 4.0
 # solver of the first searches: rough, without Newton steps
 FIRST_SOLVER = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
-# solver that shows which of many starts are worth while
-SHORT_SOLVER = GaussNewton(max_iter=6, tol=1e-2, newton_after=6)
-# starts that go on after it, where one call evaluates all rows
-CONTINUED = 10
-# solver of single tasks: medians bear that some are on their way
-SINGLE_SOLVER = GaussNewton(max_iter=15, tol=1e-2, newton_after=15)
-# starts of each of them
-SINGLE_TRIES = 4
 
 
 class PooledFit(NamedTuple):
@@ -128,10 +117,6 @@ def pooled_fits(model: HierarchicalModel, initial: Tensor, observations: Observa
     together = _as_one_task(sub, n_starts)
     log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
     factor = torch.diag(PRIOR_WIDTH * torch.maximum(scale, size))
-    if isinstance(model, RowModel):  # where calls are cheap, the rows of searches that lead nowhere are what takes time
-        center = _searched(SHORT_SOLVER, pooled, center, factor, log_sigma, together)
-        center = torch.cat([center[:, :1], center[:, 1:][:, _rms(pooled, center, together)[1:].argsort()]], dim=1)
-        center, together = center[:, :CONTINUED], _as_one_task(sub, CONTINUED)
     for _ in range(ROUNDS):
         center = _searched(FIRST_SOLVER, pooled, center, factor, log_sigma, together)
     rms = _rms(pooled, center, together)
@@ -362,7 +347,7 @@ def from_single_tasks(
     if model.noise.kind != "additive" or len(able) < max(LEAST_TASKS, len(rows) // 2):
         return None
     one_call = model.equation.mode == "rows"
-    most, n_points = (SINGLE_TASKS, SCREENED_SINGLE) if one_call else (SINGLE_TASKS_SLOW, SCREENED_SLOW)
+    most, n_points = (SINGLE_TASKS, SCREENED) if one_call else (SINGLE_TASKS_SLOW, SCREENED_SLOW)
     few = able[evenly(len(able), most)]
     some = observations.take(few)
     some = _with_measurement_errors(model.noise, some, FIRST_NOISE * spread_of(some))
@@ -375,7 +360,7 @@ def from_single_tasks(
     points = (_points_around(model, initial, unit, n_points) - initial[:, None]) / size[:, None]
     zeros = torch.zeros(p, len(few), dtype=torch.float64)
     point = Point(center, torch.diag(size), log_sigma)
-    result, _ = search_widely(SINGLE_SOLVER, plain, point, some, zeros, points, SINGLE_TRIES)
+    result, _ = search_widely(FIRST_SOLVER, plain, point, some, zeros, points)
     phi = center + size[:, None] * result.u
     with torch.no_grad():
         curve = plain.curve(phi, some)
