@@ -46,8 +46,8 @@ def test_a_constant_temperature_gives_the_closed_form(E, T):
     k = rate(E, 700.0)
     held = torch.full_like(t, T)
     expected = t * k(held)
-    found = 1e-3 * ramp_integral(t, held, torch.zeros_like(t), torch.full_like(t, E), 700.0)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    integrals = 1e-3 * ramp_integral(t, held, torch.zeros_like(t), torch.full_like(t, E), 700.0)
+    torch.testing.assert_close(integrals, expected, rtol=1e-12, atol=0)
     steps = 1e-3 * along({3: ([0.0, 900.0, 2000.0], [T, T, T])}, t, E, 700.0, number=3.0)
     torch.testing.assert_close(steps, expected, rtol=1e-9, atol=0)
     # and so does the estimator's curve, which the issue of 1e-6 is about
@@ -65,11 +65,11 @@ def test_a_ramp_agrees_with_fine_steps(E, T, speed):
     k = rate(E, T, 1.0)
     t = torch.tensor([0.2, 0.6, 1.0], dtype=torch.float64) * (T + 50 - 300) / speed
     expected = [fine_steps(lambda s: 300 + speed * s, float(end), k) for end in t]
-    found = ramp_integral(t, *(torch.full_like(t, value) for value in (300.0, speed, E)), float(T))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    integrals = ramp_integral(t, *(torch.full_like(t, value) for value in (300.0, speed, E)), float(T))
+    np.testing.assert_allclose(integrals, expected, rtol=1e-4)
     history = {1: ([0.0, float(t[-1])], [300.0, 300.0 + speed * float(t[-1])])}
     np.testing.assert_allclose(along(history, t, E, T), expected, rtol=1e-4)
-    np.testing.assert_allclose(along(history, t, E, T), found, rtol=1e-8)
+    np.testing.assert_allclose(along(history, t, E, T), integrals, rtol=1e-8)
 
 
 def test_a_history_with_corners_holds_its_last_temperature():
@@ -80,9 +80,9 @@ def test_a_history_with_corners_holds_its_last_temperature():
     t = torch.tensor([50.0, 250.0, 425.0, 600.0, 10.0], dtype=torch.float64)
     number = torch.tensor([2.0, 2.0, 2.0, 2.0, 7.0], dtype=torch.float64)
     expected = [fine_steps(lambda s: np.interp(s, times, temperatures), float(end), k) for end in t[:4]]
-    found = histories.thermal_times.integral(t, number, torch.full_like(t, 180.0), 690.0).numpy()
-    np.testing.assert_allclose(found[:4], expected, rtol=1e-6)
-    assert found[4] == pytest.approx(10 * k(np.array(650.0)))
+    integrals = histories.thermal_times.integral(t, number, torch.full_like(t, 180.0), 690.0).numpy()
+    np.testing.assert_allclose(integrals[:4], expected, rtol=1e-6)
+    assert integrals[4] == pytest.approx(10 * k(np.array(650.0)))
     np.testing.assert_allclose(histories.temperature_at(t.numpy(), number.numpy()), [525, 690, 490, 300, 650])
 
 
@@ -133,8 +133,8 @@ def test_ramps_of_any_rate_and_energy_are_integrated(E, ends):
     for speed in (1e-3, 1.0, 1e3):
         slope = np.sign(end - start) * speed
         time, *where = (torch.tensor([value], dtype=torch.float64) for value in ((end - start) / slope, start, slope))
-        found = ramp_integral(time, *where, torch.full_like(time, E), reference)
-        np.testing.assert_allclose(found, time * expected, rtol=1e-8)
+        integrals = ramp_integral(time, *where, torch.full_like(time, E), reference)
+        np.testing.assert_allclose(integrals, time * expected, rtol=1e-8)
 
 
 def test_wide_holds_between_fast_ramps_equal_quadrature():
@@ -329,10 +329,10 @@ def test_activation_energies_are_recovered_with_honest_intervals(isothermal):
     row = model.population_.loc["E"]
     assert abs(row["value"] - 160) < 3 * row["standard_error"]
     assert row["standard_error"] < 6
-    found = [activation_energy(adapted) for adapted in model.adapt_many(new)]
-    inside = [low < E < high for (_, low, high), E in zip(found, energies, strict=True)]
+    adapted_energies = [activation_energy(adapted) for adapted in model.adapt_many(new)]
+    inside = [low < E < high for (_, low, high), E in zip(adapted_energies, energies, strict=True)]
     assert np.mean(inside) >= 0.8
-    error = np.array([value for value, _, _ in found]) - energies
+    error = np.array([value for value, _, _ in adapted_energies]) - energies
     assert np.sqrt(np.mean(error**2)) < 8  # closer than the population's own value
 
 
@@ -409,10 +409,10 @@ def cooled(rng):
 
 
 def test_cooling_has_a_negative_energy():
-    found = NonIsothermalJMAKRegressor(random=["k_ref"]).fit(cooled(np.random.default_rng(1))).population_
-    error = (found["value"] - [found.loc["k_ref", "value"], -250, 2.5]) / found["standard_error"]
+    population = NonIsothermalJMAKRegressor(random=["k_ref"]).fit(cooled(np.random.default_rng(1))).population_
+    error = (population["value"] - [population.loc["k_ref", "value"], -250, 2.5]) / population["standard_error"]
     assert (error.abs() < 3).all()
-    assert found.loc["E", "value"] < -150
+    assert population.loc["E", "value"] < -150
 
 
 def test_rates_in_other_units_than_time():

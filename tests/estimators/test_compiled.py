@@ -158,12 +158,14 @@ def test_a_head_in_closed_form_is_that_of_torch(inner_solver, support_size, hidd
         "max_iter": 25,
     }
     settings |= {"random_state": 0, "meta_batch_size": 7}
-    eager, compiled = (MAMLRegressor(**settings, dtype="float64", compile=own).fit(tasks) for own in (False, True))
+    eager, compiled = (
+        MAMLRegressor(**settings, dtype="float64", compile=compiling).fit(tasks) for compiling in (False, True)
+    )
     assert compiled.compiled_, compiled.compiled_reason_
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-11)
     for name, value in eager._params.items():
         torch.testing.assert_close(compiled._params[name], value, rtol=1e-9, atol=1e-11)
-    eager, compiled = (MAMLRegressor(**settings, compile=own).fit(tasks) for own in (False, True))
+    eager, compiled = (MAMLRegressor(**settings, compile=compiling).fit(tasks) for compiling in (False, True))
     assert compiled.compiled_, compiled.compiled_reason_
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-4)
 

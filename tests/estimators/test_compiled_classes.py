@@ -45,7 +45,9 @@ CASES = {
 def test_a_compiled_fit_of_classes_is_that_of_torch(name):
     data, settings = CASES[name]
     tasks = classes(**data)
-    eager, compiled = (MAMLClassifier(**SETTINGS, **settings, compile=own).fit(tasks) for own in (False, True))
+    eager, compiled = (
+        MAMLClassifier(**SETTINGS, **settings, compile=compiling).fit(tasks) for compiling in (False, True)
+    )
     assert compiled.compiled_, compiled.compiled_reason_
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-9)
     for own, value in eager._params.items():
@@ -57,7 +59,7 @@ def test_supports_of_the_tasks_themselves_are_used():
     from metaest import Task
 
     tasks = [Task(i, X, y, support=[0, 6, 12, 1, 7]) for i, (X, y) in enumerate(classes())]
-    eager, compiled = (MAMLClassifier(**SETTINGS, compile=own).fit(tasks) for own in (False, True))
+    eager, compiled = (MAMLClassifier(**SETTINGS, compile=compiling).fit(tasks) for compiling in (False, True))
     assert compiled.compiled_
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-9)
 

@@ -64,7 +64,8 @@ def test_compiled_is_eager(setting, scaled):
         setting = {**setting, "learn_inner_lr": "one"}
     tasks = markets(scaled=scaled, ragged=True)
     eager, compiled = (
-        MAMLPolicy(**{**SETTINGS, "max_iter": 8, **setting}, compile=own).fit(tasks) for own in (False, True)
+        MAMLPolicy(**{**SETTINGS, "max_iter": 8, **setting}, compile=compiling).fit(tasks)
+        for compiling in (False, True)
     )
     assert compiled.compiled_, compiled.compiled_reason_
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-8)

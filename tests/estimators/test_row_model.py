@@ -78,10 +78,10 @@ def test_a_search_ends_where_torchs_does(name, weighted):
     plain, compiled_model = models(NOISES[name], observations)
     population = population_of(NOISES[name])
     given = design_of(observations).center(population.beta, 2), population.factor, population.log_sigma, observations
-    expected, found_by_rows = GaussNewton().solve(plain, *given), GaussNewton().solve(compiled_model, *given)
-    torch.testing.assert_close(found_by_rows.u, expected.u, rtol=0, atol=1e-3)
-    torch.testing.assert_close(found_by_rows.loss, expected.loss, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(found_by_rows.code, expected.code)
+    expected, by_rows = GaussNewton().solve(plain, *given), GaussNewton().solve(compiled_model, *given)
+    torch.testing.assert_close(by_rows.u, expected.u, rtol=0, atol=1e-3)
+    torch.testing.assert_close(by_rows.loss, expected.loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(by_rows.code, expected.code)
 
 
 @pytest.mark.parametrize("random", [0, 1, 2])

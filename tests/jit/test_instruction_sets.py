@@ -32,7 +32,7 @@ def narrow(request, monkeypatch):
 def test_a_fit_is_the_same(narrow, dtype):
     tasks = make_sinusoids(30, random_state=0)
     settings = {"hidden_layer_sizes": (16, 16), "inner_steps": 2, "dtype": dtype, "max_iter": 20, "random_state": 0}
-    eager, compiled = (MAMLRegressor(**settings, compile=own).fit(tasks) for own in (False, True))
+    eager, compiled = (MAMLRegressor(**settings, compile=compiling).fit(tasks) for compiling in (False, True))
     assert compiled.compiled_reason_ == f"{narrow // (32 if dtype == 'float32' else 64)} tasks at a time"
     close = 1e-9 if dtype == "float64" else 1e-3
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=close)
@@ -45,6 +45,8 @@ def test_searches_are_the_same(narrow):
 
     tasks, _ = make_avrami_tasks(20, random_state=0)
     constants = {"k": Parameter(1.0, lower=0), "n": Parameter(1.5, lower=0)}
-    eager, compiled = (EquationRegressor(avrami, constants, compile=own).fit(tasks) for own in (False, True))
+    eager, compiled = (
+        EquationRegressor(avrami, constants, compile=compiling).fit(tasks) for compiling in (False, True)
+    )
     assert compiled.compiled_, compiled.compiled_reason_
     assert compiled.log_likelihood_ == pytest.approx(eager.log_likelihood_, rel=1e-9)

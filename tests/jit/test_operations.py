@@ -57,15 +57,15 @@ def both(function, n_tasks=19, shape=(4, 4)):
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(n_tasks, *shape, generator=generator, dtype=DOUBLE) for _ in range(2))
     lanes = CompiledFunction(lambda x, y: [function(x, y)], [x[0], y[0]], [False, False])
-    [found] = lanes([x.numpy(), y.numpy()], n_tasks)
+    [by_program] = lanes([x.numpy(), y.numpy()], n_tasks)
     expected = torch.stack([torch.as_tensor(function(a, b)).double() for a, b in zip(x, y, strict=True)])
-    return found, expected.numpy()
+    return by_program, expected.numpy()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_an_operation_is_torchs(name):
-    found, expected = both(FUNCTIONS[name])
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+    by_program, expected = both(FUNCTIONS[name])
+    np.testing.assert_allclose(by_program, expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"nothing", "floor", "written over"}))
@@ -81,21 +81,21 @@ def test_its_gradient_and_the_gradient_of_that_are_torchs(name):
             twice = torch.autograd.grad((a * a).sum() + (a * b).sum(), [x, y], materialize_grads=True)
         return torch.cat([a.detach(), b.detach(), *twice])
 
-    found, expected = both(second)
-    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+    by_program, expected = both(second)
+    np.testing.assert_allclose(by_program, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (33, 47), (64, 64)])
 def test_products_of_any_shape(shape):
     rows, shared = shape
-    found, expected = both(lambda x, y: torch.relu(x @ y.t()) @ y + x.sum(1, keepdim=True), 5, (rows, shared))
-    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    by_program, expected = both(lambda x, y: torch.relu(x @ y.t()) @ y + x.sum(1, keepdim=True), 5, (rows, shared))
+    np.testing.assert_allclose(by_program, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("n_tasks", [1, 7, 8, 16, 37])
 def test_any_number_of_tasks(n_tasks):
-    found, expected = both(lambda x, y: x @ y, n_tasks)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    by_program, expected = both(lambda x, y: x @ y, n_tasks)
+    np.testing.assert_allclose(by_program, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_what_is_not_a_number_stays_so():
     lanes = CompiledFunction(
         lambda x: [torch.relu(x), x.clamp(-0.5, 0.5), x.tanh(), x.sum()], [torch.zeros((), dtype=DOUBLE)], [False]
     )
-    for found in lanes([x], 3):
-        assert np.isnan(found[0])
-        assert np.isfinite(found[1:]).all()
+    for by_program in lanes([x], 3):
+        assert np.isnan(by_program[0])
+        assert np.isfinite(by_program[1:]).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9, 26, 41])
@@ -132,8 +132,8 @@ def test_definite_systems_of_any_size(n, columns):
         factor, failed = torch.linalg.cholesky_ex(x @ x.t() + torch.eye(n, dtype=x.dtype))
         return torch.cholesky_solve(y[:, :columns], factor) + failed
 
-    found, expected = both(solution, 11, (n, 25))
-    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    by_program, expected = both(solution, 11, (n, 25))
+    np.testing.assert_allclose(by_program, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_a_matrix_that_is_not_definite_has_no_factor():
@@ -158,7 +158,7 @@ def test_what_torch_works_out_in_double_precision_is_so_in_lanes():
     generator = torch.Generator().manual_seed(0)
     x = 1 + 1e-3 * torch.randn(19, 4, 4, generator=generator, dtype=torch.float32)
     y = torch.nextafter(x, torch.full_like(x, 2.0))
-    found = CompiledFunction(function, [x[0], y[0]], [False, False])([x.numpy(), y.numpy()], 19)
+    by_program = CompiledFunction(function, [x[0], y[0]], [False, False])([x.numpy(), y.numpy()], 19)
     expected = [function(a, b) for a, b in zip(x, y, strict=True)]
-    for each, values in zip(found, zip(*expected, strict=True), strict=True):
+    for each, values in zip(by_program, zip(*expected, strict=True), strict=True):
         np.testing.assert_allclose(each, torch.stack(values).numpy(), rtol=1e-6)

@@ -109,15 +109,15 @@ def test_splitting_batches_at_once_is_splitting_them_one_after_the_other(split, 
         taken = [left.pop(0) for _ in range(min(most, 2, len(left)))]
         return np.stack(taken)
 
-    found = order_rows(tasks, draw_batches(tasks, some, 5, support_size, split, many))
+    ordered = order_rows(tasks, draw_batches(tasks, some, 5, support_size, split, many))
     for i, each in enumerate(expected):
         own = slice(3 * i, 3 * i + 3)
         for side in ("support", "query"):
             mask = getattr(each, f"{side}_mask")
             width = mask.shape[1]
-            np.testing.assert_array_equal(getattr(found, f"{side}_mask")[own, :width], mask)
-            assert not getattr(found, f"{side}_mask")[own, width:].any()
-            np.testing.assert_array_equal(getattr(found, side)[own, :width][mask], getattr(each, side)[mask])
+            np.testing.assert_array_equal(getattr(ordered, f"{side}_mask")[own, :width], mask)
+            assert not getattr(ordered, f"{side}_mask")[own, width:].any()
+            np.testing.assert_array_equal(getattr(ordered, side)[own, :width][mask], getattr(each, side)[mask])
     assert one.random() == many.random()
     support, query = widths(tasks, support_size, split)
     sizes = [own.sum(axis=1) for each in expected for own in (each.support_mask,)]

@@ -1,5 +1,6 @@
 """From tasks to padded tensors: episodes of a meta-step, their random state, and how many fit into memory."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -127,7 +128,7 @@ class Batches(Iterator[NDArray[np.intp]]):
         return batches.reshape(count, self.size)
 
 
-class EpisodeSampler:
+class EpisodeSampler(ABC):
     """Tasks, standardised, from which episodes are drawn; a subclass knows what their targets are.
 
     Parameters
@@ -146,13 +147,13 @@ class EpisodeSampler:
         network.require_codes(tasks)
         self._X = network.features(tasks.X, network.dtype, partial(row_of_task, tasks))
 
+    @abstractmethod
     def episodes(self, chosen: NDArray[np.intp]) -> Episodes:
         """Split the chosen tasks anew."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draws(self, batches: Batches) -> CompilerDraws:
         """Return what the compiler reads in place of `episodes`."""
-        raise NotImplementedError
 
     def batches(self, size: int) -> Batches:
         """Task numbers of one meta-step after the other; every task comes once before any comes again."""

@@ -62,8 +62,8 @@ class _Rows(NamedTuple):
         return values if self.full else torch.where(self.mask > 0, values, 0.0)
 
     def loss(self, white: Tensor) -> Tensor:
-        own = 0.5 * white.square() + self.masked(self.sd.log() + HALF_LOG_2PI)
-        return own.sum(dim=0) + self.lags.log_determinant()
+        row_losses = 0.5 * white.square() + self.masked(self.sd.log() + HALF_LOG_2PI)
+        return row_losses.sum(dim=0) + self.lags.log_determinant()
 
 
 def correlated_loss(noise: Noise, f: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
