@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from metaest.exceptions import TaskError
-from metaest.tasks.arguments import is_whole
+from metaest.tasks.arguments import as_whole
 from metaest.tasks.classes import labels_of
 from metaest.tasks.random_state import generator_of
 from metaest.tasks.task import Task
@@ -14,7 +14,7 @@ from metaest.tasks.task_set import TaskSet
 __all__ = ["make_episodes"]
 
 
-# more do not fit into memory
+# more episodes, or rows of one, do not fit into memory
 MOST_EPISODES = 10**7
 
 
@@ -53,7 +53,7 @@ def make_episodes(
     TaskError
         When there are fewer classes than `n_way`, or a class has fewer rows than ``k_shot + n_query``.
     ValueError
-        When a number is too small, or y is continuous.
+        When a number is too small or beyond ten million, or y is continuous.
 
     Examples
     --------
@@ -65,13 +65,10 @@ def make_episodes(
     >>> len(episodes[0].support)
     5
     """
-    for name, value, least in (("n_way", n_way, 2), ("k_shot", k_shot, 1), ("n_query", n_query, 1)):
-        if not is_whole(value) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    if not is_whole(n_episodes) or not 1 <= n_episodes <= MOST_EPISODES:
-        raise ValueError(
-            f"n_episodes must be a whole number of at least 1, at most {MOST_EPISODES}, got {n_episodes!r}."
-        )
+    n_way = as_whole(n_way, "n_way", least=2, most=MOST_EPISODES)
+    k_shot = as_whole(k_shot, "k_shot", most=MOST_EPISODES)
+    n_query = as_whole(n_query, "n_query", most=MOST_EPISODES)
+    n_episodes = as_whole(n_episodes, "n_episodes", most=MOST_EPISODES)
     whole = Task("the data set", X, y)
     labels, codes, counts = np.unique(
         labels_of(whole.y, lambda row: f"row {row}"), return_inverse=True, return_counts=True

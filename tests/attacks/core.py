@@ -192,14 +192,15 @@ def _frames(draw: st.DrawFn) -> dict[str, Given]:
     plain = pd.DataFrame(columns)
     if name == "settings":
         argument = draw(st.sampled_from(["frame", "task", "features", "target", "sample_weight"]))
-        wrong = draw(
-            setting(
-                lambda v: (
-                    None if argument in ("features", "sample_weight") and (v is None or np.size(v) == 0) else False
-                ),
-                argument,
-            )
-        )
+
+        def verdict(value: Any) -> bool | None:
+            if argument == "frame" or (argument == "target" and value == "x"):
+                return False  # a column is a feature or a target
+            optional = argument in ("features", "sample_weight") and (value is None or np.size(value) == 0)
+            named = value == ["x"] if argument in ("features", "target") else value == "x"
+            return None if optional or named else False
+
+        wrong = draw(setting(verdict, argument))
         return {"frame": plainly(plain), argument: wrong}
     given = draw(groups(columns["task"])) if name == "task" else draw(numbers(columns[name]))
     try:

@@ -96,6 +96,16 @@ def test_new_rows_may_bring_new_classes():
     assert_agree(step.predict_proba(task.X), whole.predict_proba(task.X))
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"k_shot": 10**400}, {"n_query": 10**400}, {"k_shot": np.uint64(2**63)}, {"n_way": 1}]
+)
+def test_episodes_of_impossible_numbers_are_refused_in_one_sentence(wrong):
+    y = np.arange(8) % 2
+    with pytest.raises(ValueError, match="must be a whole number from") as refused:
+        make_episodes(np.eye(8), y, **{"n_way": 2, "k_shot": 1, "n_query": 1, **wrong})
+    assert len(str(refused.value)) < 200
+
+
 def test_episodes_have_the_rows_they_should():
     episodes = make_episodes(X, Y, 5, 2, 7, n_episodes=12, random_state=0)
     for task in episodes:

@@ -205,3 +205,10 @@ def test_none_in_a_list_of_columns_is_no_column(argument, weight):
     columns = {"task": "task", "features": ["x"], "target": "y", "sample_weight": weight, argument: [None]}
     with pytest.raises(TaskError, match="there is no column None"):
         TaskSet.from_frame(frame, **columns)
+
+
+@pytest.mark.parametrize("wrong", [{"task": None}, {"task": ["task"]}, {"sample_weight": ["w"]}])
+def test_task_and_weight_are_one_column_each(wrong):
+    frame = pd.DataFrame({"task": [1, 1, 2], "x": [1.0, 2, 3], "y": [1.0, 2, 3], "w": [1.0, 1, 1]})
+    with pytest.raises(TaskError, match="must name one column"):
+        TaskSet.from_frame(frame, **{"task": "task", "features": ["x"], "target": "y", **wrong})

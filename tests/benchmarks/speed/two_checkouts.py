@@ -14,15 +14,20 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
+# calls of which a process takes the fastest
+REPEATS = 3
 PARTS = ("import", "W1, 6,000 steps", "W3, 12,000 steps", "theophylline by torch, 3 fits")
 
 
 def cpu(call):
-    """Return the CPU seconds of a call after one to warm up."""
+    """Return the least CPU seconds of some calls after one to warm up: what disturbs a process only adds to them."""
     call(1)
-    started = time.process_time()
-    call(0)
-    return time.process_time() - started
+    times = []
+    for _ in range(REPEATS):
+        started = time.process_time()
+        call(0)
+        times.append(time.process_time() - started)
+    return min(times)
 
 
 def timed():
@@ -91,8 +96,10 @@ def main():
         print(*timed())
         return
     old, new = (folder.resolve() for folder in arguments.checkouts)
-    pairs = [[of_checkout(old), of_checkout(new)] for _ in range(arguments.pairs)]
-    times = np.array(pairs)
+    times = np.empty((arguments.pairs, 2, len(PARTS)))
+    for i, pair in enumerate(times):
+        for which in (0, 1) if i % 2 == 0 else (1, 0):  # neither is always the first one
+            pair[which] = of_checkout((old, new)[which])
     ratios = np.log(times[:, 1] / times[:, 0])
     center, error = ratios.mean(axis=0), ratios.std(axis=0, ddof=1) / len(ratios) ** 0.5
     reach = student.ppf(0.975, len(ratios) - 1) * error
