@@ -93,6 +93,8 @@ class CompiledRows:
         The noise that they hold, apart from its smallest curve.
     weighted : bool
         Whether they take the weights of rows; rows without any then weigh one.
+    programs : dict of str to Program
+        ``values``, ``first`` and ``second``.
 
     Raises
     ------
@@ -106,7 +108,7 @@ class CompiledRows:
         if model.equation.mode != "rows":
             raise UnsupportedError("the equation's rows see each other")
         self.noise, self.weighted = model.noise, weighted
-        programs = _programs(model, phi, x, weighted=weighted)
+        programs = self.programs = _programs(model, phi, x, weighted=weighted)
         vector = native_vector(64)
         text, size = _text(programs, vector, weighted=weighted)
         self._lanes = vector.lanes

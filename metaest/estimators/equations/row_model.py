@@ -15,6 +15,7 @@ at the most probable u, which follows the population (implicit function theorem)
 """
 
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,6 +31,8 @@ from metaest.functional import GaussNewton, HierarchicalModel, Observations, Sol
 from metaest.functional.equations.equation import BEND, SHIFT, SMALLEST
 from metaest.functional.equations.gauss_newton import FIRST_DAMPING, GREATEST_DAMPING, MapResult
 from metaest.functional.equations.hierarchical import Information
+from metaest.jit import UnavailableError, UnsupportedError
+from metaest.jit.row_search import CompiledRowSearch
 from metaest.jit.rows import CompiledRows, RowData
 
 __all__ = ["Evidence", "RowModel"]
@@ -47,8 +50,11 @@ NEAR = 1.0
 FEW = 1 / 3
 # rows that are worked on at a time: what is computed of them stays in a processor's cache
 BLOCK_ROWS = 4096
+# numbers of padded rows over those of real ones, up to which tasks are searched in one call
+MOST_PADDING = 4
 # sets of rows that are kept in the form that the programs take
 MOST_SETS = 8
+_logger = logging.getLogger("metaest.compile")
 
 
 # parts of Observations
@@ -192,9 +198,9 @@ class RowModel(HierarchicalModel):
         self._sets[key] = given, _blocks(data, counts)
         return self._sets[key][1]
 
-    def _holds_noise(self, data: RowData) -> bool:
+    def _takes(self, weight: Any) -> bool:
         """Tell whether the programs have the noise of this model, and the weights of the rows."""
-        return self._of_programs and (data.weight is None or self.programs.weighted)
+        return self._of_programs and (weight is None or self.programs.weighted)
 
     def _noise(self, log_sigma: Tensor) -> Array:
         return np.append(log_sigma.detach().numpy(), float(self.noise.delta))
@@ -202,7 +208,7 @@ class RowModel(HierarchicalModel):
     def _sums(self, phi: Array, noise: Array, flat: _Flat, *, true: bool) -> _Sums:
         """Evaluate all rows at the constants of their tasks, and sum over the rows of each task."""
         each = phi.take(flat.task, axis=1)
-        holds_noise = self._holds_noise(flat.data)
+        holds_noise = self._takes(flat.data.weight)
         true = true and holds_noise
         rows = (self.programs.second if true else self.programs.first)(each, noise, flat.data)
         if not holds_noise:
@@ -312,18 +318,52 @@ class RowModel(HierarchicalModel):
         self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> MapResult | None:
         """Search as :class:`~metaest.functional.GaussNewton` does; None where torch has to."""
-        blocks = self.blocks(observations) if len(u) and type(solver) is GaussNewton else None
-        if blocks is None:
+        if not len(u) or type(solver) is not GaussNewton:
             return None
-        A, noise, centers, starts = factor.numpy(), self._noise(log_sigma), center.numpy(), u.numpy()
-        parts = [self._search(solver, centers[:, tasks], A, noise, flat, starts[:, tasks]) for tasks, flat in blocks]
-        result = MapResult(*map(_joined, zip(*parts, strict=True)))
-        lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
-        if len(lost):
+        result = self._searched_at_once(solver, center, factor, log_sigma, observations, u)
+        if result is None:
+            result = self._searched_in_blocks(solver, center, factor, log_sigma, observations, u)
+        lost = [] if result is None else torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
+        if result is not None and len(lost):
             again = solver.solve(self.plain(), center[:, lost], factor, log_sigma, observations.take(lost), u[:, lost])
             for part, other in zip(result, again, strict=True):
                 part[..., lost] = other
         return result
+
+    def _searched_at_once(
+        self, solver: GaussNewton, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> MapResult | None:
+        """Search in one call of machine code where steps need no true second derivative; None where that cannot be."""
+        real = float(observations.mask.sum())
+        padded = observations.mask.numel() > MOST_PADDING * real
+        if padded or solver.newton_after < solver.max_iter or not self._takes(observations.weight):
+            return None
+        try:
+            program = CompiledRowSearch.of(self.programs, len(u))
+        except (UnavailableError, UnsupportedError) as error:
+            _logger.info("tasks are not searched in machine code: %s", error)
+            return None
+        given = center.numpy(), factor.numpy(), self._noise(log_sigma), observations, u.numpy()
+        result = MapResult(*map(torch.from_numpy, program.search(solver.max_iter, solver.tol, *given)))
+        lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
+        if len(lost):  # slopes that are lost at a row are mended in numpy
+            few = observations.take(lost)
+            again = self._searched_in_blocks(solver, center[:, lost], factor, log_sigma, few, u[:, lost])
+            if again is not None:
+                for part, other in zip(result, again, strict=True):
+                    part[..., lost] = other
+        return result
+
+    def _searched_in_blocks(
+        self, solver: GaussNewton, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+    ) -> MapResult | None:
+        """Search in numpy; None where a task has no rows."""
+        blocks = self.blocks(observations)
+        if blocks is None:
+            return None
+        A, noise, centers, starts = factor.numpy(), self._noise(log_sigma), center.numpy(), u.numpy()
+        parts = [self._search(solver, centers[:, tasks], A, noise, flat, starts[:, tasks]) for tasks, flat in blocks]
+        return MapResult(*map(_joined, zip(*parts, strict=True)))
 
     def _at(self, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array, *, true: bool) -> _State:
         """Evaluate the posterior of u; with the true second derivative where that is positive definite."""
@@ -394,7 +434,7 @@ class RowModel(HierarchicalModel):
         Evidence or None
         """
         blocks = self.blocks(observations)
-        if blocks is None or not self._holds_noise(blocks[0][1].data):
+        if blocks is None or not self._takes(blocks[0][1].data.weight):
             return None
         A, noise, centers, deviations = factor.numpy(), self._noise(log_sigma), center.numpy(), u.numpy()
         with np.errstate(all="ignore"):
