@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from functools import lru_cache
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,11 +43,12 @@ class CompiledRowSearch:
         row = rows.programs["first"]
         p, features = row.inputs[0].size, row.inputs[1].size
         self.weighted, self.m = rows.weighted, m
-        programs = {"row": row, **_programs(p, m)}
+        programs = {"row": row, "losses": rows.programs["losses"], **_programs(p, m)}
         vector = native_vector(64)
         self._lanes = vector.lanes
         text, self._size = row_search_text(programs, p, m, features, vector, weighted=rows.weighted)
         self._search = compile_function(text, "search", [ctypes.c_void_p] * 15 + [ctypes.c_int64] * 2)
+        self._screen = compile_function(text, "screen", [ctypes.c_void_p] * 12 + [ctypes.c_int64] * 2)
         self._constants = np.array([c for program in programs.values() for c in program.constants] or [0.0])
         self._of_row = row.operations()
         self._memory = threading.local()
@@ -89,36 +91,78 @@ class CompiledRowSearch:
         u : ndarray of shape (random, tasks)
         loss, code : ndarray of shape (tasks,)
         """
+        parts = []
+        for numbers, n in self._calls(observations, self._of_row * most):
+            some, count = _taken(observations, numbers), len(numbers)
+            given = [np.ascontiguousarray(each[:, numbers]) for each in (u, center)]
+            results = np.empty((self.m, count)), np.empty(count), np.empty(count)
+            shared = self._shared(factor, noise, some)
+            tolerance = np.array([tol])
+            addresses = [each.ctypes.data for each in (*given, *results)]
+            self._search(*addresses, *shared.places, tolerance.ctypes.data, self._arena(), count, most)
+            parts.append([result[..., :n] for result in results])
+        found, height, ended = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+        return found, height, ended.astype(np.int64)
+
+    def losses(self, center: Array, factor: Array, noise: Array, observations: Observations, points: Array) -> Array:
+        """Return the rows' loss of each task at some deviations, of shape (points, tasks).
+
+        Parameters
+        ----------
+        center, factor, noise, observations
+            As `search` takes them.
+        points : ndarray of shape (points, random)
+        """
+        parts, points = [], np.ascontiguousarray(points)
+        for numbers, n in self._calls(observations, self._of_row * len(points)):
+            some, count = _taken(observations, numbers), len(numbers)
+            centers, result = np.ascontiguousarray(center[:, numbers]), np.empty((len(points), count))
+            shared = self._shared(factor, noise, some)
+            places = [points.ctypes.data, result.ctypes.data, self._arena()]
+            self._screen(centers.ctypes.data, *shared.places, *places, count, len(points))
+            parts.append(result[:, :n])
+        return np.concatenate(parts, axis=1)
+
+    def _calls(self, observations: Observations, operations: int) -> list[tuple[NDArray[np.intp], int]]:
+        """Return the numbers of the tasks of each call, and how many of these count: Ctrl-C is heard between calls.
+
+        A call takes at least as many as there are lanes, the last one over again.
+        """
         rows, tasks = observations.y.shape
-        at_once = self._lanes * max(1, OPERATIONS_PER_CALL // max(1, self._of_row * rows * most))
-        if tasks > at_once:  # Ctrl-C is heard between calls
-            parts = [
-                self.search(most, tol, center[:, i : i + at_once], factor, noise, observations.take(numbers), u[:, i : i + at_once])
-                for i, numbers in ((int(cut[0]), cut) for cut in torch.arange(tasks).split(at_once))
-            ]  # fmt: skip
-            us, losses, codes = zip(*parts, strict=True)
-            return np.concatenate(us, axis=1), np.concatenate(losses), np.concatenate(codes)
-        if tasks < self._lanes:
-            few = np.minimum(np.arange(self._lanes), tasks - 1)
-            more = observations.take(torch.from_numpy(few))
-            found, height, code = self.search(most, tol, center[:, few], factor, noise, more, u[:, few])
-            return found[:, :tasks], height[:tasks], code[:tasks]
-        memory = self._memory
-        if not hasattr(memory, "arena"):  # of each thread its own
-            memory.arena = aligned(self._size, np.dtype(np.float64))
-            memory.place = memory.arena.ctypes.data
-        found, height, ended = np.empty((self.m, tasks)), np.empty(tasks), np.empty(tasks)
-        given = [np.ascontiguousarray(each) for each in (u, center)]
-        shared = [np.ascontiguousarray(factor), noise, self._constants]
+        at_once = self._lanes * max(1, OPERATIONS_PER_CALL // max(1, operations * rows))
+        cuts = [np.arange(first, min(first + at_once, tasks)) for first in range(0, tasks, at_once)]
+        return [(np.pad(cut, (0, max(0, self._lanes - len(cut))), mode="edge"), len(cut)) for cut in cuts]
+
+    def _shared(self, factor: Array, noise: Array, observations: Observations) -> _Shared:
+        rows = np.array([observations.y.shape[0]])
+        arrays = [np.ascontiguousarray(factor), noise, self._constants, rows]
         weight = torch.ones_like(observations.y) if observations.weight is None else observations.weight
         tensors = [each.contiguous() for each in (observations.X.T, observations.y, observations.mask, weight)]
-        count, tolerance = np.array([rows]), np.array([tol])
-        self._search(
-            *(each.ctypes.data for each in (*given, found, height, ended, *shared)),
-            *(each.data_ptr() for each in tensors),
-            *(count.ctypes.data, tolerance.ctypes.data, memory.place, tasks, most),
-        )
-        return found, height, ended.astype(np.int64)
+        *before, last = (each.ctypes.data for each in arrays)
+        return _Shared([*before, *(each.data_ptr() for each in tensors), last], [arrays, tensors])
+
+    def _arena(self) -> int:
+        """Return where the memory of this thread lies."""
+        memory = self._memory
+        if not hasattr(memory, "arena"):
+            memory.arena = aligned(self._size, np.dtype(np.float64))
+            memory.place = memory.arena.ctypes.data
+        place: int = memory.place
+        return place
+
+
+class _Shared(NamedTuple):
+    """Where the numbers lie that all tasks share, and these numbers, which have to outlive the call."""
+
+    places: list[int]
+    kept: list[Any]
+
+
+def _taken(observations: Observations, numbers: NDArray[np.intp]) -> Observations:
+    """Return the rows of some tasks; all of them as they are."""
+    if len(numbers) == observations.y.shape[1]:
+        return observations
+    return observations.take(torch.from_numpy(numbers))
 
 
 @lru_cache(maxsize=32)

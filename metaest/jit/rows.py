@@ -94,7 +94,7 @@ class CompiledRows:
     weighted : bool
         Whether they take the weights of rows; rows without any then weigh one.
     programs : dict of str to Program
-        ``values``, ``first`` and ``second``.
+        ``values``, ``losses``, ``first`` and ``second``.
 
     Raises
     ------
@@ -110,18 +110,19 @@ class CompiledRows:
         self.noise, self.weighted = model.noise, weighted
         programs = self.programs = _programs(model, phi, x, weighted=weighted)
         vector = native_vector(64)
-        text, size = _text(programs, vector, weighted=weighted)
+        called = {name: programs[name] for name in ("values", "first", "second")}
+        text, size = _text(called, vector, weighted=weighted)
         self._lanes = vector.lanes
         self._size = size * vector.lanes
         self._calls, self._numbers, self._at_once = {}, {}, {}
-        for name, program in programs.items():
+        for name, program in called.items():
             given = 2 if name == "values" else 3 + weighted
             shared = 1 if name == "values" else 2
             pointers = [ctypes.c_void_p] * (given + 1 + shared + 1)
             self._calls[name] = compile_function(text, name, pointers + [ctypes.c_int64] * 2)
             self._numbers[name] = program.outputs[0].size
             self._at_once[name] = vector.lanes * max(1, OPERATIONS_PER_CALL // max(1, program.operations()))
-        self._constants = np.array([c for program in programs.values() for c in program.constants] or [0.0])
+        self._constants = np.array([c for program in called.values() for c in program.constants] or [0.0])
         self._constants_place = self._constants.ctypes.data
         self._memory = threading.local()
 
@@ -191,6 +192,12 @@ def _programs(model: HierarchicalModel, at: Tensor, x: Tensor, *, weighted: bool
         )
         return given.loss[0], given.slope[0], given.weight.expand_as(y)[0]
 
+    def losses(phi: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
+        *weight, constants = rest
+        with torch.enable_grad():
+            f = curve(phi, X)[1]
+        return [terms(f.detach(), constants, X, y, weight)[0][None]]
+
     def first(phi: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
         *weight, constants = rest
         with torch.enable_grad():
@@ -219,6 +226,7 @@ def _programs(model: HierarchicalModel, at: Tensor, x: Tensor, *, weighted: bool
     alone = [False] * (len(given) + len(more) - 1) + [True]
     return {
         "values": program_of(values, given, [False, False]),
+        "losses": program_of(losses, [*given, *more], alone),
         "first": program_of(first, [*given, *more], alone),
         "second": program_of(second, [*given, *more], alone),
     }

@@ -54,6 +54,7 @@ def test_series_is_cut_at_gaps():
     ("time", "horizons", "message"),
     [
         ([0, 5, 5], (30,), "times must rise"),
+        (np.array([0, 5, 10]).reshape(1, 3, 1), (30,), "time must be one column"),
         ([0, 5, 10], (33,), "multiples of 5"),
         ([0, 5], (30,), "they must have the same number"),
     ],

@@ -8,6 +8,7 @@ import torch
 
 from metaest import EquationRegressor, Parameter
 from metaest.estimators.equations import compiled, row_model
+from metaest.estimators.equations.map_estimate import Point
 from metaest.estimators.equations.row_model import RowModel
 from metaest.functional import (
     Equation,
@@ -20,7 +21,7 @@ from metaest.functional import (
 )
 from metaest.functional.equations.hierarchical import Design
 from metaest.functional.equations.transforms import Transforms
-from metaest.jit import CompiledRows
+from metaest.jit import CompiledRows, row_search
 from metaest_datasets import make_avrami_tasks
 
 pytest.importorskip("llvmlite")
@@ -82,6 +83,69 @@ def test_a_search_ends_where_torchs_does(name, weighted):
     torch.testing.assert_close(by_rows.u, expected.u, rtol=0, atol=1e-3)
     torch.testing.assert_close(by_rows.loss, expected.loss, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(by_rows.code, expected.code)
+
+
+@pytest.mark.parametrize("tasks", [1, 7, 21])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", NOISES)
+def test_one_call_searches_as_numpy_does(name, weighted, tasks):
+    observations, noise = observations_of(tasks, weighted=weighted), NOISES[name]
+    _, model = models(noise, observations)
+    population, rough = population_of(noise), GaussNewton(max_iter=30, tol=1e-4, newton_after=30)
+    prior = Point.of(population, design_of(observations))
+    start = 0.5 * torch.from_numpy(RNG.standard_normal((2, tasks)))
+    at_once = model._searched_at_once(rough, prior, observations, start)
+    in_blocks = model._searched_in_blocks(rough, prior, observations, start)
+    for one, other in zip(at_once, in_blocks, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("tasks", [1, 7])
+@pytest.mark.parametrize("name", NOISES)
+def test_points_are_screened_as_torch_does(name, tasks):
+    observations, noise = observations_of(tasks, weighted=name == "combined"), NOISES[name]
+    plain, model = models(noise, observations)
+    population = population_of(noise)
+    given = *Point.of(population, design_of(observations)), observations, torch.from_numpy(RNG.standard_normal((2, 5)))
+    losses = model.losses_at(*given)
+    assert losses.shape == (tasks, 5)
+    torch.testing.assert_close(losses, plain.losses_at(*given), rtol=1e-9, atol=1e-9)
+
+
+def test_numbers_of_padding_do_not_matter():
+    observations, noise = observations_of(), NOISES["proportional"]
+    _, model = models(noise, observations)
+    population = population_of(noise)
+    prior = Point.of(population, design_of(observations))
+    X = observations.X.T.reshape(-1, *observations.y.shape).clone()
+    y = observations.y.clone()
+    X[:, observations.mask == 0] = torch.nan
+    y[observations.mask == 0] = torch.inf
+    spoilt = observations._replace(X=X.reshape(len(X), -1).T, y=y)
+    results = [GaussNewton().solve(model, *prior, rows) for rows in (observations, spoilt)]
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+def test_a_call_of_few_tasks_gives_what_one_of_all_gives(monkeypatch):
+    observations, noise = observations_of(21), NOISES["combined"]
+    _, model = models(noise, observations)
+    given = *Point.of(population_of(noise), design_of(observations)), observations
+    together = GaussNewton().solve(model, *given)
+    losses = model.losses_at(*given, torch.ones(2, 3, dtype=torch.float64))
+    monkeypatch.setattr(row_search, "OPERATIONS_PER_CALL", 1)
+    apart = GaussNewton().solve(model, *given)
+    assert all(torch.equal(one, other) for one, other in zip(together, apart, strict=True))
+    assert torch.equal(losses, model.losses_at(*given, torch.ones(2, 3, dtype=torch.float64)))
+
+
+def test_slopes_that_are_lost_at_a_row_are_mended_where_one_call_searches():
+    observations, noise = observations_of(first=0.0), Noise()
+    plain, model = models(noise, observations)
+    population = population_of(noise)._replace(beta=torch.tensor([0.0, -0.5], dtype=torch.float64))
+    given = *Point.of(population, design_of(observations)), observations
+    one, other = (GaussNewton().solve(each, *given) for each in (model, plain))
+    torch.testing.assert_close(one.loss, other.loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(one.code, other.code)
 
 
 @pytest.mark.parametrize("random", [0, 1, 2])

@@ -133,7 +133,11 @@ def glucose_windows(
 
 def _series(time: Any, glucose: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
     """Return times in minutes and readings, without missing ones, and their row numbers."""
-    t = elapsed(np.reshape(time, -1) if isinstance(time, np.ndarray) else time, "min", "time")
+    if isinstance(time, np.ndarray) and time.ndim == 2 and time.shape[1] == 1:
+        time = time[:, 0]
+    if np.ndim(time) > 1:
+        raise ValueError(f"time must be one column, got an array of shape {np.shape(time)}.")
+    t = elapsed(time, "min", "time")
     g = as_readings(glucose, "glucose").reshape(-1)
     if t.shape != g.shape or len(t) == 0:
         raise ValueError(f"time has {len(t)} values and glucose {len(g)}; they must have the same number, at least 1.")

@@ -192,11 +192,10 @@ def search_widely(
     parts, gains = [], []
     for first in range(0, tasks, size):
         chosen = torch.arange(first, min(first + size, tasks))
-        repeated = chosen.repeat_interleave(n)
+        part = screened if len(chosen) == tasks else screened.take(chosen)
         with torch.no_grad():
-            u = points.repeat(1, len(chosen))
-            loss = model.loss(center[:, repeated] + factor @ u, log_sigma, screened.take(repeated))
-        height = torch.where(torch.isfinite(loss), loss + 0.5 * u.square().sum(dim=0), torch.inf).reshape(-1, n)
+            loss = model.losses_at(center[:, chosen], factor, log_sigma, part, points)
+        height = torch.where(torch.isfinite(loss), loss + 0.5 * points.square().sum(dim=0), torch.inf)
         promising = points[:, height.argsort(dim=1)[:, : tries - 1]]  # (random, tasks, tries)
         starts = torch.cat([start[:, chosen, None], promising], dim=2).reshape(m, -1)
         again = chosen.repeat_interleave(tries)

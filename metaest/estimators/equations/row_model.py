@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations import matrices
+from metaest.estimators.equations.map_estimate import Point
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
 from metaest.functional.equations.equation import BEND, SHIFT, SMALLEST
 from metaest.functional.equations.gauss_newton import FIRST_DAMPING, GREATEST_DAMPING, MapResult
@@ -203,7 +204,10 @@ class RowModel(HierarchicalModel):
         return self._of_programs and (weight is None or self.programs.weighted)
 
     def _noise(self, log_sigma: Tensor) -> Array:
-        return np.append(log_sigma.detach().numpy(), float(self.noise.delta))
+        constants = np.empty(log_sigma.shape[0] + 1)
+        constants[:-1] = log_sigma.detach().numpy()
+        constants[-1] = float(self.noise.delta)
+        return constants
 
     def _sums(self, phi: Array, noise: Array, flat: _Flat, *, true: bool) -> _Sums:
         """Evaluate all rows at the constants of their tasks, and sum over the rows of each task."""
@@ -301,6 +305,22 @@ class RowModel(HierarchicalModel):
         values = self.programs.values(np.tile(phi.detach().numpy(), rows), RowData(X, X[:1]))
         return torch.from_numpy(values.reshape(rows, tasks))
 
+    def curve_and_slopes(
+        self, phi: Tensor, observations: Observations, *, differentiable: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the base class does; from the program where no gradient is needed."""
+        if differentiable:
+            return super().curve_and_slopes(phi, observations, differentiable=True)
+        shape, each = observations.y.shape, np.tile(phi.detach().numpy(), observations.y.shape[0])
+        X = np.ascontiguousarray(observations.X.T.numpy())
+        data = RowData(X, observations.y.numpy().reshape(1, -1))
+        numbers = np.arange(X.shape[1])
+        with np.errstate(all="ignore"):
+            rows = self.programs.first(each, self._noise(torch.zeros(self.programs.noise.n_constants)), data)
+            self._without_lost_slopes(each, rows, _Flat(data, numbers, numbers))
+        values, slopes = torch.from_numpy(rows[3]), torch.from_numpy(rows[4 : 4 + len(each)])
+        return values.reshape(shape), slopes.reshape(-1, *shape)
+
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> Information:
@@ -320,48 +340,71 @@ class RowModel(HierarchicalModel):
         """Search as :class:`~metaest.functional.GaussNewton` does; None where torch has to."""
         if not len(u) or type(solver) is not GaussNewton:
             return None
-        result = self._searched_at_once(solver, center, factor, log_sigma, observations, u)
+        posterior = Point(center, factor, log_sigma)
+        result = self._searched_at_once(solver, posterior, observations, u)
         if result is None:
-            result = self._searched_in_blocks(solver, center, factor, log_sigma, observations, u)
+            result = self._searched_in_blocks(solver, posterior, observations, u)
         lost = [] if result is None else torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
         if result is not None and len(lost):
             again = solver.solve(self.plain(), center[:, lost], factor, log_sigma, observations.take(lost), u[:, lost])
-            for part, other in zip(result, again, strict=True):
-                part[..., lost] = other
+            _put(result, lost, again)
         return result
 
-    def _searched_at_once(
-        self, solver: GaussNewton, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
-    ) -> MapResult | None:
-        """Search in one call of machine code where steps need no true second derivative; None where that cannot be."""
-        real = float(observations.mask.sum())
-        padded = observations.mask.numel() > MOST_PADDING * real
-        if padded or solver.newton_after < solver.max_iter or not self._takes(observations.weight):
+    def losses_at(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, points: Tensor
+    ) -> Tensor:
+        """Return what the base class does, in one call of machine code where that can be."""
+        program = self._search_program(observations, len(points))
+        if program is None:
+            return super().losses_at(center, factor, log_sigma, observations, points)
+        given = center.numpy(), factor.numpy(), self._noise(log_sigma), observations, points.numpy().T
+        return torch.from_numpy(program.losses(*given)).T
+
+    def _search_program(self, observations: Observations, m: int) -> CompiledRowSearch | None:
+        """Return the program that searches such rows in one call; None where there is none."""
+        padded = observations.mask.numel() > MOST_PADDING * float(observations.mask.sum())
+        if padded or not self._takes(observations.weight):
             return None
         try:
-            program = CompiledRowSearch.of(self.programs, len(u))
+            return CompiledRowSearch.of(self.programs, m)
         except (UnavailableError, UnsupportedError) as error:
-            _logger.info("tasks are not searched in machine code: %s", error)
+            _logger.info("tasks are not searched in one call of machine code: %s", error)
             return None
-        given = center.numpy(), factor.numpy(), self._noise(log_sigma), observations, u.numpy()
-        result = MapResult(*map(torch.from_numpy, program.search(solver.max_iter, solver.tol, *given)))
-        lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
-        if len(lost):  # slopes that are lost at a row are mended in numpy
-            few = observations.take(lost)
-            again = self._searched_in_blocks(solver, center[:, lost], factor, log_sigma, few, u[:, lost])
+
+    def _searched_at_once(
+        self, solver: GaussNewton, point: Point, observations: Observations, u: Tensor
+    ) -> MapResult | None:
+        """Search in one call of machine code; None where there is no program for it.
+
+        That holds the steps of Gauss and Newton. Tasks that need Newton's, and those in which slopes are lost at a row,
+        go on in numpy.
+        """
+        program = self._search_program(observations, len(u))
+        if program is None:
+            return None
+        steps = min(solver.max_iter, solver.newton_after)
+        given = point.center.numpy(), point.factor.numpy(), self._noise(point.log_sigma), observations, u.numpy()
+        result = MapResult(*map(torch.from_numpy, program.search(steps, solver.tol, *given)))
+        unfinished = result.code == SolveCode.NOT_FINITE
+        if steps < solver.max_iter:
+            unfinished |= result.code == SolveCode.MAX_ITER
+        left = torch.nonzero(unfinished)[:, 0]
+        if len(left):
+            # searches that ended where the equation is not finite begin anew
+            start = torch.where(result.code == SolveCode.NOT_FINITE, u, result.u)[:, left]
+            again = self._searched_in_blocks(solver, point.take(left), observations.take(left), start)
             if again is not None:
-                for part, other in zip(result, again, strict=True):
-                    part[..., lost] = other
+                _put(result, left, again)
         return result
 
     def _searched_in_blocks(
-        self, solver: GaussNewton, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
+        self, solver: GaussNewton, point: Point, observations: Observations, u: Tensor
     ) -> MapResult | None:
         """Search in numpy; None where a task has no rows."""
         blocks = self.blocks(observations)
         if blocks is None:
             return None
-        A, noise, centers, starts = factor.numpy(), self._noise(log_sigma), center.numpy(), u.numpy()
+        A, noise, centers, starts = point.factor.numpy(), self._noise(point.log_sigma), point.center.numpy(), u.numpy()
         parts = [self._search(solver, centers[:, tasks], A, noise, flat, starts[:, tasks]) for tasks, flat in blocks]
         return MapResult(*map(_joined, zip(*parts, strict=True)))
 
@@ -503,6 +546,12 @@ def _blocks(data: RowData, counts: NDArray[np.intp]) -> list[tuple[slice, _Flat]
 def _joined(parts: Sequence[Array]) -> Tensor:
     """Return arrays of some tasks at a time as one tensor of all."""
     return torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+
+
+def _put(result: MapResult, tasks: Tensor, other: MapResult) -> None:
+    """Replace the results of some tasks."""
+    for part, new in zip(result, other, strict=True):
+        part[..., tasks] = new
 
 
 def _propose(

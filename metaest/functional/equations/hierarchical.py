@@ -135,6 +135,24 @@ class HierarchicalModel:
         terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma, accuracy)
         return observations.masked(terms.loss).sum(dim=0)
 
+    def losses_at(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, points: Tensor
+    ) -> Tensor:
+        """Return the rows' loss of each task at some deviations, of shape (tasks, points).
+
+        Parameters
+        ----------
+        center : Tensor of shape (constants, tasks)
+        factor : Tensor of shape (constants, random)
+        log_sigma : Tensor of shape (noise constants,)
+        observations : Observations
+        points : Tensor of shape (random, points)
+        """
+        tasks, n = center.shape[1], points.shape[1]
+        repeated = torch.arange(tasks, device=center.device).repeat_interleave(n)
+        phi = center[:, repeated] + factor @ points.repeat(1, tasks)
+        return self.loss(phi, log_sigma, observations.take(repeated)).reshape(tasks, n)
+
     def posterior_at(
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> Information:

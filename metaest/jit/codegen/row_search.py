@@ -22,18 +22,20 @@ __all__ = ["row_search_text"]
 def row_search_text(
     programs: Mapping[str, Program], p: int, m: int, features: int, vector: VectorType, *, weighted: bool
 ) -> tuple[str, int]:
-    """Write ``@search``, which takes u and centre of shape (numbers, tasks) and returns u, loss and code, as `over_groups` has it.
+    """Write ``@search`` and ``@screen``, as `over_groups` has them.
 
-    Shared are factor, noise constants, tolerance, numbers of the programs, X of shape (features, rows, tasks), y, mask
-    and weights of shape (rows, tasks), and the number of rows.
+    The first takes u and centre of shape (numbers, tasks) and returns u, loss and code; the second takes the centre,
+    and writes the rows' loss at each of some points u, of shape (points, tasks). Shared are factor, noise constants,
+    numbers of the programs, X of shape (features, rows, tasks), y, mask and weights of shape (rows, tasks), and the
+    number of rows; then the tolerance, or the points of shape (points, random) and the losses.
 
     Parameters
     ----------
     programs : mapping of str to Program
         Those of :class:`~metaest.jit.codegen.search_steps.SearchSteps`; ``constants`` (u, centre, factor ->
         constants), ``row`` (constants, X, y, weight where there is one, noise constants -> loss, slope, weight, curve
-        and its p slopes) and ``finish`` (u, sums of the rows, factor -> gradient, loss and second derivative in u). The
-        sums are loss, gradient and matrix, one after the other.
+        and its p slopes), ``losses`` (the same -> loss) and ``finish`` (u, sums of the rows, factor -> gradient, loss
+        and second derivative in u). The sums are loss, gradient and matrix, one after the other.
     p, m, features : int
         Constants, those that vary, and columns of X.
     vector : VectorType
@@ -57,6 +59,12 @@ def row_search_text(
     text, size = over_groups(
         "search", given, outputs, [*SHARED, "tol"], layout.search(layout.evaluate), vector, layout.size
     )
+    text += (
+        "\n"
+        + over_groups("screen", {"center": p}, {}, [*SHARED, "points", "losses"], layout.screen(), vector, layout.size)[
+            0
+        ]
+    )
     head = "declare i64 @llvm.umin.i64(i64, i64)\n" + reduce_or(vector)
     return definitions(vector) + head + "\n".join([*texts, text]), size * vector.lanes
 
@@ -78,7 +86,7 @@ class _Rows(SearchSteps):
         arena: int,
         weighted: bool,
     ) -> None:
-        more = {"phi": p, "x": features, "target": 1, "weighs": 1, "row": 4 + p, "sums": 1 + p + p * p}
+        more = {"u": m, "phi": p, "x": features, "target": 1, "weighs": 1, "row": 4 + p, "sums": 1 + p + p * p}
         super().__init__(programs, m, vector, arena, more)
         self.p, self.features, self.weighted = p, features, weighted
 
@@ -106,7 +114,28 @@ class _Rows(SearchSteps):
             f"entry:\n{body}\n  ret void\n}}\n"
         )
 
-    def _row(self, w: Writer, number: str, count: str, phi: str, row: str) -> None:
+    def screen(self) -> str:
+        """Write what ``@screen`` does with a group, where ``%most`` is the number of points."""
+        w, vector = Writer(self.vector, block="body"), self.vector
+        u, phi, row = (self.place(w, name) for name in ("u", "phi", "row"))
+        count = w.put("load i64, ptr %rows, align 8")
+        with w.loop("%most") as points:
+            start = w.put(f"mul i64 {points.counter}, {self.m}")
+            for k in range(self.m):
+                w.store(w.load("%points", w.put(f"add i64 {start}, {k}"), shared=True), u, str(k))
+            self.call(w, "constants", u, "%center_v", "%factor", phi)
+            with w.loop(count, carried=(vector.splat(0.0),)) as loop:
+                self._row(w, loop.counter, count, phi, row, "losses")
+                real = self._is_real(w, loop.counter)
+                loss = w.select(real, w.load(row, "0", shared=False), vector.splat(0.0))
+                loop.ends.append(w.arithmetic("fadd", loop.carried[0], loss))
+            at = w.put(f"add i64 {w.put(f'mul i64 {points.counter}, %tasks')}, %first")
+            place = w.put(f"getelementptr inbounds {vector.scalar}, ptr %losses, i64 {at}")
+            w.do(f"store {vector.floats} {loop.ends[0]}, ptr {place}, align {vector.bits // 8}")
+        w.do("br label %scattered")
+        return "\n".join(w.lines)
+
+    def _row(self, w: Writer, number: str, count: str, phi: str, row: str, program: str = "row") -> None:
         """Write the evaluation of a row of each task."""
         x, target = self.place(w, "x"), self.place(w, "target")
         for k in range(self.features):
@@ -118,7 +147,7 @@ class _Rows(SearchSteps):
             weighs = self.place(w, "weighs")
             w.store(self._read(w, "%weight", number), weighs, "0")
             given.append(weighs)
-        self.call(w, "row", *given, "%sigma", row)
+        self.call(w, program, *given, "%sigma", row)
 
     def _read(self, w: Writer, base: str, row: str) -> str:
         """Write the load of a number of each task."""
@@ -126,10 +155,14 @@ class _Rows(SearchSteps):
         place = w.put(f"getelementptr inbounds {self.vector.scalar}, ptr {base}, i64 {at}")
         return w.put(f"load {self.vector.floats}, ptr {place}, align {self.vector.bits // 8}")
 
+    def _is_real(self, w: Writer, row: str) -> str:
+        """Write where a row is no padding."""
+        return w.compare("ogt", self._read(w, "%mask", row), self.vector.splat(0.0))
+
     def _add(self, w: Writer, number: str, sums: str, row: str) -> None:
         """Write the sums of loss, gradient and matrix; padding adds nothing, whatever its numbers are."""
         p, zero = self.p, self.vector.splat(0.0)
-        real = w.compare("ogt", self._read(w, "%mask", number), zero)
+        real = self._is_real(w, number)
         loss, slope, weight = (w.load(row, str(k), shared=False) for k in range(3))
         slopes = [w.load(row, str(4 + k), shared=False) for k in range(p)]
 

@@ -7,6 +7,7 @@ A correlation of the residuals stays as it is.
 
 import contextlib
 import logging
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ from metaest.estimators.equations.fit.starts import (
     scales,
     spread_of,
 )
-from metaest.functional import GaussNewton, Noise, Observations, Population
+from metaest.estimators.equations.map_estimate import Point
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population
 from metaest.functional.equations.correlated import whitened_residuals
 from metaest.functional.progress import progress
 
@@ -72,6 +74,8 @@ NEGLIGIBLE = 1e-3
 CLEARLY_ABOVE_ZERO = 1.0
 # share of the normal matrix's diagonal added to it, so that a Newton step of a singular one is defined
 RIDGE = 1e-12
+# squared residual of a row, in units of the noise, below which rounding of the likelihood hides it
+CANCELLED = 1e-4
 # share of the variances added to the covariance: a task or two leave it singular
 JITTER = 1e-10
 
@@ -226,8 +230,9 @@ def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) ->
     """
     best: EMResult | None = None
     for _ in range(steps + 1):
-        u = problem.solve(population, u, ROUGH).u
-        linearised = linearise(problem.model, population, problem.design, problem.observations, u)
+        point = problem.at(population)
+        u = ROUGH.solve(problem.model, *point, problem.observations, u).u
+        linearised = linearise(problem.model, point, problem.design, problem.observations, u)
         value = -float(linearised.loss.sum())
         value = value if np.isfinite(value) else -np.inf
         if best is None or value > best.evidence:
@@ -237,7 +242,7 @@ def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) ->
                 break
         elif value < best.evidence - MOST_FALL:
             break
-        population = _em_step(problem, population, u, linearised)
+        population = _em_step(problem, population, point, u, linearised)
     assert best is not None
     return best
 
@@ -273,7 +278,7 @@ def with_first_correlation(problem: Problem, population: Population, u: Tensor) 
     return start, u
 
 
-def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Linearised) -> Population:
+def _em_step(problem: Problem, population: Population, point: Point, u: Tensor, linearised: Linearised) -> Population:
     """Return the population one step further, from the tasks linearised at their most probable deviations u."""
     model, design, observations = problem.model, problem.design, problem.observations
     with torch.no_grad(), np.errstate(all="ignore"):
@@ -286,8 +291,7 @@ def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Li
             if np.isfinite(step).all():
                 beta = beta + torch.from_numpy(step)
 
-        curve = model.curve(problem.at(population).constants(u), observations)
-        square = _square_of_residuals(model.noise, curve, population.log_sigma, observations)
+        square = _square_of_residuals(model, point, u, linearised, observations)
         # the spread of what the rows leave open
         reduced = matrices.sandwich(factor.T, linearised.information.numpy())
         square = square + float((reduced * posterior).sum())
@@ -311,12 +315,22 @@ def _em_step(problem: Problem, population: Population, u: Tensor, linearised: Li
     return Population(beta, torch.from_numpy(factor), log_sigma)
 
 
-def _square_of_residuals(noise: Noise, curve: Tensor, log_sigma: Tensor, observations: Observations) -> float:
+def _square_of_residuals(
+    model: HierarchicalModel, point: Point, u: Tensor, linearised: Linearised, observations: Observations
+) -> float:
     """Return the sum of squared residuals in units of the noise."""
+    noise, log_sigma = model.noise, point.log_sigma
+    accuracy = noise.accuracy(observations)
+    plain = noise.kind == "additive" and noise.correlation is None and noise.limit is None and accuracy.alike
+    if plain:  # the likelihood holds nothing else
+        n = float(observations.mask.sum())
+        square = 2 * (float(linearised.loss_of_rows.sum()) - n * (float(log_sigma[0]) + 0.5 * math.log(2 * math.pi)))
+        if square > CANCELLED * n:
+            return square
+    curve = model.curve(point.constants(u), observations)
     if noise.correlation is not None:
         return float(whitened_residuals(noise, curve, log_sigma, observations).square().sum())
     residual = noise.nearest(curve, observations.y) - curve
-    accuracy = noise.accuracy(observations)
     if noise.kind == "additive" and accuracy.alike:
         return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
     return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())
@@ -350,7 +364,7 @@ def without_variation(problem: Problem, optimum: Optimum) -> tuple[Optimum, list
 def _excess_variance(problem: Problem, optimum: Optimum) -> Tensor:
     """Return the variance between tasks of each constant over its mean posterior variance, less one."""
     population = optimum.population
-    linearised = linearise(problem.model, population, problem.design, problem.observations, optimum.u)
+    linearised = linearise(problem.model, problem.at(population), problem.design, problem.observations, optimum.u)
     left = torch.from_numpy(matrices.sandwich(population.factor.numpy(), linearised.posterior.numpy()).mean(axis=2))
     left = left.diagonal()
     return population.factor.square().sum(dim=1) / left.clamp(min=1e-300) - 1

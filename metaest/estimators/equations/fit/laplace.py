@@ -66,7 +66,7 @@ class Coordinates:
         self.origin, self.fixed_beta = population, fixed_beta
         self.random = torch.tensor(problem.random, dtype=torch.int64)
         m = len(problem.random)
-        normal = linearise(problem.model, population, problem.design, problem.observations, u).normal
+        normal = linearise(problem.model, problem.at(population), problem.design, problem.observations, u).normal
         self.directions = _inverse_root(normal)
         lower = torch.tril_indices(m, m)
         self.lower = lower[:, lower[0] == lower[1]] if problem.diagonal else lower

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaest.estimators.equations import matrices
 from metaest.estimators.equations.map_estimate import Point
-from metaest.functional import HierarchicalModel, Observations, Population
+from metaest.functional import HierarchicalModel, Observations
 from metaest.functional.equations.hierarchical import Design
 
 __all__ = ["Linearised", "invert", "linearise"]
@@ -29,6 +29,8 @@ class Linearised(NamedTuple):
     ----------
     loss : Tensor of shape (tasks,)
         Negative log-evidence (Laplace), exact as far as u is the most probable deviation.
+    loss_of_rows : Tensor of shape (tasks,)
+        Negative log-likelihood of the rows at the constants.
     score : Tensor of shape (coefficients,)
         Derivative of the log-likelihood.
     normal : Tensor of shape (coefficients, coefficients)
@@ -40,6 +42,7 @@ class Linearised(NamedTuple):
     """
 
     loss: Tensor
+    loss_of_rows: Tensor
     score: Tensor
     normal: Tensor
     posterior: Tensor
@@ -47,14 +50,15 @@ class Linearised(NamedTuple):
 
 
 def linearise(
-    model: HierarchicalModel, population: Population, design: Design, observations: Observations, u: Tensor
+    model: HierarchicalModel, point: Point, design: Design, observations: Observations, u: Tensor
 ) -> Linearised:
     """Linearise every task at its most probable constants.
 
     Parameters
     ----------
     model : HierarchicalModel
-    population : Population
+    point : Point
+        The population, for the tasks of the design.
     design : Design
     observations : Observations
     u : Tensor of shape (random, tasks)
@@ -64,13 +68,12 @@ def linearise(
     Linearised
     """
     with torch.no_grad(), np.errstate(all="ignore"):
-        point = Point.of(population, design)
         information = model.information(point.constants(u), point.log_sigma, observations)
-        loss, gradient, matrix = (part.numpy() for part in information)
+        loss_of_rows, gradient, matrix = (part.numpy() for part in information)
         factor, deviations = point.factor.numpy(), u.numpy()
         (p, m), tasks = factor.shape, u.shape[1]
         posterior, left = np.zeros((m, m, tasks)), matrix
-        loss = loss + 0.5 * (deviations * deviations).sum(axis=0)
+        loss = loss_of_rows + 0.5 * (deviations * deviations).sum(axis=0)
         if m:
             inner = matrices.sandwich(factor.T, matrix) + np.eye(m)[..., None]
             root = matrices.cholesky(inner)
@@ -82,7 +85,7 @@ def linearise(
         index, z = design.constant.numpy(), design.multiplier.numpy()
         normal = (left[index][:, index] * z[:, None] * z).sum(axis=2)
         score = -(gradient[index] * z).sum(axis=1)
-    return Linearised(*map(torch.from_numpy, (loss, score, normal, posterior, matrix)))
+    return Linearised(*map(torch.from_numpy, (loss, loss_of_rows, score, normal, posterior, matrix)))
 
 
 def invert(normal: Tensor) -> tuple[Tensor, Tensor]:

@@ -109,7 +109,7 @@ def meta_train(
 
 def _step_sizes(problem: Problem, population: Population, u: Tensor) -> Tensor:
     """Return one standard deviation between tasks of the constant of each coefficient, or its standard error."""
-    normal = linearise(problem.model, population, problem.design, problem.observations, u).normal
+    normal = linearise(problem.model, problem.at(population), problem.design, problem.observations, u).normal
     error = invert(normal)[0].diagonal().clamp(min=0).sqrt()
     sd = population.factor.square().sum(dim=1).sqrt()[problem.design.constant]
     return torch.maximum(sd, error)

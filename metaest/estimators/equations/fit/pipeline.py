@@ -480,7 +480,7 @@ def _finished(
 ) -> tuple[FittedEquation, Posterior]:
     """Return the fitted equation with its standard errors, and the posterior of the training tasks."""
     population, model = optimum.population, problem.model
-    normal = linearise(model, population, problem.design, problem.observations, optimum.u).normal
+    normal = linearise(model, problem.at(population), problem.design, problem.observations, optimum.u).normal
     covariance, undetermined = invert(normal)
     bounded = torch.tensor([kind != "identity" for kind in model.transforms.kinds])[problem.design.constant]
     runaway = bounded & (covariance.diagonal().clamp(min=0).sqrt() > RUNAWAY) & ~undetermined
