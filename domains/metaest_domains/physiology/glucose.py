@@ -1,7 +1,7 @@
 """GlucoseForecaster forecasts a person's glucose 30 and 60 minutes ahead, meta-learned over people."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -20,6 +20,7 @@ from metaest.estimators.inputs import refuse_tasks
 from metaest.estimators.pickles import Stamped
 from metaest.tasks.arguments import as_flag, as_whole
 from metaest.tasks.containers import plain, spelled_out
+from metaest.tasks.numbers import as_vector
 from metaest.tasks.times import elapsed
 from metaest.tasks.weighted_tasks import refuse_weights
 from metaest_domains.fitted_settings import require_unchanged
@@ -96,8 +97,13 @@ class _Forecasts(Stamped, ABC):
         windows = _windows(X, y, self, where, complete=False)
         return windows, pd.Index(pd.Series(_column(X, where)).iloc[windows.row], name="time")
 
+    @property
+    def _minutes_ahead(self) -> list[float]:
+        horizons: list[float] = as_vector(self.horizons, "horizons").tolist()
+        return horizons
+
     def _table(self, glucose: NDArray[np.float64], times: pd.Index) -> pd.DataFrame:
-        columns = pd.Index([float(h) for h in self.horizons], name="minutes ahead")
+        columns = pd.Index(self._minutes_ahead, name="minutes ahead")
         values = glucose if self.unit == "mg/dL" else glucose / MG_DL_PER_MMOL_L
         return pd.DataFrame(values, index=times, columns=columns)
 
@@ -253,7 +259,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
 
     def _of_the_fit(self) -> dict[str, Any]:
         """Return the settings that define a window and its unit."""
-        return {"n_readings": self.n_readings, "horizons": [float(h) for h in self.horizons], "unit": self.unit}
+        return {"n_readings": self.n_readings, "horizons": self._minutes_ahead, "unit": self.unit}
 
     def _require_settings_of_the_fit(self) -> None:
         check_is_fitted(self)
@@ -266,7 +272,7 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
             windows = _windows(person.X, person.y, self, f"task {person.name!r}")
             features, ahead = changes(windows)
             begins = windows.end - STEP * (self.n_readings - 1)
-            ends = windows.end + max(self.horizons)
+            ends = windows.end + max(self._minutes_ahead)
             # a day begins with a window, so that it is not empty if readings are missing
             possible = begins[begins <= ends[-1] - DAY]
             if not len(possible):
@@ -309,12 +315,14 @@ class GlucoseForecaster(_Forecasts, BaseEstimator):
         features, ahead = changes(_windows(X, y, self, "adapt"))
         guarded = self.guard_by_default if guard is None else guard
         adapted = self.model_.adapt(features[::THIN], ahead[::THIN], guard=guarded, gap=self._gap())
-        return AdaptedForecaster(adapted, self.n_readings, tuple(self.horizons), self.unit, self.check_plausibility)
+        return AdaptedForecaster(
+            adapted, self.n_readings, tuple(self._minutes_ahead), self.unit, self.check_plausibility
+        )
 
     def _gap(self) -> int:
         """Return the number of rows between support and evaluation rows, so that these share no readings."""
         # every THIN-th window is a row
-        return int(np.ceil((self.n_readings + max(self.horizons) / STEP) / THIN))
+        return int(np.ceil((self.n_readings + max(self._minutes_ahead) / STEP) / THIN))
 
     def learn_guard(self) -> None:
         """Train the guard, before a file or a pickle leaves out the training rows."""
@@ -418,6 +426,11 @@ def _people(X: Any) -> TaskSet:
     if isinstance(X, Mapping):
         people = TaskSet({name: _person(name, person) for name, person in X.items()})
     else:
+        if isinstance(X, Task) or not isinstance(X, Iterable):
+            raise TaskError(
+                "people must be a TaskSet, a mapping of name to (times, readings) or a sequence of such pairs, got "
+                f"{type(X).__name__}."
+            )
         people = X if isinstance(X, TaskSet) else TaskSet([_person(i, person) for i, person in enumerate(X)])
     refuse_weights(people)
     return people

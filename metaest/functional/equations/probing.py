@@ -15,6 +15,8 @@ FELT = 1e-6
 ELSEWHERE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 100, 150, 200, 250, 300)
 # differences that count as rounding, as a share of the largest value of the curve
 ROUNDING = 1e-12
+# rows beside which each of many others is evaluated
+MOST_BESIDE = 8
 
 
 def check_equation(equation: Equation, theta: Tensor, X: Tensor, reach: Tensor | None = None) -> None:
@@ -171,14 +173,20 @@ def _same(got: Tensor, expected: Tensor, tolerance: float) -> bool:
 
 
 def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
-    """Tell whether a row gives the same beside any other: an equation may branch on other rows of its X."""
+    """Tell whether a row gives the same beside others: an equation may branch on other rows of its X.
+
+    Where there are many rows, as of an equation with many columns, each stands beside some of the others, and some of
+    the others beside it.
+    """
     if neighbours is None:
         return True
+    n = len(neighbours)
+    shifts = range(n) if n <= MOST_BESIDE else sorted({shift * n // MOST_BESIDE for shift in range(MOST_BESIDE)})
     constants = theta[:, 0].unbind(0)
     alone = torch.stack([equation(constants, row[None])[0] for row in neighbours])
     beside = [
-        torch.stack([equation(constants, torch.stack([other, row, other]))[1] for row in neighbours])
-        for other in neighbours
+        torch.stack([equation(constants, torch.stack([other, row, other]))[1] for row, other in pairs])
+        for pairs in (zip(neighbours, neighbours.roll(shift, dims=0), strict=True) for shift in shifts)
     ]
     return all(_same(values, alone, 1e-9) for values in beside)
 

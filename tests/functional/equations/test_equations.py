@@ -77,6 +77,29 @@ def test_the_way_is_found_by_trying(function, mode, why):
     assert reason.startswith(why)
 
 
+@pytest.mark.parametrize("column", [0, 17, 29])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_equation_that_branches_on_another_row_is_told_among_many_columns(column, sign):
+    rows = observations((3, 3, 2, 3))
+    columns = torch.cat([rows.X, torch.zeros(len(rows.X), 29, dtype=torch.float64)], dim=1)
+    neighbours = torch.zeros(60, 30, dtype=torch.float64)
+    neighbours[torch.arange(30), torch.arange(30)] = 9.0
+    neighbours[torch.arange(30, 60), torch.arange(30)] = -9.0
+
+    def steep(X, k, a):
+        return a * torch.exp(-k * X[:, 0].abs()) * (2.0 if bool((sign * X[:, column] > 8).any()) else 1.0)
+
+    chosen, _ = choose_mode(
+        Equation(steep, ("k", "a")),
+        THETA[:, :4],
+        rows._replace(X=columns),
+        neighbours[torch.randperm(60, generator=torch.Generator().manual_seed(column))],
+    )
+    assert chosen != "rows"
+    plain = choose_mode(Equation(decay, ("k", "a")), THETA[:, :4], rows._replace(X=columns), neighbours)
+    assert plain[0] == "rows"
+
+
 def test_a_task_of_all_padding_is_harmless():
     rows = observations((2, 0, 1))
     for mode in ("rows", "vmap", "loop"):
