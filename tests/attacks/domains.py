@@ -15,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+import torch
 from hypothesis import strategies as st
 
 import metaest_datasets
@@ -89,6 +90,8 @@ def _read(given: Given) -> np.ndarray | None:
             value = pd.Series(value.to_list(), dtype="Float64")
         if isinstance(value, pd.Series) and pd.api.types.is_numeric_dtype(value.dtype):
             return value.to_numpy(dtype=np.float64, na_value=np.nan)
+        if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
+            value = value.float()  # which numpy reads
         cells = np.asarray(value, dtype=object)
         if all(
             cell is None or cell is pd.NA or cell is np.ma.masked or isinstance(cell, (Real, Decimal))
@@ -113,7 +116,7 @@ def vector(
         kind = given.kind
         if "bool" in kind or "odd index" in kind or "matrix" in kind:
             given = replace(given, sure=False)
-        if "twice" in kind and isinstance(given.value, pd.Series):
+        if "twice" in kind and isinstance(given.value, pd.Series) and not missing:
             given = replace(given, refuse=not np.isfinite(np.asarray(given.plain, dtype=float)).all())
         frame = type(given.value).__name__ in ("DataFrame", "Table") and np.shape(given.value)[1:] == (1,)
         if frame and np.ndim(given.plain) == 2:
