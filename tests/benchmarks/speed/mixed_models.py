@@ -1,7 +1,8 @@
 """Fits of EquationRegressor beside R's nlme and lme4: the same model and rows, seconds and log-likelihood, in one run.
 
 R comes from Debian's r-base-core, r-cran-nlme and r-cran-lme4; without it only our own column is printed. Phenobarbital
-(59 newborns) needs the file of Monolix's demonstration in METAEST_DATA_HOME/monolix.
+(59 newborns) needs the file of Monolix's demonstration in METAEST_DATA_HOME/monolix, and the 58 curves of PMMA along their
+measured temperatures, thinned to 25 rows each, the MaCFP database in METAEST_DATA_HOME/macfp_pmma (see `histories.py`).
 
     python tests/benchmarks/speed/mixed_models.py
 """
@@ -20,12 +21,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metaest import EquationRegressor, Parameter
+from metaest import EquationRegressor, Parameter, TaskSet
 from metaest_datasets import load_orange, load_sleepstudy, load_theophylline
+from metaest_domains.kinetics import NthOrderConversionRegressor
 from metaest_domains.physiology import OneCompartmentRegressor, read_patients
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "accuracy"))
 from equations_accuracy import absorption, line, logistic
+from histories import REFERENCE, problem
 from machine import describe
 
 THEOPHYLLINE = {"Ke": Parameter(0.1, lower=0), "Ka": Parameter(1.5, lower=0), "Cl": Parameter(0.04, lower=0)}
@@ -65,6 +68,25 @@ run <- function() nlme(conc ~ phenoModel(Subject, time, dose, lCl, lV), data = d
                        random = pdDiag(lCl + lV ~ 1), groups = ~Subject, start = c(lCl = -5, lV = 0.4),
                        na.action = NULL, naPattern = ~!is.na(conc), method = "ML")
 """,
+    "58 curves along their histories, three random": """
+library(nlme)
+h <- split(read.csv(paste0(path, ".histories")), read.csv(paste0(path, ".histories"))$curve)
+conversion <- function(lk, lE, ln, t, curve) {
+  result <- numeric(length(t))
+  for (g in unique(curve)) {
+    i <- which(curve == g)
+    p <- h[[as.character(g)]]
+    rate <- exp(lk[i[1]] - exp(lE[i[1]]) * (1 / p$T - 1 / 640) / 8.314462618e-3)
+    theta <- approx(p$t, c(0, cumsum(diff(p$t) * (head(rate, -1) + tail(rate, -1)) / 2)), t[i])$y
+    away <- exp(ln[i[1]]) - 1
+    result[i] <- 1 - pmax(1 + away * theta, 1e-12)^(-1 / away)
+  }
+  result
+}
+run <- function() nlme(y ~ conversion(lk, lE, ln, time, curve), data = d, fixed = lk + lE + ln ~ 1,
+                       random = pdDiag(lk + lE + ln ~ 1), groups = ~task, method = "ML",
+                       start = c(lk = -5, lE = log(150), ln = log(1.2)))
+""",
 }
 
 
@@ -92,6 +114,17 @@ def studies():
         newborns = read_patients(records, patient="ID", time="TIME", dose="DOSE", target="CONC", covariates=["WEIGHT"])
         frame = records.rename(columns={"ID": "task", "TIME": "time", "DOSE": "dose", "CONC": "conc"})
         yield names[4], OneCompartmentRegressor(route="iv", noise="additive"), newborns, frame
+    if (path.parents[1] / "macfp_pmma").exists():
+        histories, curves = problem(1.0, 1)
+        thin = [np.linspace(0, len(y) - 1, 25).round().astype(int) for _, y in curves]
+        curves = TaskSet([(X[rows], y[rows]) for (X, y), rows in zip(curves, thin, strict=True)])
+        fixed = {"reference": REFERENCE}
+        model = NthOrderConversionRegressor(histories=histories, fixed=fixed, covariance="diagonal")
+        frame = frame_of(curves, ["time", "curve"])
+        frame.attrs["histories"] = pd.concat(
+            pd.DataFrame({"curve": number, "t": t, "T": T}) for number, (t, T) in histories.items()
+        )
+        yield names[5], model, curves, frame
 
 
 def by_r(name, frame, repeats):
@@ -101,7 +134,9 @@ def by_r(name, frame, repeats):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.csv"
         frame.to_csv(path, index=False)
-        text = f'd <- read.csv("{path}")\nd$task <- factor(d$task)\nrepeats <- {repeats}\n{IN_R[name]}{TIMED}'
+        if "histories" in frame.attrs:
+            frame.attrs["histories"].to_csv(f"{path}.histories", index=False)
+        text = f'path <- "{path}"\nd <- read.csv("{path}")\nd$task <- factor(d$task)\nrepeats <- {repeats}\n{IN_R[name]}{TIMED}'
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         result = subprocess.run(["Rscript", "-e", text], capture_output=True, text=True, env=environment, check=False)
     words = result.stdout.split()
@@ -111,7 +146,9 @@ def by_r(name, frame, repeats):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=11)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--only", default="", help="part of the name of what is fitted")
+    options = parser.parse_args()
+    repeats = options.repeats
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     print(describe())
@@ -119,6 +156,8 @@ def main():
     print("| | first | metaest | by torch | R | ratio | aim | log-likelihood | R's |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, model, tasks, frame in studies():
+        if options.only not in name:
+            continue
         times = []
         for _ in range(repeats + 1):
             started = time.perf_counter()
