@@ -135,7 +135,7 @@ def _series(time: Any, glucose: Any) -> tuple[NDArray[np.float64], NDArray[np.fl
     """Return times in minutes and readings, without missing ones, and their row numbers."""
     if isinstance(time, np.ndarray) and time.ndim == 2 and time.shape[1] == 1:
         time = time[:, 0]
-    if np.ndim(time) > 1:
+    if isinstance(time, np.ndarray) and time.ndim > 1:
         raise ValueError(f"time must be one column, got an array of shape {np.shape(time)}.")
     t = elapsed(time, "min", "time")
     g = as_readings(glucose, "glucose").reshape(-1)
