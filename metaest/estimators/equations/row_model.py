@@ -344,8 +344,10 @@ class RowModel(HierarchicalModel):
         result = self._searched_at_once(solver, posterior, observations, u)
         if result is None:
             result = self._searched_in_blocks(solver, posterior, observations, u)
-        lost = [] if result is None else torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
-        if result is not None and len(lost):
+        if result is None:
+            return None
+        lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
+        if len(lost):
             again = solver.solve(self.plain(), center[:, lost], factor, log_sigma, observations.take(lost), u[:, lost])
             _put(result, lost, again)
         return result
