@@ -28,9 +28,10 @@ from torch import Tensor
 
 from metaest.estimators.equations import matrices
 from metaest.estimators.equations.map_estimate import Point
+from metaest.estimators.equations.search_steps import SearchState, accept, propose, store
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
 from metaest.functional.equations.equation import BEND, SHIFT, SMALLEST
-from metaest.functional.equations.gauss_newton import FIRST_DAMPING, GREATEST_DAMPING, MapResult
+from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Information
 from metaest.jit import UnavailableError, UnsupportedError
 from metaest.jit.row_search import CompiledRowSearch
@@ -121,23 +122,6 @@ class _Sums(NamedTuple):
     matrix: Array
     curvature: Array | None
     rows: Array
-
-
-class _State(NamedTuple):
-    """The negative log-posterior of u with its gradient and second derivative, the tasks along the last axis."""
-
-    u: Array
-    loss: Array
-    gradient: Array
-    matrix: Array
-    # Cholesky's factor of the matrix, of entries above the diagonal zero
-    root: Array
-
-    def where(self, chosen: NDArray[np.bool_], other: "_State") -> "_State":
-        return _State(*(np.where(chosen, a, b) for a, b in zip(self, other, strict=True)))
-
-    def take(self, tasks: NDArray[np.intp]) -> "_State":
-        return _State(*(part[..., tasks] for part in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -410,12 +394,12 @@ class RowModel(HierarchicalModel):
         parts = [self._search(solver, centers[:, tasks], A, noise, flat, starts[:, tasks]) for tasks, flat in blocks]
         return MapResult(*map(_joined, zip(*parts, strict=True)))
 
-    def _at(self, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array, *, true: bool) -> _State:
+    def _at(self, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array, *, true: bool) -> SearchState:
         """Evaluate the posterior of u; with the true second derivative where that is positive definite."""
         sums = self._sums(center + factor @ u, noise, flat, true=true)
         return self._posterior(sums, factor, u, sums.curvature)
 
-    def _posterior(self, sums: _Sums, factor: Array, u: Array, curvature: Array | None) -> _State:
+    def _posterior(self, sums: _Sums, factor: Array, u: Array, curvature: Array | None) -> SearchState:
         eye = np.eye(len(u))[..., None]
         matrix = matrices.sandwich(factor.T, sums.matrix if curvature is None else curvature) + eye
         root = matrices.cholesky(matrix)
@@ -423,7 +407,7 @@ class RowModel(HierarchicalModel):
             expected = matrices.sandwich(factor.T, sums.matrix) + eye
             matrix = np.where(np.isfinite(root[-1, -1]), matrix, expected)
             root = matrices.cholesky(matrix)
-        return _State(u, sums.loss + 0.5 * (u * u).sum(axis=0), factor.T @ sums.gradient + u, matrix, root)
+        return SearchState(u, sums.loss + 0.5 * (u * u).sum(axis=0), factor.T @ sums.gradient + u, matrix, root)
 
     def _search(
         self, solver: GaussNewton, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array
@@ -440,13 +424,13 @@ class RowModel(HierarchicalModel):
             finite = np.isfinite(state.loss + state.gradient.sum(axis=0) + state.matrix.sum(axis=(0, 1)))
             code = np.where(finite, int(SolveCode.MAX_ITER), int(SolveCode.NOT_FINITE))
             for iteration in range(1, solver.max_iter + 1):
-                state, step, expected, decrement, code = _propose(state, damping, code, solver.tol)
+                state, step, expected, decrement, code = propose(state, damping, code, solver.tol)
                 running = code == SolveCode.MAX_ITER
                 left = int(running.sum())
                 if not left or iteration == solver.max_iter:
                     break
                 if left < FEW * len(active):
-                    _store(result, active[~running], state.take(np.flatnonzero(~running)), code[~running])
+                    store(result, active[~running], state.take(np.flatnonzero(~running)), code[~running])
                     chosen = np.flatnonzero(running)
                     active, code, damping, flat = active[chosen], code[chosen], damping[chosen], flat.take(chosen)
                     state, step, center = state.take(chosen), step[:, chosen], center[:, chosen]
@@ -454,8 +438,8 @@ class RowModel(HierarchicalModel):
                 near = bool((decrement[running] < NEAR).all()) and solver.newton_after < solver.max_iter
                 newton = near or iteration >= solver.newton_after
                 trial = self._at(center, factor, noise, flat, state.u + step, true=newton)
-                state, damping = _accept(state, trial, damping, running, expected)
-            _store(result, active, state, code)
+                state, damping = accept(state, trial, damping, running, expected)
+            store(result, active, state, code)
         return result
 
     # ---------------------------------------------------------------- evidence
@@ -554,54 +538,3 @@ def _put(result: MapResult, tasks: Tensor, other: MapResult) -> None:
     """Replace the results of some tasks."""
     for part, new in zip(result, other, strict=True):
         part[..., tasks] = new
-
-
-def _propose(
-    state: _State, damping: Array, code: NDArray[np.int64], tol: float
-) -> tuple[_State, Array, Array, Array, NDArray[np.int64]]:
-    """Return the next step of each search, and which searches end; see `gauss_newton.propose_step`."""
-    damped = bool(damping.any())
-    step = matrices.solve(matrices.cholesky(state.matrix, damping) if damped else state.root, -state.gradient)
-    slope = -(state.gradient * step).sum(axis=0)
-    decrement, expected = slope, 0.5 * slope
-    if damped:
-        curvature = damping * sum(step[k] ** 2 * state.matrix[k, k] for k in range(len(step)))
-        decrement, expected = slope * (1 + damping), 0.5 * (slope + curvature)
-    running = code == SolveCode.MAX_ITER
-    small_step = (decrement < tol) & (damping < 1) & running
-    stuck = (damping > GREATEST_DAMPING) & ~small_step & running
-    if small_step.any():
-        moved = np.where(small_step, step, 0.0)
-        state = state._replace(u=state.u + moved, loss=state.loss - np.where(small_step, expected, 0.0))
-        code = np.where(small_step, int(SolveCode.CONVERGED), code)
-    if stuck.any():
-        code = np.where(stuck, int(SolveCode.STALLED), code)
-    return state, step, expected, decrement, code
-
-
-def _accept(
-    state: _State, trial: _State, damping: Array, running: NDArray[np.bool_], expected: Array
-) -> tuple[_State, Array]:
-    """Return the states from which the searches continue, and their damping; see `gauss_newton.accept_step`."""
-    finite = np.isfinite(trial.loss + trial.gradient.sum(axis=0) + trial.matrix.sum(axis=(0, 1)))
-    better = (trial.loss <= state.loss + 1e-13 * np.abs(state.loss)) & finite & running
-    gain = (state.loss - trial.loss) / np.maximum(expected, 1e-300)
-    if better.all() and not damping.any() and (gain >= 0.25).all():
-        return trial, damping
-    raised = np.maximum(4 * damping, FIRST_DAMPING)
-    lowered = np.where(damping <= FIRST_DAMPING, 0.0, damping / 8)
-    adjusted = np.where(gain > 0.75, lowered, np.where(gain < 0.25, raised, damping))
-    damping = np.where(running, np.where(better, adjusted, 2 * raised), damping)
-    return trial.where(better, state), damping
-
-
-def _store(
-    result: tuple[Array, Array, NDArray[np.int64]],
-    where: NDArray[np.intp],
-    state: _State,
-    code: NDArray[np.int64],
-) -> None:
-    """Write states and codes of some tasks into the result."""
-    result[0][:, where] = state.u
-    result[1][where] = state.loss
-    result[2][where] = code
