@@ -151,10 +151,17 @@ def _promising(
     """Return the user's values and points around them, near and far, that fit best without a search."""
     center = _points_around(model, initial, size, n_points)
     few = observations.take(_some_tasks(observations, FEW_TASKS, SCREEN_ROWS))
-    pooled, together = _pooled_model(model, few), _as_one_task(few, n_points)
+    pooled = _pooled_model(model, few)
     with torch.no_grad():
-        curve = pooled.curve(center, together)
-        error = together.weighed((pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
+        if model.noise.limit is None:
+            # a likelihood of equal noise puts points in the order of their squared errors
+            zero, eye = initial.new_zeros(len(initial), 1), torch.eye(len(initial), dtype=initial.dtype)
+            log_sigma = torch.tensor([FIRST_NOISE * spread_of(few)], dtype=torch.float64).log()
+            error = pooled.losses_at(zero, eye, log_sigma, _as_one_task(few, 1), center)[0]
+        else:
+            together = _as_one_task(few, n_points)
+            curve = pooled.curve(center, together)
+            error = together.weighed((pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
     order = torch.where(torch.isfinite(error), error, torch.inf).argsort()
     # the best ones may all lie in one valley: take as many from the better quarter at large
     half = n_starts // 2
