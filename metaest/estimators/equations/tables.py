@@ -167,7 +167,7 @@ def many_table(fitted: FittedEquation, posterior: Posterior, names: NDArray[Any]
         columns[name] = value[k]
         columns[f"{name}_standard_error"] = se[k]
         columns[f"{name}_shrinkage"] = shrinkage[k]
-    columns["status"] = [SolveCode(int(code)).name.lower() for code in posterior.code]
+    columns["status"] = [SolveCode(code).name.lower() for code in posterior.code.tolist()]
     return pd.DataFrame(columns, index=pd.Index(names, name="task", tupleize_cols=False))
 
 
