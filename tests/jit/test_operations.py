@@ -22,6 +22,7 @@ FUNCTIONS = {
     "comparisons": lambda x, y: torch.where((x > y) & (x < 1) | ~(y >= 0), x, -y) + (x == y) + (x != y) + (x <= y),
     "roots": lambda x, y: x.square().add(0.1).sqrt() + x.abs().add(0.1).rsqrt() + x.sign() + y.neg().reciprocal(),
     "waves": lambda x, y: torch.sin(1e6 * x) + torch.cos(y) * torch.sin(x),
+    "products added": lambda x, y: torch.addcmul(x, x, y, value=-0.5) + torch.addcmul(y, x, x),
     "logarithms": lambda x, y: (x.abs() + 0.1).log10() + (y.abs() + 0.1).log2() + torch.exp2(x),
     "lists": lambda x, y: sum(x) * y.unbind(1)[2] + x.split(3)[1][0] + y.split([1, 3], dim=1)[1].sum(1) + torch.eye(4)[1],
     "floor": lambda x, y: (3 * x).floor() + y,

@@ -187,6 +187,8 @@ ELEMENTWISE: dict[str, Callable[..., Operand]] = {
     "bitwise_or.Tensor": _plain("or"),
     "bitwise_not.default": _plain("not"),
     "copy.default": _copied,
+    "addcmul.default": lambda x, a, b, value=1: formula("add", x, _times(formula("mul", a, b), value)),
+    "addcdiv.default": lambda x, a, b, value=1: formula("add", x, _times(formula("div", a, b), value)),
     **{f"prims.{name}.default": _plain(name) for name in PRIMITIVES},
     "prims.rsqrt.default": lambda x: formula("div", 1.0, formula("sqrt", x)),
     **{

@@ -27,7 +27,7 @@ DECOMPOSED = [
     "selu", "leaky_relu", "leaky_relu_backward", "hardtanh", "hardtanh_backward", "silu", "silu_backward", "mish",
     "mish_backward", "softplus", "softplus_backward", "hardswish", "hardswish_backward", "hardsigmoid",
     "hardsigmoid_backward", "log_sigmoid_forward", "log_sigmoid_backward", "logit", "mse_loss", "mse_loss_backward",
-    "smooth_l1_loss", "huber_loss", "addcmul", "addcdiv", "lerp", "square", "norm", "trace", "diagonal_backward",
+    "smooth_l1_loss", "huber_loss", "lerp", "square", "norm", "trace", "diagonal_backward",
     "baddbmm",
 ]  # fmt: skip
 
