@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from metaest.functional import Observations, SolveCode
 from metaest.functional.equations.gauss_newton import SearchState, accept_step, propose_step
 from metaest.functional.equations.hierarchical import Information
 from metaest.jit.codegen.row_search import row_search_text
+from metaest.jit.errors import UnavailableError, UnsupportedError, is_permanent
 from metaest.jit.ir import OPERATIONS_PER_CALL, Program
 from metaest.jit.llvm.compile import aligned, compile_function, native_vector
 from metaest.jit.rows import CompiledRows
@@ -25,7 +27,9 @@ from metaest.jit.trace.graph import program_of
 __all__ = ["CompiledRowSearch"]
 
 Array = NDArray[np.float64]
-_searches: WeakKeyDictionary[CompiledRows, dict[int, CompiledRowSearch]] = WeakKeyDictionary()
+_logger = logging.getLogger("metaest.compile")
+# None where a search cannot be compiled
+_searches: WeakKeyDictionary[CompiledRows, dict[int, CompiledRowSearch | None]] = WeakKeyDictionary()
 
 
 class CompiledRowSearch:
@@ -47,29 +51,30 @@ class CompiledRowSearch:
         vector = native_vector(64)
         self._lanes = vector.lanes
         text, self._size = row_search_text(programs, p, m, features, vector, weighted=rows.weighted)
-        self._search = compile_function(text, "search", [ctypes.c_void_p] * 15 + [ctypes.c_int64] * 2)
+        self._search = compile_function(text, "search", [ctypes.c_void_p] * 16 + [ctypes.c_int64] * 2)
         self._screen = compile_function(text, "screen", [ctypes.c_void_p] * 12 + [ctypes.c_int64] * 2)
         self._constants = np.array([c for program in programs.values() for c in program.constants] or [0.0])
-        self._of_row = row.operations()
+        self._of_row = row.operations() + 3 * p * p
+        self._of_step = sum(program.operations() for name, program in programs.items() if name not in ("row", "losses"))
         self._memory = threading.local()
 
     @classmethod
-    def of(cls, rows: CompiledRows, m: int) -> CompiledRowSearch:
-        """Return the search by such programs, made when it is first asked for.
-
-        Raises
-        ------
-        UnavailableError
-            When LLVM fails.
-        """
+    def of(cls, rows: CompiledRows, m: int) -> CompiledRowSearch | None:
+        """Return the search by such programs, made when it is first asked for; None where it cannot be compiled."""
         searches = _searches.setdefault(rows, {})
         if m not in searches:
-            searches[m] = cls(rows, m)
+            try:
+                searches[m] = cls(rows, m)
+            except (UnavailableError, UnsupportedError) as error:
+                _logger.info("tasks are not searched in one call of machine code: %s", error)
+                if not is_permanent(error):
+                    return None
+                searches[m] = None
         return searches[m]
 
     def search(
         self, most: int, tol: float, center: Array, factor: Array, noise: Array, observations: Observations, u: Array
-    ) -> tuple[Array, Array, NDArray[np.int64]]:
+    ) -> tuple[Array, Array, NDArray[np.int64], NDArray[np.bool_]]:
         """Search every task from u.
 
         Parameters
@@ -90,19 +95,21 @@ class CompiledRowSearch:
         -------
         u : ndarray of shape (random, tasks)
         loss, code : ndarray of shape (tasks,)
+        lost : ndarray of bool, shape (tasks,)
+            Where the loss was finite on the way, and its derivatives were not: the step there was not taken.
         """
         parts = []
-        for numbers, n in self._calls(observations, self._of_row * most):
+        for numbers, n in self._calls(observations, most):
             some, count = _taken(observations, numbers), len(numbers)
             given = [np.ascontiguousarray(each[:, numbers]) for each in (u, center)]
-            results = np.empty((self.m, count)), np.empty(count), np.empty(count)
+            results = np.empty((self.m, count)), np.empty(count), np.empty(count), np.empty(count)
             shared = self._shared(factor, noise, some)
             tolerance = np.array([tol])
             addresses = [each.ctypes.data for each in (*given, *results)]
             self._search(*addresses, *shared.places, tolerance.ctypes.data, self._arena(), count, most)
             parts.append([result[..., :n] for result in results])
-        found, height, ended = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
-        return found, height, ended.astype(np.int64)
+        found, height, ended, lost = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+        return found, height, ended.astype(np.int64), lost > 0
 
     def losses(self, center: Array, factor: Array, noise: Array, observations: Observations, points: Array) -> Array:
         """Return the rows' loss of each task at some deviations, of shape (points, tasks).
@@ -114,7 +121,7 @@ class CompiledRowSearch:
         points : ndarray of shape (points, random)
         """
         parts, points = [], np.ascontiguousarray(points)
-        for numbers, n in self._calls(observations, self._of_row * len(points)):
+        for numbers, n in self._calls(observations, len(points)):
             some, count = _taken(observations, numbers), len(numbers)
             centers, result = np.ascontiguousarray(center[:, numbers]), np.empty((len(points), count))
             shared = self._shared(factor, noise, some)
@@ -123,18 +130,19 @@ class CompiledRowSearch:
             parts.append(result[:, :n])
         return np.concatenate(parts, axis=1)
 
-    def _calls(self, observations: Observations, operations: int) -> list[tuple[NDArray[np.intp], int]]:
+    def _calls(self, observations: Observations, evaluations: int) -> list[tuple[NDArray[np.intp], int]]:
         """Return the numbers of the tasks of each call, and how many of these count: Ctrl-C is heard between calls.
 
         A call takes at least as many as there are lanes, the last one over again.
         """
         rows, tasks = observations.y.shape
-        at_once = self._lanes * max(1, OPERATIONS_PER_CALL // max(1, operations * rows))
+        work = evaluations * (self._of_row * rows + self._of_step)
+        at_once = self._lanes * max(1, OPERATIONS_PER_CALL // max(1, work))
         cuts = [np.arange(first, min(first + at_once, tasks)) for first in range(0, tasks, at_once)]
         return [(np.pad(cut, (0, max(0, self._lanes - len(cut))), mode="edge"), len(cut)) for cut in cuts]
 
     def _shared(self, factor: Array, noise: Array, observations: Observations) -> _Shared:
-        rows = np.array([observations.y.shape[0]])
+        rows = np.array([observations.y.shape[0]], dtype=np.int64)
         arrays = [np.ascontiguousarray(factor), noise, self._constants, rows]
         weight = torch.ones_like(observations.y) if observations.weight is None else observations.weight
         tensors = [each.contiguous() for each in (observations.X.T, observations.y, observations.mask, weight)]
@@ -177,6 +185,9 @@ def _programs(p: int, m: int) -> dict[str, Program]:
         information = Information(sums[0], sums[1 : 1 + p], sums[1 + p :].reshape(p, p, 1))
         return [SearchState.at(u, information.in_random_directions(factor, u)).packed[m:]]
 
+    def lost(rest: Tensor, mark: Tensor) -> list[Tensor]:
+        return [torch.where(torch.isfinite(rest[m]) & ~torch.isfinite(rest.sum(dim=0)), 1.0, mark)]
+
     def begin(packed: Tensor) -> list[Tensor]:
         code = torch.where(SearchState(packed, m).finite, float(SolveCode.MAX_ITER), float(SolveCode.NOT_FINITE))
         return [code]
@@ -195,6 +206,7 @@ def _programs(p: int, m: int) -> dict[str, Program]:
     return {
         "constants": program_of(constants, [state[:m], center, factor], [False, False, True]),
         "finish": program_of(finish, [state[:m], sums, factor], [False, False, True]),
+        "lost": program_of(lost, [state[m:], one], [False, False]),
         "begin": program_of(begin, [state], [False]),
         "propose": program_of(propose, [state, one, one, one], [False] * 3 + [True]),
         "accept": program_of(accept, [state, state, one, one, one], [False] * 5),

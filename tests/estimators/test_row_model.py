@@ -148,6 +148,26 @@ def test_slopes_that_are_lost_at_a_row_are_mended_where_one_call_searches():
     torch.testing.assert_close(one.code, other.code)
 
 
+def test_slopes_that_are_lost_on_the_way_do_not_end_a_search():
+    # at the start no slope is lost; later, those of rows before the lag are 0 times infinity
+    def lagged(X, a, lag):
+        return torch.where(X[:, 0] > lag, a * torch.sqrt(X[:, 0] - lag), 0.0)
+
+    times, lag = np.linspace(1, 10, 12), 3.3 + 0.4 * RNG.standard_normal((8, 1))
+    y = 2 * np.sqrt(np.clip(times - lag, 0, None)) + 0.02 * RNG.standard_normal((8, 12))
+    X = torch.from_numpy(np.tile(times, (8, 1))[..., None])
+    observations = Observations.stack(X, torch.from_numpy(y), torch.ones(8, 12, dtype=torch.float64))
+    plain = HierarchicalModel(Equation(lagged, ("a", "lag"), "rows"), Transforms([-np.inf] * 2, [np.inf] * 2), Noise())
+    programs = CompiledRows(plain, torch.tensor([2.0, 0.5]).double(), torch.ones(1).double(), weighted=False)
+    model = RowModel(plain.equation, plain.transforms, plain.noise, programs=programs)
+    center = torch.tensor([[2.0], [0.5]]).double().expand(2, 8)
+    prior = Point(center, torch.diag(torch.tensor([0.5, 3.0]).double()), torch.tensor([-3.0]).double())
+    for solver in (GaussNewton(max_iter=30, tol=1e-2, newton_after=30), GaussNewton()):
+        at_once, by_torch = (solver.solve(each, *prior, observations) for each in (model, plain))
+        torch.testing.assert_close(at_once.code, by_torch.code)
+        torch.testing.assert_close(at_once.loss, by_torch.loss, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("random", [0, 1, 2])
 @pytest.mark.parametrize("name", NOISES)
 def test_the_evidence_is_torchs_and_its_gradient_that_of_differences(name, random):

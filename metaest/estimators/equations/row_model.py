@@ -33,7 +33,6 @@ from metaest.functional import GaussNewton, HierarchicalModel, Observations, Sol
 from metaest.functional.equations.equation import BEND, SHIFT, SMALLEST
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Information
-from metaest.jit import UnavailableError, UnsupportedError
 from metaest.jit.row_search import CompiledRowSearch
 from metaest.jit.rows import CompiledRows, RowData
 
@@ -351,33 +350,28 @@ class RowModel(HierarchicalModel):
         padded = observations.mask.numel() > MOST_PADDING * float(observations.mask.sum())
         if padded or not self._takes(observations.weight):
             return None
-        try:
-            return CompiledRowSearch.of(self.programs, m)
-        except (UnavailableError, UnsupportedError) as error:
-            _logger.info("tasks are not searched in one call of machine code: %s", error)
-            return None
+        return CompiledRowSearch.of(self.programs, m)
 
     def _searched_at_once(
         self, solver: GaussNewton, point: Point, observations: Observations, u: Tensor
     ) -> MapResult | None:
         """Search in one call of machine code; None where there is no program for it.
 
-        That holds the steps of Gauss and Newton. Tasks that need Newton's, and those in which slopes are lost at a row,
-        go on in numpy.
+        That holds the steps of Gauss and Newton. Tasks that need Newton's go on in numpy; those in which a slope is
+        lost on the way, at a row that does not depend on a constant, begin anew there.
         """
         program = self._search_program(observations, len(u))
         if program is None:
             return None
         steps = min(solver.max_iter, solver.newton_after)
         given = point.center.numpy(), point.factor.numpy(), self._noise(point.log_sigma), observations, u.numpy()
-        result = MapResult(*map(torch.from_numpy, program.search(steps, solver.tol, *given)))
-        unfinished = result.code == SolveCode.NOT_FINITE
-        if steps < solver.max_iter:
-            unfinished |= result.code == SolveCode.MAX_ITER
+        *searched, lost = map(torch.from_numpy, program.search(steps, solver.tol, *given))
+        result = MapResult(*searched)
+        anew = lost | (result.code == SolveCode.NOT_FINITE)
+        unfinished = anew if steps == solver.max_iter else anew | (result.code == SolveCode.MAX_ITER)
         left = torch.nonzero(unfinished)[:, 0]
         if len(left):
-            # searches that ended where the equation is not finite begin anew
-            start = torch.where(result.code == SolveCode.NOT_FINITE, u, result.u)[:, left]
+            start = torch.where(anew, u, result.u)[:, left]
             again = self._searched_in_blocks(solver, point.take(left), observations.take(left), start)
             if again is not None:
                 _put(result, left, again)

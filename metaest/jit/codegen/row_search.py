@@ -24,7 +24,8 @@ def row_search_text(
 ) -> tuple[str, int]:
     """Write ``@search`` and ``@screen``, as `over_groups` has them.
 
-    The first takes u and centre of shape (numbers, tasks) and returns u, loss and code; the second takes the centre,
+    The first takes u and centre of shape (numbers, tasks) and returns u, loss, code, and 1 where at some u on the way
+    the loss was finite and its derivatives were not; the second takes the centre,
     and writes the rows' loss at each of some points u, of shape (points, tasks). Shared are factor, noise constants,
     numbers of the programs, X of shape (features, rows, tasks), y, mask and weights of shape (rows, tasks), and the
     number of rows; then the tolerance, or the points of shape (points, random) and the losses.
@@ -34,8 +35,9 @@ def row_search_text(
     programs : mapping of str to Program
         Those of :class:`~metaest.jit.codegen.search_steps.SearchSteps`; ``constants`` (u, centre, factor ->
         constants), ``row`` (constants, X, y, weight where there is one, noise constants -> loss, slope, weight, curve
-        and its p slopes), ``losses`` (the same -> loss) and ``finish`` (u, sums of the rows, factor -> gradient, loss
-        and second derivative in u). The sums are loss, gradient and matrix, one after the other.
+        and its p slopes), ``losses`` (the same -> loss), ``finish`` (u, sums of the rows, factor -> gradient, loss and
+        second derivative in u) and ``lost`` (the latter, mark -> mark). The sums are loss, gradient and matrix, one
+        after the other.
     p, m, features : int
         Constants, those that vary, and columns of X.
     vector : VectorType
@@ -55,10 +57,9 @@ def row_search_text(
         arena = max(arena, task.arena)
     layout = _Rows(programs, p, m, features, vector, arena, weighted)
     texts.append(layout.at_trial())
-    given, outputs = {"u": m, "center": p}, {"found": m, "height": 1, "ended": 1}
-    text, size = over_groups(
-        "search", given, outputs, [*SHARED, "tol"], layout.search(layout.evaluate), vector, layout.size
-    )
+    given, outputs = {"u": m, "center": p}, {"found": m, "height": 1, "ended": 1, "mark": 1}
+    body = layout.search(layout.evaluate, layout.begin)
+    text, size = over_groups("search", given, outputs, [*SHARED, "tol"], body, vector, layout.size)
     text += (
         "\n"
         + over_groups("screen", {"center": p}, {}, [*SHARED, "points", "losses"], layout.screen(), vector, layout.size)[
@@ -86,13 +87,27 @@ class _Rows(SearchSteps):
         arena: int,
         weighted: bool,
     ) -> None:
-        more = {"u": m, "phi": p, "x": features, "target": 1, "weighs": 1, "row": 4 + p, "sums": 1 + p + p * p}
+        more = {
+            "before": 1,
+            "after": 1,
+            "u": m,
+            "phi": p,
+            "x": features,
+            "target": 1,
+            "weighs": 1,
+            "row": 4 + p,
+            "sums": 1 + p + p * p,
+        }
         super().__init__(programs, m, vector, arena, more)
         self.p, self.features, self.weighted = p, features, weighted
 
+    def begin(self, w: Writer) -> None:
+        """Write that no task is marked."""
+        w.store(self.vector.splat(0.0), "%mark_v", "0")
+
     def evaluate(self, w: Writer) -> None:
         """Write a call of ``@at_trial``."""
-        given = ", ".join(f"ptr %{name}" for name in ("center_v", *SHARED, "arena"))
+        given = ", ".join(f"ptr %{name}" for name in ("center_v", "mark_v", *SHARED, "arena"))
         w.do(f"call void @at_trial({given}, i64 %first, i64 %tasks)")
 
     def at_trial(self) -> str:
@@ -106,8 +121,12 @@ class _Rows(SearchSteps):
         with w.loop(count) as loop:
             self._row(w, loop.counter, count, phi, row)
             self._add(w, loop.counter, sums, row)
-        self.call(w, "finish", trial, sums, "%factor", self.place(w, "trial", self.m))
-        given = ", ".join(f"ptr noalias %{name}" for name in ("center_v", *SHARED, "arena"))
+        behind, before, after = self.place(w, "trial", self.m), self.place(w, "before"), self.place(w, "after")
+        self.call(w, "finish", trial, sums, "%factor", behind)
+        self.copy(w, "%mark_v", before, 1)
+        self.call(w, "lost", behind, before, after)
+        self.copy(w, after, "%mark_v", 1)
+        given = ", ".join(f"ptr noalias %{name}" for name in ("center_v", "mark_v", *SHARED, "arena"))
         body = "\n".join(w.lines)
         return (
             f"define internal void @at_trial({given}, i64 %first, i64 %tasks) noinline {{\n"

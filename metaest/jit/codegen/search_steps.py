@@ -76,17 +76,21 @@ class SearchSteps:
         with w.loop(count) as loop:
             w.store(w.load(source, loop.counter, shared=False), target, loop.counter)
 
-    def search(self, evaluate: Callable[[Writer], None]) -> str:
+    def search(self, evaluate: Callable[[Writer], None], begin: Callable[[Writer], None] | None = None) -> str:
         """Write what a search does with a group, from ``%u_v`` to ``%found_v``, ``%height_v`` and ``%ended_v``.
 
         Parameters
         ----------
         evaluate : callable(Writer)
             Writes an evaluation at the u of ``trial``, to what stands behind it.
+        begin : callable(Writer), optional
+            Writes what comes before the first evaluation.
         """
         w, m, vector = Writer(self.vector, block="body"), self.m, self.vector
         places = {name: self.place(w, name) for name in self.places}
         self.copy(w, "%u_v", places["trial"], m)
+        if begin is not None:
+            begin(w)
         evaluate(w)
         self.copy(w, places["trial"], places["state"], m + self.rest)
         self.call(w, "begin", places["state"], places["code"])
