@@ -11,6 +11,7 @@ from metaest.functional.equations.hierarchical import HierarchicalModel, Populat
 from metaest.functional.equations.noise import Noise
 from metaest.functional.equations.observations import Observations
 from metaest.functional.equations.optimal_design import choose_rows
+from metaest.functional.equations.row_function import RowFunction
 from metaest.functional.equations.transforms import Transforms
 from metaest.functional.inner.class_head import ClassHead
 from metaest.functional.inner.closed_form import ClosedForm, LinearHead
@@ -87,6 +88,7 @@ __all__ = [
     "QueryLoss",
     "RegressionLoss",
     "Reptile",
+    "RowFunction",
     "RowLoss",
     "Rows",
     "Scaling",

@@ -61,6 +61,8 @@ class CompiledRowSearch:
     @classmethod
     def of(cls, rows: CompiledRows, m: int) -> CompiledRowSearch | None:
         """Return the search by such programs, made when it is first asked for; None where it cannot be compiled."""
+        if len(rows.answers):  # row functions are asked between calls of machine code
+            return None
         searches = _searches.setdefault(rows, {})
         if m not in searches:
             try:

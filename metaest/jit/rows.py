@@ -6,6 +6,7 @@ tasks, however long they are, and all fits of an equation.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import threading
 from dataclasses import dataclass, replace
@@ -25,11 +26,15 @@ from metaest.jit.codegen.writer import Writer
 from metaest.jit.errors import UnsupportedError
 from metaest.jit.ir import OPERATIONS_PER_CALL, Program
 from metaest.jit.llvm.compile import aligned, compile_function, native_vector
+from metaest.jit.row_functions import Answers, asked, called_by, with_columns
 from metaest.jit.trace.graph import program_of
 
 __all__ = ["CompiledRows", "RowData"]
 
 Array = NDArray[np.float64]
+
+# programs without noise
+PLAIN = ("values", "asked")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +99,9 @@ class CompiledRows:
     weighted : bool
         Whether they take the weights of rows; rows without any then weigh one.
     programs : dict of str to Program
-        ``values``, ``losses``, ``first`` and ``second``.
+        ``values``, ``losses``, ``first`` and ``second``; ``asked`` in place of ``losses`` with row functions.
+    answers : Answers
+        The row functions that the equation calls.
 
     Raises
     ------
@@ -108,16 +115,17 @@ class CompiledRows:
         if model.equation.mode != "rows":
             raise UnsupportedError("the equation's rows see each other")
         self.noise, self.weighted = model.noise, weighted
-        programs = self.programs = _programs(model, phi, x, weighted=weighted)
+        self.answers = Answers(called_by(model, phi, x))
+        self._asked = self.answers.shape
+        programs = self.programs = _programs(model, phi, x, len(self.answers), weighted=weighted)
         vector = native_vector(64)
-        called = {name: programs[name] for name in ("values", "first", "second")}
+        called = {name: program for name, program in programs.items() if name != "losses"}
         text, size = _text(called, vector, weighted=weighted)
         self._lanes = vector.lanes
         self._size = size * vector.lanes
         self._calls, self._numbers, self._at_once = {}, {}, {}
         for name, program in called.items():
-            given = 2 if name == "values" else 3 + weighted
-            shared = 1 if name == "values" else 2
+            given, shared = (2, 1) if name in PLAIN else (3 + weighted, 2)
             pointers = [ctypes.c_void_p] * (given + 1 + shared + 1)
             self._calls[name] = compile_function(text, name, pointers + [ctypes.c_int64] * 2)
             self._numbers[name] = program.outputs[0].size
@@ -126,9 +134,27 @@ class CompiledRows:
         self._constants_place = self._constants.ctypes.data
         self._memory = threading.local()
 
+    def with_answers(self, answers: Answers) -> CompiledRows | None:
+        """Return the same programs with the row functions of another fit; None where they were made for others."""
+        if answers.shape != self._asked:
+            return None
+        if not len(answers):
+            return self
+        other = copy.copy(self)
+        other.answers = answers
+        return other
+
+    def without_answers(self) -> CompiledRows:
+        """Return the programs alone, to be kept: what row functions hold, such as tables, ends with their fit."""
+        if not len(self.answers):
+            return self
+        other = copy.copy(self)
+        other.answers = Answers(())
+        return other
+
     def values(self, phi: Array, data: RowData) -> Array:
         """Return the curve at each row, of shape (rows,), at constants of shape (constants, rows)."""
-        [values] = self._call("values", phi, data, None)
+        [values] = self._call("values", phi, self._answered(phi, data, 1), None)
         return np.asarray(values)
 
     def first(self, phi: Array, noise: Array, data: RowData) -> Array:
@@ -136,7 +162,7 @@ class CompiledRows:
 
         `noise` holds the logarithms of the noise constants, and the smallest size of the curve.
         """
-        return self._call("first", phi, data, noise)
+        return self._call("first", phi, self._answered(phi, data, 2), noise)
 
     def second(self, phi: Array, noise: Array, data: RowData) -> Array:
         """Return what `first` does, and second derivatives.
@@ -144,7 +170,14 @@ class CompiledRows:
         They are those of the loss and of the weight in the curve (2), the derivatives of loss, slope and weight in each
         noise constant (3 each), and the curve's second derivatives in the constants, the lower half by rows.
         """
-        return self._call("second", phi, data, noise)
+        return self._call("second", phi, self._answered(phi, data, 3), noise)
+
+    def _answered(self, phi: Array, data: RowData, n_orders: int) -> RowData:
+        """Return rows with what row functions answer at them as further columns."""
+        if not len(self.answers):
+            return data
+        questions = self._call("asked", phi, data, None)
+        return replace(data, X=np.concatenate([data.X, self.answers.columns(questions, data, n_orders)]))
 
     def _call(self, name: str, phi: Array, data: RowData, noise: Array | None) -> Array:
         n = phi.shape[1]
@@ -170,21 +203,21 @@ class CompiledRows:
         return result
 
 
-def _programs(model: HierarchicalModel, at: Tensor, x: Tensor, *, weighted: bool) -> dict[str, Program]:
-    """Trace the programs of one row."""
-    p, noise = len(model.equation.names), model.noise
+def _programs(model: HierarchicalModel, at: Tensor, x: Tensor, n_called: int, *, weighted: bool) -> dict[str, Program]:
+    """Trace the programs of one row, which calls so many row functions."""
+    p, noise, features = len(model.equation.names), model.noise, len(x)
 
     def curve(phi: Tensor, X: Tensor) -> tuple[list[Tensor], Tensor]:
         leaves = [each.detach().requires_grad_() for each in phi]
         theta = model.transforms.constrain(torch.stack(leaves))
-        return leaves, model.equation(list(theta), X.T)
+        return leaves, with_columns(lambda X: model.equation(list(theta), X.T), X, features, n_called)
 
     def values(phi: Tensor, X: Tensor) -> list[Tensor]:
         with torch.enable_grad():
             return [curve(phi, X)[1][None]]
 
     def terms(f: Tensor, constants: Tensor, X: Tensor, y: Tensor, weight: list[Tensor]) -> tuple[Tensor, ...]:
-        rows = Observations(X.T, y, torch.ones_like(y), True, weight[0] if weight else None)
+        rows = Observations(X[:features].T, y, torch.ones_like(y), True, weight[0] if weight else None)
         log_sigma, delta = constants[:-1], constants[-1]
         # the smallest curve differs between data sets: a number of the call, and not of the program
         given = replace(noise, delta=delta).terms(  # type: ignore[arg-type]
@@ -222,14 +255,20 @@ def _programs(model: HierarchicalModel, at: Tensor, x: Tensor, *, weighted: bool
 
     number = [torch.full((1, 1), value, dtype=torch.float64) for value in (0.7, 1.3)]
     given = [at.detach().double()[:, None], x.detach().double()[:, None]]
+
+    def with_answers(orders: int) -> list[Tensor]:
+        return [given[0], torch.cat([given[1], torch.ones(orders * n_called, 1, dtype=torch.float64)])]
+
     more = [number[0], *([number[1]] if weighted else []), torch.zeros(noise.n_constants + 1, dtype=torch.float64)]
     alone = [False] * (len(given) + len(more) - 1) + [True]
-    return {
-        "values": program_of(values, given, [False, False]),
-        "losses": program_of(losses, [*given, *more], alone),
-        "first": program_of(first, [*given, *more], alone),
-        "second": program_of(second, [*given, *more], alone),
+    programs = {
+        "values": program_of(values, with_answers(1), [False, False]),
+        "first": program_of(first, [*with_answers(2), *more], alone),
+        "second": program_of(second, [*with_answers(3), *more], alone),
     }
+    if n_called:
+        return {**programs, "asked": program_of(asked(model), given, [False, False])}
+    return {**programs, "losses": program_of(losses, [*given, *more], alone)}
 
 
 def _gradient(value: Tensor, leaves: list[Tensor], *, again: bool = False) -> list[Tensor]:
@@ -241,17 +280,17 @@ def _gradient(value: Tensor, leaves: list[Tensor], *, again: bool = False) -> li
 
 
 def _text(programs: dict[str, Program], vector: Any, *, weighted: bool) -> tuple[str, int]:
-    """Write ``@values``, ``@first`` and ``@second`` as ``over_groups`` has them; return the vectors of their arena."""
+    """Write a function of each program as ``over_groups`` has it; return the vectors of their arena."""
     texts, arena, start = [], 0, 0
     tasks = {name: task_text(program, vector, f"{name}_of_row") for name, program in programs.items()}
     offset = max(task.arena for task in tasks.values())
     for name, program in programs.items():
         sizes = [buffer.size for buffer in program.inputs]
-        names = ["phi", "X"] if name == "values" else ["phi", "X", "y", *(["weight"] if weighted else [])]
-        shared = ["constants"] if name == "values" else ["sigma", "constants"]
+        names = ["phi", "X"] if name in PLAIN else ["phi", "X", "y", *(["weight"] if weighted else [])]
+        shared = ["constants"] if name in PLAIN else ["sigma", "constants"]
         w = Writer(vector, block="body")
         constants = w.put(f"getelementptr inbounds {vector.scalar}, ptr %constants, i64 {start}")
-        given = [*(f"%{each}_v" for each in names), *([] if name == "values" else ["%sigma"]), "%result_v", constants]
+        given = [*(f"%{each}_v" for each in names), *([] if name in PLAIN else ["%sigma"]), "%result_v", constants]
         w.do(f"call void @{name}_of_row({', '.join(f'ptr {each}' for each in (*given, '%arena'))})")
         w.do("br label %scattered")
         text, size = over_groups(

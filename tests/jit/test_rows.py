@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaest.functional import Equation, HierarchicalModel, Noise
+from metaest.functional import Equation, HierarchicalModel, Noise, RowFunction
 from metaest.functional.equations.transforms import Transforms
 from metaest.jit import CompiledRows, RowData, UnsupportedError
 
@@ -126,3 +126,57 @@ def test_an_equation_that_leaves_torch_is_refused():
 
     with pytest.raises(UnsupportedError, match="not done by torch"):
         programs_of(model_of(Noise(), curve))
+
+
+class Power(RowFunction):
+    """base^number, by numpy."""
+
+    def derivatives(self, number, given, orders):
+        base = given[0].numpy()
+        return [torch.from_numpy(base ** number.numpy() * np.log(base) ** order) for order in orders]
+
+
+def powers(X, size, shift, power):
+    return size * Power()(shift * power, X[:, 0]) + torch.sin(Power()(size - X[:, 2], X[:, 1] + 1))
+
+
+def same_powers(X, size, shift, power):
+    return size * X[:, 0] ** (shift * power) + torch.sin((X[:, 1] + 1) ** (size - X[:, 2]))
+
+
+def test_row_functions_are_asked_before_the_program():
+    data, phi = data_of(21), np.random.default_rng(1).standard_normal((3, 21))
+    noise = np.array([-0.4, 0.0])
+    programs, plain = programs_of(model_of(Noise(), powers)), model_of(Noise(), same_powers)
+    expected = by_torch(plain, phi, noise, data)
+    for _ in range(2):  # the second time with the columns that were kept
+        np.testing.assert_allclose(programs.second(phi, noise, data), expected, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(programs.first(phi, noise, data), expected[:7], rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(programs.values(phi, data), expected[3], rtol=1e-11, atol=1e-11)
+    one = programs.second(phi[:, :1], noise, data.cut(0, 1))
+    np.testing.assert_array_equal(one, programs.second(phi, noise, data)[:, :1])
+
+
+def test_columns_of_a_row_function_that_depend_on_constants_are_worked_out_anew():
+    def curve(X, size, shift, power):
+        return Power()(X[:, 0], torch.exp(size.detach()) + X[:, 1])
+
+    programs, data = programs_of(model_of(Noise(), curve)), data_of(5)
+    for size in (0.1, 0.7):
+        phi = np.full((3, 5), size)
+        expected = (np.exp(np.exp(size)) + data.X[1]) ** data.X[0]
+        np.testing.assert_allclose(programs.values(phi, data), expected, rtol=1e-12)
+
+
+def test_a_row_function_of_what_another_answers_is_refused():
+    def curve(X, size, shift, power):
+        return Power()(Power()(size, X[:, 0]), X[:, 1])
+
+    with pytest.raises(UnsupportedError, match="depends on the answer of another"):
+        programs_of(model_of(Noise(), curve))
+
+
+def test_programs_are_not_given_the_row_functions_of_another_equation():
+    programs = programs_of(model_of(Noise(), powers))
+    assert programs.with_answers(programs_of(model_of(Noise())).answers) is None
+    assert programs.without_answers().with_answers(programs.answers).answers is programs.answers

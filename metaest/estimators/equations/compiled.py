@@ -24,6 +24,7 @@ from metaest.jit import (
     UnavailableError,
     UnsupportedError,
 )
+from metaest.jit.row_functions import Answers, called_by
 
 __all__ = ["CompiledEquation", "agrees_with_torch", "compiled_for_adapting", "compiled_for_fit"]
 
@@ -85,6 +86,8 @@ def _with_programs(model: HierarchicalModel, initial: Tensor, observations: Obse
     with _lock:
         programs = _row_programs.get(key)
         if programs is not None:
+            programs = programs.with_answers(Answers(called_by(model, initial, observations.X[0])))
+        if programs is not None:
             compiled = RowModel(model.equation, model.transforms, model.noise, programs=programs)
             if _agrees_at_start(compiled, initial, observations):
                 _row_programs.move_to_end(key)
@@ -93,7 +96,7 @@ def _with_programs(model: HierarchicalModel, initial: Tensor, observations: Obse
         compiled = RowModel(model.equation, model.transforms, model.noise, programs=programs)
         if not _agrees_at_start(compiled, initial, observations):
             raise UnsupportedError("the equation gives another result than it does in torch")
-        _row_programs[key] = programs
+        _row_programs[key] = programs.without_answers()
         while len(_row_programs) > MOST_PROGRAMS:
             _row_programs.popitem(last=False)
     return compiled

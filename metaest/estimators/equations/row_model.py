@@ -284,9 +284,11 @@ class RowModel(HierarchicalModel):
         if phi.requires_grad and torch.is_grad_enabled():
             return super().curve(phi, observations)
         rows, tasks = observations.y.shape
-        X = np.ascontiguousarray(observations.X.T.numpy())
-        values = self.programs.values(np.tile(phi.detach().numpy(), rows), RowData(X, X[:1]))
-        return torch.from_numpy(values.reshape(rows, tasks))
+        # the rows of a task one after the other: what row functions work out for its constants serves them all
+        features = observations.X.shape[1]
+        X = observations.X.T.numpy().reshape(features, rows, tasks).transpose(0, 2, 1).reshape(features, -1)
+        values = self.programs.values(np.repeat(phi.detach().numpy(), rows, axis=1), RowData(X, X[:1]))
+        return torch.from_numpy(values.reshape(tasks, rows)).T.contiguous()
 
     def curve_and_slopes(
         self, phi: Tensor, observations: Observations, *, differentiable: bool = False

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaest.functional.compiler import import_compiler, process_kept
+from metaest.functional.equations.row_function import RowFunction, answered_by
 from metaest.functional.interrupts import interrupts_raised
 from metaest.jit.errors import MomentaryError, UnsupportedError
 from metaest.jit.ir import Program
@@ -43,7 +44,7 @@ def graph_of(
         When torch cannot trace it, or it holds an operation that cannot be compiled.
     """
     import_compiler()  # a slow import that only compiling needs
-    with process_kept(), interrupts_raised():
+    with process_kept(), interrupts_raised(), answered_by(_refused):
         graph = _traced_twice(function, examples)
     _forget_source(graph)
     _merge(graph.graph)
@@ -104,6 +105,10 @@ def _traced_twice(function: Callable[..., Sequence[Tensor]], examples: Sequence[
     if reasons[0] != reasons[1] or isinstance(last, MemoryError) or "allocate memory" in reasons[1]:
         raise MomentaryError(f"torch failed to trace it at this moment ({reasons[1]})") from last
     raise UnsupportedError(f"torch cannot trace it ({reasons[1]})") from last
+
+
+def _refused(function: RowFunction, *_: Any) -> Tensor:
+    raise UnsupportedError(f"it calls a row function, {type(function).__name__}")
 
 
 def _zeros(size: Sequence[int], **options: Any) -> Tensor:
