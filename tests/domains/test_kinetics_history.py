@@ -1,7 +1,9 @@
 """Additivity along temperature histories: closed forms, fine steps, finite differences, and energies recovered."""
 
 import copy
+import gc
 import pickle
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -171,6 +173,25 @@ def test_energies_beyond_the_tables_are_integrated(E):
     np.testing.assert_allclose(integral, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("E", [-1e6, -3e4, -1500.0, 610.0, 2e4, 1e7])
+def test_sums_along_histories_leave_out_nothing(E):
+    """The rule of `running.py` summed over all knots, at energies at which most of its rates are 0 or cut off."""
+    rng = np.random.default_rng(0)
+    t, T = log_of_a_furnace(201, rng)
+    x, weight = (part.numpy() for part in thermal_time.RunningIntegrals(t, T).nodes)
+    away = (1 / 560.0 - x) / R
+    number = rng.permutation(len(x))  # rows in any order
+    history = Histories.read({1: (t, T)})
+    knots = torch.from_numpy(thermal_time.RunningIntegrals(t, T).time[1:][number])
+    rows = torch.full_like(knots, E), knots, torch.ones_like(knots)
+    values = history.thermal_times.derivatives(*rows, 560.0, [0, 1, 2])
+    for order, value in enumerate(values):
+        rates = weight * np.exp(np.minimum(E * away, 600.0)) * away**order
+        size = (np.cumsum(np.abs(rates).sum(axis=1)))[number]
+        expected = np.cumsum(rates.sum(axis=1))[number]
+        assert (np.abs(value.numpy() - expected) <= 1e-12 * size).all()
+
+
 @pytest.mark.parametrize("E", [np.nan, np.inf, -np.inf, 1e300, 1e8])
 def test_energies_without_sense_give_no_number_or_a_step(E):
     t = torch.tensor([10.0, 90.0], dtype=torch.float64)
@@ -334,6 +355,47 @@ def test_activation_energies_are_recovered_with_honest_intervals(isothermal):
     assert np.mean(inside) >= 0.8
     error = np.array([value for value, _, _ in adapted_energies]) - energies
     assert np.sqrt(np.mean(error**2)) < 8  # closer than the population's own value
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+@pytest.mark.parametrize(
+    ("estimator", "shape"),
+    [(NonIsothermalJMAKRegressor, {"n": 2.0, "plateau": 1.0}), (NthOrderConversionRegressor, {"order": 1.4})],
+)
+def test_a_fit_around_integrals_is_compiled_and_that_of_torch(estimator, shape):
+    pytest.importorskip("llvmlite")
+    histories = {i + 1: ([0.0, 320.0 / v, 320.0 / v + 200], [320.0, 640.0, 640.0]) for i, v in enumerate((0.5, 10.0))}
+    histories[3] = ([0.0, 320.0 / 0.02], [320.0, 640.0])
+    rng, formula = np.random.default_rng(0), estimator(histories=histories)._formula()
+    tasks = []
+    for _ in range(12):
+        number = np.repeat([1.0, 2.0, 3.0], 6)
+        t = rng.uniform(0.6, 1.0, 18) * np.array([histories[i][0][-1] for i in number])
+        constants = {"k_ref": 2e-3 * np.exp(0.3 * rng.standard_normal()), "E": 160 + 10 * rng.standard_normal()}
+        y = formula(torch.from_numpy(t), torch.from_numpy(number), **constants, **shape, reference=600.0)
+        tasks.append((np.column_stack([t, number]), y.numpy() + 0.01 * rng.standard_normal(18)))
+    settings = {"histories": histories, "fixed": {"reference": 600.0}}
+    eager, compiled = (estimator(**settings, compile=flag).fit(tasks) for flag in (False, True))
+    assert compiled.compiled_, compiled.compiled_reason_
+    assert compiled.log_likelihood_ == pytest.approx(eager.log_likelihood_, rel=1e-8)
+    numbers = ["value", "standard_error", "between_task_sd"]
+    np.testing.assert_allclose(compiled.population_[numbers], eager.population_[numbers], rtol=1e-4)
+    np.testing.assert_allclose(compiled.population_["value"], eager.population_["value"], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+def test_tables_end_with_their_fit():
+    pytest.importorskip("llvmlite")
+    histories = {1: ([0.0, 640.0, 900.0], [320.0, 640.0, 640.0])}
+    t = np.linspace(500, 900, 12)
+    rng = np.random.default_rng(0)
+    tasks = [(np.column_stack([t, np.ones(12)]), 1 / (1 + np.exp((620 - t) / 20)) + 0.01 * rng.random(12))] * 3
+    model = NonIsothermalJMAKRegressor(histories=histories, random=["k_ref"], compile=True).fit(tasks)
+    assert model.compiled_
+    times = weakref.ref(model.equation_.function.histories.thermal_times)
+    del model
+    gc.collect()
+    assert times() is None
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,9 @@ class NthOrderConversionRegressor(AlongHistory):
         near = away.abs() < 1e-5
         safe = torch.where(near, 1e-5, away)
         inside = (safe * theta).clamp(min=-1 + 1e-12)
-        # log(1 + a x) / a, by its first terms where a is nearly 0
-        exponent = torch.where(near, theta - 0.5 * away * theta**2, torch.log1p(inside) / safe)
+        # log(1 + a x) / a, by its first terms where a is nearly 0; elsewhere the square could overflow
+        small = torch.where(near, theta, 0.0)
+        exponent = torch.where(near, small - 0.5 * away * small**2, torch.log1p(inside) / safe)
         return 1 - torch.exp(-exponent)
 
     @staticmethod

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 __all__ = ["Knots"]
 
@@ -22,26 +20,26 @@ class Knots(NamedTuple):
 
     Attributes
     ----------
-    value : Tensor of shape (knots,)
-    first, last : integer Tensor of shape (groups,)
+    value : ndarray of shape (knots,)
+    first, last : integer ndarray of shape (groups,)
         The first and the last knot of each group.
-    origin, scale : Tensor of shape (groups,)
+    origin, scale : ndarray of shape (groups,)
         Value ``v`` lies in bucket ``(v - origin) * scale``, rounded down.
-    bucket : integer Tensor of shape (groups,)
+    bucket : integer ndarray of shape (groups,)
         The first bucket of each group.
-    before : integer Tensor of shape (buckets,)
+    before : integer ndarray of shape (buckets,)
         The last knot before each bucket, or the first knot of the group; each group has an empty bucket at its end.
     halvings : int
         Bisections that find a knot within any bucket.
     """
 
-    value: Tensor
-    first: Tensor
-    last: Tensor
-    origin: Tensor
-    scale: Tensor
-    bucket: Tensor
-    before: Tensor
+    value: NDArray[Any]
+    first: NDArray[Any]
+    last: NDArray[Any]
+    origin: NDArray[Any]
+    scale: NDArray[Any]
+    bucket: NDArray[Any]
+    before: NDArray[Any]
     halvings: int
 
     @classmethod
@@ -61,28 +59,28 @@ class Knots(NamedTuple):
             ends.append(first[i] + last)
         bucket = np.cumsum([0, *(counts[:-1] + 1)])
         arrays = np.concatenate(groups), first[:-1], first[1:] - 1, origin, scale, bucket, np.concatenate(ends)
-        value, start, end, origins, scales, buckets, before = (torch.from_numpy(array) for array in arrays)
-        return cls(value, start, end, origins, scales, buckets, before, most.bit_length())
+        return cls(*arrays, most.bit_length())
 
-    def at_or_before(self, value: Tensor, group: Tensor) -> Tensor:
+    def at_or_before(self, value: NDArray[Any], group: NDArray[Any]) -> NDArray[Any]:
         """Return the last knot at or before each value, in its group; the first one where the value lies before it.
 
         Parameters
         ----------
-        value : Tensor of shape (values,)
+        value : ndarray of shape (values,)
             Finite.
-        group : integer Tensor of shape (values,)
+        group : integer ndarray of shape (values,)
 
         Returns
         -------
-        integer Tensor of shape (values,)
+        integer ndarray of shape (values,)
         """
-        last = self.last[group]
-        most = _BUCKETS * (last - self.first[group] + 1) - 1
-        place = ((value - self.origin[group]) * self.scale[group]).clamp(min=0)
-        bucket = self.bucket[group] + torch.minimum(place, most).long()
-        knot, end = self.before[bucket], self.before[bucket + 1]
+        most = _BUCKETS * (self.last - self.first + 1) - 1
+        place = (value - self.origin[group]) * self.scale[group]
+        place = np.minimum(np.maximum(place, 0.0), most[group])
+        bucket = self.bucket[group] + place.astype(np.intp)
+        knot: NDArray[Any] = self.before[bucket]
+        end = self.before[bucket + 1]
         for halving in reversed(range(self.halvings)):
-            later = torch.minimum(knot + 2**halving, end)
-            knot = torch.where(self.value[later] <= value, later, knot)
+            later = np.minimum(knot + 2**halving, end)
+            knot = np.where(self.value[later] <= value, later, knot)
         return knot

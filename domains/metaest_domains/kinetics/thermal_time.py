@@ -8,22 +8,27 @@ first asks for it; it depends on nothing but the history, the cell and the refer
 
 import threading
 from collections.abc import Sequence
-from math import ceil, comb
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from math import comb
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.functional import RowFunction
+from metaest_domains.kinetics.arranged import Arranged, Runs
 from metaest_domains.kinetics.knots import Knots
 from metaest_domains.kinetics.rates import GAS_CONSTANT
 from metaest_domains.kinetics.running import GREATEST_ENERGY, LARGEST_EXPONENT, TERMS, RunningIntegrals, legendre
 
 __all__ = ["ThermalTimes"]
 
+Array = NDArray[Any]
+
 # rows of one call: the arrays of so many stay in a processor's cache
-_ROWS = 2**15
+_ROWS = 2**12
 # sets of rows whose places are kept, and the most rows of such a set
 _KEPT = 4
 _ROWS_KEPT = 2**17
@@ -35,117 +40,6 @@ _AT_ONCE = 4
 _FIRST_KNOTS = 2**12
 # nodes of the rule from a knot to the time of a row
 _NODES = 5
-# rates of one temporary array
-_CHUNK = 2**16
-# decrease of E/RT to where rates are left out, all times together below 1e-13 of the integral
-_NEGLIGIBLE = 45.0
-# kJ/mol; energies without bound are cut off here, where rates are 0 or too large for any number
-_BEYOND = 1e15
-
-
-class _Arranged(NamedTuple):
-    """The histories that rows have asked for so far.
-
-    Attributes
-    ----------
-    group : integer Tensor of shape (histories,)
-        Place of each history among those asked for, -1 for the others.
-    running : tuple of RunningIntegrals
-    knots : Knots
-        Times, a group for each.
-    temperature, slope : Tensor of shape (knots,)
-    middle, half_width : Tensor of shape (groups,)
-    cells : integer Tensor of shape (groups,)
-        Number of cells of energies above zero, and as many below.
-    table : integer Tensor of shape (groups,)
-        Number of the table of the first cell.
-    fastest : Tensor of shape (2, knots)
-        The least 1/T up to each knot, where the rate of a positive energy is greatest; and the least -1/T.
-    x, weight : Tensor of shape (knots, nodes)
-        Values of 1/T and weights of the rule between a knot and the next one.
-    """
-
-    group: Tensor
-    running: tuple[RunningIntegrals, ...]
-    knots: Knots
-    temperature: Tensor
-    slope: Tensor
-    middle: Tensor
-    half_width: Tensor
-    cells: Tensor
-    table: Tensor
-    fastest: Tensor
-    x: Tensor
-    weight: Tensor
-
-    @classmethod
-    def of(cls, group: Tensor, running: Sequence[RunningIntegrals]) -> "_Arranged":
-        """Arrange histories one after the other."""
-        half_width = np.array([one.half_width for one in running])
-        cells = np.array([ceil(GREATEST_ENERGY / (2 * width)) for width in half_width])
-        arrays = [
-            np.concatenate([one.temperature for one in running]),
-            np.concatenate([one.slope for one in running]),
-            np.array([one.middle for one in running]),
-            half_width,
-            cells,
-            np.cumsum([0, *(2 * cells[:-1])]),
-            np.concatenate(
-                [np.minimum.accumulate([1 / one.temperature, -1 / one.temperature], axis=1) for one in running], axis=1
-            ),
-        ]
-        knots = Knots.of([one.time for one in running])
-        nodes = [torch.cat([torch.nn.functional.pad(one.nodes[i], (0, 0, 0, 1)) for one in running]) for i in (0, 1)]
-        return cls(group, tuple(running), knots, *(torch.from_numpy(array) for array in arrays), *nodes)
-
-    def start(self, owner: Tensor, energies: Tensor, earliest: Tensor) -> Tensor:
-        """Return the knot before which the rate of each history may be left out.
-
-        Parameters
-        ----------
-        owner : integer Tensor of shape (pairs,)
-            A history.
-        energies : Tensor of shape (pairs,)
-        earliest : integer Tensor of shape (pairs,)
-            The first knot up to which an integral is wanted.
-
-        Returns
-        -------
-        integer Tensor of shape (pairs,)
-        """
-        side = (energies < 0).long()
-        limit = self.fastest[side, earliest] + _NEGLIGIBLE * GAS_CONSTANT / energies.abs()
-        before, start = self.knots.first[owner] - 1, earliest
-        for _ in range(int((start - before).max()).bit_length()):
-            middle = (before + start) // 2
-            counts = (self.fastest[side, middle.clamp(min=0)] <= limit) | (middle <= before)
-            before, start = torch.where(counts, before, middle), torch.where(counts & (middle > before), middle, start)
-        # the rate rises from the knot before: that piece counts, too
-        return torch.maximum(start - 1, self.knots.first[owner])
-
-    def integrals(self, knots: Tensor, energies: Tensor, reference: float, orders: Sequence[int]) -> list[Tensor]:
-        """Return derivatives of the integrals from the first of some knots up to each, histories at different energies.
-
-        Parameters
-        ----------
-        knots : integer Tensor of shape (histories, knots)
-            Knots of a history one after the other, filled up with the last of them.
-        energies : Tensor of shape (histories,)
-        reference : float
-        orders : sequence of int
-            0 for the integrals themselves.
-
-        Returns
-        -------
-        list of Tensor of shape (histories, knots), one for each order
-        """
-        away = (1 / reference - self.x[knots]) / GAS_CONSTANT
-        rates = (away * energies[:, None, None]).clamp_(max=LARGEST_EXPONENT).exp_().mul_(self.weight[knots])
-        results = []
-        for order in orders:
-            parts = (rates * away**order if order else rates).sum(dim=2)
-            results.append(torch.nn.functional.pad(parts[:, :-1].cumsum(dim=1), (1, 0)))
-        return results
 
 
 class _Tables:
@@ -158,25 +52,25 @@ class _Tables:
 
     def __init__(self, reference: float) -> None:
         self.reference = reference
-        self.first = torch.empty(0, dtype=torch.int64)
+        self.first = np.empty(0, dtype=np.intp)
         self.clear()
 
     def clear(self) -> None:
         """Drop all tables."""
-        self.first = torch.full_like(self.first, -1)
-        self.series = torch.empty(_FIRST_KNOTS, TERMS, dtype=torch.float64)
+        self.first = np.full_like(self.first, -1)
+        self.series = np.empty((_FIRST_KNOTS, TERMS))
         self.used = 0
 
-    def first_rows(self, tables: Tensor) -> Tensor:
+    def first_rows(self, tables: Array) -> Array:
         """Return the row of the first knot of each table, -1 for a table that is not there."""
         most = int(tables.max()) + 1
         if most > len(self.first):
-            self.first = torch.cat([self.first, torch.full((most - len(self.first),), -1)])
+            self.first = np.concatenate([self.first, np.full(most - len(self.first), -1)])
         return self.first[tables]
 
-    def add(self, tables: Sequence[int], arranged: _Arranged) -> None:
+    def add(self, tables: Sequence[int], arranged: Arranged) -> None:
         """Add tables that are not there, one at least, and the others as long as there is room."""
-        owners = np.searchsorted(arranged.table.numpy(), tables, side="right") - 1
+        owners = np.searchsorted(arranged.table, tables, side="right") - 1
         added = False
         for owner in np.unique(owners).tolist():
             running, first_cell = arranged.running[owner], int(arranged.table[owner]) + int(arranged.cells[owner])
@@ -188,18 +82,18 @@ class _Tables:
                     return
                 if not room:
                     self.clear()
-                    self.first_rows(torch.tensor(max(tables)))
+                    self.first_rows(np.array([max(tables)]))
                     room = max(_MOST_KNOTS // knots, 1)
                 added = True
                 batch, some = some[: min(room, _AT_ONCE)], some[min(room, _AT_ONCE) :]
                 energies = (2.0 * torch.tensor(batch, dtype=torch.float64) - (2 * first_cell - 1)) * running.half_width
                 end = self.used + knots * len(batch)
                 if end > len(self.series):
-                    more = torch.empty(max(end, 2 * len(self.series)), TERMS, dtype=torch.float64)
+                    more = np.empty((max(end, 2 * len(self.series)), TERMS))
                     more[: self.used] = self.series[: self.used]
                     self.series = more
-                self.series[self.used : end] = running.series(energies, self.reference).flatten(0, 1)
-                self.first[batch] = torch.arange(self.used, end, knots)
+                self.series[self.used : end] = running.series(energies, self.reference).flatten(0, 1).numpy()
+                self.first[batch] = np.arange(self.used, end, knots)
                 self.used = end
 
 
@@ -214,12 +108,12 @@ class ThermalTimes:
         The points of each.
     """
 
-    def __init__(self, numbers: Sequence[int], points: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+    def __init__(self, numbers: Sequence[int], points: Sequence[tuple[Array, Array]]) -> None:
         self._points = points
         self._numbers = Knots.of([np.array(numbers, dtype=np.float64)])
-        self._arranged: _Arranged | None = None
+        self._arranged: Arranged | None = None
         self._tables = _Tables(np.nan)
-        self._places: list[tuple[Any, Any, tuple[_Arranged, Tensor, Tensor]]] = []
+        self._places: list[tuple[Any, Any, tuple[Arranged, Array, Array]]] = []
         self._lock = threading.Lock()
 
     def integral(self, time: Tensor, number: Tensor, energy: Tensor, reference: float) -> Tensor:
@@ -235,56 +129,52 @@ class ThermalTimes:
         -------
         Tensor of shape (n_rows,)
         """
-        slopes_too = energy.requires_grad and torch.is_grad_enabled()
-        integral: Tensor = _Integral.apply(energy, time, number, self, reference, 0, slopes_too)[0]  # type: ignore[no-untyped-call]
-        return integral
+        return _Integral(self, reference)(energy, time, number)
 
     def derivatives(
         self, energy: Tensor, time: Tensor, number: Tensor, reference: float, orders: Sequence[int]
     ) -> list[Tensor]:
         """Return derivatives of the integrals in the energy, one tensor for each of the orders.
 
-        Tensors have any shape, all the same.
+        All tensors have shape (rows,).
         """
-        flat, clock, n = energy.reshape(-1), time.reshape(-1), energy.numel()
-        arranged, group, knot = self._place(time, number)
-        results = [torch.empty(n, dtype=torch.float64) for _ in orders]
-        for first in range(0, n, _ROWS):
-            rows = slice(first, first + _ROWS)
-            parts = self._derivatives(flat[rows], clock[rows], (arranged, group[rows], knot[rows]), reference, orders)
-            for result, part in zip(results, parts, strict=True):
-                result[rows] = part
-        return [result.reshape(energy.shape) for result in results]
+        E, clock = energy.detach().numpy(), time.detach().numpy()
+        if not len(E):
+            return [torch.empty_like(energy) for _ in orders]
+        arranged, group, knot = self._place(time.detach(), number.detach())
+        result = np.empty((len(orders), len(E)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for first in range(0, len(E), _ROWS):
+                rows = slice(first, first + _ROWS)
+                result[:, rows] = self._up_to_knots(E[rows], group[rows], knot[rows], reference, orders, arranged)
+            passed = clock - arranged.knots.value[knot]
+            rest = np.flatnonzero(passed > 0)
+            for first in range(0, len(rest), _ROWS):
+                some = rest[first : first + _ROWS]
+                at = knot[some]
+                piece = passed[some], arranged.temperature[at], arranged.slope[at]
+                result[:, some] += _to_row(E[some], *piece, reference, orders)
+        return list(torch.from_numpy(result))
 
-    def _derivatives(
-        self,
-        energy: Tensor,
-        time: Tensor,
-        place: tuple[_Arranged, Tensor, Tensor],
-        reference: float,
-        orders: Sequence[int],
-    ) -> list[Tensor]:
-        arranged, group, knot = place
-        ordinary = energy.abs() <= GREATEST_ENERGY
-        if bool(ordinary.all()):
-            sums = self._by_series(energy, group, knot, reference, orders, arranged)
-        else:
-            sums = [torch.full_like(energy, torch.nan) for _ in orders]
-            for rows, way in ((ordinary, self._by_series), (energy.abs() > GREATEST_ENERGY, self._one_by_one)):
-                some = torch.nonzero(rows)[:, 0]
-                parts = way(energy[some], group[some], knot[some], reference, orders, arranged) if len(some) else []
-                for total, part in zip(sums, parts, strict=False):
-                    total[some] = part
-        passed = time - arranged.knots.value[knot]
-        rest = torch.nonzero(passed > 0)[:, 0]
-        if len(rest):
-            at = knot[rest]
-            parts = _to_row(energy[rest], passed[rest], arranged.temperature[at], arranged.slope[at], reference, orders)
-            for total, part in zip(sums, parts, strict=True):
-                total[rest] += part
-        return sums
+    def _up_to_knots(
+        self, energy: Array, group: Array, knot: Array, reference: float, orders: Sequence[int], arranged: Arranged
+    ) -> Array:
+        """Return integrals up to knots, and their derivatives; NaN where the energy is."""
+        runs = Runs.of(energy, group, knot)
+        size = np.abs(runs.energy)
+        ordinary = size <= GREATEST_ENERGY
+        if ordinary.all():
+            return self._by_series(runs, reference, orders, arranged)
+        result = np.full((len(orders), len(knot)), np.nan)
+        some, rows = runs.where(ordinary)
+        if len(rows):
+            result[:, rows] = self._by_series(some, reference, orders, arranged)
+        some, rows = runs.where(size > GREATEST_ENERGY)
+        if len(rows):
+            result[:, rows] = arranged.sums(some, reference, orders)
+        return result
 
-    def _place(self, time: Tensor, number: Tensor) -> tuple[_Arranged, Tensor, Tensor]:
+    def _place(self, time: Tensor, number: Tensor) -> tuple[Arranged, Array, Array]:
         """Return the histories asked for, each row's history among them, and the last knot before its time.
 
         A fit evaluates the same rows many times: the places of the last few tensors are kept, as long as these have the
@@ -294,59 +184,58 @@ class ThermalTimes:
         for entry in self._places:
             if entry[0] == key:
                 return entry[2]
-        arranged, group = self._groups(number.reshape(-1))
-        place = arranged, group, arranged.knots.at_or_before(time.reshape(-1), group)
+        arranged, group = self._groups(number.numpy())
+        place = arranged, group, arranged.knots.at_or_before(time.numpy(), group)
         if len(group) <= _ROWS_KEPT:
             self._places = [(key, (time, number), place), *self._places[: _KEPT - 1]]
         return place
 
-    def _groups(self, number: Tensor) -> tuple[_Arranged, Tensor]:
+    def _groups(self, number: Array) -> tuple[Arranged, Array]:
         """Return the histories that rows have asked for, these rows included, and the place of each row's history."""
-        which = self._numbers.at_or_before(number, torch.tensor(0))
+        first = np.flatnonzero(np.concatenate([[True], number[1:] != number[:-1]]))
+        count = np.diff(np.append(first, len(number)))
+        which = np.repeat(self._numbers.at_or_before(number[first], np.zeros(len(first), dtype=np.intp)), count)
         arranged = self._arranged
         if arranged is not None:
             group = arranged.group[which]
-            if bool((group >= 0).all()):
+            if (group >= 0).all():
                 return arranged, group
         with self._lock:
             arranged = self._arranged
             if arranged is None:
-                groups, running = torch.full((len(self._points),), -1), []
+                groups, running = np.full(len(self._points), -1), []
             else:
-                groups, running = arranged.group.clone(), list(arranged.running)
-            wanted = torch.unique(which)
-            new = wanted[groups[wanted] < 0].tolist()
-            groups[new] = torch.arange(len(running), len(running) + len(new))
+                groups, running = arranged.group.copy(), list(arranged.running)
+            wanted = np.unique(which)
+            new = wanted[groups[wanted] < 0]
+            groups[new] = np.arange(len(running), len(running) + len(new))
             running += [RunningIntegrals(*self._points[i]) for i in new]
-            self._arranged = arranged = _Arranged.of(groups, running) if new or arranged is None else arranged
+            self._arranged = arranged = Arranged.of(groups, running) if len(new) or arranged is None else arranged
             return arranged, arranged.group[which]
 
-    def _by_series(
-        self, energy: Tensor, group: Tensor, knot: Tensor, reference: float, orders: Sequence[int], arranged: _Arranged
-    ) -> list[Tensor]:
-        """Return integrals up to knots, and their derivatives, from the power series of cells of energies."""
-        half_width = arranged.half_width[group]
-        cells = arranged.cells[group]
+    def _by_series(self, runs: Runs, reference: float, orders: Sequence[int], arranged: Arranged) -> Array:
+        """Return what `Arranged.sums` does, from the power series of cells of energies."""
+        energy, group, length, knot = runs
+        half_width, cells = arranged.half_width[group], arranged.cells[group]
+        scaled = energy / half_width
         # an energy on the upper end of the last cell is of that cell
-        cell = torch.minimum((energy / (2 * half_width)).floor().long(), cells - 1)
-        u = energy / half_width - (2 * cell + 1)
+        cell = np.minimum(np.floor(0.5 * scaled).astype(np.intp), cells - 1)
+        u = scaled - (2 * cell + 1)
         table = arranged.table[group] + cells + cell
-        series = self._series(table, knot - arranged.knots.first[group], reference, arranged)
-        powers = torch.linalg.vander(u, N=TERMS)
+        run = np.repeat(np.arange(len(energy)), length)
+        series = self._series(table, run, knot - arranged.knots.first[group][run], reference, arranged)
         away = (1 / reference - arranged.middle[group]) / GAS_CONSTANT
-        factor = torch.exp(u * half_width * away)
-        terms = []
-        for order in range(max(orders) + 1):
-            terms.append(torch.einsum("rk,rk->r", series, powers[:, : TERMS - order]) / half_width**order)
-            series = series[:, 1:] * torch.arange(1, TERMS - order)
-        return [
-            factor * sum(comb(order, j) * away ** (order - j) * terms[j] for j in range(order + 1)) for order in orders
-        ]
+        factor = np.exp(u * half_width * away)
+        result = np.empty((len(orders), len(knot)))
+        powers = _powers(u, half_width, max(orders))
+        for part, order in zip(result, orders, strict=True):
+            weights = sum((comb(order, j) * away ** (order - j))[:, None] * powers[j] for j in range(order + 1))
+            np.einsum("rk,rk->r", series, (factor[:, None] * weights).take(run, axis=0), out=part)
+        return result
 
-    def _series(self, table: Tensor, knot: Tensor, reference: float, arranged: _Arranged) -> Tensor:
-        """Return the coefficients of the series of each row, from its table and its knot's number in its history."""
-        rows = torch.arange(len(table))
-        result = None
+    def _series(self, table: Array, run: Array, knot: Array, reference: float, arranged: Arranged) -> Array:
+        """Return the coefficients of the series of each row, from the table of its run and its knot's number in it."""
+        result, left = None, np.ones(len(table), dtype=bool)
         while True:
             with self._lock:
                 if self._tables.reference != reference:
@@ -354,98 +243,46 @@ class ThermalTimes:
                 tables = self._tables
                 first = tables.first_rows(table)
                 there = first >= 0
-                if result is None and bool(there.all()):
-                    return tables.series.index_select(0, first + knot)
+                if result is None and there.all():
+                    return tables.series.take(first[run] + knot, axis=0)
                 if result is None:
-                    result = torch.empty(len(table), TERMS, dtype=torch.float64)
-                result[rows[there]] = tables.series[first[there] + knot[there]]
-                rows, table, knot = rows[~there], table[~there], knot[~there]
-                if not len(rows):
+                    result = np.empty((len(knot), TERMS))
+                rows = np.flatnonzero((there & left)[run])
+                result[rows] = tables.series[first[run[rows]] + knot[rows]]
+                left &= ~there
+                if not left.any():
                     return result
-                tables.add(torch.unique(table).tolist(), arranged)
+                tables.add(np.unique(table[left]).tolist(), arranged)
 
-    def _one_by_one(
-        self, energy: Tensor, group: Tensor, knot: Tensor, reference: float, orders: Sequence[int], arranged: _Arranged
-    ) -> list[Tensor]:
-        """Return what `_by_series` does, from sums over all knots for every energy of every history."""
-        results = [torch.empty_like(energy) for _ in orders]
-        energies, number = torch.unique(energy.clamp(min=-_BEYOND, max=_BEYOND), return_inverse=True)
-        pairs, pair = torch.unique(group * len(energies) + number, return_inverse=True)
-        owner, energies = pairs // len(energies), energies[pairs % len(energies)]
-        earliest = torch.full_like(owner, len(arranged.slope)).scatter_reduce(0, pair, knot, "amin")
-        latest = torch.zeros_like(owner).scatter_reduce(0, pair, knot, "amax")
-        start = arranged.start(owner, energies, earliest)
-        size = latest - start + 1
-        # pairs of like size together, since the smaller ones are filled up
-        sorted_pairs = size.argsort(stable=True)
-        place = torch.empty_like(pairs)
-        place[sorted_pairs] = torch.arange(len(pairs))
-        place = place[pair]
-        first = 0
-        while first < len(pairs):
-            total = size[sorted_pairs[first:]] * torch.arange(1, len(pairs) - first + 1)
-            some = sorted_pairs[first : first + max(1, int((total <= _CHUNK // _NODES).sum()))]
-            knots = start[some, None] + torch.arange(int(size[some[-1]]))
-            knots = torch.minimum(knots, latest[some, None])
-            sums = arranged.integrals(knots, energies[some], reference, orders)
-            rows = torch.nonzero((place >= first) & (place < first + len(some)))[:, 0]
-            at = place[rows] - first, knot[rows] - start[pair[rows]]
-            for result, part in zip(results, sums, strict=True):
-                result[rows] = part[at]
-            first += len(some)
-        return results
+
+def _powers(u: Array, half_width: Array, greatest: int) -> list[Array]:
+    """Return powers of u, (runs, terms), and their derivatives in the energy up to an order."""
+    powers = [np.vander(u, TERMS, increasing=True)]
+    for _ in range(greatest):
+        lower = np.zeros_like(powers[-1])
+        np.multiply(powers[-1][:, :-1], np.arange(1.0, TERMS), out=lower[:, 1:])
+        powers.append(lower / half_width[:, None])
+    return powers
 
 
 def _to_row(
-    energy: Tensor, passed: Tensor, temperature: Tensor, slope: Tensor, reference: float, orders: Sequence[int]
-) -> list[Tensor]:
+    energy: Array, passed: Array, temperature: Array, slope: Array, reference: float, orders: Sequence[int]
+) -> Array:
     """Return the integral from the last knot before each row to the time of the row, and its derivatives."""
-    point, share = (torch.from_numpy(part) for part in legendre(_NODES))
+    point, share = legendre(_NODES)
     x = 1 / (temperature[:, None] + slope[:, None] * passed[:, None] * point)
     away = (1 / reference - x) / GAS_CONSTANT
-    rates = passed[:, None] * share * torch.exp((energy[:, None] * away).clamp(max=LARGEST_EXPONENT))
-    return [(rates * away**order if order else rates).sum(dim=1) for order in orders]
+    rates = passed[:, None] * share * np.exp(np.minimum(energy[:, None] * away, LARGEST_EXPONENT))
+    return np.stack([(rates * away**order if order else rates).sum(axis=1) for order in orders])
 
 
-class _Integral(torch.autograd.Function):
-    """A derivative of the integrals in the energy, of any order, which is differentiable in the energy."""
+@dataclass(frozen=True, eq=False)
+class _Integral(RowFunction):
+    """The integrals as a function of the energy of a row, given its time and the number of its history."""
 
-    @staticmethod
-    def forward(
-        energy: Tensor,
-        time: Tensor,
-        number: Tensor,
-        times: ThermalTimes,
-        reference: float,
-        order: int,
-        slopes_too: bool,
-    ) -> tuple[Tensor, Tensor]:
-        orders = [order, order + 1] if slopes_too else [order]
-        value, *slope = times.derivatives(energy, time, number, reference, orders)
-        return value, slope[0] if slopes_too else value.new_empty(0)
+    times: ThermalTimes
+    reference: float
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        energy, time, number, *ctx.rest = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(energy, time, number, output[1])
-
-    @staticmethod
-    def backward(ctx: Any, of_value: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        energy, time, number, slope = ctx.saved_tensors
-        times, reference, order, slopes_too = ctx.rest
-        if not slopes_too or torch.is_grad_enabled():
-            again = torch.is_grad_enabled()
-            slope = _Integral.apply(energy, time, number, times, reference, order + 1, again)[0]  # type: ignore[no-untyped-call]
-        return of_value * slope, None, None, None, None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], energy: Tensor, time: Tensor, number: Tensor, *rest: Any
-    ) -> tuple[Any, Any]:
-        rows = []
-        for part, dim in zip((energy, time, number), in_dims, strict=False):
-            rows.append(part.unsqueeze(0) if dim is None else part.movedim(dim, 0))
-        shape = torch.broadcast_shapes(*(part.shape for part in rows))  # type: ignore[no-untyped-call]
-        value, slope = _Integral.apply(*(part.expand(shape) for part in rows), *rest)  # type: ignore[no-untyped-call]
-        return (value, slope), (0, 0 if rest[-1] else None)
+    def derivatives(self, number: Tensor, given: tuple[Tensor, ...], orders: Sequence[int]) -> list[Tensor]:
+        time, history = given
+        return self.times.derivatives(number, time, history, self.reference, orders)
