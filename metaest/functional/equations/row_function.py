@@ -35,8 +35,12 @@ class RowFunction(ABC):
     ...         (base,) = given
     ...         return [base**number * base.log() ** order for order in orders]
     >>> x = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
-    >>> Power()(x, torch.tensor([3.0], dtype=torch.float64))
-    tensor([9.], dtype=torch.float64, grad_fn=<SelectBackward0>)
+    >>> value = Power()(x, torch.tensor([3.0], dtype=torch.float64))
+    >>> value.item()
+    9.0
+    >>> value.backward()
+    >>> round(x.grad.item(), 6)  # 9 log 3
+    9.887511
     """
 
     @abstractmethod
