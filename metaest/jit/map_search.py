@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from metaest.functional import HierarchicalModel, Observations, SolveCode
-from metaest.functional.equations.gauss_newton import MapResult, SearchState, accept_step, propose_step
+from metaest.functional.equations.gauss_newton import MapResult, SearchState
 from metaest.functional.equations.hierarchical import Information, true_curvature
 from metaest.jit.codegen.map_search import SearchPrograms, search_text
 from metaest.jit.ir import OPERATIONS_PER_CALL
 from metaest.jit.llvm.compile import aligned, compile_function, native_vector
+from metaest.jit.search_steps import step_programs
 from metaest.jit.trace.graph import graph_of
 
 __all__ = ["CompiledMapSearch"]
@@ -178,7 +179,6 @@ def _programs(
 ) -> SearchPrograms:
     """Trace the programs of a search, for one task."""
     m = factor.shape[1]
-    n = 2 * m + 1 + m * m
 
     def evaluate(u: Tensor, center: Tensor, X: Tensor, y: Tensor, *rest: Tensor) -> list[Tensor]:
         *more, factor, log_sigma = rest
@@ -190,18 +190,6 @@ def _programs(
         information = model.information(phi, log_sigma, observed(X, y, more))
         return [SearchState.at(phi, information).packed[len(phi) :]]
 
-    def begin(packed: Tensor) -> list[Tensor]:
-        code = torch.where(SearchState(packed, m).finite, float(SolveCode.MAX_ITER), float(SolveCode.NOT_FINITE))
-        return [code]
-
-    def propose(packed: Tensor, damping: Tensor, code: Tensor, tol: Tensor) -> list[Tensor]:
-        state, step, expected, code = propose_step(SearchState(packed, m), damping, code, tol)
-        return [state.packed, state.u + step, expected, code]
-
-    def accept(packed: Tensor, trial: Tensor, damping: Tensor, code: Tensor, expected: Tensor) -> list[Tensor]:
-        state, damping = accept_step(SearchState(packed, m), SearchState(trial, m), damping, code, expected)
-        return [state.packed, damping]
-
     def curvature(gradients: Tensor, expected: Tensor) -> list[Tensor]:
         return [true_curvature(gradients, expected)]
 
@@ -209,17 +197,18 @@ def _programs(
         mask = torch.ones_like(y) if observations.full else more[0]
         return Observations(X.T, y, mask, observations.full, None if observations.weight is None else more[-1])
 
-    state, one = torch.ones(n, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    u = torch.ones(m, 1, dtype=torch.float64)
     more = [] if observations.full else [observations.mask]
     more += [] if observations.weight is None else [observations.weight]
-    given = [state[:m], center, observations.X.T.contiguous(), observations.y, *more, factor, log_sigma]
+    given = [u, center, observations.X.T.contiguous(), observations.y, *more, factor, log_sigma]
     alone = [False] * (len(given) - 2) + [True] * 2
     gradients = torch.ones(2 * m, m, 1, dtype=torch.float64)
+    steps = step_programs(m)
     return SearchPrograms(
         graph_of(evaluate, given, alone)[0],
-        graph_of(begin, [state], [False])[0],
-        graph_of(propose, [state, one, one, one], [False] * 3 + [True])[0],
-        graph_of(accept, [state, state, one, one, one], [False] * 5)[0],
+        steps["begin"],
+        steps["propose"],
+        steps["accept"],
         graph_of(curvature, [gradients, torch.ones(m, m, 1, dtype=torch.float64)], [False] * 2)[0],
         graph_of(inform, [*given[1:-2], log_sigma], alone[1:-1])[0],
         m,

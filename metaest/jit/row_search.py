@@ -14,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.functional import Observations, SolveCode
-from metaest.functional.equations.gauss_newton import SearchState, accept_step, propose_step
+from metaest.functional import Observations
+from metaest.functional.equations.gauss_newton import SearchState
 from metaest.functional.equations.hierarchical import Information
 from metaest.jit.codegen.row_search import row_search_text
 from metaest.jit.errors import UnavailableError, UnsupportedError, is_permanent
 from metaest.jit.ir import OPERATIONS_PER_CALL, Program
 from metaest.jit.llvm.compile import aligned, compile_function, native_vector
 from metaest.jit.rows import CompiledRows
+from metaest.jit.search_steps import step_programs
 from metaest.jit.trace.graph import program_of
 
 __all__ = ["CompiledRowSearch"]
@@ -75,14 +76,21 @@ class CompiledRowSearch:
         return searches[m]
 
     def search(
-        self, most: int, tol: float, center: Array, factor: Array, noise: Array, observations: Observations, u: Array
+        self,
+        max_evaluations: int,
+        tol: float,
+        center: Array,
+        factor: Array,
+        noise: Array,
+        observations: Observations,
+        u: Array,
     ) -> tuple[Array, Array, NDArray[np.int64], NDArray[np.bool_]]:
         """Search every task from u.
 
         Parameters
         ----------
-        most : int
-            Evaluations.
+        max_evaluations : int
+            Evaluations of a task's rows.
         tol : float
             As :class:`metaest.functional.GaussNewton` takes it.
         center : ndarray of shape (constants, tasks)
@@ -101,17 +109,17 @@ class CompiledRowSearch:
             Where the loss was finite on the way, and its derivatives were not: the step there was not taken.
         """
         parts = []
-        for numbers, n in self._calls(observations, most):
-            some, count = _taken(observations, numbers), len(numbers)
-            given = [np.ascontiguousarray(each[:, numbers]) for each in (u, center)]
-            results = np.empty((self.m, count)), np.empty(count), np.empty(count), np.empty(count)
-            shared = self._shared(factor, noise, some)
+        for tasks, n_real in self._calls(observations, max_evaluations):
+            n = len(tasks)
+            inputs = [np.ascontiguousarray(each[:, tasks]) for each in (u, center)]
+            results = np.empty((self.m, n)), np.empty(n), np.empty(n), np.empty(n)
+            shared = self._shared(factor, noise, _taken(observations, tasks))
             tolerance = np.array([tol])
-            addresses = [each.ctypes.data for each in (*given, *results)]
-            self._search(*addresses, *shared.places, tolerance.ctypes.data, self._arena(), count, most)
-            parts.append([result[..., :n] for result in results])
-        found, height, ended, lost = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
-        return found, height, ended.astype(np.int64), lost > 0
+            places = [each.ctypes.data for each in (*inputs, *results)]
+            self._search(*places, *shared.places, tolerance.ctypes.data, self._arena(), n, max_evaluations)
+            parts.append([result[..., :n_real] for result in results])
+        u, loss, code, lost = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+        return u, loss, code.astype(np.int64), lost > 0
 
     def losses(self, center: Array, factor: Array, noise: Array, observations: Observations, points: Array) -> Array:
         """Return the rows' loss of each task at some deviations, of shape (points, tasks).
@@ -123,19 +131,19 @@ class CompiledRowSearch:
         points : ndarray of shape (points, random)
         """
         parts, points = [], np.ascontiguousarray(points)
-        for numbers, n in self._calls(observations, len(points)):
-            some, count = _taken(observations, numbers), len(numbers)
-            centers, result = np.ascontiguousarray(center[:, numbers]), np.empty((len(points), count))
-            shared = self._shared(factor, noise, some)
-            places = [points.ctypes.data, result.ctypes.data, self._arena()]
-            self._screen(centers.ctypes.data, *shared.places, *places, count, len(points))
-            parts.append(result[:, :n])
+        for tasks, n_real in self._calls(observations, len(points)):
+            centers, losses = np.ascontiguousarray(center[:, tasks]), np.empty((len(points), len(tasks)))
+            shared = self._shared(factor, noise, _taken(observations, tasks))
+            places = [points.ctypes.data, losses.ctypes.data, self._arena()]
+            self._screen(centers.ctypes.data, *shared.places, *places, len(tasks), len(points))
+            parts.append(losses[:, :n_real])
         return np.concatenate(parts, axis=1)
 
     def _calls(self, observations: Observations, evaluations: int) -> list[tuple[NDArray[np.intp], int]]:
         """Return the numbers of the tasks of each call, and how many of these count: Ctrl-C is heard between calls.
 
-        A call takes at least as many as there are lanes, the last one over again.
+        A call takes at least as many tasks as there are lanes; the last task is repeated to fill it, and its repeats
+        are dropped.
         """
         rows, tasks = observations.y.shape
         work = evaluations * (self._of_row * rows + self._of_step)
@@ -144,6 +152,7 @@ class CompiledRowSearch:
         return [(np.pad(cut, (0, max(0, self._lanes - len(cut))), mode="edge"), len(cut)) for cut in cuts]
 
     def _shared(self, factor: Array, noise: Array, observations: Observations) -> _Shared:
+        """Return where factor, noise, numbers of the programs and rows lie."""
         rows = np.array([observations.y.shape[0]], dtype=np.int64)
         arrays = [np.ascontiguousarray(factor), noise, self._constants, rows]
         weight = torch.ones_like(observations.y) if observations.weight is None else observations.weight
@@ -168,11 +177,11 @@ class _Shared(NamedTuple):
     kept: list[Any]
 
 
-def _taken(observations: Observations, numbers: NDArray[np.intp]) -> Observations:
+def _taken(observations: Observations, tasks: NDArray[np.intp]) -> Observations:
     """Return the rows of some tasks; all of them as they are."""
-    if len(numbers) == observations.y.shape[1]:
+    if len(tasks) == observations.y.shape[1]:
         return observations
-    return observations.take(torch.from_numpy(numbers))
+    return observations.take(torch.from_numpy(tasks))
 
 
 @lru_cache(maxsize=32)
@@ -190,18 +199,6 @@ def _programs(p: int, m: int) -> dict[str, Program]:
     def lost(rest: Tensor, mark: Tensor) -> list[Tensor]:
         return [torch.where(torch.isfinite(rest[m]) & ~torch.isfinite(rest.sum(dim=0)), 1.0, mark)]
 
-    def begin(packed: Tensor) -> list[Tensor]:
-        code = torch.where(SearchState(packed, m).finite, float(SolveCode.MAX_ITER), float(SolveCode.NOT_FINITE))
-        return [code]
-
-    def propose(packed: Tensor, damping: Tensor, code: Tensor, tol: Tensor) -> list[Tensor]:
-        state, step, expected, code = propose_step(SearchState(packed, m), damping, code, tol)
-        return [state.packed, state.u + step, expected, code]
-
-    def accept(packed: Tensor, trial: Tensor, damping: Tensor, code: Tensor, expected: Tensor) -> list[Tensor]:
-        state, damping = accept_step(SearchState(packed, m), SearchState(trial, m), damping, code, expected)
-        return [state.packed, damping]
-
     state, one = torch.ones(n, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     factor, center = torch.ones(p, m, dtype=torch.float64), torch.ones(p, 1, dtype=torch.float64)
     sums = torch.ones(1 + p + p * p, 1, dtype=torch.float64)
@@ -209,7 +206,5 @@ def _programs(p: int, m: int) -> dict[str, Program]:
         "constants": program_of(constants, [state[:m], center, factor], [False, False, True]),
         "finish": program_of(finish, [state[:m], sums, factor], [False, False, True]),
         "lost": program_of(lost, [state[m:], one], [False, False]),
-        "begin": program_of(begin, [state], [False]),
-        "propose": program_of(propose, [state, one, one, one], [False] * 3 + [True]),
-        "accept": program_of(accept, [state, state, one, one, one], [False] * 5),
+        **step_programs(m),
     }

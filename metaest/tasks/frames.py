@@ -70,8 +70,10 @@ def read_columns(
     features = named = None if features is None else name_list(features, "features")
     frame = rows_of(frame, "TaskSet.from_frame", "frame")
     require_frame(frame, {"task": task, "target": targets, "sample_weight": sample_weight})
+    if task is None:
+        raise TaskError("task must name one column, got None.")
     for argument, value in (("task", task), ("sample_weight", sample_weight)):
-        if isinstance(value, list) or (argument == "task" and value is None):
+        if isinstance(value, list):  # a tuple may name a column of several levels
             raise TaskError(f"{argument} must name one column, got {value!r}.")
     if features is None:
         features = [name for name in frame.columns if name not in (task, sample_weight, *targets)]

@@ -8,7 +8,6 @@ import torch
 
 from metaest import EquationRegressor, Parameter
 from metaest.estimators.equations import compiled, row_model
-from metaest.estimators.equations.map_estimate import Point
 from metaest.estimators.equations.row_model import RowModel
 from metaest.functional import (
     Equation,
@@ -19,7 +18,7 @@ from metaest.functional import (
     Population,
     negative_log_evidence,
 )
-from metaest.functional.equations.hierarchical import Design
+from metaest.functional.equations.hierarchical import Design, Point
 from metaest.functional.equations.transforms import Transforms
 from metaest.jit import CompiledRows, row_search
 from metaest_datasets import make_avrami_tasks
@@ -93,7 +92,7 @@ def test_one_call_searches_as_numpy_does(name, weighted, tasks):
     _, model = models(noise, observations)
     population, rough = population_of(noise), GaussNewton(max_iter=30, tol=1e-4, newton_after=30)
     prior = Point.of(population, design_of(observations))
-    start = 0.5 * torch.from_numpy(RNG.standard_normal((2, tasks)))
+    start = 0.5 * torch.from_numpy(np.random.default_rng(3).standard_normal((2, tasks)))
     at_once = model._searched_at_once(rough, prior, observations, start)
     in_blocks = model._searched_in_blocks(rough, prior, observations, start)
     for one, other in zip(at_once, in_blocks, strict=True):
@@ -106,7 +105,11 @@ def test_points_are_screened_as_torch_does(name, tasks):
     observations, noise = observations_of(tasks, weighted=name == "combined"), NOISES[name]
     plain, model = models(noise, observations)
     population = population_of(noise)
-    given = *Point.of(population, design_of(observations)), observations, torch.from_numpy(RNG.standard_normal((2, 5)))
+    given = (
+        *Point.of(population, design_of(observations)),
+        observations,
+        torch.from_numpy(np.random.default_rng(3).standard_normal((2, 5))),
+    )
     losses = model.losses_at(*given)
     assert losses.shape == (tasks, 5)
     torch.testing.assert_close(losses, plain.losses_at(*given), rtol=1e-9, atol=1e-9)
@@ -148,13 +151,35 @@ def test_slopes_that_are_lost_at_a_row_are_mended_where_one_call_searches():
     torch.testing.assert_close(one.code, other.code)
 
 
+def test_slopes_at_all_rows_are_torchs():
+    observations = observations_of(first=0.0)
+    plain, model = models(Noise("proportional", 0.05), observations)
+    phi = design_of(observations).center(torch.tensor([0.1, -0.5]).double(), 2)
+    for one, other in zip(
+        model.curve_and_slopes(phi, observations), plain.curve_and_slopes(phi, observations), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_losses_at_points_are_those_of_the_constants_there():
+    observations = observations_of()
+    plain, _ = models(Noise(), observations)
+    prior = Point.of(population_of(Noise()), design_of(observations))
+    points = torch.tensor([[0.0, 1.0, -0.5], [0.3, 0.0, 2.0]]).double()
+    losses = plain.losses_at(*prior, observations, points)
+    for j in range(3):
+        phi = prior.constants(points[:, j : j + 1].expand(2, 7))
+        torch.testing.assert_close(losses[:, j], plain.loss(phi, prior.log_sigma, observations))
+
+
 def test_slopes_that_are_lost_on_the_way_do_not_end_a_search():
     # at the start no slope is lost; later, those of rows before the lag are 0 times infinity
     def lagged(X, a, lag):
         return torch.where(X[:, 0] > lag, a * torch.sqrt(X[:, 0] - lag), 0.0)
 
-    times, lag = np.linspace(1, 10, 12), 3.3 + 0.4 * RNG.standard_normal((8, 1))
-    y = 2 * np.sqrt(np.clip(times - lag, 0, None)) + 0.02 * RNG.standard_normal((8, 12))
+    rng = np.random.default_rng(0)
+    times, lag = np.linspace(1, 10, 12), 3.3 + 0.4 * rng.standard_normal((8, 1))
+    y = 2 * np.sqrt(np.clip(times - lag, 0, None)) + 0.02 * rng.standard_normal((8, 12))
     X = torch.from_numpy(np.tile(times, (8, 1))[..., None])
     observations = Observations.stack(X, torch.from_numpy(y), torch.ones(8, 12, dtype=torch.float64))
     plain = HierarchicalModel(Equation(lagged, ("a", "lag"), "rows"), Transforms([-np.inf] * 2, [np.inf] * 2), Noise())
@@ -162,6 +187,9 @@ def test_slopes_that_are_lost_on_the_way_do_not_end_a_search():
     model = RowModel(plain.equation, plain.transforms, plain.noise, programs=programs)
     center = torch.tensor([[2.0], [0.5]]).double().expand(2, 8)
     prior = Point(center, torch.diag(torch.tensor([0.5, 3.0]).double()), torch.tensor([-3.0]).double())
+    given = prior.center.numpy(), prior.factor.numpy(), model._noise(prior.log_sigma), observations, np.zeros((2, 8))
+    *_, lost = row_search.CompiledRowSearch.of(programs, 2).search(30, 1e-2, *given)
+    assert lost.any()
     for solver in (GaussNewton(max_iter=30, tol=1e-2, newton_after=30), GaussNewton()):
         at_once, by_torch = (solver.solve(each, *prior, observations) for each in (model, plain))
         torch.testing.assert_close(at_once.code, by_torch.code)

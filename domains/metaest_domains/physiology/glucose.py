@@ -99,6 +99,7 @@ class _Forecasts(Stamped, ABC):
 
     @property
     def _minutes_ahead(self) -> list[float]:
+        """The horizons as numbers, whatever holds them."""
         horizons: list[float] = as_vector(self.horizons, "horizons").tolist()
         return horizons
 

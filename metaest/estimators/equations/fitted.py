@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.covariates import Covariates
-from metaest.estimators.equations.map_estimate import Point, map_estimate, misfit
+from metaest.estimators.equations.map_estimate import map_estimate, misfit
 from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.functional import GaussNewton, GradientDescent, HierarchicalModel, Observations, Population, SolveCode
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.gradient_descent import descend
-from metaest.functional.equations.hierarchical import Design
+from metaest.functional.equations.hierarchical import Design, Point
 from metaest.tasks import TaskSet
 
 __all__ = ["IDENTIFIED", "FittedEquation", "Posterior"]

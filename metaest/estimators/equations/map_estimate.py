@@ -6,20 +6,19 @@ improbably far from its curve, is searched again from points spread over the pop
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.stats import chi2, norm, qmc
 from torch import Tensor
 
-from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population, SolveCode
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.correlated import log_roots
 from metaest.functional.equations.gauss_newton import MapResult
-from metaest.functional.equations.hierarchical import Design
+from metaest.functional.equations.hierarchical import Point
 
-__all__ = ["Point", "map_estimate", "misfit", "normal_points", "search_widely"]
+__all__ = ["map_estimate", "misfit", "normal_points", "search_widely"]
 
 # points per task that the wide search evaluates without searching, where one call evaluates all tasks
 SCREENED = 256
@@ -46,37 +45,6 @@ ACCURACY = 1e-6
 # twice the loss at the solution is a chi-square variable with as many degrees of freedom as rows; a fit worse than all
 # but this share of tasks is searched again
 DOUBTFUL_SHARE = 1e-5
-
-
-class Point(NamedTuple):
-    """A population as the search for constants takes it: constants are ``center + factor @ u`` with u standard normal.
-
-    Attributes
-    ----------
-    center : Tensor of shape (constants, tasks)
-        Prior means in the unconstrained space, shifted by the covariates of each task.
-    factor : Tensor of shape (constants, random)
-        A root of the covariance between tasks.
-    log_sigma : Tensor of shape (noise constants,)
-    """
-
-    center: Tensor
-    factor: Tensor
-    log_sigma: Tensor
-
-    @classmethod
-    def of(cls, population: Population, design: Design) -> "Point":
-        """Return the point of a population for the tasks of a design."""
-        center = design.center(population.beta, len(population.factor))
-        return cls(center, population.factor, population.log_sigma)
-
-    def take(self, tasks: Tensor) -> "Point":
-        """Return the point for some of the tasks, by number."""
-        return self._replace(center=self.center[:, tasks])
-
-    def constants(self, u: Tensor) -> Tensor:
-        """Return the unconstrained constants of tasks that deviate by u, of shape (random, tasks)."""
-        return self.center + self.factor @ u
 
 
 @lru_cache(maxsize=32)

@@ -12,7 +12,8 @@ from metaest.estimators.arguments import require_count, require_flag
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.draws import deviation
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
-from metaest.estimators.equations.map_estimate import Point, map_estimate
+from metaest.estimators.equations.map_estimate import map_estimate
+from metaest.functional.equations.hierarchical import Point
 
 __all__ = ["profile_of"]
 

@@ -15,7 +15,6 @@ at the most probable u, which follows the population (implicit function theorem)
 """
 
 import itertools
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,13 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.equations import matrices
-from metaest.estimators.equations.map_estimate import Point
-from metaest.estimators.equations.search_steps import SearchState, accept, propose, store
+from metaest.estimators.equations.search_steps import NumpySearchState, accept, propose, store
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
+from metaest.functional.equations import matrices
 from metaest.functional.equations.equation import BEND, SHIFT, SMALLEST
 from metaest.functional.equations.gauss_newton import MapResult
-from metaest.functional.equations.hierarchical import Information
+from metaest.functional.equations.hierarchical import Information, Point
 from metaest.jit.row_search import CompiledRowSearch
 from metaest.jit.rows import CompiledRows, RowData
 
@@ -51,11 +49,10 @@ NEAR = 1.0
 FEW = 1 / 3
 # rows that are worked on at a time: what is computed of them stays in a processor's cache
 BLOCK_ROWS = 4096
-# numbers of padded rows over those of real ones, up to which tasks are searched in one call
+# rows of the padded table over real rows, above which tasks are not searched in one call
 MOST_PADDING = 4
 # sets of rows that are kept in the form that the programs take
 MOST_SETS = 8
-_logger = logging.getLogger("metaest.compile")
 
 
 # parts of Observations
@@ -359,8 +356,9 @@ class RowModel(HierarchicalModel):
     ) -> MapResult | None:
         """Search in one call of machine code; None where there is no program for it.
 
-        That holds the steps of Gauss and Newton. Tasks that need Newton's go on in numpy; those in which a slope is
-        lost on the way, at a row that does not depend on a constant, begin anew there.
+        The program takes steps of Gauss and Newton only. Tasks that need the true second derivative go on in numpy;
+        those that lose a slope on the way, at a row that does not depend on a constant, begin anew there. A task
+        without rows loses nothing, and is not searched by either.
         """
         program = self._search_program(observations, len(u))
         if program is None:
@@ -390,12 +388,12 @@ class RowModel(HierarchicalModel):
         parts = [self._search(solver, centers[:, tasks], A, noise, flat, starts[:, tasks]) for tasks, flat in blocks]
         return MapResult(*map(_joined, zip(*parts, strict=True)))
 
-    def _at(self, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array, *, true: bool) -> SearchState:
+    def _at(self, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array, *, true: bool) -> NumpySearchState:
         """Evaluate the posterior of u; with the true second derivative where that is positive definite."""
         sums = self._sums(center + factor @ u, noise, flat, true=true)
         return self._posterior(sums, factor, u, sums.curvature)
 
-    def _posterior(self, sums: _Sums, factor: Array, u: Array, curvature: Array | None) -> SearchState:
+    def _posterior(self, sums: _Sums, factor: Array, u: Array, curvature: Array | None) -> NumpySearchState:
         eye = np.eye(len(u))[..., None]
         matrix = matrices.sandwich(factor.T, sums.matrix if curvature is None else curvature) + eye
         root = matrices.cholesky(matrix)
@@ -403,7 +401,7 @@ class RowModel(HierarchicalModel):
             expected = matrices.sandwich(factor.T, sums.matrix) + eye
             matrix = np.where(np.isfinite(root[-1, -1]), matrix, expected)
             root = matrices.cholesky(matrix)
-        return SearchState(u, sums.loss + 0.5 * (u * u).sum(axis=0), factor.T @ sums.gradient + u, matrix, root)
+        return NumpySearchState(u, sums.loss + 0.5 * (u * u).sum(axis=0), factor.T @ sums.gradient + u, matrix, root)
 
     def _search(
         self, solver: GaussNewton, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array

@@ -5,16 +5,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.estimators.equations import matrices
 from metaest.functional import SolveCode
+from metaest.functional.equations import matrices
 from metaest.functional.equations.gauss_newton import FIRST_DAMPING, GREATEST_DAMPING
 
-__all__ = ["SearchState", "accept", "propose", "store"]
+__all__ = ["NumpySearchState", "accept", "propose", "store"]
 
 Array = NDArray[np.float64]
 
 
-class SearchState(NamedTuple):
+class NumpySearchState(NamedTuple):
     """The negative log-posterior of u with its gradient and second derivative, the tasks along the last axis.
 
     Attributes
@@ -32,18 +32,18 @@ class SearchState(NamedTuple):
     matrix: Array
     root: Array
 
-    def where(self, chosen: NDArray[np.bool_], other: "SearchState") -> "SearchState":
+    def where(self, chosen: NDArray[np.bool_], other: "NumpySearchState") -> "NumpySearchState":
         """Return this for the chosen tasks, and the other for the rest."""
-        return SearchState(*(np.where(chosen, a, b) for a, b in zip(self, other, strict=True)))
+        return NumpySearchState(*(np.where(chosen, a, b) for a, b in zip(self, other, strict=True)))
 
-    def take(self, tasks: NDArray[np.intp]) -> "SearchState":
+    def take(self, tasks: NDArray[np.intp]) -> "NumpySearchState":
         """Return the state of the chosen tasks."""
-        return SearchState(*(part[..., tasks] for part in self))
+        return NumpySearchState(*(part[..., tasks] for part in self))
 
 
 def propose(
-    state: SearchState, damping: Array, code: NDArray[np.int64], tol: float
-) -> tuple[SearchState, Array, Array, Array, NDArray[np.int64]]:
+    state: NumpySearchState, damping: Array, code: NDArray[np.int64], tol: float
+) -> tuple[NumpySearchState, Array, Array, Array, NDArray[np.int64]]:
     """Return the next step of each search, and which searches end; see `gauss_newton.propose_step`."""
     damped = bool(damping.any())
     step = matrices.solve(matrices.cholesky(state.matrix, damping) if damped else state.root, -state.gradient)
@@ -65,8 +65,8 @@ def propose(
 
 
 def accept(
-    state: SearchState, trial: SearchState, damping: Array, running: NDArray[np.bool_], expected: Array
-) -> tuple[SearchState, Array]:
+    state: NumpySearchState, trial: NumpySearchState, damping: Array, running: NDArray[np.bool_], expected: Array
+) -> tuple[NumpySearchState, Array]:
     """Return the states from which the searches continue, and their damping; see `gauss_newton.accept_step`."""
     finite = np.isfinite(trial.loss + trial.gradient.sum(axis=0) + trial.matrix.sum(axis=(0, 1)))
     better = (trial.loss <= state.loss + 1e-13 * np.abs(state.loss)) & finite & running
@@ -83,7 +83,7 @@ def accept(
 def store(
     result: tuple[Array, Array, NDArray[np.int64]],
     where: NDArray[np.intp],
-    state: SearchState,
+    state: NumpySearchState,
     code: NDArray[np.int64],
 ) -> None:
     """Write states and codes of some tasks into the result."""

@@ -25,7 +25,7 @@ DIFFERENCE = 1e-5
 # number of products of slopes up to which one operation forms them all: fewer calls repay the half that is not used
 FEW = 2**14
 
-__all__ = ["DIFFERENCE", "Design", "HierarchicalModel", "Information", "Population", "true_curvature"]
+__all__ = ["DIFFERENCE", "Design", "HierarchicalModel", "Information", "Point", "Population", "true_curvature"]
 
 
 class Design(NamedTuple):
@@ -70,6 +70,37 @@ class Population(NamedTuple):
     def detach(self) -> "Population":
         """Return the same numbers without a graph."""
         return Population(*(part.detach() for part in self))
+
+
+class Point(NamedTuple):
+    """A population as the search for constants takes it: constants are ``center + factor @ u`` with u standard normal.
+
+    Attributes
+    ----------
+    center : Tensor of shape (constants, tasks)
+        Prior means in the unconstrained space, shifted by the covariates of each task.
+    factor : Tensor of shape (constants, random)
+        A root of the covariance between tasks.
+    log_sigma : Tensor of shape (noise constants,)
+    """
+
+    center: Tensor
+    factor: Tensor
+    log_sigma: Tensor
+
+    @classmethod
+    def of(cls, population: Population, design: Design) -> "Point":
+        """Return the point of a population for the tasks of a design."""
+        center = design.center(population.beta, len(population.factor))
+        return cls(center, population.factor, population.log_sigma)
+
+    def take(self, tasks: Tensor) -> "Point":
+        """Return the point for some of the tasks, by number."""
+        return self._replace(center=self.center[:, tasks])
+
+    def constants(self, u: Tensor) -> Tensor:
+        """Return the unconstrained constants of tasks that deviate by u, of shape (random, tasks)."""
+        return self.center + self.factor @ u
 
 
 class Information(NamedTuple):

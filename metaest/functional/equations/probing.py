@@ -175,13 +175,12 @@ def _same(got: Tensor, expected: Tensor, tolerance: float) -> bool:
 def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> bool:
     """Tell whether a row gives the same beside others: an equation may branch on other rows of its X.
 
-    Where there are many rows, as of an equation with many columns, each stands beside some of the others, and some of
-    the others beside it.
+    Of more than eight rows, as of an equation with many columns, each is paired with eight, itself among them.
     """
     if neighbours is None:
         return True
     n = len(neighbours)
-    shifts = range(n) if n <= MOST_BESIDE else sorted({shift * n // MOST_BESIDE for shift in range(MOST_BESIDE)})
+    shifts = range(n) if n <= MOST_BESIDE else [k * n // MOST_BESIDE for k in range(MOST_BESIDE)]
     constants = theta[:, 0].unbind(0)
     alone = torch.stack([equation(constants, row[None])[0] for row in neighbours])
     beside = [

@@ -56,18 +56,16 @@ def row_search_text(
         texts.append(task.text)
         arena = max(arena, task.arena)
     layout = _Rows(programs, p, m, features, vector, arena, weighted)
-    texts.append(layout.at_trial())
+    texts.append(layout.at_trial_function())
     given, outputs = {"u": m, "center": p}, {"found": m, "height": 1, "ended": 1, "mark": 1}
     body = layout.search(layout.evaluate, layout.begin)
-    text, size = over_groups("search", given, outputs, [*SHARED, "tol"], body, vector, layout.size)
-    text += (
-        "\n"
-        + over_groups("screen", {"center": p}, {}, [*SHARED, "points", "losses"], layout.screen(), vector, layout.size)[
-            0
-        ]
+    search, size = over_groups("search", given, outputs, [*SHARED, "tol"], body, vector, layout.size)
+    # groups may overlap: both write the same losses
+    screen, other = over_groups(
+        "screen", {"center": p}, {}, [*SHARED, "points", "losses"], layout.screen(), vector, layout.size
     )
     head = "declare i64 @llvm.umin.i64(i64, i64)\n" + reduce_or(vector)
-    return definitions(vector) + head + "\n".join([*texts, text]), size * vector.lanes
+    return definitions(vector) + head + "\n".join([*texts, search, screen]), max(size, other) * vector.lanes
 
 
 # what all tasks share, and where their rows lie
@@ -110,7 +108,7 @@ class _Rows(SearchSteps):
         given = ", ".join(f"ptr %{name}" for name in ("center_v", "mark_v", *SHARED, "arena"))
         w.do(f"call void @at_trial({given}, i64 %first, i64 %tasks)")
 
-    def at_trial(self) -> str:
+    def at_trial_function(self) -> str:
         """Write a function that evaluates all rows at the trial's u."""
         w, p = Writer(self.vector), self.p
         trial, phi, sums, row = (self.place(w, name) for name in ("trial", "phi", "sums", "row"))
@@ -168,15 +166,15 @@ class _Rows(SearchSteps):
             given.append(weighs)
         self.call(w, program, *given, "%sigma", row)
 
-    def _read(self, w: Writer, base: str, row: str) -> str:
+    def _read(self, w: Writer, base: str, number: str) -> str:
         """Write the load of a number of each task."""
-        at = w.put(f"add i64 {w.put(f'mul i64 {row}, %tasks')}, %first")
+        at = w.put(f"add i64 {w.put(f'mul i64 {number}, %tasks')}, %first")
         place = w.put(f"getelementptr inbounds {self.vector.scalar}, ptr {base}, i64 {at}")
         return w.put(f"load {self.vector.floats}, ptr {place}, align {self.vector.bits // 8}")
 
-    def _is_real(self, w: Writer, row: str) -> str:
+    def _is_real(self, w: Writer, number: str) -> str:
         """Write where a row is no padding."""
-        return w.compare("ogt", self._read(w, "%mask", row), self.vector.splat(0.0))
+        return w.compare("ogt", self._read(w, "%mask", number), self.vector.splat(0.0))
 
     def _add(self, w: Writer, number: str, sums: str, row: str) -> None:
         """Write the sums of loss, gradient and matrix; padding adds nothing, whatever its numbers are."""

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.estimators.equations import matrices
 from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.fit.linearised import Linearised, linearise
 from metaest.estimators.equations.fit.problem import Optimum, Problem
@@ -27,9 +26,10 @@ from metaest.estimators.equations.fit.starts import (
     scales,
     spread_of,
 )
-from metaest.estimators.equations.map_estimate import Point
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population
+from metaest.functional.equations import matrices
 from metaest.functional.equations.correlated import whitened_residuals
+from metaest.functional.equations.hierarchical import Point
 from metaest.functional.progress import progress
 
 __all__ = ["EMResult", "em_steps", "first_population", "with_first_correlation", "without_variation"]
@@ -74,7 +74,7 @@ NEGLIGIBLE = 1e-3
 CLEARLY_ABOVE_ZERO = 1.0
 # share of the normal matrix's diagonal added to it, so that a Newton step of a singular one is defined
 RIDGE = 1e-12
-# squared residual of a row, in units of the noise, below which rounding of the likelihood hides it
+# mean squared residual, in units of the noise, below which taking the constant from the loss loses its digits
 CANCELLED = 1e-4
 # share of the variances added to the covariance: a task or two leave it singular
 JITTER = 1e-10
@@ -321,8 +321,10 @@ def _square_of_residuals(
     """Return the sum of squared residuals in units of the noise."""
     noise, log_sigma = model.noise, point.log_sigma
     accuracy = noise.accuracy(observations)
-    plain = noise.kind == "additive" and noise.correlation is None and noise.limit is None and accuracy.alike
-    if plain:  # the likelihood holds nothing else
+    gaussian_equal_noise = (
+        noise.kind == "additive" and noise.correlation is None and noise.limit is None and accuracy.alike
+    )
+    if gaussian_equal_noise:  # the loss is then a constant and half the squares
         n = float(observations.mask.sum())
         square = 2 * (float(linearised.loss_of_rows.sum()) - n * (float(log_sigma[0]) + 0.5 * math.log(2 * math.pi)))
         if square > CANCELLED * n:

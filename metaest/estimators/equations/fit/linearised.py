@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaest.estimators.equations import matrices
-from metaest.estimators.equations.map_estimate import Point
 from metaest.functional import HierarchicalModel, Observations
-from metaest.functional.equations.hierarchical import Design
+from metaest.functional.equations import matrices
+from metaest.functional.equations.hierarchical import Design, Point
 
 __all__ = ["Linearised", "invert", "linearise"]
 

@@ -7,11 +7,11 @@ import numpy as np
 from torch import Tensor
 
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
-from metaest.estimators.equations.map_estimate import Point, map_estimate, search_widely
+from metaest.estimators.equations.map_estimate import map_estimate, search_widely
 from metaest.estimators.equations.row_model import RowModel
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population, negative_log_evidence
 from metaest.functional.equations.gauss_newton import MapResult
-from metaest.functional.equations.hierarchical import Design
+from metaest.functional.equations.hierarchical import Design, Point
 
 __all__ = ["Optimum", "Problem"]
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
-from metaest.estimators.equations.map_estimate import Point, normal_points, search_widely
+from metaest.estimators.equations.map_estimate import normal_points, search_widely
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
+from metaest.functional.equations.hierarchical import Point
 
 __all__ = ["PooledFit", "around_pooled_fit", "from_single_tasks", "pooled_fits", "scales", "sizes", "spread_of"]
 
@@ -154,15 +155,15 @@ def _promising(
     pooled = _pooled_model(model, few)
     with torch.no_grad():
         if model.noise.limit is None:
-            # a likelihood of equal noise puts points in the order of their squared errors
+            # a likelihood of equal noise puts points in the order of their squared errors, which one with limits does not
             zero, eye = initial.new_zeros(len(initial), 1), torch.eye(len(initial), dtype=initial.dtype)
             log_sigma = torch.tensor([FIRST_NOISE * spread_of(few)], dtype=torch.float64).log()
-            error = pooled.losses_at(zero, eye, log_sigma, _as_one_task(few, 1), center)[0]
+            misfit = pooled.losses_at(zero, eye, log_sigma, _as_one_task(few, 1), center)[0]
         else:
             together = _as_one_task(few, n_points)
             curve = pooled.curve(center, together)
-            error = together.weighed((pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
-    order = torch.where(torch.isfinite(error), error, torch.inf).argsort()
+            misfit = together.weighed((pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
+    order = torch.where(torch.isfinite(misfit), misfit, torch.inf).argsort()
     # the best ones may all lie in one valley: take as many from the better quarter at large
     half = n_starts // 2
     rest = torch.linspace(half, max(half + 1, n_points // 4), n_starts - half - 1).long()
