@@ -321,10 +321,8 @@ def _square_of_residuals(
     """Return the sum of squared residuals in units of the noise."""
     noise, log_sigma = model.noise, point.log_sigma
     accuracy = noise.accuracy(observations)
-    gaussian_equal_noise = (
-        noise.kind == "additive" and noise.correlation is None and noise.limit is None and accuracy.alike
-    )
-    if gaussian_equal_noise:  # the loss is then a constant and half the squares
+    equal_noise = noise.kind == "additive" and noise.correlation is None and noise.limit is None and accuracy.alike
+    if equal_noise:  # the loss is then a constant and half the squares
         n = float(observations.mask.sum())
         square = 2 * (float(linearised.loss_of_rows.sum()) - n * (float(log_sigma[0]) + 0.5 * math.log(2 * math.pi)))
         if square > CANCELLED * n:

@@ -155,7 +155,7 @@ def _promising(
     pooled = _pooled_model(model, few)
     with torch.no_grad():
         if model.noise.limit is None:
-            # a likelihood of equal noise puts points in the order of their squared errors, which one with limits does not
+            # a likelihood of equal noise puts points in the order of their squared errors; one with limits does not
             zero, eye = initial.new_zeros(len(initial), 1), torch.eye(len(initial), dtype=initial.dtype)
             log_sigma = torch.tensor([FIRST_NOISE * spread_of(few)], dtype=torch.float64).log()
             misfit = pooled.losses_at(zero, eye, log_sigma, _as_one_task(few, 1), center)[0]
