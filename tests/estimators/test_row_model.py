@@ -231,8 +231,9 @@ def test_tasks_in_blocks_give_what_they_give_together(monkeypatch):
     _, model = models(noise, observations)
     assert len(model.blocks(observations)) > 3
     apart = evidence_at(model, population_of(noise), observations)
+    # the most probable deviations are polished until no task of a block is further than 1e-6 from its own
     for one, other in zip(together, apart, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_slopes_that_torch_loses_at_zero_are_zero():

@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators import matrices
 from metaest.estimators.equations.search_steps import NumpySearchState, accept, propose, store
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
-from metaest.functional.equations import matrices
 from metaest.functional.equations.equation import BEND, SHIFT, SMALLEST
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Information, Point
@@ -51,6 +51,10 @@ FEW = 1 / 3
 BLOCK_ROWS = 4096
 # rows of the padded table over real rows, above which tasks are not searched in one call
 MOST_PADDING = 4
+# tolerance of searches in one call over that of searches whose last steps are Newton's, which leave a smaller error
+SHARPER = 1e-4
+# steps of Gauss and Newton that this takes more
+MORE_STEPS = 4
 # sets of rows that are kept in the form that the programs take
 MOST_SETS = 8
 
@@ -363,9 +367,11 @@ class RowModel(HierarchicalModel):
         program = self._search_program(observations, len(u))
         if program is None:
             return None
-        steps = min(solver.max_iter, solver.newton_after)
+        rough = solver.newton_after >= solver.max_iter
+        steps = solver.max_iter if rough else min(solver.max_iter, solver.newton_after + MORE_STEPS)
+        tol = solver.tol if rough else SHARPER * solver.tol
         given = point.center.numpy(), point.factor.numpy(), self._noise(point.log_sigma), observations, u.numpy()
-        *searched, lost = map(torch.from_numpy, program.search(steps, solver.tol, *given))
+        *searched, lost = map(torch.from_numpy, program.search(steps, tol, *given))
         result = MapResult(*searched)
         anew = lost | (result.code == SolveCode.NOT_FINITE)
         unfinished = anew if steps == solver.max_iter else anew | (result.code == SolveCode.MAX_ITER)

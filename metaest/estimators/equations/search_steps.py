@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metaest.estimators import matrices
 from metaest.functional import SolveCode
-from metaest.functional.equations import matrices
 from metaest.functional.equations.gauss_newton import FIRST_DAMPING, GREATEST_DAMPING
 
 __all__ = ["NumpySearchState", "accept", "propose", "store"]

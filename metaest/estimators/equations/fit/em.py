@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaest.estimators import matrices
 from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.fit.linearised import Linearised, linearise
 from metaest.estimators.equations.fit.problem import Optimum, Problem
@@ -27,7 +28,6 @@ from metaest.estimators.equations.fit.starts import (
     spread_of,
 )
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population
-from metaest.functional.equations import matrices
 from metaest.functional.equations.correlated import whitened_residuals
 from metaest.functional.equations.hierarchical import Point
 from metaest.functional.progress import progress

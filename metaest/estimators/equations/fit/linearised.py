@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaest.estimators import matrices
 from metaest.functional import HierarchicalModel, Observations
-from metaest.functional.equations import matrices
 from metaest.functional.equations.hierarchical import Design, Point
 
 __all__ = ["Linearised", "invert", "linearise"]
