@@ -283,6 +283,20 @@ before = state()
 import metaest, metaest.diagnostics, metaest_datasets
 import metaest_domains.kinetics, metaest_domains.physiology, metaest_domains.trading
 same(state(), "importing metaest")
+def decayed(X, k):
+    return torch.exp(-k * X[:, 0])
+
+def summed(X, k):
+    return torch.cumsum(torch.exp(-k * X[:, 0]), 0)
+
+rng, hours = np.random.default_rng(0), np.linspace(0.1, 3, 8)
+for equation in (decayed, summed):
+    tasks = []
+    for k in np.exp(0.3 * rng.standard_normal(8)):
+        curve = equation(torch.from_numpy(hours[:, None]), float(k)).numpy()
+        tasks.append((hours[:, None], curve + 0.05 * rng.standard_normal(8)))
+    metaest.EquationRegressor(equation, {"k": metaest.Parameter(1.0, lower=0)}, random_state=0).fit(tasks)
+    same(state(), "the first fit of an equation")
 waves = metaest_datasets.make_sinusoids(12, n_rows=8, random_state=0)
 for compiles in (False, True):
     model = metaest.MAMLRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0, compile=compiles).fit(waves)

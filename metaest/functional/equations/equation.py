@@ -253,8 +253,10 @@ class _Curve(torch.autograd.Function):
         outputs = [(output, gradient) for output, gradient in outputs if output.requires_grad]
         result = torch.zeros_like(leaf)
         if outputs:
-            of = [output for output, _ in outputs]
-            (result,) = torch.autograd.grad(of, leaf, [gradient for _, gradient in outputs], materialize_grads=True)
+            # for gradients given beside the outputs torch imports its compiler, which changes the warning filters
+            with torch.enable_grad():
+                total = torch.stack([(output * gradient).sum() for output, gradient in outputs]).sum()
+            (result,) = torch.autograd.grad(total, leaf, materialize_grads=True)
         lost = torch.nonzero(~torch.isfinite(result).all(dim=0))[:, 0]
         if len(lost):
             given = of_values[:, lost], of_slopes[:, :, lost]
