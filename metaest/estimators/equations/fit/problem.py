@@ -63,12 +63,9 @@ class Problem(NamedTuple):
         """Return the prior of every task under a population."""
         return Point.of(population, self.design)
 
-    def solve(self, population: Population, u: Tensor | None = None, solver: GaussNewton | None = None) -> MapResult:
-        """Search the constants of every task once, from u or from zero; `map_estimate` searches doubtful tasks again.
-
-        `solver` takes the place of that of the problem.
-        """
-        return (solver or self.solver).solve(self.model, *self.at(population), self.observations, u)
+    def solve(self, population: Population, u: Tensor | None = None) -> MapResult:
+        """Search the constants of every task once, from u or from zero; `map_estimate` searches doubtful tasks again."""
+        return self.solver.solve(self.model, *self.at(population), self.observations, u)
 
     def map_estimate(self, population: Population, u: Tensor) -> MapResult:
         """Find the most probable constants of every task from u, and from other starts where that leaves doubt."""
