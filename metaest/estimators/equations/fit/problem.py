@@ -64,7 +64,7 @@ class Problem(NamedTuple):
         return Point.of(population, self.design)
 
     def solve(self, population: Population, u: Tensor | None = None) -> MapResult:
-        """Search the constants of every task once, from u or from zero; `map_estimate` searches doubtful tasks again."""
+        """Search the constants of every task once, from u or from zero; `map_estimate` searches doubtful ones again."""
         return self.solver.solve(self.model, *self.at(population), self.observations, u)
 
     def map_estimate(self, population: Population, u: Tensor) -> MapResult:
