@@ -15,6 +15,7 @@ __all__ = [
     "SEED",
     "Number",
     "Whole",
+    "check_interval",
     "require_choice",
     "require_count",
     "require_flag",
@@ -113,6 +114,18 @@ def require_model(model: Any, kind: type, where: str) -> None:
     """Raise a TypeError unless a model is of a class."""
     if not isinstance(model, kind):
         raise TypeError(f"{where}: model must be a {kind.__name__}, got {type(model).__name__}.")
+
+
+def check_interval(level: Any, method: Any, of: Any, simultaneous: Any) -> None:
+    """Raise a ValueError when a setting of ``predict_interval`` has no meaning."""
+    require_level(level)
+    require_choice(method, "method", ["posterior", "conformal"])
+    require_choice(of, "of", ["observation", "curve"])
+    require_flag(simultaneous, "simultaneous")
+    if method == "conformal" and of == "curve":
+        raise ValueError("a conformal interval is one of observations: the curve itself is not observed.")
+    if method == "posterior" and simultaneous:
+        raise ValueError("simultaneous=True needs method='conformal'.")
 
 
 def whether_guarded(guard: Any, gap: Any, default: bool) -> bool:

@@ -1,7 +1,8 @@
-"""The base of the predictors that ``adapt`` returns."""
+"""The bases of the predictors that ``adapt`` returns, and of the sequences of them that ``adapt_many`` returns."""
 
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
@@ -11,11 +12,14 @@ from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import Stamped
 from metaest.estimators.scoring import as_truth, scale_of, score_weights
 from metaest.exceptions import TaskError, filters_kept
+from metaest.tasks import TaskSet
 from metaest.tasks.arrays import require_numbers
 from metaest.tasks.record import ReadOnly
 from metaest.tasks.task import describe_rows
 
-__all__ = ["AdaptedPredictor", "refuse_fit"]
+__all__ = ["AdaptedPredictor", "AdaptedPredictors", "refuse_fit"]
+
+P = TypeVar("P", covariant=True)
 
 
 class AdaptedPredictor(Stamped, ReadOnly):
@@ -97,6 +101,38 @@ class AdaptedPredictor(Stamped, ReadOnly):
             for row, targets_of_row in zip(X.tolist()[:20], y.tolist()[:20], strict=True)
         )
         return f"<p><b>{self!r}</b></p><table><tr>{head}</tr>{body}</table>"
+
+
+class AdaptedPredictors(Stamped, Sequence[P]):
+    """The predictors of many tasks, a sequence in the order of the tasks; a subclass makes one by its number."""
+
+    tasks: TaskSet
+    is_adapted = True
+
+    def _one(self, i: int) -> P:
+        """Return the predictor of task number i."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: Any) -> Any:
+        numbers = range(len(self))
+        return [self._one(i) for i in numbers[index]] if isinstance(index, slice) else self._one(numbers[int(index)])
+
+    def __iter__(self) -> Iterator[P]:
+        return (self._one(i) for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"
+
+    def __sklearn_tags__(self) -> Tags:
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
+
+    def _require_same(self, tasks: TaskSet) -> None:
+        """Raise a TaskError unless tasks are those that were adapted to."""
+        if tasks.names.tolist() != self.tasks.names.tolist():
+            raise TaskError("predict: pass the tasks that were adapted to, in the same order.")
 
 
 def refuse_fit(name: str) -> NoReturn:

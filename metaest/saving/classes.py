@@ -12,6 +12,9 @@ from metaest.estimators.equations import adapted_many as adapted_equations
 from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
+from metaest.estimators.gaussian import conditioning
+from metaest.estimators.gaussian.adapted import AdaptedGaussian
+from metaest.estimators.gaussian.adapted_many import AdaptedGaussians
 from metaest.estimators.guard import FittedGuard, GuardRule
 from metaest.estimators.networks import classification, regression
 from metaest.estimators.networks.adaptation import Adaptation
@@ -48,6 +51,8 @@ from metaest.saving import stored_names
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
 _INNER: tuple[type, ...] = (
+    AdaptedGaussian,
+    AdaptedGaussians,
     Calibration,
     ClassHead,
     ClassNetwork,
@@ -96,6 +101,7 @@ DOMAINS = ("kinetics", "physiology", "trading")
 # what a judge asks, by the kind of model
 ANSWERS: Mapping[str, Any] = {
     "equation": adapted_equations.guard_answers,
+    "gaussian": conditioning.guard_answers,
     "regression": regression.query_answers,
     "classes": classification.query_answers,
 }

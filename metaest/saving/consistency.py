@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metaest.estimators.conformal import Scores
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.gaussian.prior import TaskPrior
 from metaest.estimators.networks.adapted import HoldsNetwork
 from metaest.estimators.networks.adapted_many import AdaptedRegressors
 from metaest.estimators.networks.base import BaseMAML
@@ -112,6 +113,7 @@ _CHECKS: tuple[tuple[type, Any], ...] = (
     (Scores, _scores),
     (FittedEquation, _fitted),
     (Posterior, _posterior),
+    (TaskPrior, TaskPrior.fault),
     (BaseMAML, _network),
     (AdaptedPredictor, _predictor),
     (AdaptedRegressors, _many),

@@ -28,6 +28,8 @@ def shared_parts(thing: Any) -> dict[str, Any]:
     calibration = getattr(thing, "_conformal", None)
     if hasattr(thing, "_fitted"):
         return {"population": thing._fitted, "calibration": calibration}
+    if hasattr(thing, "_prior"):
+        return {"prior": thing._prior, "calibration": calibration}
     if hasattr(thing, "_network"):
         weights = thing._meta if hasattr(thing, "_meta") else thing._params
         return {"network": thing._network, "weights": weights, "calibration": calibration}

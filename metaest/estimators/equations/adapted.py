@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metaest.estimators.arguments import require_count, require_flag, require_level
+from metaest.estimators.arguments import check_interval, require_count, require_flag, require_level
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, conformal_interval
 from metaest.estimators.equations.answers import (
@@ -27,7 +27,6 @@ from metaest.estimators.equations.answers import (
     spread_of_observations,
 )
 from metaest.estimators.equations.checks import (
-    check_interval,
     joined_rows,
     require_finite_curve,
 )

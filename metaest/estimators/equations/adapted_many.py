@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import Tags, TargetTags
 
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration
@@ -33,7 +31,7 @@ from metaest.estimators.equations.tables import many_table
 from metaest.estimators.guard import Answers, FittedGuard, Guard, require_rows, spread_of
 from metaest.estimators.inputs import tasks_by_name
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.pickles import Stamped
+from metaest.estimators.predictor import AdaptedPredictors
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.functional import Observations
 from metaest.functional.progress import progress
@@ -162,7 +160,7 @@ def with_answers_of(guard: FittedGuard, fitted: FittedEquation) -> FittedGuard:
     return replace(guard, answer=partial(guard_answers, fitted))
 
 
-class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
+class AdaptedEquations(AdaptedPredictors[AdaptedEquation]):
     """The predictors of many tasks, adapted in one call by ``adapt_many``; a sequence in the order of the tasks.
 
     Attributes
@@ -192,7 +190,6 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
     (30, 2)
     """
 
-    is_adapted = True
     # attributes that a file holds
     _written_fields = (
         "_fitted", "_posterior", "tasks", "_unguarded", "_judge", "guards_", "_conformal", "n_features_in_",
@@ -219,13 +216,7 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
         if feature_names is not None:
             self.feature_names_in_ = feature_names
 
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i = range(len(self))[int(index)]
+    def _one(self, i: int) -> AdaptedEquation:
         task = self.tasks[i]
         names = Columns(self).names
         single = self._unguarded.take(slice(i, i + 1))
@@ -241,15 +232,6 @@ class AdaptedEquations(Stamped, Sequence[AdaptedEquation]):
             weight=None if task.sample_weight is None else np.asarray(task.sample_weight),
             guard=None if self.guards_ is None else self.guards_[i],
         )
-
-    def __iter__(self) -> Iterator[AdaptedEquation]:
-        return (self[i] for i in range(len(self)))
-
-    def __sklearn_tags__(self) -> Tags:
-        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"
 
     def _keep_shares(self, guards: list[Guard]) -> None:
         """Mix each posterior with the prior, by the share that the guard says."""
@@ -303,8 +285,7 @@ or of (X, y) pairs, or mapping of name to (X, y)
     def _predict_tasks(self, tasks: TaskSet) -> NDArray[Any]:
         Columns(self).check(tasks, tasks.X.shape[1:], "predict")
         check_rows(self._fitted.function, tasks.X, None, "predict")
-        if tasks.names.tolist() != self.tasks.names.tolist():
-            raise TaskError("predict: pass the tasks that were adapted to, in the same order.")
+        self._require_same(tasks)
         before, now = (self._fitted.covariates.of_tasks(t) for t in (self.tasks, tasks))
         other = np.argwhere(np.abs(now - before) > TOLERANCE * np.abs(before))
         if len(other):

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from torch import Tensor
 
-from metaest.estimators.arguments import require_choice, require_flag, require_level
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
 from metaest.estimators.equations.settings import FitSettings
@@ -22,7 +21,6 @@ from metaest.tasks.reading import rows_of
 __all__ = [
     "arranged",
     "check_data",
-    "check_interval",
     "check_rows",
     "check_tasks",
     "check_values",
@@ -138,18 +136,6 @@ def _may_vary(tasks: TaskSet, names: list[str], random: list[int], *, diagonal: 
             "told apart; standard errors and intervals mean little."
         )
     return random
-
-
-def check_interval(level: Any, method: Any, of: Any, simultaneous: Any) -> None:
-    """Raise a ValueError when a setting of ``predict_interval`` has no meaning."""
-    require_level(level)
-    require_choice(method, "method", ["posterior", "conformal"])
-    require_choice(of, "of", ["observation", "curve"])
-    require_flag(simultaneous, "simultaneous")
-    if method == "conformal" and of == "curve":
-        raise ValueError("a conformal interval is one of observations: the curve itself is not observed.")
-    if method == "posterior" and simultaneous:
-        raise ValueError("simultaneous=True needs method='conformal'.")
 
 
 def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where: str) -> None:

@@ -15,7 +15,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators import inputs
-from metaest.estimators.arguments import require_flag, whether_guarded
+from metaest.estimators.arguments import check_interval, require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import checkpoint_of
 from metaest.estimators.columns import Columns
@@ -23,7 +23,7 @@ from metaest.estimators.conformal import IntervalMixin, conformal_interval, one_
 from metaest.estimators.equations import adapted_many, censoring, tables, zero_shot
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.answers import spread_of_observations
-from metaest.estimators.equations.checks import check_interval, warn_of_many
+from metaest.estimators.equations.checks import warn_of_many
 from metaest.estimators.equations.compiled import compiled_for_adapting
 from metaest.estimators.equations.fit.pipeline import fit_population
 from metaest.estimators.equations.fitted import FittedEquation

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import Tags, TargetTags
 from torch import Tensor
 
 from metaest.estimators.columns import Columns
@@ -24,8 +23,8 @@ from metaest.estimators.networks.compiled import adapter_for, adapts_compiled, p
 from metaest.estimators.networks.episodes import CHUNK, CHUNK_VALUES, adapted_at_once, batch_forward
 from metaest.estimators.networks.network import require_finite_weights, within_range
 from metaest.estimators.networks.regression import RegressionNetwork
-from metaest.estimators.pickles import Stamped
-from metaest.exceptions import OvershootWarning, TaskError, warn
+from metaest.estimators.predictor import AdaptedPredictors
+from metaest.exceptions import OvershootWarning, warn
 from metaest.functional import Params, Rows, repeat_for_tasks, solve_damped
 from metaest.functional.progress import progress
 from metaest.jit import padded_rows
@@ -34,7 +33,7 @@ from metaest.tasks import TaskSet
 __all__ = ["AdaptedRegressors"]
 
 
-class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
+class AdaptedRegressors(AdaptedPredictors[AdaptedRegressor]):
     """The predictors of many tasks, made by ``adapt_many``; a sequence in the order of the tasks.
 
     Attributes
@@ -66,7 +65,6 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
     AdaptedRegressor(1 feature, adapted on 5 rows)
     """
 
-    is_adapted = True
     # what a file holds of it
     _written_fields = (
         "_network", "_adaptation", "_meta", "_conformal", "_batching", "tasks", "n_features_in_", "feature_names_in_",
@@ -108,13 +106,7 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         self._judge = judge
         self.guards_: list[Guard] | None = None if judge is None else judge.judge_tasks(tasks)
 
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i = range(len(self))[int(index)]
+    def _one(self, i: int) -> AdaptedRegressor:
         task, params = self.tasks[i], {name: value[i].clone() for name, value in self._params.items()}
         adapted = AdaptedRegressor(
             self._network,
@@ -133,15 +125,6 @@ class AdaptedRegressors(Stamped, Sequence[AdaptedRegressor]):
         if hasattr(self, "feature_shape_"):
             object.__setattr__(adapted, "feature_shape_", self.feature_shape_)
         return adapted
-
-    def __iter__(self) -> Iterator[AdaptedRegressor]:
-        return (self[i] for i in range(len(self)))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self)} task{'s' * (len(self) != 1)})"
-
-    def __sklearn_tags__(self) -> Tags:
-        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
     @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
@@ -167,8 +150,7 @@ or of (X, y) pairs, or mapping of name to (X, y)
         X = tasks_by_name(X, object_rows=columns.objects)
         if isinstance(X, TaskSet):
             columns.check(X, X.X.shape[1:], "predict")
-            if X.names.tolist() != self.tasks.names.tolist():
-                raise TaskError("predict: pass the tasks that were adapted to, in the same order.")
+            self._require_same(X)
             parts = [self._outputs(chosen, *_rows_of(X, chosen)) for chosen in self._chunks(X)]
             return self._kept(np.concatenate(parts), X.X, np.repeat(np.arange(len(self)), X.sizes))
         rows = columns.rows(X, "predict")
