@@ -18,10 +18,13 @@ from variants import FEW, PROBLEMS, VARIANTS, fitted
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_laws_of_adaptation(variant, problem):
-    tasks = PROBLEMS[problem]()
+    tasks, drawn = PROBLEMS[problem](), torch.get_rng_state()
     model = fitted(variant, tasks)
     one, other = tasks[0], tasks[1]
     adapted = model.adapt(one.X[:4], one.y[:4])
+    # torch's generator is the user's
+    assert adapted.module_ is not None
+    assert torch.equal(torch.get_rng_state(), drawn)
     before = adapted.predict(one.X)
     assert np.isfinite(before).all()
     assert (before != model.predict(one.X)).any()

@@ -48,7 +48,10 @@ class HeadForward(ModuleForward):
     def as_module(self, params: Params) -> nn.Module:
         """Return the features with a linear layer that holds the task's weights."""
         weights = params[HEAD]
-        layer = nn.Linear(self.n_hidden, weights.shape[1]).to(weights)
+        # weights that are replaced are not drawn: torch's generator stays as it was
+        layer = nn.utils.skip_init(
+            nn.Linear, self.n_hidden, weights.shape[1], dtype=weights.dtype, device=weights.device
+        )
         with torch.no_grad():
             layer.weight.copy_(weights[:-1].T)
             layer.bias.copy_(weights[-1])
