@@ -7,8 +7,6 @@ from metaest.estimators import (
     AdaptedClassifier,
     AdaptedEquation,
     AdaptedEquations,
-    AdaptedGaussian,
-    AdaptedGaussians,
     AdaptedPolicy,
     AdaptedRegressor,
     AdaptedRegressors,
@@ -24,7 +22,6 @@ from metaest.estimators import (
     MAMLRegressor,
     Parameter,
     Quantity,
-    RandomCoefficientRegressor,
     adapt,
 )
 from metaest.exceptions import (
@@ -46,8 +43,6 @@ __all__ = [
     "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
-    "AdaptedGaussian",
-    "AdaptedGaussians",
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
@@ -69,7 +64,6 @@ __all__ = [
     "OvershootWarning",
     "Parameter",
     "Quantity",
-    "RandomCoefficientRegressor",
     "Task",
     "TaskError",
     "TaskSet",

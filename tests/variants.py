@@ -22,6 +22,7 @@ VARIANTS = {
     "MAML++": {"learn_inner_lr": "per-layer-and-step", "multi_step_share": 0.5, "first_order_share": 0.3},
     "R2D2": {"inner_solver": "ridge"},
     "ALPaCA": {"inner_solver": "bayes"},
+    "evidence": {"inner_solver": "evidence", "rank": 3},
 }
 
 

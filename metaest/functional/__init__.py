@@ -16,7 +16,9 @@ from metaest.functional.equations.transforms import Transforms
 from metaest.functional.inner.class_head import ClassHead
 from metaest.functional.inner.closed_form import ClosedForm, LinearHead
 from metaest.functional.inner.damping import solve_damped
+from metaest.functional.inner.evidence_head import EvidenceHead
 from metaest.functional.inner.gradient_descent import GradientDescent
+from metaest.functional.inner.head import Head
 from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.losses import (
     REGRESSION_LOSSES,
@@ -63,9 +65,11 @@ __all__ = [
     "Correlation",
     "Episodes",
     "Equation",
+    "EvidenceHead",
     "Forward",
     "GaussNewton",
     "GradientDescent",
+    "Head",
     "HeadForward",
     "HierarchicalModel",
     "History",

@@ -13,9 +13,8 @@ from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.gaussian import conditioning
-from metaest.estimators.gaussian.random_coefficients.design import Design
-from metaest.estimators.gaussian.random_coefficients.prior import CoefficientPrior
-from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
+from metaest.estimators.gaussian.adapted import AdaptedGaussian
+from metaest.estimators.gaussian.adapted_many import AdaptedGaussians
 from metaest.estimators.guard import FittedGuard, GuardRule
 from metaest.estimators.networks import classification, regression
 from metaest.estimators.networks.adaptation import Adaptation
@@ -29,6 +28,7 @@ from metaest.functional import (
     ClassHead,
     Correlation,
     Equation,
+    EvidenceHead,
     GaussNewton,
     GradientDescent,
     HierarchicalModel,
@@ -52,17 +52,17 @@ from metaest.saving import stored_names
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
 _INNER: tuple[type, ...] = (
-    BoostedTrees,
+    AdaptedGaussian,
+    AdaptedGaussians,
     Calibration,
     ClassHead,
     ClassNetwork,
     ClassAdaptation,
     Codes,
-    CoefficientPrior,
     Correlation,
     Covariates,
-    Design,
     Equation,
+    EvidenceHead,
     FittedEquation,
     FrozenEstimator,
     GaussNewton,

@@ -77,6 +77,9 @@ def _network(model: BaseMAML) -> str:
     network = model._network
     if network.collate_fn is None and len(network.features_scaling.mean) != model.n_features_in_:
         return "it has another number of features than its scaling"
+    direct = getattr(network.forward, "direct", ())
+    if not all(type(place) is int and 0 <= place < model.n_features_in_ for place in direct):
+        return "its head reads columns that are not there"
     return _weights(model._params.values())
 
 

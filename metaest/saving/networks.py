@@ -36,6 +36,8 @@ def described(forward: ModuleForward, weights: Mapping[str, Tensor] | None) -> d
         "called_with": getattr(forward.module, "_metaest_called_with", None),
     }
     fields |= {name: getattr(forward, name) for name in ("n_hidden", "n_context") if hasattr(forward, name)}
+    if direct := getattr(forward, "direct", ()):  # files of other heads stay what they were
+        fields["direct"] = list(direct)
     for name, cls in _BUILT_IN.items():
         if type(forward.module) is cls:
             arguments: Any = forward.module.arguments
@@ -82,7 +84,7 @@ def rebuilt(fields: dict[str, Any], module: Any) -> ModuleForward:
         network.load_state_dict(copied, strict=True, assign=built_in is not None)
     except RuntimeError as error:
         raise ModelFileError(f"its weights are not those of its network: {error}") from error
-    further = {name: fields[name] for name in ("n_hidden", "n_context") if name in fields}
+    further = {name: fields[name] for name in ("n_hidden", "n_context", "direct") if name in fields}
     cls = _KINDS[fields["kind"]]
     network.eval()
     if cls is ModuleForward:

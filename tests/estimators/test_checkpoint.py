@@ -106,6 +106,7 @@ def test_a_fit_that_was_ended_twice_has_the_bits_of_one_that_was_not(kind, tmp_p
         {"multi_step_share": 0.5, "first_order_share": 0.3, "inner_steps": 3},
         {"learn_inner_lr": "per-parameter", "meta_gradient": "first-order"},
         {"inner_solver": "bayes"},
+        {"inner_solver": "evidence", "rank": 2},
         {"normalization": "batch", "support_size": 2, "batch_statistics": "per-step"},
         {"meta_batch_size": 3, "dtype": "float64", "max_batch_bytes": 1},
     ],

@@ -15,7 +15,9 @@ from metaest.functional import (
     ClosedForm,
     ContextForward,
     Episodes,
+    EvidenceHead,
     GradientDescent,
+    Head,
     HeadForward,
     InnerSolver,
     LinearHead,
@@ -57,7 +59,7 @@ class Adaptation:
     proximal : float
     n_context : int
         Length of the context vector; 0 for none.
-    head : LinearHead or None
+    head : Head or None
         The head that is solved in closed form.
     normed : bool
         Whether layers normalise by statistics of a task.
@@ -75,7 +77,7 @@ class Adaptation:
     moving: tuple[str, ...]
     proximal: float
     n_context: int
-    head: LinearHead | None
+    head: Head | None
     normed: bool
     per_step: bool
     max_batch_bytes: int | None
@@ -124,9 +126,12 @@ class Adaptation:
         )
 
     @staticmethod
-    def _head(inner: InnerSettings, forward: HeadForward) -> LinearHead:
+    def _head(inner: InnerSettings, forward: HeadForward) -> Head:
         """Return the head that a closed form solves."""
         assert forward.n_outputs is not None
+        if inner.by_evidence:
+            most = (forward.n_features + 1) * forward.n_outputs
+            return EvidenceHead(forward.n_features, forward.n_outputs, min(inner.rank, most))
         return LinearHead(inner.bayesian, forward.n_hidden, forward.n_outputs)
 
     def meta_parameters(self, weights: Params, before: Params | None = None) -> Params:
@@ -170,8 +175,11 @@ class Adaptation:
         if self.normed:
             weights |= self._statistics(meta)
         if self.head is not None:
-            if not set(self.head.meta_parameters(next(iter(weights.values())))) <= set(meta):
+            learned = self.head.meta_parameters(next(iter(weights.values())))
+            if not set(learned) <= set(meta):
                 raise ValueError(f"inner_solver was set after the fit to another closed form; {_ANEW}")
+            if any(meta[name].shape != value.shape for name, value in learned.items()):
+                raise ValueError(f"rank was set after the fit; {_ANEW}")
             return {**weights, **self.head.start(meta)}
         if self.n_context:
             weights[CONTEXT] = next(iter(weights.values())).new_zeros(self.n_context)
@@ -194,10 +202,21 @@ class Adaptation:
     ) -> Tensor:
         """Return the meta-loss of each task; its gradient is the meta-gradient."""
         start = self.start(meta, episodes.query)
+        if self.head is not None and self.whole_tasks:
+            return self.head.losses(forward, repeat_for_tasks(start, 1), episodes)
         if self.head is not None and self.steps:
             return self.head.losses(forward, repeat_for_tasks(start, len(episodes.query.mask)), episodes)
         solver = self.solver(meta) if self.head is None else GradientDescent(0, 0.0)
         return task_losses(forward, loss, solver, start, episodes, *differentiated)
+
+    @property
+    def whole_tasks(self) -> bool:
+        """Whether a fit learns by all rows of each task at once, so that its episodes need no support."""
+        return self.head is not None and self.head.whole_tasks
+
+    def tried(self, episodes: Episodes) -> Rows:
+        """Return the rows of an episode on which it is tried how tasks are evaluated."""
+        return episodes.query if self.whole_tasks else episodes.support
 
     def _statistics(self, meta: Params) -> Params:
         """Return the statistics a task starts with: none where they will be those of its support."""

@@ -140,7 +140,8 @@ class AdaptedRegressor(HoldsNetwork, AdaptedPredictor):
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         return_std : bool, default=False
-            Whether to return the standard deviation of an observation as well; with ``inner_solver="bayes"`` only.
+            Whether to return the standard deviation of an observation as well; with ``inner_solver="bayes"`` or
+            "evidence" only.
 
         Returns
         -------
@@ -281,5 +282,7 @@ def predict_rows(
     if not return_std:
         return mean
     if adaptation.head is None or not adaptation.head.bayesian:
-        raise ValueError("return_std needs a model with inner_solver='bayes'; others have no predictive variance.")
+        raise ValueError(
+            "return_std needs a model with inner_solver='bayes' or 'evidence'; others have no predictive variance."
+        )
     return mean, network.predict_sd(params, adaptation.head, rows)

@@ -247,6 +247,8 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
     """
 
     _parameter_constraints = CLASS_CONSTRAINTS
+    # a setting of regressions that classifiers do not offer
+    rank = 16
 
     def __init__(
         self,

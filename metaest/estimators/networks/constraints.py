@@ -20,12 +20,13 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "normalization": [StrOptions({"batch", "layer", "group"}), None],
     "batch_statistics": [StrOptions({"support", "per-step"})],
     "module": [nn.Module, callable, None],
-    "inner_solver": [StrOptions({"gradient", "ridge", "bayes"}), InnerSolver],
+    "inner_solver": [StrOptions({"gradient", "ridge", "bayes", "evidence"}), InnerSolver],
     "inner_steps": [Whole(0, None, closed="left")],
     "inner_lr": [POSITIVE_OR_ZERO],
     "learn_inner_lr": [StrOptions({"one", "per-parameter", "per-layer-and-step"}), Options(bool, {False})],
     "adapt_layers": [StrOptions({"all", "head", "body"}), list, tuple],
     "context_dim": [Whole(0, None, closed="left")],
+    "rank": [Whole(1, None, closed="left")],
     "meta_gradient": [StrOptions(set(META_GRADIENTS)), MetaGradient],
     "proximal": [POSITIVE_OR_ZERO],
     "multi_step_share": [Number(0, 1, closed="both")],
@@ -56,7 +57,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 CLASS_CONSTRAINTS: dict[str, list[Any]] = {
-    **CONSTRAINTS,
+    **{name: allowed for name, allowed in CONSTRAINTS.items() if name != "rank"},
+    "inner_solver": [StrOptions({"gradient", "ridge", "bayes"}), InnerSolver],
     "collate_fn": [callable, None],
     "shared_labels": [StrOptions({"auto"}), "boolean"],
     "n_way": [Whole(2, None, closed="left"), None],
@@ -85,6 +87,7 @@ ADAPTING = {
         "learn_inner_lr",
         "adapt_layers",
         "context_dim",
+        "rank",
         "meta_gradient",
         "proximal",
         "batch_statistics",

@@ -169,6 +169,8 @@ class EpisodeSampler(ABC):
         if not (self.adaptation.normed and self.adaptation.steps) or (self.adaptation.per_step and not training):
             return
         counts = split.support_mask.sum(axis=1)
+        if training and self.adaptation.whole_tasks:
+            counts += split.query_mask.sum(axis=1)
         if counts.min() < LEAST_FOR_STATISTICS:
             name = self._name(int(chosen[int(np.argmin(counts))]))
             raise TaskError(

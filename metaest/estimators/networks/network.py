@@ -1,7 +1,7 @@
 """A fitted network, shared by a model and its adapted predictors and never changed; how it is built and batched."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -309,7 +309,9 @@ def build_parts(settings: NetworkSettings, tasks: TaskSet, n_outputs: int) -> tu
             plain,
             partial(row_of_task, tasks),
         )
-    forward = _forward(module, rows, n_outputs, n_context, settings.closed_form)
+    forward = _forward(
+        module, rows, n_outputs, settings, [] if codes is None else [place for place, _ in codes.columns]
+    )
     widens = _can_widen(forward, plain[:2])
     if users and widens and settings.second_derivatives:
         check_second_derivative(forward, plain)
@@ -331,7 +333,7 @@ def _parts_of_objects(
     shape, probes = tuple(rows.shape[1:]), rows[:PROBES].to(settings.device, settings.dtype)
     module = _module(settings, shape, n_outputs).to(settings.device, settings.dtype)
     check_module(module, probes)
-    forward = _forward(module, probes, n_outputs, 0, settings.closed_form)
+    forward = _forward(module, probes, n_outputs, settings, range(shape[0]))
     widens = _can_widen(forward, probes[:2])
     if widens and settings.second_derivatives:
         check_second_derivative(forward, probes)
@@ -391,13 +393,27 @@ def _can_widen(forward: ModuleForward, X: torch.Tensor) -> bool:
     return output.dtype == torch.float64
 
 
-def _forward(module: nn.Module, X: torch.Tensor, n_outputs: int, n_context: int, closed_form: bool) -> ModuleForward:
-    """Return the forward pass that the settings ask for; `X` holds a few standardised rows, and contexts of zero."""
-    if closed_form:
+def _forward(
+    module: nn.Module, X: torch.Tensor, n_outputs: int, settings: NetworkSettings, indirect: Sequence[int]
+) -> ModuleForward:
+    """Return the forward pass that the settings ask for.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    X : Tensor of shape (rows, ...)
+        A few standardised rows, with contexts of zero.
+    n_outputs : int
+    settings : NetworkSettings
+    indirect : sequence of int
+        Columns that are no numbers for a linear head: codes, and all of what a collate_fn made.
+    """
+    if settings.closed_form:
         body, n_hidden = split_head(module, X)
-        return HeadForward(body, n_outputs, n_hidden)
-    if n_context:
-        return ContextForward(module, n_outputs, n_context)
+        columns = range(X.shape[1]) if settings.direct and X.ndim == 2 else []
+        return HeadForward(body, n_outputs, n_hidden, [place for place in columns if place not in indirect])
+    if settings.context_dim:
+        return ContextForward(module, n_outputs, settings.context_dim)
     return ModuleForward(module, n_outputs, last_layer(module, X))
 
 

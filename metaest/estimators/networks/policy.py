@@ -37,8 +37,8 @@ _FURTHER: dict[str, list[Any]] = {
     "query_size": [Whole(1, None, closed="left"), None],
     "gap": [Whole(0, None, closed="left")],
 }
-_OTHERS = {"normalization", "batch_statistics", "inner_solver", "proximal", "multi_step_share", "first_order_share",
-           "split", "device", "support_size"}  # fmt: skip
+_OTHERS = {"normalization", "batch_statistics", "inner_solver", "rank", "proximal", "multi_step_share",
+           "first_order_share", "split", "device", "support_size"}  # fmt: skip
 
 
 class MAMLPolicy(BaseMAML):
@@ -132,6 +132,7 @@ class MAMLPolicy(BaseMAML):
     normalization = None
     batch_statistics = "support"
     inner_solver = "gradient"
+    rank = 16
     proximal = 1.0
     multi_step_share = 0.0
     first_order_share = 0.0

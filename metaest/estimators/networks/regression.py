@@ -30,7 +30,7 @@ from metaest.estimators.seen_tasks import SeenTasks
 from metaest.exceptions import TaskError
 from metaest.functional import (
     Episodes,
-    LinearHead,
+    Head,
     Params,
     RegressionLoss,
     RowLoss,
@@ -80,7 +80,7 @@ class RegressionNetwork(Network):
         self.finite(torch.from_numpy(y), X)
         return y
 
-    def predict_sd(self, params: Params, head: LinearHead, X: NDArray[Any]) -> NDArray[Any]:
+    def predict_sd(self, params: Params, head: Head, X: NDArray[Any]) -> NDArray[Any]:
         """Return the standard deviation of an observation at each row, in the user's units."""
         wide, rows = self.widened(params, X)
         one = {name: value[None] for name, value in wide.items()}
@@ -278,8 +278,10 @@ class Regression:
         *,
         training: bool,
     ) -> "RegressionSampler":
-        """Return what episodes are drawn from."""
-        return RegressionSampler(network, tasks, adaptation, rng, self.support_size, self.split)
+        """Return what episodes are drawn from; a head that learns by whole tasks needs no draws of support rows."""
+        whole = training and adaptation.whole_tasks
+        support_size, split = (0, "first") if whole else (self.support_size, self.split)
+        return RegressionSampler(network, tasks, adaptation, rng, support_size, split)
 
     def learned(
         self, network: RegressionNetwork, adaptation: Adaptation, params: Params, tasks: TaskSet, seed: int

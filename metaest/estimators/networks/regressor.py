@@ -96,12 +96,16 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         other axes may differ from call to call: `fit` collates all rows at once, ``adapt``, ``predict`` and
         ``score`` those they work on. There is no ``n_features_in_``; `context_dim` is refused; ``calibrate`` does
         not notice tasks of the fit; and a pickle needs a function that can be pickled.
-    inner_solver : {"gradient", "ridge", "bayes"} or InnerSolver, default="gradient"
+    inner_solver : {"gradient", "ridge", "bayes", "evidence"} or InnerSolver, default="gradient"
         How a task adapts: by gradient steps; or its last layer alone in closed form, on the features of the layers
         before, by ridge regression whose strength is learned (R2D2 [9]_), or by Bayes' rule from a learned prior with
-        a learned noise (ALPaCA [10]_), which gives standard deviations. In closed form the settings of the steps and of
-        the meta-gradient have no effect, but for ``inner_steps=0``. An :class:`~metaest.functional.InnerSolver` object
-        brings its own steps and rates.
+        a learned noise (ALPaCA [10]_), which gives standard deviations. "evidence" is Bayes' rule as well, on the
+        columns of X beside the features, from a prior that `rank` numbers a task span; `fit` maximises the evidence of
+        all rows of each task (adaptive Bayesian linear regression [11]_), for support of every size at once, so that
+        `support_size` and `split` do not matter to it; ``meta_loss`` is the negative log-evidence a row. It needs tens
+        of tasks where columns are few, hundreds where they are many; take ``alpha=300`` with fewer than a thousand. In
+        closed form the settings of the steps and of the meta-gradient have no effect, but for ``inner_steps=0``. An
+        :class:`~metaest.functional.InnerSolver` object brings its own steps and rates.
     inner_steps : int, default=5
         Gradient steps of an adaptation; 0 gives the population model to everyone.
     inner_lr : float, default=0.05
@@ -117,6 +121,9 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
     context_dim : int, default=0
         Number of further inputs that alone are adapted, from zero, while the network stays as it is (CAVIA [6]_);
         a module of the user's gets n_features + context_dim columns.
+    rank : int, default=16
+        For "evidence" only: how many numbers tell tasks apart, of all targets together; at most as many count as the
+        head has weights.
     loss : {"squared_error", "huber", "poisson", "quantile"}, RegressionLoss or callable, default="squared_error"
         Loss of a row, in the inner steps, in the meta-loss and in `early_stopping`. "huber" is the squared error up to
         `huber_threshold`, and linear beyond it, so that outliers count less. "poisson" is for counts: targets are at
@@ -250,6 +257,8 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
        closed-form solvers. ICLR. :doi:`10.48550/arXiv.1805.08136`
     .. [10] J. Harrison, A. Sharma, M. Pavone (2018). Meta-learning priors for efficient online Bayesian regression.
        WAFR. :doi:`10.48550/arXiv.1807.08912`
+    .. [11] V. Perrone, R. Jenatton, M. Seeger, C. Archambeau (2018). Scalable hyperparameter transfer learning.
+       NeurIPS. :doi:`10.48550/arXiv.1712.02902`
 
     Examples
     --------
@@ -280,6 +289,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         learn_inner_lr: str | bool = False,
         adapt_layers: str | Sequence[str] = "all",
         context_dim: int = 0,
+        rank: int = 16,
         loss: str | RegressionLoss | Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = "squared_error",
         huber_threshold: float = 1.35,
         quantile: float = 0.5,
@@ -323,6 +333,7 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         self.learn_inner_lr = learn_inner_lr
         self.adapt_layers = adapt_layers
         self.context_dim = context_dim
+        self.rank = rank
         self.loss = loss
         self.huber_threshold = huber_threshold
         self.quantile = quantile
@@ -476,7 +487,8 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         return_std : bool, default=False
-            Whether to return the standard deviation of an observation as well; with ``inner_solver="bayes"`` only.
+            Whether to return the standard deviation of an observation as well; with ``inner_solver="bayes"`` or
+            "evidence" only.
 
         Returns
         -------

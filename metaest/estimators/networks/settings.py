@@ -23,8 +23,10 @@ __all__ = [
     "device_of",
 ]
 
-# whether a linear head in closed form is Bayesian, by the setting that asks for it
-CLOSED_FORMS = {repr("ridge"): False, repr("bayes"): True}
+# settings that ask for a linear head in closed form, as messages name them
+RIDGE = repr("ridge")
+BAYES = repr("bayes")
+EVIDENCE = repr("evidence")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class InnerSettings:
     learn : False, "one", "per-parameter" or "per-layer-and-step"
     adapt_layers : str or sequence of str
     context_dim : int
+    rank : int
     proximal : float
     statistics_per_step : bool
         Whether layers normalise by averages over the training tasks, one for each step.
@@ -56,6 +59,7 @@ class InnerSettings:
     learn: str | bool
     adapt_layers: str | Sequence[str]
     context_dim: int
+    rank: int
     proximal: float
     statistics_per_step: bool
     max_batch_bytes: int | None
@@ -80,6 +84,7 @@ class InnerSettings:
             values["learn_inner_lr"],
             values["adapt_layers"],
             int(values["context_dim"]),
+            int(values["rank"]),
             float(values["proximal"]),
             values["batch_statistics"] == "per-step",
             values["max_batch_bytes"],
@@ -88,12 +93,17 @@ class InnerSettings:
     @property
     def closed_form(self) -> bool:
         """Whether the last layer is solved in closed form."""
-        return self.given is None and self.solver_name in CLOSED_FORMS
+        return self.given is None and self.solver_name in (RIDGE, BAYES, EVIDENCE)
 
     @property
     def bayesian(self) -> bool:
         """Whether the closed form is Bayes' rule."""
-        return self.given is None and CLOSED_FORMS.get(self.solver_name, False)
+        return self.closed_form and self.solver_name != RIDGE
+
+    @property
+    def by_evidence(self) -> bool:
+        """Whether the prior of the closed form is learned by the evidence of whole tasks."""
+        return self.given is None and self.solver_name == EVIDENCE
 
     @property
     def can_back_off(self) -> bool:
@@ -138,6 +148,8 @@ class NetworkSettings:
     context_dim : int
     closed_form : bool
         Whether the last layer makes room for a head in closed form.
+    direct : bool
+        Whether columns are features of that head themselves, beside those of the network.
     second_derivatives : bool
         Whether a fit differentiates the module twice.
     device : torch.device
@@ -153,6 +165,7 @@ class NetworkSettings:
     adapt_layers: str | Sequence[str]
     context_dim: int
     closed_form: bool
+    direct: bool
     second_derivatives: bool
     device: torch.device
     dtype: torch.dtype
@@ -170,6 +183,7 @@ class NetworkSettings:
             inner.adapt_layers,
             inner.context_dim,
             inner.closed_form,
+            inner.by_evidence,
             not inner.closed_form and inner.steps > 0 and meta.gradient.second_derivatives,
             device_of(values["device"]),
             {"float32": torch.float32, "float64": torch.float64}[values["dtype"]],

@@ -158,6 +158,14 @@ def meta_train(
     raise first_error
 
 
+def _judged(kind: Kind, network: Network, tasks: TaskSet, adaptation: Adaptation, seed: int) -> Episodes:
+    """Return the episodes by which tasks held out of training are judged."""
+    sampler = kind.sampler(network, tasks, adaptation, np.random.default_rng(seed), training=True)
+    splits = 1 if adaptation.whole_tasks else VALIDATION_SPLITS
+    episodes: Episodes = sampler.episodes(np.tile(np.arange(len(tasks)), splits))
+    return episodes
+
+
 class _Attempt(NamedTuple):
     """One run of a fit, at the inner rate halved `halvings` times; `kept` is where it goes on from."""
 
@@ -196,7 +204,7 @@ def _train(
     stream = None if settings.network.module is None else Stream(seed)
     drawing = contextlib.nullcontext if stream is None else stream.drawing
     with drawing():
-        forward, batching, reason = batched(network.forward, first_episodes.support, engine.vectorize)
+        forward, batching, reason = batched(network.forward, adaptation.tried(first_episodes), engine.vectorize)
         check_given(settings, network, adaptation, forward, params, first_episodes)
         adaptation, params = back_off(adaptation, params, forward, sampler, outer.meta_batch_size, seed)
     if attempt.halvings:
@@ -215,8 +223,7 @@ def _train(
 
     validate = None
     if held_out is not None:
-        validation = kind.sampler(network, held_out, adaptation, np.random.default_rng(seed), training=True)
-        validation_episodes = validation.episodes(np.tile(np.arange(len(held_out)), VALIDATION_SPLITS))
+        validation_episodes = _judged(kind, network, held_out, adaptation, seed)
 
         def validate(params: Params) -> float:
             network.forward.module.eval()

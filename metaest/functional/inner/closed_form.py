@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metaest.functional.inner.cholesky import factored
+from metaest.functional.inner.head import Head
 from metaest.functional.inner.solver import InnerSolver
 from metaest.functional.losses import mean_over_rows
 from metaest.functional.modules.forward import with_statistics
@@ -42,7 +44,7 @@ PRECISION = PREFIX + "precision"
 
 
 @dataclass(frozen=True)
-class LinearHead:
+class LinearHead(Head):
     """The prior of a linear head, and its posterior given support rows.
 
     Parameters
@@ -100,7 +102,7 @@ class LinearHead:
         phi = (self._features(forward, params, support) * weight).double()
         root = params[PRECISION].double()
         precision = root @ root.mT
-        posterior = _factored(precision + phi.mT @ phi)
+        posterior = factored(precision + phi.mT @ phi)
         right = precision @ params[HEAD].double() + phi.mT @ (support.y * weight).double()
         solved = {HEAD: torch.cholesky_solve(right, posterior), PRECISION: posterior}
         return {**params, **{name: value.to(params[name].dtype) for name, value in solved.items()}}
@@ -179,7 +181,7 @@ class LinearHead:
         else:
             white = phi.mT * torch.diagonal(root, dim1=-2, dim2=-1).reciprocal()[..., None]
         given, asked = white[..., :n_support], white[..., n_support:]
-        factor = _factored(given.mT @ given + torch.eye(n_support).to(given))
+        factor = factored(given.mT @ given + torch.eye(n_support).to(given))
         explained = torch.linalg.solve_triangular(factor, given.mT @ asked, upper=False)
         before = phi @ mean
         error = (support.y * weight).double() - before[:, :n_support]
@@ -209,29 +211,18 @@ class LinearHead:
         return forward({**params, HEAD: unit}, rows)
 
 
-def _factored(matrix: Tensor) -> Tensor:
-    """Return Cholesky factors; not a number rather than wrong, at which adaptation raises an error.
-
-    Where a pivot is lost in rounding, the decomposition fails or does not by chance.
-    """
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    pivots = torch.diagonal(factor, dim1=-2, dim2=-1).square() / torch.diagonal(matrix, dim1=-2, dim2=-1)
-    lost = ~(pivots > 10 * matrix.shape[-1] * torch.finfo(matrix.dtype).eps).all(dim=-1)
-    return torch.where((lost | (failed > 0))[:, None, None], torch.nan, factor)
-
-
 @dataclass(frozen=True)
 class ClosedForm(InnerSolver):
     """An inner solver that conditions the head and leaves the network.
 
     Parameters
     ----------
-    head : LinearHead
+    head : Head
     steps : {0, 1}, default=1
         With 0 the head stays as it is, too: the answer without support rows.
     """
 
-    head: LinearHead
+    head: Head
     steps: int = 1
 
     def solve(

@@ -22,7 +22,16 @@ from metaest.functional.modules.builtin import MLP
 from metaest.functional.modules.normalization import TaskBatchNorm, give, is_statistic, take
 from metaest.functional.types import BatchForward, Forward, Params, Rows
 
-__all__ = ["ModuleForward", "alone", "batch_statistics", "looped", "mapped", "repeat_for_tasks", "with_statistics"]
+__all__ = [
+    "ModuleForward",
+    "alone",
+    "at_shared",
+    "batch_statistics",
+    "looped",
+    "mapped",
+    "repeat_for_tasks",
+    "with_statistics",
+]
 
 
 class ModuleForward:
@@ -256,3 +265,17 @@ def batch_statistics(forward: BatchForward, params: Params, rows: Rows) -> Param
 def repeat_for_tasks(params: Params, n_tasks: int) -> Params:
     """Give shared parameters a task axis, as views that pass their gradients back to the shared ones."""
     return {name: value.expand(n_tasks, *value.shape) for name, value in params.items()}
+
+
+def at_shared(forward: BatchForward, params: Params, rows: Rows) -> Tensor:
+    """Evaluate rows of a batch of tasks at parameters that all of them share, each of shape (1, ...).
+
+    Where tasks are mapped, rows do not see each other, and those of all tasks go through the module as if of one: its
+    products are larger and fewer, and the slopes of its weights are not held for each task.
+    """
+    n_tasks, n_rows = rows.mask.shape
+    one = {name: value[0] for name, value in params.items()}
+    if isinstance(forward, _Batch) and forward.how == "map" and not getattr(forward.forward, "norms", None):
+        output: Tensor = forward.forward(one, rows.X.flatten(0, 1))
+        return output.reshape(n_tasks, n_rows, -1)
+    return forward(repeat_for_tasks(one, n_tasks), rows)

@@ -3,6 +3,7 @@
 The last layer is found by running the module, since the order of declaration says nothing.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -29,36 +30,75 @@ class HeadForward(ModuleForward):
     n_outputs : int or None
         Targets; None where their number follows from the weights.
     n_hidden : int
+    direct : sequence of int, default=()
+        Columns of X that are features themselves, before those of the module.
+
+    Attributes
+    ----------
+    n_features : int
+        Of module and columns, without the constant one.
     """
 
-    def __init__(self, module: nn.Module, n_outputs: int | None, n_hidden: int) -> None:
+    def __init__(self, module: nn.Module, n_outputs: int | None, n_hidden: int, direct: Sequence[int] = ()) -> None:
         super().__init__(module, n_outputs)
         self.n_hidden = n_hidden
+        self.direct = tuple(direct)
+        self.n_features = n_hidden + len(self.direct)
         self._features = ModuleForward(module, n_hidden)
 
     def run(
         self, params: Params, X: Tensor, mask: Tensor | None = None, collects: bool = False
     ) -> tuple[Tensor, Params]:
-        """Predict one task; its weights have shape (n_hidden + 1, columns), and are all one if none are given."""
+        """Predict one task; its weights have shape (n_features + 1, columns), and are all one if none are given."""
         body = {name: value for name, value in params.items() if not name.startswith(PREFIX)}
         phi, statistics = self._features.run(body, X, mask, collects)
-        weights = params[HEAD] if HEAD in params else X.new_ones(self.n_hidden + 1, self.n_outputs or 1)
+        phi = _beside(X, self.direct, phi)
+        weights = params[HEAD] if HEAD in params else X.new_ones(self.n_features + 1, self.n_outputs or 1)
         return phi @ weights[:-1] + weights[-1], statistics
 
     def as_module(self, params: Params) -> nn.Module:
         """Return the features with a linear layer that holds the task's weights."""
         weights = params[HEAD]
         # weights that are replaced are not drawn: torch's generator stays as it was
-        layer = nn.utils.skip_init(
-            nn.Linear, self.n_hidden, weights.shape[1], dtype=weights.dtype, device=weights.device
+        layer = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, self.n_features, weights.shape[1], dtype=weights.dtype, device=weights.device
         )
         with torch.no_grad():
             layer.weight.copy_(weights[:-1].T)
             layer.bias.copy_(weights[-1])
-        return nn.Sequential(super().as_module(params), layer)
+        body = super().as_module(params)
+        return nn.Sequential(ColumnsBeside(body, self.direct) if self.direct else body, layer)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"module": self.module, "n_outputs": self.n_outputs, "n_hidden": self.n_hidden}
+        fields = {"module": self.module, "n_outputs": self.n_outputs, "n_hidden": self.n_hidden}
+        return {**fields, "direct": self.direct}
+
+
+class ColumnsBeside(nn.Module):
+    """The features of a module, after columns of its rows.
+
+    Parameters
+    ----------
+    body : torch.nn.Module
+    direct : sequence of int
+    """
+
+    def __init__(self, body: nn.Module, direct: Sequence[int]) -> None:
+        super().__init__()
+        self.body = body
+        self.direct = tuple(direct)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return features of rows."""
+        return _beside(X, self.direct, self.body(X))
+
+
+def _beside(X: Tensor, direct: tuple[int, ...], phi: Tensor) -> Tensor:
+    """Return features after columns of X."""
+    if not direct:
+        return phi
+    columns = X if direct == tuple(range(X.shape[1])) else X[:, list(direct)]
+    return torch.cat([columns, phi], dim=1)
 
 
 def split_head(module: nn.Module, X: Tensor) -> tuple[nn.Module, int]:

@@ -39,6 +39,7 @@ METHODS = {
     "CAVIA, 4": ({"context_dim": 4}, (0.1, 0.3, 1.0, 3.0)),
     "R2D2": ({"inner_solver": "ridge"}, (0.01,)),
     "ALPaCA": ({"inner_solver": "bayes"}, (0.01,)),
+    "evidence": ({"inner_solver": "evidence"}, (0.01,)),
 }
 
 SLOW = ("iMAML, 16 steps",)  # an hour: on request

@@ -40,6 +40,7 @@ VARIANTS = {
     ),
     "R2D2": ({"inner_solver": "ridge"}, DECAYS),
     "ALPaCA": ({"inner_solver": "bayes"}, DECAYS),
+    "evidence": ({"inner_solver": "evidence"}, DECAYS),
 }
 SEED = 100
 

@@ -51,7 +51,7 @@ def main():
     torch.set_num_threads(1)
     print(describe())
     print("| head | hidden layers | support rows | targets | compiled | by torch | ratio |\n" + "|---" * 7 + "|")
-    for solver in ("ridge", "bayes"):
+    for solver in ("ridge", "bayes", "evidence"):
         for hidden, support, n_targets in (
             ((32, 32, 32), (1, 5), 1),
             ((40, 40), 10, 1),
