@@ -93,10 +93,9 @@ class Doses:
 
     def of(self, X: Any) -> tuple[Any, Any, Any]:
         """Return amounts, times and durations of doses, of shape (n_rows, n_doses)."""
-        zeros = 0 * _columns(X, self.amount)
-        start = _columns(X, self.since) if self.since else zeros
-        duration = _columns(X, self.duration) if self.duration else zeros
         amount = _columns(X, self.amount)
+        start = _columns(X, self.since) if self.since else 0 * amount
+        duration = _columns(X, self.duration) if self.duration else 0 * amount
         if self.width is not None and X.shape[1] > self.width:
             further = [X[:, self.width + j :: 3] for j in range(3)]
             join = torch.cat if isinstance(X, Tensor) else np.concatenate
@@ -150,8 +149,11 @@ def _columns(X: Any, chosen: tuple[int, ...]) -> Any:
     """Return some columns; tensors are sliced, since indexing with a list cannot be compiled."""
     if not isinstance(X, Tensor):
         return X[:, list(chosen)]
-    parts = [X[:, j : j + 1] for j in chosen]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    first, step = chosen[0], chosen[1] - chosen[0] if len(chosen) > 1 else 1
+    # read_patients writes the doses of a patient one after the other: one slice takes the amounts of all
+    if step > 0 and chosen == tuple(range(first, chosen[-1] + 1, step)):
+        return X[:, first : chosen[-1] + 1 : step]
+    return torch.cat([X[:, j : j + 1] for j in chosen], 1)
 
 
 @dataclass(frozen=True)
@@ -262,24 +264,26 @@ class PatientEquation(ABC):
             raise ValueError(
                 "no row has a dose above 0; every row must hold the doses given before it (see read_patients)."
             )
-        for i in range(amount.shape[1]):
+        given = amount > 0
+        first = np.where(given, start, np.inf).min(axis=0)
+        missing = ~given & (time[:, None] > first)
+        differs = np.zeros(len(first), dtype=bool)
+        for values in (amount, start):  # among the rows that hold the dose
+            differs |= np.where(given, values, -np.inf).max(axis=0) > np.where(given, values, np.inf).min(axis=0)
+        differs[0] &= bool(self.doses.since)
+        for i in np.flatnonzero(missing.any(axis=0) | differs):
             columns = self.doses.amount
             column = self._name(columns[i]) if i < len(columns) else repr(f"dose_{i + 1}")
-            given = amount[:, i] > 0
-            if not given.any():
-                continue
-            first = start[given, i].min()
-            missing = np.flatnonzero(~given & (time > first))
-            if len(missing):
+            rows = np.flatnonzero(missing[:, i])
+            if len(rows):
                 raise ValueError(
-                    f"column {column} is 0 in row {missing[0]}, and {amount[given, i][0]:g} in another "
-                    f"row: every row after time {first:g} must hold this dose (see read_patients)."
+                    f"column {column} is 0 in row {rows[0]}, and {amount[given[:, i], i][0]:g} in another "
+                    f"row: every row after time {first[i]:g} must hold this dose (see read_patients)."
                 )
-            if (self.doses.since or i) and (np.ptp(amount[given, i]) > 0 or np.ptp(start[given, i]) > 0):
-                raise ValueError(
-                    f"the amount or time of the dose in column {column} differs between the rows of one "
-                    "patient; each row must hold all doses of the patient, in the same columns (see read_patients)."
-                )
+            raise ValueError(
+                f"the amount or time of the dose in column {column} differs between the rows of one "
+                "patient; each row must hold all doses of the patient, in the same columns (see read_patients)."
+            )
 
     def _name(self, column: int | None) -> str:
         return repr(self.columns[column]) if column is not None and self.columns else f"{column} of X"

@@ -116,6 +116,10 @@ class Equation:
             return self._together(theta.unbind(0), observations, True)
         return values
 
+    def values_apart(self, theta: Tensor, observations: Observations) -> Tensor:
+        """Return what `values` does, from rows without padding; by maps of the tasks of each length, or by a loop."""
+        return self._together(theta.unbind(0), observations, True)
+
     def values_and_slopes(
         self, theta: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> tuple[Tensor, list[Tensor]]:

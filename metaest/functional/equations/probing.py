@@ -1,7 +1,10 @@
 """Probes of a user's equation on a few rows, before a fit relies on it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from metaest.functional.equations.equation import Equation, EquationMode, Observations
 
@@ -162,8 +165,17 @@ def agrees_one_by_one(equation: Equation, theta: Tensor, observations: Observati
         return True
     real = observations.mask > 0
     together = equation.values(theta, observations)[real]
-    alone = Equation(equation.function, equation.names, "loop").values(theta, observations)[real]
-    return _same(together, alone, 1e-7)
+    return _same(together, _task_by_task(equation, theta, observations)[real], 1e-7)
+
+
+def _task_by_task(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:
+    """Evaluate every task alone, on its own rows without padding; many of them are mapped, see `_each_alone`."""
+    if equation.mode == "rows" and theta.shape[1] > MOST_BESIDE:
+        try:
+            return Equation(equation.function, equation.names, "vmap").values_apart(theta, observations)
+        except Exception:  # the equation cannot be mapped
+            pass
+    return Equation(equation.function, equation.names, "loop").values(theta, observations)
 
 
 def _same(got: Tensor, expected: Tensor, tolerance: float) -> bool:
@@ -182,12 +194,25 @@ def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> b
     n = len(neighbours)
     shifts = range(n) if n <= MOST_BESIDE else [k * n // MOST_BESIDE for k in range(MOST_BESIDE)]
     constants = theta[:, 0].unbind(0)
-    alone = torch.stack([equation(constants, row[None])[0] for row in neighbours])
-    beside = [
-        torch.stack([equation(constants, torch.stack([other, row, other]))[1] for row, other in pairs])
-        for pairs in (zip(neighbours, neighbours.roll(shift, dims=0), strict=True) for shift in shifts)
-    ]
-    return all(_same(values, alone, 1e-9) for values in beside)
+    others = [neighbours.roll(shift, dims=0) for shift in shifts]
+    alone = _each_alone(equation, constants, neighbours[:, None])[:, 0]
+    beside = _each_alone(equation, constants, torch.cat([torch.stack([o, neighbours, o], dim=1) for o in others]))
+    return all(_same(values, alone, 1e-9) for values in beside[:, 1].reshape(-1, n))
+
+
+def _each_alone(equation: Equation, constants: Sequence[Tensor], blocks: Tensor) -> Tensor:
+    """Evaluate blocks of rows, of shape (n, rows, features), each as if in a call of its own.
+
+    Many blocks are mapped by torch, which evaluates each as that call would and refuses to branch on their numbers;
+    where it refuses anything, and for few blocks, there is a call of each.
+    """
+    if len(blocks) > MOST_BESIDE**2:
+        try:
+            mapped: Tensor = vmap(lambda X: equation(constants, X))(blocks)
+            return mapped
+        except Exception:  # the equation cannot be mapped
+            pass
+    return torch.stack([equation(constants, X) for X in blocks])
 
 
 def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -> Tensor:

@@ -79,7 +79,8 @@ def test_the_way_is_found_by_trying(function, mode, why):
 
 @pytest.mark.parametrize("column", [0, 17, 29])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_an_equation_that_branches_on_another_row_is_told_among_many_columns(column, sign):
+@pytest.mark.parametrize("mapped", [True, False])
+def test_an_equation_that_branches_on_another_row_is_told_among_many_columns(column, sign, mapped):
     rows = observations((3, 3, 2, 3))
     columns = torch.cat([rows.X, torch.zeros(len(rows.X), 29, dtype=torch.float64)], dim=1)
     neighbours = torch.zeros(60, 30, dtype=torch.float64)
@@ -87,7 +88,9 @@ def test_an_equation_that_branches_on_another_row_is_told_among_many_columns(col
     neighbours[torch.arange(30, 60), torch.arange(30)] = -9.0
 
     def steep(X, k, a):
-        return a * torch.exp(-k * X[:, 0].abs()) * (2.0 if bool((sign * X[:, column] > 8).any()) else 1.0)
+        far = (sign * X[:, column] > 8).any()
+        # torch maps the first, and refuses to map the second
+        return a * torch.exp(-k * X[:, 0].abs()) * (torch.where(far, 2.0, 1.0) if mapped else 2.0 if bool(far) else 1.0)
 
     chosen, _ = choose_mode(
         Equation(steep, ("k", "a")),
@@ -164,11 +167,19 @@ def test_hidden_constants_random_numbers_and_changes_in_place_are_found(function
             check_equation(equation, theta, X)
 
 
-def test_a_branch_on_a_constant_is_told_from_values_alone():
-    rows = observations((3, 2, 4, 3, 5))
-    branch = Equation(lambda X, k, a: torch.where((k > 1).any(), 2.0, 1.0) * a * X[:, 0], ("k", "a"), "rows")
-    assert not agrees_one_by_one(branch, THETA, rows)
-    low = THETA.clone()
+@pytest.mark.parametrize("sizes", [(3, 2, 4, 3, 5), (3, 2, 4, 3, 5) * 3])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_branch_on_a_constant_is_told_from_values_alone(sizes, mapped):
+    rows = observations(sizes)
+    theta = THETA[:, :5].repeat(1, len(sizes) // 5)
+
+    def doubled(X, k, a):
+        high = (k > 1).any()
+        return (torch.where(high, 2.0, 1.0) if mapped else 2.0 if bool(high) else 1.0) * a * X[:, 0]
+
+    branch = Equation(doubled, ("k", "a"), "rows")
+    assert not agrees_one_by_one(branch, theta, rows)
+    low = theta.clone()
     low[0] = 0.5
     assert agrees_one_by_one(branch, low, rows)
 
