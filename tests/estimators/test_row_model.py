@@ -187,8 +187,10 @@ def test_slopes_that_are_lost_on_the_way_do_not_end_a_search():
     model = RowModel(plain.equation, plain.transforms, plain.noise, programs=programs)
     center = torch.tensor([[2.0], [0.5]]).double().expand(2, 8)
     prior = Point(center, torch.diag(torch.tensor([0.5, 3.0]).double()), torch.tensor([-3.0]).double())
-    given = prior.center.numpy(), prior.factor.numpy(), model._noise(prior.log_sigma), observations, np.zeros((2, 8))
-    *_, lost = row_search.CompiledRowSearch.of(programs, 2).search(30, 1e-2, *given)
+    search = row_search.CompiledRowSearch.of(programs, 2)
+    rows = search.rows_of(observations)
+    given = prior.center.numpy(), prior.factor.numpy(), model._noise(prior.log_sigma), rows, np.zeros((2, 8))
+    *_, lost = search.search(30, 1e-2, *given)
     assert lost.any()
     for solver in (GaussNewton(max_iter=30, tol=1e-2, newton_after=30), GaussNewton()):
         at_once, by_torch = (solver.solve(each, *prior, observations) for each in (model, plain))

@@ -15,6 +15,7 @@ at the most probable u, which follows the population (implicit function theorem)
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,7 +32,7 @@ from metaest.functional import GaussNewton, HierarchicalModel, Observations, Sol
 from metaest.functional.equations.equation import BEND, SHIFT, SMALLEST
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Information, Point
-from metaest.jit.row_search import CompiledRowSearch
+from metaest.jit.row_search import CompiledRowSearch, SearchRows
 from metaest.jit.rows import CompiledRows, RowData
 
 __all__ = ["Evidence", "RowModel"]
@@ -57,10 +58,12 @@ SHARPER = 1e-4
 MORE_STEPS = 4
 # sets of rows that are kept in the form that the programs take
 MOST_SETS = 8
+# rows, padding included, up to which a set is kept that only a search in one call has asked for
+MOST_KEPT = 100_000
 
 
-# parts of Observations
-_Given = tuple[Tensor | None, ...]
+# members of an enumeration are slow to look up
+UNFINISHED, NOT_FINITE = int(SolveCode.MAX_ITER), int(SolveCode.NOT_FINITE)
 
 
 class Evidence(NamedTuple):
@@ -104,6 +107,42 @@ class _Flat(NamedTuple):
         return np.add.reduceat(values, self.starts, axis=-1)
 
 
+@dataclass(eq=False)
+class _Set:
+    """Observations in the forms that the programs take, each made when it is first asked for."""
+
+    given: Observations
+
+    def holds(self, observations: Observations) -> bool:
+        """Tell whether these are the same observations."""
+        mine, theirs = self.given, observations
+        return mine.X is theirs.X and mine.y is theirs.y and mine.mask is theirs.mask and mine.weight is theirs.weight
+
+    @cached_property
+    def blocks(self) -> list[tuple[slice, _Flat]] | None:
+        """The rows without padding, some tasks at a time; None where a task has none."""
+        observations = self.given
+        real = (observations.mask.T > 0).numpy()
+        counts = real.sum(axis=1)
+        if not counts.all():
+            return None
+        columns = observations.X.T.reshape(-1, *observations.y.shape).transpose(1, 2).numpy()
+        weight = None if observations.weight is None else observations.weight.T.numpy()[real][None]
+        data = RowData(np.ascontiguousarray(columns[:, real]), observations.y.T.numpy()[real][None], weight)
+        return _blocks(data, counts)
+
+    @cached_property
+    def padded(self) -> bool:
+        """Whether most rows are padding."""
+        mask = self.given.mask
+        return mask.numel() > MOST_PADDING * float(mask.sum())
+
+    @cached_property
+    def searched(self) -> dict[CompiledRowSearch, SearchRows]:
+        """The rows as a search in one call takes them."""
+        return {}
+
+
 class _Sums(NamedTuple):
     """What the rows of each task say about its constants.
 
@@ -134,7 +173,7 @@ class RowModel(HierarchicalModel):
     """
 
     programs: CompiledRows = field(kw_only=True, repr=False)
-    _sets: dict[int, tuple[_Given, list[tuple[slice, _Flat]]]] = field(default_factory=dict, init=False, repr=False)
+    _sets: dict[int, _Set] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _of_programs(self) -> bool:
@@ -167,21 +206,20 @@ class RowModel(HierarchicalModel):
 
     def blocks(self, observations: Observations) -> list[tuple[slice, _Flat]] | None:
         """Return the rows without padding, some tasks at a time; None where a task has none."""
-        given, key = (observations.X, observations.y, observations.mask, observations.weight), id(observations.y)
+        return self._set(observations).blocks
+
+    def _set(self, observations: Observations, most: float = np.inf) -> _Set:
+        """Return the forms of some rows, those of an earlier call where it had the same; up to `most` are kept."""
+        key = id(observations.y)
         kept = self._sets.get(key)
-        if kept is not None and all(one is other for one, other in zip(kept[0], given, strict=True)):
-            return kept[1]
-        real = (observations.mask.T > 0).numpy()
-        counts = real.sum(axis=1)
-        if not counts.all():
-            return None
-        columns = observations.X.T.reshape(-1, *observations.y.shape).transpose(1, 2).numpy()
-        weight = None if observations.weight is None else observations.weight.T.numpy()[real][None]
-        data = RowData(np.ascontiguousarray(columns[:, real]), observations.y.T.numpy()[real][None], weight)
-        if len(self._sets) >= MOST_SETS:
-            self._sets.clear()
-        self._sets[key] = given, _blocks(data, counts)
-        return self._sets[key][1]
+        if kept is not None and kept.holds(observations):
+            return kept
+        new = _Set(observations)
+        if observations.y.numel() <= most:
+            if len(self._sets) >= MOST_SETS:
+                self._sets.clear()
+            self._sets[key] = new
+        return new
 
     def _takes(self, weight: Any) -> bool:
         """Tell whether the programs have the noise of this model, and the weights of the rows."""
@@ -202,7 +240,7 @@ class RowModel(HierarchicalModel):
         if not holds_noise:
             self._with_this_noise(rows, noise, flat.data)
         sums = flat.sums(self._terms(rows, len(phi), true))
-        if not np.isfinite(sums.sum()):
+        if not math.isfinite(sums.sum()):
             self._without_lost_slopes(each, rows, flat)
             if true:
                 self._without_lost_bends(each, noise, rows, flat)
@@ -332,8 +370,9 @@ class RowModel(HierarchicalModel):
             result = self._searched_in_blocks(solver, posterior, observations, u)
         if result is None:
             return None
-        lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0]
-        if len(lost):
+        not_finite = result.code.numpy() == NOT_FINITE
+        if not_finite.any():
+            lost = torch.from_numpy(np.flatnonzero(not_finite))
             again = solver.solve(self.plain(), center[:, lost], factor, log_sigma, observations.take(lost), u[:, lost])
             _put(result, lost, again)
         return result
@@ -345,15 +384,20 @@ class RowModel(HierarchicalModel):
         program = self._search_program(observations, len(points))
         if program is None:
             return super().losses_at(center, factor, log_sigma, observations, points)
-        given = center.numpy(), factor.numpy(), self._noise(log_sigma), observations, points.numpy().T
-        return torch.from_numpy(program.losses(*given)).T
+        given = center.numpy(), factor.numpy(), self._noise(log_sigma), program[1], points.numpy().T
+        return torch.from_numpy(program[0].losses(*given)).T
 
-    def _search_program(self, observations: Observations, m: int) -> CompiledRowSearch | None:
-        """Return the program that searches such rows in one call; None where there is none."""
-        padded = observations.mask.numel() > MOST_PADDING * float(observations.mask.sum())
-        if padded or not self._takes(observations.weight):
+    def _search_program(self, observations: Observations, m: int) -> tuple[CompiledRowSearch, SearchRows] | None:
+        """Return the program that searches such rows in one call, and what it reads; None where there is none."""
+        if not self._takes(observations.weight):
             return None
-        return CompiledRowSearch.of(self.programs, m)
+        rows = self._set(observations, MOST_KEPT)
+        program = None if rows.padded else CompiledRowSearch.of(self.programs, m)
+        if program is None:
+            return None
+        if program not in rows.searched:
+            rows.searched[program] = program.rows_of(observations)
+        return program, rows.searched[program]
 
     def _searched_at_once(
         self, solver: GaussNewton, point: Point, observations: Observations, u: Tensor
@@ -370,14 +414,14 @@ class RowModel(HierarchicalModel):
         rough = solver.newton_after >= solver.max_iter
         steps = solver.max_iter if rough else min(solver.max_iter, solver.newton_after + MORE_STEPS)
         tol = solver.tol if rough else SHARPER * solver.tol
-        given = point.center.numpy(), point.factor.numpy(), self._noise(point.log_sigma), observations, u.numpy()
-        *searched, lost = map(torch.from_numpy, program.search(steps, tol, *given))
-        result = MapResult(*searched)
-        anew = lost | (result.code == SolveCode.NOT_FINITE)
-        unfinished = anew if steps == solver.max_iter else anew | (result.code == SolveCode.MAX_ITER)
-        left = torch.nonzero(unfinished)[:, 0]
-        if len(left):
-            start = torch.where(anew, u, result.u)[:, left]
+        given = point.center.numpy(), point.factor.numpy(), self._noise(point.log_sigma), program[1], u.numpy()
+        *searched, code, lost = program[0].search(steps, tol, *given)
+        result = MapResult(*map(torch.from_numpy, (*searched, code)))
+        anew = lost | (code == NOT_FINITE)
+        unfinished = anew if steps == solver.max_iter else anew | (code == UNFINISHED)
+        if unfinished.any():
+            left = torch.from_numpy(np.flatnonzero(unfinished))
+            start = torch.where(torch.from_numpy(anew), u, result.u)[:, left]
             again = self._searched_in_blocks(solver, point.take(left), observations.take(left), start)
             if again is not None:
                 _put(result, left, again)
@@ -422,10 +466,10 @@ class RowModel(HierarchicalModel):
             state = self._at(center, factor, noise, flat, u, true=newton)
             damping = np.zeros(tasks)
             finite = np.isfinite(state.loss + state.gradient.sum(axis=0) + state.matrix.sum(axis=(0, 1)))
-            code = np.where(finite, int(SolveCode.MAX_ITER), int(SolveCode.NOT_FINITE))
+            code = np.where(finite, UNFINISHED, NOT_FINITE)
             for iteration in range(1, solver.max_iter + 1):
                 state, step, expected, decrement, code = propose(state, damping, code, solver.tol)
-                running = code == SolveCode.MAX_ITER
+                running = code == UNFINISHED
                 left = int(running.sum())
                 if not left or iteration == solver.max_iter:
                     break

@@ -235,13 +235,13 @@ class GaussNewton:
         """
         with torch.no_grad():
             tasks = center.shape[1]
-            u = center.new_zeros(factor.shape[1], tasks) if start is None else start.detach().clone()
+            u = center.new_zeros(factor.shape[1], tasks) if start is None else start.detach()
             compiled = model.searched(self, center.detach(), factor.detach(), log_sigma.detach(), observations, u)
             if compiled is not None:
                 faster: MapResult = compiled
                 return faster
             whole = _Problem(model, center.detach(), factor.detach(), log_sigma.detach(), observations)
-            result = MapResult(u, center.new_empty(tasks), torch.zeros(tasks, dtype=torch.int64))
+            result = MapResult(u.clone(), center.new_empty(tasks), torch.zeros(tasks, dtype=torch.int64))
             everyone = torch.arange(tasks, device=center.device)
             self._search(result, everyone, whole, whole.at, min(self.max_iter, self.newton_after))
             left = torch.nonzero(result.code == SolveCode.MAX_ITER)[:, 0]

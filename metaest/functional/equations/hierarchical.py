@@ -44,6 +44,8 @@ class Design(NamedTuple):
 
     def center(self, beta: Tensor, n_constants: int) -> Tensor:
         """Return the prior centre of the constants of each task, of shape (constants, tasks)."""
+        if len(beta) == n_constants:  # no covariates
+            return beta[:, None] * self.multiplier
         zeros = beta.new_zeros(n_constants, self.multiplier.shape[1])
         return zeros.index_add(0, self.constant, beta[:, None] * self.multiplier)
 

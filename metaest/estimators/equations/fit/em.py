@@ -229,12 +229,13 @@ def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) ->
     A step may lower the evidence a little on its way, since it linearises; after a large fall the steps end.
     """
     best: EMResult | None = None
+    n_rows = float(problem.observations.mask.sum())
     for _ in range(steps + 1):
         point = problem.at(population)
         u = ROUGH.solve(problem.model, *point, problem.observations, u).u
         linearised = linearise(problem.model, point, problem.design, problem.observations, u)
-        value = -float(linearised.loss.sum())
-        value = value if np.isfinite(value) else -np.inf
+        value = -float(torch.from_numpy(linearised.loss).sum())
+        value = value if math.isfinite(value) else -np.inf
         if best is None or value > best.evidence:
             gain = np.inf if best is None else value - best.evidence
             best = EMResult(value, population, u)
@@ -242,7 +243,7 @@ def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) ->
                 break
         elif value < best.evidence - MOST_FALL:
             break
-        population = _em_step(problem, population, point, u, linearised)
+        population = _em_step(problem, population, point, u, linearised, n_rows)
     assert best is not None
     return best
 
@@ -278,30 +279,27 @@ def with_first_correlation(problem: Problem, population: Population, u: Tensor) 
     return start, u
 
 
-def _em_step(problem: Problem, population: Population, point: Point, u: Tensor, linearised: Linearised) -> Population:
+def _em_step(
+    problem: Problem, population: Population, point: Point, u: Tensor, linearised: Linearised, n_rows: float
+) -> Population:
     """Return the population one step further, from the tasks linearised at their most probable deviations u."""
-    model, design, observations = problem.model, problem.design, problem.observations
-    with torch.no_grad(), np.errstate(all="ignore"):
-        factor, deviations = population.factor.numpy(), u.numpy()
-        normal, score = linearised.normal.numpy(), linearised.score.numpy()
-        posterior = linearised.posterior.numpy()
-        beta = population.beta
+    model, normal, posterior = problem.model, linearised.normal, linearised.posterior
+    beta, factor, deviations = population.beta, population.factor.numpy(), u.numpy()
+    with np.errstate(all="ignore"):
         with contextlib.suppress(np.linalg.LinAlgError):
-            step = np.linalg.solve(normal + RIDGE * np.diag(normal.diagonal()), score)
+            step = np.linalg.solve(normal + RIDGE * np.diag(normal.diagonal()), linearised.score)
             if np.isfinite(step).all():
                 beta = beta + torch.from_numpy(step)
 
-        square = _square_of_residuals(model, point, u, linearised, observations)
+        square = _square_of_residuals(model, point, u, linearised, problem.observations, n_rows)
         # the spread of what the rows leave open
-        reduced = matrices.sandwich(factor.T, linearised.information.numpy())
-        square = square + float((reduced * posterior).sum())
+        square += float((matrices.sandwich(factor.T, linearised.information) * posterior).sum())
         # an exact fit leaves nothing: the noise is then at its floor
-        by = 0.5 * float(np.log(square / float(observations.mask.sum())))
-        log_sigma = model.noise.scaled(population.log_sigma, by)
+        log_sigma = model.noise.scaled(population.log_sigma, 0.5 * float(np.log(square / n_rows)))
         log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
 
         if factor.shape[1]:
-            moment = (deviations @ deviations.T + posterior.sum(axis=2)) / design.multiplier.shape[1]
+            moment = (deviations @ deviations.T + posterior.sum(axis=2)) / problem.n_tasks
             random = np.flatnonzero((factor != 0).any(axis=1))
             covariance = factor[random] @ moment @ factor[random].T
             if problem.diagonal:
@@ -316,24 +314,25 @@ def _em_step(problem: Problem, population: Population, point: Point, u: Tensor, 
 
 
 def _square_of_residuals(
-    model: HierarchicalModel, point: Point, u: Tensor, linearised: Linearised, observations: Observations
+    model: HierarchicalModel, point: Point, u: Tensor, linearised: Linearised, observations: Observations, n_rows: float
 ) -> float:
     """Return the sum of squared residuals in units of the noise."""
     noise, log_sigma = model.noise, point.log_sigma
     accuracy = noise.accuracy(observations)
     equal_noise = noise.kind == "additive" and noise.correlation is None and noise.limit is None and accuracy.alike
     if equal_noise:  # the loss is then a constant and half the squares
-        n = float(observations.mask.sum())
-        square = 2 * (float(linearised.loss_of_rows.sum()) - n * (float(log_sigma[0]) + 0.5 * math.log(2 * math.pi)))
-        if square > CANCELLED * n:
+        constant = n_rows * (float(log_sigma[0]) + 0.5 * math.log(2 * math.pi))
+        square = 2 * (float(torch.from_numpy(linearised.loss_of_rows).sum()) - constant)
+        if square > CANCELLED * n_rows:
             return square
-    curve = model.curve(point.constants(u), observations)
-    if noise.correlation is not None:
-        return float(whitened_residuals(noise, curve, log_sigma, observations).square().sum())
-    residual = noise.nearest(curve, observations.y) - curve
-    if noise.kind == "additive" and accuracy.alike:
-        return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
-    return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())
+    with torch.no_grad():
+        curve = model.curve(point.constants(u), observations)
+        if noise.correlation is not None:
+            return float(whitened_residuals(noise, curve, log_sigma, observations).square().sum())
+        residual = noise.nearest(curve, observations.y) - curve
+        if noise.kind == "additive" and accuracy.alike:
+            return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
+        return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())
 
 
 def without_variation(problem: Problem, optimum: Optimum) -> tuple[Optimum, list[int]]:
@@ -365,6 +364,6 @@ def _excess_variance(problem: Problem, optimum: Optimum) -> Tensor:
     """Return the variance between tasks of each constant over its mean posterior variance, less one."""
     population = optimum.population
     linearised = linearise(problem.model, problem.at(population), problem.design, problem.observations, optimum.u)
-    left = torch.from_numpy(matrices.sandwich(population.factor.numpy(), linearised.posterior.numpy()).mean(axis=2))
+    left = torch.from_numpy(matrices.sandwich(population.factor.numpy(), linearised.posterior).mean(axis=2))
     left = left.diagonal()
     return population.factor.square().sum(dim=1) / left.clamp(min=1e-300) - 1

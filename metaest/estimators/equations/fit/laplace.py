@@ -67,7 +67,7 @@ class Coordinates:
         self.random = torch.tensor(problem.random, dtype=torch.int64)
         m = len(problem.random)
         normal = linearise(problem.model, problem.at(population), problem.design, problem.observations, u).normal
-        self.directions = _inverse_root(normal)
+        self.directions = _inverse_root(torch.from_numpy(normal))
         lower = torch.tril_indices(m, m)
         self.lower = lower[:, lower[0] == lower[1]] if problem.diagonal else lower
         rows = population.factor[self.random]

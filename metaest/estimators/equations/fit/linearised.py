@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators import matrices
@@ -14,6 +15,8 @@ from metaest.functional import HierarchicalModel, Observations
 from metaest.functional.equations.hierarchical import Design, Point
 
 __all__ = ["Linearised", "invert", "linearise"]
+
+Array = NDArray[np.float64]
 
 # smallest eigenvalue, of information scaled to a unit diagonal, that is told from rounding
 SMALLEST_EIGENVALUE = 1e-14
@@ -26,26 +29,26 @@ class Linearised(NamedTuple):
 
     Attributes
     ----------
-    loss : Tensor of shape (tasks,)
+    loss : ndarray of shape (tasks,)
         Negative log-evidence (Laplace), exact as far as u is the most probable deviation.
-    loss_of_rows : Tensor of shape (tasks,)
+    loss_of_rows : ndarray of shape (tasks,)
         Negative log-likelihood of the rows at the constants.
-    score : Tensor of shape (coefficients,)
+    score : ndarray of shape (coefficients,)
         Derivative of the log-likelihood.
-    normal : Tensor of shape (coefficients, coefficients)
+    normal : ndarray of shape (coefficients, coefficients)
         Information about the coefficients given covariance and noise; its inverse is their covariance.
-    posterior : Tensor of shape (random, random, tasks)
+    posterior : ndarray of shape (random, random, tasks)
         Covariance of u of each task.
-    information : Tensor of shape (constants, constants, tasks)
+    information : ndarray of shape (constants, constants, tasks)
         Information of the rows of each task about its constants.
     """
 
-    loss: Tensor
-    loss_of_rows: Tensor
-    score: Tensor
-    normal: Tensor
-    posterior: Tensor
-    information: Tensor
+    loss: Array
+    loss_of_rows: Array
+    score: Array
+    normal: Array
+    posterior: Array
+    information: Array
 
 
 def linearise(
@@ -81,14 +84,18 @@ def linearise(
             # information about a task's centre once its u is integrated out: P - P A C A' P
             along = (factor.T @ matrix.reshape(p, -1)).reshape(m, p, tasks)
             left = matrix - np.einsum("mkt,mjt->kjt", along, np.einsum("mnt,njt->mjt", posterior, along))
-        index, z = design.constant.numpy(), design.multiplier.numpy()
-        normal = (left[index][:, index] * z[:, None] * z).sum(axis=2)
-        score = -(gradient[index] * z).sum(axis=1)
-    return Linearised(*map(torch.from_numpy, (loss, loss_of_rows, score, normal, posterior, matrix)))
+        if len(design.constant) == p:  # without covariates all multipliers are 1
+            normal, score = left.sum(axis=2), -gradient.sum(axis=1)
+        else:
+            index, z = design.constant.numpy(), design.multiplier.numpy()
+            normal = (left[index][:, index] * z[:, None] * z).sum(axis=2)
+            score = -(gradient[index] * z).sum(axis=1)
+    return Linearised(loss, loss_of_rows, score, normal, posterior, matrix)
 
 
-def invert(normal: Tensor) -> tuple[Tensor, Tensor]:
+def invert(information: Array) -> tuple[Tensor, Tensor]:
     """Return the covariance of the coefficients, and which of them nothing determines; these have zeros in it."""
+    normal = torch.from_numpy(information)
     size = normal.diagonal().clamp(min=0).sqrt()
     informed = size > 0
     scaled = normal[informed][:, informed] / size[informed] / size[informed][:, None]
