@@ -22,7 +22,7 @@ def cholesky(matrix: Array, damping: Array | None = None) -> Array:
             column = column.copy()
             column[0] += column[0] * damping
         if j:
-            column = column - (factor[j:, :j] * factor[j, :j]).sum(axis=1)
+            column = column - np.add.reduce(factor[j:, :j] * factor[j, :j], axis=1)
         root = np.sqrt(column[0])
         factor[j, j] = root
         if j + 1 < m:

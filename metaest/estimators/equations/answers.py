@@ -270,6 +270,10 @@ def derived_from(
 
 def quantity_table(fitted: FittedEquation) -> pd.DataFrame:
     """Return one row a quantity that the equation declares, for the median task: value, error, spread of the tasks."""
+    columns = ["value", "standard_error", "between_task_sd", "unit", "meaning"]
+    declared = _declared(fitted)
+    if not declared:
+        return _frame({}, columns)
     p = len(fitted.table)
     phi = fitted.population.beta[:p, None]
     error, between = fitted.beta_error[:p], fitted.prior_variance.sqrt()
@@ -277,7 +281,7 @@ def quantity_table(fitted: FittedEquation) -> pd.DataFrame:
     step = STEP * torch.where(finite > 0, finite, torch.where(between > 0, between, phi[:, 0].abs().clamp(min=1e-8)))
     around = torch.cat([phi, phi + torch.diag(step), phi - torch.diag(step)], dim=1)
     rows = {}
-    for name, quantity in _declared(fitted).items():
+    for name, quantity in declared.items():
         values = _compute(fitted, quantity.function, around)
         slope = (values[1 : 1 + p] - values[1 + p :]) / (2 * step)
         variance = slope @ fitted.beta_covariance[:p, :p] @ slope
@@ -289,7 +293,7 @@ def quantity_table(fitted: FittedEquation) -> pd.DataFrame:
             "unit": quantity.unit,
             "meaning": quantity.meaning,
         }
-    return _frame(rows, ["value", "standard_error", "between_task_sd", "unit", "meaning"])
+    return _frame(rows, columns)
 
 
 def quantities_of_task(fitted: FittedEquation, posterior: Posterior, draws: Draws, level: float) -> pd.DataFrame:

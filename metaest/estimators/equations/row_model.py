@@ -451,7 +451,7 @@ class RowModel(HierarchicalModel):
             expected = matrices.sandwich(factor.T, sums.matrix) + eye
             matrix = np.where(np.isfinite(root[-1, -1]), matrix, expected)
             root = matrices.cholesky(matrix)
-        return NumpySearchState(u, sums.loss + 0.5 * (u * u).sum(axis=0), factor.T @ sums.gradient + u, matrix, root)
+        return NumpySearchState(u, sums.loss + 0.5 * np.add.reduce(u * u), factor.T @ sums.gradient + u, matrix, root)
 
     def _search(
         self, solver: GaussNewton, center: Array, factor: Array, noise: Array, flat: _Flat, u: Array
@@ -465,8 +465,7 @@ class RowModel(HierarchicalModel):
         with np.errstate(all="ignore"):
             state = self._at(center, factor, noise, flat, u, true=newton)
             damping = np.zeros(tasks)
-            finite = np.isfinite(state.loss + state.gradient.sum(axis=0) + state.matrix.sum(axis=(0, 1)))
-            code = np.where(finite, UNFINISHED, NOT_FINITE)
+            code = np.where(state.finite, UNFINISHED, NOT_FINITE)
             for iteration in range(1, solver.max_iter + 1):
                 state, step, expected, decrement, code = propose(state, damping, code, solver.tol)
                 running = code == UNFINISHED
@@ -512,8 +511,10 @@ class RowModel(HierarchicalModel):
         A, noise, centers, deviations = factor.numpy(), self._noise(log_sigma), center.numpy(), u.numpy()
         with np.errstate(all="ignore"):
             parts = [self._evidence(centers[:, b], A, noise, flat, deviations[:, b]) for b, flat in blocks]
-        if not all(np.isfinite(part.sum()) for evidence in parts for part in evidence):
+        if not all(math.isfinite(part.sum()) for evidence in parts for part in evidence):
             return None
+        if len(parts) == 1:
+            return parts[0]
         loss, deviations, by_center = (np.concatenate(part, axis=-1) for part in list(zip(*parts, strict=True))[:3])
         factors, log_sigmas = np.stack([e.factor for e in parts]), np.stack([e.log_sigma for e in parts])
         return Evidence(loss, deviations, by_center, factors.sum(axis=0), log_sigmas.sum(axis=0))
@@ -535,7 +536,7 @@ class RowModel(HierarchicalModel):
         n = self.noise.n_constants
         slopes, bends = rows[4 : 4 + p], rows[-len(self._lower[0]) :]
         of_curve, of_noise = rows[4 + p : 6 + p], rows[6 + p : 6 + p + 3 * n].reshape(n, 3, -1)
-        loss = sums.loss + 0.5 * (u * u).sum(axis=0)
+        loss = sums.loss + 0.5 * np.add.reduce(u * u)
         if not len(u):
             log_sigma = of_noise[:, 0].sum(axis=-1)
             return Evidence(loss, u, sums.gradient, np.zeros_like(A), log_sigma)

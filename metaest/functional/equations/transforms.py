@@ -8,6 +8,7 @@ With a lower bound :math:`\theta = l + e^\varphi`, with an upper one :math:`\the
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,10 +32,7 @@ class Transforms:
     @property
     def kinds(self) -> tuple[str, ...]:
         """For each constant "identity", "log", "upper" or "logit"."""
-        names = {(False, False): "identity", (True, False): "log", (False, True): "upper", (True, True): "logit"}
-        return tuple(
-            names[math.isfinite(low), math.isfinite(high)] for low, high in zip(self.lower, self.upper, strict=True)
-        )
+        return _kinds(tuple(self.lower), tuple(self.upper))
 
     def constrain(self, phi: Tensor) -> Tensor:
         """Map unconstrained values of shape (constants, ...) into their bounds."""
@@ -74,3 +72,10 @@ class Transforms:
         if kind == "upper":
             return (-phi).exp()
         return (self.upper[k] - self.lower[k]) * phi.sigmoid() * (-phi).sigmoid()
+
+
+@lru_cache(maxsize=256)
+def _kinds(lower: tuple[float, ...], upper: tuple[float, ...]) -> tuple[str, ...]:
+    """Return the kinds of constants with such bounds; every evaluation asks for them."""
+    names = {(False, False): "identity", (True, False): "log", (False, True): "upper", (True, True): "logit"}
+    return tuple(names[math.isfinite(low), math.isfinite(high)] for low, high in zip(lower, upper, strict=True))

@@ -75,6 +75,9 @@ class Coordinates:
         size = sizes(problem.model, population.beta[: len(population.factor)], problem.observations)[self.random]
         self.sd = torch.where(sd > 0, sd, ZERO_SD * size)
         self.unit = 1 / (2 * u.shape[1]) ** 0.5
+        # of the entries of the factor that are fitted: where they stand in it, and the standard deviation of their row
+        self.place = self.random[self.lower[0]] * m + self.lower[1]
+        self.sd_of_entry = self.sd[self.lower[0]]
         self.noise_unit = 1 / (2 * float(problem.observations.mask.sum())) ** 0.5
         self.n_beta = 0 if fixed_beta else len(population.beta)
         self.n_factor = self.lower.shape[1]
@@ -101,10 +104,12 @@ class Coordinates:
     def gradient(self, evidence: Evidence, design: Design) -> Tensor:
         """Return the gradient in the vector of the sum of the tasks' losses."""
         center = torch.from_numpy(evidence.center)
-        of_beta = (center[design.constant] * design.multiplier).sum(dim=1)
-        of_factor = self.unit * self.sd[:, None] * torch.from_numpy(evidence.factor)[self.random]
-        parts = [] if self.fixed_beta else [self.directions.T @ of_beta]
-        parts += [of_factor[self.lower[0], self.lower[1]], self.noise_unit * torch.from_numpy(evidence.log_sigma)]
+        of_factor = self.unit * self.sd_of_entry * torch.from_numpy(evidence.factor).reshape(-1)[self.place]
+        parts = [of_factor, self.noise_unit * torch.from_numpy(evidence.log_sigma)]
+        if not self.fixed_beta:
+            covariates = len(design.constant) > len(center)
+            of_beta = (center[design.constant] * design.multiplier if covariates else center).sum(dim=1)
+            parts = [self.directions.T @ of_beta, *parts]
         return torch.cat(parts)
 
     def population(self, x: Tensor) -> Population:
@@ -112,11 +117,9 @@ class Coordinates:
         step, rest = x[: self.n_beta], x[self.n_beta :]
         factor, noise = rest[: self.n_factor], rest[self.n_factor :]
         beta = self.origin.beta if self.fixed_beta else self.origin.beta + self.directions @ step
-        m = len(self.random)
-        scaled = x.new_zeros(m, m).index_put((self.lower[0], self.lower[1]), self.unit * factor)
-        rows = self.sd[:, None] * scaled
-        full = x.new_zeros(len(self.origin.factor), m).index_copy(0, self.random, rows)
-        return Population(beta, full, self.origin.log_sigma + self.noise_unit * noise)
+        shape = self.origin.factor.shape
+        entries = x.new_zeros(shape.numel()).index_put((self.place,), self.sd_of_entry * (self.unit * factor))
+        return Population(beta, entries.reshape(shape), self.origin.log_sigma + self.noise_unit * noise)
 
 
 class Objective:

@@ -6,10 +6,14 @@ together is in none of them, and the tasks pass for noise: then fits of single t
 two-stage start of mixed-effects software, by medians that bear that some tasks end elsewhere.
 """
 
+import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
@@ -189,9 +193,14 @@ def sizes(model: HierarchicalModel, phi: Tensor, observations: Observations) -> 
     return torch.where(zero, torch.nan_to_num(_responses(model, phi, observations), nan=1.0), size)
 
 
-def scales(model: HierarchicalModel, initial: Tensor, observations: Observations) -> Tensor:
-    """Return 1 on a log or logit scale, and otherwise the change that moves the curve by the spread of the data."""
-    size, response = sizes(model, initial, observations), _responses(model, initial, observations)
+def scales(
+    model: HierarchicalModel, initial: Tensor, observations: Observations, slopes: Tensor | None = None
+) -> Tensor:
+    """Return 1 on a log or logit scale, and otherwise the change that moves the curve by the spread of the data.
+
+    `slopes` are those of the curves in the constants, where they have been worked out.
+    """
+    size, response = sizes(model, initial, observations), _responses(model, initial, observations, slopes)
     within = torch.minimum(torch.maximum(response, size / GREATEST_RATIO), size * GREATEST_RATIO)
     return torch.where(_unbounded(model) & ~torch.isnan(response), within, size)
 
@@ -200,11 +209,15 @@ def _unbounded(model: HierarchicalModel) -> Tensor:
     return torch.tensor([kind == "identity" for kind in model.transforms.kinds])
 
 
-def _responses(model: HierarchicalModel, phi: Tensor, observations: Observations) -> Tensor:
+def _responses(
+    model: HierarchicalModel, phi: Tensor, observations: Observations, slopes: Tensor | None = None
+) -> Tensor:
     """Return the change of each constant that moves the curve by the spread of the data; NaN where none does."""
-    with torch.no_grad():
-        _, slopes = model.curve_and_slopes(phi[:, None].expand(-1, observations.y.shape[1]), observations)
-    size = torch.stack([slope[observations.mask > 0].square().mean().sqrt() for slope in slopes])
+    if slopes is None:
+        with torch.no_grad():
+            _, slopes = model.curve_and_slopes(phi[:, None].expand(-1, observations.y.shape[1]), observations)
+    real = observations.mask > 0
+    size = torch.stack([slope[real].square().mean().sqrt() for slope in slopes])
     response = spread_of(observations) / size
     return torch.where(torch.isfinite(response) & (response > 0), response, torch.nan)
 
@@ -213,31 +226,43 @@ def _points_around(model: HierarchicalModel, initial: Tensor, size: Tensor, n_po
     """Return points around the user's values, near and far in units of `size`, of shape (constants, points)."""
     p = len(initial)
     unbounded = _unbounded(model)
-    points = normal_points(n_points, 2 * p)
+    points, share = _spread_points(n_points, p)
     ends = torch.where(
         unbounded,
         torch.tensor(REACH_UNBOUNDED, dtype=torch.float64)[:, None],
         torch.tensor(REACH, dtype=torch.float64)[:, None],
     )
     low, width = ends[0][:, None], (ends[1] - ends[0])[:, None]
-    reach = 10 ** (low + width * torch.special.ndtr(points[p:]))
-    center = initial[:, None] + size[:, None] * reach * points[:p]
+    reach = 10 ** (low + width * share)
+    center = initial[:, None] + size[:, None] * reach * points
     # without bounds nothing says how large a constant is: every third point tries it at any order of magnitude
-    anywhere = points[:p].sign() * size[:, None] * 10 ** (MAGNITUDES * (2 * torch.special.ndtr(points[p:]) - 1))
+    anywhere = points.sign() * size[:, None] * 10 ** (MAGNITUDES * (2 * share - 1))
     third = unbounded[:, None] & (torch.arange(n_points) % 3 == 2)
     around: Tensor = torch.where(third, anywhere, center)
     return around
 
 
+@lru_cache(maxsize=32)
+def _spread_points(n: int, p: int) -> tuple[Tensor, Tensor]:
+    """Return n well-spread points, normal in p directions and uniform in p others, always the same."""
+    points = normal_points(n, 2 * p)
+    return points[:p], torch.special.ndtr(points[p:])
+
+
 def _distinct(model: HierarchicalModel, center: Tensor, rms: Tensor, scale: Tensor, n: int) -> list[PooledFit]:
     """Return the n best solutions that lie apart from one another, after the one from the user's values."""
-    unbounded = _unbounded(model)
+    unbounded, scale_of, places = _unbounded(model).numpy(), scale.numpy(), center.T.numpy()
     fits: list[PooledFit] = []
+    units: list[NDArray[np.float64]] = []
     for i in [0, *rms.argsort().tolist()]:
-        units = [torch.where(unbounded & (s.phi != 0), torch.minimum(scale, s.phi.abs()), scale) for s in fits]
-        apart = [float(((center[:, i] - s.phi) / u).abs().max()) for s, u in zip(fits, units, strict=True)]
-        if torch.isfinite(rms[i]) and all(d > DISTINCT for d in apart) and len(fits) < n:
+        place = places[i]
+        with np.errstate(all="ignore"):
+            apart = [np.abs((place - s.phi.numpy()) / unit).max() for s, unit in zip(fits, units, strict=True)]
+        if math.isfinite(rms[i]) and all(d > DISTINCT for d in apart):
             fits.append(PooledFit(center[:, i], float(rms[i])))
+            units.append(np.where(unbounded & (place != 0), np.minimum(scale_of, np.abs(place)), scale_of))
+            if len(fits) == n:
+                break
     return fits
 
 
@@ -301,9 +326,10 @@ def around_pooled_fit(
     curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
     # a pooled fit may end next to zero, and the size of its value then says nothing
-    size = torch.maximum(sizes(model, fit.phi, observations), scales(model, fit.phi, observations))
+    size = torch.maximum(sizes(model, fit.phi, observations), scales(model, fit.phi, observations, slopes))
+    real = observations.mask > 0
     for j, k in enumerate(random):
-        response = float(slopes[k][observations.mask > 0].square().mean().sqrt())
+        response = float(slopes[k][real].square().mean().sqrt())
         most = float(size[k]) * (LARGEST_SD if model.transforms.kinds[k] != "identity" else LARGEST_SD_UNBOUNDED)
         sd = fit.rms / response if response > 0 else float(size[k])
         factor[k, j] = min(max(sd, SMALLEST_SD * float(size[k])), most)
