@@ -228,9 +228,9 @@ class PatientEquation(ABC):
         X = X.astype(np.float64)
         amount, start, duration = self.doses.of(X)
         for name, values in (("time", X[:, [self.doses.time]]), ("dose", amount), ("dose duration", duration)):
-            wrong = np.flatnonzero((values < 0).any(axis=1))
-            if len(wrong):
-                raise ValueError(f"{name} is {values[wrong[0]].min():g} in row {wrong[0]}; it cannot be negative.")
+            if (values < 0).any():
+                row = int((values < 0).any(axis=1).argmax())
+                raise ValueError(f"{name} is {values[row].min():g} in row {row}; it cannot be negative.")
         if (start < 0).any():
             raise ValueError("the time of a dose cannot be negative.")
         if self.oral and ((duration > 0) & (amount > 0)).any():

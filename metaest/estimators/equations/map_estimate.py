@@ -164,7 +164,8 @@ def search_widely(
         with torch.no_grad():
             loss = model.losses_at(center[:, chosen], factor, log_sigma, part, points)
         height = torch.where(torch.isfinite(loss), loss + 0.5 * points.square().sum(dim=0), torch.inf)
-        promising = points[:, height.argsort(dim=1)[:, : tries - 1]]  # (random, tasks, tries)
+        best_ones = height.topk(tries - 1, dim=1, largest=False).indices
+        promising = points[:, best_ones]  # (random, tasks, tries)
         starts = torch.cat([start[:, chosen, None], promising], dim=2).reshape(m, -1)
         again = chosen.repeat_interleave(tries)
         result = solver.solve(model, center[:, again], factor, log_sigma, observations.take(again), starts)

@@ -362,7 +362,7 @@ class RowModel(HierarchicalModel):
         self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> MapResult | None:
         """Search as :class:`~metaest.functional.GaussNewton` does; None where torch has to."""
-        if not len(u) or type(solver) is not GaussNewton:
+        if not u.shape[0] or type(solver) is not GaussNewton:
             return None
         posterior = Point(center, factor, log_sigma)
         result = self._searched_at_once(solver, posterior, observations, u)
@@ -381,7 +381,7 @@ class RowModel(HierarchicalModel):
         self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, points: Tensor
     ) -> Tensor:
         """Return what the base class does, in one call of machine code where that can be."""
-        program = self._search_program(observations, len(points))
+        program = self._search_program(observations, points.shape[0])
         if program is None:
             return super().losses_at(center, factor, log_sigma, observations, points)
         given = center.numpy(), factor.numpy(), self._noise(log_sigma), program[1], points.numpy().T
@@ -408,7 +408,7 @@ class RowModel(HierarchicalModel):
         those that lose a slope on the way, at a row that does not depend on a constant, begin anew there. A task
         without rows loses nothing, and is not searched by either.
         """
-        program = self._search_program(observations, len(u))
+        program = self._search_program(observations, u.shape[0])
         if program is None:
             return None
         rough = solver.newton_after >= solver.max_iter

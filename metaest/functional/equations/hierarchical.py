@@ -44,7 +44,7 @@ class Design(NamedTuple):
 
     def center(self, beta: Tensor, n_constants: int) -> Tensor:
         """Return the prior centre of the constants of each task, of shape (constants, tasks)."""
-        if len(beta) == n_constants:  # no covariates
+        if beta.shape[0] == n_constants:  # no covariates
             return beta[:, None] * self.multiplier
         zeros = beta.new_zeros(n_constants, self.multiplier.shape[1])
         return zeros.index_add(0, self.constant, beta[:, None] * self.multiplier)
@@ -93,7 +93,7 @@ class Point(NamedTuple):
     @classmethod
     def of(cls, population: Population, design: Design) -> "Point":
         """Return the point of a population for the tasks of a design."""
-        center = design.center(population.beta, len(population.factor))
+        center = design.center(population.beta, population.factor.shape[0])
         return cls(center, population.factor, population.log_sigma)
 
     def take(self, tasks: Tensor) -> "Point":

@@ -195,21 +195,21 @@ def _heeds_no(neighbours: Tensor | None, equation: Equation, theta: Tensor) -> b
     shifts = range(n) if n <= MOST_BESIDE else [k * n // MOST_BESIDE for k in range(MOST_BESIDE)]
     constants = theta[:, 0].unbind(0)
     others = [neighbours.roll(shift, dims=0) for shift in shifts]
-    alone = _each_alone(equation, constants, neighbours[:, None])[:, 0]
-    beside = _each_alone(equation, constants, torch.cat([torch.stack([o, neighbours, o], dim=1) for o in others]))
-    return all(_same(values, alone, 1e-9) for values in beside[:, 1].reshape(-1, n))
+    trios = torch.cat([torch.stack([other, neighbours, other], dim=1) for other in others])
+    alone, beside = (_each_alone(equation, constants, X, n > MOST_BESIDE) for X in (neighbours[:, None], trios))
+    return all(_same(values, alone[:, 0], 1e-9) for values in beside[:, 1].reshape(-1, n))
 
 
-def _each_alone(equation: Equation, constants: Sequence[Tensor], blocks: Tensor) -> Tensor:
+def _each_alone(equation: Equation, constants: Sequence[Tensor], blocks: Tensor, mapped: bool) -> Tensor:
     """Evaluate blocks of rows, of shape (n, rows, features), each as if in a call of its own.
 
-    Many blocks are mapped by torch, which evaluates each as that call would and refuses to branch on their numbers;
-    where it refuses anything, and for few blocks, there is a call of each.
+    They may be mapped by torch, which evaluates each as that call would and refuses to branch on their numbers; where
+    it refuses anything, there is a call of each.
     """
-    if len(blocks) > MOST_BESIDE**2:
+    if mapped:
         try:
-            mapped: Tensor = vmap(lambda X: equation(constants, X))(blocks)
-            return mapped
+            together: Tensor = vmap(lambda X: equation(constants, X))(blocks)
+            return together
         except Exception:  # the equation cannot be mapped
             pass
     return torch.stack([equation(constants, X) for X in blocks])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators import matrices
@@ -287,7 +288,7 @@ def _em_step(
     beta, factor, deviations = population.beta, population.factor.numpy(), u.numpy()
     with np.errstate(all="ignore"):
         with contextlib.suppress(np.linalg.LinAlgError):
-            step = np.linalg.solve(normal + RIDGE * np.diag(normal.diagonal()), linearised.score)
+            step = np.linalg.solve(_raised(normal, RIDGE), linearised.score)
             if np.isfinite(step).all():
                 beta = beta + torch.from_numpy(step)
 
@@ -304,13 +305,19 @@ def _em_step(
             covariance = factor[random] @ moment @ factor[random].T
             if problem.diagonal:
                 covariance = np.diag(covariance.diagonal())
-            covariance = covariance + JITTER * np.diag(covariance.diagonal())
             with contextlib.suppress(np.linalg.LinAlgError):
-                root = np.linalg.cholesky(covariance)
+                root = np.linalg.cholesky(_raised(covariance, JITTER))
                 if np.isfinite(root).all():
                     factor = np.zeros_like(factor)
                     factor[random] = root
     return Population(beta, torch.from_numpy(factor), log_sigma)
+
+
+def _raised(matrix: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Return a matrix with a share of its diagonal added to it."""
+    raised = matrix.copy()
+    np.fill_diagonal(raised, raised.diagonal() + share * raised.diagonal())
+    return raised
 
 
 def _square_of_residuals(

@@ -84,7 +84,7 @@ def linearise(
             # information about a task's centre once its u is integrated out: P - P A C A' P
             along = (factor.T @ matrix.reshape(p, -1)).reshape(m, p, tasks)
             left = matrix - np.einsum("mkt,mjt->kjt", along, np.einsum("mnt,njt->mjt", posterior, along))
-        if len(design.constant) == p:  # without covariates all multipliers are 1
+        if design.constant.shape[0] == p:  # without covariates all multipliers are 1
             normal, score = left.sum(axis=2), -gradient.sum(axis=1)
         else:
             index, z = design.constant.numpy(), design.multiplier.numpy()
