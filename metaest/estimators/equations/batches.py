@@ -50,6 +50,8 @@ def one_task(
 
 def evenly(n: int, most: int) -> Tensor:
     """Return at most `most` of the numbers 0 to n - 1, evenly spread, the first and the last among them."""
+    if n <= most:
+        return torch.arange(n)
     return torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)))
 
 

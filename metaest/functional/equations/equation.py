@@ -71,16 +71,17 @@ class Equation:
             raise TypeError(
                 "the equation uses numpy on its constants; write it with torch functions (torch.exp, torch.log, ...)."
             ) from error
+        n = X.shape[0]
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"the equation returned {type(value).__name__}; a tensor of shape ({len(X)},) is wanted, made with "
+                f"the equation returned {type(value).__name__}; a tensor of shape ({n},) is wanted, made with "
                 "torch."
             )
-        if value.shape == (len(X), 1):
+        if value.shape == (n, 1):
             value = value[:, 0]
-        if value.shape != (len(X),):
+        if value.shape != (n,):
             raise ValueError(
-                f"the equation returned shape {tuple(value.shape)} for {len(X)} rows; ({len(X)},) is wanted: one "
+                f"the equation returned shape {tuple(value.shape)} for {n} rows; ({n},) is wanted: one "
                 "value a row of X."
             )
         if value.dtype != X.dtype:

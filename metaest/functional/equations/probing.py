@@ -219,7 +219,9 @@ def _row_by_row(equation: Equation, theta: Tensor, observations: Observations) -
     """Evaluate every row in a call of its own."""
     rows, tasks = observations.y.shape
     result = torch.full((rows, tasks), torch.nan, dtype=theta.dtype, device=theta.device)
-    X = observations.by_task()
-    for r, t in torch.nonzero(observations.mask > 0).tolist():
-        result[r, t] = equation(theta[:, t].unbind(0), X[t, r : r + 1])[0]
+    X, real = observations.by_task(), observations.mask > 0
+    constants = [theta[:, t].unbind(0) for t in range(tasks)]
+    alone = [equation(constants[t], X[t, r : r + 1]) for r, t in torch.nonzero(real).tolist()]
+    if alone:
+        result[real] = torch.cat(alone)
     return result
