@@ -55,6 +55,7 @@ class CompiledRowSearch:
         text, self._size = row_search_text(programs, p, m, features, vector, weighted=rows.weighted)
         self._search = compile_function(text, "search", [ctypes.c_void_p] * 16 + [ctypes.c_int64] * 2)
         self._screen = compile_function(text, "screen", [ctypes.c_void_p] * 12 + [ctypes.c_int64] * 2)
+        self._screen_one = compile_function(text, "screen_one", [ctypes.c_void_p] * 12 + [ctypes.c_int64] * 2)
         self._constants = np.array([c for program in programs.values() for c in program.constants] or [0.0])
         self._of_row = row.operations() + 3 * p * p
         self._of_step = sum(program.operations() for name, program in programs.items() if name not in ("row", "losses"))
@@ -130,6 +131,8 @@ class CompiledRowSearch:
             As `search` takes them.
         points : ndarray of shape (points, random)
         """
+        if rows.real == 1 and len(points) >= self._lanes:
+            return self._losses_of_one(center[:, :1], factor, noise, rows, points)
         parts, points, factor = [], np.ascontiguousarray(points), np.ascontiguousarray(factor)
         for tasks, real, part in self._calls(rows, len(points)):
             n = part.tasks
@@ -139,6 +142,21 @@ class CompiledRowSearch:
             self._screen(_place(centers), *shared, _place(points), _place(losses), self._arena(), n, len(points))
             parts.append(losses[:, :real])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _losses_of_one(self, center: Array, factor: Array, noise: Array, rows: SearchRows, points: Array) -> Array:
+        """Return what `losses` does of one task: a point in each lane, not the same task in all of them."""
+        part, parts = SearchRows.of(rows.observations.take(torch.arange(1)), 1), []
+        center, factor = np.ascontiguousarray(center), np.ascontiguousarray(factor)
+        shared = [_place(factor), _place(noise), self._constants_place, *part.places, _place(center), self._arena()]
+        at_once = self._lanes * max(1, OPERATIONS_PER_CALL // max(1, self._of_row * part.observations.y.shape[0]))
+        for first in range(0, len(points), at_once):
+            real = min(at_once, len(points) - first)
+            # the last call takes as many as there are lanes
+            chosen = np.ascontiguousarray(points[max(0, min(first, len(points) - self._lanes)) : first + real].T)
+            losses = np.empty(chosen.shape[1])
+            self._screen_one(_place(chosen), _place(losses), *shared, len(losses), 0)
+            parts.append(losses[-real:])
+        return np.concatenate(parts)[:, None]
 
     def rows_of(self, observations: Observations) -> SearchRows:
         """Return rows as `search` takes them."""

@@ -8,6 +8,7 @@ import torch
 
 from metaest import EquationRegressor, Parameter
 from metaest.estimators.equations import compiled, row_model
+from metaest.estimators.equations.map_estimate import normal_points
 from metaest.estimators.equations.row_model import RowModel
 from metaest.functional import (
     Equation,
@@ -170,6 +171,22 @@ def test_losses_at_points_are_those_of_the_constants_there():
     for j in range(3):
         phi = prior.constants(points[:, j : j + 1].expand(2, 7))
         torch.testing.assert_close(losses[:, j], plain.loss(phi, prior.log_sigma, observations))
+
+
+@pytest.mark.parametrize("n", [3, 21])
+@pytest.mark.parametrize("noise", ["additive", "combined"])
+def test_losses_of_one_task_are_those_it_has_among_others(n, noise, monkeypatch):
+    observations, noise = observations_of(), NOISES[noise]
+    _, model = models(noise, observations)
+    prior = Point.of(population_of(noise), design_of(observations))
+    points = normal_points(32, 2)[:, :n]
+    among = model.losses_at(*prior, observations, points)
+    for operations in (row_search.OPERATIONS_PER_CALL, 1):
+        monkeypatch.setattr(row_search, "OPERATIONS_PER_CALL", operations)
+        for t in range(observations.y.shape[1]):
+            one = torch.tensor([t])
+            alone = model.losses_at(*prior.take(one), observations.take(one), points)
+            assert torch.equal(alone[0], among[t])
 
 
 def test_slopes_that_are_lost_on_the_way_do_not_end_a_search():

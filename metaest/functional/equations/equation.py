@@ -74,8 +74,7 @@ class Equation:
         n = X.shape[0]
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"the equation returned {type(value).__name__}; a tensor of shape ({n},) is wanted, made with "
-                "torch."
+                f"the equation returned {type(value).__name__}; a tensor of shape ({n},) is wanted, made with torch."
             )
         if value.shape == (n, 1):
             value = value[:, 0]

@@ -22,13 +22,14 @@ __all__ = ["row_search_text"]
 def row_search_text(
     programs: Mapping[str, Program], p: int, m: int, features: int, vector: VectorType, *, weighted: bool
 ) -> tuple[str, int]:
-    """Write ``@search`` and ``@screen``, as `over_groups` has them.
+    """Write ``@search``, ``@screen`` and ``@screen_one``, as `over_groups` has them.
 
     The first takes u and centre of shape (numbers, tasks) and returns u, loss, code, and 1 where at some u on the way
     the loss was finite and its derivatives were not; the second takes the centre,
     and writes the rows' loss at each of some points u, of shape (points, tasks). Shared are factor, noise constants,
     numbers of the programs, X of shape (features, rows, tasks), y, mask and weights of shape (rows, tasks), and the
-    number of rows; then the tolerance, or the points of shape (points, random) and the losses.
+    number of rows; then the tolerance, or the points of shape (points, random) and the losses. The third does with one
+    task what the second does with many: its groups are points, of shape (random, points), and its centre is shared.
 
     Parameters
     ----------
@@ -64,8 +65,11 @@ def row_search_text(
     screen, other = over_groups(
         "screen", {"center": p}, {}, [*SHARED, "points", "losses"], layout.screen(), vector, layout.size
     )
+    one, third = over_groups(
+        "screen_one", {"point": m}, {"height": 1}, [*SHARED, "center"], layout.screen_one(), vector, layout.size
+    )
     head = "declare i64 @llvm.umin.i64(i64, i64)\n" + reduce_or(vector)
-    return definitions(vector) + head + "\n".join([*texts, search, screen]), max(size, other) * vector.lanes
+    return definitions(vector) + head + "\n".join([*texts, search, screen, one]), max(size, other, third) * vector.lanes
 
 
 # what all tasks share, and where their rows lie
@@ -95,8 +99,11 @@ class _Rows(SearchSteps):
             "weighs": 1,
             "row": 4 + p,
             "sums": 1 + p + p * p,
+            "middle": p,
         }
         super().__init__(programs, m, vector, arena, more)
+        # where rows are those of one task, and the same in all lanes
+        self.one_task = False
         self.p, self.features, self.weighted = p, features, weighted
 
     def begin(self, w: Writer) -> None:
@@ -135,22 +142,40 @@ class _Rows(SearchSteps):
         """Write what ``@screen`` does with a group, where ``%most`` is the number of points."""
         w, vector = Writer(self.vector, block="body"), self.vector
         u, phi, row = (self.place(w, name) for name in ("u", "phi", "row"))
-        count = w.put("load i64, ptr %rows, align 8")
         with w.loop("%most") as points:
             start = w.put(f"mul i64 {points.counter}, {self.m}")
             for k in range(self.m):
                 w.store(w.load("%points", w.put(f"add i64 {start}, {k}"), shared=True), u, str(k))
             self.call(w, "constants", u, "%center_v", "%factor", phi)
-            with w.loop(count, carried=(vector.splat(0.0),)) as loop:
-                self._row(w, loop.counter, count, phi, row, "losses")
-                real = self._is_real(w, loop.counter)
-                loss = w.select(real, w.load(row, "0", shared=False), vector.splat(0.0))
-                loop.ends.append(w.arithmetic("fadd", loop.carried[0], loss))
+            loss = self._loss(w, phi, row)
             at = w.put(f"add i64 {w.put(f'mul i64 {points.counter}, %tasks')}, %first")
             place = w.put(f"getelementptr inbounds {vector.scalar}, ptr %losses, i64 {at}")
-            w.do(f"store {vector.floats} {loop.ends[0]}, ptr {place}, align {vector.bits // 8}")
+            w.do(f"store {vector.floats} {loss}, ptr {place}, align {vector.bits // 8}")
         w.do("br label %scattered")
         return "\n".join(w.lines)
+
+    def screen_one(self) -> str:
+        """Write what ``@screen_one`` does with a group of points."""
+        w = Writer(self.vector, block="body")
+        phi, row, middle = (self.place(w, name) for name in ("phi", "row", "middle"))
+        for k in range(self.p):
+            w.store(w.load("%center", str(k), shared=True), middle, str(k))
+        self.call(w, "constants", "%point_v", middle, "%factor", phi)
+        self.one_task = True
+        w.store(self._loss(w, phi, row), "%height_v", "0")
+        self.one_task = False
+        w.do("br label %scattered")
+        return "\n".join(w.lines)
+
+    def _loss(self, w: Writer, phi: str, row: str) -> str:
+        """Write the sum of the rows' losses of each lane."""
+        zero, count = self.vector.splat(0.0), w.put("load i64, ptr %rows, align 8")
+        with w.loop(count, carried=(zero,)) as loop:
+            self._row(w, loop.counter, count, phi, row, "losses")
+            real = self._is_real(w, loop.counter)
+            loss = w.select(real, w.load(row, "0", shared=False), zero)
+            loop.ends.append(w.arithmetic("fadd", loop.carried[0], loss))
+        return loop.ends[0]
 
     def _row(self, w: Writer, number: str, count: str, phi: str, row: str, program: str = "row") -> None:
         """Write the evaluation of a row of each task."""
@@ -168,6 +193,8 @@ class _Rows(SearchSteps):
 
     def _read(self, w: Writer, base: str, number: str) -> str:
         """Write the load of a number of each task."""
+        if self.one_task:
+            return w.load(base, number, shared=True)
         at = w.put(f"add i64 {w.put(f'mul i64 {number}, %tasks')}, %first")
         place = w.put(f"getelementptr inbounds {self.vector.scalar}, ptr {base}, i64 {at}")
         return w.put(f"load {self.vector.floats}, ptr {place}, align {self.vector.bits // 8}")
