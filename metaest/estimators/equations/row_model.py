@@ -63,7 +63,8 @@ MOST_KEPT = 100_000
 
 
 # members of an enumeration are slow to look up
-UNFINISHED, NOT_FINITE = int(SolveCode.MAX_ITER), int(SolveCode.NOT_FINITE)
+UNFINISHED = int(SolveCode.MAX_ITER)
+NOT_FINITE = int(SolveCode.NOT_FINITE)
 
 
 class Evidence(NamedTuple):

@@ -13,7 +13,9 @@ __all__ = ["NumpySearchState", "accept", "propose", "store"]
 
 Array = NDArray[np.float64]
 # members of an enumeration are slow to compare with arrays
-CONVERGED, UNFINISHED, STALLED = int(SolveCode.CONVERGED), int(SolveCode.MAX_ITER), int(SolveCode.STALLED)
+CONVERGED = int(SolveCode.CONVERGED)
+UNFINISHED = int(SolveCode.MAX_ITER)
+STALLED = int(SolveCode.STALLED)
 # of a dozen tasks, numpy's method takes half as long again
 add = np.add.reduce
 
