@@ -7,6 +7,8 @@ from metaest.estimators import (
     AdaptedClassifier,
     AdaptedEquation,
     AdaptedEquations,
+    AdaptedGaussian,
+    AdaptedGaussians,
     AdaptedPolicy,
     AdaptedRegressor,
     AdaptedRegressors,
@@ -22,6 +24,7 @@ from metaest.estimators import (
     MAMLRegressor,
     Parameter,
     Quantity,
+    RandomCoefficientRegressor,
     adapt,
 )
 from metaest.exceptions import (
@@ -43,6 +46,8 @@ __all__ = [
     "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
+    "AdaptedGaussian",
+    "AdaptedGaussians",
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
@@ -64,6 +69,7 @@ __all__ = [
     "OvershootWarning",
     "Parameter",
     "Quantity",
+    "RandomCoefficientRegressor",
     "Task",
     "TaskError",
     "TaskSet",

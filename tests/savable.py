@@ -19,6 +19,7 @@ from metaest import (
     MAMLPolicy,
     MAMLRegressor,
     Parameter,
+    RandomCoefficientRegressor,
     Task,
     TaskSet,
     load,
@@ -78,6 +79,23 @@ def judged():
         return thing.predict_interval(WAVES[10].X, 0.5)
 
     return Case(fit, lambda model: [model.adapt(WAVES[11].X[:4], WAVES[11].y[:4], guard=False)], ask)
+
+
+def coefficients(base):
+    rows = TaskSet([Task(t.name, np.column_stack([t.X, t.X**2]), t.y) for t in WAVES])
+
+    def adapt(model):
+        one = model.adapt(rows[11].X[:4], rows[11].y[:4], guard=base is None)
+        return [one, model.adapt([], []), model.adapt_many(rows[9:])]
+
+    def ask(thing):
+        return thing.predict(rows[10].X, return_std=True)
+
+    def fit():
+        model = RandomCoefficientRegressor(base, random=[0], random_state=0).fit(rows[:8])
+        return model.calibrate(rows[8:11], support_size=4)
+
+    return Case(fit, adapt, ask)
 
 
 def classification(shape=(2,), **settings):
@@ -195,6 +213,9 @@ CASES = {
     "MAMLClassifier, own labels": classification(n_way=2, k_shot=3),
     "MAMLClassifier, images": classification((1, 8, 8), n_way=2, k_shot=3),
     "MAMLPolicy": policy(),
+    "RandomCoefficientRegressor": coefficients("boosting"),
+    "RandomCoefficientRegressor, linear": coefficients("linear"),
+    "RandomCoefficientRegressor, judged": coefficients(None),
     "FewShotRegressor": few_shot(FewShotRegressor, regression()),
     "FewShotClassifier": few_shot(FewShotClassifier, classification(support_size=4)),
     "EquationRegressor": equation(

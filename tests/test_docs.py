@@ -22,6 +22,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "guide/keeping.md",
         "guide/networks.md",
         "guide/policies.md",
+        "guide/random-coefficients.md",
         "domains/physiology.md",
         "guide/speed.md",
         "domains/trading.md",

@@ -10,6 +10,9 @@ from metaest.estimators.equations import (
     Quantity,
 )
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
+from metaest.estimators.gaussian.adapted import AdaptedGaussian
+from metaest.estimators.gaussian.adapted_many import AdaptedGaussians
+from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
 from metaest.estimators.guard import Guard
 from metaest.estimators.networks.adapted import AdaptedRegressor
 from metaest.estimators.networks.adapted_classifier import AdaptedClassifier
@@ -25,6 +28,8 @@ __all__ = [
     "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
+    "AdaptedGaussian",
+    "AdaptedGaussians",
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
@@ -40,5 +45,6 @@ __all__ = [
     "MAMLRegressor",
     "Parameter",
     "Quantity",
+    "RandomCoefficientRegressor",
     "adapt",
 ]

@@ -1,5 +1,6 @@
 """The columns that an estimator was fitted on: what it remembers of them, and the check of rows against them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Protocol
@@ -12,10 +13,11 @@ from sklearn.utils.validation import validate_data
 from metaest.estimators.inputs import as_rows, check_targets, is_empty
 from metaest.exceptions import TaskError
 from metaest.tasks import TaskSet
+from metaest.tasks.arguments import is_whole
 from metaest.tasks.object_rows import holds_objects
 from metaest.tasks.reading import column_names_of, rows_of
 
-__all__ = ["Columns", "Fitted", "takes_objects"]
+__all__ = ["Columns", "Fitted", "chosen_columns", "takes_objects"]
 
 
 class Fitted(Protocol):
@@ -157,6 +159,38 @@ class Columns:
         else:
             rows, target = self.rows_with_targets(X, y, where)
         return rows, check_targets(target, single_target, n_outputs, where)
+
+
+def chosen_columns(setting: Any, argument: str, names: Sequence[str] | None, n_columns: int) -> list[int]:
+    """Return the numbers of columns that a setting names or numbers, in its order.
+
+    Parameters
+    ----------
+    setting : sequence of str or int
+    argument : str
+        The name of the setting, with which error messages begin.
+    names : sequence of str or None
+        Names of the columns.
+    n_columns : int
+
+    Raises
+    ------
+    ValueError
+        When a name or number does not belong to a column, or occurs twice.
+    """
+    chosen: list[int] = []
+    for column in np.asarray(setting, dtype=object).ravel().tolist():
+        by_number = is_whole(column)
+        place = column if by_number else names.index(column) if names is not None and column in names else -1
+        if not 0 <= place < n_columns:
+            there_are = f"the columns are {list(names)}" if names is not None else f"X has {n_columns} unnamed columns"
+            raise ValueError(
+                f"{argument}: there is no column {column!r}; {there_are}, and numbers go from 0 to {n_columns - 1}."
+            )
+        if place in chosen:
+            raise ValueError(f"{argument}: column {column!r} occurs twice.")
+        chosen.append(int(place))
+    return chosen
 
 
 def takes_objects(model: Any) -> bool:

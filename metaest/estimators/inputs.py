@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
 
 from metaest.exceptions import TaskError, UngroupedWarning, warn
 from metaest.tasks import Task, TaskSet
@@ -21,6 +22,7 @@ __all__ = [
     "n_features_of",
     "refuse_tasks",
     "require_columns",
+    "require_one_target",
     "tasks_by_name",
 ]
 
@@ -166,6 +168,26 @@ def require_columns(tasks: TaskSet) -> TaskSet:
     raise TaskError(
         f"task {name!r}: rows of X have shape {shape}; columns are wanted: X of shape (n_rows, n_features)."
     )
+
+
+def require_one_target(tasks: TaskSet, remedy: str, *, flat: bool) -> None:
+    """Raise a TaskError where there are several targets, and warn of a column where `flat` rows came with one.
+
+    Parameters
+    ----------
+    tasks : TaskSet
+    remedy : str
+        What the error message says beside the number of targets.
+    flat : bool
+        Whether the tasks came as flat rows.
+    """
+    if tasks.y.ndim == 2 and tasks.y.shape[1] != 1:
+        raise TaskError(f"y has {tasks.y.shape[1]} targets; {remedy}.")
+    if tasks.y.ndim == 2 and flat:
+        warn(
+            "A column-vector y was passed when a 1d array was expected; it is taken as y.ravel().",
+            DataConversionWarning,
+        )
 
 
 def _with_targets(tasks: TaskSet, labels: bool, weighs: bool, object_rows: bool) -> TaskSet:

@@ -13,8 +13,9 @@ from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.gaussian import conditioning
-from metaest.estimators.gaussian.adapted import AdaptedGaussian
-from metaest.estimators.gaussian.adapted_many import AdaptedGaussians
+from metaest.estimators.gaussian.random_coefficients.design import Design
+from metaest.estimators.gaussian.random_coefficients.prior import CoefficientPrior
+from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
 from metaest.estimators.guard import FittedGuard, GuardRule
 from metaest.estimators.networks import classification, regression
 from metaest.estimators.networks.adaptation import Adaptation
@@ -52,15 +53,16 @@ from metaest.saving import stored_names
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
 _INNER: tuple[type, ...] = (
-    AdaptedGaussian,
-    AdaptedGaussians,
+    BoostedTrees,
     Calibration,
     ClassHead,
     ClassNetwork,
     ClassAdaptation,
     Codes,
+    CoefficientPrior,
     Correlation,
     Covariates,
+    Design,
     Equation,
     EvidenceHead,
     FittedEquation,

@@ -124,6 +124,11 @@ class Encoder:
                 "of": self._given(type(thing), "objects"),
                 "fields": self._all(state_of(thing, self._keep_rows), where),
             }
+        if isinstance(thing, BaseEstimator) and any(name.endswith("_") and name[0] != "_" for name in vars(thing)):
+            raise ModelFileError(
+                f"{where} is a fitted {type(thing).__name__} of another library, which a file cannot hold; pickle the "
+                "model instead."
+            )
         if callable(thing) or hasattr(thing, "get_params"):
             formula = name_of_function(thing)
             return {"formula": formula} if formula else self._given(thing, where)

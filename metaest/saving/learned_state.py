@@ -13,6 +13,8 @@ __all__ = ["settings_of", "state_of"]
 
 # worked out again when a file is read
 _DERIVED = ("module_", "_given")
+# tables with a row a training task, by its name
+_BY_TASK = ("task_params_", "task_coefficients_")
 
 
 def settings_of(estimator: BaseEstimator) -> dict[str, Any]:
@@ -46,8 +48,9 @@ def _without_rows(state: dict[str, Any]) -> dict[str, Any]:
     """Leave out rows of training tasks, and write hashes for their names."""
     if "_judged" in state:
         state["_judged"] = None
-    table = state.get("task_params_")
-    if table is not None:
-        hashes = [f"{name_hash:016x}" for name_hash in state["_task_names"].tolist()]
-        state["task_params_"] = table.set_axis(pd.Index(hashes, name=table.index.name))
+    for name in _BY_TASK:
+        table = state.get(name)
+        if table is not None:
+            hashes = [f"{name_hash:016x}" for name_hash in state["_task_names"].tolist()]
+            state[name] = table.set_axis(pd.Index(hashes, name=table.index.name))
     return state

@@ -35,10 +35,12 @@ from attacks.models import (
     linear_tasks,
     new_classifier,
     new_policy,
+    new_random_coefficients,
     new_regressor,
     once,
     pipeline,
     policy,
+    random_coefficients,
     regressor,
     ridge_head,
     transformed,
@@ -83,6 +85,8 @@ EXCLUDED = {
     "AdaptedClassifier": "made by adapt",
     "AdaptedEquation": "made by adapt",
     "AdaptedEquations": "made by adapt_many",
+    "AdaptedGaussian": "made by adapt",
+    "AdaptedGaussians": "made by adapt_many",
     "AdaptedPolicy": "made by adapt",
     "AdaptedRegressor": "made by adapt",
     "AdaptedRegressors": "made by adapt_many",
@@ -99,6 +103,7 @@ EXCLUDED = {
     "MAMLClassifier.learn_guard": "called where a model is written or pickled",
     "MAMLPolicy.learn_guard": "called where a model is written or pickled",
     "MAMLRegressor.learn_guard": "called where a model is written or pickled",
+    "RandomCoefficientRegressor.learn_guard": "called where a model is written or pickled",
     "FewShotClassifier.shared_parts": "takes no argument",
     "FewShotRegressor.shared_parts": "takes no argument",
     "Task.from_checked": "for the rest of the package, called with checked values",
@@ -285,6 +290,10 @@ entry(
 GUARDS = {"guard": flag("guard", none=True), "gap": count(0, name="gap")}
 
 
+# estimators with standard deviations and intervals by the posterior
+WITH_POSTERIOR = ("EquationRegressor", "RandomCoefficientRegressor")
+
+
 def network_entries(
     kind: str, model: Callable[[], Any], columns: int, *, guards: bool, answers: tuple[str, ...], **options: Any
 ) -> None:
@@ -295,7 +304,7 @@ def network_entries(
     adapted = once(lambda: model().adapt(*support))
     of_adapted = {
         "MAMLRegressor": "AdaptedRegressor", "MAMLClassifier": "AdaptedClassifier", "MAMLPolicy": "AdaptedPolicy",
-        "EquationRegressor": "AdaptedEquation",
+        "EquationRegressor": "AdaptedEquation", "RandomCoefficientRegressor": "AdaptedGaussian",
     }[kind]  # fmt: skip
     state = {"state": bytes_of(model, probe)}
     weighs = {"further": {"sample_weight": _weights}} if kind == "EquationRegressor" else {}
@@ -322,7 +331,7 @@ def network_entries(
     for name, it in ((kind, model), (of_adapted, adapted)):
         here = {"state": bytes_of(it, probe)}
         settings = {"return_std": one_of("return_std", False)} if "predict_interval" in answers else {}
-        if kind == "EquationRegressor":
+        if kind in WITH_POSTERIOR:
             settings = {"return_std": flag("return_std")}
         for method in ("predict", *(m for m in answers if m in ("predict_proba", "predict_mean"))):
             entry(
@@ -339,7 +348,7 @@ def network_entries(
                 "simultaneous": flag("simultaneous"),
                 "method": one_of("method", "conformal"),
             }
-            if kind == "EquationRegressor":
+            if kind in WITH_POSTERIOR:
                 intervals["method"] = one_of("method", "conformal", "posterior")
                 intervals["of"] = setting(lambda v: False, "of")
             entry(
@@ -369,6 +378,7 @@ def network_entries(
 
 
 network_entries("MAMLRegressor", regressor, 2, guards=True, answers=("predict_interval",))
+network_entries("RandomCoefficientRegressor", random_coefficients, 2, guards=True, answers=("predict_interval",))
 network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLPolicy", policy, 2, guards=False, answers=())
 network_entries(
@@ -394,6 +404,12 @@ entry(
     lambda tasks, **settings: _many(regressor(), tasks, PROBE, **settings),
     sequences(linear_tasks(3, seed=5), settings=GUARDS),
     state=bytes_of(regressor),
+)
+entry(
+    "RandomCoefficientRegressor.adapt_many",
+    lambda tasks, **settings: _many(random_coefficients(), tasks, PROBE, **settings),
+    sequences(linear_tasks(3, seed=5), settings=GUARDS),
+    state=bytes_of(random_coefficients),
 )
 entry(
     "MAMLPolicy.adapt_many",
@@ -439,6 +455,12 @@ for _form, _kind, _model, _probe, _tasks in (
 MANY = once(lambda: regressor().adapt_many(linear_tasks(3, seed=5)))
 MANY_CURVES = once(lambda: equation().adapt_many(decay_tasks(3, seed=5)))
 entry("AdaptedRegressors.predict", lambda X: MANY().predict(X), rows_and_targets(names=("X",), columns=2))
+MANY_GAUSSIANS = once(lambda: random_coefficients().adapt_many(linear_tasks(3, seed=5)))
+entry(
+    "AdaptedGaussians.predict",
+    lambda X, **settings: MANY_GAUSSIANS().predict(X, **settings),
+    rows_and_targets(names=("X",), columns=2, settings={"return_std": flag("return_std")}),
+)
 entry(
     "AdaptedEquations.predict",
     lambda X: MANY_CURVES().predict(X),
@@ -449,6 +471,12 @@ entry(
     lambda tasks: regressor().score(tasks),
     sequences(linear_tasks(4, seed=5)),
     state=bytes_of(regressor),
+)
+entry(
+    "RandomCoefficientRegressor.score (tasks)",
+    lambda tasks: random_coefficients().score(tasks),
+    sequences(linear_tasks(4, seed=5)),
+    state=bytes_of(random_coefficients),
 )
 entry(
     "MAMLClassifier.score (tasks)",
@@ -487,6 +515,7 @@ def _copy_and(model: Callable[[], Any], method: str, probe: np.ndarray) -> tuple
 
 for _kind, _model, _probe, _tasks in (
     ("MAMLRegressor", regressor, PROBE, linear_tasks(6, seed=7)),
+    ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(6, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(6, seed=7)),
 ):
     _call, _state = _copy_and(_model, "calibrate", _probe)
@@ -495,7 +524,7 @@ for _kind, _model, _probe, _tasks in (
         lambda tasks, support_size=2, _call=_call, **settings: _call(
             tasks=tasks, support_size=support_size, **settings
         ),
-        sequences(_tasks, spells=_kind == "MAMLRegressor", settings={"support_size": SUPPORT_SIZES, **GUARDS}),
+        sequences(_tasks, spells=_kind != "EquationRegressor", settings={"support_size": SUPPORT_SIZES, **GUARDS}),
         state=_state,
         fits=True,
     )
@@ -504,6 +533,7 @@ for _kind, _model, _probe, _tasks in (
 
 for _kind, _model, _probe, _tasks in (
     ("MAMLRegressor", regressor, PROBE, linear_tasks(4, seed=7)),
+    ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(4, seed=7)),
     ("MAMLClassifier", classifier, PROBE, class_tasks(4, seed=7)),
     ("MAMLPolicy", policy, PROBE, linear_tasks(4, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(4, seed=7)),
@@ -586,6 +616,7 @@ for _kind, _new, _tasks in (
     ("MAMLRegressor", new_regressor, linear_tasks(4)),
     ("MAMLClassifier", new_classifier, class_tasks(4)),
     ("MAMLPolicy", new_policy, linear_tasks(4)),
+    ("RandomCoefficientRegressor", new_random_coefficients, linear_tasks(4)),
 ):
     constructor_entry(_kind, _new, type(_new())._parameter_constraints, _tasks, PROBE)
 

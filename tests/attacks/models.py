@@ -11,7 +11,16 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from metaest import EquationRegressor, MAMLClassifier, MAMLPolicy, MAMLRegressor, Parameter, Task, TaskSet
+from metaest import (
+    EquationRegressor,
+    MAMLClassifier,
+    MAMLPolicy,
+    MAMLRegressor,
+    Parameter,
+    RandomCoefficientRegressor,
+    Task,
+    TaskSet,
+)
 
 
 def once(make: Callable[[], Any]) -> Callable[[], Any]:
@@ -81,6 +90,11 @@ def new_policy(**settings: Any) -> MAMLPolicy:
     return MAMLPolicy(**{**SMALL, "support_size": 2, "query_size": 3, **settings})
 
 
+def new_random_coefficients(**settings: Any) -> RandomCoefficientRegressor:
+    """Return an unfitted linear mixed model."""
+    return RandomCoefficientRegressor(**{"base": "linear", "random": [0], "random_state": 0, **settings})
+
+
 def new_equation(**settings: Any) -> EquationRegressor:
     """Return a small unfitted equation."""
     return EquationRegressor(decay, CONSTANTS, **{"max_iter": 5, "random_state": 0, "compile": False, **settings})
@@ -90,6 +104,9 @@ regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_ta
 classifier = once(lambda: new_classifier().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
+random_coefficients = once(
+    lambda: new_random_coefficients().fit(linear_tasks(rows=8)).calibrate(linear_tasks(8, seed=1), support_size=(2, 3))
+)
 ridge_head = once(lambda: new_regressor(inner_solver="ridge").fit(linear_tasks()))
 evidence_head = once(lambda: new_regressor(inner_solver="evidence", rank=2).fit(linear_tasks()))
 with_context = once(lambda: new_regressor(context_dim=2).fit(linear_tasks()))

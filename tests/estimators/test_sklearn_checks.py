@@ -10,6 +10,7 @@ from metaest import (
     FewShotRegressor,
     MAMLClassifier,
     MAMLRegressor,
+    RandomCoefficientRegressor,
     UngroupedWarning,
 )
 
@@ -51,6 +52,7 @@ def test_scikit_learn_check_of_an_equation(estimator, check):
     [
         MAMLRegressor(**SMALL),
         FewShotRegressor(MAMLRegressor(**SMALL)),
+        RandomCoefficientRegressor("linear"),
         MAMLClassifier(**SMALL_CLASSES),
         FewShotClassifier(MAMLClassifier(**SMALL_CLASSES)),
     ]

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
 from metaest.estimators.equations.settings import FitSettings
-from metaest.estimators.inputs import as_rows
+from metaest.estimators.inputs import as_rows, require_one_target
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
 from metaest.functional import HierarchicalModel, Observations, SolveCode
 from metaest.tasks import TaskSet
@@ -76,13 +76,7 @@ def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: 
     TaskError
         When there are several targets.
     """
-    if tasks.y.ndim == 2 and tasks.y.shape[1] != 1:
-        raise TaskError(f"y has {tasks.y.shape[1]} targets; an equation gives one value a row.")
-    if tasks.y.ndim == 2 and flat:
-        warn(
-            "A column-vector y was passed when a 1d array was expected; it is taken as y.ravel().",
-            DataConversionWarning,
-        )
+    require_one_target(tasks, "an equation gives one value a row", flat=flat)
     y = tasks.y.reshape(-1)
     if settings.limit is not None:
         y = y[y >= settings.limit]

@@ -21,11 +21,10 @@ from metaest.estimators.gaussian.conditioning import guard_answers, moments_befo
 from metaest.estimators.gaussian.intervals import normal_interval
 from metaest.estimators.gaussian.prior import Moments, TaskPrior
 from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, spread_of, thinned
-from metaest.estimators.inputs import as_tasks, check_targets, require_columns
+from metaest.estimators.inputs import as_tasks, check_targets, require_columns, require_one_target
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
-from metaest.exceptions import TaskError
 from metaest.tasks import TaskSet
 from metaest.tasks.split import check_split
 
@@ -93,8 +92,7 @@ class BaseGaussian(IntervalMixin, RegressorMixin, BaseEstimator):
         self._validate_params()
         check_split(self.support_size, self.split)
         tasks = require_columns(as_tasks(X, y, groups))
-        if tasks.y.size > len(tasks.X):
-            raise TaskError(f"y has {tasks.y.shape[1]} targets; a {type(self).__name__} has one: fit one for each.")
+        require_one_target(tasks, f"a {type(self).__name__} has one: fit one for each", flat=y is not None)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._prior = self._learn(tasks, np.random.default_rng(seed))
         self._seed = seed

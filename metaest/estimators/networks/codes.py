@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from metaest.estimators.columns import chosen_columns
 from metaest.exceptions import TaskError
 from metaest.functional.modules.codes import casts_of, first_refused, made_whole
 from metaest.tasks import TaskSet
-from metaest.tasks.arguments import is_whole
 
 __all__ = ["Codes", "codes_of", "row_of_task", "standardised_columns"]
 
@@ -45,17 +45,7 @@ def standardised_columns(standardize: Any, names: Sequence[str] | None, n_column
     if isinstance(standardize, (bool, np.bool_)):
         return np.full(n_columns, bool(standardize))
     chosen = np.zeros(n_columns, dtype=bool)
-    for column in np.asarray(standardize, dtype=object).ravel().tolist():
-        by_number = is_whole(column)
-        place = column if by_number else names.index(column) if names is not None and column in names else -1
-        if not 0 <= place < n_columns:
-            there_are = f"the columns are {list(names)}" if names is not None else f"X has {n_columns} unnamed columns"
-            raise ValueError(
-                f"standardize: there is no column {column!r}; {there_are}, and numbers go from 0 to {n_columns - 1}."
-            )
-        if chosen[place]:
-            raise ValueError(f"standardize: column {column!r} occurs twice.")
-        chosen[place] = True
+    chosen[chosen_columns(standardize, "standardize", names, n_columns)] = True
     return chosen
 
 
