@@ -44,7 +44,10 @@ class UngroupedWarning(UserWarning):
 
 
 class IdentifiabilityWarning(UserWarning):
-    """The rows of a task say less about a constant than the population does; its value is mostly the population's."""
+    """The rows of a task say less about a constant than the population does; its value is mostly the population's.
+
+    Or tasks are too few for what a fit has to learn of how they differ.
+    """
 
 
 class UnlikelyTaskWarning(UserWarning):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from metaest import MAMLRegressor, Task, TaskError, TaskSet, load, save
+from metaest import IdentifiabilityWarning, MAMLRegressor, Task, TaskError, TaskSet, load, save
 from metaest_datasets import make_linear_tasks, make_sinusoids
 
 FEW = {"inner_solver": "evidence", "hidden_layer_sizes": (8, 6), "max_iter": 12, "random_state": 0}
@@ -124,6 +124,12 @@ def test_a_rank_beyond_the_weights_is_all_of_them():
         one.set_params(inner_solver="bayes").predict(WAVES[0].X)
 
 
+def test_no_more_tasks_than_directions_are_warned_of():
+    with pytest.warns(IdentifiabilityWarning, match="8 tasks cannot tell how tasks differ in 8 directions"):
+        MAMLRegressor(**FEW).fit(WAVES[:8])
+    MAMLRegressor(**FEW, rank=7).fit(WAVES[:8])
+
+
 def test_it_goes_on_from_an_earlier_fit():
     model = fitted(warm_start=True, max_iter=60)
     loss = model.history_["meta_loss"].iloc[0]
@@ -159,12 +165,13 @@ def test_codes_are_no_features_and_columns_are():
 def test_images_and_objects_reach_the_head_through_the_network_alone():
     rng = np.random.default_rng(0)
     images = [(rng.standard_normal((6, 1, 4, 4)), rng.standard_normal(6)) for _ in range(5)]
-    model = MAMLRegressor(**{**FEW, "hidden_layer_sizes": (3,), "max_iter": 3}).fit(images)
+    settings = {**FEW, "rank": 2, "max_iter": 3}
+    model = MAMLRegressor(**{**settings, "hidden_layer_sizes": (3,)}).fit(images)
     assert model._network.forward.direct == ()
     assert model.adapt(*images[0]).predict(images[1][0], return_std=True)[1].shape == (6,)
     words = [([("a" * int(n)) for n in rng.integers(1, 9, size=6)], rng.standard_normal(6)) for _ in range(5)]
     model = MAMLRegressor(
-        **FEW, module=lambda n, k: nn.Sequential(nn.Linear(n, 4), nn.Tanh(), nn.Linear(4, k)), collate_fn=lengths
+        **settings, module=lambda n, k: nn.Sequential(nn.Linear(n, 4), nn.Tanh(), nn.Linear(4, k)), collate_fn=lengths
     ).fit(words)
     assert model._network.forward.direct == ()
     assert model.adapt(*words[0]).predict(words[1][0]).shape == (6,)

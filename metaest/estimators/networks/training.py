@@ -22,7 +22,7 @@ from metaest.estimators.networks.episodes import KeptWithDraws, MetaDraws, saved
 from metaest.estimators.networks.network import Network, batched
 from metaest.estimators.networks.settings import InnerSettings, MetaSettings, NetworkSettings, OuterSettings, Settings
 from metaest.estimators.networks.threads import scoped_threads
-from metaest.exceptions import DivergenceError, TaskError, filters_kept, warn
+from metaest.exceptions import DivergenceError, IdentifiabilityWarning, TaskError, filters_kept, warn
 from metaest.functional import (
     BatchForward,
     Episodes,
@@ -303,7 +303,13 @@ def _at_once(bound: int | None, losses: Any, params: Params, schedule: Schedule,
 def _check_something_adapts(
     kind: Kind, inner: InnerSettings, adaptation: Adaptation, schedule: Schedule, tasks: TaskSet
 ) -> None:
-    """Raise a ValueError where all there is to learn is how tasks adapt, and none can."""
+    """Raise a ValueError where all there is to learn is how tasks adapt, and none can; warn where too few tell."""
+    if adaptation.head is not None and len(tasks) <= adaptation.head.n_directions:
+        warn(
+            f"{len(tasks)} tasks cannot tell how tasks differ in {adaptation.head.n_directions} directions: standard "
+            "deviations of new tasks will be too small. Give more tasks, or lower rank.",
+            IdentifiabilityWarning,
+        )
     gradient = schedule.gradient
     only_moves, ridge = gradient.trains_only_what_moves, inner.closed_form and not inner.bayesian
     if (ridge or only_moves) and adaptation.steps == 0:

@@ -24,6 +24,11 @@ class Head(ABC):
     bayesian: bool
     whole_tasks: bool = False
 
+    @property
+    def n_directions(self) -> int:
+        """Directions in which tasks are supposed to differ, more than which tasks have to be; 0 for no such number."""
+        return 0
+
     @abstractmethod
     def meta_parameters(self, like: Tensor) -> Params:
         """Return the parameters learned beside the network, at their start, in the dtype of `like`."""

@@ -64,6 +64,7 @@ def main():
             compiled, by_torch = (statistics.median(column) for column in zip(*turns, strict=True))
             ratio = statistics.median(one / other for one, other in turns)
             size = f"{support[0]} to {support[1]}" if isinstance(support, tuple) else support
+            size = "all" if solver == "evidence" else size
             print(
                 f"| {solver} | {hidden} | {size} | {n_targets} | {compiled:,.0f} | {by_torch:,.0f} | {ratio:.0f} |",
                 flush=True,
