@@ -26,40 +26,46 @@ def rows(n_tasks=9, seed=0, q=3, noise=0.7, deviation=1.0):
     return Z, C, y, np.concatenate([[0], np.cumsum(sizes)])
 
 
-def dense(Z, C, y, offsets, relative, shrunk, tau):
+def dense(Z, C, y, offsets, relative, shrunk, tau, restricted):
     """Return minus twice the log-likelihood at its greatest over beta and the noise, by a matrix of all rows."""
     task = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     V = np.eye(len(y)) + np.where(task[:, None] == task, Z @ relative @ Z.T, 0.0)
     V = V + tau**2 * C[:, shrunk] @ C[:, shrunk].T
     free = C[:, ~shrunk]
-    beta = np.linalg.solve(free.T @ np.linalg.solve(V, free), free.T @ np.linalg.solve(V, y))
-    r = y - free @ beta
+    if restricted:  # that of contrasts, which have no mean; lme4's differs by the determinant of C'C
+        contrasts = np.linalg.qr(free, mode="complete")[0][:, free.shape[1] :].T
+        V, y = contrasts @ V @ contrasts.T, contrasts @ y
+        r, shift = y, np.linalg.slogdet(free.T @ free)[1]
+    else:
+        r, shift = y - free @ np.linalg.solve(free.T @ np.linalg.solve(V, free), free.T @ np.linalg.solve(V, y)), 0.0
     noise = r @ np.linalg.solve(V, r) / len(y)
-    return -2 * multivariate_normal(np.zeros(len(y)), noise * V).logpdf(r), noise
+    return shift - 2 * multivariate_normal(np.zeros(len(y)), noise * V).logpdf(r), noise
 
 
 @pytest.mark.parametrize("shrunk", [NONE, SHRUNK])
 @pytest.mark.parametrize("factor", [FACTOR, FACTOR * [1, 1, 0], np.zeros((3, 3))])
-def test_the_likelihood_is_that_of_one_normal_distribution_of_all_rows(factor, shrunk):
+@pytest.mark.parametrize("restricted", [False, True])
+def test_the_likelihood_is_that_of_one_normal_distribution_of_all_rows(factor, shrunk, restricted):
     given = rows()
-    profile = profiled(TaskStatistics.of(*given), factor, shrunk, 0.6)
-    deviance, noise = dense(*given, factor @ factor.T, shrunk, 0.6)
+    profile = profiled(TaskStatistics.of(*given), factor, shrunk, 0.6, restricted=restricted)
+    deviance, noise = dense(*given, factor @ factor.T, shrunk, 0.6, restricted)
     assert profile.deviance == pytest.approx(deviance, rel=1e-10)
     assert profile.noise == pytest.approx(noise, rel=1e-10)
 
 
 @pytest.mark.parametrize("shrunk", [NONE, SHRUNK])
-def test_slopes_agree_with_finite_differences(shrunk):
+@pytest.mark.parametrize("restricted", [False, True])
+def test_slopes_agree_with_finite_differences(shrunk, restricted):
     statistics = TaskStatistics.of(*rows())
     places = np.tril_indices(3)
 
     def deviance(values):
         factor = np.zeros((3, 3))
         factor[places] = values[:-1]
-        return profiled(statistics, factor, shrunk, np.exp(values[-1])).deviance
+        return profiled(statistics, factor, shrunk, np.exp(values[-1]), restricted=restricted).deviance
 
     point = np.append(FACTOR[places], -0.3)
-    profile = profiled(statistics, FACTOR, shrunk, np.exp(-0.3))
+    profile = profiled(statistics, FACTOR, shrunk, np.exp(-0.3), restricted=restricted)
     slope = np.append((2 * profile.steepness @ FACTOR)[places], profile.tau_slope)
     np.testing.assert_allclose(slope, approx_fprime(point, deviance, 1e-7), rtol=1e-4, atol=1e-4)
 
@@ -104,11 +110,13 @@ def test_a_search_leaves_a_variance_that_should_not_vanish(diagonal):
     np.testing.assert_allclose(begun.noise * begun.relative, estimate.covariance, rtol=1e-3, atol=1e-5)
 
 
-def test_collinear_fixed_columns_change_nothing():
+@pytest.mark.parametrize("restricted", [False, True])
+def test_collinear_fixed_columns_change_nothing(restricted):
     Z, C, y, offsets = rows(30)
-    one = maximum_likelihood(TaskStatistics.of(Z, C, y, offsets), NONE, diagonal=False)
+    how = {"diagonal": False, "restricted": restricted}
+    one = maximum_likelihood(TaskStatistics.of(Z, C, y, offsets), NONE, **how)
     twice = np.column_stack([C, C[:, 1]])
-    two = maximum_likelihood(TaskStatistics.of(Z, twice, y, offsets), np.zeros(6, bool), diagonal=False)
+    two = maximum_likelihood(TaskStatistics.of(Z, twice, y, offsets), np.zeros(6, bool), **how)
     np.testing.assert_allclose(twice @ two.beta, C @ one.beta, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(two.covariance, one.covariance, rtol=1e-4, atol=1e-5)
 

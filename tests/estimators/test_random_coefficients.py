@@ -86,6 +86,13 @@ def test_estimates_of_lme4_on_sleepstudy():
     assert model.log_likelihood_ == pytest.approx(-875.9697, abs=1e-4)
 
 
+def test_restricted_estimates_of_lme4_on_sleepstudy():
+    # summary of lmer(Reaction ~ Days + (Days | Subject), sleepstudy), ibidem, section 5
+    model = RandomCoefficientRegressor("linear", random=["days"], restricted=True).fit(load_sleepstudy())
+    np.testing.assert_allclose(model.variance_components_["sd"], [24.741, 5.922, 25.592], rtol=1e-4)
+    assert -2 * model.log_likelihood_ == pytest.approx(1743.6, abs=0.05)
+
+
 def test_conditioning_in_coefficients_is_that_of_all_rows(boosted):
     for model, tasks in (
         (boosted, shops()),

@@ -47,6 +47,8 @@ class FixedAndRandom:
     shrunk : ndarray of bool, shape (p,)
     diagonal : bool
         Whether random coefficients are independent of each other.
+    restricted : bool
+        Whether the restricted likelihood is maximised.
     """
 
     Z: NDArray[np.float64]
@@ -55,6 +57,7 @@ class FixedAndRandom:
     offsets: NDArray[np.intp]
     shrunk: NDArray[np.bool_]
     diagonal: bool
+    restricted: bool
 
     @property
     def task(self) -> NDArray[np.intp]:
@@ -67,7 +70,9 @@ class FixedAndRandom:
 
     def components(self, base: NDArray[np.float64] | float) -> Components:
         """Return the variance components of what predictions of a regressor leave."""
-        return maximum_likelihood(self.statistics(base), self.shrunk, diagonal=self.diagonal)
+        return maximum_likelihood(
+            self.statistics(base), self.shrunk, diagonal=self.diagonal, restricted=self.restricted
+        )
 
     def without_coefficients(self, components: Components) -> NDArray[np.float64]:
         """Return the targets less fixed and random coefficients: what a regressor is fitted to."""

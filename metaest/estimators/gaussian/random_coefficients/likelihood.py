@@ -11,7 +11,9 @@ Walker, 2015, :doi:`10.18637/jss.v067.i01`). Its slope is :math:`2(M - G / s^2)\
 Everything is a matrix of the size of :math:`b_t`, and a vanished variance (a singular :math:`\Lambda`) divides by
 nothing.
 
-Some fixed coefficients may be shrunk: :math:`\beta_j \sim N(0, s^2\tau^2)`, which are integrated out.
+Some fixed coefficients may be shrunk: :math:`\beta_j \sim N(0, s^2\tau^2)`, which are integrated out. The restricted
+likelihood integrates the others out as well, from a flat prior (Patterson, Thompson, 1971,
+:doi:`10.1093/biomet/58.3.545`): variances are then not too small for the coefficients that were estimated beside them.
 """
 
 import math
@@ -69,7 +71,14 @@ class Profile:
         return np.asarray(means + D - D @ self.shrinking.mean(axis=0) @ D)
 
 
-def profiled(statistics: TaskStatistics, factor: NDArray[np.float64], shrunk: NDArray[np.bool_], tau: float) -> Profile:
+def profiled(
+    statistics: TaskStatistics,
+    factor: NDArray[np.float64],
+    shrunk: NDArray[np.bool_],
+    tau: float,
+    *,
+    restricted: bool = False,
+) -> Profile:
     r"""Return the likelihood at :math:`\Lambda`.
 
     Parameters
@@ -81,8 +90,10 @@ def profiled(statistics: TaskStatistics, factor: NDArray[np.float64], shrunk: ND
         Which fixed coefficients are drawn from :math:`N(0, s^2\tau^2)`.
     tau : float
         :math:`\tau`, which has no effect where none is shrunk.
+    restricted : bool, default=False
+        Whether the likelihood is the restricted one.
     """
-    S, n = statistics.information, statistics.n_rows
+    S = statistics.information
     relative = factor @ factor.T
     scaled = factor.T @ S @ factor + np.eye(len(factor))
     B = np.linalg.solve(np.eye(len(factor)) + S @ relative, S)
@@ -96,26 +107,39 @@ def profiled(statistics: TaskStatistics, factor: NDArray[np.float64], shrunk: ND
     left = statistics.target - statistics.fixed @ beta
     gradients = np.einsum("tqr,tr->tq", B, left)
     squares = np.square(last - rest @ beta).sum() + (left * gradients).sum() + (penalty * beta**2).sum()
-    noise = max(float(squares) / n, LEAST_NOISE)
-    deviance = float(np.linalg.slogdet(scaled)[1].sum()) + n * (1 + math.log(2 * math.pi * noise))
+    integrated = shrunk | restricted
+    inverse, logdet, rank = _inverted((normal + np.diag(penalty))[np.ix_(integrated, integrated)])
+    n_left = statistics.n_rows - (rank - int(shrunk.sum()))
+    noise = max(float(squares) / n_left, LEAST_NOISE)
+    deviance = float(np.linalg.slogdet(scaled)[1].sum()) + n_left * (1 + math.log(2 * math.pi * noise))
     M = B.sum(axis=0)
     tau_slope = 0.0
+    if integrated.any():
+        deviance += logdet + 2 * int(shrunk.sum()) * math.log(tau)
+        of_integrated = seen[..., integrated]
+        M = M - np.einsum("tqp,pr,tsr->qs", of_integrated, inverse, of_integrated)
     if shrunk.any():
-        inner = tau**2 * normal[np.ix_(shrunk, shrunk)] + np.eye(int(shrunk.sum()))
-        inverse = np.linalg.inv(inner)
-        deviance += float(np.linalg.slogdet(inner)[1])
-        of_shrunk = seen[..., shrunk]
-        M = M - tau**2 * np.einsum("tqp,pr,tsr->qs", of_shrunk, inverse, of_shrunk)
-        tau_slope = 2 * float(len(inner) - np.trace(inverse)) - 2 * float((penalty * beta**2).sum()) / noise
+        told = float(shrunk.sum() - np.diag(inverse)[shrunk[integrated]].sum() / tau**2)
+        tau_slope = 2 * told - 2 * float((penalty * beta**2).sum()) / noise
     steepness = M - gradients.T @ gradients / noise
     return Profile(deviance, steepness, tau_slope, beta, noise, gradients @ relative, relative, B)
 
 
-def _solved(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve normal equations; of collinear columns, the solution that is shortest in units of the columns."""
+def _inverted(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, int]:
+    """Return inverse, logarithm of the determinant and rank of normal equations, which may be collinear."""
     scale = np.sqrt(np.diag(matrix))
     scale = np.where(scale > 0, scale, 1.0)
     values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-    present = values > COLLINEAR * max(float(values[-1]), 0.0) if len(values) else values > 0
+    present = values > COLLINEAR * values.max(initial=0.0)
     inverse = np.where(present, 1 / np.where(present, values, 1.0), 0.0)
-    return np.asarray(vectors @ (inverse * (vectors.T @ (vector / scale))) / scale)
+    rank = int(present.sum())
+    if rank == len(matrix):
+        logdet = float(np.log(values).sum() + 2 * np.log(scale).sum())
+    else:  # of the eigenvalues that there are, in units that are the same at every variance
+        logdet = float(np.log(np.linalg.eigvalsh(matrix)[len(matrix) - rank :]).sum())
+    return (vectors * inverse) @ vectors.T / np.outer(scale, scale), logdet, rank
+
+
+def _solved(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve normal equations; of collinear columns, the solution that is shortest in units of the columns."""
+    return np.asarray(_inverted(matrix)[0] @ vector)

@@ -57,7 +57,9 @@ class Components:
     converged: bool
 
 
-def maximum_likelihood(statistics: TaskStatistics, shrunk: NDArray[np.bool_], *, diagonal: bool) -> Components:
+def maximum_likelihood(
+    statistics: TaskStatistics, shrunk: NDArray[np.bool_], *, diagonal: bool, restricted: bool = False
+) -> Components:
     r"""Return the estimates.
 
     Parameters
@@ -67,18 +69,26 @@ def maximum_likelihood(statistics: TaskStatistics, shrunk: NDArray[np.bool_], *,
         Which fixed coefficients have a common variance, which is estimated with the others.
     diagonal : bool
         Whether random coefficients are independent of each other.
+    restricted : bool, default=False
+        Whether the restricted likelihood is the one that is maximised.
     """
     relative, tau = _start(statistics), 1.0
     for _ in range(EM_STEPS):
         relative = profiled(statistics, _root(relative), shrunk, tau).expected_relative()
         relative = np.diag(np.diag(relative)) if diagonal else relative
-    best, converged = searched(statistics, shrunk, relative, tau, diagonal=diagonal)
+    best, converged = searched(statistics, shrunk, relative, tau, diagonal=diagonal, restricted=restricted)
     covariance = best.noise * best.relative
     return Components(best.beta, covariance, best.noise, best.effects, -best.deviance / 2, converged)
 
 
 def searched(
-    statistics: TaskStatistics, shrunk: NDArray[np.bool_], relative: NDArray[np.float64], tau: float, *, diagonal: bool
+    statistics: TaskStatistics,
+    shrunk: NDArray[np.bool_],
+    relative: NDArray[np.float64],
+    tau: float,
+    *,
+    diagonal: bool,
+    restricted: bool = False,
 ) -> tuple[Profile, bool]:
     r"""Return the greatest likelihood from a start of :math:`D / s^2` on, and whether it is one.
 
@@ -86,7 +96,7 @@ def searched(
     in the variance itself says so, and the search goes on.
     """
     for _ in range(SEARCHES):
-        search = _Search(statistics, shrunk, _root(relative), diagonal)
+        search = _Search(statistics, shrunk, _root(relative), diagonal, restricted)
         best, tau, converged = search.run(tau)
         leaving = search.leaving(best)
         if leaving is None:
@@ -103,6 +113,7 @@ class _Search:
     shrunk: NDArray[np.bool_]
     unit: NDArray[np.float64]
     diagonal: bool
+    restricted: bool
 
     @property
     def places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -119,7 +130,8 @@ class _Search:
             triangle = np.zeros_like(self.unit)
             triangle[rows, columns] = values[: len(rows)]
             factor = self.unit @ triangle
-            profile = profiled(self.statistics, factor, self.shrunk, float(np.exp(values[-1])) if shrinks else 1.0)
+            tau = float(np.exp(values[-1])) if shrinks else 1.0
+            profile = profiled(self.statistics, factor, self.shrunk, tau, restricted=self.restricted)
             slope = (2 * self.unit.T @ profile.steepness @ factor)[rows, columns]
             return profile, np.append(slope, profile.tau_slope) if shrinks else slope
 

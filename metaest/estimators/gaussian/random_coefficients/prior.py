@@ -89,12 +89,15 @@ class CoefficientPrior(TaskPrior):
 
     def fault(self) -> str:
         """Return what is wrong with a prior that a file holds, and nothing where all is well."""
+        whole = (self.design.random, self.design.fixed)
+        if any(columns.ndim != 1 for columns in (*whole, self.design.mean, self.design.shrunk)):
+            return "its columns are no list"
         p, q = 1 + len(self.design.fixed), 1 + len(self.design.random)
         if self.beta.shape != (p,) or self.factor.shape != (q, q) or self.design.mean.shape != self.design.scale.shape:
             return "coefficients and columns differ in number"
         if not (np.isfinite(self.design.mean).all() and (self.design.scale > 0).all()):
             return "a scale of a column is not above 0"
-        columns = np.concatenate([self.design.random, self.design.fixed])
+        columns = np.concatenate(whole)
         if len(columns) and not (columns.min() >= 0 and columns.max() < len(self.design.mean)):
             return "a coefficient is one of a column that is not there"
         if isinstance(self.base, BoostedTrees) and (fault := self.base.fault(len(self.design.mean))):

@@ -61,6 +61,9 @@ class RandomCoefficientRegressor(BaseGaussian):
     covariance : {"auto", "full", "diagonal"}, default="auto"
         Whether random coefficients may correlate. "auto" is full with up to 20 of them where there are at least five
         tasks for each entry of D, or at most two coefficients; otherwise diagonal, of standardised columns.
+    restricted : bool, default=False
+        Whether variances maximise the restricted likelihood (REML, the default of lme4), which does not underestimate
+        them for the fixed coefficients beside them. ``log_likelihood_`` is then the restricted one.
     n_folds : int or None, default=5
         Parts that tasks are drawn into for predictions by regressors fitted on other tasks. None lets a regressor
         predict the rows it was fitted on, for one that does not fit them too well. Not used by a linear m.
@@ -148,6 +151,7 @@ class RandomCoefficientRegressor(BaseGaussian):
         "base": [StrOptions({"boosting", "linear"}), HasMethods(["fit", "predict", "get_params"]), None],
         "random": [StrOptions({"intercept", "slopes"}), list, tuple, np.ndarray],
         "covariance": [StrOptions({"auto", "full", "diagonal"})],
+        "restricted": ["boolean"],
         "n_folds": [Whole(2, None, closed="left"), None],
         "max_iter": [Whole(1, None, closed="left")],
     }
@@ -158,6 +162,7 @@ class RandomCoefficientRegressor(BaseGaussian):
         *,
         random: str | Sequence[str | int] = "intercept",
         covariance: str = "auto",
+        restricted: bool = False,
         n_folds: int | None = 5,
         max_iter: int = 10,
         support_size: int | range | tuple[int, int] | None = (1, 5),
@@ -168,6 +173,7 @@ class RandomCoefficientRegressor(BaseGaussian):
         self.base = base
         self.random = random
         self.covariance = covariance
+        self.restricted = restricted
         self.n_folds = n_folds
         self.max_iter = max_iter
         self.support_size = support_size
@@ -195,6 +201,7 @@ class RandomCoefficientRegressor(BaseGaussian):
             tasks.offsets,
             design.shrunk,
             kind == "diagonal",
+            bool(self.restricted),
         )
         _require_spare(rows, tasks)
         names = None if isinstance(self.base, str) else tasks.feature_names
@@ -280,6 +287,9 @@ class RandomCoefficientRegressor(BaseGaussian):
         effects = scale * learned.components.effects @ to_units.T
         self.task_coefficients_ = pd.DataFrame(effects, pd.Index(tasks.names, name="task", tupleize_cols=False), random)
         shift = len(tasks.X) * np.log(scale)
+        if self.restricted:
+            free = design.fixed[~design.shrunk[1:]]
+            shift += np.log(design.scale[free]).sum() - (1 + len(free)) * np.log(scale)
         self.log_likelihood_ = float(learned.components.log_likelihood - shift)
         self.history_ = pd.DataFrame({
             "turn": np.arange(len(learned.likelihoods)),
