@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from metaest import IdentifiabilityWarning, MAMLRegressor, Task, TaskError, TaskSet, load, save
+from metaest import IdentifiabilityWarning, MAMLRegressor, ModelFileError, Task, TaskError, TaskSet, load, save
+from metaest.saving.consistency import require_sound
 from metaest_datasets import make_linear_tasks, make_sinusoids
 
 FEW = {"inner_solver": "evidence", "hidden_layer_sizes": (8, 6), "max_iter": 12, "random_state": 0}
@@ -228,3 +229,12 @@ def test_intervals_guard_pickles_and_files(tmp_path):
             strict=True,
         ):
             np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("direct", [(7,), (-1,), (0.0,)])
+def test_a_file_whose_head_reads_a_column_that_is_not_there_is_refused(direct):
+    model = fitted(max_iter=2)
+    require_sound(model)
+    model._network.forward.direct = direct
+    with pytest.raises(ModelFileError, match="columns that are not there"):
+        require_sound(model)
