@@ -4,6 +4,8 @@ import logging
 
 from metaest import scorers
 from metaest.estimators import (
+    AdaptedAuto,
+    AdaptedAutos,
     AdaptedClassifier,
     AdaptedEquation,
     AdaptedEquations,
@@ -12,6 +14,7 @@ from metaest.estimators import (
     AdaptedPolicy,
     AdaptedRegressor,
     AdaptedRegressors,
+    AutoMetaRegressor,
     ConformalInterval,
     Derived,
     EndOnInterrupt,
@@ -43,6 +46,8 @@ from metaest.tasks import Task, TaskSet, make_episodes
 from metaest.version import __version__ as __version__
 
 __all__ = [
+    "AdaptedAuto",
+    "AdaptedAutos",
     "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
@@ -51,6 +56,7 @@ __all__ = [
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
+    "AutoMetaRegressor",
     "ConformalInterval",
     "CorrelatedResidualsWarning",
     "CoverageWarning",

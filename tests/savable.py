@@ -12,6 +12,7 @@ import torch
 
 from equations import wave
 from metaest import (
+    AutoMetaRegressor,
     EquationRegressor,
     FewShotClassifier,
     FewShotRegressor,
@@ -68,6 +69,15 @@ def regression(rows=5, **settings):
 
     passed = {"module": settings["module"]} if "module" in settings else {}
     return Case(lambda: MAMLRegressor(**NETWORK, **settings).fit(WAVES[:9]), adapt, ask, passed)
+
+
+def average():
+    candidates = [
+        ("gradient", MAMLRegressor(**NETWORK)),
+        ("head", MAMLRegressor(inner_solver="ridge", **NETWORK)),
+    ]
+    model = AutoMetaRegressor(candidates=candidates, shots=(1, 3), random_state=0)
+    return Case(lambda: model.fit(WAVES[:9]), regression().adapt, lambda thing: thing.predict(WAVES[10].X))
 
 
 def judged():
@@ -208,6 +218,7 @@ CASES = {
     "MAMLRegressor, module": regression(module=module, support_size=4),
     "MAMLRegressor, module and ridge": regression(module=module(1, 1), inner_solver="ridge", support_size=4),
     "MAMLRegressor, statistics": regression(normalization="batch", batch_statistics="per-step", support_size=4),
+    "AutoMetaRegressor": average(),
     "MAMLClassifier": classification(support_size=4),
     "MAMLClassifier, ridge": classification(inner_solver="ridge", support_size=4),
     "MAMLClassifier, own labels": classification(n_way=2, k_shot=3),

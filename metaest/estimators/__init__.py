@@ -1,5 +1,8 @@
 """Estimators in the manner of scikit-learn: ``fit(tasks)``, ``adapt(X, y)``, ``predict``."""
 
+from metaest.estimators.auto.adapted import AdaptedAuto
+from metaest.estimators.auto.adapted_many import AdaptedAutos
+from metaest.estimators.auto.regressor import AutoMetaRegressor
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equations import (
     AdaptedEquation,
@@ -25,6 +28,8 @@ from metaest.estimators.networks.regressor import MAMLRegressor
 from metaest.estimators.pipeline import adapt
 
 __all__ = [
+    "AdaptedAuto",
+    "AdaptedAutos",
     "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
@@ -33,6 +38,7 @@ __all__ = [
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
+    "AutoMetaRegressor",
     "ConformalInterval",
     "Derived",
     "EndOnInterrupt",

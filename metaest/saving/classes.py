@@ -7,6 +7,8 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 
 from metaest import estimators
+from metaest.estimators.auto import ensemble
+from metaest.estimators.auto.ensemble import Ensemble, Member
 from metaest.estimators.conformal import Calibration, Scores
 from metaest.estimators.equations import adapted_many as adapted_equations
 from metaest.estimators.equations.covariates import Covariates
@@ -63,6 +65,7 @@ _INNER: tuple[type, ...] = (
     Correlation,
     Covariates,
     Design,
+    Ensemble,
     Equation,
     EvidenceHead,
     FittedEquation,
@@ -75,6 +78,7 @@ _INNER: tuple[type, ...] = (
     Huber,
     Implicit,
     LinearHead,
+    Member,
     Noise,
     Adaptation,
     PolicyNetwork,
@@ -104,6 +108,7 @@ _NAMES: Mapping[type, str] = {cls: name for name, cls in CLASSES.items()}
 DOMAINS = ("kinetics", "physiology", "trading")
 # what a judge asks, by the kind of model
 ANSWERS: Mapping[str, Any] = {
+    "average": ensemble.guard_answers,
     "equation": adapted_equations.guard_answers,
     "gaussian": conditioning.guard_answers,
     "regression": regression.query_answers,

@@ -30,6 +30,8 @@ def shared_parts(thing: Any) -> dict[str, Any]:
         return {"population": thing._fitted, "calibration": calibration}
     if hasattr(thing, "_prior"):
         return {"prior": thing._prior, "calibration": calibration}
+    if hasattr(thing, "_ensemble"):
+        return {"ensemble": thing._ensemble, "calibration": calibration}
     if hasattr(thing, "_network"):
         weights = thing._meta if hasattr(thing, "_meta") else thing._params
         return {"network": thing._network, "weights": weights, "calibration": calibration}

@@ -24,6 +24,7 @@ from attacks.models import (
     CURVE_SUPPORT,
     PROBE,
     SUPPORT,
+    average,
     class_tasks,
     classifier,
     compiled,
@@ -33,6 +34,7 @@ from attacks.models import (
     equation,
     evidence_head,
     linear_tasks,
+    new_average,
     new_classifier,
     new_policy,
     new_random_coefficients,
@@ -82,6 +84,8 @@ EXCLUDED = {
     "TaskError": "an error",
     "UngroupedWarning": "a warning",
     "UnlikelyTaskWarning": "a warning",
+    "AdaptedAuto": "made by adapt",
+    "AdaptedAutos": "made by adapt_many",
     "AdaptedClassifier": "made by adapt",
     "AdaptedEquation": "made by adapt",
     "AdaptedEquations": "made by adapt_many",
@@ -97,6 +101,7 @@ EXCLUDED = {
     "AdaptedEquation.check_covariates": "a hook for classes of domains, called with checked values",
     "EquationRegressor.problem": "a hook for classes of domains, called with checked values",
     "EquationRegressor.with_equation": "a hook for classes of domains, called with checked values",
+    "AutoMetaRegressor.learn_guard": "called where a model is written or pickled",
     "EquationRegressor.learn_guard": "called where a model is written or pickled",
     "FewShotClassifier.learn_guard": "called where a model is written or pickled",
     "FewShotRegressor.learn_guard": "called where a model is written or pickled",
@@ -305,6 +310,7 @@ def network_entries(
     of_adapted = {
         "MAMLRegressor": "AdaptedRegressor", "MAMLClassifier": "AdaptedClassifier", "MAMLPolicy": "AdaptedPolicy",
         "EquationRegressor": "AdaptedEquation", "RandomCoefficientRegressor": "AdaptedGaussian",
+        "AutoMetaRegressor": "AdaptedAuto",
     }[kind]  # fmt: skip
     state = {"state": bytes_of(model, probe)}
     weighs = {"further": {"sample_weight": _weights}} if kind == "EquationRegressor" else {}
@@ -379,6 +385,7 @@ def network_entries(
 
 network_entries("MAMLRegressor", regressor, 2, guards=True, answers=("predict_interval",))
 network_entries("RandomCoefficientRegressor", random_coefficients, 2, guards=True, answers=("predict_interval",))
+network_entries("AutoMetaRegressor", average, 2, guards=True, answers=("predict_interval",))
 network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLPolicy", policy, 2, guards=False, answers=())
 network_entries(
@@ -410,6 +417,12 @@ entry(
     lambda tasks, **settings: _many(random_coefficients(), tasks, PROBE, **settings),
     sequences(linear_tasks(3, seed=5), settings=GUARDS),
     state=bytes_of(random_coefficients),
+)
+entry(
+    "AutoMetaRegressor.adapt_many",
+    lambda tasks, **settings: _many(average(), tasks, PROBE, **settings),
+    sequences(linear_tasks(3, seed=5), settings=GUARDS),
+    state=bytes_of(average),
 )
 entry(
     "MAMLPolicy.adapt_many",
@@ -453,6 +466,7 @@ for _form, _kind, _model, _probe, _tasks in (
 
 
 MANY = once(lambda: regressor().adapt_many(linear_tasks(3, seed=5)))
+MANY_AVERAGES = once(lambda: average().adapt_many(linear_tasks(3, seed=5)))
 MANY_CURVES = once(lambda: equation().adapt_many(decay_tasks(3, seed=5)))
 entry("AdaptedRegressors.predict", lambda X: MANY().predict(X), rows_and_targets(names=("X",), columns=2))
 MANY_GAUSSIANS = once(lambda: random_coefficients().adapt_many(linear_tasks(3, seed=5)))
@@ -461,6 +475,7 @@ entry(
     lambda X, **settings: MANY_GAUSSIANS().predict(X, **settings),
     rows_and_targets(names=("X",), columns=2, settings={"return_std": flag("return_std")}),
 )
+entry("AdaptedAutos.predict", lambda X: MANY_AVERAGES().predict(X), rows_and_targets(names=("X",), columns=2))
 entry(
     "AdaptedEquations.predict",
     lambda X: MANY_CURVES().predict(X),
@@ -477,6 +492,12 @@ entry(
     lambda tasks: random_coefficients().score(tasks),
     sequences(linear_tasks(4, seed=5)),
     state=bytes_of(random_coefficients),
+)
+entry(
+    "AutoMetaRegressor.score (tasks)",
+    lambda tasks: average().score(tasks),
+    sequences(linear_tasks(4, seed=5)),
+    state=bytes_of(average),
 )
 entry(
     "MAMLClassifier.score (tasks)",
@@ -516,6 +537,7 @@ def _copy_and(model: Callable[[], Any], method: str, probe: np.ndarray) -> tuple
 for _kind, _model, _probe, _tasks in (
     ("MAMLRegressor", regressor, PROBE, linear_tasks(6, seed=7)),
     ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(6, seed=7)),
+    ("AutoMetaRegressor", average, PROBE, linear_tasks(6, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(6, seed=7)),
 ):
     _call, _state = _copy_and(_model, "calibrate", _probe)
@@ -534,6 +556,7 @@ for _kind, _model, _probe, _tasks in (
 for _kind, _model, _probe, _tasks in (
     ("MAMLRegressor", regressor, PROBE, linear_tasks(4, seed=7)),
     ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(4, seed=7)),
+    ("AutoMetaRegressor", average, PROBE, linear_tasks(4, seed=7)),
     ("MAMLClassifier", classifier, PROBE, class_tasks(4, seed=7)),
     ("MAMLPolicy", policy, PROBE, linear_tasks(4, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(4, seed=7)),
@@ -614,6 +637,7 @@ def _quick(name: str, value: Any) -> bool:
 
 for _kind, _new, _tasks in (
     ("MAMLRegressor", new_regressor, linear_tasks(4)),
+    ("AutoMetaRegressor", new_average, linear_tasks(4)),
     ("MAMLClassifier", new_classifier, class_tasks(4)),
     ("MAMLPolicy", new_policy, linear_tasks(4)),
     ("RandomCoefficientRegressor", new_random_coefficients, linear_tasks(4)),

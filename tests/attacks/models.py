@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from metaest import (
+    AutoMetaRegressor,
     EquationRegressor,
     MAMLClassifier,
     MAMLPolicy,
@@ -80,6 +81,12 @@ def new_regressor(**settings: Any) -> MAMLRegressor:
     return MAMLRegressor(**{**SMALL, **settings})
 
 
+def new_average(**settings: Any) -> AutoMetaRegressor:
+    """Return an unfitted average of two small regressors."""
+    candidates = [("gradient", new_regressor(max_iter=1)), ("ridge", new_regressor(inner_solver="ridge", max_iter=1))]
+    return AutoMetaRegressor(**{"candidates": candidates, "shots": 1, "cv": 2, "random_state": 0, **settings})
+
+
 def new_classifier(**settings: Any) -> MAMLClassifier:
     """Return a small unfitted classifier."""
     return MAMLClassifier(**{**SMALL, "shared_labels": True, **settings})
@@ -101,6 +108,7 @@ def new_equation(**settings: Any) -> EquationRegressor:
 
 
 regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
+average = once(lambda: new_average().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 classifier = once(lambda: new_classifier().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))

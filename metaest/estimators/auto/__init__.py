@@ -1,0 +1,1 @@
+"""Candidates compared on tasks left out of their fits, and the choice among them."""

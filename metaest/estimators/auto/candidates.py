@@ -1,0 +1,96 @@
+"""What is compared: the candidates of "auto" for tasks of a shape, what they cost, and those of the user."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.estimators.networks.regressor import MAMLRegressor
+from metaest.tasks import TaskSet
+
+__all__ = ["Candidate", "default_candidates", "given_candidates", "within_budget"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to learn from many tasks.
+
+    Attributes
+    ----------
+    name : str
+    estimator : estimator
+    trial : estimator
+        What is compared: the estimator itself, or the same with fewer steps.
+    cost : (float, float)
+        Seconds of a trial and of the fit, for a task set of this shape on one core; an estimate that does not depend
+        on a clock.
+    """
+
+    name: str
+    estimator: Any
+    trial: Any
+    cost: tuple[float, float] = (0.0, 0.0)
+
+
+def given_candidates(candidates: Sequence[Any]) -> list[Candidate]:
+    """Return the user's candidates.
+
+    Raises
+    ------
+    ValueError
+        When they are no pairs of distinct names and estimators.
+    """
+    offered = []
+    for pair in candidates:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise ValueError(f"candidates must be pairs of a name and an estimator; got {pair!r}.")
+        name, estimator = pair
+        missing = [method for method in ("fit", "adapt", "predict", "get_params") if not hasattr(estimator, method)]
+        if missing or isinstance(estimator, type):
+            raise ValueError(
+                f"candidates: {name!r} must be an estimator with fit, adapt and predict, got {estimator!r}"
+                + (f", which has no {missing[0]}." if missing else ".")
+            )
+        offered.append(Candidate(name, estimator, estimator))
+    names = [candidate.name for candidate in offered]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice or not names:
+        raise ValueError(
+            f"candidates: the name {twice[0]!r} stands twice." if twice else "candidates: none were given."
+        )
+    return offered
+
+
+def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]:
+    """Return the candidates of "auto" for tasks of this shape, the simplest first."""
+    evidence = MAMLRegressor(inner_solver="bayes", split=split, random_state=seed)
+    return [Candidate("evidence", evidence, evidence)]
+
+
+def within_budget(
+    offered: Sequence[Candidate],
+    tasks: TaskSet,
+    parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    budget: float | None,
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Return the candidates that a budget of seconds holds, in order, and why the others are not tried.
+
+    The first two are kept in any case. The fit counts in full, though only those chosen are fitted.
+    """
+    kept: list[Candidate] = []
+    refused: dict[str, str] = {}
+    spent = 0.0
+    for candidate in offered:
+        trial, fit = candidate.cost
+        seconds = len(parts) * trial + fit
+        if budget is not None and len(kept) >= 2 and spent + seconds > budget:
+            refused[candidate.name] = (
+                f"not tried: it would take about {seconds:.3g} s, and time_budget={budget:g} has "
+                f"{max(budget - spent, 0):.3g} s left"
+            )
+            continue
+        kept.append(candidate)
+        spent += seconds
+    return kept, refused

@@ -1,0 +1,108 @@
+"""Few-shot episodes of tasks left out of a fit: a few rows to adapt on, and others to predict."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError
+from metaest.tasks import Task, TaskSet
+
+__all__ = ["Episode", "episodes", "feasible_shots", "folds"]
+
+# query rows that an episode has to leave, and has at most
+FEWEST_QUERY, MOST_QUERY = 2, 50
+# from so many tasks on, a quarter of them is left out once; below, every task is left out once
+MANY_TASKS = 120
+# tasks that candidates are compared on, at most
+MOST_TASKS = 500
+# episodes of one number of rows that are wanted, and the draws of support rows from one task at most
+WANTED_EPISODES, MOST_DRAWS = 60, 5
+
+
+class Episode(NamedTuple):
+    """Supports and queries of tasks, all of one number of support rows, with each task's number in the fit."""
+
+    shot: int
+    numbers: NDArray[np.intp]
+    support: TaskSet
+    query: TaskSet
+
+
+def folds(n_tasks: int, cv: int, rng: np.random.Generator) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return the numbers of the tasks that are fitted on, and of those left out, of each comparison.
+
+    Parameters
+    ----------
+    n_tasks : int
+    cv : int
+        Folds below MANY_TASKS tasks; at most as many as there are tasks.
+    rng : Generator
+    """
+    order = rng.permutation(n_tasks)[:MOST_TASKS]
+    if n_tasks >= MANY_TASKS:
+        left_out = np.sort(order[: len(order) // 4])
+        return [(np.sort(order[len(order) // 4 :]), left_out)]
+    parts = np.array_split(order, min(cv, n_tasks))
+    return [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
+
+
+def feasible_shots(sizes: NDArray[np.intp], shots: Sequence[int]) -> list[int]:
+    """Return the numbers of support rows that leave query rows in half of the tasks or more, or that in any.
+
+    Raises
+    ------
+    TaskError
+        When no task has rows enough for the least number.
+    """
+    ordered = sorted(set(shots))
+    for least in (0.5, 1 / len(sizes)):
+        most = [shot for shot in ordered if (sizes >= shot + FEWEST_QUERY).mean() >= least]
+        if most:
+            return most
+    largest = int(sizes.max())
+    raise TaskError(
+        f"shots: the least number of rows to adapt on is {ordered[0]}, and {FEWEST_QUERY} more are needed to judge by; "
+        f"the largest task has {largest} row{'s' * (largest != 1)}."
+    )
+
+
+def episodes(
+    tasks: TaskSet, left_out: NDArray[np.intp], shots: Sequence[int], split: str, n_in_all: int, seed: int
+) -> Iterator[Episode]:
+    """Draw the episodes of tasks; rows of one task do not depend on which other tasks are left out with it.
+
+    Parameters
+    ----------
+    tasks : TaskSet
+    left_out : ndarray of int
+    shots : sequence of int
+    split : {"random", "first"}
+        Whether support rows are drawn, or are a task's first ones and queries the next.
+    n_in_all : int
+        Tasks left out in all folds together: with few, each is drawn from several times.
+    seed : int
+    """
+    draws = 1 if split == "first" else int(np.clip(-(-WANTED_EPISODES // n_in_all), 1, MOST_DRAWS))
+    for shot in shots:
+        for draw in range(draws):
+            chosen = [int(i) for i in left_out if tasks.sizes[i] >= shot + FEWEST_QUERY]
+            if not chosen:
+                continue
+            pairs = [_split(tasks[i], shot, split, np.random.default_rng([seed, shot, draw, i])) for i in chosen]
+            supports, queries = zip(*pairs, strict=True)
+            yield Episode(shot, np.array(chosen, dtype=np.intp), TaskSet(list(supports)), TaskSet(list(queries)))
+
+
+def _split(task: Task, shot: int, split: str, rng: np.random.Generator) -> tuple[Task, Task]:
+    order = np.arange(len(task)) if split == "first" else rng.permutation(len(task))
+    if task.support is not None and split != "first":  # rows that a task says to adapt on come first
+        own = rng.permutation(task.support)
+        order = np.concatenate([own, order[~np.isin(order, own)]])
+    parts = order[:shot], np.sort(order[shot : shot + MOST_QUERY])
+    one, other = (
+        Task(task.name, task.X[rows], task.y[rows], feature_names=task.feature_names, target_names=task.target_names)
+        for rows in parts
+    )
+    return one, other

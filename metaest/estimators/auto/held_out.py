@@ -1,0 +1,139 @@
+"""Predictions of tasks left out of a fit, by every candidate."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from metaest.estimators.auto.episodes import Episode, episodes
+from metaest.exceptions import (
+    DivergenceError,
+    IdentifiabilityWarning,
+    OvershootWarning,
+    UnlikelyTaskWarning,
+    quiet,
+)
+from metaest.functional.progress import Bar
+from metaest.tasks import TaskSet
+
+__all__ = ["HeldOut", "predict_held_out"]
+
+_logger = logging.getLogger("metaest.auto")
+# warnings of fits and adaptations that serve the comparison alone
+_OF_TRIALS = (OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning, ConvergenceWarning)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Targets of left-out rows, and what the candidates predict there.
+
+    Attributes
+    ----------
+    truth : ndarray of shape (n_rows, n_targets)
+    predictions : dict of str to ndarray of shape (n_rows, n_targets)
+        By candidates, in their order; those that failed are not there.
+    task, shot : ndarray of int, shape (n_rows,)
+        Number of the row's task in the fit, and of the support rows of its episode.
+    seconds : dict of str to float
+    failures : dict of str to str
+        Why candidates failed.
+    """
+
+    truth: NDArray[np.float64]
+    predictions: dict[str, NDArray[np.float64]]
+    task: NDArray[np.intp]
+    shot: NDArray[np.intp]
+    seconds: dict[str, float]
+    failures: dict[str, str]
+
+
+def predict_held_out(
+    candidates: Sequence[tuple[str, Any]],
+    tasks: TaskSet,
+    parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    shots: Sequence[int],
+    split: str,
+    seed: int,
+    *,
+    verbose: bool = False,
+) -> HeldOut:
+    """Fit every candidate on each part of the tasks, adapt it to the tasks left out, and predict their other rows.
+
+    A candidate that raises an error is left out of the comparison, which says why; where all do, the first error is
+    raised.
+
+    Parameters
+    ----------
+    candidates : sequence of (str, estimator)
+    tasks : TaskSet
+    parts : sequence of (ndarray of int, ndarray of int)
+        Tasks fitted on and left out, as :func:`folds` returns them.
+    shots : sequence of int
+    split : {"random", "first"}
+    seed : int
+    verbose : bool
+        Whether to show a progress bar.
+    """
+    n_in_all = sum(len(left_out) for _, left_out in parts)
+    drawn = [list(episodes(tasks, left_out, shots, split, n_in_all, seed)) for _, left_out in parts]
+    predictions, seconds, failures, first = {}, {}, {}, None
+    with Bar(verbose, len(candidates) * len(parts), "candidates", "fit") as bar:
+        for name, candidate in candidates:
+            started = time.perf_counter()
+            try:
+                predictions[name] = _predictions(candidate, tasks, parts, drawn, bar)
+            except (ValueError, DivergenceError, np.linalg.LinAlgError, FloatingPointError) as error:
+                failures[name] = f"{type(error).__name__}: {error}"
+                first = first or error
+                _logger.info("candidate %s is left out: %s", name, failures[name])
+            seconds[name] = time.perf_counter() - started
+    if first is not None and not predictions:
+        raise first
+    each = [episode for part in drawn for episode in part]
+    return HeldOut(
+        np.concatenate([_columns(episode.query.y) for episode in each]),
+        predictions,
+        np.concatenate([np.repeat(episode.numbers, episode.query.sizes) for episode in each]),
+        np.concatenate([np.full(len(episode.query.y), episode.shot) for episode in each]),
+        seconds,
+        failures,
+    )
+
+
+def _predictions(
+    candidate: Any,
+    tasks: TaskSet,
+    parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    drawn: Sequence[Sequence[Episode]],
+    bar: Bar,
+) -> NDArray[np.float64]:
+    """Return what one candidate predicts in all episodes."""
+    values = []
+    with quiet(*_OF_TRIALS):
+        for (training, _), of_part in zip(parts, drawn, strict=True):
+            model = clone(candidate).fit(tasks[training])
+            values += [_columns(predict_queries(model, episode.support, episode.query)) for episode in of_part]
+            bar.advance()
+    predicted = np.concatenate(values)
+    if not np.isfinite(predicted).all():
+        raise DivergenceError("predictions of left-out tasks are not finite.")
+    return predicted
+
+
+def predict_queries(model: Any, support: TaskSet, query: TaskSet) -> NDArray[np.float64]:
+    """Adapt a fitted model to supports, and predict the queries, the rows of one task after the other."""
+    if hasattr(model, "adapt_many"):
+        return np.asarray(model.adapt_many(support).predict(query), dtype=np.float64)
+    pairs = zip(support, query, strict=True)
+    values = [model.adapt(one.X, one.y).predict(other.X) for one, other in pairs]
+    return np.concatenate(values).astype(np.float64)
+
+
+def _columns(y: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
