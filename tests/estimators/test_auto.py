@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import cross_val_score
 
 from metaest import AutoMetaRegressor, FewShotRegressor, MAMLRegressor, TaskError, TaskSet
+from metaest.estimators.auto.candidates import default_candidates
 from metaest.estimators.auto.choice import choose
 from metaest.estimators.auto.episodes import episodes, feasible_shots, folds
 from metaest.estimators.auto.held_out import HeldOut
@@ -287,6 +288,45 @@ def test_standard_deviations_are_those_of_the_mixture():
     other = AutoMetaRegressor(candidates=networks()[:1], random_state=0).fit(tasks)
     with pytest.raises(ValueError, match="gradient is part of the model, and has no predictive variance"):
         other.predict(tasks[0].X, return_std=True)
+
+
+def shaped(n=20, rows=8, columns=2, targets=None):
+    rng = np.random.default_rng(0)
+    y = (rows,) if targets is None else (rows, targets)
+    return TaskSet([(rng.standard_normal((rows, columns)), rng.standard_normal(y)) for _ in range(n)])
+
+
+def names(tasks):
+    return [candidate.name for candidate in default_candidates(tasks, "random", 0)]
+
+
+def test_the_candidates_of_auto_suit_the_shape():
+    trees, network = {"linear mixed model", "boosted trees and levels"}, "network by evidence"
+    assert {*trees, "boosted trees and slopes", network} <= set(names(shaped()))
+    # twelve slopes a task are too many, and one target is all that a mixed model has
+    assert "boosted trees and slopes" not in names(shaped(columns=12))
+    assert names(shaped(targets=2)) == [network]
+    assert names(TaskSet([(np.zeros((4, 1, 8, 8)), np.arange(4.0)) for _ in range(5)])) == [network]
+
+
+def test_columns_that_are_one_number_a_task_have_no_slopes():
+    tasks = TaskSet([(np.full((6, 1), float(i)), np.arange(6.0)) for i in range(9)])
+    assert "boosted trees and slopes" not in names(tasks)
+
+
+def test_a_budget_refuses_candidates_and_says_so():
+    model = AutoMetaRegressor(shots=2, time_budget=1e-3, random_state=0).fit(shaped(rows=4))
+    refused = model.table_["status"].str.startswith("not tried: it would take about")
+    assert refused.tolist() == [False, False, *[True] * (len(refused) - 2)]
+    assert (model.table_.loc[refused, "weight"] == 0).all()
+
+
+def test_auto_finds_what_was_simulated():
+    tasks, _ = make_linear_tasks(30, noise=0.1, random_state=0)
+    model = AutoMetaRegressor(shots=(2, 4), random_state=0).fit(tasks[:24])
+    # straight lines around a common one: nothing beats the mixed model
+    assert model.table_.loc["linear mixed model", "loss"] < 1.2
+    assert model.score(tasks[24:]) > 0.9
 
 
 def test_works_where_estimators_of_scikit_learn_do(fitted):

@@ -6,11 +6,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
+from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
 from metaest.estimators.networks.regressor import MAMLRegressor
 from metaest.tasks import TaskSet
 
 __all__ = ["Candidate", "default_candidates", "given_candidates", "within_budget"]
+
+
+# columns up to which each may have a slope of its own in every task
+MOST_SLOPES = 10
+# tasks from which a weak penalty on the weights of a network is enough
+MANY_TASKS = 1000
+# meta-steps of a network, and of its trial: as few as are compiled
+STEPS, TRIAL_STEPS = 1000, 300
+# work on a row beside that on its columns, in columns
+WEIGHTS_A_ROW = 100
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,39 @@ def given_candidates(candidates: Sequence[Any]) -> list[Candidate]:
 
 def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]:
     """Return the candidates of "auto" for tasks of this shape, the simplest first."""
-    evidence = MAMLRegressor(inner_solver="bayes", split=split, random_state=seed)
-    return [Candidate("evidence", evidence, evidence)]
+    settings = {"split": split, "random_state": seed}
+    n_rows, n_columns = len(tasks.X), int(np.prod(tasks.X.shape[1:]))
+    offered = []
+    if tasks.X.ndim == 2 and tasks.y.ndim == 1:
+        size = n_rows * (n_columns + 1)
+        slopes = n_columns <= MOST_SLOPES and _varies(tasks)
+        linear = RandomCoefficientRegressor("linear", random="slopes" if slopes else "intercept", **settings)
+        levels = RandomCoefficientRegressor(random="intercept", **settings)
+        offered += [
+            Candidate("linear mixed model", linear, linear, _twice(0.1 + 3e-7 * size * n_columns)),
+            Candidate("boosted trees and levels", levels, levels, _twice(0.5 + 4e-5 * size)),
+        ]
+        if slopes:
+            trends = RandomCoefficientRegressor(random="slopes", **settings)
+            offered.append(Candidate("boosted trees and slopes", trends, trends, _twice(0.5 + 5e-5 * size)))
+    alpha = 300.0 if len(tasks) < MANY_TASKS else 30.0
+    network = MAMLRegressor(inner_solver="evidence", activation="silu", alpha=alpha, max_iter=STEPS, **settings)
+    a_batch = min(len(tasks), network.meta_batch_size) * n_rows / len(tasks)
+    steps = TRIAL_STEPS, STEPS
+    trial_cost, cost = (0.5 + 3e-8 * count * a_batch * (n_columns + WEIGHTS_A_ROW) for count in steps)
+    trial = clone(network).set_params(max_iter=TRIAL_STEPS)
+    offered.append(Candidate("network by evidence", network, trial, (trial_cost, cost)))
+    return offered
+
+
+def _twice(seconds: float) -> tuple[float, float]:
+    """Return the cost of a candidate whose trial is its fit."""
+    return seconds, seconds
+
+
+def _varies(tasks: TaskSet) -> bool:
+    """Tell whether a column varies within a task."""
+    return any(bool(np.ptp(task.X, axis=0).any()) for task in tasks)
 
 
 def within_budget(
