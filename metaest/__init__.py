@@ -4,8 +4,6 @@ import logging
 
 from metaest import scorers
 from metaest.estimators import (
-    AdaptedAuto,
-    AdaptedAutos,
     AdaptedClassifier,
     AdaptedEquation,
     AdaptedEquations,
@@ -14,7 +12,6 @@ from metaest.estimators import (
     AdaptedPolicy,
     AdaptedRegressor,
     AdaptedRegressors,
-    AutoMetaRegressor,
     ConformalInterval,
     Derived,
     EndOnInterrupt,
@@ -42,6 +39,7 @@ from metaest.exceptions import (
     UnlikelyTaskWarning,
 )
 from metaest.saving import load, model_hash, save
+from metaest.selection import AdaptedAuto, AdaptedAutos, AutoMetaRegressor
 from metaest.tasks import Task, TaskSet, make_episodes
 from metaest.version import __version__ as __version__
 

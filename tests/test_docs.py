@@ -16,6 +16,7 @@ DOCS = Path(__file__).parent.parent / "docs"
     "page",
     [
         "theory/algorithms.md",
+        "guide/auto.md",
         "guide/classification.md",
         "domains/clinic.md",
         "guide/guard-and-intervals.md",

@@ -22,12 +22,14 @@ ALLOWED = {
         "metaest.jit",
     },
     "metaest/diagnostics": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.estimators"},
+    "metaest/selection": {"metaest.exceptions", "metaest.tasks", "metaest.functional", "metaest.estimators"},
     "metaest/saving": {
         "metaest.exceptions",
         "metaest.version",
         "metaest.tasks",
         "metaest.functional",
         "metaest.estimators",
+        "metaest.selection",
     },
     "metaest/server": {
         "metaest.exceptions",
@@ -46,6 +48,7 @@ ALLOWED = {
         "metaest.estimators",
         "metaest.saving",
         "metaest.scorers",
+        "metaest.selection",
     },
     "datasets/metaest_datasets": {"metaest"},
     "domains/metaest_domains": {"metaest", "metaest_datasets"},

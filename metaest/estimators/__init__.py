@@ -1,8 +1,5 @@
 """Estimators in the manner of scikit-learn: ``fit(tasks)``, ``adapt(X, y)``, ``predict``."""
 
-from metaest.estimators.auto.adapted import AdaptedAuto
-from metaest.estimators.auto.adapted_many import AdaptedAutos
-from metaest.estimators.auto.regressor import AutoMetaRegressor
 from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equations import (
     AdaptedEquation,
@@ -28,8 +25,6 @@ from metaest.estimators.networks.regressor import MAMLRegressor
 from metaest.estimators.pipeline import adapt
 
 __all__ = [
-    "AdaptedAuto",
-    "AdaptedAutos",
     "AdaptedClassifier",
     "AdaptedEquation",
     "AdaptedEquations",
@@ -38,7 +33,6 @@ __all__ = [
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
-    "AutoMetaRegressor",
     "ConformalInterval",
     "Derived",
     "EndOnInterrupt",

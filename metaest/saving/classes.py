@@ -6,9 +6,7 @@ from typing import Any
 
 from sklearn.frozen import FrozenEstimator
 
-from metaest import estimators
-from metaest.estimators.auto import ensemble
-from metaest.estimators.auto.ensemble import Ensemble, Member
+from metaest import estimators, selection
 from metaest.estimators.conformal import Calibration, Scores
 from metaest.estimators.equations import adapted_many as adapted_equations
 from metaest.estimators.equations.covariates import Covariates
@@ -51,6 +49,8 @@ from metaest.functional import (
     Utility,
 )
 from metaest.saving import stored_names
+from metaest.selection import ensemble
+from metaest.selection.ensemble import Ensemble, Member
 
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
@@ -99,7 +99,7 @@ _INNER: tuple[type, ...] = (
     Transforms,
     Utility,
 )
-_PUBLIC = [getattr(estimators, name) for name in estimators.__all__]
+_PUBLIC = [getattr(part, name) for part in (estimators, selection) for name in part.__all__]
 CLASSES: Mapping[str, type] = {
     stored_names.CLASSES.get(cls.__name__, cls.__name__): cls for cls in (*_INNER, *_PUBLIC) if isinstance(cls, type)
 }

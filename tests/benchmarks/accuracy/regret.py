@@ -29,7 +29,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from metaest import AutoMetaRegressor, TaskSet
-from metaest.estimators.auto.candidates import default_candidates
+from metaest.selection.candidates import default_candidates
 from metaest_datasets import (
     fetch_hall2018,
     fetch_polymer_crystallisation,

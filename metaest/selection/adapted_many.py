@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.estimators.auto.adapted import AdaptedAuto
-from metaest.estimators.auto.ensemble import Ensemble
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration
 from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.inputs import n_features_of, tasks_by_name
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictors
+from metaest.selection.adapted import AdaptedAuto
+from metaest.selection.ensemble import Ensemble
 from metaest.tasks import TaskSet
 
 __all__ = ["AdaptedAutos"]

@@ -16,13 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import POSITIVE, SEED, Whole, require_choice, require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
-from metaest.estimators.auto.adapted import AdaptedAuto, center_and_scale
-from metaest.estimators.auto.adapted_many import AdaptedAutos
-from metaest.estimators.auto.candidates import Candidate, default_candidates, given_candidates, within_budget
-from metaest.estimators.auto.choice import Choice, choose
-from metaest.estimators.auto.ensemble import Ensemble, Member, gives_std, guard_answers
-from metaest.estimators.auto.episodes import feasible_shots, folds
-from metaest.estimators.auto.held_out import HeldOut, predict_held_out
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval, one_by_one
 from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, spread_of, thinned
@@ -30,6 +23,13 @@ from metaest.estimators.inputs import as_tasks, check_targets
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
+from metaest.selection.adapted import AdaptedAuto, center_and_scale
+from metaest.selection.adapted_many import AdaptedAutos
+from metaest.selection.candidates import Candidate, default_candidates, given_candidates, within_budget
+from metaest.selection.choice import Choice, choose
+from metaest.selection.ensemble import Ensemble, Member, gives_std, guard_answers
+from metaest.selection.episodes import feasible_shots, folds
+from metaest.selection.held_out import HeldOut, predict_held_out
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
 
@@ -411,9 +411,8 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def _repr_html_(self) -> str:
         if not hasattr(self, "table_"):
             return f"<p>{escape(repr(self))}</p>"
-        return f"<p><b>{escape(repr(self))}</b><br>{escape(self.choice_)}</p>" + self.table_.to_html(
-            float_format="%.4g"
-        )
+        table = self.table_.to_html(float_format="{:.4g}".format)
+        return f"<p><b>{escape(repr(self))}</b><br>{escape(self.choice_)}</p>{table}"
 
 
 def _table(

@@ -17,10 +17,14 @@ __all__ = ["Candidate", "default_candidates", "given_candidates", "within_budget
 
 # columns up to which each may have a slope of its own in every task
 MOST_SLOPES = 10
+# tasks from which a network is offered, where there is something else
+FEWEST_TASKS = 10
 # tasks from which a weak penalty on the weights of a network is enough
 MANY_TASKS = 1000
-# meta-steps of a network, and of its trial: as few as are compiled
-STEPS, TRIAL_STEPS = 1000, 300
+# meta-steps of a network
+STEPS = 1000
+# ... and of its trial: as few as are compiled
+TRIAL_STEPS = 300
 # work on a row beside that on its columns, in columns
 WEIGHTS_A_ROW = 100
 
@@ -77,7 +81,7 @@ def given_candidates(candidates: Sequence[Any]) -> list[Candidate]:
 
 def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]:
     """Return the candidates of "auto" for tasks of this shape, the simplest first."""
-    settings = {"split": split, "random_state": seed}
+    settings: dict[str, Any] = {"split": split, "random_state": seed}
     n_rows, n_columns = len(tasks.X), int(np.prod(tasks.X.shape[1:]))
     offered = []
     if tasks.X.ndim == 2 and tasks.y.ndim == 1:
@@ -92,14 +96,22 @@ def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]
         if slopes:
             trends = RandomCoefficientRegressor(random="slopes", **settings)
             offered.append(Candidate("boosted trees and slopes", trends, trends, _twice(0.5 + 5e-5 * size)))
-    alpha = 300.0 if len(tasks) < MANY_TASKS else 30.0
-    network = MAMLRegressor(inner_solver="evidence", activation="silu", alpha=alpha, max_iter=STEPS, **settings)
-    a_batch = min(len(tasks), network.meta_batch_size) * n_rows / len(tasks)
-    steps = TRIAL_STEPS, STEPS
-    trial_cost, cost = (0.5 + 3e-8 * count * a_batch * (n_columns + WEIGHTS_A_ROW) for count in steps)
-    trial = clone(network).set_params(max_iter=TRIAL_STEPS)
-    offered.append(Candidate("network by evidence", network, trial, (trial_cost, cost)))
+    if len(tasks) >= FEWEST_TASKS or not offered:
+        offered.append(_network(tasks, n_columns, settings))
     return offered
+
+
+def _network(tasks: TaskSet, n_columns: int, settings: dict[str, Any]) -> Candidate:
+    """Return a network learned by the evidence, with few directions and a strong penalty where there are few tasks."""
+    alpha, rank = 300.0 if len(tasks) < MANY_TASKS else 30.0, min(16, max(1, len(tasks) // 3))
+    network = MAMLRegressor(
+        inner_solver="evidence", rank=rank, activation="silu", alpha=alpha, max_iter=STEPS, **settings
+    )
+    a_batch = min(len(tasks), network.meta_batch_size) * len(tasks.X) / len(tasks)
+    trial_cost, cost = (0.5 + 3e-8 * steps * a_batch * (n_columns + WEIGHTS_A_ROW) for steps in (TRIAL_STEPS, STEPS))
+    return Candidate(
+        "network by evidence", network, clone(network).set_params(max_iter=TRIAL_STEPS), (trial_cost, cost)
+    )
 
 
 def _twice(seconds: float) -> tuple[float, float]:

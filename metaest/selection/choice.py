@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from metaest.estimators.auto.held_out import HeldOut
+from metaest.selection.held_out import HeldOut
 
 __all__ = ["Choice", "choose"]
 

@@ -11,14 +11,18 @@ from metaest.tasks import Task, TaskSet
 
 __all__ = ["Episode", "episodes", "feasible_shots", "folds"]
 
-# query rows that an episode has to leave, and has at most
-FEWEST_QUERY, MOST_QUERY = 2, 50
+# query rows that an episode has to leave
+FEWEST_QUERY = 2
+# ... and has at most
+MOST_QUERY = 50
 # from so many tasks on, a quarter of them is left out once; below, every task is left out once
 MANY_TASKS = 120
 # tasks that candidates are compared on, at most
 MOST_TASKS = 500
-# episodes of one number of rows that are wanted, and the draws of support rows from one task at most
-WANTED_EPISODES, MOST_DRAWS = 60, 5
+# episodes of one number of rows that are wanted
+WANTED_EPISODES = 60
+# draws of support rows from one task at most
+MOST_DRAWS = 5
 
 
 class Episode(NamedTuple):

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.estimators.arguments import require_choice, require_flag
-from metaest.estimators.auto.ensemble import Ensemble, mixed, weighted
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, ConformalInterval, conformal_interval
 from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.inputs import n_features_of
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor
+from metaest.selection.ensemble import Ensemble, mixed, weighted
 from metaest.tasks.record import read_only
 
 __all__ = ["AdaptedAuto", "center_and_scale"]

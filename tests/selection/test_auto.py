@@ -8,10 +8,10 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import cross_val_score
 
 from metaest import AutoMetaRegressor, FewShotRegressor, MAMLRegressor, TaskError, TaskSet
-from metaest.estimators.auto.candidates import default_candidates
-from metaest.estimators.auto.choice import choose
-from metaest.estimators.auto.episodes import episodes, feasible_shots, folds
-from metaest.estimators.auto.held_out import HeldOut
+from metaest.selection.candidates import default_candidates
+from metaest.selection.choice import choose
+from metaest.selection.episodes import episodes, feasible_shots, folds
+from metaest.selection.held_out import HeldOut
 from metaest_datasets import make_linear_tasks
 
 

@@ -9,24 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 
-from metaest.estimators.auto.episodes import Episode, episodes
-from metaest.exceptions import (
-    DivergenceError,
-    IdentifiabilityWarning,
-    OvershootWarning,
-    UnlikelyTaskWarning,
-    quiet,
-)
+from metaest.exceptions import DivergenceError, quiet
 from metaest.functional.progress import Bar
+from metaest.selection.episodes import Episode, episodes
 from metaest.tasks import TaskSet
 
 __all__ = ["HeldOut", "predict_held_out"]
 
 _logger = logging.getLogger("metaest.auto")
-# warnings of fits and adaptations that serve the comparison alone
-_OF_TRIALS = (OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning, ConvergenceWarning)
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,8 @@ def _predictions(
 ) -> NDArray[np.float64]:
     """Return what one candidate predicts in all episodes."""
     values = []
-    with quiet(*_OF_TRIALS):
+    # what warns here warns again in the fit of the candidate that is chosen
+    with quiet(UserWarning):
         for (training, _), of_part in zip(parts, drawn, strict=True):
             model = clone(candidate).fit(tasks[training])
             values += [_columns(predict_queries(model, episode.support, episode.query)) for episode in of_part]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.estimators.auto.held_out import predict_queries
 from metaest.estimators.guard import Answers
 from metaest.functional.progress import progress
+from metaest.selection.held_out import predict_queries
 from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["Ensemble", "Member", "gives_std", "guard_answers", "mixed", "weighted"]

@@ -1,1 +1,0 @@
-"""Candidates compared on tasks left out of their fits, and the choice among them."""

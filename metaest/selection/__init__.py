@@ -1,0 +1,7 @@
+"""Ways to learn from many tasks, compared on tasks left out of their fits; the best, or an average."""
+
+from metaest.selection.adapted import AdaptedAuto
+from metaest.selection.adapted_many import AdaptedAutos
+from metaest.selection.regressor import AutoMetaRegressor
+
+__all__ = ["AdaptedAuto", "AdaptedAutos", "AutoMetaRegressor"]
