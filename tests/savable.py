@@ -16,6 +16,7 @@ from metaest import (
     EquationRegressor,
     FewShotClassifier,
     FewShotRegressor,
+    HierarchicalGPRegressor,
     MAMLClassifier,
     MAMLPolicy,
     MAMLRegressor,
@@ -39,6 +40,18 @@ class Case(NamedTuple):
     adapt: Callable[[Any], list[Any]]
     ask: Callable[[Any], Any]
     passed: dict[str, Any] = {}
+    keep_rows: bool = False
+
+
+def curves():
+    def adapt(model):
+        one = model.adapt(WAVES[11].X[:5], WAVES[11].y[:5], guard=True)
+        return [one, model.adapt([], []), model.adapt_many(WAVES[9:])]
+
+    def ask(thing):
+        return list(thing.predict(WAVES[10].X, return_std=True))
+
+    return Case(lambda: HierarchicalGPRegressor(random_state=0).fit(WAVES[:6]), adapt, ask, keep_rows=True)
 
 
 def module(n_features, n_targets):
@@ -224,6 +237,7 @@ CASES = {
     "MAMLClassifier, own labels": classification(n_way=2, k_shot=3),
     "MAMLClassifier, images": classification((1, 8, 8), n_way=2, k_shot=3),
     "MAMLPolicy": policy(),
+    "HierarchicalGPRegressor": curves(),
     "RandomCoefficientRegressor": coefficients("boosting"),
     "RandomCoefficientRegressor, linear": coefficients("linear"),
     "RandomCoefficientRegressor, judged": coefficients(None),

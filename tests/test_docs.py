@@ -18,6 +18,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "theory/algorithms.md",
         "guide/auto.md",
         "guide/classification.md",
+        "guide/gaussian.md",
         "domains/clinic.md",
         "guide/guard-and-intervals.md",
         "guide/keeping.md",

@@ -12,6 +12,7 @@ from metaest.estimators.equations import (
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
 from metaest.estimators.gaussian.adapted import AdaptedGaussian
 from metaest.estimators.gaussian.adapted_many import AdaptedGaussians
+from metaest.estimators.gaussian.hierarchical_gp.regressor import HierarchicalGPRegressor
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
 from metaest.estimators.guard import Guard
 from metaest.estimators.networks.adapted import AdaptedRegressor
@@ -40,6 +41,7 @@ __all__ = [
     "FewShotClassifier",
     "FewShotRegressor",
     "Guard",
+    "HierarchicalGPRegressor",
     "MAMLClassifier",
     "MAMLPolicy",
     "MAMLRegressor",

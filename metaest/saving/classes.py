@@ -13,6 +13,10 @@ from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.gaussian import conditioning
+from metaest.estimators.gaussian.hierarchical_gp.evidence import Curves, Hyperparameters
+from metaest.estimators.gaussian.hierarchical_gp.kernels import Kernel
+from metaest.estimators.gaussian.hierarchical_gp.prior import CurvePrior
+from metaest.estimators.gaussian.hierarchical_gp.warps import Warp
 from metaest.estimators.gaussian.random_coefficients.design import Design
 from metaest.estimators.gaussian.random_coefficients.prior import CoefficientPrior
 from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
@@ -64,6 +68,8 @@ _INNER: tuple[type, ...] = (
     CoefficientPrior,
     Correlation,
     Covariates,
+    CurvePrior,
+    Curves,
     Design,
     Ensemble,
     Equation,
@@ -74,9 +80,11 @@ _INNER: tuple[type, ...] = (
     GradientDescent,
     GuardRule,
     HierarchicalModel,
+    Hyperparameters,
     FittedGuard,
     Huber,
     Implicit,
+    Kernel,
     LinearHead,
     Member,
     Noise,
@@ -98,6 +106,7 @@ _INNER: tuple[type, ...] = (
     SquaredError,
     Transforms,
     Utility,
+    Warp,
 )
 _PUBLIC = [getattr(part, name) for part in (estimators, selection) for name in part.__all__]
 CLASSES: Mapping[str, type] = {

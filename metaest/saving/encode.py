@@ -168,6 +168,11 @@ class Encoder:
 
     def _object(self, thing: Any, where: str) -> dict[str, Any]:
         """Write an object of a class of the table, or of a subclass of the user's of an estimator."""
+        if getattr(thing, "holds_rows", False) and not (self._keep_rows or self._digests):
+            raise ModelFileError(
+                f"{where}: a Gaussian process predicts from the rows that it was fitted on, which a file then holds; "
+                "write it by save(model, path, keep_rows=True)."
+            )
         name = name_of_class(type(thing))
         head = {"class": name} if name else {"of": self._given(type(thing), "objects")}
         if not isinstance(thing, BaseEstimator):

@@ -37,11 +37,13 @@ from attacks.models import (
     new_average,
     new_classifier,
     new_policy,
+    new_process,
     new_random_coefficients,
     new_regressor,
     once,
     pipeline,
     policy,
+    process,
     random_coefficients,
     regressor,
     ridge_head,
@@ -105,6 +107,7 @@ EXCLUDED = {
     "EquationRegressor.learn_guard": "called where a model is written or pickled",
     "FewShotClassifier.learn_guard": "called where a model is written or pickled",
     "FewShotRegressor.learn_guard": "called where a model is written or pickled",
+    "HierarchicalGPRegressor.learn_guard": "called where a model is written or pickled",
     "MAMLClassifier.learn_guard": "called where a model is written or pickled",
     "MAMLPolicy.learn_guard": "called where a model is written or pickled",
     "MAMLRegressor.learn_guard": "called where a model is written or pickled",
@@ -296,7 +299,7 @@ GUARDS = {"guard": flag("guard", none=True), "gap": count(0, name="gap")}
 
 
 # estimators with standard deviations and intervals by the posterior
-WITH_POSTERIOR = ("EquationRegressor", "RandomCoefficientRegressor")
+WITH_POSTERIOR = ("EquationRegressor", "HierarchicalGPRegressor", "RandomCoefficientRegressor")
 
 
 def network_entries(
@@ -311,6 +314,7 @@ def network_entries(
         "MAMLRegressor": "AdaptedRegressor", "MAMLClassifier": "AdaptedClassifier", "MAMLPolicy": "AdaptedPolicy",
         "EquationRegressor": "AdaptedEquation", "RandomCoefficientRegressor": "AdaptedGaussian",
         "AutoMetaRegressor": "AdaptedAuto",
+        "HierarchicalGPRegressor": "AdaptedGaussian",
     }[kind]  # fmt: skip
     state = {"state": bytes_of(model, probe)}
     weighs = {"further": {"sample_weight": _weights}} if kind == "EquationRegressor" else {}
@@ -384,6 +388,7 @@ def network_entries(
 
 
 network_entries("MAMLRegressor", regressor, 2, guards=True, answers=("predict_interval",))
+network_entries("HierarchicalGPRegressor", process, 2, guards=True, answers=("predict_interval",))
 network_entries("RandomCoefficientRegressor", random_coefficients, 2, guards=True, answers=("predict_interval",))
 network_entries("AutoMetaRegressor", average, 2, guards=True, answers=("predict_interval",))
 network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
@@ -411,6 +416,12 @@ entry(
     lambda tasks, **settings: _many(regressor(), tasks, PROBE, **settings),
     sequences(linear_tasks(3, seed=5), settings=GUARDS),
     state=bytes_of(regressor),
+)
+entry(
+    "HierarchicalGPRegressor.adapt_many",
+    lambda tasks, **settings: _many(process(), tasks, PROBE, **settings),
+    sequences(linear_tasks(3, seed=5), settings=GUARDS),
+    state=bytes_of(process),
 )
 entry(
     "RandomCoefficientRegressor.adapt_many",
@@ -467,6 +478,7 @@ for _form, _kind, _model, _probe, _tasks in (
 
 MANY = once(lambda: regressor().adapt_many(linear_tasks(3, seed=5)))
 MANY_AVERAGES = once(lambda: average().adapt_many(linear_tasks(3, seed=5)))
+MANY_PROCESSES = once(lambda: process().adapt_many(linear_tasks(3, seed=5)))
 MANY_CURVES = once(lambda: equation().adapt_many(decay_tasks(3, seed=5)))
 entry("AdaptedRegressors.predict", lambda X: MANY().predict(X), rows_and_targets(names=("X",), columns=2))
 MANY_GAUSSIANS = once(lambda: random_coefficients().adapt_many(linear_tasks(3, seed=5)))
@@ -477,6 +489,11 @@ entry(
 )
 entry("AdaptedAutos.predict", lambda X: MANY_AVERAGES().predict(X), rows_and_targets(names=("X",), columns=2))
 entry(
+    "AdaptedGaussians.predict (processes)",
+    lambda X, **settings: MANY_PROCESSES().predict(X, **settings),
+    rows_and_targets(names=("X",), columns=2, settings={"return_std": flag("return_std")}),
+)
+entry(
     "AdaptedEquations.predict",
     lambda X: MANY_CURVES().predict(X),
     rows_and_targets(names=("X",), columns=1, positive=True),
@@ -486,6 +503,12 @@ entry(
     lambda tasks: regressor().score(tasks),
     sequences(linear_tasks(4, seed=5)),
     state=bytes_of(regressor),
+)
+entry(
+    "HierarchicalGPRegressor.score (tasks)",
+    lambda tasks: process().score(tasks),
+    sequences(linear_tasks(4, seed=5)),
+    state=bytes_of(process),
 )
 entry(
     "RandomCoefficientRegressor.score (tasks)",
@@ -536,6 +559,7 @@ def _copy_and(model: Callable[[], Any], method: str, probe: np.ndarray) -> tuple
 
 for _kind, _model, _probe, _tasks in (
     ("MAMLRegressor", regressor, PROBE, linear_tasks(6, seed=7)),
+    ("HierarchicalGPRegressor", process, PROBE, linear_tasks(6, seed=7)),
     ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(6, seed=7)),
     ("AutoMetaRegressor", average, PROBE, linear_tasks(6, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(6, seed=7)),
@@ -555,6 +579,7 @@ for _kind, _model, _probe, _tasks in (
 
 for _kind, _model, _probe, _tasks in (
     ("MAMLRegressor", regressor, PROBE, linear_tasks(4, seed=7)),
+    ("HierarchicalGPRegressor", process, PROBE, linear_tasks(4, seed=7)),
     ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(4, seed=7)),
     ("AutoMetaRegressor", average, PROBE, linear_tasks(4, seed=7)),
     ("MAMLClassifier", classifier, PROBE, class_tasks(4, seed=7)),
@@ -638,6 +663,7 @@ def _quick(name: str, value: Any) -> bool:
 for _kind, _new, _tasks in (
     ("MAMLRegressor", new_regressor, linear_tasks(4)),
     ("AutoMetaRegressor", new_average, linear_tasks(4)),
+    ("HierarchicalGPRegressor", new_process, linear_tasks(4)),
     ("MAMLClassifier", new_classifier, class_tasks(4)),
     ("MAMLPolicy", new_policy, linear_tasks(4)),
     ("RandomCoefficientRegressor", new_random_coefficients, linear_tasks(4)),

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from metaest import (
     AutoMetaRegressor,
     EquationRegressor,
+    HierarchicalGPRegressor,
     MAMLClassifier,
     MAMLPolicy,
     MAMLRegressor,
@@ -107,11 +108,17 @@ def new_equation(**settings: Any) -> EquationRegressor:
     return EquationRegressor(decay, CONSTANTS, **{"max_iter": 5, "random_state": 0, "compile": False, **settings})
 
 
+def new_process(**settings: Any) -> HierarchicalGPRegressor:
+    """Return a small unfitted Gaussian process."""
+    return HierarchicalGPRegressor(**{"n_starts": 1, "max_iter": 5, "random_state": 0, **settings})
+
+
 regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 average = once(lambda: new_average().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 classifier = once(lambda: new_classifier().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
+process = once(lambda: new_process().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 random_coefficients = once(
     lambda: new_random_coefficients().fit(linear_tasks(rows=8)).calibrate(linear_tasks(8, seed=1), support_size=(2, 3))
 )

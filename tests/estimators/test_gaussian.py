@@ -115,9 +115,8 @@ def test_every_form_of_input_gives_the_same_bits(tasks, model):
     np.testing.assert_array_equal(flat.predict(NEW), model.predict(NEW))
     assert flat.score(tasks.X, tasks.y, groups=groups) == model.score(tasks)
     column = LevelRegressor(random_state=0).fit([(task.X, task.y[:, None]) for task in tasks])
-    np.testing.assert_array_equal(
-        column.adapt(tasks[0].X, tasks[0].y).predict(NEW), model.adapt(tasks[0].X, tasks[0].y).predict(NEW)
-    )
+    expected = model.adapt(tasks[0].X, tasks[0].y).predict(NEW)
+    np.testing.assert_array_equal(column.adapt(tasks[0].X, tasks[0].y).predict(NEW), expected)
 
 
 def test_normal_intervals_cover(bumps):

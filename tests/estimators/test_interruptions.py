@@ -11,7 +11,7 @@ import pytest
 
 import metaest
 from ctrl_c import changed, wait_after_ctrl_c
-from fits import FITS
+from fits import FITS, ragged
 from metaest import DivergenceError, EndOnInterrupt, FewShotRegressor, TaskError
 from metaest_datasets import make_market
 from metaest_domains.physiology import GlucoseForecaster
@@ -23,6 +23,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::metaest.OvershootWarning"),
 ]
 ROOT = str(Path(metaest.__file__).parent)
+
+
+# an estimator without checkpoints, which the others have
+CURVES = {"curves": (lambda: metaest.HierarchicalGPRegressor(n_starts=1, random_state=0), ragged)}
 
 
 class InterruptedAt:
@@ -49,11 +53,11 @@ class InterruptedAt:
         sys.settrace(None)
 
 
-@pytest.mark.parametrize("kind", ["network", "compiled network", "classifier", "policy", "equation", "JMAK"])
+@pytest.mark.parametrize("kind", ["network", "compiled network", "classifier", "policy", "equation", "JMAK", "curves"])
 def test_interrupts_leave_the_old_estimator_or_the_new_one(kind):
     if kind.startswith("compiled"):
         pytest.importorskip("llvmlite")
-    make, tasks = FITS[kind]
+    make, tasks = {**FITS, **CURVES}[kind]
     model = make().fit(tasks(0))
     # a calibration of the old fit must not survive it, nor be lost with an interrupted one
     if hasattr(model, "calibrate"):
@@ -168,9 +172,9 @@ def test_an_interrupted_calibration_leaves_the_one_before():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal from a thread")
-@pytest.mark.parametrize("kind", [*FITS, "guard", "calibrate"])
+@pytest.mark.parametrize("kind", [*FITS, *CURVES, "guard", "calibrate"])
 def test_ctrl_c_at_random_moments_is_heard_at_once(kind):
-    make, tasks = FITS.get(kind, FITS["network"])
+    make, tasks = {**FITS, **CURVES}.get(kind, FITS["network"])
     model = make().fit(tasks(0))
 
     def work():

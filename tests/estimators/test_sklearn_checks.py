@@ -8,6 +8,7 @@ from metaest import (
     EquationRegressor,
     FewShotClassifier,
     FewShotRegressor,
+    HierarchicalGPRegressor,
     MAMLClassifier,
     MAMLRegressor,
     RandomCoefficientRegressor,
@@ -62,6 +63,18 @@ def test_scikit_learn_check(estimator, check):
         estimator = clone(estimator)
         (max_iter,) = (name for name in estimator.get_params() if name.split("__")[-1] == "max_iter")
         estimator.set_params(**{max_iter: FEW_STEPS})
+    check(estimator)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::metaest.UngroupedWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+    "ignore:.*:sklearn.exceptions.SkipTestWarning",
+)
+@parametrize_with_checks([HierarchicalGPRegressor(n_starts=1, random_state=0)])
+def test_scikit_learn_check_of_a_gaussian_process(estimator, check):
+    if check.func.__name__ not in ASK_FOR_QUALITY:
+        estimator = clone(estimator).set_params(max_iter=FEW_STEPS, warp="none")
     check(estimator)
 
 

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
         warnings.simplefilter("ignore")
         for name, case in CASES.items():
             model = case.fit()
-            save(model, folder / name)
+            save(model, folder / name, keep_rows=case.keep_rows)
             things = [model, *case.adapt(model)]
             for i, thing in enumerate(things[1:]):
                 save(thing, folder / f"{name}.{i}")

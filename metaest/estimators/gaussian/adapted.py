@@ -43,6 +43,19 @@ class AdaptedGaussian(AdaptedPredictor):
     --------
     HierarchicalGPRegressor : A model whose ``adapt`` makes it.
     FewShotRegressor : The same as an ordinary regressor whose ``fit`` adapts.
+
+    Examples
+    --------
+    >>> from metaest import HierarchicalGPRegressor
+    >>> from metaest_datasets import load_orange
+    >>> trees = load_orange()
+    >>> model = HierarchicalGPRegressor(random_state=0).fit(trees[:4])
+    >>> adapted = model.adapt(trees[4].X[:2], trees[4].y[:2])
+    >>> adapted
+    AdaptedGaussian(1 feature, adapted on 2 rows)
+    >>> lower, upper = adapted.predict_interval(trees[4].X[2:], level=0.9)
+    >>> adapted.partial_adapt(trees[4].X[2:4], trees[4].y[2:4])
+    AdaptedGaussian(1 feature, adapted on 4 rows)
     """
 
     _prior: TaskPrior

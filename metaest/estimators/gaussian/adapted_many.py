@@ -41,6 +41,20 @@ class AdaptedGaussians(AdaptedPredictors[AdaptedGaussian]):
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
+
+    Examples
+    --------
+    >>> from metaest import HierarchicalGPRegressor
+    >>> from metaest_datasets import load_orange
+    >>> trees = load_orange()
+    >>> model = HierarchicalGPRegressor(random_state=0).fit(trees[:3])
+    >>> adapted = model.adapt_many(trees[3:])
+    >>> adapted
+    AdaptedGaussians(2 tasks)
+    >>> adapted.predict([[200.0], [900.0]]).shape
+    (2, 2)
+    >>> adapted[1]
+    AdaptedGaussian(1 feature, adapted on 7 rows)
     """
 
     # attributes that a file holds

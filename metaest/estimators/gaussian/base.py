@@ -35,7 +35,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "support_size": [Whole(0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
     "random_state": SEED,
-    "verbose": ["verbose"],
+    "verbose": ["boolean", Whole(0, None, closed="left")],  # scikit-learn's own way fails at a duration of numpy's
 }
 
 
@@ -88,6 +88,11 @@ class BaseGaussian(IntervalMixin, RegressorMixin, BaseEstimator):
             When the tasks cannot be used; the message names task and column.
         ValueError
             When a setting has another value than it may have.
+
+        Warns
+        -----
+        DataConversionWarning
+            When flat rows come with a y of shape (n_rows, 1).
         """
         self._validate_params()
         check_split(self.support_size, self.split)

@@ -1,0 +1,1 @@
+"""Curves of tasks around a curve that they share, as Gaussian processes."""
