@@ -159,6 +159,16 @@ def test_levels_and_curve_come_apart(boosted):
     assert np.sqrt(np.mean(np.square(errors))) < 0.14  # 0.1 and the error of a level from four rows, 0.05, at least
 
 
+def test_trees_divide_few_rows_as_well():
+    rng = np.random.default_rng(0)
+    tasks = [
+        (t := np.arange(8.0)[:, None], 5 * (t[:, 0] > 3) + rng.standard_normal() + 0.1 * rng.standard_normal(8))
+        for _ in range(6)
+    ]
+    model = RandomCoefficientRegressor(random_state=0).fit(tasks)
+    assert 4 < np.diff(model.predict([[1.0], [6.0]]))[0] < 5.5
+
+
 def test_a_base_that_fits_too_well_leaves_the_noise_as_it_is():
     tasks = shops(20, noise=0.5)
     near = KNeighborsRegressor(n_neighbors=1)

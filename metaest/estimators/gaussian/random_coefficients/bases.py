@@ -16,6 +16,11 @@ __all__ = ["fitted_base", "fixed_columns", "is_linear", "new_base"]
 
 # leaves of a tree: on simulated families of 12 to 150 tasks 8 were as good as 4 or 15, in two thirds of the time of 15
 LEAVES = 8
+# rows of a leaf: at least this share of all, between these. On simulated growth curves of 48 rows leaves of 20 rows,
+# scikit-learn's least, doubled the error; on 120 to 800 rows of other families the share was about as good, or better
+SHARE = 0.05
+MOST_IN_LEAF = 20
+LEAST_IN_LEAF = 2
 
 
 def is_linear(base: Any) -> bool:
@@ -30,7 +35,7 @@ def fixed_columns(base: Any) -> str:
     return "random" if base is None else "all" if is_linear(base) else "levels"
 
 
-def new_base(base: Any, seed: int) -> Any:
+def new_base(base: Any, seed: int, n_rows: int) -> Any:
     """Return an unfitted regressor whose randomness comes from a seed, unless its own settings fix it.
 
     Raises
@@ -39,7 +44,10 @@ def new_base(base: Any, seed: int) -> Any:
         When it is no regressor.
     """
     if isinstance(base, str):
-        return HistGradientBoostingRegressor(max_leaf_nodes=LEAVES, early_stopping=False, random_state=seed)
+        in_leaf = min(MOST_IN_LEAF, max(LEAST_IN_LEAF, int(SHARE * n_rows)))
+        return HistGradientBoostingRegressor(
+            max_leaf_nodes=LEAVES, min_samples_leaf=in_leaf, early_stopping=False, random_state=seed
+        )
     if isinstance(base, type):
         raise TypeError(
             f"base must be 'boosting', 'linear', None or a regressor, got the class {base.__name__}; make one: "

@@ -50,9 +50,10 @@ class RandomCoefficientRegressor(BaseGaussian):
     Parameters
     ----------
     base : {"boosting", "linear"}, regressor or None, default="boosting"
-        The regressor m: "boosting" is a HistGradientBoostingRegressor of trees of 8 leaves; "linear" (or a
-        LinearRegression) has a fixed coefficient for every column; a regressor of scikit-learn's kind is cloned and
-        fitted to standardised targets, with the column names where there are some; None leaves m out.
+        The regressor m: "boosting" is a HistGradientBoostingRegressor of trees of 8 leaves, each of a twentieth
+        of all rows, or of 20, at least; "linear" (or a LinearRegression) has a fixed coefficient for every column; a
+        regressor of scikit-learn's kind is cloned and fitted to standardised targets, with the column names where there
+        are some; None leaves m out.
         Beside a regressor, columns that are one number in every task have fixed coefficients of a common variance:
         little of a level that the random part explains is left to the regressor.
     random : {"intercept", "slopes"} or sequence of str or int, default="intercept"
@@ -188,7 +189,7 @@ class RandomCoefficientRegressor(BaseGaussian):
 
     def _learn(self, tasks: TaskSet, rng: np.random.Generator) -> CoefficientPrior:
         alone = self.base is None or is_linear(self.base)
-        fresh = None if alone else new_base(self.base, int(rng.integers(2**31 - 1)))
+        fresh = None if alone else new_base(self.base, int(rng.integers(2**31 - 1)), len(tasks.X))
         X, y = tasks.X.astype(np.float64), tasks.y.reshape(-1).astype(np.float64)
         design = Design.of(tasks, self.random, fixed_columns(self.base))
         kind = self._covariance_kind(1 + len(design.random), len(tasks))
