@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from metaest.estimators.gaussian.hierarchical_gp.regressor import HierarchicalGPRegressor
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
 from metaest.estimators.networks.regressor import MAMLRegressor
 from metaest.tasks import TaskSet
@@ -17,6 +18,8 @@ __all__ = ["Candidate", "default_candidates", "given_candidates", "within_budget
 
 # columns up to which each may have a slope of its own in every task
 MOST_SLOPES = 10
+# rows up to which a Gaussian process of all rows is offered
+MOST_ROWS_OF_GP = 1000
 # tasks from which a network is offered, where there is something else
 FEWEST_TASKS = 10
 # tasks from which a weak penalty on the weights of a network is enough
@@ -91,11 +94,14 @@ def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]
         levels = RandomCoefficientRegressor(random="intercept", **settings)
         offered += [
             Candidate("linear mixed model", linear, linear, _twice(0.1 + 3e-7 * size * n_columns)),
-            Candidate("boosted trees and levels", levels, levels, _twice(0.5 + 4e-5 * size)),
+            Candidate("boosted trees and levels", levels, levels, _twice(1.0 + 4e-5 * size)),
         ]
         if slopes:
             trends = RandomCoefficientRegressor(random="slopes", **settings)
-            offered.append(Candidate("boosted trees and slopes", trends, trends, _twice(0.5 + 5e-5 * size)))
+            offered.append(Candidate("boosted trees and slopes", trends, trends, _twice(1.0 + 5e-5 * size)))
+        if n_rows <= MOST_ROWS_OF_GP:
+            process = HierarchicalGPRegressor(**settings)
+            offered.append(Candidate("Gaussian process", process, process, _twice(0.3 + 1.2e-8 * n_rows**3)))
     if len(tasks) >= FEWEST_TASKS or not offered:
         offered.append(_network(tasks, n_columns, settings))
     return offered

@@ -302,7 +302,10 @@ def names(tasks):
 
 def test_the_candidates_of_auto_suit_the_shape():
     trees, network = {"linear mixed model", "boosted trees and levels"}, "network by evidence"
-    assert {*trees, "boosted trees and slopes", network} <= set(names(shaped()))
+    assert {*trees, "boosted trees and slopes", "Gaussian process", network} == set(names(shaped()))
+    # the work of a process grows with the cube of the rows
+    assert "Gaussian process" not in names(shaped(n=200))
+    assert network not in names(shaped(n=9))
     # twelve slopes a task are too many, and one target is all that a mixed model has
     assert "boosted trees and slopes" not in names(shaped(columns=12))
     assert names(shaped(targets=2)) == [network]
