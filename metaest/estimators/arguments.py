@@ -13,6 +13,7 @@ __all__ = [
     "POSITIVE",
     "POSITIVE_OR_ZERO",
     "SEED",
+    "VERBOSE",
     "Number",
     "Whole",
     "check_interval",
@@ -65,6 +66,8 @@ class Whole(Interval):
 
 POSITIVE_OR_ZERO = Number(0, None, closed="left")
 POSITIVE = Number(0, None, closed="neither")
+# scikit-learn's values of `verbose`; its way to ask for them fails at a duration of numpy's
+VERBOSE: list[Any] = ["boolean", Whole(0, None, closed="left")]
 # scikit-learn's values of `random_state`
 SEED: list[Any] = [Whole(0, 2**32 - 1, closed="both"), np.random.RandomState, None]
 

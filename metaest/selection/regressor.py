@@ -14,7 +14,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.arguments import POSITIVE, SEED, Whole, require_choice, require_flag, whether_guarded
+from metaest.estimators.arguments import POSITIVE, SEED, VERBOSE, Whole, require_choice, require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval, one_by_one
@@ -127,7 +127,7 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         "cv": [Whole(2, None, closed="left")],
         "time_budget": [POSITIVE, None],
         "random_state": SEED,
-        "verbose": ["verbose"],
+        "verbose": VERBOSE,
     }
     # scikit-learn's metadata routing passes groups by default
     __metadata_request__fit = {"groups": True}  # noqa: RUF012

@@ -9,7 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from metaest import (
+    AutoMetaRegressor,
     DivergenceError,
+    HierarchicalGPRegressor,
     MAMLClassifier,
     MAMLRegressor,
     Task,
@@ -19,6 +21,7 @@ from metaest import (
     make_episodes,
     scorers,
 )
+from metaest_datasets import make_sinusoids
 from problems import ragged_tasks
 
 NAMES = ("time", "dose")
@@ -254,3 +257,10 @@ def test_a_module_or_a_class_is_no_rows(named_model, thing):
     ):
         with pytest.raises(TaskError, match="rows of numbers are wanted"):
             call()
+
+
+@pytest.mark.parametrize("estimator", [MAMLRegressor, HierarchicalGPRegressor, AutoMetaRegressor])
+@pytest.mark.parametrize("verbose", [np.timedelta64(1, "s"), -1, 0.5, "yes"])
+def test_verbose_is_true_or_false_or_a_level(estimator, verbose):
+    with pytest.raises(ValueError, match="verbose"):
+        estimator(verbose=verbose).fit(make_sinusoids(3, random_state=0))

@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.utils._param_validation import StrOptions
 
-from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, Number, Whole
+from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, VERBOSE, Number, Whole
 from metaest.functional import MetaGradient, as_meta_gradient
 
 __all__ = ["CONSTRAINTS", "FitSettings"]
@@ -36,7 +36,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "random_state": SEED,
     "checkpoint": [str, os.PathLike, None],
     "checkpoint_every": [Whole(1, None, closed="left")],
-    "verbose": ["verbose"],
+    "verbose": VERBOSE,
 }
 
 

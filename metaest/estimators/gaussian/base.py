@@ -11,7 +11,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.arguments import SEED, Whole, check_interval, require_flag, whether_guarded
+from metaest.estimators.arguments import SEED, VERBOSE, Whole, check_interval, require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval, one_by_one
@@ -35,7 +35,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "support_size": [Whole(0, None, closed="left"), range, tuple, list, None],
     "split": [StrOptions({"random", "first"})],
     "random_state": SEED,
-    "verbose": ["boolean", Whole(0, None, closed="left")],  # scikit-learn's own way fails at a duration of numpy's
+    "verbose": VERBOSE,
 }
 
 

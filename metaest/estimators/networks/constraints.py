@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils._param_validation import Options, StrOptions
 from torch import nn
 
-from metaest.estimators.arguments import POSITIVE, POSITIVE_OR_ZERO, SEED, Number, Whole
+from metaest.estimators.arguments import POSITIVE, POSITIVE_OR_ZERO, SEED, VERBOSE, Number, Whole
 from metaest.functional import META_GRADIENTS, REGRESSION_LOSSES, InnerSolver, MetaGradient, RegressionLoss
 from metaest.functional.modules.builtin import ACTIVATIONS
 
@@ -53,7 +53,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "dtype": [StrOptions({"float32", "float64"})],
     "checkpoint": [str, os.PathLike, None],
     "checkpoint_every": [Whole(1, None, closed="left")],
-    "verbose": ["verbose"],
+    "verbose": VERBOSE,
 }
 
 CLASS_CONSTRAINTS: dict[str, list[Any]] = {

@@ -27,6 +27,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
 
 from metaest import AutoMetaRegressor, TaskSet
 from metaest.selection.candidates import default_candidates
@@ -241,7 +242,9 @@ def one_fold(name, tasks, training, left_out, seed):
     seconds = time.process_time() - started
     errors = errors_of(lambda X, y, query: model.adapt(X, y).predict(query), tasks, left_out, seed)
     out["default"] = {"errors": errors, "seconds": seconds, "weights": model.weights_, "choice": model.choice_}
-    for candidate in default_candidates(learned, "random", seed):
+    # the seed that the default gives its candidates
+    same = int(check_random_state(seed).randint(2**31 - 1))
+    for candidate in default_candidates(learned, "random", same):
         if candidate.name not in model.table_.index[model.table_["status"] == "compared"]:
             continue
         started = time.process_time()
