@@ -3,7 +3,7 @@
 from typing import Any
 
 from metaest.exceptions import ModelFileError
-from metaest.saving.encode import digest_of
+from metaest.saving.encode import digest_of, is_ours
 
 __all__ = ["is_adapted", "population_hash", "shared_parts"]
 
@@ -41,4 +41,13 @@ def shared_parts(thing: Any) -> dict[str, Any]:
 def population_hash(thing: Any) -> str:
     """Return the SHA-256 of the learned parts, without a calibration of intervals."""
     parts = shared_parts(thing)
-    return digest_of({name: part for name, part in parts.items() if name not in ("calibration", "model")})
+    parts = {name: part for name, part in parts.items() if name not in ("calibration", "model")}
+    if "ensemble" in parts:  # what its members learned, without their settings and the time that their fits took
+        members = parts["ensemble"].members
+        parts["ensemble"] = [(one.name, one.weight, _hash_of_member(one.model)) for one in members]
+    return digest_of(parts)
+
+
+def _hash_of_member(model: Any) -> str:
+    """Return the hash of a member of an ensemble; one of another library is refused by its class."""
+    return population_hash(model) if is_ours(model) else digest_of({"model": model})

@@ -14,6 +14,7 @@ from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.inputs import n_features_of
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor
+from metaest.selection.answers import adapted
 from metaest.selection.ensemble import Ensemble, mixed, weighted
 from metaest.tasks.record import read_only
 
@@ -75,19 +76,19 @@ class AdaptedAuto(AdaptedPredictor):
         guard = None if judge is None else judge.judge(X, y)
         n = n_features_of(X)
         assert n is not None
-        adapted = cls(ensemble, read_only(X), read_only(y), n, guard, judge, conformal)
+        made = cls(ensemble, read_only(X), read_only(y), n, guard, judge, conformal)
         if feature_names is not None:
-            object.__setattr__(adapted, "feature_names_in_", feature_names)
+            object.__setattr__(made, "feature_names_in_", feature_names)
         if X.ndim > 2:
-            object.__setattr__(adapted, "feature_shape_", X.shape[1:])
-        adapted._predictors  # noqa: B018 - errors are those of adapt, not of the first prediction
-        return adapted
+            object.__setattr__(made, "feature_shape_", X.shape[1:])
+        made._predictors  # noqa: B018 - errors are those of adapt, not of the first prediction
+        return made
 
     @cached_property
     def _predictors(self) -> tuple[Any, ...]:
         """The members adapted to the support rows."""
         X, y = self.X_support_, self.y_support_
-        return tuple(one.model.adapt(X, y) if len(X) else one.model for one in self._ensemble.members)
+        return tuple(adapted(one.name, one.model, X, y) if len(X) else one.model for one in self._ensemble.members)
 
     def __getstate__(self) -> dict[str, Any]:
         # what can be computed again is no part of a pickle
@@ -135,14 +136,14 @@ class AdaptedAuto(AdaptedPredictor):
         spread = bool(return_std)
         if spread:
             self._ensemble.require_std()
-        adapted = weighted(self._ensemble, list(self._predictors), rows, spread=spread)
+        values = weighted(self._ensemble, list(self._predictors), rows, spread=spread)
         share = 1.0 if self.guard_ is None else self.guard_.share
         if share == 1:
-            return adapted
+            return values
         population = self._ensemble.predict(rows, spread=spread)
         if spread:
-            return mixed([share, 1 - share], [adapted, population])
-        return population + share * (adapted - population)
+            return mixed([share, 1 - share], [values, population])
+        return population + share * (values - population)
 
     @in_plain_modes
     def predict_interval(

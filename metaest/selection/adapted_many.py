@@ -15,8 +15,10 @@ from metaest.estimators.inputs import n_features_of, tasks_by_name
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictors
 from metaest.selection.adapted import AdaptedAuto
+from metaest.selection.answers import adapted_many, of_rows, of_tasks
 from metaest.selection.ensemble import Ensemble
 from metaest.tasks import TaskSet
+from metaest.tasks.record import read_only
 
 __all__ = ["AdaptedAutos"]
 
@@ -61,7 +63,7 @@ class AdaptedAutos(AdaptedPredictors[AdaptedAuto]):
     @cached_property
     def _predictors(self) -> tuple[Any, ...]:
         """The predictors of every member."""
-        return tuple(_adapt_many(member.model, self.tasks) for member in self._ensemble.members)
+        return tuple(adapted_many(member.name, member.model, self.tasks) for member in self._ensemble.members)
 
     def __getstate__(self) -> dict[str, Any]:
         # what can be computed again is no part of a pickle
@@ -105,15 +107,16 @@ or of (X, y) pairs, or mapping of name to (X, y)
         TaskError
             When the columns are not those of the fit, or the tasks are others.
         """
-        X, columns = tasks_by_name(X), Columns(self)
+        X, columns, shape = tasks_by_name(X), Columns(self), self._ensemble.shape
+        members = list(zip(self._ensemble.members, self._predictors, strict=True))
         if isinstance(X, TaskSet):
             columns.check(X, X.X.shape[1:], "predict")
             self._require_same(X)
             rows, task = X.X, np.repeat(np.arange(len(self)), X.sizes)
-            parts = [_of_tasks(predictors, X) for predictors in self._predictors]
+            parts = [of_tasks(member.name, predictors, X, shape) for member, predictors in members]
         else:
-            rows, task = columns.rows(X, "predict"), np.arange(len(self))[:, None]
-            parts = [_of_rows(predictors, rows) for predictors in self._predictors]
+            rows, task = read_only(columns.rows(X, "predict").view()), np.arange(len(self))[:, None]
+            parts = [of_rows(member.name, predictors, rows, shape) for member, predictors in members]
         adapted = np.asarray(sum(w * part for w, part in zip(self._ensemble.weights, parts, strict=True)))
         if self.guards_ is None or all(guard.share == 1 for guard in self.guards_):
             return adapted
@@ -121,22 +124,3 @@ or of (X, y) pairs, or mapping of name to (X, y)
         share = np.array([guard.share for guard in self.guards_])[task]
         share = share.reshape(share.shape + (1,) * (adapted.ndim - share.ndim))
         return np.asarray(population + share * (adapted - population))
-
-
-def _adapt_many(model: Any, tasks: TaskSet) -> Any:
-    """Return one predictor a task, in one call where the model has one."""
-    return model.adapt_many(tasks) if hasattr(model, "adapt_many") else [model.adapt(task.X, task.y) for task in tasks]
-
-
-def _of_tasks(predictors: Any, tasks: TaskSet) -> NDArray[Any]:
-    """Return predictions of each task's rows, one task after the other."""
-    if hasattr(predictors, "predict"):
-        return np.asarray(predictors.predict(tasks))
-    return np.concatenate([one.predict(task.X) for one, task in zip(predictors, tasks, strict=True)])
-
-
-def _of_rows(predictors: Any, rows: NDArray[Any]) -> NDArray[Any]:
-    """Return predictions of the same rows by every predictor."""
-    if hasattr(predictors, "predict"):
-        return np.asarray(predictors.predict(rows))
-    return np.stack([one.predict(rows) for one in predictors])

@@ -1,12 +1,12 @@
 """What is compared: the candidates of "auto" for tasks of a shape, what they cost, and those of the user."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 
 from metaest.estimators.gaussian.hierarchical_gp.regressor import HierarchicalGPRegressor
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
@@ -53,8 +53,8 @@ class Candidate:
     cost: tuple[float, float] = (0.0, 0.0)
 
 
-def given_candidates(candidates: Sequence[Any]) -> list[Candidate]:
-    """Return the user's candidates.
+def given_candidates(candidates: Sequence[Any], taken: Iterable[str] = ()) -> list[Candidate]:
+    """Return the user's candidates; names of settings are `taken`.
 
     Raises
     ------
@@ -66,11 +66,19 @@ def given_candidates(candidates: Sequence[Any]) -> list[Candidate]:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)):
             raise ValueError(f"candidates must be pairs of a name and an estimator; got {pair!r}.")
         name, estimator = pair
+        if "__" in name or name in set(taken):
+            raise ValueError(
+                f"candidates: the name {name!r} is that of a setting, or holds two underscores; rename it."
+            )
         missing = [method for method in ("fit", "adapt", "predict", "get_params") if not hasattr(estimator, method)]
         if missing or isinstance(estimator, type):
             raise ValueError(
                 f"candidates: {name!r} must be an estimator with fit, adapt and predict, got {estimator!r}"
                 + (f", which has no {missing[0]}." if missing else ".")
+            )
+        if is_classifier(estimator):
+            raise ValueError(
+                f"candidates: {name!r} is a classifier, whose labels cannot be averaged, got {estimator!r}."
             )
         offered.append(Candidate(name, estimator, estimator))
     names = [candidate.name for candidate in offered]
@@ -87,7 +95,7 @@ def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]
     settings: dict[str, Any] = {"split": split, "random_state": seed}
     n_rows, n_columns = len(tasks.X), int(np.prod(tasks.X.shape[1:]))
     offered = []
-    if tasks.X.ndim == 2 and tasks.y.ndim == 1:
+    if tasks.X.ndim == 2 and tasks.y[0].size == 1:
         size = n_rows * (n_columns + 1)
         slopes = n_columns <= MOST_SLOPES and _varies(tasks)
         linear = RandomCoefficientRegressor("linear", random="slopes" if slopes else "intercept", **settings)

@@ -28,8 +28,10 @@ FEW_TASKS = 30
 WORTH = 0.01
 # penalty on weights away from the best candidate, in tasks: it counts as so many of them
 RIDGE = 2.0
-# smaller weights are set to zero
+# smaller weights are set to zero, where they are less than half of the largest
 SMALL = 0.03
+# a unit of loss is at least that of errors of a ten-thousandth of the targets' spread: smaller ones are rounding
+FINEST = 1e-8
 # groups of tasks for judging an average
 N_GROUPS = 5
 
@@ -70,8 +72,7 @@ def choose(held_out: HeldOut, shots: Sequence[int], *, averages: bool) -> Choice
     averages : bool
     """
     names = list(held_out.predictions)
-    scale = held_out.truth.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = _scale(held_out.truth)
     residuals = np.stack([(held_out.truth - held_out.predictions[name]) / scale for name in names])
     weight, mean_squares = _row_weights(held_out, shots, residuals)
     errors = np.sqrt(mean_squares) * (scale[0] if len(scale) == 1 else 1.0)
@@ -81,7 +82,7 @@ def choose(held_out: HeldOut, shots: Sequence[int], *, averages: bool) -> Choice
     mean = losses.mean(axis=1)
     best, reason = _best(names, losses)
     alone = {name: float(i == best) for i, name in enumerate(names)}
-    if not averages or len(names) == 1:
+    if not averages or len(names) == 1 or len(tasks) == 1 or mean[best] == 0:
         return Choice(alone, errors, mean, np.nan, reason)
     group = owner % min(N_GROUPS, len(tasks))
     if len(tasks) < 2 * N_GROUPS:
@@ -96,7 +97,7 @@ def choose(held_out: HeldOut, shots: Sequence[int], *, averages: bool) -> Choice
     if saved < WORTH:
         return Choice(alone, errors, mean, average, f"{reason}; an average saves {max(saved, 0):.1%} of its loss")
     weights = _weights(residuals, weight, best, len(tasks))
-    weights = np.where(weights < SMALL, 0.0, weights)
+    weights = np.where(weights < min(SMALL, weights.max() / 2), 0.0, weights)
     weights /= weights.sum()
     given = dict(zip(names, weights.tolist(), strict=True))
     count, first = np.count_nonzero(weights), names[int(weights.argmax())]
@@ -104,6 +105,14 @@ def choose(held_out: HeldOut, shots: Sequence[int], *, averages: bool) -> Choice
         return Choice(given, errors, mean, average, reason)
     average_of = f"an average of {count}" if count > 1 else f"{first}, which has all the weight of an average,"
     return Choice(given, errors, mean, average, f"{average_of} saves {saved:.0%} of the loss of {names[best]} alone")
+
+
+def _scale(truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard deviation of each target; where it is rounding, the size of the target, or one."""
+    size = np.abs(truth).max(axis=0)
+    size = np.where(size > 0, size, 1.0)
+    spread = (truth / size).std(axis=0)
+    return np.asarray(size * np.where(spread > 1e-12, spread, 1.0))
 
 
 def _row_weights(
@@ -116,8 +125,7 @@ def _row_weights(
         _, owner, counts = np.unique(held_out.task[rows], return_inverse=True, return_counts=True)
         even = 1 / counts[owner] / len(counts)  # tasks count alike
         mean_squares[:, j] = (residuals[:, rows] ** 2).mean(axis=2) @ even
-        unit = mean_squares[:, j].min()
-        weight[rows] = even / (unit if unit > 0 else 1.0) / len(shots)
+        weight[rows] = even / max(mean_squares[:, j].min(), FINEST) / len(shots)
     return weight, mean_squares
 
 
@@ -144,14 +152,14 @@ def _weights(
     """Return non-negative weights of the residuals that sum to one and make their average small."""
     n = len(residuals)
     gram = np.einsum("r,crk,drk->cd", weight, residuals, residuals) / residuals.shape[2] / weight.sum()
-    spread = np.trace(gram) / n
-    penalty = RIDGE / n_tasks * spread
+    least = gram[best, best]  # and not a mean, which one bad candidate could raise until nothing is averaged
+    penalty = RIDGE / n_tasks * least
     # the residuals of an average of weights that sum to one are that average of the residuals
     value, vectors = np.linalg.eigh(gram)
     root = np.sqrt(np.clip(value, 0, None))[:, None] * vectors.T
     towards = np.zeros(n)
     towards[best] = 1.0
-    heavy = 1e3 * np.sqrt(spread + penalty) if spread > 0 else 1.0
+    heavy = 1e3 * np.sqrt(least + penalty) if least > 0 else 1.0
     rows = np.vstack([root, np.sqrt(penalty) * np.eye(n), np.full((1, n), heavy)])
     right = np.concatenate([np.zeros(n), np.sqrt(penalty) * towards, [heavy]])
     solved = np.asarray(nnls(rows, right)[0], dtype=np.float64)

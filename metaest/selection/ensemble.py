@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from metaest.estimators.guard import Answers
 from metaest.functional.progress import progress
-from metaest.selection.held_out import predict_queries
+from metaest.selection.answers import in_shape, of_queries
 from metaest.tasks import TaskSet, split_tasks
+from metaest.tasks.record import read_only
 
 __all__ = ["Ensemble", "Member", "gives_std", "guard_answers", "mixed", "weighted"]
 
@@ -44,9 +45,12 @@ class Ensemble:
     ----------
     members : tuple of Member
         Their weights sum to one.
+    shape : tuple of int
+        That of the targets of a row: empty, or their number.
     """
 
     members: tuple[Member, ...]
+    shape: tuple[int, ...] = ()
 
     @property
     def weights(self) -> list[float]:
@@ -106,7 +110,7 @@ class Ensemble:
         chosen = [pairs[i] for i in adapted]
         supports = _rows_of(tasks, [rows for rows, _ in chosen])
         queries = _rows_of(tasks, [rows for _, rows in chosen])
-        parts = [member.weight * predict_queries(member.model, supports, queries) for member in self.members]
+        parts = [member.weight * of_queries(member.name, member.model, supports, queries) for member in self.members]
         total = np.sum(parts, axis=0)
         for i, part in zip(adapted, np.split(total, queries.offsets[1:-1]), strict=True):
             predictions[i] = part
@@ -131,10 +135,10 @@ def guard_answers(ensemble: Ensemble, tasks: TaskSet) -> Answers:
 def gives_std(model: Any, row: NDArray[Any]) -> bool:
     """Tell whether a fitted model predicts standard deviations, by one row of its training tasks."""
     try:
-        model.predict(row, return_std=True)
-    except (TypeError, ValueError):
+        answer = model.predict(row, return_std=True)
+    except (TypeError, ValueError, NotImplementedError):
         return False
-    return True
+    return isinstance(answer, tuple) and len(answer) == 2  # a keyword that is not looked at raises nothing
 
 
 def weighted(ensemble: Ensemble, predictors: list[Any], X: Any, *, spread: bool) -> Any:
@@ -144,9 +148,14 @@ def weighted(ensemble: Ensemble, predictors: list[Any], X: Any, *, spread: bool)
 
     .. math:: s^2 = \sum_c w_c \bigl(s_c^2 + (\hat y_c - \hat y)^2\bigr).
     """
+    pairs, shape = list(zip(ensemble.members, predictors, strict=True)), (len(X), *ensemble.shape)
+    X = read_only(np.asarray(X).view())  # no candidate changes what the next one, or the caller, sees
     if not spread:
-        return sum(w * np.asarray(p.predict(X)) for w, p in zip(ensemble.weights, predictors, strict=True))
-    parts = [p.predict(X, return_std=True) for p in predictors]
+        return sum(member.weight * in_shape(member.name, p.predict(X), shape) for member, p in pairs)
+    parts = []
+    for member, p in pairs:
+        mean, sd = p.predict(X, return_std=True)
+        parts.append((in_shape(member.name, mean, shape), in_shape(member.name, sd, shape)))
     return mixed(ensemble.weights, parts)
 
 

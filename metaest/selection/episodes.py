@@ -34,21 +34,27 @@ class Episode(NamedTuple):
     query: TaskSet
 
 
-def folds(n_tasks: int, cv: int, rng: np.random.Generator) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def folds(
+    able: NDArray[np.bool_], cv: int, rng: np.random.Generator
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the numbers of the tasks that are fitted on, and of those left out, of each comparison.
 
     Parameters
     ----------
-    n_tasks : int
+    able : ndarray of bool, shape (n_tasks,)
+        Tasks with rows enough to be judged on; of many tasks, only such are left out.
     cv : int
         Folds below MANY_TASKS tasks; at most as many as there are tasks.
     rng : Generator
     """
-    order = rng.permutation(n_tasks)[:MOST_TASKS]
-    if n_tasks >= MANY_TASKS:
-        left_out = np.sort(order[: len(order) // 4])
-        return [(np.sort(order[len(order) // 4 :]), left_out)]
-    parts = np.array_split(order, min(cv, n_tasks))
+    order = rng.permutation(len(able))
+    if len(order) >= MANY_TASKS:
+        judged = order[able[order]] if able.any() else order
+        left_out = judged[: max(1, min(len(judged), MOST_TASKS) // 4)]
+        others = order[~np.isin(order, left_out)]
+        # the last ones: the first have lost more of the tasks that can be judged on
+        return [(np.sort(others[-(MOST_TASKS - len(left_out)) :]), np.sort(left_out))]
+    parts = np.array_split(order, min(cv, len(order)))
     return [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
 
 
@@ -100,11 +106,14 @@ def episodes(
 
 
 def _split(task: Task, shot: int, split: str, rng: np.random.Generator) -> tuple[Task, Task]:
+    """Return the rows to adapt on, those that the task carries first, and rows to predict, others where there are."""
     order = np.arange(len(task)) if split == "first" else rng.permutation(len(task))
-    if task.support is not None and split != "first":  # rows that a task says to adapt on come first
-        own = rng.permutation(task.support)
-        order = np.concatenate([own, order[~np.isin(order, own)]])
-    parts = order[:shot], np.sort(order[shot : shot + MOST_QUERY])
+    carried = np.isin(order, () if task.support is None else task.support)
+    order = np.concatenate([order[carried], order[~carried]])
+    start = max(shot, int(carried.sum()))
+    if len(order) - start < FEWEST_QUERY:
+        start = shot
+    parts = order[:shot], np.sort(order[start : start + MOST_QUERY])
     one, other = (
         Task(task.name, task.X[rows], task.y[rows], feature_names=task.feature_names, target_names=task.target_names)
         for rows in parts

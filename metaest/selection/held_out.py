@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from metaest.exceptions import DivergenceError, quiet
 from metaest.functional.progress import Bar
+from metaest.selection.answers import fitted, of_queries
 from metaest.selection.episodes import Episode, episodes
 from metaest.tasks import TaskSet
 
-__all__ = ["HeldOut", "predict_held_out"]
+__all__ = ["FAILURES", "HeldOut", "predict_held_out"]
 
 _logger = logging.getLogger("metaest.auto")
+# errors of data and numbers, those of torch among them; others are mistakes in the code of a candidate
+FAILURES = (ValueError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def predict_held_out(
 ) -> HeldOut:
     """Fit every candidate on each part of the tasks, adapt it to the tasks left out, and predict their other rows.
 
-    A candidate that raises an error is left out of the comparison, which says why; where all do, the first error is
-    raised.
+    A candidate that raises one of FAILURES is left out of the comparison, which says why; where all do, the first error
+    is raised.
 
     Parameters
     ----------
@@ -78,8 +80,8 @@ def predict_held_out(
         for name, candidate in candidates:
             started = time.perf_counter()
             try:
-                predictions[name] = _predictions(candidate, tasks, parts, drawn, bar)
-            except (ValueError, DivergenceError, np.linalg.LinAlgError, FloatingPointError) as error:
+                predictions[name] = _predictions(name, candidate, tasks, parts, drawn, bar)
+            except FAILURES as error:
                 failures[name] = f"{type(error).__name__}: {error}"
                 first = first or error
                 _logger.info("candidate %s is left out: %s", name, failures[name])
@@ -98,6 +100,7 @@ def predict_held_out(
 
 
 def _predictions(
+    name: str,
     candidate: Any,
     tasks: TaskSet,
     parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
@@ -109,22 +112,13 @@ def _predictions(
     # what warns here warns again in the fit of the candidate that is chosen
     with quiet(UserWarning):
         for (training, _), of_part in zip(parts, drawn, strict=True):
-            model = clone(candidate).fit(tasks[training])
-            values += [_columns(predict_queries(model, episode.support, episode.query)) for episode in of_part]
+            model = fitted(name, candidate, tasks[training])
+            values += [_columns(of_queries(name, model, episode.support, episode.query)) for episode in of_part]
             bar.advance()
     predicted = np.concatenate(values)
     if not np.isfinite(predicted).all():
         raise DivergenceError("predictions of left-out tasks are not finite.")
     return predicted
-
-
-def predict_queries(model: Any, support: TaskSet, query: TaskSet) -> NDArray[np.float64]:
-    """Adapt a fitted model to supports, and predict the queries, the rows of one task after the other."""
-    if hasattr(model, "adapt_many"):
-        return np.asarray(model.adapt_many(support).predict(query), dtype=np.float64)
-    pairs = zip(support, query, strict=True)
-    values = [model.adapt(one.X, one.y).predict(other.X) for one, other in pairs]
-    return np.concatenate(values).astype(np.float64)
 
 
 def _columns(y: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import POSITIVE, SEED, VERBOSE, Whole, require_choice, require_flag, whether_guarded
@@ -25,10 +26,11 @@ from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
 from metaest.selection.adapted import AdaptedAuto, center_and_scale
 from metaest.selection.adapted_many import AdaptedAutos
+from metaest.selection.answers import fitted
 from metaest.selection.candidates import Candidate, default_candidates, given_candidates, within_budget
 from metaest.selection.choice import Choice, choose
 from metaest.selection.ensemble import Ensemble, Member, gives_std, guard_answers
-from metaest.selection.episodes import feasible_shots, folds
+from metaest.selection.episodes import FEWEST_QUERY, feasible_shots, folds
 from metaest.selection.held_out import HeldOut, predict_held_out
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
@@ -38,7 +40,7 @@ __all__ = ["AutoMetaRegressor"]
 _logger = logging.getLogger("metaest.auto")
 
 
-class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
+class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
     r"""Regression over many tasks by the method that predicts left-out tasks best, or by an average of methods.
 
     Every candidate is fitted on some tasks, adapted to a few rows of others, and judged on their remaining rows: at the
@@ -56,6 +58,7 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     ----------
     candidates : "auto" or sequence of (str, estimator), default="auto"
         Names and estimators with ``fit(tasks)``, ``adapt`` and ``predict``, the simplest first; they are cloned.
+        ``name__setting`` sets one of theirs, in ``set_params`` and in searches.
         "auto" takes those that suit the numbers of tasks, rows and columns, within `time_budget`.
     shots : int or sequence of int, default=(1, 3, 5, 10)
         Numbers of rows that will be adapted on. Those that fewer than half of the tasks have, with two rows more to
@@ -157,11 +160,40 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings, and where `deep` those of the candidates as ``name__setting``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict of str to Any
+        """
+        params: dict[str, Any] = self._get_params("candidates", deep)
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set settings, candidates by their names, and settings of candidates as ``name__setting``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self
+        """
+        self._set_params("candidates", **params)
+        return self
+
     @property
     def support_size(self) -> tuple[int, int]:
-        """Least and greatest number of rows that ``score`` and ``calibrate`` adapt on."""
+        """Least and greatest number of rows that ``score`` and ``calibrate`` adapt on, of those compared at."""
         shots = self._shots()
-        return min(shots), max(shots)
+        able = [shot for shot in shots if shot in getattr(self, "shots_", shots)] or shots
+        return min(able), max(able)
 
     def _shots(self) -> list[int]:
         """Return the setting `shots` as a list, or raise a ValueError."""
@@ -194,7 +226,8 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         ValueError
             When a setting has another value than it may have.
         Exception
-            That of the first candidate, where all of them fail.
+            That of the first candidate, where all of them fail; and any that is no ValueError, ArithmeticError or
+            RuntimeError. A note names the candidate.
         """
         self._validate_params()
         shots = self._shots()
@@ -203,13 +236,14 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         if isinstance(self.candidates, str):
             offered = default_candidates(tasks, self.split, seed)
         else:
-            offered = given_candidates(self.candidates)
+            offered = given_candidates(self.candidates, self.get_params(deep=False))
         rng = np.random.default_rng(seed)
-        parts = folds(len(tasks), self.cv, rng) if len(tasks) > 1 else []
+        parts = folds(tasks.sizes >= min(shots) + FEWEST_QUERY, self.cv, rng) if len(tasks) > 1 else []
         kept, refused = within_budget(offered, tasks, parts, self.time_budget)
         held_out, choice, shots = None, None, sorted(set(shots))
         if parts and len(kept) > 1:
-            shots = feasible_shots(tasks.sizes, shots)
+            left_out = np.concatenate([of_part for _, of_part in parts])
+            shots = feasible_shots(tasks.sizes[left_out], feasible_shots(tasks.sizes, shots))
             pairs = [(candidate.name, candidate.trial) for candidate in kept]
             held_out = predict_held_out(pairs, tasks, parts, shots, self.split, seed, verbose=bool(self.verbose))
             choice = choose(held_out, shots, averages=bool(self.average))
@@ -217,9 +251,9 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         members = []
         for candidate in kept:
             if weights.get(candidate.name, 0.0) > 0:
-                model = clone(candidate.estimator).fit(tasks)
+                model = fitted(candidate.name, candidate.estimator, tasks)
                 members.append(Member(candidate.name, weights[candidate.name], model, gives_std(model, tasks.X[:1])))
-        self._ensemble = Ensemble(tuple(members))
+        self._ensemble = Ensemble(tuple(members), tasks.y.shape[1:])
         self.shots_ = tuple(shots)
         self.table_ = _table(offered, refused, held_out, choice, shots, weights)
         self.choice_ = f"{kept[0].name} alone: nothing to compare it with" if choice is None else choice.reason
@@ -436,6 +470,7 @@ def _table(
         row["weight"] = weights.get(name, 0.0)
         row["seconds"] = np.nan if held_out is None else held_out.seconds.get(name, np.nan)
         failure = None if held_out is None else held_out.failures.get(name)
-        row["status"] = refused.get(name) or failure or ("compared" if at is not None else "taken, not compared")
+        alone = "taken, not compared" if row["weight"] else "not compared"
+        row["status"] = refused.get(name) or failure or ("compared" if at is not None else alone)
         rows.append(row)
     return pd.DataFrame(rows).set_index("candidate")

@@ -5,9 +5,18 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from metaest import AutoMetaRegressor, FewShotRegressor, MAMLRegressor, TaskError, TaskSet
+from metaest import (
+    AutoMetaRegressor,
+    FewShotRegressor,
+    MAMLClassifier,
+    MAMLRegressor,
+    Task,
+    TaskError,
+    TaskSet,
+    model_hash,
+)
 from metaest.selection.candidates import default_candidates
 from metaest.selection.choice import choose
 from metaest.selection.episodes import episodes, feasible_shots, folds
@@ -78,14 +87,14 @@ def held_out(errors, n_tasks, shots=(2,), seed=0):
 
 def test_every_task_is_left_out_once():
     for n, cv in [(7, 5), (5, 5), (3, 5), (119, 4)]:
-        parts = folds(n, cv, np.random.default_rng(0))
+        parts = folds(np.ones(n, bool), cv, np.random.default_rng(0))
         assert sorted(np.concatenate([left_out for _, left_out in parts])) == list(range(n))
         assert all(not set(training) & set(left_out) for training, left_out in parts)
         assert all(len(training) + len(left_out) == n for training, left_out in parts)
 
 
 def test_of_many_tasks_a_quarter_of_500_is_left_out_once():
-    [(training, left_out)] = folds(3000, 5, np.random.default_rng(0))
+    [(training, left_out)] = folds(np.ones(3000, bool), 5, np.random.default_rng(0))
     assert len(left_out) == 125
     assert len(training) == 375
     assert not set(training) & set(left_out)
@@ -205,8 +214,189 @@ def test_one_task_or_one_candidate_is_not_compared():
     with pytest.warns(UserWarning, match="one single task"):
         model.fit(rng.standard_normal((9, 2)), rng.standard_normal(9))
     assert model.weights_ == {"a": 1.0}
+    assert model.table_["status"].tolist() == ["taken, not compared", "not compared"]
     alone = AutoMetaRegressor(candidates=[("only", Level())]).fit(levels(9))
     assert alone.choice_ == "only alone: nothing to compare it with"
+
+
+class Answers(Level):
+    """Answers in ways that an estimator of the user's may."""
+
+    def __init__(self, share=1.0, way=""):
+        super().__init__(share)
+        self.way = way
+
+    def fit(self, tasks):
+        if self.way == "wrong type":
+            raise TypeError("unsupported operand")
+        if self.way == "torch":
+            raise RuntimeError("linalg.cholesky: the input is not positive-definite")
+        super().fit(tasks)
+        return None if self.way == "no self" else self
+
+    def adapt(self, X, y):
+        if self.way == "itself":
+            return self
+        if self.way == "writes":
+            return _Writes(0.0, ())
+        one = {"few rows": (1,), "one target": (), "column": (1,)}.get(self.way, np.shape(y)[1:])
+        adapted = _Adapted(self.share * np.mean(y), one)
+        return adapted if self.way != "few rows" else _One(adapted)
+
+    def predict(self, X, **settings):
+        return np.zeros((len(X), 1) if self.way == "column" else len(X))
+
+
+class _Writes(_Adapted):
+    def predict(self, X):
+        X[:] = 0
+        return super().predict(X)
+
+
+class _One:
+    def __init__(self, adapted):
+        self.adapted = adapted
+
+    def predict(self, X):
+        return self.adapted.predict(X[:1])
+
+
+class Listing(Level):
+    def adapt_many(self, tasks):
+        return [self.adapt(task.X, task.y) for task in tasks]
+
+
+def test_rows_or_targets_that_numpy_would_broadcast_are_refused():
+    two = TaskSet([(np.zeros((6, 2)), np.arange(12.0).reshape(6, 2) + i) for i in range(8)])
+    for way, tasks in (("few rows", levels(8)), ("one target", two)):
+        candidates = [("a", Level()), ("b", Answers(way=way))]
+        model = AutoMetaRegressor(candidates=candidates, shots=2, random_state=0).fit(tasks)
+        assert model.table_.loc["b", "status"].startswith("ValueError: candidates: 'b' predicts an array of shape")
+        assert model.weights_ == {"a": 1.0}
+    alone = AutoMetaRegressor(candidates=[("a", Level())], random_state=0).fit(two)
+    with pytest.raises(ValueError, match=r"'a' predicts an array of shape \(3,\), where \(3, 2\) is wanted"):
+        alone.predict(np.zeros((3, 2)))
+
+
+def test_one_target_may_be_a_column_or_not():
+    flat = levels(20, rows=6)
+    column = TaskSet([(task.X, task.y[:, None]) for task in flat])
+    candidates = [("flat", Level()), ("column", Answers(0.2, way="column"))]
+    for tasks, shape in ((flat, ()), (column, (1,))):
+        model = AutoMetaRegressor(candidates=candidates, shots=2, random_state=0).fit(tasks)
+        assert len(model.weights_) == 2
+        assert model.predict(np.zeros((5, 2))).shape == (5, *shape)
+        assert model.adapt(tasks[0].X, tasks[0].y).predict(np.zeros((5, 2))).shape == (5, *shape)
+        assert model.adapt_many(tasks[:3]).predict(np.zeros((5, 2))).shape == (3, 5, *shape)
+        assert np.isfinite(model.score(tasks))
+    assert "linear mixed model" in names(column)
+
+
+def test_what_a_candidate_must_not_or_need_not_do():
+    tasks = levels(8)
+    shared = [("a", Answers(way="itself"))]
+    with pytest.raises(ValueError, match="adapt of 'a' returned the estimator itself"):
+        AutoMetaRegressor(candidates=shared, random_state=0).fit(tasks).adapt(*both(tasks[0]))
+    for candidate in (Answers(way="no self"), Listing()):
+        model = AutoMetaRegressor(candidates=[("a", candidate), ("b", Level(0.5))], random_state=0).fit(tasks)
+        assert (model.table_["status"] == "compared").all()
+    ignoring = AutoMetaRegressor(candidates=[("a", Answers())], random_state=0).fit(tasks)
+    with pytest.raises(ValueError, match="a is part of the model, and has no predictive variance"):
+        ignoring.predict(tasks[0].X, return_std=True)
+    with pytest.raises(ValueError, match="'c' is a classifier"):
+        AutoMetaRegressor(candidates=[("c", MAMLClassifier())]).fit(tasks)
+
+
+def test_errors_of_numbers_leave_a_candidate_out_and_mistakes_in_its_code_name_it():
+    fails = [("a", Level()), ("b", Answers(way="torch"))]
+    assert AutoMetaRegressor(candidates=fails, random_state=0).fit(levels(8)).weights_ == {"a": 1.0}
+    with pytest.raises(TypeError, match="unsupported") as caught:
+        AutoMetaRegressor(candidates=[("a", Level()), ("b", Answers(way="wrong type"))]).fit(levels(8))
+    assert caught.value.__notes__ == ["It was raised by the candidate 'b'."]
+
+
+def test_one_task_with_rows_enough_is_judged_on():
+    for n in (5, 199):
+        tasks = [*levels(n, rows=4), Task("long", np.zeros((20, 2)), 3 + 0.1 * np.arange(20.0))]
+        model = AutoMetaRegressor(candidates=[("none", Level(0.0)), ("mean", Level())], shots=(9, 99), random_state=0)
+        assert model.fit(tasks).weights_ == {"mean": 1.0}
+        assert model.shots_ == (9,)
+        assert model.support_size == (9, 9)
+
+
+def test_constant_targets_are_compared_without_warnings():
+    tasks = TaskSet([(np.ones((6, 2)), np.full(6, 0.1)) for _ in range(12)])
+    for candidates in ([("a", Level()), ("b", Level(1.0))], [("a", Level(0.0)), ("b", Level())]):
+        model = AutoMetaRegressor(candidates=candidates, shots=2, random_state=0).fit(tasks)
+        assert sum(model.weights_.values()) == 1
+        assert "nan" not in model.choice_
+
+
+def test_a_constant_target_among_several_does_not_decide_by_rounding():
+    data = held_out({"a": 1.0, "b": 2.0}, 60)
+    truth = np.column_stack([data.truth[:, 0], np.full(len(data.truth), 0.1)])
+    off = {"a": 1e-9, "b": 0.0}
+    predictions = {name: np.column_stack([y, 0.1 + off[name] + 0 * y]) for name, y in data.predictions.items()}
+    choice = choose(HeldOut(truth, predictions, data.task, data.shot, {}, {}), [2], averages=False)
+    assert choice.weights["a"] == 1
+
+
+def test_the_choice_does_not_depend_on_the_unit():
+    data = held_out({"a": 1.0, "b": 1.2}, 60)
+    plain = choose(data, [2], averages=True)
+    for unit in (1e-200, 1e200):
+        predictions = {name: unit * y for name, y in data.predictions.items()}
+        other = choose(HeldOut(unit * data.truth, predictions, data.task, data.shot, {}, {}), [2], averages=True)
+        assert other.weights == pytest.approx(plain.weights)
+        assert other.errors / unit == pytest.approx(plain.errors)
+
+
+def test_errors_of_rounding_at_one_number_of_rows_do_not_decide():
+    data = held_out({"a": 1.0, "b": 2.0}, 60, shots=(1, 5))
+    many = data.shot == 5
+    for name, off in (("a", 1e-8), ("b", 0.0)):
+        data.predictions[name][many] = data.truth[many] + off
+    assert choose(data, [1, 5], averages=False).weights["a"] == 1
+
+
+def test_a_bad_candidate_does_not_keep_others_from_being_averaged():
+    for sd in (1e3, 1e7):
+        weights = choose(held_out({"a": 1.0, "b": 1.0, "bad": sd}, 200), [2], averages=True).weights
+        assert list(weights.values()) == pytest.approx([0.5, 0.5, 0.0], abs=0.03)
+
+
+def test_weights_of_many_equals_sum_to_one():
+    weights = choose(held_out({f"c{i}": 1.0 for i in range(40)}, 100), [2], averages=True).weights
+    assert sum(weights.values()) == pytest.approx(1)
+    assert np.count_nonzero(list(weights.values())) > 20
+
+
+@pytest.mark.parametrize("split", ["random", "first"])
+def test_rows_that_a_task_carries_as_support_are_adapted_on_and_not_judged_on(split):
+    X = np.arange(9.0)[:, None]
+    tasks = TaskSet([Task(i, X, X[:, 0], support=[2, 4, 6]) for i in range(3)])
+    for shot, n_query in ((1, 6), (3, 6), (5, 4)):
+        [episode] = episodes(tasks, np.arange(3), [shot], split, 100, 0)
+        for support, query in zip(episode.support, episode.query, strict=True):
+            chosen = set(support.y)
+            assert chosen <= {2, 4, 6} if shot <= 3 else {2, 4, 6} <= chosen
+            assert not set(query.y) & ({2, 4, 6} | chosen)
+            assert len(query) == n_query
+
+
+def test_score_and_calibrate_take_numbers_of_rows_that_tasks_of_the_fit_have():
+    model = AutoMetaRegressor(candidates=[("a", Level()), ("b", Level(0.5))], random_state=0).fit(levels(20))
+    assert model.support_size == (1, 5)
+    model.calibrate(TaskSet({f"new {i}": both(task) for i, task in enumerate(levels(20, seed=1))}))
+    assert model.set_params(shots=7).support_size == (7, 7)
+
+
+def test_equal_fits_have_one_hash_whatever_time_they_took(fitted):
+    model, _ = fitted
+    again = clone(model).fit(make_linear_tasks(14, random_state=0)[0][:12])
+    assert model_hash(again) == model_hash(model)
+    other = clone(model).set_params(random_state=1).fit(make_linear_tasks(14, random_state=1)[0][:12])
+    assert model_hash(other) != model_hash(model)
 
 
 def test_several_targets_are_averaged_together():
@@ -349,6 +539,8 @@ def test_works_where_estimators_of_scikit_learn_do(fitted):
         ({"shots": (True,)}, "shots must be whole numbers"),
         ({"candidates": []}, "none were given"),
         ({"candidates": [("a", Level()), ("a", Level())]}, "'a' stands twice"),
+        ({"candidates": [("cv", Level())]}, "'cv' is that of a setting"),
+        ({"candidates": [("a__b", Level())]}, "two underscores"),
         ({"candidates": [Level()]}, "pairs of a name and an estimator"),
         ({"candidates": [("a", Level)]}, "must be an estimator"),
         ({"candidates": [("a", 3)]}, "has no fit"),
@@ -361,6 +553,26 @@ def test_works_where_estimators_of_scikit_learn_do(fitted):
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         AutoMetaRegressor(**{"candidates": [("a", Level())], **settings}).fit(levels(9))
+
+
+def test_settings_of_candidates_are_set_by_name():
+    model = AutoMetaRegressor(candidates=[("a", Level()), ("b", Level(0.5))], shots=2, random_state=0)
+    assert model.get_params()["b__share"] == 0.5
+    assert "b__share" not in AutoMetaRegressor().get_params()
+    copy = clone(model).set_params(b__share=0.1, a=Level(0.2))
+    assert [estimator.share for _, estimator in copy.candidates] == [0.2, 0.1]
+    assert [estimator.share for _, estimator in model.candidates] == [1.0, 0.5]
+    search = GridSearchCV(model, {"b__share": [0.0, 0.5]}, cv=2).fit(levels(12))
+    assert search.best_params_["b__share"] in (0.0, 0.5)
+
+
+def test_no_candidate_changes_the_rows_that_are_predicted():
+    rows = np.ones((3, 2))
+    model = AutoMetaRegressor(candidates=[("a", Answers(way="writes"))], random_state=0).fit(levels(8))
+    for predictor in (model.adapt(rows, np.ones(3)), model.adapt_many(levels(3))):
+        with pytest.raises(ValueError, match="read-only"):
+            predictor.predict(rows)
+    assert (rows == 1).all()
 
 
 def test_columns_are_those_of_the_fit(fitted):
