@@ -87,6 +87,7 @@ def predict_held_out(
                 _logger.info("candidate %s is left out: %s", name, failures[name])
             seconds[name] = time.perf_counter() - started
     if first is not None and not predictions:
+        first.add_note(f"All candidates failed in the comparison, in fits on {len(parts[0][0])} of {len(tasks)} tasks.")
         raise first
     each = [episode for part in drawn for episode in part]
     return HeldOut(

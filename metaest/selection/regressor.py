@@ -68,8 +68,8 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
     split : {"random", "first"}, default="random"
         Whether rows to adapt on are drawn, or are a task's first ones (rows in order of time).
     cv : int, default=5
-        Folds in which tasks are left out. From 120 tasks on, a quarter of them is left out once instead; at most 500
-        tasks take part in the comparison.
+        Folds in which tasks are left out. From 120 tasks on, a quarter of those with rows enough is left out once
+        instead; at most 500 tasks take part in the comparison.
     time_budget : float or None, default=60.0
         About how many seconds the candidates of "auto" may take in all, by a formula of numbers of tasks, rows and
         columns, and not by a clock, so that the choice is the same on every machine. The first candidates are taken

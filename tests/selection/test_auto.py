@@ -205,8 +205,12 @@ def test_a_candidate_that_fails_is_left_out_with_its_reason():
     model = AutoMetaRegressor(candidates=[("a", Level()), ("bad", Level(fails=True))], random_state=0).fit(levels(20))
     assert model.table_.loc["bad", "status"] == "ValueError: this candidate cannot be fitted."
     assert model.weights_ == {"a": 1.0}
-    with pytest.raises(ValueError, match="cannot be fitted"):
+    with pytest.raises(ValueError, match="cannot be fitted") as caught:
         AutoMetaRegressor(candidates=[("x", Level(fails=True)), ("y", Level(fails=True))]).fit(levels(20))
+    assert caught.value.__notes__ == [
+        "It was raised by the candidate 'x'.",
+        "All candidates failed in the comparison, in fits on 16 of 20 tasks.",
+    ]
 
 
 def test_one_task_or_one_candidate_is_not_compared():
