@@ -35,6 +35,7 @@ __all__ = [
     "decide",
     "learn_guard",
     "learn_rule",
+    "learned_guard",
     "require_rows",
     "spread_of",
     "thinned",
@@ -426,6 +427,40 @@ class Judged(Protocol):
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return the guard at the present settings, which is learned where it was not."""
+
+
+def learned_guard(
+    answer: Callable[[TaskSet], Answers],
+    rows: TaskSet | None,
+    learned: dict[Any, FittedGuard],
+    gap: int,
+    split: str,
+    seed: int,
+    *,
+    verbose: bool,
+) -> FittedGuard:
+    """Return the guard of these settings, from among those learned, or learned from rows of the training tasks.
+
+    Parameters
+    ----------
+    answer : callable
+        As :class:`FittedGuard` has it.
+    rows : TaskSet or None
+        The training rows of the model; None where it came from a file.
+    learned : dict of (gap, split) to FittedGuard
+        Where a guard that is learned now is put.
+    gap, split, seed, verbose
+        As the estimators have them.
+    """
+    if (gap, split) not in learned:
+        before = (f"gap={gap}, split={split!r}" for gap, split in learned)
+        require_rows(rows, before, f"gap={gap}, split={split!r}")
+        assert rows is not None
+        spread, ordered = spread_of(rows.y), split == "first"
+        learned[gap, split] = FittedGuard.learn(
+            answer, rows, spread, ordered=ordered, gap=int(gap), least=1, seed=seed, verbose=verbose
+        )
+    return learned[gap, split]
 
 
 def learn_guard(model: Judged, gap: int = 0) -> None:

@@ -1,5 +1,6 @@
 """The bases of the predictors that ``adapt`` returns, and of the sequences of them that ``adapt_many`` returns."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, NoReturn, TypeVar
@@ -109,9 +110,9 @@ class AdaptedPredictors(Stamped, Sequence[P]):
     tasks: TaskSet
     is_adapted = True
 
+    @abstractmethod
     def _one(self, i: int) -> P:
         """Return the predictor of task number i."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.tasks)

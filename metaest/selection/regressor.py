@@ -19,7 +19,7 @@ from metaest.estimators.arguments import POSITIVE, SEED, VERBOSE, Whole, require
 from metaest.estimators.atomic import atomic
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval, one_by_one
-from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, spread_of, thinned
+from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
 from metaest.estimators.inputs import as_tasks, check_targets
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
@@ -403,21 +403,8 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""
-        if (gap, self.split) not in self._judges:
-            learned = (f"gap={gap}, split={split!r}" for gap, split in self._judges)
-            require_rows(self._judged, learned, f"gap={gap}, split={self.split!r}")
-            assert self._judged is not None
-            self._judges[gap, self.split] = FittedGuard.learn(
-                partial(guard_answers, self._ensemble),
-                self._judged,
-                spread_of(self._judged.y),
-                ordered=self.split == "first",
-                gap=int(gap),
-                least=1,
-                seed=self._seed,
-                verbose=bool(self.verbose),
-            )
-        return self._judges[gap, self.split]
+        answer, settings = partial(guard_answers, self._ensemble), (gap, self.split, self._seed)
+        return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
     def learn_guard(self, gap: int = 0) -> None:
         """Learn now what guarded adaptations need of the training rows, which files and pickles leave out.

@@ -31,8 +31,8 @@ def refuse_weights(tasks: TaskSet) -> None:
     """Raise a TaskError when tasks carry weights of rows."""
     if tasks.sample_weight is not None:
         raise TaskError(
-            f"task {tasks.name_of(0)!r} carries a sample_weight, and a network weighs all rows alike; leave "
-            "the weights out (EquationRegressor takes them)."
+            f"task {tasks.name_of(0)!r} carries a sample_weight, and this estimator weighs all rows alike; "
+            "leave the weights out (EquationRegressor takes them)."
         )
 
 

@@ -359,7 +359,7 @@ def test_scorers_and_left_out_tasks_carry_weights():
     errors = leave_one_task_out({"equation": model.fit}, tasks[:8], sets, n_jobs=1).errors["equation"]
     assert errors.max() < 20
     for other in (MAMLRegressor(max_iter=2), GlucoseForecaster()):
-        with pytest.raises(TaskError, match="carries a sample_weight, and a network weighs all rows alike"):
+        with pytest.raises(TaskError, match="carries a sample_weight, and this estimator weighs all rows alike"):
             pooled(other, tasks) if isinstance(other, MAMLRegressor) else other.fit(tasks)
 
 
@@ -513,7 +513,7 @@ def test_networks_refuse_weights(model):
     y = np.tile([0, 1], 20) if isinstance(model, MAMLClassifier) else X[:, 0]
     with pytest.raises(TypeError, match="sample_weight"):
         model.fit(X, y, groups=groups, sample_weight=np.ones(40))
-    with pytest.raises(TaskError, match="task 0 carries a sample_weight, and a network weighs all rows alike"):
+    with pytest.raises(TaskError, match="task 0 carries a sample_weight, and this estimator weighs all rows alike"):
         model.fit(TaskSet.from_arrays(X, y, groups, sample_weight=np.ones(40)))
     model.fit(X, y, groups=groups)
     with pytest.raises(TypeError, match="sample_weight"):

@@ -28,7 +28,7 @@ from metaest.estimators.equations.covariates import TOLERANCE
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import relative_accuracy
 from metaest.estimators.equations.tables import many_table
-from metaest.estimators.guard import Answers, FittedGuard, Guard, require_rows, spread_of
+from metaest.estimators.guard import Answers, FittedGuard, Guard
 from metaest.estimators.inputs import tasks_by_name
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictors
@@ -40,7 +40,6 @@ from metaest.tasks import TaskSet, split_tasks
 __all__ = [
     "AdaptedEquations",
     "guard_answers",
-    "learned_guard",
     "posterior_of_many",
     "query_predictions",
     "with_answers_of",
@@ -126,33 +125,6 @@ def guard_answers(fitted: FittedEquation, tasks: TaskSet) -> Answers:
     population = as_recorded(fitted.limit, truth, curves.T.numpy()[real][rows])
     weight = None if accuracy is None else accuracy.T.numpy()[real][rows]
     return Answers(truth[:, None], adapted[:, None], population[:, None], rows, weight)
-
-
-def learned_guard(
-    fitted: FittedEquation,
-    rows: TaskSet | None,
-    learned: dict[Any, FittedGuard],
-    gap: int,
-    split: str,
-    seed: int,
-    verbose: bool,
-) -> FittedGuard:
-    """Return the guard of these settings, from among those learned, or learned from rows of the training tasks."""
-    if (gap, split) not in learned:
-        before = (f"gap={gap}, split={split!r}" for gap, split in learned)
-        require_rows(rows, before, f"gap={gap}, split={split!r}")
-        assert rows is not None
-        learned[gap, split] = FittedGuard.learn(
-            partial(guard_answers, fitted),
-            rows,
-            spread_of(rows.y.reshape(-1)),
-            ordered=split == "first",
-            gap=int(gap),
-            least=1,
-            seed=seed,
-            verbose=verbose,
-        )
-    return learned[gap, split]
 
 
 def with_answers_of(guard: FittedGuard, fitted: FittedEquation) -> FittedGuard:

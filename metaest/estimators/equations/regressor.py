@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import partial
 from os import PathLike
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows
-from metaest.estimators.guard import FittedGuard, learn_guard, thinned
+from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
@@ -576,8 +577,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""
-        settings = gap, self.split, self._seed, bool(self.verbose)
-        return adapted_many.learned_guard(self._fitted, self._judged, self._judges, *settings)
+        answer, settings = partial(adapted_many.guard_answers, self._fitted), (gap, self.split, self._seed)
+        return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
     def learn_guard(self, gap: int = 0) -> None:
         """Learn now what guarded adaptations need of the training rows, which files and pickles leave out."""

@@ -1,5 +1,6 @@
 """BaseGaussian: what estimators share for which the rows of a task are jointly Gaussian."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Self
@@ -20,7 +21,7 @@ from metaest.estimators.gaussian.adapted_many import AdaptedGaussians
 from metaest.estimators.gaussian.conditioning import guard_answers, moments_before, query_predictions
 from metaest.estimators.gaussian.intervals import normal_interval
 from metaest.estimators.gaussian.prior import Moments, TaskPrior
-from metaest.estimators.guard import FittedGuard, learn_guard, require_rows, spread_of, thinned
+from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
 from metaest.estimators.inputs import as_tasks, check_targets, require_columns, require_one_target
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
@@ -57,13 +58,13 @@ class BaseGaussian(IntervalMixin, RegressorMixin, BaseEstimator):
     __metadata_request__fit = {"groups": True}  # noqa: RUF012
     __metadata_request__score = {"groups": True}  # noqa: RUF012
 
+    @abstractmethod
     def _learn(self, tasks: TaskSet, rng: np.random.Generator) -> TaskPrior:
         """Return the prior that the tasks tell, and set what else the fit learns as attributes.
 
         `fit` calls it with checked tasks of one target, ``y.reshape(-1)``; attributes reach the estimator at the end of
         the fit only, and those that an earlier fit has set have to be set or deleted.
         """
-        raise NotImplementedError
 
     @atomic
     @in_plain_modes
@@ -246,21 +247,8 @@ class BaseGaussian(IntervalMixin, RegressorMixin, BaseEstimator):
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""
-        if (gap, self.split) not in self._judges:
-            learned = (f"gap={gap}, split={split!r}" for gap, split in self._judges)
-            require_rows(self._judged, learned, f"gap={gap}, split={self.split!r}")
-            assert self._judged is not None
-            self._judges[gap, self.split] = FittedGuard.learn(
-                partial(guard_answers, self._prior),
-                self._judged,
-                spread_of(self._judged.y.reshape(-1)),
-                ordered=self.split == "first",
-                gap=int(gap),
-                least=1,
-                seed=self._seed,
-                verbose=bool(self.verbose),
-            )
-        return self._judges[gap, self.split]
+        answer, settings = partial(guard_answers, self._prior), (gap, self.split, self._seed)
+        return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
     def learn_guard(self, gap: int = 0) -> None:
         """Learn now what guarded adaptations need of the training rows, which files and pickles leave out.

@@ -13,11 +13,12 @@ each other, :math:`e = (y_k - \Phi m_k) / \sigma_k` and :math:`B = \Phi A_k / \s
 .. math:: -\log p(y) = \tfrac12 \Bigl(|e - B \hat u|^2 + |\hat u|^2 + \log |M| + n \sum_k \log 2 \pi \sigma_k^2\Bigr),
           \qquad M = I_r + B^\top B, \quad \hat u = M^{-1} B^\top e .
 
-The system is that of the rank also where a task has fewer rows: it is small in either case, and that of the rows saves
-next to nothing of a step. A density of all rows is the product of those of each row given the rows before it, in
-whatever order (:math:`p(y) = \prod_i p(y_i \mid y_1, \dots, y_{i-1})`): support of every size counts at once, and none
-has to be chosen. Given support rows u is normal around :math:`\hat u` with covariance :math:`M^{-1} = L^{-\top}
-L^{-1}`, which is the same model with means :math:`m_k + A_k \hat u` and loadings :math:`A_k L^{-\top}`.
+The system is that of the rank also where a task has fewer rows: it is small in either case.
+
+A density of all rows is the product of those of each row given the rows before it, in whatever order
+(:math:`p(y) = \prod_i p(y_i \mid y_1, \dots, y_{i-1})`): support of every size counts at once, and none has to be
+chosen. Given support rows u is normal around :math:`\hat u` with covariance :math:`M^{-1} = L^{-\top} L^{-1}`, which is
+the same model with means :math:`m_k + A_k \hat u` and loadings :math:`A_k L^{-\top}`.
 
 This is adaptive Bayesian linear regression (Perrone, Jenatton, Seeger and Archambeau, 2018,
 :doi:`10.48550/arXiv.1712.02902`) with a learned covariance of low rank, and deep kernel transfer (Patacchiola and

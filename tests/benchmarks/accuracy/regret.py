@@ -295,7 +295,7 @@ def ratio(one, other):
 def main(arguments):
     torch.set_num_threads(1)
     print(describe())
-    regrets = {}
+    regrets, lines = {}, []
     for name in arguments.only or COLLECTIONS:
         try:
             entries = kept(arguments.output, name, COLLECTIONS[name], arguments.seed)
@@ -306,19 +306,28 @@ def main(arguments):
         table = summary(entries)
         fixed = {method: errors for method, errors in table.items() if method.startswith("fixed: ")}
         best = min(fixed, key=lambda method: ratio(fixed[method], table["default"]))
-        regrets[name] = ratio(table["default"], fixed[best])
-        print(
-            f"\n{name}: {entries[0]['tasks']} tasks; regret {regrets[name]:.3f} against {best.removeprefix('fixed: ')}"
-        )
+        regret, n_tasks = ratio(table["default"], fixed[best]), entries[0]["tasks"]
+        regrets[name] = regret, n_tasks
+        others = " | ".join(f"{ratio(table['default'], table[baseline]):.3f}" for baseline in BASELINES)
+        seconds = np.mean([entry["results"]["default"]["seconds"] for entry in entries])
+        chosen = best.removeprefix("fixed: ")
+        lines.append(f"| {name} | {n_tasks} | {regret:.3f} | {chosen} | {others} | {seconds:.0f} |")
+        print(f"\n{name}: {n_tasks} tasks; regret {regret:.3f} against {chosen}")
         for method, errors in table.items():
             seconds = np.mean([entry["results"][method]["seconds"] for entry in entries])
             shown = " ".join(f"{value:9.4g}" for value in errors)
             print(f"  {method:28} {shown}   {ratio(errors, table['default']):6.3f} of the default's   {seconds:6.1f} s")
         for entry in entries:
             print(f"    fold {entry['fold']}: {entry['results']['default']['choice']}")
-    if regrets:
-        values = np.array(list(regrets.values()))
-        print(f"\nregret: geometric mean {np.exp(np.log(values).mean()):.3f}, worst {values.max():.3f}")
+    if not lines:
+        return
+    print("\n| collection | tasks | regret | best fixed | pooled boosting | ridge a task | pooled GP | CPU s |")
+    print("|---|---|---|---|---|---|---|---|\n" + "\n".join(lines))
+    for least in (1, 30):
+        values = np.array([regret for regret, n_tasks in regrets.values() if n_tasks >= least])
+        if len(values):
+            mean = np.exp(np.log(values).mean())
+            print(f"{len(values)} collections of {least} tasks or more: mean {mean:.3f}, worst {values.max():.3f}")
 
 
 if __name__ == "__main__":
