@@ -16,7 +16,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from agreement import assert_agree
-from metaest import ModelFileError, RandomCoefficientRegressor, Task, TaskError, TaskSet, load, save
+from metaest import (
+    IdentifiabilityWarning,
+    ModelFileError,
+    RandomCoefficientRegressor,
+    Task,
+    TaskError,
+    TaskSet,
+    load,
+    save,
+)
 from metaest.estimators.gaussian.prior import TaskPrior
 from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
 from metaest_datasets import load_sleepstudy
@@ -133,12 +142,57 @@ def test_units_change_nothing_but_the_units(base):
     np.testing.assert_allclose(sd_again, 1e3 * sd, rtol=1e-3)
 
 
+def test_one_row_of_a_line_without_noise_leaves_what_it_does_not_tell():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 1, (20, 6, 1))
+    tasks = [(x, 3 * rng.standard_normal() + x[:, 0] * rng.standard_normal()) for x in X]
+    model = RandomCoefficientRegressor(None, random=[0]).fit(tasks)
+    adapted = model.adapt([[0.25]], [1.0])
+    mean, sd = adapted.predict([[0.25], [0.75]], return_std=True)
+    assert mean[0] == pytest.approx(1, abs=1e-9)
+    # of two normal numbers, given one of them
+    (root,) = model._prior.random_columns(np.array([[[0.25], [0.75]]])) @ model._prior.factor
+    D = root @ root.T
+    assert sd[0] < 1e-6
+    assert sd[1] == pytest.approx(np.sqrt(D[1, 1] - D[0, 1] ** 2 / D[0, 0]), rel=1e-6)
+    before = model.predict([[0.25], [0.75]])
+    assert mean[1] == pytest.approx(before[1] + D[0, 1] / D[0, 0] * (1 - before[0]), rel=1e-6)
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+def test_rows_that_coefficients_fit_exactly_are_refused(restricted):
+    rng = np.random.default_rng(0)
+    tasks = [(rng.standard_normal((2, 3)), rng.standard_normal(2)) for _ in range(3)]
+    with pytest.raises(TaskError, match="6 rows of 3 tasks are fitted exactly by 4 fixed coefficients and 1 random"):
+        RandomCoefficientRegressor("linear", restricted=restricted).fit(tasks)
+    twice = [(np.column_stack([X[:, :2], X[:, 0]]), y) for X, y in tasks]  # a column twice explains nothing more
+    assert RandomCoefficientRegressor("linear", restricted=restricted).fit(twice)._prior.noise_variance > 1e-6
+
+
+def test_as_many_columns_as_tasks_are_said_to_explain_their_levels():
+    tasks = [
+        Task(t.name, np.column_stack([t.X[:, 0], np.full(len(t.X), float(i == 0))]), t.y)
+        for i, t in enumerate(people(6))
+    ]
+    rng = np.random.default_rng(0)
+    many = [Task(t.name, np.column_stack([t.X, np.tile(rng.standard_normal(4), (len(t.X), 1))]), t.y) for t in tasks]
+    with pytest.warns(IdentifiabilityWarning, match="5 columns that are one number a task explain the levels of 6"):
+        RandomCoefficientRegressor("linear").fit(many)
+    RandomCoefficientRegressor("linear").fit(tasks)
+    RandomCoefficientRegressor(random_state=0).fit(many)  # shrunk coefficients leave levels to the random part
+
+
 def test_one_task_and_many_are_adapted_alike(boosted):
     new = shops(6, seed=1)
     supports = TaskSet([Task(task.name, task.X[: 3 + i], task.y[: 3 + i]) for i, task in enumerate(new)])
     together = boosted.adapt_many(supports).predict(new.X[:26], return_std=True)
     alone = [boosted.adapt(task.X, task.y).predict(new.X[:26], return_std=True) for task in supports]
     assert_agree(np.stack(together, axis=1), alone, "float64")
+
+
+def test_no_rows_are_the_prior(boosted):
+    X = shops().X[:26]
+    np.testing.assert_array_equal(boosted.adapt([], []).predict(X, True), boosted.predict(X, True))
 
 
 def test_more_rows_later_are_all_rows_at_once(boosted):

@@ -12,7 +12,7 @@ from metaest.exceptions import TaskError
 from metaest.functional import Scaling
 from metaest.tasks import TaskSet
 
-__all__ = ["Design"]
+__all__ = ["CONSTANT", "Design"]
 
 # spread within tasks, in units of a column's spread over all rows, below which it is one number a task
 CONSTANT = 1e-9

@@ -75,17 +75,23 @@ class CoefficientPrior(TaskPrior):
         """Return the tasks given some of their rows."""
         n_features = X.shape[2]
         residual = np.where(mask, y - self.mean(X.reshape(-1, n_features)).reshape(y.shape), 0.0)
-        # columns in units of the prior, and of the noise
-        columns = np.where(mask[:, :, None], self.random_columns(X) @ self.factor, 0.0) / np.sqrt(self.noise_variance)
-        precision = columns.swapaxes(1, 2) @ columns + np.eye(len(self.factor))
-        moment = columns.swapaxes(1, 2) @ residual[:, :, None] / np.sqrt(self.noise_variance)
-        if not (np.isfinite(precision).all() and np.isfinite(moment).all()):
+        # columns and residuals in units of the prior and of the noise, above the rows of the prior itself: a triangular
+        # factor of these has the digits that the matrix P loses where noise is small beside the coefficients
+        noise = np.sqrt(self.noise_variance)
+        columns = np.where(mask[:, :, None], self.random_columns(X) @ self.factor, 0.0) / noise
+        q = len(self.factor)
+        rows = np.zeros((len(X), X.shape[1] + q, q + 1))
+        rows[:, : X.shape[1], :q], rows[:, : X.shape[1], q] = columns, residual / noise
+        rows[:, X.shape[1] :, :q] = np.eye(q)
+        if not np.isfinite(rows).all():
             raise FloatingPointError("the fixed part or a column is not finite")
-        root = np.linalg.inv(np.linalg.cholesky(precision)) @ self.factor.T
-        expected = root.swapaxes(1, 2) @ (np.linalg.inv(np.linalg.cholesky(precision)) @ moment)
+        triangle = np.asarray(np.linalg.qr(rows, mode="r"))
+        pivots = np.einsum("tii->ti", triangle[:, :q, :q])
+        scaled = np.linalg.inv(triangle[:, :q, :q] / pivots[:, :, None])  # pivots may differ by many orders
+        expected = self.factor @ (scaled @ (triangle[:, :q, q] / pivots)[:, :, None])
         if not np.isfinite(expected).all():
             raise FloatingPointError("the coefficients are not finite")
-        return CoefficientPosterior(self, expected[:, :, 0], root.swapaxes(1, 2))
+        return CoefficientPosterior(self, expected[:, :, 0], self.factor @ (scaled / pivots[:, None, :]))
 
     def fault(self) -> str:
         """Return what is wrong with a prior that a file holds, and nothing where all is well."""

@@ -14,11 +14,11 @@ from metaest.estimators.arguments import Whole
 from metaest.estimators.gaussian.base import CONSTRAINTS, BaseGaussian
 from metaest.estimators.gaussian.random_coefficients.alternation import Alternated, FixedAndRandom, alternate
 from metaest.estimators.gaussian.random_coefficients.bases import fitted_base, fixed_columns, is_linear, new_base
-from metaest.estimators.gaussian.random_coefficients.design import Design
+from metaest.estimators.gaussian.random_coefficients.design import CONSTANT, Design
 from metaest.estimators.gaussian.random_coefficients.maximum_likelihood import covariance_root
 from metaest.estimators.gaussian.random_coefficients.prior import CoefficientPrior, predictions
 from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
-from metaest.exceptions import TaskError, warn
+from metaest.exceptions import IdentifiabilityWarning, TaskError, warn
 from metaest.functional import Scaling
 from metaest.tasks import TaskSet
 
@@ -109,8 +109,13 @@ class RandomCoefficientRegressor(BaseGaussian):
     Raises
     ------
     TaskError
-        In `fit`, when no task has more rows than random coefficients, so that noise and coefficients cannot be told
-        apart; or a column of `random` varies within no task.
+        In `fit`, when no task has more rows than random coefficients, or all coefficients fit the rows exactly, so that
+        noise and coefficients cannot be told apart; or a column of `random` varies within no task.
+
+    Warns
+    -----
+    IdentifiabilityWarning
+        In `fit` with a linear m, when columns that are one number a task are as many as tasks.
 
     See Also
     --------
@@ -205,6 +210,7 @@ class RandomCoefficientRegressor(BaseGaussian):
             bool(self.restricted),
         )
         _require_spare(rows, tasks)
+        _warn_of_levels(rows)
         names = None if isinstance(self.base, str) else tasks.feature_names
         learned = self._in_turn(rows, fresh, X, names, rng)
         if not learned.converged:
@@ -301,12 +307,31 @@ class RandomCoefficientRegressor(BaseGaussian):
 
 
 def _require_spare(rows: FixedAndRandom, tasks: TaskSet) -> None:
-    """Raise a TaskError where no row is left to tell noise from random coefficients."""
-    q, most = rows.Z.shape[1], int(tasks.sizes.max())
-    if rows.statistics(0.0).n_spare:
-        return
-    raise TaskError(
-        f"fit: no task has more rows than the {q} random coefficient{'s' * (q != 1)} of a task (the longest has {most} "
-        f"sample{'s' * (most != 1)}), so that noise and coefficients cannot be told apart; pass tasks with more rows, "
-        "or set random= to fewer columns."
-    )
+    """Raise a TaskError where no row is left to tell noise from coefficients."""
+    statistics, q, most = rows.statistics(0.0), rows.Z.shape[1], int(tasks.sizes.max())
+    if not statistics.n_spare:
+        raise TaskError(
+            f"fit: no task has more rows than the {q} random coefficient{'s' * (q != 1)} of a task (the longest has "
+            f"{most} sample{'s' * (most != 1)}), so that noise and coefficients cannot be told apart; pass tasks with "
+            "more rows, or set random= to fewer columns."
+        )
+    if not statistics.n_free:
+        raise TaskError(
+            f"fit: {len(rows.y)} rows of {len(tasks)} task{'s' * (len(tasks) != 1)} are fitted exactly by "
+            f"{rows.C.shape[1]} fixed coefficients and {q} random one{'s' * (q != 1)} of each task, so that noise and "
+            "coefficients cannot be told apart; pass more rows, or fewer columns."
+        )
+
+
+def _warn_of_levels(rows: FixedAndRandom) -> None:
+    """Warn where fixed coefficients of columns that are one number a task explain the levels of all tasks."""
+    first, n_tasks = rows.offsets[:-1], len(rows.offsets) - 1
+    least, most = np.minimum.reduceat(rows.C, first), np.maximum.reduceat(rows.C, first)
+    level = ((most - least).max(axis=0) <= CONSTANT) & ~rows.shrunk
+    if level.sum() > 1 and np.linalg.matrix_rank(rows.C[first][:, level]) >= n_tasks:
+        warn(
+            f"{int(level.sum()) - 1} columns that are one number a task explain the levels of {n_tasks} tasks exactly: "
+            "how much levels differ otherwise cannot be told, and predictions of new tasks go astray. Pass more tasks, "
+            "or fewer such columns.",
+            IdentifiabilityWarning,
+        )

@@ -10,6 +10,8 @@ __all__ = ["TaskStatistics"]
 
 # directions of a task's Z'Z whose eigenvalue is below this share of its greatest count as absent
 SINGULAR = 1e-12
+# share of a column's size below which what others leave of it is rounding
+PRESENT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class TaskStatistics:
         The triangular factor of what these leave of (C, y), over all rows.
     n_rows : int
     n_spare : int
-        Rows less the ranks of the :math:`Z_t`: what tells noise from coefficients.
+        Rows less the ranks of the :math:`Z_t`: what tells noise from random coefficients.
+    n_free : int
+        These less the rank of what :math:`Z_t` leave of the columns of :math:`C_t`: what tells noise from all
+        coefficients.
     """
 
     information: NDArray[np.float64]
@@ -40,6 +45,7 @@ class TaskStatistics:
     rest: NDArray[np.float64]
     n_rows: int
     n_spare: int
+    n_free: int
 
     @classmethod
     def of(
@@ -55,12 +61,21 @@ class TaskStatistics:
         for j in range(Z.shape[1]):
             rest = rest - Z[:, j, None] * coefficients[owner, j]
         factor = np.asarray(np.linalg.qr(rest, mode="r"))
-        return cls(information, coefficients[..., :-1], coefficients[..., -1], factor, len(y), len(y) - int(rank.sum()))
+        n_spare = len(y) - int(rank.sum())
+        n_free = n_spare - _rank_left(rest[:, :-1], C)
+        return cls(information, coefficients[..., :-1], coefficients[..., -1], factor, len(y), n_spare, n_free)
 
 
 def crossed(A: NDArray[np.float64], B: NDArray[np.float64], offsets: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return :math:`A_t^T B_t` of every task, each of which has a row."""
     return np.stack([np.add.reduceat(A[:, j, None] * B, offsets[:-1], axis=0) for j in range(A.shape[1])], axis=1)
+
+
+def _rank_left(left: NDArray[np.float64], C: NDArray[np.float64]) -> int:
+    """Return the rank of what is left of columns; of one that is spanned, rounding is left."""
+    size = np.sqrt(np.square(C).sum(axis=0))
+    values = np.linalg.svd(left / np.where(size > 0, size, 1.0), compute_uv=False)
+    return int((values > PRESENT * max(1.0, values.max(initial=0.0))).sum())
 
 
 def _pseudo_inverse(matrices: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
