@@ -36,6 +36,7 @@ ALLOWED = {
         "metaest.tasks",
         "metaest.functional",
         "metaest.estimators",
+        "metaest.selection",
         "metaest.saving",
         "metaest.version",
     },

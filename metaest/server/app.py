@@ -51,7 +51,8 @@ def create_app(
     Parameters
     ----------
     model : estimator
-        A fitted MAMLRegressor, MAMLClassifier, EquationRegressor or an equation of metaest_domains.
+        A fitted MAMLRegressor, MAMLClassifier, EquationRegressor or an equation of metaest_domains,
+        RandomCoefficientRegressor, HierarchicalGPRegressor or AutoMetaRegressor.
     token : str, optional
         What requests must carry as ``Authorization: Bearer <token>``; all but those to ``/health``.
     hosts : collection of str or None, default=("localhost", "127.0.0.1", "[::1]")

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators import EquationRegressor, MAMLClassifier, MAMLRegressor
 from metaest.estimators.columns import takes_objects
+from metaest.estimators.gaussian.base import BaseGaussian
 from metaest.exceptions import ModelFileError, quiet
 from metaest.functional import SolveCode
 from metaest.saving.files import from_bytes, model_hash, to_bytes
+from metaest.selection import AutoMetaRegressor
 from metaest.server.columns import Column, Columns
 from metaest.server.errors import Refused, refusal_of
 from metaest.server.limits import Limits
+from metaest.server.predictor_size import arrays_of
 from metaest.server.requests import Adaptation, Prediction, Reader
 from metaest.tasks import TaskSet
 from metaest.version import __version__
@@ -26,6 +30,8 @@ __all__ = ["Adapted", "ServedModel", "serve"]
 
 # tasks adapted to in one call: more gain little, and make others wait
 BATCH = 256
+# numbers in the covariances of these tasks, where there are any
+BATCH_VALUES = 4_000_000
 # bytes of a kept predictor beside its arrays
 OVERHEAD = 4_000
 
@@ -59,6 +65,8 @@ def serve(
         (MAMLRegressor, ServedNetwork),
         (EquationRegressor, ServedEquation),
         (MAMLClassifier, ServedClassifier),
+        (BaseGaussian, ServedGaussian),
+        (AutoMetaRegressor, ServedAverage),
     )
     for kind, served in kinds:
         # a class with an adapt of its own takes other rows, or returns other predictors
@@ -70,7 +78,7 @@ def serve(
             return served(model, limits, columns, compile)
     raise TypeError(
         f"{type(model).__name__} cannot be served; MAMLRegressor, MAMLClassifier, EquationRegressor and the equations "
-        "of metaest_domains can."
+        "of metaest_domains, RandomCoefficientRegressor, HierarchicalGPRegressor and AutoMetaRegressor can."
     )
 
 
@@ -101,12 +109,12 @@ class ServedModel:
         columns: Mapping[str, Mapping[str, Any]] | None,
         compile: bool | None,
     ) -> None:
-        if takes_objects(model):
+        if takes_objects(model) or model.n_features_in_ is None:
             raise TypeError("models with a collate_fn are not served; rows must be columns of numbers.")
         if len(getattr(model, "feature_shape_", (1,))) > 1:
             raise TypeError("models of images are not served; rows must be columns of numbers.")
         # adapting to one task after the other is what a server does; where compiling is impossible, torch does it
-        self.model = copy.copy(model).set_params(compile=True if compile is None else compile)
+        self.model = self._prepared(model, True if compile is None else compile)
         self.n_features = int(model.n_features_in_)
         self.guards = bool(getattr(model, "guard_by_default", False))
         names = getattr(model, "feature_names_in_", None)
@@ -142,7 +150,7 @@ class ServedModel:
     def adapt(self, wanted: Sequence[Adaptation]) -> list[Adapted | Exception]:
         """Adapt to many tasks; an error takes the place of the answer to a task that cannot be used."""
         with quiet(Warning):
-            return [answer for part in _parts(wanted) for answer in self._adapt_part(part)]
+            return [answer for part in self._parts(wanted) for answer in self._adapt_part(part)]
 
     def predict(self, wanted: Prediction, predictor: Any = None) -> dict[str, Any]:
         """Predict rows by an adapted predictor, or by the population."""
@@ -162,8 +170,7 @@ class ServedModel:
 
     def size_of(self, predictor: Any) -> int:
         """Return about how many bytes a predictor takes beside its model."""
-        arrays = [predictor.X_support_, predictor.y_support_, *self._arrays(predictor)]
-        return OVERHEAD + sum(int(array.nbytes) for array in arrays)
+        return OVERHEAD + sum(int(array.nbytes) for array in arrays_of(predictor))
 
     def delta_of(self, predictor: Any) -> bytes:
         """Return a predictor as bytes, which name its model by a hash."""
@@ -247,6 +254,15 @@ class ServedModel:
             intervals["interval"] = {"level": level, "method": method, "lower": ends(lower), "upper": ends(upper)}
         return intervals
 
+    def _prepared(self, model: Any, compile: bool) -> Any:
+        """Return a copy of the model that adapts as the server wants it."""
+        return copy.copy(model).set_params(compile=compile)
+
+    def _parts(self, wanted: Sequence[Adaptation]) -> Iterator[Sequence[Adaptation]]:
+        """Yield tasks that are adapted to in one call."""
+        for first in range(0, len(wanted), BATCH):
+            yield wanted[first : first + BATCH]
+
     def _learn(self) -> None:
         """Find what the model offers."""
 
@@ -255,9 +271,6 @@ class ServedModel:
 
     def _constants(self, predictor: Any) -> dict[str, Any]:
         return {}
-
-    def _arrays(self, predictor: Any) -> Iterator[Any]:
-        return (value for value in predictor._params.values())
 
 
 class _Batched(ServedModel):
@@ -298,7 +311,7 @@ class _Batched(ServedModel):
         return adapted
 
     def _warnings(self, many: Any) -> list[list[str]]:
-        raise NotImplementedError
+        return [[] for _ in range(len(many))]
 
     def _warnings_of_one(self, predictor: Any) -> list[str]:
         return []
@@ -380,8 +393,37 @@ class ServedEquation(_Batched):
         }
         return {"constants": constants, "derived": derived}
 
-    def _arrays(self, predictor: Any) -> Iterator[Any]:
-        return iter((*predictor._posterior, *predictor._unguarded))
+
+class ServedGaussian(_Batched):
+    """Gaussian processes of tasks, or random coefficients."""
+
+    spreads = True
+
+    def _learn(self) -> None:
+        self.methods = ("posterior", "conformal") if self.model._conformal is not None else ("posterior",)
+
+    def _prepared(self, model: Any, compile: bool) -> Any:
+        return copy.copy(model)
+
+    def _parts(self, wanted: Sequence[Adaptation]) -> Iterator[Sequence[Adaptation]]:
+        return _of_few_values(super()._parts(wanted))
+
+
+class ServedAverage(_Batched):
+    """Averages of models of any kind, or the best of them."""
+
+    def _learn(self) -> None:
+        self.spreads = self.model._ensemble.has_std
+        self.methods = ("conformal",) if self.model._conformal is not None else ()
+
+    def _prepared(self, model: Any, compile: bool) -> Any:
+        prepared, ensemble = copy.copy(model), model._ensemble
+        members = [replace(member, model=_compiling(member.model, compile)) for member in ensemble.members]
+        prepared._ensemble = replace(ensemble, members=tuple(members))
+        return prepared
+
+    def _parts(self, wanted: Sequence[Adaptation]) -> Iterator[Sequence[Adaptation]]:
+        return _of_few_values(super()._parts(wanted))
 
 
 class ServedClassifier(ServedModel):
@@ -439,9 +481,21 @@ def ends(values: Any) -> Any:
     return float(values) if math.isfinite(values) else None
 
 
-def _parts(wanted: Sequence[Adaptation]) -> Iterator[Sequence[Adaptation]]:
-    for first in range(0, len(wanted), BATCH):
-        yield wanted[first : first + BATCH]
+def _of_few_values(parts: Iterator[Sequence[Adaptation]]) -> Iterator[Sequence[Adaptation]]:
+    """Divide batches of tasks whose covariances, of the squares of their rows, would be large together."""
+    for part in parts:
+        first, values = 0, 0
+        for i, one in enumerate(part):
+            if i > first and values + len(one.X) ** 2 > BATCH_VALUES:
+                yield part[first:i]
+                first, values = i, 0
+            values += len(one.X) ** 2
+        yield part[first:]
+
+
+def _compiling(model: Any, compile: bool) -> Any:
+    """Return a copy of a model that compiles its adaptations or not, and other models as they are."""
+    return copy.copy(model).set_params(compile=compile) if "compile" in model.get_params(deep=False) else model
 
 
 def _goes_along(one: Adaptation) -> bool:
