@@ -11,6 +11,7 @@ from sklearn.base import clone, is_classifier
 from metaest.estimators.gaussian.hierarchical_gp.regressor import HierarchicalGPRegressor
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
 from metaest.estimators.networks.regressor import MAMLRegressor
+from metaest.selection.episodes import MOST_TASKS
 from metaest.tasks import TaskSet
 
 __all__ = ["Candidate", "default_candidates", "given_candidates", "within_budget"]
@@ -97,19 +98,22 @@ def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]
     offered = []
     if tasks.X.ndim == 2 and tasks.y[0].size == 1:
         size = n_rows * (n_columns + 1)
+        sizes = size * min(1.0, MOST_TASKS / len(tasks)), size  # numbers in the rows of a trial, and of the fit
+        lines = _of_lines(sizes[0], n_columns), _of_lines(sizes[1], n_columns)
+        trees = _of_trees(sizes[0]), _of_trees(sizes[1])
         slopes = n_columns <= MOST_SLOPES and _varies(tasks)
         linear = RandomCoefficientRegressor("linear", random="slopes" if slopes else "intercept", **settings)
         levels = RandomCoefficientRegressor(random="intercept", **settings)
         offered += [
-            Candidate("linear mixed model", linear, linear, _twice(0.1 + 3e-7 * size * n_columns)),
-            Candidate("boosted trees and levels", levels, levels, _twice(1.0 + 4e-5 * size)),
+            Candidate("linear mixed model", linear, linear, lines),
+            Candidate("boosted trees and levels", levels, levels, trees),
         ]
         if slopes:
             trends = RandomCoefficientRegressor(random="slopes", **settings)
-            offered.append(Candidate("boosted trees and slopes", trends, trends, _twice(1.0 + 5e-5 * size)))
+            offered.append(Candidate("boosted trees and slopes", trends, trends, (1.25 * trees[0], 1.25 * trees[1])))
         if n_rows <= MOST_ROWS_OF_GP:
-            process = HierarchicalGPRegressor(**settings)
-            offered.append(Candidate("Gaussian process", process, process, _twice(0.3 + 1.2e-8 * n_rows**3)))
+            process, seconds = HierarchicalGPRegressor(**settings), 0.3 + 1.2e-8 * n_rows**3
+            offered.append(Candidate("Gaussian process", process, process, (seconds, seconds)))
     if len(tasks) >= FEWEST_TASKS or not offered:
         offered.append(_network(tasks, n_columns, settings))
     return offered
@@ -128,9 +132,14 @@ def _network(tasks: TaskSet, n_columns: int, settings: dict[str, Any]) -> Candid
     )
 
 
-def _twice(seconds: float) -> tuple[float, float]:
-    """Return the cost of a candidate whose trial is its fit."""
-    return seconds, seconds
+def _of_lines(size: float, n_columns: int) -> float:
+    """Return the seconds of a linear mixed model on so many numbers."""
+    return 0.1 + 3e-7 * size * n_columns
+
+
+def _of_trees(size: float) -> float:
+    """Return the seconds of boosted trees on so many numbers: many rows end the boosting early."""
+    return min(1.0 + 4e-5 * size, 10.0 + 4e-6 * size)
 
 
 def _varies(tasks: TaskSet) -> bool:
@@ -146,20 +155,20 @@ def within_budget(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Return the candidates that a budget of seconds holds, in order, and why the others are not tried.
 
-    The first two are kept in any case. The fit counts in full, though only those chosen are fitted.
+    The cheapest come first, whatever their order; the first two are kept in any case. The fit counts in full, though
+    only those chosen are fitted.
     """
-    kept: list[Candidate] = []
+    cost = {candidate.name: len(parts) * candidate.cost[0] + candidate.cost[1] for candidate in offered}
+    kept: set[str] = set()
     refused: dict[str, str] = {}
     spent = 0.0
-    for candidate in offered:
-        trial, fit = candidate.cost
-        seconds = len(parts) * trial + fit
-        if budget is not None and len(kept) >= 2 and spent + seconds > budget:
-            refused[candidate.name] = (
-                f"not tried: it would take about {seconds:.3g} s, and time_budget={budget:g} has "
+    for name in sorted(cost, key=lambda name: cost[name]):
+        if budget is not None and len(kept) >= 2 and spent + cost[name] > budget:
+            refused[name] = (
+                f"not tried: it would take about {cost[name]:.3g} s, and time_budget={budget:g} has "
                 f"{max(budget - spent, 0):.3g} s left"
             )
             continue
-        kept.append(candidate)
-        spent += seconds
-    return kept, refused
+        kept.add(name)
+        spent += cost[name]
+    return [candidate for candidate in offered if candidate.name in kept], refused

@@ -72,7 +72,7 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
         instead; at most 500 tasks take part in the comparison.
     time_budget : float or None, default=60.0
         About how many seconds the candidates of "auto" may take in all, by a formula of numbers of tasks, rows and
-        columns, and not by a clock, so that the choice is the same on every machine. The first candidates are taken
+        columns, and not by a clock, so that the choice is the same on every machine. The two cheapest are taken
         in any case. None sets no bound.
     random_state : int, RandomState instance or None, default=None
         Fixes folds, draws of rows, and the seeds of the candidates of "auto".

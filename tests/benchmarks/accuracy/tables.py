@@ -4,11 +4,13 @@ Each table has its own slopes, which are mixtures of three patterns, and its own
 
     y = X (z W) + b + sin(2 x0) + x1 x2 + 0.3 noise,   z of 3 and b standard normal, W of (3, 20) normal with 0.6
 
-with X standard normal, 50 rows a table. Learned from 5,000 tables, or as many as `--tables` says; 300 others are adapted on 10 rows, and the other 40
-are predicted. "evidence" has silu units, "evidence, tanh" the default, and "evidence, 300" has that with alpha=300. "Bayes, linear" is empirical Bayes of slopes and level by expectation-maximisation, "Bayes, truth" the same
-with sin(2 x0) and x1 x2 as further columns. LightGBM, where it is installed, is fitted on the tables and the ten rows
-together, with the table as a category. Every method is a process of its own, whose peak of memory is that of Python,
-torch and the tables too.
+with X standard normal, 50 rows a table. Learned from 5,000 tables, or as many as `--tables` says; 300 others are adapted
+on 10 rows, and the other 40 are predicted. "default" is AutoMetaRegressor as it comes, whose comparison of candidates is
+part of its fit. "evidence" has silu units, "evidence, tanh" the default, and "evidence, 300" has that with alpha=300.
+"Bayes, linear" is empirical Bayes of slopes and level by expectation-maximisation, "Bayes, truth" the same with
+sin(2 x0) and x1 x2 as further columns. LightGBM, where it is installed, is fitted on the tables and the ten rows together,
+with the table as a category. Every method is a process of its own, whose peak of memory is that of Python, torch and the
+tables too.
 
     python tests/benchmarks/accuracy/tables.py --tables 20 100 500 5000
 """
@@ -22,7 +24,7 @@ import numpy as np
 import torch
 from machine import describe
 
-from metaest import MAMLRegressor, Task, TaskSet
+from metaest import AutoMetaRegressor, MAMLRegressor, Task, TaskSet
 
 N_COLUMNS, N_PATTERNS, N_ROWS, N_SHOTS, N_TEST, NOISE = 20, 3, 50, 10, 300, 0.3
 SOLVERS = {
@@ -46,7 +48,10 @@ def tables(count, patterns, seed):
 
 def by_network(settings, training, test):
     tasks = TaskSet([Task(i, *task) for i, task in enumerate(zip(*training, strict=True))])
-    model = MAMLRegressor(random_state=0, **settings).fit(tasks)
+    kind = AutoMetaRegressor if settings is None else MAMLRegressor
+    model = kind(random_state=0, **(settings or {})).fit(tasks)
+    if settings is None:
+        print(model.table_.to_string(float_format="{:.4g}".format), model.choice_, sep="\n", flush=True)
     X, y = test
     return np.array([model.adapt(x[:N_SHOTS], t[:N_SHOTS]).predict(x[N_SHOTS:]) for x, t in zip(X, y, strict=True)])
 
@@ -95,6 +100,7 @@ def by_trees(training, test):
 
 
 METHODS = {
+    "default": (by_network, None),
     **{name: (by_network, settings) for name, settings in SOLVERS.items()},
     "Bayes, linear": (by_empirical_bayes, linear),
     "Bayes, truth": (by_empirical_bayes, truth),
