@@ -82,7 +82,8 @@ def population(noise="additive", random=2, coefficients=3):
     """Two constants, `random` of them varying, the first with a covariate."""
     beta = torch.tensor([-0.2, 0.3, 0.15], dtype=torch.float64)[:coefficients]
     factor = torch.tensor([[0.4, 0.0], [0.1, 0.3]], dtype=torch.float64)[:, :random]
-    log_sigma = torch.tensor([-1.0, -1.5], dtype=torch.float64)[: 2 if noise == "combined" else 1]
+    of_noise = {"combined": [-1.0, -1.5], "power": [-1.0, 0.3]}.get(noise, [-1.0])
+    log_sigma = torch.tensor(of_noise, dtype=torch.float64)
     return Population(beta, factor, log_sigma)
 
 

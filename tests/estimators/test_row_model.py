@@ -28,6 +28,7 @@ pytest.importorskip("llvmlite")
 
 RNG = np.random.default_rng(3)
 NOISES = {"additive": Noise(), "proportional": Noise("proportional", 0.05), "combined": Noise("combined")}
+NOISES["power"] = Noise("power", 0.05)
 
 
 def avrami(X, k, n):

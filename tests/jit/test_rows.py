@@ -68,6 +68,7 @@ NOISES = {
     "proportional": Noise("proportional", 0.2),
     "combined": Noise("combined"),
     "measured": Noise("combined", column=2),
+    "power": Noise("power", 0.2),
 }
 
 

@@ -65,9 +65,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         The constants that vary between tasks; the others are shared by all. None: all vary.
     covariance : {"full", "diagonal"}, default="full"
         Whether constants may be correlated between tasks.
-    noise : {"additive", "proportional", "combined"}, default="additive"
-        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2` or :math:`\sigma^2 + \rho^2 f^2` of an observation.
-        In proportional noise f is taken as at least a thousandth of the root mean square of the targets.
+    noise : {"additive", "proportional", "combined", "power"}, default="additive"
+        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2` or, with a power p learned within
+        -5 and 5, :math:`\sigma^2 |f|^{2p}`. There, and in the second, |f| is at least a thousandth of y's RMS.
     noise_correlation : {"ar1", "car1"}, optional
         Whether the residuals of a task correlate, by a learned :math:`\phi^{|i-j|}` in the order of the rows, or by
         :math:`e^{-|t-t'|/\tau}` at the times t (nlme's corCAR1; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`).
@@ -141,7 +141,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     covariance_, correlation_ : DataFrame
         Between tasks, of the constants that vary, in the unconstrained space.
     noise_ : Series
-        ``sd`` in the unit of y, ``cv``, or both, of a row of weight 1; ``phi`` of "ar1", or ``correlation_time``.
+        ``sd`` in the unit of y, ``cv``, or both; of power noise ``sd_at_1`` (where f is 1) and ``power``; of a row of
+        weight 1; ``phi`` of "ar1", or ``correlation_time``.
     task_params_ : DataFrame
         One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share
         of the between-task variance its rows leave) and ``status`` of the search.

@@ -16,7 +16,7 @@ __all__ = ["CONSTRAINTS", "FitSettings"]
 CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", None],
     "covariance": [StrOptions({"full", "diagonal"})],
-    "noise": [StrOptions({"additive", "proportional", "combined"})],
+    "noise": [StrOptions({"additive", "proportional", "combined", "power"})],
     "noise_correlation": [StrOptions({"ar1", "car1"}), None],
     "correlation_time": [str, Whole(0, None, closed="left"), None],
     "measurement_sd": [str, Whole(0, None, closed="left"), None],

@@ -177,8 +177,13 @@ def _noise_table(fitted: FittedEquation) -> pd.Series:
     After them comes the constant of the correlation of the residuals, where there is one.
     """
     noise, log_sigma = fitted.model.noise, fitted.population.log_sigma
-    index = {"additive": ["sd"], "proportional": ["cv"], "combined": ["sd", "cv"]}[noise.kind]
+    index = {"additive": ["sd"], "proportional": ["cv"], "combined": ["sd", "cv"], "power": ["sd_at_1", "power"]}[
+        noise.kind
+    ]
     values = log_sigma[: noise.n_scales].exp().tolist()
+    if noise.kind == "power":
+        power = float(log_sigma[1])
+        values = [math.exp(float(log_sigma[0]) - power * math.log(noise.reference)), power]
     if noise.correlation is not None:
         index, values = [*index, noise.correlation.name], [*values, float(noise.correlation.constant(log_sigma[-1]))]
     return pd.Series(values, index=index, name="noise")
@@ -268,6 +273,8 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
         lines += ["", "Correlation between tasks", *_table(learned["correlation_"].round(3))]
     forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve"}
     noise = ", ".join(forms[name].format(value) for name, value in learned["noise_"].items() if name in forms)
+    if "power" in learned["noise_"]:
+        noise = "SD {sd_at_1:.4g} |f|^{power:.4g} (unit of y), f the curve".format(**learned["noise_"])
     lines += ["", "Noise: " + noise]
     row_accuracy = fitted.row_accuracy
     if row_accuracy.weights is not None:

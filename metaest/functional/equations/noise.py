@@ -4,7 +4,13 @@ r"""The noise of observations around a curve f: its variance v, and the density 
 additive        :math:`v = \sigma^2`
 proportional    :math:`v = \sigma^2 (f^2 + \delta^2)`
 combined        :math:`v = \sigma^2 + \rho^2 f^2`
+power           :math:`v = \tau^2 ((f^2 + \delta^2) / s^2)^p`
 =============== ==================================================
+
+In power noise :math:`\tau` is the standard deviation of a curve of the size :math:`s = 1000\,\delta`: about that of
+the data, so that its estimate hardly depends on that of p. It is :math:`\sigma |f|^p` with
+:math:`\sigma = \tau / s^p` (nlme's varPower; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`); p = 0 is additive
+noise and p = 1 proportional.
 
 Where the accuracy of single observations is known, as a weight w and as a standard deviation s of the measurement, the
 variance is :math:`v / w + s^2`. The small :math:`\delta` keeps a curve that passes through zero from having no noise
@@ -15,8 +21,9 @@ An observation below a limit of quantification L has the probability of lying th
 :math:`\Phi((L - f) / \sqrt v)` (method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`).
 """
 
+import math
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,9 +31,14 @@ from torch import Tensor
 from metaest.functional.equations.correlation import Correlation
 from metaest.functional.equations.equation import Observations
 
-__all__ = ["Accuracy", "Noise", "NoiseKind", "NoiseTerms"]
+__all__ = ["MOST_POWER", "Accuracy", "Noise", "NoiseKind", "NoiseTerms"]
 
-NoiseKind = Literal["additive", "proportional", "combined"]
+NoiseKind = Literal["additive", "proportional", "combined", "power"]
+
+# size of the curve at which power noise has its standard deviation, in units of delta
+REFERENCE = 1000.0
+# the power is kept between minus this and this
+MOST_POWER = 5.0
 
 
 class NoiseTerms(NamedTuple):
@@ -74,16 +86,19 @@ class Noise:
 
     Parameters
     ----------
-    kind : {"additive", "proportional", "combined"}
+    kind : {"additive", "proportional", "combined", "power"}
     delta : float
-        For "proportional" alone, in the unit of y: the standard deviation is that of a curve of size
-        sqrt(f^2 + delta^2), so that it stays above 0 where the curve f is 0.
+        For "proportional" and "power", in the unit of y: the standard deviation is that of a curve of size
+        sqrt(f^2 + delta^2), so that it stays above 0 where the curve f is 0. Where it is 0, the first constant of power
+        noise is that of a curve of size 1.
     limit : float or None
         Limit of quantification: an observation below it counts only as being below the limit.
     column : int or None
         The column of X with the standard deviation of each measurement.
     correlation : Correlation or None
-        The correlation of the residuals of a task; its constant z follows the logarithms of the standard deviations.
+        The correlation of the residuals of a task; its constant z follows those of the noise.
+
+    The constants are the logarithms of the standard deviations, then the power of power noise, then z.
     """
 
     kind: NoiseKind = "additive"
@@ -100,13 +115,25 @@ class Noise:
     @property
     def n_constants(self) -> int:
         """Number of noise constants."""
-        return self.n_scales + (self.correlation is not None)
+        return self.n_scales + (self.kind == "power") + (self.correlation is not None)
+
+    @property
+    def reference(self) -> float:
+        """The size of the curve at which power noise has its standard deviation."""
+        delta: Any = self.delta  # a tensor where rows are compiled
+        return REFERENCE * delta if isinstance(delta, Tensor) or delta > 0 else 1.0
+
+    @property
+    def largest(self) -> list[float]:
+        """Upper bounds of the noise constants."""
+        power = [MOST_POWER] if self.kind == "power" else []
+        return [math.inf] * self.n_scales + power + ([] if self.correlation is None else [self.correlation.bounds[1]])
 
     def scaled(self, log_sigma: Tensor, by: Tensor | float) -> Tensor:
         """Return noise constants whose standard deviations are greater by a factor with the logarithm `by`."""
-        if self.correlation is None:
+        if self.n_constants == self.n_scales:
             return log_sigma + by
-        return torch.cat([log_sigma[:-1] + by, log_sigma[-1:]])
+        return torch.cat([log_sigma[: self.n_scales] + by, log_sigma[self.n_scales :]])
 
     def accuracy(self, observations: Observations) -> Accuracy:
         """Return the accuracy of the rows, from their weights and the column of standard deviations."""
@@ -122,6 +149,8 @@ class Noise:
             v = square[0].expand_as(f)
         elif self.kind == "proportional":
             v = square[0] * (f.square() + self.delta**2)
+        elif self.kind == "power":
+            v = (2 * log_sigma[0] + log_sigma[1] * ((f.square() + self.delta**2) / self.reference**2).log()).exp()
         else:
             v = square[0] + square[1] * f.square()
         return accuracy.scatter(v)
@@ -159,6 +188,9 @@ class Noise:
         """Return the derivative of the variance in the curve."""
         if self.kind == "additive":
             return torch.zeros_like(f)
+        if self.kind == "power":
+            growth = 2 * log_sigma[1] * f / (f.square() + self.delta**2) * self.variance(f, log_sigma)
+            return growth if accuracy.weight is None else growth / accuracy.weight
         growth = 2 * (2 * log_sigma[self.n_scales - 1]).exp() * f
         return growth if accuracy.weight is None else growth / accuracy.weight
 

@@ -12,7 +12,8 @@ from metaest.functional import GaussNewton, Noise, Population, negative_log_evid
 from metaest.functional.equations.noise import Accuracy
 from metaest.jit import CompiledHierarchicalModel
 
-NOISES = ["additive", "proportional", "combined"]
+NOISES = ["additive", "proportional", "combined", "power"]
+CONSTANTS = {"additive": [-1.0], "proportional": [-1.0], "combined": [-1.0, -1.5], "power": [-1.0, 0.75]}
 TIGHT = GaussNewton(max_iter=500, tol=1e-14)
 
 
@@ -26,7 +27,7 @@ def weighed(rows, seed=0):
 @pytest.mark.parametrize("kind", NOISES)
 def test_densities_are_normal_with_the_variance_of_the_row(kind, limit):
     noise = Noise(kind, 0.01, limit=limit)
-    log_sigma = torch.tensor([-1.0, -1.5] if kind == "combined" else [-1.0]).double()
+    log_sigma = torch.tensor(CONSTANTS[kind]).double()
     f = torch.linspace(-1, 3, 9).double().requires_grad_()
     y = torch.tensor([0.0, 0.4, 0.1, 0.0, 0.3, 0.2, 0.6, 2.0, 0.49]).double()
     w, s = torch.linspace(0.1, 4, 9).double(), torch.linspace(1, 0, 9).double()
@@ -36,6 +37,7 @@ def test_densities_are_normal_with_the_variance_of_the_row(kind, limit):
         "additive": sigma**2 + 0 * at,
         "proportional": sigma**2 * (at**2 + 1e-4),
         "combined": sigma**2 + rho**2 * at**2,
+        "power": sigma**2 * ((at**2 + 1e-4) / 100) ** 0.75,
     }
     sd = np.sqrt(v[kind] / w.numpy() + s.numpy() ** 2)
     expected = -norm.logpdf(y, at, sd)

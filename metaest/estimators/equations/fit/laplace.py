@@ -82,11 +82,8 @@ class Coordinates:
         self.n_beta = 0 if fixed_beta else len(population.beta)
         self.n_factor = self.lower.shape[1]
         self.smallest = (problem.smallest_log_sigma - population.log_sigma) / self.noise_unit
-        correlation = problem.model.noise.correlation
-        # of the constant of a correlation
-        self.largest = (
-            None if correlation is None else (correlation.bounds[1] - float(population.log_sigma[-1])) / self.noise_unit
-        )
+        largest = torch.tensor(problem.model.noise.largest, dtype=torch.float64)
+        self.largest = (largest - population.log_sigma) / self.noise_unit
 
     def start(self) -> NDArray[Any]:
         """Return the vector of the population the search starts from."""
@@ -96,10 +93,10 @@ class Coordinates:
         return torch.cat([part.double() for part in parts]).numpy()
 
     def bounds(self) -> list[tuple[float | None, float | None]]:
-        """Return bounds that keep the noise above its floor, and a correlation within its range."""
+        """Return bounds that keep the noise above its floor, and a power or a correlation within its range."""
         free: list[tuple[float | None, float | None]] = [(None, None)] * (self.n_beta + self.n_factor)
-        bounds = [*free, *((float(s), None) for s in self.smallest)]
-        return bounds if self.largest is None else [*bounds[:-1], (bounds[-1][0], self.largest)]
+        pairs = zip(self.smallest.tolist(), self.largest.tolist(), strict=True)
+        return [*free, *((low, high if high < np.inf else None) for low, high in pairs)]
 
     def gradient(self, evidence: Evidence, design: Design) -> Tensor:
         """Return the gradient in the vector of the sum of the tasks' losses."""

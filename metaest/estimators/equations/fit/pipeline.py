@@ -13,6 +13,7 @@
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -65,6 +66,7 @@ from metaest.functional import (
     Population,
     SolveCode,
 )
+from metaest.functional.equations.noise import MOST_POWER
 from metaest.functional.equations.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.functional.progress import Bar
 from metaest.tasks import TaskSet, split_tasks
@@ -253,15 +255,7 @@ def _problem(
     model = replace(model, equation=replace(equation, mode=mode))
     compiled = compiled_for_fit(settings, model, initial, len(random), observations)
 
-    size = spread_of(observations)
-    floor = torch.tensor(
-        [{"additive": NOISE_FLOOR * size}.get(settings.noise, NOISE_FLOOR)] * noise.n_scales, dtype=torch.float64
-    )
-    if settings.noise == "combined":
-        floor[0] = NOISE_FLOOR * size
-    smallest = floor.log()
-    if correlation is not None:
-        smallest = torch.cat([smallest, smallest.new_tensor([correlation.bounds[0]])])
+    smallest = _smallest(noise, spread_of(observations))
     problem = Problem(
         compiled.model,
         design,
@@ -274,6 +268,17 @@ def _problem(
         checkpoint,
     )
     return problem, _Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
+
+
+def _smallest(noise: Noise, size: float) -> Tensor:
+    """Return lower bounds of the noise constants, for targets of a spread `size`."""
+    in_units_of_y = {"additive": [True], "proportional": [False], "combined": [True, False], "power": [True]}[
+        noise.kind
+    ]
+    smallest = [math.log(NOISE_FLOOR * size if of_y else NOISE_FLOOR) for of_y in in_units_of_y]
+    smallest += [-MOST_POWER] if noise.kind == "power" else []
+    smallest += [] if noise.correlation is None else [noise.correlation.bounds[0]]
+    return torch.tensor(smallest, dtype=torch.float64)
 
 
 def _initial(table: Mapping[str, Parameter]) -> Tensor:
@@ -517,6 +522,12 @@ def _warn(problem: Problem, optimum: Optimum, fitted: FittedEquation, posterior:
         warn(
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
             "errors and log-likelihood mean little.",
+            ConvergenceWarning,
+        )
+    elif problem.model.noise.kind == "power" and abs(float(population.log_sigma[n])) > MOST_POWER - AT_FLOOR:
+        warn(
+            f"the power of the noise has run to its bound, {float(population.log_sigma[n]):.3g}: these rows "
+            "do not say how the noise follows the curve; take noise='additive' or 'proportional'.",
             ConvergenceWarning,
         )
     elif fitted.undetermined:

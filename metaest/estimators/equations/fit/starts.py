@@ -61,6 +61,8 @@ ROUNDING = 1e-12
 NOISE_SHARE = 0.7
 # the same for each of two noise constants
 NOISE_SHARE_OF_TWO = 0.5
+# first power of power noise
+FIRST_POWER = 0.5
 # smallest first standard deviation between tasks, in sizes of the constant; also the smallest coefficient of variation
 SMALLEST_SD = 1e-3
 # largest first standard deviation between tasks of a constant with a bound: two units of a log or logit scale
@@ -340,10 +342,13 @@ def around_pooled_fit(
         relative = relative if observations.weight is None else relative * observations.weight.sqrt()
         ratio = min(max(float(relative[observations.mask > 0].median()), SMALLEST_SD), 1.0)
         both = [NOISE_SHARE_OF_TWO * sigma, NOISE_SHARE_OF_TWO * ratio]
-        constants: list[Any] = [ratio] if model.noise.kind == "proportional" else both
+        constants: list[Any] = both if model.noise.kind == "combined" else [ratio]
     else:
         constants = [sigma]
     log_sigma = torch.tensor(constants, dtype=torch.float64).log()
+    if model.noise.kind == "power":  # between additive and proportional noise
+        first = 0.5 * (math.log(sigma) + math.log(ratio * model.noise.reference))
+        log_sigma = torch.tensor([first, FIRST_POWER], dtype=torch.float64)
     u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
     return Population(fit.phi.clone(), factor, log_sigma), u
 
