@@ -16,6 +16,8 @@ __all__ = ["SeenTasks", "hashed"]
 
 # probability of so many coincidences by accident, below which a task is taken as one of the fit
 ACCIDENT = 1e-6
+# rows that are hashed at once, which bounds the memory
+ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +89,17 @@ def hashed(names: Any) -> NDArray[np.uint64]:
 
 def _hashes(salt: bytes, tasks: TaskSet) -> NDArray[np.uint64]:
     """Return one hash a row, of its features and targets."""
-    n = len(tasks.X)
-    values = np.column_stack([tasks.X.reshape(n, -1), tasks.y.reshape(n, -1)]).astype(np.float64)
-    fraction, exponent = np.frexp(values)
-    # adding 0 makes -0.0 and 0.0, which are equal, the same bytes
-    rounded = np.ldexp(fraction.astype(np.float32).astype(np.float64), exponent) + 0.0
-    digest, size = hashlib.blake2b(digest_size=8, key=salt), 8 * rounded.shape[1]
-    numbers = memoryview(np.ascontiguousarray(rounded).tobytes())
-    digests = bytearray()
-    for start in range(0, len(numbers), size):
-        of_row = digest.copy()
-        of_row.update(numbers[start : start + size])
-        digests += of_row.digest()
+    digest, digests, n = hashlib.blake2b(digest_size=8, key=salt), bytearray(), len(tasks.X)
+    for start in range(0, n, ROWS_AT_ONCE):
+        X, y = tasks.X[start : start + ROWS_AT_ONCE], tasks.y[start : start + ROWS_AT_ONCE]
+        values = np.column_stack([X.reshape(len(X), -1), y.reshape(len(y), -1)]).astype(np.float64)
+        fraction, exponent = np.frexp(values)
+        # adding 0 makes -0.0 and 0.0, which are equal, the same bytes
+        rounded = np.ldexp(fraction.astype(np.float32).astype(np.float64), exponent) + 0.0
+        for row in np.ascontiguousarray(rounded):
+            of_row = digest.copy()
+            of_row.update(row)
+            digests += of_row.digest()
     return np.frombuffer(digests, dtype=np.uint64)
 
 

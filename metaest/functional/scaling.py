@@ -38,7 +38,7 @@ class Scaling(NamedTuple):
             scale = (values.abs().mean(dim=axes, keepdim=True) * size)[0]
             return cls(torch.zeros_like(scale), torch.where(scale == 0, 1.0, scale))
         mean = values.mean(dim=axes, keepdim=True)
-        scale = (values - mean).square().mean(dim=axes, keepdim=True).sqrt()
+        scale = (values - mean).square_().mean(dim=axes, keepdim=True).sqrt()
         mean, scale = (mean * size)[0], (scale * size)[0]
         # a column of equal numbers has a standard deviation of rounding size, not exactly 0
         constant = scale <= 10 * torch.finfo(torch.float64).eps * mean.abs()
@@ -57,7 +57,9 @@ class Scaling(NamedTuple):
 
     def apply(self, values: Tensor) -> Tensor:
         """Standardise, in the dtype of `values`."""
-        return (values - self.mean.to(values)) / self.scale.to(values)
+        centred = values - self.mean.to(values)
+        # in place: a second copy of all rows is the peak of memory of a fit
+        return centred.div_(self.scale.to(values)) if centred.is_floating_point() else centred / self.scale.to(values)
 
     def undo(self, values: Tensor) -> Tensor:
         """Go back to the user's units, in the dtype of `values`."""

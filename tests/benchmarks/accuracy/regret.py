@@ -34,10 +34,10 @@ from metaest.selection.choice import choose
 from metaest.selection.episodes import FEWEST_QUERY, feasible_shots, folds
 from metaest.selection.held_out import predict_held_out
 
-# tasks left out in each fold that are judged on, at most; query rows of a task, at most
-FOLDS, MOST_TASKS, MOST_QUERY = 3, 60, 50
-# fixed methods whose guard is measured, beside that of the default
-GUARDED = ("MAML", "fixed: Gaussian process", "fixed: network by evidence", "fixed: boosted trees and levels")
+# folds; tasks left out in each that are judged on, and episodes of a number of rows that are guarded, at most; query rows
+FOLDS, MOST_TASKS, MOST_GUARDED, MOST_QUERY = 3, 60, 12, 50
+# methods whose guard is measured, beside the default
+GUARDED = ("MAML", "fixed: network by evidence")
 BASELINES = {"pooled boosting": PooledBoosting, "ridge a task": RidgePerTask, "pooled GP": PooledGP}
 # what the default is without, and the candidates that this takes away
 PARTS = {
@@ -120,7 +120,7 @@ def one_fold(tasks, training, left_out, seed):
         for part, of_part in weights.items():
             predicted[f"without {part}"] = sum(w * predicted[f"fixed: {name}"] for name, w in of_part.items())
         for name in guarded:
-            if len(out[f"{name}, guarded"]["errors"][str(shot)]) < MOST_TASKS // 2:
+            if len(out[f"{name}, guarded"]["errors"][str(shot)]) < MOST_GUARDED:
                 predicted[f"{name}, guarded"] = models[name].adapt(X, y, guard=True).predict(query)
         for name, values in predicted.items():
             out[name]["errors"][str(shot)].append(float(np.mean((values - truth) ** 2)))
