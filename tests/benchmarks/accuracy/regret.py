@@ -3,8 +3,8 @@
 Tasks are left out in folds; a method is fitted on the others, adapted to 1, 3, 5 and 10 rows of each left-out task (as
 many as leave two), and judged on its other rows. Every choice of AutoMetaRegressor is made inside the folds. The
 regret of a collection is the geometric mean over numbers of rows of the default's root mean squared error over that of
-the best fixed candidate. Three tables: the regret; what the default loses without one of its parts; and what a guard
-changes, of the default and of candidates.
+the best fixed candidate. Four tables: the regret; each candidate beside the best one; what the default loses without
+one of its parts; and what a guard changes.
 
     python tests/benchmarks/accuracy/regret.py --output FILE
     python tests/benchmarks/accuracy/regret.py --output FILE --only levels trends
@@ -219,13 +219,19 @@ def main(arguments):
         tables(results)
 
 
+def is_fixed(method):
+    """Tell whether a method is one of the candidates, fitted alone."""
+    return method.startswith("fixed: ") and not method.endswith(", guarded")
+
+
 def tables(results):
-    """Print the three tables."""
-    regrets, regret_lines, part_lines, guard_lines = [], [], [], []
+    """Print the four tables."""
+    regrets, regret_lines, fixed_lines, part_lines, guard_lines = [], [], [], [], []
+    names = list(dict.fromkeys(m for _, table in results.values() for m in table if is_fixed(m)))
     parts = ["averages", *PARTS, "learned weights"]
     for name, (entries, table) in results.items():
         default, n_tasks = table["default"], entries[0]["tasks"]
-        fixed = {method: errors for method, errors in table.items() if method.startswith("fixed: ")}
+        fixed = {method: errors for method, errors in table.items() if is_fixed(method)}
         best = min(fixed, key=lambda method: ratio(fixed[method], default))
         regrets.append((ratio(default, fixed[best]), n_tasks))
         others = [ratio(default, table[baseline]) for baseline in [*BASELINES, "MAML"]]
@@ -233,6 +239,8 @@ def tables(results):
             f"{np.mean([e['results'][method]['seconds'] for e in entries]):.0f}" for method in ("default", "MAML")
         ]
         regret_lines.append([name, f"{n_tasks}", regrets[-1][0], best.removeprefix("fixed: "), *others, *seconds])
+        choices = ["default", *names, "MAML"]
+        fixed_lines.append([name, *(ratio(table[m], table[best]) if m in table else "-" for m in choices)])
         part_lines.append([name])
         for part in parts:
             method = f"without {part}"
@@ -247,6 +255,7 @@ def tables(results):
         if len(values):
             mean = np.exp(np.log(values).mean())
             print(f"{len(values)} collections of {least} tasks or more: mean {mean:.3f}, worst {values.max():.3f}")
+    print_table(["over the best", "default", *(m.removeprefix("fixed: ") for m in names), "MAML"], fixed_lines)
     print_table(["without", *parts], part_lines)
     print_table(["guarded / not", "default", *(method.removeprefix("fixed: ") for method in GUARDED)], guard_lines)
 
