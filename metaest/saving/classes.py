@@ -20,6 +20,7 @@ from metaest.estimators.gaussian.hierarchical_gp.warps import Warp
 from metaest.estimators.gaussian.random_coefficients.design import Design
 from metaest.estimators.gaussian.random_coefficients.prior import CoefficientPrior
 from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
+from metaest.estimators.gaussian.random_coefficients.uncertainty import Uncertainty
 from metaest.estimators.guard import FittedGuard, GuardRule
 from metaest.estimators.networks import classification, regression
 from metaest.estimators.networks.adaptation import Adaptation
@@ -105,6 +106,7 @@ _INNER: tuple[type, ...] = (
     SeenTasks,
     SquaredError,
     Transforms,
+    Uncertainty,
     Utility,
     Warp,
 )

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from metaest import (
 )
 from metaest.estimators.gaussian.prior import TaskPrior
 from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
+from metaest.estimators.gaussian.random_coefficients.uncertainty import Uncertainty
 from metaest_datasets import load_sleepstudy
 
 FAST = HistGradientBoostingRegressor(max_iter=20, max_leaf_nodes=4, early_stopping=False)
@@ -102,12 +104,18 @@ def test_restricted_estimates_of_lme4_on_sleepstudy():
     assert -2 * model.log_likelihood_ == pytest.approx(1743.6, abs=0.05)
 
 
+def without_doubt(prior):
+    """Return a prior whose estimates are taken for the truth."""
+    nothing = {name: 0 * value for name, value in vars(prior.uncertainty).items()}
+    return replace(prior, uncertainty=Uncertainty(**nothing))
+
+
 def test_conditioning_in_coefficients_is_that_of_all_rows(boosted):
     for model, tasks in (
         (boosted, shops()),
         (RandomCoefficientRegressor("linear", random="slopes").fit(people()), people()),
     ):
-        prior, X = model._prior, tasks.X[None, :12]
+        prior, X = without_doubt(model._prior), tasks.X[None, :12]
         mask = np.arange(12)[None] < 9
         new = tasks.X[None, 30:50]
         short, dense = (
@@ -150,11 +158,14 @@ def test_one_row_of_a_line_without_noise_leaves_what_it_does_not_tell():
     adapted = model.adapt([[0.25]], [1.0])
     mean, sd = adapted.predict([[0.25], [0.75]], return_std=True)
     assert mean[0] == pytest.approx(1, abs=1e-9)
+    variance = without_doubt(model._prior).condition(np.array([[[0.25]]]), np.ones((1, 1)), np.ones((1, 1), bool))
+    certain = np.sqrt(variance.at(np.array([[[0.25], [0.75]]]), True).variance[0])
     # of two normal numbers, given one of them
     (root,) = model._prior.random_columns(np.array([[[0.25], [0.75]]])) @ model._prior.factor
     D = root @ root.T
     assert sd[0] < 1e-6
-    assert sd[1] == pytest.approx(np.sqrt(D[1, 1] - D[0, 1] ** 2 / D[0, 0]), rel=1e-6)
+    assert certain[1] < sd[1] < 1.5 * certain[1]
+    assert certain[1] == pytest.approx(np.sqrt(D[1, 1] - D[0, 1] ** 2 / D[0, 0]), rel=1e-6)
     before = model.predict([[0.25], [0.75]])
     assert mean[1] == pytest.approx(before[1] + D[0, 1] / D[0, 0] * (1 - before[0]), rel=1e-6)
 

@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 from metaest.estimators.arguments import check_interval, require_flag
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, ConformalInterval, conformal_interval
-from metaest.estimators.gaussian.conditioning import conditioned_task, moments_before, moments_of_rows
-from metaest.estimators.gaussian.intervals import normal_interval
+from metaest.estimators.gaussian.conditioning import (
+    conditioned_task,
+    freedom_before,
+    freedom_of_rows,
+    moments_before,
+    moments_of_rows,
+)
+from metaest.estimators.gaussian.intervals import student_interval
 from metaest.estimators.gaussian.prior import Conditioned, Moments, TaskPrior
 from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.modes import in_plain_modes
@@ -147,7 +153,8 @@ class AdaptedGaussian(AdaptedPredictor):
         """Return the ends of an interval for every row.
 
         By the posterior, equal probability is left out on both sides of a normal distribution with the mean and the
-        standard deviation of the prediction. A conformal interval holds whether or not the model is right, after
+        standard deviation of the prediction, or of one of Student's where the model says how well it knows that
+        deviation (RandomCoefficientRegressor). A conformal interval holds whether or not the model is right, after
         ``calibrate`` of the model.
 
         Parameters
@@ -184,7 +191,11 @@ class AdaptedGaussian(AdaptedPredictor):
             return conformal_interval(self, X, level, simultaneous, size=len(self.X_support_), guarded=guarded)
         rows = Columns(self).rows(X, "predict_interval")
         moments = self._moments(rows, "predict_interval", spread=True)
-        return normal_interval(moments, self._prior.noise_variance, level, of)
+        noise = of == "observation"
+        freedom = freedom_of_rows(self._condition("adapt"), rows, noise=noise)
+        if self.guard_ is not None and self.guard_.share < 1:
+            freedom = np.minimum(freedom, freedom_before(self._prior, rows, noise=noise))
+        return student_interval(moments, self._prior.noise_variance * noise, level, freedom)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         mean, sd = self.predict(X, return_std=True)

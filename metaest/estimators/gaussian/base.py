@@ -18,8 +18,13 @@ from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval, one_by_one
 from metaest.estimators.gaussian.adapted import AdaptedGaussian
 from metaest.estimators.gaussian.adapted_many import AdaptedGaussians
-from metaest.estimators.gaussian.conditioning import guard_answers, moments_before, query_predictions
-from metaest.estimators.gaussian.intervals import normal_interval
+from metaest.estimators.gaussian.conditioning import (
+    freedom_before,
+    guard_answers,
+    moments_before,
+    query_predictions,
+)
+from metaest.estimators.gaussian.intervals import student_interval
 from metaest.estimators.gaussian.prior import Moments, TaskPrior
 from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
 from metaest.estimators.inputs import as_tasks, check_targets, require_columns, require_one_target
@@ -223,8 +228,11 @@ class BaseGaussian(IntervalMixin, RegressorMixin, BaseEstimator):
         if method == "conformal":
             check_is_fitted(self)
             return conformal_interval(self, X, level, simultaneous)
-        moments = self._moments(X, "predict_interval", spread=True)
-        return normal_interval(moments, self._prior.noise_variance, level, of)
+        check_is_fitted(self)
+        rows, noise = Columns(self).rows(X, "predict_interval"), of == "observation"
+        moments = moments_before(self._prior, rows, "predict_interval", spread=True)
+        freedom = freedom_before(self._prior, rows, noise=noise)
+        return student_interval(moments, self._prior.noise_variance * noise, level, freedom)
 
     def _moments(self, X: Any, where: str, *, spread: bool) -> Moments:
         """Return mean and variance of the function of a new task at rows, which are checked."""

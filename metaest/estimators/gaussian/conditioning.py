@@ -17,6 +17,8 @@ __all__ = [
     "Batch",
     "conditioned_task",
     "conditioned_tasks",
+    "freedom_before",
+    "freedom_of_rows",
     "guard_answers",
     "moments_before",
     "moments_of_all",
@@ -108,6 +110,18 @@ def moments_of_rows(task: Conditioned, X: NDArray[Any], where: str, *, spread: b
     """Return the moments of one task's function at rows, of shape (n_rows,), or raise a TaskError."""
     mean, variance = _at(task, _as_numbers(X)[None], spread=spread)
     return _finite(Moments(mean[0], None if variance is None else variance[0]), X, where)
+
+
+def freedom_before(prior: TaskPrior, X: NDArray[Any], *, noise: bool) -> Array:
+    """Return the degrees of freedom of variances before adaptation, of shape (n_rows,)."""
+    with np.errstate(all="ignore"):
+        return prior.freedom(_as_numbers(X), noise=noise)
+
+
+def freedom_of_rows(task: Conditioned, X: NDArray[Any], *, noise: bool) -> Array:
+    """Return the degrees of freedom of the variances of one task's function, of shape (n_rows,)."""
+    with np.errstate(all="ignore"):
+        return np.asarray(task.freedom(_as_numbers(X)[None], noise=noise)[0])
 
 
 def moments_of_all(batches: list[Batch], X: NDArray[Any], tasks: TaskSet, *, spread: bool) -> Moments:

@@ -61,6 +61,9 @@ class Conditioned(Protocol):
     def at(self, X: Array, spread: bool) -> Moments:
         """Return the moments of the tasks' functions at rows of shape (n_tasks, n_rows, n_features)."""
 
+    def freedom(self, X: Array, *, noise: bool) -> Array:
+        """Return the degrees of freedom of these variances, of shape (n_tasks, n_rows); infinite where all is known."""
+
 
 class TaskPrior(ABC):
     """What an estimator knows of a new task before it has seen any of its rows, in the units of y and in float64.
@@ -97,6 +100,10 @@ class TaskPrior(ABC):
         -------
         ndarray of shape (n_tasks, n_rows, n_rows_2)
         """
+
+    def freedom(self, X: Array, *, noise: bool) -> Array:
+        """Return the degrees of freedom of the variance at rows, of shape (n_rows,), with the noise or without."""
+        return np.full(len(X), np.inf)
 
     def fault(self) -> str:
         """Return what is wrong with a prior that a file holds, and nothing where all is well; subclasses add to it."""
@@ -174,6 +181,10 @@ class TaskPosterior:
                 explained = np.square(_solved(self.factor, between.swapaxes(1, 2))).sum(axis=1)
                 variance = np.maximum(variance - explained, 0.0)
         return Moments(mean, variance)
+
+    def freedom(self, X: Array, *, noise: bool) -> Array:
+        """Return infinite degrees of freedom: variances are taken as known."""
+        return np.full(X.shape[:2], np.inf)
 
 
 def _solved(factor: Array, right: Array, *, lower: bool = True) -> Array:

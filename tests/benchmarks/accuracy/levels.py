@@ -4,7 +4,8 @@ Simulated weekly sales, as logarithms: 60 shops of a fit with 78 weeks each, 40 
 its variance is told by its size and region), a trend, and its own answers to season and promotions; all open with a ramp,
 and share a season with a peak, an effect of prices and noise. A new shop has its first 4, 13 or 26 weeks, and weeks 27 to
 78 are predicted. Three settings: as said, with three times the noise, and without trends. RMSE, mean of the seeds, and
-seconds of processor time of a fit.
+seconds of processor time of a fit. Then the share of weeks that 90 % intervals from 4 and 13 weeks contain, after fits of
+15 and of 60 shops with a random level and trend.
 
     python tests/benchmarks/accuracy/levels.py
 """
@@ -117,6 +118,20 @@ def run(name, family, seed):
     return rows
 
 
+def covered(family, n_shops, seed):
+    """Return the shares of weeks inside 90 % intervals from 4 and 13 weeks."""
+    warnings.simplefilter("ignore")
+    rng = np.random.default_rng(1000 + seed)
+    tasks = [shop(i, rng, **FAMILIES[family]) for i in range(n_shops + N_NEW)]
+    model = RandomCoefficientRegressor(random=["age"], random_state=0).fit(TaskSet(tasks[:n_shops]))
+    shares = []
+    for k in SIZES[:2]:
+        ends = [model.adapt(t.X[:k], t.y[:k]).predict_interval(t.X[FIRST:]) for t in tasks[n_shops:]]
+        truth = [t.y[FIRST:] for t in tasks[n_shops:]]
+        shares.append(np.mean([(low <= y) & (y <= high) for (low, high), y in zip(ends, truth, strict=True)]))
+    return shares
+
+
 def main():
     """Print a table for each family."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,6 +149,11 @@ def main():
             part = table[(table["model"] == name) & (table["family"] == family)]
             rmse = part.groupby("k")["error"].mean().pow(0.5)
             print(f"{name:26}" + "".join(f"{rmse[k]:8.3f}" for k in SIZES) + f"{part['seconds'].mean():8.1f} s")
+    print("\n90 % intervals contain, from 4 and 13 weeks")
+    for family in FAMILIES:
+        for n_shops, seeds in ((15, 4 * arguments.seeds), (60, arguments.seeds)):
+            shares = np.mean([covered(family, n_shops, seed) for seed in range(seeds)], axis=0)
+            print(f"{family:26}{n_shops:4d} shops" + "".join(f"{share:8.2f}" for share in shares))
 
 
 if __name__ == "__main__":

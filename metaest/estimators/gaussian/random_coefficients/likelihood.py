@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from metaest.estimators.gaussian.random_coefficients.statistics import TaskStatistics
 
-__all__ = ["Profile", "profiled"]
+__all__ = ["Profile", "inverted", "profiled"]
 
 # eigenvalues of the scaled normal equations below this share of the greatest: the columns are collinear
 COLLINEAR = 1e-13
@@ -47,6 +47,7 @@ class Profile:
     beta : ndarray of shape (p,)
     noise : float
         :math:`s^2`.
+    tau : float
     effects : ndarray of shape (n_tasks, q)
         The expected :math:`b_t`, given the rows of the tasks.
     relative : ndarray of shape (q, q)
@@ -60,6 +61,7 @@ class Profile:
     tau_slope: float
     beta: NDArray[np.float64]
     noise: float
+    tau: float
     effects: NDArray[np.float64]
     relative: NDArray[np.float64]
     shrinking: NDArray[np.float64]
@@ -108,7 +110,7 @@ def profiled(
     gradients = np.einsum("tqr,tr->tq", B, left)
     squares = np.square(last - rest @ beta).sum() + (left * gradients).sum() + (penalty * beta**2).sum()
     integrated = shrunk | restricted
-    inverse, logdet, rank = _inverted((normal + np.diag(penalty))[np.ix_(integrated, integrated)])
+    inverse, logdet, rank = inverted((normal + np.diag(penalty))[np.ix_(integrated, integrated)])
     n_left = statistics.n_rows - (rank - int(shrunk.sum()))
     noise = max(float(squares) / n_left, LEAST_NOISE)
     deviance = float(np.linalg.slogdet(scaled)[1].sum()) + n_left * (1 + math.log(2 * math.pi * noise))
@@ -122,10 +124,10 @@ def profiled(
         told = float(shrunk.sum() - np.diag(inverse)[shrunk[integrated]].sum() / tau**2)
         tau_slope = 2 * told - 2 * float((penalty * beta**2).sum()) / noise
     steepness = M - gradients.T @ gradients / noise
-    return Profile(deviance, steepness, tau_slope, beta, noise, gradients @ relative, relative, B)
+    return Profile(deviance, steepness, tau_slope, beta, noise, tau, gradients @ relative, relative, B)
 
 
-def _inverted(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, int]:
+def inverted(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, int]:
     """Return inverse, logarithm of the determinant and rank of normal equations, which may be collinear."""
     scale = np.sqrt(np.diag(matrix))
     scale = np.where(scale > 0, scale, 1.0)
@@ -142,4 +144,4 @@ def _inverted(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, 
 
 def _solved(matrix: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solve normal equations; of collinear columns, the solution that is shortest in units of the columns."""
-    return np.asarray(_inverted(matrix)[0] @ vector)
+    return np.asarray(inverted(matrix)[0] @ vector)

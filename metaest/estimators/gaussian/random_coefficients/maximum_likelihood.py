@@ -43,6 +43,8 @@ class Components:
         :math:`D`.
     noise : float
         :math:`s^2`.
+    tau : float
+        By which fixed coefficients with a common variance vary, in units of the noise.
     effects : ndarray of shape (n_tasks, q)
         The expected :math:`b_t`.
     log_likelihood : float
@@ -52,6 +54,7 @@ class Components:
     beta: NDArray[np.float64]
     covariance: NDArray[np.float64]
     noise: float
+    tau: float
     effects: NDArray[np.float64]
     log_likelihood: float
     converged: bool
@@ -78,7 +81,7 @@ def maximum_likelihood(
         relative = np.diag(np.diag(relative)) if diagonal else relative
     best, converged = searched(statistics, shrunk, relative, tau, diagonal=diagonal, restricted=restricted)
     covariance = best.noise * best.relative
-    return Components(best.beta, covariance, best.noise, best.effects, -best.deviance / 2, converged)
+    return Components(best.beta, covariance, best.noise, best.tau, best.effects, -best.deviance / 2, converged)
 
 
 def searched(

@@ -18,6 +18,7 @@ from metaest.estimators.gaussian.random_coefficients.design import CONSTANT, Des
 from metaest.estimators.gaussian.random_coefficients.maximum_likelihood import covariance_root
 from metaest.estimators.gaussian.random_coefficients.prior import CoefficientPrior, predictions
 from metaest.estimators.gaussian.random_coefficients.trees import BoostedTrees
+from metaest.estimators.gaussian.random_coefficients.uncertainty import Uncertainty
 from metaest.exceptions import IdentifiabilityWarning, TaskError, warn
 from metaest.functional import Scaling
 from metaest.tasks import TaskSet
@@ -127,6 +128,10 @@ class RandomCoefficientRegressor(BaseGaussian):
     The work of a fit grows with rows and tasks, not with their squares: the likelihood needs one matrix of the size of
     :math:`b_t` a task. At most 100 coefficients may be random, and at most 20 with a full covariance.
 
+    Standard deviations contain the errors of the fixed coefficients and of the variances; intervals are those of
+    Student's distribution with Satterthwaite's degrees of freedom [4]_, [5]_. With fewer than some ten tasks they still
+    miss more often than they say. The error of a regressor m is part of the noise and of D, unless ``n_folds=None``.
+
     References
     ----------
     .. [1] N. M. Laird, J. H. Ware (1982). Random-effects models for longitudinal data. Biometrics 38, 963-974.
@@ -134,6 +139,10 @@ class RandomCoefficientRegressor(BaseGaussian):
     .. [2] A. Hajjem, F. Bellavance, D. Larocque (2014). Mixed-effects random forest for clustered data. Journal of
        Statistical Computation and Simulation 84, 1313-1328. :doi:`10.1080/00949655.2012.741599`
     .. [3] F. Sigrist (2022). Gaussian process boosting. Journal of Machine Learning Research 23 (232), 1-46.
+    .. [4] N. G. N. Prasad, J. N. K. Rao (1990). The estimation of the mean squared error of small-area estimators.
+       Journal of the American Statistical Association 85, 163-171. :doi:`10.1080/01621459.1990.10475320`
+    .. [5] F. E. Satterthwaite (1946). An approximate distribution of estimates of variance components. Biometrics
+       Bulletin 2, 110-114. :doi:`10.2307/3002019`
 
     Examples
     --------
@@ -231,6 +240,13 @@ class RandomCoefficientRegressor(BaseGaussian):
             scale,
             BoostedTrees.of(base) if isinstance(self.base, str) and base is not None else base,
             names,
+            Uncertainty.of(
+                rows.statistics(0.0),
+                components,
+                design.shrunk,
+                diagonal=rows.diagonal,
+                restricted=rows.restricted,
+            ),
         )
         if fault := prior.fault():
             raise TaskError(f"fit: {fault}; the targets have a standard deviation of {scale:.4g}: check their unit.")
