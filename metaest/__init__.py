@@ -40,12 +40,21 @@ from metaest.exceptions import (
     UnlikelyTaskWarning,
 )
 from metaest.saving import load, model_hash, save
-from metaest.selection import AdaptedAuto, AdaptedAutos, AutoMetaRegressor
+from metaest.selection import (
+    AdaptedAuto,
+    AdaptedAutoClassifier,
+    AdaptedAutoClassifiers,
+    AdaptedAutos,
+    AutoMetaClassifier,
+    AutoMetaRegressor,
+)
 from metaest.tasks import Task, TaskSet, make_episodes
 from metaest.version import __version__ as __version__
 
 __all__ = [
     "AdaptedAuto",
+    "AdaptedAutoClassifier",
+    "AdaptedAutoClassifiers",
     "AdaptedAutos",
     "AdaptedClassifier",
     "AdaptedEquation",
@@ -55,6 +64,7 @@ __all__ = [
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
+    "AutoMetaClassifier",
     "AutoMetaRegressor",
     "ConformalInterval",
     "CorrelatedResidualsWarning",

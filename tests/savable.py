@@ -3,15 +3,18 @@
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import clone
 
 from equations import wave
 from metaest import (
+    AutoMetaClassifier,
     AutoMetaRegressor,
     EquationRegressor,
     FewShotClassifier,
@@ -26,6 +29,9 @@ from metaest import (
     TaskSet,
     load,
 )
+from metaest.selection.ensemble import Member
+from metaest.selection.gaussian_classes import HierarchicalGaussianClassifier
+from metaest.selection.indicators import IndicatorClassifier
 from metaest_datasets import load_theophylline, make_sinusoids
 from metaest_domains import kinetics, physiology, trading
 
@@ -133,6 +139,30 @@ def classification(shape=(2,), **settings):
     return Case(lambda: MAMLClassifier(**NETWORK, **settings).fit(labelled(shape)[:5]), adapt, ask)
 
 
+def class_average():
+    candidates = [
+        ("gaussian", HierarchicalGaussianClassifier()),
+        ("head", MAMLClassifier(inner_solver="ridge", shared_labels=True, **NETWORK)),
+        ("linear", IndicatorClassifier(RandomCoefficientRegressor("linear", random=[0], random_state=0))),
+    ]
+    model = AutoMetaClassifier(candidates=candidates, shots=3, cv=2, random_state=0)
+
+    def fit():
+        fitted = model.fit(labelled()[:5])
+        # each in the average, whatever the comparison says
+        members = [Member(name, 1 / 3, clone(one).fit(labelled()[:5]), False) for name, one in candidates]
+        fitted._ensemble = replace(fitted._ensemble, members=tuple(members))
+        return fitted
+
+    def adapt(model):
+        return [model.adapt(labelled()[5].X[:4], labelled()[5].y[:4]), model.adapt_many(labelled()[4:])]
+
+    def ask(thing):
+        return np.concatenate(thing.predict_proba(labelled()[0].X), axis=None)
+
+    return Case(fit, adapt, ask)
+
+
 def few_shot(cls, inner):
     def fit():
         task = inner.adapt(model := inner.fit())[0]
@@ -232,6 +262,7 @@ CASES = {
     "MAMLRegressor, module and ridge": regression(module=module(1, 1), inner_solver="ridge", support_size=4),
     "MAMLRegressor, statistics": regression(normalization="batch", batch_statistics="per-step", support_size=4),
     "AutoMetaRegressor": average(),
+    "AutoMetaClassifier": class_average(),
     "MAMLClassifier": classification(support_size=4),
     "MAMLClassifier, ridge": classification(inner_solver="ridge", support_size=4),
     "MAMLClassifier, own labels": classification(n_way=2, k_shot=3),

@@ -438,6 +438,7 @@ def learned_guard(
     seed: int,
     *,
     verbose: bool,
+    scale: NDArray[np.float64] | None = None,
 ) -> FittedGuard:
     """Return the guard of these settings, from among those learned, or learned from rows of the training tasks.
 
@@ -451,12 +452,14 @@ def learned_guard(
         Where a guard that is learned now is put.
     gap, split, seed, verbose
         As the estimators have them.
+    scale : ndarray of shape (n_outputs,), optional
+        Scale of what is predicted; by default the spread of the targets.
     """
     if (gap, split) not in learned:
         before = (f"gap={gap}, split={split!r}" for gap, split in learned)
         require_rows(rows, before, f"gap={gap}, split={split!r}")
         assert rows is not None
-        spread, ordered = spread_of(rows.y), split == "first"
+        spread, ordered = spread_of(rows.y) if scale is None else scale, split == "first"
         learned[gap, split] = FittedGuard.learn(
             answer, rows, spread, ordered=ordered, gap=int(gap), least=1, seed=seed, verbose=verbose
         )

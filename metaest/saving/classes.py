@@ -54,14 +54,18 @@ from metaest.functional import (
     Utility,
 )
 from metaest.saving import stored_names
-from metaest.selection import ensemble
+from metaest.selection import class_ensemble, ensemble
+from metaest.selection.class_ensemble import ClassEnsemble
 from metaest.selection.ensemble import Ensemble, Member
+from metaest.selection.gaussian_classes import GaussianClasses, HierarchicalGaussianClassifier
+from metaest.selection.indicators import IndicatorClassifier, Indicators
 
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
 _INNER: tuple[type, ...] = (
     BoostedTrees,
     Calibration,
+    ClassEnsemble,
     ClassHead,
     ClassNetwork,
     ClassAdaptation,
@@ -77,11 +81,15 @@ _INNER: tuple[type, ...] = (
     EvidenceHead,
     FittedEquation,
     FrozenEstimator,
+    GaussianClasses,
     GaussNewton,
     GradientDescent,
     GuardRule,
+    HierarchicalGaussianClassifier,
     HierarchicalModel,
     Hyperparameters,
+    IndicatorClassifier,
+    Indicators,
     FittedGuard,
     Huber,
     Implicit,
@@ -120,6 +128,7 @@ DOMAINS = ("kinetics", "physiology", "trading")
 # what a judge asks, by the kind of model
 ANSWERS: Mapping[str, Any] = {
     "average": ensemble.guard_answers,
+    "average of classes": class_ensemble.class_guard_answers,
     "equation": adapted_equations.guard_answers,
     "gaussian": conditioning.guard_answers,
     "regression": regression.query_answers,

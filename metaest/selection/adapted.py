@@ -1,7 +1,6 @@
 """AdaptedAuto: the predictor of one task, an average of adapted predictors."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,16 @@ from numpy.typing import NDArray
 from metaest.estimators.arguments import require_choice, require_flag
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, ConformalInterval, conformal_interval
-from metaest.estimators.guard import FittedGuard, Guard
-from metaest.estimators.inputs import n_features_of
+from metaest.estimators.guard import FittedGuard
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.predictor import AdaptedPredictor
-from metaest.selection.answers import adapted
+from metaest.selection.average import AdaptedAverage
 from metaest.selection.ensemble import Ensemble, mixed, weighted
-from metaest.tasks.record import read_only
 
 __all__ = ["AdaptedAuto", "center_and_scale"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptedAuto(AdaptedPredictor):
+class AdaptedAuto(AdaptedAverage):
     """The chosen models adapted to one task; made by ``adapt`` of an AutoMetaRegressor, never changed afterwards.
 
     Attributes
@@ -54,12 +50,6 @@ class AdaptedAuto(AdaptedPredictor):
     {'bayes': 1.0}
     """
 
-    _ensemble: Ensemble
-    X_support_: NDArray[Any]
-    y_support_: NDArray[Any]
-    n_features_in_: int
-    guard_: Guard | None = None
-    _judge: FittedGuard | None = None
     _conformal: Calibration | None = None
 
     @classmethod
@@ -72,43 +62,13 @@ class AdaptedAuto(AdaptedPredictor):
         judge: FittedGuard | None = None,
         conformal: Calibration | None = None,
     ) -> "AdaptedAuto":
-        X, y = np.array(X), np.array(y)
-        guard = None if judge is None else judge.judge(X, y)
-        n = n_features_of(X)
-        assert n is not None
-        made = cls(ensemble, read_only(X), read_only(y), n, guard, judge, conformal)
-        if feature_names is not None:
-            object.__setattr__(made, "feature_names_in_", feature_names)
-        if X.ndim > 2:
-            object.__setattr__(made, "feature_shape_", X.shape[1:])
-        made._predictors  # noqa: B018 - errors are those of adapt, not of the first prediction
+        made: AdaptedAuto = cls._made(ensemble, X, y, feature_names, judge, _conformal=conformal)
         return made
-
-    @cached_property
-    def _predictors(self) -> tuple[Any, ...]:
-        """The members adapted to the support rows."""
-        X, y = self.X_support_, self.y_support_
-        return tuple(adapted(one.name, one.model, X, y) if len(X) else one.model for one in self._ensemble.members)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # what can be computed again is no part of a pickle
-        return {name: value for name, value in super().__getstate__().items() if name != "_predictors"}
 
     @property
     def n_outputs_(self) -> int:
         """Number of targets."""
         return 1 if self.y_support_.ndim == 1 else self.y_support_.shape[1]
-
-    @property
-    def members_(self) -> dict[str, Any]:
-        """Adapted predictors of the candidates chosen, by name."""
-        names = [member.name for member in self._ensemble.members]
-        return dict(zip(names, self._predictors, strict=True))
-
-    @property
-    def weights_(self) -> dict[str, float]:
-        """Weights of the candidates chosen, by name."""
-        return {member.name: member.weight for member in self._ensemble.members}
 
     @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone, is_classifier, is_regressor
 
 from metaest.estimators.gaussian.hierarchical_gp.regressor import HierarchicalGPRegressor
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
@@ -54,8 +54,8 @@ class Candidate:
     cost: tuple[float, float] = (0.0, 0.0)
 
 
-def given_candidates(candidates: Sequence[Any], taken: Iterable[str] = ()) -> list[Candidate]:
-    """Return the user's candidates; names of settings are `taken`.
+def given_candidates(candidates: Sequence[Any], taken: Iterable[str] = (), *, labels: bool = False) -> list[Candidate]:
+    """Return the user's candidates; names of settings are `taken`, and `labels` wants classifiers.
 
     Raises
     ------
@@ -77,7 +77,11 @@ def given_candidates(candidates: Sequence[Any], taken: Iterable[str] = ()) -> li
                 f"candidates: {name!r} must be an estimator with fit, adapt and predict, got {estimator!r}"
                 + (f", which has no {missing[0]}." if missing else ".")
             )
-        if is_classifier(estimator):
+        if labels and (is_regressor(estimator) or getattr(estimator, "_estimator_type", "") == "regressor"):
+            raise ValueError(
+                f"candidates: {name!r} is a regressor, which has no probabilities of classes, got {estimator!r}."
+            )
+        if not labels and is_classifier(estimator):
             raise ValueError(
                 f"candidates: {name!r} is a classifier, whose labels cannot be averaged, got {estimator!r}."
             )

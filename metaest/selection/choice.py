@@ -72,7 +72,7 @@ def choose(held_out: HeldOut, shots: Sequence[int], *, averages: bool) -> Choice
     averages : bool
     """
     names = list(held_out.predictions)
-    scale = _scale(held_out.truth)
+    scale = held_out.targets.scale(held_out.truth)
     residuals = np.stack([(held_out.truth - held_out.predictions[name]) / scale for name in names])
     weight, mean_squares = _row_weights(held_out, shots, residuals)
     errors = np.sqrt(mean_squares) * (scale[0] if len(scale) == 1 else 1.0)
@@ -105,14 +105,6 @@ def choose(held_out: HeldOut, shots: Sequence[int], *, averages: bool) -> Choice
         return Choice(given, errors, mean, average, reason)
     average_of = f"an average of {count}" if count > 1 else f"{first}, which has all the weight of an average,"
     return Choice(given, errors, mean, average, f"{average_of} saves {saved:.0%} of the loss of {names[best]} alone")
-
-
-def _scale(truth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the standard deviation of each target; where it is rounding, the size of the target, or one."""
-    size = np.abs(truth).max(axis=0)
-    size = np.where(size > 0, size, 1.0)
-    spread = (truth / size).std(axis=0)
-    return np.asarray(size * np.where(spread > 1e-12, spread, 1.0))
 
 
 def _row_weights(

@@ -12,7 +12,7 @@ from metaest.selection.answers import in_shape, of_queries
 from metaest.tasks import TaskSet, split_tasks
 from metaest.tasks.record import read_only
 
-__all__ = ["Ensemble", "Member", "gives_std", "guard_answers", "mixed", "weighted"]
+__all__ = ["CHUNK", "Ensemble", "Member", "gives_std", "guard_answers", "mixed", "rows_of", "weighted"]
 
 # tasks whose supports are adapted to at once
 CHUNK = 500
@@ -108,8 +108,8 @@ class Ensemble:
         if not adapted:
             return predictions
         chosen = [pairs[i] for i in adapted]
-        supports = _rows_of(tasks, [rows for rows, _ in chosen])
-        queries = _rows_of(tasks, [rows for _, rows in chosen])
+        supports = rows_of(tasks, [rows for rows, _ in chosen])
+        queries = rows_of(tasks, [rows for _, rows in chosen])
         parts = [member.weight * of_queries(member.name, member.model, supports, queries) for member in self.members]
         total = np.sum(parts, axis=0)
         for i, part in zip(adapted, np.split(total, queries.offsets[1:-1]), strict=True):
@@ -117,7 +117,7 @@ class Ensemble:
         return predictions
 
 
-def _rows_of(tasks: TaskSet, numbers: list[NDArray[np.intp]]) -> TaskSet:
+def rows_of(tasks: TaskSet, numbers: list[NDArray[np.intp]]) -> TaskSet:
     """Return tasks of some of the rows, one for each array of row numbers."""
     rows = np.concatenate(numbers)
     groups = np.repeat(np.arange(len(numbers)), [len(own) for own in numbers])

@@ -7,14 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
+from metaest.selection.targets import FEWEST_QUERY, Targets, taken
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["Episode", "episodes", "feasible_shots", "folds"]
 
-# query rows that an episode has to leave
-FEWEST_QUERY = 2
-# ... and has at most
-MOST_QUERY = 50
 # from so many tasks on, a quarter of them is left out once; below, every task is left out once
 MANY_TASKS = 120
 # tasks that candidates are compared on, at most
@@ -58,7 +55,7 @@ def folds(
     return [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
 
 
-def feasible_shots(sizes: NDArray[np.intp], shots: Sequence[int]) -> list[int]:
+def feasible_shots(sizes: NDArray[np.intp], shots: Sequence[int], unit: str = "rows") -> list[int]:
     """Return the numbers of support rows that leave query rows in half of the tasks or more, or that in any.
 
     Raises
@@ -73,18 +70,25 @@ def feasible_shots(sizes: NDArray[np.intp], shots: Sequence[int]) -> list[int]:
             return most
     largest = int(sizes.max())
     raise TaskError(
-        f"shots: the least number of rows to adapt on is {ordered[0]}, and {FEWEST_QUERY} more are needed to judge by; "
-        f"the largest task has {largest} row{'s' * (largest != 1)}."
+        f"shots: the least number of {unit} to adapt on is {ordered[0]}, and {FEWEST_QUERY} more are needed to judge "
+        f"by; the largest task has {largest} {unit if largest != 1 else unit.replace('rows', 'row')}."
     )
 
 
 def episodes(
-    tasks: TaskSet, left_out: NDArray[np.intp], shots: Sequence[int], split: str, n_in_all: int, seed: int
+    targets: Targets,
+    tasks: TaskSet,
+    left_out: NDArray[np.intp],
+    shots: Sequence[int],
+    split: str,
+    n_in_all: int,
+    seed: int,
 ) -> Iterator[Episode]:
     """Draw the episodes of tasks; rows of one task do not depend on which other tasks are left out with it.
 
     Parameters
     ----------
+    targets : Targets
     tasks : TaskSet
     left_out : ndarray of int
     shots : sequence of int
@@ -94,28 +98,21 @@ def episodes(
         Tasks left out in all folds together: with few, each is drawn from several times.
     seed : int
     """
+    sizes = targets.sizes(tasks)
     draws = 1 if split == "first" else int(np.clip(-(-WANTED_EPISODES // n_in_all), 1, MOST_DRAWS))
     for shot in shots:
         for draw in range(draws):
-            chosen = [int(i) for i in left_out if tasks.sizes[i] >= shot + FEWEST_QUERY]
+            chosen = [int(i) for i in left_out if sizes[i] >= shot + FEWEST_QUERY]
             if not chosen:
                 continue
-            pairs = [_split(tasks[i], shot, split, np.random.default_rng([seed, shot, draw, i])) for i in chosen]
+            rngs = [np.random.default_rng([seed, shot, draw, i]) for i in chosen]
+            pairs = [_split(targets, tasks[i], shot, split, rng) for i, rng in zip(chosen, rngs, strict=True)]
             supports, queries = zip(*pairs, strict=True)
             yield Episode(shot, np.array(chosen, dtype=np.intp), TaskSet(list(supports)), TaskSet(list(queries)))
 
 
-def _split(task: Task, shot: int, split: str, rng: np.random.Generator) -> tuple[Task, Task]:
-    """Return the rows to adapt on, those that the task carries first, and rows to predict, others where there are."""
+def _split(targets: Targets, task: Task, shot: int, split: str, rng: np.random.Generator) -> tuple[Task, Task]:
+    """Return the rows to adapt on, and rows to predict."""
     order = np.arange(len(task)) if split == "first" else rng.permutation(len(task))
-    carried = np.isin(order, () if task.support is None else task.support)
-    order = np.concatenate([order[carried], order[~carried]])
-    start = max(shot, int(carried.sum()))
-    if len(order) - start < FEWEST_QUERY:
-        start = shot
-    parts = order[:shot], np.sort(order[start : start + MOST_QUERY])
-    one, other = (
-        Task(task.name, task.X[rows], task.y[rows], feature_names=task.feature_names, target_names=task.target_names)
-        for rows in parts
-    )
-    return one, other
+    support, query = targets.split(task, shot, order)
+    return taken(task, support), taken(task, query)

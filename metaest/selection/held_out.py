@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import DivergenceError, quiet
 from metaest.functional.progress import Bar
-from metaest.selection.answers import fitted, of_queries
+from metaest.selection.answers import fitted
 from metaest.selection.episodes import Episode, episodes
+from metaest.selection.targets import Numbers, Targets
 from metaest.tasks import TaskSet
 
 __all__ = ["FAILURES", "HeldOut", "predict_held_out"]
@@ -36,6 +37,8 @@ class HeldOut:
     seconds : dict of str to float
     failures : dict of str to str
         Why candidates failed.
+    targets : Targets
+        What is predicted.
     """
 
     truth: NDArray[np.float64]
@@ -44,9 +47,11 @@ class HeldOut:
     shot: NDArray[np.intp]
     seconds: dict[str, float]
     failures: dict[str, str]
+    targets: Targets = field(default_factory=Numbers)
 
 
 def predict_held_out(
+    targets: Targets,
     candidates: Sequence[tuple[str, Any]],
     tasks: TaskSet,
     parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
@@ -63,6 +68,7 @@ def predict_held_out(
 
     Parameters
     ----------
+    targets : Targets
     candidates : sequence of (str, estimator)
     tasks : TaskSet
     parts : sequence of (ndarray of int, ndarray of int)
@@ -74,13 +80,13 @@ def predict_held_out(
         Whether to show a progress bar.
     """
     n_in_all = sum(len(left_out) for _, left_out in parts)
-    drawn = [list(episodes(tasks, left_out, shots, split, n_in_all, seed)) for _, left_out in parts]
+    drawn = [list(episodes(targets, tasks, left_out, shots, split, n_in_all, seed)) for _, left_out in parts]
     predictions, seconds, failures, first = {}, {}, {}, None
     with Bar(verbose, len(candidates) * len(parts), "candidates", "fit") as bar:
         for name, candidate in candidates:
             started = time.perf_counter()
             try:
-                predictions[name] = _predictions(name, candidate, tasks, parts, drawn, bar)
+                predictions[name] = _predictions(targets, name, candidate, tasks, parts, drawn, bar)
             except FAILURES as error:
                 failures[name] = f"{type(error).__name__}: {error}"
                 first = first or error
@@ -91,16 +97,18 @@ def predict_held_out(
         raise first
     each = [episode for part in drawn for episode in part]
     return HeldOut(
-        np.concatenate([_columns(episode.query.y) for episode in each]),
+        np.concatenate([targets.truth(episode.support, episode.query) for episode in each]),
         predictions,
         np.concatenate([np.repeat(episode.numbers, episode.query.sizes) for episode in each]),
         np.concatenate([np.full(len(episode.query.y), episode.shot) for episode in each]),
         seconds,
         failures,
+        targets,
     )
 
 
 def _predictions(
+    targets: Targets,
     name: str,
     candidate: Any,
     tasks: TaskSet,
@@ -114,13 +122,9 @@ def _predictions(
     with quiet(UserWarning):
         for (training, _), of_part in zip(parts, drawn, strict=True):
             model = fitted(name, candidate, tasks[training])
-            values += [_columns(of_queries(name, model, episode.support, episode.query)) for episode in of_part]
+            values += [targets.predictions(name, model, episode.support, episode.query) for episode in of_part]
             bar.advance()
     predicted = np.concatenate(values)
     if not np.isfinite(predicted).all():
         raise DivergenceError("predictions of left-out tasks are not finite.")
     return predicted
-
-
-def _columns(y: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(y, dtype=np.float64).reshape(len(y), -1)

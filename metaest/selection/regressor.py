@@ -1,46 +1,37 @@
 """AutoMetaRegressor: compares ways to learn from many tasks on tasks left out, and takes the best or an average."""
 
-import logging
 from collections.abc import Sequence
 from functools import partial
-from html import escape
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.arguments import POSITIVE, SEED, VERBOSE, Whole, require_choice, require_flag, whether_guarded
+from metaest.estimators.arguments import require_choice, require_flag, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import ConformalInterval, IntervalMixin, conformal_interval, one_by_one
-from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
+from metaest.estimators.guard import FittedGuard, learned_guard
 from metaest.estimators.inputs import as_tasks, check_targets
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.pickles import check_stamp, copied, model_state
-from metaest.estimators.seen_tasks import SeenTasks, hashed
+from metaest.estimators.seen_tasks import SeenTasks
 from metaest.selection.adapted import AdaptedAuto, center_and_scale
 from metaest.selection.adapted_many import AdaptedAutos
-from metaest.selection.answers import fitted
-from metaest.selection.candidates import Candidate, default_candidates, given_candidates, within_budget
-from metaest.selection.choice import Choice, choose
+from metaest.selection.base import CONSTRAINTS, BaseAuto
+from metaest.selection.candidates import Candidate, default_candidates
+from metaest.selection.choice import Choice
 from metaest.selection.ensemble import Ensemble, Member, gives_std, guard_answers
-from metaest.selection.episodes import FEWEST_QUERY, feasible_shots, folds
-from metaest.selection.held_out import HeldOut, predict_held_out
+from metaest.selection.held_out import HeldOut
+from metaest.selection.targets import Numbers, Targets
 from metaest.tasks import TaskSet
-from metaest.tasks.arguments import is_whole
 
 __all__ = ["AutoMetaRegressor"]
 
-_logger = logging.getLogger("metaest.auto")
 
-
-class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
+class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseAuto):
     r"""Regression over many tasks by the method that predicts left-out tasks best, or by an average of methods.
 
     Every candidate is fitted on some tasks, adapted to a few rows of others, and judged on their remaining rows: at the
@@ -122,22 +113,8 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
     ['compared', 'compared']
     """
 
-    _parameter_constraints = {  # noqa: RUF012
-        "candidates": [StrOptions({"auto"}), list, tuple],
-        "shots": [Whole(1, None, closed="left"), list, tuple, range],
-        "average": ["boolean"],
-        "split": [StrOptions({"random", "first"})],
-        "cv": [Whole(2, None, closed="left")],
-        "time_budget": [POSITIVE, None],
-        "random_state": SEED,
-        "verbose": VERBOSE,
-    }
-    # scikit-learn's metadata routing passes groups by default
-    __metadata_request__fit = {"groups": True}  # noqa: RUF012
-    __metadata_request__score = {"groups": True}  # noqa: RUF012
+    _parameter_constraints = CONSTRAINTS
     _ensemble: Ensemble
-    _judged: TaskSet | None
-    _judges: dict[Any, FittedGuard]
 
     def __init__(
         self,
@@ -159,48 +136,6 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
         self.time_budget = time_budget
         self.random_state = random_state
         self.verbose = verbose
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the settings, and where `deep` those of the candidates as ``name__setting``.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-
-        Returns
-        -------
-        dict of str to Any
-        """
-        params: dict[str, Any] = self._get_params("candidates", deep)
-        return params
-
-    def set_params(self, **params: Any) -> Self:
-        """Set settings, candidates by their names, and settings of candidates as ``name__setting``.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self
-        """
-        self._set_params("candidates", **params)
-        return self
-
-    @property
-    def support_size(self) -> tuple[int, int]:
-        """Least and greatest number of rows that ``score`` and ``calibrate`` adapt on, of those compared at."""
-        shots = self._shots()
-        able = [shot for shot in shots if shot in getattr(self, "shots_", shots)] or shots
-        return min(able), max(able)
-
-    def _shots(self) -> list[int]:
-        """Return the setting `shots` as a list, or raise a ValueError."""
-        shots = [self.shots] if isinstance(self.shots, (int, np.integer)) else list(self.shots)
-        if not shots or not all(is_whole(shot) and shot >= 1 for shot in shots):
-            raise ValueError(f"shots must be whole numbers of rows, of at least 1; got {self.shots!r}.")
-        return [int(shot) for shot in shots]
 
     @atomic
     @in_plain_modes
@@ -230,64 +165,26 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
             RuntimeError. A note names the candidate.
         """
         self._validate_params()
-        shots = self._shots()
         tasks = as_tasks(X, y, groups)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if isinstance(self.candidates, str):
-            offered = default_candidates(tasks, self.split, seed)
-        else:
-            offered = given_candidates(self.candidates, self.get_params(deep=False))
-        rng = np.random.default_rng(seed)
-        parts = folds(tasks.sizes >= min(shots) + FEWEST_QUERY, self.cv, rng) if len(tasks) > 1 else []
-        kept, refused = within_budget(offered, tasks, parts, self.time_budget)
-        held_out, choice, shots = None, None, sorted(set(shots))
-        if parts and len(kept) > 1:
-            left_out = np.concatenate([of_part for _, of_part in parts])
-            shots = feasible_shots(tasks.sizes[left_out], feasible_shots(tasks.sizes, shots))
-            pairs = [(candidate.name, candidate.trial) for candidate in kept]
-            held_out = predict_held_out(pairs, tasks, parts, shots, self.split, seed, verbose=bool(self.verbose))
-            choice = choose(held_out, shots, averages=bool(self.average))
-        weights = {kept[0].name: 1.0} if choice is None else choice.weights
-        members = []
-        for candidate in kept:
-            if weights.get(candidate.name, 0.0) > 0:
-                model = fitted(candidate.name, candidate.estimator, tasks)
-                members.append(Member(candidate.name, weights[candidate.name], model, gives_std(model, tasks.X[:1])))
-        self._ensemble = Ensemble(tuple(members), tasks.y.shape[1:])
-        self.shots_ = tuple(shots)
-        self.table_ = _table(offered, refused, held_out, choice, shots, weights)
-        self.choice_ = f"{kept[0].name} alone: nothing to compare it with" if choice is None else choice.reason
-        self._remember(tasks, seed)
-        _logger.info("%s", self.choice_)
-        if self.verbose:
-            print(self.choice_)
+        self._choose_and_fit(tasks)
+        self.n_outputs_, self._single_target = 1 if tasks.y.ndim == 1 else tasks.y.shape[1], tasks.y.ndim == 1
+        self._seen, self._conformal = SeenTasks.learn(tasks, self._seed), None
+        self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
         return self
 
-    @property
-    def weights_(self) -> dict[str, float]:
-        """Weights of the candidates that were fitted on all tasks, by name."""
-        check_is_fitted(self)
-        return {member.name: member.weight for member in self._ensemble.members}
+    def _targets(self, tasks: TaskSet) -> Targets:
+        return Numbers()
 
-    @property
-    def models_(self) -> dict[str, Any]:
-        """These candidates, fitted, by name."""
-        check_is_fitted(self)
-        return {member.name: member.model for member in self._ensemble.members}
+    def _default(self, tasks: TaskSet, targets: Any, seed: int) -> list[Candidate]:
+        return default_candidates(tasks, self.split, seed)
 
-    def _remember(self, tasks: TaskSet, seed: int) -> None:
-        """Set what the estimator keeps of the tasks."""
-        self._seed = seed
-        self.n_tasks_, self.n_outputs_ = len(tasks), 1 if tasks.y.ndim == 1 else tasks.y.shape[1]
-        self._single_target = tasks.y.ndim == 1
-        self._judged, self._judges = thinned(tasks), {}
-        self._task_names = hashed(tasks.names)
-        self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
-        self._y_mean = tasks.y.mean(axis=0, dtype=np.float64)
-        columns = Columns(self)
-        columns.remember_shape(tasks.X)
-        columns.remember_names(tasks.feature_names)
-        columns.remember_range(tasks.X)
+    def _ensemble_of(self, tasks: TaskSet, targets: Any, models: list[tuple[str, float, Any]]) -> Ensemble:
+        row = tasks.X[:1]
+        members = tuple(Member(name, weight, model, gives_std(model, row)) for name, weight, model in models)
+        return Ensemble(members, tasks.y.shape[1:])
+
+    def _figures(self, held_out: HeldOut, choice: Choice, shots: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+        return {f"rmse at {shot}": choice.errors[:, j] for j, shot in enumerate(shots)}
 
     @in_plain_modes
     def adapt(self, X: Any, y: Any, *, guard: bool | None = None, gap: int = 0) -> AdaptedAuto:
@@ -406,58 +303,7 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, _BaseComposition):
         answer, settings = partial(guard_answers, self._ensemble), (gap, self.split, self._seed)
         return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
-    def learn_guard(self, gap: int = 0) -> None:
-        """Learn now what guarded adaptations need of the training rows, which files and pickles leave out.
-
-        Parameters
-        ----------
-        gap : int, default=0
-            As `adapt` takes it.
-        """
-        learn_guard(self, gap)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return model_state(self, super().__getstate__())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(check_stamp(self, state))
-
-    __copy__ = __deepcopy__ = copied
-
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-    def _repr_html_(self) -> str:
-        if not hasattr(self, "table_"):
-            return f"<p>{escape(repr(self))}</p>"
-        table = self.table_.to_html(float_format="{:.4g}".format)
-        return f"<p><b>{escape(repr(self))}</b><br>{escape(self.choice_)}</p>{table}"
-
-
-def _table(
-    offered: Sequence[Candidate],
-    refused: dict[str, str],
-    held_out: HeldOut | None,
-    choice: Choice | None,
-    shots: Sequence[int],
-    weights: dict[str, float],
-) -> pd.DataFrame:
-    """Return one row a candidate."""
-    rows = []
-    compared = [] if held_out is None else list(held_out.predictions)
-    for candidate in offered:
-        name = candidate.name
-        row: dict[str, Any] = {"candidate": name}
-        at = compared.index(name) if name in compared else None
-        for j, shot in enumerate(shots if choice is not None else ()):
-            row[f"rmse at {shot}"] = np.nan if at is None or choice is None else choice.errors[at, j]
-        row["loss"] = np.nan if at is None or choice is None else choice.losses[at]
-        row["weight"] = weights.get(name, 0.0)
-        row["seconds"] = np.nan if held_out is None else held_out.seconds.get(name, np.nan)
-        failure = None if held_out is None else held_out.failures.get(name)
-        alone = "taken, not compared" if row["weight"] else "not compared"
-        row["status"] = refused.get(name) or failure or ("compared" if at is not None else alone)
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("candidate")

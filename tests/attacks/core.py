@@ -25,6 +25,7 @@ from attacks.models import (
     PROBE,
     SUPPORT,
     average,
+    class_average,
     class_tasks,
     classifier,
     compiled,
@@ -35,6 +36,7 @@ from attacks.models import (
     evidence_head,
     linear_tasks,
     new_average,
+    new_class_average,
     new_classifier,
     new_policy,
     new_process,
@@ -87,6 +89,8 @@ EXCLUDED = {
     "UngroupedWarning": "a warning",
     "UnlikelyTaskWarning": "a warning",
     "AdaptedAuto": "made by adapt",
+    "AdaptedAutoClassifier": "made by adapt",
+    "AdaptedAutoClassifiers": "made by adapt_many",
     "AdaptedAutos": "made by adapt_many",
     "AdaptedClassifier": "made by adapt",
     "AdaptedEquation": "made by adapt",
@@ -103,6 +107,7 @@ EXCLUDED = {
     "AdaptedEquation.check_covariates": "a hook for classes of domains, called with checked values",
     "EquationRegressor.problem": "a hook for classes of domains, called with checked values",
     "EquationRegressor.with_equation": "a hook for classes of domains, called with checked values",
+    "AutoMetaClassifier.learn_guard": "called where a model is written or pickled",
     "AutoMetaRegressor.learn_guard": "called where a model is written or pickled",
     "EquationRegressor.learn_guard": "called where a model is written or pickled",
     "FewShotClassifier.learn_guard": "called where a model is written or pickled",
@@ -313,7 +318,7 @@ def network_entries(
     of_adapted = {
         "MAMLRegressor": "AdaptedRegressor", "MAMLClassifier": "AdaptedClassifier", "MAMLPolicy": "AdaptedPolicy",
         "EquationRegressor": "AdaptedEquation", "RandomCoefficientRegressor": "AdaptedGaussian",
-        "AutoMetaRegressor": "AdaptedAuto",
+        "AutoMetaRegressor": "AdaptedAuto", "AutoMetaClassifier": "AdaptedAutoClassifier",
         "HierarchicalGPRegressor": "AdaptedGaussian",
     }[kind]  # fmt: skip
     state = {"state": bytes_of(model, probe)}
@@ -391,21 +396,23 @@ network_entries("MAMLRegressor", regressor, 2, guards=True, answers=("predict_in
 network_entries("HierarchicalGPRegressor", process, 2, guards=True, answers=("predict_interval",))
 network_entries("RandomCoefficientRegressor", random_coefficients, 2, guards=True, answers=("predict_interval",))
 network_entries("AutoMetaRegressor", average, 2, guards=True, answers=("predict_interval",))
+network_entries("AutoMetaClassifier", class_average, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLPolicy", policy, 2, guards=False, answers=())
 network_entries(
     "EquationRegressor", equation, 1, guards=True, answers=("predict_interval", "predict_mean"), positive=True
 )
-entry(
-    "MAMLClassifier.task_scores",
-    lambda X, y, groups: classifier().task_scores(X, y, groups),
-    rows_and_targets(
-        classes=True,
-        least=4,
-        further={"groups": lambda n, rng: np.arange(n) // 2 if n % 2 == 0 else np.append(np.arange(n - 1) // 2, 0)},
-    ),
-    state=bytes_of(classifier),
-)
+for _kind, _model in (("MAMLClassifier", classifier), ("AutoMetaClassifier", class_average)):
+    entry(
+        f"{_kind}.task_scores",
+        lambda X, y, groups, _model=_model: _model().task_scores(X, y, groups),
+        rows_and_targets(
+            classes=True,
+            least=4,
+            further={"groups": lambda n, rng: np.arange(n) // 2 if n % 2 == 0 else np.append(np.arange(n - 1) // 2, 0)},
+        ),
+        state=bytes_of(_model),
+    )
 
 
 # ---- sequences of tasks ------------------------------------------------------------
@@ -434,6 +441,12 @@ entry(
     lambda tasks, **settings: _many(average(), tasks, PROBE, **settings),
     sequences(linear_tasks(3, seed=5), settings=GUARDS),
     state=bytes_of(average),
+)
+entry(
+    "AutoMetaClassifier.adapt_many",
+    lambda tasks, **settings: _many(class_average(), tasks, PROBE, **settings),
+    sequences(class_tasks(3, seed=5), settings=GUARDS),
+    state=bytes_of(class_average),
 )
 entry(
     "MAMLPolicy.adapt_many",
@@ -488,6 +501,13 @@ entry(
     rows_and_targets(names=("X",), columns=2, settings={"return_std": flag("return_std")}),
 )
 entry("AdaptedAutos.predict", lambda X: MANY_AVERAGES().predict(X), rows_and_targets(names=("X",), columns=2))
+MANY_CLASSIFIERS = once(lambda: class_average().adapt_many(class_tasks(3, seed=5)))
+for _method in ("predict", "predict_proba"):
+    entry(
+        f"AdaptedAutoClassifiers.{_method}",
+        lambda X, _method=_method: getattr(MANY_CLASSIFIERS(), _method)(X),
+        rows_and_targets(names=("X",), columns=2),
+    )
 entry(
     "AdaptedGaussians.predict (processes)",
     lambda X, **settings: MANY_PROCESSES().predict(X, **settings),
@@ -521,6 +541,12 @@ entry(
     lambda tasks: average().score(tasks),
     sequences(linear_tasks(4, seed=5)),
     state=bytes_of(average),
+)
+entry(
+    "AutoMetaClassifier.score (tasks)",
+    lambda tasks: class_average().score(tasks),
+    sequences(class_tasks(4, seed=5)),
+    state=bytes_of(class_average),
 )
 entry(
     "MAMLClassifier.score (tasks)",
@@ -582,6 +608,7 @@ for _kind, _model, _probe, _tasks in (
     ("HierarchicalGPRegressor", process, PROBE, linear_tasks(4, seed=7)),
     ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(4, seed=7)),
     ("AutoMetaRegressor", average, PROBE, linear_tasks(4, seed=7)),
+    ("AutoMetaClassifier", class_average, PROBE, class_tasks(4, seed=7)),
     ("MAMLClassifier", classifier, PROBE, class_tasks(4, seed=7)),
     ("MAMLPolicy", policy, PROBE, linear_tasks(4, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(4, seed=7)),
@@ -601,7 +628,7 @@ for _kind, _model, _probe, _tasks in (
         _call,
         rows_and_targets(
             columns=_probe.shape[1], further={"groups": lambda n, rng: np.arange(n) // 6}, least=24, most=30, spells=_spells,
-            positive=_kind == "EquationRegressor", classes=_kind == "MAMLClassifier",
+            positive=_kind == "EquationRegressor", classes=_kind.endswith("Classifier"),
         ),
         state=_state,
         fits=True,
@@ -664,6 +691,7 @@ for _kind, _new, _tasks in (
     ("MAMLRegressor", new_regressor, linear_tasks(4)),
     ("AutoMetaRegressor", new_average, linear_tasks(4)),
     ("HierarchicalGPRegressor", new_process, linear_tasks(4)),
+    ("AutoMetaClassifier", new_class_average, class_tasks(4)),
     ("MAMLClassifier", new_classifier, class_tasks(4)),
     ("MAMLPolicy", new_policy, linear_tasks(4)),
     ("RandomCoefficientRegressor", new_random_coefficients, linear_tasks(4)),

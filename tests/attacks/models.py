@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from metaest import (
+    AutoMetaClassifier,
     AutoMetaRegressor,
     EquationRegressor,
     HierarchicalGPRegressor,
@@ -88,6 +89,16 @@ def new_average(**settings: Any) -> AutoMetaRegressor:
     return AutoMetaRegressor(**{"candidates": candidates, "shots": 1, "cv": 2, "random_state": 0, **settings})
 
 
+def new_class_average(**settings: Any) -> AutoMetaClassifier:
+    """Return an unfitted average of two small classifiers."""
+    candidates = [
+        ("gradient", new_classifier(max_iter=1)),
+        ("ridge", new_classifier(inner_solver="ridge", max_iter=1)),
+    ]
+    fixed = {"shots": 1, "cv": 2, "shared_labels": True, "random_state": 0}
+    return AutoMetaClassifier(**{"candidates": candidates, **fixed, **settings})
+
+
 def new_classifier(**settings: Any) -> MAMLClassifier:
     """Return a small unfitted classifier."""
     return MAMLClassifier(**{**SMALL, "shared_labels": True, **settings})
@@ -116,6 +127,7 @@ def new_process(**settings: Any) -> HierarchicalGPRegressor:
 regressor = once(lambda: new_regressor().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 average = once(lambda: new_average().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 classifier = once(lambda: new_classifier().fit(class_tasks()))
+class_average = once(lambda: new_class_average().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
 process = once(lambda: new_process().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))

@@ -21,6 +21,7 @@ from metaest.selection.candidates import default_candidates, within_budget
 from metaest.selection.choice import choose
 from metaest.selection.episodes import episodes, feasible_shots, folds
 from metaest.selection.held_out import HeldOut
+from metaest.selection.targets import Numbers
 from metaest_datasets import make_linear_tasks
 
 
@@ -102,8 +103,8 @@ def test_of_many_tasks_a_quarter_of_500_is_left_out_once():
 
 def test_episodes_keep_support_and_query_apart_and_do_not_depend_on_the_fold():
     tasks = levels(9)
-    alone = {e.shot: e for e in episodes(tasks, np.array([4]), [1, 3], "random", 100, 7)}
-    together = list(episodes(tasks, np.arange(9), [1, 3], "random", 100, 7))
+    alone = {e.shot: e for e in episodes(Numbers(), tasks, np.array([4]), [1, 3], "random", 100, 7)}
+    together = list(episodes(Numbers(), tasks, np.arange(9), [1, 3], "random", 100, 7))
     for episode in together:
         at = episode.numbers.tolist().index(4)
         assert np.array_equal(episode.support[at].X, alone[episode.shot].support[0].X)
@@ -115,14 +116,14 @@ def test_episodes_keep_support_and_query_apart_and_do_not_depend_on_the_fold():
 
 def test_rows_in_order_adapt_on_the_first():
     tasks = levels(3)
-    [episode] = episodes(tasks, np.arange(3), [2], "first", 3, 0)
+    [episode] = episodes(Numbers(), tasks, np.arange(3), [2], "first", 3, 0)
     assert np.array_equal(episode.support[1].X, tasks[1].X[:2])
     assert np.array_equal(episode.query[1].X, tasks[1].X[2:])
 
 
 def test_few_tasks_are_drawn_from_several_times():
-    assert len(list(episodes(levels(12), np.arange(12), [2], "random", 12, 0))) == 5
-    assert len(list(episodes(levels(60), np.arange(60), [2], "random", 60, 0))) == 1
+    assert len(list(episodes(Numbers(), levels(12), np.arange(12), [2], "random", 12, 0))) == 5
+    assert len(list(episodes(Numbers(), levels(60), np.arange(60), [2], "random", 60, 0))) == 1
 
 
 def test_shots_that_leave_too_few_rows_are_dropped():
@@ -380,7 +381,7 @@ def test_rows_that_a_task_carries_as_support_are_adapted_on_and_not_judged_on(sp
     X = np.arange(9.0)[:, None]
     tasks = TaskSet([Task(i, X, X[:, 0], support=[2, 4, 6]) for i in range(3)])
     for shot, n_query in ((1, 6), (3, 6), (5, 4)):
-        [episode] = episodes(tasks, np.arange(3), [shot], split, 100, 0)
+        [episode] = episodes(Numbers(), tasks, np.arange(3), [shot], split, 100, 0)
         for support, query in zip(episode.support, episode.query, strict=True):
             chosen = set(support.y)
             assert chosen <= {2, 4, 6} if shot <= 3 else {2, 4, 6} <= chosen

@@ -21,11 +21,42 @@ from metaest.functional import Params
 from metaest.tasks import labels_of, place_among
 from metaest.tasks.reading import rows_of
 
-__all__ = ["AdaptedClassifier", "class_rows", "probabilities_of"]
+__all__ = ["AdaptedClassifier", "LabelScoring", "class_rows", "probabilities_of", "require_same_kind"]
+
+
+class LabelScoring:
+    """What predictors of labels add to AdaptedPredictor: accuracy, and the tags of a classifier."""
+
+    predict: Any
+
+    @in_plain_modes
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of the prediction, as every scikit-learn classifier does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,)
+        sample_weight : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        float
+        """
+        prediction = self.predict(X)
+        truth = labels_of(as_truth(y, len(prediction)), lambda row: f"score: row {row}")
+        require_same_kind(truth, prediction, "score")
+        with filters_kept():
+            return float(accuracy_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
+
+    def __sklearn_tags__(self) -> Tags:
+        return Tags(
+            estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags()
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
+class AdaptedClassifier(LabelScoring, HoldsNetwork, AdaptedPredictor):
     """A classifier adapted to one task; made by ``adapt``, never changed afterwards.
 
     It holds its own weights and shares nothing that moves with the model it came from or with its siblings, so
@@ -163,27 +194,6 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         return labels
 
     @in_plain_modes
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy of the prediction, as every scikit-learn classifier does.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,)
-        sample_weight : array-like of shape (n_rows,), optional
-
-        Returns
-        -------
-        float
-        """
-        prediction = self.predict(X)
-        truth = labels_of(as_truth(y, len(prediction)), lambda row: f"score: row {row}")
-        if (truth.dtype.kind == "U") != (prediction.dtype.kind == "U"):
-            raise TaskError("score: labels of mixed types; write all as words, or all as numbers, as in the fit.")
-        with filters_kept():
-            return float(accuracy_score(truth, prediction, sample_weight=score_weights(sample_weight, len(prediction))))
-
-    @in_plain_modes
     def partial_adapt(self, X: Any, y: Any) -> "AdaptedClassifier":
         """Return a new classifier adapted on the rows seen so far and these, together.
 
@@ -205,8 +215,7 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
         """
         columns = Columns(self)
         rows, labels = class_rows(columns, X, y, "partial_adapt")
-        if (labels.dtype.kind == "U") != (self.y_support_.dtype.kind == "U"):
-            raise TaskError("partial_adapt: labels of mixed types; write all as words, or all as numbers.")
+        require_same_kind(labels, self.y_support_, "partial_adapt")
         return self._adapt(
             self._network,
             self._adaptation,
@@ -215,11 +224,6 @@ class AdaptedClassifier(HoldsNetwork, AdaptedPredictor):
             np.concatenate([self.y_support_, labels]),
             columns.names,
             self._judge,
-        )
-
-    def __sklearn_tags__(self) -> Tags:
-        return Tags(
-            estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags()
         )
 
 
@@ -232,6 +236,12 @@ def class_rows(columns: Columns, X: Any, y: Any, where: str) -> tuple[NDArray[An
         raise TaskError(f"{where}: there are no rows; the rows of a task define its classes, so some are needed.")
     rows, target = columns.rows_with_targets(X, y, where, labels=True)
     return rows, labels_of(target, lambda row: where)
+
+
+def require_same_kind(labels: NDArray[Any], before: NDArray[Any], where: str) -> None:
+    """Raise a TaskError where some labels are words and others numbers."""
+    if (labels.dtype.kind == "U") != (before.dtype.kind == "U"):
+        raise TaskError(f"{where}: labels of mixed types; write all as words, or all as numbers, as in the fit.")
 
 
 def probabilities_of(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metaest.estimators.guard import Answers
 from metaest.estimators.inputs import as_tasks
+from metaest.estimators.label_scores import Predicted
 from metaest.estimators.networks.adaptation import Adaptation, Differentiated, moving_names
 from metaest.estimators.networks.episodes import Batches, CompilerDraws, EpisodeSampler, batch_forward
 from metaest.estimators.networks.images import require_channels_first
@@ -53,7 +54,6 @@ __all__ = [
     "ClassNetwork",
     "ClassSampler",
     "Classification",
-    "Predicted",
     "indicators",
     "query_answers",
 ]
@@ -256,23 +256,6 @@ def indicators(codes: NDArray[np.intp], outputs: NDArray[np.intp]) -> Tensor:
     """
     of_row = (codes[..., None] == np.arange(outputs.shape[-1])).astype(np.float32)
     return torch.from_numpy(np.where(outputs[..., None, :] < 0, np.float32(-1), of_row))
-
-
-class Predicted(NamedTuple):
-    """Query rows of all tasks.
-
-    Attributes
-    ----------
-    truth, prediction : ndarray of int, shape (n_query_rows,)
-        Classes, as numbered in the task.
-    rows, task : ndarray of int, shape (n_query_rows,)
-        Row numbers in the TaskSet, and task numbers.
-    """
-
-    truth: NDArray[np.intp]
-    prediction: NDArray[np.intp]
-    rows: NDArray[np.intp]
-    task: NDArray[np.intp]
 
 
 class _Repeated(Batches):

@@ -2,34 +2,30 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from itertools import pairwise
 from os import PathLike
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.columns import Columns
+from metaest.estimators.label_scores import FewShotScores, Predicted
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.networks.adapted_classifier import AdaptedClassifier, class_rows, probabilities_of
 from metaest.estimators.networks.base import BaseMAML
-from metaest.estimators.networks.classification import Classification, Predicted
+from metaest.estimators.networks.classification import Classification
 from metaest.estimators.networks.constraints import CLASS_CONSTRAINTS
-from metaest.estimators.scoring import row_weights
-from metaest.exceptions import filters_kept
 from metaest.functional import Callback, InnerSolver, MetaGradient, MetaGradientName
 from metaest.tasks import TaskSet
 
 __all__ = ["MAMLClassifier"]
 
 
-class MAMLClassifier(ClassifierMixin, BaseMAML):
+class MAMLClassifier(FewShotScores, ClassifierMixin, BaseMAML):
     r"""Classification that learns from many small tasks how to learn the next one.
 
     Model-agnostic meta-learning [1]_: weights :math:`\theta` are sought from which a few gradient steps on a task's
@@ -441,57 +437,6 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         labels: NDArray[Any] = self._network.labels[probabilities.argmax(axis=1)]
         return labels
 
-    @in_plain_modes
-    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
-        """Few-shot score: adapt on the support of each task, score the labels of its query.
-
-        Parameters
-        ----------
-        X, y, groups : as in `fit`
-        sample_weight : array-like of shape (n_rows,), optional; weights of flat query rows
-
-        Returns
-        -------
-        float
-            Accuracy, balanced accuracy or macro F1, as `scoring` says: over the query rows of all tasks together; the
-            latter two, where each task has labels of its own, the mean over tasks.
-        """
-        tasks, predicted = self._predicted(X, y, groups)
-        weight = (
-            None
-            if sample_weight is None
-            else row_weights(sample_weight, groups, int(tasks.offsets[-1]))[predicted.rows]
-        )
-        if self.scoring == "accuracy" or self._network.labels is not None:
-            return _score(self.scoring, predicted.truth, predicted.prediction, weight)
-        ends = np.concatenate([[0], np.cumsum(np.bincount(predicted.task, minlength=len(tasks)))])
-        weights = [None if weight is None else weight[a:b] for a, b in pairwise(ends)]
-        each = [
-            _score(self.scoring, predicted.truth[a:b], predicted.prediction[a:b], w)
-            for (a, b), w in zip(pairwise(ends), weights, strict=True)
-        ]
-        return float(np.mean(each))
-
-    @in_plain_modes
-    def task_scores(self, X: Any, y: Any = None, groups: Any = None) -> pd.Series:
-        """Few-shot score of each task by itself.
-
-        Parameters
-        ----------
-        X, y, groups : as in `fit`
-
-        Returns
-        -------
-        Series
-            One number a task, of the kind `scoring` names, indexed by the task's name.
-        """
-        tasks, predicted = self._predicted(X, y, groups)
-        ends = np.concatenate([[0], np.cumsum(np.bincount(predicted.task, minlength=len(tasks)))])
-        scores = [
-            _score(self.scoring, predicted.truth[a:b], predicted.prediction[a:b], None) for a, b in pairwise(ends)
-        ]
-        return pd.Series(scores, index=pd.Index(tasks.names, name="task", tupleize_cols=False), name=self.scoring)
-
     def _predicted(self, X: Any, y: Any, groups: Any) -> tuple[TaskSet, Predicted]:
         check_is_fitted(self)
         kind = self.kind
@@ -501,16 +446,8 @@ class MAMLClassifier(ClassifierMixin, BaseMAML):
         sampler = kind.sampler(self._network, tasks, self._adaptation(), rng, training=False)
         return tasks, sampler.predict_queries(self._params, self.batching_, verbose=bool(self.verbose))
 
-    def _can_judge(self) -> bool:
+    def _shares_labels(self) -> bool:
         return self._network.labels is not None
 
-
-@filters_kept()
-def _score(kind: str, truth: NDArray[Any], prediction: NDArray[Any], weight: NDArray[Any] | None) -> float:
-    if kind == "accuracy":
-        return float(accuracy_score(truth, prediction, sample_weight=weight))
-    if kind == "f1_macro":
-        return float(f1_score(truth, prediction, average="macro", zero_division=0, sample_weight=weight))
-    labels = np.unique(truth)
-    recall = recall_score(truth, prediction, labels=labels, average="macro", zero_division=0, sample_weight=weight)
-    return float(recall)
+    def _can_judge(self) -> bool:
+        return self._network.labels is not None

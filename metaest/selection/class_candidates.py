@@ -1,0 +1,61 @@
+"""The candidates of "auto" for classes, the simplest first."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
+from metaest.estimators.networks.classifier import MAMLClassifier
+from metaest.selection.candidates import FEWEST_TASKS, STEPS, TRIAL_STEPS, WEIGHTS_A_ROW, Candidate
+from metaest.selection.gaussian_classes import HierarchicalGaussianClassifier
+from metaest.selection.indicators import IndicatorClassifier
+from metaest.selection.labels import Labels
+from metaest.tasks import TaskSet
+
+__all__ = ["default_class_candidates"]
+
+# classes up to which there is a regression for the indicator of each
+MOST_INDICATORS = 5
+# numbers of a row up to which Gaussian classes are offered: their covariances are solved
+MOST_NUMBERS = 1500
+# support rows that networks are trained for: of a task, or of each class
+NETWORK_SHOTS = (1, 10)
+
+
+def default_class_candidates(tasks: TaskSet, labels: Labels, split: str, seed: int) -> list[Candidate]:
+    """Return the candidates of "auto" for tasks of this shape, the simplest first."""
+    shared, size = labels.known is not None, int(np.prod(tasks.X.shape[1:]))
+    offered = []
+    if size <= MOST_NUMBERS:
+        gaussian = HierarchicalGaussianClassifier(shared_labels=shared)
+        seconds = 0.1 + 3e-9 * (len(tasks.X) * size**2 + size**3) + 2e-3 * min(len(tasks), 100)
+        offered.append(Candidate("Gaussian classes", gaussian, gaussian, (seconds, seconds)))
+    if shared and tasks.X.ndim == 2 and labels.width <= MOST_INDICATORS:
+        n_fits, numbers = 1 if labels.width == 2 else labels.width, len(tasks.X) * (size + 1)
+        levels = IndicatorClassifier(RandomCoefficientRegressor(random="intercept", split=split, random_state=seed))
+        seconds = n_fits * (1.0 + 4e-5 * numbers)
+        offered.append(Candidate("boosted trees and levels", levels, levels, (seconds, seconds)))
+    if len(tasks) >= FEWEST_TASKS or not offered:
+        offered += _networks(tasks, shared, split, seed)
+    return offered
+
+
+def _networks(tasks: TaskSet, shared: bool, split: str, seed: int) -> list[Candidate]:
+    """Return networks with a head in closed form, and by gradient steps."""
+    settings: dict[str, Any] = {"shared_labels": shared, "split": split, "random_state": seed}
+    settings["support_size" if shared else "k_shot"] = NETWORK_SHOTS
+    image, a_task = tasks.X.ndim > 2, len(tasks.X) / len(tasks)
+    head = MAMLClassifier(inner_solver="bayes" if shared else "ridge", **settings)
+    offered = [("network with a head in closed form", head, 1.0)]
+    if not image:
+        offered.append(("network by gradient steps", MAMLClassifier(**settings), 4.0))
+    made = []
+    for name, network, times in offered:
+        a_batch = min(len(tasks), network.meta_batch_size) * a_task
+        # a pixel of a network of convolutions costs as much as its channels
+        a_row = 5e-6 * np.prod(tasks.X.shape[2:]) if image else 3e-8 * (tasks.X.shape[1] + WEIGHTS_A_ROW)
+        trial, fit = (0.5 + times * steps * (3e-3 + a_batch * a_row) for steps in (TRIAL_STEPS, STEPS))
+        shorter = clone(network).set_params(max_iter=TRIAL_STEPS)
+        made.append(Candidate(name, network, shorter, (float(trial), float(fit))))
+    return made

@@ -1,0 +1,157 @@
+"""Labels of classes: which tasks share, what candidates say of their probabilities, and how they are judged.
+
+The error of a row is that of Brier, the sum over classes of :math:`(p_k - [y = k])^2` (divided by the number of
+classes): it is least for the true probabilities, as the cross-entropy is, but no candidate is thrown out for one row
+that it was sure of and wrong about; and it is quadratic, so that weights of an average are those of a regression.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.exceptions import TaskError
+from metaest.selection.answers import adapted_many, in_shape, naming
+from metaest.selection.targets import FEWEST_QUERY, MOST_QUERY, Targets, carried_first
+from metaest.tasks import Task, TaskSet, encode
+from metaest.tasks.record import read_only
+
+__all__ = ["Labels", "classes_of", "indicator_of", "probabilities_of"]
+
+# how far probabilities of a row may be from summing to one: those of single precision are closer
+ROUNDING = 1e-3
+
+
+@dataclass(frozen=True)
+class Labels(Targets):
+    """Classes of rows.
+
+    Attributes
+    ----------
+    known : ndarray or None
+        All labels, sorted, where they mean the same in every task.
+    width : int
+        Largest number of classes of a task.
+    """
+
+    known: NDArray[Any] | None
+    width: int
+    labels = True
+
+    @classmethod
+    def of(cls, tasks: TaskSet, shared: bool) -> "Labels":
+        """Return the labels of tasks, or raise a TaskError where they are none, or of one class only."""
+        classes = encode(tasks, shared)
+        return cls(classes.labels if shared else None, int(classes.counts.max()))
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """What `shots` counts."""
+        return "rows" if self.known is not None else "rows of each class"
+
+    def sizes(self, tasks: TaskSet) -> NDArray[np.intp]:
+        """Return numbers of rows; where labels are a task's own, of its median class and one more."""
+        if self.known is not None:
+            return tasks.sizes
+        counts = [np.median(np.unique(task.y, return_counts=True)[1]) for task in tasks]
+        return np.floor(counts).astype(np.intp) - 1 + FEWEST_QUERY
+
+    def split(self, task: Task, shot: int, order: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the first rows, of each class where labels are the task's own, and others to predict.
+
+        Those that the task carries come before others, and are predicted only where there are no others. A class with
+        few rows keeps one to be predicted.
+        """
+        order, n_carried = carried_first(task, order)
+        is_support = np.arange(len(order)) < shot
+        if self.known is None:
+            _, codes, counts = np.unique(task.y.ravel()[order], return_inverse=True, return_counts=True)
+            rank = np.empty(len(order), dtype=np.intp)
+            for k in range(len(counts)):
+                rank[codes == k] = np.arange(counts[k])
+            is_support = rank < np.minimum(shot, np.maximum(counts - 1, 1))[codes]
+        carried = np.arange(len(order)) < n_carried
+        query = order[~is_support & ~carried]
+        query = query if len(query) >= FEWEST_QUERY else order[~is_support]
+        return np.sort(order[is_support]), np.sort(query[:MOST_QUERY])
+
+    def judged(self, tasks: TaskSet, training: NDArray[np.intp], left_out: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the tasks left out whose labels all stand in the others, where they mean the same in every task."""
+        if self.known is None:
+            return left_out
+        met = np.unique(np.concatenate([tasks[int(i)].y.ravel() for i in training]))
+        return np.array([i for i in left_out if np.isin(tasks[int(i)].y, met).all()], dtype=np.intp)
+
+    def truth(self, support: TaskSet, query: TaskSet) -> NDArray[np.float64]:
+        """Return indicators of the classes of the query rows; further columns are zero."""
+        return self._each(indicator_of(b.y, self._classes(a)) for a, b in zip(support, query, strict=True))
+
+    def predictions(self, name: str, model: Any, support: TaskSet, query: TaskSet) -> NDArray[np.float64]:
+        """Adapt a fitted candidate to supports and predict probabilities of the queries; further columns are zero."""
+        predictors = adapted_many(name, model, support)
+        return self._each(
+            probabilities_of(name, one, b.X, self._classes(a))
+            for one, a, b in zip(predictors, support, query, strict=True)
+        )
+
+    def scale(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return one: errors are those of probabilities."""
+        return np.ones(truth.shape[1])
+
+    def _classes(self, support: Task) -> NDArray[Any]:
+        return np.unique(support.y) if self.known is None else self.known
+
+    def _each(self, parts: Any) -> NDArray[np.float64]:
+        """Return arrays below each other, with as many columns as a task has classes at most."""
+        return np.concatenate([np.pad(part, ((0, 0), (0, self.width - part.shape[1]))) for part in parts])
+
+
+def classes_of(known: NDArray[Any] | None, y: NDArray[Any], where: str) -> NDArray[Any]:
+    """Return the classes of a task that is adapted to, sorted, or raise a TaskError where it has one of its own."""
+    if known is not None:
+        return known
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise TaskError(
+            f"{where}: the support has one class only, {classes.tolist()[0]!r}; at least two are needed where each "
+            "task has labels of its own."
+        )
+    return classes
+
+
+def indicator_of(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return 1 for the class of a row and 0 for others, of shape (n_rows, n_classes)."""
+    return np.asarray(y.reshape(-1, 1) == classes, dtype=np.float64)
+
+
+def probabilities_of(name: str, predictor: Any, X: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return what a predictor says of rows, in the order of the classes of the task; 0 for those it does not know.
+
+    Raises
+    ------
+    ValueError
+        When these are no probabilities, or those of other classes.
+    """
+    missing = [member for member in ("predict_proba", "classes_") if not hasattr(predictor, member)]
+    if missing:
+        raise ValueError(f"candidates: {name!r} makes a {type(predictor).__name__}, which has no {missing[0]}.")
+    theirs = np.asarray(predictor.classes_).ravel()
+    with naming(name):
+        given = predictor.predict_proba(read_only(np.asarray(X).view()))
+    values = in_shape(name, given, (len(X), len(theirs))).astype(np.float64)
+    # sums that are not finite are left to those who know which task it is
+    if (values < -ROUNDING).any() or (np.abs(values.sum(axis=1) - 1) > ROUNDING).any():
+        raise ValueError(f"candidates: {name!r} predicts numbers that are no probabilities: rows have to sum to one.")
+    if len(theirs) == len(classes) and (theirs == classes).all():
+        return values
+    places = {label: k for k, label in enumerate(classes.tolist())}
+    others = [label for label in theirs.tolist() if label not in places]
+    if others:
+        raise ValueError(
+            f"candidates: {name!r} predicts a class {others[0]!r}, which is none of the task's: "
+            f"{classes.tolist()[:20]}."
+        )
+    aligned = np.zeros((len(X), len(classes)))
+    aligned[:, [places[label] for label in theirs.tolist()]] = values
+    return aligned
