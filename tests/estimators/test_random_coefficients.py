@@ -206,6 +206,23 @@ def test_no_rows_are_the_prior(boosted):
     np.testing.assert_array_equal(boosted.adapt([], []).predict(X, True), boosted.predict(X, True))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_far_off_tell_what_they_tell_or_are_refused(seed):
+    model = RandomCoefficientRegressor("linear", random=["days"]).fit(people(seed=seed))
+    new = people(1, seed=9)[0].X
+    # the slope is 1 / far, which is nothing, and the level that of the other row where there is one
+    for X, y in ([], []), ([[1.0, 1.0]], [250.0]):
+        limit = model.adapt([*X, [1e9, 1.0]], [*y, 1.0]).predict(new, return_std=True)
+        for far in (1e10, 1e60, 1e100, 1e150, 1e200, 1e300):
+            if not X or far == 1e10:
+                adapted = model.adapt([*X, [far, 1.0]], [*y, 1.0])
+                np.testing.assert_allclose(adapted.predict(new, return_std=True), limit, rtol=1e-4)
+                assert np.isfinite(adapted.predict_interval(new, of="curve")).all()
+            else:
+                with pytest.raises(TaskError, match="adapt: the rows are too far.*orders of magnitude"):
+                    model.adapt([*X, [far, 1.0]], [*y, 1.0])
+
+
 def test_more_rows_later_are_all_rows_at_once(boosted):
     new = shops(1, seed=2)[0]
     in_parts = boosted.adapt(new.X[:2], new.y[:2]).partial_adapt(new.X[2:9], new.y[2:9])

@@ -36,6 +36,10 @@ Array = NDArray[np.float64]
 
 # numbers that are worked with at a time: some 16 MB
 CHUNK_VALUES = 2_000_000
+# share of a column's length below which what is left of it is rounding
+ROUNDING = 1e-12
+# rounding of a singular value, in units of the prior, that may not be taken for what rows tell
+LOST = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +112,20 @@ class CoefficientPrior(TaskPrior):
         left, values, right = np.linalg.svd(padded, full_matrices=False)
         left, turned = left[:, : X.shape[1]], right @ self.factor.T
         length = np.hypot(1.0, values)[:, :, None]
+        eps, order = np.finfo(np.float64).eps, np.arange(q)
+        lost = (eps * values[:, :1] > LOST * length[:, :, 0]) & (order < mask.sum(axis=1)[:, None])
+        if lost.any():
+            raise FloatingPointError("rows differ by so many orders of magnitude that the small ones are lost")
         gain = left @ (values[:, :, None] / length / length * turned)  # Z P / s
         expected = (residual / noise)[:, None, :] @ gain
-        if not np.isfinite(expected).all():
-            raise FloatingPointError("the coefficients are not finite")
         whitened = left.swapaxes(1, 2) @ Z
         rest = Z - left @ whitened
+        # where all coefficients vary nothing is left but rounding
+        rest = np.where(np.abs(rest) > ROUNDING * np.linalg.norm(Z, axis=1, keepdims=True), rest, 0.0)
         whitened = whitened / length
+        precision = whitened.swapaxes(1, 2) @ whitened + rest.swapaxes(1, 2) @ rest
+        if not (np.isfinite(expected).all() and np.isfinite(precision).all()):
+            raise FloatingPointError("the coefficients are not finite")
         of_noise = values[:, :, None] / length**3 * turned
         return CoefficientPosterior(
             self,
@@ -122,7 +133,7 @@ class CoefficientPrior(TaskPrior):
             (turned / length).swapaxes(1, 2),
             np.eye(q) - Z.swapaxes(1, 2) @ gain,
             C.swapaxes(1, 2) @ gain,
-            whitened.swapaxes(1, 2) @ whitened + rest.swapaxes(1, 2) @ rest,
+            precision,
             gain,
             whitened.swapaxes(1, 2) @ of_noise,
             of_noise,
