@@ -70,8 +70,8 @@ def feasible_shots(sizes: NDArray[np.intp], shots: Sequence[int], unit: str = "r
             return most
     largest = int(sizes.max())
     raise TaskError(
-        f"shots: the least number of {unit} to adapt on is {ordered[0]}, and others are needed to judge by; the largest "
-        f"task allows {max(largest - FEWEST_QUERY, 0)}."
+        f"shots: the least number of {unit} to adapt on is {ordered[0]}, and others are needed to judge by; the "
+        f"largest task allows {max(largest - FEWEST_QUERY, 0)}."
     )
 
 
