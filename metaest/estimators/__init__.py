@@ -4,6 +4,8 @@ from metaest.estimators.conformal import ConformalInterval
 from metaest.estimators.equations import (
     AdaptedEquation,
     AdaptedEquations,
+    AveragedEquation,
+    AveragedEquations,
     Derived,
     EquationRegressor,
     Parameter,
@@ -34,6 +36,8 @@ __all__ = [
     "AdaptedPolicy",
     "AdaptedRegressor",
     "AdaptedRegressors",
+    "AveragedEquation",
+    "AveragedEquations",
     "ConformalInterval",
     "Derived",
     "EndOnInterrupt",

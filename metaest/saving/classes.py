@@ -8,7 +8,7 @@ from sklearn.frozen import FrozenEstimator
 
 from metaest import estimators, selection
 from metaest.estimators.conformal import Calibration, Scores
-from metaest.estimators.equations import adapted_many as adapted_equations
+from metaest.estimators.equations import average, many_tasks
 from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
@@ -129,7 +129,8 @@ DOMAINS = ("kinetics", "physiology", "trading")
 ANSWERS: Mapping[str, Any] = {
     "average": ensemble.guard_answers,
     "average of classes": class_ensemble.class_guard_answers,
-    "equation": adapted_equations.guard_answers,
+    "equation": many_tasks.guard_answers,
+    "equation in several structures": average.guard_answers,
     "gaussian": conditioning.guard_answers,
     "regression": regression.query_answers,
     "classes": classification.query_answers,

@@ -27,7 +27,8 @@ def shared_parts(thing: Any) -> dict[str, Any]:
         return {**shared_parts(inner), **further}
     calibration = getattr(thing, "_conformal", None)
     if hasattr(thing, "_fitted"):
-        return {"population": thing._fitted, "calibration": calibration}
+        structures = {f"structure {i}": part for i, part in enumerate(getattr(thing, "_further", None) or (), 1)}
+        return {"population": thing._fitted, **structures, "calibration": calibration}
     if hasattr(thing, "_prior"):
         return {"prior": thing._prior, "calibration": calibration}
     if hasattr(thing, "_ensemble"):

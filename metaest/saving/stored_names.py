@@ -41,7 +41,12 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
 # Attributes are written only where they are something else.
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "Adaptation": {"solver_object": None},
-    "EquationRegressor": {"noise_correlation": None, "correlation_time": None},
+    "EquationRegressor": {
+        "noise_correlation": None,
+        "correlation_time": None,
+        "_further": None,
+        "structures_": None,
+    },
     "MAMLClassifier": {"collate_fn": None},
     "MAMLRegressor": {
         "loss": "squared_error",

@@ -10,9 +10,10 @@ from metaest.estimators.arguments import require_choice, require_flag
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, ConformalInterval, conformal_interval
 from metaest.estimators.guard import FittedGuard
+from metaest.estimators.mixture import mixed
 from metaest.estimators.modes import in_plain_modes
 from metaest.selection.average import AdaptedAverage
-from metaest.selection.ensemble import Ensemble, mixed, weighted
+from metaest.selection.ensemble import Ensemble, weighted
 
 __all__ = ["AdaptedAuto", "center_and_scale"]
 

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.estimators.guard import Answers
+from metaest.estimators.mixture import mixed
 from metaest.functional.progress import progress
 from metaest.selection.answers import in_shape, of_queries
 from metaest.tasks import TaskSet, split_tasks
 from metaest.tasks.record import read_only
 
-__all__ = ["CHUNK", "Ensemble", "Member", "gives_std", "guard_answers", "mixed", "rows_of", "weighted"]
+__all__ = ["CHUNK", "Ensemble", "Member", "gives_std", "guard_answers", "rows_of", "weighted"]
 
 # tasks whose supports are adapted to at once
 CHUNK = 500
@@ -157,10 +158,3 @@ def weighted(ensemble: Ensemble, predictors: list[Any], X: Any, *, spread: bool)
         mean, sd = p.predict(X, return_std=True)
         parts.append((in_shape(member.name, mean, shape), in_shape(member.name, sd, shape)))
     return mixed(ensemble.weights, parts)
-
-
-def mixed(weights: list[float], parts: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of a mixture of distributions."""
-    mean = sum(w * part[0] for w, part in zip(weights, parts, strict=True))
-    variance = sum(w * (part[1] ** 2 + (part[0] - mean) ** 2) for w, part in zip(weights, parts, strict=True))
-    return np.asarray(mean), np.sqrt(variance)

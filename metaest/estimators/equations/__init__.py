@@ -3,7 +3,17 @@
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
 from metaest.estimators.equations.answers import Derived, Quantity
+from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations
 from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.regressor import EquationRegressor
 
-__all__ = ["AdaptedEquation", "AdaptedEquations", "Derived", "EquationRegressor", "Parameter", "Quantity"]
+__all__ = [
+    "AdaptedEquation",
+    "AdaptedEquations",
+    "AveragedEquation",
+    "AveragedEquations",
+    "Derived",
+    "EquationRegressor",
+    "Parameter",
+    "Quantity",
+]

@@ -1,6 +1,6 @@
 """Curves, intervals, simulated observations and derived quantities of one task, from the posterior of its constants."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "curve_and_sd",
     "derived_from",
     "interval",
+    "interval_of_mixture",
     "mean_curve",
     "quantities_of_task",
     "quantity_table",
@@ -164,43 +165,62 @@ def interval(
     an observation the noise around each drawn curve is added in closed form. `near` are the rows of the task, where
     their residuals say something about new ones.
     """
+    return interval_of_mixture([(fitted, draws, near)], X, level, of, weight)
+
+
+def interval_of_mixture(
+    parts: Sequence[tuple[FittedEquation, Draws, NearRows | None]],
+    X: NDArray[Any],
+    level: float,
+    of: str,
+    weight: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what `interval` does, of a mixture in equal parts of equations with their draws and near rows."""
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     # an equation whose rows see each other needs all of them at once
-    size = BLOCK if fitted.model.equation.mode == "rows" else len(X)
+    size = BLOCK if all(part[0].model.equation.mode == "rows" for part in parts) else len(X)
     blocks = [slice(first, first + size) for first in range(0, len(X), size)]
-    ends = [
-        _ends(fitted, draws, X[block], tails, of, None if weight is None else weight[block], near) for block in blocks
-    ]
+    ends = [_ends(parts, X[block], tails, of, None if weight is None else weight[block]) for block in blocks]
     low, high = torch.cat(ends, dim=1).numpy()
     return low, high
 
 
 def _ends(
-    fitted: FittedEquation,
-    draws: Draws,
+    parts: Sequence[tuple[FittedEquation, Draws, NearRows | None]],
     X: NDArray[Any],
     tails: Tensor,
     of: str,
     weight: NDArray[Any] | None,
-    near: NearRows | None,
 ) -> Tensor:
-    """Return the quantiles of rows, by Newton's method on the distribution function of the mixture of normals."""
-    rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
-    with torch.no_grad():
-        curves = fitted.model.curve(draws.phi, rows)
+    """Return the quantiles of rows, of the mixture of draws, with noise where `of` is an observation."""
+    all_curves, all_sds, shares = [], [], []
+    for fitted, draws, near in parts:
+        rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
+        with torch.no_grad():
+            curves = fitted.model.curve(draws.phi, rows)
+        shares.append(draws.weight if len(parts) == 1 else draws.weight / draws.weight.sum())
+        if of != "curve":
+            sd = _variance(fitted, curves, rows).sqrt()
+            if near is not None:
+                curves, sd = near.moved(draws.phi, curves, sd, X)
+            all_sds.append(sd.expand_as(curves))
+        all_curves.append(curves)
+    curves, share = torch.cat(all_curves, dim=1), torch.cat(shares)
     if of == "curve":
-        return weighted_quantile(curves, draws.weight, tails)
-    sd = _variance(fitted, curves, rows).sqrt()
-    if near is not None:
-        curves, sd = near.moved(draws.phi, curves, sd, X)
+        return weighted_quantile(curves, share, tails)
+    return _quantiles_with_noise(curves, torch.cat(all_sds, dim=1), share, tails)
+
+
+def _quantiles_with_noise(curves: Tensor, sd: Tensor, weight: Tensor, tails: Tensor) -> Tensor:
+    """Return the quantiles of rows, by Newton's method on the distribution function of the mixture of normals."""
     usable = torch.isfinite(curves) & torch.isfinite(sd)
     curves, sd = torch.where(usable, curves, 0.0), torch.where(usable, sd, 1.0)
-    share = torch.where(usable, draws.weight, 0.0)
+    share = torch.where(usable, weight, 0.0)
     share = (share / share.sum(dim=1, keepdim=True))[None]
     # quantiles of the draws moved by nine standard deviations of the noise bracket the end, however far the tails of
     # the draws reach; halving the bracket wherever a step would leave it gets there too
-    low = weighted_quantile(torch.where(usable, curves - BRACKET * sd, torch.nan), draws.weight, tails)
-    high = weighted_quantile(torch.where(usable, curves + BRACKET * sd, torch.nan), draws.weight, tails)
+    low = weighted_quantile(torch.where(usable, curves - BRACKET * sd, torch.nan), weight, tails)
+    high = weighted_quantile(torch.where(usable, curves + BRACKET * sd, torch.nan), weight, tails)
     ends = 0.5 * (low + high)
     for _ in range(NEWTON_STEPS):
         z = (ends[..., None] - curves) / sd

@@ -3,8 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
 
@@ -21,16 +20,17 @@ from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import checkpoint_of
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import IntervalMixin, conformal_interval, one_by_one
-from metaest.estimators.equations import adapted_many, censoring, tables, zero_shot
+from metaest.estimators.equations import average, censoring, many_tasks, tables, zero_shot
 from metaest.estimators.equations.adapted import AdaptedEquation
-from metaest.estimators.equations.answers import spread_of_observations
+from metaest.estimators.equations.adapted_many import AdaptedEquations
+from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations, averaged, averaged_many
 from metaest.estimators.equations.checks import warn_of_many
 from metaest.estimators.equations.compiled import compiled_for_adapting
-from metaest.estimators.equations.fit.pipeline import fit_population
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
-from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows
+from metaest.estimators.equations.structures import fit_structures
+from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows, support_tasks
 from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
@@ -61,11 +61,12 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         ``X[:, j]``, y of shape (n_rows,).
     parameters : dict of str to Parameter or float
         The constants by the names the equation gives them; a number is an initial value without bounds.
-    random : list of str, optional
+    random : list of str, "auto" or None, default=None
         The constants that vary between tasks; the others are shared by all. None: all vary.
-    covariance : {"full", "diagonal"}, default="full"
+    covariance : {"full", "diagonal", "auto"}, default="full"
         Whether constants may be correlated between tasks.
-    noise : {"additive", "proportional", "combined", "power"}, default="additive"
+    noise : {"additive", "proportional", "combined", "power", "auto"}, default="additive"
+        For "auto", of each of the three, structures are compared on left-out tasks: see ``structures_``.
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2` or, with a power p learned within
         -5 and 5, :math:`\sigma^2 |f|^{2p}`. There, and in the second, |f| is at least a thousandth of y's RMS.
     noise_correlation : {"ar1", "car1"}, optional
@@ -125,6 +126,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     Attributes
     ----------
+    structures_ : DataFrame or None
+        What "auto" compared. Where several have a weight, curves are averaged and other attributes are the best's.
     population_ : DataFrame
         One row a constant: ``value`` (of the median task, in the constant's unit), ``standard_error`` and
         ``between_task_sd`` (to first order), ``omega`` (the standard deviation between tasks in the unconstrained
@@ -156,13 +159,11 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     feature_range_ : ndarray of shape (2, n_features)
         Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
     equation_ : callable
-        The equation that was fitted.
     limit_ : float or None
-        `limit` of the fit.
     covariate_columns_ : tuple of int
         The column of X of each coefficient of a covariate.
     batching_, batching_reason_ : str
-        How many tasks are evaluated at once ("rows", "vmap", "loop"), and why.
+        How many tasks are evaluated at once, and why.
     compiled_, compiled_reason_ : bool, str
         Whether the fit searched in machine code, and why or why not.
 
@@ -178,14 +179,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     >>> from metaest_datasets import load_orange
     >>> def logistic(X, height, half, width):
     ...     return height / (1 + torch.exp((half - X[:, 0]) / width))
-    >>> constants = {
-    ...     "height": Parameter(200, lower=0, unit="mm"),
-    ...     "half": Parameter(700, lower=0, unit="d"),
-    ...     "width": Parameter(300, lower=0, unit="d"),
-    ... }
-    >>> trees = load_orange()
-    >>> model = EquationRegressor(logistic, constants, random=["height"]).fit(trees[:4])
-    >>> tree = model.adapt(trees[4].X[:3], trees[4].y[:3])
+    >>> days = [Parameter(initial, lower=0, unit="d") for initial in (700, 300)]
+    >>> constants = {"height": Parameter(200, lower=0, unit="mm"), "half": days[0], "width": days[1]}
+    >>> trees, model = load_orange(), EquationRegressor(logistic, constants, random=["height"])
+    >>> tree = model.fit(trees[:4]).adapt(trees[4].X[:3], trees[4].y[:3])
     >>> tree.params_.loc["height", ["lower_90", "upper_90"]].round(-1).tolist()
     [140.0, 190.0]
     """
@@ -197,6 +194,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     _single_target = True
     _weighs = True
     _fitted: FittedEquation
+    _further: tuple[FittedEquation, ...] | None = None
+    structures_: Any = None
     _judged: TaskSet | None
     _judges: dict[Any, FittedGuard]
     # scikit-learn's metadata routing passes groups by default
@@ -208,7 +207,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         equation: Callable[..., torch.Tensor],
         parameters: Mapping[str, Parameter | float],
         *,
-        random: Sequence[str] | None = None,
+        random: Sequence[str] | str | None = None,
         covariance: str = "full",
         noise: str = "additive",
         noise_correlation: str | None = None,
@@ -296,21 +295,22 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             When a search did not converge; when residuals of a task follow one another: errors are then underrated.
         """
         self._validate_params()
-        settings = FitSettings(**{field.name: getattr(self, field.name) for field in fields(FitSettings)})
-        settings.check()
+        settings = FitSettings.of(self)
         tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
         censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
         tasks = censoring.tasks_just_below(self.limit, tasks)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rng, flat = np.random.default_rng(seed), y is not None
+        flat = y is not None
         with checkpoint_of(self, tasks, seed, flat) or nullcontext() as checkpoint:
-            result = fit_population(settings, self.problem(tasks), tasks, rng, flat=flat, checkpoint=checkpoint)
-            self._fitted, self._seed = result.fitted, seed
+            chosen = fit_structures(settings, self.problem(tasks), tasks, seed, flat=flat, checkpoint=checkpoint)
+            self._fitted, self._seed = chosen.members[0].fitted, seed
+            self._further = tuple(member.fitted for member in chosen.members[1:]) or None
             self._judged, self._judges = thinned(tasks), {}
             self._task_names = hashed(tasks.names)
             self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
             self._y_mean = tasks.y.mean(dtype=np.float64)
-            self.__dict__.update(tables.attributes(result, tasks, settings))
+            self.__dict__.update(tables.attributes(chosen.members[0], tasks, chosen.settings))
+            self.structures_ = chosen.table
             Columns(self).remember_names(tasks.feature_names)
             Columns(self).remember_range(tasks.X)
         return self
@@ -345,6 +345,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         equation : callable
         """
         check_is_fitted(self)
+        if self._further:
+            raise ValueError("with_equation: this model averages structures, each with the equation of the fit.")
         other, model = copy.copy(self), self._fitted.model
         other._fitted = replace(self._fitted, model=replace(model, equation=replace(model.equation, function=equation)))
         return other
@@ -359,7 +361,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         guard: bool | None = None,
         gap: int = 0,
         covariates: Mapping[Any, float] | None = None,
-    ) -> AdaptedEquation:
+    ) -> AdaptedEquation | AveragedEquation:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
@@ -382,7 +384,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        AdaptedEquation
+        AdaptedEquation, or AveragedEquation of a model that averages structures
 
         Raises
         ------
@@ -409,14 +411,15 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         else:
             stated = fitted.covariates.stated(covariates, names, rows.shape[1])
             posterior = fitted.prior_of(fitted.covariates.of_stated(stated))
-        decision = None if judge is None else adapted_many.with_answers_of(judge, model).judge(rows, target, weight)
+        decision = None if judge is None else average.answering(judge, model, self._further).judge(rows, target, weight)
         rest = names, judge, self._conformal, stated, weight, decision
-        return AdaptedEquation._make(fitted, posterior, rows, target, self.n_features_in_, *rest)
+        best = AdaptedEquation._make(fitted, posterior, rows, target, self.n_features_in_, *rest)
+        return averaged(best, self._further)
 
     @in_plain_modes
     def adapt_many(
         self, tasks: Any, sample_weight: Any = None, *, guard: bool = False, gap: int = 0
-    ) -> adapted_many.AdaptedEquations:
+    ) -> AdaptedEquations | AveragedEquations:
         """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, to rounding.
 
         Parameters
@@ -431,7 +434,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        AdaptedEquations
+        AdaptedEquations, or AveragedEquations
 
         Raises
         ------
@@ -440,20 +443,14 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         fitted = self._fitted
-        tasks = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
-        if tasks.sample_weight is None:
-            fitted.row_accuracy.warn_of_ones("adapt_many")
-        Columns(self).check(tasks, tasks.X.shape[1:], "adapt_many")
-        inputs.check_targets(tasks.y, True, 1, "adapt_many")
-        censoring.warn_of_values_at_limit(fitted.limit, tasks.y, "adapt_many")
-        tasks = self._prepared(tasks)
+        tasks = support_tasks(Columns(self), fitted, tasks, sample_weight)
         model = compiled_for_adapting(fitted, self.compile, len(tasks.X))
-        posterior = adapted_many.posterior_of_many(model, tasks, verbose=bool(self.verbose))
+        posterior = many_tasks.posterior_of_many(model, tasks, verbose=bool(self.verbose))
         warn_of_many(fitted, posterior, tasks.names)
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
-        guards = None if judge is None else adapted_many.with_answers_of(judge, model).judge_tasks(tasks)
-        names = Columns(self).names
-        return adapted_many.AdaptedEquations(fitted, posterior, tasks, names, self._conformal, judge, guards)
+        guards = None if judge is None else average.answering(judge, model, self._further).judge_tasks(tasks)
+        rest = Columns(self).names, self._conformal, judge, guards
+        return averaged_many(AdaptedEquations(fitted, posterior, tasks, *rest), self._further)
 
     @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -551,9 +548,13 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         return tables.summarise(self._fitted, vars(self))
 
-    def _asked(self, X: Any, where: str) -> tuple[FittedEquation, NDArray[Any]]:
+    @property
+    def _members(self) -> tuple[FittedEquation, ...]:
+        return self._fitted, *(self._further or ())
+
+    def _asked(self, X: Any, where: str) -> tuple[tuple[FittedEquation, ...], NDArray[Any]]:
         check_is_fitted(self)
-        return self._fitted, rows_to_predict(Columns(self), self._fitted, X, where)
+        return self._members, rows_to_predict(Columns(self), self._fitted, X, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return censoring.tasks_just_below(self._fitted.limit, tasks)
@@ -562,23 +563,23 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self, tasks: TaskSet, rng: np.random.Generator
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         verbose = bool(self.verbose)
-        return adapted_many.query_predictions(self._fitted, tasks, self.support_size, self.split, rng, verbose=verbose)
+        return average.query_predictions(self._members, tasks, self.support_size, self.split, rng, verbose=verbose)
 
     def _as_recorded(self, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         truth = censoring.just_below(self._fitted.limit, truth)
         return truth, censoring.as_recorded(self._fitted.limit, truth, prediction)
 
-    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation]:
+    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation | AveragedEquation]:
         return one_by_one(self, supports, guard, gap) if guard else self.adapt_many(supports)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        (mean, sd), (fitted, rows) = self.predict(X, return_std=True), self._asked(X, "predict_interval")
-        weight = fitted.row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
-        return mean, spread_of_observations(fitted, mean, sd, rows, weight)
+        (mean, sd), (members, rows) = self.predict(X, return_std=True), self._asked(X, "predict_interval")
+        weight = members[0].row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
+        return mean, average.spread(members, mean, sd, rows, weight)
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""
-        answer, settings = partial(adapted_many.guard_answers, self._fitted), (gap, self.split, self._seed)
+        answer, settings = average.asking(self._members), (gap, self.split, self._seed)
         return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
     def learn_guard(self, gap: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sklearn.utils._param_validation import StrOptions
@@ -14,9 +14,9 @@ __all__ = ["CONSTRAINTS", "FitSettings"]
 
 # equation and parameters are checked elsewhere, with messages that name the constant
 CONSTRAINTS: dict[str, list[Any]] = {
-    "random": ["array-like", None],
-    "covariance": [StrOptions({"full", "diagonal"})],
-    "noise": [StrOptions({"additive", "proportional", "combined", "power"})],
+    "random": ["array-like", StrOptions({"auto"}), None],
+    "covariance": [StrOptions({"full", "diagonal", "auto"})],
+    "noise": [StrOptions({"additive", "proportional", "combined", "power", "auto"})],
     "noise_correlation": [StrOptions({"ar1", "car1"}), None],
     "correlation_time": [str, Whole(0, None, closed="left"), None],
     "measurement_sd": [str, Whole(0, None, closed="left"), None],
@@ -44,7 +44,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 class FitSettings:
     """The settings of an ``EquationRegressor`` that its fit reads, as its constructor takes them."""
 
-    random: Sequence[str] | None
+    random: Sequence[str] | str | None
     covariance: str
     noise: str
     noise_correlation: str | None
@@ -64,6 +64,13 @@ class FitSettings:
     max_iter: int
     compile: str | bool
     verbose: Any
+
+    @classmethod
+    def of(cls, estimator: Any) -> "FitSettings":
+        """Return the settings of an estimator, checked together."""
+        settings = cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
+        settings.check()
+        return settings
 
     @property
     def diagonal(self) -> bool:

@@ -284,10 +284,20 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
         lines[-1] += f", beside the standard deviations of the column {row_accuracy.label!r}"
     if fitted.model.noise.correlation is not None:
         lines.append(_correlation_line(fitted.model.noise.correlation, learned["noise_"].iloc[-1]))
+    lines += _structure_lines(learned.get("structures_"))
     notes = _notes(fitted, learned)
     if notes:
         lines += ["", *notes]
     return "\n".join(lines)
+
+
+def _structure_lines(structures: pd.DataFrame | None) -> list[str]:
+    """Return the structures that were compared, in lines of the summary."""
+    if structures is None:
+        return []
+    count = int((structures["weight"] > 0).sum())
+    what = f"curves of {count} are averaged, and all above is of the best of them" if count > 1 else "one is taken"
+    return ["", f"Structures compared on left-out tasks: {what}", *_table(structures, index=False)]
 
 
 def _correlation_line(correlation: Correlation, value: float) -> str:

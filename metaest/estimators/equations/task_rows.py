@@ -5,16 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metaest.estimators import inputs
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations.batches import one_task
-from metaest.estimators.equations.censoring import just_below, warn_of_values_at_limit
+from metaest.estimators.equations.censoring import just_below, tasks_just_below, warn_of_values_at_limit
 from metaest.estimators.equations.checks import arranged, check_rows, require_usable, warn_of_adaptation
 from metaest.estimators.equations.correlation import check_times
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
+from metaest.tasks import TaskSet
 
-__all__ = ["adapt_rows", "rows_to_predict", "support_rows"]
+__all__ = ["adapt_rows", "rows_to_predict", "support_rows", "support_tasks"]
 
 # targets times this must have finite squares: the search squares y in units of its standard deviation
 SQUARE_MARGIN = 1e50
@@ -47,6 +49,17 @@ def support_rows(
     warn_of_values_at_limit(fitted.limit, target, where)
     target = just_below(fitted.limit, target)
     return *fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where), further is not None
+
+
+def support_tasks(columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any) -> TaskSet:
+    """Return the tasks of ``adapt_many`` as the equation takes them; `columns` are those of the fit."""
+    taken = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
+    if taken.sample_weight is None:
+        fitted.row_accuracy.warn_of_ones("adapt_many")
+    columns.check(taken, taken.X.shape[1:], "adapt_many")
+    inputs.check_targets(taken.y, True, 1, "adapt_many")
+    warn_of_values_at_limit(fitted.limit, taken.y, "adapt_many")
+    return tasks_just_below(fitted.limit, taken)
 
 
 def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:

@@ -1,20 +1,15 @@
 """Answers of a fitted equation about a task without rows, from the population alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaest.estimators.arguments import require_count
-from metaest.estimators.equations.answers import (
-    MOST_SIMULATED,
-    curve,
-    curve_and_sd,
-    interval,
-    mean_curve,
-    simulated,
-)
+from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd
+from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations
 from metaest.estimators.equations.checks import require_finite_curve
 from metaest.estimators.equations.draws import draws_of_prior
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
@@ -23,50 +18,71 @@ from metaest.tasks.random_state import generator_of
 
 __all__ = ["predict", "predict_interval", "predict_mean", "simulate", "suggest"]
 
+# one equation in the structures that are averaged, the best first
+Members = Sequence[FittedEquation]
 
-def predict(fitted: FittedEquation, X: NDArray[Any], return_std: bool) -> Any:
+
+def predict(members: Members, X: NDArray[Any], return_std: bool) -> Any:
     """Return the curve of the median task, and its standard deviation where that is asked for."""
+    function = members[0].function
     if return_std:
-        mean, std = _by_covariates(fitted, X, lambda prior, rows, _: curve_and_sd(fitted, prior, rows))
-        return require_finite_curve(fitted.function, X, mean, "predict"), std
-    [mean] = _by_covariates(fitted, X, lambda prior, rows, _: (curve(fitted, prior, rows),))
-    return require_finite_curve(fitted.function, X, mean, "predict")
+        mean, std = mixture([_by_covariates(f, X, partial(_curve_and_sd, f)) for f in members])
+        return require_finite_curve(function, X, mean, "predict"), std
+    curves = [_by_covariates(f, X, partial(_curve, f))[0] for f in members]
+    mean = curves[0] if len(curves) == 1 else np.mean(curves, axis=0)
+    return require_finite_curve(function, X, mean, "predict")
+
+
+def _curve(fitted: FittedEquation, prior: Posterior, X: NDArray[Any], _: Any) -> tuple[NDArray[Any], ...]:
+    return (curve(fitted, prior, X),)
+
+
+def _curve_and_sd(fitted: FittedEquation, prior: Posterior, X: NDArray[Any], _: Any) -> tuple[NDArray[Any], ...]:
+    return curve_and_sd(fitted, prior, X)
 
 
 def predict_interval(
-    fitted: FittedEquation, X: NDArray[Any], level: float, of: str, sample_weight: Any
+    members: Members, X: NDArray[Any], level: float, of: str, sample_weight: Any
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the ends of an interval for every row."""
-    weight = fitted.row_accuracy.of_predicted(sample_weight, len(X), of)
+    weight = members[0].row_accuracy.of_predicted(sample_weight, len(X), of)
 
-    def answer(prior: Posterior, rows: NDArray[Any], chosen: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
+    def answer(_: Posterior, rows: NDArray[Any], chosen: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
         weights = None if weight is None else weight[chosen]
-        return interval(fitted, draws_of_prior(prior), rows, level, of, weights)
+        return intervals(_parts(members, rows, "predict_interval"), rows, level, of, weights)
 
-    low, high = _by_covariates(fitted, X, answer)
-    require_finite_curve(fitted.function, X, high - low, "predict_interval")
+    low, high = _by_covariates(members[0], X, answer)
+    require_finite_curve(members[0].function, X, high - low, "predict_interval")
     return low, high
 
 
-def predict_mean(fitted: FittedEquation, X: NDArray[Any]) -> NDArray[np.float64]:
+def predict_mean(members: Members, X: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean of the curves of the population."""
-    return _by_covariates(fitted, X, lambda prior, rows, _: (mean_curve(fitted, draws_of_prior(prior), rows),))[0]
+
+    def answer(_: Posterior, rows: NDArray[Any], chosen: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
+        return (mean_curves(_parts(members, rows, "predict_mean"), rows),)
+
+    return _by_covariates(members[0], X, answer)[0]
 
 
-def simulate(
-    fitted: FittedEquation, X: NDArray[Any], n: int, random_state: Any, sample_weight: Any
-) -> NDArray[np.float64]:
+def simulate(members: Members, X: NDArray[Any], n: int, random_state: Any, sample_weight: Any) -> NDArray[np.float64]:
     """Return observations of n tasks with the rows X, of shape (n, rows)."""
-    weight = fitted.row_accuracy.of_new_rows(sample_weight, len(X), "simulate")
+    weight = members[0].row_accuracy.of_new_rows(sample_weight, len(X), "simulate")
     require_count(n, "n", 1, most=MOST_SIMULATED)
     rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
-    return simulated(fitted, draws_of_prior(_prior_of_rows(fitted, X, "simulate")), X, n, rng, weight)
+    return simulations(_parts(members, X, "simulate"), X, n, rng, weight)
+
+
+def _parts(members: Members, X: NDArray[Any], where: str) -> list[Part]:
+    """Return the members with draws of their priors, of the one task that the rows X belong to."""
+    return [Part(fitted, draws_of_prior(_prior_of_rows(fitted, X, where))) for fitted in members]
 
 
 def suggest(
-    fitted: FittedEquation, X: NDArray[Any], n: int, target: str | None, cost: Any, sample_weight: Any
+    members: Members, X: NDArray[Any], n: int, target: str | None, cost: Any, sample_weight: Any
 ) -> NDArray[np.intp]:
-    """Return the numbers of the n rows whose measurement would teach most."""
+    """Return the numbers of the n rows whose measurement would teach most; of an average, by its best structure."""
+    fitted = members[0]
     weight = fitted.row_accuracy.of_new_rows(sample_weight, len(X), "suggest")
     return suggest_rows(fitted, _prior_of_rows(fitted, X, "suggest"), X, n, target, cost, weight)
 

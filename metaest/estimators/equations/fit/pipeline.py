@@ -126,6 +126,8 @@ class FitResult(NamedTuple):
         How many tasks are evaluated at once, and why.
     compiled : bool
     compiled_reason : str
+    doubt : str
+        Why the fit is none to rely on: it did not converge, or constants are not determined; empty where it is.
     """
 
     fitted: FittedEquation
@@ -137,6 +139,7 @@ class FitResult(NamedTuple):
     reason: str
     compiled: bool
     compiled_reason: str
+    doubt: str
 
 
 class _Setting(NamedTuple):
@@ -207,7 +210,8 @@ def fit_population(
     if shift:
         problem, optimum = _in_given_weights(problem, optimum, given, shift)
     fitted, posterior = _finished(problem, optimum, setting, no_variation, solver)
-    _warn(problem, optimum, fitted, posterior, given)
+    doubt = _doubt(problem, optimum, fitted, given)
+    _warn(problem, optimum, fitted, posterior, given, doubt)
     return FitResult(
         fitted,
         posterior,
@@ -218,6 +222,7 @@ def fit_population(
         setting.reason,
         setting.compiled.compiled,
         setting.compiled.reason,
+        doubt,
     )
 
 
@@ -512,38 +517,48 @@ def _finished(
     return fitted, fitted.posterior_at(phi, problem.design, info.matrix, result.loss, result.code)
 
 
-def _warn(problem: Problem, optimum: Optimum, fitted: FittedEquation, posterior: Posterior, tasks: TaskSet) -> None:
-    """Warn of a fit that did not converge, of constants that are not determined, and of rows and tasks far off."""
+def _doubt(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: TaskSet) -> str:
+    """Return a sentence on a fit that did not converge to anything of use; empty for one that did."""
     population = optimum.population
     n = problem.model.noise.n_scales
-    at_floor = bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR)[:n].all())
     # of two noise constants one may well not be needed, nor any where errors of the measurement explain all
-    if fitted.row_accuracy.column is None and at_floor:
-        warn(
+    if fitted.row_accuracy.column is None and _at_floor(problem, population):
+        return (
             "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
-            "errors and log-likelihood mean little.",
-            ConvergenceWarning,
+            "errors and log-likelihood mean little."
         )
-    elif problem.model.noise.kind == "power" and abs(float(population.log_sigma[n])) > MOST_POWER - AT_FLOOR:
-        warn(
+    if problem.model.noise.kind == "power" and abs(float(population.log_sigma[n])) > MOST_POWER - AT_FLOOR:
+        return (
             f"the power of the noise has run to its bound, {float(population.log_sigma[n]):.3g}: these rows "
-            "do not say how the noise follows the curve; take noise='additive' or 'proportional'.",
-            ConvergenceWarning,
+            "do not say how the noise follows the curve; take noise='additive' or 'proportional'."
         )
-    elif fitted.undetermined:
+    if fitted.undetermined:
         which = dict.fromkeys(fitted.names[int(problem.design.constant[j])] for j in fitted.undetermined)
-        warn(
+        return (
             f"the tasks do not determine {', '.join(which)} at the fitted population: the curve does not respond to "
             "it, it can be traded for another constant, or it has run to a bound. Look at units, initial values and "
-            f"bounds; its standard error means nothing.{_note_on_initial_values(fitted, problem, tasks)}",
-            ConvergenceWarning,
+            f"bounds; its standard error means nothing.{_note_on_initial_values(fitted, problem, tasks)}"
         )
-    elif optimum.message:
-        warn(f"{optimum.message}; raise max_iter, or look at history_.", ConvergenceWarning)
+    return f"{optimum.message}; raise max_iter, or look at history_." if optimum.message else ""
+
+
+def _at_floor(problem: Problem, population: Population) -> bool:
+    """Tell whether the noise has shrunk to its floor."""
+    n = problem.model.noise.n_scales
+    return bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR)[:n].all())
+
+
+def _warn(
+    problem: Problem, optimum: Optimum, fitted: FittedEquation, posterior: Posterior, tasks: TaskSet, doubt: str
+) -> None:
+    """Warn of a fit that did not converge, of constants that are not determined, and of rows and tasks far off."""
+    if doubt:
+        warn(doubt, ConvergenceWarning)
     if not fitted.by_gradient_steps or bool((posterior.code == SolveCode.NOT_FINITE).any()):
         warn_of_codes(posterior.code, tasks.names, "fit")
     warn_of_outliers(fitted, posterior, problem.observations, tasks.names)
-    if not at_floor:  # residuals of data without noise are rounding, and what the searches left
+    # residuals of data without noise are rounding, and what the searches left
+    if not _at_floor(problem, optimum.population):
         warn_of_correlation(fitted, posterior, problem.observations, time_column(fitted.function, tasks))
 
 
