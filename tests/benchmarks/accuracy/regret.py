@@ -116,12 +116,15 @@ def one_fold(tasks, training, left_out, seed):
     for shot, X, y, query, truth in episodes(tasks, left_out[:MOST_TASKS], seed):
         predicted = {name: answer(X, y, query) for name, answer in answers.items()}
         for name, fitted in models.items():
-            predicted[name] = fitted.adapt(X, y, guard=False).predict(query)
+            predicted[name], seconds = timed(lambda m=fitted: m.adapt(X, y, guard=False).predict(query))  # noqa: B023
+            out[name].setdefault("adapting", []).append(seconds)
         for part, of_part in weights.items():
             predicted[f"without {part}"] = sum(w * predicted[f"fixed: {name}"] for name, w in of_part.items())
         for name in guarded:
             if len(out[f"{name}, guarded"]["errors"][str(shot)]) < MOST_GUARDED:
-                predicted[f"{name}, guarded"] = models[name].adapt(X, y, guard=True).predict(query)
+                answer, seconds = timed(lambda m=models[name]: m.adapt(X, y, guard=True).predict(query))  # noqa: B023
+                predicted[f"{name}, guarded"] = answer
+                out[f"{name}, guarded"].setdefault("adapting", []).append(seconds)
         for name, values in predicted.items():
             out[name]["errors"][str(shot)].append(float(np.mean((values - truth) ** 2)))
     return out
@@ -183,6 +186,11 @@ def guard_ratio(entries, method):
             guarded, plain = np.mean(pairs, axis=0)
             logs.append(0.5 * np.log(guarded / plain))
     return float(np.exp(np.mean(logs))) if logs else np.nan
+
+
+def adapting(entry, method):
+    """Return the CPU seconds of a method's adaptations with their predictions."""
+    return entry["results"].get(method, {}).get("adapting", [])
 
 
 def show(name, entries, table):
@@ -258,6 +266,18 @@ def tables(results):
     print_table(["over the best", "default", *(m.removeprefix("fixed: ") for m in names), "MAML"], fixed_lines)
     print_table(["without", *parts], part_lines)
     print_table(["guarded / not", "default", *(method.removeprefix("fixed: ") for method in GUARDED)], guard_lines)
+    for method in ("default", *GUARDED):
+        plain, guarded = (
+            [
+                1000 * seconds
+                for entries, _ in results.values()
+                for entry in entries
+                for seconds in adapting(entry, name)
+            ]
+            for name in (method, f"{method}, guarded")
+        )
+        if plain and guarded:  # the median leaves out the first guarded one of each fit, which learns the guard
+            print(f"{method}: {np.median(plain):.1f} ms to adapt and predict, guarded {np.median(guarded):.1f} ms")
 
 
 if __name__ == "__main__":
