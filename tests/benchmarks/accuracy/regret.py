@@ -31,8 +31,9 @@ from task_collections import COLLECTIONS
 from metaest import AutoMetaRegressor, MAMLRegressor
 from metaest.selection.candidates import default_candidates
 from metaest.selection.choice import choose
-from metaest.selection.episodes import FEWEST_QUERY, feasible_shots, folds
+from metaest.selection.episodes import feasible_shots, folds
 from metaest.selection.held_out import predict_held_out
+from metaest.selection.targets import FEWEST_QUERY, Numbers
 
 # folds; tasks left out in each that are judged on, and episodes of a number of rows that are guarded, at most; query rows
 FOLDS, MOST_TASKS, MOST_GUARDED, MOST_QUERY = 3, 60, 12, 50
@@ -74,8 +75,9 @@ def ablated(candidates, tasks, same):
     """Return the weights of the default's candidates where some of them, or averages, are taken away."""
     rng = np.random.default_rng(same)
     parts = folds(tasks.sizes >= min(SHOTS) + FEWEST_QUERY, AutoMetaRegressor().cv, rng)
-    shots = feasible_shots(tasks.sizes[np.concatenate([of for _, of in parts])], feasible_shots(tasks.sizes, SHOTS))
-    held_out = predict_held_out([(c.name, c.trial) for c in candidates], tasks, parts, shots, "random", same)
+    shots = feasible_shots(tasks.sizes, SHOTS, Numbers().unit)
+    shots = feasible_shots(tasks.sizes[np.concatenate([of for _, of in parts])], shots, Numbers().unit)
+    held_out = predict_held_out(Numbers(), [(c.name, c.trial) for c in candidates], tasks, parts, shots, "random", same)
     weights = {"averages": choose(held_out, shots, averages=False).weights}
     for part, gone in PARTS.items():
         left = {name: values for name, values in held_out.predictions.items() if name not in gone}
