@@ -160,7 +160,7 @@ class BaseAuto(_BaseComposition):
         self.shots_ = tuple(shots)
         figures = {} if held_out is None or choice is None else self._figures(held_out, choice, shots)
         self.table_ = _table(offered, refused, held_out, choice, figures, weights)
-        self.choice_ = f"{kept[0].name} alone: nothing to compare it with" if choice is None else choice.reason
+        self.choice_ = _alone(kept, len(tasks)) if choice is None else choice.reason
         self._seed, self.n_tasks_ = seed, len(tasks)
         self._judged, self._judges = thinned(tasks), {}
         self._task_names = hashed(tasks.names)
@@ -207,6 +207,14 @@ class BaseAuto(_BaseComposition):
             return f"<p>{escape(repr(self))}</p>"
         table = self.table_.to_html(float_format="{:.4g}".format)
         return f"<p><b>{escape(repr(self))}</b><br>{escape(self.choice_)}</p>{table}"
+
+
+def _alone(kept: Sequence[Candidate], n_tasks: int) -> str:
+    """Return why a candidate is taken that was not compared."""
+    if len(kept) == 1:
+        return f"{kept[0].name} alone: nothing to compare it with"
+    why = "there is one task" if n_tasks == 1 else "no task has only labels of the others, and these several"
+    return f"{kept[0].name}, the first of {len(kept)} that were not compared: {why}"
 
 
 def _table(

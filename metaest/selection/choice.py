@@ -1,8 +1,8 @@
 r"""The choice among candidates by their errors on left-out tasks, and the weights of their average.
 
 The loss of a task is its mean squared error, in units of the smallest one over candidates at that number of support
-rows, averaged over these numbers. Weights :math:`w` of an average minimise the mean of the tasks' losses with a
-penalty on what they take away from the best candidate i,
+rows (but of what the targets call finest, where that is larger), averaged over these numbers. Weights :math:`w` of an
+average minimise the mean of the tasks' losses with a penalty on what they take away from the best candidate i,
 
 .. math:: \sum_t L_t\Bigl(\sum_c w_c \hat y_c\Bigr) + \lambda \lVert w - e_i \rVert^2, \qquad
           w_c \ge 0, \quad \sum_c w_c = 1
@@ -30,8 +30,6 @@ WORTH = 0.01
 RIDGE = 2.0
 # smaller weights are set to zero, where they are less than half of the largest
 SMALL = 0.03
-# a unit of loss is at least that of errors of a ten-thousandth of the targets' spread: smaller ones are rounding
-FINEST = 1e-8
 # groups of tasks for judging an average
 N_GROUPS = 5
 
@@ -117,7 +115,7 @@ def _row_weights(
         _, owner, counts = np.unique(held_out.task[rows], return_inverse=True, return_counts=True)
         even = 1 / counts[owner] / len(counts)  # tasks count alike
         mean_squares[:, j] = (residuals[:, rows] ** 2).mean(axis=2) @ even
-        weight[rows] = even / max(mean_squares[:, j].min(), FINEST) / len(shots)
+        weight[rows] = even / max(mean_squares[:, j].min(), held_out.targets.finest) / len(shots)
     return weight, mean_squares
 
 

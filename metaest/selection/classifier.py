@@ -41,9 +41,9 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
 
     .. math:: L = \frac{1}{n} \sum_i \sum_k \bigl(p_k(x_i) - [y_i = k]\bigr)^2,
 
-    in units of the best candidate's at that number of support rows: it is least for the true probabilities, it is
-    bounded, so that no row alone throws a candidate out, and it is quadratic, so that weights of an average of
-    probabilities are found as those of an average of numbers are.
+    in units of the best candidate's at that number of support rows, and of 0.01 at least: it is least for the true
+    probabilities, it is bounded, so that no row alone throws a candidate out, and it is quadratic, so that weights of
+    an average of probabilities are found as those of an average of numbers are.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
         Whether they do.
     table_ : DataFrame
         One row a candidate, by name: ``accuracy`` at each number of rows, ``loss`` (1 would be the best Brier score at
-        every number of rows), ``weight``, ``seconds`` and ``status``: "compared", why it failed, or why it was not
-        tried.
+        every number of rows, if above 0.01), ``weight``, ``seconds`` and ``status``: "compared", why it failed, or
+        why it was not tried.
     choice_ : str
         The choice in one sentence.
     weights_ : dict of str to float

@@ -26,7 +26,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from metaest.selection.labels import classes_of
-from metaest.tasks import TaskSet
+from metaest.tasks import TaskSet, place_among
 
 __all__ = ["AdaptedGaussianClasses", "GaussianClasses", "HierarchicalGaussianClassifier"]
 
@@ -36,6 +36,8 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 # tasks and support rows of a class that the power is chosen on
 MOST_TASKS = 100
 SHOTS = (1, 3)
+# width of a column, over its largest number, that is rounding
+CONSTANT = 1e-14
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ class HierarchicalGaussianClassifier(ClassifierMixin, BaseEstimator):
         X = np.asarray(tasks.X, dtype=np.float64).reshape(len(tasks.X), -1)
         all_labels, codes = np.unique(tasks.y.ravel(), return_inverse=True)
         labels = all_labels if self.shared_labels else None
-        center, spread = X.mean(axis=0), X.std(axis=0)
-        X = (X - center) / np.where(spread > 0, spread, 1.0)
+        center, spread = _center_and_spread(X)
+        X = (X - center) / spread
         task = np.repeat(np.arange(len(tasks)), tasks.sizes)
         pairs, pair = np.unique(task * (codes.max() + 1) + codes, return_inverse=True)
         n, class_of = np.bincount(pair).astype(np.float64), pairs % (codes.max() + 1)
@@ -145,7 +147,7 @@ class HierarchicalGaussianClassifier(ClassifierMixin, BaseEstimator):
         kept = b > 1e-9 if labels is None else np.ones(len(b), dtype=bool)
         kept = kept if kept.any() else np.ones(len(b), dtype=bool)
         basis, b = basis[:, kept], b[kept].clip(min=0)
-        basis_of_columns = basis / np.where(spread > 0, spread, 1.0)[:, None]
+        basis_of_columns = basis / spread[:, None]
         counts = np.ones(1) if labels is None else _prior_counts(task, codes, len(tasks))
         learned = GaussianClasses(center, basis_of_columns, mu @ basis, b, counts, 1.0, labels)
         self._fitted = _with_power(learned, tasks)
@@ -162,7 +164,7 @@ class HierarchicalGaussianClassifier(ClassifierMixin, BaseEstimator):
     def adapt(self, X: NDArray[Any], y: NDArray[Any]) -> AdaptedGaussianClasses:
         """Adapt to the rows of one task."""
         classes = classes_of(self._fitted.labels, y, "adapt")
-        codes = np.searchsorted(classes, y.ravel())
+        codes = place_among(y.ravel(), classes, lambda row: "adapt")
         return AdaptedGaussianClasses(self._fitted, classes, self._fitted.in_basis(X), codes)
 
     def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
@@ -173,6 +175,16 @@ class HierarchicalGaussianClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: NDArray[Any]) -> NDArray[Any]:
         """Predict labels before adaptation."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+
+def _center_and_spread(X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of columns; one for a column of equal numbers, whose mean rounds."""
+    center, size = X.mean(axis=0), np.abs(X).max(axis=0)
+    width = X.max(axis=0) - X.min(axis=0)
+    varies = width > CONSTANT * size
+    # in units of the width squares neither overflow nor vanish, whatever the units of the column
+    unit = np.where(varies, width, 1.0)
+    return center, np.where(varies, unit * ((X - center) / unit).std(axis=0), 1.0)
 
 
 def _means(means: NDArray[np.float64], group: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from metaest.selection.labels import indicator_of
-from metaest.tasks import Task, TaskSet
+from metaest.tasks import Task, TaskSet, place_among
 
 __all__ = ["AdaptedIndicators", "IndicatorClassifier", "Indicators"]
 
@@ -86,6 +86,7 @@ class IndicatorClassifier(ClassifierMixin, BaseEstimator):
 
     def adapt(self, X: NDArray[Any], y: NDArray[Any]) -> AdaptedIndicators:
         """Adapt to the rows of one task."""
+        place_among(y.ravel(), self.classes_, lambda row: "adapt")  # a class that is not met has no indicator
         truth = indicator_of(y, self.classes_)
         truth = truth if truth.shape[1] != 2 else truth[:, 1:]
         predictors = (model.adapt(X, truth[:, k]) for k, model in enumerate(self._fitted.models))

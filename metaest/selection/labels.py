@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.exceptions import TaskError
+from metaest.exceptions import DivergenceError, TaskError
 from metaest.selection.answers import adapted_many, in_shape, naming
 from metaest.selection.targets import FEWEST_QUERY, MOST_QUERY, Targets, carried_first
 from metaest.tasks import Task, TaskSet, encode
@@ -19,8 +19,13 @@ from metaest.tasks.record import read_only
 
 __all__ = ["Labels", "classes_of", "indicator_of", "probabilities_of"]
 
+# least unit of Brier scores, which come in those of the best candidate: were one that is right by 0.9999 the unit, one
+# that is right by 0.99 would be thrown out for it, however much better it is with fewer support rows
+FINEST = 0.01
 # how far probabilities of a row may be from summing to one: those of single precision are closer
 ROUNDING = 1e-3
+# ... and sums up to which they are left as they are
+EXACT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ class Labels(Targets):
         """What `shots` counts."""
         return "rows" if self.known is not None else "rows of each class"
 
+    @property
+    def finest(self) -> float:
+        """A hundredth in the score of Brier."""
+        return FINEST / self.width
+
     def sizes(self, tasks: TaskSet) -> NDArray[np.intp]:
         """Return numbers of rows; where labels are a task's own, of its median class and one more."""
         if self.known is not None:
@@ -77,10 +87,15 @@ class Labels(Targets):
         return np.sort(order[is_support]), np.sort(query[:MOST_QUERY])
 
     def judged(self, tasks: TaskSet, training: NDArray[np.intp], left_out: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the tasks left out whose labels all stand in the others, where they mean the same in every task."""
+        """Return the tasks left out whose labels all stand in the others, where they mean the same in every task.
+
+        From one label nothing can be learned: none is judged by a fit on it.
+        """
         if self.known is None:
             return left_out
         met = np.unique(np.concatenate([tasks[int(i)].y.ravel() for i in training]))
+        if len(met) < 2:
+            return left_out[:0]
         return np.array([i for i in left_out if np.isin(tasks[int(i)].y, met).all()], dtype=np.intp)
 
     def truth(self, support: TaskSet, query: TaskSet) -> NDArray[np.float64]:
@@ -128,21 +143,31 @@ def indicator_of(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
 def probabilities_of(name: str, predictor: Any, X: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Return what a predictor says of rows, in the order of the classes of the task; 0 for those it does not know.
 
+    What is within rounding of probabilities becomes that: not negative, with sums of one.
+
     Raises
     ------
     ValueError
         When these are no probabilities, or those of other classes.
+    DivergenceError
+        When they are not finite: the largest of them would be taken from NaN in silence.
     """
     missing = [member for member in ("predict_proba", "classes_") if not hasattr(predictor, member)]
     if missing:
-        raise ValueError(f"candidates: {name!r} makes a {type(predictor).__name__}, which has no {missing[0]}.")
+        raise ValueError(f"candidates: {name!r} answers by a {type(predictor).__name__}, which has no {missing[0]}.")
     theirs = np.asarray(predictor.classes_).ravel()
     with naming(name):
         given = predictor.predict_proba(read_only(np.asarray(X).view()))
     values = in_shape(name, given, (len(X), len(theirs))).astype(np.float64)
-    # sums that are not finite are left to those who know which task it is
-    if (values < -ROUNDING).any() or (np.abs(values.sum(axis=1) - 1) > ROUNDING).any():
+    sums = values.sum(axis=1)
+    if not np.isfinite(sums).all():
+        row = int(np.flatnonzero(~np.isfinite(sums))[0])
+        raise DivergenceError(f"candidates: {name!r} predicts probabilities that are not finite, first in row {row}.")
+    if (values < -ROUNDING).any() or (np.abs(sums - 1) > ROUNDING).any():
         raise ValueError(f"candidates: {name!r} predicts numbers that are no probabilities: rows have to sum to one.")
+    if (values < 0).any() or (np.abs(sums - 1) > EXACT).any():
+        values = values.clip(min=0)
+        values /= values.sum(axis=1, keepdims=True)
     if len(theirs) == len(classes) and (theirs == classes).all():
         return values
     places = {label: k for k, label in enumerate(classes.tolist())}
@@ -152,6 +177,8 @@ def probabilities_of(name: str, predictor: Any, X: NDArray[Any], classes: NDArra
             f"candidates: {name!r} predicts a class {others[0]!r}, which is none of the task's: "
             f"{classes.tolist()[:20]}."
         )
+    if len(set(theirs.tolist())) < len(theirs):
+        raise ValueError(f"candidates: {name!r} names a class twice in classes_: {theirs.tolist()[:20]}.")
     aligned = np.zeros((len(X), len(classes)))
     aligned[:, [places[label] for label in theirs.tolist()]] = values
     return aligned

@@ -31,6 +31,11 @@ class Targets(ABC):
     unit: str
     labels = False
 
+    @property
+    @abstractmethod
+    def finest(self) -> float:
+        """Least unit of mean squared errors: much smaller ones are alike."""
+
     @abstractmethod
     def sizes(self, tasks: TaskSet) -> NDArray[np.intp]:
         """Return numbers of tasks of which `shots` and FEWEST_QUERY more may be asked."""
@@ -60,6 +65,7 @@ class Numbers(Targets):
     """Targets of a regression."""
 
     unit = "rows"
+    finest = 1e-8  # errors of a ten-thousandth of the targets' spread: smaller ones are rounding
 
     def sizes(self, tasks: TaskSet) -> NDArray[np.intp]:
         """Return the numbers of rows."""

@@ -19,8 +19,11 @@ from metaest import (
     save,
 )
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
+from metaest.exceptions import DivergenceError
+from metaest.selection.choice import choose
 from metaest.selection.class_candidates import default_class_candidates
 from metaest.selection.gaussian_classes import HierarchicalGaussianClassifier
+from metaest.selection.held_out import HeldOut
 from metaest.selection.indicators import IndicatorClassifier
 from metaest.selection.labels import Labels, indicator_of
 
@@ -52,6 +55,8 @@ class _Adapted:
         self.classes_, self.shares, self.way = classes, shares, way
         if way == "reversed":
             self.classes_, self.shares = classes[::-1], shares[::-1]
+        if way == "twice":
+            self.classes_ = np.repeat(classes[:1], len(classes))
         if way == "other":
             self.classes_ = np.array(["x", *classes[1:].tolist()])
 
@@ -59,6 +64,10 @@ class _Adapted:
         if self.way == "writes":
             X[:] = 0
         values = np.tile(self.shares, (len(X), 1))
+        if self.way == "not finite":
+            values[1:] = np.nan
+        if self.way == "rounded":
+            values = 1.0005 * (values - [1e-4, 0, 0]) * [0, 1, 1] + [-1e-4, self.shares[0] + 1e-4, 0]
         return 2 * values if self.way == "no probabilities" else values[:, :1] if self.way == "narrow" else values
 
 
@@ -215,11 +224,56 @@ def test_regressors_are_refused_and_bad_answers_left_out():
         "no probabilities": "no probabilities",
         "other": "predicts a class 'x'",
         "narrow": "shape",
+        "not finite": "not finite, first in row 1",
+        "twice": "names a class twice",
         "writes": "read-only",
     }.items():
         model = simple(candidates=[("a", Shares()), ("b", Shares(way=way))]).fit(shared(10))
         assert message in model.table_.loc["b", "status"]
         assert model.weights_ == {"a": 1.0}
+
+
+def test_nothing_is_answered_where_probabilities_are_not_finite():
+    # the largest of NaN would be the first class
+    one = simple(candidates=[("n", Shares(way="not finite"))]).fit(shared(6)).adapt([[0.0, 1.0]] * 2, ["ill", "well"])
+    with pytest.raises(DivergenceError, match="'n' predicts probabilities that are not finite, first in row 1"):
+        one.predict(np.zeros((3, 2)))
+
+
+def test_probabilities_within_rounding_are_made_exact():
+    tasks = shared(6)
+    one = simple(candidates=[("r", Shares(way="rounded"))]).fit(tasks).adapt(tasks[0].X, tasks[0].y)
+    assert one.members_["r"].predict_proba(tasks[0].X).min() < 0
+    probabilities = one.predict_proba(tasks[0].X)
+    assert (probabilities >= 0).all()
+    assert np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-14)
+
+
+def test_a_score_that_is_perfect_is_no_unit_for_others():
+    # 40 tasks: "early" is better with one row, and with ten right by 0.995, where "late" is right by 0.9999
+    task, shot = np.repeat(np.arange(40), 2), np.tile([1, 10], 40)
+    truth = np.tile([1.0, 0.0], (80, 1))
+
+    def said(few, many):
+        p = np.where(shot == 1, few, many)
+        return np.column_stack([p, 1 - p])
+
+    predictions = {"late": said(0.4, 0.9999), "early": said(0.7, 0.995)}
+    held_out = HeldOut(truth, predictions, task, shot, {}, {}, Labels(np.array(["ill", "well"]), 2))
+    assert choose(held_out, [1, 10], averages=False).weights == {"late": 0.0, "early": 1.0}
+
+
+def test_tasks_are_not_judged_by_a_fit_on_one_label():
+    tasks = TaskSet([(np.zeros((6, 2)), ["a"] * 6) for _ in range(4)] + [(np.zeros((6, 2)), ["a", "b"] * 3)])
+    labels = Labels.of(tasks, True)
+    assert labels.judged(tasks, np.arange(3), np.array([3, 4])).tolist() == []
+    assert labels.judged(tasks, np.arange(2, 5), np.array([0, 1])).tolist() == [0, 1]
+
+
+def test_why_nothing_was_compared_is_said():
+    assert simple().fit(shared(1)).choice_ == "even, the first of 2 that were not compared: there is one task"
+    apart = [(np.zeros((5, 2)), [label] * 5) for label in "ab"]
+    assert "no task has only labels of the others" in simple(shared_labels=True).fit(apart).choice_
 
 
 def test_a_label_of_one_task_alone_is_not_judged():
@@ -339,6 +393,33 @@ def test_constant_columns_and_more_columns_than_rows_are_solved():
         ])  # fmt: skip
         one = HierarchicalGaussianClassifier(shared_labels=shares).fit(tasks).adapt(tasks[0].X[:4], tasks[0].y[:4])
         assert np.allclose(one.predict_proba(tasks[0].X).sum(axis=1), 1)
+
+
+def test_a_constant_column_says_nothing_though_its_mean_rounds():
+    rng, value = np.random.default_rng(0), 0.1
+    assert np.full((42, 1), value).std(axis=0) > 0
+    X, y = rng.standard_normal((7, 6)), np.array(["a", "b"] * 3)
+    model = HierarchicalGaussianClassifier().fit(TaskSet([(np.column_stack([np.full(6, value), x]), y) for x in X]))
+    asked = model.predict_proba(np.array([[value, 0.3], [0.2, 0.3], [5e3, 0.3]]))
+    assert np.allclose(asked, asked[0], rtol=1e-6)
+    assert abs(asked[0, 0] - 0.5) > 1e-3
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-3, 1e150])
+def test_gaussian_classes_do_not_depend_on_units_and_order(unit):
+    tasks = shared(8)
+    turned = TaskSet([Task(t.name, unit * t.X, t.y) for t in tasks][::-1])
+    one = HierarchicalGaussianClassifier().fit(tasks).adapt(tasks[0].X[:6], tasks[0].y[:6])
+    two = HierarchicalGaussianClassifier().fit(turned).adapt(unit * tasks[0].X[5::-1], tasks[0].y[5::-1])
+    assert one.fitted.power == two.fitted.power  # chosen on rows drawn by the place of a task, and alike here
+    assert np.allclose(one.predict_proba(tasks[1].X), two.predict_proba(unit * tasks[1].X))
+
+
+def test_candidates_refuse_labels_that_were_not_met():
+    linear = IndicatorClassifier(RandomCoefficientRegressor("linear", random="intercept", random_state=0))
+    for candidate in (HierarchicalGaussianClassifier(), linear):
+        with pytest.raises(TaskError, match="label 'dead' was not met"):
+            candidate.fit(shared(8)).adapt(np.zeros((2, 2)), np.array(["ill", "dead"]))
 
 
 def test_indicators_of_two_classes_are_one_regression():
