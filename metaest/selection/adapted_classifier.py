@@ -90,6 +90,8 @@ class AdaptedAutoClassifier(LabelScoring, AdaptedAverage):
         ------
         TaskError
             When the columns are not those of the fit, or a value is missing.
+        DivergenceError
+            When a probability is not finite; the message names candidate and row.
         """
         rows = Columns(self).rows(X, "predict")
         values = self._ensemble.probabilities(self._predictors, rows, self.classes_)

@@ -301,6 +301,8 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
         ------
         ValueError
             When each task has labels of its own: there is no answer without a task.
+        DivergenceError
+            When a probability is not finite; the message names candidate and row.
         """
         check_is_fitted(self)
         if not self._shares_labels():
