@@ -142,7 +142,9 @@ def _curve_model() -> KineticRegressor:
 def _adapt(model: KineticRegressor, X: Rows, y: Rows, rows: Rows) -> AdaptedEquation:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IdentifiabilityWarning)
-        return model.adapt(X[rows], y[rows])
+        adapted = model.adapt(X[rows], y[rows])
+        assert isinstance(adapted, AdaptedEquation)  # the settings name one structure
+        return adapted
 
 
 def _fit(model: KineticRegressor, tasks: TaskSet) -> KineticRegressor:

@@ -9,7 +9,6 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from metaest import (
-    AdaptedEquation,
     CorrelatedResidualsWarning,
     IdentifiabilityWarning,
     OvershootWarning,
@@ -181,7 +180,7 @@ def _methods(training: TaskSet, network: dict[str, Any] | None) -> dict[str, Met
 
 def _equation(model: KineticRegressor) -> Method:
     def adapt(X: NDArray[Any], y: NDArray[Any]) -> Prediction:
-        adapted: AdaptedEquation = model.adapt(X, y)
+        adapted = model.adapt(X, y)
         values = adapted.params_["value"].to_dict()
         report = report_jmak({str(c): v for c, v in values.items()})
         return Prediction(adapted.predict, adapted.predict_interval, report)
