@@ -1,7 +1,9 @@
 """MAP estimates: the most probable constants of each task under a population, with restarts in doubtful cases.
 
 One damped Gauss-Newton search a task is enough for most tasks. A task whose search did not converge, or whose rows lie
-improbably far from its curve, is searched again from points spread over the population.
+improbably far from its curve, is searched again from points spread over the population. Noise that depends on the
+curve can hide a wrong curve in a greater variance, where its rows look plausible: there, a task is searched again too
+where one of some points spread over the population is more probable than what was found.
 """
 
 import math
@@ -28,6 +30,8 @@ SCREENED_SLOW = 32
 STARTS = 8
 # the same, where every task needs a call
 STARTS_SLOW = 4
+# points per task that have to be less probable than the end of a search, where the noise depends on the curve
+COMPARED = 64
 # spread of the screened points, in standard deviations between tasks: wider than the population, since it may be wrong
 WIDE_SD = 1.5
 # rows per task that are enough to rank the screened points
@@ -66,7 +70,8 @@ def map_estimate(
     """Find the most probable constants of every task.
 
     Tasks whose search does not converge, or whose rows lie improbably far from the curve, are searched again from
-    points spread over the prior, and the best result is returned.
+    points spread over the prior, and the best result is returned. Where the noise depends on the curve, so are
+    tasks for which one of some such points is more probable than what was found.
 
     Parameters
     ----------
@@ -84,6 +89,8 @@ def map_estimate(
     center, factor, log_sigma = point
     result = solver.solve(model, center, factor, log_sigma, observations, start)
     poor = ~(misfit(model, point.constants(result.u), result.loss, log_sigma, observations) <= 1)
+    if model.noise.kind != "additive":
+        poor |= _is_beaten(model, point, observations, result.loss)
     again = torch.nonzero(poor | (result.code != SolveCode.CONVERGED))[:, 0]
     if len(again) == 0 or len(factor.T) == 0:
         return result
@@ -99,6 +106,23 @@ def map_estimate(
         corner = _is_lowest(model, point.take(stuck), observations.take(stuck), result.u[:, stuck])
         result.code[stuck[corner]] = int(SolveCode.CONVERGED)
     return result
+
+
+def _is_beaten(model: HierarchicalModel, point: Point, observations: Observations, loss: Tensor) -> Tensor:
+    """Return whether one of some points spread over the population is more probable than what has this loss."""
+    m, tasks = point.factor.shape[1], len(loss)
+    points = WIDE_SD * normal_points(COMPARED if model.equation.mode == "rows" else SCREENED_SLOW, m)
+    squares = 0.5 * points.square().sum(dim=0)
+    size = max(1, MOST_VALUES // (len(squares) * len(observations.y)))
+    parts = []
+    for first in range(0, tasks, size):
+        some = torch.arange(first, min(first + size, tasks))
+        part = observations if len(some) == tasks else observations.take(some)
+        with torch.no_grad():
+            height = squares + model.losses_at(point.center[:, some], point.factor, point.log_sigma, part, points)
+        parts.append(torch.where(torch.isfinite(height), height, torch.inf).min(dim=1).values)
+    beaten: Tensor = torch.cat(parts) < loss - ACCURACY
+    return beaten
 
 
 def _is_lowest(model: HierarchicalModel, point: Point, observations: Observations, u: Tensor) -> Tensor:

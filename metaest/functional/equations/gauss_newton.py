@@ -32,7 +32,7 @@ GREATEST_DAMPING = 1e12
 
 
 class SolveCode(IntEnum):
-    """Outcome of the search for a task's constants."""
+    """Outcome of the search for a task's constants; one that converged is at an optimum, and others may be lower."""
 
     CONVERGED = 0
     MAX_ITER = 1
