@@ -156,6 +156,7 @@ def test_another_fit_leaves_nothing_of_an_average(average):
 
 def test_structures_are_the_same_again_and_bounded(monkeypatch):
     monkeypatch.setattr(structures, "FOLDS", 2)
+    monkeypatch.setattr(structures, "EPISODES", 12)
     monkeypatch.setattr(structures, "NOISES", ("additive", "proportional"))
     tables = [
         regressor(noise="auto", covariance="auto", random="auto").fit(tasks_of(6, 0)).structures_ for _ in range(2)
@@ -196,6 +197,30 @@ def test_fits_that_did_not_converge_take_no_part(monkeypatch):
     assert table["weight"].to_dict() == {"additive": 1.0, "power": 0.0}
     assert table["status"]["power"] == "not converged: it did not"
     assert not table["converged"]["power"]
+
+
+@pytest.mark.parametrize("interrupted", [1, 3])
+def test_an_interrupted_fit_goes_on_to_the_same_numbers(interrupted, monkeypatch, tmp_path):
+    monkeypatch.setattr(structures, "FOLDS", 2)
+    monkeypatch.setattr(structures, "EPISODES", 12)
+    monkeypatch.setattr(structures, "NOISES", ("additive", "proportional"))
+    tasks, fit, calls = tasks_of(6, 0), structures.fit_population, []
+
+    def counted(*given, **settings):
+        calls.append(len(calls))
+        if len(calls) == interrupted:
+            raise KeyboardInterrupt
+        return fit(*given, **settings)
+
+    whole = regressor(noise="auto", random=["size"]).fit(tasks)
+    model = regressor(noise="auto", random=["size"], checkpoint=tmp_path / "kept")
+    monkeypatch.setattr(structures, "fit_population", counted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(tasks)
+    assert "structures_" not in vars(model)
+    model.fit(tasks)
+    assert model.structures_.equals(whole.structures_)
+    np.testing.assert_array_equal(model.predict(TASK.X), whole.predict(TASK.X))
 
 
 @pytest.mark.parametrize("setting", ["noise", "covariance", "random"])
