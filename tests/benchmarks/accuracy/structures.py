@@ -1,25 +1,26 @@
 """EquationRegressor(noise="auto", covariance="auto", random="auto"), beside the default structure and mixed models of R.
 
-    python tests/benchmarks/accuracy/structures.py real FOLDER
+    python tests/benchmarks/accuracy/structures.py real [--auto]
     python tests/benchmarks/accuracy/structures.py simulated
 
-``real``: theophylline, orange trees and sleepstudy, each subject left out, adapted to the support rows of FOLDER, which
-holds data, supports and the errors of nlme and lme4 (one file each). ``simulated``: saturating curves with a noise of
-each kind; errors of the curves of new tasks after 1 to 5 rows, in units of those of the default structure.
+``real``: theophylline, orange trees and sleepstudy, each subject left out, adapted to the support rows of the references
+(nlme and lme4); also the equation and a Gaussian process compared by AutoMetaRegressor. ``simulated``: saturating
+curves with a noise of each kind; errors of the curves of new tasks after 1 to 5 rows, in units of those of the default
+structure.
 """
 
-import json
-import sys
+import argparse
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from machine import describe
+from without_equation import STUDIES, answers
 
-from metaest import EquationRegressor, Parameter
-from metaest.tasks import Task, TaskSet
+from metaest import AutoMetaRegressor, EquationRegressor, HierarchicalGPRegressor, Parameter, Task, TaskSet
+from metaest_datasets import load_reference
 
 AUTO = {"noise": "auto", "covariance": "auto", "random": "auto", "random_state": 0}
 
@@ -46,9 +47,9 @@ def saturating(X, size, rate):
     return size * (1 - torch.exp(-rate * X[:, 0]))
 
 
-REAL = {
-    "Theoph": (absorption, {"lKa": 0.5, "lKe": -2.5, "lCl": -3.2}),
-    "Orange": (logistic, {"Asym": 190.0, "xmid": 730.0, "scal": 350.0}),
+EQUATIONS = {
+    "theophylline": (absorption, {"lKa": 0.5, "lKe": -2.5, "lCl": -3.2}),
+    "orange": (logistic, {"Asym": 190.0, "xmid": 730.0, "scal": 350.0}),
     "sleepstudy": (line, {"a": 250.0, "b": 10.0}),
 }
 SIZES = {"size": Parameter(20, lower=0), "rate": Parameter(1, lower=0)}
@@ -59,56 +60,40 @@ SCATTER = {
 }
 
 
-def tasks_of(folder, name):
-    """Return the tasks of a data set."""
-    frame = pd.read_csv(folder / f"{name}.csv")
-    columns = [column for column in ("x", "x2") if column in frame]
-    return {str(key): Task(str(key), g[columns].to_numpy(), g["y"].to_numpy()) for key, g in frame.groupby("task")}
+def models_of(name, training, *, auto):
+    """Return models of a study's equation, and seconds of the slowest."""
+    equation = EquationRegressor(*EQUATIONS[name], random_state=0)
+    candidates = [("equation", equation), ("process", HierarchicalGPRegressor(random_state=0))]
+    stack = AutoMetaRegressor(candidates=candidates, shots=(1, 2, 3, 5), random_state=0)
+    wanted = {"default": equation, "with a Gaussian process": stack}
+    if auto:
+        wanted["auto"] = EquationRegressor(*EQUATIONS[name], **AUTO)
+    seconds = {}
+    for kind, model in wanted.items():
+        started = time.process_time()
+        model.fit(training)
+        seconds[kind] = time.process_time() - started
+    return wanted, seconds
 
 
-def references(folder, name):
-    """Return mean squared errors of R by task, number of rows and repetition."""
-    if name == "sleepstudy":
-        frame = pd.read_csv(folder / "lmer_results.csv")
-        frame = frame[frame["scheme"] == "random"]
-    else:
-        frame = pd.read_csv(folder / "nlme_results.csv")
-        frame = frame[frame["dataset"] == name]
-    column = "lmer" if name == "sleepstudy" else "nlme"
-    return {(str(r["task"]), int(r["k"]), int(r["rep"])): float(r[column]) for _, r in frame.iterrows()}
-
-
-def real(folder):
+def real(only, *, auto):
     """Print root mean squared errors beside those of R."""
-    for name, (equation, constants) in REAL.items():
-        tasks, errors, seconds = tasks_of(folder, name), {}, []
-        supports = json.loads((folder / f"{name}_support.json").read_text())
-        wanted = references(folder, name)
-        averaged = 0
-        for left_out, task in tasks.items():
-            train = TaskSet([other for key, other in tasks.items() if key != left_out])
-            start = time.process_time()
-            models = {"auto": EquationRegressor(equation, constants, **AUTO).fit(train)}
-            seconds.append(time.process_time() - start)
-            models["default"] = EquationRegressor(equation, constants).fit(train)
-            averaged += int((models["auto"].structures_["weight"] > 0).sum() > 1)
-            for entry in supports[left_out]:
-                k, rep = (int(np.ravel(entry[key])[0]) for key in ("k", "rep"))
-                scheme = np.ravel(entry.get("scheme", ["random"]))[0]
-                if scheme != "random" or (left_out, k, rep) not in wanted:
-                    continue
-                rows = np.ravel(entry["idx"]).astype(int)
-                rest = np.setdiff1d(np.arange(len(task)), rows)
-                for kind, model in models.items():
-                    given = (task.X[rows], task.y[rows]) if len(rows) else ([], [])
-                    predicted = model.adapt(*given).predict(task.X[rest])
-                    errors.setdefault((kind, k), []).append(np.square(task.y[rest] - predicted).mean())
-                errors.setdefault(("R", k), []).append(wanted[left_out, k, rep])
-        print(f"{name}: {max(seconds):.1f} s CPU a fit at most, averaged in {averaged} of {len(tasks)} fits")
-        for k in sorted({k for _, k in errors}):
-            rmse = {kind: np.sqrt(np.mean(errors[kind, k])) for kind in ("R", "default", "auto")}
-            ratios = ", ".join(f"{kind} {rmse[kind] / rmse['R']:.3f}" for kind in ("default", "auto"))
-            print(f"  k={k}: R {rmse['R']:.3f}; ratios to it: {ratios}", flush=True)
+    for name in only or EQUATIONS:
+        load, _, rival = STUDIES[name]
+        (tasks, names), reference = load(), load_reference(name)
+        reference = reference[reference["scheme"] == "random"]
+        rows, seconds = [], []
+        for i, task_name in enumerate(names):
+            models, of_fit = models_of(name, tasks[[j for j in range(len(tasks)) if j != i]], auto=auto)
+            seconds.append(of_fit)
+            for record in reference[reference["task"].astype(str) == task_name].itertuples():
+                rows.append(answers(models, tasks[i], np.array(record.support, dtype=int)))
+                rows[-1] |= {"k": record.k, rival: getattr(record, f"{rival}_mse")}
+        rmse = pd.DataFrame(rows).groupby("k").mean().pow(0.5)
+        ratios = rmse.div(rmse.pop(rival), axis=0)
+        ratios.loc["geometric mean"] = np.exp(np.log(ratios).mean())
+        print(f"\n{name}, RMSE over that of {rival}\n" + ratios.T.to_string(float_format="{:.3f}".format))
+        print(f"CPU seconds of a fit at most: {pd.DataFrame(seconds).max().round(1).to_dict()}", flush=True)
 
 
 def simulated_tasks(n_tasks, seed, scatter):
@@ -155,8 +140,15 @@ def simulated():
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=["real", "simulated"])
+    parser.add_argument("--auto", action="store_true", help="also choose structures of measured data, which is slow")
+    parser.add_argument("--only", nargs="*", choices=list(EQUATIONS), help="measured data")
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    if sys.argv[1] == "real":
-        real(Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    print(describe())
+    if arguments.data == "real":
+        real(arguments.only, auto=arguments.auto)
     else:
         simulated()
