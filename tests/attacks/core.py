@@ -25,6 +25,7 @@ from attacks.models import (
     PROBE,
     SUPPORT,
     average,
+    averaged_equation,
     class_average,
     class_tasks,
     classifier,
@@ -97,6 +98,8 @@ EXCLUDED = {
     "AdaptedEquations": "made by adapt_many",
     "AdaptedGaussian": "made by adapt",
     "AdaptedGaussians": "made by adapt_many",
+    "AveragedEquation": "made by adapt",
+    "AveragedEquations": "made by adapt_many",
     "AdaptedPolicy": "made by adapt",
     "AdaptedRegressor": "made by adapt",
     "AdaptedRegressors": "made by adapt_many",
@@ -304,7 +307,12 @@ GUARDS = {"guard": flag("guard", none=True), "gap": count(0, name="gap")}
 
 
 # estimators with standard deviations and intervals by the posterior
-WITH_POSTERIOR = ("EquationRegressor", "HierarchicalGPRegressor", "RandomCoefficientRegressor")
+WITH_POSTERIOR = (
+    "EquationRegressor",
+    "EquationRegressor of structures",
+    "HierarchicalGPRegressor",
+    "RandomCoefficientRegressor",
+)
 
 
 def network_entries(
@@ -317,12 +325,13 @@ def network_entries(
     adapted = once(lambda: model().adapt(*support))
     of_adapted = {
         "MAMLRegressor": "AdaptedRegressor", "MAMLClassifier": "AdaptedClassifier", "MAMLPolicy": "AdaptedPolicy",
-        "EquationRegressor": "AdaptedEquation", "RandomCoefficientRegressor": "AdaptedGaussian",
+        "EquationRegressor": "AdaptedEquation", "EquationRegressor of structures": "AveragedEquation",
+        "RandomCoefficientRegressor": "AdaptedGaussian",
         "AutoMetaRegressor": "AdaptedAuto", "AutoMetaClassifier": "AdaptedAutoClassifier",
         "HierarchicalGPRegressor": "AdaptedGaussian",
     }[kind]  # fmt: skip
     state = {"state": bytes_of(model, probe)}
-    weighs = {"further": {"sample_weight": _weights}} if kind == "EquationRegressor" else {}
+    weighs = {"further": {"sample_weight": _weights}} if kind.startswith("EquationRegressor") else {}
     entry(
         f"{kind}.adapt",
         lambda X, y, **settings: model().adapt(X, y, **settings).predict(probe),
@@ -399,9 +408,8 @@ network_entries("AutoMetaRegressor", average, 2, guards=True, answers=("predict_
 network_entries("AutoMetaClassifier", class_average, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLPolicy", policy, 2, guards=False, answers=())
-network_entries(
-    "EquationRegressor", equation, 1, guards=True, answers=("predict_interval", "predict_mean"), positive=True
-)
+for _kind, _model in (("EquationRegressor", equation), ("EquationRegressor of structures", averaged_equation)):
+    network_entries(_kind, _model, 1, guards=True, answers=("predict_interval", "predict_mean"), positive=True)
 for _kind, _model in (("MAMLClassifier", classifier), ("AutoMetaClassifier", class_average)):
     entry(
         f"{_kind}.task_scores",
@@ -513,11 +521,13 @@ entry(
     lambda X, **settings: MANY_PROCESSES().predict(X, **settings),
     rows_and_targets(names=("X",), columns=2, settings={"return_std": flag("return_std")}),
 )
-entry(
-    "AdaptedEquations.predict",
-    lambda X: MANY_CURVES().predict(X),
-    rows_and_targets(names=("X",), columns=1, positive=True),
-)
+MANY_CURVES_OF_STRUCTURES = once(lambda: averaged_equation().adapt_many(decay_tasks(3, seed=5)))
+for _name, _many_curves in (("AdaptedEquations", MANY_CURVES), ("AveragedEquations", MANY_CURVES_OF_STRUCTURES)):
+    entry(
+        f"{_name}.predict",
+        lambda X, _many_curves=_many_curves: _many_curves().predict(X),
+        rows_and_targets(names=("X",), columns=1, positive=True),
+    )
 entry(
     "MAMLRegressor.score (tasks)",
     lambda tasks: regressor().score(tasks),
@@ -811,7 +821,12 @@ entry(
 # ---- questions to equations -------------------------------------------------------------------------------------
 
 CURVE = once(lambda: equation().adapt(*CURVE_SUPPORT))
-for _name, _it in (("EquationRegressor", equation), ("AdaptedEquation", CURVE)):
+CURVE_OF_STRUCTURES = once(lambda: averaged_equation().adapt(*CURVE_SUPPORT))
+for _name, _it in (
+    ("EquationRegressor", equation),
+    ("AdaptedEquation", CURVE),
+    ("AveragedEquation", CURVE_OF_STRUCTURES),
+):
     entry(
         f"{_name}.simulate",
         lambda X, _it=_it, **settings: _it().simulate(X, **{"random_state": 0, **settings}),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import make_pipeline
@@ -24,6 +25,7 @@ from metaest import (
     Task,
     TaskSet,
 )
+from metaest.estimators.equations import structures
 
 
 def once(make: Callable[[], Any]) -> Callable[[], Any]:
@@ -119,6 +121,18 @@ def new_equation(**settings: Any) -> EquationRegressor:
     return EquationRegressor(decay, CONSTANTS, **{"max_iter": 5, "random_state": 0, "compile": False, **settings})
 
 
+def fitted_structures() -> EquationRegressor:
+    """Return an equation that averages two structures, whatever the rule says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structures, "FOLDS", 2)
+        patch.setattr(structures, "NOISES", ("additive", "power"))
+        patch.setattr(structures, "_near_best", lambda losses: np.arange(len(losses)))
+        patch.setattr(structures, "_is_better", lambda saved: True)
+        model = new_equation(noise="auto", random=["a"], max_iter=300).fit(decay_tasks())
+    assert (model.structures_["weight"] > 0).sum() == 2
+    return model.calibrate(decay_tasks(8, seed=1), support_size=(2, 3))
+
+
 def new_process(**settings: Any) -> HierarchicalGPRegressor:
     """Return a small unfitted Gaussian process."""
     return HierarchicalGPRegressor(**{"n_starts": 1, "max_iter": 5, "random_state": 0, **settings})
@@ -130,6 +144,7 @@ classifier = once(lambda: new_classifier().fit(class_tasks()))
 class_average = once(lambda: new_class_average().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
+averaged_equation = once(fitted_structures)
 process = once(lambda: new_process().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 random_coefficients = once(
     lambda: new_random_coefficients().fit(linear_tasks(rows=8)).calibrate(linear_tasks(8, seed=1), support_size=(2, 3))
