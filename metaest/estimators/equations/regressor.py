@@ -195,7 +195,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     _weighs = True
     _fitted: FittedEquation
     _further: tuple[FittedEquation, ...] | None = None
-    structures_: Any = None
+    structures_: Any
     _judged: TaskSet | None
     _judges: dict[Any, FittedGuard]
     # scikit-learn's metadata routing passes groups by default
