@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from equations import wave
+from equations import averaging, wave
 from metaest import (
     AutoMetaClassifier,
     AutoMetaRegressor,
@@ -194,6 +194,18 @@ def equation(make, tasks, passed=None, rows=4):
     return Case(lambda: make().fit(TaskSet(tasks[:-1])), adapt, ask, passed or {})
 
 
+def averaged_equation():
+    volts = {"amplitude": Parameter(2.0, lower=0, unit="V"), "phase": 1.5}
+    model = EquationRegressor(wave, volts, random=["amplitude"], noise="auto", random_state=0)
+    case = equation(lambda: model, list(WAVES), {"equation": wave})
+
+    def fit():
+        with averaging():
+            return case.fit()
+
+    return case._replace(fit=fit)
+
+
 def kinetic(name, **settings):
     rng = np.random.default_rng(0)
     columns = {
@@ -279,6 +291,7 @@ CASES = {
         list(WAVES),
         {"equation": wave},
     ),
+    "EquationRegressor of structures": averaged_equation(),
     "AustinRickettRegressor": kinetic("AustinRickettRegressor"),
     "FirstOrderConversionRegressor": kinetic("FirstOrderConversionRegressor"),
     "HollomonJaffeRegressor": kinetic("HollomonJaffeRegressor"),

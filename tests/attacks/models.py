@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from equations import averaging
 from metaest import (
     AutoMetaClassifier,
     AutoMetaRegressor,
@@ -25,7 +25,6 @@ from metaest import (
     Task,
     TaskSet,
 )
-from metaest.estimators.equations import structures
 
 
 def once(make: Callable[[], Any]) -> Callable[[], Any]:
@@ -123,11 +122,7 @@ def new_equation(**settings: Any) -> EquationRegressor:
 
 def fitted_structures() -> EquationRegressor:
     """Return an equation that averages two structures, whatever the rule says."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structures, "FOLDS", 2)
-        patch.setattr(structures, "NOISES", ("additive", "power"))
-        patch.setattr(structures, "_near_best", lambda losses: np.arange(len(losses)))
-        patch.setattr(structures, "_is_better", lambda saved: True)
+    with averaging():
         model = new_equation(noise="auto", random=["a"], max_iter=300).fit(decay_tasks())
     assert (model.structures_["weight"] > 0).sum() == 2
     return model.calibrate(decay_tasks(8, seed=1), support_size=(2, 3))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from equations import averaging
 from metaest import AveragedEquation, EquationRegressor, Parameter
 from metaest.estimators.equations import structures
 from metaest.estimators.equations.structures import _losses, _near_best
@@ -44,11 +45,7 @@ def regressor(**settings):
 @pytest.fixture(scope="module")
 def average():
     """A model that averages two structures, whatever the rule says."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structures, "FOLDS", 2)
-        patch.setattr(structures, "NOISES", ("additive", "power"))
-        patch.setattr(structures, "_near_best", lambda losses: np.arange(len(losses)))
-        patch.setattr(structures, "_is_better", lambda saved: True)
+    with averaging():
         return regressor(noise="auto", random=["size"]).fit(tasks_of(12, 0))
 
 
