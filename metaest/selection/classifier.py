@@ -118,7 +118,7 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
     ...     ("ridge", MAMLClassifier(inner_solver="ridge", k_shot=2, max_iter=20, random_state=0)),
     ...     ("gradient", MAMLClassifier(k_shot=2, max_iter=20, random_state=0)),
     ... ]
-    >>> model = AutoMetaClassifier(candidates=candidates, shots=2, shared_labels=False, random_state=0).fit(tasks)
+    >>> model = AutoMetaClassifier(candidates=candidates, shots=2, shared_labels=False, cv=2, random_state=0).fit(tasks)
     >>> model.table_["status"].tolist()
     ['compared', 'compared']
     """

@@ -342,6 +342,7 @@ def test_the_minimal_model_prints_its_summary_and_adapts_on_no_rows():
     np.testing.assert_allclose(model.adapt([], []).predict(tests[0][0]), model.predict(tests[0][0]))
 
 
+@pytest.mark.slow
 def test_units_do_not_matter_to_the_minimal_model():
     """Minutes, mg/dL and uU/mL; hours, mmol/L and pmol/L."""
     columns = ["effectiveness", "sensitivity", "action", "start"]

@@ -57,6 +57,7 @@ def test_a_step_in_single_precision_is_close(tasks):
         torch.testing.assert_close(compiled._params[name], value, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_long_fit_scores_within_the_spread_of_seeds(tasks):
     settings = {"hidden_layer_sizes": (8,), "max_iter": 300, "meta_batch_size": 8}
     scores = [MAMLRegressor(compile=False, random_state=seed, **settings).fit(tasks).score(tasks) for seed in range(3)]
