@@ -14,7 +14,14 @@ from metaest.estimators.networks.regressor import MAMLRegressor
 from metaest.selection.episodes import MOST_TASKS
 from metaest.tasks import TaskSet
 
-__all__ = ["Candidate", "default_candidates", "given_candidates", "within_budget"]
+__all__ = [
+    "Candidate",
+    "default_candidates",
+    "given_candidates",
+    "rows_of_trial_and_fit",
+    "seconds_of_trees",
+    "within_budget",
+]
 
 
 # columns up to which each may have a slope of its own in every task
@@ -101,10 +108,9 @@ def default_candidates(tasks: TaskSet, split: str, seed: int) -> list[Candidate]
     n_rows, n_columns = len(tasks.X), int(np.prod(tasks.X.shape[1:]))
     offered = []
     if tasks.X.ndim == 2 and tasks.y[0].size == 1:
-        size = n_rows * (n_columns + 1)
-        sizes = size * min(1.0, MOST_TASKS / len(tasks)), size  # numbers in the rows of a trial, and of the fit
-        lines = _of_lines(sizes[0], n_columns), _of_lines(sizes[1], n_columns)
-        trees = _of_trees(sizes[0]), _of_trees(sizes[1])
+        sizes = [n * (n_columns + 1) for n in rows_of_trial_and_fit(tasks)]
+        lines = _seconds_of_lines(sizes[0], n_columns), _seconds_of_lines(sizes[1], n_columns)
+        trees = seconds_of_trees(sizes[0]), seconds_of_trees(sizes[1])
         slopes = n_columns <= MOST_SLOPES and _varies(tasks)
         linear = RandomCoefficientRegressor("linear", random="slopes" if slopes else "intercept", **settings)
         levels = RandomCoefficientRegressor(random="intercept", **settings)
@@ -136,12 +142,17 @@ def _network(tasks: TaskSet, n_columns: int, settings: dict[str, Any]) -> Candid
     )
 
 
-def _of_lines(size: float, n_columns: int) -> float:
+def rows_of_trial_and_fit(tasks: TaskSet) -> tuple[float, int]:
+    """Return the numbers of rows of a comparison, in which not all of many tasks take part, and of the fit."""
+    return len(tasks.X) * min(1.0, MOST_TASKS / len(tasks)), len(tasks.X)
+
+
+def _seconds_of_lines(size: float, n_columns: int) -> float:
     """Return the seconds of a linear mixed model on so many numbers."""
     return 0.1 + 3e-7 * size * n_columns
 
 
-def _of_trees(size: float) -> float:
+def seconds_of_trees(size: float) -> float:
     """Return the seconds of boosted trees on so many numbers: many rows end the boosting early."""
     return min(1.0 + 4e-5 * size, 10.0 + 4e-6 * size)
 

@@ -7,7 +7,15 @@ from sklearn.base import clone
 
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
 from metaest.estimators.networks.classifier import MAMLClassifier
-from metaest.selection.candidates import FEWEST_TASKS, STEPS, TRIAL_STEPS, WEIGHTS_A_ROW, Candidate
+from metaest.selection.candidates import (
+    FEWEST_TASKS,
+    STEPS,
+    TRIAL_STEPS,
+    WEIGHTS_A_ROW,
+    Candidate,
+    rows_of_trial_and_fit,
+    seconds_of_trees,
+)
 from metaest.selection.gaussian_classes import HierarchicalGaussianClassifier
 from metaest.selection.indicators import IndicatorClassifier
 from metaest.selection.labels import Labels
@@ -26,16 +34,17 @@ NETWORK_SHOTS = (1, 10)
 def default_class_candidates(tasks: TaskSet, labels: Labels, split: str, seed: int) -> list[Candidate]:
     """Return the candidates of "auto" for tasks of this shape, the simplest first."""
     shared, size = labels.known is not None, int(np.prod(tasks.X.shape[1:]))
+    rows = rows_of_trial_and_fit(tasks)
     offered = []
     if size <= MOST_NUMBERS:
         gaussian = HierarchicalGaussianClassifier(shared_labels=shared)
-        seconds = 0.1 + 3e-9 * (len(tasks.X) * size**2 + size**3) + 2e-3 * min(len(tasks), 100)
-        offered.append(Candidate("Gaussian classes", gaussian, gaussian, (seconds, seconds)))
+        trial, fit = (0.1 + 3e-9 * (n * size**2 + size**3) + 2e-3 * min(len(tasks), 100) for n in rows)
+        offered.append(Candidate("Gaussian classes", gaussian, gaussian, (trial, fit)))
     if shared and tasks.X.ndim == 2 and labels.width <= MOST_INDICATORS:
-        n_fits, numbers = 1 if labels.width == 2 else labels.width, len(tasks.X) * (size + 1)
+        n_fits = 1 if labels.width == 2 else labels.width
         levels = IndicatorClassifier(RandomCoefficientRegressor(random="intercept", split=split, random_state=seed))
-        seconds = n_fits * (1.0 + 4e-5 * numbers)
-        offered.append(Candidate("boosted trees and levels", levels, levels, (seconds, seconds)))
+        trial, fit = (n_fits * seconds_of_trees(n * (size + 1)) for n in rows)
+        offered.append(Candidate("boosted trees and levels", levels, levels, (trial, fit)))
     if len(tasks) >= FEWEST_TASKS or not offered:
         offered += _networks(tasks, shared, split, seed)
     return offered

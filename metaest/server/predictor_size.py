@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from metaest.estimators import AdaptedEquation, AdaptedGaussian
+from metaest.estimators import AdaptedEquation, AdaptedGaussian, AveragedEquation
 from metaest.selection import AdaptedAuto
 
 __all__ = ["arrays_of"]
@@ -19,6 +19,9 @@ def arrays_of(adapted: Any) -> Iterator[Any]:
             # without rows a member is the model itself; a candidate of the user's may be of any class
             if hasattr(member, "X_support_"):
                 yield from arrays_of(member)
+    elif isinstance(adapted, AveragedEquation):
+        for member in adapted.members_:
+            yield from arrays_of(member)
     elif isinstance(adapted, AdaptedGaussian):
         yield from (value for value in vars(adapted._condition("adapt")).values() if isinstance(value, np.ndarray))
     elif isinstance(adapted, AdaptedEquation):

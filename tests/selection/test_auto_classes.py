@@ -446,3 +446,12 @@ def test_networks_are_candidates():
     model = own_model().set_params(candidates=candidates, cv=2).fit(own(12))
     assert (model.table_["status"] == "compared").all()
     assert np.isfinite(model.score(own(14)[12:]))
+
+
+def test_the_cost_of_a_comparison_is_that_of_the_tasks_compared():
+    X, y = np.zeros((5000, 20, 6), dtype=np.float32), np.tile([0, 1], (5000, 10))
+    tasks = TaskSet(list(zip(X, y, strict=True)))
+    offered = {c.name: c.cost for c in default_class_candidates(tasks, Labels.of(tasks, True), "random", 0)}
+    few = {c.name: c.cost for c in default_class_candidates(tasks[:500], Labels.of(tasks[:500], True), "random", 0)}
+    for name in ("Gaussian classes", "boosted trees and levels"):
+        assert offered[name][0] == few[name][0] < offered[name][1]

@@ -66,9 +66,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     covariance : {"full", "diagonal", "auto"}, default="full"
         Whether constants may be correlated between tasks.
     noise : {"additive", "proportional", "combined", "power", "auto"}, default="additive"
-        For "auto", of each of the three, structures are compared on left-out tasks: see ``structures_``.
-        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2` or, with a power p learned within
-        -5 and 5, :math:`\sigma^2 |f|^{2p}`. There, and in the second, f counts as at least RMS(y) / 1000.
+        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2` or :math:`\sigma^2 |f|^{2p}`, with p
+        learned within -5 and 5; in the second and the last, f counts as at least a thousandth of the RMS of y. "auto",
+        here, in `random` and in `covariance`: structures are compared on left-out tasks (``structures_``).
     noise_correlation : {"ar1", "car1"}, optional
         Whether the residuals of a task correlate, by a learned :math:`\phi^{|i-j|}` in the order of the rows, or by
         :math:`e^{-|t-t'|/\tau}` at the times t (nlme's corCAR1; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`).

@@ -35,7 +35,7 @@ from metaest.selection.episodes import feasible_shots, folds
 from metaest.selection.held_out import predict_held_out
 from metaest.selection.targets import FEWEST_QUERY, Numbers
 
-# folds; tasks left out in each that are judged on, and episodes of a number of rows that are guarded, at most; query rows
+# folds; then at most: tasks of a fold that are judged on, episodes that are guarded for a number of rows, query rows
 FOLDS, MOST_TASKS, MOST_GUARDED, MOST_QUERY = 3, 60, 12, 50
 # methods whose guard is measured, beside the default
 GUARDED = ("MAML", "fixed: network by evidence")
@@ -206,7 +206,18 @@ def show(name, entries, table):
         print(f"    fold {entry['fold']}: {entry['results']['default']['choice']}")
 
 
-def print_table(header, lines):
+def print_table(header, lines, *, means=False):
+    """Print a table; with `means` also geometric mean, least and greatest of each column of numbers."""
+    if means:
+        columns = [
+            [value for value in column if not isinstance(value, str)] for column in list(zip(*lines, strict=True))[1:]
+        ]
+        for name, of in (
+            ("geometric mean", lambda v: np.exp(np.log(v).mean())),
+            ("least", np.min),
+            ("greatest", np.max),
+        ):
+            lines = [*lines, [name, *(float(of(values)) if values else "-" for values in columns)]]
     print(f"\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for line in lines:
         print(f"| {' | '.join(number if isinstance(number, str) else f'{number:.3f}' for number in line)} |")
@@ -265,9 +276,13 @@ def tables(results):
         if len(values):
             mean = np.exp(np.log(values).mean())
             print(f"{len(values)} collections of {least} tasks or more: mean {mean:.3f}, worst {values.max():.3f}")
-    print_table(["over the best", "default", *(m.removeprefix("fixed: ") for m in names), "MAML"], fixed_lines)
-    print_table(["without", *parts], part_lines)
-    print_table(["guarded / not", "default", *(method.removeprefix("fixed: ") for method in GUARDED)], guard_lines)
+    print_table(
+        ["over the best", "default", *(m.removeprefix("fixed: ") for m in names), "MAML"], fixed_lines, means=True
+    )
+    print_table(["without", *parts], part_lines, means=True)
+    print_table(
+        ["guarded / not", "default", *(method.removeprefix("fixed: ") for method in GUARDED)], guard_lines, means=True
+    )
     for method in ("default", *GUARDED):
         plain, guarded = (
             [

@@ -82,10 +82,11 @@ def real(only, *, auto):
         load, _, rival = STUDIES[name]
         (tasks, names), reference = load(), load_reference(name)
         reference = reference[reference["scheme"] == "random"]
-        rows, seconds = [], []
+        rows, seconds, averages = [], [], 0
         for i, task_name in enumerate(names):
             models, of_fit = models_of(name, tasks[[j for j in range(len(tasks)) if j != i]], auto=auto)
             seconds.append(of_fit)
+            averages += auto and int((models["auto"].structures_["weight"] > 0).sum() > 1)
             for record in reference[reference["task"].astype(str) == task_name].itertuples():
                 rows.append(answers(models, tasks[i], np.array(record.support, dtype=int)))
                 rows[-1] |= {"k": record.k, rival: getattr(record, f"{rival}_mse")}
@@ -93,6 +94,8 @@ def real(only, *, auto):
         ratios = rmse.div(rmse.pop(rival), axis=0)
         ratios.loc["geometric mean"] = np.exp(np.log(ratios).mean())
         print(f"\n{name}, RMSE over that of {rival}\n" + ratios.T.to_string(float_format="{:.3f}".format))
+        if auto:
+            print(f"structures are averaged in {averages} of {len(names)} fits")
         print(f"CPU seconds of a fit at most: {pd.DataFrame(seconds).max().round(1).to_dict()}", flush=True)
 
 
