@@ -66,7 +66,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     covariance : {"full", "diagonal", "auto"}, default="full"
         Whether constants may be correlated between tasks.
     noise : {"additive", "proportional", "combined", "power", "auto"}, default="additive"
-        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2` or :math:`\sigma^2 |f|^{2p}`, with p
+        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2` or :math:`\sigma^2 |f|^{2p}`, p
         learned within -5 and 5; in the second and the last, f counts as at least a thousandth of the RMS of y. "auto",
         here, in `random` and in `covariance`: structures are compared on left-out tasks (``structures_``).
     noise_correlation : {"ar1", "car1"}, optional
