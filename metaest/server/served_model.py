@@ -1,6 +1,7 @@
 """A fitted model as a server uses it: what it offers, adaptations of many tasks in one batch, predictions."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -362,10 +363,12 @@ class ServedEquation(_Batched):
         return hasattr(self.model.equation_, "arrange")
 
     def _warnings(self, many: Any) -> list[list[str]]:
-        return _warnings_of(many._unguarded)
+        # of an average of structures, those of every member
+        each = (_warnings_of(member._unguarded) for member in getattr(many, "members_", (many,)))
+        return [list(dict.fromkeys(itertools.chain(*parts))) for parts in zip(*each, strict=True)]
 
     def _warnings_of_one(self, predictor: Any) -> list[str]:
-        return _warnings_of(predictor._unguarded)[0]
+        return self._warnings(predictor)[0]
 
     def _constants(self, predictor: Any) -> dict[str, Any]:
         table, quantities = predictor.params_, predictor.derived_

@@ -2,12 +2,15 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 
+from equations import averaging
+from metaest import AveragedEquation
 from metaest.estimators.equations import structures
 from metaest_datasets import load_theophylline, make_avrami_tasks
 from metaest_domains.kinetics import JMAKRegressor
-from metaest_domains.physiology import OneCompartmentRegressor
+from metaest_domains.physiology import OneCompartmentRegressor, Regimen, auc, plot_patient
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = {
@@ -32,3 +35,15 @@ def test_noise(kind, noise, monkeypatch):
     else:
         assert model.structures_["noise"].tolist() == ["additive", "power"]
         assert model.structures_["weight"].sum() == pytest.approx(1)
+
+
+def test_an_averaged_patient_is_a_patient():
+    tasks = load_theophylline()
+    with averaging():
+        model = OneCompartmentRegressor(random=["clearance"], noise="auto", random_state=0).fit(tasks[:8])
+    averaged = model.adapt(tasks[11].X[[1, 4, 8]], tasks[11].y[[1, 4, 8]])
+    assert isinstance(averaged, AveragedEquation)
+    # covariates are those of its rows, and constants those of the best structure
+    assert auc(averaged, 4.0).value == auc(averaged.members_[0], 4.0).value
+    with pytest.raises(TypeError, match="must be an adapted patient"):
+        plot_patient(model, Regimen(np.zeros(1), np.ones(1)))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from metaest import AdaptedEquation
+from metaest import AdaptedEquation, AveragedEquation
 from metaest.tasks.containers import plain
 from metaest.tasks.numbers import as_number, as_one_or_more, as_rows, as_vector
 from metaest_domains.axes import current_axes
@@ -280,7 +280,11 @@ def _with_intervals(tasks: Any, constant: str) -> tuple[Any, Any, Any, str]:
             raise ValueError(f"plot_constants: the estimator has no constant {constant!r} that was fitted.")
         value, error = (table[name].to_numpy(dtype=float) for name in (constant, f"{constant}_standard_error"))
         return value, value - error, value + error, _unit(tasks.population_, constant)
-    if not isinstance(tasks, Sequence) or not all(isinstance(task, AdaptedEquation) for task in tasks) or not tasks:
+    if (
+        not isinstance(tasks, Sequence)
+        or not all(isinstance(task, (AdaptedEquation, AveragedEquation)) for task in tasks)
+        or not tasks
+    ):
         raise TypeError(
             "plot_constants: tasks must be a fitted estimator, or a list of results of its adapt, got "
             f"{type(tasks).__name__}."

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest import (
     AdaptedEquation,
+    AveragedEquation,
     CoverageWarning,
     EquationRegressor,
     IdentifiabilityWarning,
@@ -160,7 +161,7 @@ def plot_patient(
     ValueError
         When the patient's doses or the end of the curve cannot be determined.
     """
-    if not isinstance(patient, AdaptedEquation):
+    if not isinstance(patient, (AdaptedEquation, AveragedEquation)):
         raise TypeError(f"plot_patient(patient, regimen): patient must be an adapted patient, got {patient!r}.")
     if (X is None) != (y is None):
         raise ValueError("plot_patient: X and y must be passed together; one of them is missing.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from metaest import AdaptedEquation, Derived, EquationRegressor
+from metaest import AdaptedEquation, AveragedEquation, Derived, EquationRegressor
 from metaest_domains.physiology.course import Course, Given
 from metaest_domains.physiology.courses import Courses, LinearCourses, SaturableCourses
 from metaest_domains.physiology.patient_equation import PatientEquation
@@ -146,7 +146,9 @@ def patient_equation(patient: Any) -> PatientEquation:
     if isinstance(patient, EquationRegressor):
         check_is_fitted(patient)
     function = getattr(patient, "equation_", None)
-    if not isinstance(function, PatientEquation) or not isinstance(patient, (AdaptedEquation, EquationRegressor)):
+    if not isinstance(function, PatientEquation) or not isinstance(
+        patient, (AdaptedEquation, AveragedEquation, EquationRegressor)
+    ):
         raise TypeError(
             f"patient must be an adapted patient of a pharmacokinetic model, or a fitted model, got {patient!r}."
         )
@@ -197,7 +199,7 @@ def _row(
     needed = {equation.weight, *patient.covariate_columns_}
     # columns that the model does not use need no value from the user
     values = {name: 0.0 for name in columns if names.index(name) not in needed}
-    if isinstance(patient, AdaptedEquation):
+    if isinstance(patient, (AdaptedEquation, AveragedEquation)):
         values |= {names[j]: value for j, value in patient.stated_covariates_.items()}
         if len(patient.X_support_):
             values |= {name: float(patient.X_support_[0, names.index(name)]) for name in columns}
