@@ -13,7 +13,7 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     Transforms,
 )
 from metaest.functional.equations.hierarchical import Design
@@ -99,7 +99,7 @@ def population(noise="additive", random=2, coefficients=3):
     factor = torch.tensor([[0.4, 0.0], [0.1, 0.3]], dtype=torch.float64)[:, :random]
     of_noise = {"combined": [-1.0, -1.5], "power": [-1.0, 0.3]}.get(noise, [-1.0])
     log_sigma = torch.tensor(of_noise, dtype=torch.float64)
-    return Population(beta, factor, log_sigma)
+    return PopulationParameters(beta, factor, log_sigma)
 
 
 def design(tasks=5, coefficients=3):

@@ -14,8 +14,10 @@ ALLOWED = {
     "metaest/tasks": {"metaest.exceptions"},
     "metaest/functional": {"metaest.exceptions"},
     "metaest/jit": {"metaest.functional"},
+    "metaest/population": {"metaest.exceptions", "metaest.functional"},
     "metaest/estimators": {
         "metaest.exceptions",
+        "metaest.population",
         "metaest.version",
         "metaest.tasks",
         "metaest.functional",

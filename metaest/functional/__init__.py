@@ -7,7 +7,7 @@ from metaest.functional.equations.correlation import Correlation
 from metaest.functional.equations.equation import Equation
 from metaest.functional.equations.evidence import negative_log_evidence, query_loss
 from metaest.functional.equations.gauss_newton import GaussNewton, SolveCode
-from metaest.functional.equations.hierarchical import HierarchicalModel, Population
+from metaest.functional.equations.hierarchical import HierarchicalModel, PopulationParameters
 from metaest.functional.equations.noise import Noise
 from metaest.functional.equations.observations import Observations
 from metaest.functional.equations.optimal_design import choose_rows
@@ -87,7 +87,7 @@ __all__ = [
     "OuterResult",
     "Params",
     "Poisson",
-    "Population",
+    "PopulationParameters",
     "Quantile",
     "QueryLoss",
     "RegressionLoss",

@@ -18,6 +18,7 @@ CLASSES: Mapping[str, str] = {
     "FittedEquation": "Calibrated",
     "FittedGuard": "Judge",
     "PolicyAdaptation": "PolicyPlan",
+    "PopulationParameters": "Population",
     "RowAccuracy": "Weighing",
 }
 

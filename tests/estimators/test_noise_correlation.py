@@ -23,7 +23,7 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     Transforms,
     negative_log_evidence,
 )
@@ -92,7 +92,7 @@ def test_likelihood_and_optimum_are_those_of_nlme(kind):
     noise = Noise(correlation=correlation)
     model = HierarchicalModel(Equation(line, ["a", "b"], "rows"), Transforms([-np.inf] * 2, [np.inf] * 2), noise)
     factor = torch.linalg.cholesky(torch.tensor([[of_a, covariance], [covariance, of_b]], dtype=torch.float64))
-    people = Population(torch.tensor(effects).double(), factor, torch.tensor([np.log(sigma), z]))
+    people = PopulationParameters(torch.tensor(effects).double(), factor, torch.tensor([np.log(sigma), z]))
     rows, design = observations_of(X, y, groups), Design(torch.tensor([0, 1]), torch.ones(2, 12).double())
     u = GaussNewton().solve(model, design.center(people.beta, 2), factor, people.log_sigma, rows).u
     at_theirs = -float(negative_log_evidence(model, people, design, rows, u).sum())

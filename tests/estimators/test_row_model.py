@@ -16,7 +16,7 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     negative_log_evidence,
 )
 from metaest.functional.equations.hierarchical import Design, Point
@@ -60,7 +60,7 @@ def models(noise, observations, *, lower=(0.0, 0.0)):
 def population_of(noise, random=2):
     factor = torch.tensor([[0.3, 0.0], [0.1, 0.2]], dtype=torch.float64)[:, :random]
     log_sigma = torch.full((noise.n_constants,), -2.5, dtype=torch.float64)
-    return Population(torch.tensor([0.05, 0.7], dtype=torch.float64), factor, log_sigma)
+    return PopulationParameters(torch.tensor([0.05, 0.7], dtype=torch.float64), factor, log_sigma)
 
 
 def design_of(observations):
@@ -227,7 +227,7 @@ def test_the_evidence_is_torchs_and_its_gradient_that_of_differences(name, rando
         plain, population, design_of(observations), observations, torch.from_numpy(evidence.u)
     )
     np.testing.assert_allclose(evidence.loss, expected, rtol=1e-7)
-    gradient = Population(
+    gradient = PopulationParameters(
         torch.from_numpy(evidence.center.sum(axis=1)), torch.from_numpy(evidence.factor),
         torch.from_numpy(evidence.log_sigma),
     )  # fmt: skip

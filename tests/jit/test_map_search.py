@@ -14,7 +14,7 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     SolveCode,
     Transforms,
 )
@@ -22,7 +22,7 @@ from metaest.jit import CompiledHierarchicalModel, UnsupportedError
 
 pytest.importorskip("llvmlite")
 DOUBLE = torch.float64
-POPULATION = Population(
+POPULATION = PopulationParameters(
     torch.tensor([0.1, 0.7], dtype=DOUBLE),
     torch.tensor([[0.4, 0.0], [0.1, 0.3]], dtype=DOUBLE),
     torch.tensor([-3.0, -2.5], dtype=DOUBLE),

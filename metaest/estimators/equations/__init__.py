@@ -4,8 +4,8 @@ from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
 from metaest.estimators.equations.answers import Derived, Quantity
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations
-from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.regressor import EquationRegressor
+from metaest.population.parameter import Parameter
 
 __all__ = [
     "AdaptedEquation",

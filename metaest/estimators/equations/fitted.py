@@ -15,12 +15,19 @@ from torch import Tensor
 
 from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.map_estimate import map_estimate, misfit
-from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.row_accuracy import RowAccuracy
-from metaest.functional import GaussNewton, GradientDescent, HierarchicalModel, Observations, Population, SolveCode
+from metaest.functional import (
+    GaussNewton,
+    GradientDescent,
+    HierarchicalModel,
+    Observations,
+    PopulationParameters,
+    SolveCode,
+)
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.gradient_descent import descend
 from metaest.functional.equations.hierarchical import Design, Point
+from metaest.population.parameter import Parameter
 from metaest.tasks import TaskSet
 
 __all__ = ["IDENTIFIED", "FittedEquation", "Posterior"]
@@ -78,7 +85,7 @@ class FittedEquation:
     ----------
     table : dict of str to Parameter
     model : HierarchicalModel
-    population : Population
+    population : PopulationParameters
     covariates : Covariates
     beta_covariance : Tensor of shape (coefficients, coefficients)
     undetermined : tuple of int
@@ -96,7 +103,7 @@ class FittedEquation:
 
     table: dict[str, Parameter]
     model: HierarchicalModel
-    population: Population
+    population: PopulationParameters
     covariates: Covariates
     beta_covariance: Tensor
     undetermined: tuple[int, ...]

@@ -27,7 +27,6 @@ from metaest.estimators.equations.averaged import AveragedEquation, AveragedEqua
 from metaest.estimators.equations.checks import warn_of_many
 from metaest.estimators.equations.compiled import compiled_for_adapting
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
 from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows, support_tasks
@@ -36,6 +35,7 @@ from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
 from metaest.functional import MetaGradient
+from metaest.population.parameter import Parameter
 from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]

@@ -28,11 +28,11 @@ from metaest.estimators.equations.batches import whole
 from metaest.estimators.equations.fit.pipeline import FitResult, fit_population
 from metaest.estimators.equations.many_tasks import query_predictions
 from metaest.estimators.equations.map_estimate import map_estimate
-from metaest.estimators.equations.parameter import Parameter
 from metaest.estimators.equations.settings import FitSettings
 from metaest.exceptions import DivergenceError, quiet
 from metaest.functional import negative_log_evidence
 from metaest.functional.progress import progress
+from metaest.population.parameter import Parameter
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["Average", "fit_structures"]

@@ -19,20 +19,20 @@ from torch import Tensor
 
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.equation import Observations
-from metaest.functional.equations.hierarchical import Design, HierarchicalModel, Population
+from metaest.functional.equations.hierarchical import Design, HierarchicalModel, PopulationParameters
 
 __all__ = ["follow", "negative_log_evidence", "query_loss"]
 
 
 def negative_log_evidence(
-    model: HierarchicalModel, population: Population, design: Design, observations: Observations, u: Tensor
+    model: HierarchicalModel, population: PopulationParameters, design: Design, observations: Observations, u: Tensor
 ) -> Tensor:
     """Return the negative logarithm of the Laplace-approximate evidence of each task.
 
     Parameters
     ----------
     model : HierarchicalModel
-    population : Population
+    population : PopulationParameters
     design : Design
     observations : Observations
     u : Tensor of shape (random, tasks)
@@ -55,7 +55,7 @@ def negative_log_evidence(
 
 def query_loss(
     model: HierarchicalModel,
-    population: Population,
+    population: PopulationParameters,
     design: Design,
     support: Observations,
     query: Observations,
@@ -120,7 +120,7 @@ def _beside_support(
 
 
 def follow(
-    model: HierarchicalModel, population: Population, center: Tensor, observations: Observations, u: Tensor
+    model: HierarchicalModel, population: PopulationParameters, center: Tensor, observations: Observations, u: Tensor
 ) -> Tensor:
     """Return the most probable u with the graph of its dependence on the population.
 

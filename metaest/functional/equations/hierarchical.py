@@ -25,7 +25,15 @@ DIFFERENCE = 1e-5
 # number of products of slopes up to which one operation forms them all: fewer calls repay the half that is not used
 FEW = 2**14
 
-__all__ = ["DIFFERENCE", "Design", "HierarchicalModel", "Information", "Point", "Population", "true_curvature"]
+__all__ = [
+    "DIFFERENCE",
+    "Design",
+    "HierarchicalModel",
+    "Information",
+    "Point",
+    "PopulationParameters",
+    "true_curvature",
+]
 
 
 class Design(NamedTuple):
@@ -54,7 +62,7 @@ class Design(NamedTuple):
         return Design(self.constant, self.multiplier[:, tasks])
 
 
-class Population(NamedTuple):
+class PopulationParameters(NamedTuple):
     """The parameters learned from all tasks.
 
     Attributes
@@ -69,9 +77,9 @@ class Population(NamedTuple):
     factor: Tensor
     log_sigma: Tensor
 
-    def detach(self) -> "Population":
+    def detach(self) -> "PopulationParameters":
         """Return the same numbers without a graph."""
-        return Population(*(part.detach() for part in self))
+        return PopulationParameters(*(part.detach() for part in self))
 
 
 class Point(NamedTuple):
@@ -91,7 +99,7 @@ class Point(NamedTuple):
     log_sigma: Tensor
 
     @classmethod
-    def of(cls, population: Population, design: Design) -> "Point":
+    def of(cls, population: PopulationParameters, design: Design) -> "Point":
         """Return the point of a population for the tasks of a design."""
         center = design.center(population.beta, population.factor.shape[0])
         return cls(center, population.factor, population.log_sigma)

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from equations import assert_slopes_are_differences, design, model_of, observations, population
-from metaest.functional import GaussNewton, Noise, Population, negative_log_evidence, query_loss
+from metaest.functional import GaussNewton, Noise, PopulationParameters, negative_log_evidence, query_loss
 from metaest.functional.equations.noise import Accuracy
 from metaest.jit import CompiledHierarchicalModel
 
@@ -66,7 +66,7 @@ def test_meta_gradients_equal_finite_differences(objective, accuracy, kind):
     people, covariates = population(kind), design()
 
     def loss(*parts):
-        here = Population(*parts)
+        here = PopulationParameters(*parts)
         center = covariates.center(here.beta, 2).detach()
         with torch.no_grad():
             u = TIGHT.solve(model, center, here.factor, here.log_sigma, support).u

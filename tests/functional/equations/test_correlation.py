@@ -15,7 +15,7 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     Transforms,
     negative_log_evidence,
     query_loss,
@@ -204,7 +204,7 @@ def test_gradients_in_the_population_are_those_of_differences(objective, correla
     solver = GaussNewton(max_iter=500, tol=1e-14)
 
     def loss(*parts):
-        here = Population(*parts)
+        here = PopulationParameters(*parts)
         center = design().center(here.beta.detach(), 2)
         u = solver.solve(model, center, here.factor.detach(), here.log_sigma.detach(), support).u
         if objective == "query":
@@ -223,7 +223,7 @@ def test_query_rows_are_predicted_as_dense_matrices_say():
     )
     support, query = rows_of_tasks(5, 3), rows_of_tasks(1, 1, seed=9)
     beta, spread, log_sigma = (torch.tensor(v, dtype=torch.float64) for v in ([1.0, 0.2], [0.5, 0.3], [-0.7, 0.1]))
-    people = Population(beta, torch.diag(spread), log_sigma)
+    people = PopulationParameters(beta, torch.diag(spread), log_sigma)
     matrices = design(2, 2)
     center = matrices.center(people.beta, 2)
     u = GaussNewton().solve(model, center, people.factor, people.log_sigma, support).u

@@ -16,7 +16,7 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     SolveCode,
     Transforms,
     negative_log_evidence,
@@ -137,7 +137,7 @@ def test_meta_gradients_equal_finite_differences(objective, name, kind, random):
         model = replace(model, noise=replace(model.noise, limit=float(support.y.median())))
 
     def loss(*parts):
-        here = Population(*parts)
+        here = PopulationParameters(*parts)
         with torch.no_grad():
             u = solve(model, here.detach(), support)[0].u
         matrices = design()

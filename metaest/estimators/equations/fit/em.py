@@ -28,7 +28,7 @@ from metaest.estimators.equations.fit.starts import (
     scales,
     spread_of,
 )
-from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, PopulationParameters
 from metaest.functional.equations.correlated import whitened_residuals
 from metaest.functional.equations.hierarchical import Point
 from metaest.functional.progress import progress
@@ -85,19 +85,19 @@ class EMResult(NamedTuple):
     """A population with the most probable deviations of the tasks, and its log-evidence as far as these are exact."""
 
     evidence: float
-    population: Population
+    population: PopulationParameters
     u: Tensor
 
     @classmethod
     def rebuild(cls, saved: Any) -> "EMResult":
         """Return it from what a checkpoint has saved."""
         evidence, population, u = saved
-        return cls(evidence, Population(*population), u)
+        return cls(evidence, PopulationParameters(*population), u)
 
 
 def first_population(
     problem: Problem, initial: Tensor, n_coefficients: int, *, verbose: bool = False
-) -> tuple[Population, Tensor]:
+) -> tuple[PopulationParameters, Tensor]:
     """Return a population near the maximum of the evidence, and the most probable deviations of the tasks under it.
 
     A pooled fit from many starts gives a few candidates, fits of single tasks another one. Each becomes a population
@@ -169,7 +169,7 @@ def _thinned(problem: Problem, few: Tensor) -> Problem:
     return problem._replace(observations=observations, design=problem.design.take(few), query=None)
 
 
-def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[Population, Tensor]], bool]:
+def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[PopulationParameters, Tensor]], bool]:
     """Return populations to start from, and whether fits of single tasks gave one of them."""
     model, observations, step = problem.model, problem.observations, problem.checkpoint.step
     pooled = partial(pooled_fits, model, initial, observations, N_CANDIDATES)
@@ -179,7 +179,7 @@ def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[Populatio
     candidates = [around_pooled_fit(model, fit, problem.random, observations, smallest) for fit in fits]
     single = step(
         partial(from_single_tasks, model, initial, problem.random, observations, smallest),
-        lambda saved: None if saved is None else (Population(*saved[0]), saved[1]),
+        lambda saved: None if saved is None else (PopulationParameters(*saved[0]), saved[1]),
     )
     return candidates + ([] if single is None else [single]), single is not None
 
@@ -199,7 +199,7 @@ def _distinct(problem: Problem, results: list[EMResult]) -> list[EMResult]:
     return distinct
 
 
-def _distance(population: Population, initial: Tensor, size: Tensor) -> float:
+def _distance(population: PopulationParameters, initial: Tensor, size: Tensor) -> float:
     return float(((population.beta[: len(initial)] - initial) / size).square().sum())
 
 
@@ -224,7 +224,7 @@ def search_all_widely(problem: Problem, result: EMResult, steps: int) -> tuple[E
     return result, True
 
 
-def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) -> EMResult:
+def em_steps(problem: Problem, population: PopulationParameters, u: Tensor, steps: int) -> EMResult:
     """Take EM steps until the evidence hardly rises, and return the best population.
 
     A step may lower the evidence a little on its way, since it linearises; after a large fall the steps end.
@@ -249,7 +249,9 @@ def em_steps(problem: Problem, population: Population, u: Tensor, steps: int) ->
     return best
 
 
-def with_first_correlation(problem: Problem, population: Population, u: Tensor) -> tuple[Population, Tensor]:
+def with_first_correlation(
+    problem: Problem, population: PopulationParameters, u: Tensor
+) -> tuple[PopulationParameters, Tensor]:
     """Return a population that was found as if rows were independent, with a first estimate of their correlation.
 
     Rows taken as independent are consistent for the curves, and find the same valleys.
@@ -282,8 +284,8 @@ def with_first_correlation(problem: Problem, population: Population, u: Tensor) 
 
 
 def _em_step(
-    problem: Problem, population: Population, point: Point, u: Tensor, linearised: Linearised, n_rows: float
-) -> Population:
+    problem: Problem, population: PopulationParameters, point: Point, u: Tensor, linearised: Linearised, n_rows: float
+) -> PopulationParameters:
     """Return the population one step further, from the tasks linearised at their most probable deviations u."""
     model, normal, posterior = problem.model, linearised.normal, linearised.posterior
     beta, factor, deviations = population.beta, population.factor.numpy(), u.numpy()
@@ -311,7 +313,7 @@ def _em_step(
                 if np.isfinite(root).all():
                     factor = np.zeros_like(factor)
                     factor[random] = root
-    return Population(beta, torch.from_numpy(factor), log_sigma)
+    return PopulationParameters(beta, torch.from_numpy(factor), log_sigma)
 
 
 def _raised(matrix: NDArray[np.float64], share: float) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from metaest.estimators.equations.fit.starts import sizes
 from metaest.estimators.equations.fit_checkpoint import Evaluations
 from metaest.estimators.equations.row_model import Evidence, RowModel
 from metaest.exceptions import DivergenceError
-from metaest.functional import Population, negative_log_evidence, query_loss
+from metaest.functional import PopulationParameters, negative_log_evidence, query_loss
 from metaest.functional.equations.hierarchical import Design
 
 __all__ = ["Coordinates", "Objective", "maximise"]
@@ -54,7 +54,7 @@ class Coordinates:
     ----------
     problem : Problem
         With all rows of the tasks.
-    population : Population
+    population : PopulationParameters
         Where the search starts.
     u : Tensor of shape (random, tasks)
         The most probable deviations there.
@@ -62,7 +62,7 @@ class Coordinates:
         Whether the coefficients stay as they are.
     """
 
-    def __init__(self, problem: Problem, population: Population, u: Tensor, fixed_beta: bool = False) -> None:
+    def __init__(self, problem: Problem, population: PopulationParameters, u: Tensor, fixed_beta: bool = False) -> None:
         self.origin, self.fixed_beta = population, fixed_beta
         self.random = torch.tensor(problem.random, dtype=torch.int64)
         m = len(problem.random)
@@ -109,14 +109,14 @@ class Coordinates:
             parts = [self.directions.T @ of_beta, *parts]
         return torch.cat(parts)
 
-    def population(self, x: Tensor) -> Population:
+    def population(self, x: Tensor) -> PopulationParameters:
         """Return the population of a vector, differentiable in it."""
         step, rest = x[: self.n_beta], x[self.n_beta :]
         factor, noise = rest[: self.n_factor], rest[self.n_factor :]
         beta = self.origin.beta if self.fixed_beta else self.origin.beta + self.directions @ step
         shape = self.origin.factor.shape
         entries = x.new_zeros(shape.numel()).index_put((self.place,), self.sd_of_entry * (self.unit * factor))
-        return Population(beta, entries.reshape(shape), self.origin.log_sigma + self.noise_unit * noise)
+        return PopulationParameters(beta, entries.reshape(shape), self.origin.log_sigma + self.noise_unit * noise)
 
 
 class Objective:
@@ -181,7 +181,7 @@ class Objective:
             self.evaluations.u = torch.from_numpy(evidence.u)
         return value, self.coordinates.gradient(evidence, problem.design)
 
-    def losses(self, population: Population, u: Tensor) -> Tensor:
+    def losses(self, population: PopulationParameters, u: Tensor) -> Tensor:
         """Return the loss of each task."""
         problem = self.problem
         if problem.query is None:
@@ -191,7 +191,7 @@ class Objective:
 
 def maximise(
     problem: Problem,
-    population: Population,
+    population: PopulationParameters,
     u: Tensor,
     *,
     max_iter: int,
@@ -207,7 +207,7 @@ def maximise(
     Parameters
     ----------
     problem : Problem
-    population : Population
+    population : PopulationParameters
     u : Tensor of shape (random, tasks)
     max_iter : int
     whole : Problem, optional
@@ -272,7 +272,7 @@ def maximise(
 
 
 def _coordinates(
-    problem: Problem, whole: Problem | None, population: Population, u: Tensor, fixed_beta: bool
+    problem: Problem, whole: Problem | None, population: PopulationParameters, u: Tensor, fixed_beta: bool
 ) -> Coordinates:
     """Return the coordinates of a search, scaled by all rows where the problem holds episodes."""
     if whole is None:

@@ -12,7 +12,7 @@ from metaest.estimators.equations.fit.problem import Problem
 from metaest.estimators.equations.fit.starts import sizes, spread_of
 from metaest.estimators.equations.settings import FitSettings
 from metaest.exceptions import DivergenceError
-from metaest.functional import GradientDescent, Observations, OuterLoop, Params, Population, StepInfo
+from metaest.functional import GradientDescent, Observations, OuterLoop, Params, PopulationParameters, StepInfo
 from metaest.functional.equations.gradient_descent import constant_losses
 from metaest.functional.equations.hierarchical import Design
 from metaest.tasks import TaskSet, split_tasks
@@ -34,12 +34,12 @@ MAX_GRAD_NORM = 1.0
 def meta_train(
     settings: FitSettings,
     problem: Problem,
-    population: Population,
+    population: PopulationParameters,
     u: Tensor,
     tasks: TaskSet,
     rng: np.random.Generator,
     report: Callable[[int, float], None],
-) -> tuple[Population, GradientDescent]:
+) -> tuple[PopulationParameters, GradientDescent]:
     """Learn where the constants start and how fast each moves, by the query loss of drawn episodes.
 
     Coefficients move in units of the standard deviation between tasks; rates start at a fraction of what the curvature
@@ -47,7 +47,7 @@ def meta_train(
 
     Returns
     -------
-    Population
+    PopulationParameters
         With the learned coefficients; covariance and noise are left as they came.
     GradientDescent
     """
@@ -107,7 +107,7 @@ def meta_train(
     return population._replace(beta=beta), solver_of(result.params["log_rate"].detach())
 
 
-def _step_sizes(problem: Problem, population: Population, u: Tensor) -> Tensor:
+def _step_sizes(problem: Problem, population: PopulationParameters, u: Tensor) -> Tensor:
     """Return one standard deviation between tasks of the constant of each coefficient, or its standard error."""
     normal = linearise(problem.model, problem.at(population), problem.design, problem.observations, u).normal
     error = invert(normal)[0].diagonal().clamp(min=0).sqrt()
@@ -115,7 +115,7 @@ def _step_sizes(problem: Problem, population: Population, u: Tensor) -> Tensor:
     return torch.maximum(sd, error)
 
 
-def _first_rates(problem: Problem, population: Population, unit: float) -> Tensor:
+def _first_rates(problem: Problem, population: PopulationParameters, unit: float) -> Tensor:
     """Return a fraction of the inverse curvature of the mean squared support loss, for every constant that varies."""
     model, rows = problem.model, problem.observations
     _, slopes = model.curve_and_slopes(problem.at(population).center, rows)

@@ -50,7 +50,6 @@ from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import sizes, spread_of
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
-from metaest.estimators.equations.parameter import Parameter, check_names, check_parameters, transforms_of
 from metaest.estimators.equations.residuals import warn_of_correlation
 from metaest.estimators.equations.row_accuracy import RowAccuracy, with_mean_weight_one
 from metaest.estimators.equations.row_model import RowModel
@@ -63,12 +62,13 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     SolveCode,
 )
 from metaest.functional.equations.noise import MOST_POWER
 from metaest.functional.equations.probing import agrees_one_by_one, check_equation, choose_mode
 from metaest.functional.progress import Bar
+from metaest.population.parameter import Parameter, check_names, check_parameters, transforms_of
 from metaest.tasks import TaskSet, split_tasks
 
 __all__ = ["FitResult", "fit_population"]
@@ -389,7 +389,7 @@ def _search(
 def _by_query(
     settings: FitSettings,
     problem: Problem,
-    population: Population,
+    population: PopulationParameters,
     tasks: TaskSet,
     rng: np.random.Generator,
     report: Callable[[int, float], None],
@@ -409,7 +409,7 @@ def _by_query(
     return optimum._replace(u=u, loss=-problem.log_evidence(optimum.population, u))
 
 
-def _by_diagonal(problem: Problem, population: Population, u: Tensor, max_iter: int) -> Optimum:
+def _by_diagonal(problem: Problem, population: PopulationParameters, u: Tensor, max_iter: int) -> Optimum:
     """Maximise with independent constants first, then let them be correlated; variations that vanished are revived."""
     first = maximise(problem._replace(diagonal=True), population, u, max_iter=max_iter)
     before = population.factor[problem.random].square().sum(dim=1).sqrt()
@@ -422,7 +422,7 @@ def _by_diagonal(problem: Problem, population: Population, u: Tensor, max_iter: 
 
 
 def _revive(
-    problem: Problem, optimum: Optimum, start: Population, max_iter: int, report: Callable[[int, float], None]
+    problem: Problem, optimum: Optimum, start: PopulationParameters, max_iter: int, report: Callable[[int, float], None]
 ) -> Optimum:
     """Give variations that vanished on the way another chance: at zero the evidence is flat, may it rise or not."""
     size = sizes(problem.model, start.beta[: len(start.factor)], problem.observations)
@@ -443,7 +443,7 @@ def _revive(
     return optimum
 
 
-def _explain(problem: Problem, initial: Tensor, population: Population, tasks: TaskSet) -> None:
+def _explain(problem: Problem, initial: Tensor, population: PopulationParameters, tasks: TaskSet) -> None:
     """Raise an error that names the task in which the equation fails."""
     center = problem.at(population).center
     for phi in (initial[:, None].expand_as(center), center):
@@ -542,7 +542,7 @@ def _doubt(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: Ta
     return f"{optimum.message}; raise max_iter, or look at history_." if optimum.message else ""
 
 
-def _at_floor(problem: Problem, population: Population) -> bool:
+def _at_floor(problem: Problem, population: PopulationParameters) -> bool:
     """Tell whether the noise has shrunk to its floor."""
     n = problem.model.noise.n_scales
     return bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR)[:n].all())

@@ -9,7 +9,7 @@ from torch import Tensor
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.map_estimate import map_estimate, search_widely
 from metaest.estimators.equations.row_model import RowModel
-from metaest.functional import GaussNewton, HierarchicalModel, Observations, Population, negative_log_evidence
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, PopulationParameters, negative_log_evidence
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Design, Point
 
@@ -59,23 +59,25 @@ class Problem(NamedTuple):
         """Number of tasks."""
         return self.observations.y.shape[1]
 
-    def at(self, population: Population) -> Point:
+    def at(self, population: PopulationParameters) -> Point:
         """Return the prior of every task under a population."""
         return Point.of(population, self.design)
 
-    def solve(self, population: Population, u: Tensor | None = None) -> MapResult:
+    def solve(self, population: PopulationParameters, u: Tensor | None = None) -> MapResult:
         """Search the constants of every task once, from u or from zero; `map_estimate` searches doubtful ones again."""
         return self.solver.solve(self.model, *self.at(population), self.observations, u)
 
-    def map_estimate(self, population: Population, u: Tensor) -> MapResult:
+    def map_estimate(self, population: PopulationParameters, u: Tensor) -> MapResult:
         """Find the most probable constants of every task from u, and from other starts where that leaves doubt."""
         return map_estimate(self.solver, self.model, self.at(population), self.observations, u)
 
-    def search_widely(self, solver: GaussNewton, population: Population, u: Tensor) -> tuple[MapResult, Tensor]:
+    def search_widely(
+        self, solver: GaussNewton, population: PopulationParameters, u: Tensor
+    ) -> tuple[MapResult, Tensor]:
         """Search every task from u and from points spread over the population; return the gain over u as well."""
         return search_widely(solver, self.model, self.at(population), self.observations, u)
 
-    def log_evidence(self, population: Population, u: Tensor) -> float:
+    def log_evidence(self, population: PopulationParameters, u: Tensor) -> float:
         """Return the log-evidence of all tasks, whose most probable deviations are u; minus infinity if not finite."""
         if isinstance(self.model, RowModel):
             evidence = self.model.evidence(*self.at(population), self.observations, u)
@@ -91,7 +93,7 @@ class Optimum(NamedTuple):
 
     Attributes
     ----------
-    population : Population
+    population : PopulationParameters
     u : Tensor of shape (random, tasks)
         The most probable deviations of the tasks.
     loss : float
@@ -101,7 +103,7 @@ class Optimum(NamedTuple):
         Empty where the search converged.
     """
 
-    population: Population
+    population: PopulationParameters
     u: Tensor
     loss: float
     n_iter: int

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.map_estimate import normal_points, search_widely
-from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, Population
+from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
 from metaest.functional.equations.hierarchical import Point
 
 __all__ = ["PooledFit", "around_pooled_fit", "from_single_tasks", "pooled_fits", "scales", "sizes", "spread_of"]
@@ -312,14 +312,14 @@ def around_pooled_fit(
     random: list[int],
     observations: Observations,
     smallest_sigma: float,
-) -> tuple[Population, Tensor]:
+) -> tuple[PopulationParameters, Tensor]:
     """Return a first population around a pooled fit.
 
     Each constant alone varies enough between tasks to explain the residuals of the pooled fit; so does the noise.
 
     Returns
     -------
-    Population
+    PopulationParameters
         Without covariates.
     u : Tensor of shape (random, tasks)
         Zeros.
@@ -350,7 +350,7 @@ def around_pooled_fit(
         first = 0.5 * (math.log(sigma) + math.log(ratio * model.noise.reference))
         log_sigma = torch.tensor([first, FIRST_POWER], dtype=torch.float64)
     u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
-    return Population(fit.phi.clone(), factor, log_sigma), u
+    return PopulationParameters(fit.phi.clone(), factor, log_sigma), u
 
 
 def from_single_tasks(
@@ -359,7 +359,7 @@ def from_single_tasks(
     random: list[int],
     observations: Observations,
     smallest_sigma: float,
-) -> tuple[Population, Tensor] | None:
+) -> tuple[PopulationParameters, Tensor] | None:
     """Fit some tasks one by one, from many points around the user's values, and describe how they are spread.
 
     Parameters
@@ -374,7 +374,7 @@ def from_single_tasks(
 
     Returns
     -------
-    Population
+    PopulationParameters
         Without covariates.
     u : Tensor of shape (random, tasks)
         Where the fitted tasks are; zeros for the others.
@@ -418,4 +418,4 @@ def from_single_tasks(
     u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
     deviations = (phi[random] - beta[random, None]) / factor[random].diagonal()[:, None]
     u[:, few] = deviations.clamp(min=-FARTHEST_START, max=FARTHEST_START)
-    return Population(beta, factor, torch.tensor([sigma], dtype=torch.float64).log()), u
+    return PopulationParameters(beta, factor, torch.tensor([sigma], dtype=torch.float64).log()), u
