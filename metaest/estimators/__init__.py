@@ -8,6 +8,7 @@ from metaest.estimators.equations import (
     AveragedEquations,
     Derived,
     EquationRegressor,
+    LogLikelihood,
     Parameter,
     Quantity,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "FewShotRegressor",
     "Guard",
     "HierarchicalGPRegressor",
+    "LogLikelihood",
     "MAMLClassifier",
     "MAMLPolicy",
     "MAMLRegressor",

@@ -20,7 +20,7 @@ from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import checkpoint_of
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import IntervalMixin, conformal_interval, one_by_one
-from metaest.estimators.equations import average, censoring, many_tasks, tables, zero_shot
+from metaest.estimators.equations import average, censoring, likelihood, many_tasks, tables, zero_shot
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations, averaged, averaged_many
@@ -306,9 +306,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             self._fitted, self._seed = chosen.members[0].fitted, seed
             self._further = tuple(member.fitted for member in chosen.members[1:]) or None
             self._judged, self._judges = thinned(tasks), {}
-            self._task_names = hashed(tasks.names)
             self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
-            self._y_mean = tasks.y.mean(dtype=np.float64)
+            self._task_names, self._y_mean = hashed(tasks.names), tasks.y.mean(dtype=np.float64)
             self.__dict__.update(tables.attributes(chosen.members[0], tasks, chosen.settings))
             self.structures_ = chosen.table
             Columns(self).remember_names(tasks.feature_names)
@@ -412,9 +411,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             stated = fitted.covariates.stated(covariates, names, rows.shape[1])
             posterior = fitted.prior_of(fitted.covariates.of_stated(stated))
         decision = None if judge is None else average.answering(judge, model, self._further).judge(rows, target, weight)
-        rest = names, judge, self._conformal, stated, weight, decision
-        best = AdaptedEquation._make(fitted, posterior, rows, target, self.n_features_in_, *rest)
-        return averaged(best, self._further)
+        rest = self.n_features_in_, names, judge, self._conformal, stated, weight, decision
+        return averaged(AdaptedEquation._make(fitted, posterior, rows, target, *rest), self._further)
 
     @in_plain_modes
     def adapt_many(
@@ -541,6 +539,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             Row numbers of the candidates, in the order of choice.
         """
         return zero_shot.suggest(*self._asked(X_candidates, "suggest"), n, target, cost, sample_weight)
+
+    log_likelihood = likelihood.log_likelihood
 
     @in_plain_modes
     def summary(self) -> str:

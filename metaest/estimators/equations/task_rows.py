@@ -51,14 +51,16 @@ def support_rows(
     return *fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where), further is not None
 
 
-def support_tasks(columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any) -> TaskSet:
-    """Return the tasks of ``adapt_many`` as the equation takes them; `columns` are those of the fit."""
+def support_tasks(
+    columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any, where: str = "adapt_many"
+) -> TaskSet:
+    """Return the tasks of ``adapt_many``, or another method, as the equation takes them; `columns` are of the fit."""
     taken = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
     if taken.sample_weight is None:
-        fitted.row_accuracy.warn_of_ones("adapt_many")
-    columns.check(taken, taken.X.shape[1:], "adapt_many")
-    inputs.check_targets(taken.y, True, 1, "adapt_many")
-    warn_of_values_at_limit(fitted.limit, taken.y, "adapt_many")
+        fitted.row_accuracy.warn_of_ones(where)
+    columns.check(taken, taken.X.shape[1:], where)
+    inputs.check_targets(taken.y, True, 1, where)
+    warn_of_values_at_limit(fitted.limit, taken.y, where)
     return tasks_just_below(fitted.limit, taken)
 
 
