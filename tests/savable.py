@@ -307,7 +307,7 @@ CASES = {
         lambda: physiology.OneCompartmentRegressor(allometric="weight", max_iter=2, random_state=0), PATIENTS
     ),
     "TwoCompartmentRegressor": equation(
-        lambda: physiology.TwoCompartmentRegressor(max_iter=2, random_state=0), PATIENTS
+        lambda: physiology.TwoCompartmentRegressor(max_iter=2, random_state=0), PATIENTS[-4:]
     ),
     "physiology.MichaelisMentenRegressor": equation(
         lambda: physiology.MichaelisMentenRegressor(max_iter=1, random_state=0), PATIENTS[-4:]

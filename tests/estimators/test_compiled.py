@@ -45,6 +45,7 @@ def test_every_variant_is_what_torch_makes_of_it(variant, problem):
     )
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_hundred_steps_are_the_same(tasks):
     eager, compiled = pair("MAML", tasks, dtype="float64", max_iter=100)
     difference = np.abs(compiled.predict(tasks.X) - eager.predict(tasks.X)).max()
@@ -196,6 +197,7 @@ def test_callbacks_see_every_step_and_can_stop(tasks):
     assert model.n_iter_ == 7
 
 
+@pytest.mark.usefixtures("optimised")
 def test_same_seed_same_bits(tasks):
     first, second = (MAMLRegressor(max_iter=40, compile=True, random_state=3).fit(tasks) for _ in range(2))
     np.testing.assert_array_equal(first.predict(tasks.X), second.predict(tasks.X))

@@ -55,6 +55,7 @@ def test_a_compiled_fit_of_classes_is_that_of_torch(name):
     assert compiled.score(tasks) == eager.score(tasks)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_supports_of_the_tasks_themselves_are_used():
     from metaest import Task
 

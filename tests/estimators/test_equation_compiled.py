@@ -39,6 +39,7 @@ def ragged():
     return [(task.X[: 3 + i % 6], task.y[: 3 + i % 6]) for i, task in enumerate(tasks)]
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_compiled_fit_is_that_of_torch(name):
     equation, constants, tasks, settings = PROBLEMS[name]()
