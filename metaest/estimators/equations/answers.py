@@ -14,7 +14,7 @@ from metaest.estimators.equations.draws import Draws, weighted_quantile
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows, correlated_noise
 from metaest.exceptions import warn
-from metaest.functional import Observations
+from metaest.functional import Noise, Observations
 
 __all__ = [
     "MOST_SIMULATED",
@@ -52,6 +52,8 @@ LARGEST = 0.1
 NEVER = 1e300
 # quantile from which it is infinite again
 REACHED = 1e290
+# logarithm that stands for that of a curve at zero, far below any curve's
+LOG_ZERO = -690.0
 # step of a finite difference, in standard deviations of a constant: small beside what bends, large beside rounding
 STEP = 1e-4
 
@@ -125,7 +127,7 @@ def simulated(
             residuals = torch.from_numpy(rng.standard_normal(curves.shape))
         else:
             residuals = correlated_noise(fitted, near, draws.phi[:, chosen], X, rng)
-    drawn = np.asarray((curves + sd * residuals).T.numpy())
+        drawn = np.asarray(fitted.model.noise.observed(curves, sd * residuals).T.numpy())
     lost = (~np.isfinite(drawn)).sum(axis=0)
     if lost.any():
         row = int(lost.argmax())
@@ -141,11 +143,14 @@ def spread_of_observations(
     weight: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Return the standard deviation of observations in rows X around curves of a given standard deviation."""
-    noise = _variance(fitted, torch.from_numpy(mean)[:, None], one_task(X, weight=weight))[:, 0].numpy()
-    return np.asarray(np.sqrt(sd**2 + noise))
+    noise, rows = fitted.model.noise, one_task(X, weight=weight)
+    curve, of_curve = torch.from_numpy(mean)[:, None], torch.from_numpy(sd**2)[:, None]
+    variance = noise.spread(curve, of_curve, fitted.population.log_sigma, noise.accuracy(rows))
+    return np.asarray(variance[:, 0].sqrt().numpy())
 
 
 def _variance(fitted: FittedEquation, curves: Tensor, rows: Observations) -> Tensor:
+    """Return the variance of residuals around curves, on the scale of the noise."""
     noise = fitted.model.noise
     return noise.variance(curves, fitted.population.log_sigma, noise.accuracy(rows))
 
@@ -201,6 +206,7 @@ def _ends(
         shares.append(draws.weight if len(parts) == 1 else draws.weight / draws.weight.sum())
         if of != "curve":
             sd = _variance(fitted, curves, rows).sqrt()
+            curves = _on_scale(fitted.model.noise, curves)
             if near is not None:
                 curves, sd = near.moved(draws.phi, curves, sd, X)
             all_sds.append(sd.expand_as(curves))
@@ -208,7 +214,19 @@ def _ends(
     curves, share = torch.cat(all_curves, dim=1), torch.cat(shares)
     if of == "curve":
         return weighted_quantile(curves, share, tails)
-    return _quantiles_with_noise(curves, torch.cat(all_sds, dim=1), share, tails)
+    # members of an average whose noise is lognormal all have that kind
+    return _from_scale(parts[0][0].model.noise, _quantiles_with_noise(curves, torch.cat(all_sds, dim=1), share, tails))
+
+
+def _on_scale(noise: Noise, curves: Tensor) -> Tensor:
+    """Return curves on the scale of the noise, one at zero far below all others; below zero there is no observation."""
+    return torch.where(curves == 0, LOG_ZERO, noise.on_scale(curves)) if noise.logarithmic else curves
+
+
+def _from_scale(noise: Noise, ends: Tensor) -> Tensor:
+    """Return ends of intervals in the unit of y."""
+    values = noise.from_scale(ends)
+    return torch.where(ends < 0.5 * LOG_ZERO, 0.0, values) if noise.logarithmic else values
 
 
 def _quantiles_with_noise(curves: Tensor, sd: Tensor, weight: Tensor, tails: Tensor) -> Tensor:

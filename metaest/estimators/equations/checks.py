@@ -26,6 +26,8 @@ __all__ = [
     "check_values",
     "joined_rows",
     "require_finite_curve",
+    "require_positive",
+    "require_positive_tasks",
     "require_usable",
     "warn_of_adaptation",
     "warn_of_codes",
@@ -84,6 +86,8 @@ def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: 
             raise TaskError(
                 f"y: all {len(tasks.y)} observations lie below limit={settings.limit:g}; some have to be above it."
             )
+    if settings.noise == "lognormal":
+        require_positive_tasks(tasks)
     if settings.limit is None and settings.noise == "proportional" and (y <= 0).any():
         row = int(np.flatnonzero(y <= 0)[0])
         task, row_in_task = tasks.place_of(row)
@@ -101,6 +105,25 @@ def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: 
             "rows, or split it."
         )
     return _may_vary(tasks, names, random, diagonal=settings.diagonal)
+
+
+def require_positive_tasks(tasks: TaskSet) -> None:
+    """Raise a TaskError where lognormal noise meets an observation that is not above zero, naming task and row."""
+    y = tasks.y.reshape(-1)
+    if (y <= 0).any():
+        task, _ = tasks.place_of(int(np.flatnonzero(y <= 0)[0]))
+        require_positive(tasks[task].y.reshape(-1), f"task {tasks.name_of(task)!r}")
+
+
+def require_positive(y: NDArray[Any], where: str) -> None:
+    """Raise a TaskError where an observation of one task is not above zero; the message begins with `where`."""
+    bad = np.flatnonzero(y <= 0)
+    if len(bad):
+        raise TaskError(
+            f"{where}: y is {y[bad[0]]:g} in row {bad[0]} ({len(bad)} rows of it in all are not above 0), but "
+            "noise='lognormal' is that of the logarithm of y: leave them out, give limit= where they stand for "
+            "values below a limit of quantification, or take noise='combined'."
+        )
 
 
 def _may_vary(tasks: TaskSet, names: list[str], random: list[int], *, diagonal: bool) -> list[int]:
@@ -153,6 +176,14 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
         raise TaskError(
             f"{where}: the equation is {float(values[row, 0])} in row {row}, X = {X[row].tolist()}, at {at}; check "
             "units, bounds and initial values, or leave the row out."
+        )
+    bad = torch.nonzero(values[:, 0] <= 0)
+    if len(bad) and model.noise.logarithmic and model.noise.limit is None:
+        row = int(bad[0])
+        raise TaskError(
+            f"{where}: the equation is {float(values[row, 0]):g} in row {row}, X = {X[row].tolist()}, at {at}; with "
+            "noise='lognormal' a curve has to be above 0 in every row: leave the row out (such as one before the first "
+            "dose), check bounds and initial values, or take noise='combined'."
         )
     bad = torch.nonzero(~torch.isfinite(slopes[:, :, 0]))
     if len(bad):
@@ -290,8 +321,7 @@ def warn_of_outliers(fitted: FittedEquation, posterior: Posterior, observations:
         curve = fitted.model.curve(posterior.phi, observations)
         noise = fitted.model.noise
         sd = noise.variance(curve, fitted.population.log_sigma, noise.accuracy(observations)).sqrt()
-        nearest = noise.nearest(curve, observations.y)
-        away = observations.masked((nearest - curve).abs() / sd).numpy()
+        away = observations.masked(noise.residual(curve, observations.y).abs() / sd).numpy()
     rows = np.argwhere(away.T > FAR_ROW)
     if len(rows):
         task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))

@@ -89,7 +89,7 @@ def map_estimate(
     center, factor, log_sigma = point
     result = solver.solve(model, center, factor, log_sigma, observations, start)
     poor = ~(misfit(model, point.constants(result.u), result.loss, log_sigma, observations) <= 1)
-    if model.noise.kind != "additive":
+    if not model.noise.homoscedastic:
         poor |= _is_beaten(model, point, observations, result.loss)
     again = torch.nonzero(poor | (result.code != SolveCode.CONVERGED))[:, 0]
     if len(again) == 0 or len(factor.T) == 0:

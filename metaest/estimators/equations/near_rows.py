@@ -58,7 +58,7 @@ class NearRows:
         ----------
         phi : Tensor of shape (constants, draws)
         curves, sd : Tensor of shape (new rows, draws)
-            Curves at these constants, and standard deviations of the noise.
+            Curves at these constants, and standard deviations of the noise, on its scale.
         new : ndarray of shape (new rows, features)
         """
         bridge, residuals = self.bridge(new, phi)
@@ -74,7 +74,8 @@ class NearRows:
         seen = one_task(self.X[chosen], self.y[chosen], phi.shape[1], weight)
         with torch.no_grad():
             curves = self.fitted.model.curve(phi, seen)
-            residuals = (seen.y - curves) / noise.variance(curves, log_sigma, noise.accuracy(seen)).sqrt()
+            sd = noise.variance(curves, log_sigma, noise.accuracy(seen)).sqrt()
+            residuals = noise.residual(curves, seen.y) / sd
         return bridge, residuals
 
     def slopes(self, phi: Tensor, factor: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class NearRows:
         seen = one_task(self.X, copies=phi.shape[1], weight=self.weight)
         values, slopes = self.fitted.model.curve_and_slopes(phi, seen)
         sd = noise.variance(values, self.fitted.population.log_sigma, noise.accuracy(seen)).sqrt()
-        z = torch.einsum("km,kct->tcm", factor, (slopes / sd).detach())
+        z = torch.einsum("km,kct->tcm", factor, (noise.slopes_on_scale(values, slopes) / sd).detach())
         return torch.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)
 
     def neighbours(self, new: NDArray[Any]) -> NDArray[np.intp]:

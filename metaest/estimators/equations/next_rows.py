@@ -66,7 +66,8 @@ def suggest_rows(
     values, slopes = fitted.model.curve_and_slopes(phi, rows)
     terms = noise.terms(values, values, fitted.population.log_sigma, noise.accuracy(rows))
     z = torch.einsum("km,kct->tcm", factor, slopes.detach())
-    usable = torch.isfinite(z).all(dim=2)
+    # of a curve that allows no observation the loss is not finite
+    usable = torch.isfinite(z).all(dim=2) & torch.isfinite(terms.loss.detach()).T
     z = torch.where(usable[..., None], z, 0.0)
     weights = torch.where(usable, terms.weight.detach().expand_as(values).T, 0.0)
     direction = None if target is None else factor[fitted.names.index(target)]
@@ -81,6 +82,7 @@ def suggest_rows(
         at = torch.from_numpy(np.concatenate(times).astype(np.float64))
         tau = float(correlation.constant(fitted.population.log_sigma[-1]))
         sd = noise.variance(values, fitted.population.log_sigma, noise.accuracy(rows)).sqrt().detach()
+        z = noise.slopes_on_scale(values.detach().T[..., None], z)
         z = torch.where(usable[..., None], z / sd.T[..., None], 0.0)
         chosen, gains = choose_correlated_rows(deviation, z, before, at, tau, int(n), direction, costs)
     if gains[0] < WORTHLESS:

@@ -81,8 +81,8 @@ def residual_correlation(
         def made_independent(values: Tensor) -> Tensor:
             return unlike.whitened(unlike.arranged(torch.nan_to_num(observations.masked(values / sd))))
 
-        e = made_independent(observations.y - values)
-        D = torch.stack([made_independent(slope) for slope in slopes])
+        e = made_independent(noise.on_scale(observations.y) - noise.on_scale(values))
+        D = torch.stack([made_independent(slope) for slope in noise.slopes_on_scale(values, slopes)])
         counted = unlike.arranged(observations.mask) > 0
         if noise.limit is not None:
             counted = counted & (unlike.arranged(observations.y) >= noise.limit)

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from sklearn.utils._param_validation import StrOptions
 
 from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, VERBOSE, Number, Whole
 from metaest.functional import MetaGradient, as_meta_gradient
+from metaest.functional.equations.noise import NoiseKind
 
 __all__ = ["CONSTRAINTS", "FitSettings"]
 
@@ -16,7 +17,7 @@ __all__ = ["CONSTRAINTS", "FitSettings"]
 CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", StrOptions({"auto"}), None],
     "covariance": [StrOptions({"full", "diagonal", "auto"})],
-    "noise": [StrOptions({"additive", "proportional", "combined", "power", "auto"})],
+    "noise": [StrOptions({*get_args(NoiseKind), "auto"})],
     "noise_correlation": [StrOptions({"ar1", "car1"}), None],
     "correlation_time": [str, Whole(0, None, closed="left"), None],
     "measurement_sd": [str, Whole(0, None, closed="left"), None],
@@ -103,6 +104,7 @@ class FitSettings:
                 "sample_weight instead."
             )
         self._check_correlation()
+        self._check_lognormal()
         meta_gradient = as_meta_gradient(self.meta_gradient)
         if not meta_gradient.second_derivatives and not self.by_gradient_steps:
             raise ValueError(
@@ -114,6 +116,22 @@ class FitSettings:
                 f"meta_gradient={self.meta_gradient!r} does not go through the gradient steps, whose rates are learned "
                 "as well; 'exact' and 'first-order' do."
             )
+
+    def _check_lognormal(self) -> None:
+        """Raise a ValueError when the logarithm of y cannot be what is normal with the other settings."""
+        if self.noise != "lognormal":
+            return
+        if self.by_gradient_steps:
+            raise ValueError(
+                "noise='lognormal' needs inner_solver='gauss-newton': gradient steps minimise squared errors of y."
+            )
+        if self.measurement_sd is not None:
+            raise ValueError(
+                "measurement_sd is in the unit of y and cannot be added to noise='lognormal', that of its logarithm; "
+                "take noise='proportional' or 'combined', or sample_weight."
+            )
+        if self.limit is not None and self.limit <= 0:
+            raise ValueError(f"noise='lognormal' needs a limit above 0, as all observations are; got {self.limit!r}.")
 
     def _check_correlation(self) -> None:
         """Raise a ValueError when residuals cannot correlate with the other settings."""

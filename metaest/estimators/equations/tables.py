@@ -30,6 +30,15 @@ STRONG = 0.5
 TOGETHER = 0.99
 # settings of the fit that a summary reports, whatever is set afterwards
 REPORTED = ("objective", "inner_solver", "covariance", "noise")
+# what is reported of each kind of noise
+NOISE_CONSTANTS = {
+    "additive": ["sd"],
+    "proportional": ["cv"],
+    "combined": ["sd", "cv"],
+    "combined1": ["sd", "cv"],
+    "power": ["sd_at_1", "power"],
+    "lognormal": ["sd_log"],
+}
 # by the objective
 METHOD = {
     "evidence": "maximum of the Laplace-approximate evidence (expected second derivative)",
@@ -172,14 +181,12 @@ def many_table(fitted: FittedEquation, posterior: Posterior, names: NDArray[Any]
 
 
 def _noise_table(fitted: FittedEquation) -> pd.Series:
-    """Return the noise constants: a standard deviation in units of y, a coefficient of variation, or both.
+    """Return the noise constants: a standard deviation in units of y or of log y, a share of the curve, or both.
 
     After them comes the constant of the correlation of the residuals, where there is one.
     """
     noise, log_sigma = fitted.model.noise, fitted.population.log_sigma
-    index = {"additive": ["sd"], "proportional": ["cv"], "combined": ["sd", "cv"], "power": ["sd_at_1", "power"]}[
-        noise.kind
-    ]
+    index = NOISE_CONSTANTS[noise.kind]
     values = log_sigma[: noise.n_scales].exp().tolist()
     if noise.kind == "power":
         power = float(log_sigma[1])
@@ -271,8 +278,9 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
         lines += _table(learned["coefficients_"], index=False)
     if len(learned["correlation_"]) > 1:
         lines += ["", "Correlation between tasks", *_table(learned["correlation_"].round(3))]
-    forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve"}
-    noise = ", ".join(forms[name].format(value) for name, value in learned["noise_"].items() if name in forms)
+    forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve", "sd_log": "SD {:.4g} of log y"}
+    parts = [forms[name].format(value) for name, value in learned["noise_"].items() if name in forms]
+    noise = (" plus " if fitted.model.noise.kind == "combined1" else ", ").join(parts)
     if "power" in learned["noise_"]:
         noise = "SD {sd_at_1:.4g} |f|^{power:.4g} (unit of y), f the curve".format(**learned["noise_"])
     lines += ["", "Noise: " + noise]

@@ -9,7 +9,13 @@ from metaest.estimators import inputs
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.censoring import just_below, tasks_just_below, warn_of_values_at_limit
-from metaest.estimators.equations.checks import arranged, check_rows, require_usable, warn_of_adaptation
+from metaest.estimators.equations.checks import (
+    arranged,
+    check_rows,
+    require_positive,
+    require_usable,
+    warn_of_adaptation,
+)
 from metaest.estimators.equations.correlation import check_times
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.exceptions import TaskError
@@ -81,6 +87,8 @@ def adapt_rows(
     check_rows(fitted.function, X, y, where)
     fitted.row_accuracy.check(X, where)
     check_times(fitted.model.noise.correlation, X, where)
+    if fitted.model.noise.logarithmic:
+        require_positive(y, where)
     design = fitted.design(fitted.covariates.of_rows(X, where)[None])
     posterior = fitted.posterior(design, one_task(X, y, weight=weight))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:

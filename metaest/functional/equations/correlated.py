@@ -1,6 +1,7 @@
 r"""The likelihood of rows whose residuals correlate: loss, gradient and expected second derivative in the constants.
 
-With the standardised residuals s = (y - f) / sd, the matrix L that makes them independent (``Lags.whitened``) and the
+With the standardised residuals s = (y - f) / sd (of logarithms for lognormal noise, with the slopes of the logarithm of
+the curve), the matrix L that makes them independent (``Lags.whitened``) and the
 correlation matrix R, the loss of a task is
 
 .. math:: \tfrac12 \lVert L s \rVert^2 + \tfrac12 \sum_i \log 2 \pi v_i + \tfrac12 \log \det R.
@@ -37,11 +38,14 @@ class _Rows(NamedTuple):
     # without padding
     full: bool
     mask: Tensor
+    curve: Tensor
     sd: Tensor
     # derivative of the variance in the curve, over the variance; None where the noise does not grow with the curve
     growth: Tensor | None
     # zero for padding
     residual: Tensor
+    # of observations, by the scale on which the noise is normal
+    loss_of_scale: Tensor | float
 
     @classmethod
     def of(cls, noise: Noise, f: Tensor, log_sigma: Tensor, observations: Observations) -> "_Rows":
@@ -52,17 +56,17 @@ class _Rows(NamedTuple):
         accuracy = Accuracy(*(None if part is None else lags.arranged(part) for part in (weight, variance)))
         v = noise.variance(f, log_sigma, accuracy)
         sd = v.sqrt()
-        growth = None if noise.kind == "additive" else noise.growth(f, log_sigma, accuracy) / v
-        residual = (y - f) / sd
+        growth = None if noise.homoscedastic else noise.growth(f, log_sigma, accuracy) / v
+        residual = noise.residual(f, y) / sd
         if not observations.full:
             residual = torch.where(mask > 0, residual, 0.0)
-        return cls(lags, observations.full, mask, sd, growth, residual)
+        return cls(lags, observations.full, mask, f, sd, growth, residual, noise.loss_of_scale(y))
 
     def masked(self, values: Tensor) -> Tensor:
         return values if self.full else torch.where(self.mask > 0, values, 0.0)
 
     def loss(self, white: Tensor) -> Tensor:
-        row_losses = 0.5 * white.square() + self.masked(self.sd.log() + HALF_LOG_2PI)
+        row_losses = 0.5 * white.square() + self.masked(self.sd.log() + HALF_LOG_2PI + self.loss_of_scale)
         return row_losses.sum(dim=0) + self.lags.log_determinant()
 
 
@@ -110,7 +114,7 @@ def correlated_information(
     rows = _Rows.of(noise, f, log_sigma, observations)
     lags = rows.lags
     white = lags.whitened(rows.residual)
-    D = [rows.masked(lags.arranged(slope)) for slope in slopes]
+    D = [rows.masked(noise.slopes_on_scale(rows.curve, lags.arranged(slope))) for slope in slopes]
     pulled = lags.pulled_back(white)
     if rows.growth is None:
         first = -pulled / rows.sd

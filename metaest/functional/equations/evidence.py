@@ -64,7 +64,8 @@ def query_loss(
     r"""Return the mean negative log-density of each task's query rows, predicted from its support rows.
 
     A row is predicted as normal around the adapted curve, its variance that of the noise plus that of the curve,
-    :math:`d^\top A H^{-1} A^\top d` with the slopes d of the curve at that row. Where residuals correlate, those of the
+    :math:`d^\top A H^{-1} A^\top d` with the slopes d of the curve at that row; of lognormal noise, all on the scale of
+    logarithms. Where residuals correlate, those of the
     support rows around it move the centre, take from the noise and from the slopes.
 
     Parameters
@@ -84,15 +85,19 @@ def query_loss(
     phi = center + population.factor @ u
     information = model.information(phi, population.log_sigma, support, differentiable=True)
     matrix = information.in_random_directions(population.factor, u).matrix
+    noise = model.noise
     values, slopes = model.curve_and_slopes(phi, query, differentiable=True)
-    variance = model.noise.variance(values, population.log_sigma, model.noise.accuracy(query))
-    if model.noise.correlation is not None:
-        values, slopes, variance = _beside_support(model, phi, population.log_sigma, support, query, values, slopes)
+    variance = noise.variance(values, population.log_sigma, noise.accuracy(query))
+    middle, slopes = noise.on_scale(values), noise.slopes_on_scale(values, slopes)
+    if noise.correlation is not None:
+        free = middle, slopes, variance
+        middle, slopes, variance = _beside_support(model, phi, population.log_sigma, support, query, free)
     if len(u):
         posterior = small_matrices.inverse(small_matrices.cholesky(matrix), matrix)
         along = torch.einsum("pm,prt->mrt", population.factor, slopes)
         variance = variance + torch.einsum("mrt,mnt,nrt->rt", along, posterior, along)
-    density = 0.5 * (query.y - values).square() / variance + 0.5 * (2 * torch.pi * variance).log()
+    residual = noise.on_scale(query.y) - middle
+    density = 0.5 * residual.square() / variance + 0.5 * (2 * torch.pi * variance).log() + noise.loss_of_scale(query.y)
     return query.masked(density).sum(dim=0) / query.mask.sum(dim=0).clamp(min=1)
 
 
@@ -102,17 +107,20 @@ def _beside_support(
     log_sigma: Tensor,
     support: Observations,
     query: Observations,
-    values: Tensor,
-    slopes: Tensor,
+    free: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return centres, slopes and variances of the noise of query rows, given the residuals of support rows."""
+    """Return centres, slopes and variances of the noise of query rows, given the residuals of support rows.
+
+    `free` are those without regard to support rows.
+    """
     noise = model.noise
     assert noise.correlation is not None
+    middle, slopes, variance = free
     curve, seen = model.curve_and_slopes(phi, support, differentiable=True)
+    seen = noise.slopes_on_scale(curve, seen)
     sd = noise.variance(curve, log_sigma, noise.accuracy(support)).sqrt()
-    variance = noise.variance(values, log_sigma, noise.accuracy(query))
     bridge, scale = noise.correlation.bridge(support, query, log_sigma[-1]), variance.sqrt()
-    moved = values + scale * bridge.mean(support.masked((support.y - curve) / sd))
+    moved = middle + scale * bridge.mean(support.masked(noise.residual(curve, support.y) / sd))
     with_residuals = [
         slope - scale * bridge.mean(support.masked(before / sd)) for slope, before in zip(slopes, seen, strict=True)
     ]

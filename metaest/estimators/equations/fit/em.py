@@ -174,7 +174,7 @@ def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[Populatio
     model, observations, step = problem.model, problem.observations, problem.checkpoint.step
     pooled = partial(pooled_fits, model, initial, observations, N_CANDIDATES)
     fits = step(pooled, lambda saved: [PooledFit(*fit) for fit in saved])
-    fits = fits or [PooledFit(initial, spread_of(observations))]
+    fits = fits or [PooledFit(initial, spread_of(observations, model.noise))]
     smallest = float(problem.smallest_log_sigma.exp()[0])
     candidates = [around_pooled_fit(model, fit, problem.random, observations, smallest) for fit in fits]
     single = step(
@@ -339,8 +339,8 @@ def _square_of_residuals(
         curve = model.curve(point.constants(u), observations)
         if noise.correlation is not None:
             return float(whitened_residuals(noise, curve, log_sigma, observations).square().sum())
-        residual = noise.nearest(curve, observations.y) - curve
-        if noise.kind == "additive" and accuracy.alike:
+        residual = noise.residual(curve, observations.y)
+        if noise.homoscedastic and accuracy.alike:
             return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
         return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())
 

@@ -260,7 +260,7 @@ def _problem(
     model = replace(model, equation=replace(equation, mode=mode))
     compiled = compiled_for_fit(settings, model, initial, len(random), observations)
 
-    smallest = _smallest(noise, spread_of(observations))
+    smallest = _smallest(noise, spread_of(observations, noise))
     problem = Problem(
         compiled.model,
         design,
@@ -276,10 +276,8 @@ def _problem(
 
 
 def _smallest(noise: Noise, size: float) -> Tensor:
-    """Return lower bounds of the noise constants, for targets of a spread `size`."""
-    in_units_of_y = {"additive": [True], "proportional": [False], "combined": [True, False], "power": [True]}[
-        noise.kind
-    ]
+    """Return lower bounds of the noise constants, for targets of a spread `size` on the scale of the noise."""
+    in_units_of_y = [True, False] if noise.n_scales == 2 else [noise.kind != "proportional"]
     smallest = [math.log(NOISE_FLOOR * size if of_y else NOISE_FLOOR) for of_y in in_units_of_y]
     smallest += [-MOST_POWER] if noise.kind == "power" else []
     smallest += [] if noise.correlation is None else [noise.correlation.bounds[0]]

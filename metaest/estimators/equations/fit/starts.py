@@ -115,7 +115,7 @@ def pooled_fits(model: HierarchicalModel, initial: Tensor, observations: Observa
     one_call = model.equation.mode == "rows"
     chosen = _some_tasks(observations, POOLED_TASKS if one_call else FEW_TASKS)
     sub = observations.take(chosen)
-    sigma = FIRST_NOISE * spread_of(sub)
+    sigma = FIRST_NOISE * spread_of(sub, model.noise)
     sub = _with_measurement_errors(model.noise, sub, sigma)
     size, scale = sizes(model, initial, sub), scales(model, initial, sub)
     n_points, n_starts = (SCREENED, SEARCHED) if one_call else (SCREENED_SLOW, SEARCHED_SLOW)
@@ -147,7 +147,7 @@ def _rms(model: HierarchicalModel, phi: Tensor, observations: Observations) -> T
     """Return the root mean square of the residuals of each task; infinite where it is not finite."""
     with torch.no_grad():
         curve = model.curve(phi, observations)
-        residual = model.noise.nearest(curve, observations.y) - curve
+        residual = model.noise.residual(curve, observations.y)
         mean_square = observations.weighed(residual.square()).sum(dim=0) / observations.mask.sum(dim=0)
     return torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
 
@@ -163,12 +163,12 @@ def _promising(
         if model.noise.limit is None:
             # a likelihood of equal noise puts points in the order of their squared errors; one with limits does not
             zero, eye = initial.new_zeros(len(initial), 1), torch.eye(len(initial), dtype=initial.dtype)
-            log_sigma = torch.tensor([FIRST_NOISE * spread_of(few)], dtype=torch.float64).log()
+            log_sigma = torch.tensor([FIRST_NOISE * spread_of(few, model.noise)], dtype=torch.float64).log()
             misfit = pooled.losses_at(zero, eye, log_sigma, _as_one_task(few, 1), center)[0]
         else:
             together = _as_one_task(few, n_points)
             curve = pooled.curve(center, together)
-            misfit = together.weighed((pooled.noise.nearest(curve, together.y) - curve).square()).sum(dim=0)
+            misfit = together.weighed(pooled.noise.residual(curve, together.y).square()).sum(dim=0)
     order = torch.where(torch.isfinite(misfit), misfit, torch.inf).argsort()
     # the best ones may all lie in one valley: take as many from the better quarter at large
     half = n_starts // 2
@@ -176,9 +176,13 @@ def _promising(
     return torch.cat([initial[:, None], center[:, order[:half]], center[:, order[rest]]], dim=1)
 
 
-def spread_of(observations: Observations) -> float:
-    """Return the standard deviation of the targets; their size where all are the same, one where that is 0."""
+def spread_of(observations: Observations, noise: Noise | None = None) -> float:
+    """Return the standard deviation of the targets, on the scale of a noise where one is given.
+
+    It is their size where all are the same, and one where that is 0.
+    """
     y = observations.y[observations.mask > 0]
+    y = y if noise is None else noise.on_scale(y)
     spread, size = float(y.std(correction=0)), float(y.abs().max())
     return spread if spread > ROUNDING * size else size or 1.0
 
@@ -200,7 +204,7 @@ def scales(
 ) -> Tensor:
     """Return 1 on a log or logit scale, and otherwise the change that moves the curve by the spread of the data.
 
-    `slopes` are those of the curves in the constants, where they have been worked out.
+    `slopes` are those of the curves in the constants, on the scale of the noise, where they have been worked out.
     """
     size, response = sizes(model, initial, observations), _responses(model, initial, observations, slopes)
     within = torch.minimum(torch.maximum(response, size / GREATEST_RATIO), size * GREATEST_RATIO)
@@ -217,10 +221,11 @@ def _responses(
     """Return the change of each constant that moves the curve by the spread of the data; NaN where none does."""
     if slopes is None:
         with torch.no_grad():
-            _, slopes = model.curve_and_slopes(phi[:, None].expand(-1, observations.y.shape[1]), observations)
+            curve, slopes = model.curve_and_slopes(phi[:, None].expand(-1, observations.y.shape[1]), observations)
+            slopes = model.noise.slopes_on_scale(curve, slopes)
     real = observations.mask > 0
     size = torch.stack([slope[real].square().mean().sqrt() for slope in slopes])
-    response = spread_of(observations) / size
+    response = spread_of(observations, model.noise) / size
     return torch.where(torch.isfinite(response) & (response > 0), response, torch.nan)
 
 
@@ -287,7 +292,7 @@ def _some_tasks(observations: Observations, most: int, most_rows: int = POOLED_R
 def _pooled_model(model: HierarchicalModel, observations: Observations) -> HierarchicalModel:
     """Return a model whose one task holds the rows of all."""
     equation, rows = model.equation, observations.y.shape[0]
-    noise = Noise(limit=model.noise.limit)
+    noise = model.noise.simplest()
     if equation.mode == "rows":
         return replace(model, noise=noise)
 
@@ -326,6 +331,7 @@ def around_pooled_fit(
     """
     phi = fit.phi[:, None].expand(-1, observations.y.shape[1])
     curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
+    slopes = model.noise.slopes_on_scale(curve, slopes)
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
     # a pooled fit may end next to zero, and the size of its value then says nothing
     size = torch.maximum(sizes(model, fit.phi, observations), scales(model, fit.phi, observations, slopes))
@@ -336,13 +342,13 @@ def around_pooled_fit(
         sd = fit.rms / response if response > 0 else float(size[k])
         factor[k, j] = min(max(sd, SMALLEST_SD * float(size[k])), most)
     sigma = max(NOISE_SHARE * fit.rms, smallest_sigma)
-    if model.noise.kind != "additive":
+    if not model.noise.homoscedastic:
         nearest = model.noise.nearest(curve, observations.y)
         relative = (nearest - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
         relative = relative if observations.weight is None else relative * observations.weight.sqrt()
         ratio = min(max(float(relative[observations.mask > 0].median()), SMALLEST_SD), 1.0)
         both = [NOISE_SHARE_OF_TWO * sigma, NOISE_SHARE_OF_TWO * ratio]
-        constants: list[Any] = both if model.noise.kind == "combined" else [ratio]
+        constants: list[Any] = both if model.noise.n_scales == 2 else [ratio]
     else:
         constants = [sigma]
     log_sigma = torch.tensor(constants, dtype=torch.float64).log()
@@ -379,23 +385,23 @@ def from_single_tasks(
     u : Tensor of shape (random, tasks)
         Where the fitted tasks are; zeros for the others.
 
-    None where tasks have too few rows to be fitted one by one, or the noise is not additive.
+    None where tasks have too few rows to be fitted one by one, or the noise depends on the curve.
     """
     p, rows = len(initial), observations.mask.sum(dim=0)
     able = torch.nonzero(rows > p)[:, 0]
-    if model.noise.kind != "additive" or len(able) < max(LEAST_TASKS, len(rows) // 2):
+    if not model.noise.homoscedastic or len(able) < max(LEAST_TASKS, len(rows) // 2):
         return None
     one_call = model.equation.mode == "rows"
     most, n_points = (SINGLE_TASKS, SCREENED) if one_call else (SINGLE_TASKS_SLOW, SCREENED_SLOW)
     few = able[evenly(len(able), most)]
     some = observations.take(few)
-    some = _with_measurement_errors(model.noise, some, FIRST_NOISE * spread_of(some))
+    some = _with_measurement_errors(model.noise, some, FIRST_NOISE * spread_of(some, model.noise))
     unit = sizes(model, initial, some)
     widths = [FLAT_PRIOR_UNBOUNDED if kind == "identity" else FLAT_PRIOR for kind in model.transforms.kinds]
     size = torch.tensor(widths, dtype=torch.float64) * torch.maximum(scales(model, initial, some), unit)
     center = initial[:, None].expand(-1, len(few))
-    plain = replace(model, noise=Noise(limit=model.noise.limit))
-    log_sigma = torch.tensor([FIRST_NOISE * spread_of(some)], dtype=torch.float64).log()
+    plain = replace(model, noise=model.noise.simplest())
+    log_sigma = torch.tensor([FIRST_NOISE * spread_of(some, model.noise)], dtype=torch.float64).log()
     points = (_points_around(model, initial, unit, n_points) - initial[:, None]) / size[:, None]
     zeros = torch.zeros(p, len(few), dtype=torch.float64)
     point = Point(center, torch.diag(size), log_sigma)
@@ -403,7 +409,7 @@ def from_single_tasks(
     phi = center + size[:, None] * result.u
     with torch.no_grad():
         curve = plain.curve(phi, some)
-        square = some.weighed((plain.noise.nearest(curve, some.y) - curve).square()).sum(dim=0)
+        square = some.weighed(plain.noise.residual(curve, some.y).square()).sum(dim=0)
     usable = torch.isfinite(square) & torch.isfinite(phi).all(dim=0)
     if int(usable.sum()) < LEAST_TASKS:
         return None
