@@ -97,7 +97,7 @@ def population(noise="additive", random=2, coefficients=3):
     """Two constants, `random` of them varying, the first with a covariate."""
     beta = torch.tensor([-0.2, 0.3, 0.15], dtype=torch.float64)[:coefficients]
     factor = torch.tensor([[0.4, 0.0], [0.1, 0.3]], dtype=torch.float64)[:, :random]
-    of_noise = {"combined": [-1.0, -1.5], "power": [-1.0, 0.3]}.get(noise, [-1.0])
+    of_noise = {"combined": [-1.0, -1.5], "combined1": [-1.0, -1.5], "power": [-1.0, 0.3]}.get(noise, [-1.0])
     log_sigma = torch.tensor(of_noise, dtype=torch.float64)
     return PopulationParameters(beta, factor, log_sigma)
 

@@ -28,7 +28,7 @@ pytest.importorskip("llvmlite")
 
 RNG = np.random.default_rng(3)
 NOISES = {"additive": Noise(), "proportional": Noise("proportional", 0.05), "combined": Noise("combined")}
-NOISES["power"] = Noise("power", 0.05)
+NOISES |= {"power": Noise("power", 0.05), "combined1": Noise("combined1"), "lognormal": Noise("lognormal")}
 
 
 def avrami(X, k, n):
@@ -42,6 +42,7 @@ def observations_of(tasks=7, rows=9, *, weighted=False, first=0.1):
     X[:, 0] = first
     k, n = np.exp(0.3 * rng.standard_normal((tasks, 1))), 2 * np.exp(0.2 * rng.standard_normal((tasks, 1)))
     y = 1 - np.exp(-((k * X[..., 0].numpy()) ** n)) + 0.05 * rng.standard_normal((tasks, rows))
+    y = y.clip(min=0.005)
     sizes = rng.integers(4, rows + 1, tasks)
     mask = torch.from_numpy((np.arange(rows) < sizes[:, None]).astype(float))
     weight = torch.from_numpy(rng.uniform(0.5, 2, (tasks, rows))) if weighted else None

@@ -1,5 +1,7 @@
 """Programs of single rows: the curve, the noise, and their derivatives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,10 @@ FREE = Transforms([0.0, -np.inf, 0.5], [np.inf, np.inf, 2.0])
 
 def wave(X, size, shift, power):
     return size * torch.sin(X[:, 0] + shift) + X[:, 1] ** power
+
+
+def above_zero(X, size, shift, power):
+    return torch.exp(wave(X, size, shift, power))
 
 
 def model_of(noise, equation=wave):
@@ -69,6 +75,8 @@ NOISES = {
     "combined": Noise("combined"),
     "measured": Noise("combined", column=2),
     "power": Noise("power", 0.2),
+    "combined1": Noise("combined1"),
+    "lognormal": Noise("lognormal"),
 }
 
 
@@ -76,6 +84,8 @@ NOISES = {
 @pytest.mark.parametrize("name", NOISES)
 def test_derivatives_of_a_row_are_those_of_torch(name, weighted):
     model, data = model_of(NOISES[name]), data_of(21, weighted)
+    if model.noise.logarithmic:
+        model, data = model_of(NOISES[name], above_zero), replace(data, y=np.exp(data.y))
     programs = programs_of(model, weighted=weighted)
     phi = np.random.default_rng(1).standard_normal((3, 21))
     noise = np.append(np.linspace(-0.4, 0.3, model.noise.n_constants), model.noise.delta)

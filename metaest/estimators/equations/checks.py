@@ -120,7 +120,7 @@ def require_positive(y: NDArray[Any], where: str) -> None:
     bad = np.flatnonzero(y <= 0)
     if len(bad):
         raise TaskError(
-            f"{where}: y is {y[bad[0]]:g} in row {bad[0]} ({len(bad)} rows of it in all are not above 0), but "
+            f"{where}: y is {y[bad[0]]:g} in row {bad[0]} ({len(bad)} of {len(y)} rows are not above 0), but "
             "noise='lognormal' is that of the logarithm of y: leave them out, give limit= where they stand for "
             "values below a limit of quantification, or take noise='combined'."
         )

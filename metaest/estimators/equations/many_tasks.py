@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from metaest.estimators.equations.batches import chunks, rows_of, whole
-from metaest.estimators.equations.censoring import as_recorded, tasks_just_below
-from metaest.estimators.equations.checks import check_tasks, check_values, require_positive_tasks
+from metaest.estimators.equations.censoring import as_recorded
+from metaest.estimators.equations.checks import check_tasks, check_values
 from metaest.estimators.equations.correlation import check_times_of_tasks
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import relative_accuracy
+from metaest.estimators.equations.task_rows import prepared
 from metaest.estimators.guard import Answers, FittedGuard
 from metaest.exceptions import DivergenceError
 from metaest.functional.progress import progress
@@ -27,8 +28,6 @@ def posterior_of_many(fitted: FittedEquation, tasks: TaskSet, *, verbose: bool =
     check_tasks(fitted.function, tasks)
     fitted.row_accuracy.check_tasks(tasks)
     check_times_of_tasks(fitted.model.noise.correlation, tasks)
-    if fitted.model.noise.logarithmic:
-        require_positive_tasks(tasks)
     design = fitted.design_of_tasks(tasks)
     parts, order = [], []
     for chosen in progress(chunks(tasks.sizes), verbose, "adaptations", "task", len(tasks), len):
@@ -65,10 +64,8 @@ def query_predictions(
         When a prediction is not finite; the message names the task.
     """
     limit = fitted.limit
-    tasks = tasks_just_below(limit, tasks)
+    tasks = prepared(fitted, tasks)
     check_times_of_tasks(fitted.model.noise.correlation, tasks)
-    if fitted.model.noise.logarithmic:
-        require_positive_tasks(tasks)
     drawn = split_tasks(tasks, np.arange(len(tasks)), support_size, split, rng)
     design = fitted.design_of_tasks(tasks)
     predictions, numbers = [], []

@@ -29,7 +29,7 @@ from metaest.estimators.equations.compiled import compiled_for_adapting
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
-from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows, support_tasks
+from metaest.estimators.equations.task_rows import adapt_rows, prepared, rows_to_predict, support_rows, support_tasks
 from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
@@ -65,10 +65,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         The constants that vary between tasks; the others are shared by all. None: all vary.
     covariance : {"full", "diagonal", "auto"}, default="full"
         Whether constants may be correlated between tasks.
-    noise : {"additive", "proportional", "combined", "power", "auto"}, default="additive"
-        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2` or :math:`\sigma^2 |f|^{2p}`, p
-        learned within -5 and 5; in the second and the last, f counts as at least a thousandth of the RMS of y. "auto",
-        here, in `random` and in `covariance`: structures are compared on left-out tasks (``structures_``).
+    noise : {"additive", "proportional", "combined", "combined1", "power", "lognormal", "auto"}, default="additive"
+        Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2`, :math:`(\sigma + \rho |f|)^2`,
+        :math:`\sigma^2 |f|^{2p}` (:math:`|p| \le 5`), or that of :math:`\log y - \log f`; in the second and "power", f
+        is at least a thousandth of the RMS of y. "auto", here, in `random`, `covariance`: compared on left-out tasks.
     noise_correlation : {"ar1", "car1"}, optional
         Whether the residuals of a task correlate, by a learned :math:`\phi^{|i-j|}` in the order of the rows, or by
         :math:`e^{-|t-t'|/\tau}` at the times t (nlme's corCAR1; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`).
@@ -144,8 +144,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     covariance_, correlation_ : DataFrame
         Between tasks, of the constants that vary, in the unconstrained space.
     noise_ : Series
-        ``sd`` in the unit of y, ``cv``, or both; of power noise ``sd_at_1`` (where f is 1) and ``power``; of a row of
-        weight 1; ``phi`` of "ar1", or ``correlation_time``.
+        ``sd`` in the unit of y, ``cv``, or both; ``sd_at_1`` (where f is 1) and ``power``; ``sd_log`` (of the logarithm
+        of y); of a row of weight 1; ``phi`` of "ar1", or ``correlation_time``.
     task_params_ : DataFrame
         One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share
         of the between-task variance its rows leave) and ``status`` of the search.
@@ -557,7 +557,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         return self._members, rows_to_predict(Columns(self), self._fitted, X, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
-        return censoring.tasks_just_below(self._fitted.limit, tasks)
+        return prepared(self._fitted, tasks)
 
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator

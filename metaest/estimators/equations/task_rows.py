@@ -13,6 +13,7 @@ from metaest.estimators.equations.checks import (
     arranged,
     check_rows,
     require_positive,
+    require_positive_tasks,
     require_usable,
     warn_of_adaptation,
 )
@@ -22,7 +23,7 @@ from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 from metaest.tasks import TaskSet
 
-__all__ = ["adapt_rows", "rows_to_predict", "support_rows", "support_tasks"]
+__all__ = ["adapt_rows", "prepared", "rows_to_predict", "support_rows", "support_tasks"]
 
 # targets times this must have finite squares: the search squares y in units of its standard deviation
 SQUARE_MARGIN = 1e50
@@ -54,7 +55,10 @@ def support_rows(
     rows = rows if further is None else np.column_stack([rows, further])
     warn_of_values_at_limit(fitted.limit, target, where)
     target = just_below(fitted.limit, target)
-    return *fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where), further is not None
+    rows, target, weight = fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where)
+    if fitted.model.noise.logarithmic:
+        require_positive(target, where)
+    return rows, target, weight, further is not None
 
 
 def support_tasks(
@@ -67,7 +71,15 @@ def support_tasks(
     columns.check(taken, taken.X.shape[1:], where)
     inputs.check_targets(taken.y, True, 1, where)
     warn_of_values_at_limit(fitted.limit, taken.y, where)
-    return tasks_just_below(fitted.limit, taken)
+    return prepared(fitted, taken)
+
+
+def prepared(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
+    """Return tasks with one number for all observations below the limit; what the noise does not allow is refused."""
+    tasks = tasks_just_below(fitted.limit, tasks)
+    if fitted.model.noise.logarithmic:
+        require_positive_tasks(tasks)
+    return tasks
 
 
 def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:
@@ -87,8 +99,6 @@ def adapt_rows(
     check_rows(fitted.function, X, y, where)
     fitted.row_accuracy.check(X, where)
     check_times(fitted.model.noise.correlation, X, where)
-    if fitted.model.noise.logarithmic:
-        require_positive(y, where)
     design = fitted.design(fitted.covariates.of_rows(X, where)[None])
     posterior = fitted.posterior(design, one_task(X, y, weight=weight))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:

@@ -22,7 +22,7 @@ from metaest.functional import (
 )
 from metaest.functional.equations.correlated import whitened_residuals
 
-NOISES = ["additive", "proportional", "combined", "power"]
+NOISES = ["additive", "proportional", "combined", "combined1", "power"]
 TIMES = Correlation("car1", column=0, label="time", shortest=1e-3, longest=1e3)
 ORDER = Correlation("ar1")
 
@@ -44,7 +44,7 @@ def rows_of_tasks(*sizes, seed=0):
 
 
 def constants(kind, z):
-    return torch.tensor([-1.0, *([-0.7] if kind in ("combined", "power") else []), z], dtype=torch.float64)
+    return torch.tensor([-1.0, *([-0.7] if kind in ("combined", "combined1", "power") else []), z], dtype=torch.float64)
 
 
 def dense(model, phi, log_sigma, rows, task, weight=None):

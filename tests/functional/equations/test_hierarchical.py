@@ -26,7 +26,7 @@ from metaest.functional.equations import small_matrices
 from metaest.functional.equations.gradient_descent import constant_losses
 
 TIGHT = GaussNewton(max_iter=500, tol=1e-14)
-NOISES = ["additive", "proportional", "combined", "power"]
+NOISES = ["additive", "proportional", "combined", "combined1", "power"]
 NAMES = ["line", "decay", "avrami", "cumulated"]
 
 

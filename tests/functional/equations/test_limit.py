@@ -11,11 +11,11 @@ from metaest.functional import Noise
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 
 
-@pytest.mark.parametrize("kind", ["additive", "proportional", "combined", "power"])
+@pytest.mark.parametrize("kind", ["additive", "proportional", "combined", "combined1", "power"])
 def test_terms_of_censored_observations(kind):
     noise = Noise(kind, 0.01, limit=0.5)
     log_sigma = torch.tensor(
-        [-1.0, -1.5] if kind == "combined" else [-1.0, 0.7] if kind == "power" else [-1.0]
+        [-1.0, -1.5] if kind.startswith("combined") else [-1.0, 0.7] if kind == "power" else [-1.0]
     ).double()
     f = torch.linspace(-1, 3, 9).double().requires_grad_()
     y = torch.tensor([0.0, 0.4, 0.1, 0.0, 0.3, 0.2, 0.6, 2.0, 0.49]).double()
@@ -87,7 +87,7 @@ def test_values_that_equal_the_limit_are_asked_about():
             call()
 
 
-@pytest.mark.parametrize("noise", ["additive", "proportional", "combined", "power"])
+@pytest.mark.parametrize("noise", ["additive", "proportional", "combined", "power", "lognormal"])
 @pytest.mark.filterwarnings("ignore")
 def test_number_below_the_limit_does_not_matter(noise):
     zeros = patients(20, 0, LIMIT)
