@@ -6,7 +6,7 @@ import torch
 from scipy.stats import lognorm, norm
 
 from metaest import EquationRegressor, Parameter, Task, TaskError, TaskSet
-from metaest.functional import Equation, HierarchicalModel, Noise, Observations, Population
+from metaest.functional import Equation, HierarchicalModel, Noise, Observations, PopulationParameters
 from metaest.functional.equations.correlation import Correlation
 from metaest.functional.equations.evidence import query_loss
 from metaest.functional.equations.hierarchical import Design
@@ -160,7 +160,9 @@ def test_it_is_additive_noise_of_logarithms(name):
 def test_query_rows_that_correlate_with_support_rows_are_predicted_as_their_logarithms():
     rng = np.random.default_rng(0)
     X, y = torch.from_numpy(rng.uniform(0, 3, (3, 6, 1))), torch.from_numpy(np.exp(rng.standard_normal((3, 6))))
-    population = Population(*(torch.tensor(v).double() for v in ([0.5, -0.2], [[0.3, 0.0], [0.1, 0.2]], [-1.0, -0.5])))
+    population = PopulationParameters(
+        *(torch.tensor(v).double() for v in ([0.5, -0.2], [[0.3, 0.0], [0.1, 0.2]], [-1.0, -0.5]))
+    )
     design = Design(torch.arange(2), torch.ones(2, 3).double())
     losses = []
     for kind, equation, target in (("lognormal", decay, y), ("additive", log_decay, y.log())):

@@ -17,7 +17,7 @@ from metaest.functional import (
     HierarchicalModel,
     Noise,
     Observations,
-    Population,
+    PopulationParameters,
     negative_log_evidence,
 )
 from metaest.functional.equations.hierarchical import Design, Point
@@ -44,7 +44,7 @@ def solved(equation, names, noise, population, rows):
     """Return model, population, design and the most probable deviations, for constants above zero."""
     p, tasks = len(names), rows.y.shape[1]
     model = HierarchicalModel(Equation(equation, names, "rows"), Transforms([0.0] * p, [np.inf] * p), noise)
-    population = Population(*(torch.as_tensor(np.array(part), dtype=torch.float64) for part in population))
+    population = PopulationParameters(*(torch.as_tensor(np.array(part), dtype=torch.float64) for part in population))
     design = Design(torch.arange(p), torch.ones(p, tasks, dtype=torch.float64))
     u = GaussNewton(tol=1e-12).solve(model, *Point.of(population, design), rows).u
     return model, population, design, rows, u
