@@ -206,6 +206,8 @@ def _ends(
         shares.append(draws.weight if len(parts) == 1 else draws.weight / draws.weight.sum())
         if of != "curve":
             sd = _variance(fitted, curves, rows).sqrt()
+            if fitted.model.noise.logarithmic:
+                _warn_below_zero(curves, draws.weight, X)
             curves = _on_scale(fitted.model.noise, curves)
             if near is not None:
                 curves, sd = near.moved(draws.phi, curves, sd, X)
@@ -216,6 +218,18 @@ def _ends(
         return weighted_quantile(curves, share, tails)
     # members of an average whose noise is lognormal all have that kind
     return _from_scale(parts[0][0].model.noise, _quantiles_with_noise(curves, torch.cat(all_sds, dim=1), share, tails))
+
+
+def _warn_below_zero(curves: Tensor, weight: Tensor, X: NDArray[Any]) -> None:
+    """Warn where curves, of shape (rows, draws), lie below zero, around which lognormal noise has no observation."""
+    share = (weight * (curves < 0)).sum(dim=1) / weight.sum()
+    if float(share.max()) > NEGLIGIBLE:
+        row = int(share.argmax())
+        warn(
+            f"predict_interval: at X = {X[row].tolist()} the curve is below zero for {float(share[row]):.2%} of the "
+            "probability of the constants; noise='lognormal' has no observation there, and the interval is that of the "
+            "other curves. Bound the constants so that the curve stays above zero, or take noise='combined'."
+        )
 
 
 def _on_scale(noise: Noise, curves: Tensor) -> Tensor:

@@ -240,6 +240,20 @@ def test_rows_where_the_curve_is_zero_are_named():
     EquationRegressor(after_a_delay, CONSTANTS, noise="lognormal", limit=0.2).fit(tasks)
 
 
+def test_intervals_warn_where_some_curves_lie_below_zero():
+    rng = np.random.default_rng(0)
+    X = np.linspace(0, 1, 6)[:, None]
+    lines = [
+        (X, (10 + rng.normal() - (6 + 0.5 * rng.normal()) * X[:, 0]) * np.exp(0.05 * rng.normal(size=6)))
+        for _ in range(8)
+    ]
+    model = EquationRegressor(lambda X, a, b: a + b * X[:, 0], {"a": 9.0, "b": -5.0}, noise="lognormal").fit(lines)
+    one = model.adapt(*lines[0])
+    assert (one.predict_interval(X)[0] > 0).all()
+    with pytest.warns(UserWarning, match=r"at X = \[1\.\d+\] the curve is below zero for \d"):
+        one.predict_interval([[float(-one.params_.loc["a", "value"] / one.params_.loc["b", "value"])]])
+
+
 def test_settings_that_have_no_meaning_together_are_refused():
     tasks = patients(6, 0, lognormal)
     for settings, message in (
