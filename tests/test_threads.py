@@ -116,7 +116,7 @@ def test_calls_in_threads_have_the_bits_of_one_thread():
     # copies have no machine code yet: they are compiled for the first time in threads
     copies = pickle.loads(pickle.dumps(models))
     with process_unchanged():
-        assert in_threads(4, mixed(copies, 200)) == [function() for function in mixed(models, 200)]
+        assert in_threads(4, mixed(copies, 100)) == [function() for function in mixed(models, 100)]
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ class EntryPoint:
 
 
 # generated inputs an entry point: in every test run, and in the slow set
-SMALL, SMALL_FITS = 25, 4
+SMALL, SMALL_FITS = 12, 2
 LARGE, LARGE_FITS = 10_000, 300
 
 

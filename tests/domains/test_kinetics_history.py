@@ -368,12 +368,12 @@ def test_a_fit_around_integrals_is_compiled_and_that_of_torch(estimator, shape):
     histories[3] = ([0.0, 320.0 / 0.02], [320.0, 640.0])
     rng, formula = np.random.default_rng(0), estimator(histories=histories)._formula()
     tasks = []
-    for _ in range(12):
-        number = np.repeat([1.0, 2.0, 3.0], 6)
-        t = rng.uniform(0.6, 1.0, 18) * np.array([histories[i][0][-1] for i in number])
+    for _ in range(6):
+        number = np.repeat([1.0, 2.0, 3.0], 4)
+        t = rng.uniform(0.6, 1.0, 12) * np.array([histories[i][0][-1] for i in number])
         constants = {"k_ref": 2e-3 * np.exp(0.3 * rng.standard_normal()), "E": 160 + 10 * rng.standard_normal()}
         y = formula(torch.from_numpy(t), torch.from_numpy(number), **constants, **shape, reference=600.0)
-        tasks.append((np.column_stack([t, number]), y.numpy() + 0.01 * rng.standard_normal(18)))
+        tasks.append((np.column_stack([t, number]), y.numpy() + 0.01 * rng.standard_normal(12)))
     settings = {"histories": histories, "fixed": {"reference": 600.0}}
     eager, compiled = (estimator(**settings, compile=flag).fit(tasks) for flag in (False, True))
     assert compiled.compiled_, compiled.compiled_reason_

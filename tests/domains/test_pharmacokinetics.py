@@ -177,7 +177,7 @@ def clinic():
     patients = read_patients(frame, covariates=["weight"], n_doses=5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = OneCompartmentRegressor(allometric="weight", noise="proportional").fit(patients[:35])
+        model = OneCompartmentRegressor(allometric="weight", noise="proportional").fit(patients[:12])
     return frame, patients, model
 
 
@@ -239,7 +239,7 @@ def test_what_a_clinician_asks(clinic):
 def test_parametrizations_are_one_model_with_full_covariance(clinic):
     _, patients, _ = clinic
     settings = {"route": "oral", "covariance": "full", "noise": "additive", "random": None}
-    fits = [OneCompartmentRegressor(parametrization=own, **settings).fit(patients[:35]) for own in ("volume", "rate")]
+    fits = [OneCompartmentRegressor(parametrization=own, **settings).fit(patients[:12]) for own in ("volume", "rate")]
     # a is not ka: the prior of the third constant is the same in both, so the likelihoods are
     assert fits[0].log_likelihood_ == pytest.approx(fits[1].log_likelihood_, abs=0.05)
 
@@ -256,7 +256,7 @@ def test_weight_scales_both_parametrizations_alike(clinic):
 
 
 def test_rates_cannot_flip():
-    frame = records(20, 3)
+    frame = records(8, 3)
     model = OneCompartmentRegressor(parameters={"absorption": 0.05}).fit(read_patients(frame))
     with pytest.raises(ValueError, match="there is no 'ka'"):
         OneCompartmentRegressor(parameters={"ka": 1.0}).fit(read_patients(frame))

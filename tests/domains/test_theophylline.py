@@ -12,6 +12,11 @@ def result():
     return leave_one_patient_out(model, methods=("maml", "pooled", "equation_guarded"), n_jobs=1)
 
 
+@pytest.fixture(scope="module", params=["equation_guarded", "maml"])
+def plotted(result, request):
+    return request.param, plot_patients(result, method=request.param)
+
+
 def test_every_support_set_of_the_reference_is_used(result):
     reference = load_reference("theophylline")
     assert result.errors["support"].tolist() == reference["support"].tolist()
@@ -25,19 +30,18 @@ def test_the_table_repeats_the_reference(result):
     assert table.loc["pooled network, not adapted"].notna().all()
 
 
-@pytest.mark.parametrize("method", ["equation_guarded", "maml"])
-def test_the_figure_has_a_panel_a_patient(result, tmp_path, method):
-    figure = plot_patients(result, method=method)
+def test_the_figure_has_a_panel_a_patient(plotted, tmp_path):
+    _, figure = plotted
     assert len(figure.axes) == 12
     used, predicted = figure.axes[0].lines[2:4]
     assert (len(used.get_xdata()), len(predicted.get_xdata())) == (3, 7)
-    figure.savefig(tmp_path / "patients.png")
+    figure.savefig(tmp_path / "patients.png", dpi=40)
     assert (tmp_path / "patients.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("method", ["equation_guarded", "maml"])
-def test_a_panel_says_where_personalising_harms(result, method):
-    for ax in plot_patients(result, method=method).axes:
+def test_a_panel_says_where_personalising_harms(plotted):
+    method, figure = plotted
+    for ax in figure.axes:
         (text,) = ax.texts
         before, after = map(float, text.get_text().split("RMSE ")[1].split(" mg/L")[0].split(" → "))
         assert ("worse than the population" in text.get_text()) == (after > before)

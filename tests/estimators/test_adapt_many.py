@@ -19,8 +19,8 @@ def tasks():
 
 @pytest.fixture(scope="module")
 def supports():
-    own = make_sinusoids(23, random_state=1)
-    return TaskSet([Task(f"p{i}", task.X[: 1 + i % 7], task.y[: 1 + i % 7]) for i, task in enumerate(own)])
+    own = make_sinusoids(11, random_state=1)
+    return TaskSet([Task(f"p{i}", task.X[: 1 + i % 4], task.y[: 1 + i % 4]) for i, task in enumerate(own)])
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -33,14 +33,14 @@ def test_each_is_adapted_as_if_alone(tasks, supports, variant, compiled):
     np.testing.assert_allclose(many.predict(tasks[0].X), alone, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(many[5].predict(tasks[0].X), alone[5], rtol=1e-8, atol=1e-8)
     np.testing.assert_array_equal(many[5].X_support_, supports[5].X)
-    assert len(list(many)) == len(many[:]) == 23
+    assert len(list(many)) == len(many[:]) == 11
 
 
 @pytest.mark.filterwarnings("ignore::metaest.OvershootWarning")
 @pytest.mark.parametrize("settings", [{"normalization": "batch"}, {"normalization": "layer"}, {"activation": "relu"}])
 def test_one_task_in_machine_code_is_the_same(tasks, settings):
     model = MAMLRegressor(dtype="float64", random_state=0, support_size=3, **FEW_STEPS, **settings).fit(tasks)
-    for n in (2, 3, 7, 11):
+    for n in (2, 7):
         rows = tasks[1].X[:n], tasks[1].y[:n]
         expected = model.set_params(compile=False).adapt(*rows).predict(tasks[1].X)
         found = model.set_params(compile=True).adapt(*rows)

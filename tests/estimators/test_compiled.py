@@ -93,7 +93,11 @@ def test_a_long_fit_scores_within_the_spread_of_seeds(tasks):
 ], ids=str)  # fmt: skip
 @pytest.mark.filterwarnings("ignore::metaest.OvershootWarning")
 def test_settings_mean_the_same(tasks, settings):
-    eager, compiled = pair("MAML", tasks, **{"dtype": "float64", "max_iter": 12, "inner_steps": 1, **settings})
+    eager, compiled = pair(
+        "MAML",
+        tasks,
+        **{"dtype": "float64", "max_iter": 12, "inner_steps": 1, "hidden_layer_sizes": (6, 4), **settings},
+    )
     assert compiled.compiled_, compiled.compiled_reason_
     # statistics of three rows divide by what is next to nothing, which magnifies rounding
     close = 1e-6 if settings.get("normalization") else 1e-8
@@ -149,7 +153,7 @@ def test_several_features_and_targets():
 
 
 @pytest.mark.parametrize("inner_solver", ["ridge", "bayes"])
-@pytest.mark.parametrize(("support_size", "hidden", "n_targets"), [(5, (16,), 1), ((1, 4), (8, 8), 3), (12, (6,), 2)])
+@pytest.mark.parametrize(("support_size", "hidden", "n_targets"), [(5, (6,), 1), ((1, 4), (4, 4), 3), (12, (4,), 2)])
 def test_a_head_in_closed_form_is_that_of_torch(inner_solver, support_size, hidden, n_targets):
     rng = np.random.default_rng(0)
     tasks = TaskSet([Task(i, rng.normal(size=(16, 3)), rng.normal(size=(16, n_targets))) for i in range(20)])
@@ -167,9 +171,10 @@ def test_a_head_in_closed_form_is_that_of_torch(inner_solver, support_size, hidd
     np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-11)
     for name, value in eager._params.items():
         torch.testing.assert_close(compiled._params[name], value, rtol=1e-9, atol=1e-11)
-    eager, compiled = (MAMLRegressor(**settings, compile=compiling).fit(tasks) for compiling in (False, True))
-    assert compiled.compiled_, compiled.compiled_reason_
-    np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-4)
+    if n_targets == 3:
+        eager, compiled = (MAMLRegressor(**settings, compile=compiling).fit(tasks) for compiling in (False, True))
+        assert compiled.compiled_, compiled.compiled_reason_
+        np.testing.assert_allclose(compiled.history_["meta_loss"], eager.history_["meta_loss"], rtol=1e-4)
 
 
 def test_supports_of_the_tasks_own(tasks):
@@ -207,6 +212,7 @@ def test_divergence_is_the_same_error(tasks):
     messages = []
     for compiled in (False, True):
         settings = {"inner_lr": 1e6, "activation": "identity", "max_grad_norm": None, "hidden_layer_sizes": (4,)}
+        settings |= {"max_iter": 20, "inner_steps": 2}
         model = MAMLRegressor(**settings, compile=compiled, random_state=0)
         with pytest.raises(DivergenceError) as error:
             model.fit(tasks)

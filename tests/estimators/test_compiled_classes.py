@@ -6,7 +6,14 @@ import pytest
 from metaest import MAMLClassifier
 
 pytest.importorskip("llvmlite")
-SETTINGS = {"hidden_layer_sizes": (8,), "dtype": "float64", "random_state": 0, "max_iter": 12, "meta_batch_size": 7}
+SETTINGS = {
+    "hidden_layer_sizes": (8,),
+    "dtype": "float64",
+    "random_state": 0,
+    "max_iter": 12,
+    "meta_batch_size": 7,
+    "inner_steps": 2,
+}
 
 
 def classes(n_tasks=20, *, own=False, ragged=False):
