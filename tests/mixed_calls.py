@@ -1,5 +1,6 @@
 """Fits and calls of every kind, as functions without arguments that return bytes: what threads do is compared by them."""
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -114,7 +115,7 @@ def fitted(names=None):
             model = clone(estimator).fit(tasks[:-4])
             models[name] = model, tasks[-4:]
             if hasattr(model, "calibrate"):
-                certain = clone(estimator).fit(tasks[:-4]).calibrate(tasks[-4:], support_size=(2, 4))
+                certain = deepcopy(model).calibrate(tasks[-4:], support_size=(2, 4))
                 models[f"{name}, calibrated"] = certain, tasks[-4:]
     return models
 

@@ -99,8 +99,8 @@ def fine_tuned(
     >>> from metaest import MAMLRegressor
     >>> from metaest.diagnostics import fine_tuned
     >>> from metaest_datasets import make_linear_tasks
-    >>> tasks, _ = make_linear_tasks(20, random_state=0)
-    >>> fine_tuned(MAMLRegressor(max_iter=50, random_state=0), tasks).inner_steps > 0
+    >>> tasks, _ = make_linear_tasks(12, random_state=0)
+    >>> fine_tuned(MAMLRegressor(max_iter=20, random_state=0), tasks).inner_steps > 0
     True
     """
     require_model(model, MAMLRegressor, "fine_tuned")

@@ -93,7 +93,7 @@ def leave_one_task_out(
     >>> from metaest import MAMLRegressor
     >>> from metaest.diagnostics import leave_one_task_out, pooled
     >>> from metaest_datasets import load_orange
-    >>> model = MAMLRegressor(max_iter=100, random_state=0)
+    >>> model = MAMLRegressor(max_iter=20, random_state=0)
     >>> sets = pd.DataFrame({"task": ["1", "2"], "support": [(1, 4), (1, 4)]})
     >>> methods = {"maml": model.fit, "pooled": lambda others: pooled(model, others)}
     >>> leave_one_task_out(methods, load_orange(), sets, n_jobs=1).errors.columns.tolist()

@@ -98,7 +98,7 @@ class Guard:
     >>> from metaest import MAMLRegressor
     >>> from metaest_datasets import make_sinusoids
     >>> tasks = make_sinusoids(60, random_state=0)
-    >>> model = MAMLRegressor(max_iter=100, random_state=0).fit(tasks[:50])
+    >>> model = MAMLRegressor(max_iter=20, random_state=0).fit(tasks[:50])
     >>> wave = model.adapt(tasks[50].X[:5], tasks[50].y[:5], guard=True)
     >>> wave.guard_.decision in ("kept", "shrunk", "refused")
     True

@@ -56,7 +56,7 @@ FrozenEstimator or a fitted search (GridSearchCV), which may stand inside one an
     >>> from metaest_datasets import make_sinusoids
     >>> tasks = make_sinusoids(50, random_state=0)
     >>> groups = tasks.names.repeat(tasks.sizes)
-    >>> pipeline = make_pipeline(StandardScaler(), MAMLRegressor(max_iter=50, random_state=0))
+    >>> pipeline = make_pipeline(StandardScaler(), MAMLRegressor(max_iter=20, random_state=0))
     >>> pipeline = pipeline.fit(tasks.X, tasks.y, mamlregressor__groups=groups)
     >>> patient = adapt(pipeline, [[0.5], [2.0]], [0.3, 0.9])
     >>> patient.predict([[1.0]]).shape

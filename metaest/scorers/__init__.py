@@ -63,7 +63,7 @@ def few_shot_r2(
     >>> from metaest import MAMLRegressor
     >>> from metaest.scorers import few_shot_mae, few_shot_r2
     >>> from metaest_datasets import make_sinusoids
-    >>> model = MAMLRegressor(max_iter=20, random_state=0)
+    >>> model = MAMLRegressor(max_iter=5, random_state=0)
     >>> scoring = {"r2": few_shot_r2(shots=3), "mae": few_shot_mae(shots=3)}
     >>> scores = cross_validate(model, make_sinusoids(60, random_state=0), cv=3, scoring=scoring)
     >>> scores["test_r2"].shape, bool((scores["test_mae"] < 0).all())
@@ -139,7 +139,7 @@ def few_shot_accuracy(
     >>> from metaest import MAMLClassifier, Task
     >>> from metaest.scorers import few_shot_accuracy
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = MAMLClassifier(n_way=3, k_shot=3, max_iter=50, random_state=0).fit(X[y < 7], y[y < 7])
+    >>> model = MAMLClassifier(n_way=3, k_shot=3, max_iter=35, random_state=0).fit(X[y < 7], y[y < 7])
     >>> few_shot_accuracy(shots=3)(model, [Task("the last three", X[y >= 7], y[y >= 7])]) > 0.6
     True
     """

@@ -113,10 +113,10 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
     >>> from sklearn.datasets import load_digits
     >>> from metaest import AutoMetaClassifier, MAMLClassifier, make_episodes
     >>> X, y = load_digits(return_X_y=True)
-    >>> tasks = make_episodes(X[y < 6], y[y < 6], n_way=3, k_shot=2, n_query=5, n_episodes=20, random_state=0)
+    >>> tasks = make_episodes(X[y < 6], y[y < 6], n_way=3, k_shot=2, n_query=5, n_episodes=12, random_state=0)
     >>> candidates = [
-    ...     ("ridge", MAMLClassifier(inner_solver="ridge", k_shot=2, max_iter=20, random_state=0)),
-    ...     ("gradient", MAMLClassifier(k_shot=2, max_iter=20, random_state=0)),
+    ...     ("ridge", MAMLClassifier(inner_solver="ridge", k_shot=2, max_iter=5, random_state=0)),
+    ...     ("gradient", MAMLClassifier(k_shot=2, max_iter=5, random_state=0)),
     ... ]
     >>> model = AutoMetaClassifier(candidates=candidates, shots=2, shared_labels=False, cv=2, random_state=0).fit(tasks)
     >>> model.table_["status"].tolist()

@@ -105,8 +105,8 @@ class AutoMetaRegressor(IntervalMixin, RegressorMixin, BaseAuto):
     >>> from metaest_datasets import make_linear_tasks
     >>> tasks, _ = make_linear_tasks(12, random_state=0)
     >>> candidates = [
-    ...     ("no adaptation", MAMLRegressor(inner_steps=0, support_size=0, max_iter=20, random_state=0)),
-    ...     ("bayes", MAMLRegressor(inner_solver="bayes", max_iter=20, random_state=0)),
+    ...     ("no adaptation", MAMLRegressor(inner_steps=0, support_size=0, max_iter=5, random_state=0)),
+    ...     ("bayes", MAMLRegressor(inner_solver="bayes", max_iter=5, random_state=0)),
     ... ]
     >>> model = AutoMetaRegressor(candidates=candidates, shots=3, random_state=0).fit(tasks)
     >>> model.table_["status"].tolist()

@@ -14,6 +14,7 @@ from variants import PROBLEMS, VARIANTS, fitted
 pytest.importorskip("llvmlite")
 # what is no operation of lanes
 EAGER = {"iMAML"}
+SMALL = {"hidden_layer_sizes": (8,), "inner_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_supports_of_the_tasks_own(tasks):
 def test_warm_start_goes_on(tasks):
     models = []
     for compiled in (False, True):
-        model = MAMLRegressor(max_iter=10, warm_start=True, compile=compiled, dtype="float64", random_state=0)
+        model = MAMLRegressor(**SMALL, max_iter=10, warm_start=True, compile=compiled, dtype="float64", random_state=0)
         models.append(model.fit(tasks).fit(tasks))
     np.testing.assert_allclose(models[1].predict(tasks.X), models[0].predict(tasks.X), rtol=1e-8, atol=1e-8)
 
@@ -195,7 +196,8 @@ def test_warm_start_goes_on(tasks):
 @pytest.mark.filterwarnings("ignore:callbacks")
 def test_callbacks_see_every_step_and_can_stop(tasks):
     seen = []
-    model = MAMLRegressor(max_iter=50, compile=True, callbacks=[lambda info: seen.append(info.step) or info.step == 7])
+    stops = [lambda info: seen.append(info.step) or info.step == 7]
+    model = MAMLRegressor(**SMALL, max_iter=50, compile=True, callbacks=stops)
     model.fit(tasks)
     assert model.compiled_
     assert seen == list(range(1, 8))
@@ -204,7 +206,7 @@ def test_callbacks_see_every_step_and_can_stop(tasks):
 
 @pytest.mark.usefixtures("optimised")
 def test_same_seed_same_bits(tasks):
-    first, second = (MAMLRegressor(max_iter=40, compile=True, random_state=3).fit(tasks) for _ in range(2))
+    first, second = (MAMLRegressor(**SMALL, max_iter=40, compile=True, random_state=3).fit(tasks) for _ in range(2))
     np.testing.assert_array_equal(first.predict(tasks.X), second.predict(tasks.X))
 
 
@@ -258,7 +260,9 @@ class Basis(nn.Module):
 
 def test_a_module_with_buffers(tasks):
     models = [
-        MAMLRegressor(module=Basis, max_iter=20, dtype="float64", compile=compiled, random_state=0).fit(tasks)
+        MAMLRegressor(module=Basis, inner_steps=2, max_iter=20, dtype="float64", compile=compiled, random_state=0).fit(
+            tasks
+        )
         for compiled in (False, True)
     ]
     assert models[1].compiled_
@@ -308,7 +312,7 @@ def test_without_llvm_torch_does_it(tasks, monkeypatch, caplog):
     llvm._machine.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "llvmlite.binding", None)
     with caplog.at_level(logging.WARNING, logger="metaest"):
-        model = MAMLRegressor(max_iter=3, compile=True).fit(tasks)
+        model = MAMLRegressor(**SMALL, max_iter=3, compile=True).fit(tasks)
     llvm._machine.cache_clear()
     assert not model.compiled_
     assert "pip install 'metaest[compile]'" in caplog.text
@@ -321,6 +325,6 @@ def test_where_llvm_fails_torch_does_it(tasks, monkeypatch):
         raise RuntimeError("no such register\nand more")
 
     monkeypatch.setattr(llvm, "_library", fails)
-    model = MAMLRegressor(max_iter=3, compile=True, random_state=0).fit(tasks)
+    model = MAMLRegressor(**SMALL, max_iter=3, compile=True, random_state=0).fit(tasks)
     assert (model.compiled_, model.compiled_reason_) == (False, "LLVM refuses: no such register")
     assert not model.adapt_many(tasks).compiled_

@@ -49,8 +49,8 @@ class JMAKRegressor(KineticRegressor):
     --------
     >>> from metaest_datasets import make_avrami_tasks
     >>> from metaest_domains.kinetics import JMAKRegressor, half_transformation_time
-    >>> tasks, _ = make_avrami_tasks(30, random_state=0)
-    >>> model = JMAKRegressor().fit(tasks[:29])
+    >>> tasks, _ = make_avrami_tasks(20, random_state=0)
+    >>> model = JMAKRegressor().fit(tasks[:19])
     >>> alloy = model.adapt([[0.4], [0.9]], [0.15, 0.55])
     >>> half = half_transformation_time(alloy)
     >>> half.lower < half.value < half.upper

@@ -90,7 +90,7 @@ class AdaptedClassifier(LabelScoring, HoldsNetwork, AdaptedPredictor):
     >>> from sklearn.datasets import load_digits
     >>> from metaest import MAMLClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = MAMLClassifier(n_way=3, k_shot=2, max_iter=50, random_state=0).fit(X[y < 7], y[y < 7])
+    >>> model = MAMLClassifier(n_way=3, k_shot=2, max_iter=20, random_state=0).fit(X[y < 7], y[y < 7])
     >>> new = model.adapt(X[[7, 8, 9, 17, 18, 19]], ["seven", "eight", "nine"] * 2)
     >>> new
     AdaptedClassifier(64 features, adapted on 6 rows)

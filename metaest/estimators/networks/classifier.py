@@ -236,7 +236,7 @@ class MAMLClassifier(FewShotScores, ClassifierMixin, BaseMAML):
     >>> from metaest import MAMLClassifier, make_episodes
     >>> X, y = load_digits(return_X_y=True)
     >>> seen = y < 6
-    >>> model = MAMLClassifier(n_way=4, k_shot=(1, 5), n_query=5, max_iter=100, random_state=0).fit(X[seen], y[seen])
+    >>> model = MAMLClassifier(n_way=4, k_shot=(1, 5), n_query=5, max_iter=40, random_state=0).fit(X[seen], y[seen])
     >>> new = make_episodes(X[~seen], y[~seen], n_way=4, k_shot=5, n_query=15, n_episodes=20, random_state=0)
     >>> model.score(new) > 0.5  # four digits it has never seen, five drawings of each
     True

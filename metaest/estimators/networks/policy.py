@@ -114,7 +114,7 @@ class MAMLPolicy(BaseMAML):
     >>> for sign in rng.choice([-1.0, 1.0], 40):  # what pays in one task loses in another
     ...     X = rng.standard_normal((100, 1))
     ...     tasks.append((X, 0.5 * sign * X[:, 0] + rng.standard_normal(100)))
-    >>> model = MAMLPolicy(support_size=40, max_iter=200, random_state=0).fit(tasks[:30])
+    >>> model = MAMLPolicy(support_size=40, max_iter=100, random_state=0).fit(tasks[:30])
     >>> model.score(tasks[30:]) > 0.2
     True
     >>> X, y = tasks[30]

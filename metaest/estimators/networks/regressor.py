@@ -264,9 +264,9 @@ class MAMLRegressor(IntervalMixin, RegressorMixin, BaseMAML):
     --------
     >>> from metaest import MAMLRegressor
     >>> from metaest_datasets import make_sinusoids
-    >>> tasks = make_sinusoids(120, random_state=0)
-    >>> model = MAMLRegressor(max_iter=200, random_state=0).fit(tasks[:100])
-    >>> model.score(tasks[100:]) > model.set_params(inner_steps=0).score(tasks[100:])  # few shots against none
+    >>> tasks = make_sinusoids(60, random_state=0)
+    >>> model = MAMLRegressor(max_iter=80, random_state=0).fit(tasks[:50])
+    >>> model.score(tasks[50:]) > model.set_params(inner_steps=0).score(tasks[50:])  # few shots against none
     True
     """
 
