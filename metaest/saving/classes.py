@@ -58,6 +58,7 @@ from metaest.selection import class_ensemble, ensemble
 from metaest.selection.class_ensemble import ClassEnsemble
 from metaest.selection.ensemble import Ensemble, Member
 from metaest.selection.gaussian_classes import GaussianClasses, HierarchicalGaussianClassifier
+from metaest.selection.image_network import ImageNetwork
 from metaest.selection.indicators import IndicatorClassifier, Indicators
 
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
@@ -88,6 +89,7 @@ _INNER: tuple[type, ...] = (
     HierarchicalGaussianClassifier,
     HierarchicalModel,
     Hyperparameters,
+    ImageNetwork,
     IndicatorClassifier,
     Indicators,
     FittedGuard,

@@ -23,9 +23,9 @@ from metaest.selection.answers import fitted
 from metaest.selection.candidates import Candidate, given_candidates, within_budget
 from metaest.selection.choice import Choice, choose
 from metaest.selection.ensemble import Ensemble
-from metaest.selection.episodes import feasible_shots, folds
+from metaest.selection.episodes import feasible_shots
 from metaest.selection.held_out import HeldOut, predict_held_out
-from metaest.selection.targets import FEWEST_QUERY, Targets
+from metaest.selection.targets import Targets
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
 
@@ -137,18 +137,16 @@ class BaseAuto(_BaseComposition):
             offered = self._default(tasks, targets, seed)
         else:
             offered = given_candidates(self.candidates, self.get_params(deep=False), labels=targets.labels)
-        sizes, rng = targets.sizes(tasks), np.random.default_rng(seed)
-        parts = folds(sizes >= min(shots) + FEWEST_QUERY, self.cv, rng) if len(tasks) > 1 else []
-        parts = [(training, targets.judged(tasks, training, left_out)) for training, left_out in parts]
-        parts = [part for part in parts if len(part[1])]
+        compared, parts = targets.compared(tasks, shots, self.cv, np.random.default_rng(seed))
         kept, refused = within_budget(offered, tasks, parts, self.time_budget)
         held_out, choice, shots = None, None, sorted(set(shots))
         if parts and len(kept) > 1:
-            left_out = np.concatenate([of_part for _, of_part in parts])
-            shots = feasible_shots(sizes[left_out], feasible_shots(sizes, shots, targets.unit), targets.unit)
+            left_out, sizes = np.concatenate([of_part for _, of_part in parts]), targets.sizes(compared)
+            shots = feasible_shots(targets.sizes(tasks), shots, targets.unit)
+            shots = feasible_shots(sizes[left_out], shots, targets.unit)
             pairs = [(candidate.name, candidate.trial) for candidate in kept]
             settings = (shots, self.split, seed)
-            held_out = predict_held_out(targets, pairs, tasks, parts, *settings, verbose=bool(self.verbose))
+            held_out = predict_held_out(targets, pairs, compared, parts, *settings, verbose=bool(self.verbose))
             choice = choose(held_out, shots, averages=bool(self.average))
         weights = {kept[0].name: 1.0} if choice is None else choice.weights
         models = [
@@ -160,7 +158,7 @@ class BaseAuto(_BaseComposition):
         self.shots_ = tuple(shots)
         figures = {} if held_out is None or choice is None else self._figures(held_out, choice, shots)
         self.table_ = _table(offered, refused, held_out, choice, figures, weights)
-        self.choice_ = _alone(kept, len(tasks)) if choice is None else choice.reason
+        self.choice_ = _alone(kept, len(tasks), targets.drawn) if choice is None else choice.reason
         self._seed, self.n_tasks_ = seed, len(tasks)
         self._judged, self._judges = thinned(tasks), {}
         self._task_names = hashed(tasks.names)
@@ -209,11 +207,13 @@ class BaseAuto(_BaseComposition):
         return f"<p><b>{escape(repr(self))}</b><br>{escape(self.choice_)}</p>{table}"
 
 
-def _alone(kept: Sequence[Candidate], n_tasks: int) -> str:
+def _alone(kept: Sequence[Candidate], n_tasks: int, drawn: bool) -> str:
     """Return why a candidate is taken that was not compared."""
     if len(kept) == 1:
         return f"{kept[0].name} alone: nothing to compare it with"
-    why = "there is one task" if n_tasks == 1 else "no task has only labels of the others, and these several"
+    why = "no task has only labels of the others, and these several"
+    if n_tasks == 1:
+        why = "there are too few classes to leave some out" if drawn else "there is one task"
     return f"{kept[0].name}, the first of {len(kept)} that were not compared: {why}"
 
 

@@ -11,7 +11,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 from metaest.estimators.gaussian.hierarchical_gp.regressor import HierarchicalGPRegressor
 from metaest.estimators.gaussian.random_coefficients.regressor import RandomCoefficientRegressor
 from metaest.estimators.networks.regressor import MAMLRegressor
-from metaest.selection.episodes import MOST_TASKS
+from metaest.selection.folds import MOST_TASKS
 from metaest.tasks import TaskSet
 
 __all__ = [

@@ -70,8 +70,8 @@ class ClassEnsemble(Ensemble):
             for i, number in enumerate(chosen):
                 rows = split.query[i][split.query_mask[i]]
                 if i in at:
-                    known = np.unique(tasks.y[supports[able.index(i)]]) if self.labels is None else self.labels
-                    yield int(number), rows, known, self.probabilities(at[i], tasks.X[rows], known)
+                    names = np.unique(tasks.y[supports[able.index(i)]]) if self.labels is None else self.labels
+                    yield int(number), rows, names, self.probabilities(at[i], tasks.X[rows], names)
                 else:
                     assert self.labels is not None  # a support without rows has no classes of its own
                     yield int(number), rows, self.labels, self.population(tasks.X[rows])

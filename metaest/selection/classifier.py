@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.arguments import whether_guarded
+from metaest.estimators.arguments import Whole, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.columns import Columns
 from metaest.estimators.guard import FittedGuard, learned_guard
@@ -57,7 +57,10 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
         tasks have, with more to be judged on, are left out.
     shared_labels : {"auto", True, False}, default="auto"
         Whether a label means the same in every task, as "ill" does; or each task has labels of its own, as an alphabet
-        has letters. "auto" shares them where one training task at least has every label there is.
+        has letters. "auto" shares them where one training task at least has every label there is, and `n_way` is None.
+    n_way : int, optional
+        Classes of an episode, drawn from those of a task; all of them by default. One labelled data set with many
+        classes then gives many episodes. Candidates of yours are fitted on the tasks as they are: give them the same.
     average : bool, default=True
         Whether several candidates may be averaged.
     split : {"random", "first"}, default="random"
@@ -65,7 +68,9 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
     cv : int, default=5
         Folds in which tasks are left out. From 120 tasks on, a quarter of those with rows enough is left out once
         instead; at most 500 tasks take part in the comparison. Where labels are shared, a task with a label that none
-        of the tasks fitted on has is not judged.
+        of the tasks fitted on has is not judged. Where tasks with labels of their own are seen to have the same
+        classes (by labels, or by equal rows), and where `n_way` draws them from one data set, classes are left out in
+        place of tasks: from 50 classes on a quarter once.
     time_budget : float or None, default=60.0
         About how many seconds the candidates of "auto" may take in all, as :class:`AutoMetaRegressor` counts them; the
         two cheapest are taken in any case. Networks for images take minutes.
@@ -126,6 +131,7 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
     _parameter_constraints = {  # noqa: RUF012
         **CONSTRAINTS,
         "shared_labels": [StrOptions({"auto"}), "boolean"],
+        "n_way": [Whole(2, None, closed="left"), None],
     }
     _ensemble: ClassEnsemble
     classes_: NDArray[Any]
@@ -136,6 +142,7 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
         candidates: str | Sequence[tuple[str, Any]] = "auto",
         shots: int | Sequence[int] = (1, 3, 5, 10),
         shared_labels: str | bool = "auto",
+        n_way: int | None = None,
         average: bool = True,
         split: str = "random",
         cv: int = 5,
@@ -146,6 +153,7 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
         self.candidates = candidates
         self.shots = shots
         self.shared_labels = shared_labels
+        self.n_way = n_way
         self.average = average
         self.split = split
         self.cv = cv
@@ -181,7 +189,9 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
             RuntimeError. A note names the candidate.
         """
         self._validate_params()
-        self._choose_and_fit(as_tasks(X, y, groups, labels=True))
+        if self.n_way is not None and self.shared_labels is True:
+            raise ValueError("n_way draws classes, which then mean nothing beyond their episode: shared_labels=False.")
+        self._choose_and_fit(as_tasks(X, y, groups, labels=True, alone=self.n_way is not None))
         self.shared_labels_ = self._shares_labels()
         if hasattr(self, "classes_"):
             del self.classes_
@@ -190,14 +200,17 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
         return self
 
     def _targets(self, tasks: TaskSet) -> Labels:
-        shared = share_labels(tasks) if isinstance(self.shared_labels, str) else bool(self.shared_labels)
-        return Labels.of(tasks, shared)
+        if isinstance(self.shared_labels, str):
+            shared = self.n_way is None and share_labels(tasks)
+        else:
+            shared = bool(self.shared_labels)
+        return Labels.of(tasks, shared, self.n_way)
 
     def _default(self, tasks: TaskSet, targets: Any, seed: int) -> list[Candidate]:
         return default_class_candidates(tasks, targets, self.split, seed)
 
     def _ensemble_of(self, tasks: TaskSet, targets: Any, models: list[tuple[str, float, Any]]) -> ClassEnsemble:
-        return ClassEnsemble(tuple(Member(*model, False) for model in models), (), targets.known)
+        return ClassEnsemble(tuple(Member(*model, False) for model in models), (), targets.classes)
 
     def _figures(self, held_out: HeldOut, choice: Choice, shots: Sequence[int]) -> dict[str, NDArray[np.float64]]:
         right = [held_out.truth.argmax(axis=1) == p.argmax(axis=1) for p in held_out.predictions.values()]
@@ -331,16 +344,16 @@ class AutoMetaClassifier(FewShotScores, ClassifierMixin, BaseAuto):
 
     def _predicted(self, X: Any, y: Any, groups: Any) -> tuple[TaskSet, Predicted]:
         check_is_fitted(self)
-        tasks = as_tasks(X, y, groups, labels=True)
+        tasks = as_tasks(X, y, groups, labels=True, alone=self.n_way is not None)
         Columns(self).check(tasks if y is None else X, tasks.X.shape[1:], "score")
         shared, shots = self._shares_labels(), self.support_size
-        drawing = Drawing(shots, None if shared else shots, split=self.split)
-        codes, parts = self._ensemble.classes(tasks).codes, []
+        drawing = Drawing(shots, None if shared else shots, n_way=self.n_way, split=self.split)
+        parts = []
         rng = np.random.default_rng(self._seed)
         answers = self._ensemble.query_probabilities(tasks, drawing, rng, verbose=bool(self.verbose))
-        for task, rows, _, probabilities in answers:
-            owner = np.full(len(rows), task, dtype=np.intp)
-            parts.append(Predicted(codes[rows], probabilities.argmax(axis=1), rows, owner))
+        for task, rows, classes, probabilities in answers:
+            owner, truth = np.full(len(rows), task, dtype=np.intp), np.searchsorted(classes, tasks.y.ravel()[rows])
+            parts.append(Predicted(truth, probabilities.argmax(axis=1), rows, owner))
         return tasks, Predicted(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _fitted_guard(self, gap: int) -> FittedGuard:

@@ -10,12 +10,8 @@ from metaest.exceptions import TaskError
 from metaest.selection.targets import FEWEST_QUERY, Targets, taken
 from metaest.tasks import Task, TaskSet
 
-__all__ = ["Episode", "episodes", "feasible_shots", "folds"]
+__all__ = ["Episode", "episodes", "feasible_shots"]
 
-# from so many tasks on, a quarter of them is left out once; below, every task is left out once
-MANY_TASKS = 120
-# tasks that candidates are compared on, at most
-MOST_TASKS = 500
 # episodes of one number of rows that are wanted
 WANTED_EPISODES = 60
 # draws of support rows from one task at most
@@ -29,30 +25,6 @@ class Episode(NamedTuple):
     numbers: NDArray[np.intp]
     support: TaskSet
     query: TaskSet
-
-
-def folds(
-    able: NDArray[np.bool_], cv: int, rng: np.random.Generator
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Return the numbers of the tasks that are fitted on, and of those left out, of each comparison.
-
-    Parameters
-    ----------
-    able : ndarray of bool, shape (n_tasks,)
-        Tasks with rows enough to be judged on; of many tasks, only such are left out.
-    cv : int
-        Folds below MANY_TASKS tasks; at most as many as there are tasks.
-    rng : Generator
-    """
-    order = rng.permutation(len(able))
-    if len(order) >= MANY_TASKS:
-        judged = order[able[order]] if able.any() else order
-        left_out = judged[: max(1, min(len(judged), MOST_TASKS) // 4)]
-        others = order[~np.isin(order, left_out)]
-        # the last ones: the first have lost more of the tasks that can be judged on
-        return [(np.sort(others[-(MOST_TASKS - len(left_out)) :]), np.sort(left_out))]
-    parts = np.array_split(order, min(cv, len(order)))
-    return [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
 
 
 def feasible_shots(sizes: NDArray[np.intp], shots: Sequence[int], unit: str = "rows") -> list[int]:

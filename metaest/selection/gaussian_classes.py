@@ -17,6 +17,7 @@ Densities are raised to a power (a temperature) that the training tasks choose, 
 
 from dataclasses import dataclass
 from typing import Any, Self
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ POWERS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 # tasks and support rows of a class that the power is chosen on
 MOST_TASKS = 100
+# episodes of drawn classes that it is chosen on
+WANTED = 60
 SHOTS = (1, 3)
 # width of a column, over its largest number, that is rounding
 CONSTANT = 1e-14
@@ -120,12 +123,15 @@ class HierarchicalGaussianClassifier(ClassifierMixin, BaseEstimator):
     ----------
     shared_labels : bool, default=True
         Whether a label means the same in every task.
+    n_way : int, optional
+        Classes of an episode, drawn from those of a task where it has labels of its own; all of them by default.
     """
 
     _fitted: GaussianClasses
 
-    def __init__(self, *, shared_labels: bool = True) -> None:
+    def __init__(self, *, shared_labels: bool = True, n_way: int | None = None) -> None:
         self.shared_labels = shared_labels
+        self.n_way = n_way
 
     def fit(self, tasks: TaskSet) -> Self:
         """Learn from checked tasks."""
@@ -150,7 +156,7 @@ class HierarchicalGaussianClassifier(ClassifierMixin, BaseEstimator):
         basis_of_columns = basis / spread[:, None]
         counts = np.ones(1) if labels is None else _prior_counts(task, codes, len(tasks))
         learned = GaussianClasses(center, basis_of_columns, mu @ basis, b, counts, 1.0, labels)
-        self._fitted = _with_power(learned, tasks)
+        self._fitted = _with_power(learned, tasks, self.n_way)
         self.n_tasks_ = len(tasks)
         return self
 
@@ -225,25 +231,48 @@ def _prior_counts(task: NDArray[np.intp], codes: NDArray[np.intp], n_tasks: int)
     return np.asarray(max(STRENGTHS, key=likelihood) * pi)
 
 
-def _with_power(learned: GaussianClasses, tasks: TaskSet) -> GaussianClasses:
-    """Return what is learned with the power that predicts rows of training tasks from a few others best."""
+def _with_power(learned: GaussianClasses, tasks: TaskSet, n_way: int | None) -> GaussianClasses:
+    """Return what is learned with the power that predicts rows of training tasks from a few others best.
+
+    Which tasks, and which of their rows, follows from what these hold, and not from the places of the tasks.
+    """
+    rows = [learned.in_basis(task.X) for task in tasks]
+    marks = np.array([_mark(own, task.y.ravel()) for own, task in zip(rows, tasks, strict=True)])
     losses = np.zeros(len(POWERS))
-    for i in np.linspace(0, len(tasks) - 1, min(len(tasks), MOST_TASKS)).round().astype(int):
-        task = tasks[int(i)]
-        y = task.y.ravel()
-        classes = np.unique(y) if learned.labels is None else learned.labels
-        codes, rows = np.searchsorted(classes, y), learned.in_basis(task.X)
-        order = np.random.default_rng([int(i), 0]).permutation(len(y))
-        for shot in SHOTS:
-            n_support = min(shot * len(np.unique(y)), len(y) - 1)
-            support = np.sort(order[:n_support])
-            if learned.labels is None:  # a row of each class
-                support = np.union1d(support, order[np.unique(codes[order], return_index=True)[1]])
-            query = np.setdiff1d(order, support)
-            if not len(query):
-                continue
-            logs = learned.log_densities(rows[support], codes[support], rows[query], len(classes))
-            n = 0 if learned.labels is None else np.bincount(codes[support], minlength=len(classes))
-            shares, truth = np.log(learned.counts + n), codes[query][:, None] == np.arange(len(classes))
-            losses += [((softmax(power * logs + shares, axis=1) - truth) ** 2).sum() / len(query) for power in POWERS]
+    n_draws = 1 if n_way is None else -(-WANTED // len(tasks))
+    for i in np.argsort(marks, kind="stable")[:MOST_TASKS]:
+        for draw in range(n_draws):
+            rng = np.random.default_rng([int(marks[i]), draw])
+            losses += _losses(learned, rows[i], tasks[int(i)].y.ravel(), n_way, rng)
     return GaussianClasses(**{**vars(learned), "power": POWERS[int(losses.argmin())]})
+
+
+def _mark(rows: NDArray[np.float64], y: NDArray[Any]) -> int:
+    """Return a number that follows from the labels of a task's rows, and from the order of their lengths."""
+    lengths = np.argsort((rows**2).sum(axis=1), kind="stable")
+    codes = np.unique(y, return_inverse=True)[1]
+    return crc32(np.concatenate([lengths, codes]).astype(np.int64).tobytes())
+
+
+def _losses(
+    learned: GaussianClasses, rows: NDArray[np.float64], y: NDArray[Any], n_way: int | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the Brier scores of one task, or of a draw of its classes, at every power: sums over SHOTS."""
+    classes, losses = np.unique(y) if learned.labels is None else learned.labels, np.zeros(len(POWERS))
+    if n_way is not None and n_way < len(classes):
+        classes = np.sort(rng.choice(classes, n_way, replace=False))
+        rows, y = rows[np.isin(y, classes)], y[np.isin(y, classes)]
+    codes, order = np.searchsorted(classes, y), rng.permutation(len(y))
+    for shot in SHOTS:
+        n_support = min(shot * len(np.unique(y)), len(y) - 1)
+        support = np.sort(order[:n_support])
+        if learned.labels is None:  # a row of each class
+            support = np.union1d(support, order[np.unique(codes[order], return_index=True)[1]])
+        query = np.setdiff1d(order, support)
+        if not len(query):
+            continue
+        logs = learned.log_densities(rows[support], codes[support], rows[query], len(classes))
+        n = 0 if learned.labels is None else np.bincount(codes[support], minlength=len(classes))
+        shares, truth = np.log(learned.counts + n), codes[query][:, None] == np.arange(len(classes))
+        losses += [((softmax(power * logs + shares, axis=1) - truth) ** 2).sum() / len(query) for power in POWERS]
+    return losses

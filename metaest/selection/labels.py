@@ -5,6 +5,7 @@ classes): it is least for the true probabilities, as the cross-entropy is, but n
 that it was sure of and wrong about; and it is quadratic, so that weights of an average are those of a regression.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.selection.answers import adapted_many, in_shape, naming
+from metaest.selection.class_folds import WANTED, classes_left_out, episodes_of_classes, recurring_classes, renamed
 from metaest.selection.targets import FEWEST_QUERY, MOST_QUERY, Targets, carried_first
-from metaest.tasks import Task, TaskSet, encode
+from metaest.tasks import Drawing, Task, TaskSet, encode
 from metaest.tasks.record import read_only
 
 __all__ = ["Labels", "classes_of", "indicator_of", "probabilities_of"]
@@ -34,26 +36,35 @@ class Labels(Targets):
 
     Attributes
     ----------
-    known : ndarray or None
+    classes : ndarray or None
         All labels, sorted, where they mean the same in every task.
     width : int
-        Largest number of classes of a task.
+        Largest number of classes of a task that is judged.
+    n_way : int or None
+        Classes of an episode; None for all of a task.
     """
 
-    known: NDArray[Any] | None
+    classes: NDArray[Any] | None
     width: int
+    n_way: int | None = None
     labels = True
 
     @classmethod
-    def of(cls, tasks: TaskSet, shared: bool) -> "Labels":
-        """Return the labels of tasks, or raise a TaskError where they are none, or of one class only."""
+    def of(cls, tasks: TaskSet, shared: bool, n_way: int | None = None) -> "Labels":
+        """Return the labels of tasks, or raise a TaskError where they are none, or of too few classes."""
         classes = encode(tasks, shared)
-        return cls(classes.labels if shared else None, int(classes.counts.max()))
+        Drawing(n_way=n_way).check(tasks, classes)
+        return cls(classes.labels if shared else None, n_way or int(classes.counts.max()), n_way)
 
     @property
     def unit(self) -> str:  # type: ignore[override]
         """What `shots` counts."""
-        return "rows" if self.known is not None else "rows of each class"
+        return "rows" if self.classes is not None else "rows of each class"
+
+    @property
+    def drawn(self) -> bool:  # type: ignore[override]
+        """Whether `n_way` draws classes."""
+        return self.n_way is not None
 
     @property
     def finest(self) -> float:
@@ -62,7 +73,7 @@ class Labels(Targets):
 
     def sizes(self, tasks: TaskSet) -> NDArray[np.intp]:
         """Return numbers of rows; where labels are a task's own, of its median class and one more."""
-        if self.known is not None:
+        if self.classes is not None:
             return tasks.sizes
         counts = [np.median(np.unique(task.y, return_counts=True)[1]) for task in tasks]
         return np.floor(counts).astype(np.intp) - 1 + FEWEST_QUERY
@@ -75,7 +86,7 @@ class Labels(Targets):
         """
         order, n_carried = carried_first(task, order)
         is_support = np.arange(len(order)) < shot
-        if self.known is None:
+        if self.classes is None:
             _, codes, counts = np.unique(task.y.ravel()[order], return_inverse=True, return_counts=True)
             rank = np.empty(len(order), dtype=np.intp)
             for k in range(len(counts)):
@@ -86,12 +97,35 @@ class Labels(Targets):
         query = query if len(query) >= FEWEST_QUERY else order[~is_support]
         return np.sort(order[is_support]), np.sort(query[:MOST_QUERY])
 
+    def compared(
+        self, tasks: TaskSet, shots: Sequence[int], cv: int, rng: np.random.Generator
+    ) -> tuple[TaskSet, list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+        """Leave out classes where tasks with labels of their own have the same ones, and whole tasks else."""
+        classes = None if self.classes is not None else recurring_classes(tasks)
+        left_out = [] if classes is None else classes_left_out(tasks, classes, self.n_way, cv, rng)
+        if not left_out:
+            whole, parts = super().compared(tasks, shots, cv, rng)
+            if self.n_way is None:
+                return whole, parts
+            left_out = [([whole[int(i)] for i in a], [whole[int(i)] for i in b]) for a, b in parts]
+        pool: list[Task] = []
+        parts = []
+        for training, judged in left_out:
+            if self.n_way is not None:
+                n_episodes = -(-WANTED // len(left_out))
+                judged = episodes_of_classes(judged, self.n_way, n_episodes, max(shots), rng)
+            ends = np.cumsum([len(pool), len(training), len(judged)])
+            parts.append((np.arange(ends[0], ends[1]), np.arange(ends[1], ends[2])))
+            pool += [renamed(task, f"{task.name}, fold {len(parts)}") for task in training]
+            pool += [renamed(task, f"{task.name}, left out of fold {len(parts)}") for task in judged]
+        return TaskSet(pool) if pool else tasks, parts
+
     def judged(self, tasks: TaskSet, training: NDArray[np.intp], left_out: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the tasks left out whose labels all stand in the others, where they mean the same in every task.
 
         From one label nothing can be learned: none is judged by a fit on it.
         """
-        if self.known is None:
+        if self.classes is None:
             return left_out
         met = np.unique(np.concatenate([tasks[int(i)].y.ravel() for i in training]))
         if len(met) < 2:
@@ -115,17 +149,17 @@ class Labels(Targets):
         return np.ones(truth.shape[1])
 
     def _classes(self, support: Task) -> NDArray[Any]:
-        return np.unique(support.y) if self.known is None else self.known
+        return np.unique(support.y) if self.classes is None else self.classes
 
     def _each(self, parts: Any) -> NDArray[np.float64]:
         """Return arrays below each other, with as many columns as a task has classes at most."""
         return np.concatenate([np.pad(part, ((0, 0), (0, self.width - part.shape[1]))) for part in parts])
 
 
-def classes_of(known: NDArray[Any] | None, y: NDArray[Any], where: str) -> NDArray[Any]:
+def classes_of(labels: NDArray[Any] | None, y: NDArray[Any], where: str) -> NDArray[Any]:
     """Return the classes of a task that is adapted to, sorted, or raise a TaskError where it has one of its own."""
-    if known is not None:
-        return known
+    if labels is not None:
+        return labels
     classes = np.unique(y)
     if len(classes) < 2:
         raise TaskError(

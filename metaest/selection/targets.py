@@ -1,12 +1,14 @@
 """What candidates predict: numbers, as probabilities of classes are, and how their episodes are drawn and judged."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaest.selection.answers import of_queries
+from metaest.selection.folds import folds
 from metaest.tasks import Task, TaskSet
 
 __all__ = ["FEWEST_QUERY", "MOST_QUERY", "Numbers", "Targets", "carried_first", "taken"]
@@ -26,10 +28,13 @@ class Targets(ABC):
         What `shots` counts, in the plural.
     labels : bool
         Whether they are classes, and candidates classifiers.
+    drawn : bool
+        Whether episodes are drawn from the classes of a task.
     """
 
     unit: str
     labels = False
+    drawn = False
 
     @property
     @abstractmethod
@@ -43,6 +48,25 @@ class Targets(ABC):
     @abstractmethod
     def split(self, task: Task, shot: int, order: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the rows to adapt on and those to predict, of rows in an order."""
+
+    def compared(
+        self, tasks: TaskSet, shots: Sequence[int], cv: int, rng: np.random.Generator
+    ) -> tuple[TaskSet, list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+        """Return tasks, and for each comparison the numbers of those fitted on and of those left out to be judged on.
+
+        Parameters
+        ----------
+        tasks : TaskSet
+            Those of the fit; what is returned may be parts of them.
+        shots : sequence of int
+        cv : int
+            Folds, of few tasks.
+        rng : Generator
+        """
+        able = self.sizes(tasks) >= min(shots) + FEWEST_QUERY
+        parts = folds(able, cv, rng) if len(tasks) > 1 else []
+        parts = [(training, self.judged(tasks, training, left_out)) for training, left_out in parts]
+        return tasks, [part for part in parts if len(part[1])]
 
     @abstractmethod
     def judged(self, tasks: TaskSet, training: NDArray[np.intp], left_out: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -52,7 +52,7 @@ def create_app(
     ----------
     model : estimator
         A fitted MAMLRegressor, MAMLClassifier, EquationRegressor or an equation of metaest_domains,
-        RandomCoefficientRegressor, HierarchicalGPRegressor or AutoMetaRegressor.
+        RandomCoefficientRegressor, HierarchicalGPRegressor, AutoMetaRegressor or AutoMetaClassifier.
     token : str, optional
         What requests must carry as ``Authorization: Bearer <token>``; all but those to ``/health``.
     hosts : collection of str or None, default=("localhost", "127.0.0.1", "[::1]")

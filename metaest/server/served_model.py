@@ -18,7 +18,7 @@ from metaest.estimators.gaussian.base import BaseGaussian
 from metaest.exceptions import ModelFileError, quiet
 from metaest.functional import SolveCode
 from metaest.saving.files import from_bytes, model_hash, to_bytes
-from metaest.selection import AutoMetaRegressor
+from metaest.selection import AutoMetaClassifier, AutoMetaRegressor
 from metaest.server.columns import Column, Columns
 from metaest.server.errors import Refused, refusal_of
 from metaest.server.limits import Limits
@@ -68,6 +68,7 @@ def serve(
         (MAMLClassifier, ServedClassifier),
         (BaseGaussian, ServedGaussian),
         (AutoMetaRegressor, ServedAverage),
+        (AutoMetaClassifier, ServedClassAverage),
     )
     for kind, served in kinds:
         # a class with an adapt of its own takes other rows, or returns other predictors
@@ -79,7 +80,8 @@ def serve(
             return served(model, limits, columns, compile)
     raise TypeError(
         f"{type(model).__name__} cannot be served; MAMLRegressor, MAMLClassifier, EquationRegressor and the equations "
-        "of metaest_domains, RandomCoefficientRegressor, HierarchicalGPRegressor and AutoMetaRegressor can."
+        "of metaest_domains, RandomCoefficientRegressor, HierarchicalGPRegressor, AutoMetaRegressor and "
+        "AutoMetaClassifier can."
     )
 
 
@@ -420,10 +422,7 @@ class ServedAverage(_Batched):
         self.methods = ("conformal",) if self.model._conformal is not None else ()
 
     def _prepared(self, model: Any, compile: bool) -> Any:
-        prepared, ensemble = copy.copy(model), model._ensemble
-        members = [replace(member, model=_compiling(member.model, compile)) for member in ensemble.members]
-        prepared._ensemble = replace(ensemble, members=tuple(members))
-        return prepared
+        return _average_compiling(model, compile)
 
     def _parts(self, wanted: Sequence[Adaptation]) -> Iterator[Sequence[Adaptation]]:
         return _of_few_values(super()._parts(wanted))
@@ -454,6 +453,13 @@ class ServedClassifier(ServedModel):
         for result, one in zip(adapted, wanted, strict=True):
             result.answer["warnings"] = self._beyond(one)
         return adapted
+
+
+class ServedClassAverage(ServedClassifier):
+    """Averages of classifiers, or the best of them."""
+
+    def _prepared(self, model: Any, compile: bool) -> Any:
+        return _average_compiling(model, compile)
 
 
 class _Once:
@@ -494,6 +500,14 @@ def _of_few_values(parts: Iterator[Sequence[Adaptation]]) -> Iterator[Sequence[A
                 first, values = i, 0
             values += len(one.X) ** 2
         yield part[first:]
+
+
+def _average_compiling(model: Any, compile: bool) -> Any:
+    """Return a copy of an average whose members compile their adaptations or not."""
+    prepared, ensemble = copy.copy(model), model._ensemble
+    members = [replace(member, model=_compiling(member.model, compile)) for member in ensemble.members]
+    prepared._ensemble = replace(ensemble, members=tuple(members))
+    return prepared
 
 
 def _compiling(model: Any, compile: bool) -> Any:

@@ -19,7 +19,8 @@ from metaest import (
 )
 from metaest.selection.candidates import default_candidates, within_budget
 from metaest.selection.choice import choose
-from metaest.selection.episodes import episodes, feasible_shots, folds
+from metaest.selection.episodes import episodes, feasible_shots
+from metaest.selection.folds import folds
 from metaest.selection.held_out import HeldOut
 from metaest.selection.targets import Numbers
 from metaest_datasets import make_linear_tasks

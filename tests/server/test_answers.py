@@ -9,7 +9,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from http_client import Client
-from metaest import MAMLClassifier, MAMLPolicy, MAMLRegressor, TaskSet
+from metaest import AutoMetaClassifier, MAMLClassifier, MAMLPolicy, MAMLRegressor, TaskSet, model_hash
+from metaest.selection.class_ensemble import ClassEnsemble
+from metaest.selection.ensemble import Member
+from metaest.selection.gaussian_classes import HierarchicalGaussianClassifier
 from metaest.server import create_app
 from metaest_datasets import load_theophylline, make_sinusoids
 from metaest_domains.kinetics import MichaelisMentenRegressor
@@ -150,6 +153,39 @@ def test_labels_of_a_task():
         assert zero["predictions"] == shared.predict(X[:9]).tolist()
         mixed = client.post("/adapt", {"X": few.tolist(), "y": [0, 1, "a", 1, 2, 3]}).json()["error"]
         assert (mixed["field"], mixed["row"]) == ("y", 2)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_averages_of_classifiers_answer_as_in_this_process(shares):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(12, 20, 2)), np.tile(["ill", "well"], 10)
+    tasks = TaskSet([(rows + 2 * (y == "ill")[:, None] + rng.normal(size=2), y) for rows in X])
+    candidates = [
+        ("gaussian", HierarchicalGaussianClassifier(shared_labels=shares)),
+        ("network", MAMLClassifier(hidden_layer_sizes=(4,), inner_solver="ridge", shared_labels=shares, max_iter=2)),
+    ]
+    model = AutoMetaClassifier(candidates=candidates[:1], shared_labels=shares, shots=2, cv=2, random_state=0).fit(
+        tasks
+    )
+    half = tuple(Member(name, 0.5, one.fit(tasks), False) for name, one in candidates)
+    model._ensemble = ClassEnsemble(half, (), model._ensemble.labels)
+    task = tasks[3]
+    with Client(create_app(model)) as client:
+        about = client.get("/model").json()
+        body = {"X": task.X[:6].tolist(), "y": y[:6].tolist(), "predict": task.X.tolist(), "keep": True}
+        answer = client.post("/adapt", body).json()
+        kept = client.post("/predict", {"X": task.X[:2].tolist(), "id": answer["id"]}).json()
+        before = client.post("/predict", {"X": task.X.tolist()})
+    assert about["hash"] == model_hash(model)
+    assert about["classes"] == (["ill", "well"] if shares else None)
+    adapted = model.adapt(task.X[:6], y[:6])
+    assert answer["predictions"] == adapted.predict(task.X).tolist()
+    assert_allclose(answer["probabilities"], adapted.predict_proba(task.X), rtol=1e-5)
+    assert kept["probabilities"] == answer["probabilities"][:2]
+    if shares:
+        assert_allclose(before.json()["probabilities"], model.predict_proba(task.X), rtol=1e-5)
+    else:
+        assert before.status_code == 422
 
 
 def test_several_targets_and_intervals_of_a_network():

@@ -7,6 +7,9 @@ mean over five looks at it: as it is, and turned and moved a little to four side
 drawings each, 15 others of each class to be judged by, drawn from all test characters. One model of a method serves
 1 shot, 5 shots and the 20-way runs.
 
+"default" is AutoMetaClassifier(n_way=5), with no other setting; its network distorts and looks likewise. With it, memory at
+its peak in training is printed.
+
 With --validate a model is trained on three alphabets of a set and judged on the two others: settings were chosen so.
 
     python tests/benchmarks/accuracy/omniglot.py
@@ -14,6 +17,7 @@ With --validate a model is trained on three alphabets of a set and judged on the
 """
 
 import argparse
+import resource
 import time
 from ast import literal_eval
 from functools import partial
@@ -24,7 +28,7 @@ from machine import describe
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from metaest import MAMLClassifier, Task, make_episodes
+from metaest import AutoMetaClassifier, MAMLClassifier, Task, make_episodes
 from metaest.diagnostics import pretrained
 from metaest.functional import ConvNet
 from metaest_datasets import fetch_omniglot_runs, fetch_omniglot_small
@@ -44,6 +48,7 @@ COMMON = {
     "random_state": 0,
 }
 METHODS = {
+    "default": {},
     "MAML": {"inner_steps": 5, "inner_lr": 0.2, "k_shot": 1, "max_iter": 5_000, "learn_inner_lr": "per-layer-and-step"},
     "ANIL": {"inner_steps": 5, "inner_lr": 0.5, "max_iter": 5_000, "adapt_layers": "head"},
     "R2D2": {"inner_solver": "ridge", "n_way": 20, "max_iter": 4_000},
@@ -151,6 +156,11 @@ def _data(part, validate):
 def _fit(method, settings, training, width, amount):
     if method == "nearest neighbour":
         return None
+    if method == "default":
+        model = AutoMetaClassifier(n_way=5, random_state=0).fit([training])
+        gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{model.choice_}; {gigabytes:.1f} GB\n{model.table_.to_string()}", flush=True)
+        return model
     settings = {**COMMON, **settings}
     module = partial(Distorted, width=width, normalization=settings.pop("normalization"), amount=amount)
     model = MAMLClassifier(module=module, **settings)
@@ -160,7 +170,9 @@ def _fit(method, settings, training, width, amount):
 def _scores(model, tasks):
     """Return the accuracy in each task."""
     if model is not None:
-        return model.set_params(n_way=None, n_query=None).task_scores(tasks).to_numpy()
+        whole = {"n_way": None, "n_query": None}
+        model.set_params(**{name: value for name, value in whole.items() if name in model.get_params(deep=False)})
+        return model.task_scores(tasks).to_numpy()
     scores = []
     for task in tasks:
         known = np.isin(np.arange(len(task)), task.support)

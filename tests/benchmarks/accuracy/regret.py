@@ -31,7 +31,8 @@ from task_collections import COLLECTIONS
 from metaest import AutoMetaRegressor, MAMLRegressor
 from metaest.selection.candidates import default_candidates
 from metaest.selection.choice import choose
-from metaest.selection.episodes import feasible_shots, folds
+from metaest.selection.episodes import feasible_shots
+from metaest.selection.folds import folds
 from metaest.selection.held_out import predict_held_out
 from metaest.selection.targets import FEWEST_QUERY, Numbers
 

@@ -3,7 +3,7 @@
 A third of the tasks is left out; a method is fitted on the others, adapted to rows of each left-out task (1, 3 and 5 of
 a task where labels are shared, 1 and 3 of each class where they are a task's own), and judged on its other rows by the
 Brier score. Every choice is made on the tasks fitted on. The regret is the geometric mean, over numbers of rows, of the
-default's Brier score over that of the best fixed candidate.
+default's Brier score over that of the best fixed candidate. A second table has the log loss and calibration of all.
 
     python tests/benchmarks/accuracy/regret_classes.py
 """
@@ -65,6 +65,8 @@ def perovskites(rng):
     return TaskSet([tasks[i] for i in rng.permutation(len(tasks))])
 
 
+# least probability of what is true in a log loss: one row that a candidate is sure of and wrong about would be all of it
+LEAST = 1e-6
 # whether labels mean the same in every task
 COLLECTIONS = {
     "shifts": (shifts, True),
@@ -74,15 +76,41 @@ COLLECTIONS = {
 }
 
 
-def scores(labels, model, tasks, numbers, shots):
-    """Return Brier scores by number of rows, and accuracies."""
-    brier, right = [], []
-    for episode in episodes(labels, tasks, numbers, shots, "random", len(numbers), 1):
+def answers(labels, model, tasks, numbers, shots):
+    """Return probabilities and indicators of query rows, with the number of rows adapted on and the episode of each."""
+    parts = []
+    for i, episode in enumerate(episodes(labels, tasks, numbers, shots, "random", len(numbers), 1)):
         truth = labels.truth(episode.support, episode.query)
         p = labels.predictions("it", model, episode.support, episode.query)
-        brier.append((episode.shot, ((p - truth) ** 2).sum(axis=1).mean()))
-        right.append((episode.shot, (p.argmax(axis=1) == truth.argmax(axis=1)).mean()))
-    return [np.array([np.mean([v for at, v in pairs if at == shot]) for shot in shots]) for pairs in (brier, right)]
+        parts.append((p, truth, np.full(len(p), episode.shot), np.full(len(p), i)))
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def by_shot(values, shot, episode, shots):
+    """Return means over episodes of the means of their rows, by number of rows adapted on."""
+    each = [np.mean([values[episode == i].mean() for i in np.unique(episode[shot == at])]) for at in shots]
+    return np.array(each)
+
+
+def brier(p, truth, shot, episode, shots):
+    """Return Brier scores by number of rows adapted on."""
+    return by_shot(((p - truth) ** 2).sum(axis=1), shot, episode, shots)
+
+
+def log_loss(p, truth, shot, episode, shots):
+    """Return logarithms of the probabilities of what is true, of LEAST at least, by number of rows adapted on."""
+    return by_shot(-np.log((p * truth).sum(axis=1).clip(LEAST)), shot, episode, shots)
+
+
+def calibration(p, truth):
+    """Return the mean of the largest probability, the share that is right, and the expected calibration error.
+
+    The latter is the mean over rows of the distance of both in ten bins of the largest probability.
+    """
+    top, right = p.max(axis=1), p.argmax(axis=1) == truth.argmax(axis=1)
+    place = np.minimum((10 * top).astype(int), 9)
+    away = [abs((top - right)[place == k].sum()) for k in range(10)]
+    return top.mean(), right.mean(), sum(away) / len(top)
 
 
 def main():
@@ -95,7 +123,7 @@ def main():
     print(describe())
     print("| collection | tasks | regret | best fixed | its Brier scores | of the default | accuracy | CPU s |")
     print("|---|---|---|---|---|---|---|---|")
-    regrets, notes = [], []
+    regrets, notes, quality = [], [], []
     for name in args.only:
         make, shared = COLLECTIONS[name]
         tasks = make(np.random.default_rng(args.seed))
@@ -104,18 +132,29 @@ def main():
         labels, started = Labels.of(tasks, shared), time.process_time()
         default = AutoMetaClassifier(shots=shots, shared_labels=shared, random_state=0).fit(training)
         seconds = time.process_time() - started
-        ours, accuracy = scores(labels, default, tasks, new, shots)
-        fixed = {}
+        models = {"default": default}
         for candidate in default_class_candidates(training, Labels.of(training, shared), "random", 0):
             model = default.models_.get(candidate.name) or fitted(candidate.name, candidate.estimator, training)
-            fixed[candidate.name] = scores(labels, model, tasks, new, shots)[0]
-        best = min(fixed, key=lambda it: np.log(fixed[it]).mean())
-        regrets.append(np.exp(np.log(ours / fixed[best]).mean()))
-        cells = [" ".join(f"{value:.3f}" for value in row) for row in (fixed[best], ours, accuracy)]
+            models[candidate.name] = model
+        said = {it: answers(labels, model, tasks, new, shots) for it, model in models.items()}
+        scores = {it: brier(*of_one, shots) for it, of_one in said.items()}
+        ours = scores.pop("default")
+        best = min(scores, key=lambda it: np.log(scores[it]).mean())
+        regrets.append(np.exp(np.log(ours / scores[best]).mean()))
+        p, truth, shot, episode = said["default"]
+        accuracy = by_shot(p.argmax(axis=1) == truth.argmax(axis=1), shot, episode, shots)
+        cells = [" ".join(f"{value:.3f}" for value in row) for row in (scores[best], ours, accuracy)]
         print(f"| {name} | {n} | {regrets[-1]:.3f} | {best} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
-        notes.append(f"{name}: {default.choice_}; " + ", ".join(f"{it} {fixed[it].round(3)}" for it in fixed))
+        notes.append(f"{name}: {default.choice_}; " + ", ".join(f"{it} {scores[it].round(3)}" for it in scores))
+        for it in said:
+            row = f"{brier(*said[it], shots).mean():.3f} | {log_loss(*said[it], shots).mean():.3f}"
+            said_of = " | ".join(f"{value:.3f}" for value in calibration(*said[it][:2]))
+            quality.append(f"| {name} | {it} | {row} | {said_of} |")
     print("\n" + "\n".join(notes))
     print(f"geometric mean of the regret {np.exp(np.log(regrets).mean()):.3f}, worst {max(regrets):.3f}")
+    print("\n| collection | | Brier score | log loss | largest probability | accuracy | calibration error |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(quality))
 
 
 if __name__ == "__main__":
