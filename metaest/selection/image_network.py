@@ -34,9 +34,9 @@ TRIAL = 0.1
 # ... and its least number
 FEWEST_IN_TRIAL = 150
 # seconds of an episode of a meta-step
-AN_EPISODE = 6e-3
+AN_EPISODE = 1e-2
 # ... and of a pixel of it
-A_PIXEL = 3e-7
+A_PIXEL = 5e-7
 
 
 @dataclass(frozen=True)
