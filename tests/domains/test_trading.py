@@ -141,7 +141,7 @@ def test_on_returns_without_memory_a_policy_earns_minus_its_costs():
     returns = prices.iloc[:, 0].pct_change().dropna().to_numpy()
     rng = np.random.default_rng(0)
     shuffled = {}
-    for i in range(120):
+    for i in range(60):
         shuffled[i] = 100 * np.cumprod(1 + rng.permutation(returns - returns.mean()))
     frame = pd.DataFrame(shuffled, index=prices.index[1:])
     walk = walk_forward(model, frame, adapt_window=60, readapt_every=20, lag=0)

@@ -340,7 +340,8 @@ def test_guard_through_pipeline_and_few_shot(waves):
 
 def test_guard_with_batch_normalisation():
     tasks = make_sinusoids(8, 10, random_state=0)
-    model = MAMLRegressor(normalization="batch", support_size=(2, 5), max_iter=20, random_state=0).fit(tasks[:6])
+    settings = {"normalization": "batch", "support_size": (2, 5), "hidden_layer_sizes": (8,), "inner_steps": 2}
+    model = MAMLRegressor(**settings, max_iter=5, random_state=0).fit(tasks[:6])
     assert model.adapt(tasks[7].X[:2], tasks[7].y[:2], guard=True).guard_.n_judged == 0
     assert model.adapt(tasks[7].X[:3], tasks[7].y[:3], guard=True).guard_.n_judged == 3
 

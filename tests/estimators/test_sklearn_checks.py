@@ -16,8 +16,8 @@ from metaest import (
 )
 
 # the checks fit some hundred times on one single "task"; a few of them ask for predictions that have learned something
-SMALL = {"max_iter": 200, "hidden_layer_sizes": (10,), "meta_lr": 0.03, "random_state": 0}
-SMALL_CLASSES = {**SMALL, "max_iter": 40}
+SMALL = {"max_iter": 100, "hidden_layer_sizes": (10,), "meta_lr": 0.03, "random_state": 0}
+SMALL_CLASSES = {**SMALL, "max_iter": 20}
 ASK_FOR_QUALITY = {"check_regressors_train", "check_classifiers_train", "check_class_weight_classifiers"}
 FEW_STEPS = 5
 
