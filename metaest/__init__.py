@@ -42,6 +42,7 @@ from metaest.exceptions import (
     UngroupedWarning,
     UnlikelyTaskWarning,
 )
+from metaest.population import Population
 from metaest.saving import load, model_hash, save
 from metaest.selection import (
     AdaptedAuto,
@@ -90,6 +91,7 @@ __all__ = [
     "ModelFileError",
     "OvershootWarning",
     "Parameter",
+    "Population",
     "Quantity",
     "RandomCoefficientRegressor",
     "Task",

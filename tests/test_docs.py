@@ -24,6 +24,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "guide/keeping.md",
         "guide/networks.md",
         "guide/policies.md",
+        "guide/populations.md",
         "guide/random-coefficients.md",
         "domains/physiology.md",
         "guide/speed.md",

@@ -30,6 +30,7 @@ ALLOWED = {
         "metaest.version",
         "metaest.tasks",
         "metaest.functional",
+        "metaest.population",
         "metaest.estimators",
         "metaest.selection",
     },
@@ -46,6 +47,7 @@ ALLOWED = {
     "metaest/scorers": {"metaest.exceptions", "metaest.tasks", "metaest.estimators"},
     "metaest/__init__.py": {
         "metaest.exceptions",
+        "metaest.population",
         "metaest.version",
         "metaest.tasks",
         "metaest.estimators",

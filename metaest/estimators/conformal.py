@@ -223,6 +223,11 @@ class IntervalMixin(ABC):
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return predictions without adaptation, and the scale of their errors."""
 
+    @property
+    def _guards(self) -> bool:
+        """Whether adaptations are guarded unless told otherwise; not where nothing could teach a guard."""
+        return self.guard_by_default
+
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         """Return the tasks as the model reads them."""
         return tasks
@@ -264,7 +269,8 @@ class IntervalMixin(ABC):
         if sample_weight is not None and not self._weighs:
             weight = row_weights(sample_weight, groups, len(tasks.X))
         truth, prediction, rows = self._query_predictions(tasks, np.random.default_rng(self._seed))
-        return r2_around(truth, prediction, self._y_mean, weight[rows])
+        center = getattr(self, "_y_mean", truth.mean(axis=0))  # a population without training tasks has none
+        return r2_around(truth, prediction, center, weight[rows])
 
     @in_plain_modes
     def calibrate(self, tasks: Any, support_size: Any = None, *, guard: bool | None = None, gap: int = 0) -> Self:
@@ -307,7 +313,7 @@ class IntervalMixin(ABC):
         ConformalInterval(level=0.9 for one observation, 15 rows, 39 calibration tasks)
         """
         check_is_fitted(self)
-        guarded = whether_guarded(guard, gap, self.guard_by_default)
+        guarded = whether_guarded(guard, gap, self._guards)
         columns = Columns(self)
         tasks = self._prepared(as_tasks(tasks, weighs=self._weighs, object_rows=columns.objects))
         columns.check(tasks, tasks.X.shape[1:], "calibrate")

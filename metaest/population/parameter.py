@@ -10,7 +10,7 @@ import numpy as np
 
 from metaest.functional import Transforms
 
-__all__ = ["Parameter", "check_names", "check_parameters", "transforms_of"]
+__all__ = ["Parameter", "check_names", "check_parameters", "check_table", "transforms_of"]
 
 TransformName = Literal["identity", "log", "logit"]
 
@@ -80,6 +80,13 @@ def check_parameters(parameters: Any, equation: Callable[..., Any]) -> dict[str,
     """
     if not callable(equation):
         raise TypeError(f"equation must be a function equation(X, **constants), got {type(equation).__name__}.")
+    table = check_table(parameters)
+    _check_signature(equation, table)
+    return table
+
+
+def check_table(parameters: Any) -> dict[str, Parameter]:
+    """Return the table of constants of an equation that is not at hand; errors are those of `check_parameters`."""
     if not isinstance(parameters, Mapping) or not parameters:
         raise TypeError(
             "parameters must map the name of each constant of the equation to a Parameter, as in "
@@ -95,7 +102,6 @@ def check_parameters(parameters: Any, equation: Callable[..., Any]) -> dict[str,
             raise TypeError(f"parameter {name!r} must be a Parameter or a number, got {type(value).__name__}.")
         _check_one(name, value)
         table[name] = value
-    _check_signature(equation, table)
     return table
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from sklearn.frozen import FrozenEstimator
 
-from metaest import estimators, selection
+from metaest import estimators, population, selection
 from metaest.estimators.conformal import Calibration, Scores
 from metaest.estimators.equations import average, many_tasks
-from metaest.estimators.equations.covariates import Covariates
+from metaest.estimators.equations.covariates import ConstantFormulas, Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.gaussian import conditioning
@@ -72,6 +72,7 @@ _INNER: tuple[type, ...] = (
     ClassAdaptation,
     Codes,
     CoefficientPrior,
+    ConstantFormulas,
     Correlation,
     Covariates,
     CurvePrior,
@@ -120,7 +121,7 @@ _INNER: tuple[type, ...] = (
     Utility,
     Warp,
 )
-_PUBLIC = [getattr(part, name) for part in (estimators, selection) for name in part.__all__]
+_PUBLIC = [getattr(part, name) for part in (estimators, population, selection) for name in part.__all__]
 CLASSES: Mapping[str, type] = {
     stored_names.CLASSES.get(cls.__name__, cls.__name__): cls for cls in (*_INNER, *_PUBLIC) if isinstance(cls, type)
 }

@@ -42,7 +42,7 @@ def _scores(scores: Scores) -> str:
 
 def _fitted(fitted: FittedEquation) -> str:
     p, population, covariates = len(fitted.table), fitted.population, fitted.covariates
-    n = p + len(covariates.constants)
+    n = p + covariates.n_coefficients
     equation, transforms = fitted.model.equation, fitted.model.transforms
     shapes = (
         population.beta.shape == (n,)
@@ -50,12 +50,14 @@ def _fitted(fitted: FittedEquation) -> str:
         and population.factor.shape == (p, len(fitted.random))
         and population.log_sigma.shape == (fitted.model.noise.n_constants,)
         and len(transforms.lower) == len(transforms.upper) == p
-        and len(covariates.mean) == len(covariates.scale) == len(covariates.columns) == n - p
+        and len(covariates.mean) == len(covariates.scale) == len(covariates.constants) <= len(covariates.columns)
+        and len(covariates.labels) == len(covariates.columns)
         and list(equation.names) == list(fitted.table)
     )
     if not shapes:
         return "constants, covariances and names are not equally many"
-    if not all(0 <= k < p for k in (*fitted.random, *fitted.flat, *covariates.constants)):
+    shifted = (*covariates.constants, *(formulas.constant for formulas in covariates.formulas))
+    if not all(0 <= k < p for k in (*fitted.random, *fitted.flat, *shifted)):
         return "it speaks of constants that are not there"
     if not _finite([*population, fitted.beta_covariance]):
         return "a constant or a covariance is not finite"

@@ -4,6 +4,7 @@ A file keeps the name under which something was first written, so that files of 
 models stay what they were. Whoever renames a class or an attribute that is saved adds a line here.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ CLASSES: Mapping[str, str] = {
     "FittedEquation": "Calibrated",
     "FittedGuard": "Judge",
     "PolicyAdaptation": "PolicyPlan",
+    "Population": "PublishedPopulation",
     "PopulationParameters": "Population",
     "RowAccuracy": "Weighing",
 }
@@ -47,7 +49,11 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "correlation_time": None,
         "_further": None,
         "structures_": None,
+        "prior": None,
+        "prior_weight": math.inf,
     },
+    "CompartmentRegressor": {"absorption": "excess"},
+    "Covariates": {"formulas": ()},
     "MAMLClassifier": {"collate_fn": None},
     "MAMLRegressor": {
         "loss": "squared_error",
@@ -58,12 +64,13 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     },
     "Network": {"collate_fn": None},
     "Noise": {"correlation": None},
+    "PatientEquation": {"absorption": "excess"},
     "RegressionNetwork": {"loss": SquaredError()},
 }
 
 
 # values that can be compared with those of older files
-_PLAIN = (type(None), bool, int, float, str, SquaredError)
+_PLAIN = (type(None), bool, int, float, str, tuple, SquaredError)
 
 
 def as_stored(cls: type, attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def half_life(patient: Any, *, covariates: Mapping[str, float] | None = None, le
 def absorption_rate(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
     """Return k_a, the rate of absorption of oral doses; see `clearance`.
 
-    The constant ``absorption`` of the fit is the excess of k_a over the rate of (terminal) elimination.
+    The constant ``absorption`` of a fit is the excess of k_a over the rate of (terminal) elimination, the constant
+    ``absorption_rate`` k_a itself.
     """
     if not patient_equation(patient).oral:
         raise TypeError("a model of route='iv' has no absorption.")
@@ -80,7 +81,7 @@ def absorption_rate(patient: Any, *, covariates: Mapping[str, float] | None = No
         patient,
         covariates,
         level,
-        lambda constants, equation: constants["absorption"] + equation.parts(constants)[-1][1],
+        lambda constants, equation: equation.rate_in(constants, equation.parts(constants)),
     )
 
 

@@ -1,22 +1,27 @@
 """The base of the pharmacokinetic estimators: constants with units, initial values from the data, reading doses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest import EquationRegressor, Parameter, TaskSet
+from metaest import EquationRegressor, Parameter, Population, TaskSet
 from metaest.tasks.arguments import is_whole
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
 from metaest_domains.physiology.records import PATIENT_COLUMNS
-from metaest_domains.physiology.regimen import Regimen, covariate_columns
+from metaest_domains.physiology.regimen import Regimen, covariate_columns, dose_columns
+from metaest_domains.population import keep_population
 
 __all__ = ["CompartmentRegressor"]
+
+# settings that the constants of a population belong to
+SETTINGS = ("parametrization", "route", "absorption", "allometric", "lag", "fixed")
+RATE_IN = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption")
 
 
 class CompartmentRegressor(EquationRegressor):
@@ -35,6 +40,10 @@ class CompartmentRegressor(EquationRegressor):
     allometric : str or int, optional
         Column of the weight in kg. Clearances then scale with the weight's power 0.75 and volumes in proportion to it,
         and the constants are those of a patient of 70 kg. A weight above 2,000 is refused, since it looks like grams.
+    absorption : {"excess", "rate"}, default="excess"
+        The constant of oral absorption: ``absorption``, by which its rate exceeds that of (terminal) elimination, or
+        ``absorption_rate``, the rate itself, as published models have it; absorption and elimination can then change
+        places (flip-flop), and few samples may not say which is which.
     lag : bool, default=False
         True adds a lag time between the dose and the start of absorption; oral doses only.
     fixed : dict of str to float, optional
@@ -42,7 +51,7 @@ class CompartmentRegressor(EquationRegressor):
     parameters : dict of str to Parameter, optional
         Parameters that replace those of the model; the others stay.
     random, covariance, noise, noise_correlation, correlation_time, limit, covariates, objective, support_size, split, \
-n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbose
+n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` and ``noise="combined"`` by default.
 
     References
@@ -60,6 +69,7 @@ n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbo
         *,
         parametrization: str = "volume",
         route: str = "oral",
+        absorption: str = "excess",
         allometric: str | int | None = None,
         lag: bool = False,
         fixed: Mapping[str, float] | None = None,
@@ -77,6 +87,8 @@ n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbo
         n_episodes: int | None = None,
         max_iter: int = 300,
         compile: str | bool = "auto",
+        prior: Population | None = None,
+        prior_weight: float = np.inf,
         random_state: int | np.random.RandomState | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
@@ -84,6 +96,7 @@ n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbo
     ) -> None:
         self.parametrization = parametrization
         self.route = route
+        self.absorption = absorption
         self.allometric = allometric
         self.lag = lag
         self.fixed = fixed
@@ -101,6 +114,8 @@ n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbo
         self.n_episodes = n_episodes
         self.max_iter = max_iter
         self.compile = compile
+        self.prior = prior
+        self.prior_weight = prior_weight
         self.random_state = random_state
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
@@ -210,12 +225,97 @@ n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbo
         table.pop("elimination" if self.parametrization == "volume" else "volume", None)
         if self.route != "oral":
             table.pop("absorption", None)
+        elif self.absorption == "rate":
+            table = {
+                "absorption_rate" if k == "absorption" else k: RATE_IN if k == "absorption" else p
+                for k, p in table.items()
+            }
         if self.lag:
             table["lag"] = Parameter(0.1, lower=0, unit="time", meaning="from the dose to the start of absorption")
         return table
 
     def problem(self, tasks: TaskSet) -> tuple[PatientEquation, dict[str, Parameter]]:
         """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
+        self._check_choices()
+        _refuse_reserved(tasks, self.covariates)
+        names = tasks.feature_names
+        return self._equation_and_table(names, tasks.X.shape[1], lambda doses: _guess(doses, tasks))
+
+    @classmethod
+    def from_population(cls, population: Population, *, n_doses: int | None = None, **settings: Any) -> Self:
+        """Return a model with the numbers of a published population, fitted to no data.
+
+        See :meth:`metaest.EquationRegressor.from_population`; the equation follows from the settings that the
+        population states and the further ones.
+
+        Parameters
+        ----------
+        population : Population
+            Of this model: its ``equation`` is the name of the class, or empty.
+        n_doses : int, optional
+            Doses for which X has columns (:func:`dose_columns`), as many as the patient with most of them has; by
+            default the columns of the population. One patient may always have more.
+        **settings : dict
+            Further settings of the constructor.
+
+        Returns
+        -------
+        Self
+            Fitted.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When the population belongs to another model, or settings contradict it.
+
+        Examples
+        --------
+        >>> from metaest import Parameter, Population
+        >>> from metaest.population import Block, NoiseModel
+        >>> from metaest_domains.physiology import OneCompartmentRegressor, Regimen, dose_for
+        >>> constants = {"clearance": Parameter(4.0, lower=0), "volume": Parameter(60.0, lower=0)}
+        >>> drug = Population(
+        ...     constants,
+        ...     Block(cv={"clearance": 0.3, "volume": 0.2}),
+        ...     NoiseModel("proportional", cv=0.1),
+        ...     columns={"time": "h", "dose": "mg"},
+        ...     settings={"route": "iv"},
+        ... )
+        >>> model = OneCompartmentRegressor.from_population(drug)
+        >>> round(dose_for(model, Regimen.repeated(1.0, interval=12, n=6), target_trough=10.0).value)
+        741
+        """
+        columns: list[str] = []
+        if n_doses is not None and isinstance(population, Population):
+            lasting = {**population.settings, **settings}.get("route") == "iv"
+            doses = dose_columns(n_doses) if lasting else dose_columns(n_doses)[: 2 * n_doses]
+            columns = ["time", *doses, *covariate_columns(list(population.columns))]
+        return keep_population(cls, population, settings, columns)
+
+    def settings_of_population(self) -> dict[str, Any]:
+        """Return the settings that the constants belong to."""
+        usual = type(self)().get_params()
+        return {name: getattr(self, name) for name in SETTINGS if getattr(self, name) != usual[name]}
+
+    def equation_for(self, names: Sequence[str]) -> tuple[PatientEquation, dict[str, Parameter]]:
+        """Return the equation for columns with these names, and its constants without initial values from data."""
+        self._check_choices()
+        return self._equation_and_table(names, len(names), lambda doses: {})
+
+    def _equation_and_table(
+        self, names: Sequence[str] | None, n_columns: int, guess: Callable[[Doses], Mapping[str, float]]
+    ) -> tuple[PatientEquation, dict[str, Parameter]]:
+        doses = Doses.find(names, n_columns)
+        constants = self._constants_to_fit()
+        refuse_unknown(as_mapping(self.fixed, "fixed"), constants, "fixed")
+        table = parameters_to_fit(constants, self.parameters, guess(doses))
+        fixed = hold(table, self.fixed)
+        weight = self._weight(names, n_columns)
+        oral, columns = self.route == "oral", tuple(names or ())
+        return type(self).equation_class(doses, weight, fixed, oral, columns, self.absorption), table
+
+    def _check_choices(self) -> None:
+        """Raise a ValueError where route, parametrization, absorption and lag do not go together."""
         if self.route not in ("oral", "iv"):
             raise ValueError(f"route must be 'oral' or 'iv', got {self.route!r}.")
         if self.parametrization not in ("volume", "rate"):
@@ -224,28 +324,19 @@ n_episodes, max_iter, compile, random_state, checkpoint, checkpoint_every, verbo
             raise ValueError(f"{type(self).__name__} has no rate of elimination; leave parametrization='volume'.")
         if self.lag and self.route != "oral":
             raise ValueError("lag=True needs route='oral': intravenous doses are not absorbed.")
-        doses = Doses.find(tasks)
-        constants = self._constants_to_fit()
-        refuse_unknown(as_mapping(self.fixed, "fixed"), constants, "fixed")
-        table = parameters_to_fit(constants, self.parameters, _guess(doses, tasks))
-        fixed = hold(table, self.fixed)
-        weight = self._weight(tasks)
-        names = tuple(tasks.feature_names or ())
-        _refuse_reserved(tasks, self.covariates)
-        return type(self).equation_class(doses, weight, fixed, self.route == "oral", names), table
+        if self.absorption not in ("excess", "rate"):
+            raise ValueError(f"absorption must be 'excess' or 'rate', got {self.absorption!r}.")
 
-    def _weight(self, tasks: TaskSet) -> int | None:
+    def _weight(self, columns: Sequence[str] | None, n_columns: int) -> int | None:
         if self.allometric is None:
             return None
         if isinstance(self.allometric, (bool, np.bool_)):
             raise ValueError(f"allometric must be the column of the weight, got {self.allometric!r}.")
         if is_whole(self.allometric):
-            if not 0 <= self.allometric < tasks.X.shape[1]:
-                raise ValueError(
-                    f"allometric: {self.allometric} is not a column of X, which has {tasks.X.shape[1]} columns."
-                )
+            if not 0 <= self.allometric < n_columns:
+                raise ValueError(f"allometric: {self.allometric} is not a column of X, which has {n_columns} columns.")
             return int(self.allometric)
-        names = list(tasks.feature_names or [])
+        names = list(columns or [])
         if self.allometric not in names:
             raise ValueError(f"allometric: there is no column {self.allometric!r} in X; it has {names}.")
         return names.index(self.allometric)
@@ -282,6 +373,7 @@ def _guess(doses: Doses, tasks: TaskSet) -> dict[str, float]:
         "clearance": volume * rate,
         "elimination": rate,
         "absorption": 5 * rate,
+        "absorption_rate": 6 * rate,
         "exchange": volume * rate,
         "peripheral": volume,
         "lag": 0.02 / rate,

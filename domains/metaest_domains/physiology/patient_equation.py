@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from metaest import TaskSet
 
 __all__ = ["Doses", "PatientEquation"]
 
@@ -52,13 +50,13 @@ class Doses:
     width: int | None = None
 
     @classmethod
-    def find(cls, tasks: TaskSet) -> "Doses":
+    def find(cls, columns: Sequence[str] | None, n_columns: int) -> "Doses":
         """Find the columns by name; without names, the first two columns are the time and one dose."""
-        names = list(tasks.feature_names or [])
+        names = list(columns or [])
         if not names:
-            if tasks.X.shape[1] < 2:
+            if n_columns < 2:
                 raise ValueError("X has one column; it must have columns for time and dose.")
-            return cls(0, (1,), (), (), tasks.X.shape[1])
+            return cls(0, (1,), (), (), n_columns)
         if "time" not in names:
             raise ValueError(f"X has no column 'time'; it has {names}. See read_patients.")
         numbers = sorted(int(name[5:]) for name in names if name.startswith("dose_") and name[5:].isdigit())
@@ -171,6 +169,8 @@ class PatientEquation(ABC):
         True for oral doses.
     columns : tuple of str
         Names of the columns of X, for error messages; empty if they have none.
+    absorption : {"excess", "rate"}
+        Which constant says how fast oral doses are absorbed.
     """
 
     doses: Doses
@@ -178,6 +178,12 @@ class PatientEquation(ABC):
     fixed: dict[str, float]
     oral: bool
     columns: tuple[str, ...] = ()
+    absorption: str = "excess"
+
+    @property
+    def by_rate_in(self) -> bool:
+        """Whether the rate of absorption is a constant itself, and not its excess above that of elimination."""
+        return self.absorption == "rate"
 
     @property
     def __name__(self) -> str:  # the name in a summary

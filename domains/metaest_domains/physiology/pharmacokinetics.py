@@ -28,12 +28,18 @@ class Superposition(PatientEquation):
     def parts(self, constants: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return coefficients and rates after a bolus, the slowest last."""
 
+    def rate_in(self, constants: Mapping[str, Tensor], parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return k_a, the rate of absorption: a constant, or the excess above the slowest rate of `parts` and that."""
+        if "absorption_rate" in constants:
+            return constants["absorption_rate"]
+        return constants["absorption"] + parts[-1][1]
+
     def concentration(self, amount: Tensor, since: Tensor, duration: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Return the sum over doses, given the constants of each row's patient."""
         parts = self.parts(constants)
         if self.oral:
             since = since - constants["lag"] if "lag" in constants else since
-            unit = absorbed(since, constants["absorption"] + parts[-1][1], parts)
+            unit = absorbed(since, self.rate_in(constants, parts), parts)
         else:
             unit = bolus(since, parts)
             # by the columns and not by their numbers: an equation that looks at numbers cannot be compiled
@@ -51,9 +57,10 @@ class Superposition(PatientEquation):
 
         def rates(constants: Mapping[str, Any]) -> tuple[Any, Any]:
             scaled = self.constants_of(constants)
-            slowest = self.parts(scaled)[-1][1]
+            parts = self.parts(scaled)
+            slowest = parts[-1][1]
             shape = np.shape(next(iter(constants.values())))
-            entering = slowest + scaled["absorption"] if self.oral else slowest
+            entering = self.rate_in(scaled, parts) if self.oral else slowest
             return slowest[:, 0].numpy().reshape(shape), entering[:, 0].numpy().reshape(shape)
 
         quantities = {
@@ -61,7 +68,7 @@ class Superposition(PatientEquation):
                 lambda **constants: np.log(2) / rates(constants)[0], "time", f"half-life of terminal elimination{at}"
             )
         }
-        if self.oral:
+        if self.oral and not self.by_rate_in:
             quantities["absorption_rate"] = Quantity(
                 lambda **constants: rates(constants)[1], "1/time", f"k_a, the rate of absorption{at}"
             )
@@ -93,17 +100,19 @@ class OneCompartmentRegressor(CompartmentRegressor):
               k_e = CL / V, \quad k_a = k_e + a, \quad a > 0
 
     for oral doses; :math:`\frac{D}{V} e^{-k_e t}` after an intravenous bolus, convolved with the input for an infusion.
-    Absorption is faster than elimination by construction: the two rates cannot change places (flip-flop).
+    Absorption is faster than elimination by construction: the two rates cannot change places (flip-flop), unless k_a
+    itself is the constant, as in most published models.
 
-    =============== ============= ========= ===================================================
-    constant        unit          bounds    meaning
-    =============== ============= ========= ===================================================
-    ``clearance``   volume/time   above 0   CL, or CL/F of oral doses
-    ``volume``      volume        above 0   V, or V/F; with ``parametrization="volume"``
-    ``elimination`` 1/time        above 0   k_e; with ``parametrization="rate"``
-    ``absorption``  1/time        above 0   a, by which k_a exceeds k_e; oral doses
-    ``lag``         time          above 0   until absorption begins; with ``lag=True``
-    =============== ============= ========= ===================================================
+    =================== ============= ========= ===================================================
+    constant            unit          bounds    meaning
+    =================== ============= ========= ===================================================
+    ``clearance``       volume/time   above 0   CL, or CL/F of oral doses
+    ``volume``          volume        above 0   V, or V/F; with ``parametrization="volume"``
+    ``elimination``     1/time        above 0   k_e; with ``parametrization="rate"``
+    ``absorption``      1/time        above 0   a, by which k_a exceeds k_e; oral doses
+    ``absorption_rate`` 1/time        above 0   k_a in place of a; with ``absorption="rate"``
+    ``lag``             time          above 0   until absorption begins; with ``lag=True``
+    =================== ============= ========= ===================================================
 
     The parameters are those of :class:`CompartmentRegressor`.
 
@@ -137,17 +146,18 @@ class TwoCompartmentRegressor(CompartmentRegressor):
     :math:`k_{21} = Q / V_2`; convolved with first-order absorption for oral doses, whose rate is
     :math:`k_a = \beta + a` with a above 0, so that absorption and terminal elimination cannot change places.
 
-    =============== ============= ========= ===================================================
-    constant        unit          bounds    meaning
-    =============== ============= ========= ===================================================
-    ``clearance``   volume/time   above 0   CL, or CL/F of oral doses
-    ``volume``      volume        above 0   V of the central compartment, or V/F
-    ``elimination`` 1/time        above 0   k_10, with ``parametrization="rate"`` in place of V
-    ``exchange``    volume/time   above 0   Q, between the compartments
-    ``peripheral``  volume        above 0   V_2 of the other compartment
-    ``absorption``  1/time        above 0   a, by which k_a exceeds beta; oral doses
-    ``lag``         time          above 0   until absorption begins; with ``lag=True``
-    =============== ============= ========= ===================================================
+    =================== ============= ========= ===================================================
+    constant            unit          bounds    meaning
+    =================== ============= ========= ===================================================
+    ``clearance``       volume/time   above 0   CL, or CL/F of oral doses
+    ``volume``          volume        above 0   V of the central compartment, or V/F
+    ``elimination``     1/time        above 0   k_10, with ``parametrization="rate"`` in place of V
+    ``exchange``        volume/time   above 0   Q, between the compartments
+    ``peripheral``      volume        above 0   V_2 of the other compartment
+    ``absorption``      1/time        above 0   a, by which k_a exceeds beta; oral doses
+    ``absorption_rate`` 1/time        above 0   k_a in place of a; with ``absorption="rate"``
+    ``lag``             time          above 0   until absorption begins; with ``lag=True``
+    =================== ============= ========= ===================================================
 
     The parameters are those of :class:`CompartmentRegressor`.
 

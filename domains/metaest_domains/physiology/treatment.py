@@ -106,7 +106,7 @@ class Treatment:
             return SaturableCourses(self.equation, scaled, old, new)
         exponentials = self.equation.parts(scaled)
         parts = [(a[:, 0], rate[:, 0]) for a, rate in exponentials]
-        absorption = (scaled["absorption"] + exponentials[-1][1])[:, 0] if self.equation.oral else None
+        absorption = self.equation.rate_in(scaled, exponentials)[:, 0] if self.equation.oral else None
         lag = scaled["lag"][:, 0] if "lag" in scaled else None
         events = torch.cat([doses.time + part for doses in (old, new) for part in (0 * doses.duration, doses.duration)])
         before, unit = (Course.of(parts, absorption, lag, doses, events) for doses in (old, new))

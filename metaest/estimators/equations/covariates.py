@@ -10,29 +10,54 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 from metaest.functional.equations.hierarchical import Design
+from metaest.population import Effect
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
 
-__all__ = ["Covariates"]
+__all__ = ["ConstantFormulas", "Covariates"]
 
 # relative difference up to which a covariate counts as the same in all rows of a task
 TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
+class ConstantFormulas:
+    """Formulas of a population that shift one constant by covariates.
+
+    Attributes
+    ----------
+    constant : int
+    effects : tuple of Effect
+    places : tuple of tuple of int
+        For each effect, where the values it reads stand among those of the covariates of a task.
+    """
+
+    constant: int
+    effects: tuple[Effect, ...]
+    places: tuple[tuple[int, ...], ...]
+
+    def shift(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the shift of the prior mean in tasks with covariates of shape (tasks, values)."""
+        pairs = zip(self.effects, self.places, strict=True)
+        return np.asarray(sum(effect.shift(*values[:, list(places)].T) for effect, places in pairs))
+
+
+@dataclass(frozen=True)
 class Covariates:
-    """The columns that shift constants, centred and scaled over the training tasks.
+    """The columns that shift constants: by learned coefficients, centred and scaled over the tasks, and by formulas.
 
     Attributes
     ----------
     constants : tuple of int
-        The constant of each coefficient.
+        The constant of each learned coefficient.
     columns : tuple of int
-        The column of X of each coefficient.
+        The column of X of each learned coefficient, then those that formulas read.
     labels : tuple
         The user's names for these columns.
     mean, scale : ndarray of shape (coefficients,)
         Over the tasks, each counted once.
+    formulas : tuple of ConstantFormulas
+        Known, and not learned: each enters with the coefficient 1.
     """
 
     constants: tuple[int, ...]
@@ -40,6 +65,42 @@ class Covariates:
     labels: tuple[Hashable, ...]
     mean: NDArray[Any]
     scale: NDArray[Any]
+    formulas: tuple[ConstantFormulas, ...] = ()
+
+    @classmethod
+    def of_effects(cls, effects: Mapping[str, Any], names: list[str], columns: list[str]) -> "Covariates":
+        """Return the formulas of a population for rows with these columns.
+
+        Parameters
+        ----------
+        effects : dict of str to tuple of Effect
+            By constants.
+        names : list of str
+            Constants of the equation.
+        columns : list of str
+
+        Raises
+        ------
+        ValueError
+            When a column is missing.
+        """
+        labels = list(dict.fromkeys(c for several in effects.values() for effect in several for c in effect.columns))
+        for label in labels:
+            if label not in columns:
+                raise ValueError(f"the population reads the covariate {label!r}, which X lacks; it has {columns}.")
+        formulas = tuple(
+            ConstantFormulas(
+                names.index(name), tuple(several), tuple(tuple(map(labels.index, e.columns)) for e in several)
+            )
+            for name, several in effects.items()
+        )
+        places = tuple(columns.index(label) for label in labels)
+        return cls((), places, tuple(labels), np.zeros(0), np.ones(0), formulas)
+
+    @property
+    def n_coefficients(self) -> int:
+        """Number of coefficients beside those of the constants: learned ones, then one for each shift by formulas."""
+        return len(self.constants) + len(self.formulas)
 
     @classmethod
     def learn(cls, covariates: Mapping[str, Any] | None, names: list[str], tasks: TaskSet) -> "Covariates":
@@ -92,6 +153,8 @@ class Covariates:
                     f"task {tasks.name_of(i)!r}: column {self.labels[j]!r} is a covariate and must be the same in "
                     f"all rows of a task, but it is {first[i, j]:g} and {tasks.X[row, self.columns[j]]:g}."
                 )
+        for i, values in enumerate(first if self.formulas else ()):
+            self._check_formulas(values, f"task {tasks.name_of(i)!r}")
         return first
 
     def of_rows(self, X: NDArray[Any], where: str, like: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -111,7 +174,8 @@ class Covariates:
                 f"{where}: column {self.labels[j]!r} is a covariate and belongs to the task; it is {values[row, j]:g} "
                 f"in row {row}, but {reference[j]:g} {'in row 0' if like is None else 'in the rows adapted to'}."
             )
-        return reference
+        self._check_formulas(reference, where)
+        return np.asarray(reference)
 
     def stated(self, given: Mapping[Any, float] | None, names: Any, n_columns: int) -> dict[int, float]:
         """Return the values stated for a task without rows, by the number of their column.
@@ -151,14 +215,25 @@ class Covariates:
 
     def of_stated(self, stated: Mapping[int, float]) -> NDArray[Any]:
         """Return the covariates of a task without rows, of shape (coefficients,), raw."""
-        return np.array([stated[column] for column in self.columns], dtype=np.float64)
+        values = np.array([stated[column] for column in self.columns], dtype=np.float64)
+        self._check_formulas(values, "adapt")
+        return values
 
     def design(self, values: NDArray[Any], n_constants: int) -> Design:
-        """Return how coefficients enter the constants of tasks with covariates `values` (tasks, coefficients)."""
-        scaled = torch.from_numpy((values - self.mean) / self.scale)
+        """Return how coefficients enter the constants of tasks with covariates `values` (tasks, values)."""
+        scaled = torch.from_numpy((values[:, : len(self.constants)] - self.mean) / self.scale)
         ones = torch.ones(n_constants, len(values), dtype=torch.float64)
-        index = torch.tensor([*range(n_constants), *self.constants])
-        return Design(index, torch.cat([ones, scaled.T]))
+        shifts = [torch.from_numpy(formulas.shift(values))[None] for formulas in self.formulas]
+        index = torch.tensor([*range(n_constants), *self.constants, *(f.constant for f in self.formulas)])
+        return Design(index, torch.cat([ones, scaled.T, *shifts]))
+
+    def _check_formulas(self, values: NDArray[Any], where: str) -> None:
+        """Raise a TaskError where a formula has no value at the covariates of one task."""
+        try:
+            for formulas in self.formulas:
+                formulas.shift(values[None])
+        except ValueError as error:
+            raise TaskError(f"{where}: {error}") from error
 
 
 def _column(label: Any, tasks: TaskSet) -> int:

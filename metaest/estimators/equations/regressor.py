@@ -15,27 +15,37 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators import inputs
-from metaest.estimators.arguments import check_interval, require_flag, whether_guarded
+from metaest.estimators.arguments import whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.checkpoint import checkpoint_of
 from metaest.estimators.columns import Columns
-from metaest.estimators.conformal import IntervalMixin, conformal_interval, one_by_one
-from metaest.estimators.equations import average, censoring, likelihood, many_tasks, tables, zero_shot
+from metaest.estimators.conformal import IntervalMixin, one_by_one
+from metaest.estimators.equations import (
+    average,
+    censoring,
+    kept,
+    likelihood,
+    many_tasks,
+    tables,
+    unadapted,
+)
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations, averaged, averaged_many
 from metaest.estimators.equations.checks import warn_of_many
 from metaest.estimators.equations.compiled import compiled_for_adapting
+from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.published import warn_outside
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
-from metaest.estimators.equations.task_rows import adapt_rows, prepared, rows_to_predict, support_rows, support_tasks
+from metaest.estimators.equations.task_rows import adapt_rows, prepared, support_rows, support_tasks
 from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
 from metaest.functional import MetaGradient
-from metaest.population.parameter import Parameter
+from metaest.population import Parameter, Population
 from metaest.tasks import TaskSet
 
 __all__ = ["EquationRegressor"]
@@ -114,6 +124,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         Whether the equation is compiled (needs llvmlite, the extra ``compile``; see :doc:`/guide/speed`). "auto"
         compiles every fit but one by gradient steps, and an `adapt_many` of at least 500,000 rows, True a single
         `adapt` as well. torch does what cannot be compiled, and a logged line says why.
+    prior : Population, optional
+        A published population, kept by `fit` in place of one that is learned from the tasks; see `from_population`.
+    prior_weight : float, default=inf
+        Infinite: the population is kept.
     random_state : int, RandomState instance or None, default=None
         Draws of support rows; ``objective="evidence"`` draws none.
     checkpoint : path-like, optional
@@ -190,6 +204,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     measurement_sd: str | int | None = None  # these are not offered by subclasses with another constructor
     noise_correlation: str | None = None
     correlation_time: str | int | None = None
+    prior: Population | None = None
+    prior_weight: float = np.inf
     _parameter_constraints = CONSTRAINTS
     _single_target = True
     _weighs = True
@@ -226,6 +242,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         meta_batch_size: int = 25,
         max_iter: int = 300,
         compile: str | bool = "auto",
+        prior: Population | None = None,
+        prior_weight: float = np.inf,
         random_state: int | np.random.RandomState | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
@@ -252,6 +270,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
         self.compile = compile
+        self.prior = prior
+        self.prior_weight = prior_weight
         self.random_state = random_state
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
@@ -296,6 +316,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         """
         self._validate_params()
         settings = FitSettings.of(self)
+        if self.prior is not None:
+            return self._kept(settings, self.prior, kept.given_tasks(X, y, groups, sample_weight))
         tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
         censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
         tasks = censoring.tasks_just_below(self.limit, tasks)
@@ -303,20 +325,62 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         flat = y is not None
         with checkpoint_of(self, tasks, seed, flat) or nullcontext() as checkpoint:
             chosen = fit_structures(settings, self.problem(tasks), tasks, seed, flat=flat, checkpoint=checkpoint)
-            self._fitted, self._seed = chosen.members[0].fitted, seed
+            learned = chosen.members[0]
             self._further = tuple(member.fitted for member in chosen.members[1:]) or None
-            self._judged, self._judges = thinned(tasks), {}
-            self._seen, self._conformal = SeenTasks.learn(tasks, seed), None
-            self._task_names, self._y_mean = hashed(tasks.names), tasks.y.mean(dtype=np.float64)
-            self.__dict__.update(tables.attributes(chosen.members[0], tasks, chosen.settings))
             self.structures_ = chosen.table
-            Columns(self).remember_names(tasks.feature_names)
-            Columns(self).remember_range(tasks.X)
+            self._remember(learned, tasks, chosen.settings, seed, tasks.feature_names)
         return self
+
+    def _kept(self, settings: FitSettings, population: Population, given: TaskSet | list[str]) -> Self:
+        """Keep a population; tasks, if there are some, teach the guard alone."""
+        tasks, names = None if isinstance(given, list) else given, kept.columns_of(population, given)
+        if tasks is not None:
+            censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
+            tasks = censoring.tasks_just_below(self.limit, tasks)
+        self._further, self.structures_ = None, None
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        learned = kept.keep(self, settings, names, tasks)
+        self._remember(learned, tasks, settings, seed, names, str(population.provenance))
+        return self
+
+    def _remember(
+        self,
+        learned: FitResult,
+        tasks: TaskSet | None,
+        settings: FitSettings,
+        seed: int,
+        names: Sequence[str] | None,
+        source: str | None = None,
+    ) -> None:
+        """Set what the model knows after a fit to tasks, or without any; `source` is that of a population."""
+        self._fitted, self._seed, self._conformal, self._judges = learned.fitted, seed, None, {}
+        self.__dict__.update(tables.attributes(learned, tasks, settings, source))
+        self._judged = None if tasks is None else thinned(tasks)
+        self._task_names = hashed([] if tasks is None else tasks.names)
+        self._seen = None if tasks is None else SeenTasks.learn(tasks, seed)
+        self.__dict__.pop("_y_mean", None)
+        if tasks is not None:
+            self._y_mean = tasks.y.mean(dtype=np.float64)
+        self.n_features_in_ = len(names or ()) if tasks is None else tasks.X.shape[1]
+        Columns(self).remember_names(names)
+        Columns(self).remember_range(np.empty(0) if tasks is None else tasks.X)
 
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return equation and parameters for a TaskSet, as the constructor takes them; subclasses read them off it."""
         return self.equation, self.parameters
+
+    def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter]]:
+        """Return the equation for columns with these names, and its constants; subclasses make it of their settings."""
+        return self.equation, {name: p for name, p in self.parameters.items() if isinstance(p, Parameter)}
+
+    def settings_of_population(self) -> dict[str, Any] | None:
+        """Return the settings that the constants of a catalogue's model belong to; None for an equation of yours."""
+        return None
+
+    @property
+    def _guards(self) -> bool:
+        taught = self.n_tasks_ > 0 or self._judged is not None or bool(self._judges)
+        return self.guard_by_default and taught
 
     @property
     def equation_(self) -> Any:
@@ -400,7 +464,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         fitted, columns, names = self._fitted, Columns(self), Columns(self).names
         rows, target, weight, further = support_rows(columns, fitted, X, y, sample_weight, "adapt")
-        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self.guard_by_default) else None
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self._guards) else None
+        self._warn_outside(rows, "adapt")
         if len(rows) and covariates is not None:
             raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
         model, stated = compiled_for_adapting(fitted, self.compile, len(rows)), None
@@ -445,101 +510,20 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         model = compiled_for_adapting(fitted, self.compile, len(tasks.X))
         posterior = many_tasks.posterior_of_many(model, tasks, verbose=bool(self.verbose))
         warn_of_many(fitted, posterior, tasks.names)
+        self._warn_outside(tasks.X, "adapt_many")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
         guards = None if judge is None else average.answering(judge, model, self._further).judge_tasks(tasks)
         rest = Columns(self).names, self._conformal, judge, guards
         return averaged_many(AdaptedEquations(fitted, posterior, tasks, *rest), self._further)
 
-    @in_plain_modes
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict without adapting: the curve of the median task; with covariates, each row has that of its own.
-
-        Parameters
-        ----------
-        X, return_std
-            As :meth:`AdaptedEquation.predict` takes them; the standard deviation is that of a new task's curve.
-
-        Returns
-        -------
-        y, std : ndarray of shape (n_rows,)
-        """
-        require_flag(return_std, "return_std")
-        return zero_shot.predict(*self._asked(X, "predict"), return_std)
-
-    @in_plain_modes
-    def predict_interval(
-        self,
-        X: Any,
-        level: float = 0.9,
-        method: str = "posterior",
-        of: str = "observation",
-        simultaneous: bool = False,
-        sample_weight: Any = None,
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the ends of an interval for every row of a task without support rows.
-
-        Parameters
-        ----------
-        X, level, method, of, simultaneous, sample_weight
-            As :meth:`AdaptedEquation.predict_interval` takes them; it raises the same errors.
-
-        Returns
-        -------
-        lower, upper : ndarray of shape (n_rows,)
-        """
-        check_interval(level, method, of, simultaneous)
-        if method == "conformal":
-            check_is_fitted(self)
-            return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
-        return zero_shot.predict_interval(*self._asked(X, "predict_interval"), level, of, sample_weight)
-
-    @in_plain_modes
-    def predict_mean(self, X: Any) -> NDArray[np.float64]:
-        """Predict without adapting by the mean of the curves of the population; see `AdaptedEquation.predict_mean`.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
-        return zero_shot.predict_mean(*self._asked(X, "predict_mean"))
-
-    @in_plain_modes
-    def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
-        """Draw observations of n new tasks with the rows X, which are of one task where there are covariates.
-
-        Parameters
-        ----------
-        X, n, random_state, sample_weight
-            As :meth:`AdaptedEquation.simulate` takes them.
-
-        Returns
-        -------
-        ndarray of shape (n, n_rows)
-        """
-        return zero_shot.simulate(*self._asked(X, "simulate"), n, random_state, sample_weight)
-
-    @in_plain_modes
-    def suggest(
-        self, X_candidates: Any, n: int = 1, target: str | None = None, cost: Any = None, sample_weight: Any = None
-    ) -> NDArray[np.intp]:
-        """Return the candidate rows whose measurement would teach most about a task without rows.
-
-        Parameters
-        ----------
-        X_candidates, n, target, cost, sample_weight
-            As :meth:`AdaptedEquation.suggest` takes them; with covariates, all candidates must be of one task.
-
-        Returns
-        -------
-        ndarray of int, shape (n,)
-            Row numbers of the candidates, in the order of choice.
-        """
-        return zero_shot.suggest(*self._asked(X_candidates, "suggest"), n, target, cost, sample_weight)
-
+    from_population: Any = classmethod(kept.from_population)
+    to_population = kept.to_population
+    simulate_tasks = kept.simulate_tasks
+    predict = unadapted.predict
+    predict_interval = unadapted.predict_interval
+    predict_mean = unadapted.predict_mean
+    simulate = unadapted.simulate
+    suggest = unadapted.suggest
     log_likelihood = likelihood.log_likelihood
 
     @in_plain_modes
@@ -552,9 +536,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def _members(self) -> tuple[FittedEquation, ...]:
         return self._fitted, *(self._further or ())
 
-    def _asked(self, X: Any, where: str) -> tuple[tuple[FittedEquation, ...], NDArray[Any]]:
-        check_is_fitted(self)
-        return self._members, rows_to_predict(Columns(self), self._fitted, X, where)
+    def _warn_outside(self, X: NDArray[Any], where: str) -> None:
+        if self.prior is not None:
+            warn_outside(self.prior.provenance, Columns(self).names, X, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return prepared(self._fitted, tasks)
@@ -573,17 +557,31 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         return one_by_one(self, supports, guard, gap) if guard else self.adapt_many(supports)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        (mean, sd), (members, rows) = self.predict(X, return_std=True), self._asked(X, "predict_interval")
+        (mean, sd), (members, rows) = self.predict(X, return_std=True), unadapted.asked(self, X, "predict_interval")
         weight = members[0].row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
         return mean, average.spread(members, mean, sd, rows, weight)
 
     def _fitted_guard(self, gap: int) -> FittedGuard:
         """Return what judges adaptations; it is learned once from the training tasks."""
+        if not self.n_tasks_ and self._judged is None and (gap, self.split) not in self._judges:
+            raise ValueError(
+                "guard: this model has a population and no training tasks; learn it from simulated ones by "
+                "learn_guard(tasks=model.simulate_tasks(designs, n)), or adapt without it (guard=False)."
+            )
         answer, settings = average.asking(self._members), (gap, self.split, self._seed)
         return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
-    def learn_guard(self, gap: int = 0) -> None:
-        """Learn now what guarded adaptations need of the training rows, which files and pickles leave out."""
+    def learn_guard(self, gap: int = 0, tasks: Any = None) -> None:
+        """Learn now what guarded adaptations need of the training rows, which files and pickles leave out.
+
+        Parameters
+        ----------
+        gap : int, default=0
+        tasks : TaskSet, optional
+            In place of the training tasks, which a model with a published population lacks: see `simulate_tasks`.
+        """
+        if tasks is not None:
+            self._judged, self._judges = thinned(support_tasks(Columns(self), self._fitted, tasks, None)), {}
         learn_guard(self, gap)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, VERBOSE, Number, Whole
 from metaest.functional import MetaGradient, as_meta_gradient
 from metaest.functional.equations.noise import NoiseKind
+from metaest.population import Population
 
 __all__ = ["CONSTRAINTS", "FitSettings"]
 
@@ -35,6 +36,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "max_iter": [Whole(1, None, closed="left")],
     "compile": ["boolean", StrOptions({"auto"})],
     "random_state": SEED,
+    "prior": [Population, None],
+    "prior_weight": [Number(0, None, closed="right")],
     "checkpoint": [str, os.PathLike, None],
     "checkpoint_every": [Whole(1, None, closed="left")],
     "verbose": VERBOSE,

@@ -80,12 +80,13 @@ def _population_table(fitted: FittedEquation) -> pd.DataFrame:
 def _coefficient_table(fitted: FittedEquation) -> pd.DataFrame:
     """Return one row a covariate of a constant: its coefficient per unit of the column, in the unconstrained space."""
     covariates, p = fitted.covariates, len(fitted.table)
-    value = fitted.population.beta[p:].numpy() / covariates.scale
-    se = fitted.beta_error[p:].numpy() / covariates.scale
+    learned = slice(p, p + len(covariates.constants))
+    value = fitted.population.beta[learned].numpy() / covariates.scale
+    se = fitted.beta_error[learned].numpy() / covariates.scale
     return pd.DataFrame(
         {
             "constant": [fitted.names[k] for k in covariates.constants],
-            "covariate": list(covariates.labels),
+            "covariate": list(covariates.labels[: len(covariates.constants)]),
             "coefficient": value,
             "standard_error": se,
             "z": value / se,
@@ -202,21 +203,27 @@ def _information_criteria(
     """Return AIC, BIC (by the number of rows, as nlme counts) and the number of fitted numbers."""
     m = len(fitted.random)
     k = len(fitted.population.beta) + (m if diagonal else m * (m + 1) // 2) + len(fitted.population.log_sigma)
-    return 2 * k - 2 * log_likelihood, math.log(n_rows) * k - 2 * log_likelihood, k
+    return 2 * k - 2 * log_likelihood, math.log(max(n_rows, 1)) * k - 2 * log_likelihood, k
 
 
-def attributes(result: FitResult, tasks: TaskSet, settings: FitSettings) -> dict[str, Any]:
-    """Return the fitted attributes by name."""
+def attributes(
+    result: FitResult, tasks: TaskSet | None, settings: FitSettings, source: str | None = None
+) -> dict[str, Any]:
+    """Return the fitted attributes by name; of a population that is kept, `source` says where it is from."""
     fitted = result.fitted
-    aic, bic, _ = _information_criteria(fitted, result.log_likelihood, settings.diagonal, len(tasks.X))
+    n_rows = 0 if tasks is None else len(tasks.X)
+    names = np.empty(0, dtype=object) if tasks is None else tasks.names
+    aic, bic, _ = _information_criteria(fitted, result.log_likelihood, settings.diagonal, n_rows)
     noise = _noise_table(fitted)
     return {
         "n_iter_": result.n_iter,
-        "n_tasks_": len(tasks),
-        "n_rows_": len(tasks.X),
-        "n_features_in_": tasks.X.shape[1],
+        "n_tasks_": 0 if tasks is None else len(tasks),
+        "n_rows_": n_rows,
         "n_outputs_": 1,
-        "_fitted_settings": {name: getattr(settings, name) for name in REPORTED},
+        "_fitted_settings": {
+            **{name: getattr(settings, name) for name in REPORTED},
+            **({} if source is None else {"source": source}),
+        },
         "batching_": result.mode,
         "batching_reason_": result.reason,
         "compiled_": result.compiled,
@@ -227,7 +234,7 @@ def attributes(result: FitResult, tasks: TaskSet, settings: FitSettings) -> dict
         "covariance_": _matrix_table(fitted, correlation=False),
         "correlation_": _matrix_table(fitted, correlation=True),
         "noise_": noise,
-        "task_params_": many_table(fitted, result.posterior, tasks.names),
+        "task_params_": many_table(fitted, result.posterior, names),
         "log_likelihood_": result.log_likelihood,
         "aic_": aic,
         "bic_": bic,
@@ -240,14 +247,13 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     """Return the summary of a fitted equation, from the attributes that :func:`attributes` returned."""
     settings, population = learned["_fitted_settings"], learned["population_"]
     name = getattr(fitted.function, "__name__", "equation").replace("<lambda>", "equation")
-    tasks = f"{learned['n_tasks_']} task{'s' * (learned['n_tasks_'] != 1)}"
     lines = [
         f"{name}({', '.join(['X', *fitted.names])}): constants that vary between tasks",
-        f"Fitted by {METHOD[settings['objective']]}" + (", gradient steps (MAML)" if fitted.by_gradient_steps else ""),
-        f"{tasks}, {learned['n_rows_']} rows, {settings['noise']} noise",
-        "",
-        f"{'log-likelihood':>15} {'AIC':>10} {'BIC':>10}   (compare fits to the same rows only)",
-        f"{learned['log_likelihood_']:15.2f} {learned['aic_']:10.2f} {learned['bic_']:10.2f}",
+        f"Not fitted. The numbers come from: {settings['source']}"
+        if "source" in settings
+        else f"Fitted by {METHOD[settings['objective']]}"
+        + (", gradient steps (MAML)" if fitted.by_gradient_steps else ""),
+        *_likelihood_lines(learned, settings["noise"]),
         "",
         "Population: the median task"
         + (", at the mean of the covariates" if len(learned["coefficients_"]) else "")
@@ -297,6 +303,19 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     if notes:
         lines += ["", *notes]
     return "\n".join(lines)
+
+
+def _likelihood_lines(learned: Mapping[str, Any], noise: str) -> list[str]:
+    """Return lines of the summary about the tasks of the fit and their likelihood."""
+    if not learned["n_tasks_"]:
+        return [f"{noise} noise"]
+    tasks = f"{learned['n_tasks_']} task{'s' * (learned['n_tasks_'] != 1)}"
+    return [
+        f"{tasks}, {learned['n_rows_']} rows, {noise} noise",
+        "",
+        f"{'log-likelihood':>15} {'AIC':>10} {'BIC':>10}   (compare fits to the same rows only)",
+        f"{learned['log_likelihood_']:15.2f} {learned['aic_']:10.2f} {learned['bic_']:10.2f}",
+    ]
 
 
 def _structure_lines(structures: pd.DataFrame | None) -> list[str]:

@@ -1,28 +1,157 @@
-"""Answers of a fitted equation about a task without rows, from the population alone."""
+"""What a model of an equation answers about a task that it was not adapted to; methods of ``EquationRegressor``."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.arguments import require_count
+from metaest.estimators.arguments import check_interval, require_count, require_flag
+from metaest.estimators.columns import Columns
+from metaest.estimators.conformal import conformal_interval
 from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd
 from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations
 from metaest.estimators.equations.checks import require_finite_curve
 from metaest.estimators.equations.draws import draws_of_prior
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.next_rows import suggest_rows
+from metaest.estimators.equations.task_rows import rows_to_predict
+from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.random_state import generator_of
 
-__all__ = ["predict", "predict_interval", "predict_mean", "simulate", "suggest"]
+__all__ = ["asked", "predict", "predict_interval", "predict_mean", "simulate", "suggest"]
+
 
 # one equation in the structures that are averaged, the best first
 Members = Sequence[FittedEquation]
 
 
-def predict(members: Members, X: NDArray[Any], return_std: bool) -> Any:
+class Unadapted(Protocol):
+    """A fitted model of an equation."""
+
+    n_features_in_: int
+    _fitted: FittedEquation
+    _conformal: Any
+
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return predictions without adaptation, and the scale of their errors."""
+
+    @property
+    def _members(self) -> tuple[FittedEquation, ...]:
+        """The fitted equation, or the structures that are averaged."""
+
+
+@in_plain_modes
+def predict(self: Unadapted, X: Any, return_std: bool = False) -> Any:
+    """Predict without adapting: the curve of the median task; with covariates, each row has that of its own.
+
+    Parameters
+    ----------
+    X, return_std
+        As :meth:`AdaptedEquation.predict` takes them; the standard deviation is that of a new task's curve.
+
+    Returns
+    -------
+    y, std : ndarray of shape (n_rows,)
+    """
+    require_flag(return_std, "return_std")
+    return _predicted(*asked(self, X, "predict"), return_std)
+
+
+@in_plain_modes
+def predict_interval(
+    self: Unadapted,
+    X: Any,
+    level: float = 0.9,
+    method: str = "posterior",
+    of: str = "observation",
+    simultaneous: bool = False,
+    sample_weight: Any = None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the ends of an interval for every row of a task without support rows.
+
+    Parameters
+    ----------
+    X, level, method, of, simultaneous, sample_weight
+        As :meth:`AdaptedEquation.predict_interval` takes them; it raises the same errors.
+
+    Returns
+    -------
+    lower, upper : ndarray of shape (n_rows,)
+    """
+    check_interval(level, method, of, simultaneous)
+    if method == "conformal":
+        check_is_fitted(self)
+        return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
+    return _interval(*asked(self, X, "predict_interval"), level, of, sample_weight)
+
+
+@in_plain_modes
+def predict_mean(self: Unadapted, X: Any) -> NDArray[np.float64]:
+    """Predict without adapting by the mean of the curves of the population; see `AdaptedEquation.predict_mean`.
+
+    Parameters
+    ----------
+    X : array-like or data frame of shape (n_rows, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+    """
+    return _mean(*asked(self, X, "predict_mean"))
+
+
+@in_plain_modes
+def simulate(
+    self: Unadapted, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None
+) -> NDArray[np.float64]:
+    """Draw observations of n new tasks with the rows X, which are of one task where there are covariates.
+
+    Parameters
+    ----------
+    X, n, random_state, sample_weight
+        As :meth:`AdaptedEquation.simulate` takes them.
+
+    Returns
+    -------
+    ndarray of shape (n, n_rows)
+    """
+    return _simulated(*asked(self, X, "simulate"), n, random_state, sample_weight)
+
+
+@in_plain_modes
+def suggest(
+    self: Unadapted,
+    X_candidates: Any,
+    n: int = 1,
+    target: str | None = None,
+    cost: Any = None,
+    sample_weight: Any = None,
+) -> NDArray[np.intp]:
+    """Return the candidate rows whose measurement would teach most about a task without rows.
+
+    Parameters
+    ----------
+    X_candidates, n, target, cost, sample_weight
+        As :meth:`AdaptedEquation.suggest` takes them; with covariates, all candidates must be of one task.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Row numbers of the candidates, in the order of choice.
+    """
+    return _suggested(*asked(self, X_candidates, "suggest"), n, target, cost, sample_weight)
+
+
+def asked(model: Unadapted, X: Any, where: str) -> tuple[tuple[FittedEquation, ...], NDArray[Any]]:
+    """Return what answers, and the rows that are asked about, checked."""
+    check_is_fitted(model)
+    return model._members, rows_to_predict(Columns(model), model._fitted, X, where)
+
+
+def _predicted(members: Members, X: NDArray[Any], return_std: bool) -> Any:
     """Return the curve of the median task, and its standard deviation where that is asked for."""
     function = members[0].function
     if return_std:
@@ -41,7 +170,7 @@ def _curve_and_sd(fitted: FittedEquation, prior: Posterior, X: NDArray[Any], _: 
     return curve_and_sd(fitted, prior, X)
 
 
-def predict_interval(
+def _interval(
     members: Members, X: NDArray[Any], level: float, of: str, sample_weight: Any
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the ends of an interval for every row."""
@@ -56,7 +185,7 @@ def predict_interval(
     return low, high
 
 
-def predict_mean(members: Members, X: NDArray[Any]) -> NDArray[np.float64]:
+def _mean(members: Members, X: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean of the curves of the population."""
 
     def answer(_: Posterior, rows: NDArray[Any], chosen: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
@@ -65,7 +194,7 @@ def predict_mean(members: Members, X: NDArray[Any]) -> NDArray[np.float64]:
     return _by_covariates(members[0], X, answer)[0]
 
 
-def simulate(members: Members, X: NDArray[Any], n: int, random_state: Any, sample_weight: Any) -> NDArray[np.float64]:
+def _simulated(members: Members, X: NDArray[Any], n: int, random_state: Any, sample_weight: Any) -> NDArray[np.float64]:
     """Return observations of n tasks with the rows X, of shape (n, rows)."""
     weight = members[0].row_accuracy.of_new_rows(sample_weight, len(X), "simulate")
     require_count(n, "n", 1, most=MOST_SIMULATED)
@@ -78,7 +207,7 @@ def _parts(members: Members, X: NDArray[Any], where: str) -> list[Part]:
     return [Part(fitted, draws_of_prior(_prior_of_rows(fitted, X, where))) for fitted in members]
 
 
-def suggest(
+def _suggested(
     members: Members, X: NDArray[Any], n: int, target: str | None, cost: Any, sample_weight: Any
 ) -> NDArray[np.intp]:
     """Return the numbers of the n rows whose measurement would teach most; of an average, by its best structure."""

@@ -1,0 +1,39 @@
+"""Models of a catalogue that keep a published population in place of a fit."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from metaest import EquationRegressor, Population
+
+__all__ = ["keep_population"]
+
+M = TypeVar("M", bound=EquationRegressor)
+
+
+def keep_population(cls: type[M], population: Any, settings: dict[str, Any], columns: Sequence[str] = ()) -> M:
+    """Return a model of a catalogue, which makes its equation of its settings, with the numbers of a population.
+
+    Columns of X are those of the population unless they are given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When it is no population, belongs to another model, or its settings contradict the given ones.
+    """
+    if not isinstance(population, Population):
+        raise TypeError(f"from_population: a Population is wanted, got {population!r}.")
+    if population.equation and population.equation != cls.__name__:
+        raise ValueError(
+            f"from_population: the population belongs to {population.equation}, and not to {cls.__name__}."
+        )
+    for name, value in settings.items():
+        if name in population.settings and population.settings[name] != value:
+            raise ValueError(
+                f"from_population: {name}={value!r}, but the constants of the population belong to "
+                f"{name}={population.settings[name]!r}."
+            )
+    chosen = {**population.as_settings(), **population.settings, **settings}
+    no_rows: Any = pd.DataFrame(columns=list(columns)) if columns else []
+    return cls(parameters=dict(population.constants), **chosen).fit(no_rows)

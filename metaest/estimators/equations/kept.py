@@ -1,0 +1,267 @@
+"""A published population kept in place of a fit, and the one a fit has learned; methods of ``EquationRegressor``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from metaest.estimators import inputs
+from metaest.estimators.arguments import require_count
+from metaest.estimators.columns import Columns
+from metaest.estimators.equations import published
+from metaest.estimators.equations.batches import whole
+from metaest.estimators.equations.checks import check_tasks, require_positive_tasks
+from metaest.estimators.equations.fit.pipeline import FitResult
+from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.many_tasks import posterior_of_many
+from metaest.estimators.equations.map_estimate import map_estimate
+from metaest.estimators.equations.settings import FitSettings
+from metaest.functional import negative_log_evidence
+from metaest.population import Parameter, Population, Provenance
+from metaest.population.parameter import check_names
+from metaest.tasks import TaskSet
+from metaest.tasks.random_state import generator_of
+from metaest.tasks.reading import column_names_of
+
+__all__ = ["columns_of", "from_population", "given_tasks", "keep", "simulate_tasks", "to_population"]
+
+
+class Kept(Protocol):
+    """An equation regressor, which may keep a population."""
+
+    prior: Population | None
+    prior_weight: float
+    limit: float | None
+    n_features_in_: int
+    n_tasks_: int
+    n_rows_: int
+    feature_range_: NDArray[Any]
+    _fitted: FittedEquation
+    _further: tuple[FittedEquation, ...] | None
+
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None) -> NDArray[np.float64]:
+        """Draw observations of new tasks."""
+
+    def settings_of_population(self) -> dict[str, Any] | None:
+        """Return the settings that the constants of a catalogue's model belong to; None for an equation of yours."""
+
+    def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter]]:
+        """Return the equation for columns with these names, and its constants; subclasses make it of their settings."""
+
+
+def from_population(cls: Any, /, equation: Callable[..., torch.Tensor], population: Population, **settings: Any) -> Any:
+    """Return a model with the numbers of a population, fitted to no data: `adapt` works at once.
+
+    It is ``cls(equation, population.constants, ..., prior=population, prior_weight=inf).fit([])``: a clone, and a
+    later ``fit(tasks)``, keep the population. Columns of X are those that the population states, unless tasks, or a
+    data frame without rows, ``fit(DataFrame(columns=[...]))``, bring their own. What needs training tasks takes
+    ones that are simulated (`simulate_tasks`): ``model.calibrate(tasks)`` for conformal intervals,
+    ``model.learn_guard(tasks=tasks)`` for the guard.
+
+    Parameters
+    ----------
+    equation : callable
+        ``equation(X, **constants) -> y``, as the constructor takes it.
+    population : Population
+    **settings : dict
+        Further settings of the constructor.
+
+    Returns
+    -------
+    EquationRegressor
+        Fitted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the population belongs to another equation, or settings contradict it; the message names the constant.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metaest import EquationRegressor, Parameter, Population
+    >>> from metaest.population import Block, NoiseModel
+    >>> def decay(X, start, rate):
+    ...     return start * torch.exp(-rate * X[:, 0])
+    >>> published = Population(
+    ...     {"start": Parameter(10, lower=0, unit="mg/L"), "rate": Parameter(0.2, lower=0, unit="1/h")},
+    ...     Block(cv={"start": 0.3, "rate": 0.4}),
+    ...     NoiseModel("proportional", cv=0.1),
+    ...     columns={"time": "h"},
+    ... )
+    >>> model = EquationRegressor.from_population(decay, published)
+    >>> patient = model.adapt([[1.0], [6.0]], [7.9, 2.1])
+    >>> patient.params_["value"].round(2).to_dict()
+    {'start': 10.01, 'rate': 0.26}
+    """
+    return cls(equation, dict(_checked(population).constants), **{**population.as_settings(), **settings}).fit([])
+
+
+def to_population(
+    self: Kept, *, columns: Mapping[str, str] | None = None, target: str = "", provenance: Provenance | None = None
+) -> Population:
+    """Return what the fit has learned as a population, which holds no row of a training task.
+
+    Parameters
+    ----------
+    columns : dict of str to str, optional
+        Names of the columns of X, in their order, with their units; by default the names of the fit.
+    target : str, default=""
+        Unit of y.
+    provenance : Provenance, optional
+        By default the numbers of tasks and rows, and the ranges of the columns, rounded to two digits.
+
+    Returns
+    -------
+    Population
+
+    Raises
+    ------
+    ValueError
+        When the model averages structures, or has learned something that a population does not hold.
+    """
+    check_is_fitted(self)
+    if self.prior is not None and np.isinf(self.prior_weight):
+        return self.prior
+    if self._further:
+        raise ValueError("to_population: this model averages structures; fit the one you want (noise=, covariance=).")
+    names = Columns(self).names
+    known = [f"x{j}" for j in range(self.n_features_in_)] if names is None else list(names)
+    given = dict.fromkeys(known, "") if columns is None else dict(columns)
+    if list(given) != known if names is not None else len(given) != len(known):
+        raise ValueError(f"to_population: columns must be those of the fit, {known}, got {list(given)}.")
+    catalogue, function, of_class = self.settings_of_population(), self._fitted.function, type(self).__name__
+    learned_range = self.feature_range_.T.tolist()
+    ranges = {name: (low, high) for name, (low, high) in zip(given, learned_range, strict=True)}
+    return published.population_of(
+        self._fitted,
+        given,
+        target=target,
+        equation=str(getattr(function, "__name__", type(function).__name__)) if catalogue is None else of_class,
+        settings=catalogue or {},
+        equation_hash=published.equation_hash(function) if catalogue is None else "",
+        provenance=provenance or Provenance(n_tasks=self.n_tasks_, n_rows=self.n_rows_, ranges=ranges),
+    )
+
+
+def simulate_tasks(self: Kept, designs: Any, n: int, random_state: Any = None) -> TaskSet:
+    """Draw new tasks of the population: constants from between tasks, and observations of a design.
+
+    Parameters
+    ----------
+    designs : array-like or data frame of shape (n_rows, n_features), or sequence of them
+        The rows X of a task; of several designs the tasks take one after the other.
+    n : int
+        Number of tasks.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    TaskSet
+
+    Raises
+    ------
+    TaskError, ValueError
+        When a design cannot be the rows of a task of this model.
+    """
+    check_is_fitted(self)
+    require_count(n, "n", 1)
+    several = list(designs) if isinstance(designs, (list, tuple)) and np.ndim(designs[0]) == 2 else [designs]
+    seeds = generator_of(random_state).randint(2**31 - 1, size=len(several))
+    names, tasks = Columns(self).names, dict[int, tuple[Any, Any]]()
+    for j, (design, seed) in enumerate(zip(several, seeds, strict=True)):
+        chosen = range(j, n, len(several))
+        if names is not None and not hasattr(design, "columns"):
+            design = pd.DataFrame(np.asarray(design), columns=list(names))
+        values = self.simulate(design, len(chosen), int(seed)) if chosen else ()
+        tasks |= {i: (design, y) for i, y in zip(chosen, values, strict=True)}
+    return inputs.as_tasks({f"simulated {i + 1}": tasks[i] for i in range(n)})
+
+
+def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | None) -> FitResult:
+    """Return the population of `prior` as a fit returns what it has learned; tasks are adapted to, if there are.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    names : list of str
+        Columns of X.
+    tasks : TaskSet or None
+    """
+    population = _checked(model.prior)
+    _require_settings(settings, population)
+    function, expected = model.equation_for(names)
+    fitted, mode, reason = published.fitted_of(population, function, names, model.limit, expected)
+    if tasks is None:
+        posterior, log_likelihood = (
+            fitted.prior(fitted.design(np.zeros((0, len(fitted.covariates.columns))))),
+            np.nan,
+        )
+    else:
+        if fitted.model.noise.logarithmic:
+            require_positive_tasks(tasks)
+        check_tasks(function, tasks)
+        posterior = posterior_of_many(fitted, tasks, verbose=False)
+        log_likelihood = _log_evidence(fitted, tasks)
+    why = "nothing was fitted"
+    return FitResult(fitted, posterior, log_likelihood, 0, [], mode, reason, False, why, "")
+
+
+def _checked(population: Any) -> Population:
+    if not isinstance(population, Population):
+        raise TypeError(f"a Population is wanted, got {population!r}; read one by Population.from_json(path).")
+    return population
+
+
+def _require_settings(settings: FitSettings, population: Population) -> None:
+    """Raise a ValueError where settings contradict a population that is kept."""
+    if settings.by_query:
+        raise ValueError("prior needs objective='evidence'.")
+    if settings.noise != population.noise.kind:
+        raise ValueError(f"noise={settings.noise!r}, but the noise of the population is {population.noise.kind!r}.")
+    chosen = None if isinstance(settings.random, str) else settings.random
+    if tuple(check_names(chosen, population.constants, "random")) != population.random:
+        raise ValueError(
+            f"random={settings.random!r}, but the constants that vary in the population are {list(population.random)}."
+        )
+    if settings.covariance == "auto" or (settings.diagonal and population.correlated):
+        raise ValueError(f"covariance={settings.covariance!r}, but constants of the population are correlated.")
+    for name in ("covariates", "noise_correlation", "measurement_sd"):
+        if getattr(settings, name):
+            raise ValueError(f"{name} is no setting of a model that keeps its population; the population says it all.")
+
+
+def columns_of(population: Population, tasks: TaskSet | list[str]) -> list[str]:
+    """Return the names of the columns of X: of the tasks, as they were given without a task, or of the population."""
+    stated = list(population.columns)
+    if isinstance(tasks, list):
+        if not (tasks or stated):
+            raise ValueError("the population does not say which columns X has; write them into its columns=.")
+        return tasks or stated
+    if tasks.feature_names is not None:
+        return list(tasks.feature_names)
+    if len(stated) != tasks.X.shape[1]:
+        raise ValueError(
+            f"X has {tasks.X.shape[1]} columns without names, and the population {stated or 'no columns'}."
+        )
+    return stated
+
+
+def _log_evidence(fitted: FittedEquation, tasks: TaskSet) -> float:
+    """Return the log-likelihood of tasks at the population, by Laplace's approximation."""
+    design, observations = fitted.design_of_tasks(tasks), whole(tasks)
+    u = map_estimate(fitted.map_solver, fitted.model, fitted.point(design), observations).u
+    with torch.no_grad():
+        losses = negative_log_evidence(fitted.model, fitted.population, design, observations, u)
+    return -float(losses.sum())
+
+
+def given_tasks(X: Any, y: Any, groups: Any, sample_weight: Any) -> TaskSet | list[str]:
+    """Return the tasks that a model with a population is given, or, where there are none, the columns of X."""
+    if y is None and not isinstance(X, TaskSet) and inputs.is_empty(X):
+        return list(column_names_of(X) or ())
+    return inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))

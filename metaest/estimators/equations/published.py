@@ -1,0 +1,269 @@
+"""A population as the prior of an equation, without a fit; and the population that a fit has learned."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest.estimators.equations.covariates import Covariates
+from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.fingerprint import digest
+from metaest.exceptions import UnlikelyTaskWarning, warn
+from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
+from metaest.functional.equations.probing import choose_mode
+from metaest.population import Block, NoiseModel, Parameter, Population, Provenance, Shift
+from metaest.population.effects import Effect
+from metaest.population.parameter import check_parameters, transforms_of
+
+__all__ = ["equation_hash", "fitted_of", "population_of", "warn_outside"]
+
+# tasks and rows on which an equation that was never fitted is tried
+PROBE_TASKS = 3
+PROBE_ROWS = 4
+# how far the constants of those tasks lie from typical ones, in standard deviations between tasks
+PROBE_REACH = 0.5
+
+
+def fitted_of(
+    population: Population,
+    equation: Callable[..., Tensor],
+    columns: Sequence[str],
+    limit: float | None,
+    expected: Mapping[str, Parameter] | None = None,
+) -> tuple[FittedEquation, str, str]:
+    """Return a population with its equation, as a fit would, and how many tasks the equation is evaluated at once.
+
+    Parameters
+    ----------
+    population : Population
+    equation : callable
+    columns : sequence of str
+        Names of the columns of X.
+    limit : float, optional
+        Limit of quantification.
+    expected : dict of str to Parameter, optional
+        Constants as the equation has them; their names, and their units where both state them, must be the
+        population's.
+
+    Returns
+    -------
+    fitted : FittedEquation
+    mode, reason : str
+        How the equation is evaluated, and why.
+
+    Raises
+    ------
+    ValueError
+        When the population belongs to another equation; the message names the constant or the column.
+    """
+    table = check_parameters(dict(population.constants), equation)
+    _require_same(population, equation, table, expected)
+    names, transforms = list(table), transforms_of(table)
+    beta = transforms.unconstrain(_tensor([p.initial for p in table.values()]))
+    covariates = Covariates.of_effects(population.covariates, names, list(columns))
+    random = tuple(names.index(name) for name in population.random)
+    noise = Noise(population.noise.kind, population.noise.floor, limit)  # type: ignore[arg-type]
+    model = HierarchicalModel(Equation(equation, names), transforms, noise)
+    covariance = population.covariance()
+    factor = torch.zeros(len(names), len(random), dtype=torch.float64)
+    if random:
+        chosen = covariance[np.ix_(random, random)]
+        factor[list(random)] = torch.from_numpy(np.linalg.cholesky(chosen))
+    mode, reason = _mode(model, beta, factor, len(columns))
+    model = replace(model, equation=replace(model.equation, mode=mode))
+    ones = torch.ones(len(covariates.formulas), dtype=torch.float64)
+    n = len(beta) + len(ones)
+    uncertainty = torch.zeros(n, n, dtype=torch.float64)
+    uncertainty[: len(beta), : len(beta)] = _uncertainty(population, transforms.slope(beta))
+    parameters = PopulationParameters(torch.cat([beta, ones]), factor, _log_sigma(noise, population.noise))
+    fitted = FittedEquation(
+        table, model, parameters, covariates, uncertainty, (), random, (), GaussNewton(), _size(population.noise)
+    )
+    return fitted, mode, reason
+
+
+def population_of(
+    fitted: FittedEquation,
+    columns: Mapping[str, str],
+    *,
+    target: str,
+    equation: str,
+    settings: Mapping[str, Any],
+    equation_hash: str,
+    provenance: Provenance,
+) -> Population:
+    """Return the population of a fitted equation.
+
+    Raises
+    ------
+    ValueError
+        When it has a part that a Population does not hold.
+    """
+    model = fitted.model
+    if model.noise.correlation is not None:
+        raise ValueError("to_population: a correlation of residuals (noise_correlation) is no part of a Population.")
+    if fitted.row_accuracy.column is not None:
+        raise ValueError("to_population: a column of measurement_sd is no part of a Population.")
+    if fitted.by_gradient_steps:
+        raise ValueError("to_population: constants that adapt by gradient steps have no population to adapt from.")
+    if fitted.undetermined:
+        name = fitted.names[min(fitted.undetermined[0], len(fitted.names) - 1)]
+        raise ValueError(f"to_population: {name!r} is not determined by the tasks of the fit.")
+    p = len(fitted.table)
+    typical = model.transforms.constrain(fitted.population.beta[:p]).tolist()
+    constants = {
+        name: replace(parameter, initial=value)
+        for (name, parameter), value in zip(fitted.table.items(), typical, strict=True)
+    }
+    uncertainty = fitted.beta_covariance[:p, :p].numpy()
+    return Population(
+        constants,
+        _blocks(fitted),
+        NoiseModel(model.noise.kind, **_noise_numbers(fitted), floor=_floor(model.noise)),
+        covariates=_effects(fitted, list(columns)),
+        columns=columns,
+        target=target,
+        uncertainty=uncertainty if uncertainty.any() else None,
+        equation=equation,
+        settings=settings,
+        equation_hash=equation_hash,
+        provenance=provenance,
+    )
+
+
+def warn_outside(provenance: Provenance, names: Any, X: NDArray[Any], where: str) -> None:
+    """Warn where rows have values outside the ranges of the tasks that a population was learned from."""
+    names = list(names) if names is not None else []
+    for name, (low, high) in provenance.ranges.items():
+        if name not in names or not len(X):
+            continue
+        values = X[:, names.index(name)].astype(np.float64)
+        wrong = np.flatnonzero((values < low) | (values > high))
+        if len(wrong):
+            warn(
+                f"{where}: {name!r} is {values[wrong[0]]:g}, and the population was learned from {low:g} to {high:g}; "
+                "its constants are extrapolated.",
+                UnlikelyTaskWarning,
+            )
+
+
+def equation_hash(equation: Any) -> str:
+    """Return a hash of what an equation computes, as 16 hexadecimal digits."""
+    return digest(equation)[:16]
+
+
+def _noise_numbers(fitted: FittedEquation) -> dict[str, float]:
+    """Return the numbers of the noise by the names that a NoiseModel gives them."""
+    noise, log_sigma = fitted.model.noise, fitted.population.log_sigma
+    if noise.kind == "power":
+        power = float(log_sigma[1])
+        return {"sd_at_1": math.exp(float(log_sigma[0]) - power * math.log(noise.reference)), "power": power}
+    return dict(zip(NoiseModel.NUMBERS[noise.kind], log_sigma[: noise.n_scales].exp().tolist(), strict=True))
+
+
+def _blocks(fitted: FittedEquation) -> list[Block]:
+    """Return the covariance between tasks in blocks; constants without variation stand in none."""
+    varying = fitted.varying
+    factor = fitted.population.factor[varying]
+    matrix = (factor @ factor.T).numpy()
+    left, blocks = list(range(len(varying))), []
+    while left:
+        together = [left[0]]
+        for i in together:  # grows on the way
+            together += [j for j in left if j not in together and matrix[i, j]]
+        together.sort()
+        left = [j for j in left if j not in together]
+        names = {j: fitted.names[varying[j]] for j in together}
+        pairs = {(names[i], names[j]): float(matrix[i, j]) for i in together for j in together if i < j}
+        blocks.append(Block(variance={names[j]: float(matrix[j, j]) for j in together}, covariance=pairs))
+    return blocks
+
+
+def _effects(fitted: FittedEquation, columns: list[str]) -> dict[str, list[Effect]]:
+    """Return learned coefficients as shifts on the scale of the constant, and the formulas of a population."""
+    covariates, p, effects = fitted.covariates, len(fitted.table), dict[str, list[Effect]]()
+    for j, k in enumerate(covariates.constants):
+        slope = float(fitted.population.beta[p + j]) / float(covariates.scale[j])
+        shift = Shift(columns[covariates.columns[j]], slope, float(covariates.mean[j]))
+        effects.setdefault(fitted.names[k], []).append(shift)
+    for formulas in covariates.formulas:
+        effects.setdefault(fitted.names[formulas.constant], []).extend(formulas.effects)
+    return effects
+
+
+def _require_same(
+    population: Population,
+    equation: Callable[..., Tensor],
+    table: Mapping[str, Parameter],
+    expected: Mapping[str, Parameter] | None,
+) -> None:
+    """Raise a ValueError where the population was learned for another equation."""
+    for name, parameter in (expected or {}).items():
+        if name not in table:
+            raise ValueError(f"the population lacks the constant {name!r}; it has {', '.join(table)}.")
+        units = parameter.unit, table[name].unit
+        if all(units) and units[0] != units[1]:
+            raise ValueError(
+                f"the constant {name!r} is in {units[0]} here, and in {units[1]} in the population; convert one."
+            )
+    for name in table:
+        if expected is not None and name not in expected:
+            raise ValueError(
+                f"the population has the constant {name!r}, which this equation does not; it has {', '.join(expected)}."
+            )
+    if population.equation_hash and population.equation_hash != equation_hash(equation):
+        name = getattr(equation, "__name__", type(equation).__name__)
+        raise ValueError(
+            f"the population was learned for another equation: {name} has the hash {equation_hash(equation)}, and the "
+            f"population {population.equation_hash}. Where the two compute the same, clear the population's "
+            "equation_hash."
+        )
+
+
+def _mode(model: HierarchicalModel, beta: Tensor, factor: Tensor, n_columns: int) -> tuple[Any, str]:
+    """Try the equation on rows that are made up, and choose how it is evaluated for many tasks."""
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(np.exp(rng.uniform(-1, 1, (PROBE_TASKS, PROBE_ROWS, n_columns))))
+    observations = Observations.stack(X, torch.zeros(X.shape[:2]).double(), torch.ones(X.shape[:2]).double())
+    deviations = torch.from_numpy(rng.uniform(-PROBE_REACH, PROBE_REACH, (factor.shape[1], PROBE_TASKS)))
+    theta = model.transforms.constrain(beta[:, None] + factor @ deviations)
+    others = torch.from_numpy(np.exp(rng.uniform(-3, 3, (2 * PROBE_ROWS, n_columns))))
+    try:
+        return choose_mode(model.equation, theta, observations, others)
+    except Exception as error:  # whatever an equation makes of rows that nobody measured
+        return "loop", f"loop: made-up rows end in {type(error).__name__}"
+
+
+def _uncertainty(population: Population, slope: Tensor) -> Tensor:
+    """Return the covariance of typical values on the scales on which constants are normal."""
+    if population.uncertainty is not None:
+        return torch.from_numpy(np.array(population.uncertainty))
+    errors = _tensor([population.standard_errors.get(name, 0.0) for name in population.constants])
+    return torch.diag((errors / slope).square())
+
+
+def _log_sigma(noise: Noise, numbers: NoiseModel) -> Tensor:
+    """Return the constants of the noise as the model has them."""
+    values = numbers.numbers()
+    if numbers.kind == "power":
+        at_reference = math.log(values["sd_at_1"]) + values["power"] * math.log(noise.reference)
+        return _tensor([at_reference, values["power"]])
+    return _tensor([math.log(value) for value in values.values()])
+
+
+def _size(noise: NoiseModel) -> float:
+    """Return a size of targets; only gradient steps, which a population has none of, would look at it."""
+    return float(noise.sd or 1.0)
+
+
+def _floor(noise: Noise) -> float:
+    return noise.delta if noise.kind in ("proportional", "power") else 0.0
+
+
+def _tensor(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,96 @@
+"""The noise of observations around the curve, with its numbers: a published residual error model."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from metaest.population.numbers import as_float
+
+__all__ = ["NoiseModel"]
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    r"""How observations scatter around the curve f of a task.
+
+    ============== ======================== ==============================================
+    kind           numbers                  standard deviation
+    ============== ======================== ==============================================
+    "additive"     `sd`                     :math:`a`
+    "proportional" `cv`                     :math:`b f`
+    "combined"     `sd`, `cv`               :math:`\sqrt{a^2 + b^2 f^2}` (combined2)
+    "combined1"    `sd`, `cv`               :math:`a + b f`
+    "power"        `sd_at_1`, `power`       :math:`a f^p`
+    "lognormal"    `sd_log`              :math:`a`, of :math:`\ln y` around :math:`\ln f`
+    ============== ======================== ==============================================
+
+    Parameters
+    ----------
+    kind : str
+    sd : float, optional
+        a, in the unit of y.
+    cv : float, optional
+        b, as a fraction.
+    sd_at_1 : float, optional
+        Standard deviation where the curve is 1.
+    power : float, optional
+        p.
+    sd_log : float, optional
+    floor : float, default=0
+        For "proportional" and "power", in the unit of y: f counts as :math:`\sqrt{f^2 + \mathrm{floor}^2}`, so that an
+        observation of a curve at 0 has a density.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a number is missing, does not belong to the kind, or is not above 0.
+
+    Examples
+    --------
+    >>> from metaest.population import NoiseModel
+    >>> NoiseModel("combined", sd=1.6, cv=0.15)
+    NoiseModel('combined', sd=1.6, cv=0.15)
+    """
+
+    NUMBERS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "additive": ("sd",),
+        "proportional": ("cv",),
+        "combined": ("sd", "cv"),
+        "combined1": ("sd", "cv"),
+        "power": ("sd_at_1", "power"),
+        "lognormal": ("sd_log",),
+    }
+
+    kind: str
+    sd: float | None = None
+    cv: float | None = None
+    sd_at_1: float | None = None
+    power: float | None = None
+    sd_log: float | None = None
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or self.kind not in self.NUMBERS:
+            raise ValueError(f"noise: kind must be one of {', '.join(self.NUMBERS)}, got {self.kind!r}.")
+        for name in ("sd", "cv", "sd_at_1", "power", "sd_log"):
+            value, wanted = getattr(self, name), name in self.NUMBERS[self.kind]
+            if wanted and value is None:
+                raise ValueError(f"noise: {self.kind!r} needs {name}.")
+            if value is not None and not wanted:
+                raise ValueError(
+                    f"noise: {self.kind!r} has no {name}; it takes {' and '.join(self.NUMBERS[self.kind])}."
+                )
+            if wanted:
+                number = as_float(value, f"noise: {name}", above=None if name == "power" else 0)
+                object.__setattr__(self, name, number)
+        floor = as_float(self.floor, "noise: floor")
+        if floor < 0 or (floor and self.kind not in ("proportional", "power")):
+            raise ValueError(f"noise: floor is at least 0, and of 'proportional' and 'power' alone; got {floor:g}.")
+        object.__setattr__(self, "floor", floor)
+
+    def numbers(self) -> dict[str, float]:
+        """Return the numbers of the kind by name."""
+        return {name: getattr(self, name) for name in self.NUMBERS[self.kind]}
+
+    def __repr__(self) -> str:
+        parts = [repr(self.kind), *(f"{name}={value!r}" for name, value in self.numbers().items())]
+        return f"NoiseModel({', '.join(parts + ([f'floor={self.floor!r}'] if self.floor else []))})"
