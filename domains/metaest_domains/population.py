@@ -7,7 +7,7 @@ import pandas as pd
 
 from metaest import EquationRegressor, Population
 
-__all__ = ["keep_population"]
+__all__ = ["from_population", "keep_population"]
 
 M = TypeVar("M", bound=EquationRegressor)
 
@@ -37,3 +37,29 @@ def keep_population(cls: type[M], population: Any, settings: dict[str, Any], col
     chosen = {**population.as_settings(), **population.settings, **settings}
     no_rows: Any = pd.DataFrame(columns=list(columns)) if columns else []
     return cls(parameters=dict(population.constants), **chosen).fit(no_rows)
+
+
+def from_population(cls: Any, /, population: Population, **settings: Any) -> Any:
+    """Return a model with the numbers of a population, fitted to no data.
+
+    See :meth:`metaest.EquationRegressor.from_population`; the equation follows from the settings that the population
+    states and the further ones.
+
+    Parameters
+    ----------
+    population : Population
+        Of this model: its ``equation`` is the name of the class, or empty.
+    **settings : dict
+        Further settings of the constructor.
+
+    Returns
+    -------
+    KineticRegressor or MinimalModelRegressor
+        Fitted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the population belongs to another model, or settings contradict it.
+    """
+    return keep_population(cls, population, settings)

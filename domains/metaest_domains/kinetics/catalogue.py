@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest import EquationRegressor, Parameter, TaskSet
+from metaest import EquationRegressor, Parameter, Population, TaskSet
 from metaest.tasks.arguments import is_whole
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
 from metaest_domains.kinetics.history import HOTTEST
+from metaest_domains.population import from_population
 
 __all__ = ["Formula", "Inputs", "KineticRegressor", "Target"]
 
@@ -163,7 +164,7 @@ class KineticRegressor(EquationRegressor):
         Parameters that replace those of the equation; the others stay.
     random, covariance, noise, noise_correlation, correlation_time, limit, covariates, objective, inner_solver, \
 inner_steps, meta_gradient, support_size, split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, \
-random_state, checkpoint, checkpoint_every, verbose
+prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`.
 
     Attributes
@@ -174,6 +175,8 @@ random_state, checkpoint, checkpoint_every, verbose
 
     inputs: ClassVar[tuple[str, ...]] = ("time",)
     constants: ClassVar[Mapping[str, Parameter]] = {}
+    # constants that are held at a value read off the data, where they are not given
+    read_off: ClassVar[tuple[str, ...]] = ()
     optional_constants: ClassVar[Mapping[str, tuple[float, Parameter]]] = {}
     target: ClassVar[str] = "fraction"
     limits: ClassVar[Mapping[str, tuple[float, str]]] = LIMITS
@@ -207,6 +210,8 @@ random_state, checkpoint, checkpoint_every, verbose
         meta_batch_size: int = 25,
         max_iter: int = 300,
         compile: str | bool = "auto",
+        prior: Population | None = None,
+        prior_weight: float = np.inf,
         random_state: int | np.random.RandomState | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
@@ -234,6 +239,8 @@ random_state, checkpoint, checkpoint_every, verbose
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
         self.compile = compile
+        self.prior = prior
+        self.prior_weight = prior_weight
         self.random_state = random_state
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
@@ -261,16 +268,43 @@ random_state, checkpoint, checkpoint_every, verbose
 
     def problem(self, tasks: TaskSet) -> tuple[Formula, dict[str, Parameter]]:
         """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
-        inputs = self._inputs()
-        columns = _find_columns(inputs, self.columns, tasks)
-        cls = type(self)
-        formula = Formula(self._formula(), inputs, columns, {}, self.target, self.limits, cls.inverse, cls.examine)
-        facts = formula.target_facts
+        formula = self._unheld(tasks.feature_names, tasks.X.shape[1])
+        inputs, columns, facts = formula.inputs, formula.columns, formula.target_facts
         if facts.rises and "time" in inputs:
             _refuse_falling(tasks, columns[inputs.index("time")])
-        constants = self._constants_to_fit()
-        refuse_unknown(as_mapping(self.parameters, "parameters"), constants, "parameters")
         guessed = self.guess(formula.read(tasks.X), tasks.y.reshape(-1).astype(np.float64), tasks)
+        return self._held(formula, guessed)
+
+    def equation_for(self, names: Sequence[str]) -> tuple[Formula, dict[str, Parameter]]:
+        """Return the equation for columns with these names, and its constants without initial values from data."""
+        formula, fixed = self._unheld(names, len(names)), as_mapping(self.fixed, "fixed")
+        for name in self.read_off:
+            if name not in fixed:
+                raise ValueError(
+                    f"fixed: without tasks to read it off, {name!r} has to be given: settings={{'fixed': {{{name!r}: "
+                    "...}} of the population, or fixed=."
+                )
+        return self._held(formula, {name: fixed[name] for name in self.read_off})
+
+    from_population: Any = classmethod(from_population)
+
+    def settings_of_population(self) -> dict[str, Any]:
+        """Return the settings that the constants belong to; constants that were read off the data are held."""
+        usual = {name: value for name, (value, _) in self.optional_constants.items()}
+        fixed = {name: float(value) for name, value in self.fixed_.items() if usual.get(name) != value}
+        chosen: dict[str, Any] = {"optional": list(self.optional), "fixed": fixed}
+        return {name: value for name, value in chosen.items() if value}
+
+    def _unheld(self, names: Sequence[str] | None, n_columns: int) -> Formula:
+        """Return the equation for some columns, before constants are held."""
+        cls, inputs = type(self), self._inputs()
+        columns = _find_columns(inputs, self.columns, names, n_columns)
+        return Formula(self._formula(), inputs, columns, {}, self.target, self.limits, cls.inverse, cls.examine)
+
+    def _held(self, formula: Formula, guessed: Mapping[str, float]) -> tuple[Formula, dict[str, Parameter]]:
+        """Return the equation with its held constants, and the table of those to fit."""
+        facts, constants = formula.target_facts, self._constants_to_fit()
+        refuse_unknown(as_mapping(self.parameters, "parameters"), constants, "parameters")
         table = parameters_to_fit(constants, self.parameters, guessed)
         usual = {name: value for name, (value, _) in self.optional_constants.items() if name not in table}
         read_off = {name: value for name, value in guessed.items() if name not in table and name not in usual}
@@ -293,12 +327,13 @@ random_state, checkpoint, checkpoint_every, verbose
         return {**self.constants, **chosen}
 
 
-def _find_columns(inputs: tuple[str, ...], columns: Mapping[str, str | int] | None, tasks: TaskSet) -> tuple[int, ...]:
+def _find_columns(
+    inputs: tuple[str, ...], columns: Mapping[str, str | int] | None, feature_names: Sequence[str] | None, n: int
+) -> tuple[int, ...]:
     """Return the column of X of each input: as given, by name, or in their order."""
     given = as_mapping(columns, "columns")
     refuse_unknown(given, dict.fromkeys(inputs), "columns")
-    names = list(tasks.feature_names or [])
-    n = tasks.X.shape[1]
+    names = list(feature_names or [])
     lower = [str(name).lower() for name in names]
     twice = [name for name in inputs if name not in given and lower.count(name) > 1]
     if twice:

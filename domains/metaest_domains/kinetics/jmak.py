@@ -123,6 +123,7 @@ class JMAKArrheniusRegressor(KineticRegressor):
     True
     """
 
+    read_off = ("reference",)
     inputs = ("time", "temperature")
     constants = {
         "k_ref": Parameter(1.0, lower=0, unit="1/time", meaning="rate at the reference temperature"),

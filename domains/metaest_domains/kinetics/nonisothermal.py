@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from metaest import Parameter, TaskSet
+from metaest import Parameter, Population, TaskSet
 from metaest_domains.kinetics.catalogue import Inputs, KineticRegressor
 from metaest_domains.kinetics.guesses import half_time
 from metaest_domains.kinetics.history import HOTTEST, Histories
@@ -44,6 +44,7 @@ class AlongHistory(KineticRegressor):
         As :class:`KineticRegressor` takes them; the rest as :class:`metaest.EquationRegressor` does.
     """
 
+    read_off = ("reference",)
     shape: Callable[..., Tensor]
 
     def __init__(
@@ -72,6 +73,8 @@ class AlongHistory(KineticRegressor):
         meta_batch_size: int = 25,
         max_iter: int = 300,
         compile: str | bool = "auto",
+        prior: Population | None = None,
+        prior_weight: float = np.inf,
         random_state: int | np.random.RandomState | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
@@ -100,6 +103,8 @@ class AlongHistory(KineticRegressor):
             meta_batch_size=meta_batch_size,
             max_iter=max_iter,
             compile=compile,
+            prior=prior,
+            prior_weight=prior_weight,
             random_state=random_state,
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,

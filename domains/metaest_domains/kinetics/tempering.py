@@ -63,6 +63,7 @@ class HollomonJaffeRegressor(KineticRegressor):
     5
     """
 
+    read_off = ("reference",)
     inputs = ("time", "temperature")
     target = "hardness"
     limits = {

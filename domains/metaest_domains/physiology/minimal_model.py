@@ -12,11 +12,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from metaest import EquationRegressor, Parameter, TaskError, TaskSet
+from metaest import EquationRegressor, Parameter, Population, TaskError, TaskSet
 from metaest.tasks.numbers import as_number, as_vector
 from metaest_domains.constants import parameters_to_fit
 from metaest_domains.physiology.radau import Array, Partials, System
 from metaest_domains.physiology.radau_slopes import check_integrated, integrate
+from metaest_domains.population import from_population
 
 __all__ = ["MinimalModelRegressor", "insulin_rows"]
 
@@ -263,7 +264,7 @@ class MinimalModelRegressor(EquationRegressor):
         not matter.
     random, covariance, noise, noise_correlation, correlation_time, limit, covariates, support_size, split, max_iter
         As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` by default.
-    compile, random_state, checkpoint, checkpoint_every, verbose
+    compile, prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`.
 
     References
@@ -309,6 +310,8 @@ class MinimalModelRegressor(EquationRegressor):
         split: str = "random",
         max_iter: int = 300,
         compile: str | bool = "auto",
+        prior: Population | None = None,
+        prior_weight: float = np.inf,
         random_state: int | np.random.RandomState | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
@@ -326,6 +329,8 @@ class MinimalModelRegressor(EquationRegressor):
         self.split = split
         self.max_iter = max_iter
         self.compile = compile
+        self.prior = prior
+        self.prior_weight = prior_weight
         self.random_state = random_state
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
@@ -333,7 +338,12 @@ class MinimalModelRegressor(EquationRegressor):
 
     def problem(self, tasks: TaskSet) -> tuple[MinimalModel, dict[str, Parameter]]:
         """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
-        names = list(tasks.feature_names or [])
+        equation, _ = self.equation_for(tasks.feature_names or ())
+        return equation, parameters_to_fit(self.constants, self.parameters, _initial(tasks, equation.n))
+
+    def equation_for(self, names: Sequence[str]) -> tuple[MinimalModel, dict[str, Parameter]]:
+        """Return the equation for columns with these names, and its constants without initial values from data."""
+        names = list(names)
         n = sum(name.startswith("insulin_time_") for name in names)
         expected = [
             "time",
@@ -343,8 +353,14 @@ class MinimalModelRegressor(EquationRegressor):
             "basal_insulin",
         ]
         if n < 2 or names != expected:
-            raise ValueError(f"X must have the columns of insulin_rows, got {names or tasks.X.shape[1]}.")
-        return MinimalModel(n), parameters_to_fit(self.constants, self.parameters, _initial(tasks, n))
+            raise ValueError(f"X must have the columns of insulin_rows, got {names or 'columns without names'}.")
+        return MinimalModel(n), parameters_to_fit(self.constants, self.parameters, {})
+
+    from_population: Any = classmethod(from_population)
+
+    def settings_of_population(self) -> dict[str, Any]:
+        """Return the settings that the constants belong to: there are none."""
+        return {}
 
 
 def _initial(tasks: TaskSet, n: int) -> dict[str, float]:

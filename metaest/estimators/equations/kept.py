@@ -49,7 +49,10 @@ class Kept(Protocol):
     def settings_of_population(self) -> dict[str, Any] | None:
         """Return the settings that the constants of a catalogue's model belong to; None for an equation of yours."""
 
-    def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter]]:
+    def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
+        """Return equation and parameters for a TaskSet, as the constructor takes them."""
+
+    def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return the equation for columns with these names, and its constants; subclasses make it of their settings."""
 
 
@@ -193,8 +196,13 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
     tasks : TaskSet or None
     """
     population = _checked(model.prior)
+    if not np.isinf(model.prior_weight):
+        raise ValueError(
+            f"prior_weight={model.prior_weight!r}: only an infinite weight, which keeps the population, is implemented."
+        )
     _require_settings(settings, population)
-    function, expected = model.equation_for(names)
+    function, given = model.equation_for(names) if tasks is None else model.problem(tasks)
+    expected = {name: value if isinstance(value, Parameter) else Parameter(value) for name, value in given.items()}
     fitted, mode, reason = published.fitted_of(population, function, names, model.limit, expected)
     if tasks is None:
         posterior, log_likelihood = (

@@ -369,9 +369,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         """Return equation and parameters for a TaskSet, as the constructor takes them; subclasses read them off it."""
         return self.equation, self.parameters
 
-    def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter]]:
+    def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return the equation for columns with these names, and its constants; subclasses make it of their settings."""
-        return self.equation, {name: p for name, p in self.parameters.items() if isinstance(p, Parameter)}
+        return self.equation, self.parameters
 
     def settings_of_population(self) -> dict[str, Any] | None:
         """Return the settings that the constants of a catalogue's model belong to; None for an equation of yours."""
