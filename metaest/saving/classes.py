@@ -12,6 +12,7 @@ from metaest.estimators.equations import average, many_tasks
 from metaest.estimators.equations.covariates import ConstantFormulas, Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
+from metaest.estimators.equations.uncertain import UncertainPopulation
 from metaest.estimators.gaussian import conditioning
 from metaest.estimators.gaussian.hierarchical_gp.evidence import Curves, Hyperparameters
 from metaest.estimators.gaussian.hierarchical_gp.kernels import Kernel
@@ -117,6 +118,7 @@ _INNER: tuple[type, ...] = (
     SeenTasks,
     SquaredError,
     Transforms,
+    UncertainPopulation,
     Uncertainty,
     Utility,
     Warp,

@@ -59,8 +59,13 @@ def _fitted(fitted: FittedEquation) -> str:
     shifted = (*covariates.constants, *(formulas.constant for formulas in covariates.formulas))
     if not all(0 <= k < p for k in (*fitted.random, *fitted.flat, *shifted)):
         return "it speaks of constants that are not there"
-    if not _finite([*population, fitted.beta_covariance]):
+    if not _finite([*population, fitted.beta_covariance, *(fitted.uncertain or ())]):
         return "a constant or a covariance is not finite"
+    if fitted.uncertain is not None:
+        s = len(fitted.uncertain.log_scale)
+        wanted = (s,), (s, n), (s, n, n), (s, p, len(fitted.random)), (s,)
+        if not s or any(part.shape != shape for part, shape in zip(fitted.uncertain, wanted, strict=True)):
+            return "the populations that it may be have other shapes"
     return "a variance is negative" if bool((fitted.beta_covariance.diagonal() < 0).any()) else ""
 
 

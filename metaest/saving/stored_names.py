@@ -51,9 +51,11 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "structures_": None,
         "prior": None,
         "prior_weight": math.inf,
+        "small_sample": "none",
     },
     "CompartmentRegressor": {"absorption": "excess"},
     "Covariates": {"formulas": ()},
+    "FittedEquation": {"uncertain": None},
     "MAMLClassifier": {"collate_fn": None},
     "MAMLRegressor": {
         "loss": "squared_error",

@@ -105,6 +105,7 @@ EXCLUDED = {
     "AdaptedRegressors": "made by adapt_many",
     "diagnostics.LeaveOneOut": "a record that leave_one_task_out returns",
     "scorers.FewShotScorer": "made by the functions of metaest.scorers",
+    "LogLikelihood": "a record that log_likelihood returns",
     "EquationRegressor.summary": "takes no argument",
     "TaskSet.summary": "takes no argument",
     "AdaptedEquation.check_covariates": "a hook for classes of domains, called with checked values",
@@ -468,6 +469,22 @@ entry(
     sequences(decay_tasks(3, seed=5), spells=False, settings=GUARDS),
     state=bytes_of(equation, CURVE_PROBE),
 )
+entry(
+    "EquationRegressor.log_likelihood",
+    lambda tasks, **settings: equation().log_likelihood(
+        tasks, **{"method": "importance", "n_samples": 20, "random_state": 0, **settings}
+    ).value,
+    sequences(
+        decay_tasks(3, seed=5),
+        spells=False,
+        settings={
+            "method": one_of("method", "laplace", "importance", "quadrature"),
+            "n_nodes": count(1, 101, name="n_nodes"),
+            "random_state": seed(),
+        },
+    ),
+    state=bytes_of(equation, CURVE_PROBE),
+)  # fmt: skip
 
 
 def _many(model: Any, tasks: Any, probe: np.ndarray, **settings: Any) -> Any:

@@ -69,6 +69,7 @@ def test_all_methods_are_exact_for_a_linear_equation(linear):
         {"noise": "proportional"},
         {"noise": "combined"},
         {"noise": "power"},
+        {"noise": "lognormal"},
         {"limit": 0.3},
         {"measurement_sd": "sd"},
         {"noise_correlation": "car1", "correlation_time": "t"},

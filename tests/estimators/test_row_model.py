@@ -8,8 +8,8 @@ import torch
 
 from metaest import EquationRegressor, Parameter
 from metaest.estimators.equations import compiled, row_model
-from metaest.estimators.equations.map_estimate import normal_points
 from metaest.estimators.equations.row_model import RowModel
+from metaest.estimators.normal_points import normal_points
 from metaest.functional import (
     Equation,
     GaussNewton,

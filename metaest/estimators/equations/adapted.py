@@ -30,7 +30,7 @@ from metaest.estimators.equations.checks import (
     joined_rows,
     require_finite_curve,
 )
-from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_of_prior, mixed_draws
+from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_without_rows, mixed_draws
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows
 from metaest.estimators.equations.next_rows import suggest_rows
@@ -180,14 +180,14 @@ class AdaptedEquation(AdaptedPredictor):
 
     @cached_property
     def _draws(self) -> Draws:
-        posterior = self._posterior if self._unguarded is None else self._unguarded
         if not len(self.X_support_):
-            return draws_of_prior(posterior)
+            return draws_without_rows(self._fitted, self._covariates)
+        posterior = self._posterior if self._unguarded is None else self._unguarded
         rows = self.X_support_, self.y_support_, self.sample_weight_support_
         draws = draws_of_posterior(self._fitted, posterior, *rows)
         if self.guard_ is None or self.guard_.share == 1:
             return draws
-        return mixed_draws(draws, draws_of_prior(self._fitted.prior_of(self._covariates)), self.guard_.share)
+        return mixed_draws(draws, draws_without_rows(self._fitted, self._covariates), self.guard_.share)
 
     @property
     def _near_rows(self) -> NearRows | None:

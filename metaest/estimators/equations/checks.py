@@ -76,7 +76,7 @@ def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: 
     Raises
     ------
     TaskError
-        When there are several targets.
+        When there are several targets, or too few tasks for ``small_sample="integrate"``.
     """
     require_one_target(tasks, "an equation gives one value a row", flat=flat)
     y = tasks.y.reshape(-1)
@@ -104,6 +104,8 @@ def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: 
             f"{np.median(tasks.sizes):.0f}: all are padded to the longest, which takes time and memory; thin out its "
             "rows, or split it."
         )
+    if settings.small_sample == "integrate":
+        _require_enough_tasks(settings, tasks, names, random)
     return _may_vary(tasks, names, random, diagonal=settings.diagonal)
 
 
@@ -123,6 +125,20 @@ def require_positive(y: NDArray[Any], where: str) -> None:
             f"{where}: y is {y[bad[0]]:g} in row {bad[0]} ({len(bad)} of {len(y)} rows are not above 0), but "
             "noise='lognormal' is that of the logarithm of y: leave them out, give limit= where they stand for "
             "values below a limit of quantification, or take noise='combined'."
+        )
+
+
+def _require_enough_tasks(settings: FitSettings, tasks: TaskSet, names: list[str], random: list[int]) -> None:
+    """Raise where so few tasks leave the variation between them open altogether."""
+    varying = [names[k] for k in random]
+    # Student's distribution of a new task's constants has this many degrees of freedom less than there are tasks
+    taken = 1 + max((len((settings.covariates or {}).get(name, ())) for name in varying), default=0)
+    taken += 0 if settings.diagonal else max(0, len(random) - 1)
+    if random and len(tasks) < taken + 2:
+        raise TaskError(
+            f"small_sample='integrate' needs more tasks: from {len(tasks)} nothing can be said of how "
+            f"{', '.join(varying)} vary{'' if settings.diagonal else ' together'}; {taken + 2} are wanted. Let fewer "
+            f"vary (random=){'' if settings.diagonal else ', or take covariance=' + repr('diagonal')}."
         )
 
 

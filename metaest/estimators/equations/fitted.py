@@ -16,6 +16,7 @@ from torch import Tensor
 from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.map_estimate import map_estimate, misfit
 from metaest.estimators.equations.row_accuracy import RowAccuracy
+from metaest.estimators.equations.uncertain import UncertainPopulation
 from metaest.functional import (
     GaussNewton,
     GradientDescent,
@@ -99,6 +100,8 @@ class FittedEquation:
     unit : float
         Standard deviation of the training targets; the scale of gradient steps.
     row_accuracy : RowAccuracy
+    uncertain : UncertainPopulation or None
+        What the population may be, where few tasks leave it open and that is counted.
     """
 
     table: dict[str, Parameter]
@@ -112,6 +115,7 @@ class FittedEquation:
     solver: GaussNewton | GradientDescent
     unit: float
     row_accuracy: RowAccuracy = field(default_factory=RowAccuracy)
+    uncertain: UncertainPopulation | None = None
 
     @property
     def names(self) -> list[str]:

@@ -216,7 +216,9 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
         posterior = posterior_of_many(fitted, tasks, verbose=False)
         log_likelihood = _log_evidence(fitted, tasks)
     why = "nothing was fitted"
-    return FitResult(fitted, posterior, log_likelihood, 0, [], mode, reason, False, why, "")
+    # a publication seldom says how well a standard deviation between tasks is told
+    omega_error = torch.full((len(fitted.table),), torch.nan, dtype=torch.float64)
+    return FitResult(fitted, posterior, log_likelihood, 0, [], mode, reason, False, why, omega_error, "")
 
 
 def _checked(population: Any) -> Population:
@@ -229,6 +231,8 @@ def _require_settings(settings: FitSettings, population: Population) -> None:
     """Raise a ValueError where settings contradict a population that is kept."""
     if settings.by_query:
         raise ValueError("prior needs objective='evidence'.")
+    if settings.small_sample != "none":
+        raise ValueError(f"small_sample={settings.small_sample!r}, but a population that is kept is not estimated.")
     if settings.noise != population.noise.kind:
         raise ValueError(f"noise={settings.noise!r}, but the noise of the population is {population.noise.kind!r}.")
     chosen = None if isinstance(settings.random, str) else settings.random

@@ -11,16 +11,17 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.stats import chi2, norm, qmc
+from scipy.stats import chi2
 from torch import Tensor
 
+from metaest.estimators.normal_points import normal_points
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, SolveCode
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.correlated import log_roots
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Point
 
-__all__ = ["map_estimate", "misfit", "normal_points", "search_widely"]
+__all__ = ["map_estimate", "misfit", "search_widely"]
 
 # points per task that the wide search evaluates without searching, where one call evaluates all tasks
 SCREENED = 256
@@ -49,15 +50,6 @@ ACCURACY = 1e-6
 # twice the loss at the solution is a chi-square variable with as many degrees of freedom as rows; a fit worse than all
 # but this share of tasks is searched again
 DOUBTFUL_SHARE = 1e-5
-
-
-@lru_cache(maxsize=32)
-def normal_points(n: int, dimension: int, seed: int = 0) -> Tensor:
-    """Return n well-spread points of a standard normal distribution, the same for a seed, of shape (dimension, n)."""
-    if dimension == 0:
-        return torch.zeros(0, n, dtype=torch.float64)
-    uniform = qmc.Sobol(dimension, scramble=True, rng=seed).random(n)
-    return torch.from_numpy(norm.ppf(uniform.clip(1e-6, 1 - 1e-6))).T.contiguous()
 
 
 def map_estimate(

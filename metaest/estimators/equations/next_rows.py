@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metaest.estimators.equations.adaptive_draws import root
 from metaest.estimators.equations.batches import one_task
-from metaest.estimators.equations.draws import root
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
-from metaest.estimators.equations.map_estimate import normal_points
 from metaest.estimators.equations.near_rows import NearRows
+from metaest.estimators.normal_points import normal_points
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
 from metaest.functional.equations.optimal_design import choose_correlated_rows

@@ -1,9 +1,7 @@
 """EquationRegressor: an equation one trusts, its constants meta-learned from many tasks and adapted to the next."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
 
@@ -26,6 +24,7 @@ from metaest.estimators.equations import (
     kept,
     likelihood,
     many_tasks,
+    substituted,
     tables,
     unadapted,
 )
@@ -120,6 +119,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         Tasks a meta-step of ``inner_solver="gradient"``.
     max_iter : int, default=300
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
+    small_sample : {"none", "integrate"}, default="none"
+        Whether intervals know that covariance, noise and coefficients were estimated from few tasks: they are
+        integrated over, and estimated by the restricted likelihood times Jeffreys' prior, which takes no standard
+        deviation as zero. See :doc:`/guide/equations`.
     compile : bool or "auto", default="auto"
         Whether the equation is compiled (needs llvmlite, the extra ``compile``; see :doc:`/guide/speed`). "auto"
         compiles every fit but one by gradient steps, and an `adapt_many` of at least 500,000 rows, True a single
@@ -144,8 +147,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         What "auto" compared. Where several have a weight, curves are averaged and other attributes are the best's.
     population_ : DataFrame
         One row a constant: ``value`` (of the median task, in the constant's unit), ``standard_error`` and
-        ``between_task_sd`` (to first order), ``omega`` (the standard deviation between tasks in the unconstrained
-        space: of the logarithm, for a constant with one bound), ``cv`` (of such a lognormal constant, or of its
+        ``between_task_sd`` (to first order), ``lower_90`` and ``upper_90``, ``omega`` (the standard deviation between
+        tasks in the unconstrained space: of the logarithm, for a constant with one bound) with its
+        ``omega_standard_error`` (NaN where omega is zero), ``cv`` (of such a lognormal constant, or of its
         distance from the bound: :math:`\sqrt{\exp(\omega^2) - 1}`, exact), ``unit``, ``lower``, ``upper``; and in the
         unconstrained space ``scale`` ("identity", "log", "upper", "logit"), ``scaled_value``,
         ``scaled_standard_error``, ``scaled_sd`` (omega once more).
@@ -206,6 +210,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     correlation_time: str | int | None = None
     prior: Population | None = None
     prior_weight: float = np.inf
+    small_sample: str = "none"
     _parameter_constraints = CONSTRAINTS
     _single_target = True
     _weighs = True
@@ -241,6 +246,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         meta_lr: float = 0.05,
         meta_batch_size: int = 25,
         max_iter: int = 300,
+        small_sample: str = "none",
         compile: str | bool = "auto",
         prior: Population | None = None,
         prior_weight: float = np.inf,
@@ -269,6 +275,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.meta_lr = meta_lr
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
+        self.small_sample = small_sample
         self.compile = compile
         self.prior = prior
         self.prior_weight = prior_weight
@@ -400,20 +407,6 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         return self._fitted.covariates.columns
 
-    def with_equation(self, equation: Callable[..., torch.Tensor]) -> Self:
-        """Return a copy of the fitted model that evaluates another equation of the same constants.
-
-        Parameters
-        ----------
-        equation : callable
-        """
-        check_is_fitted(self)
-        if self._further:
-            raise ValueError("with_equation: this model averages structures, each with the equation of the fit.")
-        other, model = copy.copy(self), self._fitted.model
-        other._fitted = replace(self._fitted, model=replace(model, equation=replace(model.equation, function=equation)))
-        return other
-
     @in_plain_modes
     def adapt(
         self,
@@ -524,6 +517,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     predict_mean = unadapted.predict_mean
     simulate = unadapted.simulate
     suggest = unadapted.suggest
+    with_equation = substituted.with_equation
     log_likelihood = likelihood.log_likelihood
 
     @in_plain_modes

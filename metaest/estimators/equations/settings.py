@@ -34,6 +34,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "meta_lr": [POSITIVE_OR_ZERO],
     "meta_batch_size": [Whole(1, None, closed="left")],
     "max_iter": [Whole(1, None, closed="left")],
+    "small_sample": [StrOptions({"none", "integrate"})],
     "compile": ["boolean", StrOptions({"auto"})],
     "random_state": SEED,
     "prior": [Population, None],
@@ -66,6 +67,7 @@ class FitSettings:
     meta_lr: float
     meta_batch_size: int
     max_iter: int
+    small_sample: str
     compile: str | bool
     verbose: Any
 
@@ -105,6 +107,12 @@ class FitSettings:
             raise ValueError(
                 "measurement_sd needs inner_solver='gauss-newton': gradient steps minimise squared errors; use "
                 "sample_weight instead."
+            )
+        if self.small_sample == "integrate" and self.by_query:
+            raise ValueError("small_sample='integrate' needs objective='evidence': it integrates the likelihood.")
+        if self.small_sample == "integrate" and "auto" in (self.noise, self.covariance, str(self.random)):
+            raise ValueError(
+                "small_sample='integrate' compares no structures: give random, covariance and noise other than 'auto'."
             )
         self._check_correlation()
         self._check_lognormal()

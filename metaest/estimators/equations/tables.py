@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaest.estimators.equations.answers import quantity_table
 from metaest.estimators.equations.draws import Draws, weighted_quantile
 from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
+from metaest.estimators.equations.mixture_draws import draws_of_coefficients
 from metaest.estimators.equations.settings import FitSettings
 from metaest.exceptions import filters_kept
 from metaest.functional import Correlation, SolveCode
@@ -46,7 +48,7 @@ METHOD = {
 }
 
 
-def _population_table(fitted: FittedEquation) -> pd.DataFrame:
+def _population_table(fitted: FittedEquation, omega_error: Tensor) -> pd.DataFrame:
     """Return one row a constant: value, standard error, variation between tasks, unit, bounds; also unconstrained."""
     p = len(fitted.table)
     phi = fitted.population.beta[:p]
@@ -56,14 +58,18 @@ def _population_table(fitted: FittedEquation) -> pd.DataFrame:
     bounds = [parameter.bounds for parameter in fitted.table.values()]
     kinds = list(fitted.model.transforms.kinds)
     lognormal = np.array([kind in ("log", "upper") for kind in kinds])
+    lower, upper = fitted.model.transforms.constrain(_coefficient_intervals(fitted)[:, :p].T).T.numpy()
     with np.errstate(over="ignore"):  # infinite where omega is huge
         cv = np.sqrt(np.expm1(sd**2))
     return pd.DataFrame(
         {
             "value": fitted.model.transforms.constrain(phi).numpy(),
             "standard_error": np.where(np.isinf(se), np.inf, slope * np.where(np.isinf(se), 0.0, se)),
+            "lower_90": lower,
+            "upper_90": upper,
             "between_task_sd": slope * sd,
             "omega": sd,
+            "omega_standard_error": omega_error.numpy(),
             "cv": np.where(lognormal, cv, np.nan),
             "unit": [parameter.unit for parameter in fitted.table.values()],
             "lower": [low for low, _ in bounds],
@@ -75,6 +81,19 @@ def _population_table(fitted: FittedEquation) -> pd.DataFrame:
         },
         index=pd.Index(fitted.names, name="constant"),
     )
+
+
+def _coefficient_intervals(fitted: FittedEquation) -> Tensor:
+    """Return the ends of intervals of the coefficients, of shape (2, coefficients); infinite for undetermined ones."""
+    tails = torch.tensor([0.5 - LEVEL / 2, 0.5 + LEVEL / 2], dtype=torch.float64)
+    if fitted.uncertain is None:
+        ends: Tensor = fitted.population.beta + torch.special.ndtri(tails)[:, None] * fitted.beta_error
+    else:
+        drawn = draws_of_coefficients(fitted.uncertain)
+        ends = weighted_quantile(drawn, torch.ones(drawn.shape[1], dtype=drawn.dtype), tails)
+    unbounded = list(fitted.undetermined)
+    ends[0, unbounded], ends[1, unbounded] = -torch.inf, torch.inf
+    return ends
 
 
 def _coefficient_table(fitted: FittedEquation) -> pd.DataFrame:
@@ -228,7 +247,7 @@ def attributes(
         "batching_reason_": result.reason,
         "compiled_": result.compiled,
         "compiled_reason_": result.compiled_reason,
-        "population_": _population_table(fitted),
+        "population_": _population_table(fitted, result.omega_error),
         "derived_": quantity_table(fitted),
         "coefficients_": _coefficient_table(fitted),
         "covariance_": _matrix_table(fitted, correlation=False),

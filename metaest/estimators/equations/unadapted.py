@@ -14,7 +14,7 @@ from metaest.estimators.conformal import conformal_interval
 from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd
 from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations
 from metaest.estimators.equations.checks import require_finite_curve
-from metaest.estimators.equations.draws import draws_of_prior
+from metaest.estimators.equations.draws import draws_without_rows
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.next_rows import suggest_rows
 from metaest.estimators.equations.task_rows import rows_to_predict
@@ -204,7 +204,7 @@ def _simulated(members: Members, X: NDArray[Any], n: int, random_state: Any, sam
 
 def _parts(members: Members, X: NDArray[Any], where: str) -> list[Part]:
     """Return the members with draws of their priors, of the one task that the rows X belong to."""
-    return [Part(fitted, draws_of_prior(_prior_of_rows(fitted, X, where))) for fitted in members]
+    return [Part(fitted, draws_without_rows(fitted, fitted.covariates.of_rows(X, where))) for fitted in members]
 
 
 def _suggested(

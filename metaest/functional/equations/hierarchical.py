@@ -170,10 +170,13 @@ class HierarchicalModel:
 
     def loss(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
         """Return the negative log-likelihood of each task, of shape (tasks,)."""
+        return self.loss_of_curve(self.curve(phi, observations), log_sigma, observations)
+
+    def loss_of_curve(self, values: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
+        """Return the negative log-likelihood of each task from the values of its curve, of shape (rows, tasks)."""
         if self.noise.correlation is not None:
-            return correlated_loss(self.noise, self.curve(phi, observations), log_sigma, observations)
-        accuracy = self.noise.accuracy(observations)
-        terms = self.noise.terms(self.curve(phi, observations), observations.y, log_sigma, accuracy)
+            return correlated_loss(self.noise, values, log_sigma, observations)
+        terms = self.noise.terms(values, observations.y, log_sigma, self.noise.accuracy(observations))
         return observations.masked(terms.loss).sum(dim=0)
 
     def losses_at(

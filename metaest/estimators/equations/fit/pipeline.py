@@ -36,6 +36,7 @@ from metaest.estimators.equations.checks import (
 from metaest.estimators.equations.compiled import CompiledEquation, agrees_with_torch, compiled_for_fit
 from metaest.estimators.equations.correlation import correlation_of, time_column
 from metaest.estimators.equations.covariates import Covariates
+from metaest.estimators.equations.few_tasks import population_of
 from metaest.estimators.equations.fit.em import (
     EMResult,
     em_steps,
@@ -54,6 +55,7 @@ from metaest.estimators.equations.residuals import warn_of_correlation
 from metaest.estimators.equations.row_accuracy import RowAccuracy, with_mean_weight_one
 from metaest.estimators.equations.row_model import RowModel
 from metaest.estimators.equations.settings import FitSettings
+from metaest.estimators.equations.uncertain import UncertainPopulation
 from metaest.exceptions import DivergenceError, warn
 from metaest.functional import (
     Equation,
@@ -126,6 +128,8 @@ class FitResult(NamedTuple):
         How many tasks are evaluated at once, and why.
     compiled : bool
     compiled_reason : str
+    omega_error : Tensor of shape (constants,)
+        Standard errors of the standard deviations between tasks.
     doubt : str
         Why the fit is none to rely on: it did not converge, or constants are not determined; empty where it is.
     """
@@ -139,6 +143,7 @@ class FitResult(NamedTuple):
     reason: str
     compiled: bool
     compiled_reason: str
+    omega_error: Tensor
     doubt: str
 
 
@@ -209,7 +214,9 @@ def fit_population(
         _logger.info("no variation between tasks: %s", ", ".join(list(setting.table)[k] for k in no_variation))
     if shift:
         problem, optimum = _in_given_weights(problem, optimum, given, shift)
-    fitted, posterior = _finished(problem, optimum, setting, no_variation, solver)
+    optimum, uncertain, omega_error = population_of(settings.small_sample, problem, optimum, no_variation)
+    no_variation = [] if uncertain else no_variation
+    fitted, posterior = _finished(problem, optimum, setting, no_variation, solver, uncertain)
     doubt = _doubt(problem, optimum, fitted, given)
     _warn(problem, optimum, fitted, posterior, given, doubt)
     return FitResult(
@@ -222,6 +229,7 @@ def fit_population(
         setting.reason,
         setting.compiled.compiled,
         setting.compiled.reason,
+        omega_error,
         doubt,
     )
 
@@ -485,6 +493,7 @@ def _finished(
     setting: _Setting,
     no_variation: list[int],
     solver: GaussNewton | GradientDescent,
+    uncertain: UncertainPopulation | None,
 ) -> tuple[FittedEquation, Posterior]:
     """Return the fitted equation with its standard errors, and the posterior of the training tasks."""
     population, model = optimum.population, problem.model
@@ -506,6 +515,7 @@ def _finished(
         solver,
         spread_of(problem.observations),
         setting.row_accuracy,
+        uncertain,
     )
     if fitted.by_gradient_steps:
         return fitted, fitted.posterior(problem.design, problem.observations)

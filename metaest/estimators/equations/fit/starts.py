@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.batches import evenly
-from metaest.estimators.equations.map_estimate import normal_points, search_widely
+from metaest.estimators.equations.map_estimate import search_widely
+from metaest.estimators.normal_points import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
 from metaest.functional.equations.hierarchical import Point
 
