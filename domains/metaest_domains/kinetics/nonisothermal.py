@@ -74,7 +74,7 @@ class AlongHistory(KineticRegressor):
         max_iter: int = 300,
         compile: str | bool = "auto",
         prior: Population | None = None,
-        prior_weight: float = np.inf,
+        prior_weight: float | str = np.inf,
         random_state: int | np.random.RandomState | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,

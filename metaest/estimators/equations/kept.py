@@ -20,6 +20,7 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.many_tasks import posterior_of_many
 from metaest.estimators.equations.map_estimate import map_estimate
 from metaest.estimators.equations.settings import FitSettings
+from metaest.estimators.equations.updating import Updated, update, weights_of
 from metaest.functional import negative_log_evidence
 from metaest.population import Parameter, Population, Provenance
 from metaest.population.parameter import check_names
@@ -27,14 +28,15 @@ from metaest.tasks import TaskSet
 from metaest.tasks.random_state import generator_of
 from metaest.tasks.reading import column_names_of
 
-__all__ = ["columns_of", "from_population", "given_tasks", "keep", "simulate_tasks", "to_population"]
+__all__ = ["columns_of", "from_population", "given_tasks", "keep", "simulate_tasks", "source_of", "to_population"]
 
 
 class Kept(Protocol):
     """An equation regressor, which may keep a population."""
 
     prior: Population | None
-    prior_weight: float
+    prior_weight: float | str
+    prior_weights_: Any
     limit: float | None
     n_features_in_: int
     n_tasks_: int
@@ -128,7 +130,7 @@ def to_population(
         When the model averages structures, or has learned something that a population does not hold.
     """
     check_is_fitted(self)
-    if self.prior is not None and np.isinf(self.prior_weight):
+    if self.prior is not None and np.isinf(self.prior_weights_).all():
         return self.prior
     if self._further:
         raise ValueError("to_population: this model averages structures; fit the one you want (noise=, covariance=).")
@@ -185,8 +187,8 @@ def simulate_tasks(self: Kept, designs: Any, n: int, random_state: Any = None) -
     return inputs.as_tasks({f"simulated {i + 1}": tasks[i] for i in range(n)})
 
 
-def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | None) -> FitResult:
-    """Return the population of `prior` as a fit returns what it has learned; tasks are adapted to, if there are.
+def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | None) -> Updated:
+    """Return the population of `prior` as a fit returns what it has learned, kept or updated by tasks.
 
     Parameters
     ----------
@@ -196,10 +198,6 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
     tasks : TaskSet or None
     """
     population = _checked(model.prior)
-    if not np.isinf(model.prior_weight):
-        raise ValueError(
-            f"prior_weight={model.prior_weight!r}: only an infinite weight, which keeps the population, is implemented."
-        )
     _require_settings(settings, population)
     function, given = model.equation_for(names) if tasks is None else model.problem(tasks)
     expected = {name: value if isinstance(value, Parameter) else Parameter(value) for name, value in given.items()}
@@ -213,12 +211,24 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
         if fitted.model.noise.logarithmic:
             require_positive_tasks(tasks)
         check_tasks(function, tasks)
+        if model.prior_weight != np.inf:
+            weight = None if model.prior_weight == "auto" else float(model.prior_weight)
+            return update(settings, fitted, tasks, weight, (mode, reason))
         posterior = posterior_of_many(fitted, tasks, verbose=False)
         log_likelihood = _log_evidence(fitted, tasks)
     why = "nothing was fitted"
     # a publication seldom says how well a standard deviation between tasks is told
     omega_error = torch.full((len(fitted.table),), torch.nan, dtype=torch.float64)
-    return FitResult(fitted, posterior, log_likelihood, 0, [], mode, reason, False, why, omega_error, "")
+    kept = FitResult(fitted, posterior, log_likelihood, 0, [], mode, reason, False, why, omega_error, "")
+    return Updated(kept, weights_of(fitted, np.full(len(fitted.table), np.inf), np.inf))
+
+
+def source_of(population: Population, weights: Any) -> str:
+    """Return the line of a summary that says where the numbers come from."""
+    if np.isinf(weights).all():
+        return f"Not fitted. The numbers come from: {population.provenance}"
+    counts = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+    return f"Updated from a population: {population.provenance}\nwhich counts as tasks: {counts}"
 
 
 def _checked(population: Any) -> Population:
@@ -232,7 +242,9 @@ def _require_settings(settings: FitSettings, population: Population) -> None:
     if settings.by_query:
         raise ValueError("prior needs objective='evidence'.")
     if settings.small_sample != "none":
-        raise ValueError(f"small_sample={settings.small_sample!r}, but a population that is kept is not estimated.")
+        raise ValueError(
+            f"small_sample={settings.small_sample!r}, but a published population is not learned from tasks."
+        )
     if settings.noise != population.noise.kind:
         raise ValueError(f"noise={settings.noise!r}, but the noise of the population is {population.noise.kind!r}.")
     chosen = None if isinstance(settings.random, str) else settings.random

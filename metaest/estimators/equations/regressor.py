@@ -128,9 +128,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         compiles every fit but one by gradient steps, and an `adapt_many` of at least 500,000 rows, True a single
         `adapt` as well. torch does what cannot be compiled, and a logged line says why.
     prior : Population, optional
-        A published population, kept by `fit` in place of one that is learned from the tasks; see `from_population`.
-    prior_weight : float, default=inf
-        Infinite: the population is kept.
+        A published population, which `fit` keeps, or updates by tasks; see `from_population`.
+    prior_weight : float or "auto", default=inf
+        How many tasks the population counts as in an update. Infinite: it is kept. "auto": read off the tasks.
     random_state : int, RandomState instance or None, default=None
         Draws of support rows; ``objective="evidence"`` draws none.
     checkpoint : path-like, optional
@@ -176,6 +176,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         Only where the tasks had named columns.
     feature_range_ : ndarray of shape (2, n_features)
         Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
+    prior_weights_ : Series
+        Where there was a `prior`: how many tasks its parts counted as.
     equation_ : callable
     limit_ : float or None
     covariate_columns_ : tuple of int
@@ -209,7 +211,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     noise_correlation: str | None = None
     correlation_time: str | int | None = None
     prior: Population | None = None
-    prior_weight: float = np.inf
+    prior_weight: float | str = np.inf
     small_sample: str = "none"
     _parameter_constraints = CONSTRAINTS
     _single_target = True
@@ -249,7 +251,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         small_sample: str = "none",
         compile: str | bool = "auto",
         prior: Population | None = None,
-        prior_weight: float = np.inf,
+        prior_weight: float | str = np.inf,
         random_state: int | np.random.RandomState | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
@@ -339,15 +341,15 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         return self
 
     def _kept(self, settings: FitSettings, population: Population, given: TaskSet | list[str]) -> Self:
-        """Keep a population; tasks, if there are some, teach the guard alone."""
+        """Keep a population, or update it by tasks."""
         tasks, names = None if isinstance(given, list) else given, kept.columns_of(population, given)
         if tasks is not None:
             censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
             tasks = censoring.tasks_just_below(self.limit, tasks)
         self._further, self.structures_ = None, None
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        learned = kept.keep(self, settings, names, tasks)
-        self._remember(learned, tasks, settings, seed, names, str(population.provenance))
+        learned, self.prior_weights_ = kept.keep(self, settings, names, tasks)
+        self._remember(learned, tasks, settings, seed, names, kept.source_of(population, self.prior_weights_))
         return self
 
     def _remember(

@@ -38,7 +38,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "compile": ["boolean", StrOptions({"auto"})],
     "random_state": SEED,
     "prior": [Population, None],
-    "prior_weight": [Number(0, None, closed="right")],
+    "prior_weight": [Number(0, None, closed="right"), StrOptions({"auto"})],
     "checkpoint": [str, os.PathLike, None],
     "checkpoint_every": [Whole(1, None, closed="left")],
     "verbose": VERBOSE,

@@ -268,7 +268,7 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     name = getattr(fitted.function, "__name__", "equation").replace("<lambda>", "equation")
     lines = [
         f"{name}({', '.join(['X', *fitted.names])}): constants that vary between tasks",
-        f"Not fitted. The numbers come from: {settings['source']}"
+        settings["source"]
         if "source" in settings
         else f"Fitted by {METHOD[settings['objective']]}"
         + (", gradient steps (MAML)" if fitted.by_gradient_steps else ""),

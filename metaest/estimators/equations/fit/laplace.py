@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from metaest.estimators.equations.fit.linearised import linearise
-from metaest.estimators.equations.fit.problem import Optimum, Problem
+from metaest.estimators.equations.fit.problem import Optimum, PopulationPrior, Problem
 from metaest.estimators.equations.fit.starts import sizes
 from metaest.estimators.equations.fit_checkpoint import Evaluations
 from metaest.estimators.equations.row_model import Evidence, RowModel
@@ -67,7 +67,7 @@ class Coordinates:
         self.random = torch.tensor(problem.random, dtype=torch.int64)
         m = len(problem.random)
         normal = linearise(problem.model, problem.at(population), problem.design, problem.observations, u).normal
-        self.directions = _inverse_root(torch.from_numpy(normal))
+        self.directions = _directions(torch.from_numpy(normal), problem.prior)
         lower = torch.tril_indices(m, m)
         self.lower = lower[:, lower[0] == lower[1]] if problem.diagonal else lower
         rows = population.factor[self.random]
@@ -79,7 +79,7 @@ class Coordinates:
         self.place = self.random[self.lower[0]] * m + self.lower[1]
         self.sd_of_entry = self.sd[self.lower[0]]
         self.noise_unit = 1 / (2 * float(problem.observations.mask.sum())) ** 0.5
-        self.n_beta = 0 if fixed_beta else len(population.beta)
+        self.n_beta = 0 if fixed_beta else self.directions.shape[1]
         self.n_factor = self.lower.shape[1]
         self.smallest = (problem.smallest_log_sigma - population.log_sigma) / self.noise_unit
         largest = torch.tensor(problem.model.noise.largest, dtype=torch.float64)
@@ -159,6 +159,8 @@ class Objective:
         result = self.problem.solve(population.detach(), self.evaluations.u)
         if bool(torch.isfinite(result.loss).all()):
             loss = self.losses(population, result.u).sum()
+            if self.problem.prior is not None:
+                loss = loss + self.problem.prior.loss(population)
             (gradient,) = torch.autograd.grad(loss, leaf)
             value = float(loss.detach())
             if np.isfinite(value) and bool(torch.isfinite(gradient).all()):
@@ -176,10 +178,15 @@ class Objective:
         evidence = model.evidence(*point, problem.observations, u)
         if evidence is None:
             return np.inf, torch.zeros_like(place)
-        value = float(evidence.loss.sum())
+        value, gradient = float(evidence.loss.sum()), self.coordinates.gradient(evidence, problem.design)
+        if problem.prior is not None:
+            leaf = place.clone().requires_grad_()
+            loss = problem.prior.loss(self.coordinates.population(leaf))
+            (of_prior,) = torch.autograd.grad(loss, leaf)
+            value, gradient = value + float(loss.detach()), gradient + of_prior
         if value < self.best:
             self.evaluations.u = torch.from_numpy(evidence.u)
-        return value, self.coordinates.gradient(evidence, problem.design)
+        return value, gradient
 
     def losses(self, population: PopulationParameters, u: Tensor) -> Tensor:
         """Return the loss of each task."""
@@ -278,6 +285,16 @@ def _coordinates(
     if whole is None:
         return Coordinates(problem, population, u, fixed_beta)
     return Coordinates(whole, population, whole.solve(population).u, fixed_beta)
+
+
+def _directions(normal: Tensor, prior: PopulationPrior | None) -> Tensor:
+    """Return the directions of the coefficients, of shape (coefficients, fitted ones), scaled by their information."""
+    if prior is None:
+        return _inverse_root(normal)
+    free = list(prior.free)
+    directions = normal.new_zeros(len(normal), len(free))
+    directions[free] = _inverse_root(normal[free][:, free] + prior.precision)
+    return directions
 
 
 def _inverse_root(normal: Tensor) -> Tensor:

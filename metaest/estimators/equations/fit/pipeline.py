@@ -73,7 +73,7 @@ from metaest.functional.progress import Bar
 from metaest.population.parameter import Parameter, check_names, check_parameters, transforms_of
 from metaest.tasks import TaskSet, split_tasks
 
-__all__ = ["FitResult", "fit_population"]
+__all__ = ["FitResult", "fit_population", "smallest_noise"]
 
 _logger = logging.getLogger("metaest.fit")
 
@@ -268,7 +268,7 @@ def _problem(
     model = replace(model, equation=replace(equation, mode=mode))
     compiled = compiled_for_fit(settings, model, initial, len(random), observations)
 
-    smallest = _smallest(noise, spread_of(observations, noise))
+    smallest = smallest_noise(noise, spread_of(observations, noise))
     problem = Problem(
         compiled.model,
         design,
@@ -283,7 +283,7 @@ def _problem(
     return problem, _Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
 
 
-def _smallest(noise: Noise, size: float) -> Tensor:
+def smallest_noise(noise: Noise, size: float) -> Tensor:
     """Return lower bounds of the noise constants, for targets of a spread `size` on the scale of the noise."""
     in_units_of_y = [True, False] if noise.n_scales == 2 else [noise.kind != "proportional"]
     smallest = [math.log(NOISE_FLOOR * size if of_y else NOISE_FLOOR) for of_y in in_units_of_y]

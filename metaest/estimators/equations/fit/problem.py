@@ -1,7 +1,7 @@
 """The problem of a fit: which equation is fitted to which rows, and a population at which its search ended."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,30 @@ from metaest.functional import GaussNewton, HierarchicalModel, Observations, Pop
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Design, Point
 
-__all__ = ["Optimum", "Problem"]
+__all__ = ["Optimum", "PopulationPrior", "Problem"]
+
+
+class PopulationPrior(Protocol):
+    """A prior of the parameters of a population.
+
+    Attributes
+    ----------
+    free : tuple of int
+        Coefficients that are fitted.
+    precision : Tensor of shape (free, free)
+        Of these.
+    """
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Coefficients that are fitted."""
+
+    @property
+    def precision(self) -> Tensor:
+        """Precision of the coefficients that are fitted."""
+
+    def loss(self, population: PopulationParameters) -> Tensor:
+        """Return the negative logarithm of the prior."""
 
 
 class Problem(NamedTuple):
@@ -35,6 +58,8 @@ class Problem(NamedTuple):
     solver : GaussNewton
     checkpoint : FitCheckpoint
         Where results of the long steps are kept.
+    prior : PopulationPrior or None
+        Of the parameters of the population.
     """
 
     model: HierarchicalModel
@@ -46,6 +71,7 @@ class Problem(NamedTuple):
     smallest_log_sigma: Tensor
     solver: GaussNewton
     checkpoint: FitCheckpoint = FitCheckpoint()
+    prior: PopulationPrior | None = None
 
     def with_independent_rows(self) -> "Problem":
         """Return the problem without a correlation of the residuals."""

@@ -1,0 +1,231 @@
+r"""A published population updated by tasks: the maximum of their evidence times a prior that counts as tasks itself.
+
+A weight of w tasks means what w tasks of the published population would say of its parameters. Typical values have the
+prior :math:`N(\beta_0, \Omega_0 / w + U)` with the uncertainty U that the population states; the covariance between
+tasks that of w deviations drawn from it, and the noise that of the rows of w tasks,
+
+.. math:: \tfrac{w}{2} \left(\ln|\Omega| + \mathrm{tr}\, \Omega^{-1} \Omega_0\right), \qquad
+          \tfrac{w r}{2} \left(\ln \sigma^2 + \sigma_0^2 / \sigma^2\right),
+
+added to the negative log-evidence, with r rows in a task. Constants that are the same in all tasks, and whose
+uncertainty the population does not state, stay as published; so do the formulas of covariates.
+
+"auto" takes for each typical value the weight that is most probable given how far the tasks alone, under a nearly flat
+prior, lie from what was published: their distance is normal around zero with the variance of the prior and that of the
+tasks' estimate. Before any task is seen, the logarithm of a weight is normal around that of ten tasks, and nine times
+in ten it lies between one and a hundred. The covariance between tasks and the noise count as ten tasks.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from metaest.estimators.equations.batches import whole
+from metaest.estimators.equations.compiled import compiled_for_fit
+from metaest.estimators.equations.fit.laplace import maximise
+from metaest.estimators.equations.fit.linearised import linearise
+from metaest.estimators.equations.fit.pipeline import FitResult, smallest_noise
+from metaest.estimators.equations.fit.problem import Problem
+from metaest.estimators.equations.fit.starts import spread_of
+from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.settings import FitSettings
+from metaest.exceptions import warn
+from metaest.functional import PopulationParameters
+from metaest.tasks import TaskSet
+
+__all__ = ["TaskPrior", "Updated", "update", "weights_of"]
+
+# weights in tasks among which "auto" chooses
+WEIGHTS = np.geomspace(0.1, 1000, 81)
+# median and standard deviation of the logarithm of the weight before any task is seen
+USUAL_WEIGHT = 10.0
+SPREAD_OF_LOG_WEIGHT = math.log(10) / 1.645
+# weight of a prior that lets the tasks speak
+FLAT = 1e-3
+# rounds in which the weights of all typical values are chosen in turn
+ROUNDS = 5
+
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPrior:
+    """A prior of the parameters of a population that is worth a number of tasks.
+
+    Attributes
+    ----------
+    origin : PopulationParameters
+        The published ones.
+    random : list of int
+        Constants that vary between tasks.
+    free : tuple of int
+        Coefficients that are fitted; the others stay as published.
+    precision : Tensor of shape (free, free)
+        Of the coefficients that are fitted.
+    weight : float
+        Number of tasks that covariance and noise count as.
+    rows : float
+        Number of rows that they have.
+    n_scales : int
+        Number of standard deviations among the noise constants.
+    """
+
+    origin: PopulationParameters
+    random: list[int]
+    free: tuple[int, ...]
+    precision: Tensor
+    weight: float
+    rows: float
+    n_scales: int
+
+    @classmethod
+    def of(cls, fitted: FittedEquation, weights: Array, weight: float, rows: float) -> "TaskPrior":
+        """Return the prior of a published population.
+
+        Parameters
+        ----------
+        fitted : FittedEquation
+        weights : ndarray of shape (constants,)
+            Number of tasks that each typical value counts as.
+        weight : float
+            Number of tasks that covariance and noise count as.
+        rows : float
+            Rows of a task.
+        """
+        free = free_coefficients(fitted)
+        precision = torch.linalg.inv(_variance(fitted, weights)[list(free)][:, list(free)])
+        rest = weight, rows * weight, fitted.model.noise.n_scales
+        return cls(fitted.population, list(fitted.random), free, precision, *rest)
+
+    def loss(self, population: PopulationParameters) -> Tensor:
+        """Return the negative logarithm of the prior, zero at the published parameters."""
+        away = (population.beta - self.origin.beta)[list(self.free)]
+        loss = 0.5 * away @ self.precision @ away
+        if self.random:
+            root, before = population.factor[self.random], self.origin.factor[self.random]
+            inside = torch.linalg.solve_triangular(root, before, upper=False)
+            log_determinant = 2 * (root.diagonal().abs().log() - before.diagonal().abs().log()).sum()
+            loss = loss + 0.5 * self.weight * (log_determinant + inside.square().sum() - len(self.random))
+        change = population.log_sigma - self.origin.log_sigma
+        scales, others = change[: self.n_scales], change[self.n_scales :]
+        each = self.rows / self.n_scales
+        loss = loss + 0.5 * each * (2 * scales + (-2 * scales).exp() - 1).sum()
+        return loss + 0.5 * self.rows * others.square().sum()
+
+
+class Updated(NamedTuple):
+    """A population that tasks have updated, and the tasks that each part of the published one counted as."""
+
+    result: FitResult
+    weights: pd.Series
+
+
+def update(
+    settings: FitSettings, fitted: FittedEquation, tasks: TaskSet, weight: float | None, mode: tuple[str, str]
+) -> Updated:
+    """Return the population that tasks have made of a published one.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    fitted : FittedEquation
+        The published one.
+    tasks : TaskSet
+    weight : float or None
+        Number of tasks that the published one counts as; None chooses it.
+    mode : (str, str)
+        How many tasks the equation is evaluated at once, and why.
+    """
+    observations, random, p = whole(tasks), list(fitted.random), len(fitted.table)
+    smallest = smallest_noise(fitted.model.noise, spread_of(observations))
+    smallest = torch.minimum(smallest, fitted.population.log_sigma - 1)
+    compiled = compiled_for_fit(settings, fitted.model, fitted.population.beta[:p], len(random), observations)
+    parts = observations, None, random, settings.diagonal, smallest, fitted.map_solver
+    problem = Problem(compiled.model, fitted.design_of_tasks(tasks), *parts)
+    rows = float(observations.mask.sum()) / len(tasks)
+    of_scales = USUAL_WEIGHT if weight is None else weight
+    weights = np.full(p, FLAT if weight is None else weight)
+    start = fitted.population
+    if weight is None:
+        flat = _at(fitted, problem._replace(prior=TaskPrior.of(fitted, weights, of_scales, rows)), start, settings)
+        weights = _weights(fitted, flat.fitted)
+        start = flat.fitted.population
+    result = _at(fitted, problem._replace(prior=TaskPrior.of(fitted, weights, of_scales, rows)), start, settings)
+    if result.doubt:
+        warn(f"fit: {result.doubt}", ConvergenceWarning)
+    result = result._replace(mode=mode[0], reason=mode[1], compiled=compiled.compiled, compiled_reason=compiled.reason)
+    return Updated(result, weights_of(fitted, weights, of_scales))
+
+
+def weights_of(fitted: FittedEquation, weights: Array, of_scales: float) -> pd.Series:
+    """Return the weights of the typical values, infinite where they stay as published, and that of the others."""
+    free = free_coefficients(fitted)
+    values = [weight if k in free else np.inf for k, weight in enumerate(weights)]
+    return pd.Series([*values, of_scales], index=[*fitted.names, "covariance and noise"], name="tasks")
+
+
+def free_coefficients(fitted: FittedEquation) -> tuple[int, ...]:
+    """Return the coefficients that an update fits: typical values that vary, or are not known exactly."""
+    p = len(fitted.table)
+    stated = [k for k in range(p) if float(fitted.beta_covariance[k, k]) > 0]
+    return tuple(sorted({*fitted.random, *stated}))
+
+
+def _variance(fitted: FittedEquation, weights: Array) -> Tensor:
+    """Return the prior covariance of the typical values at these weights."""
+    p, factor = len(fitted.table), fitted.population.factor
+    scaled = factor / torch.from_numpy(np.sqrt(weights))[:, None]
+    return scaled @ scaled.T + fitted.beta_covariance[:p, :p]
+
+
+def _weights(published: FittedEquation, flat: FittedEquation) -> Array:
+    """Return the most probable weight of each typical value, from a fit under a nearly flat prior."""
+    free, p = list(free_coefficients(published)), len(published.table)
+    away = (flat.population.beta - published.population.beta)[free]
+    estimate = flat.beta_covariance[free][:, free]
+    weights = np.full(p, USUAL_WEIGHT)
+
+    def log_density(k: int, weight: float) -> float:
+        changed = weights.copy()
+        changed[k] = weight
+        variance = _variance(published, changed)[free][:, free] + estimate
+        log_prior = -0.5 * (math.log(weight / USUAL_WEIGHT) / SPREAD_OF_LOG_WEIGHT) ** 2
+        return log_prior - 0.5 * float(torch.logdet(variance) + away @ torch.linalg.solve(variance, away))
+
+    for _ in range(ROUNDS):
+        for k in published.random:
+            weights[k] = WEIGHTS[int(np.argmax([log_density(k, weight) for weight in WEIGHTS.tolist()]))]
+    return weights
+
+
+def _at(fitted: FittedEquation, problem: Problem, start: PopulationParameters, settings: FitSettings) -> FitResult:
+    """Return the update of a published population under a prior."""
+    prior, history = problem.prior, list[tuple[int, float]]()
+    assert prior is not None
+    zeros = torch.zeros(len(problem.random), problem.n_tasks, dtype=torch.float64)
+    u = problem.map_estimate(start, zeros).u
+    optimum = maximise(
+        problem, start, u, max_iter=settings.max_iter, report=lambda step, loss: history.append((step, loss))
+    )
+    population, free = optimum.population, list(prior.free)
+    normal = linearise(problem.model, problem.at(population), problem.design, problem.observations, optimum.u).normal
+    information = torch.from_numpy(np.asarray(normal))[free][:, free] + prior.precision
+    covariance = torch.zeros_like(fitted.beta_covariance)
+    covariance[np.ix_(free, free)] = torch.linalg.inv(information)
+    updated = replace(fitted, population=population, beta_covariance=covariance)
+    result = problem.map_estimate(population, optimum.u)
+    phi = problem.at(population).constants(result.u)
+    info = problem.model.information(phi, population.log_sigma, problem.observations)
+    posterior = updated.posterior_at(phi, problem.design, info.matrix, result.loss, result.code)
+    doubt = f"{optimum.message}; raise max_iter, or look at history_." if optimum.message else ""
+    omega_error = torch.full((len(fitted.table),), torch.nan, dtype=torch.float64)
+    searched = problem.log_evidence(population, optimum.u), max(1, optimum.n_iter), history
+    return FitResult(updated, posterior, *searched, "", "", False, "", omega_error, doubt)
