@@ -105,6 +105,7 @@ EXCLUDED = {
     "AdaptedRegressors": "made by adapt_many",
     "diagnostics.LeaveOneOut": "a record that leave_one_task_out returns",
     "scorers.FewShotScorer": "made by the functions of metaest.scorers",
+    "EquationRegressor.bootstrap": "a fit a call; its tasks are read as those of log_likelihood",
     "LogLikelihood": "a record that log_likelihood returns",
     "EquationRegressor.summary": "takes no argument",
     "TaskSet.summary": "takes no argument",

@@ -20,6 +20,7 @@ from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import IntervalMixin, one_by_one
 from metaest.estimators.equations import (
     average,
+    bootstrap,
     censoring,
     kept,
     likelihood,
@@ -521,6 +522,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     suggest = unadapted.suggest
     with_equation = substituted.with_equation
     log_likelihood = likelihood.log_likelihood
+    bootstrap = bootstrap.bootstrap
 
     @in_plain_modes
     def summary(self) -> str:
