@@ -27,6 +27,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "guide/populations.md",
         "guide/random-coefficients.md",
         "domains/physiology.md",
+        "domains/published.md",
         "guide/speed.md",
         "domains/trading.md",
     ],

@@ -36,6 +36,7 @@ EXCLUDED = {
     "datasets.fetch_perovskite_table": "takes no argument", "datasets.fetch_steel_tempering": "takes no argument",
     "datasets.load_index_prices": "takes no argument", "datasets.load_orange": "takes no argument",
     "datasets.load_sleepstudy": "takes no argument", "datasets.load_sp500_prices": "takes no argument",
+    "physiology.list_published": "takes no argument",
     "datasets.AvramiTasks": "a tuple that make_avrami_tasks returns",
     "trading.Difference": "a tuple of three numbers that difference returns",
     "trading.AdaptedTrader": "made by adapt", "physiology.AdaptedForecaster": "made by adapt",
@@ -486,6 +487,21 @@ entry("physiology.trough", lambda regimen=BOLUS, **a: derived(_asked(physiology.
 entry("physiology.time_above", lambda regimen=BOLUS, **a: derived(_asked(physiology.time_above, regimen=regimen, **{"concentration": 5.0, "until": 40.0, **a})), drawn({}, {"concentration": real("concentration", 0), "until": real("until"), "start": real("start", 0, none=True), **REGIMENS}), state=made(patient))  # fmt: skip
 entry("physiology.dose_for", lambda regimen=BOLUS, **a: derived(_asked(physiology.dose_for, regimen=regimen, **{"target_trough": 5.0, **a})), drawn({}, {"target_trough": real("target_trough", 0, ends=False), "target_peak": real("target_peak", 0, none=True), "time": real("time", none=True), **REGIMENS}), state=made(patient))  # fmt: skip
 entry("physiology.next_sample", lambda regimen=BOLUS, **a: _asked(physiology.next_sample, regimen=regimen, **{"times": TIME, **a}), drawn({}, {"times": vector(TIME), "n": count(1, 4), "target": one_of("target", None, "clearance", "volume"), "regimen": REGIMENS["regimen"], **GIVEN}), state=made(patient))  # fmt: skip
+
+entry("physiology.load_published", lambda **a: physiology.load_published(**{"drug": "vancomycin", "name": "adane-2015", **a}).typical({"crcl": 125.0, "bsa": 1.73, "weight": 100.0})["volume"], drawn({}, {"drug": one_of("drug", "vancomycin"), "name": one_of("name", "adane-2015")}))  # fmt: skip
+BODY = {"weight": 80.0, "height": 180.0, "sex": "male", "age": 60.0, "creatinine": 1.0, "unit": "mg/dL"}
+HOSTILE_BODY = {"weight": real("weight", 0.2, 700), "height": real("height", 20, 280), "sex": one_of("sex", "male", "female"), "age": real("age", 0, 130), "creatinine": real("creatinine", 0.05, 2700), "unit": one_of("unit", "mg/dL", "umol/L")}  # fmt: skip
+for _name, _reads in {
+    "body_mass_index": ("weight", "height"),
+    "body_surface_area": ("weight", "height"),
+    "fat_free_mass": ("weight", "height", "sex"),
+    "creatinine_clearance": ("age", "weight", "creatinine", "sex", "unit"),
+}.items():
+    entry(
+        f"physiology.{_name}",
+        lambda _name=_name, _reads=_reads, **a: getattr(physiology, _name)(**{k: BODY[k] for k in _reads} | a),
+        drawn({}, {k: HOSTILE_BODY[k] for k in _reads}),
+    )
 
 MODELS = {
     "physiology.OneCompartmentRegressor": (lambda: physiology.OneCompartmentRegressor(route="iv", **FEW), STUDY),

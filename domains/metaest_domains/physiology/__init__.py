@@ -1,5 +1,11 @@
 """Models for patients: individual predictions from a few measurements."""
 
+from metaest_domains.physiology.body import (
+    body_mass_index,
+    body_surface_area,
+    creatinine_clearance,
+    fat_free_mass,
+)
 from metaest_domains.physiology.clinical import (
     absorption_rate,
     auc,
@@ -25,6 +31,7 @@ from metaest_domains.physiology.plots import (
     plot_predictive_check,
     plot_shrinkage,
 )
+from metaest_domains.physiology.published import list_published, load_published
 from metaest_domains.physiology.regimen import Regimen, dose_columns, read_patients
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
@@ -40,14 +47,20 @@ __all__ = [
     "Windows",
     "absorption_rate",
     "auc",
+    "body_mass_index",
+    "body_surface_area",
     "clarke_zones",
     "clearance",
+    "creatinine_clearance",
     "dose_columns",
     "dose_for",
+    "fat_free_mass",
     "glucose_errors",
     "glucose_windows",
     "half_life",
     "insulin_rows",
+    "list_published",
+    "load_published",
     "next_sample",
     "peak",
     "plot_clarke",

@@ -201,6 +201,14 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
             "noise='lognormal' a curve has to be above 0 in every row: leave the row out (such as one before the first "
             "dose), check bounds and initial values, or take noise='combined'."
         )
+    bad = torch.nonzero(values[:, 0] == 0)
+    if len(bad) and model.noise.kind in ("proportional", "power") and not model.noise.delta:
+        row = int(bad[0])
+        raise TaskError(
+            f"{where}: the equation is 0 in row {row}, X = {X[row].tolist()}, at {at}, where {model.noise.kind} noise "
+            "has no width: leave the row out (such as one before the first dose), or give the population's NoiseModel "
+            "a floor."
+        )
     bad = torch.nonzero(~torch.isfinite(slopes[:, :, 0]))
     if len(bad):
         k, row = (int(i) for i in bad[0])

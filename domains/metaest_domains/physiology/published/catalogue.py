@@ -1,0 +1,96 @@
+"""Finding and reading the published models: data/DRUG/NAME.json, as :class:`metaest.Population` writes them."""
+
+import json
+from importlib.resources import files
+
+import pandas as pd
+
+from metaest import Population
+
+__all__ = ["list_published", "load_published"]
+
+_DATA = files("metaest_domains.physiology.published") / "data"
+COMPARTMENTS = {"OneCompartmentRegressor": "one compartment", "TwoCompartmentRegressor": "two compartments"}
+ROUTES = {"iv": "intravenous", "oral": "oral"}
+
+
+def load_published(drug: str, name: str) -> Population:
+    """Return a published population model of a drug.
+
+    The model of its ``equation`` keeps it: ``TwoCompartmentRegressor.from_population(population)``. Its ``columns``
+    say which covariates of a patient it reads, in which units, and its ``provenance`` says whom it was learned from,
+    the DOI, and where codings of one paper differ.
+
+    Parameters
+    ----------
+    drug, name : str
+        As in :func:`list_published`.
+
+    Returns
+    -------
+    Population
+
+    Raises
+    ------
+    TypeError
+        When `drug` or `name` is no text.
+    ValueError
+        When there is no such model; the message lists those there are.
+
+    Examples
+    --------
+    >>> from metaest_domains.physiology import OneCompartmentRegressor, load_published
+    >>> drug = load_published("vancomycin", "buelga-2005")
+    >>> {name: round(value, 2) for name, value in drug.typical({"crcl": 90.0, "weight": 65.0}).items()}
+    {'clearance': 5.83, 'volume': 63.7}
+    >>> model = OneCompartmentRegressor.from_population(drug, n_doses=2)
+    """
+    for argument, value in (("drug", drug), ("name", name)):
+        if not isinstance(value, str):
+            raise TypeError(f"load_published: {argument} must be text, got {value!r}.")
+    published = _names()
+    if drug not in published:
+        raise ValueError(f"load_published: there is no drug {drug!r}; there are {', '.join(published)}.")
+    if name not in published[drug]:
+        raise ValueError(
+            f"load_published: there is no model {name!r} of {drug}; there are {', '.join(published[drug])}."
+        )
+    return _read(drug, name)
+
+
+def list_published() -> pd.DataFrame:
+    """Return the published models: one row each, with the columns drug, name, structure, population and doi.
+
+    A population or a DOI that our source does not state is an empty text.
+
+    Examples
+    --------
+    >>> from metaest_domains.physiology import list_published
+    >>> table = list_published().set_index(["drug", "name"])
+    >>> table.loc[("vancomycin", "thomson-2009"), "structure"]
+    'two compartments, intravenous'
+    """
+    rows = []
+    for drug, names in _names().items():
+        for name in names:
+            population = _read(drug, name)
+            structure = f"{COMPARTMENTS[population.equation]}, {ROUTES[population.settings.get('route', 'oral')]}"
+            if population.settings.get("lag"):
+                structure += " with a lag"
+            source = population.provenance
+            rows.append((drug, name, structure, source.tasks, source.doi))
+    return pd.DataFrame(rows, columns=["drug", "name", "structure", "population", "doi"])
+
+
+def _names() -> dict[str, list[str]]:
+    """Return the names of the models of each drug, in the order of the alphabet."""
+    drugs = sorted((folder for folder in _DATA.iterdir() if folder.is_dir()), key=lambda folder: folder.name)
+    return {
+        folder.name: sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
+        for folder in drugs
+    }
+
+
+def _read(drug: str, name: str) -> Population:
+    content = json.loads((_DATA / drug / f"{name}.json").read_text(encoding="utf-8"))
+    return Population.from_dict(content)  # type: ignore[no-any-return]
