@@ -48,7 +48,7 @@ EXCLUDED = {
 # for those who write a class of their own, called with checked rows
 HOOKS = {
     "guess", "formula", "inverse", "shape", "examine", "equation_class", "tasks_of", "episodes", "fit_from", "see",
-    "problem", "change", "shared_parts", "learn_guard",
+    "problem", "change", "shared_parts", "learn_guard", "equation_for", "settings_of_population",
 }  # fmt: skip
 
 
@@ -875,4 +875,24 @@ entry(
     "datasets.LinearPopulation.predict",
     lambda X, **a: POP.predict(ROWS, TARGETS, X),
     numbers(ROWS).map(lambda g: unsure({"X": g})),
+)
+
+# models that keep a published population
+for _name in public_names():
+    if _name.endswith(".from_population"):
+        _prefix, _cls, _ = _name.split(".")
+        _model = getattr(MODULES[_prefix], _cls)
+        entry(
+            _name,
+            lambda _model=_model, **a: _model.from_population(**a),
+            drawn({}, {"population": anything("population")}),
+        )
+entry(
+    "physiology.OneCompartmentRegressor.from_population (doses)",
+    lambda **a: (
+        physiology.OneCompartmentRegressor.from_population(
+            physiology.load_published("vancomycin", "buelga-2005"), random_state=0, **a
+        ).n_features_in_
+    ),
+    drawn({}, {"n_doses": count(1, none=True, name="n_doses")}),
 )

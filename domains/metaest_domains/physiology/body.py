@@ -10,8 +10,11 @@ __all__ = ["body_mass_index", "body_surface_area", "creatinine_clearance", "fat_
 
 # mg/dL of creatinine in one umol/L, whose molar mass is 113.12 g/mol
 MG_DL = 0.011312
-# least and greatest that a patient may have: weight (kg), height (cm), age (years), creatinine (mg/dL)
-WEIGHTS, HEIGHTS, AGES, CREATININES = (0.2, 700.0), (20.0, 280.0), (0.0, 130.0), (0.05, 30.0)
+# least and greatest that a patient may have: kg, cm, years, mg/dL
+WEIGHTS = (0.2, 700.0)
+HEIGHTS = (20.0, 280.0)
+AGES = (0.0, 130.0)
+CREATININES = (0.05, 30.0)
 
 
 def body_mass_index(weight: float, height: float) -> float:
