@@ -230,6 +230,14 @@ def test_a_population_of_another_equation_is_refused(case):
         EquationRegressor.from_population(decay, published(**change), **settings)
 
 
+def test_uncertainty_of_the_covariance_is_lost_with_a_warning():
+    tasks = EquationRegressor.from_population(decay, published()).simulate_tasks(TIMES, 6, random_state=0)
+    model = EquationRegressor(decay, CONSTANTS, covariance="diagonal", small_sample="integrate").fit(tasks)
+    with pytest.warns(UserWarning, match="no uncertainty of its covariance between tasks"):
+        population = model.to_population(columns={"time": "h"})
+    assert population.noise.kind == "additive"
+
+
 def test_units_that_differ_are_refused():
     minutes = {**CONSTANTS, "rate": replace(CONSTANTS["rate"], unit="1/min")}
     settings = published().as_settings()

@@ -21,6 +21,7 @@ from metaest.estimators.equations.many_tasks import posterior_of_many
 from metaest.estimators.equations.map_estimate import map_estimate
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.updating import Updated, update, weights_of
+from metaest.exceptions import warn
 from metaest.functional import negative_log_evidence
 from metaest.population import Parameter, Population, Provenance
 from metaest.population.parameter import check_names
@@ -128,12 +129,22 @@ def to_population(
     ------
     ValueError
         When the model averages structures, or has learned something that a population does not hold.
+
+    Warns
+    -----
+    UserWarning
+        When the uncertainty of the covariance between tasks is lost (``small_sample="integrate"``).
     """
     check_is_fitted(self)
     if self.prior is not None and np.isinf(self.prior_weights_).all():
         return self.prior
     if self._further:
         raise ValueError("to_population: this model averages structures; fit the one you want (noise=, covariance=).")
+    if self._fitted.uncertain is not None:
+        warn(
+            "to_population: a population has no uncertainty of its covariance between tasks; intervals of a model that "
+            "keeps it are narrower than those of this one (small_sample='integrate')."
+        )
     names = Columns(self).names
     known = [f"x{j}" for j in range(self.n_features_in_)] if names is None else list(names)
     given = dict.fromkeys(known, "") if columns is None else dict(columns)

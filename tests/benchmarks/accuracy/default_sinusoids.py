@@ -33,7 +33,9 @@ def main() -> None:
             away = [one.predict(task.X[10:]) - task.y[10:] for one, task in zip(adapted, new, strict=True)]
             errors.append(float(np.sqrt(np.mean(np.square(away)))))
         chosen = getattr(model, "choice_", "")
-        print(f"{type(model).__name__}: {errors[0]:.4f} at 5 rows, {errors[1]:.4f} at 10; {seconds:.0f} CPU s  {chosen}")
+        print(
+            f"{type(model).__name__}: {errors[0]:.4f} at 5 rows, {errors[1]:.4f} at 10; {seconds:.0f} CPU s  {chosen}"
+        )
 
 
 if __name__ == "__main__":
