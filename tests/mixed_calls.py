@@ -15,7 +15,9 @@ from metaest_domains.physiology import OneCompartmentRegressor
 
 
 def regressor(**settings):
-    return MAMLRegressor(**{"hidden_layer_sizes": (4,), "max_iter": 8, "random_state": 0, "compile": False, **settings})
+    return MAMLRegressor(
+        **{"hidden_layer_sizes": (4,), "inner_steps": 2, "max_iter": 8, "random_state": 0, "compile": False, **settings}
+    )
 
 
 def dropout(n_features, n_outputs):

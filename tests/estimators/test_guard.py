@@ -63,17 +63,16 @@ def hasty():
     return model.set_params(inner_steps=15, inner_lr=0.2), tasks[40:]
 
 
-@pytest.mark.parametrize("k", [1, 3, 6])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.slow), 6])
 def test_harm_is_prevented(hasty, k):
     model, tasks = hasty
     before, after, guarded = errors(model, tasks, k)
     assert after > 1.04 * before
     assert guarded < 1.01 * before
-    decisions = {model.adapt(task.X[:k], task.y[:k], guard=True).guard_.decision for task in tasks}
-    assert "refused" in decisions
+    assert any(model.adapt(task.X[:k], task.y[:k], guard=True).guard_.decision == "refused" for task in tasks)
 
 
-@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("k", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_gain_is_kept(waves, k):
     model, tasks = waves
     before, after, guarded = errors(model, tasks, k)
@@ -280,7 +279,7 @@ def classes():
     for _ in range(40):
         X = rng.normal(size=(24, 2))
         pairs.append((X, np.where(X[:, 0] + 1.5 * rng.normal() + 0.3 * rng.normal(size=24) > 0, "ill", "well")))
-    return MAMLClassifier(max_iter=150, random_state=0).fit(pairs[:30]), pairs[30:]
+    return MAMLClassifier(max_iter=80, random_state=0).fit(pairs[:30]), pairs[30:]
 
 
 def test_classes_keep_their_gain(classes):
@@ -340,7 +339,13 @@ def test_guard_through_pipeline_and_few_shot(waves):
 
 def test_guard_with_batch_normalisation():
     tasks = make_sinusoids(8, 10, random_state=0)
-    settings = {"normalization": "batch", "support_size": (2, 5), "hidden_layer_sizes": (8,), "inner_steps": 2}
+    settings = {
+        "normalization": "batch",
+        "support_size": (2, 5),
+        "hidden_layer_sizes": (8,),
+        "inner_steps": 2,
+        "compile": False,
+    }
     model = MAMLRegressor(**settings, max_iter=5, random_state=0).fit(tasks[:6])
     assert model.adapt(tasks[7].X[:2], tasks[7].y[:2], guard=True).guard_.n_judged == 0
     assert model.adapt(tasks[7].X[:3], tasks[7].y[:3], guard=True).guard_.n_judged == 3

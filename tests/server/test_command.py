@@ -125,8 +125,3 @@ def test_a_file_that_is_no_model(tmp_path):
     wrong.write_text("nothing")
     with pytest.raises(SystemExit, match="metaest serve: .*model"):
         main(["serve", str(wrong)])
-
-
-def test_the_package_needs_no_server():
-    code = "import sys, metaest; print([name for name in sys.modules if name in ('starlette', 'uvicorn', 'prometheus_client')])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
