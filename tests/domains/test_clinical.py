@@ -19,6 +19,7 @@ from metaest_domains.physiology import (
     clearance,
     dose_for,
     half_life,
+    load_published,
     next_sample,
     peak,
     read_patients,
@@ -448,3 +449,23 @@ def test_a_saturable_model_answers_what_it_can():
     with pytest.raises(ValueError, match="until is required"):
         peak(model, regimen)
     assert "MichaelisMenten" in model.summary() or "SaturableEquation" in model.summary()
+
+
+def test_a_dose_for_an_area_gives_that_area():
+    at = {"crcl": 80.0, "weight": 70.0}
+    given = Regimen([0.0], 1000.0, 1.0, at)
+    model = OneCompartmentRegressor.from_population(load_published("vancomycin", "buelga-2005"))
+    patient = model.adapt(model.rows(given, [2.0, 10.0]), [12.0, 7.0], guard=False)
+    for start, end in ((24.0, 48.0), (10.0, None)):
+        planned = Regimen([24.0, 36.0], [100.0, 150.0], 1.0, at)
+        dose = dose_for(patient, planned, target_auc=120.0, start=start, time=end, given=given)
+        area = auc(patient, planned.scaled(dose.value / 100.0), start=start, end=end or 48.0, given=given)
+        assert area.value == pytest.approx(120.0, rel=1e-10)
+    with pytest.raises(ValueError, match="start= is where the area of target_auc begins"):
+        dose_for(patient, planned, target_auc=120.0, given=given)
+    with pytest.raises(ValueError, match="start= is where the area of target_auc begins"):
+        dose_for(patient, planned, target_peak=12.0, start=24.0, given=given)
+    with pytest.raises(ValueError, match="the area has to end after its start; got 50 to 48"):
+        dose_for(patient, planned, target_auc=120.0, start=50.0, given=given)
+    with pytest.warns(UserWarning, match="the dose for this target is 0"):
+        assert dose_for(patient, planned, target_auc=1e-3, start=0.0, given=given).value == 0

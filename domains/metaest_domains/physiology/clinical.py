@@ -267,11 +267,13 @@ def dose_for(
     *,
     target_trough: float | None = None,
     target_peak: float | None = None,
+    target_auc: float | None = None,
+    start: float | None = None,
     time: float | None = None,
     given: Regimen | None = None,
     level: float = 0.9,
 ) -> Derived:
-    """Return the dose with which a regimen reaches a target concentration.
+    """Return the dose with which a regimen reaches a target concentration, or a target area under concentrations.
 
     All doses of the regimen are multiplied by one factor; the result is the first dose above 0 after that. Doses that
     were given before stay as they are. The interval is that of the dose.
@@ -286,6 +288,11 @@ def dose_for(
         Concentration one interval after the last dose, just before the next one would be due, or just before `time`.
     target_peak : float, optional
         Greatest concentration from the first dose of the regimen to one interval after the last one, or to `time`.
+    target_auc : float, optional
+        Area under the concentrations from `start` to one interval after the last dose, or to `time`; models whose
+        elimination does not saturate.
+    start : float, optional
+        Where the area begins, at least 0; with `target_auc`, which requires it, alone.
     time : float, optional
         Time of the target; None is one interval after the last dose of a regimen with at least two doses.
     given : Regimen, optional
@@ -308,22 +315,33 @@ def dose_for(
     UserWarning
         When the previous doses suffice without any further dose; the result is then 0.
     """
-    targets = [value for value in (target_trough, target_peak) if value is not None]
+    given_targets = {"target_trough": target_trough, "target_peak": target_peak, "target_auc": target_auc}
+    targets = {name: value for name, value in given_targets.items() if value is not None}
     if len(targets) != 1:
-        raise ValueError("dose_for requires either target_trough or target_peak, above 0.")
-    target = as_number(
-        targets[0],
-        "dose_for: target_peak" if target_trough is None else "dose_for: target_trough",
-        above=0,
-        wanted="a concentration above 0",
-    )
+        raise ValueError("dose_for requires one of target_trough, target_peak and target_auc, above 0.")
+    kind, value = targets.popitem()
+    wanted = "an area above 0" if kind == "target_auc" else "a concentration above 0"
+    target = as_number(value, f"dose_for: {kind}", above=0, wanted=wanted)
+    if (start is None) == (kind == "target_auc"):
+        raise ValueError(f"dose_for: start= is where the area of target_auc begins, and of it alone; got {kind}.")
     treatment = _treatment(patient, regimen, given)
     at = _time(regimen, time)
     first = float(regimen.time[0])
+    begin = first if start is None else as_number(start, "dose_for: start", least=0, wanted="a time of at least 0")
+    if kind == "target_auc":
+        _linear(patient)
+        if not begin < at:
+            raise ValueError(f"dose_for: the area has to end after its start; got {begin:g} to {at:g}.")
 
     def dose(constants: dict[str, Any]) -> Any:
         courses = treatment.courses(constants)
-        factor = courses.factor_before(target, at) if target_peak is None else courses.factor_of_peak(target, first, at)
+        if kind == "target_auc":
+            assert isinstance(courses, LinearCourses)
+            factor = courses.factor_of_area(target, begin, at)
+        elif kind == "target_peak":
+            factor = courses.factor_of_peak(target, first, at)
+        else:
+            factor = courses.factor_before(target, at)
         return float(regimen.amount[regimen.amount > 0][0]) * factor
 
     answer = treatment.derive(dose, level)
@@ -331,7 +349,7 @@ def dose_for(
         raise ValueError(f"no dose of this regimen reaches {target:g}: none of it is in the blood by {at:g}.")
     if answer.value == 0:
         warn(
-            f"previous doses keep the patient at or above {target:g} {'at' if target_peak is None else 'up to'} "
+            f"previous doses keep the patient at or above {target:g} {'at' if kind == 'target_trough' else 'up to'} "
             f"{at:g} without a further dose: the dose for this target is 0."
         )
     return answer

@@ -86,6 +86,10 @@ class LinearCourses(Courses):
                 break
         return torch.where(self.fixed.peak(start, until)[0] >= target, 0.0, factor)
 
+    def factor_of_area(self, target: float, start: float, end: float) -> Tensor:
+        """Return the factor of the planned doses, at least 0, for an area under the concentrations."""
+        return ((target - self.fixed.area(start, end)) / self.unit.area(start, end)).clamp(min=0)
+
 
 @dataclass(frozen=True)
 class SaturableCourses(Courses):
