@@ -1,5 +1,6 @@
 """Models of a catalogue that keep a published population in place of a fit."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -24,15 +25,11 @@ def keep_population(cls: type[M], population: Any, settings: dict[str, Any], col
     """
     if not isinstance(population, Population):
         raise TypeError(f"from_population: a Population is wanted, got {population!r}.")
-    if population.equation and population.equation != cls.__name__:
-        raise ValueError(
-            f"from_population: the population belongs to {population.equation}, and not to {cls.__name__}."
-        )
-    for name, value in settings.items():
-        if name in population.settings and population.settings[name] != value:
+    for name in population.settings:
+        if name not in inspect.signature(cls).parameters:
             raise ValueError(
-                f"from_population: {name}={value!r}, but the constants of the population belong to "
-                f"{name}={population.settings[name]!r}."
+                f"from_population: the population belongs to {name}={population.settings[name]!r}, and {cls.__name__} "
+                "has no such setting."
             )
     chosen = {**population.as_settings(), **population.settings, **settings}
     no_rows: Any = pd.DataFrame(columns=list(columns)) if columns else []

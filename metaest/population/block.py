@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.population.numbers import as_float, as_names
+from metaest.population.numbers import as_float, as_mapping, as_names
 
 __all__ = ["Block"]
 
@@ -63,15 +63,24 @@ class Block:
     correlation: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for kind in ("variance", "sd", "cv"):
+            object.__setattr__(self, kind, as_names(getattr(self, kind), f"Block: {kind}"))
+        for kind in ("covariance", "correlation"):
+            object.__setattr__(self, kind, as_mapping(getattr(self, kind), f"Block: {kind}"))
         given = [name for name in ("variance", "sd", "cv") if getattr(self, name)]
         if len(given) != 1:
             what = " and ".join(given) or "none"
             raise ValueError(f"Block: exactly one of variance, sd and cv must name constants, got {what}.")
         if self.covariance and self.correlation:
             raise ValueError("Block: give covariance or correlation, not both.")
-        numbers = as_names(getattr(self, given[0]), f"Block: {given[0]}")
-        for name, value in numbers.items():
-            as_float(value, f"Block: {given[0]} of {name!r}", above=0)
+        numbers = {
+            name: as_float(value, f"Block: {given[0]} of {name!r}", above=0)
+            for name, value in getattr(self, given[0]).items()
+        }
+        object.__setattr__(self, given[0], numbers)
+        for (name, value), variance in zip(numbers.items(), self._variances(), strict=True):
+            if not 0 < variance < np.inf:
+                raise ValueError(f"Block: {given[0]} of {name!r} is {value:g}, and its square no number above 0.")
             if given[0] == "cv" and value > MOST_CV:
                 raise ValueError(
                     f"Block: the cv of {name!r} is {value:g}, which looks like percent; write {value / 100:g}."
@@ -85,8 +94,6 @@ class Block:
             if len(pairs) < len(getattr(self, kind)):
                 raise ValueError(f"Block: {kind} gives a pair of constants twice.")
             object.__setattr__(self, kind, pairs)
-        for kind in ("variance", "sd", "cv"):
-            object.__setattr__(self, kind, {name: float(value) for name, value in getattr(self, kind).items()})
         self._correlations()
 
     @property
@@ -120,9 +127,10 @@ class Block:
     def _variances(self) -> NDArray[np.float64]:
         if self.variance:
             return np.array([*self.variance.values()])
-        if self.sd:
-            return np.square([*self.sd.values()])
-        return np.log1p(np.square([*self.cv.values()]))
+        with np.errstate(over="ignore", under="ignore"):
+            if self.sd:
+                return np.square([*self.sd.values()])
+            return np.log1p(np.square([*self.cv.values()]))
 
     def _correlations(self) -> NDArray[np.float64]:
         """Return the correlation matrix, or raise a ValueError where it is not positive definite."""

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaest.population.numbers import as_float
+from metaest.population.numbers import as_float, as_sequence, as_text
 
-__all__ = ["Category", "Effect", "Exponential", "Formula", "Linear", "Maturation", "Power", "Shift"]
+__all__ = ["Category", "Effect", "Exponential", "Formula", "Linear", "Maturation", "Power", "Shift", "total_shift"]
 
 Values = NDArray[np.float64]
+# relative difference of a value in single precision
+SINGLE = 1e-6
 
 
 class Effect(ABC):
@@ -263,9 +265,11 @@ class Category(Effect):
     def shift(self, *values: Values) -> Values:
         """Return the logarithm of the factor; see :class:`Effect`."""
         (value,) = values
-        levels = sorted(self.factors)
-        _require(np.isin(value, levels), value, self.column, f"its values are {', '.join(f'{x:g}' for x in levels)}")
-        return np.log([self.factors[float(x)] for x in value])
+        levels = np.array(sorted(self.factors))
+        nearest = np.abs(np.asarray(value)[:, None] - levels).argmin(axis=1)
+        same = np.isclose(value, levels[nearest], rtol=SINGLE, atol=0)
+        _require(same, value, self.column, f"its values are {', '.join(f'{x:g}' for x in levels)}")
+        return np.log([self.factors[float(level)] for level in levels[nearest]])
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,10 @@ class Formula(Effect):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(f"formula: function must be callable, got {self.function!r}.")
-        reads = (self.reads,) if isinstance(self.reads, str) else tuple(self.reads)
+        reads = (self.reads,) if isinstance(self.reads, str) else as_sequence(self.reads, "formula: reads")
+        if not reads:
+            raise ValueError("formula: reads names no column.")
+        as_text(self.name, "formula: name")
         for column in reads:
             _check_column(column, self.kind)
         object.__setattr__(self, "reads", reads)
@@ -307,13 +314,36 @@ class Formula(Effect):
         """Return the logarithm of the factor; see :class:`Effect`."""
         tensors = [torch.as_tensor(np.ascontiguousarray(value), dtype=torch.float64) for value in values]
         with torch.no_grad():
-            result = torch.as_tensor(self.function(*tensors), dtype=torch.float64)
-        factor = np.broadcast_to(result.numpy(), values[0].shape)
+            result = self.function(*tensors)
+        try:
+            factor = np.broadcast_to(torch.as_tensor(result, dtype=torch.float64).numpy(), values[0].shape)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"formula {self.name!r} must return one number a task, of shape {values[0].shape}, got {result!r}."
+            ) from error
         wrong = np.flatnonzero(~(np.isfinite(factor) & (factor > 0)))
         if len(wrong):
             at = ", ".join(f"{name} {value[wrong[0]]:g}" for name, value in zip(self.reads, values, strict=True))
             raise ValueError(f"formula {self.name!r} is {factor[wrong[0]]:g} at {at}; it must be finite and above 0.")
         return np.asarray(np.log(factor))
+
+
+def total_shift(effects: Sequence[Effect], values: Sequence[Sequence[Values]]) -> Values:
+    """Return the shift by several formulas of one constant, given the columns that each of them reads.
+
+    Raises
+    ------
+    ValueError
+        When a formula has no finite value there; the message names column and value.
+    """
+    total = np.zeros(len(values[0][0]))
+    for effect, columns in zip(effects, values, strict=True):
+        with np.errstate(all="ignore"):
+            shift = effect.shift(*columns)
+        for name, column in zip(effect.columns, columns, strict=True):
+            _require(np.isfinite(shift), column, name, f"the formula ({effect.kind}) is not finite there")
+        total = total + shift
+    return total
 
 
 def _check_column(column: Any, kind: str) -> None:

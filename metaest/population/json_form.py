@@ -1,5 +1,6 @@
 """A population as JSON: a versioned schema in which unknown keys are errors."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 from metaest.population.block import Block
 from metaest.population.effects import Category, Effect, Exponential, Formula, Linear, Maturation, Power, Shift
 from metaest.population.noise_model import NoiseModel
+from metaest.population.numbers import as_float, as_names
 from metaest.population.parameter import Parameter
 from metaest.population.provenance import Provenance
 
-__all__ = ["VERSION", "read", "written"]
+__all__ = ["VERSION", "plain_settings", "read", "without_repeats", "written"]
 
 VERSION = 1
 EFFECTS: Mapping[str, type[Effect]] = {
@@ -41,8 +43,8 @@ def written(population: Any) -> dict[str, Any]:
                 {
                     "value": float(p.initial),
                     "standard_error": population.standard_errors.get(name),
-                    "lower": p.lower,
-                    "upper": p.upper,
+                    "lower": None if p.lower is None else float(p.lower),
+                    "upper": None if p.upper is None else float(p.upper),
                     "transform": p.transform,
                     "unit": p.unit,
                     "meaning": p.meaning,
@@ -100,14 +102,16 @@ def read(content: Any, functions: Mapping[str, Callable[..., Any]]) -> dict[str,
         for name, entries in _mapping(content.get("covariates", {}), "covariates").items()
     }
     used = {effect.name for effects in covariates.values() for effect in effects if isinstance(effect, Formula)}
-    for name in functions:
+    for name in as_names(functions, "functions"):
         if name not in used:
             raise ValueError(
                 f"functions: no formula has the name {name!r}; there are {', '.join(sorted(used)) or 'none'}."
             )
     return {
         "constants": constants,
-        "between_tasks": [_block_of(entry) for entry in _sequence(content.get("between_tasks", []), "between_tasks")],
+        "between_tasks": [
+            _block_of(entry) for entry in _sequence(content.get("between_tasks", []), "Population: between_tasks")
+        ],
         "noise": _made(NoiseModel, content["noise"], "noise"),
         "covariates": covariates,
         "standard_errors": errors,
@@ -118,6 +122,28 @@ def read(content: Any, functions: Mapping[str, Callable[..., Any]]) -> dict[str,
             if key in content
         },
     }
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a JSON file, or raise a ValueError where a key stands in it twice."""
+    content = dict(pairs)
+    for key in content if len(content) < len(pairs) else ():
+        if sum(key == other for other, _ in pairs) > 1:
+            raise ValueError(f"the key {key!r} stands twice in one object.")
+    return content
+
+
+def plain_settings(given: Any) -> dict[str, Any]:
+    """Return settings as a file has them, or raise a TypeError where it cannot hold one."""
+    settings = as_names(given, "Population: settings")
+    for name, value in settings.items():
+        try:
+            settings[name] = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TypeError(
+                f"Population: settings are numbers, texts, lists and dicts of them; {name!r} is {value!r}."
+            ) from error
+    return settings
 
 
 def known_keys(entry: Any, keys: Sequence[str], where: str) -> None:
@@ -136,17 +162,21 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 def _block_of(entry: Any) -> Block:
-    known_keys(entry, ("variance", "sd", "cv", "covariance", "correlation"), "a block of between_tasks")
+    known_keys(entry, ("variance", "sd", "cv", "covariance", "correlation"), "a Block of between_tasks")
     parts: dict[str, Any] = {kind: entry[kind] for kind in ("variance", "sd", "cv") if kind in entry}
     for kind in ("covariance", "correlation"):
-        pairs = _sequence(entry.get(kind, []), kind)
+        pairs = _sequence(entry.get(kind, []), f"Block: {kind}")
         for pair in pairs:
-            if not isinstance(pair, (list, tuple)) or len(pair) != 3:
-                raise TypeError(f"{kind} must be a list of [name, name, value], got {pair!r}.")
+            if not _is_pair(pair):
+                raise TypeError(f"Block: {kind} must be a list of [name, name, value], got {pair!r}.")
         parts[kind] = {(pair[0], pair[1]): pair[2] for pair in pairs}
         if len(parts[kind]) < len(pairs):
-            raise ValueError(f"{kind} gives a pair of constants twice.")
+            raise ValueError(f"Block: {kind} gives a pair of constants twice.")
     return Block(**parts)
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, (list, tuple)) and len(pair) == 3 and all(isinstance(name, str) for name in pair[:2])
 
 
 def _effect(effect: Effect) -> dict[str, Any]:
@@ -161,13 +191,13 @@ def _effect(effect: Effect) -> dict[str, Any]:
 def _effect_of(entry: Any, constant: str, functions: Mapping[str, Callable[..., Any]]) -> Effect:
     where = f"covariates of {constant!r}"
     kind: Any = _mapping(entry, where).get("kind")
-    if kind not in EFFECTS:
+    if not isinstance(kind, str) or kind not in EFFECTS:
         raise ValueError(f"{where}: kind must be one of {', '.join(EFFECTS)}, got {kind!r}.")
     rest = {key: value for key, value in entry.items() if key != "kind"}
     if kind == "formula":
         known_keys(rest, ("name", "reads"), where)
         name: Any = rest.get("name")
-        if name not in functions:
+        if not isinstance(name, str) or name not in functions:
             raise ValueError(
                 f"{where}: the formula {name!r} is code, which is not in a file; pass functions={{{name!r}: ...}}."
             )
@@ -176,7 +206,10 @@ def _effect_of(entry: Any, constant: str, functions: Mapping[str, Callable[..., 
         pairs = _sequence(rest["factors"], f"{where}: factors")
         if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
             raise TypeError(f"{where}: factors must be a list of [value, factor], got {pairs!r}.")
-        rest["factors"] = dict(pairs)
+        levels = [as_float(level, f"{where}: a value of factors") for level, _ in pairs]
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"{where}: factors gives a value twice.")
+        rest["factors"] = dict(zip(levels, (factor for _, factor in pairs), strict=True))
     return _made(EFFECTS[kind], rest, where)  # type: ignore[no-any-return]
 
 

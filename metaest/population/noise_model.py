@@ -37,7 +37,7 @@ class NoiseModel:
     sd_log : float, optional
     floor : float, default=0
         For "proportional" and "power", in the unit of y: f counts as :math:`\sqrt{f^2 + \mathrm{floor}^2}`, so that an
-        observation of a curve at 0 has a density.
+        observation of a curve at 0 has a density; without a floor it is an error of `adapt`.
 
     Raises
     ------

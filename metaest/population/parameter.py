@@ -107,7 +107,9 @@ def check_table(parameters: Any) -> dict[str, Parameter]:
 
 def _is_number(value: Any) -> bool:
     """Return whether a bound or an initial value is a number that a float holds; a bound may be infinite."""
-    if isinstance(value, np.timedelta64) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
         return False
     try:
         return not math.isnan(float(value))

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 
 from metaest.population import json_form
 from metaest.population.block import Block
-from metaest.population.effects import Effect
+from metaest.population.effects import Effect, total_shift
 from metaest.population.noise_model import NoiseModel
-from metaest.population.numbers import as_float, as_names, as_text
+from metaest.population.numbers import as_float, as_names, as_path, as_sequence, as_text
 from metaest.population.parameter import Parameter, check_table, transforms_of
 from metaest.population.provenance import Provenance
 
@@ -63,7 +62,7 @@ class Population:
     Attributes
     ----------
     hash : str
-        SHA-256 of the content, as 64 hexadecimal digits.
+        SHA-256 of what :meth:`to_json` writes, as 64 hexadecimal digits; a formula of yours counts by its name.
     random : tuple of str
         The constants that vary between tasks.
     correlated : bool
@@ -128,7 +127,9 @@ class Population:
         if provenance is not None and not isinstance(provenance, Provenance):
             raise TypeError(f"Population: provenance must be a Provenance, got {provenance!r}.")
         table = check_table(constants)
-        blocks = (between_tasks,) if isinstance(between_tasks, Block) else tuple(between_tasks)
+        blocks: tuple[Any, ...] = (between_tasks,)
+        if not isinstance(between_tasks, Block):
+            blocks = as_sequence(between_tasks, "Population: between_tasks")
         parts: dict[str, Any] = {
             "constants": table,
             "between_tasks": _checked_blocks(blocks, table),
@@ -136,11 +137,11 @@ class Population:
             "covariates": _checked_effects(covariates, table),
             "columns": {
                 name: as_text(unit, f"Population: the unit of column {name!r}")
-                for name, unit in as_names(columns or {}, "Population: columns").items()
+                for name, unit in as_names(columns, "Population: columns").items()
             },
             "target": as_text(target, "Population: target"),
             "equation": as_text(equation, "Population: equation"),
-            "settings": as_names(settings or {}, "Population: settings"),
+            "settings": json_form.plain_settings(settings),
             "equation_hash": as_text(equation_hash, "Population: equation_hash"),
             "provenance": provenance or Provenance(),
         }
@@ -176,7 +177,7 @@ class Population:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the content."""
+        """SHA-256 of what a file holds."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     @property
@@ -194,18 +195,6 @@ class Population:
             matrix[np.ix_(places, places)] = block.matrix(kinds)
         return matrix
 
-    def shifts(self, constant: str, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Return the shift of a constant's prior mean in tasks, on the scale on which it is normal.
-
-        Parameters
-        ----------
-        constant : str
-        values : dict of str to ndarray of shape (n_tasks,)
-            Covariates by the names of columns.
-        """
-        effects = self.covariates.get(constant, ())
-        return np.asarray(sum(effect.shift(*(values[c] for c in effect.columns)) for effect in effects))
-
     def typical(self, covariates: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return the typical value of each constant for a task with these covariates.
 
@@ -219,7 +208,7 @@ class Population:
         ValueError
             When one is missing, is unknown, or a formula has no value there.
         """
-        given = as_names(covariates or {}, "typical: covariates")
+        given = as_names(covariates, "typical: covariates")
         for name in given:
             if name not in self.covariate_columns:
                 raise ValueError(f"typical: there is no covariate {name!r}; {self._covariates_in_words()}.")
@@ -230,9 +219,13 @@ class Population:
         transforms = transforms_of(self.constants)
         phi = transforms.unconstrain(torch.tensor([p.initial for p in self.constants.values()], dtype=torch.float64))
         for k, name in enumerate(self.constants):
-            if name in self.covariates:
-                phi[k] += float(self.shifts(name, values)[0])
-        return dict(zip(self.constants, transforms.constrain(phi).tolist(), strict=True))
+            effects = self.covariates.get(name, ())
+            if effects:
+                phi[k] += float(total_shift(effects, [[values[c] for c in effect.columns] for effect in effects])[0])
+        typical = dict(zip(self.constants, transforms.constrain(phi).tolist(), strict=True))
+        for name, value in typical.items():
+            as_float(value, f"typical: {name!r} of the covariates {given}")
+        return typical
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content as JSON has it."""
@@ -245,12 +238,14 @@ class Population:
         ----------
         path : str or path
         """
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        as_path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None) -> Any:
+    def from_dict(
+        cls, content: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> "Population":
         """Return the population of a mapping as :meth:`to_dict` makes it; unknown keys are errors."""
-        return cls(**json_form.read(content, functions or {}))
+        return cls(**json_form.read(content, as_names(functions, "functions")))
 
     @classmethod
     def from_json(
@@ -271,18 +266,22 @@ class Population:
         OSError
             When the file cannot be opened.
         """
-        text = Path(path).read_text(encoding="utf-8")
+        content = as_path(path).read_bytes()
         try:
-            return cls.from_dict(json.loads(text), functions)  # type: ignore[no-any-return]
+            read = json.loads(content.decode("utf-8"), object_pairs_hook=json_form.without_repeats)
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"the population {path} is no JSON: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"the population {path}: {error}") from error
+        try:
+            return cls.from_dict(read, functions)
         except (ValueError, TypeError) as error:
-            raise (
-                type(error)(f"{path}: {error}")
-                if type(error) in (ValueError, TypeError)
-                else ValueError(f"{path}: not JSON: {error}")
-            ) from error
+            raise type(error)(f"the population {path}: {error}") from error
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Population) and self.to_dict() == other.to_dict()
+        # formulas of the user's have only their names in a dict
+        same = isinstance(other, Population) and self.to_dict() == other.to_dict()
+        return same and self.covariates == other.covariates  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
         return hash(self.hash)
@@ -334,10 +333,12 @@ def _checked_effects(given: Any, table: Mapping[str, Parameter]) -> dict[str, tu
     """Return formulas of known constants, on whose scales they make sense."""
     kinds = dict(zip(table, transforms_of(table).kinds, strict=True))
     checked = {}
-    for name, effects in as_names(given or {}, "Population: covariates").items():
+    for name, effects in as_names(given, "Population: covariates").items():
         if name not in table:
             raise ValueError(f"Population: covariates of {name!r}, which is no constant; they are {', '.join(table)}.")
-        several = (effects,) if isinstance(effects, Effect) else tuple(effects)
+        several: tuple[Any, ...] = (effects,)
+        if not isinstance(effects, Effect):
+            several = as_sequence(effects, f"Population: the covariates of {name!r}")
         for effect in several:
             if not isinstance(effect, Effect):
                 raise TypeError(
@@ -355,7 +356,7 @@ def _checked_effects(given: Any, table: Mapping[str, Parameter]) -> dict[str, tu
 
 def _checked_errors(given: Any, table: Mapping[str, Parameter]) -> dict[str, float]:
     errors = {}
-    for name, value in as_names(given or {}, "Population: standard_errors").items():
+    for name, value in as_names(given, "Population: standard_errors").items():
         if name not in table:
             raise ValueError(
                 f"Population: standard_errors of {name!r}, which is no constant; they are {', '.join(table)}."
@@ -365,7 +366,10 @@ def _checked_errors(given: Any, table: Mapping[str, Parameter]) -> dict[str, flo
 
 
 def _covariance(given: Any, names: list[str]) -> NDArray[np.float64]:
-    matrix = np.array(given, dtype=np.float64)
+    try:
+        matrix = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"Population: uncertainty must be a matrix of numbers, got {given!r}.") from error
     if matrix.shape != (len(names), len(names)):
         raise ValueError(
             f"Population: uncertainty must be a matrix over the {len(names)} constants, got the shape {matrix.shape}."

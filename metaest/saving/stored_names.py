@@ -51,6 +51,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "structures_": None,
         "prior": None,
         "prior_weight": math.inf,
+        "_published": None,
         "small_sample": "none",
     },
     "CompartmentRegressor": {"absorption": "excess"},

@@ -180,7 +180,7 @@ class FewShotScorer:
     def _predictors(self, estimator: Any, parts: list[_Part]) -> Iterator[tuple[_Part, Any]]:
         guarding = {} if self.guard is None and not self.gap else {"guard": self.guard, "gap": self.gap}
         model = _chosen(estimator)
-        alike = not guarding and not getattr(model, "guard_by_default", False)  # adapt_many has no guard
+        alike = not guarding and not getattr(model, "_guards", False)  # adapt_many has no guard
         if alike and hasattr(model, "adapt_many") and all(len(part.support) for part in parts):
             as_given: Callable[[Any], Any] = ObjectRows if takes_objects(model) else lambda rows: rows
             support = TaskSet(

@@ -119,7 +119,7 @@ class ServedModel:
         # adapting to one task after the other is what a server does; where compiling is impossible, torch does it
         self.model = self._prepared(model, True if compile is None else compile)
         self.n_features = int(model.n_features_in_)
-        self.guards = bool(getattr(model, "guard_by_default", False))
+        self.guards = bool(getattr(model, "_guards", False))
         names = getattr(model, "feature_names_in_", None)
         called = [f"x{j}" for j in range(self.n_features)] if names is None else [str(name) for name in names]
         outputs = int(getattr(model, "n_outputs_", 1))

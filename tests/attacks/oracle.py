@@ -46,7 +46,7 @@ RAW = re.compile(
 WORDS = re.compile(
     r"\b(X|y|groups?|sample_weight|weights?|tasks?|rows?|columns?|labels?|frame|support|names?|samples?|features?|parameters?|models?|estimators?|np.matrix|inputs?|meta-loss|adaptation|tensor|data|matrices|path|damaged|"
     r"files?|cache|returns?|prices?|positions?|trials|regimen|doses?|times?|readings?|glucose|histor(y|ies)|fraction|"
-    r"temperature|horizons|covariates|dates?|asset)\b"
+    r"temperature|horizons|covariates?|dates?|asset|[Pp]opulations?|standard error|constants?|noise|provenance|Block|formula|functions|settings)\b"
 )
 REFUSALS = (ValueError, TypeError, ArithmeticError)
 NEVER = (OverflowError, ZeroDivisionError, FloatingPointError, UnicodeError)

@@ -78,3 +78,13 @@ def test_a_reference_that_nothing_states_is_asked_for():
     del content["settings"]
     with pytest.raises(ValueError, match="'reference' has to be given"):
         JMAKArrheniusRegressor.from_population(Population.from_dict(content))
+
+
+def test_a_setting_that_the_population_does_not_state_is_the_usual_one():
+    model, make = CASES["OneCompartmentRegressor"]
+    population = model.fit(make(np.random.default_rng(0))).to_population()
+    content = {**population.to_dict(), "columns": {**population.columns, "weight": "kg"}}
+    with pytest.raises(ValueError, match="allometric='weight', but .* allometric=None"):
+        OneCompartmentRegressor.from_population(Population.from_dict(content), allometric="weight")
+    with pytest.raises(ValueError, match="belongs to rout='iv', and OneCompartmentRegressor has no such setting"):
+        OneCompartmentRegressor.from_population(Population.from_dict({**content, "settings": {"rout": "iv"}}))

@@ -19,8 +19,8 @@ from metaest import (
     load,
     save,
 )
-from metaest.estimators.equations.published import population_of
-from metaest.population import Block, Linear, NoiseModel, Power, Provenance
+from metaest.estimators.equations.published import equation_hash, population_of
+from metaest.population import Block, Category, Linear, NoiseModel, Power, Provenance
 
 CONSTANTS = {"start": Parameter(10.0, lower=0, unit="mg/L"), "rate": Parameter(0.2, lower=0, unit="1/h")}
 OMEGA = Block(sd={"start": 0.3, "rate": 0.4}, correlation={("start", "rate"): 0.5})
@@ -219,6 +219,9 @@ OTHER = {
     "other random constants": ({}, {"random": ["rate"]}, r"random=\['rate'\], but"),
     "independent constants": ({}, {"covariance": "diagonal"}, "constants of the population are correlated"),
     "covariates": ({}, {"covariates": {"rate": [0]}}, "covariates is no setting of a model that keeps"),
+    "automatic noise": ({}, {"noise": "auto"}, "noise='auto', but"),
+    "the first column": ({}, {"measurement_sd": 0}, "measurement_sd is no setting of a model that keeps"),
+    "settings of a catalogue": ({"settings": {"route": "iv"}}, {}, "belong to the settings {'route': 'iv'}"),
     "another source": ({"equation_hash": "0" * 16}, {}, "learned for another equation: decay has the hash"),
 }
 
@@ -265,3 +268,71 @@ def test_score_needs_no_training_mean():
     model = EquationRegressor.from_population(decay, published())
     tasks = model.simulate_tasks(TIMES, 40, random_state=0)
     assert 0 < model.score(TaskSet(list(tasks))) < 1
+
+
+def test_columns_in_another_order_are_refused():
+    model = EquationRegressor.from_population(decay, published(**WITH_WEIGHT))
+    rows = pd.DataFrame({"weight": 80.0, "time": TIMES[:, 0]})
+    for given in ({"a": (rows, observed())}, rows.iloc[:0]):
+        with pytest.raises(
+            ValueError, match=r"\['weight', 'time'\], but the equation .* \['time', 'weight'\], in this"
+        ):
+            clone(model).fit(given)
+
+
+@pytest.mark.parametrize(
+    "noise", [NoiseModel("proportional", cv=0.1), NoiseModel("power", sd_at_1=0.1, power=0.7)], ids=lambda n: n.kind
+)
+def test_a_curve_at_0_without_a_floor_names_the_row(noise):
+    def rising(X, start, rate):
+        return start * (1 - torch.exp(-rate * X[:, 0]))
+
+    model = EquationRegressor.from_population(rising, published(noise=noise))
+    with pytest.raises(TaskError, match="the equation is 0 in row 1, .* noise has no width"):
+        model.adapt([[2.0], [0.0]], [3.0, 0.1])
+    model = EquationRegressor.from_population(rising, published(noise=replace(noise, floor=0.05)))
+    assert np.isfinite(model.adapt([[2.0], [0.0]], [3.0, 0.004]).predict(TIMES)).all()
+
+
+def test_what_is_set_after_the_fit_does_not_change_the_population():
+    model = EquationRegressor.from_population(decay, published())
+    model.set_params(prior=published(noise=NoiseModel("combined", sd=0.3, cv=0.1)))
+    assert model.to_population() == published()
+    tasks = model.simulate_tasks(TIMES, 12, random_state=0)
+    fitted = EquationRegressor(decay, CONSTANTS, noise="additive", random=["start"], compile=False).fit(tasks)
+    assert fitted.set_params(prior=published()).to_population() != published()
+
+
+def test_another_equation_has_its_hash_in_the_population():
+    def doubled(X, start, rate):
+        return 2 * decay(X, start, rate)
+
+    model = EquationRegressor.from_population(decay, published(equation_hash=equation_hash(decay)))
+    assert model.with_equation(doubled).to_population().equation_hash == equation_hash(doubled)
+    assert model.to_population(target="mg/L").target == "mg/L"
+
+
+def test_nothing_is_counted_as_fitted():
+    model = EquationRegressor.from_population(decay, published())
+    model = clone(model).fit(model.simulate_tasks(TIMES, 5, random_state=0))
+    assert model.aic_ == model.bic_ == -2 * model.log_likelihood_
+
+
+def test_a_category_in_single_precision_is_that_category():
+    effects = {"covariates": {"rate": Category("dose", {0.1: 1.0, 0.3: 2.0})}, "columns": {"time": "h", "dose": "g"}}
+    model = EquationRegressor.from_population(decay, published(**effects))
+    rows = np.column_stack([TIMES, np.full(4, 0.3)])
+    np.testing.assert_allclose(model.predict(rows.astype(np.float32)), model.predict(rows), rtol=1e-6)
+
+
+def test_a_guard_that_cannot_be_learned_changes_nothing(monkeypatch):
+    model = EquationRegressor.from_population(decay, published())
+    tasks = model.simulate_tasks(TIMES, 10, random_state=0)
+
+    def fails(gap):
+        raise ValueError("no guard")
+
+    monkeypatch.setattr(model, "_fitted_guard", fails)
+    with pytest.raises(ValueError, match="no guard"):
+        model.learn_guard(tasks=tasks)
+    assert model.adapt(TIMES[:2], observed()[:2]).guard_ is None

@@ -107,10 +107,10 @@ def test_a_formula_of_yours_is_named_in_the_file_and_passed_to_read_it():
     with pytest.raises(ValueError, match=r"'renal' is code.*functions="):
         Population.from_dict(content)
     again = Population.from_dict(content, {"renal": renal})
-    values = {"crcl": np.array([60.0]), "age": np.array([40.0])}
-    assert again.shifts("clearance", values) == pytest.approx(
-        np.log(renal(torch.tensor(60.0), torch.tensor(40.0)).item())
-    )
+    factor = renal(torch.tensor(60.0), torch.tensor(40.0)).item()
+    assert again.typical({"crcl": 60.0, "age": 40.0})["clearance"] == pytest.approx(4.0 * factor)
+    assert again == given
+    assert Population.from_dict(content, {"renal": lambda creatinine, age: 1.0}) != given
     with pytest.raises(ValueError, match="no formula has the name 'other'; there are renal"):
         Population.from_dict(content, {"renal": renal, "other": renal})
 
@@ -208,6 +208,28 @@ def test_text_that_is_not_json_is_an_error_that_names_the_file(tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match="population.json"):
         Population.from_json(path)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "population.json"
+    path.write_text(json.dumps(population().to_dict()).replace('"target": "mg/L"', '"target": "mg/L", "target": "g/L"'))
+    with pytest.raises(ValueError, match=r"population.json: the key 'target' stands twice"):
+        Population.from_json(path)
+    content = json.loads(json.dumps(population().to_dict()))
+    content["covariates"]["volume"][0]["factors"].append([1, 0.5])
+    with pytest.raises(ValueError, match="factors gives a value twice"):
+        Population.from_dict(content)
+
+
+def test_a_value_that_is_no_number_is_refused():
+    content = json.loads(json.dumps(population().to_dict()))
+    content["constants"]["volume"]["value"] = True
+    with pytest.raises(ValueError, match="'volume': initial must be a number, got True"):
+        Population.from_dict(content)
+    with pytest.raises(TypeError, match="'route' is <"):
+        population(settings={"route": object()})
+    with pytest.raises(ValueError, match="'age' is 1e\\+06: the formula .* not finite"):
+        population(covariates={"volume": Exponential("age", 1e305)}).typical({"age": 1e6})
 
 
 @pytest.mark.parametrize(

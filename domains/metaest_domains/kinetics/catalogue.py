@@ -269,6 +269,8 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
     def problem(self, tasks: TaskSet) -> tuple[Formula, dict[str, Parameter]]:
         """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
         formula = self._unheld(tasks.feature_names, tasks.X.shape[1])
+        if self.prior is not None:
+            self._reference_values()
         inputs, columns, facts = formula.inputs, formula.columns, formula.target_facts
         if facts.rises and "time" in inputs:
             _refuse_falling(tasks, columns[inputs.index("time")])
@@ -277,14 +279,8 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
 
     def equation_for(self, names: Sequence[str]) -> tuple[Formula, dict[str, Parameter]]:
         """Return the equation for columns with these names, and its constants without initial values from data."""
-        formula, fixed = self._unheld(names, len(names)), as_mapping(self.fixed, "fixed")
-        for name in self.read_off:
-            if name not in fixed:
-                raise ValueError(
-                    f"fixed: without tasks to read it off, {name!r} has to be given: settings={{'fixed': {{{name!r}: "
-                    "...}} of the population, or fixed=."
-                )
-        return self._held(formula, {name: fixed[name] for name in self.read_off})
+        formula = self._unheld(names, len(names))
+        return self._held(formula, self._reference_values())
 
     from_population: Any = classmethod(from_population)
 
@@ -294,6 +290,17 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         fixed = {name: float(value) for name, value in self.fixed_.items() if usual.get(name) != value}
         chosen: dict[str, Any] = {"optional": list(self.optional), "fixed": fixed}
         return {name: value for name, value in chosen.items() if value}
+
+    def _reference_values(self) -> dict[str, float]:
+        """Return the constants that a fit reads off the data, as they are given where a population is kept."""
+        fixed = as_mapping(self.fixed, "fixed")
+        for name in self.read_off:
+            if name not in fixed:
+                raise ValueError(
+                    f"fixed: without tasks to read it off, {name!r} has to be given: settings={{'fixed': {{{name!r}: "
+                    "...}} of the population, or fixed=."
+                )
+        return {name: fixed[name] for name in self.read_off}
 
     def _unheld(self, names: Sequence[str] | None, n_columns: int) -> Formula:
         """Return the equation for some columns, before constants are held."""

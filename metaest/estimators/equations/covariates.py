@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError
 from metaest.functional.equations.hierarchical import Design
 from metaest.population import Effect
+from metaest.population.effects import total_shift
+from metaest.population.numbers import as_mapping
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
 
@@ -38,8 +40,7 @@ class ConstantFormulas:
 
     def shift(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the shift of the prior mean in tasks with covariates of shape (tasks, values)."""
-        pairs = zip(self.effects, self.places, strict=True)
-        return np.asarray(sum(effect.shift(*values[:, list(places)].T) for effect, places in pairs))
+        return total_shift(self.effects, [list(values[:, list(places)].T) for places in self.places])
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class Covariates:
         """
         names = [] if names is None else list(names)
         values: dict[int, float] = {}
-        for label, value in (given or {}).items():
+        for label, value in as_mapping(given, "adapt: covariates").items():
             column = names.index(label) if label in names else label
             if not is_whole(column) or not 0 <= column < n_columns:
                 raise TaskError(

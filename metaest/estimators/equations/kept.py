@@ -1,6 +1,8 @@
 """A published population kept in place of a fit, and the one a fit has learned; methods of ``EquationRegressor``."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,23 +15,38 @@ from metaest.estimators import inputs
 from metaest.estimators.arguments import require_count
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import published
+from metaest.estimators.equations.answers import MOST_SIMULATED
 from metaest.estimators.equations.batches import whole
-from metaest.estimators.equations.checks import check_tasks, require_positive_tasks
+from metaest.estimators.equations.checks import check_tasks, require_positive_tasks, warn_of_codes
 from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.many_tasks import posterior_of_many
 from metaest.estimators.equations.map_estimate import map_estimate
 from metaest.estimators.equations.settings import FitSettings
+from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.equations.updating import Updated, update, weights_of
+from metaest.estimators.guard import FittedGuard, thinned
+from metaest.estimators.guard import learn_guard as learn_guard_of_training_tasks
 from metaest.exceptions import warn
 from metaest.functional import negative_log_evidence
 from metaest.population import Parameter, Population, Provenance
-from metaest.population.parameter import check_names
+from metaest.population.numbers import as_names
+from metaest.population.parameter import check_names, check_table
 from metaest.tasks import TaskSet
 from metaest.tasks.random_state import generator_of
 from metaest.tasks.reading import column_names_of
 
-__all__ = ["columns_of", "from_population", "given_tasks", "keep", "simulate_tasks", "source_of", "to_population"]
+__all__ = [
+    "columns_of",
+    "from_population",
+    "given_tasks",
+    "keep",
+    "learn_guard",
+    "require_usual_settings",
+    "simulate_tasks",
+    "source_of",
+    "to_population",
+]
 
 
 class Kept(Protocol):
@@ -45,6 +62,12 @@ class Kept(Protocol):
     feature_range_: NDArray[Any]
     _fitted: FittedEquation
     _further: tuple[FittedEquation, ...] | None
+    _published: Population | None
+    _judged: TaskSet | None
+    _judges: dict[Any, FittedGuard]
+
+    def _fitted_guard(self, gap: int) -> FittedGuard:
+        """Return what judges adaptations."""
 
     def simulate(self, X: Any, n: int = 1, random_state: Any = None) -> NDArray[np.float64]:
         """Draw observations of new tasks."""
@@ -136,8 +159,8 @@ def to_population(
         When the uncertainty of the covariance between tasks is lost (``small_sample="integrate"``).
     """
     check_is_fitted(self)
-    if self.prior is not None and np.isinf(self.prior_weights_).all():
-        return self.prior
+    if provenance is not None and not isinstance(provenance, Provenance):
+        raise TypeError(f"to_population: provenance must be a Provenance, got {provenance!r}.")
     if self._further:
         raise ValueError("to_population: this model averages structures; fit the one you want (noise=, covariance=).")
     if self._fitted.uncertain is not None:
@@ -146,10 +169,16 @@ def to_population(
             "keeps it are narrower than those of this one (small_sample='integrate')."
         )
     names = Columns(self).names
-    known = [f"x{j}" for j in range(self.n_features_in_)] if names is None else list(names)
-    given = dict.fromkeys(known, "") if columns is None else dict(columns)
-    if list(given) != known if names is not None else len(given) != len(known):
-        raise ValueError(f"to_population: columns must be those of the fit, {known}, got {list(given)}.")
+    of_fit = [f"x{j}" for j in range(self.n_features_in_)] if names is None else list(names)
+    given = dict.fromkeys(of_fit, "") if columns is None else as_names(columns, "to_population: columns")
+    if list(given) != of_fit if names is not None else len(given) != len(of_fit):
+        raise ValueError(f"to_population: columns must be those of the fit, {of_fit}, got {list(given)}.")
+    if self._published is not None and np.isinf(self.prior_weights_).all():
+        kept = self._published
+        changed: dict[str, Any] = {"target": target, "provenance": provenance, "columns": columns and given}
+        if kept.equation_hash:  # that of another equation, after `with_equation`
+            changed["equation_hash"] = published.equation_hash(self._fitted.function)
+        return replace(kept, **{name: part for name, part in changed.items() if part})
     catalogue, function, of_class = self.settings_of_population(), self._fitted.function, type(self).__name__
     learned_range = self.feature_range_.T.tolist()
     ranges = {name: (low, high) for name, (low, high) in zip(given, learned_range, strict=True)}
@@ -185,17 +214,56 @@ def simulate_tasks(self: Kept, designs: Any, n: int, random_state: Any = None) -
         When a design cannot be the rows of a task of this model.
     """
     check_is_fitted(self)
-    require_count(n, "n", 1)
-    several = list(designs) if isinstance(designs, (list, tuple)) and np.ndim(designs[0]) == 2 else [designs]
+    require_count(n, "n", 1, most=MOST_SIMULATED)
+    several = list(designs) if _are_several(designs) else [designs]
     seeds = generator_of(random_state).randint(2**31 - 1, size=len(several))
     names, tasks = Columns(self).names, dict[int, tuple[Any, Any]]()
     for j, (design, seed) in enumerate(zip(several, seeds, strict=True)):
         chosen = range(j, n, len(several))
-        if names is not None and not hasattr(design, "columns"):
-            design = pd.DataFrame(np.asarray(design), columns=list(names))
-        values = self.simulate(design, len(chosen), int(seed)) if chosen else ()
+        if not chosen:
+            break
+        values = self.simulate(design, len(chosen), int(seed))
+        rows, _, given = inputs.as_rows(design, None, "simulate_tasks")
+        if names is not None and given is None:
+            design = pd.DataFrame(rows, columns=list(names))
         tasks |= {i: (design, y) for i, y in zip(chosen, values, strict=True)}
     return inputs.as_tasks({f"simulated {i + 1}": tasks[i] for i in range(n)})
+
+
+def learn_guard(self: Kept, gap: int = 0, tasks: Any = None) -> None:
+    """Learn now what guarded adaptations need of the training rows, which files and pickles leave out.
+
+    Parameters
+    ----------
+    gap : int, default=0
+    tasks : TaskSet, optional
+        In place of the training tasks, which a model with a published population lacks: see `simulate_tasks`.
+
+    Raises
+    ------
+    TaskError, ValueError
+        When no guard can be learned from `tasks`; the model is then as it was.
+    """
+    if tasks is None:
+        learn_guard_of_training_tasks(self, gap)
+        return
+    before = self._judged, self._judges
+    self._judged, self._judges = thinned(support_tasks(Columns(self), self._fitted, tasks, None)), {}
+    try:
+        self._fitted_guard(gap)
+    except BaseException:
+        self._judged, self._judges = before
+        raise
+
+
+def _are_several(designs: Any) -> bool:
+    """Tell whether these are the rows of several tasks, and not the rows of one."""
+    if not isinstance(designs, (list, tuple)) or not designs:
+        return False
+    try:
+        return np.ndim(designs[0]) == 2
+    except (ValueError, TypeError, RuntimeError):  # a ragged list, a tensor of another device
+        return False
 
 
 def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | None) -> Updated:
@@ -210,8 +278,9 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
     """
     population = _checked(model.prior)
     _require_settings(settings, population)
+    _require_same_model(model, population)
     function, given = model.equation_for(names) if tasks is None else model.problem(tasks)
-    expected = {name: value if isinstance(value, Parameter) else Parameter(value) for name, value in given.items()}
+    expected = check_table(given)
     fitted, mode, reason = published.fitted_of(population, function, names, model.limit, expected)
     if tasks is None:
         posterior, log_likelihood = (
@@ -226,6 +295,7 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
             weight = None if model.prior_weight == "auto" else float(model.prior_weight)
             return update(settings, fitted, tasks, weight, (mode, reason))
         posterior = posterior_of_many(fitted, tasks, verbose=False)
+        warn_of_codes(posterior.code, tasks.names, "fit")
         log_likelihood = _log_evidence(fitted, tasks)
     why = "nothing was fitted"
     # a publication seldom says how well a standard deviation between tasks is told
@@ -258,32 +328,75 @@ def _require_settings(settings: FitSettings, population: Population) -> None:
         )
     if settings.noise != population.noise.kind:
         raise ValueError(f"noise={settings.noise!r}, but the noise of the population is {population.noise.kind!r}.")
-    chosen = None if isinstance(settings.random, str) else settings.random
-    if tuple(check_names(chosen, population.constants, "random")) != population.random:
+    if tuple(check_names(settings.random, population.constants, "random")) != population.random:
         raise ValueError(
             f"random={settings.random!r}, but the constants that vary in the population are {list(population.random)}."
         )
     if settings.covariance == "auto" or (settings.diagonal and population.correlated):
         raise ValueError(f"covariance={settings.covariance!r}, but constants of the population are correlated.")
     for name in ("covariates", "noise_correlation", "measurement_sd"):
-        if getattr(settings, name):
+        if getattr(settings, name) not in (None, {}):
             raise ValueError(f"{name} is no setting of a model that keeps its population; the population says it all.")
 
 
-def columns_of(population: Population, tasks: TaskSet | list[str]) -> list[str]:
-    """Return the names of the columns of X: of the tasks, as they were given without a task, or of the population."""
+def _require_same_model(model: Kept, population: Population) -> None:
+    """Raise a ValueError where a population belongs to another model of a catalogue, or to other settings of it."""
+    name = type(model).__name__
+    if hasattr(model, "equation"):
+        if population.settings:
+            raise ValueError(
+                f"the constants of the population belong to the settings {dict(population.settings)} of "
+                f"{population.equation or 'another model'}, and not to an equation that is a function."
+            )
+        return
+    if population.equation and population.equation != name:
+        raise ValueError(f"the population belongs to {population.equation}, and not to {name}.")
+    for setting, stated in population.settings.items():
+        _require_setting(model, setting, stated)
+
+
+def require_usual_settings(model: Kept, population: Population) -> None:
+    """Raise a ValueError where a population names its model, and the model has unusual settings that it does not state.
+
+    Parameters
+    ----------
+    model : EquationRegressor
+        Fitted.
+    population : Population
+    """
+    arguments = inspect.signature(type(model)).parameters
+    for setting in (model.settings_of_population() or {}) if population.equation else ():
+        if setting not in population.settings:
+            _require_setting(model, setting, arguments[setting].default)
+
+
+def _require_setting(model: Kept, name: str, stated: Any) -> None:
+    value = getattr(model, name, None)
+    if (list(value) if isinstance(value, tuple) else value) != (list(stated) if isinstance(stated, tuple) else stated):
+        raise ValueError(f"{name}={value!r}, but the constants of the population belong to {name}={stated!r}.")
+
+
+def columns_of(model: Kept, population: Population, tasks: TaskSet | list[str]) -> list[str]:
+    """Return the names of the columns of X: of the tasks, as they were given without a task, or of the population.
+
+    Raises
+    ------
+    ValueError
+        When there are none, or a function would read others, since it reads columns by their place.
+    """
     stated = list(population.columns)
-    if isinstance(tasks, list):
-        if not (tasks or stated):
-            raise ValueError("the population does not say which columns X has; write them into its columns=.")
-        return tasks or stated
-    if tasks.feature_names is not None:
-        return list(tasks.feature_names)
-    if len(stated) != tasks.X.shape[1]:
+    names = tasks if isinstance(tasks, list) else list(tasks.feature_names or ())
+    if not names and isinstance(tasks, TaskSet) and len(stated) != tasks.X.shape[1]:
         raise ValueError(
             f"X has {tasks.X.shape[1]} columns without names, and the population {stated or 'no columns'}."
         )
-    return stated
+    if not (names or stated):
+        raise ValueError("the population does not say which columns X has; write them into its columns=.")
+    if names and hasattr(model, "equation") and names[: len(stated)] != stated:
+        raise ValueError(
+            f"X has the columns {names}, but the equation of the population reads {stated}, in this order."
+        )
+    return names or stated
 
 
 def _log_evidence(fitted: FittedEquation, tasks: TaskSet) -> float:

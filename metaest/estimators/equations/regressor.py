@@ -40,7 +40,7 @@ from metaest.estimators.equations.published import warn_outside
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
 from metaest.estimators.equations.task_rows import adapt_rows, prepared, support_rows, support_tasks
-from metaest.estimators.guard import FittedGuard, learn_guard, learned_guard, thinned
+from metaest.estimators.guard import FittedGuard, learned_guard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
@@ -219,6 +219,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     _weighs = True
     _fitted: FittedEquation
     _further: tuple[FittedEquation, ...] | None = None
+    _published: Population | None = None  # what `prior` was at the fit
     structures_: Any
     _judged: TaskSet | None
     _judges: dict[Any, FittedGuard]
@@ -336,21 +337,22 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         with checkpoint_of(self, tasks, seed, flat) or nullcontext() as checkpoint:
             chosen = fit_structures(settings, self.problem(tasks), tasks, seed, flat=flat, checkpoint=checkpoint)
             learned = chosen.members[0]
-            self._further = tuple(member.fitted for member in chosen.members[1:]) or None
+            self._further, self._published = tuple(member.fitted for member in chosen.members[1:]) or None, None
             self.structures_ = chosen.table
             self._remember(learned, tasks, chosen.settings, seed, tasks.feature_names)
         return self
 
     def _kept(self, settings: FitSettings, population: Population, given: TaskSet | list[str]) -> Self:
         """Keep a population, or update it by tasks."""
-        tasks, names = None if isinstance(given, list) else given, kept.columns_of(population, given)
+        tasks, names = None if isinstance(given, list) else given, kept.columns_of(self, population, given)
         if tasks is not None:
             censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
             tasks = censoring.tasks_just_below(self.limit, tasks)
-        self._further, self.structures_ = None, None
+        self._further, self.structures_, self._published = None, None, population
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         learned, self.prior_weights_ = kept.keep(self, settings, names, tasks)
         self._remember(learned, tasks, settings, seed, names, kept.source_of(population, self.prior_weights_))
+        kept.require_usual_settings(self, population)
         return self
 
     def _remember(
@@ -523,6 +525,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     with_equation = substituted.with_equation
     log_likelihood = likelihood.log_likelihood
     bootstrap = bootstrap.bootstrap
+    learn_guard = kept.learn_guard
 
     @in_plain_modes
     def summary(self) -> str:
@@ -535,8 +538,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         return self._fitted, *(self._further or ())
 
     def _warn_outside(self, X: NDArray[Any], where: str) -> None:
-        if self.prior is not None:
-            warn_outside(self.prior.provenance, Columns(self).names, X, where)
+        if self._published is not None:
+            warn_outside(self._published.provenance, Columns(self).names, X, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return prepared(self._fitted, tasks)
@@ -568,19 +571,6 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             )
         answer, settings = average.asking(self._members), (gap, self.split, self._seed)
         return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
-
-    def learn_guard(self, gap: int = 0, tasks: Any = None) -> None:
-        """Learn now what guarded adaptations need of the training rows, which files and pickles leave out.
-
-        Parameters
-        ----------
-        gap : int, default=0
-        tasks : TaskSet, optional
-            In place of the training tasks, which a model with a published population lacks: see `simulate_tasks`.
-        """
-        if tasks is not None:
-            self._judged, self._judges = thinned(support_tasks(Columns(self), self._fitted, tasks, None)), {}
-        learn_guard(self, gap)
 
     def __getstate__(self) -> dict[str, Any]:
         return model_state(self, super().__getstate__())

@@ -217,12 +217,13 @@ def _noise_table(fitted: FittedEquation) -> pd.Series:
 
 
 def _information_criteria(
-    fitted: FittedEquation, log_likelihood: float, diagonal: bool, n_rows: int
-) -> tuple[float, float, int]:
-    """Return AIC, BIC (by the number of rows, as nlme counts) and the number of fitted numbers."""
+    fitted: FittedEquation, log_likelihood: float, diagonal: bool, n_rows: int, kept: bool
+) -> tuple[float, float]:
+    """Return AIC and BIC (by the number of rows, as nlme counts); no number of a population that is kept was fitted."""
     m = len(fitted.random)
     k = len(fitted.population.beta) + (m if diagonal else m * (m + 1) // 2) + len(fitted.population.log_sigma)
-    return 2 * k - 2 * log_likelihood, math.log(max(n_rows, 1)) * k - 2 * log_likelihood, k
+    k = 0 if kept else k
+    return 2 * k - 2 * log_likelihood, math.log(max(n_rows, 1)) * k - 2 * log_likelihood
 
 
 def attributes(
@@ -232,7 +233,8 @@ def attributes(
     fitted = result.fitted
     n_rows = 0 if tasks is None else len(tasks.X)
     names = np.empty(0, dtype=object) if tasks is None else tasks.names
-    aic, bic, _ = _information_criteria(fitted, result.log_likelihood, settings.diagonal, n_rows)
+    kept = source is not None and not result.n_iter
+    aic, bic = _information_criteria(fitted, result.log_likelihood, settings.diagonal, n_rows, kept)
     noise = _noise_table(fitted)
     return {
         "n_iter_": result.n_iter,

@@ -27,7 +27,9 @@ def entries(domains: bool) -> list[EntryPoint]:
     if domains:
         from attacks.domains import ENTRIES
     else:
-        from attacks.core import ENTRIES
+        from attacks import core, populations
+
+        return [*core.ENTRIES, *populations.ENTRIES]
     return ENTRIES
 
 

@@ -93,4 +93,4 @@ def _names() -> dict[str, list[str]]:
 
 def _read(drug: str, name: str) -> Population:
     content = json.loads((_DATA / drug / f"{name}.json").read_text(encoding="utf-8"))
-    return Population.from_dict(content)  # type: ignore[no-any-return]
+    return Population.from_dict(content)
