@@ -15,8 +15,15 @@ from variants import FEW, PROBLEMS, VARIANTS, fitted
 
 
 @pytest.mark.filterwarnings("ignore::metaest.OvershootWarning")
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "problem"),
+    [
+        # steps to a minimum take long: two problems of this variant are enough
+        pytest.param(variant, problem, marks=[pytest.mark.slow] * (variant == "iMAML" and i in (1, 2)))
+        for variant in VARIANTS
+        for i, problem in enumerate(PROBLEMS)
+    ],
+)
 def test_the_laws_of_adaptation(variant, problem):
     tasks, drawn = PROBLEMS[problem](), torch.get_rng_state()
     model = fitted(variant, tasks)
