@@ -336,3 +336,12 @@ def test_a_guard_that_cannot_be_learned_changes_nothing(monkeypatch):
     with pytest.raises(ValueError, match="no guard"):
         model.learn_guard(tasks=tasks)
     assert model.adapt(TIMES[:2], observed()[:2]).guard_ is None
+
+
+def test_constants_that_vary_as_one_are_refused_in_the_words_of_the_fit():
+    model = EquationRegressor.from_population(decay, published())
+    factor = torch.tensor([[0.3, 0.0], [0.4, 0.0]], dtype=torch.float64)
+    fitted = replace(model._fitted, population=model._fitted.population._replace(factor=factor))
+    further = {"target": "", "equation": "", "settings": {}, "equation_hash": "", "provenance": Provenance()}
+    with pytest.raises(ValueError, match="to_population: the fit lets the constants start, rate vary as one"):
+        population_of(fitted, {"time": "h"}, **further)

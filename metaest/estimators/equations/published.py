@@ -180,7 +180,13 @@ def _blocks(fitted: FittedEquation) -> list[Block]:
         left = [j for j in left if j not in together]
         names = {j: fitted.names[varying[j]] for j in together}
         pairs = {(names[i], names[j]): float(matrix[i, j]) for i in together for j in together if i < j}
-        blocks.append(Block(variance={names[j]: float(matrix[j, j]) for j in together}, covariance=pairs))
+        try:
+            blocks.append(Block(variance={names[j]: float(matrix[j, j]) for j in together}, covariance=pairs))
+        except ValueError as error:
+            raise ValueError(
+                f"to_population: the fit lets the constants {', '.join(names.values())} vary as one (their covariance "
+                "between tasks has no inverse); let fewer vary (random=), or take covariance='diagonal'."
+            ) from error
     return blocks
 
 
