@@ -63,6 +63,15 @@ def test_a_model_and_its_population_adapt_alike(name, tmp_path):
     assert type(model).from_population(again.to_population()).population_.equals(again.population_)
 
 
+def test_ranges_are_those_of_patients_and_not_of_their_times_and_doses():
+    model, make = CASES["OneCompartmentRegressor"]
+    tasks = {
+        name: (frame.assign(weight=60.0 + i), y)
+        for i, (name, (frame, y)) in enumerate(make(np.random.default_rng(0)).items())
+    }
+    assert model.fit(tasks).to_population().provenance.ranges == {"weight": (60.0, 71.0)}
+
+
 def test_a_population_of_another_model_is_refused():
     model, make = CASES["OneCompartmentRegressor"]
     population = model.fit(make(np.random.default_rng(0))).to_population()

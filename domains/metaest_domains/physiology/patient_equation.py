@@ -194,6 +194,11 @@ class PatientEquation(ABC):
         """The column of times."""
         return self.doses.time
 
+    @property
+    def design_columns(self) -> tuple[int, ...]:
+        """The columns of doses."""
+        return (*self.doses.amount, *self.doses.since, *self.doses.duration)
+
     def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
         """Return the concentrations, of shape (n_rows,)."""
         amount, since, duration = self.doses.read(X)

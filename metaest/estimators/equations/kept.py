@@ -142,7 +142,8 @@ def to_population(
     target : str, default=""
         Unit of y.
     provenance : Provenance, optional
-        By default the numbers of tasks and rows, and the ranges of the columns, rounded to two digits.
+        By default the numbers of tasks and rows, and the ranges of the columns, rounded to two digits; not of those
+        that an equation names as ``time_column`` and ``design_columns``.
 
     Returns
     -------
@@ -181,7 +182,10 @@ def to_population(
         return replace(kept, **{name: part for name, part in changed.items() if part})
     catalogue, function, of_class = self.settings_of_population(), self._fitted.function, type(self).__name__
     learned_range = self.feature_range_.T.tolist()
-    ranges = {name: (low, high) for name, (low, high) in zip(given, learned_range, strict=True)}
+    # when something was done and observed says nothing of whom the constants are
+    when = {getattr(function, "time_column", None), *getattr(function, "design_columns", ())}
+    pairs = zip(given, learned_range, strict=True)
+    ranges = {name: (low, high) for j, (name, (low, high)) in enumerate(pairs) if j not in when}
     return published.population_of(
         self._fitted,
         given,
