@@ -137,6 +137,7 @@ class BaseAuto(_BaseComposition):
             offered = self._default(tasks, targets, seed)
         else:
             offered = given_candidates(self.candidates, self.get_params(deep=False), labels=targets.labels)
+            offered = [targets.settled(candidate) for candidate in offered]
         compared, parts = targets.compared(tasks, shots, self.cv, np.random.default_rng(seed))
         kept, refused = within_budget(offered, tasks, parts, self.time_budget)
         held_out, choice, shots = None, None, sorted(set(shots))

@@ -6,14 +6,16 @@ that it was sure of and wrong about; and it is quadratic, so that weights of an 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from metaest.exceptions import DivergenceError, TaskError
 from metaest.selection.answers import adapted_many, in_shape, naming
+from metaest.selection.candidates import Candidate
 from metaest.selection.class_folds import WANTED, classes_left_out, episodes_of_classes, recurring_classes, renamed
 from metaest.selection.targets import FEWEST_QUERY, MOST_QUERY, Targets, carried_first
 from metaest.tasks import Drawing, Task, TaskSet, encode
@@ -96,6 +98,13 @@ class Labels(Targets):
         query = order[~is_support & ~carried]
         query = query if len(query) >= FEWEST_QUERY else order[~is_support]
         return np.sort(order[is_support]), np.sort(query[:MOST_QUERY])
+
+    def settled(self, candidate: Candidate) -> Candidate:
+        """Tell a candidate whether labels mean the same in every task, which those of a comparison may not show."""
+        if getattr(candidate.estimator, "shared_labels", None) != "auto":
+            return candidate
+        estimator = clone(candidate.estimator).set_params(shared_labels=self.classes is not None)
+        return replace(candidate, estimator=estimator, trial=estimator)
 
     def compared(
         self, tasks: TaskSet, shots: Sequence[int], cv: int, rng: np.random.Generator

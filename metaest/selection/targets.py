@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest.selection.answers import of_queries
+from metaest.selection.candidates import Candidate
 from metaest.selection.folds import folds
 from metaest.tasks import Task, TaskSet
 
@@ -48,6 +49,10 @@ class Targets(ABC):
     @abstractmethod
     def split(self, task: Task, shot: int, order: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the rows to adapt on and those to predict, of rows in an order."""
+
+    def settled(self, candidate: Candidate) -> Candidate:
+        """Return a candidate that does not decide from some of the tasks what all of them decide."""
+        return candidate
 
     def compared(
         self, tasks: TaskSet, shots: Sequence[int], cv: int, rng: np.random.Generator

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_digits
 
-from metaest import AutoMetaClassifier, Task, TaskError, TaskSet, load, make_episodes, save
+from metaest import AutoMetaClassifier, MAMLClassifier, Task, TaskError, TaskSet, load, make_episodes, save
 from metaest.selection.class_candidates import default_class_candidates
 from metaest.selection.class_folds import classes_left_out, recurring_classes
 from metaest.selection.gaussian_classes import HierarchicalGaussianClassifier
@@ -197,3 +198,13 @@ def test_the_network_for_images_takes_as_many_steps_as_there_are_images_and_is_w
         each.adapt(X[:16].reshape(-1, 1, 6, 6), y[:16]) for each in (model, load(tmp_path / "model.safetensors"))
     )
     assert np.array_equal(one.predict_proba(tasks[0].X), two.predict_proba(tasks[0].X))
+
+
+def test_candidates_are_told_whether_labels_are_shared():
+    """Tasks of a comparison may hold the same few classes, where those of the fit have classes of their own."""
+    X, y = load_digits(return_X_y=True)
+    tasks = make_episodes(X[y < 6], y[y < 6], n_way=3, k_shot=2, n_query=5, n_episodes=12, random_state=0)
+    candidates = [(name, MAMLClassifier(k_shot=k, max_iter=2, random_state=0)) for name, k in (("one", 1), ("two", 2))]
+    model = AutoMetaClassifier(candidates=candidates, shots=2, shared_labels=False, cv=2, random_state=0).fit(tasks)
+    assert (model.table_["status"] == "compared").all()
+    assert candidates[0][1].shared_labels == "auto"
