@@ -20,7 +20,7 @@ class NoiseModel:
     "combined"     `sd`, `cv`               :math:`\sqrt{a^2 + b^2 f^2}` (combined2)
     "combined1"    `sd`, `cv`               :math:`a + b f`
     "power"        `sd_at_1`, `power`       :math:`a f^p`
-    "lognormal"    `sd_log`              :math:`a`, of :math:`\ln y` around :math:`\ln f`
+    "lognormal"    `sd_log`                 :math:`a`, of :math:`\ln y` around :math:`\ln f`
     ============== ======================== ==============================================
 
     Parameters
