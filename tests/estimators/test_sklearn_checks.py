@@ -80,4 +80,4 @@ def test_scikit_learn_check_of_a_gaussian_process(estimator, check):
 
 def test_ungrouped_data_warn():
     with pytest.warns(UngroupedWarning, match="one single task"):
-        MAMLRegressor(max_iter=1).fit([[0.0], [1.0]], [0.0, 1.0])
+        MAMLRegressor(max_iter=1, random_state=0).fit([[0.0], [1.0]], [0.0, 1.0])
