@@ -127,7 +127,22 @@ class Power(_OfOneColumn):
 
 
 @dataclass(frozen=True)
-class Linear(_OfOneColumn):
+class _Sloped(_OfOneColumn):
+    """A formula with a slope about a reference."""
+
+    column: str
+    slope: float
+    reference: float = 0.0
+    least: float | None = None
+    most: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._number("slope")
+
+
+@dataclass(frozen=True)
+class Linear(_Sloped):
     r"""A factor that is linear in the column, :math:`1 + s (x - x_0)`.
 
     Parameters
@@ -138,18 +153,16 @@ class Linear(_OfOneColumn):
     reference : float, default=0
     least, most : float, optional
         Values below and above these count as these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest.population import Linear
+    >>> np.exp(Linear("crcl", 0.0154, reference=66).shift(np.array([66.0, 40.0]))).round(2).tolist()
+    [1.0, 0.6]
     """
 
     kind = "linear"
-    column: str
-    slope: float
-    reference: float = 0.0
-    least: float | None = None
-    most: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._number("slope")
 
     def _of(self, value: Values) -> Values:
         factor = 1 + self.slope * (value - self.reference)
@@ -158,7 +171,7 @@ class Linear(_OfOneColumn):
 
 
 @dataclass(frozen=True)
-class Exponential(_OfOneColumn):
+class Exponential(_Sloped):
     r"""A factor :math:`e^{s (x - x_0)}`.
 
     Parameters
@@ -169,18 +182,16 @@ class Exponential(_OfOneColumn):
     reference : float, default=0
     least, most : float, optional
         Values below and above these count as these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest.population import Exponential
+    >>> Exponential("age", -0.01, reference=40).shift(np.array([50.0, 60.0])).round(2).tolist()
+    [-0.1, -0.2]
     """
 
     kind = "exponential"
-    column: str
-    slope: float
-    reference: float = 0.0
-    least: float | None = None
-    most: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._number("slope")
 
     def _of(self, value: Values) -> Values:
         return self.slope * (value - self.reference)
@@ -191,6 +202,13 @@ class Shift(Exponential):
     """A shift by s (x - x0) of the prior mean on the scale on which the constant is normal, whatever that is.
 
     What `fit` learns of ``covariates=`` has this form. The parameters are those of :class:`Exponential`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest.population import Shift
+    >>> Shift("age", 0.02, reference=40).shift(np.array([50.0])).round(2).tolist()
+    [0.2]
     """
 
     kind = "shift"
@@ -207,6 +225,13 @@ class Maturation(Effect):
     half : float
         :math:`x_{50}`, above 0: where half the mature value is reached.
     hill : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest.population import Maturation
+    >>> np.exp(Maturation("weeks", half=47.7, hill=3.4).shift(np.array([47.7, 200.0]))).round(2).tolist()
+    [0.5, 0.99]
     """
 
     kind = "maturation"
@@ -240,6 +265,13 @@ class Category(Effect):
     column : str
     factors : dict of float to float
         By values of the column. A value without a factor is an error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest.population import Category
+    >>> np.exp(Category("dialysis", {0: 1.0, 1: 0.7}).shift(np.array([0.0, 1.0]))).round(2).tolist()
+    [1.0, 0.7]
     """
 
     kind = "category"
@@ -286,6 +318,15 @@ class Formula(Effect):
         The columns, in the order of the arguments.
     name : str, optional
         The function's own by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from metaest.population import Formula
+    >>> def renal(creatinine, age):
+    ...     return (creatinine / (20 + age)) ** -0.13
+    >>> Formula(renal, ("creatinine", "age")).shift(np.array([80.0]), np.array([40.0])).round(3).tolist()
+    [-0.037]
     """
 
     kind = "formula"

@@ -195,6 +195,19 @@ def test_a_patient_outside_the_ranges_is_warned_of():
     model = EquationRegressor.from_population(decay, published(**WITH_WEIGHT))
     with pytest.warns(UnlikelyTaskWarning, match="'weight' is 8, and the population was learned from 40 to 120"):
         model.adapt(np.column_stack([TIMES, np.full(4, 8.0)]), observed())
+    with pytest.warns(UnlikelyTaskWarning, match="'weight' is 150"):
+        model.adapt([], [], covariates={"weight": 150.0})
+
+
+def test_times_are_no_range_of_a_population():
+    tasks = EquationRegressor.from_population(decay, published()).simulate_tasks(TIMES, 12, random_state=0)
+    model = EquationRegressor(decay, CONSTANTS, noise="combined").fit(tasks)
+    assert model.to_population().provenance.ranges == {}
+
+
+def test_a_checkpoint_of_a_population_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="checkpoint is for a fit that takes long"):
+        EquationRegressor.from_population(decay, published(), checkpoint=tmp_path, random_state=0)
 
 
 def test_a_covariate_without_a_factor_names_the_task():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaest import EquationRegressor, Parameter, Population
+from metaest import EquationRegressor, Parameter, Population, UnlikelyTaskWarning
 from metaest.estimators.equations.updating import TaskPrior
 from metaest.functional import PopulationParameters
 from metaest.population import Block, NoiseModel, Power
@@ -121,6 +121,22 @@ def test_the_same_update_twice_is_the_same():
     one, other = (updated(published(), tasks, "auto") for _ in range(2))
     assert one.population_.equals(other.population_)
     assert "Updated from a population" in one.summary()
+
+
+def test_an_update_warns_of_what_a_fit_warns_of():
+    tasks = tasks_of(published(), 8)
+    y = tasks.y.copy()
+    y[2] *= 20
+    mistyped = {f"task {i}": (TIMES, y[4 * i : 4 * i + 4]) for i in range(8)}
+    with pytest.warns(UnlikelyTaskWarning, match="task 'task 0' has a value of 'start' unlike all others"):
+        updated(published(), mistyped, 50.0)
+
+
+def test_weights_are_those_of_constants_that_vary():
+    known = published(between_tasks=Block(sd={"rate": 0.2}), standard_errors={"start": 0.5})
+    model = updated(known, tasks_of(published(), 10), 4.0)
+    assert model.prior_weights_.to_dict() == {"rate": 4.0, "covariance and noise": 4.0}
+    assert model.population_["value"]["start"] != 10.0  # within its published standard error
 
 
 @pytest.mark.parametrize("weight", [0, -1.0, np.nan, "published", None])

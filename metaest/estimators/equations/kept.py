@@ -16,19 +16,18 @@ from metaest.estimators.arguments import require_count
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import published
 from metaest.estimators.equations.answers import MOST_SIMULATED
-from metaest.estimators.equations.batches import whole
-from metaest.estimators.equations.checks import check_tasks, require_positive_tasks, warn_of_codes
+from metaest.estimators.equations.checks import check_tasks, require_positive_tasks
+from metaest.estimators.equations.correlation import TIME_NAMES
 from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.likelihood import integral_of
 from metaest.estimators.equations.many_tasks import posterior_of_many
-from metaest.estimators.equations.map_estimate import map_estimate
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.equations.updating import Updated, update, weights_of
 from metaest.estimators.guard import FittedGuard, thinned
 from metaest.estimators.guard import learn_guard as learn_guard_of_training_tasks
 from metaest.exceptions import warn
-from metaest.functional import negative_log_evidence
 from metaest.population import Parameter, Population, Provenance
 from metaest.population.numbers import as_names
 from metaest.population.parameter import check_names, check_table
@@ -55,6 +54,7 @@ class Kept(Protocol):
     prior: Population | None
     prior_weight: float | str
     prior_weights_: Any
+    checkpoint: Any
     limit: float | None
     n_features_in_: int
     n_tasks_: int
@@ -142,8 +142,8 @@ def to_population(
     target : str, default=""
         Unit of y.
     provenance : Provenance, optional
-        By default the numbers of tasks and rows, and the ranges of the columns, rounded to two digits; not of those
-        that an equation names as ``time_column`` and ``design_columns``.
+        By default the numbers of tasks and rows, and the ranges of the columns, rounded to two digits; not of times,
+        which a column "time" or "t" holds or that an equation names as ``time_column``, nor of ``design_columns``.
 
     Returns
     -------
@@ -158,6 +158,19 @@ def to_population(
     -----
     UserWarning
         When the uncertainty of the covariance between tasks is lost (``small_sample="integrate"``).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metaest import EquationRegressor, Parameter
+    >>> from metaest_datasets import make_sinusoids
+    >>> def wave(X, amplitude, phase):
+    ...     return amplitude * torch.sin(X[:, 0] + phase)
+    >>> tasks = make_sinusoids(12, 10, noise=0.1, random_state=0)
+    >>> model = EquationRegressor(wave, {"amplitude": Parameter(2.0, lower=0), "phase": 1.5}).fit(tasks)
+    >>> waves = model.to_population(columns={"x": "rad"}, target="V")
+    >>> waves.random, waves.provenance.n_tasks
+    (('amplitude', 'phase'), 12)
     """
     check_is_fitted(self)
     if provenance is not None and not isinstance(provenance, Provenance):
@@ -185,7 +198,11 @@ def to_population(
     # when something was done and observed says nothing of whom the constants are
     when = {getattr(function, "time_column", None), *getattr(function, "design_columns", ())}
     pairs = zip(given, learned_range, strict=True)
-    ranges = {name: (low, high) for j, (name, (low, high)) in enumerate(pairs) if j not in when}
+    ranges = {
+        name: (low, high)
+        for j, (name, (low, high)) in enumerate(pairs)
+        if j not in when and name.lower() not in TIME_NAMES
+    }
     return published.population_of(
         self._fitted,
         given,
@@ -216,6 +233,21 @@ def simulate_tasks(self: Kept, designs: Any, n: int, random_state: Any = None) -
     ------
     TaskError, ValueError
         When a design cannot be the rows of a task of this model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metaest import EquationRegressor, Parameter, Population
+    >>> from metaest.population import Block, NoiseModel
+    >>> def line(X, slope):
+    ...     return slope * X[:, 0]
+    >>> lines = Population(
+    ...     {"slope": 2.0}, Block(sd={"slope": 0.5}), NoiseModel("additive", sd=0.1), columns={"x": ""}
+    ... )
+    >>> model = EquationRegressor.from_population(line, lines)
+    >>> tasks = model.simulate_tasks([[[1.0], [2.0]], [[1.0], [2.0], [3.0]]], 5, random_state=0)
+    >>> tasks.sizes.tolist()
+    [2, 3, 2, 3, 2]
     """
     check_is_fitted(self)
     require_count(n, "n", 1, most=MOST_SIMULATED)
@@ -281,16 +313,16 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
     tasks : TaskSet or None
     """
     population = _checked(model.prior)
+    if model.checkpoint is not None:
+        raise ValueError("checkpoint is for a fit that takes long; a prior is kept, or updated within seconds.")
     _require_settings(settings, population)
     _require_same_model(model, population)
     function, given = model.equation_for(names) if tasks is None else model.problem(tasks)
     expected = check_table(given)
     fitted, mode, reason = published.fitted_of(population, function, names, model.limit, expected)
     if tasks is None:
-        posterior, log_likelihood = (
-            fitted.prior(fitted.design(np.zeros((0, len(fitted.covariates.columns))))),
-            np.nan,
-        )
+        posterior = fitted.prior(fitted.design(np.zeros((0, len(fitted.covariates.columns)))))
+        log_likelihood = np.nan
     else:
         if fitted.model.noise.logarithmic:
             require_positive_tasks(tasks)
@@ -299,8 +331,7 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
             weight = None if model.prior_weight == "auto" else float(model.prior_weight)
             return update(settings, fitted, tasks, weight, (mode, reason))
         posterior = posterior_of_many(fitted, tasks, verbose=False)
-        warn_of_codes(posterior.code, tasks.names, "fit")
-        log_likelihood = _log_evidence(fitted, tasks)
+        log_likelihood = float(integral_of(fitted, tasks, where="fit").value.sum())
     why = "nothing was fitted"
     # a publication seldom says how well a standard deviation between tasks is told
     omega_error = torch.full((len(fitted.table),), torch.nan, dtype=torch.float64)
@@ -401,15 +432,6 @@ def columns_of(model: Kept, population: Population, tasks: TaskSet | list[str]) 
             f"X has the columns {names}, but the equation of the population reads {stated}, in this order."
         )
     return names or stated
-
-
-def _log_evidence(fitted: FittedEquation, tasks: TaskSet) -> float:
-    """Return the log-likelihood of tasks at the population, by Laplace's approximation."""
-    design, observations = fitted.design_of_tasks(tasks), whole(tasks)
-    u = map_estimate(fitted.map_solver, fitted.model, fitted.point(design), observations).u
-    with torch.no_grad():
-        losses = negative_log_evidence(fitted.model, fitted.population, design, observations, u)
-    return -float(losses.sum())
 
 
 def given_tasks(X: Any, y: Any, groups: Any, sample_weight: Any) -> TaskSet | list[str]:

@@ -26,7 +26,7 @@ from metaest.functional.equations.marginal import Integral, importance, quadratu
 from metaest.tasks import TaskSet
 from metaest.tasks.random_state import generator_of
 
-__all__ = ["LogLikelihood", "log_likelihood"]
+__all__ = ["LogLikelihood", "integral_of", "log_likelihood"]
 
 METHODS = ("laplace", "importance", "quadrature")
 # constants up to which quadrature is offered: the number of nodes is a power of theirs
@@ -147,12 +147,18 @@ def log_likelihood(
     generator = torch.Generator().manual_seed(int(generator_of(random_state).randint(2**31 - 1)))
     where = "log_likelihood"
     taken = support_tasks(Columns(self), self._fitted, tasks, sample_weight, where)
-    integral = _integral(self._fitted, taken, method, int(n_samples), int(n_nodes), generator)
+    integral = integral_of(self._fitted, taken, method, int(n_samples), int(n_nodes), generator)
     return _result(method, integral, taken.names)
 
 
-def _integral(
-    fitted: FittedEquation, tasks: TaskSet, method: str, n_samples: int, n_nodes: int, generator: torch.Generator
+def integral_of(
+    fitted: FittedEquation,
+    tasks: TaskSet,
+    method: str = "laplace",
+    n_samples: int = 0,
+    n_nodes: int = 0,
+    generator: torch.Generator | None = None,
+    where: str = "log_likelihood",
 ) -> Integral:
     """Return the log-likelihood of each task, a bounded number of tasks at a time."""
     check_tasks(fitted.function, tasks)
@@ -174,6 +180,7 @@ def _integral(
             curvature = fitted.model.posterior_at(*point, observations, u).matrix
             around = fitted.model, point, observations, u, curvature
             if method == "importance":
+                assert generator is not None
                 part = importance(*around, n_samples, generator)
             else:
                 part = quadrature(*around, *_rule(n_nodes))
@@ -189,7 +196,7 @@ def _integral(
             ConvergenceWarning,
         )
     back = torch.from_numpy(np.argsort(np.concatenate(order)))
-    warn_of_codes(torch.cat(codes)[back], tasks.names, "log_likelihood")
+    warn_of_codes(torch.cat(codes)[back], tasks.names, where)
     return Integral(*(torch.cat(group)[back] for group in zip(*parts, strict=True)))
 
 

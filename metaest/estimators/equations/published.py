@@ -81,9 +81,8 @@ def fitted_of(
     uncertainty = torch.zeros(n, n, dtype=torch.float64)
     uncertainty[: len(beta), : len(beta)] = _uncertainty(population, transforms.slope(beta))
     parameters = PopulationParameters(torch.cat([beta, ones]), factor, _log_sigma(noise, population.noise))
-    fitted = FittedEquation(
-        table, model, parameters, covariates, uncertainty, (), random, (), GaussNewton(), _size(population.noise)
-    )
+    # the last is a size of targets, at which gradient steps alone look
+    fitted = FittedEquation(table, model, parameters, covariates, uncertainty, (), random, (), GaussNewton(), 1.0)
     return fitted, mode, reason
 
 
@@ -136,20 +135,17 @@ def population_of(
     )
 
 
-def warn_outside(provenance: Provenance, names: Any, X: NDArray[Any], where: str) -> None:
-    """Warn where rows have values outside the ranges of the tasks that a population was learned from."""
-    names = list(names) if names is not None else []
-    for name, (low, high) in provenance.ranges.items():
-        if name not in names or not len(X):
-            continue
-        values = X[:, names.index(name)].astype(np.float64)
-        wrong = np.flatnonzero((values < low) | (values > high))
-        if len(wrong):
-            warn(
-                f"{where}: {name!r} is {values[wrong[0]]:g}, and the population was learned from {low:g} to {high:g}; "
-                "its constants are extrapolated.",
-                UnlikelyTaskWarning,
-            )
+def warn_outside(provenance: Provenance, values: Mapping[str, NDArray[Any]], where: str) -> None:
+    """Warn where columns have values outside the ranges of the tasks that a population was learned from."""
+    for name, column in values.items():
+        for value in (column.min(), column.max()) if len(column) else ():
+            if wrong := provenance.outside({name: float(value)}):
+                low, high = wrong[name]
+                warn(
+                    f"{where}: {name!r} is {value:g}, and the population was learned from {low:g} to {high:g}; its "
+                    "constants are extrapolated.",
+                    UnlikelyTaskWarning,
+                )
 
 
 def equation_hash(equation: Any) -> str:
@@ -260,11 +256,6 @@ def _log_sigma(noise: Noise, numbers: NoiseModel) -> Tensor:
         at_reference = math.log(values["sd_at_1"]) + values["power"] * math.log(noise.reference)
         return _tensor([at_reference, values["power"]])
     return _tensor([math.log(value) for value in values.values()])
-
-
-def _size(noise: NoiseModel) -> float:
-    """Return a size of targets; only gradient steps, which a population has none of, would look at it."""
-    return float(noise.sd or 1.0)
 
 
 def _floor(noise: Noise) -> float:

@@ -463,7 +463,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         fitted, columns, names = self._fitted, Columns(self), Columns(self).names
         rows, target, weight, further = support_rows(columns, fitted, X, y, sample_weight, "adapt")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self._guards) else None
-        self._warn_outside(rows, "adapt")
+        self._warn_outside(dict(enumerate(rows.T)), "adapt")
         if len(rows) and covariates is not None:
             raise ValueError("adapt: covariates= is for a task without rows; these rows bring their own.")
         model, stated = compiled_for_adapting(fitted, self.compile, len(rows)), None
@@ -472,6 +472,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             posterior = adapt_rows(fitted if further else model, rows, target, "adapt", weight)
         else:
             stated = fitted.covariates.stated(covariates, names, rows.shape[1])
+            self._warn_outside(stated, "adapt")
             posterior = fitted.prior_of(fitted.covariates.of_stated(stated))
         decision = None if judge is None else average.answering(judge, model, self._further).judge(rows, target, weight)
         rest = self.n_features_in_, names, judge, self._conformal, stated, weight, decision
@@ -508,7 +509,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         model = compiled_for_adapting(fitted, self.compile, len(tasks.X))
         posterior = many_tasks.posterior_of_many(model, tasks, verbose=bool(self.verbose))
         warn_of_many(fitted, posterior, tasks.names)
-        self._warn_outside(tasks.X, "adapt_many")
+        self._warn_outside(dict(enumerate(tasks.X.T)), "adapt_many")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
         guards = None if judge is None else average.answering(judge, model, self._further).judge_tasks(tasks)
         rest = Columns(self).names, self._conformal, judge, guards
@@ -537,9 +538,12 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def _members(self) -> tuple[FittedEquation, ...]:
         return self._fitted, *(self._further or ())
 
-    def _warn_outside(self, X: NDArray[Any], where: str) -> None:
-        if self._published is not None:
-            warn_outside(self._published.provenance, Columns(self).names, X, where)
+    def _warn_outside(self, values: Mapping[int, Any], where: str) -> None:
+        """Warn of values, by the number of their column, that are outside the ranges of a published population."""
+        names = Columns(self).names
+        if self._published is not None and names is not None:
+            by_name = {names[j]: np.atleast_1d(column) for j, column in values.items() if j < len(names)}
+            warn_outside(self._published.provenance, by_name, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return prepared(self._fitted, tasks)

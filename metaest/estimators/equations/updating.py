@@ -24,19 +24,17 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.equations.batches import whole
 from metaest.estimators.equations.compiled import compiled_for_fit
 from metaest.estimators.equations.fit.laplace import maximise
 from metaest.estimators.equations.fit.linearised import linearise
-from metaest.estimators.equations.fit.pipeline import FitResult, smallest_noise
-from metaest.estimators.equations.fit.problem import Problem
+from metaest.estimators.equations.fit.pipeline import FitResult, smallest_noise, warn_of_fit
+from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import spread_of
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.settings import FitSettings
-from metaest.exceptions import warn
 from metaest.functional import PopulationParameters
 from metaest.tasks import TaskSet
 
@@ -155,21 +153,24 @@ def update(
     weights = np.full(p, FLAT if weight is None else weight)
     start = fitted.population
     if weight is None:
-        flat = _at(fitted, problem._replace(prior=TaskPrior.of(fitted, weights, of_scales, rows)), start, settings)
+        prior = TaskPrior.of(fitted, weights, of_scales, rows)
+        flat, _ = _at(fitted, problem._replace(prior=prior), start, settings)
         weights = _weights(fitted, flat.fitted)
         start = flat.fitted.population
-    result = _at(fitted, problem._replace(prior=TaskPrior.of(fitted, weights, of_scales, rows)), start, settings)
-    if result.doubt:
-        warn(f"fit: {result.doubt}", ConvergenceWarning)
+    prior = TaskPrior.of(fitted, weights, of_scales, rows)
+    result, optimum = _at(fitted, problem._replace(prior=prior), start, settings)
+    warn_of_fit(problem, optimum, result.fitted, result.posterior, tasks, result.doubt)
     result = result._replace(mode=mode[0], reason=mode[1], compiled=compiled.compiled, compiled_reason=compiled.reason)
     return Updated(result, weights_of(fitted, weights, of_scales))
 
 
 def weights_of(fitted: FittedEquation, weights: Array, of_scales: float) -> pd.Series:
-    """Return the weights of the typical values, infinite where they stay as published, and that of the others."""
-    free = free_coefficients(fitted)
-    values = [weight if k in free else np.inf for k, weight in enumerate(weights)]
-    return pd.Series([*values, of_scales], index=[*fitted.names, "covariance and noise"], name="tasks")
+    """Return the weights of the typical values of constants that vary, and that of covariance and noise.
+
+    A constant that does not vary has none: it stays as published, or has the standard error that was published.
+    """
+    values = {fitted.names[k]: float(weights[k]) for k in fitted.random}
+    return pd.Series({**values, "covariance and noise": of_scales}, name="tasks", dtype=np.float64)
 
 
 def free_coefficients(fitted: FittedEquation) -> tuple[int, ...]:
@@ -206,8 +207,10 @@ def _weights(published: FittedEquation, flat: FittedEquation) -> Array:
     return weights
 
 
-def _at(fitted: FittedEquation, problem: Problem, start: PopulationParameters, settings: FitSettings) -> FitResult:
-    """Return the update of a published population under a prior."""
+def _at(
+    fitted: FittedEquation, problem: Problem, start: PopulationParameters, settings: FitSettings
+) -> tuple[FitResult, Optimum]:
+    """Return the update of a published population under a prior, and where its search ended."""
     prior, history = problem.prior, list[tuple[int, float]]()
     assert prior is not None
     zeros = torch.zeros(len(problem.random), problem.n_tasks, dtype=torch.float64)
@@ -228,4 +231,4 @@ def _at(fitted: FittedEquation, problem: Problem, start: PopulationParameters, s
     doubt = f"{optimum.message}; raise max_iter, or look at history_." if optimum.message else ""
     omega_error = torch.full((len(fitted.table),), torch.nan, dtype=torch.float64)
     searched = problem.log_evidence(population, optimum.u), max(1, optimum.n_iter), history
-    return FitResult(updated, posterior, *searched, "", "", False, "", omega_error, doubt)
+    return FitResult(updated, posterior, *searched, "", "", False, "", omega_error, doubt), optimum

@@ -9,7 +9,7 @@
 5. A second search starts from independent constants (`_by_diagonal`), and variations between tasks that vanished on the
    way are tried once more (`_revive`).
 6. Variances between tasks without which the evidence is as large become zero (`em.without_variation`).
-7. Standard errors, the posterior of the training tasks (`_finished`), and warnings (`_warn`).
+7. Standard errors, the posterior of the training tasks (`_finished`), and warnings (`warn_of_fit`).
 """
 
 import logging
@@ -73,7 +73,7 @@ from metaest.functional.progress import Bar
 from metaest.population.parameter import Parameter, check_names, check_parameters, transforms_of
 from metaest.tasks import TaskSet, split_tasks
 
-__all__ = ["FitResult", "fit_population", "smallest_noise"]
+__all__ = ["FitResult", "fit_population", "smallest_noise", "warn_of_fit"]
 
 _logger = logging.getLogger("metaest.fit")
 
@@ -218,7 +218,7 @@ def fit_population(
     no_variation = [] if uncertain else no_variation
     fitted, posterior = _finished(problem, optimum, setting, no_variation, solver, uncertain)
     doubt = _doubt(problem, optimum, fitted, given)
-    _warn(problem, optimum, fitted, posterior, given, doubt)
+    warn_of_fit(problem, optimum, fitted, posterior, given, doubt)
     return FitResult(
         fitted,
         posterior,
@@ -556,7 +556,7 @@ def _at_floor(problem: Problem, population: PopulationParameters) -> bool:
     return bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR)[:n].all())
 
 
-def _warn(
+def warn_of_fit(
     problem: Problem, optimum: Optimum, fitted: FittedEquation, posterior: Posterior, tasks: TaskSet, doubt: str
 ) -> None:
     """Warn of a fit that did not converge, of constants that are not determined, and of rows and tasks far off."""
