@@ -1,22 +1,18 @@
 """Models of a catalogue that keep a published population in place of a fit."""
 
 import inspect
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import pandas as pd
-
 from metaest import EquationRegressor, Population
+from metaest.population.json_form import plain_settings
 
 __all__ = ["from_population", "keep_population"]
 
 M = TypeVar("M", bound=EquationRegressor)
 
 
-def keep_population(cls: type[M], population: Any, settings: dict[str, Any], columns: Sequence[str] = ()) -> M:
+def keep_population(cls: type[M], population: Any, settings: dict[str, Any]) -> M:
     """Return a model of a catalogue, which makes its equation of its settings, with the numbers of a population.
-
-    Columns of X are those of the population unless they are given.
 
     Raises
     ------
@@ -31,9 +27,8 @@ def keep_population(cls: type[M], population: Any, settings: dict[str, Any], col
                 f"from_population: the population belongs to {name}={population.settings[name]!r}, and {cls.__name__} "
                 "has no such setting."
             )
-    chosen = {**population.as_settings(), **population.settings, **settings}
-    no_rows: Any = pd.DataFrame(columns=list(columns)) if columns else []
-    return cls(parameters=dict(population.constants), **chosen).fit(no_rows)
+    chosen = {**population.as_settings(), **plain_settings(population.settings), **settings}
+    return cls(parameters=dict(population.constants), **chosen).fit([])
 
 
 def from_population(cls: Any, /, population: Population, **settings: Any) -> Any:

@@ -1,6 +1,6 @@
 """The columns that an estimator was fitted on: what it remembers of them, and the check of rows against them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Protocol
@@ -74,6 +74,11 @@ class Columns:
         ends = ((X.min(axis=0), ROUND_FLOOR), (X.max(axis=0), ROUND_CEILING))
         rounded = [[_two_digits(float(value), way) for value in end] for end, way in ends]
         self._set("feature_range_", np.array(rounded))
+
+    def remember_stated_range(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Set ``feature_range_`` to ranges stated for columns by their names, NaN for the others."""
+        names = () if self.names is None else self.names
+        self._set("feature_range_", np.array([ranges.get(name, (np.nan, np.nan)) for name in names]).reshape(-1, 2).T)
 
     def remember_shape(self, X: NDArray[Any]) -> None:
         """Set ``n_features_in_`` and ``feature_shape_``, the shape of a row; take them away where rows are objects."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metaest.population.frozen import FrozenDict
 from metaest.population.numbers import as_float, as_mapping, as_names
 
 __all__ = ["Block"]
@@ -64,9 +65,9 @@ class Block:
 
     def __post_init__(self) -> None:
         for kind in ("variance", "sd", "cv"):
-            object.__setattr__(self, kind, as_names(getattr(self, kind), f"Block: {kind}"))
+            object.__setattr__(self, kind, FrozenDict(as_names(getattr(self, kind), f"Block: {kind}")))
         for kind in ("covariance", "correlation"):
-            object.__setattr__(self, kind, as_mapping(getattr(self, kind), f"Block: {kind}"))
+            object.__setattr__(self, kind, FrozenDict(as_mapping(getattr(self, kind), f"Block: {kind}")))
         given = [name for name in ("variance", "sd", "cv") if getattr(self, name)]
         if len(given) != 1:
             what = " and ".join(given) or "none"
@@ -77,7 +78,7 @@ class Block:
             name: as_float(value, f"Block: {given[0]} of {name!r}", above=0)
             for name, value in getattr(self, given[0]).items()
         }
-        object.__setattr__(self, given[0], numbers)
+        object.__setattr__(self, given[0], FrozenDict(numbers))
         for (name, value), variance in zip(numbers.items(), self._variances(), strict=True):
             if not 0 < variance < np.inf:
                 raise ValueError(f"Block: {given[0]} of {name!r} is {value:g}, and its square no number above 0.")
@@ -93,7 +94,7 @@ class Block:
                     raise ValueError(f"Block: the correlation of {pair} must be between -1 and 1, got {value:g}.")
             if len(pairs) < len(getattr(self, kind)):
                 raise ValueError(f"Block: {kind} gives a pair of constants twice.")
-            object.__setattr__(self, kind, pairs)
+            object.__setattr__(self, kind, FrozenDict(pairs))
         self._correlations()
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metaest.population.frozen import FrozenDict
 from metaest.population.numbers import as_float, as_sequence, as_text
 
 __all__ = ["Category", "Effect", "Exponential", "Formula", "Linear", "Maturation", "Power", "Shift", "total_shift"]
@@ -287,7 +288,7 @@ class Category(Effect):
             as_float(level, f"{where}a value"): as_float(factor, f"{where}the factor of {level!r}", above=0)
             for level, factor in self.factors.items()
         }
-        object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "factors", FrozenDict(factors))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def written(population: Any) -> dict[str, Any]:
         "target": population.target,
         "uncertainty": None if population.uncertainty is None else np.asarray(population.uncertainty).tolist(),
         "equation": population.equation,
-        "settings": dict(population.settings),
+        "settings": plain_settings(population.settings),
         "equation_hash": population.equation_hash,
         "provenance": _plain(population.provenance),
     }

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaest.population import json_form
 from metaest.population.block import Block
 from metaest.population.effects import Effect, total_shift
+from metaest.population.frozen import FrozenDict, frozen
 from metaest.population.noise_model import NoiseModel
 from metaest.population.numbers import as_float, as_names, as_path, as_sequence, as_text
 from metaest.population.parameter import Parameter, check_table, transforms_of
@@ -131,17 +132,17 @@ class Population:
         if not isinstance(between_tasks, Block):
             blocks = as_sequence(between_tasks, "Population: between_tasks")
         parts: dict[str, Any] = {
-            "constants": table,
+            "constants": FrozenDict(table),
             "between_tasks": _checked_blocks(blocks, table),
             "noise": noise,
-            "covariates": _checked_effects(covariates, table),
-            "columns": {
-                name: as_text(unit, f"Population: the unit of column {name!r}")
+            "covariates": FrozenDict(_checked_effects(covariates, table)),
+            "columns": FrozenDict(
+                (name, as_text(unit, f"Population: the unit of column {name!r}"))
                 for name, unit in as_names(columns, "Population: columns").items()
-            },
+            ),
             "target": as_text(target, "Population: target"),
             "equation": as_text(equation, "Population: equation"),
-            "settings": json_form.plain_settings(settings),
+            "settings": frozen(json_form.plain_settings(settings)),
             "equation_hash": as_text(equation_hash, "Population: equation_hash"),
             "provenance": provenance or Provenance(),
         }
@@ -150,7 +151,7 @@ class Population:
         errors = _checked_errors(standard_errors, table)
         if errors and uncertainty is not None:
             raise ValueError("Population: give standard_errors or uncertainty, not both.")
-        object.__setattr__(self, "standard_errors", errors)
+        object.__setattr__(self, "standard_errors", FrozenDict(errors))
         object.__setattr__(self, "uncertainty", None if uncertainty is None else _covariance(uncertainty, list(table)))
         self._check_columns()
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from metaest.population.frozen import FrozenDict
 from metaest.population.numbers import as_float, as_names, as_text
 
 __all__ = ["Provenance"]
@@ -61,7 +62,7 @@ class Provenance:
             if low > high:
                 raise ValueError(f"provenance: the range of {name!r} goes from {low:g} down to {high:g}.")
             ranges[name] = (low, high)
-        object.__setattr__(self, "ranges", ranges)
+        object.__setattr__(self, "ranges", FrozenDict(ranges))
 
     def outside(self, values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
         """Return the ranges that a task with these properties lies outside of, by name.

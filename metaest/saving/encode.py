@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from metaest.exceptions import ModelFileError
 from metaest.functional import ModuleForward
+from metaest.population.frozen import FrozenDict
 from metaest.saving.classes import ANSWERS, name_of_class, name_of_function
 from metaest.saving.container import bytes_of, canonical
 from metaest.saving.learned_state import settings_of, state_of
@@ -201,7 +202,7 @@ class Encoder:
         return self._given(thing, where)
 
     def _dict(self, thing: dict[Any, Any], where: str) -> dict[str, Any]:
-        if type(thing) is not dict:
+        if type(thing) not in (dict, FrozenDict):
             raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; make it a dict.")
         if all(type(key) is str for key in thing):
             near = {name: value for name, value in thing.items() if is_near(value, self._base.get(name))}

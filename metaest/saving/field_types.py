@@ -11,10 +11,14 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from metaest.exceptions import ModelFileError
+from metaest.population import Block, Category, Population, Provenance
+from metaest.population.frozen import frozen
 
 __all__ = ["check_fields", "check_state"]
 
 _FURTHER = ("feature_names_in_", "feature_shape_")
+# classes whose mappings nobody changes
+_FROZEN = (Population, Block, Category, Provenance)
 
 
 def check_fields(cls: type, fields: dict[str, Any]) -> Any:
@@ -46,7 +50,7 @@ def check_fields(cls: type, fields: dict[str, Any]) -> Any:
             elif field.name not in fields and field.default_factory is not dataclasses.MISSING:
                 object.__setattr__(thing, field.name, field.default_factory())
     for name, value in fields.items():
-        object.__setattr__(thing, name, value)
+        object.__setattr__(thing, name, frozen(value) if cls in _FROZEN else value)
     for name in ("X_support_", "y_support_", "sample_weight_support_"):
         if isinstance(fields.get(name), np.ndarray):
             fields[name].flags.writeable = False

@@ -129,7 +129,9 @@ class ServedModel:
         if unknown:
             raise ValueError(f"columns: there is no column {unknown[0]!r}; there are {', '.join((*called, *targets))}.")
         learned = getattr(model, "feature_range_", None)
-        ranges = [None] * self.n_features if learned is None else [(float(low), float(high)) for low, high in learned.T]
+        ranges: list[Any] = [None] * self.n_features
+        if learned is not None:  # NaN where a published population states no range
+            ranges = [None if np.isnan(low) else (float(low), float(high)) for low, high in learned.T]
         self.columns = Columns(
             [Column.of(name, stated.get(name, {}), training) for name, training in zip(called, ranges, strict=True)],
             names is not None,

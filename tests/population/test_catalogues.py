@@ -1,8 +1,11 @@
 """Every model of the catalogues gives its population away and keeps it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from metaest import Population
 from metaest_domains.kinetics import JMAKArrheniusRegressor, JMAKRegressor, NonIsothermalJMAKRegressor
@@ -97,3 +100,22 @@ def test_a_setting_that_the_population_does_not_state_is_the_usual_one():
         OneCompartmentRegressor.from_population(Population.from_dict(content), allometric="weight")
     with pytest.raises(ValueError, match="belongs to rout='iv', and OneCompartmentRegressor has no such setting"):
         OneCompartmentRegressor.from_population(Population.from_dict({**content, "settings": {"rout": "iv"}}))
+
+
+def test_a_clone_has_room_for_as_many_doses():
+    population = CASES["OneCompartmentRegressor"][0].fit(doses(np.random.default_rng(0), 12)).to_population()
+    population = replace(population, columns={"time": "h", "dose": "mg", "weight": "kg"})
+    model = OneCompartmentRegressor.from_population(population, n_doses=2)
+    expected = [
+        "time",
+        "dose_1",
+        "dose_2",
+        "dose_time_1",
+        "dose_time_2",
+        "dose_duration_1",
+        "dose_duration_2",
+        "weight",
+    ]
+    for kept in (model, clone(model).fit([])):
+        assert kept.feature_names_in_.tolist() == expected
+    assert list(model.to_population().columns.values()) == ["h", "mg", "mg", "h", "h", "h", "h", "kg"]

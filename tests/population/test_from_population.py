@@ -358,3 +358,33 @@ def test_constants_that_vary_as_one_are_refused_in_the_words_of_the_fit():
     further = {"target": "", "equation": "", "settings": {}, "equation_hash": "", "provenance": Provenance()}
     with pytest.raises(ValueError, match="to_population: the fit lets the constants start, rate vary as one"):
         population_of(fitted, {"time": "h"}, **further)
+
+
+def test_a_file_of_a_model_keeps_its_population_read_only(tmp_path):
+    save(EquationRegressor.from_population(decay, published(**WITH_WEIGHT)), tmp_path / "model.metaest")
+    population = load(tmp_path / "model.metaest", equation=decay).prior
+    assert population == published(**WITH_WEIGHT)
+    for mapping in (population.columns, population.between_tasks[0].sd, population.provenance.ranges):
+        with pytest.raises(TypeError, match="read-only"):
+            mapping["time"] = 1.0
+
+
+def test_ranges_without_tasks_are_the_published_ones():
+    model = EquationRegressor.from_population(decay, published(**WITH_WEIGHT))
+    np.testing.assert_array_equal(model.feature_range_, [[np.nan, 40], [np.nan, 120]])
+    tasks = model.simulate_tasks(np.column_stack([TIMES, np.full(4, 80.0)]), 3, random_state=0)
+    np.testing.assert_array_equal(clone(model).fit(tasks).feature_range_, [[0.5, 80], [9, 80]])
+
+
+def test_many_tasks_meet_the_refusal_of_one():
+    def rising(X, start, rate):
+        return start * (1 - torch.exp(-rate * X[:, 0]))
+
+    model = EquationRegressor.from_population(rising, published(noise=NoiseModel("proportional", cv=0.1)))
+    tasks = {"sound": ([[2.0]], [3.0]), "at 0": ([[2.0], [0.0]], [3.0, 0.1]), "again": ([[0.0]], [0.1])}
+    with pytest.raises(TaskError, match=r"task 'at 0' \(and 1 others\): the equation is 0 in row 1, .* no width"):
+        model.adapt_many(tasks)
+    with pytest.raises(TaskError, match=r"task 'b': the equation is inf in row 0"):
+        EquationRegressor.from_population(decay, published()).adapt_many(
+            {"a": ([[1.0]], [3.0]), "b": ([[-1e5]], [3.0])}
+        )

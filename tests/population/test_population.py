@@ -1,6 +1,8 @@
 """A population as an object: what it says, what it refuses, and that files keep it."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -245,3 +247,33 @@ def test_a_value_that_is_no_number_is_refused():
 def test_formulas_refuse_values_without_a_factor(effect, value, message):
     with pytest.raises(ValueError, match=message):
         effect.shift(np.array([value]))
+
+
+def test_nobody_changes_the_mappings_of_a_population(tmp_path):
+    published = population(settings={"route": "iv", "fixed": {"lag": [1, 2]}})
+    held = {
+        "constants": published.constants,
+        "covariates": published.covariates,
+        "columns": published.columns,
+        "settings": published.settings,
+        "nested": published.settings["fixed"],
+        "block": published.between_tasks[0].variance or published.between_tasks[0].sd or published.between_tasks[0].cv,
+        "ranges": published.provenance.ranges,
+        "factors": Category("sex", {0: 1.0, 1: 0.7}).factors,
+    }
+    for copied in (published, pickle.loads(pickle.dumps(published)), copy.deepcopy(published)):
+        assert copied == published
+        assert copied.hash == published.hash
+        assert isinstance(copied.settings["fixed"]["lag"], tuple)
+        with pytest.raises(TypeError, match="read-only; dataclasses.replace"):
+            copied.columns["time"] = "min"
+    for name, mapping in held.items():
+        before = dict(mapping)
+        for change in (
+            lambda m: m.update(a=1), lambda m: m.pop("a", None), lambda m: m.clear(), lambda m: m.popitem(),
+            lambda m: m.setdefault("a", 1), lambda m: m.__setitem__("a", 1), lambda m: m.__delitem__("a"),
+            lambda m: m.__ior__({"a": 1}),
+        ):  # fmt: skip
+            with pytest.raises(TypeError, match="read-only"):
+                change(mapping)
+        assert mapping == before, name

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaest import EquationRegressor, Parameter, Population, UnlikelyTaskWarning
+from metaest import CorrelatedResidualsWarning, EquationRegressor, Parameter, Population, UnlikelyTaskWarning
 from metaest.estimators.equations.updating import TaskPrior
 from metaest.functional import PopulationParameters
 from metaest.population import Block, NoiseModel, Power
@@ -132,6 +132,14 @@ def test_an_update_warns_of_what_a_fit_warns_of():
         updated(published(), mistyped, 50.0)
 
 
+def test_the_remedy_for_correlated_rows_is_none_that_a_prior_refuses():
+    times = np.linspace(0.2, 9, 40)[:, None]
+    slow = 0.3 * np.sin(times[:, 0])
+    tasks = {f"task {i}": (times, 10 * np.exp(-0.2 * times[:, 0]) + slow * (-1) ** i) for i in range(6)}
+    with pytest.warns(CorrelatedResidualsWarning, match=r"without it \(prior=None\) can learn the correlation"):
+        updated(published(noise=NoiseModel("combined", sd=0.3, cv=0.05)), tasks, 5.0)
+
+
 def test_weights_are_those_of_constants_that_vary():
     known = published(between_tasks=Block(sd={"rate": 0.2}), standard_errors={"start": 0.5})
     model = updated(known, tasks_of(published(), 10), 4.0)
@@ -139,7 +147,7 @@ def test_weights_are_those_of_constants_that_vary():
     assert model.population_["value"]["start"] != 10.0  # within its published standard error
 
 
-@pytest.mark.parametrize("weight", [0, -1.0, np.nan, "published", None])
+@pytest.mark.parametrize("weight", [0, -1.0, np.nan, "published", None, True])
 def test_weights_that_are_none_are_refused(weight):
     with pytest.raises(ValueError, match="prior_weight"):
         updated(published(), tasks_of(published(), 2), weight)

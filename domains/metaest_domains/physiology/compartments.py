@@ -1,6 +1,7 @@
 """The base of the pharmacokinetic estimators: constants with units, initial values from the data, reading doses."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -285,12 +286,10 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
         >>> round(dose_for(model, Regimen.repeated(1.0, interval=12, n=6), target_trough=10.0).value)
         741
         """
-        columns: list[str] = []
         if n_doses is not None and isinstance(population, Population):
             lasting = {**population.settings, **settings}.get("route") == "iv"
-            doses = dose_columns(n_doses) if lasting else dose_columns(n_doses)[: 2 * n_doses]
-            columns = ["time", *doses, *covariate_columns(list(population.columns))]
-        return keep_population(cls, population, settings, columns)
+            population = _with_doses(population, n_doses, lasting=lasting)
+        return keep_population(cls, population, settings)
 
     def settings_of_population(self) -> dict[str, Any]:
         """Return the settings that the constants belong to."""
@@ -353,6 +352,15 @@ def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None) -> No
             raise ValueError(
                 f"X has the column {name!r} ({meaning}), which the model does not interpret; read_patients does."
             )
+
+
+def _with_doses(population: Population, n: int, *, lasting: bool) -> Population:
+    """Return a population whose columns have room for n doses, so that a clone of a model that keeps it has as well."""
+    units, doses = population.columns, dose_columns(n) if lasting else dose_columns(n)[: 2 * n]
+    amount, time = units.get("dose", units.get("dose_1", "")), units.get("time", "")
+    columns = {"time": time, **{name: time if "time" in name or "duration" in name else amount for name in doses}}
+    columns |= {name: units[name] for name in covariate_columns(list(units))}
+    return replace(population, columns=columns)
 
 
 def _guess(doses: Doses, tasks: TaskSet) -> dict[str, float]:

@@ -29,6 +29,7 @@ from metaest.estimators.guard import FittedGuard, thinned
 from metaest.estimators.guard import learn_guard as learn_guard_of_training_tasks
 from metaest.exceptions import warn
 from metaest.population import Parameter, Population, Provenance
+from metaest.population.json_form import plain_settings
 from metaest.population.numbers import as_names
 from metaest.population.parameter import check_names, check_table
 from metaest.tasks import TaskSet
@@ -315,6 +316,10 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
     population = _checked(model.prior)
     if model.checkpoint is not None:
         raise ValueError("checkpoint is for a fit that takes long; a prior is kept, or updated within seconds.")
+    if isinstance(model.prior_weight, bool):
+        raise ValueError(
+            f"prior_weight must be a number of tasks above 0, or 'auto', got {model.prior_weight!r}; 1.0 is one task."
+        )
     _require_settings(settings, population)
     _require_same_model(model, population)
     function, given = model.equation_for(names) if tasks is None else model.problem(tasks)
@@ -406,8 +411,8 @@ def require_usual_settings(model: Kept, population: Population) -> None:
 
 
 def _require_setting(model: Kept, name: str, stated: Any) -> None:
-    value = getattr(model, name, None)
-    if (list(value) if isinstance(value, tuple) else value) != (list(stated) if isinstance(stated, tuple) else stated):
+    value, stated = getattr(model, name, None), plain_settings({name: stated})[name]
+    if (list(value) if isinstance(value, tuple) else value) != stated:
         raise ValueError(f"{name}={value!r}, but the constants of the population belong to {name}={stated!r}.")
 
 

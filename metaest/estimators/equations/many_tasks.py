@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from metaest.estimators.equations.batches import chunks, rows_of, whole
 from metaest.estimators.equations.censoring import as_recorded
-from metaest.estimators.equations.checks import check_tasks, check_values
+from metaest.estimators.equations.checks import check_tasks, check_values, warn_of_many
 from metaest.estimators.equations.correlation import check_times_of_tasks
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import relative_accuracy
-from metaest.estimators.equations.task_rows import prepared
+from metaest.estimators.equations.task_rows import prepared, require_finite_tasks
 from metaest.estimators.guard import Answers, FittedGuard
 from metaest.exceptions import DivergenceError
 from metaest.functional.progress import progress
 from metaest.tasks import TaskSet, split_tasks
 
-__all__ = ["guard_answers", "posterior_of_many", "query_predictions", "with_answers_of"]
+__all__ = ["adapt_tasks", "guard_answers", "posterior_of_many", "query_predictions", "with_answers_of"]
 
 
 def posterior_of_many(fitted: FittedEquation, tasks: TaskSet, *, verbose: bool = False) -> Posterior:
@@ -38,6 +38,26 @@ def posterior_of_many(fitted: FittedEquation, tasks: TaskSet, *, verbose: bool =
     if (np.diff(numbers) == 1).all():
         return joined
     return joined.take(torch.from_numpy(np.argsort(numbers)))
+
+
+def adapt_tasks(
+    fitted: FittedEquation, compiled: FittedEquation, tasks: TaskSet, *, verbose: bool = False
+) -> Posterior:
+    """Adapt to all rows of every task, with the errors and warnings of one `adapt` a task.
+
+    Parameters
+    ----------
+    fitted : FittedEquation
+    compiled : FittedEquation
+        The same, as it adapts to so many rows.
+    tasks : TaskSet
+    verbose : bool, default=False
+        Whether to show a progress bar.
+    """
+    posterior = posterior_of_many(compiled, tasks, verbose=verbose)
+    require_finite_tasks(fitted, posterior, tasks, "adapt_many")
+    warn_of_many(fitted, posterior, tasks.names)
+    return posterior
 
 
 def query_predictions(

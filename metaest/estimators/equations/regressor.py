@@ -32,7 +32,6 @@ from metaest.estimators.equations import (
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations, averaged, averaged_many
-from metaest.estimators.equations.checks import warn_of_many
 from metaest.estimators.equations.compiled import compiled_for_adapting
 from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
@@ -176,7 +175,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     feature_names_in_ : ndarray of str
         Only where the tasks had named columns.
     feature_range_ : ndarray of shape (2, n_features)
-        Smallest and largest value of each column in the training tasks, rounded outwards to two digits.
+        Smallest and largest value of each column in the training tasks, rounded outwards to two digits; without tasks
+        the ranges that a published population states, NaN for a column of which it states none.
     prior_weights_ : Series
         Where there was a `prior`: how many tasks its parts counted as.
     equation_ : callable
@@ -375,7 +375,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             self._y_mean = tasks.y.mean(dtype=np.float64)
         self.n_features_in_ = len(names or ()) if tasks is None else tasks.X.shape[1]
         Columns(self).remember_names(names)
-        Columns(self).remember_range(np.empty(0) if tasks is None else tasks.X)
+        if tasks is not None:
+            Columns(self).remember_range(tasks.X)
+        else:
+            Columns(self).remember_stated_range(self.prior.provenance.ranges if self.prior is not None else {})
 
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return equation and parameters for a TaskSet, as the constructor takes them; subclasses read them off it."""
@@ -507,8 +510,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         fitted = self._fitted
         tasks = support_tasks(Columns(self), fitted, tasks, sample_weight)
         model = compiled_for_adapting(fitted, self.compile, len(tasks.X))
-        posterior = many_tasks.posterior_of_many(model, tasks, verbose=bool(self.verbose))
-        warn_of_many(fitted, posterior, tasks.names)
+        posterior = many_tasks.adapt_tasks(fitted, model, tasks, verbose=bool(self.verbose))
         self._warn_outside(dict(enumerate(tasks.X.T)), "adapt_many")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
         guards = None if judge is None else average.answering(judge, model, self._further).judge_tasks(tasks)

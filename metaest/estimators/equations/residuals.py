@@ -119,9 +119,12 @@ def _roots(covariance: Tensor) -> Tensor:
 
 
 def warn_of_correlation(
-    fitted: FittedEquation, posterior: Posterior, observations: Observations, time: int | None
+    fitted: FittedEquation, posterior: Posterior, observations: Observations, time: int | None, *, updated: bool = False
 ) -> None:
-    """Warn after a fit of residuals that correlate within tasks, and of a correlation that nothing limits."""
+    """Warn after a fit of residuals that correlate within tasks, and of a correlation that nothing limits.
+
+    `updated` tells whether it was a published population that was updated.
+    """
     if fitted.by_gradient_steps:  # they end short of the best curve
         return
     correlation = fitted.model.noise.correlation
@@ -129,7 +132,12 @@ def warn_of_correlation(
     if lag is not None and lag.value > max(MATTERS, SIGNIFICANT * lag.error):
         by_rows = time is None if correlation is None else correlation.column is None
         how = "in the order of the rows" if by_rows else "in the order of time"
-        if correlation is None:
+        if updated:
+            remedy = (
+                "a published population has independent rows: a fit of the tasks without it (prior=None) can learn the "
+                "correlation, by noise_correlation='car1' (by times) or 'ar1' (by the order of rows)."
+            )
+        elif correlation is None:
             remedy = (
                 "noise_correlation='car1' (by times) or 'ar1' (by the order of rows) learns the correlation; where "
                 "the curve lies beside the rows for long stretches, mend the equation instead."

@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaest.estimators import inputs
 from metaest.estimators.columns import Columns
@@ -23,7 +25,7 @@ from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 from metaest.tasks import TaskSet
 
-__all__ = ["adapt_rows", "prepared", "rows_to_predict", "support_rows", "support_tasks"]
+__all__ = ["adapt_rows", "prepared", "require_finite_tasks", "rows_to_predict", "support_rows", "support_tasks"]
 
 # targets times this must have finite squares: the search squares y in units of its standard deviation
 SQUARE_MARGIN = 1e50
@@ -102,17 +104,37 @@ def adapt_rows(
     design = fitted.design(fitted.covariates.of_rows(X, where)[None])
     posterior = fitted.posterior(design, one_task(X, y, weight=weight))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:
-        require_usable(fitted.model, fitted.point(design).center, X, where)
-        with np.errstate(over="ignore"):
-            squared = np.square(y * SQUARE_MARGIN) * (
-                1.0 if weight is None else weight.reshape(-1, *[1] * (y.ndim - 1))
-            )
-        if not np.isfinite(squared).all():
-            row = int(np.argmax(squared.reshape(len(y), -1).max(axis=1)))
-            weighted = "" if weight is None else f" with sample_weight {weight[row]:.3g}"
-            raise TaskError(
-                f"{where}: y is {y[row]} in support row {row}{weighted}, too large for its square; check its unit."
-            )
-        raise TaskError(f"{where}: the equation is not finite near the population's constants, in some row of X.")
+        _refuse(fitted, fitted.point(design).center, X, y, weight, where)
     warn_of_adaptation(fitted, posterior, len(X), where)
     return posterior
+
+
+def require_finite_tasks(fitted: FittedEquation, posterior: Posterior, tasks: TaskSet, where: str) -> None:
+    """Raise the TaskError of `adapt` for the first task whose search found no finite likelihood; it names the task."""
+    lost = torch.nonzero(posterior.code == SolveCode.NOT_FINITE)[:, 0].tolist()
+    if lost:
+        i, center = lost[0], fitted.point(fitted.design_of_tasks(tasks)).center
+        task, several = tasks[i], f" (and {len(lost) - 1} others)" * (len(lost) > 1)
+        name = f"{where}: task {tasks.name_of(i)!r}{several}"
+        _refuse(fitted, center[:, i : i + 1], task.X, task.y, task.sample_weight, name)
+
+
+def _refuse(
+    fitted: FittedEquation,
+    center: Tensor,
+    X: NDArray[Any],
+    y: NDArray[Any],
+    weight: NDArray[np.float64] | None,
+    where: str,
+) -> None:
+    """Raise a TaskError for rows of a task at which nothing finite was found."""
+    require_usable(fitted.model, center, X, where)
+    with np.errstate(over="ignore"):
+        squared = np.square(y * SQUARE_MARGIN) * (1.0 if weight is None else weight.reshape(-1, *[1] * (y.ndim - 1)))
+    if not np.isfinite(squared).all():
+        row = int(np.argmax(squared.reshape(len(y), -1).max(axis=1)))
+        weighted = "" if weight is None else f" with sample_weight {weight[row]:.3g}"
+        raise TaskError(
+            f"{where}: y is {y[row]} in support row {row}{weighted}, too large for its square; check its unit."
+        )
+    raise TaskError(f"{where}: the equation is not finite near the population's constants, in some row of X.")

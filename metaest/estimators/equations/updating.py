@@ -158,7 +158,8 @@ def update(
         weights = _weights(fitted, flat.fitted)
         start = flat.fitted.population
     prior = TaskPrior.of(fitted, weights, of_scales, rows)
-    result, optimum = _at(fitted, problem._replace(prior=prior), start, settings)
+    problem = problem._replace(prior=prior)
+    result, optimum = _at(fitted, problem, start, settings)
     warn_of_fit(problem, optimum, result.fitted, result.posterior, tasks, result.doubt)
     result = result._replace(mode=mode[0], reason=mode[1], compiled=compiled.compiled, compiled_reason=compiled.reason)
     return Updated(result, weights_of(fitted, weights, of_scales))

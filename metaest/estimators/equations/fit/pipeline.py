@@ -567,7 +567,8 @@ def warn_of_fit(
     warn_of_outliers(fitted, posterior, problem.observations, tasks.names)
     # residuals of data without noise are rounding, and what the searches left
     if not _at_floor(problem, optimum.population):
-        warn_of_correlation(fitted, posterior, problem.observations, time_column(fitted.function, tasks))
+        column, updated = time_column(fitted.function, tasks), problem.prior is not None
+        warn_of_correlation(fitted, posterior, problem.observations, column, updated=updated)
 
 
 def _note_on_initial_values(fitted: FittedEquation, problem: Problem, tasks: TaskSet) -> str:
