@@ -116,6 +116,8 @@ class Columns:
         names = X.feature_names if isinstance(X, TaskSet) else column_names_of(X)
         name = type(self.fitted).__name__
         try:
+            if names is not None and self.names is not None and list(names) == self.names.tolist():
+                return
             if names is not None:
                 header = pd.DataFrame(np.zeros((1, len(names))), columns=list(names))
                 validate_data(self.fitted, header, reset=False, skip_check_array=True)

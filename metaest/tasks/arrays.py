@@ -25,17 +25,21 @@ _COMPLEX = "complex numbers, real ones are wanted. Complex data not supported"
 
 
 @filters_kept()
-def _from_frame(X: pd.DataFrame, where: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+def _from_frame(X: pd.DataFrame, where: str, *, dense: bool = False) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+    """Return the columns of a data frame as one array, and their names; `dense` refuses sparse ones."""
     if not X.columns.is_unique:
         twice = X.columns[X.columns.duplicated()][0]
         raise TaskError(f"{where}: column {twice!r} occurs twice in X; column names must be unique.")
-    words = [isinstance(name, str) for name in X.columns]
+    labels = X.columns.tolist()
+    words = [isinstance(name, str) for name in labels]
     if any(words) and not all(words):
-        raise TaskError(f"{where}: column names must be all strings or none, got {list(X.columns)}.")
-    names = tuple(X.columns) if any(words) else None
-    if all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in X.dtypes):
-        dtype = np.float32 if set(X.dtypes) == {np.dtype(np.float32)} else np.float64
-        return X.to_numpy(dtype=dtype), names
+        raise TaskError(f"{where}: column names must be all strings or none, got {labels}.")
+    names = tuple(labels) if any(words) else None
+    kinds = set(X.dtypes)
+    if all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in kinds):
+        return X.to_numpy(dtype=np.float32 if kinds == {np.dtype(np.float32)} else np.float64), names
+    if dense and all(isinstance(dtype, pd.SparseDtype) for dtype in kinds):
+        raise TypeError(f"{where}: X has sparse columns, metaest needs dense ones; use X.sparse.to_dense().")
     columns = [_column_of(X.iloc[:, j], where) for j in range(X.shape[1])]
     return np.column_stack(columns), names
 
@@ -163,11 +167,7 @@ ObjectRows
         return X.array, None
     X = rows_of(X, where, "X")
     if isinstance(X, pd.DataFrame):
-        with filters_kept():
-            sparse = hasattr(X, "sparse")
-        if sparse:
-            raise TypeError(f"{where}: X has sparse columns, metaest needs dense ones; use X.sparse.to_dense().")
-        array, names = _from_frame(X, where)
+        array, names = _from_frame(X, where, dense=True)
     else:
         array, names = _numeric(X, where, "X"), None
         _require_rows(array, where)
