@@ -128,6 +128,19 @@ class CompiledHierarchicalModel(HierarchicalModel):
                 return result
         return super().posterior_at(center, factor, log_sigma, observations, u)
 
+    def losses_at(
+        self, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, points: Tensor
+    ) -> Tensor:
+        """Return what the base class does; compiled where a program for such tasks exists."""
+        padded = self._arranged(observations)
+        program = self.programs.get(_shape(padded))
+        if program is None:
+            return super().losses_at(center, factor, log_sigma, observations, points)
+        tasks, n = center.shape[1], points.shape[1]
+        repeated = torch.arange(tasks).repeat_interleave(n)
+        phi = center[:, repeated] + factor @ points.repeat(1, tasks)
+        return program.informed(phi, log_sigma, padded.take(repeated)).loss.reshape(tasks, n)
+
     def searched(
         self, solver: Any, center: Tensor, factor: Tensor, log_sigma: Tensor, observations: Observations, u: Tensor
     ) -> MapResult | None:

@@ -73,6 +73,8 @@ def test_searches_end_where_those_of_torch_end(kind, n_rows, ragged, n_tasks):
     curved, true = (searcher.posterior_at(*given, expected.u) for searcher in (lanes, plain))
     for own, other in zip(curved, true, strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()))
+    points = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 9)))
+    np.testing.assert_allclose(lanes.losses_at(*given, points), plain.losses_at(*given, points), rtol=1e-9, atol=1e-9)
 
 
 def test_searches_that_need_the_true_curvature_are_the_same():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.covariates import Covariates
-from metaest.estimators.equations.map_estimate import map_estimate, misfit
+from metaest.estimators.equations.map_estimate import map_estimate_and_misfit
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.equations.uncertain import UncertainPopulation
 from metaest.functional import (
@@ -195,14 +195,14 @@ class FittedEquation:
         if self.gradient_steps is not None:
             phi, code = descend(self.model, self.gradient_steps, self.unit, point.center, observations)
             loss = self.model.loss(phi, log_sigma, observations)
+            # gradient steps end short of the best curve, so that a misfit there says nothing about the rows
+            unlikely = torch.zeros_like(code, dtype=torch.bool)
         else:
-            result = map_estimate(self.map_solver, self.model, point, observations)
+            result, far = map_estimate_and_misfit(self.map_solver, self.model, point, observations)
             phi, loss, code = point.constants(result.u), result.loss, result.code
+            unlikely = far > UNLIKELY
         with torch.no_grad():
             info = self.model.information(phi, log_sigma, observations)
-        # gradient steps end short of the best curve, so that a misfit there says nothing about the rows
-        far = misfit(self.model, phi, loss, log_sigma, observations) > UNLIKELY
-        unlikely = far & torch.tensor(not self.by_gradient_steps)
         return self.posterior_at(phi, design, info.matrix, loss, code)._replace(unlikely=unlikely)
 
     def posterior_at(self, phi: Tensor, design: Design, matrix: Tensor, loss: Tensor, code: Tensor) -> Posterior:

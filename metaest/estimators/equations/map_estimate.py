@@ -21,7 +21,7 @@ from metaest.functional.equations.correlated import log_roots
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Point
 
-__all__ = ["map_estimate", "misfit", "search_widely"]
+__all__ = ["map_estimate", "map_estimate_and_misfit", "misfit", "search_widely"]
 
 # points per task that the wide search evaluates without searching, where one call evaluates all tasks
 SCREENED = 256
@@ -78,14 +78,26 @@ def map_estimate(
     -------
     MapResult
     """
+    return map_estimate_and_misfit(solver, model, point, observations, start)[0]
+
+
+def map_estimate_and_misfit(
+    solver: GaussNewton,
+    model: HierarchicalModel,
+    point: Point,
+    observations: Observations,
+    start: Tensor | None = None,
+) -> tuple[MapResult, Tensor]:
+    """Return the result of :func:`map_estimate`, and the :func:`misfit` of each task there."""
     center, factor, log_sigma = point
     result = solver.solve(model, center, factor, log_sigma, observations, start)
-    poor = ~(misfit(model, point.constants(result.u), result.loss, log_sigma, observations) <= 1)
+    unlikely = misfit(model, point.constants(result.u), result.loss, log_sigma, observations)
+    poor = ~(unlikely <= 1)
     if not model.noise.homoscedastic:
         poor |= _is_beaten(model, point, observations, result.loss)
     again = torch.nonzero(poor | (result.code != SolveCode.CONVERGED))[:, 0]
     if len(again) == 0 or len(factor.T) == 0:
-        return result
+        return result, unlikely
     zeros = torch.zeros_like(result.u[:, again])
     others, _ = search_widely(solver, model, point.take(again), observations.take(again), zeros)
     old = torch.where(torch.isfinite(result.loss[again]), result.loss[again], torch.inf)
@@ -97,7 +109,11 @@ def map_estimate(
     if len(stuck):
         corner = _is_lowest(model, point.take(stuck), observations.take(stuck), result.u[:, stuck])
         result.code[stuck[corner]] = int(SolveCode.CONVERGED)
-    return result
+    changed = again[better]
+    if len(changed):
+        phi, some = point.take(changed).constants(result.u[:, changed]), observations.take(changed)
+        unlikely[changed] = misfit(model, phi, result.loss[changed], log_sigma, some)
+    return result, unlikely
 
 
 def _is_beaten(model: HierarchicalModel, point: Point, observations: Observations, loss: Tensor) -> Tensor:

@@ -72,12 +72,14 @@ def main():
     warnings.simplefilter("ignore")
     folder = Path(os.environ["METAEST_DATA_HOME"]) / "published_models"
     runs, tables = sys.argv[1:] or list(RUNS), []
-    print("| run | | patients | within 0.01 SD | objective as good | either | ms adapt | ms adapt_many |")
+    print("| run | | patients | within 0.01 SD | objective as good | either | ms adapt | compiled | ms adapt_many |")
     for run in runs:
-        table, alone, together = beside_nonmem(run, folder)
+        table, alone, compiled, together = beside_nonmem(run, folder)
         tables.append(table)
-        print(f"| {run} | {RUNS[run][0]} | {shares(table)} | {alone:.2f} | {together:.3f} |", flush=True)
-    print(f"| all | | {shares(pd.concat(tables))} | | |")
+        print(
+            f"| {run} | {RUNS[run][0]} | {shares(table)} | {alone:.2f} | {compiled:.2f} | {together:.3f} |", flush=True
+        )
+    print(f"| all | | {shares(pd.concat(tables))} | | | |")
     every = pd.concat(tables, keys=runs, names=["run"])
     worse = every[~(every["near"] | every["as_good"])]
     print("patients that are neither:", worse[["distance", "excess"]].round(6).to_string() if len(worse) else "none")
@@ -85,17 +87,15 @@ def main():
 
 
 def beside_nonmem(run, folder):
-    """Return one line a patient, and CPU milliseconds of `adapt` and of `adapt_many` per patient."""
+    """Return one line a patient, and CPU milliseconds per patient: `adapt`, `adapt` in machine code, `adapt_many`."""
     _, cls, constants, _, variance = RUNS[run]
     model = cls.from_population(population(run), n_doses=N_DOSES, compile=False)
     theirs = pd.read_csv(folder / f"map_{run}.csv").set_index("ID")
     tasks = patients(model, folder / f"patients_{'001' if run == '405' else run}.csv")
     varying = [name for name, (label, _) in constants.items() if label]
     typical = np.array([constants[name][1] for name in varying])
-    started, results = time.process_time(), {}
-    for ID, (X, y) in tasks.items():
-        results[ID] = model.adapt(X, y, guard=False)
-    alone = time.process_time() - started
+    results, alone = adapted(model, tasks)
+    _, compiled = adapted(cls.from_population(population(run), n_doses=N_DOSES, compile=True), tasks)
     best = theirs["BEST_OFV"] if "BEST_OFV" in theirs else theirs[["NONMEM_OFV", "POSOLOGYR_OFV"]].min(axis=1)
     rows = {}
     for ID, patient in results.items():
@@ -113,7 +113,16 @@ def beside_nonmem(run, folder):
     started = time.process_time()
     model.adapt_many(many)
     together = time.process_time() - started
-    return table, 1000 * alone / len(tasks), 1000 * together / len(many)
+    return table, alone, compiled, 1000 * together / len(many)
+
+
+def adapted(model, tasks):
+    """Return the adapted patients, and milliseconds for one once code for each number of samples is made."""
+    results = {ID: model.adapt(X, y, guard=False) for ID, (X, y) in tasks.items()}
+    started = time.process_time()
+    for X, y in tasks.values():
+        model.adapt(X, y, guard=False)
+    return results, 1000 * (time.process_time() - started) / len(tasks)
 
 
 def population(run):
