@@ -76,6 +76,7 @@ FOLDER = tempfile.TemporaryDirectory()
 EXCLUDED = {
     "ConformalInterval": "a record that predictions return",
     "Derived": "a record that predictions return",
+    "Drawn": "a record that derive_draws returns",
     "Quantity": "a record that a class of equations declares",
     "diagnostics.ScratchRegressor": "made by from_scratch",
     "Guard": "a record that predictions return",
@@ -887,6 +888,26 @@ entry(
         .filter(lambda g: not callable(g.value))
         .map(lambda g: {"function": Given(f"returns {g.kind}", lambda k, a: g.value, lambda k, a: g.value)}),
     ),
+)
+
+entry(
+    "AdaptedEquation.derive_draws",
+    lambda function=lambda k, a: a / k: CURVE().derive_draws(function).draws,
+    setting(lambda v: False, "function").filter(lambda g: not callable(g.value)).map(lambda g: {"function": g}),
+)
+
+DRAWN = once(lambda: CURVE().derive_draws(lambda k, a: a / k))
+entry(
+    "Drawn.interval",
+    lambda level=0.9: list(DRAWN().interval(level)),
+    share().map(lambda g: {"level": g}),
+    state=lambda: DRAWN().draws.tobytes(),
+)
+entry(
+    "Drawn.probability",
+    lambda condition=lambda draws: draws > 1: DRAWN().probability(condition),
+    setting(lambda v: False, "condition").filter(lambda g: not callable(g.value)).map(lambda g: {"condition": g}),
+    kinds=(TypeError,),
 )
 
 # ---- scorers and diagnostics ------------------------------------------------------------------------------------

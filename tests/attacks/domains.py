@@ -38,6 +38,7 @@ EXCLUDED = {
     "datasets.load_sleepstudy": "takes no argument", "datasets.load_sp500_prices": "takes no argument",
     "physiology.list_published": "takes no argument",
     "datasets.AvramiTasks": "a tuple that make_avrami_tasks returns",
+    "physiology.Dose": "a tuple that dose_for returns",
     "trading.Difference": "a tuple of three numbers that difference returns",
     "trading.AdaptedTrader": "made by adapt", "physiology.AdaptedForecaster": "made by adapt",
     "trading.Backtest.summary": "takes no argument", "trading.Backtest.to_skfolio": "takes no argument",
@@ -193,6 +194,21 @@ def real(name: str, low: float = -np.inf, high: float = np.inf, *, none: bool = 
                 return False
             return None  # it may be in conflict with another argument
         return None if np.ndim(value) == 0 and isinstance(value, (np.ndarray, Real)) else (
+            None if hasattr(value, "layout") or type(value).__name__ == "Decimal" else False
+        )  # fmt: skip
+
+    return setting(valid, name)
+
+
+def goal(name: str, most: float = np.inf) -> Any:
+    """Return a strategy: values for a number above 0, or for a range of two."""
+
+    def valid(value: Any) -> bool | None:
+        if value is None or (isinstance(value, (list, tuple)) and len(value) == 2):
+            return None
+        if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_)):
+            return None if 0 < value <= min(most, 1e308) else False
+        return None if np.ndim(value) == 0 and isinstance(value, (bool, np.ndarray, Real, np.bool_)) else (
             None if hasattr(value, "layout") or type(value).__name__ == "Decimal" else False
         )  # fmt: skip
 
@@ -481,12 +497,18 @@ for _name in ("clearance", "volume", "half_life"):
 entry("physiology.absorption_rate", lambda **a: derived(physiology.absorption_rate(a.pop("patient") if "patient" in a else oral(), **a)), drawn({}, NEEDS_PATIENT), state=made(oral))  # fmt: skip
 GIVEN = {"given": anything("given", either=lambda v: v is None)}
 REGIMENS = {"regimen": anything("regimen"), **GIVEN, **LEVEL}
+PROBABLY = {
+    "probability": real("probability", 0, 1, none=True, ends=False),
+    "step": real("step", 0, none=True, ends=False),
+}
 entry("physiology.auc", lambda dose=BOLUS, **a: derived(_asked(physiology.auc, dose=dose, **a)), drawn({}, {"dose": real("dose", 0, ends=False), "start": real("start", 0, none=True), "end": setting(lambda v: None, "end"), **GIVEN, **LEVEL}), state=made(patient))  # fmt: skip
 entry("physiology.peak", lambda regimen=BOLUS, **a: _asked(physiology.peak, regimen=regimen, **a), drawn({}, {"until": real("until", none=True), **REGIMENS}), state=made(patient))  # fmt: skip
 entry("physiology.trough", lambda regimen=BOLUS, **a: derived(_asked(physiology.trough, regimen=regimen, **a)), drawn({}, {"time": real("time", none=True), **REGIMENS}), state=made(patient))  # fmt: skip
 entry("physiology.time_above", lambda regimen=BOLUS, **a: derived(_asked(physiology.time_above, regimen=regimen, **{"concentration": 5.0, "until": 40.0, **a})), drawn({}, {"concentration": real("concentration", 0), "until": real("until"), "start": real("start", 0, none=True), **REGIMENS}), state=made(patient))  # fmt: skip
-entry("physiology.dose_for", lambda regimen=BOLUS, **a: derived(_asked(physiology.dose_for, regimen=regimen, **{"target_trough": 5.0, **a})), drawn({}, {"target_trough": real("target_trough", 0, ends=False), "target_peak": real("target_peak", 0, none=True), "time": real("time", none=True), **REGIMENS}), state=made(patient))  # fmt: skip
-entry("physiology.dose_for (area)", lambda regimen=BOLUS, **a: derived(_asked(physiology.dose_for, regimen=regimen, **{"target_auc": 500.0, "start": 0.0, **a})), drawn({}, {"target_auc": real("target_auc", 0, ends=False), "start": real("start", 0), "time": real("time", none=True), **REGIMENS}), state=made(patient))  # fmt: skip
+entry("physiology.dose_for", lambda regimen=BOLUS, **a: derived(_asked(physiology.dose_for, regimen=regimen, **{"target_trough": 5.0, **a})), drawn({}, {"target_trough": goal("target_trough"), "target_peak": goal("target_peak"), "time": real("time", none=True), **PROBABLY, **REGIMENS}), state=made(patient))  # fmt: skip
+entry("physiology.dose_for (area)", lambda regimen=BOLUS, **a: derived(_asked(physiology.dose_for, regimen=regimen, **{"target_auc": 500.0, "start": 0.0, **a})), drawn({}, {"target_auc": goal("target_auc"), "start": real("start", 0), "time": real("time", none=True), **PROBABLY, **REGIMENS}), state=made(patient))  # fmt: skip
+entry("physiology.dose_for (time above)", lambda regimen=BOLUS, **a: derived(_asked(physiology.dose_for, regimen=regimen, **{"target_time_above": 0.5, "concentration": 5.0, "start": 0.0, **a})), drawn({}, {"target_time_above": goal("target_time_above", 1.0), "concentration": real("concentration", 0, ends=False), "start": real("start", 0), **PROBABLY, **REGIMENS}), state=made(patient))  # fmt: skip
+entry("physiology.attainment", lambda regimen=BOLUS, doses=(100.0, 200.0), **a: _asked(physiology.attainment, regimen=regimen, doses=doses, **{"target_trough": 5.0, **a}), drawn({}, {"doses": vector(np.array([100.0, 200.0])), "target_trough": goal("target_trough"), "time": real("time", none=True), **REGIMENS}), state=made(patient))  # fmt: skip
 entry("physiology.next_sample", lambda regimen=BOLUS, **a: _asked(physiology.next_sample, regimen=regimen, **{"times": TIME, **a}), drawn({}, {"times": vector(TIME), "n": count(1, 4), "target": one_of("target", None, "clearance", "volume"), "regimen": REGIMENS["regimen"], **GIVEN}), state=made(patient))  # fmt: skip
 
 entry("physiology.load_published", lambda **a: physiology.load_published(**{"drug": "vancomycin", "name": "adane-2015", **a}).typical({"crcl": 125.0, "bsa": 1.73, "weight": 100.0})["volume"], drawn({}, {"drug": one_of("drug", "vancomycin"), "name": one_of("name", "adane-2015")}))  # fmt: skip

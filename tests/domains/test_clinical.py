@@ -461,11 +461,11 @@ def test_a_dose_for_an_area_gives_that_area():
         dose = dose_for(patient, planned, target_auc=120.0, start=start, time=end, given=given)
         area = auc(patient, planned.scaled(dose.value / 100.0), start=start, end=end or 48.0, given=given)
         assert area.value == pytest.approx(120.0, rel=1e-10)
-    with pytest.raises(ValueError, match="start= is where the area of target_auc begins"):
+    with pytest.raises(ValueError, match="start= is where the interval of target_auc or target_time_above begins"):
         dose_for(patient, planned, target_auc=120.0, given=given)
-    with pytest.raises(ValueError, match="start= is where the area of target_auc begins"):
+    with pytest.raises(ValueError, match="start= is where the interval of target_auc or target_time_above begins"):
         dose_for(patient, planned, target_peak=12.0, start=24.0, given=given)
-    with pytest.raises(ValueError, match="the area has to end after its start; got 50 to 48"):
+    with pytest.raises(ValueError, match="the interval has to end after its start; got 50 to 48"):
         dose_for(patient, planned, target_auc=120.0, start=50.0, given=given)
     with pytest.warns(UserWarning, match="the dose for this target is 0"):
         assert dose_for(patient, planned, target_auc=1e-3, start=0.0, given=given).value == 0

@@ -232,7 +232,7 @@ def test_what_a_clinician_asks(clinic):
     pickle.loads(pickle.dumps(patient)).predict(rows)
     with pytest.raises(ValueError, match="one dose has no interval"):
         dose_for(patient, Regimen.repeated(80.0), target_trough=2.0)
-    with pytest.raises(ValueError, match="one of target_trough, target_peak and target_auc"):
+    with pytest.raises(ValueError, match="one of target_trough, target_peak, target_auc and target_time_above"):
         dose_for(patient, regimen)
 
 

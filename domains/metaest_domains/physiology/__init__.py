@@ -10,7 +10,6 @@ from metaest_domains.physiology.clinical import (
     absorption_rate,
     auc,
     clearance,
-    dose_for,
     half_life,
     next_sample,
     peak,
@@ -19,6 +18,7 @@ from metaest_domains.physiology.clinical import (
     volume,
 )
 from metaest_domains.physiology.compartments import CompartmentRegressor
+from metaest_domains.physiology.dosing import Dose, attainment, dose_for
 from metaest_domains.physiology.glucose import AdaptedForecaster, GlucoseForecaster
 from metaest_domains.physiology.glucose_errors import clarke_zones, glucose_errors, plot_clarke
 from metaest_domains.physiology.integrated import MichaelisMentenRegressor
@@ -38,6 +38,7 @@ from metaest_domains.physiology.windows import Windows, glucose_windows
 __all__ = [
     "AdaptedForecaster",
     "CompartmentRegressor",
+    "Dose",
     "GlucoseForecaster",
     "MichaelisMentenRegressor",
     "MinimalModelRegressor",
@@ -46,6 +47,7 @@ __all__ = [
     "TwoCompartmentRegressor",
     "Windows",
     "absorption_rate",
+    "attainment",
     "auc",
     "body_mass_index",
     "body_surface_area",

@@ -1,4 +1,4 @@
-"""Clinical quantities of a patient or of the population: clearance, exposure, peaks, doses, the next sampling time."""
+"""Clinical quantities of a patient or of the population: clearance, exposure, peaks, the next sampling time."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,18 +9,22 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from metaest import Derived
-from metaest.exceptions import warn
 from metaest.tasks.numbers import as_number, as_one_or_more
 from metaest_domains.physiology.courses import Courses, LinearCourses
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
-from metaest_domains.physiology.treatment import Treatment, patient_equation
+from metaest_domains.physiology.treatment import (
+    Treatment,
+    patient_equation,
+    planned_treatment,
+    require_linear,
+    target_time,
+)
 
 __all__ = [
     "absorption_rate",
     "auc",
     "clearance",
-    "dose_for",
     "half_life",
     "next_sample",
     "peak",
@@ -128,8 +132,8 @@ def auc(
             raise ValueError("auc: start, end and given require a Regimen; the area of one dose extends to infinity.")
         amount = as_number(dose, "auc: dose", above=0, wanted="a number above 0 or a Regimen")
         return _constant(patient, covariates, level, lambda constants, equation: amount / constants["clearance"])
-    _linear(patient)
-    treatment = _treatment(patient, dose, given, covariates)
+    require_linear(patient)
+    treatment = planned_treatment(patient, dose, given, covariates)
     first = float(dose.time[0]) if start is None else as_number(start, "auc: start")
     endless = end is None or (isinstance(end, (float, np.floating)) and end == np.inf)
     last = np.inf if endless else as_number(end, "auc: end")
@@ -167,7 +171,7 @@ def peak(
     ValueError
         When the end is not after the first dose, or as in `dose_for`.
     """
-    treatment = _treatment(patient, regimen, given)
+    treatment = planned_treatment(patient, regimen, given)
     first = float(regimen.time[0])
     if until is None and not isinstance(treatment.equation, Superposition):
         raise ValueError("until is required for a model with saturable elimination.")
@@ -204,8 +208,8 @@ def trough(
     ValueError
         When the time is not after the first dose, or missing for a regimen of one dose, or as in `dose_for`.
     """
-    treatment = _treatment(patient, regimen, given)
-    at = _time(regimen, time)
+    treatment = planned_treatment(patient, regimen, given)
+    at = target_time(regimen, time)
     return treatment.derive(lambda constants: treatment.courses(constants).before(at), level)
 
 
@@ -249,8 +253,8 @@ def time_above(
     TypeError
         When elimination saturates.
     """
-    _linear(patient)
-    treatment = _treatment(patient, regimen, given)
+    require_linear(patient)
+    treatment = planned_treatment(patient, regimen, given)
     first = float(regimen.time[0]) if start is None else as_number(start, "time_above: start")
     last = as_number(until, "time_above: until")
     if not 0 <= first < last < np.inf:
@@ -259,100 +263,6 @@ def time_above(
     return treatment.derive(
         lambda constants: _total(treatment.courses(constants)).time_above(threshold, first, last), level
     )
-
-
-def dose_for(
-    patient: Any,
-    regimen: Regimen,
-    *,
-    target_trough: float | None = None,
-    target_peak: float | None = None,
-    target_auc: float | None = None,
-    start: float | None = None,
-    time: float | None = None,
-    given: Regimen | None = None,
-    level: float = 0.9,
-) -> Derived:
-    """Return the dose with which a regimen reaches a target concentration, or a target area under concentrations.
-
-    All doses of the regimen are multiplied by one factor; the result is the first dose above 0 after that. Doses that
-    were given before stay as they are. The interval is that of the dose.
-
-    Parameters
-    ----------
-    patient : AdaptedEquation or fitted model
-        A fitted model stands for a patient without samples, whose covariates are those of the regimen: a first dose.
-    regimen : Regimen
-        Planned doses whose amounts are to be computed; only their proportions and times count.
-    target_trough : float, optional
-        Concentration one interval after the last dose, just before the next one would be due, or just before `time`.
-    target_peak : float, optional
-        Greatest concentration from the first dose of the regimen to one interval after the last one, or to `time`.
-    target_auc : float, optional
-        Area under the concentrations from `start` to one interval after the last dose, or to `time`; models whose
-        elimination does not saturate.
-    start : float, optional
-        Where the area begins, at least 0; with `target_auc`, which requires it, alone.
-    time : float, optional
-        Time of the target; None is one interval after the last dose of a regimen with at least two doses.
-    given : Regimen, optional
-        All doses given before, on the same clock as the regimen. None: the regimen is the patient's first. It is
-        required for a patient with samples if the regimen begins after time 0.
-    level : float, default=0.9
-
-    Returns
-    -------
-    Derived
-
-    Raises
-    ------
-    ValueError
-        When not exactly one target above 0 is given, the time is missing for a regimen of one dose, a covariate of the
-        fit is missing or one is unknown, `given` is missing, or no dose reaches the target.
-
-    Warns
-    -----
-    UserWarning
-        When the previous doses suffice without any further dose; the result is then 0.
-    """
-    given_targets = {"target_trough": target_trough, "target_peak": target_peak, "target_auc": target_auc}
-    targets = {name: value for name, value in given_targets.items() if value is not None}
-    if len(targets) != 1:
-        raise ValueError("dose_for requires one of target_trough, target_peak and target_auc, above 0.")
-    kind, value = targets.popitem()
-    wanted = "an area above 0" if kind == "target_auc" else "a concentration above 0"
-    target = as_number(value, f"dose_for: {kind}", above=0, wanted=wanted)
-    if (start is None) == (kind == "target_auc"):
-        raise ValueError(f"dose_for: start= is where the area of target_auc begins, and of it alone; got {kind}.")
-    treatment = _treatment(patient, regimen, given)
-    at = _time(regimen, time)
-    first = float(regimen.time[0])
-    begin = first if start is None else as_number(start, "dose_for: start", least=0, wanted="a time of at least 0")
-    if kind == "target_auc":
-        _linear(patient)
-        if not begin < at:
-            raise ValueError(f"dose_for: the area has to end after its start; got {begin:g} to {at:g}.")
-
-    def dose(constants: dict[str, Any]) -> Any:
-        courses = treatment.courses(constants)
-        if kind == "target_auc":
-            assert isinstance(courses, LinearCourses)
-            factor = courses.factor_of_area(target, begin, at)
-        elif kind == "target_peak":
-            factor = courses.factor_of_peak(target, first, at)
-        else:
-            factor = courses.factor_before(target, at)
-        return float(regimen.amount[regimen.amount > 0][0]) * factor
-
-    answer = treatment.derive(dose, level)
-    if not np.isfinite(answer.value):
-        raise ValueError(f"no dose of this regimen reaches {target:g}: none of it is in the blood by {at:g}.")
-    if answer.value == 0:
-        warn(
-            f"previous doses keep the patient at or above {target:g} {'at' if kind == 'target_trough' else 'up to'} "
-            f"{at:g} without a further dose: the dose for this target is 0."
-        )
-    return answer
 
 
 def next_sample(
@@ -391,39 +301,8 @@ def next_sample(
         raise ValueError("next_sample: times must contain at least one possible time of a sample.")
     if (at < 0).any():
         raise ValueError(f"next_sample: times must be at least 0, got {at[at < 0][0]:g}.")
-    treatment = _treatment(patient, regimen, given)
+    treatment = planned_treatment(patient, regimen, given)
     return np.asarray(at[treatment.patient.suggest(treatment.rows(at), n, target)])
-
-
-def _treatment(
-    patient: Any, regimen: Regimen, given: Regimen | None, covariates: Mapping[str, float] | None = None
-) -> Treatment:
-    if covariates is not None and not isinstance(covariates, Mapping):
-        raise TypeError(f"covariates must be a dict by name, got {covariates!r}.")
-    if covariates:
-        raise ValueError("write the covariates into the regimen: Regimen(..., covariates=...).")
-    if not isinstance(regimen, Regimen):
-        raise TypeError(f"regimen must be a Regimen, got {regimen!r}.")
-    return Treatment.of(patient, regimen, given)
-
-
-def _time(regimen: Regimen, time: float | None) -> float:
-    """Return the time of a target: the one given, or one interval after the last dose."""
-    if time is None:
-        if len(regimen.time) < 2 or not regimen.time[-1] > regimen.time[-2]:
-            raise ValueError("one dose has no interval: pass the time of the target (time=).")
-        return float(2 * regimen.time[-1] - regimen.time[-2])
-    at = as_number(time, "time")
-    if not regimen.time[0] < at:
-        raise ValueError(
-            f"the time of the target, {at:g}, is not after the first dose of the regimen, at {regimen.time[0]:g}."
-        )
-    return at
-
-
-def _linear(patient: Any) -> None:
-    if not isinstance(patient_equation(patient), Superposition):
-        raise TypeError("the elimination of this model saturates; this quantity is defined for linear models only.")
 
 
 def _total(courses: Courses) -> Any:
@@ -438,6 +317,6 @@ def _constant(
     function: Callable[[dict[str, torch.Tensor], Any], torch.Tensor],
 ) -> Derived:
     """Return a function of the patient's constants, which have shape (n_draws, 1)."""
-    _linear(patient)
+    require_linear(patient)
     treatment = Treatment.of(patient, covariates=covariates)
     return treatment.derive(lambda constants: function(treatment.constants(constants), treatment.equation)[:, 0], level)

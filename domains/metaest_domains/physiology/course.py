@@ -64,8 +64,8 @@ class Segments(NamedTuple):
     inflow: Tensor
     modes: Tensor
 
-    def take(self, chosen: slice) -> "Segments":
-        """Return the segments after some of the events."""
+    def take(self, chosen: slice | Tensor) -> "Segments":
+        """Return the segments after some of the events, given as a slice or a mask."""
         return Segments(*(part[..., chosen, :] for part in self))
 
 
@@ -152,21 +152,21 @@ class Course:
         segments = self.segments
         limit = time * (1 - SAME)
         active = (segments.start < limit) & (limit <= segments.end)
-        values = self._value((time - segments.start).clamp(min=0), segments)
+        values = self.value((time - segments.start).clamp(min=0), segments)
         return torch.where(active, values, 0.0).sum(dim=0)
 
     def at(self, times: Tensor) -> Tensor:
         """Return the concentration of each draw at its time, of shape (draws,): doses given at that time count."""
         segments = self.segments
         active = (segments.start <= times) & (times < segments.end)
-        return torch.where(active, self._value((times - segments.start).clamp(min=0), segments), 0.0).sum(dim=0)
+        return torch.where(active, self.value((times - segments.start).clamp(min=0), segments), 0.0).sum(dim=0)
 
     def peak(self, start: float, until: float) -> tuple[Tensor, Tensor]:
         """Return the greatest concentration between two times and the time of it, of shape (draws,)."""
         best = torch.zeros_like(self.parts[0][1])
         when = torch.full_like(best, start)
-        for segments, low, high in self._blocks(start, until):
-            points, values = self._points(segments, low, high)
+        for segments, low, high in self.stretches(start, until):
+            points, values = self.points(segments, low, high)
             tau, value = self._extremum(segments, points, values)
             value = torch.where(low <= high, value, -torch.inf)
             top, which = value.max(dim=0)
@@ -179,11 +179,11 @@ class Course:
     def time_above(self, threshold: float, start: float, until: float) -> Tensor:
         """Return the time for which the concentration exceeds a threshold between two times, of shape (draws,)."""
         total = torch.zeros_like(self.parts[0][1])
-        for segments, low, high in self._blocks(start, until):
-            points, values = self._points(segments, low, high)
+        for segments, low, high in self.stretches(start, until):
+            points, values = self.points(segments, low, high)
             turns = [self._extremum(segments, points, sign * values, sign)[0] for sign in (1.0, -1.0)]
             points = torch.cat([points, torch.stack(turns)]).sort(dim=0).values
-            above = self._value(points, segments) > threshold
+            above = self.value(points, segments) > threshold
             gap = (points[1:] - points[:-1]).clamp(min=0)
             length = torch.where(above[1:] & above[:-1], gap, 0.0)
             crossing = torch.nonzero(above[1:] != above[:-1], as_tuple=True)
@@ -199,7 +199,7 @@ class Course:
     def area(self, start: float, end: float) -> Tensor:
         """Return the area under the concentrations between two times, of shape (draws,); the end may be infinite."""
         total = torch.zeros_like(self.parts[0][1])
-        for segments, low, high in self._blocks(start, end):
+        for segments, low, high in self.stretches(start, end):
             valid = low < high
             low = torch.where(valid, low, 0.0)
             high = torch.where(valid, high, 0.0)
@@ -227,10 +227,11 @@ class Course:
             values.append(value)
         return torch.stack(values)
 
-    def _value(self, tau: Tensor, segments: Segments) -> Tensor:
+    def value(self, tau: Tensor, segments: Segments) -> Tensor:
+        """Return the concentrations at times after the event of each segment."""
         return self._modes(tau, segments.gut, segments.inflow, segments.modes).sum(dim=0)
 
-    def _blocks(self, start: float, end: float) -> Iterator[tuple[Segments, Tensor, Tensor]]:
+    def stretches(self, start: float, end: float) -> Iterator[tuple[Segments, Tensor, Tensor]]:
         """Yield segments, with the start and end, counted from its event, of the part of each between two times."""
         slowest = self.parts[-1][1] if self.absorption is None else torch.minimum(self.parts[-1][1], self.absorption)
         n_events, n_draws = self.segments.start.shape
@@ -242,7 +243,7 @@ class Course:
             # a segment without end is cut where nothing is left
             yield segments, low, torch.where(torch.isinf(high), low + LAST / slowest, high)
 
-    def _points(self, segments: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def points(self, segments: Segments, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return times after the event, of shape (points, events, draws), and the concentrations at them."""
         rates = [rate for _, rate in self.parts] + ([] if self.absorption is None else [self.absorption])
         fastest = torch.stack(rates).amax(dim=0)
@@ -254,7 +255,7 @@ class Course:
         ratio = torch.where(first > 0, last / torch.where(first > 0, first, 1.0), 1.0)
         inner = low + first * ratio**share
         points = torch.cat([low[None], torch.minimum(inner, low + length), (low + length)[None]])
-        return points, self._value(points, segments)
+        return points, self.value(points, segments)
 
     def _extremum(self, segments: Segments, points: Tensor, values: Tensor, sign: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return the time and value of each segment's maximum (minimum, with a sign of -1), by golden sections."""
@@ -262,8 +263,8 @@ class Course:
         best = points.gather(0, which[None])[0]
         left = points.gather(0, (which - 1).clamp(min=0)[None])[0]
         right = points.gather(0, (which + 1).clamp(max=len(points) - 1)[None])[0]
-        middle = highest(lambda tau: sign * self._value(tau, segments), left, right, GOLDEN_STEPS)
-        value = sign * self._value(middle, segments)
+        middle = highest(lambda tau: sign * self.value(tau, segments), left, right, GOLDEN_STEPS)
+        value = sign * self.value(middle, segments)
         return torch.where(value > top, middle, best), torch.maximum(value, top)
 
     def _crossing(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metaest_domains.physiology.course import SAME, Course, Given, highest
 from metaest_domains.physiology.patient_equation import PatientEquation
+from metaest_domains.physiology.required_factors import factor_of_time_above
 
 __all__ = ["Courses", "LinearCourses", "SaturableCourses"]
 
@@ -89,6 +90,10 @@ class LinearCourses(Courses):
     def factor_of_area(self, target: float, start: float, end: float) -> Tensor:
         """Return the factor of the planned doses, at least 0, for an area under the concentrations."""
         return ((target - self.fixed.area(start, end)) / self.unit.area(start, end)).clamp(min=0)
+
+    def factor_of_time_above(self, threshold: float, time: float, start: float, end: float) -> Tensor:
+        """Return the factor of the planned doses, at least 0, for a time above a threshold."""
+        return factor_of_time_above(self.fixed, self.unit, threshold, time, start, end)
 
 
 @dataclass(frozen=True)

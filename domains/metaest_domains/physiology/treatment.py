@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from metaest import AdaptedEquation, AveragedEquation, Derived, EquationRegressor
+from metaest import AdaptedEquation, AveragedEquation, Derived, Drawn, EquationRegressor
+from metaest.tasks.numbers import as_number
 from metaest_domains.physiology.course import Course, Given
 from metaest_domains.physiology.courses import Courses, LinearCourses, SaturableCourses
 from metaest_domains.physiology.patient_equation import PatientEquation
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
 
-__all__ = ["Treatment", "patient_equation"]
+__all__ = ["Treatment", "patient_equation", "planned_treatment", "require_linear", "target_time"]
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,14 @@ class Treatment:
 
     def derive(self, function: Callable[[dict[str, Any]], Any], level: float) -> Derived:
         """Return a function of the constants with its interval; raise a ValueError if it is not a number."""
+        answer = self.patient.derive(_of_arrays(function), level)
+        _require_numbers(answer.value)
+        return answer
 
-        def computed(**constants: Any) -> Any:
-            value = torch.as_tensor(function(constants)).numpy()
-            return value.reshape(*value.shape[:-1], *np.shape(next(iter(constants.values()))))
-
-        answer = self.patient.derive(computed, level)
-        if np.isnan(answer.value).any():
-            raise ValueError(
-                "the concentrations under this regimen cannot be integrated to the tolerance at the patient's "
-                "constants; check the units of times and amounts."
-            )
+    def drawn(self, function: Callable[[dict[str, Any]], Any]) -> Drawn:
+        """Return a function of the constants at draws of the posterior; raise a ValueError if it is not a number."""
+        answer = self.patient.derive_draws(_of_arrays(function))
+        _require_numbers(answer.value)
         return answer
 
     def rows(self, times: NDArray[np.float64]) -> Any:
@@ -153,6 +151,57 @@ def patient_equation(patient: Any) -> PatientEquation:
             f"patient must be an adapted patient of a pharmacokinetic model, or a fitted model, got {patient!r}."
         )
     return function
+
+
+def planned_treatment(
+    patient: Any, regimen: Regimen, given: Regimen | None, covariates: Mapping[str, float] | None = None
+) -> Treatment:
+    """Put a patient under a regimen, which holds the covariates itself."""
+    if covariates is not None and not isinstance(covariates, Mapping):
+        raise TypeError(f"covariates must be a dict by name, got {covariates!r}.")
+    if covariates:
+        raise ValueError("write the covariates into the regimen: Regimen(..., covariates=...).")
+    if not isinstance(regimen, Regimen):
+        raise TypeError(f"regimen must be a Regimen, got {regimen!r}.")
+    return Treatment.of(patient, regimen, given)
+
+
+def target_time(regimen: Regimen, time: float | None) -> float:
+    """Return the time of a target: the one given, or one interval after the last dose."""
+    if time is None:
+        if len(regimen.time) < 2 or not regimen.time[-1] > regimen.time[-2]:
+            raise ValueError("one dose has no interval: pass the time of the target (time=).")
+        return float(2 * regimen.time[-1] - regimen.time[-2])
+    at = as_number(time, "time")
+    if not regimen.time[0] < at:
+        raise ValueError(
+            f"the time of the target, {at:g}, is not after the first dose of the regimen, at {regimen.time[0]:g}."
+        )
+    return at
+
+
+def require_linear(patient: Any) -> None:
+    """Raise if the elimination of a patient's model saturates."""
+    if not isinstance(patient_equation(patient), Superposition):
+        raise TypeError("the elimination of this model saturates; this quantity is defined for linear models only.")
+
+
+def _of_arrays(function: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    """Return a function of named arrays, as ``derive`` takes it, of one of a dict that returns tensors."""
+
+    def computed(**constants: Any) -> Any:
+        value = torch.as_tensor(function(constants)).numpy()
+        return value.reshape(*value.shape[:-1], *np.shape(next(iter(constants.values()))))
+
+    return computed
+
+
+def _require_numbers(value: Any) -> None:
+    if np.isnan(value).any():
+        raise ValueError(
+            "the concentrations under this regimen cannot be integrated to the tolerance at the patient's "
+            "constants; check the units of times and amounts."
+        )
 
 
 def _require_given(equation: PatientEquation, patient: Any, regimen: Regimen) -> None:

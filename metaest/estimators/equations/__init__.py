@@ -4,6 +4,7 @@ from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
 from metaest.estimators.equations.answers import Derived, Quantity
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations
+from metaest.estimators.equations.drawn import Drawn
 from metaest.estimators.equations.likelihood import LogLikelihood
 from metaest.estimators.equations.regressor import EquationRegressor
 from metaest.population.parameter import Parameter
@@ -14,6 +15,7 @@ __all__ = [
     "AveragedEquation",
     "AveragedEquations",
     "Derived",
+    "Drawn",
     "EquationRegressor",
     "LogLikelihood",
     "Parameter",

@@ -30,6 +30,7 @@ from metaest.estimators.equations.checks import (
     joined_rows,
     require_finite_curve,
 )
+from metaest.estimators.equations.drawn import derive_draws
 from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_without_rows, mixed_draws
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows
@@ -556,6 +557,8 @@ class AdaptedEquation(AdaptedPredictor):
         if not callable(function):
             raise TypeError(f"derive: function must be a function of the constants, got {function!r}.")
         return derived_from(self._fitted, self._posterior, self._draws, function, float(level))
+
+    derive_draws = derive_draws
 
     def _rows(self, X: Any, where: str) -> NDArray[Any]:
         rows = rows_to_predict(Columns(self), self._fitted, X, where)

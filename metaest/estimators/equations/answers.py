@@ -20,9 +20,11 @@ __all__ = [
     "MOST_SIMULATED",
     "Derived",
     "Quantity",
+    "computed",
     "curve",
     "curve_and_sd",
     "derived_from",
+    "ends_of_interval",
     "interval",
     "interval_of_mixture",
     "mean_curve",
@@ -309,15 +311,18 @@ def derived_from(
     fitted: FittedEquation, posterior: Posterior, draws: Draws, function: Callable[..., Any], level: float
 ) -> Derived:
     """Compute `function` at the most probable constants and at the draws; see ``AdaptedEquation.derive``."""
-    value = _compute(fitted, function, posterior.phi)[..., 0]
-    drawn = _compute(fitted, function, draws.phi)
+    value = computed(fitted, function, posterior.phi)[..., 0]
+    parts = (value, *ends_of_interval(computed(fitted, function, draws.phi), draws.weight, level))
+    return Derived(*(float(part) if part.ndim == 0 else part.numpy() for part in parts))
+
+
+def ends_of_interval(drawn: Tensor, weight: Tensor, level: float) -> Tensor:
+    """Return the ends of the interval of a quantity at weighted draws, of shape (2, ...)."""
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     # infinite is an answer (never), and counts
     drawn = torch.where(torch.isinf(drawn), drawn.sign() * NEVER, drawn)
-    ends = weighted_quantile(drawn.reshape(-1, drawn.shape[-1]), draws.weight, tails).reshape(2, *value.shape)
-    ends = torch.where(ends.abs() > REACHED, ends.sign() * torch.inf, ends)
-    parts = (value, *ends)
-    return Derived(*(float(part) if part.ndim == 0 else part.numpy() for part in parts))
+    ends = weighted_quantile(drawn.reshape(-1, drawn.shape[-1]), weight, tails).reshape(2, *drawn.shape[:-1])
+    return torch.where(ends.abs() > REACHED, ends.sign() * torch.inf, ends)
 
 
 def quantity_table(fitted: FittedEquation) -> pd.DataFrame:
@@ -334,7 +339,7 @@ def quantity_table(fitted: FittedEquation) -> pd.DataFrame:
     around = torch.cat([phi, phi + torch.diag(step), phi - torch.diag(step)], dim=1)
     rows = {}
     for name, quantity in declared.items():
-        values = _compute(fitted, quantity.function, around)
+        values = computed(fitted, quantity.function, around)
         slope = (values[1 : 1 + p] - values[1 + p :]) / (2 * step)
         variance = slope @ fitted.beta_covariance[:p, :p] @ slope
         moved = slope.abs() > 0
@@ -370,7 +375,7 @@ def _frame(rows: dict[str, dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
 
-def _compute(fitted: FittedEquation, function: Callable[..., Any], phi: Tensor) -> Tensor:
+def computed(fitted: FittedEquation, function: Callable[..., Any], phi: Tensor) -> Tensor:
     """Return a function of the constants at points of shape (constants, points)."""
     theta = fitted.model.transforms.constrain(phi).numpy()
     with np.errstate(all="ignore"):

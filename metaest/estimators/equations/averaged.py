@@ -33,7 +33,7 @@ M = TypeVar("M", bound=Any)
 _OF_THE_BEST = (
     "params_", "derived_", "laplace_share_", "equation_", "limit_", "covariate_columns_", "stated_covariates_",
     "sample_weight_support_", "feature_names_in_", "_fitted", "_conformal", "check_covariates", "suggest", "profile",
-    "derive",
+    "derive", "derive_draws",
 )  # fmt: skip
 
 
