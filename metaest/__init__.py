@@ -30,6 +30,7 @@ from metaest.estimators import (
     Parameter,
     Quantity,
     RandomCoefficientRegressor,
+    Recalibration,
     adapt,
 )
 from metaest.exceptions import (
@@ -96,6 +97,7 @@ __all__ = [
     "Population",
     "Quantity",
     "RandomCoefficientRegressor",
+    "Recalibration",
     "Task",
     "TaskError",
     "TaskSet",

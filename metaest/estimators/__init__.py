@@ -12,6 +12,7 @@ from metaest.estimators.equations import (
     LogLikelihood,
     Parameter,
     Quantity,
+    Recalibration,
 )
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
 from metaest.estimators.gaussian.adapted import AdaptedGaussian
@@ -56,5 +57,6 @@ __all__ = [
     "Parameter",
     "Quantity",
     "RandomCoefficientRegressor",
+    "Recalibration",
     "adapt",
 ]

@@ -34,7 +34,18 @@ from metaest.functional.progress import progress
 from metaest.tasks import TaskSet
 from metaest.tasks.split import MAX_DEFAULT_SUPPORT, check_split
 
-__all__ = ["Calibration", "ConformalInterval", "IntervalMixin", "Scores", "conformal_interval", "one_by_one"]
+__all__ = [
+    "Calibration",
+    "ConformalInterval",
+    "IntervalMixin",
+    "Scores",
+    "calibration_sizes",
+    "conformal_interval",
+    "one_by_one",
+    "refuse_seen",
+    "rows_of_supports",
+    "scores_of",
+]
 
 # relative rounding of a product such as 0.9 * 20, which is 18.000000000000004 in floating point
 ROUNDING = 1e-12
@@ -318,7 +329,7 @@ class IntervalMixin(ABC):
         tasks = self._prepared(as_tasks(tasks, weighs=self._weighs, object_rows=columns.objects))
         columns.check(tasks, tasks.X.shape[1:], "calibrate")
         check_targets(tasks.y, self._single_target, self.n_outputs_, "calibrate")
-        _refuse_seen(self._seen, tasks)
+        refuse_seen(self._seen, tasks, "calibrate")
         if any(task.support is not None for task in tasks):
             calibration = _calibrated_by_supports(self, tasks, guarded, gap)
         else:
@@ -388,12 +399,12 @@ def one_by_one(model: IntervalMixin, supports: TaskSet, guard: bool, gap: int) -
     return predictors
 
 
-def _refuse_seen(seen: SeenTasks | None, tasks: TaskSet) -> None:
-    """Raise where a calibration task was in the fit."""
+def refuse_seen(seen: SeenTasks | None, tasks: TaskSet, where: str) -> None:
+    """Raise where a task that is to judge the model was in its fit."""
     i = None if seen is None else seen.first_seen(tasks)
     if i is not None:
         raise TaskError(
-            f"calibrate: task {tasks[i].name!r} was in the fit, in whole or in part; its errors are smaller than "
+            f"{where}: task {tasks[i].name!r} was in the fit, in whole or in part; its errors are smaller than "
             "those of a new task. Pass tasks that were held out of the fit."
         )
 
@@ -404,8 +415,8 @@ def _calibrated_by_supports(model: IntervalMixin, tasks: TaskSet, guarded: bool,
     if len(supports) < len(tasks):
         raise TaskError("calibrate: some tasks carry their own support and some do not.")
     queries = [np.setdiff1d(np.arange(len(t)), s) for t, s in zip(tasks, supports, strict=True)]
-    before = _scores(model, tasks, [s[:0] for s in supports], queries, False, 0)
-    adapted = _scores(model, tasks, supports, queries, guarded, gap)
+    before = scores_of(model, tasks, [s[:0] for s in supports], queries, False, 0)
+    adapted = scores_of(model, tasks, supports, queries, guarded, gap)
     _logger.info("calibrated by the supports of %d tasks%s", len(tasks), " with the guard" * guarded)
     return Calibration({0: before}, adapted, frozenset(map(len, supports)), guarded)
 
@@ -418,19 +429,19 @@ def _calibrated_by_sizes(
     ordered = model.split == "first"
     orders = [np.arange(n) if ordered else rng.permutation(n) for n in tasks.sizes]
     scores = {}
-    for size in _sizes(model, tasks, support_size):
+    for size in calibration_sizes(model, tasks, support_size):
         able = [i for i, order in enumerate(orders) if len(order) > size + (gap if ordered else 0)]
         if not able:
             raise TaskError(f"calibrate: no task has more than {size} rows, so that none is left to score.")
         supports = [orders[i][:size] for i in able]
         queries = [orders[i][size + (gap if ordered and size else 0) :] for i in able]
-        scores[size] = _scores(model, TaskSet([tasks[i] for i in able]), supports, queries, guarded, gap)
+        scores[size] = scores_of(model, TaskSet([tasks[i] for i in able]), supports, queries, guarded, gap)
     for size, of_size in scores.items():
         _logger.info("calibrated at %d support rows by %d tasks", size, of_size.n_tasks)
     return Calibration(scores, None, frozenset(), guarded)
 
 
-def _sizes(model: IntervalMixin, tasks: TaskSet, support_size: Any) -> list[int]:
+def calibration_sizes(model: IntervalMixin, tasks: TaskSet, support_size: Any) -> list[int]:
     """Return the numbers of support rows to calibrate at; 0 is always one."""
     bounds = check_split(model.support_size if support_size is None else support_size, model.split)
     if bounds is None:
@@ -439,7 +450,7 @@ def _sizes(model: IntervalMixin, tasks: TaskSet, support_size: Any) -> list[int]
     return sorted({0, *range(bounds[0], bounds[1] + 1)})
 
 
-def _scores(
+def scores_of(
     model: IntervalMixin,
     tasks: TaskSet,
     supports: list[NDArray[np.intp]],
@@ -457,7 +468,7 @@ def _scores(
     with quiet(Warning):
         if adapting:
             chosen = [scored[number] for number in adapting]
-            rows = _support_rows(tasks, chosen, [supports[i] for i in chosen])
+            rows = rows_of_supports(tasks, chosen, [supports[i] for i in chosen])
             for number, predictor in zip(adapting, model._adapted(rows, guard, gap), strict=True):
                 predictors[number] = predictor
         for number, (i, predictor) in enumerate(zip(scored, predictors, strict=True)):
@@ -470,7 +481,7 @@ def _scores(
     return Scores(np.concatenate(values), np.concatenate(owner), len(scored))
 
 
-def _support_rows(tasks: TaskSet, chosen: list[int], supports: list[NDArray[np.intp]]) -> TaskSet:
+def rows_of_supports(tasks: TaskSet, chosen: list[int], supports: list[NDArray[np.intp]]) -> TaskSet:
     """Return chosen tasks with their support rows alone."""
     parts = [(tasks[i], support) for i, support in zip(chosen, supports, strict=True)]
     weights = None

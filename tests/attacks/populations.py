@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from attacks.arguments import count, one_of, rows_and_targets, seed, sequences
+from attacks.arguments import count, one_of, rows_and_targets, seed, sequences, share
 from attacks.core import FOLDER, bytes_of
 from attacks.hostile import ODD, Given, brief, setting
 from attacks.models import CONSTANTS, CURVE_PROBE, decay, decay_tasks, equation, once
@@ -416,4 +416,16 @@ entry(
     lambda tasks: EquationRegressor(decay, CONSTANTS, random_state=0, **WITHOUT_WEIGHT).fit(tasks).predict(CURVE_PROBE),
     sequences(decay_tasks(4, seed=7), spells=False, fixed=False),
     fits=True,
+)
+entry(
+    "EquationRegressor.recalibrate",
+    lambda tasks, **settings: kept_alone().recalibrate(tasks, **settings).bias["local"].to_numpy(),
+    sequences(
+        decay_tasks(2, seed=8),
+        spells=False,
+        fixed=False,
+        settings={"support_size": setting(either, "support_size"), "level": share()},
+    ),
+    fits=True,
+    state=bytes_of(kept_alone, CURVE_PROBE),
 )

@@ -25,6 +25,7 @@ from metaest.estimators.equations import (
     kept,
     likelihood,
     many_tasks,
+    recalibrate,
     substituted,
     tables,
     unadapted,
@@ -529,6 +530,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     log_likelihood = likelihood.log_likelihood
     bootstrap = bootstrap.bootstrap
     learn_guard = kept.learn_guard
+    recalibrate = recalibrate.recalibrate
 
     @in_plain_modes
     def summary(self) -> str:

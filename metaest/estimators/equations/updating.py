@@ -38,7 +38,16 @@ from metaest.estimators.equations.settings import FitSettings
 from metaest.functional import PopulationParameters
 from metaest.tasks import TaskSet
 
-__all__ = ["TaskPrior", "Updated", "update", "weights_of"]
+__all__ = [
+    "USUAL_WEIGHT",
+    "TaskPrior",
+    "Updated",
+    "alone",
+    "free_coefficients",
+    "precision_of",
+    "update",
+    "weights_of",
+]
 
 # weights in tasks among which "auto" chooses
 WEIGHTS = np.geomspace(0.1, 1000, 81)
@@ -98,8 +107,7 @@ class TaskPrior:
         rows : float
             Rows of a task.
         """
-        free = free_coefficients(fitted)
-        precision = torch.linalg.inv(_variance(fitted, weights)[list(free)][:, list(free)])
+        free, precision = free_coefficients(fitted), precision_of(fitted, weights)
         rest = weight, rows * weight, fitted.model.noise.n_scales
         return cls(fitted.population, list(fitted.random), free, precision, *rest)
 
@@ -142,13 +150,9 @@ def update(
     mode : (str, str)
         How many tasks the equation is evaluated at once, and why.
     """
-    observations, random, p = whole(tasks), list(fitted.random), len(fitted.table)
-    smallest = smallest_noise(fitted.model.noise, spread_of(observations))
-    smallest = torch.minimum(smallest, fitted.population.log_sigma - 1)
-    compiled = compiled_for_fit(settings, fitted.model, fitted.population.beta[:p], len(random), observations)
-    parts = observations, None, random, settings.diagonal, smallest, fitted.map_solver
-    problem = Problem(compiled.model, fitted.design_of_tasks(tasks), *parts)
-    rows = float(observations.mask.sum()) / len(tasks)
+    p = len(fitted.table)
+    problem, compiled, reason = _problem(settings, fitted, tasks)
+    rows = _rows_of_a_task(problem)
     of_scales = USUAL_WEIGHT if weight is None else weight
     weights = np.full(p, FLAT if weight is None else weight)
     start = fitted.population
@@ -161,8 +165,19 @@ def update(
     problem = problem._replace(prior=prior)
     result, optimum = _at(fitted, problem, start, settings)
     warn_of_fit(problem, optimum, result.fitted, result.posterior, tasks, result.doubt)
-    result = result._replace(mode=mode[0], reason=mode[1], compiled=compiled.compiled, compiled_reason=compiled.reason)
+    result = result._replace(mode=mode[0], reason=mode[1], compiled=compiled, compiled_reason=reason)
     return Updated(result, weights_of(fitted, weights, of_scales))
+
+
+def alone(settings: FitSettings, fitted: FittedEquation, tasks: TaskSet, weight: float) -> FittedEquation:
+    """Return what tasks say of the typical values, beside a prior that counts as `weight` tasks.
+
+    Covariance and noise count as ten tasks, as for "auto"; nothing is warned of.
+    """
+    problem, _, _ = _problem(settings, fitted, tasks)
+    weights = np.full(len(fitted.table), weight)
+    prior = TaskPrior.of(fitted, weights, USUAL_WEIGHT, _rows_of_a_task(problem))
+    return _at(fitted, problem._replace(prior=prior), fitted.population, settings)[0].fitted
 
 
 def weights_of(fitted: FittedEquation, weights: Array, of_scales: float) -> pd.Series:
@@ -174,6 +189,13 @@ def weights_of(fitted: FittedEquation, weights: Array, of_scales: float) -> pd.S
     return pd.Series({**values, "covariance and noise": of_scales}, name="tasks", dtype=np.float64)
 
 
+def precision_of(fitted: FittedEquation, weights: Array) -> Tensor:
+    """Return the prior precision of the coefficients that an update fits, at weights of shape (constants,)."""
+    free = list(free_coefficients(fitted))
+    precision: Tensor = torch.linalg.inv(_variance(fitted, weights)[free][:, free])
+    return precision
+
+
 def free_coefficients(fitted: FittedEquation) -> tuple[int, ...]:
     """Return the coefficients that an update fits: typical values that vary, or are not known exactly."""
     p = len(fitted.table)
@@ -181,11 +203,27 @@ def free_coefficients(fitted: FittedEquation) -> tuple[int, ...]:
     return tuple(sorted({*fitted.random, *stated}))
 
 
+def _problem(settings: FitSettings, fitted: FittedEquation, tasks: TaskSet) -> tuple[Problem, bool, str]:
+    """Return the problem of an update but for its prior, whether it is compiled, and why or why not."""
+    observations, random, p = whole(tasks), list(fitted.random), len(fitted.table)
+    smallest = smallest_noise(fitted.model.noise, spread_of(observations))
+    smallest = torch.minimum(smallest, fitted.population.log_sigma - 1)
+    compiled = compiled_for_fit(settings, fitted.model, fitted.population.beta[:p], len(random), observations)
+    parts = observations, None, random, settings.diagonal, smallest, fitted.map_solver
+    problem = Problem(compiled.model, fitted.design_of_tasks(tasks), *parts)
+    return problem, compiled.compiled, compiled.reason
+
+
+def _rows_of_a_task(problem: Problem) -> float:
+    """Return the mean number of rows of a task."""
+    return float(problem.observations.mask.sum()) / problem.n_tasks
+
+
 def _variance(fitted: FittedEquation, weights: Array) -> Tensor:
-    """Return the prior covariance of the typical values at these weights."""
+    """Return the prior covariance of the typical values at weights of shape (..., constants)."""
     p, factor = len(fitted.table), fitted.population.factor
-    scaled = factor / torch.from_numpy(np.sqrt(weights))[:, None]
-    return scaled @ scaled.T + fitted.beta_covariance[:p, :p]
+    scaled = factor / torch.from_numpy(np.sqrt(weights))[..., None]
+    return scaled @ scaled.mT + fitted.beta_covariance[:p, :p]
 
 
 def _weights(published: FittedEquation, flat: FittedEquation) -> Array:
@@ -195,16 +233,18 @@ def _weights(published: FittedEquation, flat: FittedEquation) -> Array:
     estimate = flat.beta_covariance[free][:, free]
     weights = np.full(p, USUAL_WEIGHT)
 
-    def log_density(k: int, weight: float) -> float:
-        changed = weights.copy()
-        changed[k] = weight
-        variance = _variance(published, changed)[free][:, free] + estimate
-        log_prior = -0.5 * (math.log(weight / USUAL_WEIGHT) / SPREAD_OF_LOG_WEIGHT) ** 2
-        return log_prior - 0.5 * float(torch.logdet(variance) + away @ torch.linalg.solve(variance, away))
-
+    log_prior = -0.5 * (np.log(WEIGHTS / USUAL_WEIGHT) / SPREAD_OF_LOG_WEIGHT) ** 2
     for _ in range(ROUNDS):
+        before = weights.copy()
         for k in published.random:
-            weights[k] = WEIGHTS[int(np.argmax([log_density(k, weight) for weight in WEIGHTS.tolist()]))]
+            tried = np.tile(weights, (len(WEIGHTS), 1))
+            tried[:, k] = WEIGHTS
+            variance = _variance(published, tried)[:, free][:, :, free] + estimate
+            distance = (torch.linalg.solve(variance, away.expand(len(tried), -1)) * away).sum(dim=1)
+            log_density = log_prior - 0.5 * (torch.logdet(variance) + distance).numpy()
+            weights[k] = WEIGHTS[int(np.argmax(log_density))]
+        if (weights == before).all():
+            break
     return weights
 
 
