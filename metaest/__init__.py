@@ -51,8 +51,11 @@ from metaest.selection import (
     AdaptedAutoClassifier,
     AdaptedAutoClassifiers,
     AdaptedAutos,
+    AdaptedPopulationAverage,
+    AdaptedPopulationAverages,
     AutoMetaClassifier,
     AutoMetaRegressor,
+    PopulationAverage,
 )
 from metaest.tasks import Task, TaskSet, make_episodes
 from metaest.version import __version__ as __version__
@@ -68,6 +71,8 @@ __all__ = [
     "AdaptedGaussian",
     "AdaptedGaussians",
     "AdaptedPolicy",
+    "AdaptedPopulationAverage",
+    "AdaptedPopulationAverages",
     "AdaptedRegressor",
     "AdaptedRegressors",
     "AutoMetaClassifier",
@@ -95,6 +100,7 @@ __all__ = [
     "OvershootWarning",
     "Parameter",
     "Population",
+    "PopulationAverage",
     "Quantity",
     "RandomCoefficientRegressor",
     "Recalibration",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from equations import averaging, wave
 from metaest import (
@@ -24,11 +25,14 @@ from metaest import (
     MAMLPolicy,
     MAMLRegressor,
     Parameter,
+    Population,
+    PopulationAverage,
     RandomCoefficientRegressor,
     Task,
     TaskSet,
     load,
 )
+from metaest.population import Block, NoiseModel
 from metaest.selection.ensemble import Member
 from metaest.selection.gaussian_classes import HierarchicalGaussianClassifier
 from metaest.selection.indicators import IndicatorClassifier
@@ -206,6 +210,19 @@ def averaged_equation():
     return case._replace(fit=fit)
 
 
+def population_average():
+    def published(amplitude, noise):
+        constants = {"amplitude": Parameter(amplitude, lower=0), "phase": 1.5}
+        population = Population(constants, Block(sd={"amplitude": 0.5, "phase": 0.8}), noise, columns={"x": "rad"})
+        return EquationRegressor.from_population(wave, population)
+
+    parts = [("low", published(1.0, NoiseModel("additive", sd=0.1)))]
+    parts.append(("high", FrozenEstimator(published(4.0, NoiseModel("combined", sd=0.1, cv=0.2)))))
+    average = PopulationAverage(parts, weights={"low": 2, "high": 1}, support_size=4, random_state=0)
+    case = equation(lambda: average, list(WAVES), {"equation": wave})
+    return case._replace(fit=lambda: average.fit(WAVES[:3]).calibrate(WAVES[3:9]))
+
+
 def kinetic(name, **settings):
     rng = np.random.default_rng(0)
     columns = {
@@ -294,6 +311,7 @@ CASES = {
         {"equation": wave},
     ),
     "EquationRegressor of structures": averaged_equation(),
+    "PopulationAverage": population_average(),
     "AustinRickettRegressor": kinetic("AustinRickettRegressor"),
     "FirstOrderConversionRegressor": kinetic("FirstOrderConversionRegressor"),
     "HollomonJaffeRegressor": kinetic("HollomonJaffeRegressor"),

@@ -61,6 +61,8 @@ from metaest.selection.ensemble import Ensemble, Member
 from metaest.selection.gaussian_classes import GaussianClasses, HierarchicalGaussianClassifier
 from metaest.selection.image_network import ImageNetwork
 from metaest.selection.indicators import IndicatorClassifier, Indicators
+from metaest.selection.populations.columns import PartColumns
+from metaest.selection.populations.weighting import Weighting
 
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
@@ -102,6 +104,7 @@ _INNER: tuple[type, ...] = (
     Member,
     Noise,
     Adaptation,
+    PartColumns,
     PolicyNetwork,
     PolicyAdaptation,
     Poisson,
@@ -122,6 +125,7 @@ _INNER: tuple[type, ...] = (
     Uncertainty,
     Utility,
     Warp,
+    Weighting,
 )
 _PUBLIC = [getattr(part, name) for part in (estimators, population, selection) for name in part.__all__]
 CLASSES: Mapping[str, type] = {

@@ -26,6 +26,13 @@ def shared_parts(thing: Any) -> dict[str, Any]:
         inner = further.pop("inner")
         return {**shared_parts(inner), **further}
     calibration = getattr(thing, "_conformal", None)
+    if hasattr(thing, "_populations"):
+        equations = {
+            f"part {i}, structure {j}": equation
+            for i, structures in enumerate(thing._populations, 1)
+            for j, equation in enumerate(structures, 1)
+        }
+        return {**equations, "weighting": thing._weighting, "columns": thing._columns, "calibration": calibration}
     if hasattr(thing, "_fitted"):
         structures = {f"structure {i}": part for i, part in enumerate(getattr(thing, "_further", None) or (), 1)}
         return {"population": thing._fitted, **structures, "calibration": calibration}

@@ -5,6 +5,7 @@ from metaest.selection.adapted_classifier import AdaptedAutoClassifier
 from metaest.selection.adapted_classifiers import AdaptedAutoClassifiers
 from metaest.selection.adapted_many import AdaptedAutos
 from metaest.selection.classifier import AutoMetaClassifier
+from metaest.selection.populations import AdaptedPopulationAverage, AdaptedPopulationAverages, PopulationAverage
 from metaest.selection.regressor import AutoMetaRegressor
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "AdaptedAutoClassifier",
     "AdaptedAutoClassifiers",
     "AdaptedAutos",
+    "AdaptedPopulationAverage",
+    "AdaptedPopulationAverages",
     "AutoMetaClassifier",
     "AutoMetaRegressor",
+    "PopulationAverage",
 ]

@@ -15,12 +15,12 @@ __all__ = ["adapted", "adapted_many", "fitted", "in_shape", "naming", "of_querie
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Add the name of a candidate to errors that it raises."""
+def naming(name: str, what: str = "candidate") -> Iterator[None]:
+    """Add the name of a candidate, or of something else, to errors that it raises."""
     try:
         yield
     except Exception as error:
-        error.add_note(f"It was raised by the candidate {name!r}.")
+        error.add_note(f"It was raised by the {what} {name!r}.")
         raise
 
 

@@ -123,7 +123,8 @@ def rows_of(tasks: TaskSet, numbers: list[NDArray[np.intp]]) -> TaskSet:
     rows = np.concatenate(numbers)
     groups = np.repeat(np.arange(len(numbers)), [len(own) for own in numbers])
     names = {"feature_names": tasks.feature_names, "target_names": tasks.target_names}
-    return TaskSet.from_arrays(tasks.X[rows], tasks.y[rows], groups, **names)
+    weight = None if tasks.sample_weight is None else tasks.sample_weight[rows]
+    return TaskSet.from_arrays(tasks.X[rows], tasks.y[rows], groups, **names, sample_weight=weight)
 
 
 def guard_answers(ensemble: Ensemble, tasks: TaskSet) -> Answers:

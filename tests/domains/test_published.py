@@ -56,7 +56,7 @@ PATIENTS = {
         {"clearance": 6.54 * (80 * 60 / 1000) / 7.5 * 1.73 / BSA, "volume": 0.51 * 150},
     ),
     "vancomycin hughes-2024": (
-        {**CRCL, "ffm": fat_free_mass(120.0, 170.0, "female")},
+        {"crcl_ffm": CRCL["crcl"], "ffm": fat_free_mass(120.0, 170.0, "female")},
         {"clearance": 5.063 * 0.8**0.851, "volume": 64.34 * FFM / 70, "exchange": 6.24, "peripheral": 59.02 * FFM / 70},
     ),
     "gentamicin xuan-2003": (

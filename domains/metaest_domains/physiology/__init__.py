@@ -23,6 +23,7 @@ from metaest_domains.physiology.glucose import AdaptedForecaster, GlucoseForecas
 from metaest_domains.physiology.glucose_errors import clarke_zones, glucose_errors, plot_clarke
 from metaest_domains.physiology.integrated import MichaelisMentenRegressor
 from metaest_domains.physiology.minimal_model import MinimalModelRegressor, insulin_rows
+from metaest_domains.physiology.patient_covariates import patient_covariates
 from metaest_domains.physiology.pharmacokinetics import OneCompartmentRegressor, TwoCompartmentRegressor
 from metaest_domains.physiology.plots import (
     plot_patient,
@@ -31,7 +32,7 @@ from metaest_domains.physiology.plots import (
     plot_predictive_check,
     plot_shrinkage,
 )
-from metaest_domains.physiology.published import list_published, load_published
+from metaest_domains.physiology.published import list_published, load_published, published_model
 from metaest_domains.physiology.regimen import Regimen, dose_columns, read_patients
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
@@ -64,6 +65,7 @@ __all__ = [
     "list_published",
     "load_published",
     "next_sample",
+    "patient_covariates",
     "peak",
     "plot_clarke",
     "plot_patient",
@@ -71,6 +73,7 @@ __all__ = [
     "plot_predictions",
     "plot_predictive_check",
     "plot_shrinkage",
+    "published_model",
     "read_patients",
     "time_above",
     "trough",

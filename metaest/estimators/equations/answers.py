@@ -17,6 +17,7 @@ from metaest.exceptions import warn
 from metaest.functional import Noise, Observations
 
 __all__ = [
+    "BLOCK",
     "MOST_SIMULATED",
     "Derived",
     "Quantity",
@@ -28,6 +29,7 @@ __all__ = [
     "interval",
     "interval_of_mixture",
     "mean_curve",
+    "observations_of_draws",
     "quantities_of_task",
     "quantity_table",
     "simulated",
@@ -201,25 +203,39 @@ def _ends(
 ) -> Tensor:
     """Return the quantiles of rows, of the mixture of draws, with noise where `of` is an observation."""
     all_curves, all_sds, shares = [], [], []
-    for fitted, draws, near in parts:
-        rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
-        with torch.no_grad():
-            curves = fitted.model.curve(draws.phi, rows)
+    for part in parts:
+        curves, sd = observations_of_draws(part, X, of, weight)
+        draws = part[1]
         shares.append(draws.weight if len(parts) == 1 else draws.weight / draws.weight.sum())
-        if of != "curve":
-            sd = _variance(fitted, curves, rows).sqrt()
-            if fitted.model.noise.logarithmic:
-                _warn_below_zero(curves, draws.weight, X)
-            curves = _on_scale(fitted.model.noise, curves)
-            if near is not None:
-                curves, sd = near.moved(draws.phi, curves, sd, X)
-            all_sds.append(sd.expand_as(curves))
         all_curves.append(curves)
+        all_sds.append(sd)
     curves, share = torch.cat(all_curves, dim=1), torch.cat(shares)
     if of == "curve":
         return weighted_quantile(curves, share, tails)
     # members of an average whose noise is lognormal all have that kind
     return _from_scale(parts[0][0].model.noise, _quantiles_with_noise(curves, torch.cat(all_sds, dim=1), share, tails))
+
+
+def observations_of_draws(
+    part: tuple[FittedEquation, Draws, NearRows | None], X: NDArray[Any], of: str, weight: NDArray[Any] | None
+) -> tuple[Tensor, Tensor]:
+    """Return curves of the draws of an equation, of shape (rows, draws), and the standard deviations of the noise.
+
+    Both are on the scale of the noise where `of` is an observation; of the curve there is no noise.
+    """
+    fitted, draws, near = part
+    rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
+    with torch.no_grad():
+        curves = fitted.model.curve(draws.phi, rows)
+    if of == "curve":
+        return curves, torch.zeros_like(curves)
+    sd = _variance(fitted, curves, rows).sqrt()
+    if fitted.model.noise.logarithmic:
+        _warn_below_zero(curves, draws.weight, X)
+    curves = _on_scale(fitted.model.noise, curves)
+    if near is not None:
+        curves, sd = near.moved(draws.phi, curves, sd, X)
+    return curves, sd.expand_as(curves)
 
 
 def _warn_below_zero(curves: Tensor, weight: Tensor, X: NDArray[Any]) -> None:

@@ -68,6 +68,14 @@ class Posterior(NamedTuple):
     code: Tensor
     unlikely: Tensor
 
+    @property
+    def log_evidence(self) -> Tensor:
+        """Logarithm of the evidence of each task's rows by Laplace's approximation, of shape (tasks,); 0 without rows.
+
+        It is that of a posterior at its mode, which gradient steps are not.
+        """
+        return 0.5 * torch.logdet(self.deviation.permute(2, 0, 1)) - self.loss
+
     def take(self, tasks: Any) -> "Posterior":
         """Return the posterior of the chosen tasks."""
         return Posterior(*(part[..., tasks] for part in self))

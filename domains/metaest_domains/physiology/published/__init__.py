@@ -1,5 +1,5 @@
 """Published population models of drugs as data files, one for each paper."""
 
-from metaest_domains.physiology.published.catalogue import list_published, load_published
+from metaest_domains.physiology.published.catalogue import list_published, load_published, published_model
 
-__all__ = ["list_published", "load_published"]
+__all__ = ["list_published", "load_published", "published_model"]

@@ -2,15 +2,22 @@
 
 import json
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 
 from metaest import Population
+from metaest_domains.physiology.compartments import CompartmentRegressor
+from metaest_domains.physiology.pharmacokinetics import OneCompartmentRegressor, TwoCompartmentRegressor
 
-__all__ = ["list_published", "load_published"]
+__all__ = ["list_published", "load_published", "published_model"]
 
 _DATA = files("metaest_domains.physiology.published") / "data"
 COMPARTMENTS = {"OneCompartmentRegressor": "one compartment", "TwoCompartmentRegressor": "two compartments"}
+MODELS: dict[str, type[CompartmentRegressor]] = {
+    "OneCompartmentRegressor": OneCompartmentRegressor,
+    "TwoCompartmentRegressor": TwoCompartmentRegressor,
+}
 ROUTES = {"iv": "intravenous", "oral": "oral"}
 
 
@@ -56,6 +63,39 @@ def load_published(drug: str, name: str) -> Population:
             f"load_published: there is no model {name!r} of {drug}; there are {', '.join(published[drug])}."
         )
     return _read(drug, name)
+
+
+def published_model(drug: str, name: str, *, n_doses: int | None = None, **settings: Any) -> CompartmentRegressor:
+    """Return the estimator of a published model: that which its population names, with its population.
+
+    Parameters
+    ----------
+    drug, name : str
+        As in :func:`list_published`.
+    n_doses : int, optional
+        Doses for which X has columns; see :meth:`CompartmentRegressor.from_population`.
+    **settings : dict
+        Further settings of the constructor.
+
+    Returns
+    -------
+    CompartmentRegressor
+        Fitted; `adapt` works at once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of :func:`load_published`, or when settings contradict the population.
+
+    Examples
+    --------
+    >>> from metaest_domains.physiology import published_model
+    >>> model = published_model("vancomycin", "goti-2018", n_doses=1)
+    >>> model.feature_names_in_[-3:].tolist()
+    ['crcl', 'weight', 'dialysis']
+    """
+    population = load_published(drug, name)
+    return MODELS[population.equation].from_population(population, n_doses=n_doses, **settings)
 
 
 def list_published() -> pd.DataFrame:

@@ -1,0 +1,523 @@
+"""PopulationAverage: several equations with populations, published or learned, averaged by what a task's rows say."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import check_is_fitted
+
+from metaest.estimators.arguments import POSITIVE, SEED, VERBOSE, check_interval, require_flag, whether_guarded
+from metaest.estimators.atomic import atomic
+from metaest.estimators.columns import Columns
+from metaest.estimators.conformal import IntervalMixin, conformal_interval
+from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.inputs import as_tasks, require_columns
+from metaest.estimators.mixture import mixed
+from metaest.estimators.modes import in_plain_modes
+from metaest.estimators.pickles import check_stamp, copied, model_state
+from metaest.estimators.seen_tasks import SeenTasks
+from metaest.selection.answers import naming
+from metaest.selection.ensemble import Ensemble, Member
+from metaest.selection.folds import folds
+from metaest.selection.populations.adapted import AdaptedPopulationAverage, kept_rows
+from metaest.selection.populations.adapted_many import AdaptedPopulationAverages
+from metaest.selection.populations.columns import PartColumns
+from metaest.selection.populations.parts import (
+    fitted_part,
+    given_parts,
+    learns,
+    require_one_quantity,
+    seed_of,
+    tasks_of_part,
+)
+from metaest.selection.populations.temperature import evidence_of_prefixes, learned_temperature, left_out_evidence
+from metaest.selection.populations.weighting import Weighting
+from metaest.tasks import TaskSet
+from metaest.tasks.numbers import as_number
+
+__all__ = ["PopulationAverage"]
+
+# folds in which parts that learn are fitted without the tasks that the temperature is read off
+FOLDS = 5
+
+
+class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
+    r"""Several equations, each with its population, averaged anew for every task by what the task's rows say of each.
+
+    For a quantity with several published models, none of which is known to suit the next patient. Every part adapts to
+    the same rows; the prediction is the mean of theirs with the weights
+
+    .. math:: w_k \propto \pi_k\, p_k(y)^{1 / T}, \qquad p_k(y) = \int p(y \mid \theta)\, p_k(\theta)\, d\theta,
+
+    of which the evidence :math:`p_k(y)` is Laplace's approximation [1]_. Constants of the parts may be different ones;
+    what the parts share is the y that they predict.
+
+    Parameters
+    ----------
+    estimators : list of (str, EquationRegressor)
+        Names and models: as they come from ``from_population``, which keep their population in `fit`; fitted ones
+        inside ``sklearn.frozen.FrozenEstimator``, which are taken as they are; others, which `fit` fits to the tasks.
+        ``name__setting`` sets one of theirs. Clones of the first kind have the columns of the population, or of the
+        tasks of the fit; in a FrozenEstimator they keep those that they have.
+    weights : dict of str to float or sequence of float, optional
+        The weights :math:`\pi_k` of the parts before any row, by name or in their order; above 0, and scaled to sum
+        to one. None: equal ones.
+    method : {"average", "select"}, default="average"
+        Whether predictions are averaged, or those of the part with the greatest weight alone.
+    temperature : float or "auto", default="auto"
+        T, above 0. 1 is Bayes' rule, which trusts that one part is true; above it, rows sway the weights less. "auto":
+        learned from the tasks of the fit, each row predicted from those before it by parts that were fitted without
+        the task; 1 where there are no tasks.
+    support_size : int, range, (smallest, largest) or None, default=(1, 5)
+        Support rows of a task in `score` and `calibrate`.
+    split : {"random", "first"}, default="random"
+        Whether support rows are drawn, or are a task's first ones; also the order of rows for "auto".
+    random_state : int, RandomState instance or None, default=None
+        Draws of rows and folds.
+    verbose : bool, default=False
+        Whether to show progress bars on standard error.
+
+    Attributes
+    ----------
+    models_ : dict of str to EquationRegressor
+        The fitted parts.
+    weights_ : Series
+        Weights of the parts before any row.
+    temperature_ : float
+    n_tasks_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        The columns of all parts, each once, where they have names. A part takes those of its fit out of a data frame;
+        columns that none was fitted on, such as further doses, go to all of them. An array has them in this order.
+
+    See Also
+    --------
+    AdaptedPopulationAverage : What ``adapt`` returns.
+    AutoMetaRegressor : Averages models of any kind, with the same weights for all tasks.
+
+    References
+    ----------
+    .. [1] J. A. Hoeting, D. Madigan, A. E. Raftery, C. T. Volinsky (1999). Bayesian model averaging: a tutorial.
+       :doi:`10.1214/ss/1009212519`
+
+    Examples
+    --------
+    >>> import torch
+    >>> from metaest import EquationRegressor, Parameter, Population, PopulationAverage
+    >>> from metaest.population import Block, NoiseModel
+    >>> def decay(X, start, rate):
+    ...     return start * torch.exp(-rate * X[:, 0])
+    >>> def published(rate):
+    ...     constants = {"start": Parameter(10, lower=0), "rate": Parameter(rate, lower=0)}
+    ...     variation, noise = Block(sd={"start": 0.2, "rate": 0.2}), NoiseModel("proportional", cv=0.1)
+    ...     return EquationRegressor.from_population(decay, Population(constants, variation, noise, columns={"t": "h"}))
+    >>> model = PopulationAverage([("slow", published(0.1)), ("fast", published(0.3))]).fit([])
+    >>> patient = model.adapt([[1.0], [5.0]], [8.1, 2.6])
+    >>> patient.weights_.round(2).to_dict()
+    {'slow': 0.02, 'fast': 0.98}
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        "estimators": [list, tuple],
+        "weights": [Mapping, list, tuple, np.ndarray, None],
+        "method": [StrOptions({"average", "select"})],
+        "temperature": [POSITIVE, StrOptions({"auto"})],
+        "support_size": [object],
+        "split": [StrOptions({"random", "first"})],
+        "random_state": SEED,
+        "verbose": VERBOSE,
+    }
+    # scikit-learn's metadata routing passes groups by default
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012
+    __metadata_request__score = {"groups": True}  # noqa: RUF012
+    _single_target = True
+    _weighs = True
+    n_outputs_ = 1
+    models_: dict[str, Any]
+    _columns: PartColumns
+    _weighting: Weighting
+
+    def __init__(
+        self,
+        estimators: Sequence[tuple[str, Any]],
+        *,
+        weights: Mapping[str, float] | Sequence[float] | None = None,
+        method: str = "average",
+        temperature: float | str = "auto",
+        support_size: int | range | tuple[int, int] | None = (1, 5),
+        split: str = "random",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.estimators = estimators
+        self.weights = weights
+        self.method = method
+        self.temperature = temperature
+        self.support_size = support_size
+        self.split = split
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings, and where `deep` the parts by name and their settings as ``name__setting``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict of str to Any
+        """
+        params: dict[str, Any] = self._get_params("estimators", deep)
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set settings, parts by their names, and settings of parts as ``name__setting``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self
+        """
+        self._set_params("estimators", **params)
+        return self
+
+    @atomic
+    @in_plain_modes
+    def fit(self, X: Any = (), y: Any = None, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the parts that learn, and the temperature where it is "auto".
+
+        Parameters
+        ----------
+        X : TaskSet, sequence of Task or (X, y), dict of name to (X, y), or array-like of shape (n_rows, n_features)
+            With the columns of all parts. Without tasks, ``fit([])``, all parts must keep a population or be frozen.
+        y : array-like of shape (n_rows,), optional
+            With flat rows only.
+        groups : array-like of shape (n_rows,), optional
+            The task of each flat row; without it all rows are one task, and a warning says so.
+        sample_weight : array-like of shape (n_rows,), optional
+            Known accuracy of the rows, as :meth:`EquationRegressor.fit` takes it.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            When parts or settings make no sense: two parts in different units, a weight of no part.
+        TaskError
+            When the tasks cannot be used, or lack a column of a part.
+        """
+        self._validate_params()
+        parts = given_parts(self.estimators, list(self.get_params(deep=False)))
+        prior = _prior(self.weights, list(parts))
+        seed, tasks = seed_of(self.random_state), None
+        if y is not None or not (isinstance(X, (list, tuple)) and not X):
+            tasks = require_columns(as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
+        own = {name: None if tasks is None else tasks_of_part(name, parts, tasks) for name in parts}
+        self.models_ = {name: fitted_part(name, model, own[name]) for name, model in parts.items()}
+        require_one_quantity(self.models_)
+        fitted_on = {name: (Columns(model).names, model.n_features_in_) for name, model in self.models_.items()}
+        self._columns = PartColumns.of(fitted_on, None if tasks is None else tasks.feature_names)
+        self.weights_ = pd.Series(prior, index=pd.Index(list(parts), name="part"), name="weight")
+        given = self.temperature
+        self._weighting = Weighting(prior, 1.0 if isinstance(given, str) else float(given), self.method)
+        self.temperature_ = self._weighting.temperature
+        if given == "auto" and tasks is not None:
+            self.temperature_ = self._learned_temperature(parts, self._columns.arranged(tasks, "fit"), seed)
+            self._weighting = Weighting(prior, self.temperature_, self.method)
+        self._seed, self._conformal, self.n_features_in_ = seed, None, self._columns.n
+        self.n_tasks_ = 0 if tasks is None else len(tasks)
+        self._seen = None if tasks is None else SeenTasks.learn(self._columns.arranged(tasks, "fit"), seed)
+        Columns(self).remember_names(self._columns.columns or None)
+        self.__dict__.pop("_y_mean", None)
+        if tasks is not None:
+            self._y_mean = tasks.y.mean(dtype=np.float64)
+        return self
+
+    def _learned_temperature(self, parts: Mapping[str, Any], tasks: TaskSet, seed: int) -> float:
+        """Return the temperature under which rows of tasks are predicted best by parts fitted without the task."""
+        rng = np.random.default_rng(seed)
+        order = [rng.permutation(n) if self.split == "random" else np.arange(n) for n in tasks.sizes]
+        evidence = []
+        for k, (name, model) in enumerate(parts.items()):
+
+            def split(some: TaskSet, k: int = k) -> TaskSet:
+                return self._columns.split_tasks(some, "fit")[k]
+
+            if not learns(model):
+                evidence.append(evidence_of_prefixes(self.models_[name], split(tasks), order))
+                continue
+            if len(tasks) < FOLDS:  # too few to leave some out
+                return 1.0
+
+            def fit(some: TaskSet, name: str = name, model: Any = model) -> Any:
+                return fitted_part(name, model, tasks_of_part(name, parts, some))
+
+            left_out = folds(np.ones(len(tasks), dtype=bool), FOLDS, np.random.default_rng(seed))
+            evidence.append(left_out_evidence(fit, split, tasks, order, left_out))
+        return learned_temperature(self._weighting, evidence)
+
+    @in_plain_modes
+    def adapt(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        guard: bool | None = None,
+        gap: int = 0,
+        covariates: Mapping[Any, float] | None = None,
+    ) -> AdaptedPopulationAverage:
+        """Adapt all parts to the rows of one new task, and weigh them by these; the model itself is untouched.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            A data frame has the columns of all parts, in any order. Without rows (``adapt([], [])``) weights are those
+            before any row.
+        y : array-like of shape (n_rows,)
+        sample_weight, covariates
+            As :meth:`EquationRegressor.adapt` takes them; a part takes the covariates among its columns.
+        guard, gap
+            Parts adapt without a guard: the average itself falls back on the parts that the rows suit. True is an
+            error.
+
+        Returns
+        -------
+        AdaptedPopulationAverage
+
+        Raises
+        ------
+        TaskError, ValueError
+            When the rows or the settings cannot be used; a note names the part.
+
+        Warns
+        -----
+        IdentifiabilityWarning, UnlikelyTaskWarning, ConvergenceWarning
+            Those of the parts; one whose curves are all far from the rows has hardly any weight.
+        """
+        check_is_fitted(self)
+        _refuse_guard(guard, gap)
+        rows, _ = self._columns.rows(X, "adapt")
+        split, stated = self._columns.split(X, "adapt"), self._columns.split_covariates(covariates)
+        adapted = []
+        for (name, model), own, values in zip(self.models_.items(), split, stated, strict=True):
+            with naming(name, "part"):
+                adapted.append(model.adapt(own, y, sample_weight=sample_weight, guard=False, covariates=values))
+        X_support = kept_rows(rows, sample_weight)
+        return AdaptedPopulationAverage._make(self._columns, self._weighting, adapted, X_support, self._conformal)
+
+    @in_plain_modes
+    def adapt_many(
+        self, tasks: Any, sample_weight: Any = None, *, guard: bool = False, gap: int = 0
+    ) -> AdaptedPopulationAverages:
+        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, to rounding.
+
+        Parameters
+        ----------
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows of all tasks, one task after the other; or the tasks carry them.
+        guard, gap
+            As in `adapt`.
+
+        Returns
+        -------
+        AdaptedPopulationAverages
+        """
+        check_is_fitted(self)
+        _refuse_guard(guard, gap)
+        taken = require_columns(as_tasks(tasks, weighs=True, sample_weight=sample_weight))
+        taken = self._columns.arranged(taken, "adapt_many")
+        adapted = []
+        for (name, model), own in zip(
+            self.models_.items(), self._columns.split_tasks(taken, "adapt_many"), strict=True
+        ):
+            with naming(name, "part"):
+                adapted.append(model.adapt_many(own))
+        return AdaptedPopulationAverages(self._columns, self._weighting, adapted, taken, self._conformal)
+
+    @in_plain_modes
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict without adapting, by the weights before any row; with covariates, each row as for its task.
+
+        Parameters
+        ----------
+        X, return_std
+            As :meth:`AdaptedPopulationAverage.predict` takes them.
+
+        Returns
+        -------
+        y, std : ndarray of shape (n_rows,)
+        """
+        check_is_fitted(self)
+        require_flag(return_std, "return_std")
+        parts = self._asked(X, "predict", return_std=return_std)
+        if return_std:
+            return mixed([weight for weight, _ in parts], [answer for _, answer in parts])
+        return np.asarray(sum(weight * answer for weight, answer in parts))
+
+    @in_plain_modes
+    def predict_interval(
+        self,
+        X: Any,
+        level: float = 0.9,
+        method: str = "posterior",
+        of: str = "observation",
+        simultaneous: bool = False,
+        sample_weight: Any = None,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the ends of an interval for every row of a task without support rows.
+
+        Parameters
+        ----------
+        X, level, method, of, simultaneous, sample_weight
+            As :meth:`AdaptedPopulationAverage.predict_interval` takes them; covariates are those of one task.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_rows,)
+        """
+        check_is_fitted(self)
+        check_interval(level, method, of, simultaneous)
+        if method == "conformal":
+            return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
+        return self._of_task(X, "predict_interval").predict_interval(X, level, method, of, sample_weight=sample_weight)
+
+    @in_plain_modes
+    def predict_mean(self, X: Any) -> NDArray[np.float64]:
+        """Predict without adapting by the mean of the curves of all populations.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+            Covariates are those of one task.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        check_is_fitted(self)
+        return self._of_task(X, "predict_mean").predict_mean(X)
+
+    @in_plain_modes
+    def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
+        """Draw observations of n new tasks with the rows X, each of a part that is drawn first.
+
+        Parameters
+        ----------
+        X, n, random_state, sample_weight
+            As :meth:`AdaptedPopulationAverage.simulate` takes them; covariates are those of one task.
+
+        Returns
+        -------
+        ndarray of shape (n, n_rows)
+        """
+        check_is_fitted(self)
+        return self._of_task(X, "simulate").simulate(X, n, random_state, sample_weight)
+
+    def learn_guard(self, gap: int = 0) -> None:
+        """Learn now what guarded adaptations of the parts need of training rows, which files and pickles leave out.
+
+        Parameters
+        ----------
+        gap : int, default=0
+        """
+        for model in getattr(self, "models_", {}).values():
+            model.learn_guard(gap)
+
+    def _of_task(self, X: Any, where: str) -> AdaptedPopulationAverage:
+        """Return the average for the one task that the rows X belong to, adapted to none of them."""
+        rows, names = self._columns.rows(X, where)
+        stated = []
+        for (name, model), own in zip(self.models_.items(), self._columns.split_rows(rows, names), strict=True):
+            with naming(name, "part"):
+                values = np.asarray(own, dtype=np.float64)
+                covariates = model._fitted.covariates.of_rows(values, where) if len(values) else np.empty(0)
+                of_part = dict(zip(model.covariate_columns_, covariates.tolist(), strict=False))
+                stated.append(model.adapt([], [], guard=False, covariates=of_part))
+        return AdaptedPopulationAverage._make(
+            self._columns, self._weighting, stated, np.empty((0, self._columns.n)), self._conformal
+        )
+
+    def _asked(self, X: Any, where: str, **arguments: Any) -> list[tuple[float, Any]]:
+        """Return what the parts predict without adapting, with their weights."""
+        weights = self._weighting.weights(np.zeros((1, len(self.models_))))[0].tolist()
+        answers = []
+        for (name, model), weight, own in zip(
+            self.models_.items(), weights, self._columns.split(X, where), strict=True
+        ):
+            if weight > 0:
+                with naming(name, "part"):
+                    answers.append((weight, model.predict(own, **arguments)))
+        return answers
+
+    @property
+    def _populations(self) -> list[tuple[FittedEquation, ...]]:
+        """The equations of the parts, with the structures that each averages."""
+        return [model._members for model in self.models_.values()]
+
+    def _prepared(self, tasks: TaskSet) -> TaskSet:
+        return self._columns.arranged(tasks, "calibrate")
+
+    def _query_predictions(
+        self, tasks: TaskSet, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+        alone = Ensemble((Member("average", 1.0, self, True),))
+        truth, prediction, rows = alone.queries(tasks, self.support_size, self.split, rng, verbose=bool(self.verbose))
+        truth, prediction = next(iter(self.models_.values()))._as_recorded(truth.reshape(-1), prediction)
+        return truth, prediction, rows
+
+    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> AdaptedPopulationAverages:
+        return self.adapt_many(supports, guard=guard)
+
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        return self._of_task(X, "predict_interval")._center_and_scale(X, sample_weight)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return model_state(self, super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(check_stamp(self, state))
+
+    __copy__ = __deepcopy__ = copied
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = False
+        return tags
+
+
+def _prior(weights: Any, names: list[str]) -> NDArray[np.float64]:
+    """Return the weights before any row in the order of the parts, or raise where one is missing or not above 0."""
+    if weights is None:
+        return np.full(len(names), 1 / len(names))
+    if isinstance(weights, Mapping):
+        if set(weights) != set(names):
+            other = next((name for name in [*weights, *names] if (name in weights) != (name in names)), None)
+            raise ValueError(f"weights: one for each part is wanted, {names}; {other!r} is missing there or here.")
+        weights = [weights[name] for name in names]
+    if np.ndim(weights) != 1 or len(weights) != len(names):
+        raise ValueError(f"weights must be {len(names)} numbers, one for each part, got {weights!r}.")
+    numbers = [as_number(w, f"weights of {n!r}", above=0) for w, n in zip(list(weights), names, strict=True)]
+    array = np.array(numbers)
+    return np.asarray(array / array.max() / (array / array.max()).sum())
+
+
+def _refuse_guard(guard: Any, gap: Any) -> None:
+    if whether_guarded(guard, gap, False):
+        raise ValueError(
+            "guard: an average has none, its weights fall on the parts that the rows suit; adapt a part, "
+            "models_[name].adapt(..., guard=True), to see what its guard says."
+        )

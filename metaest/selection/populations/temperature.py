@@ -1,0 +1,108 @@
+r"""The temperature of an average, learned from the rows of tasks that the parts were not fitted on.
+
+Each row after the first of a task is predicted from those before it; the temperature maximises
+
+.. math:: \sum_t \sum_i \log \sum_k w_k(y_{1 \dots i}; T)\, p_k(y_{i+1} \mid y_{1 \dots i})
+          - \tfrac12 (\log T)^2,
+
+the logarithm of their predictive density (Yao, Vehtari, Simpson, Gelman, 2018, :doi:`10.1214/17-BA1091`, weigh models
+by the same score, for all tasks alike), held towards 1, Bayes' rule, where few tasks say little.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.exceptions import quiet
+from metaest.selection.ensemble import rows_of
+from metaest.selection.populations.weighting import Weighting, log_evidence
+from metaest.tasks import TaskSet
+
+__all__ = ["Evidence", "evidence_of_prefixes", "learned_temperature"]
+
+# rows of a task that are predicted, at most: an average is asked for where there are few
+MOST_ROWS = 8
+# temperatures that are tried, eight in each factor of two
+TEMPERATURES = np.exp2(np.arange(-16, 49) / 8)
+
+# of one part: logarithms of the evidence of the first 1, 2, ... rows of every task
+Evidence = list[NDArray[np.float64]]
+
+
+def evidence_of_prefixes(model: Any, tasks: TaskSet, order: Sequence[NDArray[np.intp]]) -> Evidence:
+    """Return the evidence of the first rows of each task under one fitted part.
+
+    Parameters
+    ----------
+    model : EquationRegressor
+        Fitted.
+    tasks : TaskSet
+        With the columns of this part.
+    order : sequence of ndarray of int
+        The rows of each task in the order in which they are predicted.
+    """
+    kept = [rows[: MOST_ROWS + 1] for rows in order]
+    numbers = [tasks.offsets[i] + rows[:size] for i, rows in enumerate(kept) for size in range(1, len(rows) + 1)]
+    with quiet(Warning):  # the parts warn when they are adapted in earnest
+        values = log_evidence(model.adapt_many(rows_of(tasks, numbers)), "fit")
+    return np.split(values, np.cumsum([len(rows) for rows in kept])[:-1])
+
+
+def learned_temperature(weighting: Weighting, evidence: Sequence[Evidence]) -> float:
+    """Return the temperature under which rows are predicted best; 1 where no task has two rows.
+
+    Parameters
+    ----------
+    weighting : Weighting
+    evidence : sequence of Evidence
+        Of each part, for the same tasks.
+    """
+    before, following = [], []
+    for of_task in zip(*evidence, strict=True):
+        values = np.stack(of_task, axis=1)
+        before.append(values[:-1])
+        following.append(np.diff(values, axis=0))
+    given, density = np.concatenate(before), np.concatenate(following)
+    if not len(given):
+        return 1.0
+    scores = [_score(weighting, temperature, given, density) for temperature in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmax(scores))])
+
+
+def _score(weighting: Weighting, temperature: float, given: NDArray[np.float64], density: NDArray[np.float64]) -> float:
+    weight = replace(weighting, temperature=float(temperature), method="average").weights(given)
+    top = density.max(axis=1)
+    predicted = top + np.log((weight * np.exp(density - top[:, None])).sum(axis=1))
+    return float(predicted.sum() - 0.5 * np.log(temperature) ** 2)
+
+
+def left_out_evidence(
+    fit: Callable[[TaskSet], Any],
+    split: Callable[[TaskSet], TaskSet],
+    tasks: TaskSet,
+    order: Sequence[NDArray[np.intp]],
+    parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+) -> Evidence:
+    """Return the evidence of each task under a part that was fitted without it.
+
+    Parameters
+    ----------
+    fit : callable
+        Fits the part on tasks.
+    split : callable
+        Returns tasks with the columns of the part.
+    tasks : TaskSet
+    order : sequence of ndarray of int
+    parts : sequence of (ndarray of int, ndarray of int)
+        Folds: tasks that are fitted on, and those left out.
+    """
+    evidence: dict[int, NDArray[np.float64]] = {}
+    for kept, left_out in parts:
+        with quiet(Warning):
+            model = fit(tasks[kept])
+        values = evidence_of_prefixes(model, split(tasks[left_out]), [order[i] for i in left_out])
+        evidence |= dict(zip(left_out.tolist(), values, strict=True))
+    return [evidence[i] for i in sorted(evidence)]
