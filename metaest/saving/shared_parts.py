@@ -32,7 +32,7 @@ def shared_parts(thing: Any) -> dict[str, Any]:
             for i, structures in enumerate(thing._populations, 1)
             for j, equation in enumerate(structures, 1)
         }
-        return {**equations, "weighting": thing._weighting, "columns": thing._columns, "calibration": calibration}
+        return {**equations, "weighting": thing._weighting, "columns": thing._part_columns, "calibration": calibration}
     if hasattr(thing, "_fitted"):
         structures = {f"structure {i}": part for i, part in enumerate(getattr(thing, "_further", None) or (), 1)}
         return {"population": thing._fitted, **structures, "calibration": calibration}

@@ -40,12 +40,14 @@ from attacks.models import (
     new_class_average,
     new_classifier,
     new_policy,
+    new_population_average,
     new_process,
     new_random_coefficients,
     new_regressor,
     once,
     pipeline,
     policy,
+    population_average,
     process,
     random_coefficients,
     regressor,
@@ -59,6 +61,7 @@ from metaest import (
     FewShotClassifier,
     FewShotRegressor,
     Parameter,
+    PopulationAverage,
     Task,
     TaskSet,
     adapt,
@@ -101,6 +104,8 @@ EXCLUDED = {
     "AdaptedGaussians": "made by adapt_many",
     "AveragedEquation": "made by adapt",
     "AveragedEquations": "made by adapt_many",
+    "AdaptedPopulationAverage": "made by adapt",
+    "AdaptedPopulationAverages": "made by adapt_many",
     "AdaptedPolicy": "made by adapt",
     "AdaptedRegressor": "made by adapt",
     "AdaptedRegressors": "made by adapt_many",
@@ -129,6 +134,7 @@ EXCLUDED = {
     "MAMLClassifier.learn_guard": "called where a model is written or pickled",
     "MAMLPolicy.learn_guard": "called where a model is written or pickled",
     "MAMLRegressor.learn_guard": "called where a model is written or pickled",
+    "PopulationAverage.learn_guard": "called where a model is written or pickled",
     "RandomCoefficientRegressor.learn_guard": "called where a model is written or pickled",
     "FewShotClassifier.shared_parts": "takes no argument",
     "FewShotRegressor.shared_parts": "takes no argument",
@@ -321,6 +327,7 @@ WITH_POSTERIOR = (
     "EquationRegressor",
     "EquationRegressor of structures",
     "HierarchicalGPRegressor",
+    "PopulationAverage",
     "RandomCoefficientRegressor",
 )
 
@@ -338,10 +345,11 @@ def network_entries(
         "EquationRegressor": "AdaptedEquation", "EquationRegressor of structures": "AveragedEquation",
         "RandomCoefficientRegressor": "AdaptedGaussian",
         "AutoMetaRegressor": "AdaptedAuto", "AutoMetaClassifier": "AdaptedAutoClassifier",
-        "HierarchicalGPRegressor": "AdaptedGaussian",
+        "HierarchicalGPRegressor": "AdaptedGaussian", "PopulationAverage": "AdaptedPopulationAverage",
     }[kind]  # fmt: skip
     state = {"state": bytes_of(model, probe)}
-    weighs = {"further": {"sample_weight": _weights}} if kind.startswith("EquationRegressor") else {}
+    weigh = kind.startswith(("EquationRegressor", "PopulationAverage"))
+    weighs = {"further": {"sample_weight": _weights}} if weigh else {}
     entry(
         f"{kind}.adapt",
         lambda X, y, **settings: model().adapt(X, y, **settings).predict(probe),
@@ -418,8 +426,13 @@ network_entries("AutoMetaRegressor", average, 2, guards=True, answers=("predict_
 network_entries("AutoMetaClassifier", class_average, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLPolicy", policy, 2, guards=False, answers=())
-for _kind, _model in (("EquationRegressor", equation), ("EquationRegressor of structures", averaged_equation)):
-    network_entries(_kind, _model, 1, guards=True, answers=("predict_interval", "predict_mean"), positive=True)
+for _kind, _model in (
+    ("EquationRegressor", equation),
+    ("EquationRegressor of structures", averaged_equation),
+    ("PopulationAverage", population_average),
+):
+    guarded, wanted = _kind != "PopulationAverage", ("predict_interval", "predict_mean")
+    network_entries(_kind, _model, 1, guards=guarded, answers=wanted, positive=True)
 for _kind, _model in (("MAMLClassifier", classifier), ("AutoMetaClassifier", class_average)):
     entry(
         f"{_kind}.task_scores",
@@ -471,6 +484,12 @@ entry(
     lambda tasks: [one.predict(PROBE) for one in policy().adapt_many(tasks)],
     sequences(linear_tasks(3, seed=5)),
     state=bytes_of(policy),
+)
+entry(
+    "PopulationAverage.adapt_many",
+    lambda tasks: _many(population_average(), tasks, CURVE_PROBE),
+    sequences(decay_tasks(3, seed=5), spells=False),
+    state=bytes_of(population_average, CURVE_PROBE),
 )
 entry(
     "EquationRegressor.adapt_many",
@@ -548,7 +567,12 @@ entry(
     rows_and_targets(names=("X",), columns=2, settings={"return_std": flag("return_std")}),
 )
 MANY_CURVES_OF_STRUCTURES = once(lambda: averaged_equation().adapt_many(decay_tasks(3, seed=5)))
-for _name, _many_curves in (("AdaptedEquations", MANY_CURVES), ("AveragedEquations", MANY_CURVES_OF_STRUCTURES)):
+MANY_OF_PARTS = once(lambda: population_average().adapt_many(decay_tasks(3, seed=5)))
+for _name, _many_curves in (
+    ("AdaptedEquations", MANY_CURVES),
+    ("AveragedEquations", MANY_CURVES_OF_STRUCTURES),
+    ("AdaptedPopulationAverages", MANY_OF_PARTS),
+):
     entry(
         f"{_name}.predict",
         lambda X, _many_curves=_many_curves: _many_curves().predict(X),
@@ -625,6 +649,7 @@ for _kind, _model, _probe, _tasks in (
     ("RandomCoefficientRegressor", random_coefficients, PROBE, linear_tasks(6, seed=7)),
     ("AutoMetaRegressor", average, PROBE, linear_tasks(6, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(6, seed=7)),
+    ("PopulationAverage", population_average, CURVE_PROBE, decay_tasks(6, seed=7)),
 ):
     _call, _state = _copy_and(_model, "calibrate", _probe)
     entry(
@@ -632,7 +657,11 @@ for _kind, _model, _probe, _tasks in (
         lambda tasks, support_size=2, _call=_call, **settings: _call(
             tasks=tasks, support_size=support_size, **settings
         ),
-        sequences(_tasks, spells=_kind != "EquationRegressor", settings={"support_size": SUPPORT_SIZES, **GUARDS}),
+        sequences(
+            _tasks,
+            spells=_kind not in ("EquationRegressor", "PopulationAverage"),
+            settings={"support_size": SUPPORT_SIZES, **({} if _kind == "PopulationAverage" else GUARDS)},
+        ),
         state=_state,
         fits=True,
     )
@@ -648,9 +677,10 @@ for _kind, _model, _probe, _tasks in (
     ("MAMLClassifier", classifier, PROBE, class_tasks(4, seed=7)),
     ("MAMLPolicy", policy, PROBE, linear_tasks(4, seed=7)),
     ("EquationRegressor", equation, CURVE_PROBE, decay_tasks(4, seed=7)),
+    ("PopulationAverage", population_average, CURVE_PROBE, decay_tasks(4, seed=7)),
 ):
     _call, _state = _copy_and(_model, "fit", _probe)
-    _spells = _kind != "EquationRegressor"
+    _spells = _kind not in ("EquationRegressor", "PopulationAverage")
     entry(
         f"{_kind}.fit (tasks)",
         lambda tasks, _call=_call: _call(X=tasks),
@@ -664,7 +694,7 @@ for _kind, _model, _probe, _tasks in (
         _call,
         rows_and_targets(
             columns=_probe.shape[1], further={"groups": lambda n, rng: np.arange(n) // 6}, least=24, most=30, spells=_spells,
-            positive=_kind == "EquationRegressor", classes=_kind.endswith("Classifier"),
+            positive=_kind in ("EquationRegressor", "PopulationAverage"), classes=_kind.endswith("Classifier"),
         ),
         state=_state,
         fits=True,
@@ -744,6 +774,11 @@ def _new_equation(**settings: Any) -> EquationRegressor:
 constructor_entry(
     "EquationRegressor", _new_equation, EquationRegressor._parameter_constraints, decay_tasks(4), CURVE_PROBE,
     equation=lambda v: False, parameters=lambda v: False,
+)  # fmt: skip
+_OF_AVERAGE = PopulationAverage._parameter_constraints
+constructor_entry(
+    "PopulationAverage", new_population_average, {n: c for n, c in _OF_AVERAGE.items() if n not in ("estimators", "support_size")},
+    decay_tasks(3), CURVE_PROBE, estimators=lambda v: False, support_size=lambda v: None,
 )  # fmt: skip
 
 WAYS = ["initial", "lower", "upper", "unit", "meaning", "transform"]
@@ -848,10 +883,13 @@ entry(
 
 CURVE = once(lambda: equation().adapt(*CURVE_SUPPORT))
 CURVE_OF_STRUCTURES = once(lambda: averaged_equation().adapt(*CURVE_SUPPORT))
+CURVE_OF_PARTS = once(lambda: population_average().adapt(*CURVE_SUPPORT))
 for _name, _it in (
     ("EquationRegressor", equation),
     ("AdaptedEquation", CURVE),
     ("AveragedEquation", CURVE_OF_STRUCTURES),
+    ("PopulationAverage", population_average),
+    ("AdaptedPopulationAverage", CURVE_OF_PARTS),
 ):
     entry(
         f"{_name}.simulate",
@@ -862,6 +900,8 @@ for _name, _it in (
         ),
         state=bytes_of(_it, CURVE_PROBE),
     )  # fmt: skip
+    if "PopulationAverage" in _name:
+        continue
     entry(
         f"{_name}.suggest",
         lambda X, _it=_it, **settings: _it().suggest(X, **settings),

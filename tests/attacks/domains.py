@@ -526,6 +526,12 @@ for _name, _reads in {
         drawn({}, {k: HOSTILE_BODY[k] for k in _reads}),
     )
 
+entry("physiology.published_model", lambda **a: physiology.published_model(**{"drug": "vancomycin", "name": "buelga-2005", "random_state": 0, **a}).n_features_in_, drawn({}, {"drug": one_of("drug", "vancomycin"), "name": one_of("name", "buelga-2005"), "n_doses": count(1, none=True, name="n_doses")}))  # fmt: skip
+LEAN = once(lambda: physiology.published_model("vancomycin", "hughes-2024", random_state=0))
+entry("physiology.patient_covariates", lambda **a: list(physiology.patient_covariates(LEAN(), **{**BODY, **a}).values()), drawn({}, HOSTILE_BODY))  # fmt: skip
+entry("physiology.patient_covariates (model)", lambda **a: list(physiology.patient_covariates(**{**BODY, **a}).values()), drawn({}, {"model": anything("model")}))  # fmt: skip
+entry("physiology.patient_covariates (others)", lambda **a: list(physiology.patient_covariates(LEAN(), **BODY, **a).values()), drawn({}, {"ffm": real("ffm"), "rase": anything("rase")}))  # fmt: skip
+
 MODELS = {
     "physiology.OneCompartmentRegressor": (lambda: physiology.OneCompartmentRegressor(route="iv", **FEW), STUDY),
     "physiology.TwoCompartmentRegressor": (lambda: physiology.TwoCompartmentRegressor(route="iv", random=["clearance"], **{**FEW, "max_iter": 3}), STUDY),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -21,6 +22,7 @@ from metaest import (
     MAMLPolicy,
     MAMLRegressor,
     Parameter,
+    PopulationAverage,
     RandomCoefficientRegressor,
     Task,
     TaskSet,
@@ -128,6 +130,12 @@ def fitted_structures() -> EquationRegressor:
     return model.calibrate(decay_tasks(8, seed=1), support_size=(2, 3))
 
 
+def new_population_average(**settings: Any) -> PopulationAverage:
+    """Return an unfitted average of two fitted equations."""
+    parts = [(noise, FrozenEstimator(new_equation(noise=noise).fit(decay_tasks()))) for noise in ("additive", "power")]
+    return PopulationAverage(**{"estimators": parts, "random_state": 0, **settings})
+
+
 def new_process(**settings: Any) -> HierarchicalGPRegressor:
     """Return a small unfitted Gaussian process."""
     return HierarchicalGPRegressor(**{"n_starts": 1, "max_iter": 5, "random_state": 0, **settings})
@@ -147,6 +155,9 @@ random_coefficients = once(
 ridge_head = once(lambda: new_regressor(inner_solver="ridge").fit(linear_tasks()))
 evidence_head = once(lambda: new_regressor(inner_solver="evidence", rank=2).fit(linear_tasks()))
 with_context = once(lambda: new_regressor(context_dim=2).fit(linear_tasks()))
+population_average = once(
+    lambda: new_population_average().fit([]).calibrate(decay_tasks(8, seed=1), support_size=(2, 3))
+)
 compiled = once(lambda: new_regressor(compile=True).fit(linear_tasks()))
 compiled_equation = once(lambda: new_equation(compile=True).fit(decay_tasks()))
 pipeline = once(

@@ -57,7 +57,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
     PopulationAverage : The model whose ``adapt`` makes it.
     """
 
-    _columns: PartColumns
+    _part_columns: PartColumns
     _weighting: Weighting
     _adapted: tuple[Any, ...]
     X_support_: NDArray[Any]
@@ -114,7 +114,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
     @property
     def members_(self) -> dict[str, Any]:
         """The adapted parts, by name."""
-        return dict(zip(self._columns.parts, self._adapted, strict=True))
+        return dict(zip(self._part_columns.parts, self._adapted, strict=True))
 
     @property
     def n_outputs_(self) -> int:
@@ -226,10 +226,10 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         require_count(n, "n", 1, most=MOST_SIMULATED)
         rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
         chosen = rng.choice(len(self._adapted), n, p=self._weights)
-        split, drawn = self._columns.split(X, "simulate"), {}
+        split, drawn = self._part_columns.split(X, "simulate"), {}
         for k in np.unique(chosen).tolist():
             seed = int(rng.integers(2**31 - 1))
-            with naming(self._columns.parts[k], "part"):
+            with naming(self._part_columns.parts[k], "part"):
                 drawn[k] = self._adapted[k].simulate(split[k], int((chosen == k).sum()), seed, sample_weight)
         values = np.empty((n, next(iter(drawn.values())).shape[1]))
         for k, of_part in drawn.items():
@@ -250,16 +250,16 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         AdaptedPopulationAverage
             Equal to adapting the model once on all the rows; this one is left as it is.
         """
-        rows, _ = self._columns.rows(X, "partial_adapt")
+        rows, _ = self._part_columns.rows(X, "partial_adapt")
         adapted = []
         for name, one, own in zip(
-            self._columns.parts, self._adapted, self._columns.split(X, "partial_adapt"), strict=True
+            self._part_columns.parts, self._adapted, self._part_columns.split(X, "partial_adapt"), strict=True
         ):
             with naming(name, "part"):
                 adapted.append(one.partial_adapt(own, y, sample_weight))
         rows = kept_rows(rows, sample_weight)
         joined = joined_rows(self.X_support_, rows) if len(rows) else self.X_support_
-        return self._make(self._columns, self._weighting, adapted, joined, self._conformal)
+        return self._make(self._part_columns, self._weighting, adapted, joined, self._conformal)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
         parts = self._asked(X, "predict_interval", lambda one, rows: one._center_and_scale(rows, sample_weight))
@@ -268,9 +268,9 @@ class AdaptedPopulationAverage(AdaptedPredictor):
     def _asked(self, X: Any, where: str, ask: Callable[[Any, Any], Any]) -> list[tuple[float, Any]]:
         """Return what each part answers about its columns of X, with its weight; parts without weight are not asked."""
         answers = []
-        split = self._columns.split(X, where)
+        split = self._part_columns.split(X, where)
         for name, weight, one, rows in zip(
-            self._columns.parts, self._weights.tolist(), self._adapted, split, strict=True
+            self._part_columns.parts, self._weights.tolist(), self._adapted, split, strict=True
         ):
             if weight > 0:
                 with naming(name, "part"):
@@ -278,7 +278,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         return answers
 
     def _by_part(self, values: NDArray[np.float64], name: str) -> pd.Series:
-        return pd.Series(values.copy(), index=pd.Index(self._columns.parts, name="part"), name=name)
+        return pd.Series(values.copy(), index=pd.Index(self._part_columns.parts, name="part"), name=name)
 
 
 def kept_rows(rows: NDArray[Any], sample_weight: Any) -> NDArray[Any]:

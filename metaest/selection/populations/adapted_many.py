@@ -40,7 +40,7 @@ class AdaptedPopulationAverages(AdaptedPredictors[AdaptedPopulationAverage]):
 
     # attributes that a file holds
     _written_fields = (
-        "_columns",
+        "_part_columns",
         "_weighting",
         "_adapted",
         "tasks",
@@ -57,7 +57,7 @@ class AdaptedPopulationAverages(AdaptedPredictors[AdaptedPopulationAverage]):
         tasks: TaskSet,
         conformal: Calibration | None = None,
     ) -> None:
-        self._columns, self._weighting, self._adapted = columns, weighting, tuple(adapted)
+        self._part_columns, self._weighting, self._adapted = columns, weighting, tuple(adapted)
         self.tasks, self._conformal, self.n_features_in_ = tasks, conformal, columns.n
         if columns.reads is not None:
             self.feature_names_in_ = np.array(columns.columns, dtype=object)
@@ -79,22 +79,22 @@ class AdaptedPopulationAverages(AdaptedPredictors[AdaptedPopulationAverage]):
     @property
     def weights_(self) -> pd.DataFrame:
         """Weights of the parts, one row a task."""
-        return self._table(self._weights)
+        return self._by_task(self._weights)
 
     @property
     def log_evidence_(self) -> pd.DataFrame:
         """Logarithms of the evidence under the parts, one row a task."""
-        return self._table(self._evidence)
+        return self._by_task(self._evidence)
 
     @property
     def members_(self) -> dict[str, Any]:
         """The adapted parts, by name."""
-        return dict(zip(self._columns.parts, self._adapted, strict=True))
+        return dict(zip(self._part_columns.parts, self._adapted, strict=True))
 
     def _one(self, i: int) -> AdaptedPopulationAverage:
         adapted = [many[i] for many in self._adapted]
         X = self.tasks[i].X
-        return AdaptedPopulationAverage._make(self._columns, self._weighting, adapted, X, self._conformal)
+        return AdaptedPopulationAverage._make(self._part_columns, self._weighting, adapted, X, self._conformal)
 
     @in_plain_modes
     def predict(self, X: Any) -> NDArray[Any]:
@@ -112,16 +112,16 @@ class AdaptedPopulationAverages(AdaptedPredictors[AdaptedPopulationAverage]):
         X, weights = tasks_by_name(X), self._weights
         if isinstance(X, TaskSet):
             self._require_same(X)
-            split: Sequence[Any] = self._columns.split_tasks(X, "predict")
+            split: Sequence[Any] = self._part_columns.split_tasks(X, "predict")
             weights = np.repeat(weights, X.sizes, axis=0)
         else:
-            split, weights = self._columns.split(X, "predict"), weights[:, :, None]
+            split, weights = self._part_columns.split(X, "predict"), weights[:, :, None]
         total = np.zeros(())
-        for k, (name, many) in enumerate(zip(self._columns.parts, self._adapted, strict=True)):
+        for k, (name, many) in enumerate(zip(self._part_columns.parts, self._adapted, strict=True)):
             with naming(name, "part"):
                 total = total + weights[:, k] * many.predict(split[k])
         return total
 
-    def _table(self, values: NDArray[np.float64]) -> pd.DataFrame:
+    def _by_task(self, values: NDArray[np.float64]) -> pd.DataFrame:
         index = pd.Index(self.tasks.names, name="task", tupleize_cols=False)
-        return pd.DataFrame(values, index=index, columns=pd.Index(self._columns.parts, name="part"))
+        return pd.DataFrame(values, index=index, columns=pd.Index(self._part_columns.parts, name="part"))

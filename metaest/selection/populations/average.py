@@ -139,7 +139,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
     _weighs = True
     n_outputs_ = 1
     models_: dict[str, Any]
-    _columns: PartColumns
+    _part_columns: PartColumns
     _weighting: Weighting
 
     def __init__(
@@ -228,18 +228,18 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         self.models_ = {name: fitted_part(name, model, own[name]) for name, model in parts.items()}
         require_one_quantity(self.models_)
         fitted_on = {name: (Columns(model).names, model.n_features_in_) for name, model in self.models_.items()}
-        self._columns = PartColumns.of(fitted_on, None if tasks is None else tasks.feature_names)
+        self._part_columns = PartColumns.of(fitted_on, None if tasks is None else tasks.feature_names)
         self.weights_ = pd.Series(prior, index=pd.Index(list(parts), name="part"), name="weight")
         given = self.temperature
         self._weighting = Weighting(prior, 1.0 if isinstance(given, str) else float(given), self.method)
         self.temperature_ = self._weighting.temperature
         if given == "auto" and tasks is not None:
-            self.temperature_ = self._learned_temperature(parts, self._columns.arranged(tasks, "fit"), seed)
+            self.temperature_ = self._learned_temperature(parts, self._part_columns.arranged(tasks, "fit"), seed)
             self._weighting = Weighting(prior, self.temperature_, self.method)
-        self._seed, self._conformal, self.n_features_in_ = seed, None, self._columns.n
+        self._seed, self._conformal, self.n_features_in_ = seed, None, self._part_columns.n
         self.n_tasks_ = 0 if tasks is None else len(tasks)
-        self._seen = None if tasks is None else SeenTasks.learn(self._columns.arranged(tasks, "fit"), seed)
-        Columns(self).remember_names(self._columns.columns or None)
+        self._seen = None if tasks is None else SeenTasks.learn(self._part_columns.arranged(tasks, "fit"), seed)
+        Columns(self).remember_names(self._part_columns.columns or None)
         self.__dict__.pop("_y_mean", None)
         if tasks is not None:
             self._y_mean = tasks.y.mean(dtype=np.float64)
@@ -253,7 +253,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         for k, (name, model) in enumerate(parts.items()):
 
             def split(some: TaskSet, k: int = k) -> TaskSet:
-                return self._columns.split_tasks(some, "fit")[k]
+                return self._part_columns.split_tasks(some, "fit")[k]
 
             if not learns(model):
                 evidence.append(evidence_of_prefixes(self.models_[name], split(tasks), order))
@@ -309,14 +309,14 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         """
         check_is_fitted(self)
         _refuse_guard(guard, gap)
-        rows, _ = self._columns.rows(X, "adapt")
-        split, stated = self._columns.split(X, "adapt"), self._columns.split_covariates(covariates)
+        rows, _ = self._part_columns.rows(X, "adapt")
+        split, stated = self._part_columns.split(X, "adapt"), self._part_columns.split_covariates(covariates)
         adapted = []
         for (name, model), own, values in zip(self.models_.items(), split, stated, strict=True):
             with naming(name, "part"):
                 adapted.append(model.adapt(own, y, sample_weight=sample_weight, guard=False, covariates=values))
         X_support = kept_rows(rows, sample_weight)
-        return AdaptedPopulationAverage._make(self._columns, self._weighting, adapted, X_support, self._conformal)
+        return AdaptedPopulationAverage._make(self._part_columns, self._weighting, adapted, X_support, self._conformal)
 
     @in_plain_modes
     def adapt_many(
@@ -339,14 +339,14 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         check_is_fitted(self)
         _refuse_guard(guard, gap)
         taken = require_columns(as_tasks(tasks, weighs=True, sample_weight=sample_weight))
-        taken = self._columns.arranged(taken, "adapt_many")
+        taken = self._part_columns.arranged(taken, "adapt_many")
         adapted = []
         for (name, model), own in zip(
-            self.models_.items(), self._columns.split_tasks(taken, "adapt_many"), strict=True
+            self.models_.items(), self._part_columns.split_tasks(taken, "adapt_many"), strict=True
         ):
             with naming(name, "part"):
                 adapted.append(model.adapt_many(own))
-        return AdaptedPopulationAverages(self._columns, self._weighting, adapted, taken, self._conformal)
+        return AdaptedPopulationAverages(self._part_columns, self._weighting, adapted, taken, self._conformal)
 
     @in_plain_modes
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -439,16 +439,16 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
 
     def _of_task(self, X: Any, where: str) -> AdaptedPopulationAverage:
         """Return the average for the one task that the rows X belong to, adapted to none of them."""
-        rows, names = self._columns.rows(X, where)
+        rows, names = self._part_columns.rows(X, where)
         stated = []
-        for (name, model), own in zip(self.models_.items(), self._columns.split_rows(rows, names), strict=True):
+        for (name, model), own in zip(self.models_.items(), self._part_columns.split_rows(rows, names), strict=True):
             with naming(name, "part"):
                 values = np.asarray(own, dtype=np.float64)
                 covariates = model._fitted.covariates.of_rows(values, where) if len(values) else np.empty(0)
                 of_part = dict(zip(model.covariate_columns_, covariates.tolist(), strict=False))
                 stated.append(model.adapt([], [], guard=False, covariates=of_part))
         return AdaptedPopulationAverage._make(
-            self._columns, self._weighting, stated, np.empty((0, self._columns.n)), self._conformal
+            self._part_columns, self._weighting, stated, np.empty((0, self._part_columns.n)), self._conformal
         )
 
     def _asked(self, X: Any, where: str, **arguments: Any) -> list[tuple[float, Any]]:
@@ -456,7 +456,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         weights = self._weighting.weights(np.zeros((1, len(self.models_))))[0].tolist()
         answers = []
         for (name, model), weight, own in zip(
-            self.models_.items(), weights, self._columns.split(X, where), strict=True
+            self.models_.items(), weights, self._part_columns.split(X, where), strict=True
         ):
             if weight > 0:
                 with naming(name, "part"):
@@ -469,7 +469,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         return [model._members for model in self.models_.values()]
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
-        return self._columns.arranged(tasks, "calibrate")
+        return self._part_columns.arranged(tasks, "calibrate")
 
     def _query_predictions(
         self, tasks: TaskSet, rng: np.random.Generator

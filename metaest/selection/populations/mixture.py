@@ -12,7 +12,7 @@ from metaest.estimators.equations.answers import BLOCK, interval_of_mixture, obs
 from metaest.estimators.equations.average import Part
 from metaest.estimators.equations.draws import weighted_quantile
 
-__all__ = ["Component", "interval_of_components", "weighted_sum"]
+__all__ = ["Component", "interval_of_components"]
 
 # steps of the search for the end of an interval, at most, and the error of the probability below it that ends it
 STEPS = 60
@@ -35,12 +35,6 @@ class Component(NamedTuple):
     part: Part
     X: NDArray[Any]
     row_weight: NDArray[np.float64] | None
-
-
-def weighted_sum(weights: NDArray[np.float64], values: Sequence[NDArray[Any] | None]) -> NDArray[np.float64]:
-    """Return the mean of arrays by weights; what has the weight 0 may be None."""
-    pairs = zip(weights, values, strict=True)
-    return np.asarray(sum(weight * value for weight, value in pairs if value is not None))
 
 
 def interval_of_components(
@@ -75,7 +69,7 @@ def _ends(components: Sequence[Component], level: float, of: str) -> NDArray[np.
     """Return the ends of an interval for rows, of shape (2, rows)."""
     each = np.stack([interval_of_mixture([one.part], one.X, level, of, one.row_weight) for one in components])
     if len(components) == 1:
-        return each[0]
+        return np.asarray(each[0])
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     drawn = [observations_of_draws(one.part, one.X, of, one.row_weight) for one in components]
     shares = [one.weight * one.part.draws.weight / one.part.draws.weight.sum() for one in components]

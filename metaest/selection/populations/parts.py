@@ -94,22 +94,23 @@ def tasks_of_part(name: str, models: Mapping[str, Any], tasks: TaskSet) -> TaskS
     """
     names = tasks.feature_names
     stated = {part: _stated_columns(model) for part, model in models.items()}
-    if names is None or stated[name] is None:
+    of_part = stated[name]
+    if names is None or not of_part:
         return tasks
-    elsewhere = {column for columns in stated.values() if columns is not None for column in columns}
-    wanted = [j for j, column in enumerate(names) if column in stated[name] or column not in elsewhere]
+    elsewhere = {column for columns in stated.values() for column in columns}
+    wanted = [j for j, column in enumerate(names) if column in of_part or column not in elsewhere]
     # a function reads columns by their place
-    order = {column: place for place, column in enumerate(stated[name])}
+    order = {column: place for place, column in enumerate(of_part)}
     wanted.sort(key=lambda j: order.get(names[j], len(order)))
     return chosen_columns(tasks, wanted, names)
 
 
-def _stated_columns(model: Any) -> list[str] | None:
-    """Return the columns of X that a part names before it sees tasks; None where it names none."""
+def _stated_columns(model: Any) -> list[str]:
+    """Return the columns of X that a part names before it sees tasks."""
     inner = model.estimator if isinstance(model, FrozenEstimator) else model
     population = list(inner.prior.columns) if inner.prior is not None else []
     of_fit = (_columns_of_fit(inner) or []) if population or isinstance(model, FrozenEstimator) else []
-    return list(dict.fromkeys([*population, *of_fit])) or None
+    return list(dict.fromkeys([*population, *of_fit]))
 
 
 def _columns_of_fit(model: Any) -> list[str] | None:
