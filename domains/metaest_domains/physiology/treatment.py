@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from metaest import AdaptedEquation, AveragedEquation, Derived, Drawn, EquationRegressor
+from metaest import (
+    AdaptedEquation,
+    AdaptedPopulationAverage,
+    AveragedEquation,
+    Derived,
+    Drawn,
+    EquationRegressor,
+    PopulationAverage,
+)
 from metaest.tasks.numbers import as_number
 from metaest_domains.physiology.course import Course, Given
 from metaest_domains.physiology.courses import Courses, LinearCourses, SaturableCourses
@@ -147,6 +155,11 @@ def patient_equation(patient: Any) -> PatientEquation:
     if not isinstance(function, PatientEquation) or not isinstance(
         patient, (AdaptedEquation, AveragedEquation, EquationRegressor)
     ):
+        if isinstance(patient, (PopulationAverage, AdaptedPopulationAverage)):
+            raise TypeError(
+                "patient is an average of models whose constants differ; pass one of its parts, "
+                f"{'models_' if isinstance(patient, PopulationAverage) else 'members_'}[name]."
+            )
         raise TypeError(
             f"patient must be an adapted patient of a pharmacokinetic model, or a fitted model, got {patient!r}."
         )

@@ -63,8 +63,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
     estimators : list of (str, EquationRegressor)
         Names and models: as they come from ``from_population``, which keep their population in `fit`; fitted ones
         inside ``sklearn.frozen.FrozenEstimator``, which are taken as they are; others, which `fit` fits to the tasks.
-        ``name__setting`` sets one of theirs. Clones of the first kind have the columns of the population, or of the
-        tasks of the fit; in a FrozenEstimator they keep those that they have.
+        ``name__setting`` sets one of theirs.
     weights : dict of str to float or sequence of float, optional
         The weights :math:`\pi_k` of the parts before any row, by name or in their order; above 0, and scaled to sum
         to one. None: equal ones.
