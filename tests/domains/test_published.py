@@ -7,13 +7,15 @@ that holds it.
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from metaest import TaskError
+from metaest import PopulationAverage, TaskError
+from metaest.exceptions import quiet
 from metaest_domains import physiology
 from metaest_domains.physiology import (
     OneCompartmentRegressor,
@@ -21,10 +23,13 @@ from metaest_domains.physiology import (
     TwoCompartmentRegressor,
     body_mass_index,
     body_surface_area,
+    clearance,
     creatinine_clearance,
     fat_free_mass,
     list_published,
     load_published,
+    patient_covariates,
+    published_model,
 )
 
 HOME = Path(os.environ.get("METAEST_DATA_HOME", "nowhere")) / "prospective"
@@ -217,3 +222,68 @@ def test_predictions_of_the_next_sample_are_nonmems():
         np.testing.assert_allclose(model.predict(X), rows["PRED"], rtol=5e-5)
         patient = model.adapt(X.iloc[: int(n)], y[: int(n)], guard=False)
         np.testing.assert_allclose(patient.predict(X), rows["IPRED"], rtol=1e-4)  # four digits are printed
+
+
+MEASURED = {"age": 62, "weight": 118, "height": 171, "creatinine": 1.1, "sex": "female"}
+
+
+def test_the_models_of_one_drug_are_averaged():
+    names = [name for drug, name in list_published()[["drug", "name"]].to_numpy().tolist() if drug == "vancomycin"]
+    models = PopulationAverage([(name, published_model("vancomycin", name, n_doses=2)) for name in names]).fit([])
+    patient = patient_covariates(models, **MEASURED, dialysis=0)
+    ffm = fat_free_mass(118, 171, "female")
+    assert patient == {
+        "weight": 118.0,
+        "bsa": body_surface_area(118, 171),
+        "ffm": ffm,
+        "crcl": creatinine_clearance(62, 118, 1.1, "female"),
+        "crcl_ffm": creatinine_clearance(62, ffm, 1.1, "female"),
+        "dialysis": 0.0,
+    }
+    doses = Regimen.repeated(1500.0, interval=12, n=2, duration=1.5, **patient)
+    with quiet(Warning):
+        adapted = models.adapt(doses.rows([11.9]), [10.1])
+    # one patient may have more doses than the models have columns
+    more = Regimen.repeated(1500.0, interval=12, n=4, duration=1.5, **patient)
+    later = adapted.predict(more.rows([13.5, 47.9]))
+    for name, one in adapted.members_.items():
+        model = models.models_[name]
+        reads = {column: patient[column] for column in model.prior.covariate_columns}
+        rows = Regimen.repeated(1500.0, interval=12, n=4, duration=1.5, **reads)
+        later -= adapted.weights_[name] * one.predict(model.rows(rows, [13.5, 47.9]))
+    np.testing.assert_allclose(later, 0, atol=1e-9)
+    for patient, place in ((models, "models_"), (adapted, "members_")):
+        with pytest.raises(TypeError, match=rf"pass one of its parts, {place}\[name\]"):
+            clearance(patient)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"height": None}, r"reads 'crcl_ffm', .* pass height="),
+        ({"creatinine": 97.0}, "creatinine"),
+        ({"dialysis": 0}, r"does not read 'dialysis'; it reads crcl_ffm, ffm"),
+        ({"sex": "f"}, "'male' or 'female'"),
+        ({"unit": "mg/L"}, "mg/dL"),
+        ({"ffm": "heavy"}, "ffm"),
+    ],
+)
+def test_covariates_that_cannot_be_computed_are_asked_for(given, message):
+    model = published_model("vancomycin", "hughes-2024")
+    with pytest.raises(ValueError, match=message):
+        patient_covariates(model, **{**MEASURED, **given})
+    given = patient_covariates(model, **{**MEASURED, "creatinine": 97.0, "unit": "umol/L"}, ffm=60)
+    assert given["ffm"] == 60
+
+
+def test_covariates_are_computed_in_their_unit_alone():
+    hughes = load_published("vancomycin", "hughes-2024")
+    columns = {**hughes.columns, "crcl_ffm": "L/h"}
+    model = TwoCompartmentRegressor.from_population(replace(hughes, columns=columns))
+    with pytest.raises(ValueError, match=r"'crcl_ffm' in L/h, and it is computed in mL/min; pass crcl_ffm="):
+        patient_covariates(model, **MEASURED)
+    gentamicin = published_model("phenobarbital", "voller-2017")
+    with pytest.raises(ValueError, match="which is not computed; pass"):
+        patient_covariates(gentamicin, **MEASURED)
+    with pytest.raises(TypeError, match="a fitted model or an average"):
+        patient_covariates(hughes, **MEASURED)
