@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaest import Derived
 from metaest.tasks.numbers import as_number, as_one_or_more
+from metaest_domains.physiology.averaged_treatment import planned_treatment, treatment_of
 from metaest_domains.physiology.courses import Courses, LinearCourses
-from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import (
     Treatment,
     patient_equation,
-    planned_treatment,
     require_linear,
     target_time,
 )
@@ -41,7 +40,8 @@ def clearance(patient: Any, *, covariates: Mapping[str, float] | None = None, le
     ----------
     patient : AdaptedEquation or fitted model
         A patient adapted by an estimator with one or two compartments. A fitted model stands for a patient without
-        samples, whose intervals cover the variation between patients.
+        samples, whose intervals cover the variation between patients. Of a `PopulationAverage`, adapted or not, the
+        value is the mean of those of the parts by their weights, and the interval that of the mixture.
     covariates : dict of str to float, optional
         Covariates of the patient; by default those in the rows of an adapted patient.
     level : float, default=0.9
@@ -62,7 +62,11 @@ def clearance(patient: Any, *, covariates: Mapping[str, float] | None = None, le
 
 
 def volume(patient: Any, *, covariates: Mapping[str, float] | None = None, level: float = 0.9) -> Derived:
-    """Return the volume of distribution, that of the central compartment if there are two; see `clearance`."""
+    """Return the volume of distribution, that of the central compartment if there are two; see `clearance`.
+
+    Models of one and of two compartments mean different volumes: of an average of models, ask a part.
+    """
+    patient_equation(patient)
     return _constant(patient, covariates, level, lambda constants, equation: constants["volume"])
 
 
@@ -139,7 +143,7 @@ def auc(
     last = np.inf if endless else as_number(end, "auc: end")
     if not 0 <= first < last:
         raise ValueError(f"auc: end must be after start, which is at least 0; got {first:g} to {last:g}.")
-    return treatment.derive(lambda constants: _total(treatment.courses(constants)).area(first, last), level)
+    return treatment.derive(lambda one, constants: _total(one.courses(constants)).area(first, last), level)
 
 
 def peak(
@@ -173,12 +177,12 @@ def peak(
     """
     treatment = planned_treatment(patient, regimen, given)
     first = float(regimen.time[0])
-    if until is None and not isinstance(treatment.equation, Superposition):
+    if until is None and not treatment.linear:
         raise ValueError("until is required for a model with saturable elimination.")
     end = np.inf if until is None else as_number(until, "peak: until")
     if not end > first:
         raise ValueError(f"until must be after the first dose of the regimen, at {first:g}; got {until!r}.")
-    answer = treatment.derive(lambda constants: torch.stack(treatment.courses(constants).peak(first, end)), level)
+    answer = treatment.derive(lambda one, constants: torch.stack(one.courses(constants).peak(first, end)), level)
     index = pd.Index(["concentration", "time"], name="peak")
     return pd.DataFrame({"value": answer.value, "lower": answer.lower, "upper": answer.upper}, index=index)
 
@@ -210,7 +214,7 @@ def trough(
     """
     treatment = planned_treatment(patient, regimen, given)
     at = target_time(regimen, time)
-    return treatment.derive(lambda constants: treatment.courses(constants).before(at), level)
+    return treatment.derive(lambda one, constants: one.courses(constants).before(at), level)
 
 
 def time_above(
@@ -261,7 +265,7 @@ def time_above(
         raise ValueError(f"time_above: until must be after the start, {first:g}; got {until!r}.")
     threshold = as_number(concentration, "time_above: concentration", least=0, wanted="a number of at least 0")
     return treatment.derive(
-        lambda constants: _total(treatment.courses(constants)).time_above(threshold, first, last), level
+        lambda one, constants: _total(one.courses(constants)).time_above(threshold, first, last), level
     )
 
 
@@ -301,7 +305,9 @@ def next_sample(
         raise ValueError("next_sample: times must contain at least one possible time of a sample.")
     if (at < 0).any():
         raise ValueError(f"next_sample: times must be at least 0, got {at[at < 0][0]:g}.")
+    patient_equation(patient)
     treatment = planned_treatment(patient, regimen, given)
+    assert isinstance(treatment, Treatment)
     return np.asarray(at[treatment.patient.suggest(treatment.rows(at), n, target)])
 
 
@@ -318,5 +324,5 @@ def _constant(
 ) -> Derived:
     """Return a function of the patient's constants, which have shape (n_draws, 1)."""
     require_linear(patient)
-    treatment = Treatment.of(patient, covariates=covariates)
-    return treatment.derive(lambda constants: function(treatment.constants(constants), treatment.equation)[:, 0], level)
+    treatment = treatment_of(patient, covariates=covariates)
+    return treatment.derive(lambda one, constants: function(one.constants(constants), one.equation)[:, 0], level)

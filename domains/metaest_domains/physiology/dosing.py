@@ -1,6 +1,6 @@
 """The dose that reaches a target, and the probability with which doses attain it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,9 +12,10 @@ from scipy.special import ndtr
 from metaest import Drawn
 from metaest.exceptions import warn
 from metaest.tasks.numbers import as_number, as_one_or_more
+from metaest_domains.physiology.averaged_treatment import AveragedTreatment, planned_treatment
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.targets import Target, read_target
-from metaest_domains.physiology.treatment import Treatment, planned_treatment
+from metaest_domains.physiology.treatment import Treatment
 
 __all__ = ["Dose", "attainment", "dose_for"]
 
@@ -77,7 +78,8 @@ def dose_for(
     All doses of the regimen are multiplied by one factor; the result is the first dose above 0 after that. Doses that
     were given before stay as they are. Which dose is returned:
 
-    - for a number, the dose that reaches it at the patient's most probable constants;
+    - for a number, the dose that reaches it at the patient's most probable constants (by an average of models, the mean
+      of these doses by their weights);
     - for a range ``(low, high)``, the dose with which it is most probable;
     - with `probability`, the least dose that attains the number, or more, or the range, at least so probably.
 
@@ -250,8 +252,8 @@ def attainment(
         raise ValueError(f"attainment: doses must be one or more amounts above 0, got {doses!r}.")
     rows = []
     for amount in amounts:
-        at = replace(treatment, regimen=regimen.scaled(amount / _first(regimen)))
-        drawn = at.drawn(partial(_exposure, target, at))
+        at = treatment.under(regimen.scaled(amount / _first(regimen)))
+        drawn = at.drawn(partial(_exposure, target))
         share = drawn.probability(lambda values: (values >= target.low) & (values <= target.high))
         rows.append((share, *drawn.interval(level)))
     return pd.DataFrame(rows, pd.Index(amounts, name="dose"), ["attainment", "value", "lower", "upper"])
@@ -267,13 +269,13 @@ def _first(regimen: Regimen) -> float:
     return float(regimen.amount[regimen.amount > 0][0])
 
 
-def _doses_for_goals(treatment: Treatment, target: Target) -> Drawn:
+def _doses_for_goals(treatment: Treatment | AveragedTreatment, target: Target) -> Drawn:
     """Return draws of the doses that reach the low end of a target, its goal and its high end, of shape (3, draws)."""
     regimen = treatment.regimen
     assert regimen is not None
 
-    def doses(constants: dict[str, Any]) -> NDArray[np.float64]:
-        courses = treatment.courses(constants)
+    def doses(one: Treatment, constants: dict[str, Any]) -> NDArray[np.float64]:
+        courses = one.courses(constants)
         computed: dict[float, NDArray[np.float64]] = {}
         for goal in (target.low, target.goal, target.high):
             if goal not in computed:

@@ -1,7 +1,8 @@
 """A patient under a regimen: the patient's constants and covariates, past doses and planned ones."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from metaest_domains.physiology.patient_equation import PatientEquation
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
 
-__all__ = ["Treatment", "patient_equation", "planned_treatment", "require_linear", "target_time"]
+__all__ = ["Treatment", "columns_of", "parts_of", "patient_equation", "require_linear", "target_time"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Treatment:
                 )
         if regimen is not None and given is None:
             _require_given(equation, patient, regimen)
-        names = _names(patient)
+        names = columns_of(patient)
         if regimen is None:
             _require_covariates(patient, equation, names, asked)
         row, values = _row(patient, equation, names, asked)
@@ -121,15 +122,24 @@ class Treatment:
         before, unit = (Course.of(parts, absorption, lag, doses, events) for doses in (old, new))
         return LinearCourses(before, unit)
 
-    def derive(self, function: Callable[[dict[str, Any]], Any], level: float) -> Derived:
-        """Return a function of the constants with its interval; raise a ValueError if it is not a number."""
-        answer = self.patient.derive(_of_arrays(function), level)
+    @property
+    def linear(self) -> bool:
+        """Whether elimination does not saturate."""
+        return isinstance(self.equation, Superposition)
+
+    def under(self, regimen: Regimen) -> "Treatment":
+        """Return the same patient under other planned doses."""
+        return replace(self, regimen=regimen)
+
+    def derive(self, function: Callable[["Treatment", dict[str, Any]], Any], level: float) -> Derived:
+        """Return a function of this treatment and the constants with its interval, or raise where it is no number."""
+        answer = self.patient.derive(_of_arrays(partial(function, self)), level)
         _require_numbers(answer.value)
         return answer
 
-    def drawn(self, function: Callable[[dict[str, Any]], Any]) -> Drawn:
-        """Return a function of the constants at draws of the posterior; raise a ValueError if it is not a number."""
-        answer = self.patient.derive_draws(_of_arrays(function))
+    def drawn(self, function: Callable[["Treatment", dict[str, Any]], Any]) -> Drawn:
+        """Return a function of this treatment and the constants at draws, or raise where it is no number."""
+        answer = self.patient.derive_draws(_of_arrays(partial(function, self)))
         _require_numbers(answer.value)
         return answer
 
@@ -137,7 +147,7 @@ class Treatment:
         """Return the rows of X of this patient at some times."""
         assert self.regimen is not None
         doses = self.regimen if self.given is None else _joined(self.given, self.regimen)
-        names = _names(self.patient)
+        names = columns_of(self.patient)
         before = len(self.equation.doses.amount)
         X = pd.DataFrame(np.repeat(self.row, len(times), axis=0), columns=names)
         X[names[self.equation.doses.time]] = times
@@ -157,26 +167,13 @@ def patient_equation(patient: Any) -> PatientEquation:
     ):
         if isinstance(patient, (PopulationAverage, AdaptedPopulationAverage)):
             raise TypeError(
-                "patient is an average of models whose constants differ; pass one of its parts, "
+                "patient is an average of models, which have no constants in common; pass one of its parts, "
                 f"{'models_' if isinstance(patient, PopulationAverage) else 'members_'}[name]."
             )
         raise TypeError(
             f"patient must be an adapted patient of a pharmacokinetic model, or a fitted model, got {patient!r}."
         )
     return function
-
-
-def planned_treatment(
-    patient: Any, regimen: Regimen, given: Regimen | None, covariates: Mapping[str, float] | None = None
-) -> Treatment:
-    """Put a patient under a regimen, which holds the covariates itself."""
-    if covariates is not None and not isinstance(covariates, Mapping):
-        raise TypeError(f"covariates must be a dict by name, got {covariates!r}.")
-    if covariates:
-        raise ValueError("write the covariates into the regimen: Regimen(..., covariates=...).")
-    if not isinstance(regimen, Regimen):
-        raise TypeError(f"regimen must be a Regimen, got {regimen!r}.")
-    return Treatment.of(patient, regimen, given)
 
 
 def target_time(regimen: Regimen, time: float | None) -> float:
@@ -193,10 +190,20 @@ def target_time(regimen: Regimen, time: float | None) -> float:
     return at
 
 
+def parts_of(patient: Any) -> dict[str, Any]:
+    """Return the parts of an average of models by name; what is none is its one part."""
+    if isinstance(patient, PopulationAverage):
+        check_is_fitted(patient)
+        return dict(patient.models_)
+    return dict(patient.members_) if isinstance(patient, AdaptedPopulationAverage) else {"": patient}
+
+
 def require_linear(patient: Any) -> None:
     """Raise if the elimination of a patient's model saturates."""
-    if not isinstance(patient_equation(patient), Superposition):
-        raise TypeError("the elimination of this model saturates; this quantity is defined for linear models only.")
+    for name, part in parts_of(patient).items():
+        if not isinstance(patient_equation(part), Superposition):
+            which = f"the part {name!r}" if name else "this model"
+            raise TypeError(f"the elimination of {which} saturates; this quantity is defined for linear models only.")
 
 
 def _of_arrays(function: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
@@ -246,7 +253,8 @@ def _require_covariates(patient: Any, equation: PatientEquation, names: list[str
             )
 
 
-def _names(patient: Any) -> list[str]:
+def columns_of(patient: Any) -> list[str]:
+    """Return the names of the columns of the fit, also where it had none."""
     names = getattr(patient, "feature_names_in_", None)
     return patient_equation(patient).doses.unnamed() if names is None else list(names)
 
