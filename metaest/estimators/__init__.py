@@ -11,6 +11,7 @@ from metaest.estimators.equations import (
     EquationRegressor,
     LogLikelihood,
     Parameter,
+    ProfileLikelihood,
     Quantity,
     Recalibration,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "MAMLPolicy",
     "MAMLRegressor",
     "Parameter",
+    "ProfileLikelihood",
     "Quantity",
     "RandomCoefficientRegressor",
     "Recalibration",

@@ -113,6 +113,7 @@ EXCLUDED = {
     "scorers.FewShotScorer": "made by the functions of metaest.scorers",
     "EquationRegressor.bootstrap": "a fit a call; its tasks are read as those of log_likelihood",
     "LogLikelihood": "a record that log_likelihood returns",
+    "ProfileLikelihood": "a record that profile_likelihood returns",
     "Recalibration": "a record that recalibrate returns",
     "Recalibration.to_frame": "takes no argument",
     "EquationRegressor.summary": "takes no argument",

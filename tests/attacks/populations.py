@@ -69,6 +69,11 @@ def above_0(value: Any) -> bool | None:
     return bool(np.isfinite(float(value)) and value > 0)
 
 
+def below_1(value: Any) -> bool | None:
+    """Say that a value must be a number between 0 and 1."""
+    return None if above_0(value) and value < 1 else False
+
+
 def text(value: Any) -> bool | None:
     """Say that a value must be text."""
     return None if isinstance(value, str) else False
@@ -428,4 +433,24 @@ entry(
     ),
     fits=True,
     state=bytes_of(kept_alone, CURVE_PROBE),
+)
+
+
+def _profile(**settings: Any) -> Any:
+    usual = {"name": "k_omega", "n_points": 2}
+    return equation().profile_likelihood(decay_tasks(), **{**usual, **settings}).table.to_numpy()
+
+
+entry(
+    "EquationRegressor.profile_likelihood",
+    _profile,
+    one_at_a_time(name=never, level=below_1, n_points=either),
+    fits=True,
+    state=bytes_of(equation, CURVE_PROBE),
+)
+entry(
+    "EquationRegressor.profile_likelihood (tasks)",
+    lambda tasks: equation().profile_likelihood(tasks, "k", n_points=2).table.to_numpy(),
+    sequences(decay_tasks(), spells=False, fixed=False).filter(lambda given: given["tasks"].refuse),
+    fits=True,
 )

@@ -6,6 +6,7 @@ from metaest.estimators.equations.answers import Derived, Quantity
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations
 from metaest.estimators.equations.drawn import Drawn
 from metaest.estimators.equations.likelihood import LogLikelihood
+from metaest.estimators.equations.profile_likelihood import ProfileLikelihood
 from metaest.estimators.equations.recalibration import Recalibration
 from metaest.estimators.equations.regressor import EquationRegressor
 from metaest.population.parameter import Parameter
@@ -20,6 +21,7 @@ __all__ = [
     "EquationRegressor",
     "LogLikelihood",
     "Parameter",
+    "ProfileLikelihood",
     "Quantity",
     "Recalibration",
 ]

@@ -25,6 +25,7 @@ from metaest.estimators.equations import (
     kept,
     likelihood,
     many_tasks,
+    profile_likelihood,
     recalibrate,
     substituted,
     tables,
@@ -529,6 +530,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     with_equation = substituted.with_equation
     log_likelihood = likelihood.log_likelihood
     bootstrap = bootstrap.bootstrap
+    profile_likelihood = profile_likelihood.profile_likelihood
     learn_guard = kept.learn_guard
     recalibrate = recalibrate.recalibrate
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from metaest.estimators.equations.fit.linearised import linearise
-from metaest.estimators.equations.fit.problem import Optimum, PopulationPrior, Problem
+from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import sizes
 from metaest.estimators.equations.fit_checkpoint import Evaluations
 from metaest.estimators.equations.row_model import Evidence, RowModel
@@ -67,7 +67,7 @@ class Coordinates:
         self.random = torch.tensor(problem.random, dtype=torch.int64)
         m = len(problem.random)
         normal = linearise(problem.model, problem.at(population), problem.design, problem.observations, u).normal
-        self.directions = _directions(torch.from_numpy(normal), problem.prior)
+        self.directions, self.held = _directions(torch.from_numpy(normal), problem), problem.held
         lower = torch.tril_indices(m, m)
         self.lower = lower[:, lower[0] == lower[1]] if problem.diagonal else lower
         rows = population.factor[self.random]
@@ -93,10 +93,18 @@ class Coordinates:
         return torch.cat([part.double() for part in parts]).numpy()
 
     def bounds(self) -> list[tuple[float | None, float | None]]:
-        """Return bounds that keep the noise above its floor, and a power or a correlation within its range."""
+        """Return bounds that keep the noise above its floor, and a power or a correlation within its range.
+
+        They meet where a parameter is held.
+        """
         free: list[tuple[float | None, float | None]] = [(None, None)] * (self.n_beta + self.n_factor)
         pairs = zip(self.smallest.tolist(), self.largest.tolist(), strict=True)
-        return [*free, *((low, high if high < np.inf else None) for low, high in pairs)]
+        bounds = [*free, *((low, high if high < np.inf else None) for low, high in pairs)]
+        if self.held is not None and self.held.kind != "coefficient":
+            # the first constant has one entry of a lower triangular factor, the first
+            place = self.n_beta + (self.n_factor + self.held.place if self.held.kind == "noise" else 0)
+            bounds[place] = (float(self.start()[place]),) * 2
+        return bounds
 
     def gradient(self, evidence: Evidence, design: Design) -> Tensor:
         """Return the gradient in the vector of the sum of the tasks' losses."""
@@ -287,13 +295,18 @@ def _coordinates(
     return Coordinates(whole, population, whole.solve(population).u, fixed_beta)
 
 
-def _directions(normal: Tensor, prior: PopulationPrior | None) -> Tensor:
+def _directions(normal: Tensor, problem: Problem) -> Tensor:
     """Return the directions of the coefficients, of shape (coefficients, fitted ones), scaled by their information."""
-    if prior is None:
+    prior, held = problem.prior, problem.held
+    if prior is not None:
+        free, normal_of_free = list(prior.free), normal[list(prior.free)][:, list(prior.free)] + prior.precision
+    elif held is not None and held.kind == "coefficient":
+        free = [k for k in range(len(normal)) if k != held.place]
+        normal_of_free = normal[free][:, free]
+    else:
         return _inverse_root(normal)
-    free = list(prior.free)
     directions = normal.new_zeros(len(normal), len(free))
-    directions[free] = _inverse_root(normal[free][:, free] + prior.precision)
+    directions[free] = _inverse_root(normal_of_free)
     return directions
 
 

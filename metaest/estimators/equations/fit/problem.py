@@ -1,7 +1,7 @@
 """The problem of a fit: which equation is fitted to which rows, and a population at which its search ended."""
 
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from metaest.functional import GaussNewton, HierarchicalModel, Observations, Pop
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Design, Point
 
-__all__ = ["Optimum", "PopulationPrior", "Problem"]
+__all__ = ["Held", "Optimum", "PopulationPrior", "Problem"]
 
 
 class PopulationPrior(Protocol):
@@ -39,6 +39,22 @@ class PopulationPrior(Protocol):
         """Return the negative logarithm of the prior."""
 
 
+class Held(NamedTuple):
+    """One parameter of the population that stays as it is.
+
+    Attributes
+    ----------
+    kind : {"coefficient", "sd", "noise"}
+        A coefficient; the standard deviation between tasks of the first constant among `Problem.random`; a constant of
+        the noise.
+    place : int
+        Number of the coefficient, or of the constant of the noise.
+    """
+
+    kind: Literal["coefficient", "sd", "noise"]
+    place: int = 0
+
+
 class Problem(NamedTuple):
     """An equation, the rows it is fitted to, and how the constants of their tasks are found.
 
@@ -60,6 +76,8 @@ class Problem(NamedTuple):
         Where results of the long steps are kept.
     prior : PopulationPrior or None
         Of the parameters of the population.
+    held : Held or None
+        The parameter that is not fitted.
     """
 
     model: HierarchicalModel
@@ -72,6 +90,7 @@ class Problem(NamedTuple):
     solver: GaussNewton
     checkpoint: FitCheckpoint = FitCheckpoint()
     prior: PopulationPrior | None = None
+    held: Held | None = None
 
     def with_independent_rows(self) -> "Problem":
         """Return the problem without a correlation of the residuals."""
