@@ -86,7 +86,6 @@ class _Model(Fitted, Protocol):
     noise_: pd.Series
     population_: pd.DataFrame
     _fitted: FittedEquation
-    _fitted_settings: dict[str, str]
 
 
 @in_plain_modes
@@ -212,7 +211,7 @@ def _require_likelihood(model: _Model, where: str) -> None:
         what = "has a prior: fit the tasks without it"
     elif model._fitted.uncertain is not None:
         what = "integrates over what its few tasks leave open: the intervals of population_ count it"
-    elif model._fitted_settings["objective"] != "evidence" or model._fitted.by_gradient_steps:
+    elif vars(model)["_fitted_settings"]["objective"] != "evidence" or model._fitted.by_gradient_steps:
         what = "was fitted to query rows: fit with objective='evidence'"
     if what:
         raise ValueError(f"{where}: this model {what}.")
