@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from hypothesis import strategies as st
 
 from attacks.arguments import count, one_of, rows_and_targets, seed, sequences, share
@@ -26,6 +27,10 @@ from metaest.population import (
     Power,
     Provenance,
     Shift,
+    read_monolix,
+    read_nonmem_ext,
+    read_nonmem_phi,
+    read_pkpdsim,
 )
 
 ENTRIES: list[EntryPoint] = []
@@ -325,6 +330,75 @@ entry(
         lambda given: not isinstance(given["path"].value, (str, bytes, int, np.integer))
     ),
     kinds=(OSError,),
+)
+
+# ---- files of other programs ---------------------------------------------------------------------------------
+
+FILES = {
+    read_nonmem_ext: "TABLE NO. 1: FO: Problem=1\n ITERATION THETA1 SIGMA(1,1) OMEGA(1,1) OBJ\n -1000000000 2 .1 .3 9\n",
+    read_nonmem_phi: "TABLE NO. 1: FO: Problem=1\n SUBJECT_NO ID ETA(1) ETC(1,1) OBJ\n 1 5 .1 .3 9\n",
+    read_monolix: "parameter,value,se_sa\nk_pop,2,.1\nomega_k,.3,.1\na,.1,\n",
+    read_pkpdsim: "{parameters: {k: 2}, omega_matrix: [.09], ruv: {add: .1}}",
+}
+
+
+def _read(reader: Callable[..., Any], content: Any, **settings: Any) -> Any:
+    path = Path(FOLDER.name) / "numbers.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    read = reader(path, **settings)
+    return read if isinstance(read, pd.DataFrame) else list(read.values.values())
+
+
+def _cut(text: str) -> st.SearchStrategy[dict[str, Given]]:
+    """Return a strategy: a file of which something is missing, doubled or changed."""
+    damaged = st.one_of(
+        st.integers(0, len(text) - 1).map(lambda i: text[:i]),
+        st.tuples(st.integers(0, len(text) - 1), st.characters()).map(lambda c: text[: c[0]] + c[1] + text[c[0] + 1 :]),
+        st.just(text + text),
+    )
+    return damaged.map(lambda content: {"content": Given(f"damaged {content[:20]!r}", content, content, sure=False)})
+
+
+for _reader, _text in FILES.items():
+    entry(
+        f"{_reader.__name__} (path)",
+        lambda path, _reader=_reader: _reader(path),
+        one_at_a_time(path=never),
+        kinds=(OSError,),
+    )
+    entry(
+        f"{_reader.__name__} (damaged)",
+        lambda content, _reader=_reader: _read(_reader, content),
+        _cut(_text),
+        compare=False,
+    )
+for _reader in (read_nonmem_ext, read_nonmem_phi):
+    entry(f"{_reader.__name__} (table)", lambda table, _reader=_reader: _read(_reader, FILES[_reader], table=table), one_at_a_time(table=lambda v: None if v is None or (isinstance(v, int) and v == 1) else False))  # fmt: skip
+entry("read_nonmem_ext (unconverged)", lambda unconverged: _read(read_nonmem_ext, FILES[read_nonmem_ext], unconverged=unconverged), one_at_a_time(unconverged=lambda v: None if isinstance(v, (bool, np.bool_)) else False))  # fmt: skip
+entry("read_monolix (errors)", lambda errors: _read(read_monolix, FILES[read_monolix], errors=errors), one_at_a_time(errors=lambda v: None if v is None or v == "stochastic" else False))  # fmt: skip
+
+
+def _of_estimates(**parts: Any) -> Any:
+    path = Path(FOLDER.name) / "model.json5"
+    path.write_text(FILES[read_pkpdsim])
+    usual = {"typical": {"k": "k"}, "parameters": {"k": CONSTANTS["k"]}, "deviations": {"k": "k"}}
+    return _answers(read_pkpdsim(path).to_population(**{**usual, **parts}))
+
+
+entry(
+    "Estimates.to_population",
+    _of_estimates,
+    one_at_a_time(
+        typical=never,
+        parameters=never,
+        deviations=never,
+        logarithms=unless_empty,
+        without=unless_empty,
+        noise=lambda v: None if v is None else False,
+        covariates=unless_empty,
+        provenance=lambda v: None if v is None else False,
+        columns=lambda v: None if not v else False,
+    ),
 )
 
 # ---- models -----------------------------------------------------------------------------------------------------
