@@ -17,6 +17,7 @@ __all__ = [
     "TaskError",
     "UngroupedWarning",
     "UnlikelyTaskWarning",
+    "attributed",
     "filters_kept",
     "quiet",
     "warn",
@@ -66,6 +67,7 @@ class CoverageWarning(UserWarning):
 _INTERNAL = ("metaest", "metaest_domains", "metaest_datasets", "sklearn", "contextlib")
 
 _QUIET: ContextVar[tuple[type[Warning], ...]] = ContextVar("metaest_quiet", default=())
+_SOURCE: ContextVar[str] = ContextVar("metaest_source", default="")
 _FILTERS = threading.RLock()
 
 
@@ -79,6 +81,8 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """
     if issubclass(category, _QUIET.get()):
         return
+    if isinstance(message, str) and _SOURCE.get():
+        message = f"{message} {_SOURCE.get()}"
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _INTERNAL:
         level, frame = level + 1, frame.f_back
@@ -101,6 +105,16 @@ def quiet(*categories: type[Warning]) -> Iterator[None]:
         yield
     finally:
         _QUIET.reset(token)
+
+
+@contextmanager
+def attributed(source: str) -> Iterator[None]:
+    """Let warnings of metaest in this thread end with a sentence that says what they come from."""
+    token = _SOURCE.set(source)
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)
 
 
 @contextmanager

@@ -11,8 +11,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
+from equations import averaging
 from metaest import (
     EquationRegressor,
+    FewShotRegressor,
     MAMLRegressor,
     Parameter,
     Population,
@@ -20,8 +22,11 @@ from metaest import (
     Task,
     TaskError,
     TaskSet,
+    UnlikelyTaskWarning,
+    scorers,
 )
-from metaest.population import Block, NoiseModel, Power
+from metaest.exceptions import quiet
+from metaest.population import Block, NoiseModel, Power, Provenance
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning", "ignore::metaest.UnlikelyTaskWarning")
 
@@ -369,3 +374,94 @@ def test_an_average_is_fitted_first_and_has_no_guard():
         average.adapt(X, Y, guard=True)
     with pytest.raises(TaskError, match="no tasks"):
         average.adapt_many([])
+
+
+# ---- what is told, and what else takes an average -----------------------------------------------------------------
+
+
+def decaying(noise, **settings):
+    def decay(X, start, rate):
+        return start * torch.exp(-rate * X[:, 0])
+
+    constants = {"start": Parameter(5.0, lower=0), "rate": Parameter(0.3, lower=0)}
+    population = Population(constants, Block(sd={"start": 0.3, "rate": 0.3}), noise, columns={"x": ""})
+    return EquationRegressor.from_population(decay, population, **settings)
+
+
+@pytest.mark.parametrize(
+    ("noise", "settings"),
+    [
+        (NoiseModel("combined", sd=0.1, cv=0.2), {}),
+        (NoiseModel("power", sd_at_1=0.2, power=0.7, floor=1e-3), {}),
+        (NoiseModel("lognormal", sd_log=0.2), {}),
+        (NoiseModel("combined1", sd=0.1, cv=0.1), {"limit": 2.5}),
+    ],
+    ids=lambda given: getattr(given, "kind", ""),
+)
+def test_evidence_is_the_likelihood_by_laplace_of_every_kind_of_noise(noise, settings):
+    part = decaying(noise, **settings)
+    weight = np.array([1.0, 2.0, 0.5, 1.0])
+    task = PopulationAverage([("a", part), ("b", part)]).fit([]).adapt(X, Y, sample_weight=weight)
+    value = part.log_likelihood([(X, Y)], sample_weight=weight).value
+    np.testing.assert_allclose(task.log_evidence_, [value, value], rtol=1e-10)
+
+
+def test_evidence_counts_correlated_residuals_and_averaged_structures():
+    tasks = decaying(NoiseModel("additive", sd=0.3)).simulate_tasks(X, 8, random_state=0)
+    constants = {"level": 5.0, "slope": -1.0}
+    correlated = EquationRegressor(line, constants, random=["level"], noise_correlation="car1", correlation_time=0)
+    with quiet(Warning):
+        correlated.fit(tasks)
+    with averaging(), quiet(Warning):
+        several = EquationRegressor(line, constants, random=["level"], noise="auto", random_state=0).fit(tasks)
+    parts = [("a", FrozenEstimator(correlated)), ("b", FrozenEstimator(several))]
+    task = PopulationAverage(parts).fit([]).adapt(X, Y)
+    np.testing.assert_allclose(task.log_evidence_["a"], correlated.log_likelihood([(X, Y)]).value)
+    each = [one._unguarded.log_evidence.item() for one in task.members_["b"].members_]
+    assert len(each) == 2
+    np.testing.assert_allclose(task.log_evidence_["b"], np.log(np.mean(np.exp(each))))
+    low, high = task.predict_interval(NEXT)
+    assert (low < high).all()
+    assert task.simulate(NEXT, 3, 0).shape == (3, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_only_what_concerns_the_average_is_warned_of(model):
+    model.adapt(X[:1], Y[:1])  # one row says little about two constants, of which nobody asked
+    with pytest.warns(UnlikelyTaskWarning, match="no curve of any part comes near these rows; check their units"):
+        model.adapt(X, 1e6 * Y)
+    tasks = {"a": (X, Y), "b": (X, 1e6 * Y)}
+    with pytest.warns(UnlikelyTaskWarning, match=r"adapt_many: no curve of any part .* of 1 tasks \('b'\)"):
+        model.adapt_many(tasks)
+
+
+def test_ranges_of_a_part_are_warned_of_by_its_name():
+    ranged = scaled_part("weight", provenance=Provenance(ranges={"weight": (40, 100)}))
+    average = PopulationAverage([("a", ranged), ("b", scaled_part("ffm"))]).fit([])
+    light = ROWS.assign(weight=20.0)
+    message = r"'weight' is 20, and the population was learned from 40 to 100.*\(The part 'a'\.\)"
+    for call in (
+        lambda: average.adapt(light, [20.0, 40.0]),
+        lambda: average.adapt_many([(light, [20.0, 40.0])]),
+        lambda: average.adapt([], [], covariates={"weight": 20.0, "ffm": 15.0}),
+    ):
+        with pytest.warns(UnlikelyTaskWarning, match=message) as told:
+            call()
+        assert len({str(warning.message) for warning in told}) == 1
+
+
+def test_weights_and_tasks_come_in_several_forms(model, by_name):
+    weights = model.adapt(X, Y).weights_
+    again = clone(model).set_params(weights=weights).fit(pd.DataFrame(columns=["x"]))
+    np.testing.assert_allclose(again.weights_, weights)
+    tasks = [(ROWS[["weight", "t", "ffm"]], [2.1, 3.9]), (ROWS[["weight", "t", "ffm"]], [6.1, 11.5])]
+    ordered = [(rows[["t", "weight", "ffm"]], y) for rows, y in tasks]
+    assert by_name.fit(tasks).score(tasks) == by_name.score(ordered)
+    by_name.fit([])
+
+
+def test_other_tools_take_an_average(model):
+    few = FewShotRegressor(model).fit(X, Y)
+    np.testing.assert_array_equal(few.predict(NEXT), model.adapt(X, Y).predict(NEXT))
+    tasks = line_part(0).simulate_tasks(X, 12, random_state=1)
+    assert scorers.few_shot_rmse(2)(model, tasks) < 0

@@ -20,10 +20,10 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.mixture import mixed
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor
-from metaest.exceptions import TaskError
-from metaest.selection.answers import naming
+from metaest.exceptions import IdentifiabilityWarning, TaskError, UnlikelyTaskWarning, quiet
 from metaest.selection.populations.columns import PartColumns
 from metaest.selection.populations.mixture import Component, interval_of_components
+from metaest.selection.populations.parts import speaking_for
 from metaest.selection.populations.weighting import Weighting, log_evidence
 from metaest.tasks.random_state import generator_of
 from metaest.tasks.record import read_only
@@ -229,7 +229,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         split, drawn = self._part_columns.split(X, "simulate"), {}
         for k in np.unique(chosen).tolist():
             seed = int(rng.integers(2**31 - 1))
-            with naming(self._part_columns.parts[k], "part"):
+            with speaking_for(self._part_columns.parts[k]):
                 drawn[k] = self._adapted[k].simulate(split[k], int((chosen == k).sum()), seed, sample_weight)
         values = np.empty((n, next(iter(drawn.values())).shape[1]))
         for k, of_part in drawn.items():
@@ -255,7 +255,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         for name, one, own in zip(
             self._part_columns.parts, self._adapted, self._part_columns.split(X, "partial_adapt"), strict=True
         ):
-            with naming(name, "part"):
+            with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
                 adapted.append(one.partial_adapt(own, y, sample_weight))
         rows = kept_rows(rows, sample_weight)
         joined = joined_rows(self.X_support_, rows) if len(rows) else self.X_support_
@@ -273,7 +273,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
             self._part_columns.parts, self._weights.tolist(), self._adapted, split, strict=True
         ):
             if weight > 0:
-                with naming(name, "part"):
+                with speaking_for(name):
                     answers.append((weight, ask(one, rows)))
         return answers
 

@@ -14,9 +14,9 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.inputs import tasks_by_name
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictors
-from metaest.selection.answers import naming
 from metaest.selection.populations.adapted import AdaptedPopulationAverage
 from metaest.selection.populations.columns import PartColumns
+from metaest.selection.populations.parts import speaking_for
 from metaest.selection.populations.weighting import Weighting, log_evidence
 from metaest.tasks import TaskSet
 
@@ -118,7 +118,7 @@ class AdaptedPopulationAverages(AdaptedPredictors[AdaptedPopulationAverage]):
             split, weights = self._part_columns.split(X, "predict"), weights[:, :, None]
         total = np.zeros(())
         for k, (name, many) in enumerate(zip(self._part_columns.parts, self._adapted, strict=True)):
-            with naming(name, "part"):
+            with speaking_for(name):
                 total = total + weights[:, k] * many.predict(split[k])
         return total
 

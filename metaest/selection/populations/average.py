@@ -12,19 +12,19 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
-from metaest.estimators.arguments import POSITIVE, SEED, VERBOSE, check_interval, require_flag, whether_guarded
+from metaest.estimators.arguments import POSITIVE, SEED, VERBOSE, whether_guarded
 from metaest.estimators.atomic import atomic
 from metaest.estimators.columns import Columns
-from metaest.estimators.conformal import IntervalMixin, conformal_interval
+from metaest.estimators.conformal import IntervalMixin
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.inputs import as_tasks, require_columns
-from metaest.estimators.mixture import mixed
+from metaest.estimators.inputs import as_tasks, is_empty, require_columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks
-from metaest.selection.answers import naming
+from metaest.exceptions import IdentifiabilityWarning, UnlikelyTaskWarning, quiet, warn
 from metaest.selection.ensemble import Ensemble, Member
 from metaest.selection.folds import folds
+from metaest.selection.populations import unadapted
 from metaest.selection.populations.adapted import AdaptedPopulationAverage, kept_rows
 from metaest.selection.populations.adapted_many import AdaptedPopulationAverages
 from metaest.selection.populations.columns import PartColumns
@@ -34,15 +34,18 @@ from metaest.selection.populations.parts import (
     learns,
     require_one_quantity,
     seed_of,
+    speaking_for,
     tasks_of_part,
 )
 from metaest.selection.populations.temperature import evidence_of_prefixes, learned_temperature, left_out_evidence
-from metaest.selection.populations.weighting import Weighting
+from metaest.selection.populations.weighting import Weighting, unlikely
 from metaest.tasks import TaskSet
 from metaest.tasks.numbers import as_number
 
 __all__ = ["PopulationAverage"]
 
+# names of tasks that a warning lists
+SHOWN = 5
 # folds in which parts that learn are fitted without the tasks that the temperature is read off
 FOLDS = 5
 
@@ -64,7 +67,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         Names and models: as they come from ``from_population``, which keep their population in `fit`; fitted ones
         inside ``sklearn.frozen.FrozenEstimator``, which are taken as they are; others, which `fit` fits to the tasks.
         ``name__setting`` sets one of theirs.
-    weights : dict of str to float or sequence of float, optional
+    weights : dict or Series of str to float, or sequence of float, optional
         The weights :math:`\pi_k` of the parts before any row, by name or in their order; above 0, and scaled to sum
         to one. None: equal ones.
     method : {"average", "select"}, default="average"
@@ -123,7 +126,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
 
     _parameter_constraints = {  # noqa: RUF012
         "estimators": [list, tuple],
-        "weights": [Mapping, list, tuple, np.ndarray, None],
+        "weights": [Mapping, pd.Series, list, tuple, np.ndarray, None],
         "method": [StrOptions({"average", "select"})],
         "temperature": [POSITIVE, StrOptions({"auto"})],
         "support_size": [object],
@@ -221,7 +224,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         parts = given_parts(self.estimators, list(self.get_params(deep=False)))
         prior = _prior(self.weights, list(parts))
         seed, tasks = seed_of(self.random_state), None
-        if y is not None or not (isinstance(X, (list, tuple)) and not X):
+        if y is not None or isinstance(X, TaskSet) or not is_empty(X):
             tasks = require_columns(as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
         own = {name: None if tasks is None else tasks_of_part(name, parts, tasks) for name in parts}
         self.models_ = {name: fitted_part(name, model, own[name]) for name, model in parts.items()}
@@ -303,8 +306,10 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
 
         Warns
         -----
-        IdentifiabilityWarning, UnlikelyTaskWarning, ConvergenceWarning
-            Those of the parts; one whose curves are all far from the rows has hardly any weight.
+        UnlikelyTaskWarning
+            When no curve of any part comes near the rows, or a part is adapted outside the ranges of its population.
+        ConvergenceWarning
+            When the search of a part did not converge. What a part's constants leave open is in its ``params_``.
         """
         check_is_fitted(self)
         _refuse_guard(guard, gap)
@@ -312,8 +317,13 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         split, stated = self._part_columns.split(X, "adapt"), self._part_columns.split_covariates(covariates)
         adapted = []
         for (name, model), own, values in zip(self.models_.items(), split, stated, strict=True):
-            with naming(name, "part"):
-                adapted.append(model.adapt(own, y, sample_weight=sample_weight, guard=False, covariates=values))
+            with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
+                one = model.adapt(own, y, sample_weight=sample_weight, guard=False, covariates=values)
+            with speaking_for(name):
+                model._warn_outside(dict(enumerate(one.X_support_.T)) or one.stated_covariates_, "adapt")
+            adapted.append(one)
+        if all(unlikely(one)[0] for one in adapted):
+            _warn_of_unlikely("adapt: no curve of any part comes near these rows")
         X_support = kept_rows(rows, sample_weight)
         return AdaptedPopulationAverage._make(self._part_columns, self._weighting, adapted, X_support, self._conformal)
 
@@ -343,88 +353,38 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         for (name, model), own in zip(
             self.models_.items(), self._part_columns.split_tasks(taken, "adapt_many"), strict=True
         ):
-            with naming(name, "part"):
+            with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
                 adapted.append(model.adapt_many(own))
+            with speaking_for(name):
+                model._warn_outside(dict(enumerate(own.X.T)), "adapt_many")
+        bad = np.flatnonzero(np.all([unlikely(one) for one in adapted], axis=0)).tolist()
+        if bad:
+            some = ", ".join(repr(taken.name_of(i)) for i in bad[:SHOWN]) + " and others" * (len(bad) > SHOWN)
+            _warn_of_unlikely(f"adapt_many: no curve of any part comes near the rows of {len(bad)} tasks ({some})")
         return AdaptedPopulationAverages(self._part_columns, self._weighting, adapted, taken, self._conformal)
 
+    predict = unadapted.predict
+    predict_interval = unadapted.predict_interval
+    predict_mean = unadapted.predict_mean
+    simulate = unadapted.simulate
+
     @in_plain_modes
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict without adapting, by the weights before any row; with covariates, each row as for its task.
+    def score(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> float:
+        """Few-shot R2: adapt on the support of each task, score the prediction of its query.
 
         Parameters
         ----------
-        X, return_std
-            As :meth:`AdaptedPopulationAverage.predict` takes them.
+        X, y, groups, sample_weight
+            As in `fit`; columns may come in any order.
 
         Returns
         -------
-        y, std : ndarray of shape (n_rows,)
+        float
+            See :meth:`EquationRegressor.score`.
         """
         check_is_fitted(self)
-        require_flag(return_std, "return_std")
-        parts = self._asked(X, "predict", return_std=return_std)
-        if return_std:
-            return mixed([weight for weight, _ in parts], [answer for _, answer in parts])
-        return np.asarray(sum(weight * answer for weight, answer in parts))
-
-    @in_plain_modes
-    def predict_interval(
-        self,
-        X: Any,
-        level: float = 0.9,
-        method: str = "posterior",
-        of: str = "observation",
-        simultaneous: bool = False,
-        sample_weight: Any = None,
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the ends of an interval for every row of a task without support rows.
-
-        Parameters
-        ----------
-        X, level, method, of, simultaneous, sample_weight
-            As :meth:`AdaptedPopulationAverage.predict_interval` takes them; covariates are those of one task.
-
-        Returns
-        -------
-        lower, upper : ndarray of shape (n_rows,)
-        """
-        check_is_fitted(self)
-        check_interval(level, method, of, simultaneous)
-        if method == "conformal":
-            return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
-        return self._of_task(X, "predict_interval").predict_interval(X, level, method, of, sample_weight=sample_weight)
-
-    @in_plain_modes
-    def predict_mean(self, X: Any) -> NDArray[np.float64]:
-        """Predict without adapting by the mean of the curves of all populations.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_rows, n_features)
-            Covariates are those of one task.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
-        check_is_fitted(self)
-        return self._of_task(X, "predict_mean").predict_mean(X)
-
-    @in_plain_modes
-    def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:
-        """Draw observations of n new tasks with the rows X, each of a part that is drawn first.
-
-        Parameters
-        ----------
-        X, n, random_state, sample_weight
-            As :meth:`AdaptedPopulationAverage.simulate` takes them; covariates are those of one task.
-
-        Returns
-        -------
-        ndarray of shape (n, n_rows)
-        """
-        check_is_fitted(self)
-        return self._of_task(X, "simulate").simulate(X, n, random_state, sample_weight)
+        tasks = require_columns(as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
+        return super().score(self._part_columns.arranged(tasks, "score"))
 
     def learn_guard(self, gap: int = 0) -> None:
         """Learn now what guarded adaptations of the parts need of training rows, which files and pickles leave out.
@@ -435,32 +395,6 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         """
         for model in getattr(self, "models_", {}).values():
             model.learn_guard(gap)
-
-    def _of_task(self, X: Any, where: str) -> AdaptedPopulationAverage:
-        """Return the average for the one task that the rows X belong to, adapted to none of them."""
-        rows, names = self._part_columns.rows(X, where)
-        stated = []
-        for (name, model), own in zip(self.models_.items(), self._part_columns.split_rows(rows, names), strict=True):
-            with naming(name, "part"):
-                values = np.asarray(own, dtype=np.float64)
-                covariates = model._fitted.covariates.of_rows(values, where) if len(values) else np.empty(0)
-                of_part = dict(zip(model.covariate_columns_, covariates.tolist(), strict=False))
-                stated.append(model.adapt([], [], guard=False, covariates=of_part))
-        return AdaptedPopulationAverage._make(
-            self._part_columns, self._weighting, stated, np.empty((0, self._part_columns.n)), self._conformal
-        )
-
-    def _asked(self, X: Any, where: str, **arguments: Any) -> list[tuple[float, Any]]:
-        """Return what the parts predict without adapting, with their weights."""
-        weights = self._weighting.weights(np.zeros((1, len(self.models_))))[0].tolist()
-        answers = []
-        for (name, model), weight, own in zip(
-            self.models_.items(), weights, self._part_columns.split(X, where), strict=True
-        ):
-            if weight > 0:
-                with naming(name, "part"):
-                    answers.append((weight, model.predict(own, **arguments)))
-        return answers
 
     @property
     def _populations(self) -> list[tuple[FittedEquation, ...]]:
@@ -482,7 +416,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         return self.adapt_many(supports, guard=guard)
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        return self._of_task(X, "predict_interval")._center_and_scale(X, sample_weight)
+        return unadapted.of_task(self, X, "predict_interval")._center_and_scale(X, sample_weight)
 
     def __getstate__(self) -> dict[str, Any]:
         return model_state(self, super().__getstate__())
@@ -502,7 +436,8 @@ def _prior(weights: Any, names: list[str]) -> NDArray[np.float64]:
     """Return the weights before any row in the order of the parts, or raise where one is missing or not above 0."""
     if weights is None:
         return np.full(len(names), 1 / len(names))
-    if isinstance(weights, Mapping):
+    if isinstance(weights, (Mapping, pd.Series)):
+        weights = dict(weights)
         if set(weights) != set(names):
             other = next((name for name in [*weights, *names] if (name in weights) != (name in names)), None)
             raise ValueError(f"weights: one for each part is wanted, {names}; {other!r} is missing there or here.")
@@ -512,6 +447,13 @@ def _prior(weights: Any, names: list[str]) -> NDArray[np.float64]:
     numbers = [as_number(w, f"weights of {n!r}", above=0) for w, n in zip(list(weights), names, strict=True)]
     array = np.array(numbers)
     return np.asarray(array / array.max() / (array / array.max()).sum())
+
+
+def _warn_of_unlikely(what: str) -> None:
+    warn(
+        f"{what}; check their units. The weights choose among parts of which none fits.",
+        UnlikelyTaskWarning,
+    )
 
 
 def _refuse_guard(guard: Any, gap: Any) -> None:

@@ -1,6 +1,7 @@
 """The parts of an average: which estimators may be one, how each is fitted, and whether they speak of the same y."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -10,12 +11,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import EquationRegressor
+from metaest.exceptions import attributed
 from metaest.selection.answers import naming
 from metaest.selection.populations.columns import chosen_columns
 from metaest.tasks import TaskSet
 from metaest.tasks.random_state import generator_of
 
-__all__ = ["fitted_part", "given_parts", "learns", "require_one_quantity", "tasks_of_part"]
+__all__ = ["fitted_part", "given_parts", "learns", "require_one_quantity", "seed_of", "speaking_for", "tasks_of_part"]
 
 
 def given_parts(estimators: Any, taken: Sequence[str]) -> dict[str, Any]:
@@ -54,6 +56,13 @@ def given_parts(estimators: Any, taken: Sequence[str]) -> dict[str, Any]:
     return parts
 
 
+@contextmanager
+def speaking_for(name: str) -> Iterator[None]:
+    """Add the name of a part to errors and warnings that it raises."""
+    with naming(name, "part"), attributed(f"(The part {name!r}.)"):
+        yield
+
+
 def learns(model: Any) -> bool:
     """Tell whether a part is fitted to tasks, and does not keep what it is."""
     if isinstance(model, FrozenEstimator):
@@ -74,7 +83,7 @@ def fitted_part(name: str, model: Any, tasks: TaskSet | None) -> Any:
     """
     if isinstance(model, FrozenEstimator):
         return model.estimator
-    with naming(name, "part"):
+    with speaking_for(name):
         if tasks is not None:
             return clone(model).fit(tasks)
         if model.prior is None:

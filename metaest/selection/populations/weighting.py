@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metaest.exceptions import TaskError
 
-__all__ = ["Weighting", "log_evidence"]
+__all__ = ["Weighting", "log_evidence", "unlikely"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,3 +68,9 @@ def log_evidence(adapted: Any, where: str) -> NDArray[np.float64]:
             f"{where}: the evidence of the rows of task number {int((~np.isfinite(value)).argmax())} is no number."
         )
     return np.asarray(value)
+
+
+def unlikely(adapted: Any) -> NDArray[np.bool_]:
+    """Tell for each task whether no curve of a part comes near its rows."""
+    members = getattr(adapted, "members_", (adapted,))
+    return np.asarray(np.all([one._unguarded.unlikely.numpy() for one in members], axis=0))
