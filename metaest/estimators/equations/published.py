@@ -138,8 +138,8 @@ def population_of(
 def warn_outside(provenance: Provenance, values: Mapping[str, NDArray[Any]], where: str) -> None:
     """Warn where columns have values outside the ranges of the tasks that a population was learned from."""
     for name, column in values.items():
-        for value in (column.min(), column.max()) if len(column) else ():
-            if wrong := provenance.outside({name: float(value)}):
+        for value in dict.fromkeys((float(column.min()), float(column.max()))) if len(column) else ():
+            if wrong := provenance.outside({name: value}):
                 low, high = wrong[name]
                 warn(
                     f"{where}: {name!r} is {value:g}, and the population was learned from {low:g} to {high:g}; its "

@@ -320,7 +320,8 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
             with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
                 one = model.adapt(own, y, sample_weight=sample_weight, guard=False, covariates=values)
             with speaking_for(name):
-                model._warn_outside(dict(enumerate(one.X_support_.T)) or one.stated_covariates_, "adapt")
+                given = dict(enumerate(one.X_support_.T)) if len(one.X_support_) else one.stated_covariates_
+                model._warn_outside(given, "adapt")
             adapted.append(one)
         if all(unlikely(one)[0] for one in adapted):
             _warn_of_unlikely("adapt: no curve of any part comes near these rows")
