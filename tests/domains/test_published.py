@@ -23,13 +23,13 @@ from metaest_domains.physiology import (
     TwoCompartmentRegressor,
     body_mass_index,
     body_surface_area,
-    clearance,
     creatinine_clearance,
     fat_free_mass,
     list_published,
     load_published,
     patient_covariates,
     published_model,
+    volume,
 )
 
 HOME = Path(os.environ.get("METAEST_DATA_HOME", "nowhere")) / "prospective"
@@ -254,7 +254,15 @@ def test_the_models_of_one_drug_are_averaged():
     np.testing.assert_allclose(later, 0, atol=1e-9)
     for patient, place in ((models, "models_"), (adapted, "members_")):
         with pytest.raises(TypeError, match=rf"pass one of its parts, {place}\[name\]"):
-            clearance(patient)
+            volume(patient)
+
+
+def test_parts_for_other_numbers_of_doses_are_refused():
+    for few, many in ((2, 4), (None, 2)):
+        parts = [(f"{n} doses", published_model("vancomycin", "buelga-2005", n_doses=n)) for n in (few, many)]
+        for pair in (parts, parts[::-1]):
+            with pytest.raises(ValueError, match=r"which .* reads as well and was not made for; .* \(n_doses=\)"):
+                PopulationAverage(pair).fit([])
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from metaest.selection.populations.parts import (
     given_parts,
     learns,
     require_one_quantity,
+    require_same_design,
     seed_of,
     speaking_for,
     tasks_of_part,
@@ -229,6 +230,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         own = {name: None if tasks is None else tasks_of_part(name, parts, tasks) for name in parts}
         self.models_ = {name: fitted_part(name, model, own[name]) for name, model in parts.items()}
         require_one_quantity(self.models_)
+        require_same_design(self.models_)
         fitted_on = {name: (Columns(model).names, model.n_features_in_) for name, model in self.models_.items()}
         self._part_columns = PartColumns.of(fitted_on, None if tasks is None else tasks.feature_names)
         self.weights_ = pd.Series(prior, index=pd.Index(list(parts), name="part"), name="weight")

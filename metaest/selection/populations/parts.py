@@ -17,7 +17,16 @@ from metaest.selection.populations.columns import chosen_columns
 from metaest.tasks import TaskSet
 from metaest.tasks.random_state import generator_of
 
-__all__ = ["fitted_part", "given_parts", "learns", "require_one_quantity", "seed_of", "speaking_for", "tasks_of_part"]
+__all__ = [
+    "fitted_part",
+    "given_parts",
+    "learns",
+    "require_one_quantity",
+    "require_same_design",
+    "seed_of",
+    "speaking_for",
+    "tasks_of_part",
+]
 
 
 def given_parts(estimators: Any, taken: Sequence[str]) -> dict[str, Any]:
@@ -162,6 +171,36 @@ def require_one_quantity(models: Mapping[str, Any]) -> None:
                 )
             if unit and not stated:
                 columns[column] = name, unit
+
+
+def require_same_design(models: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a part would read a column that another part has, and it has none of.
+
+    A part takes the columns of its fit and leaves those of others, such as a covariate that it does not know. Some
+    equations read columns beyond those of their fit, such as further doses (``arrange``): to leave these would be to
+    forget doses in silence.
+    """
+    columns = {name: _columns_of_fit(model) or [] for name, model in models.items()}
+    for name, model in models.items():
+        arrange = getattr(model.equation_, "arrange", None)
+        if arrange is None or not columns[name]:
+            continue
+        for other, theirs in columns.items():
+            for column in theirs:
+                if column not in columns[name] and _reads(arrange, columns[name], column):
+                    raise ValueError(
+                        f"estimators: {other!r} has the column {column!r}, which {name!r} reads as well and was not "
+                        "made for; make both for the same columns, such as for as many doses (n_doses=)."
+                    )
+
+
+def _reads(arrange: Any, columns: list[str], further: str) -> bool:
+    """Tell whether an equation reads a column that its fit did not have."""
+    frame = pd.DataFrame(1.0, index=range(1), columns=[*columns, further])
+    try:
+        return arrange(frame, columns) is not None
+    except ValueError:  # it lacks another one beside it
+        return True
 
 
 def seed_of(random_state: Any) -> int:
