@@ -87,9 +87,11 @@ def as_stored(cls: type, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_today(cls: type, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a file says of an object under today's names of its attributes."""
+    """Return what a file says of an object under today's names of its attributes, with learned ones it left out."""
     names = {stored: today for today, stored in _of_class(cls, ATTRIBUTES).items()}
-    return {names.get(name, name): value for name, value in attributes.items()}
+    # without a name that a user reads, an object has its class's value
+    left_out = {name: value for name, value in _of_class(cls, ADDED).items() if name.endswith("_") and attributes}
+    return {**left_out, **{names.get(name, name): value for name, value in attributes.items()}}
 
 
 def settings_as_today(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 
-from metaest import EquationRegressor, Parameter, Population, TaskError
+from metaest import EquationRegressor, Parameter, Population, TaskError, load, save
 from metaest.population import Block, NoiseModel
 from metaest_datasets import load_orange, load_sleepstudy, make_sinusoids
 
@@ -186,3 +186,12 @@ def test_the_model_is_untouched(lines, people):
     assert one.table.equals(other.table)
     assert lines.population_.equals(before[0])
     assert torch.equal(lines._fitted.population.factor, before[1])
+
+
+def test_a_model_from_a_file_is_asked_as_before(lines, people, tmp_path):
+    save(lines, tmp_path / "lines.metaest")
+    again = load(tmp_path / "lines.metaest", equation=line)
+    assert again.structures_ is None
+    one, other = (model.profile_likelihood(people, "slope", n_points=2).table for model in (lines, again))
+    assert one.equals(other)
+    assert len(again.bootstrap(people, 1, random_state=0)) == 1

@@ -27,6 +27,7 @@ from metaest.estimators.equations.local_bias import bias_of
 from metaest.estimators.equations.local_coverage import Outcomes, conformal_outcomes, coverage
 from metaest.estimators.equations.settings import FitSettings
 from metaest.population import Block, NoiseModel, Power, Provenance
+from metaest_domains.kinetics import JMAKArrheniusRegressor
 from metaest_domains.physiology import OneCompartmentRegressor, Regimen
 
 TIMES = np.array([[0.5], [2.0], [5.0], [9.0]])
@@ -58,17 +59,17 @@ def bias(model, tasks):
 def test_intervals_of_a_shift_cover_it_at_their_rate_and_tell_a_quarter_from_none():
     model, shifted = keeping(published()), keeping(published(rate=0.25))
     covers, tells, p_values = np.zeros(2), 0, []
-    for seed in range(40):
+    for seed in range(25):
         right = bias(model, model.simulate_tasks(TIMES, 8, random_state=seed))
         covers += (right.table["scaled_lower"] <= 0) & (right.table["scaled_upper"] >= 0)
         p_values.append(right.p_value)
-    for seed in range(10):
+    for seed in range(6):
         wrong = bias(model, shifted.simulate_tasks(TIMES, 20, random_state=seed)).table.loc["rate"]
         tells += wrong["change_lower"] > 0
         assert abs(wrong["change"] - 0.25) < 0.2
-    # of 40 replicates 36 are expected, and fewer than 32 come twice in a hundred
-    assert (covers >= 32).all()
-    assert tells >= 9
+    # of 25 replicates 22 or 23 are expected, and fewer than 19 come once in a hundred
+    assert (covers >= 19).all()
+    assert tells >= 5
     assert 0.3 < np.mean(p_values) < 0.75
 
 
@@ -92,10 +93,10 @@ def test_the_covariates_of_tasks_are_no_shift():
         "provenance": Provenance(ranges={"weight": (60, 90)}),
     }
     model = keeping(published(**covariate))
-    tasks = model.simulate_tasks([np.column_stack([TIMES, np.full(4, 35.0)])], 15, random_state=0)
+    tasks = model.simulate_tasks([np.column_stack([TIMES, np.full(4, 35.0)])], 40, random_state=0)
+    assert abs(bias(model, tasks).table["change"]["rate"]) < 0.1
     with pytest.warns(UnlikelyTaskWarning, match="recalibrate: 'weight' is 35"):
-        result = model.recalibrate(tasks)
-    assert abs(result.bias["change"]["rate"]) < 0.15
+        model.recalibrate(tasks[:1])
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +140,13 @@ def test_the_updated_model_is_one_that_an_update_makes(result):
 def test_the_model_is_untouched_and_the_answer_the_same_twice():
     model = keeping(published())
     before = pickle.dumps(model)
-    tasks = model.simulate_tasks(TIMES, 4, random_state=3)
+    tasks = model.simulate_tasks(TIMES, 2, random_state=3)
     one, other = (model.recalibrate(tasks, support_size=2, level=0.8) for _ in range(2))
     assert pickle.dumps(model) == before
     assert model._conformal is None
     assert one.bias.equals(other.bias)
     assert one.coverage.equals(other.coverage)
-    assert "4 tasks can show great differences only" in one.verdict
+    assert "2 tasks can show great differences only" in one.verdict
 
 
 def test_one_task_and_tasks_of_one_row_are_answered():
@@ -164,12 +165,12 @@ def test_a_fitted_model_is_asked_as_a_published_one():
     truth = keeping(published())
     fitted = EquationRegressor(
         decay, published().constants, covariance="diagonal", noise="combined", random_state=0, small_sample="none"
-    ).fit(truth.simulate_tasks(TIMES, 30, random_state=0))
-    local = keeping(published(rate=0.4)).simulate_tasks(TIMES, 6, random_state=9)
+    ).fit(truth.simulate_tasks(TIMES, 20, random_state=0))
+    local = keeping(published(rate=0.4)).simulate_tasks(TIMES, 3, random_state=9)
     result = fitted.recalibrate(local)
     assert result.bias["population"]["rate"] == pytest.approx(fitted.population_["value"]["rate"])
     assert 0.25 < result.bias["local"]["rate"] < 0.6
-    assert result.model.n_tasks_ == 6
+    assert result.model.n_tasks_ == 3
     assert result.model.prior == fitted.to_population()
 
 
@@ -187,10 +188,10 @@ def test_a_model_of_a_catalogue():
         replace(drug, constants={**drug.constants, "clearance": Parameter(6.0, lower=0, unit="L/h")}), n_doses=2
     )
     doses = Regimen.repeated(500.0, interval=12, n=2)
-    tasks = other.simulate_tasks([model.rows(doses, [2.0, 11.0, 23.0])], 6, random_state=0)
+    tasks = other.simulate_tasks([model.rows(doses, [2.0, 11.0, 23.0])], 4, random_state=0)
     result = model.recalibrate(tasks)
     assert isinstance(result.model, OneCompartmentRegressor)
-    assert result.bias["change_lower"]["clearance"] > 0
+    assert result.bias["change"]["clearance"] > 0.1
 
 
 @pytest.mark.parametrize(
@@ -241,3 +242,25 @@ def test_conformal_widths_are_those_of_the_other_tasks():
     np.testing.assert_array_equal(judged.inside, score <= 5)
     assert np.isinf(conformal_outcomes(outcomes, 0.95).width).all()
     assert np.isinf(conformal_outcomes(Outcomes(*(part[:1] for part in outcomes)), 0.5).width).all()
+
+
+def test_a_model_without_variation_is_held_against_intervals_alone():
+    model = keeping(published(between_tasks=()))
+    result = model.recalibrate(keeping(published()).simulate_tasks(TIMES, 4, random_state=0))
+    assert "No constant of this model varies between tasks" in str(result)
+    assert result.verdict.endswith("Its intervals are too narrow for them: take those of `model`.")
+    assert np.isnan(result.p_value)
+
+
+def test_what_a_fit_of_a_catalogue_has_read_off_its_tasks_is_kept():
+    def alloy(rng, temperature):
+        k, n = 0.2 * np.exp(0.3 * rng.normal()), 2.0 * np.exp(0.1 * rng.normal())
+        rows = pd.DataFrame({"time": TIMES[:, 0], "temperature": temperature})
+        return rows, np.clip(1 - np.exp(-((k * TIMES[:, 0]) ** n)) + 0.01 * rng.normal(size=4), 0, 1)
+
+    rng = np.random.default_rng(0)
+    model = JMAKArrheniusRegressor(random=["k_ref"])
+    model.fit({f"alloy {i}": alloy(rng, 600.0 + i) for i in range(8)})
+    result = model.recalibrate({f"local {i}": alloy(rng, 603.0) for i in range(2)})
+    assert result.model.get_params()["fixed"] == model.to_population().settings["fixed"]
+    assert result.bias.index.tolist() == ["k_ref"]

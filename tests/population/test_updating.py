@@ -151,3 +151,11 @@ def test_weights_are_those_of_constants_that_vary():
 def test_weights_that_are_none_are_refused(weight):
     with pytest.raises(ValueError, match="prior_weight"):
         updated(published(), tasks_of(published(), 2), weight)
+
+
+def test_power_noise_without_a_floor_is_updated_in_machine_code_as_by_torch():
+    power = published(noise=NoiseModel("power", sd_at_1=0.1, power=0.5))
+    tasks = tasks_of(power, 6)
+    one, other = (updated(power, tasks, 5.0, compile=compile) for compile in ("auto", False))
+    assert one.compiled_
+    np.testing.assert_allclose(one.noise_, other.noise_, rtol=1e-5)

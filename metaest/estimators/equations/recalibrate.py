@@ -30,6 +30,7 @@ from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.modes import in_plain_modes
 from metaest.exceptions import TaskError, quiet
+from metaest.population.json_form import plain_settings
 from metaest.tasks import TaskSet
 
 __all__ = ["recalibrate"]
@@ -110,7 +111,7 @@ def recalibrate(
     self._warn_outside(dict(enumerate(taken.X.T)), where)
     sizes = _possible(calibration_sizes(self, taken, support_size), taken, support_size)
     model = clone(self)
-    as_kept = {**population.as_settings(), "prior_weight": "auto", **AS_UPDATED}
+    as_kept = {**population.as_settings(), "prior_weight": "auto", **AS_UPDATED, **plain_settings(population.settings)}
     model.set_params(**{name: value for name, value in as_kept.items() if name in model.get_params(deep=False)})
     with quiet(Warning):
         adapt_tasks(fitted, fitted, taken)  # with the errors that it has

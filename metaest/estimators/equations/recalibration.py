@@ -17,6 +17,7 @@ AS_IT_WAS = "as it was"
 UPDATED = "updated"
 CONFORMAL = "conformal"
 
+FIXED = "No constant of this model varies between tasks"
 # probability of such deviations by chance, below which constants differ
 SIGNIFICANT = 0.05
 # tasks below which the answer is called preliminary
@@ -102,7 +103,7 @@ class Recalibration:
 
     def _lines_of_constants(self) -> list[str]:
         """Return a sentence about each constant."""
-        lines = []
+        lines = [] if len(self.bias) else [FIXED]
         for name, row in self.bias.iterrows():
             chance = ", no more than chance" if row["told"] else ", which your rows hardly tell"
             lines.append(f"{name} of your tasks is {_difference(row)}" + chance * _includes_0(row))
@@ -152,13 +153,15 @@ def in_words(bias: pd.DataFrame, coverage: pd.DataFrame, p_value: float, level: 
     elif len(told):
         words.append(f"Nothing speaks against the constants of this model for your tasks (p = {p_value:.2g}).")
         words.append(_hidden(told))
+    elif not len(bias):
+        words.append(f"{FIXED}, so that none is compared.")
     else:
         words.append("Your rows tell none of the constants that vary; more rows of a task are wanted.")
     if narrow:
         words.append("Its intervals are too narrow for them: take those of `model`.")
     elif wide:
         words.append("Its intervals are wider than they need be for them.")
-    elif p_value >= SIGNIFICANT:
+    elif not p_value < SIGNIFICANT:
         words.append("Its intervals cover as they should, as far as so many observations can tell.")
     return " ".join(words)
 

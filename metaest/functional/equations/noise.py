@@ -140,8 +140,11 @@ class Noise:
     @property
     def reference(self) -> float:
         """The size of the curve at which power noise has its standard deviation."""
-        delta: Any = self.delta  # a tensor where rows are compiled
-        return REFERENCE * delta if isinstance(delta, Tensor) or delta > 0 else 1.0
+        delta: Any = self.delta
+        if isinstance(delta, Tensor):  # where rows are compiled
+            at_floor: Any = torch.where(delta > 0, REFERENCE * delta, 1.0)
+            return at_floor  # type: ignore[no-any-return]
+        return REFERENCE * delta if delta > 0 else 1.0
 
     @property
     def largest(self) -> list[float]:
