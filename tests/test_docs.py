@@ -26,6 +26,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "guide/policies.md",
         "guide/populations.md",
         "guide/random-coefficients.md",
+        "domains/kinetics.md",
         "domains/physiology.md",
         "domains/published.md",
         "guide/speed.md",

@@ -36,7 +36,7 @@ EXCLUDED = {
     "datasets.fetch_perovskite_table": "takes no argument", "datasets.fetch_steel_tempering": "takes no argument",
     "datasets.load_index_prices": "takes no argument", "datasets.load_orange": "takes no argument",
     "datasets.load_sleepstudy": "takes no argument", "datasets.load_sp500_prices": "takes no argument",
-    "physiology.list_published": "takes no argument",
+    "physiology.list_published": "takes no argument", "kinetics.list_published": "takes no argument",
     "datasets.AvramiTasks": "a tuple that make_avrami_tasks returns",
     "physiology.Dose": "a tuple that dose_for returns",
     "trading.Difference": "a tuple of three numbers that difference returns",
@@ -511,6 +511,8 @@ entry("physiology.dose_for (time above)", lambda regimen=BOLUS, **a: derived(_as
 entry("physiology.attainment", lambda regimen=BOLUS, doses=(100.0, 200.0), **a: _asked(physiology.attainment, regimen=regimen, doses=doses, **{"target_trough": 5.0, **a}), drawn({}, {"doses": vector(np.array([100.0, 200.0])), "target_trough": goal("target_trough"), "time": real("time", none=True), **REGIMENS}), state=made(patient))  # fmt: skip
 entry("physiology.next_sample", lambda regimen=BOLUS, **a: _asked(physiology.next_sample, regimen=regimen, **{"times": TIME, **a}), drawn({}, {"times": vector(TIME), "n": count(1, 4), "target": one_of("target", None, "clearance", "volume"), "regimen": REGIMENS["regimen"], **GIVEN}), state=made(patient))  # fmt: skip
 
+entry("kinetics.load_published", lambda **a: kinetics.load_published(**{"material": "pmma", "name": "macfp-2021", **a}).typical()["E"], drawn({}, {"material": one_of("material", "pmma"), "name": one_of("name", "macfp-2021")}))  # fmt: skip
+entry("kinetics.published_model", lambda **a: kinetics.published_model(**{"material": "pmma", "name": "macfp-2021", **a}).predict([[1980.0, 300.0, 1 / 6]]), drawn({}, {"material": one_of("material", "pmma"), "name": one_of("name", "macfp-2021")}))  # fmt: skip
 entry("physiology.load_published", lambda **a: physiology.load_published(**{"drug": "vancomycin", "name": "adane-2015", **a}).typical({"crcl": 125.0, "bsa": 1.73, "weight": 100.0})["volume"], drawn({}, {"drug": one_of("drug", "vancomycin"), "name": one_of("name", "adane-2015")}))  # fmt: skip
 BODY = {"weight": 80.0, "height": 180.0, "sex": "male", "age": 60.0, "creatinine": 1.0, "unit": "mg/dL"}
 HOSTILE_BODY = {"weight": real("weight", 0.2, 700), "height": real("height", 20, 280), "sex": one_of("sex", "male", "female"), "age": real("age", 0, 130), "creatinine": real("creatinine", 0.05, 2700), "unit": one_of("unit", "mg/dL", "umol/L")}  # fmt: skip

@@ -15,6 +15,7 @@ from metaest_domains.kinetics.outputs import (
 )
 from metaest_domains.kinetics.parallel import ParallelJMAKRegressor
 from metaest_domains.kinetics.plots import plot_constants, plot_curve, plot_errors, plot_ttt
+from metaest_domains.kinetics.published import list_published, load_published, published_model
 from metaest_domains.kinetics.readers import read_curve_files, read_curves
 from metaest_domains.kinetics.saturation import MichaelisMentenRegressor
 from metaest_domains.kinetics.tempering import HollomonJaffeRegressor
@@ -34,11 +35,14 @@ __all__ = [
     "ParallelJMAKRegressor",
     "activation_energy",
     "half_transformation_time",
+    "list_published",
+    "load_published",
     "plot_constants",
     "plot_curve",
     "plot_errors",
     "plot_ttt",
     "pre_exponential",
+    "published_model",
     "read_curve_files",
     "read_curves",
     "time_to",

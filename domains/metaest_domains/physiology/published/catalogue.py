@@ -1,6 +1,5 @@
 """Finding and reading the published models: data/DRUG/NAME.json, as :class:`metaest.Population` writes them."""
 
-import json
 from importlib.resources import files
 from typing import Any
 
@@ -9,10 +8,11 @@ import pandas as pd
 from metaest import Population
 from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.pharmacokinetics import OneCompartmentRegressor, TwoCompartmentRegressor
+from metaest_domains.published import PublishedFiles
 
 __all__ = ["list_published", "load_published", "published_model"]
 
-_DATA = files("metaest_domains.physiology.published") / "data"
+_FILES = PublishedFiles(files("metaest_domains.physiology.published") / "data", "drug")
 COMPARTMENTS = {"OneCompartmentRegressor": "one compartment", "TwoCompartmentRegressor": "two compartments"}
 MODELS: dict[str, type[CompartmentRegressor]] = {
     "OneCompartmentRegressor": OneCompartmentRegressor,
@@ -52,17 +52,7 @@ def load_published(drug: str, name: str) -> Population:
     {'clearance': 5.83, 'volume': 63.7}
     >>> model = OneCompartmentRegressor.from_population(drug, n_doses=2)
     """
-    for argument, value in (("drug", drug), ("name", name)):
-        if not isinstance(value, str):
-            raise TypeError(f"load_published: {argument} must be text, got {value!r}.")
-    published = _names()
-    if drug not in published:
-        raise ValueError(f"load_published: there is no drug {drug!r}; there are {', '.join(published)}.")
-    if name not in published[drug]:
-        raise ValueError(
-            f"load_published: there is no model {name!r} of {drug}; there are {', '.join(published[drug])}."
-        )
-    return _read(drug, name)
+    return _FILES.load(drug, name)
 
 
 def published_model(drug: str, name: str, *, n_doses: int | None = None, **settings: Any) -> CompartmentRegressor:
@@ -111,26 +101,9 @@ def list_published() -> pd.DataFrame:
     'two compartments, intravenous'
     """
     rows = []
-    for drug, names in _names().items():
-        for name in names:
-            population = _read(drug, name)
-            structure = f"{COMPARTMENTS[population.equation]}, {ROUTES[population.settings.get('route', 'oral')]}"
-            if population.settings.get("lag"):
-                structure += " with a lag"
-            source = population.provenance
-            rows.append((drug, name, structure, source.tasks, source.doi))
+    for drug, name, population in _FILES.every():
+        structure = f"{COMPARTMENTS[population.equation]}, {ROUTES[population.settings.get('route', 'oral')]}"
+        if population.settings.get("lag"):
+            structure += " with a lag"
+        rows.append((drug, name, structure, population.provenance.tasks, population.provenance.doi))
     return pd.DataFrame(rows, columns=["drug", "name", "structure", "population", "doi"])
-
-
-def _names() -> dict[str, list[str]]:
-    """Return the names of the models of each drug, in the order of the alphabet."""
-    drugs = sorted((folder for folder in _DATA.iterdir() if folder.is_dir()), key=lambda folder: folder.name)
-    return {
-        folder.name: sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
-        for folder in drugs
-    }
-
-
-def _read(drug: str, name: str) -> Population:
-    content = json.loads((_DATA / drug / f"{name}.json").read_text(encoding="utf-8"))
-    return Population.from_dict(content)
