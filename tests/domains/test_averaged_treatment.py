@@ -99,6 +99,29 @@ def test_probabilities_of_doses_are_those_of_the_mixture(adapted):
     )
 
 
+def test_the_most_probable_multiple_of_a_step_is_looked_for_at_every_peak():
+    def part(clearance):
+        constants = {"clearance": Parameter(clearance, lower=0), "volume": Parameter(50.0, lower=0)}
+        return OneCompartmentRegressor.from_population(
+            Population(
+                constants,
+                Block(cv={"clearance": 0.1, "volume": 0.05}),
+                NoiseModel("proportional", cv=0.1),
+                columns={"time": "h", "dose": "mg"},
+                settings={"route": "iv"},
+            )
+        )
+
+    average = PopulationAverage([("slow", part(2.0)), ("fast", part(8.0))], weights=[0.55, 0.45]).fit([])
+    target = {"target_auc": (450.0, 550.0), "start": 0.0, "time": 2000.0}
+    single = Regimen.repeated(1.0, interval=12, n=1)
+    assert dose_for(average, single, **target).value == pytest.approx(1000.0, rel=0.02)  # 4,000 by the other part
+    coarse = dose_for(average, single, step=700.0, **target)
+    table = attainment(average, single, 700.0 * np.arange(1, 8), **target)["attainment"]
+    assert coarse.value == table.idxmax() == 4200.0
+    assert coarse.attainment == pytest.approx(table.max())
+
+
 def test_one_part_alone_answers_as_it_does(model):
     with quiet(Warning):
         one = model.models_["thomson-2009"].adapt(DOSES.rows([11.9]).drop(columns="bsa"), [9.1])

@@ -344,12 +344,16 @@ class _Needs:
             return 0.0
         ends = np.concatenate([np.quantile(each, [TAIL, 1 - TAIL]) for each in usable if len(each)])
         doses = np.geomspace(ends.min(), ends.max(), N_GRID)
-        smooth = self._smooth(doses)
-        best = doses[smooth >= smooth.max() - EQUAL]
-        dose = float(0.5 * (best[0] + best[-1]))
         if step is not None:
-            around = np.array([max(np.floor(dose / step), 1.0), max(np.ceil(dose / step), 1.0)]) * step
-            dose = float(around[self.attained(around).argmax()])
+            # by an average of models the probability may have several peaks: the multiples beside all of them
+            whole = np.concatenate([np.floor(doses / step), np.ceil(doses / step)])
+            doses = np.unique(np.maximum(whole, 1.0)) * step
+        smooth = self._smooth(doses)
+        best = np.flatnonzero(smooth >= smooth.max() - EQUAL)
+        plateau = max(np.split(best, np.flatnonzero(np.diff(best) > 1) + 1), key=len)
+        dose = float(doses[plateau[len(plateau) // 2]])
+        if step is None:
+            dose = float(0.5 * (doses[plateau[0]] + doses[plateau[-1]]))
         without, attained = self.attained(np.array([0.0, dose]))
         return dose if attained > without else 0.0
 
