@@ -154,6 +154,7 @@ def test_one_task_and_tasks_of_one_row_are_answered():
     one = model.recalibrate(model.simulate_tasks(TIMES, 1, random_state=0))
     assert "updated too few tasks" in str(one)
     assert one.model._conformal is None
+    assert str(one).count("which your rows hardly tell") == int((~one.bias["told"]).sum())
     single = model.recalibrate(model.simulate_tasks(TIMES[:1], 3, random_state=0))
     assert "one step ahead: no task has a second row" in str(single)
     assert re.search(r"rate of your tasks is .* % below to .* % above\), which your rows hardly tell", str(single))
@@ -161,6 +162,7 @@ def test_one_task_and_tasks_of_one_row_are_answered():
         single.model.predict_interval(TIMES, method="conformal")
 
 
+@pytest.mark.filterwarnings("ignore::metaest.UnlikelyTaskWarning")  # the local rate is twice the population's
 def test_a_fitted_model_is_asked_as_a_published_one():
     truth = keeping(published())
     fitted = EquationRegressor(
@@ -194,10 +196,23 @@ def test_a_model_of_a_catalogue():
     assert result.bias["change"]["clearance"] > 0.1
 
 
+def test_rows_in_another_unit_are_no_model_that_fits():
+    model = keeping(published())
+    tasks = [(task.X, task.y) for task in model.simulate_tasks(TIMES, 6, random_state=0)]
+    with pytest.warns(UnlikelyTaskWarning, match="no curve of this population comes near .* 6 of 6 tasks"):
+        result = model.recalibrate([(X, 1000 * y) for X, y in tasks])
+    assert result.verdict.startswith("No curve of this model comes near the rows of 6 of 6 tasks (0 and others): check")
+    assert "Nothing speaks against" not in result.verdict
+    with pytest.warns(UnlikelyTaskWarning):
+        result = model.recalibrate([(X, y * (1 + 999 * (i == 2))) for i, (X, y) in enumerate(tasks)])
+    assert "1 of 6 tasks (2)" in result.verdict
+
+
 @pytest.mark.parametrize(
     ("tasks", "settings", "message"),
     [
         ([], {}, "no task"),
+        ({"a": (TIMES, np.ones((4, 2)))}, {}, "fitted on 1 target"),
         ({}, {}, "no task"),
         ({"a": (TIMES, [1.0, 2.0, np.nan, 1.0])}, {}, "task 'a'.*(NaN|missing)"),
         ({"a": (np.hstack([TIMES, TIMES]), np.ones(4))}, {}, "2 features, .*recalibrate"),

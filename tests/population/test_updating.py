@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaest import CorrelatedResidualsWarning, EquationRegressor, Parameter, Population, UnlikelyTaskWarning
+from metaest import CorrelatedResidualsWarning, EquationRegressor, Parameter, Population, TaskError, UnlikelyTaskWarning
 from metaest.estimators.equations.updating import TaskPrior
 from metaest.functional import PopulationParameters
 from metaest.population import Block, NoiseModel, Power
@@ -128,8 +128,18 @@ def test_an_update_warns_of_what_a_fit_warns_of():
     y = tasks.y.copy()
     y[2] *= 20
     mistyped = {f"task {i}": (TIMES, y[4 * i : 4 * i + 4]) for i in range(8)}
-    with pytest.warns(UnlikelyTaskWarning, match="task 'task 0' has a value of 'start' unlike all others"):
+    near = pytest.warns(UnlikelyTaskWarning, match="no curve of this population comes near .* 1 of 8 tasks")
+    with near, pytest.warns(UnlikelyTaskWarning, match="task 'task 0' has a value of 'start' unlike all others"):
         updated(published(), mistyped, 50.0)
+
+
+@pytest.mark.parametrize("weight", [np.inf, 3.0, "auto"])
+def test_tasks_in_another_unit_are_warned_of_and_two_targets_refused(weight):
+    tasks = tasks_of(published(), 4)
+    with pytest.warns(UnlikelyTaskWarning, match="fit: no curve of this population comes near the rows of 4 of 4"):
+        updated(published(), [(task.X, 1000 * task.y) for task in tasks], weight)
+    with pytest.raises(TaskError, match="y has 2 targets; an equation gives one value a row"):
+        updated(published(), [(task.X, np.column_stack([task.y, task.y])) for task in tasks], weight)
 
 
 def test_the_remedy_for_correlated_rows_is_none_that_a_prior_refuses():
@@ -140,6 +150,7 @@ def test_the_remedy_for_correlated_rows_is_none_that_a_prior_refuses():
         updated(published(noise=NoiseModel("combined", sd=0.3, cv=0.05)), tasks, 5.0)
 
 
+@pytest.mark.filterwarnings("ignore::metaest.UnlikelyTaskWarning")  # starts vary in the tasks
 def test_weights_are_those_of_constants_that_vary():
     known = published(between_tasks=Block(sd={"rate": 0.2}), standard_errors={"start": 0.5})
     model = updated(known, tasks_of(published(), 10), 4.0)

@@ -29,11 +29,13 @@ __all__ = [
     "require_positive",
     "require_positive_tasks",
     "require_usable",
+    "unlikely_tasks",
     "warn_of_adaptation",
     "warn_of_codes",
     "warn_of_many",
     "warn_of_outliers",
     "warn_of_shrinkage",
+    "warn_of_unlikely",
 ]
 
 # names of tasks that a message lists
@@ -384,15 +386,7 @@ def warn_of_many(fitted: FittedEquation, posterior: Posterior, names: NDArray[An
             "they were adapted at lower ones.",
             OvershootWarning,
         )
-    unlikely = names[posterior.unlikely.numpy()].tolist()
-    # of very many tasks a few are that improbable by chance
-    if len(unlikely) > max(0.0, UNLIKELY_BY_CHANCE * len(names)):
-        warn(
-            f"adapt_many: no curve of this population comes near the rows of {len(unlikely)} of {len(names)} tasks: "
-            f"task {', '.join(map(repr, unlikely[:SHOWN]))}{' and others' * (len(unlikely) > SHOWN)}; check their "
-            "units.",
-            UnlikelyTaskWarning,
-        )
+    warn_of_unlikely(posterior, names, "adapt_many")
     shrinkage = fitted.shrinkage(posterior)
     counts = {fitted.names[k]: int((shrinkage[k] > IDENTIFIED).sum()) for k in fitted.varying}
     untold = [f"{name} of {n}" for name, n in counts.items() if n]
@@ -401,6 +395,25 @@ def warn_of_many(fitted: FittedEquation, posterior: Posterior, names: NDArray[An
             f"adapt_many: of {shrinkage.shape[1]} tasks the rows cannot tell {', '.join(untold)}; see the shrinkage "
             "in params_.",
             IdentifiabilityWarning,
+        )
+
+
+def unlikely_tasks(posterior: Posterior, names: NDArray[Any]) -> list[Any]:
+    """Return the names of tasks that no curve of the population comes near."""
+    unlikely = names[posterior.unlikely.numpy()].tolist()
+    # of very many tasks a few are that improbable by chance
+    return unlikely if len(unlikely) > UNLIKELY_BY_CHANCE * len(names) else []
+
+
+def warn_of_unlikely(posterior: Posterior, names: NDArray[Any], where: str) -> None:
+    """Warn of tasks that no curve of the population comes near, by name."""
+    unlikely = unlikely_tasks(posterior, names)
+    if unlikely:
+        warn(
+            f"{where}: no curve of this population comes near the rows of {len(unlikely)} of {len(names)} tasks: "
+            f"task {', '.join(map(repr, unlikely[:SHOWN]))}{' and others' * (len(unlikely) > SHOWN)}; check their "
+            "units.",
+            UnlikelyTaskWarning,
         )
 
 

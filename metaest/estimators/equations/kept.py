@@ -16,7 +16,7 @@ from metaest.estimators.arguments import require_count
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import published
 from metaest.estimators.equations.answers import MOST_SIMULATED
-from metaest.estimators.equations.checks import check_tasks, require_positive_tasks
+from metaest.estimators.equations.checks import check_tasks, require_positive_tasks, warn_of_unlikely
 from metaest.estimators.equations.correlation import TIME_NAMES
 from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
@@ -332,10 +332,12 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
         if fitted.model.noise.logarithmic:
             require_positive_tasks(tasks)
         check_tasks(function, tasks)
+        posterior = posterior_of_many(fitted, tasks, verbose=False)
+        # an update takes rows in another unit for noise, and says nothing else of them
+        warn_of_unlikely(posterior, tasks.names, "fit")
         if model.prior_weight != np.inf:
             weight = None if model.prior_weight == "auto" else float(model.prior_weight)
             return update(settings, fitted, tasks, weight, (mode, reason))
-        posterior = posterior_of_many(fitted, tasks, verbose=False)
         log_likelihood = float(integral_of(fitted, tasks, where="fit").value.sum())
     why = "nothing was fitted"
     # a publication seldom says how well a standard deviation between tasks is told
@@ -443,4 +445,6 @@ def given_tasks(X: Any, y: Any, groups: Any, sample_weight: Any) -> TaskSet | li
     """Return the tasks that a model with a population is given, or, where there are none, the columns of X."""
     if y is None and not isinstance(X, TaskSet) and inputs.is_empty(X):
         return list(column_names_of(X) or ())
-    return inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
+    tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
+    inputs.require_one_target(tasks, "an equation gives one value a row", flat=y is not None)
+    return tasks

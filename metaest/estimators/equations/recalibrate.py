@@ -13,7 +13,7 @@ from metaest.estimators.arguments import require_level
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import Calibration, Scores, calibration_sizes, refuse_seen, scores_of
 from metaest.estimators.equations.batches import evenly
-from metaest.estimators.equations.checks import check_tasks
+from metaest.estimators.equations.checks import check_tasks, unlikely_tasks
 from metaest.estimators.equations.local_bias import bias_of
 from metaest.estimators.equations.local_coverage import Model, Outcomes, ahead, before, conformal_outcomes, coverage
 from metaest.estimators.equations.many_tasks import adapt_tasks
@@ -79,6 +79,12 @@ def recalibrate(
         When the tasks cannot be used or were in the fit, or the model has what no population holds: an average of
         structures, a correlation of residuals, a column of measurement errors, gradient steps.
 
+    Warns
+    -----
+    UnlikelyTaskWarning
+        When no curve of the model comes near the rows of tasks, as where they are in another unit; the answer says so
+        too.
+
     Examples
     --------
     >>> import torch
@@ -114,14 +120,15 @@ def recalibrate(
     as_kept = {**population.as_settings(), "prior_weight": "auto", **AS_UPDATED, **plain_settings(population.settings)}
     model.set_params(**{name: value for name, value in as_kept.items() if name in model.get_params(deep=False)})
     with quiet(Warning):
-        adapt_tasks(fitted, fitted, taken)  # with the errors that it has
+        posterior = adapt_tasks(fitted, fitted, taken)  # with the errors that it has
         folds = _Folds.of(model, taken)
         whose = _whose(self, folds, taken, level)
         bias = bias_of(FitSettings.of(model), fitted, taken, level)
     table = pd.DataFrame([{"rows": rows, "intervals": name, **row} for (rows, name), row in whose.items()])
     updated = model.fit(taken)
     updated._conformal = folds.calibration(taken, sizes, self.split == "first", self._seed)
-    verdict = in_words(bias.table, table, bias.p_value, level, len(taken))
+    unlikely = unlikely_tasks(posterior, taken.names)
+    verdict = in_words(bias.table, table, bias.p_value, level, len(taken), unlikely)
     return Recalibration(bias.table, table, bias.p_value, verdict, updated, level, len(taken), len(taken.X))
 
 

@@ -1,6 +1,7 @@
 """What a model is for tasks of one's own: the answer of `recalibrate`, in numbers and in words."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,8 +106,8 @@ class Recalibration:
         """Return a sentence about each constant."""
         lines = [] if len(self.bias) else [FIXED]
         for name, row in self.bias.iterrows():
-            chance = ", no more than chance" if row["told"] else ", which your rows hardly tell"
-            lines.append(f"{name} of your tasks is {_difference(row)}" + chance * _includes_0(row))
+            doubt = ", no more than chance" * _includes_0(row) if row["told"] else ", which your rows hardly tell"
+            lines.append(f"{name} of your tasks is {_difference(row)}{doubt}")
         return lines
 
 
@@ -130,7 +131,9 @@ def _share_away(change: float) -> str:
     return f"{100 * abs(change):.0f} % {'below' if change < 0 else 'above'}"
 
 
-def in_words(bias: pd.DataFrame, coverage: pd.DataFrame, p_value: float, level: float, n_tasks: int) -> str:
+def in_words(
+    bias: pd.DataFrame, coverage: pd.DataFrame, p_value: float, level: float, n_tasks: int, unlikely: Sequence[Any] = ()
+) -> str:
     """Return the verdict on a model.
 
     Parameters
@@ -139,23 +142,31 @@ def in_words(bias: pd.DataFrame, coverage: pd.DataFrame, p_value: float, level: 
     p_value : float
     level : float
     n_tasks : int
+    unlikely : sequence
+        Names of tasks that no curve of the model comes near.
     """
     told = bias[bias["told"]]
     before = coverage[coverage["intervals"] == AS_IT_WAS]
     narrow, wide = bool((before["upper"] < level).any()), bool((before["lower"] > level).any())
     words = []
+    if len(unlikely):
+        words.append(
+            f"No curve of this model comes near the rows of {len(unlikely)} of {_counted(n_tasks, 'task')} "
+            f"({unlikely[0]!r}{' and others' * (len(unlikely) > 1)}): check their units, and typing errors, before "
+            "anything else."
+        )
     if n_tasks < FEW:
         words.append(f"{_counted(n_tasks, 'task')} can show great differences only, and the next ones may change this.")
     if p_value < SIGNIFICANT:
         away = [str(name) for name, row in told.iterrows() if not _includes_0(row)]
         which = f", above all {', '.join(away)}" * bool(away)
         words.append(f"Your tasks do not follow this model (p = {p_value:.2g}){which}: take `model`, updated by them.")
-    elif len(told):
+    elif len(told) and 2 * len(unlikely) <= n_tasks:
         words.append(f"Nothing speaks against the constants of this model for your tasks (p = {p_value:.2g}).")
         words.append(_hidden(told))
     elif not len(bias):
         words.append(f"{FIXED}, so that none is compared.")
-    else:
+    elif not len(told):
         words.append("Your rows tell none of the constants that vary; more rows of a task are wanted.")
     if narrow:
         words.append("Its intervals are too narrow for them: take those of `model`.")
