@@ -8,7 +8,8 @@ with all counting as one task; around its end the loss is taken as quadratic.
 
 With n tasks the shift, less what it is, over its standard error follows Student's distribution of 10 + n - 1 degrees of
 freedom: those of ten tasks of the population and of the local ones (the moderated statistic of Smyth, 2004,
-:doi:`10.2202/1544-6115.1027`).
+:doi:`10.2202/1544-6115.1027`). Where the local tasks vary far more than those of the population, ten tasks of which say
+that they do not, intervals are too narrow until there are many local ones.
 """
 
 from collections.abc import Sequence
