@@ -248,7 +248,7 @@ def _texts_by_name(given: Any, where: str) -> dict[str, str]:
 
 
 def _names(given: Any, where: str) -> list[str]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise TypeError(f"to_population: {where} must be a list of names, got {given!r}.")
     names = list(given)
     if not all(isinstance(name, str) for name in names):
@@ -258,7 +258,9 @@ def _names(given: Any, where: str) -> list[str]:
 
 def _check_same(labels: Mapping[str, str], table: Mapping[str, Any]) -> None:
     """Raise unless typical values and parameters are of the same constants."""
-    for one, other, what in ((labels, table, "no Parameter"), (table, labels, "a Parameter and no label in typical")):
-        for name in one:
-            if name not in other:
-                raise ValueError(f"to_population: {name!r} has {what}.")
+    for name in labels:
+        if name not in table:
+            raise ValueError(f"to_population: parameters has no {name!r}, of which typical has the label.")
+    for name in table:
+        if name not in labels:
+            raise ValueError(f"to_population: typical has no label of {name!r}, which parameters has.")

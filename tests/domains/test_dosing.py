@@ -13,6 +13,7 @@ from metaest_domains.physiology import (
     auc,
     dose_for,
     load_published,
+    required_factors,
     time_above,
 )
 
@@ -109,7 +110,7 @@ def test_a_dose_for_a_time_above_a_level_gives_that_time(name, patient):
         who, planned, given = mouth, Regimen.repeated(50.0, interval=24, n=3), None
         level, start, end, shares = 4.0, 0.0, 72.0, [0.6]
     else:
-        who, planned, given, level, start, end, shares = patient, PLANNED, GIVEN, 12.0, 20.0, 48.0, [0.25, 0.8]
+        who, planned, given, level, start, end, shares = patient, PLANNED, GIVEN, 12.0, 20.0, 48.0, [0.3]
     for share in shares:
         options = {"target_time_above": share, "concentration": level, "start": start, "time": end, "given": given}
         answer = dose_for(who, planned, **options)
@@ -163,6 +164,23 @@ def test_a_patient_whose_constants_do_not_vary():
     assert dose_for(model, one, target_auc=100.0, probability=0.9, start=0.0, time=1e6).dose == pytest.approx(
         100 * clearance
     )
+
+
+def test_a_range_too_narrow_for_any_draw_has_a_best_dose(patient):
+    narrow = dose_for(patient, PLANNED, target_auc=(250.0, 250.0 + 1e-9), **DAY)
+    assert narrow.attainment < 0.01
+    assert narrow.dose == pytest.approx(dose_for(patient, PLANNED, target_auc=250.0, **DAY).dose, rel=0.1)
+
+
+def test_nothing_is_above_before_a_lag_ends_and_draws_in_parts_are_all_of_them(patient, monkeypatch):
+    mouth = OneCompartmentRegressor.from_population(load_published("warfarin", "monolix"))
+    at_once = {"target_time_above": 0.5, "concentration": 1.0, "start": 0.0, "time": 0.02}
+    with pytest.raises(ValueError, match="no dose of this regimen reaches 0.5"):
+        dose_for(mouth, Regimen([0.0], 100.0), **at_once)
+    aim = {"target_time_above": 0.5, "concentration": 12.0, **DAY}
+    whole = dose_for(patient, PLANNED, **aim)
+    monkeypatch.setattr(required_factors, "BLOCK", 200_000)
+    np.testing.assert_allclose(dose_for(patient, PLANNED, **aim), whole, rtol=1e-5)
 
 
 def test_what_is_no_target_is_refused(patient):

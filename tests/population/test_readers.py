@@ -305,8 +305,11 @@ def test_what_is_named_wrongly_is_refused(written):
     assert run.to_population(**usual).correlated
     wrong = [
         ({"typical": {**NAMES, "volume": "THETA9"}}, "typical of 'volume' is 'THETA9', which is no label"),
-        ({"typical": {"clearance": "THETA1"}}, "'volume' has a Parameter and no label in typical"),
-        ({"parameters": {"clearance": TABLE["clearance"]}}, "'volume' has no Parameter"),
+        ({"typical": {"clearance": "THETA1"}}, "typical has no label of 'volume', which parameters has"),
+        (
+            {"parameters": {"clearance": TABLE["clearance"]}},
+            "parameters has no 'volume', of which typical has the label",
+        ),
         ({"parameters": {**TABLE, "volume": 3.0}}, "parameters of 'volume' must be a Parameter"),
         ({"deviations": {"clearance": "OMEGA(1,1)"}}, r"OMEGA\(2,2\) varies in the file, and no constant has it"),
         ({"deviations": {**ETAS, "volume": "OMEGA(1,1)"}}, "is the deviation of two constants"),

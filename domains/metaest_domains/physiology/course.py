@@ -147,6 +147,12 @@ class Course:
         )
         return Course(self.parts, self.absorption, joined)
 
+    def of_draws(self, chosen: slice) -> "Course":
+        """Return the course of some of the draws."""
+        absorption = None if self.absorption is None else self.absorption[chosen]
+        segments = Segments(*(part[..., chosen] for part in self.segments))
+        return Course([(a[chosen], rate[chosen]) for a, rate in self.parts], absorption, segments)
+
     def before(self, time: float) -> Tensor:
         """Return the concentration just before a time, of shape (draws,): doses given at that time do not count."""
         segments = self.segments

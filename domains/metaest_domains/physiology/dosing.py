@@ -27,7 +27,7 @@ TAIL = 0.005
 # width of the normal curve in place of each draw, in standard deviations of the logarithm times n ** (-1 / 5); the
 # greatest probability of raw draws would lie wherever a few of them happen to crowd (Silverman 1986)
 WIDTH = 0.9
-# probability by which a dose may be worse than the best and still count as equal
+# share of the greatest probability by which a dose may be worse and still count as equal
 EQUAL = 1e-6
 # share of a step by which a dose may lie above a multiple of it and still count as that
 ROUNDING = 1e-9
@@ -349,13 +349,14 @@ class _Needs:
             whole = np.concatenate([np.floor(doses / step), np.ceil(doses / step)])
             doses = np.unique(np.maximum(whole, 1.0)) * step
         smooth = self._smooth(doses)
-        best = np.flatnonzero(smooth >= smooth.max() - EQUAL)
+        best = np.flatnonzero(smooth >= (1 - EQUAL) * smooth.max())
         plateau = max(np.split(best, np.flatnonzero(np.diff(best) > 1) + 1), key=len)
         dose = float(doses[plateau[len(plateau) // 2]])
         if step is None:
             dose = float(0.5 * (doses[plateau[0]] + doses[plateau[-1]]))
         without, attained = self.attained(np.array([0.0, dose]))
-        return dose if attained > without else 0.0
+        # a range too narrow for any draw has a best dose all the same
+        return dose if attained > without or without == 0 else 0.0
 
     def _smooth(self, doses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability at doses above 0, with a narrow normal curve in place of each draw's logarithm."""

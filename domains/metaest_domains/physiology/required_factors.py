@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaest_domains.physiology.course import Course
+from metaest_domains.physiology.course import BLOCK, N_POINTS, Course
 
 __all__ = ["RequiredFactors", "factor_of_time_above"]
 
@@ -40,8 +40,8 @@ class RequiredFactors(NamedTuple):
     length: Tensor
 
     @classmethod
-    def of(cls, fixed: Course, unit: Course, threshold: float, start: float, end: float) -> "RequiredFactors":
-        """Compute them between two times, for two courses over the same events."""
+    def of(cls, fixed: Course, unit: Course, threshold: float, start: float, end: float) -> "RequiredFactors | None":
+        """Compute them between two times, for two courses over the same events; None where nothing is in the blood."""
         parts = []
         for (past, low, high), (planned, _, _) in zip(
             fixed.stretches(start, end), unit.stretches(start, end), strict=True
@@ -61,7 +61,7 @@ class RequiredFactors(NamedTuple):
                 torch.maximum(logs[1:], logs[:-1]).flatten(0, 1),
                 length.clamp(min=0).flatten(0, 1),
             ])  # fmt: skip
-        return cls(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        return cls(*(torch.cat(each) for each in zip(*parts, strict=True))) if parts else None
 
     def time_above(self, log_factor: Tensor) -> tuple[Tensor, Tensor]:
         """Return the time above the threshold with a factor for each draw, and its slope, both of shape (draws,)."""
@@ -121,8 +121,19 @@ def factor_of_time_above(
     Tensor of shape (draws,)
         0 where past doses suffice, infinite where no dose does.
     """
-    required = RequiredFactors.of(fixed, unit, threshold, start, end)
+    n_draws = len(fixed.parts[0][1])
+    # a lag moves events by draw, so that all of them may matter
+    size = max(1, BLOCK // (N_POINTS * len(unit.segments.start)))
+    parts = [slice(first, first + size) for first in range(0, n_draws, size)]
+    return torch.cat([_solve(fixed.of_draws(p), unit.of_draws(p), threshold, time, start, end) for p in parts])
+
+
+def _solve(fixed: Course, unit: Course, threshold: float, time: float, start: float, end: float) -> Tensor:
+    """Return the factors of some draws."""
     target = torch.full_like(fixed.parts[0][1], time)
+    required = RequiredFactors.of(fixed, unit, threshold, start, end)
+    if required is None:
+        return torch.full_like(target, torch.inf)
     enough = torch.zeros_like(target, dtype=torch.bool)
     if any(bool(part.any()) for part in (fixed.segments.gut, fixed.segments.inflow, fixed.segments.modes)):
         enough = fixed.time_above(threshold, start, end) >= time * (1 - SHORT)
