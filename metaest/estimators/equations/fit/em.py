@@ -22,6 +22,7 @@ from metaest.estimators.equations.fit.linearised import Linearised, linearise
 from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import (
     PooledFit,
+    around_initial_values,
     around_pooled_fit,
     from_single_tasks,
     pooled_fits,
@@ -102,7 +103,8 @@ def first_population(
 
     A pooled fit from many starts gives a few candidates, fits of single tasks another one. Each becomes a population
     that a few EM steps narrow down, on at most a hundred tasks of at most sixty rows. Of those of about the largest
-    evidence, the one nearest to the user's values goes on.
+    evidence, the one nearest to the user's values goes on. Where tasks have too few rows to be fitted one by one, a
+    population around the user's values is tried as well, and taken where it is clearly more likely.
 
     Parameters
     ----------
@@ -140,6 +142,8 @@ def first_population(
             else result
             for result in distinct
         ]
+    best = max(result.evidence for result in distinct)
+    distinct += [] if from_tasks else _from_initial_values(small, initial, n_coefficients, best)
     # an equation may have mirror images (two rates that change places, an alias of a frequency)
     best = max(result.evidence for result in distinct)
     size = scales(problem.model, initial, small.observations)
@@ -182,6 +186,25 @@ def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[Populatio
         lambda saved: None if saved is None else (PopulationParameters(*saved[0]), saved[1]),
     )
     return candidates + ([] if single is None else [single]), single is not None
+
+
+def _from_initial_values(problem: Problem, initial: Tensor, n_coefficients: int, best: float) -> list[EMResult]:
+    """Return the population that is reached from around the user's values, where it is clearly above the best one."""
+    smallest, step = float(problem.smallest_log_sigma.exp()[0]), problem.checkpoint.step
+    population, u = around_initial_values(problem.model, initial, problem.random, problem.observations, smallest)
+    padding = torch.zeros(n_coefficients - len(initial), dtype=torch.float64)
+    population = population._replace(beta=torch.cat([initial, padding]))
+
+    def reached() -> EMResult:
+        start = problem.search_widely(ROUGH, population, u)[0].u
+        result = em_steps(problem, population, start, CANDIDATE_STEPS)
+        result, _ = search_all_widely(problem, result, CANDIDATE_STEPS)
+        if best - NEAR < result.evidence < np.inf:
+            result = em_steps(problem, result.population, result.u, STEPS)
+        return result
+
+    result = step(reached, EMResult.rebuild)
+    return [result] if best + ALIKE < result.evidence < np.inf else []
 
 
 def _distinct(problem: Problem, results: list[EMResult]) -> list[EMResult]:

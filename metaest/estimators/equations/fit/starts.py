@@ -1,15 +1,17 @@
-"""Starts of the search for the population: a pooled fit of all tasks, or fits of single tasks.
+"""Starts of the search for the population: a pooled fit of all tasks, fits of single tasks, or the user's values.
 
 The pooled fit takes all tasks for one and is searched from many points; a population around it varies as much as the
 residuals allow. Where the likelihood of a task has many local optima (frequencies, delays), a curve fitted to all tasks
 together is in none of them, and the tasks pass for noise: then fits of single tasks show where they are, the classical
-two-stage start of mixed-effects software, by medians that bear that some tasks end elsewhere.
+two-stage start of mixed-effects software, by medians that bear that some tasks end elsewhere. Where tasks have too few
+rows for that, a population around the user's values is tried as well, wide and of little noise: around a pooled fit of
+tasks that differ much, whatever they differ in passes for noise, and a fit may end there.
 """
 
 import math
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +24,16 @@ from metaest.estimators.normal_points import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
 from metaest.functional.equations.hierarchical import Point
 
-__all__ = ["PooledFit", "around_pooled_fit", "from_single_tasks", "pooled_fits", "scales", "sizes", "spread_of"]
+__all__ = [
+    "PooledFit",
+    "around_initial_values",
+    "around_pooled_fit",
+    "from_single_tasks",
+    "pooled_fits",
+    "scales",
+    "sizes",
+    "spread_of",
+]
 
 # tasks of a pooled fit, where one call evaluates all rows
 POOLED_TASKS = 64
@@ -342,22 +353,49 @@ def around_pooled_fit(
         most = float(size[k]) * (LARGEST_SD if model.transforms.kinds[k] != "identity" else LARGEST_SD_UNBOUNDED)
         sd = fit.rms / response if response > 0 else float(size[k])
         factor[k, j] = min(max(sd, SMALLEST_SD * float(size[k])), most)
-    sigma = max(NOISE_SHARE * fit.rms, smallest_sigma)
+    sigma, ratio = max(NOISE_SHARE * fit.rms, smallest_sigma), 0.0
     if not model.noise.homoscedastic:
         nearest = model.noise.nearest(curve, observations.y)
         relative = (nearest - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
         relative = relative if observations.weight is None else relative * observations.weight.sqrt()
         ratio = min(max(float(relative[observations.mask > 0].median()), SMALLEST_SD), 1.0)
-        both = [NOISE_SHARE_OF_TWO * sigma, NOISE_SHARE_OF_TWO * ratio]
-        constants: list[Any] = both if model.noise.n_scales == 2 else [ratio]
-    else:
-        constants = [sigma]
-    log_sigma = torch.tensor(constants, dtype=torch.float64).log()
-    if model.noise.kind == "power":  # between additive and proportional noise
-        first = 0.5 * (math.log(sigma) + math.log(ratio * model.noise.reference))
-        log_sigma = torch.tensor([first, FIRST_POWER], dtype=torch.float64)
     u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
-    return PopulationParameters(fit.phi.clone(), factor, log_sigma), u
+    return PopulationParameters(fit.phi.clone(), factor, _first_noise(model.noise, sigma, ratio)), u
+
+
+def around_initial_values(
+    model: HierarchicalModel, initial: Tensor, random: list[int], observations: Observations, smallest_sigma: float
+) -> tuple[PopulationParameters, Tensor]:
+    """Return a first population around the user's values: each constant varies widely, and the noise is small.
+
+    Returns
+    -------
+    PopulationParameters
+        Without covariates.
+    u : Tensor of shape (random, tasks)
+        Zeros.
+    """
+    size = LARGEST_SD * torch.maximum(sizes(model, initial, observations), scales(model, initial, observations))
+    factor = torch.zeros(len(initial), len(random), dtype=torch.float64)
+    for j, k in enumerate(random):
+        factor[k, j] = size[k]
+    sigma = max(FIRST_NOISE * spread_of(observations, model.noise), smallest_sigma)
+    u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
+    return PopulationParameters(initial.clone(), factor, _first_noise(model.noise, sigma, FIRST_NOISE)), u
+
+
+def _first_noise(noise: Noise, sigma: float, ratio: float) -> Tensor:
+    """Return first noise constants from a standard deviation on the scale of the noise, and a coefficient of variation.
+
+    The second counts where the noise depends on the curve.
+    """
+    if noise.kind == "power":  # between additive and proportional noise
+        first = 0.5 * (math.log(sigma) + math.log(ratio * noise.reference))
+        return torch.tensor([first, FIRST_POWER], dtype=torch.float64)
+    constants = [sigma]
+    if not noise.homoscedastic:
+        constants = [NOISE_SHARE_OF_TWO * sigma, NOISE_SHARE_OF_TWO * ratio] if noise.n_scales == 2 else [ratio]
+    return torch.tensor(constants, dtype=torch.float64).log()
 
 
 def from_single_tasks(
