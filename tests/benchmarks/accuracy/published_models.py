@@ -125,14 +125,16 @@ def adapted(model, tasks):
     return results, 1000 * (time.process_time() - started) / len(tasks)
 
 
-def population(run):
-    """Return the population that the patients of a run were simulated from, with its variances of the noise."""
+def population(run, noise=None):
+    """Return the population that the patients of a run were simulated from; its noise by default that of the run."""
     _, cls, constants, settings, variance = RUNS[run]
-    noise = NoiseModel("proportional", cv=RELATIVE**0.5, floor=FLOOR)
+    usual = NoiseModel("proportional", cv=RELATIVE**0.5, floor=FLOOR)
+    if run == "405":
+        usual = NoiseModel("combined", sd=ADDITIVE**0.5, cv=RELATIVE**0.5)
     return Population(
         {name: Parameter(value, lower=0) for name, (_, value) in constants.items()},
         [Block(variance={name: variance}) for name, (label, _) in constants.items() if label],
-        NoiseModel("combined", sd=ADDITIVE**0.5, cv=RELATIVE**0.5) if run == "405" else noise,
+        usual if noise is None else noise,
         columns={"time": "h", "dose": "mg"},
         target="mg/L",
         equation=cls.__name__,
