@@ -99,20 +99,46 @@ def test_probabilities_of_doses_are_those_of_the_mixture(adapted):
     )
 
 
-def test_the_most_probable_multiple_of_a_step_is_looked_for_at_every_peak():
-    def part(clearance):
-        constants = {"clearance": Parameter(clearance, lower=0), "volume": Parameter(50.0, lower=0)}
-        return OneCompartmentRegressor.from_population(
-            Population(
-                constants,
-                Block(cv={"clearance": 0.1, "volume": 0.05}),
-                NoiseModel("proportional", cv=0.1),
-                columns={"time": "h", "dose": "mg"},
-                settings={"route": "iv"},
-            )
+def part_without_covariates(clearance):
+    constants = {"clearance": Parameter(clearance, lower=0), "volume": Parameter(50.0, lower=0)}
+    return OneCompartmentRegressor.from_population(
+        Population(
+            constants,
+            Block(cv={"clearance": 0.1, "volume": 0.05}),
+            NoiseModel("proportional", cv=0.1),
+            columns={"time": "h", "dose": "mg"},
+            settings={"route": "iv"},
         )
+    )
 
-    average = PopulationAverage([("slow", part(2.0)), ("fast", part(8.0))], weights=[0.55, 0.45]).fit([])
+
+def test_parts_made_for_one_dose_read_rows_of_several(model, adapted):
+    average = PopulationAverage([(name, published_model("vancomycin", name)) for name in NAMES]).fit([])
+    more = Regimen.repeated(1000.0, interval=12, n=4, duration=1, **PATIENT)
+    rows = more.rows([40.0, 47.9])
+    with quiet(Warning):
+        patient = average.adapt(DOSES.rows([11.9, 23.9]), [9.1, 14.2])
+        both = [one.partial_adapt(rows, [30.0, 21.0]) for one in (patient, adapted)]
+        simple = PopulationAverage([(str(cl), part_without_covariates(cl)) for cl in (2.0, 4.0)]).fit([])
+        many = simple.adapt_many([(pd.DataFrame({"time": [11.9], "dose": [1000.0]}), [9.1])])
+    np.testing.assert_allclose(patient.weights_, adapted.weights_)
+    np.testing.assert_allclose(both[0].weights_, both[1].weights_)
+    for one, other in ((average, model), (patient, adapted), both):
+        np.testing.assert_allclose(one.predict(rows), other.predict(rows))
+        np.testing.assert_allclose(one.predict_interval(rows), other.predict_interval(rows))
+        np.testing.assert_allclose(one.simulate(rows, 3, random_state=0), other.simulate(rows, 3, random_state=0))
+    rows_alone = Regimen.repeated(1000.0, interval=12, n=3).rows([20.0, 30.0])
+    np.testing.assert_allclose(many.predict(rows_alone)[0], many[0].predict(rows_alone))
+    with pytest.raises(ValueError, match="lacks the column 'bsa', which the part 'adane-2015' reads"):
+        average.adapt(rows.drop(columns="bsa"), [30.0, 21.0])
+    with pytest.raises(ValueError, match="no 'dose_time_2'"):
+        average.adapt(rows.drop(columns="dose_time_2"), [30.0, 21.0])
+
+
+def test_the_most_probable_multiple_of_a_step_is_looked_for_at_every_peak():
+    average = PopulationAverage(
+        [("slow", part_without_covariates(2.0)), ("fast", part_without_covariates(8.0))], weights=[0.55, 0.45]
+    ).fit([])
     target = {"target_auc": (450.0, 550.0), "start": 0.0, "time": 2000.0}
     single = Regimen.repeated(1.0, interval=12, n=1)
     assert dose_for(average, single, **target).value == pytest.approx(1000.0, rel=0.02)  # 4,000 by the other part

@@ -187,6 +187,10 @@ def test_a_temperature_holds_weights_where_they_were(model):
     warm = clone(model).set_params(temperature=2.0).fit([]).adapt(X, Y)
     expected = np.array([0.25, 0.25, 0.5]) * np.exp(task.log_evidence_ / 2)
     np.testing.assert_allclose(warm.weights_, expected / expected.sum())
+    cold = clone(model).set_params(temperature=5e-324).fit([]).adapt(X, Y)
+    assert cold.weights_[task.log_evidence_.idxmax()] == 1
+    alike = PopulationAverage([("a", rise_part()), ("b", rise_part())], temperature=5e-324).fit([])
+    assert alike.adapt(X, Y).weights_.tolist() == [0.5, 0.5]
 
 
 def test_the_temperature_is_read_off_tasks():
@@ -347,7 +351,8 @@ PAIR = [("a", rise_part()), ("b", rise_part(2.0))]
         ({"weights": {"a": 1.0}}, "'b' is missing"),
         ({"weights": {"a": 1.0, "b": 1.0, "c": 1.0}}, "'c' is missing"),
         ({"weights": [1.0]}, "must be 2 numbers"),
-        ({"weights": [1.0, 0.0]}, "weights of 'b'"),
+        ({"weights": [1.0, 0.0]}, "weights of 'b': a number above 0 is wanted, got 0"),
+        ({"weights": [1e308, 1e-20]}, "weights: that of 'b' is too small"),
         ({"weights": [1.0, np.nan]}, "weights of 'b'"),
         ({"temperature": 0.0}, "temperature"),
         ({"method": "best"}, "method"),

@@ -226,7 +226,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         require_count(n, "n", 1, most=MOST_SIMULATED)
         rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
         chosen = rng.choice(len(self._adapted), n, p=self._weights)
-        split, drawn = self._part_columns.split(X, "simulate"), {}
+        split, drawn = self._part_columns.split(self._completed(X, "simulate"), "simulate"), {}
         for k in np.unique(chosen).tolist():
             seed = int(rng.integers(2**31 - 1))
             with speaking_for(self._part_columns.parts[k]):
@@ -250,6 +250,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         AdaptedPopulationAverage
             Equal to adapting the model once on all the rows; this one is left as it is.
         """
+        X = self._completed(X, "partial_adapt")
         rows, _ = self._part_columns.rows(X, "partial_adapt")
         adapted = []
         for name, one, own in zip(
@@ -268,7 +269,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
     def _asked(self, X: Any, where: str, ask: Callable[[Any, Any], Any]) -> list[tuple[float, Any]]:
         """Return what each part answers about its columns of X, with its weight; parts without weight are not asked."""
         answers = []
-        split = self._part_columns.split(X, where)
+        split = self._part_columns.split(self._completed(X, where), where)
         for name, weight, one, rows in zip(
             self._part_columns.parts, self._weights.tolist(), self._adapted, split, strict=True
         ):
@@ -276,6 +277,9 @@ class AdaptedPopulationAverage(AdaptedPredictor):
                 with speaking_for(name):
                     answers.append((weight, ask(one, rows)))
         return answers
+
+    def _completed(self, X: Any, where: str) -> Any:
+        return self._part_columns.completed(X, [one._fitted.function for one in self._adapted], where)
 
     def _by_part(self, values: NDArray[np.float64], name: str) -> pd.Series:
         return pd.Series(values.copy(), index=pd.Index(self._part_columns.parts, name="part"), name=name)

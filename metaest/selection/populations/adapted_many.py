@@ -115,6 +115,7 @@ class AdaptedPopulationAverages(AdaptedPredictors[AdaptedPopulationAverage]):
             split: Sequence[Any] = self._part_columns.split_tasks(X, "predict")
             weights = np.repeat(weights, X.sizes, axis=0)
         else:
+            X = self._part_columns.completed(X, [many._fitted.function for many in self._adapted], "predict")
             split, weights = self._part_columns.split(X, "predict"), weights[:, :, None]
         total = np.zeros(())
         for k, (name, many) in enumerate(zip(self._part_columns.parts, self._adapted, strict=True)):

@@ -315,6 +315,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         """
         check_is_fitted(self)
         _refuse_guard(guard, gap)
+        X = unadapted.completed(self, X, "adapt")
         rows, _ = self._part_columns.rows(X, "adapt")
         split, stated = self._part_columns.split(X, "adapt"), self._part_columns.split_covariates(covariates)
         adapted = []
@@ -447,9 +448,15 @@ def _prior(weights: Any, names: list[str]) -> NDArray[np.float64]:
         weights = [weights[name] for name in names]
     if np.ndim(weights) != 1 or len(weights) != len(names):
         raise ValueError(f"weights must be {len(names)} numbers, one for each part, got {weights!r}.")
-    numbers = [as_number(w, f"weights of {n!r}", above=0) for w, n in zip(list(weights), names, strict=True)]
-    array = np.array(numbers)
-    return np.asarray(array / array.max() / (array / array.max()).sum())
+    wanted = "a number above 0"
+    pairs = zip(list(weights), names, strict=True)
+    array = np.array([as_number(w, f"weights of {name!r}", above=0, wanted=wanted) for w, name in pairs])
+    array = array / array.max()
+    if array.min() == 0:
+        raise ValueError(
+            f"weights: that of {names[int(array.argmin())]!r} is too small beside the greatest; leave it out."
+        )
+    return np.asarray(array / array.sum())
 
 
 def _warn_of_unlikely(what: str) -> None:

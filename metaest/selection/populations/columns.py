@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from metaest.estimators.equations.checks import arranged
 from metaest.estimators.inputs import as_rows, is_empty
 from metaest.exceptions import TaskError
 from metaest.tasks import TaskSet
@@ -134,6 +135,33 @@ class PartColumns:
             return [tasks for _ in self.parts]
         names = tasks.feature_names or self.columns
         return [chosen_columns(tasks, chosen, names) for chosen in self._of_parts(names)]
+
+    def completed(self, X: Any, equations: Sequence[Any], where: str) -> Any:
+        """Return X with the columns that the parts do without, since they read others in their place.
+
+        An equation may read columns of a data frame that its fit did not have, such as numbered doses in place of one
+        (see `arranged`); what it makes of them has the columns of its fit.
+
+        Parameters
+        ----------
+        X : array-like or data frame
+        equations : sequence of callable
+            Of the parts, in their order.
+        where : str
+            How an error message begins.
+        """
+        X = rows_of(X, where, "X") if X is not None else X
+        for wanted, equation in zip(self.reads or (), equations, strict=self.reads is not None):
+            names = column_names_of(X) or ()
+            lacking = [column for column in wanted if column not in names]
+            if not names or not lacking:
+                continue
+            rows, further = arranged(
+                wanted, equation, X[[c for c in names if c in wanted or c not in self.columns]], where
+            )
+            if further is not None:
+                X = X.assign(**{column: rows[column] for column in lacking})
+        return X
 
     def split_covariates(self, given: Any) -> list[Any]:
         """Return the covariates of a task without rows for each part, which takes those among its columns.

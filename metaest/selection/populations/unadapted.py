@@ -117,7 +117,7 @@ def simulate(
 
 def of_task(model: Averaging, X: Any, where: str) -> AdaptedPopulationAverage:
     """Return the average for the one task that the rows X belong to, adapted to none of them."""
-    rows, names = model._part_columns.rows(X, where)
+    rows, names = model._part_columns.rows(completed(model, X, where), where)
     stated = []
     for (name, part), own in zip(model.models_.items(), model._part_columns.split_rows(rows, names), strict=True):
         with speaking_for(name):
@@ -130,10 +130,15 @@ def of_task(model: Averaging, X: Any, where: str) -> AdaptedPopulationAverage:
     )
 
 
+def completed(model: Averaging, X: Any, where: str) -> Any:
+    """Return X with the columns that the parts do without; see `PartColumns.completed`."""
+    return model._part_columns.completed(X, [part._fitted.function for part in model.models_.values()], where)
+
+
 def _asked(average: Averaging, X: Any, where: str, **arguments: Any) -> list[tuple[float, Any]]:
     """Return what the parts predict without adapting, with their weights."""
     weights = average._weighting.weights(np.zeros((1, len(average.models_))))[0].tolist()
-    answers = []
+    X, answers = completed(average, X, where), []
     for (name, model), weight, own in zip(
         average.models_.items(), weights, average._part_columns.split(X, where), strict=True
     ):

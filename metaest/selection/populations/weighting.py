@@ -37,7 +37,9 @@ class Weighting:
 
     def weights(self, evidence: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return weights of shape (n_tasks, n_parts), from logarithms of the evidence of this shape."""
-        score = np.log(self.prior) + evidence / self.temperature
+        away = evidence - evidence.max(axis=1, keepdims=True)  # before they are divided: quotients may be infinite
+        with np.errstate(over="ignore"):
+            score = np.log(self.prior) + away / self.temperature
         weight = np.exp(score - score.max(axis=1, keepdims=True))
         if self.method == "select":
             weight = np.eye(len(self.prior))[score.argmax(axis=1)]
