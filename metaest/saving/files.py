@@ -141,7 +141,7 @@ def load(
     model : fitted model, optional
         For a predictor: the model it was adapted from, of the same hash.
     equation : callable, optional
-        For an EquationRegressor: the equation.
+        For an EquationRegressor: the equation. Several, as of an average of models, are passed among `objects`.
     module : torch.nn.Module or callable, optional
         For a network of your own: the setting of that name.
     objects : sequence, default=()

@@ -24,15 +24,14 @@ class UserCode:
 
     def __init__(self, equation: Any, module: Any, objects: Sequence[Any], check_source: bool) -> None:
         self._by_role = {"equation": equation, "module": module}
-        self._objects = {name_of(code): code for code in objects}
-        self._check, self._used = check_source, set[str]()
+        self._all, self._objects = tuple(objects), {name_of(code): code for code in objects}
+        self._check, self._used, self._named = check_source, set[str](), dict[str, str]()
 
     def find(self, node: dict[str, Any]) -> Any:
         """Return what stands for a piece of code, or raise a ModelFileError that says what to pass."""
         name, role, source = node["given"], node["role"], node["source"]
         made = node.get("made") is True  # files of earlier versions do not say so
-        self._used.add(role)
-        thing = self._by_role.get(role) if role != "objects" else self._object(name)
+        thing = self._object(name) if role == "objects" else self._of_role(role, name, source)
         passed = f"{name}(...)" if made else name
         passed = f"load(path, {role}={passed})" if role != "objects" else f"load(path, objects=[{passed}])"
         if thing is None:
@@ -45,9 +44,10 @@ class UserCode:
         if self._check and (name_of(thing) != name or source_hash(thing) != source):
             since = "its source or what it holds has changed since" if made else "its source has changed since"
             what = f"{name_of(thing)!r} was passed" if name_of(thing) != name else since
+            several = f" Where a file names several, as an average of models may, pass them as objects=[{name}, ...]."
             raise ModelFileError(
                 f"it was made with {name!r}, but {what}. Pass the version it was made with, or, if both "
-                "compute the same, check_source=False."
+                f"compute the same, check_source=False.{several * (name_of(thing) != name and role != 'objects')}"
             )
         return thing
 
@@ -70,6 +70,22 @@ class UserCode:
         for role, thing in self._by_role.items():
             if thing is not None and role not in self._used:
                 raise ModelFileError(f"it was made with no {role} of yours; leave {role}= out.")
+
+    def _of_role(self, role: str, name: Any, source: Any) -> Any:
+        """Return the equation or module of a name: the one that was passed, or of several one among the objects."""
+        thing = self._by_role.get(role)
+        if thing is None or name_of(thing) != name:
+            named = [code for code in self._all if name_of(code) == name]
+            if named:
+                return next((code for code in named if source_hash(code) == source), named[0])
+        self._used.add(role)
+        first = self._named.setdefault(role, name)
+        if thing is not None and not self._check and first != name:
+            raise ModelFileError(
+                f"it names {first!r} and {name!r}, and one {role} was passed for both; pass them as objects=[{first}, "
+                f"{name}], by these names."
+            )
+        return thing
 
     def _object(self, name: Any) -> Any:
         if name in self._objects:

@@ -15,6 +15,8 @@ from metaest import (
     MAMLPolicy,
     MAMLRegressor,
     Parameter,
+    Population,
+    PopulationAverage,
     Quantity,
     Task,
     load,
@@ -22,6 +24,7 @@ from metaest import (
     save,
 )
 from metaest.exceptions import ModelFileError
+from metaest.population import Block, NoiseModel
 from metaest_domains.kinetics import KineticRegressor
 from metaest_domains.trading import PriceFeatures, TradingPolicy
 from savable import WAVES, wave
@@ -123,6 +126,33 @@ def test_a_setting_of_an_equation_counts(tmp_path):
     for settings in ({}, {"check_source": False}):
         with pytest.raises(ModelFileError, match=r"'Wave' itself was passed.*load\(path, equation=Wave\(\.\.\.\)\)"):
             load(tmp_path / "model", equation=Wave, **settings)
+
+
+def line(X, height):
+    return height * X[:, 0]
+
+
+def root(X, height):
+    return height * X[:, 0].sqrt()
+
+
+def test_several_equations_of_an_average_are_passed_as_objects(tmp_path):
+    population = Population(
+        {"height": 2.0}, Block(sd={"height": 0.5}), NoiseModel("additive", sd=0.2), columns={"x": ""}
+    )
+    parts = [(one.__name__, EquationRegressor.from_population(one, population)) for one in (line, root)]
+    model = PopulationAverage(parts).fit([])
+    save(model, tmp_path / "model")
+    rows, y = np.array([[1.0], [4.0]]), [2.1, 5.0]
+    for passed in ({"objects": [root, line]}, {"equation": line, "objects": [root]}):
+        again = load(tmp_path / "model", **passed)
+        np.testing.assert_array_equal(again.adapt(rows, y).predict(rows), model.adapt(rows, y).predict(rows))
+    with pytest.raises(ModelFileError, match=r"'root', but 'line' was passed.* pass them as objects=\[root, ...\]"):
+        load(tmp_path / "model", equation=line)
+    with pytest.raises(ModelFileError, match="it names 'line' and 'root', and one equation was passed for both"):
+        load(tmp_path / "model", equation=line, check_source=False)
+    with pytest.raises(ModelFileError, match="made with no equation of yours"):
+        load(tmp_path / "model", equation=wave, objects=[line, root])
 
 
 class Weighted:
