@@ -209,6 +209,14 @@ def test_the_temperature_is_read_off_tasks():
     assert PopulationAverage(parts, temperature=1.5).fit(loud).temperature_ == 1.5
 
 
+def test_of_many_tasks_some_teach_the_temperature():
+    tasks = rise_part().simulate_tasks(X[:2], 230, random_state=0)
+    parts = [("learned", EquationRegressor(rise, {"height": 1.0})), ("kept", rise_part())]
+    one, again = (PopulationAverage(parts, random_state=0).fit(tasks) for _ in range(2))
+    assert one.temperature_ == again.temperature_
+    assert 0.5 <= one.temperature_ <= 4
+
+
 def test_parts_that_learn_are_fitted_to_the_tasks():
     tasks = line_part(1).simulate_tasks(X, 10, random_state=0)
     frame = [Task(t.name, pd.DataFrame(t.X, columns=["x"]), t.y) for t in tasks]
@@ -218,6 +226,10 @@ def test_parts_that_learn_are_fitted_to_the_tasks():
     alone = EquationRegressor(line, constants, covariance="diagonal").fit(frame)
     np.testing.assert_allclose(average.models_["learned"].adapt(X, Y).predict(NEXT), alone.adapt(X, Y).predict(NEXT))
     assert not hasattr(parts[0][1], "n_tasks_")
+    # the learned part is judged on tasks that its fits did not have: the kept one, which is right, is trusted by both
+    assert 0.25 <= average.temperature_ <= 64
+    few = PopulationAverage(parts, random_state=0).fit(frame[:4])
+    assert few.temperature_ == 1
     frozen = PopulationAverage([("a", FrozenEstimator(alone)), ("kept", rise_part())]).fit([])
     assert frozen.models_["a"] is alone
     with pytest.raises(ValueError, match=r"'learned' learns from tasks, and none were given"):
@@ -436,8 +448,19 @@ def test_only_what_concerns_the_average_is_warned_of(model):
     with pytest.warns(UnlikelyTaskWarning, match="no curve of any part comes near these rows; check their units"):
         model.adapt(X, 1e6 * Y)
     tasks = {"a": (X, Y), "b": (X, 1e6 * Y)}
-    with pytest.warns(UnlikelyTaskWarning, match=r"adapt_many: no curve of any part .* of 1 tasks \('b'\)"):
+    with pytest.warns(UnlikelyTaskWarning, match=r"adapt_many: no curve of any part .* of 1 task \('b'\)"):
         model.adapt_many(tasks)
+    with pytest.warns(UnlikelyTaskWarning, match="partial_adapt: no curve of any part"):
+        model.adapt(X[:1], Y[:1]).partial_adapt(X[1:], 1e6 * Y[1:])
+
+
+def test_constants_are_those_of_a_part(model):
+    task = model.adapt(X, Y)
+    for name in ("params_", "derive", "suggest"):
+        with pytest.raises(AttributeError, match=rf"see members_\[name\]\.{name}"):
+            getattr(task, name)
+    assert not hasattr(task, "tasks")
+    assert task.members_["low"].params_.index.tolist() == ["level", "slope"]
 
 
 def test_ranges_of_a_part_are_warned_of_by_its_name():

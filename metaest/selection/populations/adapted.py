@@ -24,11 +24,14 @@ from metaest.exceptions import IdentifiabilityWarning, TaskError, UnlikelyTaskWa
 from metaest.selection.populations.columns import PartColumns
 from metaest.selection.populations.mixture import Component, interval_of_components
 from metaest.selection.populations.parts import speaking_for
-from metaest.selection.populations.weighting import Weighting, log_evidence
+from metaest.selection.populations.weighting import Weighting, log_evidence, warn_of_unlikely
 from metaest.tasks.random_state import generator_of
 from metaest.tasks.record import read_only
 
 __all__ = ["AdaptedPopulationAverage"]
+
+# what is asked of constants, which differ from part to part
+_OF_A_PART = ("params_", "derived_", "derive", "derive_draws", "profile", "suggest", "equation_", "guard_")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +90,10 @@ class AdaptedPopulationAverage(AdaptedPredictor):
     def __getstate__(self) -> dict[str, Any]:
         # what can be computed again is no part of a pickle
         return {name: value for name, value in super().__getstate__().items() if name not in ("_weights", "_evidence")}
+
+    def __getattr__(self, name: str) -> Any:
+        hint = f"; see members_[name].{name}, of one of its parts" if name in _OF_A_PART else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     @cached_property
     def _evidence(self) -> NDArray[np.float64]:
@@ -258,6 +265,7 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         ):
             with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
                 adapted.append(one.partial_adapt(own, y, sample_weight))
+        warn_of_unlikely(adapted, "partial_adapt")
         rows = kept_rows(rows, sample_weight)
         joined = joined_rows(self.X_support_, rows) if len(rows) else self.X_support_
         return self._make(self._part_columns, self._weighting, adapted, joined, self._conformal)

@@ -21,9 +21,8 @@ from metaest.estimators.inputs import as_tasks, is_empty, require_columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks
-from metaest.exceptions import IdentifiabilityWarning, UnlikelyTaskWarning, quiet, warn
+from metaest.exceptions import IdentifiabilityWarning, UnlikelyTaskWarning, quiet
 from metaest.selection.ensemble import Ensemble, Member
-from metaest.selection.folds import folds
 from metaest.selection.populations import unadapted
 from metaest.selection.populations.adapted import AdaptedPopulationAverage, kept_rows
 from metaest.selection.populations.adapted_many import AdaptedPopulationAverages
@@ -38,17 +37,17 @@ from metaest.selection.populations.parts import (
     speaking_for,
     tasks_of_part,
 )
-from metaest.selection.populations.temperature import evidence_of_prefixes, learned_temperature, left_out_evidence
-from metaest.selection.populations.weighting import Weighting, unlikely
+from metaest.selection.populations.temperature import evidence_of_prefixes, learned_temperature
+from metaest.selection.populations.weighting import Weighting, warn_of_unlikely
 from metaest.tasks import TaskSet
 from metaest.tasks.numbers import as_number
 
 __all__ = ["PopulationAverage"]
 
-# names of tasks that a warning lists
-SHOWN = 5
 # folds in which parts that learn are fitted without the tasks that the temperature is read off
 FOLDS = 5
+# tasks from whose rows the temperature is learned, at most
+MOST_TASKS = 200
 
 
 class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
@@ -252,24 +251,26 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
     def _learned_temperature(self, parts: Mapping[str, Any], tasks: TaskSet, seed: int) -> float:
         """Return the temperature under which rows of tasks are predicted best by parts fitted without the task."""
         rng = np.random.default_rng(seed)
-        order = [rng.permutation(n) if self.split == "random" else np.arange(n) for n in tasks.sizes]
+        judged = np.unique(np.linspace(0, len(tasks) - 1, min(len(tasks), MOST_TASKS)).round().astype(np.intp))
+        order = [rng.permutation(n) if self.split == "random" else np.arange(n) for n in tasks.sizes[judged]]
+        folds = [np.sort(fold) for fold in np.array_split(rng.permutation(len(judged)), FOLDS)]
+        if any(map(learns, parts.values())) and len(tasks) < FOLDS:  # too few to leave some out
+            return 1.0
         evidence = []
         for k, (name, model) in enumerate(parts.items()):
-
-            def split(some: TaskSet, k: int = k) -> TaskSet:
-                return self._part_columns.split_tasks(some, "fit")[k]
-
             if not learns(model):
-                evidence.append(evidence_of_prefixes(self.models_[name], split(tasks), order))
+                own = self._part_columns.split_tasks(tasks[judged], "fit")[k]
+                evidence.append(evidence_of_prefixes(self.models_[name], own, order))
                 continue
-            if len(tasks) < FOLDS:  # too few to leave some out
-                return 1.0
-
-            def fit(some: TaskSet, name: str = name, model: Any = model) -> Any:
-                return fitted_part(name, model, tasks_of_part(name, parts, some))
-
-            left_out = folds(np.ones(len(tasks), dtype=bool), FOLDS, np.random.default_rng(seed))
-            evidence.append(left_out_evidence(fit, split, tasks, order, left_out))
+            left_out: dict[int, NDArray[np.float64]] = {}
+            for fold in folds:
+                others = tasks[np.setdiff1d(np.arange(len(tasks)), judged[fold])]
+                with quiet(Warning):  # the fit to all tasks has said it
+                    fitted = fitted_part(name, model, tasks_of_part(name, parts, others))
+                own = self._part_columns.split_tasks(tasks[judged[fold]], "fit")[k]
+                values = evidence_of_prefixes(fitted, own, [order[i] for i in fold])
+                left_out |= dict(zip(fold.tolist(), values, strict=True))
+            evidence.append([left_out[i] for i in range(len(judged))])
         return learned_temperature(self._weighting, evidence)
 
     @in_plain_modes
@@ -326,8 +327,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
                 given = dict(enumerate(one.X_support_.T)) if len(one.X_support_) else one.stated_covariates_
                 model._warn_outside(given, "adapt")
             adapted.append(one)
-        if all(unlikely(one)[0] for one in adapted):
-            _warn_of_unlikely("adapt: no curve of any part comes near these rows")
+        warn_of_unlikely(adapted, "adapt")
         X_support = kept_rows(rows, sample_weight)
         return AdaptedPopulationAverage._make(self._part_columns, self._weighting, adapted, X_support, self._conformal)
 
@@ -361,10 +361,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
                 adapted.append(model.adapt_many(own))
             with speaking_for(name):
                 model._warn_outside(dict(enumerate(own.X.T)), "adapt_many")
-        bad = np.flatnonzero(np.all([unlikely(one) for one in adapted], axis=0)).tolist()
-        if bad:
-            some = ", ".join(repr(taken.name_of(i)) for i in bad[:SHOWN]) + " and others" * (len(bad) > SHOWN)
-            _warn_of_unlikely(f"adapt_many: no curve of any part comes near the rows of {len(bad)} tasks ({some})")
+        warn_of_unlikely(adapted, "adapt_many", taken)
         return AdaptedPopulationAverages(self._part_columns, self._weighting, adapted, taken, self._conformal)
 
     predict = unadapted.predict
@@ -457,13 +454,6 @@ def _prior(weights: Any, names: list[str]) -> NDArray[np.float64]:
             f"weights: that of {names[int(array.argmin())]!r} is too small beside the greatest; leave it out."
         )
     return np.asarray(array / array.sum())
-
-
-def _warn_of_unlikely(what: str) -> None:
-    warn(
-        f"{what}; check their units. The weights choose among parts of which none fits.",
-        UnlikelyTaskWarning,
-    )
 
 
 def _refuse_guard(guard: Any, gap: Any) -> None:

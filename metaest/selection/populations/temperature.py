@@ -9,7 +9,7 @@ the logarithm of their predictive density (Yao, Vehtari, Simpson, Gelman, 2018, 
 by the same score, for all tasks alike), held towards 1, Bayes' rule, where few tasks say little.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,32 +77,3 @@ def _score(weighting: Weighting, temperature: float, given: NDArray[np.float64],
     top = density.max(axis=1)
     predicted = top + np.log((weight * np.exp(density - top[:, None])).sum(axis=1))
     return float(predicted.sum() - 0.5 * np.log(temperature) ** 2)
-
-
-def left_out_evidence(
-    fit: Callable[[TaskSet], Any],
-    split: Callable[[TaskSet], TaskSet],
-    tasks: TaskSet,
-    order: Sequence[NDArray[np.intp]],
-    parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
-) -> Evidence:
-    """Return the evidence of each task under a part that was fitted without it.
-
-    Parameters
-    ----------
-    fit : callable
-        Fits the part on tasks.
-    split : callable
-        Returns tasks with the columns of the part.
-    tasks : TaskSet
-    order : sequence of ndarray of int
-    parts : sequence of (ndarray of int, ndarray of int)
-        Folds: tasks that are fitted on, and those left out.
-    """
-    evidence: dict[int, NDArray[np.float64]] = {}
-    for kept, left_out in parts:
-        with quiet(Warning):
-            model = fit(tasks[kept])
-        values = evidence_of_prefixes(model, split(tasks[left_out]), [order[i] for i in left_out])
-        evidence |= dict(zip(left_out.tolist(), values, strict=True))
-    return [evidence[i] for i in sorted(evidence)]

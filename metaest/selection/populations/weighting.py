@@ -7,15 +7,20 @@ approximation), and a temperature T: 1 is Bayes' rule, which trusts that one of 
 the weights less.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaest.exceptions import TaskError
+from metaest.exceptions import TaskError, UnlikelyTaskWarning, warn
+from metaest.tasks import TaskSet
 
-__all__ = ["Weighting", "log_evidence", "unlikely"]
+__all__ = ["Weighting", "log_evidence", "warn_of_unlikely"]
+
+# names of tasks that a warning lists
+SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,27 @@ def log_evidence(adapted: Any, where: str) -> NDArray[np.float64]:
     return np.asarray(value)
 
 
-def unlikely(adapted: Any) -> NDArray[np.bool_]:
-    """Tell for each task whether no curve of a part comes near its rows."""
-    members = getattr(adapted, "members_", (adapted,))
-    return np.asarray(np.all([one._unguarded.unlikely.numpy() for one in members], axis=0))
+def warn_of_unlikely(adapted: Sequence[Any], where: str, tasks: TaskSet | None = None) -> None:
+    """Warn where no curve of any part comes near the rows of a task.
+
+    Parameters
+    ----------
+    adapted : sequence of AdaptedEquation or of AdaptedEquations
+        The parts, or averages of structures.
+    where : str
+        How the warning begins.
+    tasks : TaskSet, optional
+        Where there are many.
+    """
+    every = [one._unguarded.unlikely.numpy() for part in adapted for one in getattr(part, "members_", (part,))]
+    bad = np.flatnonzero(np.all(every, axis=0)).tolist()
+    if bad:
+        whose = "these rows"
+        if tasks is not None:
+            names = ", ".join(repr(tasks.name_of(i)) for i in bad[:SHOWN]) + " and others" * (len(bad) > SHOWN)
+            whose = f"the rows of {len(bad)} task{'s' * (len(bad) > 1)} ({names})"
+        warn(
+            f"{where}: no curve of any part comes near {whose}; check their units. The weights choose among parts of "
+            "which none fits.",
+            UnlikelyTaskWarning,
+        )
