@@ -27,6 +27,7 @@ from metaest.selection.populations import unadapted
 from metaest.selection.populations.adapted import AdaptedPopulationAverage, kept_rows
 from metaest.selection.populations.adapted_many import AdaptedPopulationAverages
 from metaest.selection.populations.columns import PartColumns
+from metaest.selection.populations.learned import evidence_of_prefixes, learned_weighting
 from metaest.selection.populations.parts import (
     fitted_part,
     given_parts,
@@ -37,7 +38,6 @@ from metaest.selection.populations.parts import (
     speaking_for,
     tasks_of_part,
 )
-from metaest.selection.populations.temperature import evidence_of_prefixes, learned_temperature
 from metaest.selection.populations.weighting import Weighting, warn_of_unlikely
 from metaest.tasks import TaskSet
 from metaest.tasks.numbers import as_number
@@ -67,15 +67,15 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         Names and models: as they come from ``from_population``, which keep their population in `fit`; fitted ones
         inside ``sklearn.frozen.FrozenEstimator``, which are taken as they are; others, which `fit` fits to the tasks.
         ``name__setting`` sets one of theirs.
-    weights : dict or Series of str to float, or sequence of float, optional
+    weights : dict or Series of str to float, sequence of float, "auto" or None, default="auto"
         The weights :math:`\pi_k` of the parts before any row, by name or in their order; above 0, and scaled to sum
-        to one. None: equal ones.
+        to one. None: equal ones. "auto": learned from the tasks of the fit, by parts that were fitted without the task;
+        equal where there are no tasks.
     method : {"average", "select"}, default="average"
         Whether predictions are averaged, or those of the part with the greatest weight alone.
     temperature : float or "auto", default="auto"
         T, above 0. 1 is Bayes' rule, which trusts that one part is true; above it, rows sway the weights less. "auto":
-        learned from the tasks of the fit, each row predicted from those before it by parts that were fitted without
-        the task; 1 where there are no tasks.
+        learned likewise, each row predicted from those before it; 1 where there are no tasks.
     support_size : int, range, (smallest, largest) or None, default=(1, 5)
         Support rows of a task in `score` and `calibrate`.
     split : {"random", "first"}, default="random"
@@ -126,7 +126,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
 
     _parameter_constraints = {  # noqa: RUF012
         "estimators": [list, tuple],
-        "weights": [Mapping, pd.Series, list, tuple, np.ndarray, None],
+        "weights": [StrOptions({"auto"}), Mapping, pd.Series, list, tuple, np.ndarray, None],
         "method": [StrOptions({"average", "select"})],
         "temperature": [POSITIVE, StrOptions({"auto"})],
         "support_size": [object],
@@ -148,7 +148,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         self,
         estimators: Sequence[tuple[str, Any]],
         *,
-        weights: Mapping[str, float] | Sequence[float] | None = None,
+        weights: Mapping[str, float] | Sequence[float] | str | None = "auto",
         method: str = "average",
         temperature: float | str = "auto",
         support_size: int | range | tuple[int, int] | None = (1, 5),
@@ -196,7 +196,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
     @atomic
     @in_plain_modes
     def fit(self, X: Any = (), y: Any = None, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the parts that learn, and the temperature where it is "auto".
+        """Fit the parts that learn, and weights and temperature where they are "auto".
 
         Parameters
         ----------
@@ -232,13 +232,12 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         require_same_design(self.models_)
         fitted_on = {name: (Columns(model).names, model.n_features_in_) for name, model in self.models_.items()}
         self._part_columns = PartColumns.of(fitted_on, None if tasks is None else tasks.feature_names)
-        self.weights_ = pd.Series(prior, index=pd.Index(list(parts), name="part"), name="weight")
         given = self.temperature
         self._weighting = Weighting(prior, 1.0 if isinstance(given, str) else float(given), self.method)
+        if tasks is not None and (isinstance(given, str) or isinstance(self.weights, str)):
+            self._weighting = self._learned_weighting(parts, self._part_columns.arranged(tasks, "fit"), seed)
         self.temperature_ = self._weighting.temperature
-        if given == "auto" and tasks is not None:
-            self.temperature_ = self._learned_temperature(parts, self._part_columns.arranged(tasks, "fit"), seed)
-            self._weighting = Weighting(prior, self.temperature_, self.method)
+        self.weights_ = pd.Series(self._weighting.prior, index=pd.Index(list(parts), name="part"), name="weight")
         self._seed, self._conformal, self.n_features_in_ = seed, None, self._part_columns.n
         self.n_tasks_ = 0 if tasks is None else len(tasks)
         self._seen = None if tasks is None else SeenTasks.learn(self._part_columns.arranged(tasks, "fit"), seed)
@@ -248,14 +247,14 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
             self._y_mean = tasks.y.mean(dtype=np.float64)
         return self
 
-    def _learned_temperature(self, parts: Mapping[str, Any], tasks: TaskSet, seed: int) -> float:
-        """Return the temperature under which rows of tasks are predicted best by parts fitted without the task."""
+    def _learned_weighting(self, parts: Mapping[str, Any], tasks: TaskSet, seed: int) -> Weighting:
+        """Return weights and temperature as tasks teach them, each by parts that were fitted without the task."""
         rng = np.random.default_rng(seed)
         judged = np.unique(np.linspace(0, len(tasks) - 1, min(len(tasks), MOST_TASKS)).round().astype(np.intp))
         order = [rng.permutation(n) if self.split == "random" else np.arange(n) for n in tasks.sizes[judged]]
         folds = [np.sort(fold) for fold in np.array_split(rng.permutation(len(judged)), FOLDS)]
         if any(map(learns, parts.values())) and len(tasks) < FOLDS:  # too few to leave some out
-            return 1.0
+            return self._weighting
         evidence = []
         for k, (name, model) in enumerate(parts.items()):
             if not learns(model):
@@ -271,7 +270,8 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
                 values = evidence_of_prefixes(fitted, own, [order[i] for i in fold])
                 left_out |= dict(zip(fold.tolist(), values, strict=True))
             evidence.append([left_out[i] for i in range(len(judged))])
-        return learned_temperature(self._weighting, evidence)
+        learns_weights, learns_temperature = (isinstance(setting, str) for setting in (self.weights, self.temperature))
+        return learned_weighting(self._weighting, evidence, weights=learns_weights, temperature=learns_temperature)
 
     @in_plain_modes
     def adapt(
@@ -435,7 +435,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
 
 def _prior(weights: Any, names: list[str]) -> NDArray[np.float64]:
     """Return the weights before any row in the order of the parts, or raise where one is missing or not above 0."""
-    if weights is None:
+    if weights is None or isinstance(weights, str):
         return np.full(len(names), 1 / len(names))
     if isinstance(weights, (Mapping, pd.Series)):
         weights = dict(weights)

@@ -4,8 +4,8 @@ All vancomycin models that `load_published` has; the patients of all have covari
 unlike those of the papers on the obese. Errors are those of the curve at later times, with the constants drawn: root mean
 squares of its logarithm and in mg/L, over patients and times. The average knows all five models and not which is true. Beside
 it: the true model, the best and the worst of the other four (each chosen in hindsight), and the selection of one by the same
-weights. "Learned": with a temperature from 60 further patients of all five. Then once more without the true model, where the
-temperature is learned from 30 further patients of the true one.
+weights. "Learned": with weights and a temperature from 60 further patients of all five. Then once more without the true model,
+where they are learned from 30 further patients of the true one.
 
     python tests/benchmarks/accuracy/population_average.py --patients 200
 """
@@ -16,6 +16,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from machine import describe
 
@@ -117,24 +118,36 @@ def of_model(
     return table
 
 
-def of_strangers(k: int, n_patients: int, seed: int) -> dict[str, Any]:
+def of_strangers(k: int, n_patients: int, seed: int) -> dict[Any, Any]:
     """Return mean squares of errors, in mg/L, of patients whose model is not among those that are averaged.
 
-    The temperature is learned from 30 further patients of the same model, whose errors are not counted.
+    What tasks teach is learned from 30 further patients of the same model, whose errors are not counted.
     """
     models = [(name, published_model("vancomycin", name, n_doses=N_DOSES)) for name in NAMES if name != NAMES[k]]
-    local, _ = simulated(NAMES[k], 30, np.random.default_rng([seed, 3, k]))
+    plain = PopulationAverage(models, temperature=1.0).fit([])
+    columns = list(plain.feature_names_in_)
+    local = [
+        (pd.DataFrame(t.X, columns=t.feature_names)[columns], t.y)
+        for t in simulated(NAMES[k], 30, np.random.default_rng([seed, 3, k]))[0]
+    ]
+    learned = {"split": "first", "random_state": 0}
     averages = {
-        "T = 1": PopulationAverage(models, temperature=1.0).fit([]),
-        "learned T": PopulationAverage(models, split="first", random_state=0).fit(local),
-        "selected": PopulationAverage(models, method="select", temperature=1.0).fit([]),
+        "as they are": plain,
+        "T learned": PopulationAverage(models, weights=None, **learned).fit(local),
+        "weights learned": PopulationAverage(models, temperature=1.0, **learned).fit(local),
+        "both learned": PopulationAverage(models, **learned).fit(local),
     }
     tasks, later = simulated(NAMES[k], n_patients, np.random.default_rng([seed, 2, k]))
     truth = np.array([curve for _, curve in later])
-    asked = TaskSet({task.name: (rows, np.zeros(len(rows))) for task, (rows, _) in zip(tasks, later, strict=True)})
-    result: dict[str, Any] = {"T": averages["learned T"].temperature_}
+    asked = TaskSet(
+        {task.name: (rows[columns], np.zeros(len(rows))) for task, (rows, _) in zip(tasks, later, strict=True)}
+    )
+    result: dict[Any, Any] = {"T": averages["both learned"].temperature_}
     for n in NUMBERS:
-        few = TaskSet([Task(t.name, t.X[:n], t.y[:n], feature_names=tasks.feature_names) for t in tasks])
+        few = TaskSet([(pd.DataFrame(t.X[:n], columns=t.feature_names)[columns], t.y[:n]) for t in tasks])
+        few = TaskSet(
+            [Task(name, t.X, t.y, feature_names=few.feature_names) for name, t in zip(tasks.names, few, strict=True)]
+        )
         with quiet(Warning):
             for what, model in averages.items():
                 prediction = model.adapt_many(few).predict(asked).reshape(truth.shape)
@@ -142,10 +155,10 @@ def of_strangers(k: int, n_patients: int, seed: int) -> dict[str, Any]:
     return result
 
 
-def print_strangers(strangers: list[dict[str, Any]], results: list[dict[int, dict[str, np.ndarray]]]) -> None:
+def print_strangers(strangers: list[dict[Any, Any]], results: list[dict[int, dict[str, np.ndarray]]]) -> None:
     """Print root mean squares of errors in mg/L of averages of the models that are not the true one."""
-    whats = ("T = 1", "learned T", "selected")
-    print(f"| levels | true model | T | its error | {' | '.join(whats)} | best wrong | worst wrong |\n|{'---|' * 9}")
+    whats = ("as they are", "T learned", "weights learned", "both learned")
+    print(f"| levels | true model | T | its error | {' | '.join(whats)} | best wrong | worst wrong |\n|{'---|' * 10}")
     for n in NUMBERS:
         rows = []
         for k, stranger in enumerate(strangers):
@@ -197,6 +210,7 @@ def main() -> None:
     }
     print(describe())
     print(f"learned temperature: {averages['learned'].temperature_:.2f}")
+    print(f"learned weights: {averages['learned'].weights_.round(2).to_dict()}")
     results = [of_model(k, options.patients, options.seed, averages) for k in range(len(NAMES))]
     for column, unit in enumerate(("logarithm of the curve", "curve in mg/L")):
         print(f"\nerror of the {unit}\n")
