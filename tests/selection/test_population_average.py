@@ -209,6 +209,23 @@ def test_the_temperature_is_read_off_tasks():
     assert PopulationAverage(parts, temperature=1.5).fit(loud).temperature_ == 1.5
 
 
+def test_weights_before_any_row_are_the_shares_of_the_tasks():
+    parts = [("low", line_part(0)), ("high", line_part(6)), ("unseen", line_part(-6))]
+    tasks = [*line_part(0).simulate_tasks(X, 6, random_state=0), *line_part(6).simulate_tasks(X, 18, random_state=1)]
+    tasks = [Task(i, task.X, task.y) for i, task in enumerate(tasks)]
+    fitted = PopulationAverage(parts, temperature=1.0, random_state=0).fit(tasks)
+    # the parts are so far apart that each task tells its own
+    np.testing.assert_allclose(fitted.weights_, np.array([7, 19, 1]) / 27, atol=1e-3)
+    np.testing.assert_allclose(fitted.adapt([], []).weights_, fitted.weights_)
+    equal = PopulationAverage(parts, weights=None, random_state=0).fit(tasks)
+    np.testing.assert_allclose(equal.weights_, 1 / 3)
+    stated = PopulationAverage(parts, weights=[1, 1, 2], random_state=0).fit(tasks)
+    np.testing.assert_allclose(stated.weights_, [0.25, 0.25, 0.5])
+    both = PopulationAverage(parts, random_state=0).fit(tasks)
+    assert 0.25 <= both.temperature_ <= 4
+    assert both.weights_.idxmax() == "high"
+
+
 def test_of_many_tasks_some_teach_the_temperature():
     tasks = rise_part().simulate_tasks(X[:2], 230, random_state=0)
     parts = [("learned", EquationRegressor(rise, {"height": 1.0})), ("kept", rise_part())]
@@ -232,6 +249,12 @@ def test_parts_that_learn_are_fitted_to_the_tasks():
     assert few.temperature_ == 1
     frozen = PopulationAverage([("a", FrozenEstimator(alone)), ("kept", rise_part())]).fit([])
     assert frozen.models_["a"] is alone
+    assert frozen.weights_.tolist() == [0.5, 0.5]
+    with pytest.warns(
+        UserWarning, match=r"the part 'a' was fitted on task 'simulated 1', .* Pass other tasks, or state"
+    ):
+        clone(frozen).fit(frame)
+    clone(frozen).set_params(weights=None, temperature=1.0).fit(frame)  # nothing is learned
     with pytest.raises(ValueError, match=r"'learned' learns from tasks, and none were given"):
         PopulationAverage(parts).fit([])
 
@@ -363,6 +386,7 @@ PAIR = [("a", rise_part()), ("b", rise_part(2.0))]
         ({"weights": {"a": 1.0}}, "'b' is missing"),
         ({"weights": {"a": 1.0, "b": 1.0, "c": 1.0}}, "'c' is missing"),
         ({"weights": [1.0]}, "must be 2 numbers"),
+        ({"weights": "equal"}, "weights"),
         ({"weights": [1.0, 0.0]}, "weights of 'b': a number above 0 is wanted, got 0"),
         ({"weights": [1e308, 1e-20]}, "weights: that of 'b' is too small"),
         ({"weights": [1.0, np.nan]}, "weights of 'b'"),

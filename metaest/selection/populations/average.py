@@ -37,6 +37,7 @@ from metaest.selection.populations.parts import (
     seed_of,
     speaking_for,
     tasks_of_part,
+    warn_of_seen,
 )
 from metaest.selection.populations.weighting import Weighting, warn_of_unlikely
 from metaest.tasks import TaskSet
@@ -70,7 +71,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
     weights : dict or Series of str to float, sequence of float, "auto" or None, default="auto"
         The weights :math:`\pi_k` of the parts before any row, by name or in their order; above 0, and scaled to sum
         to one. None: equal ones. "auto": learned from the tasks of the fit, by parts that were fitted without the task;
-        equal where there are no tasks.
+        equal where there are no tasks, or fewer than five for parts that learn.
     method : {"average", "select"}, default="average"
         Whether predictions are averaged, or those of the part with the greatest weight alone.
     temperature : float or "auto", default="auto"
@@ -219,6 +220,11 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
             When parts or settings make no sense: two parts in different units, a weight of no part.
         TaskError
             When the tasks cannot be used, or lack a column of a part.
+
+        Warns
+        -----
+        UserWarning
+            When weights or temperature are learned from tasks that a frozen part was fitted on.
         """
         self._validate_params()
         parts = given_parts(self.estimators, list(self.get_params(deep=False)))
@@ -259,6 +265,7 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         for k, (name, model) in enumerate(parts.items()):
             if not learns(model):
                 own = self._part_columns.split_tasks(tasks[judged], "fit")[k]
+                warn_of_seen(name, model, own)
                 evidence.append(evidence_of_prefixes(self.models_[name], own, order))
                 continue
             left_out: dict[int, NDArray[np.float64]] = {}

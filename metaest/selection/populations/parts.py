@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import EquationRegressor
-from metaest.exceptions import attributed
+from metaest.exceptions import attributed, warn
 from metaest.selection.answers import naming
 from metaest.selection.populations.columns import chosen_columns
 from metaest.tasks import TaskSet
@@ -26,6 +26,7 @@ __all__ = [
     "seed_of",
     "speaking_for",
     "tasks_of_part",
+    "warn_of_seen",
 ]
 
 
@@ -135,6 +136,18 @@ def _columns_of_fit(model: Any) -> list[str] | None:
     """Return the names of the columns that a model was fitted on; None where it was not, or they had none."""
     names = Columns(model).names if hasattr(model, "n_features_in_") else None
     return None if names is None else list(names)
+
+
+def warn_of_seen(name: str, model: Any, tasks: TaskSet) -> None:
+    """Warn where a frozen part was fitted on a task, so that what is learned from the task favours the part."""
+    seen = model.estimator._seen if isinstance(model, FrozenEstimator) else None
+    i = None if seen is None else seen.first_seen(tasks)
+    if i is not None:
+        warn(
+            f"fit: the part {name!r} was fitted on task {tasks.name_of(i)!r}, whose rows are more probable under it "
+            "than those of a new task; weights and temperature favour it. Pass other tasks, or state weights= and "
+            "temperature=."
+        )
 
 
 def require_one_quantity(models: Mapping[str, Any]) -> None:
