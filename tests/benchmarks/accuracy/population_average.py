@@ -4,8 +4,8 @@ All vancomycin models that `load_published` has; the patients of all have covari
 unlike those of the papers on the obese. Errors are those of the curve at later times, with the constants drawn: root mean
 squares of its logarithm and in mg/L, over patients and times. The average knows all five models and not which is true. Beside
 it: the true model, the best and the worst of the other four (each chosen in hindsight), and the selection of one by the same
-weights. "Learned": with weights and a temperature from 60 further patients of all five. Then once more without the true model,
-where they are learned from 30 further patients of the true one.
+weights. "Learned": with weights and temperature from 60 further patients of all five. Then 30 further patients of the true model teach
+temperature and weights, with the true model among those averaged and without it.
 
     python tests/benchmarks/accuracy/population_average.py --patients 200
 """
@@ -16,7 +16,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from machine import describe
 
@@ -118,56 +117,56 @@ def of_model(
     return table
 
 
-def of_strangers(k: int, n_patients: int, seed: int) -> dict[Any, Any]:
-    """Return mean squares of errors, in mg/L, of patients whose model is not among those that are averaged.
+def read_by(model: PopulationAverage, tasks: TaskSet, n: int) -> TaskSet:
+    """Return the first n rows of tasks with the columns that an average reads."""
+    columns = list(model.feature_names_in_)
+    chosen = [list(tasks.feature_names).index(column) for column in columns]
+    return TaskSet([Task(t.name, t.X[:n, chosen], t.y[:n], feature_names=columns) for t in tasks])
 
-    What tasks teach is learned from 30 further patients of the same model, whose errors are not counted.
+
+def of_hospital(k: int, n_patients: int, seed: int) -> dict[Any, float]:
+    """Return mean squares of errors, in mg/L, where 30 further patients of the same model have taught the average.
+
+    Once all five models are averaged, and once the four others, so that none is true.
     """
-    models = [(name, published_model("vancomycin", name, n_doses=N_DOSES)) for name in NAMES if name != NAMES[k]]
-    plain = PopulationAverage(models, temperature=1.0).fit([])
-    columns = list(plain.feature_names_in_)
-    local = [
-        (pd.DataFrame(t.X, columns=t.feature_names)[columns], t.y)
-        for t in simulated(NAMES[k], 30, np.random.default_rng([seed, 3, k]))[0]
-    ]
-    learned = {"split": "first", "random_state": 0}
-    averages = {
-        "as they are": plain,
-        "T learned": PopulationAverage(models, weights=None, **learned).fit(local),
-        "weights learned": PopulationAverage(models, temperature=1.0, **learned).fit(local),
-        "both learned": PopulationAverage(models, **learned).fit(local),
-    }
+    five = [(name, published_model("vancomycin", name, n_doses=N_DOSES)) for name in NAMES]
+    four = [pair for pair in five if pair[0] != NAMES[k]]
+    local, _ = simulated(NAMES[k], 30, np.random.default_rng([seed, 3, k]))
+    learned: dict[str, Any] = {"split": "first", "random_state": 0}
+    averages = {}
+    for what, models, settings in (
+        ("five, T and weights learned", five, learned),
+        ("four", four, {}),
+        ("four, T learned", four, {"weights": None, **learned}),
+        ("four, T and weights learned", four, learned),
+    ):
+        plain = PopulationAverage(models, **settings).fit([])
+        averages[what] = plain.fit(read_by(plain, local, len(LEVELS))) if settings else plain
     tasks, later = simulated(NAMES[k], n_patients, np.random.default_rng([seed, 2, k]))
     truth = np.array([curve for _, curve in later])
-    asked = TaskSet(
-        {task.name: (rows[columns], np.zeros(len(rows))) for task, (rows, _) in zip(tasks, later, strict=True)}
-    )
-    result: dict[Any, Any] = {"T": averages["both learned"].temperature_}
+    result: dict[Any, float] = {}
     for n in NUMBERS:
-        few = TaskSet([(pd.DataFrame(t.X[:n], columns=t.feature_names)[columns], t.y[:n]) for t in tasks])
-        few = TaskSet(
-            [Task(name, t.X, t.y, feature_names=few.feature_names) for name, t in zip(tasks.names, few, strict=True)]
-        )
-        with quiet(Warning):
-            for what, model in averages.items():
-                prediction = model.adapt_many(few).predict(asked).reshape(truth.shape)
-                result[n, what] = errors(prediction, truth)[:, 1].mean()
+        for what, model in averages.items():
+            columns = list(model.feature_names_in_)
+            asked = {t.name: (rows[columns], np.zeros(len(rows))) for t, (rows, _) in zip(tasks, later, strict=True)}
+            with quiet(Warning):
+                prediction = model.adapt_many(read_by(model, tasks, n)).predict(asked)
+            result[n, what] = float(errors(prediction.reshape(truth.shape), truth)[:, 1].mean())
     return result
 
 
-def print_strangers(strangers: list[dict[Any, Any]], results: list[dict[int, dict[str, np.ndarray]]]) -> None:
-    """Print root mean squares of errors in mg/L of averages of the models that are not the true one."""
-    whats = ("as they are", "T learned", "weights learned", "both learned")
-    print(f"| levels | true model | T | its error | {' | '.join(whats)} | best wrong | worst wrong |\n|{'---|' * 10}")
+def print_hospitals(hospitals: list[dict[Any, float]], results: list[dict[int, dict[str, np.ndarray]]]) -> None:
+    """Print root mean squares of errors in mg/L of averages that patients of the hospital have taught."""
+    whats = [what for n, what in hospitals[0] if n == NUMBERS[0]]
+    head = ["levels", "true model", "its error", "five", *whats]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for n in NUMBERS:
         rows = []
-        for k, stranger in enumerate(strangers):
-            square = {name: results[k][n][name][:, 1].mean() for name in NAMES}
-            wrong = [square[name] for name in NAMES if name != NAMES[k]]
-            rows.append([square[NAMES[k]], *(stranger[n, what] for what in whats), min(wrong), max(wrong)])
-        temperatures = [f"{stranger['T']:.2f}" for stranger in strangers]
-        for true, t, row in zip([*NAMES, "all"], [*temperatures, ""], [*rows, np.mean(rows, axis=0)], strict=True):
-            print(f"| {n} | {true} | {t} | {' | '.join(f'{value:.2f}' for value in np.sqrt(row))} |")
+        for true, hospital, result in zip(NAMES, hospitals, results, strict=True):
+            alone = [result[n][what][:, 1].mean() for what in (true, "average")]
+            rows.append([*alone, *(hospital[n, what] for what in whats)])
+        for true, row in zip([*NAMES, "all"], [*rows, np.mean(rows, axis=0)], strict=True):
+            print(f"| {n} | {true} | {' | '.join(f'{value:.2f}' for value in np.sqrt(row))} |")
 
 
 def print_errors(results: list[dict[int, dict[str, np.ndarray]]], averages: list[str], column: int) -> None:
@@ -210,14 +209,12 @@ def main() -> None:
     }
     print(describe())
     print(f"learned temperature: {averages['learned'].temperature_:.2f}")
-    print(f"learned weights: {averages['learned'].weights_.round(2).to_dict()}")
     results = [of_model(k, options.patients, options.seed, averages) for k in range(len(NAMES))]
     for column, unit in enumerate(("logarithm of the curve", "curve in mg/L")):
         print(f"\nerror of the {unit}\n")
         print_errors(results, list(averages), column)
-    print("\nerror in mg/L where the true model is not among those averaged\n")
-    strangers = [of_strangers(k, options.patients, options.seed) for k in range(len(NAMES))]
-    print_strangers(strangers, results)
+    print("\nerror of the curve in mg/L where patients of the hospital have taught the average\n")
+    print_hospitals([of_hospital(k, options.patients, options.seed) for k in range(len(NAMES))], results)
     print(
         f"\ngreatest weight on the true model\n\n| levels | {' | '.join(NAMES)} | all |\n|{'---|' * (len(NAMES) + 2)}"
     )
