@@ -194,6 +194,15 @@ def test_numbers_in_another_unit_are_refused(question, message):
         question()
 
 
+def test_what_is_measured_of_children_is_taken_for_no_adults():
+    newborn = published_model("phenobarbital", "voller-2017")
+    with pytest.raises(TaskError, match=r"weight: kg, 0.2 to 700, is wanted, got 3200"):
+        patient_covariates(newborn, weight=3200, postnatal_age=3, birth_weight=3.2)
+    adult = published_model("ganciclovir", "caldes-2009")
+    with pytest.warns(UserWarning, match="the formula is that of adults, from 18 years on, and the age is 4"):
+        patient_covariates(adult, age=4, weight=16, creatinine=0.4, sex="male")
+
+
 def test_sexes_and_units_are_refused_by_name():
     with pytest.raises(ValueError, match="sex must be 'male' or 'female', got 1"):
         fat_free_mass(80.0, 180.0, 1)

@@ -4,6 +4,7 @@ Each is a number computed from others of one patient. Numbers that no patient ha
 another unit: a height in metres, a weight in grams, creatinine in umol/L where mg/dL is stated.
 """
 
+from metaest.exceptions import warn
 from metaest.tasks.numbers import as_number
 
 __all__ = ["body_mass_index", "body_surface_area", "creatinine_clearance", "fat_free_mass"]
@@ -15,6 +16,8 @@ WEIGHTS = (0.2, 700.0)
 HEIGHTS = (20.0, 280.0)
 AGES = (0.0, 130.0)
 CREATININES = (0.05, 30.0)
+# years of the youngest patients whose creatinine clearance the formula describes
+ADULT = 18.0
 
 
 def body_mass_index(weight: float, height: float) -> float:
@@ -135,6 +138,11 @@ def creatinine_clearance(age: float, weight: float, creatinine: float, sex: str,
     ValueError
         When `sex` or `unit` is none of the two.
 
+    Warns
+    -----
+    UserWarning
+        Below 18 years: the patients of the formula were 18 to 92 years old.
+
     References
     ----------
     D. W. Cockcroft, M. H. Gault (1976). Prediction of creatinine clearance from serum creatinine.
@@ -155,6 +163,11 @@ def creatinine_clearance(age: float, weight: float, creatinine: float, sex: str,
     level = as_number(
         creatinine, "creatinine_clearance: creatinine", least=low, most=high, wanted=f"{unit}, {low:.3g} to {high:.3g},"
     )
+    if years < ADULT:
+        warn(
+            f"creatinine_clearance: the formula is that of adults, from {ADULT:g} years on, and the age is {years:g}: "
+            "pass the covariate itself, by a formula for children."
+        )
     clearance = (140 - years) * kilograms / (72 * level * factor)
     return clearance if _male(sex, "creatinine_clearance") else 0.85 * clearance
 

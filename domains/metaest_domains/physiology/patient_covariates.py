@@ -8,6 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 from metaest import EquationRegressor, PopulationAverage
 from metaest.tasks.numbers import as_number
 from metaest_domains.physiology.body import (
+    AGES,
+    WEIGHTS,
     body_mass_index,
     body_surface_area,
     creatinine_clearance,
@@ -35,14 +37,18 @@ def _clearance(age: float, weight: float, creatinine: float, sex: str, unit: str
     return creatinine_clearance(age, weight, creatinine, sex, unit=unit)
 
 
+def _in_range(value: Any, name: str, ends: tuple[float, float], wanted: str) -> float:
+    return as_number(value, f"patient_covariates: {name}", least=ends[0], most=ends[1], wanted=wanted)
+
+
 COMPUTED = {
     "crcl": _Computed("mL/min", ("age", "weight", "creatinine", "sex"), _clearance),
     "crcl_ffm": _Computed("mL/min", ("age", "weight", "height", "creatinine", "sex"), _lean_clearance),
     "ffm": _Computed("kg", ("weight", "height", "sex"), fat_free_mass),
     "bsa": _Computed("m2", ("weight", "height"), body_surface_area),
     "bmi": _Computed("kg/m2", ("weight", "height"), body_mass_index),
-    "weight": _Computed("kg", ("weight",), lambda weight: as_number(weight, "patient_covariates: weight", above=0)),
-    "age": _Computed("years", ("age",), lambda age: as_number(age, "patient_covariates: age", least=0)),
+    "weight": _Computed("kg", ("weight",), lambda weight: _in_range(weight, "weight", WEIGHTS, "kg, 0.2 to 700,")),
+    "age": _Computed("years", ("age",), lambda age: _in_range(age, "age", AGES, "years, 0 to 130,")),
 }
 
 
