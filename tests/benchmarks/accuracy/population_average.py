@@ -157,14 +157,14 @@ def of_hospital(k: int, n_patients: int, seed: int) -> dict[Any, float]:
 
 def print_hospitals(hospitals: list[dict[Any, float]], results: list[dict[int, dict[str, np.ndarray]]]) -> None:
     """Print root mean squares of errors in mg/L of averages that patients of the hospital have taught."""
-    whats = [what for n, what in hospitals[0] if n == NUMBERS[0]]
-    head = ["levels", "true model", "its error", "five", *whats]
+    methods = [what for n, what in hospitals[0] if n == NUMBERS[0]]
+    head = ["levels", "true model", "its error", "five", *methods]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for n in NUMBERS:
         rows = []
         for true, hospital, result in zip(NAMES, hospitals, results, strict=True):
             alone = [result[n][what][:, 1].mean() for what in (true, "average")]
-            rows.append([*alone, *(hospital[n, what] for what in whats)])
+            rows.append([*alone, *(hospital[n, what] for what in methods)])
         for true, row in zip([*NAMES, "all"], [*rows, np.mean(rows, axis=0)], strict=True):
             print(f"| {n} | {true} | {' | '.join(f'{value:.2f}' for value in np.sqrt(row))} |")
 
