@@ -99,12 +99,12 @@ def test_probabilities_of_doses_are_those_of_the_mixture(adapted):
     )
 
 
-def part_without_covariates(clearance):
+def part_without_covariates(clearance, cv=0.1):
     constants = {"clearance": Parameter(clearance, lower=0), "volume": Parameter(50.0, lower=0)}
     return OneCompartmentRegressor.from_population(
         Population(
             constants,
-            Block(cv={"clearance": 0.1, "volume": 0.05}),
+            Block(cv={"clearance": cv, "volume": 0.05}),
             NoiseModel("proportional", cv=0.1),
             columns={"time": "h", "dose": "mg"},
             settings={"route": "iv"},
@@ -146,6 +146,17 @@ def test_the_most_probable_multiple_of_a_step_is_looked_for_at_every_peak():
     table = attainment(average, single, 700.0 * np.arange(1, 8), **target)["attainment"]
     assert coarse.value == table.idxmax() == 4200.0
     assert coarse.attainment == pytest.approx(table.max())
+
+
+def test_a_narrow_peak_is_not_smoothed_away_by_another_far_off():
+    parts = [("slow", part_without_covariates(2.0, 0.05)), ("fast", part_without_covariates(8.0, 0.2))]
+    average = PopulationAverage(parts, weights=[0.35, 0.65]).fit([])
+    target = {"target_auc": (450.0, 550.0), "start": 0.0, "time": 2000.0}
+    single = Regimen.repeated(1.0, interval=12, n=1)
+    table = attainment(average, single, np.geomspace(700, 5000, 100), **target)["attainment"]
+    best = dose_for(average, single, **target)
+    assert best.attainment > table.max() - 0.005
+    assert best.value == pytest.approx(1000.0, rel=0.05)
 
 
 def test_one_part_alone_answers_as_it_does(model):

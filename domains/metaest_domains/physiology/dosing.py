@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from metaest import Drawn
 from metaest.exceptions import warn
@@ -27,6 +27,11 @@ TAIL = 0.005
 # width of the normal curve in place of each draw, in standard deviations of the logarithm times n ** (-1 / 5); the
 # greatest probability of raw draws would lie wherever a few of them happen to crowd (Silverman 1986)
 WIDTH = 0.9
+# share of the weight in the interval that tells how wide a peak is, and how many standard deviations long it is
+QUARTER = 0.25
+QUARTER_WIDTH = float(2 * ndtri(0.5 + QUARTER / 2))
+# least share of the whole spread that counts as a peak's: a few draws may have a quarter of the weight
+LEAST_SHARE = 0.2
 # share of the greatest probability by which a dose may be worse and still count as equal
 EQUAL = 1e-6
 # share of a step by which a dose may lie above a multiple of it and still count as that
@@ -361,7 +366,7 @@ class _Needs:
     def _smooth(self, doses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability at doses above 0, with a narrow normal curve in place of each draw's logarithm."""
         positive = np.isfinite(self.low) & (self.low > 0)
-        spread = np.log(self.low[positive]).std()
+        spread = _spread_of_peak(np.log(self.low[positive]), self.weight[positive])
         width = max(WIDTH * spread * len(self.low) ** -0.2, 1e-9)
         shares = []
         for ends in (self.low, np.maximum(self.low, self.high)):
@@ -369,6 +374,21 @@ class _Needs:
                 logs = np.log(np.maximum(ends, 0.0))
             shares.append(ndtr((np.log(doses)[:, None] - logs) / width) @ self.weight)
         return np.asarray(shares[0] - shares[1])
+
+
+def _spread_of_peak(values: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """Return the standard deviation of values, or that of a normal peak of them where an average of models has several.
+
+    That of all would smooth a narrow peak away beside another one far off. A peak's is read off the shortest interval
+    that holds a quarter of the weight.
+    """
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weight[order]) / weight.sum()
+    end = np.searchsorted(total, total + QUARTER)
+    inside = end < len(values)
+    shortest = (values[order][end[inside]] - values[order][inside]).min() if inside.any() else np.inf
+    whole = float(values.std())
+    return max(min(whole, float(shortest / QUARTER_WIDTH)), LEAST_SHARE * whole)
 
 
 def _rounded(dose: float, step: float | None) -> float:
