@@ -46,3 +46,15 @@ def test_a_fit_is_no_less_likely_than_the_truth(equation, noise, seed):
     initial = {name: Parameter(value, lower=0) for name, value in zip(TYPICAL, (10.0, 1.0, 1.0), strict=True)}
     model = EquationRegressor(equation, initial, noise=noise.kind).fit(tasks)
     assert model.log_likelihood_ > truth.log_likelihood(tasks).value
+
+
+def test_a_covariate_that_says_nothing_takes_no_likelihood():
+    tasks, _ = sparse(log_level, NoiseModel("additive", sd=0.25), 0)
+    initial = {name: Parameter(value, lower=0) for name, value in TYPICAL.items()}
+    plain = EquationRegressor(log_level, initial).fit(tasks)
+    weights = np.random.default_rng(0).uniform(50, 90, len(tasks))
+    weighed = TaskSet(
+        [(np.column_stack([task.X, np.full(len(task.y), w)]), task.y) for task, w in zip(tasks, weights, strict=True)]
+    )
+    model = EquationRegressor(log_level, initial, covariates={"volume": [1]}).fit(weighed)
+    assert plain.log_likelihood_ - 0.01 < model.log_likelihood_ < plain.log_likelihood_ + 4
