@@ -125,6 +125,22 @@ def test_what_is_said_is_said_in_words_and_numbers(result, tmp_path):
     np.testing.assert_array_equal(again.predict_interval(TIMES, method="conformal"), interval)
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_side(result):
+    def lines(**numbers):
+        return str(replace(result, bias=result.bias.assign(**numbers)))
+
+    chance = {"told": True, "scaled_lower": -0.1, "scaled_upper": 0.1, "change_lower": -0.1, "change_upper": 0.11}
+    assert "rate of your tasks is as the model's (interval 10 % below to 11 % above)\n" in lines(
+        **chance, change=-0.004
+    )
+    text = lines(**chance, change=-0.006)
+    assert (
+        "rate of your tasks is 1 % below the model's (interval 10 % below to 11 % above), which may be chance\n" in text
+    )
+    ends = {**chance, "change_lower": -0.001, "change": 0.05}
+    assert "rate of your tasks is 5 % above the model's (interval 0 % to 11 % above)" in lines(**ends)
+
+
 def test_the_updated_model_is_one_that_an_update_makes(result):
     model = keeping(published())
     tasks = keeping(published(rate=0.3)).simulate_tasks(TIMES, 12, random_state=0)

@@ -52,8 +52,8 @@ def recalibrate(
     It says how far the typical constants of the tasks lie from the model's, for their covariates; whether the model's
     intervals hold for them, before any row of a task and from each row to the next, which are taken in their order; and
     both of the model updated by tasks (``prior_weight="auto"``), each task predicted by an update that did not see it.
-    Intervals of the shares count the rows of a task as less than independent ones. Of more than 200 tasks, 200 are held
-    against intervals, and of a task ten steps.
+    Intervals of the shares take into account that the rows of one task are not independent. Of more than 200 tasks, 200
+    are held against intervals, and of a task ten steps.
 
     Parameters
     ----------
@@ -181,12 +181,12 @@ def _whose(model: Model, folds: _Folds, tasks: TaskSet, level: float) -> dict[tu
     """Return the coverage of intervals by what was known and whose they are."""
     rows, limit, judged = {}, model._fitted.limit, evenly(len(tasks), MOST_JUDGED).tolist()
     left_out = [[i for i in part if i in judged] for part in folds.left_out]
-    for known, predicted in ((BEFORE, before), (AHEAD, ahead)):
-        clustered = known == BEFORE
+    for rows_before, predicted in ((BEFORE, before), (AHEAD, ahead)):
+        clustered = rows_before == BEFORE
         as_it_was = predicted(model, tasks, judged, level, limit)
         parts = [predicted(one, tasks, some, level, limit) for one, some in zip(folds.models, left_out, strict=True)]
         updated = Outcomes.join(parts)
-        rows[known, AS_IT_WAS] = coverage(as_it_was, level, clustered)
-        rows[known, UPDATED] = coverage(updated, level, clustered)
-        rows[known, CONFORMAL] = coverage(conformal_outcomes(updated, level), level, clustered)
+        rows[rows_before, AS_IT_WAS] = coverage(as_it_was, level, clustered)
+        rows[rows_before, UPDATED] = coverage(updated, level, clustered)
+        rows[rows_before, CONFORMAL] = coverage(conformal_outcomes(updated, level), level, clustered)
     return rows

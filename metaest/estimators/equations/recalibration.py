@@ -21,7 +21,7 @@ CONFORMAL = "conformal"
 FIXED = "No constant of this model varies between tasks"
 # probability of such deviations by chance, below which constants differ
 SIGNIFICANT = 0.05
-# tasks below which the answer is called preliminary
+# tasks below which the answer says that they show great differences only
 FEW = 5
 
 
@@ -106,7 +106,11 @@ class Recalibration:
         """Return a sentence about each constant."""
         lines = [] if len(self.bias) else [FIXED]
         for name, row in self.bias.iterrows():
-            doubt = ", no more than chance" * _includes_0(row) if row["told"] else ", which your rows hardly tell"
+            doubt = ""
+            if not row["told"]:
+                doubt = ", which your rows hardly tell"
+            elif _includes_0(row) and _percent(row["change"]) != "0":
+                doubt = ", which may be chance"
             lines.append(f"{name} of your tasks is {_difference(row)}{doubt}")
         return lines
 
@@ -123,12 +127,19 @@ def _difference(row: Any) -> str:
         ends = f"{_share_away(low)} to {_share_away(high)}"
     else:
         nearer, farther = sorted([abs(low), abs(high)])
-        ends = f"{100 * nearer:.0f} to {100 * farther:.0f} %"
-    return f"{_share_away(change)} the model's (interval {ends})"
+        ends = f"{_percent(nearer)} to {_percent(farther)} %"
+    how = "as" if _percent(change) == "0" else _share_away(change)
+    return f"{how} the model's (interval {ends})"
 
 
 def _share_away(change: float) -> str:
-    return f"{100 * abs(change):.0f} % {'below' if change < 0 else 'above'}"
+    """Return in words how far below or above the model's a constant is, without a side where it rounds to 0."""
+    percent = _percent(change)
+    return "0 %" if percent == "0" else f"{percent} % {'below' if change < 0 else 'above'}"
+
+
+def _percent(change: float) -> str:
+    return f"{100 * abs(change):.0f}"
 
 
 def in_words(
