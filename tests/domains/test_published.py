@@ -201,6 +201,11 @@ def test_what_is_measured_of_children_is_taken_for_no_adults():
     adult = published_model("ganciclovir", "caldes-2009")
     with pytest.warns(UserWarning, match="the formula is that of adults, from 18 years on, and the age is 4"):
         patient_covariates(adult, age=4, weight=16, creatinine=0.4, sex="male")
+    parts = [(name, published_model("vancomycin", name)) for name in ("buelga-2005", "hughes-2024")]
+    average = PopulationAverage(parts).fit([])
+    with pytest.warns(UserWarning, match="the formula is that of adults") as told:
+        patient_covariates(average, age=12, weight=40, height=150, creatinine=0.6, sex="male")
+    assert len(told) == 1
 
 
 def test_sexes_and_units_are_refused_by_name():
@@ -240,6 +245,8 @@ def test_the_models_of_one_drug_are_averaged():
     names = [name for drug, name in list_published()[["drug", "name"]].to_numpy().tolist() if drug == "vancomycin"]
     models = PopulationAverage([(name, published_model("vancomycin", name, n_doses=2)) for name in names]).fit([])
     patient = patient_covariates(models, **MEASURED, dialysis=0)
+    with pytest.raises(TaskError, match="dialysis: 0 or 1 is wanted, got True"):
+        patient_covariates(models, **MEASURED, dialysis=True)
     ffm = fat_free_mass(118, 171, "female")
     assert patient == {
         "weight": 118.0,
@@ -299,8 +306,8 @@ def test_covariates_are_computed_in_their_unit_alone():
     model = TwoCompartmentRegressor.from_population(replace(hughes, columns=columns))
     with pytest.raises(ValueError, match=r"'crcl_ffm' in L/h, and it is computed in mL/min; pass crcl_ffm="):
         patient_covariates(model, **MEASURED)
-    gentamicin = published_model("phenobarbital", "voller-2017")
+    newborn = published_model("phenobarbital", "voller-2017")
     with pytest.raises(ValueError, match="which is not computed; pass"):
-        patient_covariates(gentamicin, **MEASURED)
+        patient_covariates(newborn, **MEASURED)
     with pytest.raises(TypeError, match="a fitted model or an average"):
         patient_covariates(hughes, **MEASURED)

@@ -51,6 +51,7 @@ def test_one_number_stands_for_all_doses():
             lambda: Regimen([0.0], 320.0, 0.0, {"weight": "72 kg"}),
             "finite numbers by name, 'weight': a finite number is wanted, got '72 kg'",
         ),
+        (lambda: Regimen([0.0], 320.0, 0.0, {"dialysis": True}), "by name, 'dialysis': 0 or 1 is wanted, got True"),
         (lambda: Regimen([0.0], 320.0, 0.0, 72.0), "covariates must be a dict"),
         (lambda: Regimen.repeated(320.0, 12.0, n=2.5), "n must be a whole number of doses, at least 1, got 2.5"),
         (lambda: Regimen.repeated(320.0, 12.0, n=True), "n must be a whole number"),

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import EquationRegressor, PopulationAverage
+from metaest.exceptions import quiet
 from metaest.tasks.numbers import as_number
 from metaest_domains.physiology.body import (
     AGES,
@@ -118,12 +120,24 @@ def patient_covariates(
             )
     given = {"age": age, "weight": weight, "height": height, "creatinine": creatinine, "sex": sex}
     units = _units(model)
-    return {
-        name: as_number(others[name], f"patient_covariates: {name}")
-        if name in others
-        else _computed(name, units.get(name, ""), given, unit)
-        for name in read
-    }
+    values: dict[str, float] = {}
+    told: tuple[type[Warning], ...] = ()
+    for name in read:
+        if name in others:
+            values[name] = _given(name, others[name])
+            continue
+        with quiet(*told):
+            values[name] = _computed(name, units.get(name, ""), given, unit)
+        if "creatinine" in COMPUTED[name].measured:  # one warning of a child is enough
+            told = (UserWarning,)
+    return values
+
+
+def _given(name: str, value: Any) -> float:
+    """Return a covariate that is passed as it is."""
+    # yes and no of a record, such as of dialysis, come as True and False
+    wanted = "0 or 1" if isinstance(value, (bool, np.bool_)) else "a finite number"
+    return as_number(value, f"patient_covariates: {name}", wanted=wanted)
 
 
 def _computed(name: str, stated: str, given: dict[str, Any], unit: str) -> float:

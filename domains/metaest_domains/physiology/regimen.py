@@ -485,5 +485,8 @@ def _covariates(given: Any) -> dict[str, float]:
     for name, value in given.items():
         if not isinstance(name, str):
             raise ValueError(f"covariates of a regimen must be finite numbers by name, got {name!r}: {value!r}.")
-        values[name] = as_number(value, f"covariates of a regimen must be finite numbers by name, {name!r}")
+        # yes and no of a record, such as of dialysis, come as True and False
+        wanted = "0 or 1" if isinstance(value, (bool, np.bool_)) else "a finite number"
+        where = f"covariates of a regimen must be finite numbers by name, {name!r}"
+        values[name] = as_number(value, where, wanted=wanted)
     return values
