@@ -243,8 +243,8 @@ def test_parts_that_learn_are_fitted_to_the_tasks():
     alone = EquationRegressor(line, constants, covariance="diagonal").fit(frame)
     np.testing.assert_allclose(average.models_["learned"].adapt(X, Y).predict(NEXT), alone.adapt(X, Y).predict(NEXT))
     assert not hasattr(parts[0][1], "n_tasks_")
-    # the learned part is judged on tasks that its fits did not have: the kept one, which is right, is trusted by both
-    assert 0.25 <= average.temperature_ <= 64
+    # the learned part has the equation of the tasks, and is judged on those that its fits did not have
+    assert average.weights_["learned"] > 0.6
     few = PopulationAverage(parts, random_state=0).fit(frame[:4])
     assert few.temperature_ == 1
     frozen = PopulationAverage([("a", FrozenEstimator(alone)), ("kept", rise_part())]).fit([])
@@ -500,6 +500,20 @@ def test_ranges_of_a_part_are_warned_of_by_its_name():
         with pytest.warns(UnlikelyTaskWarning, match=message) as told:
             call()
         assert len(told) == 1
+
+
+def test_a_curve_below_zero_is_warned_of_once():
+    def crossing(X, slope):
+        return 1 - slope * X[:, 0]
+
+    population = Population(
+        {"slope": 0.5}, Block(sd={"slope": 0.3}), NoiseModel("lognormal", sd_log=0.2), columns={"x": ""}
+    )
+    crossing_part = EquationRegressor.from_population(crossing, population)
+    task = PopulationAverage([("crossing", crossing_part), ("positive", lognormal_part())]).fit([]).adapt([], [])
+    with pytest.warns(UserWarning, match="the curve is below zero") as told:
+        task.predict_interval([[1.2]])
+    assert len(told) == 1
 
 
 def test_weights_and_tasks_come_in_several_forms(model, by_name):

@@ -65,7 +65,7 @@ class _Reader:
             return self.object(depth)
         if mark == "[":
             return self.list(depth)
-        if mark in ("'", '"') and mark:
+        if mark in ("'", '"'):
             return self.string(mark)
         word = _NAME.match(self.text, self.at)
         if word and word[0] in _WORDS:
@@ -79,7 +79,7 @@ class _Reader:
         content: dict[str, Any] = {}
         while (mark := self.blank()) != "}":
             start = self.at
-            key = self.string(mark) if mark in ("'", '"') and mark else self.name()
+            key = self.string(mark) if mark in ("'", '"') else self.name()
             if key in content:
                 self.at = start
                 raise self.error(f"the key {key!r} comes twice")

@@ -206,9 +206,9 @@ class AdaptedPopulationAverage(AdaptedPredictor):
 
         def component(one: Any, rows: Any) -> list[tuple[Part, NDArray[Any], Any]]:
             members = getattr(one, "members_", (one,))
-            own = members[0]._rows(rows, "predict_interval")
-            accuracy = members[0]._fitted.row_accuracy.of_predicted(sample_weight, len(own), of)
-            return [(Part(each._fitted, each._draws, each._near_rows), own, accuracy) for each in members]
+            rows = members[0]._rows(rows, "predict_interval")
+            accuracy = members[0]._fitted.row_accuracy.of_predicted(sample_weight, len(rows), of)
+            return [(Part(each._fitted, each._draws, each._near_rows), rows, accuracy) for each in members]
 
         components = []
         for weight, members in self._asked(X, "predict_interval", component):
@@ -260,11 +260,11 @@ class AdaptedPopulationAverage(AdaptedPredictor):
         X = self._completed(X, "partial_adapt")
         rows, _ = self._part_columns.rows(X, "partial_adapt")
         adapted = []
-        for name, one, own in zip(
+        for name, one, rows_of_part in zip(
             self._part_columns.parts, self._adapted, self._part_columns.split(X, "partial_adapt"), strict=True
         ):
             with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
-                adapted.append(one.partial_adapt(own, y, sample_weight))
+                adapted.append(one.partial_adapt(rows_of_part, y, sample_weight))
         warn_of_unlikely(adapted, "partial_adapt")
         rows = kept_rows(rows, sample_weight)
         joined = joined_rows(self.X_support_, rows) if len(rows) else self.X_support_

@@ -232,8 +232,8 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         seed, tasks = seed_of(self.random_state), None
         if y is not None or isinstance(X, TaskSet) or not is_empty(X):
             tasks = require_columns(as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
-        own = {name: None if tasks is None else tasks_of_part(name, parts, tasks) for name in parts}
-        self.models_ = {name: fitted_part(name, model, own[name]) for name, model in parts.items()}
+        of_parts = {name: None if tasks is None else tasks_of_part(name, parts, tasks) for name in parts}
+        self.models_ = {name: fitted_part(name, model, of_parts[name]) for name, model in parts.items()}
         require_one_quantity(self.models_)
         require_same_design(self.models_)
         fitted_on = {name: (Columns(model).names, model.n_features_in_) for name, model in self.models_.items()}
@@ -264,17 +264,17 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         evidence = []
         for k, (name, model) in enumerate(parts.items()):
             if not learns(model):
-                own = self._part_columns.split_tasks(tasks[judged], "fit")[k]
-                warn_of_seen(name, model, own)
-                evidence.append(evidence_of_prefixes(self.models_[name], own, order))
+                of_part = self._part_columns.split_tasks(tasks[judged], "fit")[k]
+                warn_of_seen(name, model, of_part)
+                evidence.append(evidence_of_prefixes(self.models_[name], of_part, order))
                 continue
             left_out: dict[int, NDArray[np.float64]] = {}
             for fold in folds:
                 others = tasks[np.setdiff1d(np.arange(len(tasks)), judged[fold])]
                 with quiet(Warning):  # the fit to all tasks has said it
                     fitted = fitted_part(name, model, tasks_of_part(name, parts, others))
-                own = self._part_columns.split_tasks(tasks[judged[fold]], "fit")[k]
-                values = evidence_of_prefixes(fitted, own, [order[i] for i in fold])
+                of_part = self._part_columns.split_tasks(tasks[judged[fold]], "fit")[k]
+                values = evidence_of_prefixes(fitted, of_part, [order[i] for i in fold])
                 left_out |= dict(zip(fold.tolist(), values, strict=True))
             evidence.append([left_out[i] for i in range(len(judged))])
         learns_weights, learns_temperature = (isinstance(setting, str) for setting in (self.weights, self.temperature))
@@ -327,9 +327,9 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         rows, _ = self._part_columns.rows(X, "adapt")
         split, stated = self._part_columns.split(X, "adapt"), self._part_columns.split_covariates(covariates)
         adapted = []
-        for (name, model), own, values in zip(self.models_.items(), split, stated, strict=True):
+        for (name, model), rows_of_part, values in zip(self.models_.items(), split, stated, strict=True):
             with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
-                one = model.adapt(own, y, sample_weight=sample_weight, guard=False, covariates=values)
+                one = model.adapt(rows_of_part, y, sample_weight=sample_weight, guard=False, covariates=values)
             with speaking_for(name):
                 given = dict(enumerate(one.X_support_.T)) if len(one.X_support_) else one.stated_covariates_
                 model._warn_outside(given, "adapt")
@@ -361,13 +361,13 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
         taken = require_columns(as_tasks(tasks, weighs=True, sample_weight=sample_weight))
         taken = self._part_columns.arranged(taken, "adapt_many")
         adapted = []
-        for (name, model), own in zip(
+        for (name, model), of_part in zip(
             self.models_.items(), self._part_columns.split_tasks(taken, "adapt_many"), strict=True
         ):
             with speaking_for(name), quiet(IdentifiabilityWarning, UnlikelyTaskWarning):
-                adapted.append(model.adapt_many(own))
+                adapted.append(model.adapt_many(of_part))
             with speaking_for(name):
-                model._warn_outside(dict(enumerate(own.X.T)), "adapt_many")
+                model._warn_outside(dict(enumerate(of_part.X.T)), "adapt_many")
         warn_of_unlikely(adapted, "adapt_many", taken)
         return AdaptedPopulationAverages(self._part_columns, self._weighting, adapted, taken, self._conformal)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from metaest.estimators.equations.answers import BLOCK, interval_of_mixture, observations_of_draws
 from metaest.estimators.equations.average import Part
 from metaest.estimators.equations.draws import weighted_quantile
+from metaest.exceptions import quiet
 
 __all__ = ["Component", "interval_of_components"]
 
@@ -71,7 +72,8 @@ def _ends(components: Sequence[Component], level: float, of: str) -> NDArray[np.
     if len(components) == 1:
         return np.asarray(each[0])
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
-    drawn = [observations_of_draws(one.part, one.X, of, one.row_weight) for one in components]
+    with quiet(Warning):  # the intervals of the parts have said it
+        drawn = [observations_of_draws(one.part, one.X, of, one.row_weight) for one in components]
     shares = [one.weight * one.part.draws.weight / one.part.draws.weight.sum() for one in components]
     if of == "curve":
         curves = torch.cat([curves for curves, _ in drawn], dim=1)

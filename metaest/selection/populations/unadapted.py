@@ -119,12 +119,12 @@ def of_task(model: Averaging, X: Any, where: str) -> AdaptedPopulationAverage:
     """Return the average for the one task that the rows X belong to, adapted to none of them."""
     rows, names = model._part_columns.rows(completed(model, X, where), where)
     stated = []
-    for (name, part), own in zip(model.models_.items(), model._part_columns.split_rows(rows, names), strict=True):
+    for (name, part), of_part in zip(model.models_.items(), model._part_columns.split_rows(rows, names), strict=True):
         with speaking_for(name):
-            values = np.asarray(own, dtype=np.float64)
+            values = np.asarray(of_part, dtype=np.float64)
             covariates = part._fitted.covariates.of_rows(values, where) if len(values) else np.empty(0)
-            of_part = dict(zip(part.covariate_columns_, covariates.tolist(), strict=False))
-            stated.append(part.adapt([], [], guard=False, covariates=of_part))
+            named = dict(zip(part.covariate_columns_, covariates.tolist(), strict=False))
+            stated.append(part.adapt([], [], guard=False, covariates=named))
     return AdaptedPopulationAverage._make(
         model._part_columns, model._weighting, stated, np.empty((0, model._part_columns.n)), model._conformal
     )
@@ -139,10 +139,10 @@ def _asked(average: Averaging, X: Any, where: str, **arguments: Any) -> list[tup
     """Return what the parts predict without adapting, with their weights."""
     weights = average._weighting.weights(np.zeros((1, len(average.models_))))[0].tolist()
     X, answers = completed(average, X, where), []
-    for (name, model), weight, own in zip(
+    for (name, model), weight, of_part in zip(
         average.models_.items(), weights, average._part_columns.split(X, where), strict=True
     ):
         if weight > 0:
             with speaking_for(name):
-                answers.append((weight, model.predict(own, **arguments)))
+                answers.append((weight, model.predict(of_part, **arguments)))
     return answers
