@@ -173,8 +173,8 @@ def test_without_samples_the_regimen_brings_the_covariates_of_all_parts(model):
     planned = Regimen.repeated(1000.0, interval=12, n=3, **PATIENT)
     first, expected = dose_for(model, planned, target_trough=12.0), 0.0
     for name, part in model.models_.items():
-        own = Regimen.repeated(1000.0, interval=12, n=3, **{k: PATIENT[k] for k in READS[name]})
-        expected += dose_for(part, own, target_trough=12.0).value / 3
+        of_part = Regimen.repeated(1000.0, interval=12, n=3, **{k: PATIENT[k] for k in READS[name]})
+        expected += dose_for(part, of_part, target_trough=12.0).value / 3
     np.testing.assert_allclose(first.value, expected)
     np.testing.assert_allclose(
         clearance(model, covariates=PATIENT).value,
@@ -183,8 +183,8 @@ def test_without_samples_the_regimen_brings_the_covariates_of_all_parts(model):
         ),
     )
     chosen = PopulationAverage(list(model.models_.items()), method="select", weights=[1, 1, 2]).fit([])
-    own = {k: PATIENT[k] for k in READS["thomson-2009"]}
-    expected = clearance(model.models_["thomson-2009"], covariates=own)
+    read = {k: PATIENT[k] for k in READS["thomson-2009"]}
+    expected = clearance(model.models_["thomson-2009"], covariates=read)
     np.testing.assert_allclose(clearance(chosen, covariates=PATIENT), expected)
 
 

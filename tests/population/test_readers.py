@@ -178,7 +178,7 @@ def test_a_monolix_run_is_a_population(written):
     drug = run.to_population(
         names,
         dict.fromkeys(names, Parameter(1.0, lower=0)),
-        deviations={name: label.replace("_pop", "").join(["omega_", ""]) for name, label in names.items()},
+        deviations={name: f"omega_{label.removesuffix('_pop')}" for name, label in names.items()},
         noise=NoiseModel("combined1", sd=run["a"], cv=run["b"]),
         covariates={"volume": Power("weight", run["beta_V_lw70"], reference=70)},
     )

@@ -6,10 +6,10 @@ that prior: they may lie from the population's about as far as the constants of 
 no row tells would hide what rows do tell of the others. Covariance and noise count as ten tasks. The search is one,
 with all counting as one task; around its end the loss is taken as quadratic.
 
-With n tasks the shift, less what it is, over its standard error follows Student's distribution of 10 + n - 1 degrees of
+With n tasks the error of a shift over its standard error follows Student's distribution of 10 + n - 1 degrees of
 freedom: those of ten tasks of the population and of the local ones (the moderated statistic of Smyth, 2004,
-:doi:`10.2202/1544-6115.1027`). Where the local tasks vary far more than those of the population, ten tasks of which say
-that they do not, intervals are too narrow until there are many local ones.
+:doi:`10.2202/1544-6115.1027`). Where local tasks vary far more among each other than the population says, which counts
+as ten tasks, intervals are too narrow until there are many local ones.
 """
 
 from collections.abc import Sequence

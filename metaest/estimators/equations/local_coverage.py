@@ -1,10 +1,10 @@
 r"""Whether the intervals of a model hold for some tasks: shares of observations inside, before rows and after some.
 
 Rows of one task are no independent witnesses. The share of rows inside counts as that of
-:math:`n_{\text{eff}} = n / d` independent ones (Rao and Scott, 1992, :doi:`10.2307/2532311`), with the design effect
-d of the tasks: that of their shares, beside ten tasks' of an effect that is assumed, the rows of a task where nothing
-of a task was seen before, 1 where each row is predicted from those before it. The interval is Clopper's and Pearson's
-(1934, :doi:`10.1093/biomet/26.4.404`).
+:math:`n_{\text{eff}} = n / d` independent ones (Rao and Scott, 1992, :doi:`10.2307/2532311`). The design effect d is
+that of the shares of the tasks; beside them an assumed one counts as ten tasks: the number of rows of a task where no
+row of it was seen before, and 1 where each row is predicted from those before it. The interval is Clopper's and
+Pearson's (1934, :doi:`10.1093/biomet/26.4.404`).
 """
 
 from collections.abc import Sequence

@@ -36,8 +36,7 @@ class Recalibration:
         the tasks, with the ends ``lower`` and ``upper`` of an interval; ``change``, ``change_lower``, ``change_upper``,
         the same as a share of the model's value (NaN unless the constant is lognormal with the lower bound 0);
         ``shift``, ``standard_error``, ``scaled_lower`` and ``scaled_upper`` on the scale on which the constant is
-        normal; ``told``, whether the rows of all
-        tasks say as much about it as one task whose constants are known.
+        normal; ``told``, whether the rows of all tasks say as much about it as one task whose constants are known.
     coverage : DataFrame
         Share of observations inside intervals, by what was known (``rows``: "before any row", "one step ahead") and
         whose ``intervals`` they are ("as it was": the model's; "updated": by the other tasks; "conformal": of updated
@@ -46,7 +45,7 @@ class Recalibration:
     p_value : float
         Probability of such shifts of all told constants together, were the model right; NaN where none is told.
     verdict : str
-        In words.
+        What bias and coverage say of the model, in sentences.
     model : EquationRegressor
         Updated by the tasks (``prior_weight="auto"``), with conformal intervals that they calibrate.
     level : float
@@ -163,8 +162,8 @@ def in_words(
     if len(unlikely):
         words.append(
             f"No curve of this model comes near the rows of {len(unlikely)} of {_counted(n_tasks, 'task')} "
-            f"({unlikely[0]!r}{' and others' * (len(unlikely) > 1)}): check their units, and typing errors, before "
-            "anything else."
+            f"({unlikely[0]!r}{' and others' * (len(unlikely) > 1)}): check their units, and look for typing "
+            "errors, before anything else."
         )
     if n_tasks < FEW:
         words.append(f"{_counted(n_tasks, 'task')} can show great differences only, and the next ones may change this.")
