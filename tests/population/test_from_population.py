@@ -382,7 +382,7 @@ def test_many_tasks_meet_the_refusal_of_one():
 
     model = EquationRegressor.from_population(rising, published(noise=NoiseModel("proportional", cv=0.1)))
     tasks = {"sound": ([[2.0]], [3.0]), "at 0": ([[2.0], [0.0]], [3.0, 0.1]), "again": ([[0.0]], [0.1])}
-    with pytest.raises(TaskError, match=r"task 'at 0' \(and 1 others\): the equation is 0 in row 1, .* no width"):
+    with pytest.raises(TaskError, match=r"task 'at 0' \(and 1 other\): the equation is 0 in row 1, .* no width"):
         model.adapt_many(tasks)
     with pytest.raises(TaskError, match=r"task 'b': the equation is inf in row 0"):
         EquationRegressor.from_population(decay, published()).adapt_many(

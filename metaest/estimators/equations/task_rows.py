@@ -114,7 +114,8 @@ def require_finite_tasks(fitted: FittedEquation, posterior: Posterior, tasks: Ta
     lost = torch.nonzero(posterior.code == SolveCode.NOT_FINITE)[:, 0].tolist()
     if lost:
         i, center = lost[0], fitted.point(fitted.design_of_tasks(tasks)).center
-        task, several = tasks[i], f" (and {len(lost) - 1} others)" * (len(lost) > 1)
+        task, others = tasks[i], len(lost) - 1
+        several = f" (and {others} other{'s' * (others > 1)})" * (others > 0)
         name = f"{where}: task {tasks.name_of(i)!r}{several}"
         _refuse(fitted, center[:, i : i + 1], task.X, task.y, task.sample_weight, name)
 
