@@ -87,7 +87,8 @@ def patient_covariates(
     unit : {"mg/dL", "umol/L"}, default="mg/dL"
         Of `creatinine`.
     **others : float
-        Further covariates, by the names of their columns; they take precedence over computed ones.
+        Further covariates, by the names of their columns, with 1 and 0 for yes and no, such as ``dialysis=0``; they
+        take precedence over computed ones.
 
     Returns
     -------
@@ -99,7 +100,12 @@ def patient_covariates(
         When the model reads a covariate that is neither given nor computed of what is given, in another unit than it is
         computed in, or does not read one of `others`.
     TaskError
-        When a number is outside its range.
+        When a number is outside its range, or is none.
+
+    Warns
+    -----
+    UserWarning
+        Once, when a creatinine clearance is computed below 18 years; see `creatinine_clearance`.
 
     Examples
     --------
