@@ -105,7 +105,7 @@ class AdaptedPredictor(Stamped, ReadOnly):
 
 
 class AdaptedPredictors(Stamped, Sequence[P]):
-    """The predictors of many tasks, a sequence in the order of the tasks; a subclass makes one by its number."""
+    """The predictors of many tasks, in their order: by number, or by name where names are words."""
 
     tasks: TaskSet
     is_adapted = True
@@ -118,8 +118,13 @@ class AdaptedPredictors(Stamped, Sequence[P]):
         return len(self.tasks)
 
     def __getitem__(self, index: Any) -> Any:
-        numbers = range(len(self))
-        return [self._one(i) for i in numbers[index]] if isinstance(index, slice) else self._one(numbers[int(index)])
+        if isinstance(index, str):
+            names = self.tasks.names.tolist()
+            if index not in names:
+                raise TaskError(f"no task is named {index!r}; there are {len(names)}, the first is {names[0]!r}.")
+            return self._one(names.index(index))
+        chosen = range(len(self))[index]
+        return [self._one(i) for i in chosen] if isinstance(chosen, range) else self._one(chosen)
 
     def __iter__(self) -> Iterator[P]:
         return (self._one(i) for i in range(len(self)))

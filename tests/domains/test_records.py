@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaest import TaskError
+from metaest import Parameter, Population, TaskError
+from metaest.population import Block, NoiseModel
 from metaest_domains.physiology import OneCompartmentRegressor, Regimen, clearance, read_patients
 
 NONMEM = {"patient": "ID", "time": "TIME", "dose": "AMT", "target": "DV"}
@@ -261,3 +262,37 @@ def test_a_model_reads_an_export_of_a_new_patient():
     assert clearance(patient).value == pytest.approx(cl, rel=0.1)
     with pytest.raises(TaskError, match="records of 2 patients .column 'ID': 10, 11."):
         model.read(frame[frame["ID"] > 9], **columns)
+
+
+@pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
+@pytest.mark.parametrize("n_doses", [1, 2])
+def test_records_of_any_number_of_doses_are_adapted_to_together(n_doses):
+    population = Population(
+        {"clearance": Parameter(4.0, lower=0), "volume": Parameter(70.0, lower=0), "absorption": Parameter(1.0, lower=0)},
+        Block(sd={"clearance": 0.4, "volume": 0.3}),
+        NoiseModel("proportional", cv=0.2, floor=0.01),
+        columns={"time": "h", "dose": "mg"},
+        target="mg/L",
+        equation="OneCompartmentRegressor",
+        settings={"route": "oral"},
+    )
+    model = OneCompartmentRegressor.from_population(population, n_doses=n_doses)
+    frame = pd.DataFrame(
+        {
+            "patient": list("aaabbbb"),
+            "time": [0.0, 2.0, 11.5, 0.0, 3.0, 8.0, 10.0],
+            "dose": [1000.0, 0.0, 0.0, 750.0, 0.0, 500.0, 0.0],
+            "concentration": [np.nan, 9.0, 5.0, np.nan, 7.0, np.nan, 11.0],
+        }
+    )
+    tasks = read_patients(frame)
+    together = model.adapt_many(tasks)
+    for task, curve in zip(tasks, np.split(together.predict(tasks), tasks.offsets[1:-1]), strict=True):
+        rows = pd.DataFrame(task.X, columns=list(tasks.feature_names))
+        alone = model.adapt(rows, task.y)
+        np.testing.assert_allclose(together.params_.loc[task.name, "clearance"], alone.params_["value"]["clearance"])
+        np.testing.assert_allclose(curve, alone.predict(rows))
+        np.testing.assert_allclose(together[task.name].predict(rows), alone.predict(rows))
+    assert np.isfinite(model.log_likelihood(tasks).value)
+    with pytest.raises(TaskError, match="(?s)unseen at fit time.*colour"):
+        model.adapt_many({"a": (rows.assign(colour=1.0), task.y)})

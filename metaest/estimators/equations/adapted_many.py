@@ -22,6 +22,7 @@ from metaest.estimators.equations.checks import (
 from metaest.estimators.equations.covariates import TOLERANCE
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.tables import many_table
+from metaest.estimators.equations.task_rows import arranged_tasks
 from metaest.estimators.guard import FittedGuard, Guard
 from metaest.estimators.inputs import tasks_by_name
 from metaest.estimators.modes import in_plain_modes
@@ -85,7 +86,7 @@ class AdaptedEquations(AdaptedPredictors[AdaptedEquation]):
         if guards is not None:
             self._keep_shares(guards)
         self._conformal = conformal
-        self.n_features_in_ = tasks.X.shape[1]
+        self.n_features_in_ = tasks.X.shape[1] if feature_names is None else len(feature_names)
         if feature_names is not None:
             self.feature_names_in_ = feature_names
 
@@ -156,7 +157,7 @@ or of (X, y) pairs, or mapping of name to (X, y)
         return np.concatenate([self._curves(chosen, one_task(rows, copies=len(chosen))).T for chosen in chunks(sizes)])
 
     def _predict_tasks(self, tasks: TaskSet) -> NDArray[Any]:
-        Columns(self).check(tasks, tasks.X.shape[1:], "predict")
+        tasks = arranged_tasks(Columns(self), self._fitted, tasks, "predict")
         check_rows(self._fitted.function, tasks.X, None, "predict")
         self._require_same(tasks)
         before, now = (self._fitted.covariates.of_tasks(t) for t in (self.tasks, tasks))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,7 +26,15 @@ from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 from metaest.tasks import TaskSet
 
-__all__ = ["adapt_rows", "prepared", "require_finite_tasks", "rows_to_predict", "support_rows", "support_tasks"]
+__all__ = [
+    "adapt_rows",
+    "arranged_tasks",
+    "prepared",
+    "require_finite_tasks",
+    "rows_to_predict",
+    "support_rows",
+    "support_tasks",
+]
 
 # targets times this must have finite squares: the search squares y in units of its standard deviation
 SQUARE_MARGIN = 1e50
@@ -70,10 +79,26 @@ def support_tasks(
     taken = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
     if taken.sample_weight is None:
         fitted.row_accuracy.warn_of_ones(where)
-    columns.check(taken, taken.X.shape[1:], where)
+    taken = arranged_tasks(columns, fitted, taken, where)
     inputs.check_targets(taken.y, True, 1, where)
     warn_of_values_at_limit(fitted.limit, taken.y, where)
     return prepared(fitted, taken)
+
+
+def arranged_tasks(columns: Columns, fitted: FittedEquation, tasks: TaskSet, where: str) -> TaskSet:
+    """Return tasks with the columns of the fit, checked, and further ones that the equation takes beside them."""
+    names = tasks.feature_names
+    frame, further = tasks.X, None
+    if names is not None and (columns.names is None or list(names) != columns.names.tolist()):
+        given = pd.DataFrame(tasks.X, columns=list(names))
+        frame, further = arranged(columns.names, fitted.function, given, where)
+    if further is None:
+        columns.check(tasks, tasks.X.shape[1:], where)
+        return tasks
+    columns.check(frame, np.shape(frame)[1:], where)
+    return TaskSet.from_checked(
+        np.column_stack([frame, further]), tasks.y, tasks.offsets, tasks.names, sample_weight=tasks.sample_weight
+    )
 
 
 def prepared(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
