@@ -335,7 +335,8 @@ entry(
 # ---- files of other programs ---------------------------------------------------------------------------------
 
 FILES = {
-    read_nonmem_ext: "TABLE NO. 1: First Order: Problem=1\n ITERATION THETA1 SIGMA(1,1) OMEGA(1,1) OBJ\n -1000000000 2 .1 .3 9\n",
+    read_nonmem_ext: "TABLE NO. 1: First Order: Problem=1\n"
+    " ITERATION THETA1 SIGMA(1,1) OMEGA(1,1) OBJ\n -1000000000 2 .1 .3 9\n",
     read_nonmem_phi: "TABLE NO. 1: First Order: Problem=1\n SUBJECT_NO ID ETA(1) ETC(1,1) OBJ\n 1 5 .1 .3 9\n",
     read_monolix: "parameter,value,se_sa\nk_pop,2,.1\nomega_k,.3,.1\na,.1,\n",
     read_pkpdsim: "{parameters: {k: 2}, omega_matrix: [.09], ruv: {add: .1}}",

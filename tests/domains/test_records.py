@@ -268,7 +268,11 @@ def test_a_model_reads_an_export_of_a_new_patient():
 @pytest.mark.parametrize("n_doses", [1, 2])
 def test_records_of_any_number_of_doses_are_adapted_to_together(n_doses):
     population = Population(
-        {"clearance": Parameter(4.0, lower=0), "volume": Parameter(70.0, lower=0), "absorption": Parameter(1.0, lower=0)},
+        {
+            "clearance": Parameter(4.0, lower=0),
+            "volume": Parameter(70.0, lower=0),
+            "absorption": Parameter(1.0, lower=0),
+        },
         Block(sd={"clearance": 0.4, "volume": 0.3}),
         NoiseModel("proportional", cv=0.2, floor=0.01),
         columns={"time": "h", "dose": "mg"},

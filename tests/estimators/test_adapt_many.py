@@ -140,8 +140,12 @@ def test_predictors_are_taken_by_number_or_by_name():
     model = EquationRegressor(lambda X, a: a * X[:, 0], {"a": 1.0}, compile=False)
     tasks = {name: ([[1.0], [2.0]], [a, 2 * a + 0.1]) for name, a in [("left", 1.0), ("right", 2.0), ("middle", 1.4)]}
     adapted = model.fit(tasks).adapt_many(tasks)
-    assert adapted["right"].params_["value"]["a"] == adapted[1].params_["value"]["a"] == adapted[-2].params_["value"]["a"]
-    assert [one.params_["value"]["a"] for one in adapted[1:]] == [one.params_["value"]["a"] for one in list(adapted)[1:]]
+    assert (
+        adapted["right"].params_["value"]["a"] == adapted[1].params_["value"]["a"] == adapted[-2].params_["value"]["a"]
+    )
+    assert [one.params_["value"]["a"] for one in adapted[1:]] == [
+        one.params_["value"]["a"] for one in list(adapted)[1:]
+    ]
     with pytest.raises(TaskError, match="no task is named 'up'; there are 3, the first is 'left'"):
         adapted["up"]
     with pytest.raises(TypeError):
