@@ -120,9 +120,9 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
     ...     variation, noise = Block(sd={"start": 0.2, "rate": 0.2}), NoiseModel("proportional", cv=0.1)
     ...     return EquationRegressor.from_population(decay, Population(constants, variation, noise, columns={"t": "h"}))
     >>> model = PopulationAverage([("slow", published(0.1)), ("fast", published(0.3))]).fit([])
-    >>> patient = model.adapt([[1.0], [5.0]], [8.1, 2.6])
+    >>> patient = model.adapt([[1.0], [5.0]], [8.1, 3.7])
     >>> patient.weights_.round(2).to_dict()
-    {'slow': 0.02, 'fast': 0.98}
+    {'slow': 0.22, 'fast': 0.78}
     """
 
     _parameter_constraints = {  # noqa: RUF012

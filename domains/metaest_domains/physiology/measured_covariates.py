@@ -113,7 +113,7 @@ def patient_covariates(
     >>> model = published_model("vancomycin", "hughes-2024")
     >>> patient = patient_covariates(model, age=55, weight=130, height=172, creatinine=0.9, sex="female")
     >>> {name: round(value, 1) for name, value in patient.items()}
-    {'crcl_ffm': 62.0, 'ffm': 61.7}
+    {'crcl_ffm': 68.9, 'ffm': 61.8}
     """
     if not isinstance(model, (EquationRegressor, PopulationAverage)):
         raise TypeError(f"patient_covariates: model must be a fitted model or an average of some, got {model!r}.")
