@@ -39,6 +39,8 @@ def cholesky(matrix: Tensor, damping: Tensor | None = None) -> list[list[Tensor]
 def solve(factor: list[list[Tensor]], right: Tensor) -> Tensor:
     """Solve with a factored matrix for one right-hand side, of shape (m, tasks)."""
     m = len(factor)
+    if m == 0:
+        return right
     forward: list[Tensor] = []
     for i in range(m):
         rest = right[i]
@@ -51,7 +53,7 @@ def solve(factor: list[list[Tensor]], right: Tensor) -> Tensor:
         for k in range(i + 1, m):
             rest = rest - factor[k][i] * backward[k]
         backward[i] = rest / factor[i][i]
-    return torch.stack(backward) if m else right
+    return torch.stack(backward)
 
 
 def inverse(factor: list[list[Tensor]], like: Tensor) -> Tensor:
