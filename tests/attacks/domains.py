@@ -248,6 +248,11 @@ def _rows(frame: Any) -> Any:
     return frame.to_numpy()
 
 
+def _path(**arguments: Any) -> Any:
+    made = physiology.TimeVarying(**arguments)
+    return [made.time, made.value]
+
+
 def _regimen(**arguments: Any) -> Any:
     return _doses(physiology.Regimen(**arguments))
 
@@ -257,6 +262,7 @@ def _sorted(**arguments: Any) -> Any:
 
 
 entry("physiology.Regimen", _regimen, drawn(DOSES, DOSE_ARGUMENTS))
+entry("physiology.TimeVarying", _path, drawn({"time": TIME, "value": AMOUNT}, {"time": vector(TIME), "value": vector(AMOUNT)}))  # fmt: skip
 entry("physiology.Regimen.sorted", _sorted, drawn(DOSES, {**DOSE_ARGUMENTS, "covariates": anything("covariates", either=lambda v: v is None or isinstance(v, dict))}))  # fmt: skip
 entry(
     "physiology.Regimen.repeated",

@@ -34,6 +34,7 @@ from metaest_domains.physiology.plots import (
 )
 from metaest_domains.physiology.published import list_published, load_published, published_model
 from metaest_domains.physiology.regimen import Regimen, dose_columns, read_patients
+from metaest_domains.physiology.time_varying import TimeVarying
 from metaest_domains.physiology.windows import Windows, glucose_windows
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "MinimalModelRegressor",
     "OneCompartmentRegressor",
     "Regimen",
+    "TimeVarying",
     "TwoCompartmentRegressor",
     "Windows",
     "absorption_rate",

@@ -305,6 +305,7 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
         self, names: Sequence[str] | None, n_columns: int, guess: Callable[[Doses], Mapping[str, float]]
     ) -> tuple[PatientEquation, dict[str, Parameter]]:
         doses = Doses.find(names, n_columns)
+        doses.refuse_further(type(self).__name__)
         constants = self._constants_to_fit()
         refuse_unknown(as_mapping(self.fixed, "fixed"), constants, "fixed")
         table = parameters_to_fit(constants, self.parameters, guess(doses))

@@ -12,6 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest_domains.physiology.dose_records import FURTHER
+from metaest_domains.physiology.time_varying import path_columns, path_names
+
 __all__ = ["Doses", "PatientEquation"]
 
 # kg, to which constants refer when they scale with weight
@@ -41,6 +44,10 @@ class Doses:
         Columns of the amounts, times and durations of doses; without `since` there is one dose, at time 0.
     width : int, optional
         Number of columns of the fit. Columns beyond them hold further doses: amount, time and duration of each in turn.
+    further : tuple of (str, tuple of int)
+        Further fields of the records that X has columns of, such as "steady", and these columns.
+    paths : tuple of (str, tuple of int, tuple of int)
+        Covariates that change over time, with the columns of their values and of the times of these.
     """
 
     time: int
@@ -48,6 +55,8 @@ class Doses:
     since: tuple[int, ...]
     duration: tuple[int, ...]
     width: int | None = None
+    further: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    paths: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
 
     @classmethod
     def find(cls, columns: Sequence[str] | None, n_columns: int) -> "Doses":
@@ -78,7 +87,23 @@ class Doses:
             return tuple(names.index(f"{what}_{i}") for i in range(1, n + 1))
 
         duration = numbered("dose_duration") if any(name.startswith("dose_duration_") for name in names) else ()
-        return cls(names.index("time"), numbered("dose"), numbered("dose_time"), duration, len(names))
+        further = tuple(
+            (field, numbered(f"dose_{field}"))
+            for field in FURTHER
+            if any(name.startswith(f"dose_{field}_") for name in names)
+        )
+        return cls(
+            names.index("time"), numbered("dose"), numbered("dose_time"), duration, len(names), further, _paths(names)
+        )
+
+    def refuse_further(self, model: str) -> None:
+        """Raise a ValueError where columns say more of doses or covariates than a model understands."""
+        for field, _ in self.further:
+            raise ValueError(
+                f"X has the column 'dose_{field}_1' ({FURTHER[field]}), which {model} does not understand."
+            )
+        for name, _, _ in self.paths:
+            raise ValueError(f"the covariate {name!r} changes over time, which {model} does not understand.")
 
     def unnamed(self) -> list[str]:
         """Return names for the columns of a fit that had none."""
@@ -141,6 +166,15 @@ class Doses:
             if f"dose_{i}" in names:  # a dose in the columns of the fit, with a duration for which the fit has none
                 base[f"dose_{i}"] = 0.0
         return base[names], pd.concat(columns, axis=1).to_numpy()
+
+
+def _paths(names: list[str]) -> tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]:
+    """Return the covariates that change over time, and the columns that hold them."""
+    paths = []
+    for name, n in path_names(names).items():
+        places = [names.index(column) for column in path_columns(name, n)]
+        paths.append((name, tuple(places[:n]), tuple(places[n:])))
+    return tuple(paths)
 
 
 def _columns(X: Any, chosen: tuple[int, ...]) -> Any:

@@ -4,7 +4,6 @@ Every row of X holds all doses of its patient, as ``dose_1``, ``dose_time_1``, `
 inputs of observations and of predictions.
 """
 
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -22,6 +21,13 @@ from metaest.tasks.containers import plain
 from metaest.tasks.numbers import as_number, as_vector
 from metaest.tasks.record import Record, set_fields
 from metaest.tasks.times import check_time_unit
+from metaest_domains.physiology.dose_records import (
+    FURTHER,
+    MOST_DOSES,
+    columns_for,
+    covariate_columns,
+    doses_of_records,
+)
 from metaest_domains.physiology.records import (
     PATIENT_COLUMNS,
     Names,
@@ -30,11 +36,9 @@ from metaest_domains.physiology.records import (
     read_records,
     require_one_kind,
 )
+from metaest_domains.physiology.time_varying import TimeVarying, path_columns
 
 __all__ = ["Regimen", "covariate_columns", "dose_columns", "read_patients"]
-
-# greatest number of doses of one patient; every row of X holds all of them
-MOST_DOSES = 100_000
 
 
 def dose_columns(n: int) -> list[str]:
@@ -42,12 +46,6 @@ def dose_columns(n: int) -> list[str]:
     if not is_whole(n) or not 1 <= n <= MOST_DOSES:
         raise ValueError(f"n must be a whole number of doses, from 1 to {MOST_DOSES:,}, got {n!r}.")
     return [f"{what}_{i}" for what in ("dose", "dose_time", "dose_duration") for i in range(1, n + 1)]
-
-
-def covariate_columns(names: Sequence[str]) -> list[str]:
-    """Return the columns of X that hold neither the time nor doses."""
-    pattern = re.compile(r"time|(dose|dose_time|dose_duration)(_[0-9]+)?")
-    return [name for name in names if not pattern.fullmatch(name)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +64,32 @@ class Regimen(Record):
         Amount of each dose; one number applies to all doses.
     duration : array-like of shape (n_doses,), or float, default=0
         Duration of an infusion; 0 for a dose given at once.
-    covariates : dict of str to float
+    covariates : dict of str to float or TimeVarying
         Properties of the patient, such as weight and age, by the names of the columns of the fit. They take precedence
         over those of an adapted patient.
+    interval : array-like of shape (n_doses,), or float, default=0
+        Time between the doses that a record stands for (II); above 0 with `number` above 1, and at steady state.
+    number : array-like of shape (n_doses,), or int, default=1
+        Doses that the record stands for (ADDL + 1), each `interval` after the one before. They are written out: a
+        regimen of records has the same doses, and equals, that of its doses one by one. Doses due at or after a later
+        reset, or dose at steady state with 1, are not given.
+    steady : array-like of shape (n_doses,), or int, default=0
+        1 for a dose at steady state (SS): the last of endlessly many, `interval` apart, and nothing else is left of
+        earlier doses; 2 where the steady state adds to what is there. With a lag it is the steady state of the lagged
+        doses, and those on their way arrive. An amount of 0 with a `rate` is an endless infusion that stops there.
+    compartment : array-like of shape (n_doses,), or int, default=0
+        Compartment that a dose enters (CMT); 0 for the usual one of the model's route.
+    rate : array-like of shape (n_doses,), or float, default=0
+        Rate of an infusion (amount per time) whose duration follows: bioavailability times amount divided by rate.
+        Without a constant of bioavailability that is ``duration = amount / rate``.
+    reset : array-like of shape (n_doses,), or int, default=0
+        1 where all amounts become zero at the time of the record (EVID 4; EVID 3 with an amount of 0).
 
     Raises
     ------
     ValueError
-        When a number is missing, infinite or negative, times are not in order, lengths differ, or no dose is above 0.
+        When a number is missing, infinite, negative or outside its range, times are not in order, lengths differ, no
+        dose is above 0, or fields contradict each other.
 
     Examples
     --------
@@ -87,7 +103,13 @@ class Regimen(Record):
     time: NDArray[np.float64]
     amount: NDArray[np.float64]
     duration: NDArray[np.float64] = 0.0  # type: ignore[assignment]  # an array from __post_init__ on
-    covariates: Mapping[str, float] = field(default_factory=dict)
+    covariates: Mapping[str, float | TimeVarying] = field(default_factory=dict)
+    interval: NDArray[np.float64] = 0.0  # type: ignore[assignment]
+    number: NDArray[np.float64] = 1.0  # type: ignore[assignment]
+    steady: NDArray[np.float64] = 0.0  # type: ignore[assignment]
+    compartment: NDArray[np.float64] = 0.0  # type: ignore[assignment]
+    rate: NDArray[np.float64] = 0.0  # type: ignore[assignment]
+    reset: NDArray[np.float64] = 0.0  # type: ignore[assignment]
 
     @classmethod
     def repeated(
@@ -107,7 +129,8 @@ class Regimen(Record):
         return cls(np.arange(n) * gap[0], np.repeat(one, n), np.repeat(lasting, n), dict(covariates))
 
     def __post_init__(self) -> None:
-        parts = _parts(self.time, self.amount, self.duration)
+        further = {name: getattr(self, name) for name in ("number", *FURTHER)}
+        parts = _parts(self.time, self.amount, self.duration, further)
         falls = np.flatnonzero(np.diff(parts[0]) < 0)
         if len(falls):
             before = parts[0][falls[0]]
@@ -116,8 +139,7 @@ class Regimen(Record):
                 f"a regimen: times must be in order, but dose {falls[0] + 1} at {after:g} comes after one at "
                 f"{before:g}; Regimen.sorted(...) accepts doses in any order."
             )
-        for name, values in zip(("time", "amount", "duration"), parts, strict=True):
-            set_fields(self, **{name: values})
+        set_fields(self, **doses_of_records(dict(zip(("time", "amount", "duration", *further), parts, strict=True))))
         set_fields(self, covariates=_covariates(self.covariates))
         super().__post_init__()
 
@@ -127,19 +149,33 @@ class Regimen(Record):
         time: ArrayLike,
         amount: ArrayLike,
         duration: ArrayLike = 0.0,
-        covariates: Mapping[str, float] | None = None,
+        covariates: Mapping[str, float | TimeVarying] | None = None,
+        **further: ArrayLike,
     ) -> "Regimen":
-        """Return the regimen of doses given in any order; doses at the same time keep their order."""
-        parts = _parts(time, amount, duration)
+        """Return the regimen of doses given in any order; doses at the same time keep their order.
+
+        Further fields of the records (``steady=`` and so on) are those of the class.
+        """
+        for name in further:
+            if name not in ("number", *FURTHER):
+                raise TypeError(f"Regimen.sorted: there is no {name!r}; there are number, {', '.join(FURTHER)}.")
+        parts = _parts(time, amount, duration, further)
         order = np.argsort(parts[0], kind="stable")
-        at, amounts, durations = (values[order] for values in parts)
-        return cls(at, amounts, durations, {} if covariates is None else covariates)
+        at, amounts, durations, *rest = (values[order] for values in parts)
+        given = {} if covariates is None else covariates
+        return cls(at, amounts, durations, given, **dict(zip(further, rest, strict=True)))
+
+    @property
+    def plain(self) -> bool:
+        """Whether records say no more than times, amounts and durations, and covariates do not change."""
+        changing = any(isinstance(value, TimeVarying) for value in self.covariates.values())
+        return not changing and not any(getattr(self, name).any() for name in FURTHER)
 
     def scaled(self, factor: float) -> "Regimen":
         """Return the same regimen with all doses multiplied by a factor."""
         number = as_number(factor, "factor of the doses", above=0, wanted="a number above 0")
         with np.errstate(over="ignore", under="ignore"):
-            return replace(self, amount=self.amount * number)
+            return replace(self, amount=self.amount * number, rate=self.rate * number)
 
     def completed(self, columns: Sequence[str], patient: Mapping[str, float] | None = None) -> "Regimen":
         """Return the regimen with exactly the covariates of a model.
@@ -174,7 +210,7 @@ class Regimen(Record):
                 f"regimen, such as Regimen.repeated(..., {missing[0]}=70.0), or pass covariates={{{missing[0]!r}: "
                 "70.0} to a function that takes no regimen."
             )
-        return replace(self, covariates={name: float(values[name]) for name in columns})
+        return replace(self, covariates={name: values[name] for name in columns})
 
     def rows(self, times: ArrayLike, n_doses: int | None = None) -> pd.DataFrame:
         """Return rows of X for observations or predictions at given times.
@@ -192,9 +228,11 @@ class Regimen(Record):
             When times are negative or there are more doses than columns.
         """
         at = _numbers(times, "times", "a regimen")
-        return self._records_frame(at, np.broadcast_to(self.amount, (len(at), len(self.amount))), n_doses)
+        counted = np.ones((len(at), len(self.time)), dtype=bool)
+        return self._records_frame(at, counted, self._columns_of_rows(n_doses))
 
-    def _records_frame(self, at: NDArray[np.float64], amount: NDArray[np.float64], n_doses: int | None) -> pd.DataFrame:
+    def _columns_of_rows(self, n_doses: int | None) -> list[str]:
+        """Return the columns of rows of this regimen."""
         n = len(self.time)
         width = n if n_doses is None else n_doses
         if not is_whole(width) or not 1 <= width <= MOST_DOSES:
@@ -204,13 +242,38 @@ class Regimen(Record):
                 f"the regimen has {n} dose{'s' * (n > 1)}, the columns hold {width}: read the patients of the "
                 f"fit with n_doses={n} or more."
             )
-        padded = [np.zeros((len(at), width)) for _ in range(3)]
-        for part, values in zip(padded, (amount, self.time, self.duration), strict=True):
-            part[:, :n] = values
-        frame = pd.DataFrame(np.column_stack([at, *padded]), columns=["time", *dose_columns(width)])
+        return columns_for([self], width)
+
+    def _records_frame(self, at: NDArray[np.float64], counted: NDArray[np.bool_], columns: list[str]) -> pd.DataFrame:
+        """Return rows at some times with the given columns (`columns_for`); of records, those that count in each row.
+
+        Parameters
+        ----------
+        at : ndarray of shape (n_rows,)
+        counted : ndarray of bool of shape (n_rows, n_doses)
+        columns : list of str
+        """
+        n, place = len(self.time), {name: j for j, name in enumerate(columns)}
+        values = np.zeros((len(at), len(columns)))
+        values[:, place["time"]] = at
+        fields = {"dose": "amount", "dose_time": "time", "dose_duration": "duration"}
+        fields |= {f"dose_{name}": name for name in FURTHER}
+        for column, name in fields.items():
+            if f"{column}_1" not in place:
+                continue
+            chosen = [place[f"{column}_{i}"] for i in range(1, n + 1)]
+            always = name in ("time", "duration")
+            values[:, chosen] = getattr(self, name) if always else np.where(counted, getattr(self, name), 0.0)
         for name, value in self.covariates.items():
-            frame[name] = float(value)
-        return frame
+            if name in place:
+                if isinstance(value, TimeVarying):
+                    raise ValueError(f"covariate {name!r} changes over time, and X has one column of it.")
+                values[:, place[name]] = float(value)
+                continue
+            length = sum(f"{name}_time_{i}" in place for i in range(1, len(columns) + 1))
+            path = value if isinstance(value, TimeVarying) else TimeVarying([0.0], [float(value)])
+            values[:, [place[column] for column in path_columns(name, length)]] = np.concatenate(path.padded(length))
+        return pd.DataFrame(values, columns=columns)
 
     @classmethod
     def read(
@@ -274,7 +337,7 @@ class Regimen(Record):
         before = records.time < records.seen_time[:, None]
         above = records.place < records.seen_place[:, None]
         counted = before | ((records.time == records.seen_time[:, None]) & above)
-        return self._records_frame(records.seen_time, np.where(counted, records.amount, 0.0), n_doses)
+        return self._records_frame(records.seen_time, counted, self._columns_of_rows(n_doses))
 
 
 def read_patients(
@@ -440,21 +503,21 @@ def _columns(names: Any, argument: str) -> list[Any]:
     return list(names)
 
 
-def _parts(time: Any, amount: Any, duration: Any) -> list[NDArray[np.float64]]:
-    """Return times, amounts and durations of doses, all of the same length."""
+def _parts(
+    time: Any, amount: Any, duration: Any, further: Mapping[str, Any] | None = None
+) -> list[NDArray[np.float64]]:
+    """Return times, amounts, durations and further fields of records, all of the same length."""
     at = _numbers(time, "time", "a regimen")
     if len(at) > MOST_DOSES:
         raise ValueError(f"a regimen has at most {MOST_DOSES:,} doses, got {len(at):,}.")
     parts = [at]
-    for name, given in (("amount", amount), ("duration", duration)):
+    for name, given in {"amount": amount, "duration": duration, **(further or {})}.items():
         values = _numbers(given, name, "a regimen")
         if _is_number(given):
             values = np.repeat(values, len(at))
         if len(values) != len(at):
             raise ValueError(f"a regimen has {len(at)} times of doses, but {len(values)} in {name}.")
         parts.append(values)
-    if not len(at) or not (parts[1] > 0).any():
-        raise ValueError("a regimen needs at least one dose above 0.")
     with np.errstate(over="ignore"):
         if not np.isfinite(parts[1].sum()) or not np.isfinite(at + parts[2]).all():
             raise ValueError("a regimen: doses add up to more than a floating-point number can hold; check the units.")
@@ -478,13 +541,16 @@ def _is_number(values: Any) -> bool:
     return isinstance(values, Real) or (isinstance(values, (np.ndarray, np.generic)) and np.ndim(values) == 0)
 
 
-def _covariates(given: Any) -> dict[str, float]:
+def _covariates(given: Any) -> dict[str, float | TimeVarying]:
     if not isinstance(given, Mapping):
         raise ValueError(f"covariates must be a dict such as {{'weight': 70.0}}, got {given!r}.")
-    values = {}
+    values: dict[str, float | TimeVarying] = {}
     for name, value in given.items():
         if not isinstance(name, str):
             raise ValueError(f"covariates of a regimen must be finite numbers by name, got {name!r}: {value!r}.")
+        if isinstance(value, TimeVarying):
+            values[name] = value
+            continue
         # yes and no of a record, such as of dialysis, come as True and False
         wanted = "0 or 1" if isinstance(value, (bool, np.bool_)) else "a finite number"
         where = f"covariates of a regimen must be finite numbers by name, {name!r}"

@@ -79,6 +79,12 @@ class Treatment:
         for name, doses in (("regimen", regimen), ("given", given)):
             if doses is not None and not isinstance(doses, Regimen):
                 raise TypeError(f"{name} must be a Regimen, got {doses!r}.")
+            if doses is not None and not doses.plain:
+                raise ValueError(
+                    f"{name}: records at steady state, of another compartment, with a rate or a reset, and covariates "
+                    "that change are not implemented for this quantity; predict the concentrations at "
+                    "model.rows(regimen, times)."
+                )
         if covariates is not None and not isinstance(covariates, Mapping):
             raise TypeError(f"covariates must be a dict such as {{'weight': 70.0}}, got {covariates!r}.")
         asked = dict(covariates or {}) if regimen is None else dict(regimen.covariates)
