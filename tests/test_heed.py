@@ -5,6 +5,7 @@ warning or an error.
 """
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from metaest.tasks.frames import FRAME_COLUMNS
 from metaest_domains.kinetics import read_curve_files, read_curves
 from metaest_domains.kinetics.readers import CURVE_COLUMNS
 from metaest_domains.physiology import OneCompartmentRegressor, Regimen, insulin_rows, read_patients
-from metaest_domains.physiology.records import ALIKE, PATIENT_COLUMNS
+from metaest_domains.physiology.record_columns import OCCASIONS, PATIENT_COLUMNS
 
 
 def patients():
@@ -31,12 +32,40 @@ PATIENTS = {"patient": "who", "time": "when", "dose": "amount", "target": "level
             "covariates": ["kg"]}  # fmt: skip
 
 
-def flagged():
-    """The same with all columns of reserved names."""
-    given = patients()["amount"].notna().astype(float)
-    neutral = dict.fromkeys(PATIENT_COLUMNS.reserved, 0.0)
-    return patients().assign(**{**neutral, "evid": given, "mdv": given, "addl": given, "ii": 24 * given, "cmt": 2 - given,
-                                "adm": given, "dvid": 1 - given, "ytype": 1 - given})  # fmt: skip
+def flagged(name):
+    """The same with a column of a reserved name, and those without which it says nothing."""
+    given = patients()["amount"].notna()
+    dose = given.astype(float)
+    of_doses, of_others = (dict.fromkeys(names.split(), values) for names, values in (
+        ("evid mdv addl adm", dose), ("dvid ytype obsid", 1 - dose),
+    ))  # fmt: skip
+    words = {"route": ("oral", None), "doseu": ("mg", None), "pcspec": (None, "plasma"), "avalu": (None, "mg/L"),
+             "paramcd": ("DOSE", "CONC"), "frltu": ("h", "h"), "blqfl": ("N", "N"), "visit": ("day 1", "day 1"),
+             "dtype": (None, None), "c": (".", "."), "l1": (None, None), "l2": (None, None)}  # fmt: skip
+    numbers = {"ii": 24 * dose, "cmt": 2 - dose, "lloq": 0.5, "alloq": 0.5, "pclloq": 0.5, "uloq": 50.0, "auloq": 50.0,
+               **dict.fromkeys(["date", "dat1", "dat2", "dat3", *OCCASIONS], 1.0), **of_doses, **of_others}  # fmt: skip
+    beside = {"addl": ["ii"], "ii": ["addl"], "ss": ["addl", "ii"]}.get(name, [])
+    frame = patients()
+    if name == "limit":
+        frame["cens"] = [0.0, 1, 0, 1, 0, 1, 1]
+    if name in ("dur", "duration", "tinf", "dosedur"):
+        frame = frame.drop(columns="hours")
+    for column in (name, *beside):
+        if column in words:
+            frame[column] = np.where(given, *(np.full(len(frame), word, dtype=object) for word in words[column]))
+        else:
+            frame[column] = numbers.get(column, 0.0)
+    return frame
+
+
+def reserved(read):
+    """Read a frame that may lack the column of durations."""
+
+    def answer(frame, arguments):
+        lasting = {} if "hours" in frame else {"duration": None}
+        return read(frame, {**arguments, **lasting})
+
+    return answer
 
 
 def one(frame, arguments):
@@ -68,9 +97,10 @@ FRAME = {"task": "curve", "features": ["time", "T"], "target": "fraction", "samp
 # reader: table, example frame, arguments, answer
 READERS = {
     "read_patients": (PATIENT_COLUMNS, patients, PATIENTS, many(read_patients)),
-    "read_patients, reserved": (PATIENT_COLUMNS, flagged, PATIENTS, many(read_patients)),
     "Regimen.read": (PATIENT_COLUMNS, patients, PATIENTS, one),
-    "Regimen.read, reserved": (PATIENT_COLUMNS, flagged, PATIENTS, one),
+    **{f"{reader}, {name}, reserved": (PATIENT_COLUMNS, partial(flagged, name), PATIENTS, reserved(answer))
+       for name in PATIENT_COLUMNS.reserved for reader, answer in (("read_patients", many(read_patients)),
+                                                                    ("Regimen.read", one))},
     "read_curves": (CURVE_COLUMNS, curves, CURVES, many(read_curves)),
     "TaskSet.from_frame": (FRAME_COLUMNS, weighed, FRAME, many(TaskSet.from_frame)),
     "TaskSet.from_frame, reserved": (
@@ -83,18 +113,19 @@ READERS = {
 def cells():
     """Every cell of every column that a table lists; those of arguments in frames without flags."""
     for reader, (table, frame, arguments, _) in READERS.items():
-        reserved = reader.endswith("reserved")
+        is_reserved = reader.endswith("reserved")
         named = [column for name in table.arguments for column in np.atleast_1d(arguments[name])]
-        for column in table.reserved if reserved else named:
+        for column in [reader.split(", ")[1]] if reader.count(",") == 2 else table.reserved if is_reserved else named:
             rows = np.arange(4) if reader.startswith("Regimen") else np.arange(len(frame()))
-            if ALIKE.get(column, ("doses", "observations")) != ("doses", "observations"):
+            meaning = table.reserved.get(column, "")
+            if table is PATIENT_COLUMNS and "ignored" in meaning:
                 doses = frame()["amount"].notna().to_numpy()[rows]
-                rows = rows[doses == (ALIKE[column] == ("doses",))]  # the table says that it is not read elsewhere
+                rows = rows[doses == ("ignored in observations" in meaning)]  # the table says that it is not read there
             yield from ((reader, column, int(row)) for row in rows)
 
 
 def other(value):
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return "Z"
     return 7.5 if np.isnan(value) else value + 1
 
@@ -103,7 +134,6 @@ def other(value):
 def test_tables_describe_their_examples(reader):
     table, frame, arguments, answer = READERS[reader]
     assert set(table.arguments) == set(arguments)
-    assert not set(table.reserved) - set(frame().columns) or not reader.endswith("reserved")
     answer(frame(), arguments)
 
 

@@ -73,13 +73,13 @@ def test_a_rate_is_the_dose_over_the_duration():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (
-            {"SS": [1, 0, 0, 0, 0, 0]},
-            "task 1: column 'SS' is 1 in row 0: 1 for a dose given at steady state; write the",
-        ),
-        ({"EVID": [1, 2, 0, 1, 0, 0]}, "task 1: column 'EVID' is 2 in row 1: another event"),
-        ({"EVID": [3, 0, 0, 1, 0, 0]}, "column 'EVID' is 3 in row 0: a reset of the system"),
-        ({"EVID": [1, 0, 0, 4, 0, 0]}, "task 2: column 'EVID' is 4 in row 3: a reset and a dose"),
+        ({"SS": [99, 0, 0, 0, 0, 0]}, "task 1: column 'SS' is 99 in row 0: it must be 0, 1 .steady state. or 2"),
+        ({"SS": [0, 1, 0, 0, 0, 0]}, "column 'SS' is 1 in row 1: a steady state requires a dose"),
+        ({"SS": [1, 0, 0, 0, 0, 0], "ADDL": 0, "II": 0}, "column 'SS' is 1 in row 0: a steady state needs the time"),
+        ({"EVID": [3, 0, 0, 1, 0, 0]}, "column 'EVID' is 3 in row 0: a reset without a dose, but the row has a dose"),
+        ({"EVID": [2, 0, 0, 1, 0, 0]}, "column 'EVID' is 2 in row 0: another event, but the row has a dose"),
+        ({"EVID": [101, 0, 0, 1, 0, 0]}, "column 'EVID' is 101 in row 0: it must be 0 .an observation., 1"),
+        ({"EVID": [1, 0, 4, 1, 0, 0], "MDV": 1, "AMT": [9.0, 0, None, 9, 0, 0]}, "column 'EVID' is 4 in row 2: a dose"),
         ({"EVID": [0, 0, 0, 1, 0, 0]}, "column 'EVID' is 0 in row 0: an observation, but the row has a dose"),
         ({"AMT": [320.0, 0, 0, None, 0, 0]}, "column 'EVID' is 1 in row 3: a dose, but column 'AMT' is empty"),
         ({"MDV": [0, 0, 0, 1, 0, 0]}, "column 'MDV' is 0 in row 0: an observation, but the row is a dose"),
@@ -91,20 +91,38 @@ def test_a_rate_is_the_dose_over_the_duration():
         ({"ADDL": [1, 3, 0, 1, 0, 0]}, "column 'ADDL' is 3 in row 1: further doses require a dose"),
         (
             {"RATE": [-2, 0, 0, 0, 0, 0]},
-            "column 'RATE' is -2 in row 0: estimation of the rate or duration is not implemented",
+            "column 'RATE' is -2 in row 0: a duration that is estimated is not implemented; write the rate",
         ),
         ({"RATE": [0, 10, 0, 0, 0, 0]}, "column 'RATE' is 10 in row 1: a rate requires a dose"),
-        (
-            {"CMT": [2, 2, 2, 1, 2, 2]},
-            r"task 1: column 'CMT' \(compartment.*\) is 2 for doses, but doses are expected to enter compartment 1",
-        ),
+        ({"CMT": [-2, 2, 2, 1, 2, 2]}, "task 1: column 'CMT' is -2 in row 0: a compartment that is turned off"),
+        ({"CMT": [1.5, 2, 2, 1, 2, 2]}, "task 1: column 'CMT' is 1.5 in row 0: it must be the number of a compartment"),
         ({"CMT": [1, 2, 3, 1, 2, 2]}, "task 1: column 'CMT'.* is 3 for observations, and 2 for those of patient 1"),
-        ({"CMT": [1, 2, 2, "iv", 2, 2]}, "task 2: column 'CMT'.* is 'iv' for doses, and 1 for those of patient 1"),
-        ({"DVID": [0, 1, 2, 0, 1, 1]}, "task 1: column 'DVID' .kind of observation. is 2 for observations"),
-        ({"CENS": [0, 0, 1, 0, 0, 0]}, "column 'CENS' is 1 in row 2: 1 if the observation is below.*limit="),
-        ({"CENS": [0, 0, -1, 0, 0, 0]}, "column 'CENS' is -1 in row 2"),
-        ({"BLQ": [0, 0, 1, 0, 0, 0]}, "column 'BLQ' is 1 in row 2"),
-        ({"tinf": [2, 0, 0, 0, 0, 0]}, "column 'tinf' is 2 in row 0: duration of an infusion; pass the name"),
+        ({"CMT": ["gut", 2, 2, "iv", 2, 2], "ID": 1, "TIME": range(6)}, "column 'CMT' is 'gut' and 'iv' for doses"),
+        (
+            {"DVID": [0, 1, 2, 0, 1, 1]},
+            "task 1: column 'DVID' .kind of observation. is 2 for observations.*output='DVID'",
+        ),
+        ({"PCSPEC": [None, "PLASMA", "URINE", None, "PLASMA", "PLASMA"]}, "'PCSPEC'.*is 'URINE' for observations"),
+        (
+            {"ADM": [1, 0, 0, 2, 0, 0]},
+            "task 2: column 'ADM' .kind of administration. is 2 for doses.*columns=.'CMT': 'ADM'",
+        ),
+        ({"AVALU": ["", "mg/L", "ug/L", "", "mg/L", "mg/L"]}, "column 'AVALU'.*'ug/L'.*convert them to one unit"),
+        ({"OCC": [1, 1, 2, 1, 1, 1]}, "task 1: column 'OCC' .* is 1 and 2; pass occasion='OCC'"),
+        ({"CENS": [0, 0, 2, 0, 0, 0]}, "column 'CENS' is 2 in row 2: it must be one of 0, 1, -1"),
+        ({"BLQ": [0, 0, 1, 0, 0, 0]}, "columns 'CENS' and 'BLQ' mean the same"),
+        (
+            {"tinf": [2, 0, 0, 0, 0, 0], "RATE": [20, 0, 0, 0, 0, 0]},
+            "column 'RATE' is 20 in row 0: not the dose divided",
+        ),
+        ({"tinf": [0, 2, 0, 0, 0, 0]}, "column 'tinf' is 2 in row 1: a duration requires a dose"),
+        ({"tinf": 0.0, "DUR": 0.0}, "columns 'DUR' and 'tinf' mean the same"),
+        ({"C": [".", "C", ".", ".", ".", "."]}, "column 'C' is C in row 1: mark of a comment.*drop these rows"),
+        ({"L2": [1, 1, 1, 1, 1, 1]}, "column 'L2' is 1 in row 0: group of observations"),
+        ({"CALL": [0, 9, 0, 0, 0, 0]}, "column 'CALL' is 9 in row 1"),
+        ({"DTYPE": ["", "COPY", "", "", "", ""]}, "column 'DTYPE' is COPY in row 1"),
+        ({"Y": [0, 7, 9, 0, 5, 3]}, "column 'Y' has the name of the target, and differs from column 'DV'"),
+        ({"SUBJID": [1, 1, 2, 2, 2, 2], "id": 7}, "column 'id' has the name of the patient, and differs"),
         ({"addl": [4, 0, 0, 0, 0, 0]}, "columns 'ADDL' and 'addl' mean the same"),
         ({"SS": ["yes", 0, 0, 0, 0, 0]}, "task 1: column 'SS' holds 'yes' in row 0, which is not a number"),
     ],
@@ -142,7 +160,10 @@ def test_dates_and_time_differences_are_hours_by_default(unit):
             {"time": ["2024-03-30 08:00"] * 8},
             "task 'A': column 'time' holds '2024-03-30 08:00' in row 0.*pd.to_datetime",
         ),
-        ({"time": ["08:30"] * 8}, "column 'time' holds '08:30'.*pd.to_timedelta differences"),
+        (
+            {"time": ["08:30"] * 8},
+            "column 'time' holds '08:30' in row 0, a time of day; add its day as a column DATE, or let pd.to_timedelta",
+        ),
         ({"concentration": [None, "<0.5", None, 9.8, None, 5, None, 3]}, "'<0.5' in row 1.*pass the limit as limit="),
         (
             {"concentration": [None, "BLQ", None, 9.8, None, 5, None, 3]},
@@ -152,7 +173,6 @@ def test_dates_and_time_differences_are_hours_by_default(unit):
         ({"dose": pd.to_timedelta([1] * 8, unit="h")}, "column 'dose' holds time differences, numbers are wanted"),
         ({"time": [datetime.time(8)] * 8}, "column 'time' holds times of day without a date"),
         ({"concentration": [None, np.inf, None, 9.8, None, 5, None, 3]}, "column 'concentration' is inf in row 1"),
-        ({"duration": [2.0, None, 0, None, 0, None, 0, None]}, "column 'duration' is 2 in row 0: .* as duration="),
         ({"dose": [True, False] * 4}, "task 'A': column 'dose' holds True or False; numbers are wanted"),
         ({"dose": [True, None] * 4}, "task 'A': column 'dose' holds True or False"),
         ({"patient": ["A", None] * 4}, "column 'patient' is missing in row 1"),
@@ -176,8 +196,8 @@ def test_categories_as_covariates_are_refused_and_others_named_in_a_warning():
         read_patients(frame, covariates=["sex"])
     with pytest.warns(UserWarning, match="read_patients: column 'sex' was not read; list properties of the patient"):
         read_patients(frame)
-    with pytest.warns(UserWarning, match="read_patients: columns 'sex', 'OCC' were not read"):
-        read_patients(frame.assign(OCC=1))
+    with pytest.warns(UserWarning, match="read_patients: columns 'sex', 'eye' were not read"):
+        read_patients(frame.assign(OCC=1, eye=2))  # one occasion says nothing
     assert read_patients(plain(sex=[0] * 4 + [1] * 4), covariates=["sex"]).X[:, -1].tolist() == [0, 0, 1, 1]
 
 
@@ -185,7 +205,7 @@ def test_doses_that_are_there_twice_are_asked_about():
     with pytest.warns(
         UserWarning, match="task 'A': two doses of 320 at time 0 are both used; drop one .* .2 patients."
     ):
-        assert read_patients(pd.concat([plain(), plain()])).X[0, 1:5].tolist() == [320, 320, 0, 0]
+        assert read_patients(pd.concat([plain(), plain()]), repeated_id="same").X[0, 1:5].tolist() == [320, 320, 0, 0]
     with pytest.warns(UserWarning, match="task 'A': two doses of 320 at time 12 are both used"):
         read_patients(plain(addl=[1] + [0] * 7, ii=[12.0] + [0] * 7))
 
@@ -227,10 +247,15 @@ def test_the_records_of_two_patients_are_not_read_as_one(column):
 
 
 def test_arguments_that_name_columns_badly():
-    with pytest.raises(
-        TaskError, match="no column 'time'; the frame has .* Say which one it is by time=, such as time='TIME'"
-    ):
-        read_patients(plain().rename(columns={"time": "TIME"}))
+    with pytest.raises(TaskError, match="no column 'time'; the frame has .* Say which one it is by time="):
+        read_patients(plain().rename(columns={"time": "when"}))
+    with pytest.raises(TaskError, match="no column 'Time'; the frame has .*, such as time='time'"):
+        read_patients(plain(), time="Time")
+    with pytest.raises(TaskError, match="columns 'dose' and 'AMT' may both be the dose, and differ; .* by dose="):
+        read_patients(plain(AMT=1.0))
+    with pytest.raises(TaskError, match="column 'AMT' has the name of the dose, and differs from column 'dose'"):
+        read_patients(plain(AMT=1.0), dose="dose")
+    assert len(read_patients(plain(AMT=plain()["dose"])).y) == 4
     with pytest.raises(TaskError, match="column 'time' is named by two arguments"):
         read_patients(plain(), covariates=["time"])
     with pytest.raises(TaskError, match="covariates must be a list"):

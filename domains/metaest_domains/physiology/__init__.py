@@ -24,6 +24,7 @@ from metaest_domains.physiology.glucose_errors import clarke_zones, glucose_erro
 from metaest_domains.physiology.integrated import MichaelisMentenRegressor
 from metaest_domains.physiology.measured_covariates import patient_covariates
 from metaest_domains.physiology.minimal_model import MinimalModelRegressor, insulin_rows
+from metaest_domains.physiology.patients import read_patients
 from metaest_domains.physiology.pharmacokinetics import OneCompartmentRegressor, TwoCompartmentRegressor
 from metaest_domains.physiology.plots import (
     plot_patient,
@@ -33,7 +34,7 @@ from metaest_domains.physiology.plots import (
     plot_shrinkage,
 )
 from metaest_domains.physiology.published import list_published, load_published, published_model
-from metaest_domains.physiology.regimen import Regimen, dose_columns, read_patients
+from metaest_domains.physiology.regimen import Regimen, dose_columns
 from metaest_domains.physiology.time_varying import TimeVarying
 from metaest_domains.physiology.windows import Windows, glucose_windows
 

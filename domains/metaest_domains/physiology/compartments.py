@@ -14,7 +14,7 @@ from metaest import EquationRegressor, Parameter, Population, TaskSet
 from metaest.tasks.arguments import is_whole
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
-from metaest_domains.physiology.records import PATIENT_COLUMNS
+from metaest_domains.physiology.record_columns import PATIENT_COLUMNS
 from metaest_domains.physiology.regimen import Regimen, covariate_columns, dose_columns
 from metaest_domains.population import keep_population
 

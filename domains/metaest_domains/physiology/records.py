@@ -1,10 +1,10 @@
-"""Read the records of one patient, in the form that NONMEM, nlmixr2 and Monolix share, as doses and observations.
+"""Read the records of one patient, in the form that NONMEM, nlmixr2, Monolix and CDISC share.
 
-Columns that change the meaning of a record (EVID, MDV, ADDL, II, RATE and others) are read wherever they are in a
-frame. They are obeyed if a sum over doses can express them; anything else is refused.
+Columns that change the meaning of a record (EVID, MDV, ADDL, II, RATE, SS and others) are read wherever they are in a
+frame; what cannot be obeyed is refused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,97 +13,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metaest import TaskError
-from metaest.tasks.columns import Columns, as_numbers, refuse_booleans
-from metaest.tasks.times import elapsed, time_kind
-
-__all__ = ["ALIKE", "PATIENT_COLUMNS", "Names", "Records", "one_patient", "read_records", "require_one_kind"]
-
-PATIENT_COLUMNS = Columns(
-    "read_patients",
-    arguments={
-        "patient": "name or number of the patient",
-        "time": "time of the dose or observation",
-        "dose": "amount of the dose; missing or 0 in observations",
-        "target": "the measured value; missing in doses, and ignored if EVID or MDV say that the row is a dose",
-        "duration": "duration of an infusion; missing or 0 for other doses, and in observations",
-        "covariates": "property of the patient: the same in all records, or missing",
-    },
-    reserved={
-        "evid": "kind of event: 0 is an observation, 1 a dose",
-        "mdv": "1 if the row holds no observation, whatever the column of observations says",
-        "addl": "number of further doses, each II after the previous one",
-        "ii": "time between the further doses of ADDL",
-        "rate": "rate of an infusion, whose duration is the dose divided by the rate; 0 for other doses",
-        "ss": "1 for a dose given at steady state",
-        "cmt": "compartment of the dose or observation",
-        "adm": "kind of administration; ignored in observations",
-        "dvid": "kind of observation; ignored in doses",
-        "ytype": "kind of observation; ignored in doses",
-        "cens": "1 if the observation is below the limit of quantification, -1 if above an upper limit",
-        "blq": "1 if the observation is below the limit of quantification",
-        "bql": "1 if the observation is below the limit of quantification",
-        "bloq": "1 if the observation is below the limit of quantification",
-        "dur": "duration of an infusion",
-        "duration": "duration of an infusion",
-        "tinf": "duration of an infusion",
-    },
+from metaest.exceptions import warn
+from metaest_domains.physiology.dose_records import is_given, written_out
+from metaest_domains.physiology.record_columns import (
+    ALIKE,
+    NO_VALUE,
+    OCCASIONS,
+    PATIENT_COLUMNS,
+    Names,
+    names_a_patient,
 )
+from metaest_domains.physiology.record_limits import limits_of
+from metaest_domains.physiology.record_sheet import Sheet, is_empty
 
-# values of EVID that are refused
-_EVENTS = {2: "another event", 3: "a reset of the system", 4: "a reset and a dose"}
-_CENSORED = (
-    "write any number below the limit of quantification as the observation, pass the limit as limit= to the estimator, "
-    "and drop the column"
-)
-# reserved columns that must be 0 or missing, and the remedy if they are not
-_ZERO = {
-    "ss": "write the previous doses as records, as many as are needed to reach the steady state",
-    "cens": _CENSORED,
-    "blq": _CENSORED,
-    "bql": _CENSORED,
-    "bloq": _CENSORED,
-    "dur": "pass the name of the column as duration=",
-    "duration": "pass the name of the column as duration=",
-    "tinf": "pass the name of the column as duration=",
-}
-# columns that must have the same value in all doses, or in all observations
-ALIKE = {"cmt": ("doses", "observations"), "adm": ("doses",), "dvid": ("observations",), "ytype": ("observations",)}
-# usual names of the column of patients, without underscores, in lower case
-_PATIENT_NAMES = {"patient", "patientid", "id", "subject", "subjectid", "subjid", "usubjid", "pid"}
+__all__ = ["Records", "one_patient", "read_records", "require_one_kind", "warn_of_rest"]
 
-
-@dataclass(frozen=True)
-class Names:
-    """Columns of a frame by their meaning.
-
-    Attributes
-    ----------
-    time, dose, target : str
-    duration : str or None
-    covariates : sequence of str
-    reserved : dict of str to str
-        Columns with reserved names, by the reserved name in lower case.
-    time_unit : str
-        Unit into which dates and time differences are converted.
-    """
-
-    time: str
-    dose: str
-    target: str
-    duration: str | None
-    covariates: Sequence[str]
-    reserved: Mapping[str, Any]
-    time_unit: str = "h"
-
-    @property
-    def numeric(self) -> list[str]:
-        """Columns that contain numbers or times."""
-        return [self.time, self.dose, self.target, *([self.duration] if self.duration else []), *self.covariates]
-
-    @property
-    def read(self) -> list[Any]:
-        """All columns that are read, except that of the patient."""
-        return [*self.numeric, *self.reserved.values()]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -112,40 +37,62 @@ class Records:
 
     Attributes
     ----------
-    time, amount, duration : ndarray of shape (n_doses,)
+    time : ndarray of shape (n_doses,)
+        Times of doses and resets, further doses included.
+    fields : dict of str to ndarray of shape (n_doses,)
+        What else is known of each: amount, duration, interval, steady, compartment, rate and reset, as a regimen has
+        them; compartments as they are written.
     place : ndarray of shape (n_doses,)
         Position among the records sorted by time; infinite for further doses, which have no record.
     seen_time, seen, seen_place : ndarray of shape (n_observations,)
         Times, values and positions of observations.
-    covariates : dict of str to float
+    kept : dict of str to ndarray of shape (n_observations,)
+        Further columns of observations: output, occasion, limits.
+    covariates : dict of str to float, or (times, values)
     marks : dict
-        Values of each column that must be the same in all doses, or in all observations.
+        Values of each column that must be the same in all doses, or in all observations of one output.
     empty : list
         Index labels of records with neither a dose nor an observation.
+    left_out : list
+        Index labels of observations below the limit of quantification that MDV leaves out.
     """
 
-    time: NDArray[np.float64]
-    amount: NDArray[np.float64]
-    duration: NDArray[np.float64]
-    place: NDArray[np.float64]
-    seen_time: NDArray[np.float64]
-    seen: NDArray[np.float64]
-    seen_place: NDArray[np.float64]
-    covariates: dict[str, float]
-    marks: dict[tuple[str, str], set[Any]]
+    time: Array
+    fields: dict[str, Array]
+    place: Array
+    seen_time: Array
+    seen: Array
+    seen_place: Array
+    kept: dict[Any, NDArray[Any]]
+    covariates: dict[Any, Any]
+    marks: dict[tuple[str, str, Any], set[Any]]
     empty: list[Any]
+    left_out: list[Any]
 
     @property
     def twice(self) -> tuple[float, float] | None:
         """Amount and time of a dose that occurs twice, or None."""
-        order = np.lexsort((self.amount, self.time))
-        time = self.time[order]
-        amount = self.amount[order]
-        same = np.flatnonzero((np.diff(time) <= 1e-9 * time[-1]) & (np.diff(amount) == 0))
-        return (float(amount[same[0]]), float(time[same[0]])) if len(same) else None
+        place = self.fields["compartment"]
+        given = np.flatnonzero(self.fields["amount"] > 0)
+        order = given[np.lexsort((self.fields["amount"][given], place[given], self.time[given]))]
+        alike = [np.diff(part[order]) == 0 for part in (self.fields["amount"], place)]
+        same = np.flatnonzero((np.diff(self.time[order]) <= 1e-9 * self.time[-1]) & alike[0] & alike[1])
+        return (float(self.fields["amount"][order[same[0]]]), float(self.time[order[same[0]]])) if len(same) else None
+
+    @property
+    def by_compartment(self) -> bool:
+        """Whether a dose enters another compartment than the first."""
+        return bool((self.fields["compartment"] > 1).any())
+
+    def counted(self) -> NDArray[np.bool_]:
+        """Return which doses were given before each observation, of shape (n_observations, n_doses)."""
+        # records at the same time are in order of their rows: a sample above a dose was taken before it
+        before = self.time < self.seen_time[:, None]
+        above = self.place < self.seen_place[:, None]
+        return np.asarray(before | ((self.time == self.seen_time[:, None]) & above))
 
 
-def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -> list[Any]:
+def one_patient(frame: pd.DataFrame, patient: Any, read: Iterable[Any]) -> list[Any]:
     """Return the columns that identify the patient; raise if the records belong to several patients.
 
     Parameters
@@ -160,8 +107,8 @@ def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -
     levels: list[Any] = []
     if patient is None:
         taken = list(read)
-        usual = [column for column in frame.columns if _names_a_patient(column) and column not in taken]
-        levels = [level for level in frame.index.names if _names_a_patient(level)]
+        usual = [column for column in frame.columns if names_a_patient(column) and column not in taken]
+        levels = [level for level in frame.index.names if names_a_patient(level)]
     for column in [*usual, *levels]:
         labels = frame[column] if column in usual else frame.index.get_level_values(column)
         values = pd.Series(labels).drop_duplicates().tolist()
@@ -174,10 +121,6 @@ def one_patient(frame: pd.DataFrame, patient: str | None, read: Iterable[Any]) -
     return usual
 
 
-def _names_a_patient(column: Any) -> bool:
-    return str(column).lower().replace("_", "").replace(" ", "") in _PATIENT_NAMES
-
-
 def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
     """Read the records of one patient.
 
@@ -186,144 +129,153 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
     TaskError
         When a record is contradictory, or not supported by these models; the message names patient, column and row.
     """
-    sheet = _Sheet(_sorted(frame, names, where), names, where)
-    at, amount, seen, lasting = map(sheet.column, (names.time, names.dose, names.target, names.duration))
-    for column, values in ((names.time, at), (names.dose, amount), (names.duration, lasting)):
-        sheet.refuse(values < 0, column, "it cannot be negative")
-    for column, values in ((names.dose, amount), (names.target, seen), (names.duration, lasting)):
-        sheet.refuse(np.isinf(values), column, "it must be finite")
-    given = amount > 0
-    sheet.refuse(~given & (lasting > 0), names.duration, "a duration requires a dose, but the row has none")
-    observed = _observed(sheet, given, amount, seen)
-    durations = _durations(sheet, given, amount, lasting)
-    for name, remedy in _ZERO.items():
-        values = np.nan_to_num(sheet.reserved(name))
-        sheet.refuse(values != 0, names.reserved.get(name), f"{PATIENT_COLUMNS.reserved[name]}; {remedy}")
+    sheet = Sheet.of(frame, names, where)
+    at, amount, seen = sheet.at, sheet.amount(), sheet.column(names.target)
+    _refuse_impossible(sheet, amount, seen)
+    _refuse_unread(sheet)
+    rate, durations = _infusions(sheet, amount)
+    steady = _steady(sheet, amount, rate)
+    plateau = np.isin(sheet.event, (1, 4)) & (amount == 0) & is_given(amount, steady, rate)
+    given = (amount > 0) | plateau
+    limits = limits_of(sheet, ~given & ~np.isin(sheet.event, (1, 2, 3, 4)) & ~(sheet.reserved("mdv") == 1))
+    observed = _observed(sheet, given, seen, limits.known)
+    reset = np.isin(sheet.event, (3, 4))
+    number, interval = _further(sheet, given, steady)
+    rows = np.flatnonzero(given | reset)
     if not given.any():
         raise TaskError(f"{where}: column {names.dose!r} has no dose above 0.")
-    times, index = _all_doses(sheet, given, at)
-    order = np.argsort(times, kind="stable")
-    nothing = np.isnan(amount) & np.isnan(seen) & ~(sheet.reserved("mdv") == 1)
+    restart = (reset | (steady == 1))[rows]
+    times, record, count = written_out(at[rows], interval[rows], 1 + number[rows], restart)
+    first = count == 0
+    fields = {"amount": np.nan_to_num(amount), "duration": durations, "rate": np.where(plateau, rate, 0.0)}
+    fields |= {"steady": steady, "interval": interval, "reset": reset.astype(np.float64)}
+    fields = {name: values[rows][record] for name, values in fields.items()}
+    fields |= {name: np.where(first, fields[name], 0.0) for name in ("steady", "reset")}
+    fields["interval"] = np.where(fields["steady"] > 0, fields["interval"], 0.0)
+    fields["compartment"] = _compartments(sheet, given)[rows][record]
+    nothing = np.isnan(amount) & np.isnan(seen) & ~observed & ~(sheet.reserved("mdv") == 1)
     return Records(
-        time=times[order],
-        amount=amount[index][order],
-        duration=durations[index][order],
-        place=np.where(times > at[index], np.inf, index)[order],
+        time=times,
+        fields=fields,
+        place=np.where(first, rows[record], np.inf).astype(np.float64),
         seen_time=at[observed],
-        seen=seen[observed],
+        seen=np.where(limits.known, limits.value, seen)[observed],
         seen_place=np.flatnonzero(observed).astype(np.float64),
-        covariates=_constant(sheet.records, names.covariates, where),
-        marks=_marks(frame, sheet, {"doses": given, "observations": observed}),
-        empty=sheet.records.index[nothing].tolist(),
+        kept={**_kept(sheet, observed), **limits.columns(observed)},
+        covariates=_covariates(sheet),
+        marks=_marks(sheet, given, observed),
+        empty=sheet.index[nothing & ~np.isin(sheet.event, (2, 3))].tolist(),
+        left_out=sheet.index[limits.flagged & (sheet.reserved("mdv") == 1) & ~given].tolist(),
     )
 
 
-def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str], set[Any]]], reserved: Mapping[str, Any]) -> None:
-    """Raise if doses, or observations, are of several kinds, within a patient or between patients.
+def _refuse_impossible(sheet: Sheet, amount: Array, seen: Array) -> None:
+    """Refuse negative and infinite numbers, and doses in rows that are none."""
+    names, lasting = sheet.names, sheet.lasting
+    sheet.refuse(sheet.at < 0, names.time, "it cannot be negative; count times from the first record", sheet.at)
+    for column, values in ((names.dose, amount), (sheet.duration_column, lasting)):
+        sheet.refuse(values < 0, column, "it cannot be negative", values)
+    for column, values in ((names.dose, amount), (names.target, seen), (sheet.duration_column, lasting)):
+        sheet.refuse(np.isinf(values), column, "it must be finite", values)
+    event, given = sheet.event, amount > 0
+    sheet.refuse(~given & (lasting > 0), sheet.duration_column, "a duration requires a dose, but the row has none")
+    evid = sheet.event_column
+    words = {0: "an observation", 2: "another event", 3: "a reset without a dose"}
+    for value, what in words.items():
+        sheet.refuse((event == value) & given, evid, f"{what}, but the row has a dose in column {names.dose!r}", event)
+    is_dose = np.isin(event, (1, 4))
+    sheet.refuse(is_dose & np.isnan(amount), evid, f"a dose, but column {names.dose!r} is empty", event)
+    missing, mdv = sheet.reserved("mdv"), names.reserved.get("mdv")
+    sheet.refuse(~np.isnan(missing) & (missing != 0) & (missing != 1), mdv, "it must be 0 or 1")
+    wrong = (missing == 0) & (given | is_dose)
+    sheet.refuse(wrong, mdv, "an observation, but the row is a dose, which has MDV 1")
+    cmt = names.reserved.get("cmt")
+    if cmt is not None:
+        numbers = pd.to_numeric(sheet.cells("cmt"), errors="coerce").to_numpy(dtype=np.float64)
+        sheet.refuse(numbers < 0, cmt, "a compartment that is turned off, which is not implemented", numbers)
 
-    Parameters
-    ----------
-    marks : dict of patients to `Records.marks`
-    reserved : dict of str to str
-        Columns by their reserved names.
-    """
-    first: dict[tuple[str, str], tuple[Any, Any]] = {}
-    for patient, marks_of_patient in marks.items():
-        for (name, kind), values in marks_of_patient.items():
-            for value in sorted(values, key=str):
-                before, usual = first.setdefault((name, kind), (patient, value))
-                depot = name != "cmt" or kind != "doses" or value == 1.0 or isinstance(value, str)
-                if value == usual and depot:
-                    continue
-                shown, usually = (f"{mark:g}" if isinstance(mark, float) else repr(mark) for mark in (value, usual))
-                beside = f", and {usually} for those of patient {before!r}" if value != usual else ""
-                beside = beside or ", but doses are expected to enter compartment 1"
-                meaning = PATIENT_COLUMNS.reserved[name].split(";")[0]
+
+def _refuse_unread(sheet: Sheet) -> None:
+    """Refuse columns of which nothing is made, unless they are empty or 0, and occasions that nobody asked for."""
+    names = sheet.names
+    for name, remedy in NO_VALUE.items():
+        if name not in names.reserved:
+            continue
+        cells = sheet.cells(name)
+        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+        zero_is_none = name not in ("l1", "l2", "dtype", "c")
+        wrong = np.flatnonzero(~is_empty(cells) & ~(zero_is_none & (numbers == 0)))
+        if len(wrong):
+            raise TaskError(
+                f"{sheet.where}: column {names.reserved[name]!r} is {cells.iloc[wrong[0]]} in row "
+                f"{sheet.index[wrong[0]]}: {PATIENT_COLUMNS.reserved[name]}, which is not read; {remedy}."
+            )
+    groups = np.zeros(len(sheet.at)) if names.occasion is None else pd.factorize(sheet.frame[names.occasion])[0]
+    for name in OCCASIONS:
+        if name not in names.reserved:
+            continue
+        cells, column = sheet.cells(name), names.reserved[name]
+        present = ~is_empty(cells)
+        for group in np.unique(groups):
+            values = pd.unique(cells[present & (groups == group)])
+            if len(values) > 1:
                 raise TaskError(
-                    f"task {patient!r}: column {reserved[name]!r} ({meaning}) is {shown} for {kind}{beside}; the "
-                    "models support doses of one route and observations of one kind. Keep the records of one kind, and "
-                    "drop the column if all doses have the same route."
+                    f"{sheet.where}: column {column!r} ({PATIENT_COLUMNS.reserved[name]}) is {values[0]} and "
+                    f"{values[1]}; pass occasion={column!r}, which keeps it as a column of X, so that constants may "
+                    "differ between occasions, or drop it if they do not."
                 )
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """The records of one patient as numbers, in order of time."""
-
-    records: pd.DataFrame
-    names: Names
-    where: str
-
-    def column(self, name: Any) -> NDArray[np.float64]:
-        """Return a column, or missing values if the frame has no such column."""
-        if name is None or name not in self.records:
-            return np.full(len(self.records), np.nan)
-        return np.asarray(self.records[name], dtype=np.float64)
-
-    def reserved(self, name: str) -> NDArray[np.float64]:
-        """Return the column with a reserved name, or missing values if the frame has no such column."""
-        return self.column(self.names.reserved.get(name))
-
-    def refuse(self, wrong: NDArray[np.bool_], column: Any, why: str) -> None:
-        """Raise an error for the first of the rows that are wrong."""
-        rows = np.flatnonzero(wrong)
-        if len(rows):
-            value = self.column(column)[rows[0]]
-            row = self.records.index[rows[0]]
-            raise TaskError(f"{self.where}: column {column!r} is {value:g} in row {row}: {why}.")
+def _infusions(sheet: Sheet, amount: Array) -> tuple[Array, Array]:
+    """Return rates as they are written, and the durations of doses that follow from these or are written."""
+    column = sheet.names.reserved.get("rate")
+    rate = np.nan_to_num(sheet.column(column))
+    lasting = sheet.lasting
+    durations = np.nan_to_num(lasting)
+    for value, what in ((-1, "a rate"), (-2, "a duration")):
+        remedy = f"{what} that is estimated is not implemented; write the rate"
+        sheet.refuse(rate == value, column, f"{remedy}, or 0 and a column of durations", rate)
+    sheet.refuse(rate < 0, column, "it cannot be negative", rate)
+    ended = (rate > 0) & ~(amount > 0) & ~(np.nan_to_num(sheet.reserved("ss")) > 0)
+    sheet.refuse(ended, column, "a rate requires a dose, but the row has none", rate)
+    by_rate = np.divide(amount, rate, out=durations.copy(), where=(rate > 0) & (amount > 0))
+    differs = (rate > 0) & ~np.isnan(lasting) & ~np.isclose(by_rate, durations)
+    why = f"not the dose divided by the duration in column {sheet.duration_column!r}; keep one"
+    sheet.refuse(differs, column, why, rate)
+    return rate, by_rate
 
 
-def _observed(
-    sheet: _Sheet, given: NDArray[np.bool_], amount: NDArray[np.float64], seen: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def _steady(sheet: Sheet, amount: Array, rate: Array) -> Array:
+    """Return 1 or 2 for doses at steady state."""
+    column, values = sheet.names.reserved.get("ss"), sheet.reserved("ss")
+    steady = np.nan_to_num(values)
+    sheet.refuse(~np.isin(steady, (0, 1, 2)), column, "it must be 0, 1 (steady state) or 2 (added to what is there)")
+    is_dose = (amount > 0) | (np.isin(sheet.event, (1, 4)) & (rate > 0))
+    sheet.refuse((steady > 0) & ~is_dose, column, "a steady state requires a dose, but the row has none")
+    interval = np.nan_to_num(sheet.reserved("ii"))
+    endless = (amount == 0) & (rate > 0)
+    why = "a steady state needs the time between doses, above 0, in a column II"
+    sheet.refuse((steady > 0) & ~(interval > 0) & ~endless, column, why)
+    return steady
+
+
+def _observed(sheet: Sheet, given: NDArray[np.bool_], seen: Array, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return a mask of the records that are observations, by EVID and MDV if there are such columns."""
-    evid = sheet.names.reserved.get("evid")
-    mdv = sheet.names.reserved.get("mdv")
-    dose = sheet.names.dose
     target = sheet.names.target
-    event = sheet.column(evid)
-    missing = sheet.column(mdv)
-    for value in np.unique(event[~np.isnan(event)]):
-        if value not in (0, 1):
-            what = _EVENTS.get(value, "an unknown event")
-            remedy = "drop the row, and treat the records after a reset as another patient"
-            sheet.refuse(
-                event == value, evid, f"{what}, but only 0 (an observation) and 1 (a dose) are supported; {remedy}"
-            )
-    sheet.refuse((event == 0) & given, evid, f"an observation, but the row has a dose in column {dose!r}")
-    sheet.refuse((event == 1) & np.isnan(amount), evid, f"a dose, but column {dose!r} is empty")
-    sheet.refuse(~np.isnan(missing) & (missing != 0) & (missing != 1), mdv, "it must be 0 or 1")
-    sheet.refuse((missing == 0) & (given | (event == 1)), mdv, "an observation, but the row is a dose, which has MDV 1")
-    observed: NDArray[np.bool_] = ~np.isnan(seen) & (event != 1) & (missing != 1)
+    is_observation = ~np.isin(sheet.event, (1, 2, 3, 4)) & (sheet.reserved("mdv") != 1)
+    observed: NDArray[np.bool_] = is_observation & (~np.isnan(seen) | known)
     both = np.flatnonzero(given & observed)
     if len(both):
         zero = f"; if the 0 stands for no value, leave {target} empty or add a column MDV" if not seen[both[0]] else ""
         raise TaskError(
-            f"{sheet.where}: row {sheet.records.index[both[0]]} has a dose and a {target} ({seen[both[0]]:g}); write "
+            f"{sheet.where}: row {sheet.index[both[0]]} has a dose and a {target} ({seen[both[0]]:g}); write "
             f"two rows, the {target} first if it was taken before the dose{zero}."
         )
     return observed
 
 
-def _durations(
-    sheet: _Sheet, given: NDArray[np.bool_], amount: NDArray[np.float64], lasting: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return durations of doses, from RATE if there is such a column."""
-    column = sheet.names.reserved.get("rate")
-    rate = np.nan_to_num(sheet.column(column))
-    durations = np.nan_to_num(lasting)
-    sheet.refuse(rate < 0, column, "estimation of the rate or duration is not implemented; write the rate")
-    sheet.refuse((rate > 0) & ~given, column, "a rate requires a dose, but the row has none")
-    by_rate = np.divide(amount, rate, out=durations.copy(), where=rate > 0)
-    differs = (rate > 0) & ~np.isnan(lasting) & ~np.isclose(by_rate, durations)
-    sheet.refuse(differs, column, f"not the dose divided by the duration in column {sheet.names.duration!r}; keep one")
-    return by_rate
-
-
-def _all_doses(
-    sheet: _Sheet, given: NDArray[np.bool_], at: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return the times of all doses, those of ADDL included, and the record of each."""
+def _further(sheet: Sheet, given: NDArray[np.bool_], steady: Array) -> tuple[Array, Array]:
+    """Return the number of further doses of each record, and the time between them."""
     addl = sheet.names.reserved.get("addl")
     ii = sheet.names.reserved.get("ii")
     number = np.nan_to_num(sheet.column(addl))
@@ -332,64 +284,166 @@ def _all_doses(
     sheet.refuse(~whole, addl, "it must be a whole number of further doses, at least 0")
     sheet.refuse((number > 0) & ~given, addl, "further doses require a dose, but the row has none")
     sheet.refuse((number > 0) & ~(gap > 0), addl, "further doses need the time between them, above 0, in a column II")
-    sheet.refuse(
-        (gap != 0) & ~(number > 0), ii, "the time between further doses, but their number, ADDL, is 0 or missing"
-    )
-    rows = np.flatnonzero(given)
-    repeats = 1 + number[rows].astype(np.intp)
-    count = np.concatenate([np.arange(n) for n in repeats])
-    index = np.repeat(rows, repeats)
-    return at[index] + count * gap[index], index
+    alone = (gap != 0) & ~(number > 0) & ~(steady > 0)
+    why = "the time between further doses, but their number, ADDL, is 0 or missing, and SS says of no steady state"
+    sheet.refuse(alone, ii, why)
+    return number, gap
 
 
-def _marks(
-    frame: pd.DataFrame, sheet: _Sheet, rows: Mapping[str, NDArray[np.bool_]]
-) -> dict[tuple[str, str], set[Any]]:
-    """Return the values of each column of ALIKE, for doses and for observations; 0 counts as missing."""
-    marks = {}
-    for name, kinds in ALIKE.items():
+def _compartments(sheet: Sheet, given: NDArray[np.bool_]) -> Array:
+    """Return the compartments of doses; 0 where none is written, or where it has a name."""
+    if "cmt" not in sheet.names.reserved:
+        return np.zeros(len(sheet.at))
+    cells = sheet.cells("cmt")
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+    column, words = sheet.names.reserved["cmt"], given & np.isnan(numbers) & ~is_empty(cells)
+    several = pd.unique(cells[words].map(str.strip)) if words.any() else []
+    if len(several) > 1 or (len(several) and (numbers[given] > 0).any()):
+        other = several[1] if len(several) > 1 else f"{numbers[given & (numbers > 0)][0]:g}"
+        raise TaskError(
+            f"{sheet.where}: column {column!r} is {several[0]!r} and {other!r} for doses; write the numbers of these "
+            "compartments, 1 for the depot of oral doses and 2 for the central one."
+        )
+    wrong = given & (numbers != np.round(numbers)) & ~np.isnan(numbers)
+    sheet.refuse(wrong, column, "it must be the number of a compartment", numbers)
+    return np.asarray(np.nan_to_num(numbers))
+
+
+def _kept(sheet: Sheet, observed: NDArray[np.bool_]) -> dict[Any, NDArray[Any]]:
+    """Return the outputs and occasions of observations."""
+    kept = {}
+    for argument in ("occasion", "output"):
+        column = getattr(sheet.names, argument)
+        if column is None:
+            continue
+        cells = sheet.frame[column]
+        missing = np.flatnonzero(observed & is_empty(cells))
+        if len(missing):
+            raise TaskError(
+                f"{sheet.where}: column {column!r} is missing in row {sheet.index[missing[0]]}: every observation "
+                f"needs its {argument}."
+            )
+        values = cells[observed]
+        numbers = pd.to_numeric(values, errors="coerce")
+        kept[column] = (numbers if numbers.notna().all() else values.astype(object)).to_numpy()
+    return kept
+
+
+def _marks(sheet: Sheet, given: NDArray[np.bool_], observed: NDArray[np.bool_]) -> dict[tuple[str, str, Any], set[Any]]:
+    """Return the values of columns of ALIKE, in doses, and in observations of each output; 0 counts as missing."""
+    marks: dict[tuple[str, str, Any], set[Any]] = {}
+    output = sheet.names.output
+    outputs = np.full(len(given), None) if output is None else sheet.frame[output].astype(object).to_numpy()
+    for name, kind in ALIKE.items():
         if name not in sheet.names.reserved:
             continue
-        cells = frame[sheet.names.reserved[name]].iloc[sheet.records["_row"]]
+        cells = sheet.cells(name)
         numbers = pd.to_numeric(cells, errors="coerce").astype(object)
         values = numbers.where(numbers.notna(), cells.astype(object)).to_numpy()
-        for kind in kinds:
-            some = [value for value in values[rows[kind]] if not pd.isna(value) and value != "." and value != 0]
-            marks[name, kind] = {value.strip() if isinstance(value, str) else float(value) for value in some}
+        rows = {"doses": given, "observations": observed, "records": given | observed}[kind]
+        for row in np.flatnonzero(rows & ~is_empty(cells)):
+            value = values[row]
+            if value != 0:
+                key = name, kind, outputs[row] if kind == "observations" else None
+                marks.setdefault(key, set()).add(value.strip() if isinstance(value, str) else float(value))
     return marks
 
 
-def _sorted(frame: pd.DataFrame, names: Names, where: str) -> pd.DataFrame:
-    """Return the records in order of time, columns as numbers, with the position of each in the frame."""
-    columns: dict[Any, Any] = {"_row": np.arange(len(frame))}
-    alike = {names.reserved[name] for name in ALIKE if name in names.reserved}
-    lengths = {names.duration, *(names.reserved.get(name) for name in ("ii", "dur", "duration", "tinf"))}
-    for name in (names.time, names.dose, names.target, names.duration):
-        if name is not None:
-            refuse_booleans(frame[name], where)
-    for name in [*names.numeric, *(column for column in names.reserved.values() if column not in alike)]:
-        kind = time_kind(frame[name])
-        if kind and (name == names.time or (name in lengths and kind != "dates")):
-            columns[name] = elapsed(frame[name], names.time_unit, f"{where}: column {name!r}")
-        else:
-            columns[name] = as_numbers(frame[name], where)
-    records = pd.DataFrame(columns, index=frame.index)
-    at = records[names.time]
-    if not np.isfinite(at).all():
-        raise TaskError(f"{where}: column {names.time!r} is missing in row {at.index[~np.isfinite(at)][0]}.")
-    ordered: pd.DataFrame = records.sort_values(names.time, kind="stable")
-    return ordered
+def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str, Any], set[Any]]], names: Names) -> None:
+    """Raise if doses, or observations of one output, are of several kinds, within a patient or between patients.
+
+    Parameters
+    ----------
+    marks : dict of patients to `Records.marks`
+    names : Names
+    """
+    first: dict[tuple[str, str, Any], tuple[Any, Any]] = {}
+    for patient, marks_of_patient in marks.items():
+        for key, values in marks_of_patient.items():
+            for value in sorted(values, key=str):
+                before, usual = first.setdefault(key, (patient, value))
+                if value != usual:
+                    raise TaskError(_several_kinds(names, key, (patient, value), (before, usual)))
 
 
-def _constant(records: pd.DataFrame, covariates: Sequence[str], where: str) -> dict[str, float]:
-    values = {}
-    for name in covariates:
-        present = records[name].dropna().unique()
+def _several_kinds(names: Names, key: tuple[str, str, Any], now: tuple[Any, Any], before: tuple[Any, Any]) -> str:
+    name, kind, output = key
+    column = names.reserved[name]
+    shown, usually = (f"{mark:g}" if isinstance(mark, float) else repr(mark) for mark in (now[1], before[1]))
+    meaning = PATIENT_COLUMNS.reserved[name].split(";")[0]
+    if kind == "doses":
+        remedy = f"number their compartments in a column CMT (columns={{'CMT': {column!r}}} where these are they)"
+        remedy = "convert them to one unit" if name == "doseu" else remedy
+    elif name in ("avalu", "frltu"):
+        remedy = "convert them to one unit"
+    else:
+        remedy = f"pass output={column!r}, which keeps it as a column of X, to a model of several outputs"
+    of_output = f" of output {output!r}" if output is not None else ""
+    return (
+        f"task {now[0]!r}: column {column!r} ({meaning}) is {shown} for {kind}{of_output}, and {usually} for those of "
+        f"patient {before[0]!r}; {remedy}, or keep the records of one kind."
+    )
+
+
+def _covariates(sheet: Sheet) -> dict[Any, Any]:
+    """Return the value of each covariate; of those that may change, the times and values."""
+    covariates: dict[Any, Any] = {}
+    for name in sheet.names.covariates:
+        present = pd.unique(sheet.column(name)[~np.isnan(sheet.column(name))])
         if len(present) != 1:
             what = "is missing" if len(present) == 0 else f"changes ({present[0]:g}, {present[1]:g})"
-            raise TaskError(
-                f"{where}: column {name!r} is a property of the patient but {what}; write the same value into all "
-                "records of the patient."
-            )
-        values[name] = float(present[0])
-    return values
+            remedy = "write the same value into all records of the patient"
+            remedy += f", or list it in time_varying= instead of covariates= if it {what}" if len(present) else ""
+            raise TaskError(f"{sheet.where}: column {name!r} is a property of the patient but {what}; {remedy}.")
+        covariates[name] = float(present[0])
+    for name, method in sheet.names.time_varying.items():
+        covariates[name] = _path(sheet, name, method)
+    return covariates
+
+
+def _path(sheet: Sheet, name: Any, method: str | None) -> tuple[Array, Array]:
+    """Return the times and values of a covariate that may change, one value at a time."""
+    rows = np.flatnonzero(~np.isnan(sheet.column(name)))
+    if not len(rows):
+        raise TaskError(f"{sheet.where}: column {name!r} is missing in all records of the patient.")
+    at, values = sheet.at[rows], sheet.column(name)[rows]
+    same = np.diff(at) == 0
+    two = np.flatnonzero(same & (np.diff(values) != 0))
+    if len(two) and method is None:
+        before, after = values[two[0]], values[two[0] + 1]
+        row = sheet.index[rows[two[0]]]
+        raise TaskError(
+            f"{sheet.where}: column {name!r} is {before:g} and {after:g} at one time, in row {row} and the next; say "
+            f"which one holds by time_varying={{{name!r}: 'nocb'}} (the first) or 'locf' (the last)."
+        )
+    kept = np.append(True, ~same) if method == "nocb" else np.append(~same, True)
+    return at[kept], values[kept]
+
+
+def warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Records], names: Names) -> None:
+    """Warn of columns that were not read, of doses that are there twice, and of records that say nothing."""
+    PATIENT_COLUMNS.warn_of_others(
+        frame, read, "list properties of the patient in covariates=, and drop columns that are not needed."
+    )
+    twice = [(name, *patient.twice) for name, patient in records.items() if patient.twice is not None]
+    if twice:
+        name, amount, time = twice[0]
+        warn(
+            f"task {name!r}: two doses of {amount:g} at time {time:g} are both used; drop one if the record is a "
+            f"duplicate{f' ({len(twice)} patients)' if len(twice) > 1 else ''}."
+        )
+    empty = [(name, row) for name, patient in records.items() for row in patient.empty]
+    if empty:
+        warn(
+            f"{len(empty)} record{'s have' if len(empty) > 1 else ' has'} neither a {names.dose} nor a {names.target}, "
+            f"and {'were' if len(empty) > 1 else 'was'} not read: row {empty[0][1]} of task {empty[0][0]!r}"
+            f"{' and others' if len(empty) > 1 else ''}."
+        )
+    left_out = [(name, row) for name, patient in records.items() for row in patient.left_out]
+    if left_out:
+        what = "observations" if len(left_out) > 1 else "observation"
+        row = f"row {left_out[0][1]} of task {left_out[0][0]!r}"
+        warn(
+            f"{len(left_out)} {what} below the limit of quantification left out, since MDV is 1, such as {row}; with "
+            "MDV 0 they count as known to lie below the limit."
+        )

@@ -1,4 +1,4 @@
-"""Read doses and observations of patients from tidy data frames into rows of X that contain all doses.
+"""The doses of one patient, and rows of X that contain all of them.
 
 Every row of X holds all doses of its patient, as ``dose_1``, ``dose_time_1``, ``dose_duration_1`` and so on: doses are
 inputs of observations and of predictions.
@@ -13,14 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from metaest import TaskError, TaskSet
-from metaest.exceptions import warn
+from metaest import TaskError
 from metaest.tasks.arguments import is_whole
-from metaest.tasks.columns import refuse_units, require_frame
 from metaest.tasks.containers import plain
 from metaest.tasks.numbers import as_number, as_vector
 from metaest.tasks.record import Record, set_fields
-from metaest.tasks.times import check_time_unit
 from metaest_domains.physiology.dose_records import (
     FURTHER,
     MOST_DOSES,
@@ -28,17 +25,12 @@ from metaest_domains.physiology.dose_records import (
     covariate_columns,
     doses_of_records,
 )
-from metaest_domains.physiology.records import (
-    PATIENT_COLUMNS,
-    Names,
-    Records,
-    one_patient,
-    read_records,
-    require_one_kind,
-)
+from metaest_domains.physiology.record_columns import find_names
+from metaest_domains.physiology.record_limits import filled
+from metaest_domains.physiology.records import Records, one_patient, read_records, require_one_kind, warn_of_rest
 from metaest_domains.physiology.time_varying import TimeVarying, path_columns
 
-__all__ = ["Regimen", "covariate_columns", "dose_columns", "read_patients"]
+__all__ = ["Regimen", "covariate_columns", "dose_columns"]
 
 
 def dose_columns(n: int) -> list[str]:
@@ -281,11 +273,15 @@ class Regimen(Record):
         frame: pd.DataFrame,
         *,
         patient: str | None = None,
-        time: str = "time",
-        dose: str = "dose",
-        target: str = "concentration",
+        time: str | None = None,
+        dose: str | None = None,
+        target: str | None = None,
         duration: str | None = None,
         covariates: Sequence[str] = (),
+        time_varying: Sequence[str] | Mapping[str, str] = (),
+        occasion: str | None = None,
+        output: str | None = None,
+        columns: Mapping[str, str] | None = None,
         n_doses: int | None = None,
         time_unit: str = "h",
         name: Any = "patient",
@@ -298,7 +294,7 @@ class Regimen(Record):
         patient : str, optional
             Column that identifies the patient; None looks for one with a usual name (patient, ID, subject ...). Records
             of more than one patient are an error.
-        time, dose, target, duration, covariates, n_doses, time_unit
+        time, dose, target, duration, covariates, time_varying, occasion, output, columns, n_doses, time_unit
             As in :func:`read_patients`.
         name : str, default="patient"
             Name of the patient in error messages.
@@ -308,7 +304,7 @@ class Regimen(Record):
         regimen : Regimen
             All doses, those of ADDL included.
         X : DataFrame
-            One row for each observation; possibly none.
+            One row for each observation; possibly none. Words of an occasion or output stay words.
         y : ndarray of shape (n_observations,)
 
         Raises
@@ -322,177 +318,36 @@ class Regimen(Record):
         UserWarning
             When columns were not read, or records have neither a dose nor an observation.
         """
-        frame = plain(frame, f"task {name!r}")
-        names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
+        where = f"task {name!r}"
+        frame = plain(frame, where)
+        arguments: dict[str, Any] = {"patient": patient, "time": time, "dose": dose, "target": target}
+        arguments |= {"duration": duration, "covariates": covariates, "time_varying": time_varying}
+        arguments |= {"occasion": occasion, "output": output}
+        names = find_names(frame, arguments, columns, time_unit, many=False)
         owners = one_patient(frame, patient, names.read)
-        records = read_records(frame, names, f"task {name!r}")
-        require_one_kind({name: records.marks}, names.reserved)
-        _warn_of_rest(frame, {*names.read, *owners}, {name: records}, names)
-        regimen = cls(records.time, records.amount, records.duration, records.covariates)
-        return regimen, regimen._observed(records, n_doses), records.seen
+        records = read_records(frame, names, where)
+        require_one_kind({name: records.marks}, names)
+        warn_of_rest(frame, {*names.read, *owners}, {name: records}, names)
+        regimen = cls._of_records(records, by_compartment=records.by_compartment)
+        X = regimen._records_frame(records.seen_time, records.counted(), regimen._columns_of_rows(n_doses))
+        return regimen, X.assign(**filled(records.kept, records.seen)), records.seen
 
-    def _observed(self, records: Records, n_doses: int | None) -> pd.DataFrame:
-        """Return the rows of X of observations; each holds the doses before it."""
-        # records at the same time are in order of their rows: a sample above a dose was taken before it
-        before = records.time < records.seen_time[:, None]
-        above = records.place < records.seen_place[:, None]
-        counted = before | ((records.time == records.seen_time[:, None]) & above)
-        return self._records_frame(records.seen_time, counted, self._columns_of_rows(n_doses))
+    @classmethod
+    def _of_records(cls, records: Records, *, by_compartment: bool) -> "Regimen":
+        """Return the doses of a patient's records.
 
-
-def read_patients(
-    frame: pd.DataFrame,
-    *,
-    patient: str = "patient",
-    time: str = "time",
-    dose: str = "dose",
-    target: str = "concentration",
-    duration: str | None = None,
-    covariates: Sequence[str] = (),
-    n_doses: int | None = None,
-    time_unit: str = "h",
-) -> TaskSet:
-    """Read patients from one tidy frame of dose records and observations.
-
-    A dose record has a dose and no concentration, an observation a concentration and no dose. Records of a patient may
-    come in any order; of records at the same time, the upper one is the earlier, so that a sample above a dose was
-    taken before it. Doses are inputs of every observation, and never count as observations.
-
-    Columns of NONMEM, nlmixr2 and Monolix that change the meaning of a record are read in any spelling: EVID and MDV
-    distinguish doses from observations (the value of the other kind is then ignored), ADDL and II define further doses
-    (one due at the time of a sample is given after it), RATE is the rate of an infusion. Records whose meaning depends
-    on SS, CENS, other events, compartments, administrations or kinds of observation are refused. A dot or an empty cell
-    is a missing value.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    patient, time, dose, target : str
-        Columns of the patient, the time, the amount of a dose, and the measurement (missing in dose records). Times are
-        numbers in any unit, time differences of any resolution, or dates, which count from the first record of each
-        patient.
-    duration : str, optional
-        Column with the duration of infusions; missing or 0 for a bolus or an oral dose.
-    covariates : sequence of str, default=()
-        Columns with properties of the patient; they follow the doses in X.
-    n_doses : int, optional
-        Number of doses for which X has columns; None for the largest number of any patient.
-    time_unit : {"ms", "s", "min", "h", "D"}, default="h"
-        Unit into which time differences and dates are converted.
-
-    Returns
-    -------
-    TaskSet
-        One task for each patient, with the columns ``time``, ``dose_1`` ..., ``dose_time_1`` ..., ``dose_duration_1``
-        ..., and the covariates.
-
-    Raises
-    ------
-    TaskError
-        When a record is contradictory, or not supported by these models; the message names patient, column
-        and row.
-
-    Warns
-    -----
-    UserWarning
-        When patients without an observation are left out, columns were not read, or records have neither a dose nor an
-        observation.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from metaest_domains.physiology import read_patients
-    >>> records = pd.DataFrame({
-    ...     "patient": ["A", "A", "A", "A"],
-    ...     "time": [0.0, 2.0, 12.0, 14.0],
-    ...     "dose": [320.0, None, 320.0, None],
-    ...     "concentration": [None, 7.1, None, 9.8],
-    ... })
-    >>> read_patients(records).feature_names
-    ('time', 'dose_1', 'dose_2', 'dose_time_1', 'dose_time_2', 'dose_duration_1', 'dose_duration_2')
-
-    The same records as a NONMEM export:
-
-    >>> export = pd.DataFrame({
-    ...     "ID": [1, 1, 1], "TIME": [0, 2, 14], "AMT": [320, 0, 0], "ADDL": [1, 0, 0], "II": [12, 0, 0],
-    ...     "EVID": [1, 0, 0], "DV": [0.0, 7.1, 9.8],
-    ... })
-    >>> read_patients(export, patient="ID", time="TIME", dose="AMT", target="DV").X[1, 1:5]
-    array([320., 320.,   0.,  12.])
-    """
-    frame = plain(frame, "read_patients")
-    if patient is None or not isinstance(patient, Hashable):
-        raise TaskError(f"patient must be the name of a column, got {patient!r:.60}.")
-    names = _names(frame, time, dose, target, duration, covariates, time_unit, patient)
-    refuse_units(frame, names.numeric)
-    if frame[patient].isna().any():
-        raise TaskError(f"column {patient!r} is missing in row {frame.index[frame[patient].isna()][0]}.")
-    groups = dict(iter(frame.groupby(patient, sort=False, observed=True)))
-    records = {name: read_records(rows, names, f"task {name!r}") for name, rows in groups.items()}
-    require_one_kind({name: read.marks for name, read in records.items()}, names.reserved)
-    _warn_of_rest(frame, {*names.read, patient}, records, names)
-    kept = _with_observations(records, target)
-    most = max(len(read.time) for read in records.values()) if n_doses is None else n_doses
-    rows = [Regimen(r.time, r.amount, r.duration, r.covariates)._observed(r, most) for r in kept.values()]
-    y = np.concatenate([read.seen for read in kept.values()])
-    labels = np.repeat(np.array(list(kept), dtype=object), [len(read.seen) for read in kept.values()])
-    owner = pd.Series(labels).infer_objects()
-    return TaskSet.from_arrays(pd.concat(rows, ignore_index=True), y, owner.to_numpy(), target_names=[target])
-
-
-def _names(
-    frame: pd.DataFrame, time: str, dose: str, target: str, duration: str | None, covariates: Sequence[str],
-    time_unit: str, patient: str | None,
-) -> Names:  # fmt: skip
-    """Return the columns by meaning; raise if one is missing or named twice."""
-    covariates = _columns(covariates, "covariates")
-    check_time_unit(time_unit)
-    for argument, name in (("time", time), ("dose", dose), ("target", target)):
-        if name is None or not isinstance(name, Hashable):
-            raise TaskError(f"{argument} must be the name of a column, got {name!r:.60}.")
-    if duration is not None and not isinstance(duration, (str, int)):
-        raise TaskError(f"duration must be the name of a column or None, got {duration!r}.")
-    named = [time, dose, target, *([duration] if duration else []), *covariates]
-    arguments = {"patient": patient, "time": time, "dose": dose, "target": target, "duration": duration,
-                 "covariates": list(covariates)}  # fmt: skip
-    require_frame(frame, arguments)
-    twice = [name for name in named if named.count(name) > 1]
-    if twice:
-        raise TaskError(f"column {twice[0]!r} is named by two arguments; each needs a different column.")
-    reserved = PATIENT_COLUMNS.find_reserved(frame, [patient, *named])
-    return Names(time, dose, target, duration, list(covariates), reserved, time_unit)
-
-
-def _warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Records], names: Names) -> None:
-    PATIENT_COLUMNS.warn_of_others(
-        frame, read, "list properties of the patient in covariates=, and drop columns that are not needed."
-    )
-    twice = [(name, *patient.twice) for name, patient in records.items() if patient.twice is not None]
-    if twice:
-        name, amount, time = twice[0]
-        warn(
-            f"task {name!r}: two doses of {amount:g} at time {time:g} are both used; drop one if the record is a "
-            f"duplicate{f' ({len(twice)} patients)' if len(twice) > 1 else ''}."
-        )
-    empty = [(name, row) for name, patient in records.items() for row in patient.empty]
-    if empty:
-        warn(
-            f"{len(empty)} record{'s have' if len(empty) > 1 else ' has'} neither a {names.dose} nor a {names.target}, "
-            f"and {'were' if len(empty) > 1 else 'was'} not read: row {empty[0][1]} of task {empty[0][0]!r}"
-            f"{' and others' if len(empty) > 1 else ''}."
-        )
-
-
-def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any, Records]:
-    empty = [name for name, patient in records.items() if not len(patient.seen)]
-    if empty:
-        warn(
-            f"{len(empty)} patient{'s have' if len(empty) > 1 else ' has'} doses but no {target} and "
-            f"{'are' if len(empty) > 1 else 'is'} left out: {', '.join(map(repr, empty[:5]))}."
-        )
-    if len(empty) == len(records):
-        raise TaskError(f"column {target!r}: no patient has a value in it.")
-    return {name: patient for name, patient in records.items() if len(patient.seen)}
+        Parameters
+        ----------
+        records : Records
+        by_compartment : bool
+            Whether compartments are told apart; otherwise each dose enters the usual one.
+        """
+        covariates = {
+            name: TimeVarying(*value) if isinstance(value, tuple) else value
+            for name, value in records.covariates.items()
+        }
+        fields = {name: values for name, values in records.fields.items() if by_compartment or name != "compartment"}
+        return cls(records.time, covariates=covariates, **fields)
 
 
 def _columns(names: Any, argument: str) -> list[Any]:
