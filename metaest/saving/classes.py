@@ -54,6 +54,7 @@ from metaest.functional import (
     Transforms,
     Utility,
 )
+from metaest.functional.equations.censoring import Column
 from metaest.saving import stored_names
 from metaest.selection import class_ensemble, ensemble
 from metaest.selection.class_ensemble import ClassEnsemble
@@ -75,6 +76,7 @@ _INNER: tuple[type, ...] = (
     ClassAdaptation,
     Codes,
     CoefficientPrior,
+    Column,
     ConstantFormulas,
     Correlation,
     Covariates,

@@ -57,7 +57,7 @@ def _of_equation(model: Any) -> dict[str, Any]:
             "values": [[_plain(value) for value in row] for row in covariance.to_numpy()],
         },
         "noise": {str(name): _plain(value) for name, value in model.noise_.items()},
-        "limit": _plain(model._fitted.model.noise.limit),
+        "limit": _plain(model._fitted.limit),
     }
 
 

@@ -47,6 +47,8 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "EquationRegressor": {
         "noise_correlation": None,
         "correlation_time": None,
+        "limit_from": None,
+        "upper_limit": None,
         "_further": None,
         "structures_": None,
         "prior": None,
@@ -66,7 +68,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "rank": 16,
     },
     "Network": {"collate_fn": None},
-    "Noise": {"correlation": None},
+    "Noise": {"correlation": None, "limit_from": None, "upper_limit": None},
     "PatientEquation": {"absorption": "excess"},
     "RegressionNetwork": {"loss": SquaredError()},
 }

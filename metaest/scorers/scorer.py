@@ -208,10 +208,13 @@ class FewShotScorer:
         """Return targets and predictions of all query rows, of shape (n_rows, n_targets)."""
         truth, prediction = [], []
         for part, predictor in predictors:
-            truth.append(part.target[part.query].astype(np.float64).reshape(len(part.query), -1))
-            values = np.asarray(predictor.predict(_safe_indexing(part.X, part.query)), dtype=np.float64)
-            prediction.append(values.reshape(len(part.query), -1))
-        return _as_recorded(model, np.concatenate(truth), np.concatenate(prediction))
+            target = part.target[part.query].astype(np.float64).reshape(len(part.query), -1)
+            rows = _safe_indexing(part.X, part.query)
+            values = np.asarray(predictor.predict(rows), dtype=np.float64).reshape(len(part.query), -1)
+            recorded = _as_recorded(model, target, values, rows)
+            truth.append(recorded[0])
+            prediction.append(recorded[1])
+        return np.concatenate(truth), np.concatenate(prediction)
 
     def _r2(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
         truth, prediction = self._predicted(model, predictors)
@@ -240,10 +243,11 @@ class FewShotScorer:
         inside = []
         for part, predictor in predictors:
             weights = part.weights(part.query)
-            ends = predictor.predict_interval(_safe_indexing(part.X, part.query), level=self.level, **how, **weights)
+            rows = _safe_indexing(part.X, part.query)
+            ends = predictor.predict_interval(rows, level=self.level, **how, **weights)
             target = part.target[part.query].astype(np.float64)
-            truth, lower = _as_recorded(model, target, np.reshape(ends[0], target.shape))
-            truth, upper = _as_recorded(model, target, np.reshape(ends[1], target.shape))
+            truth, lower = _as_recorded(model, target, np.reshape(ends[0], target.shape), rows)
+            truth, upper = _as_recorded(model, target, np.reshape(ends[1], target.shape), rows)
             inside.append(((lower <= truth) & (truth <= upper)).reshape(-1))
         return float(np.concatenate(inside).mean())
 
@@ -383,7 +387,9 @@ def _innermost(estimator: Any) -> tuple[Any, bool]:
             return estimator, scaled
 
 
-def _as_recorded(model: Any, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return targets and predictions as the model's score method compares them: at least a detection limit."""
+def _as_recorded(
+    model: Any, truth: NDArray[Any], prediction: NDArray[Any], X: Any
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return targets and predictions of rows X as the model's score method compares them: equal beyond a limit."""
     compare = getattr(model, "_as_recorded", None)
-    return (truth, prediction) if compare is None else compare(truth, prediction)
+    return (truth, prediction) if compare is None else compare(truth, prediction, X)

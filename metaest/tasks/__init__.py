@@ -7,6 +7,7 @@ from metaest.tasks.object_rows import ObjectRows
 from metaest.tasks.split import Drawn, Split, check_split, draw_batches, order_rows, split_tasks, widths
 from metaest.tasks.task import Task
 from metaest.tasks.task_set import TaskSet, TasksLike
+from metaest.tasks.with_limits import with_limits
 
 __all__ = [
     "ClassSplit",
@@ -31,4 +32,5 @@ __all__ = [
     "split_classes",
     "split_tasks",
     "widths",
+    "with_limits",
 ]

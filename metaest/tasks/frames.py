@@ -19,8 +19,8 @@ _DOSE = (
     "dose is a feature, name the column in features"
 )
 _CENSORED = (
-    "the target is beyond a limit; write any number below a lower limit, pass that as limit= to EquationRegressor, and "
-    "drop the column"
+    "the target is beyond a limit; metaest.tasks.with_limits makes columns of limits of it, for limit= and "
+    "upper_limit= of EquationRegressor"
 )
 FRAME_COLUMNS = Columns(
     "TaskSet.from_frame",

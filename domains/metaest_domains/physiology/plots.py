@@ -185,7 +185,7 @@ def plot_patient(
     if before is not None:
         ax.plot(time, before, "--", color=POPULATION, lw=1.4, label="population")
     ax.plot(time, curve, color=PERSONAL, lw=2, label="personalised")
-    limit = patient.limit_
+    limit = patient.limit_ if isinstance(patient.limit_, float) else None
     if len(used):
         _draw_observations(ax, used, patient.y_support_, limit, "o", color=PERSONAL, ms=7, label="points used")
     if X is not None:

@@ -82,7 +82,7 @@ class AdaptedEquation(AdaptedPredictor):
         Their weights; None where all are 1.
     equation_ : callable
         The equation as it was given.
-    limit_ : float or None
+    limit_ : float, str or None
         The limit of quantification of the fit.
     covariate_columns_ : tuple of int
         The column of X of each coefficient of a covariate.
@@ -322,7 +322,7 @@ class AdaptedEquation(AdaptedPredictor):
         return self._fitted.function
 
     @property
-    def limit_(self) -> float | None:
+    def limit_(self) -> float | str | None:
         """The limit of quantification of the fit."""
         return self._fitted.limit
 

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from metaest.estimators.equations.batches import one_task
+from metaest.estimators.equations.censoring import bounds_of, is_beyond
 from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.inputs import as_rows, require_one_target
@@ -82,15 +83,15 @@ def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: 
     """
     require_one_target(tasks, "an equation gives one value a row", flat=flat)
     y = tasks.y.reshape(-1)
-    if settings.limit is not None:
-        y = y[y >= settings.limit]
+    if settings.censors:
+        below, above = is_beyond(bounds_of(settings, tasks.feature_names), tasks.X, y)
+        y = y[~below & ~above]
         if len(y) == 0:
-            raise TaskError(
-                f"y: all {len(tasks.y)} observations lie below limit={settings.limit:g}; some have to be above it."
-            )
+            which = f"below limit={settings.limit}" if below.all() else "beyond limits"
+            raise TaskError(f"y: all {len(tasks.y)} observations lie {which}; some have to be within.")
     if settings.noise == "lognormal":
         require_positive_tasks(tasks)
-    if settings.limit is None and settings.noise == "proportional" and (y <= 0).any():
+    if not settings.censors and settings.noise == "proportional" and (y <= 0).any():
         row = int(np.flatnonzero(y <= 0)[0])
         task, row_in_task = tasks.place_of(row)
         warn(
@@ -196,7 +197,7 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
             "units, bounds and initial values, or leave the row out."
         )
     bad = torch.nonzero(values[:, 0] <= 0)
-    if len(bad) and model.noise.logarithmic and model.noise.limit is None:
+    if len(bad) and model.noise.logarithmic and not model.noise.bounds.censors:
         row = int(bad[0])
         raise TaskError(
             f"{where}: the equation is {float(values[row, 0]):g} in row {row}, X = {X[row].tolist()}, at {at}; with "
@@ -347,7 +348,8 @@ def warn_of_outliers(fitted: FittedEquation, posterior: Posterior, observations:
         curve = fitted.model.curve(posterior.phi, observations)
         noise = fitted.model.noise
         sd = noise.variance(curve, fitted.population.log_sigma, noise.accuracy(observations)).sqrt()
-        away = observations.masked(noise.residual(curve, observations.y).abs() / sd).numpy()
+        residual = noise.residual(curve, observations.y, noise.accuracy(observations))
+        away = observations.masked(residual.abs() / sd).numpy()
     rows = np.argwhere(away.T > FAR_ROW)
     if len(rows):
         task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))

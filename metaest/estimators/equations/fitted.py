@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest.estimators.equations.censoring import shown
 from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.map_estimate import map_estimate_and_misfit
 from metaest.estimators.equations.row_accuracy import RowAccuracy
@@ -26,6 +27,7 @@ from metaest.functional import (
     SolveCode,
 )
 from metaest.functional.equations import small_matrices
+from metaest.functional.equations.censoring import Bounds
 from metaest.functional.equations.gradient_descent import descend
 from metaest.functional.equations.hierarchical import Design, Point
 from metaest.population.parameter import Parameter
@@ -141,9 +143,14 @@ class FittedEquation:
         return self.model.equation.function
 
     @property
-    def limit(self) -> float | None:
+    def limit(self) -> float | str | None:
         """Limit of quantification."""
-        return self.model.noise.limit
+        return shown(self.model.noise.limit)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What is known by an interval."""
+        return self.model.noise.bounds
 
     @property
     def gradient_steps(self) -> GradientDescent | None:

@@ -16,6 +16,7 @@ from metaest.estimators.arguments import require_count
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import published
 from metaest.estimators.equations.answers import MOST_SIMULATED
+from metaest.estimators.equations.censoring import bounds_of
 from metaest.estimators.equations.checks import check_tasks, require_positive_tasks, warn_of_unlikely
 from metaest.estimators.equations.correlation import TIME_NAMES
 from metaest.estimators.equations.fit.pipeline import FitResult
@@ -56,7 +57,6 @@ class Kept(Protocol):
     prior_weight: float | str
     prior_weights_: Any
     checkpoint: Any
-    limit: float | None
     n_features_in_: int
     n_tasks_: int
     n_rows_: int
@@ -324,7 +324,7 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
     _require_same_model(model, population)
     function, given = model.equation_for(names) if tasks is None else model.problem(tasks)
     expected = check_table(given)
-    fitted, mode, reason = published.fitted_of(population, function, names, model.limit, expected)
+    fitted, mode, reason = published.fitted_of(population, function, names, bounds_of(settings, names), expected)
     if tasks is None:
         posterior = fitted.prior(fitted.design(np.zeros((0, len(fitted.covariates.columns)))))
         log_likelihood = np.nan

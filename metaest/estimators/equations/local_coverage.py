@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from metaest.estimators.conformal import Scores, rows_of_supports
+from metaest.estimators.equations.censoring import meets
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.updating import USUAL_WEIGHT
 from metaest.exceptions import quiet
+from metaest.functional.equations.censoring import Bounds
 from metaest.tasks import TaskSet
 
 __all__ = ["Outcomes", "ahead", "before", "conformal_outcomes", "coverage"]
@@ -70,12 +72,12 @@ class Outcomes(NamedTuple):
         return cls(*(np.concatenate(some) for some in zip(*parts, strict=True))) if parts else cls(*_nothing())
 
 
-def before(model: Model, tasks: TaskSet, chosen: Sequence[int], level: float, limit: float | None) -> Outcomes:
+def before(model: Model, tasks: TaskSet, chosen: Sequence[int], level: float, bounds: Bounds) -> Outcomes:
     """Predict all rows of the chosen tasks without any of them."""
-    return Outcomes.join([_outcomes(model, tasks, i, slice(None), level, limit) for i in chosen])
+    return Outcomes.join([_outcomes(model, tasks, i, slice(None), level, bounds) for i in chosen])
 
 
-def ahead(model: Model, tasks: TaskSet, chosen: Sequence[int], level: float, limit: float | None) -> Outcomes:
+def ahead(model: Model, tasks: TaskSet, chosen: Sequence[int], level: float, bounds: Bounds) -> Outcomes:
     """Predict rows of the chosen tasks from those before them in the task."""
     steps = [(i, int(k)) for i in chosen for k in _steps(int(tasks.sizes[i]))]
     if not steps:
@@ -83,7 +85,7 @@ def ahead(model: Model, tasks: TaskSet, chosen: Sequence[int], level: float, lim
     supports = rows_of_supports(tasks, [i for i, _ in steps], [np.arange(k) for _, k in steps])
     predictors = model._adapted(supports, False, 0)
     parts = [
-        _outcomes(predictor, tasks, i, slice(k, k + 1), level, limit)
+        _outcomes(predictor, tasks, i, slice(k, k + 1), level, bounds)
         for (i, k), predictor in zip(steps, predictors, strict=True)
     ]
     return Outcomes.join(parts)
@@ -150,7 +152,7 @@ def _steps(n: int) -> NDArray[np.intp]:
     return np.linspace(1, n - 1, MOST_STEPS).round().astype(np.intp)
 
 
-def _outcomes(predictor: Any, tasks: TaskSet, i: int, rows: slice, level: float, limit: float | None) -> Outcomes:
+def _outcomes(predictor: Any, tasks: TaskSet, i: int, rows: slice, level: float, bounds: Bounds) -> Outcomes:
     """Return what a predictor says of rows of one task, beside what was observed."""
     task = tasks[i]
     weight = None if task.sample_weight is None else np.asarray(task.sample_weight)[rows]
@@ -158,9 +160,7 @@ def _outcomes(predictor: Any, tasks: TaskSet, i: int, rows: slice, level: float,
         lower, upper = predictor.predict_interval(task.X[rows], level, sample_weight=weight)
         center, scale = predictor._center_and_scale(task.X[rows], weight)
     truth = task.y[rows].astype(np.float64).reshape(-1)
-    inside = (lower <= truth) & (truth <= upper)
-    if limit is not None:  # an observation below the limit may lie anywhere below it
-        inside |= (truth < limit) & (lower <= limit)
+    inside = meets(bounds, task.X[rows], truth, lower, upper)
     score = np.abs(truth - center) / scale
     return Outcomes(np.full(len(truth), i), inside, upper - lower, score, scale)
 

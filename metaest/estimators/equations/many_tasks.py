@@ -74,7 +74,7 @@ def query_predictions(
     Returns
     -------
     truth, prediction : ndarray of shape (n_query_rows,)
-        Both no lower than the limit of quantification in rows whose observation lies below it.
+        Equal where both lie beyond the same limit.
     rows : ndarray of shape (n_query_rows,)
         Their row numbers in the TaskSet.
 
@@ -83,7 +83,6 @@ def query_predictions(
     DivergenceError
         When a prediction is not finite; the message names the task.
     """
-    limit = fitted.limit
     tasks = prepared(fitted, tasks)
     check_times_of_tasks(fitted.model.noise.correlation, tasks)
     drawn = split_tasks(tasks, np.arange(len(tasks)), support_size, split, rng)
@@ -107,7 +106,7 @@ def query_predictions(
         numbers.append(drawn.query[chosen][mask])
     rows = np.concatenate(numbers)
     truth, prediction = tasks.y[rows].astype(np.float64).reshape(-1), np.concatenate(predictions)
-    return truth, as_recorded(limit, truth, prediction), rows
+    return truth, as_recorded(fitted.bounds, tasks.X[rows], truth, prediction), rows
 
 
 def guard_answers(fitted: FittedEquation, tasks: TaskSet) -> Answers:
@@ -119,7 +118,7 @@ def guard_answers(fitted: FittedEquation, tasks: TaskSet) -> Answers:
         log_sigma = fitted.population.log_sigma
         accuracy = relative_accuracy(fitted.model.noise, curves, log_sigma, observations)
     real = observations.mask.T.numpy() > 0
-    population = as_recorded(fitted.limit, truth, curves.T.numpy()[real][rows])
+    population = as_recorded(fitted.bounds, tasks.X[rows], truth, curves.T.numpy()[real][rows])
     weight = None if accuracy is None else accuracy.T.numpy()[real][rows]
     return Answers(truth[:, None], adapted[:, None], population[:, None], rows, weight)
 

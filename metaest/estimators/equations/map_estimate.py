@@ -232,7 +232,7 @@ def misfit(
     """
     rows = observations.mask.sum(dim=0)
     accuracy = model.noise.accuracy(observations)
-    if model.noise.kind == "additive" and model.noise.limit is None and accuracy.alike:
+    if model.noise.kind == "additive" and not model.noise.bounds.censors and accuracy.alike:
         constant = rows * (log_sigma[0] + 0.5 * math.log(2 * math.pi))
     else:
         with torch.no_grad():

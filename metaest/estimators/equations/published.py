@@ -15,6 +15,7 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.fingerprint import digest
 from metaest.exceptions import UnlikelyTaskWarning, warn
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
+from metaest.functional.equations.censoring import Bounds
 from metaest.functional.equations.probing import choose_mode
 from metaest.population import Block, NoiseModel, Parameter, Population, Provenance, Shift
 from metaest.population.effects import Effect
@@ -33,7 +34,7 @@ def fitted_of(
     population: Population,
     equation: Callable[..., Tensor],
     columns: Sequence[str],
-    limit: float | None,
+    bounds: Bounds,
     expected: Mapping[str, Parameter] | None = None,
 ) -> tuple[FittedEquation, str, str]:
     """Return a population with its equation, as a fit would, and how many tasks the equation is evaluated at once.
@@ -44,8 +45,8 @@ def fitted_of(
     equation : callable
     columns : sequence of str
         Names of the columns of X.
-    limit : float, optional
-        Limit of quantification.
+    bounds : Bounds
+        Limits of quantification.
     expected : dict of str to Parameter, optional
         Constants as the equation has them; their names, and their units where both state them, must be the
         population's.
@@ -67,7 +68,8 @@ def fitted_of(
     beta = transforms.unconstrain(_tensor([p.initial for p in table.values()]))
     covariates = Covariates.of_effects(population.covariates, names, list(columns))
     random = tuple(names.index(name) for name in population.random)
-    noise = Noise(population.noise.kind, population.noise.floor, limit)  # type: ignore[arg-type]
+    of_noise = {name: getattr(bounds, name) for name in Bounds._fields}
+    noise = Noise(population.noise.kind, population.noise.floor, **of_noise)  # type: ignore[arg-type]
     model = HierarchicalModel(Equation(equation, names), transforms, noise)
     covariance = population.covariance()
     factor = torch.zeros(len(names), len(random), dtype=torch.float64)

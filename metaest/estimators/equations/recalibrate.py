@@ -179,12 +179,12 @@ def _possible(sizes: list[int], tasks: TaskSet, support_size: Any) -> list[int]:
 
 def _whose(model: Model, folds: _Folds, tasks: TaskSet, level: float) -> dict[tuple[str, str], dict[str, float]]:
     """Return the coverage of intervals by what was known and whose they are."""
-    rows, limit, judged = {}, model._fitted.limit, evenly(len(tasks), MOST_JUDGED).tolist()
+    rows, bounds, judged = {}, model._fitted.bounds, evenly(len(tasks), MOST_JUDGED).tolist()
     left_out = [[i for i in part if i in judged] for part in folds.left_out]
     for rows_before, predicted in ((BEFORE, before), (AHEAD, ahead)):
         clustered = rows_before == BEFORE
-        as_it_was = predicted(model, tasks, judged, level, limit)
-        parts = [predicted(one, tasks, some, level, limit) for one, some in zip(folds.models, left_out, strict=True)]
+        as_it_was = predicted(model, tasks, judged, level, bounds)
+        parts = [predicted(one, tasks, some, level, bounds) for one, some in zip(folds.models, left_out, strict=True)]
         updated = Outcomes.join(parts)
         rows[rows_before, AS_IT_WAS] = coverage(as_it_was, level, clustered)
         rows[rows_before, UPDATED] = coverage(updated, level, clustered)

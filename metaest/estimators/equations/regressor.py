@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -21,7 +20,7 @@ from metaest.estimators.conformal import IntervalMixin, one_by_one
 from metaest.estimators.equations import (
     average,
     bootstrap,
-    censoring,
+    judged,
     kept,
     likelihood,
     many_tasks,
@@ -41,7 +40,7 @@ from metaest.estimators.equations.published import warn_outside
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
 from metaest.estimators.equations.task_rows import adapt_rows, prepared, support_rows, support_tasks
-from metaest.estimators.guard import FittedGuard, learned_guard, thinned
+from metaest.estimators.guard import FittedGuard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
 from metaest.estimators.seen_tasks import SeenTasks, hashed
@@ -89,11 +88,16 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         The column of X (by name, or by number) with the known standard deviation s of each measurement, in the unit of
         y: the variance of an observation is that of the noise plus :math:`s^2`, in rows to be predicted as well. The
         equation has no use for this column. Relative accuracies are ``sample_weight`` of `fit`.
-    limit : float, optional
-        Limit of quantification: an observation below it, whatever its number, counts as one that lies below it, no more
-        (a censored likelihood, method M3; Beal, 2001, :doi:`10.1023/A:1012299115260`). The number is replaced by the
-        greatest one below the limit before anything looks at it. Scores and guards count no error where observation and
-        prediction both lie below the limit; conformal intervals measure the distance to the limit.
+    limit : float or str, optional
+        Limit of quantification, of all rows, or the column of X that holds that of each: an observation below it,
+        whatever its number, counts as one that lies below it, no more (a censored likelihood, method M3; Beal, 2001,
+        :doi:`10.1023/A:1012299115260`). The number is replaced by the greatest one below the limit before anything
+        looks at it. Scores and guards count no error where observation and prediction both lie below the limit;
+        conformal intervals measure the distance to the limit.
+    limit_from : float or str, optional
+        What an observation below the limit is known not to lie below, such as 0: it counts as one between the two.
+    upper_limit : float or str, optional
+        An observation above it counts as one that lies above it, no more.
     covariates : dict of str to list, optional
         For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
         mean linearly in the unconstrained space. Such a column must be constant within each task.
@@ -182,7 +186,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     prior_weights_ : Series
         Where there was a `prior`: how many tasks its parts counted as.
     equation_ : callable
-    limit_ : float or None
+    limit_ : float, str or None
     covariate_columns_ : tuple of int
         The column of X of each coefficient of a covariate.
     batching_, batching_reason_ : str
@@ -213,6 +217,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     measurement_sd: str | int | None = None  # these are not offered by subclasses with another constructor
     noise_correlation: str | None = None
     correlation_time: str | int | None = None
+    limit_from: float | str | None = None
+    upper_limit: float | str | None = None
     prior: Population | None = None
     prior_weight: float | str = np.inf
     small_sample: str = "none"
@@ -240,7 +246,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         noise_correlation: str | None = None,
         correlation_time: str | int | None = None,
         measurement_sd: str | int | None = None,
-        limit: float | None = None,
+        limit: float | str | None = None,
+        limit_from: float | str | None = None,
+        upper_limit: float | str | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         objective: str = "evidence",
         inner_solver: str = "gauss-newton",
@@ -270,6 +278,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.correlation_time = correlation_time
         self.measurement_sd = measurement_sd
         self.limit = limit
+        self.limit_from = limit_from
+        self.upper_limit = upper_limit
         self.covariates = covariates
         self.objective = objective
         self.inner_solver = inner_solver
@@ -332,8 +342,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         if self.prior is not None:
             return self._kept(settings, self.prior, kept.given_tasks(X, y, groups, sample_weight))
         tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
-        censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
-        tasks = censoring.tasks_just_below(self.limit, tasks)
+        tasks = judged.limited(self, tasks)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         flat = y is not None
         with checkpoint_of(self, tasks, seed, flat) or nullcontext() as checkpoint:
@@ -348,8 +357,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         """Keep a population, or update it by tasks."""
         tasks, names = None if isinstance(given, list) else given, kept.columns_of(self, population, given)
         if tasks is not None:
-            censoring.warn_of_values_at_limit(self.limit, tasks.y, "fit")
-            tasks = censoring.tasks_just_below(self.limit, tasks)
+            tasks = judged.limited(self, tasks)
         self._further, self.structures_, self._published = None, None, population
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         learned, self.prior_weights_ = kept.keep(self, settings, names, tasks)
@@ -406,7 +414,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         return self._fitted.function
 
     @property
-    def limit_(self) -> float | None:
+    def limit_(self) -> float | str | None:
         """The limit of quantification of the fit."""
         check_is_fitted(self)
         return self._fitted.limit
@@ -532,6 +540,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     bootstrap = bootstrap.bootstrap
     profile_likelihood = profile_likelihood.profile_likelihood
     learn_guard = kept.learn_guard
+    _as_recorded = judged.as_recorded
+    _center_and_scale = unadapted.center_and_scale
+    _fitted_guard = judged.fitted_guard
+    _query_predictions = judged.query_predictions
     recalibrate = recalibrate.recalibrate
 
     @in_plain_modes
@@ -554,33 +566,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return prepared(self._fitted, tasks)
 
-    def _query_predictions(
-        self, tasks: TaskSet, rng: np.random.Generator
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        verbose = bool(self.verbose)
-        return average.query_predictions(self._members, tasks, self.support_size, self.split, rng, verbose=verbose)
-
-    def _as_recorded(self, truth: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        truth = censoring.just_below(self._fitted.limit, truth)
-        return truth, censoring.as_recorded(self._fitted.limit, truth, prediction)
-
     def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation | AveragedEquation]:
         return one_by_one(self, supports, guard, gap) if guard else self.adapt_many(supports)
-
-    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        (mean, sd), (members, rows) = self.predict(X, return_std=True), unadapted.asked(self, X, "predict_interval")
-        weight = members[0].row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
-        return mean, average.spread(members, mean, sd, rows, weight)
-
-    def _fitted_guard(self, gap: int) -> FittedGuard:
-        """Return what judges adaptations; it is learned once from the training tasks."""
-        if not self.n_tasks_ and self._judged is None and (gap, self.split) not in self._judges:
-            raise ValueError(
-                "guard: this model has a population and no training tasks; learn it from simulated ones by "
-                "learn_guard(tasks=model.simulate_tasks(designs, n)), or adapt without it (guard=False)."
-            )
-        answer, settings = average.asking(self._members), (gap, self.split, self._seed)
-        return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
     def __getstate__(self) -> dict[str, Any]:
         return model_state(self, super().__getstate__())

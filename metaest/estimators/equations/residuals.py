@@ -84,8 +84,9 @@ def residual_correlation(
         e = made_independent(noise.on_scale(observations.y) - noise.on_scale(values))
         D = torch.stack([made_independent(slope) for slope in noise.slopes_on_scale(values, slopes)])
         counted = unlike.arranged(observations.mask) > 0
-        if noise.limit is not None:
-            counted = counted & (unlike.arranged(observations.y) >= noise.limit)
+        if noise.bounds.censors:
+            below, above = noise.censored(observations.y, noise.accuracy(observations))
+            counted = counted & ~unlike.arranged(below | above)
         pairs = (counted[1:] & counted[:-1]).double()
         n = float(pairs.sum())
         if n == 0:

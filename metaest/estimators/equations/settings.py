@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, get_args
 
 from sklearn.utils._param_validation import StrOptions
@@ -14,6 +15,9 @@ from metaest.population import Population
 
 __all__ = ["CONSTRAINTS", "FitSettings"]
 
+# one number of all rows, or a column
+LIMIT = [Number(None, None, closed="neither"), str, None]
+
 # equation and parameters are checked elsewhere, with messages that name the constant
 CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", StrOptions({"auto"}), None],
@@ -22,7 +26,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "noise_correlation": [StrOptions({"ar1", "car1"}), None],
     "correlation_time": [str, Whole(0, None, closed="left"), None],
     "measurement_sd": [str, Whole(0, None, closed="left"), None],
-    "limit": [Number(None, None, closed="neither"), None],
+    "limit": LIMIT,
+    "limit_from": LIMIT,
+    "upper_limit": LIMIT,
     "covariates": [Mapping, None],
     "objective": [StrOptions({"evidence", "query"})],
     "inner_solver": [StrOptions({"gauss-newton", "gradient"})],
@@ -55,7 +61,9 @@ class FitSettings:
     noise_correlation: str | None
     correlation_time: str | int | None
     measurement_sd: str | int | None
-    limit: float | None
+    limit: float | str | None
+    limit_from: float | str | None
+    upper_limit: float | str | None
     covariates: Mapping[str, Sequence[str | int]] | None
     objective: str
     inner_solver: str
@@ -93,16 +101,18 @@ class FitSettings:
         """Whether the objective is about query rows of episodes, and not the evidence of all rows."""
         return self.objective == "query"
 
+    @property
+    def censors(self) -> bool:
+        """Whether observations beyond a limit are known by an interval."""
+        return self.limit is not None or self.upper_limit is not None
+
     def check(self) -> None:
         """Raise a ValueError when settings do not go together."""
         if self.by_gradient_steps and not self.by_query:
             raise ValueError(
                 "inner_solver='gradient' needs objective='query': gradient steps have no evidence to maximise."
             )
-        if self.limit is not None and (self.by_query or self.by_gradient_steps):
-            raise ValueError(
-                "limit needs objective='evidence': a censored likelihood is not implemented for objective='query'."
-            )
+        self._check_limits()
         if self.measurement_sd is not None and self.by_gradient_steps:
             raise ValueError(
                 "measurement_sd needs inner_solver='gauss-newton': gradient steps minimise squared errors; use "
@@ -128,6 +138,20 @@ class FitSettings:
                 "as well; 'exact' and 'first-order' do."
             )
 
+    def _check_limits(self) -> None:
+        """Raise a ValueError when limits contradict one another, or the objective."""
+        if self.censors and (self.by_query or self.by_gradient_steps):
+            name = "limit" if self.limit is not None else "upper_limit"
+            raise ValueError(
+                f"{name} needs objective='evidence': a censored likelihood is not implemented for objective='query'."
+            )
+        if self.limit_from is not None and self.limit is None:
+            raise ValueError("limit_from says where observations below a limit begin, and needs limit.")
+        for low, high in (("limit_from", "limit"), ("limit", "upper_limit")):
+            ends = getattr(self, low), getattr(self, high)
+            if all(isinstance(end, Real) for end in ends) and not ends[0] < ends[1]:
+                raise ValueError(f"{low}={ends[0]!r} must be below {high}={ends[1]!r}.")
+
     def _check_lognormal(self) -> None:
         """Raise a ValueError when the logarithm of y cannot be what is normal with the other settings."""
         if self.noise != "lognormal":
@@ -141,8 +165,10 @@ class FitSettings:
                 "measurement_sd is in the unit of y and cannot be added to noise='lognormal', that of its logarithm; "
                 "take noise='proportional' or 'combined', or sample_weight."
             )
-        if self.limit is not None and self.limit <= 0:
-            raise ValueError(f"noise='lognormal' needs a limit above 0, as all observations are; got {self.limit!r}.")
+        for name in ("limit", "upper_limit"):
+            limit = getattr(self, name)
+            if isinstance(limit, Real) and limit <= 0:
+                raise ValueError(f"noise='lognormal' needs a limit above 0, as all observations are; got {limit!r}.")
 
     def _check_correlation(self) -> None:
         """Raise a ValueError when residuals cannot correlate with the other settings."""
@@ -154,7 +180,7 @@ class FitSettings:
             raise ValueError(
                 "noise_correlation needs inner_solver='gauss-newton': gradient steps minimise squared errors."
             )
-        if self.limit is not None:
+        if self.censors:
             raise ValueError(
                 "noise_correlation needs limit=None: the probability that several correlated observations lie below a "
                 "limit is not implemented."

@@ -11,7 +11,7 @@ from torch import Tensor
 from metaest.estimators import inputs
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations.batches import one_task
-from metaest.estimators.equations.censoring import just_below, tasks_just_below, warn_of_values_at_limit
+from metaest.estimators.equations.censoring import check_bounds, coded, coded_tasks, warn_of_values_at_limit
 from metaest.estimators.equations.checks import (
     arranged,
     check_rows,
@@ -24,11 +24,13 @@ from metaest.estimators.equations.correlation import check_times
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
+from metaest.functional.equations.censoring import Bounds
 from metaest.tasks import TaskSet
 
 __all__ = [
     "adapt_rows",
     "arranged_tasks",
+    "limits_of_tasks",
     "prepared",
     "require_finite_tasks",
     "rows_to_predict",
@@ -64,8 +66,9 @@ def support_rows(
     X, further = arranged(columns.names, fitted.function, X, where)
     rows, target = columns.support_rows(X, y, where, single_target=True, n_outputs=1)
     rows = rows if further is None else np.column_stack([rows, further])
-    warn_of_values_at_limit(fitted.limit, target, where)
-    target = just_below(fitted.limit, target)
+    warn_of_values_at_limit(fitted.bounds, rows, target, where)
+    check_bounds(fitted.bounds, rows, target, where, logarithmic=fitted.model.noise.logarithmic)
+    target = coded(fitted.bounds, rows, target.reshape(-1))
     rows, target, weight = fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where)
     if fitted.model.noise.logarithmic:
         require_positive(target, where)
@@ -81,7 +84,7 @@ def support_tasks(
         fitted.row_accuracy.warn_of_ones(where)
     taken = arranged_tasks(columns, fitted, taken, where)
     inputs.check_targets(taken.y, True, 1, where)
-    warn_of_values_at_limit(fitted.limit, taken.y, where)
+    warn_of_values_at_limit(fitted.bounds, taken.X, taken.y, where)
     return prepared(fitted, taken)
 
 
@@ -102,11 +105,18 @@ def arranged_tasks(columns: Columns, fitted: FittedEquation, tasks: TaskSet, whe
 
 
 def prepared(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
-    """Return tasks with one number for all observations below the limit; what the noise does not allow is refused."""
-    tasks = tasks_just_below(fitted.limit, tasks)
+    """Return tasks with one number for all observations beyond a limit; what the noise does not allow is refused."""
+    tasks = limits_of_tasks(fitted.bounds, tasks, logarithmic=fitted.model.noise.logarithmic)
     if fitted.model.noise.logarithmic:
         require_positive_tasks(tasks)
     return tasks
+
+
+def limits_of_tasks(bounds: Bounds, tasks: TaskSet, *, logarithmic: bool) -> TaskSet:
+    """Return tasks with one number for all observations beyond a limit; limits that contradict are refused."""
+    for task in tasks if bounds.by_column else ():
+        check_bounds(bounds, task.X, task.y, f"task {task.name!r}", logarithmic=logarithmic)
+    return coded_tasks(bounds, tasks)
 
 
 def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from metaest.estimators.arguments import check_interval, require_count, require_
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import conformal_interval
 from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd
-from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations
+from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations, spread
 from metaest.estimators.equations.checks import require_finite_curve
 from metaest.estimators.equations.draws import draws_without_rows
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
@@ -21,7 +21,7 @@ from metaest.estimators.equations.task_rows import rows_to_predict
 from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.random_state import generator_of
 
-__all__ = ["asked", "predict", "predict_interval", "predict_mean", "simulate", "suggest"]
+__all__ = ["asked", "center_and_scale", "predict", "predict_interval", "predict_mean", "simulate", "suggest"]
 
 
 # one equation in the structures that are averaged, the best first
@@ -149,6 +149,13 @@ def asked(model: Unadapted, X: Any, where: str) -> tuple[tuple[FittedEquation, .
     """Return what answers, and the rows that are asked about, checked."""
     check_is_fitted(model)
     return model._members, rows_to_predict(Columns(model), model._fitted, X, where)
+
+
+def center_and_scale(self: Any, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the curve of the population, and the standard deviation of observations around it."""
+    (mean, sd), (members, rows) = self.predict(X, return_std=True), asked(self, X, "predict_interval")
+    weight = members[0].row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
+    return mean, spread(members, mean, sd, rows, weight)
 
 
 def _predicted(members: Members, X: NDArray[Any], return_std: bool) -> Any:

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaest.functional.equations.censoring import HALF_LOG_2PI
 from metaest.functional.equations.correlation import Lags
 from metaest.functional.equations.equation import Observations
-from metaest.functional.equations.noise import HALF_LOG_2PI, Accuracy, Noise
+from metaest.functional.equations.noise import Accuracy, Noise
 
 __all__ = ["correlated_information", "correlated_loss", "log_roots", "whitened_residuals"]
 
@@ -52,7 +53,7 @@ class _Rows(NamedTuple):
         assert noise.correlation is not None
         lags = noise.correlation.lags(observations, log_sigma[-1])
         f, y, mask = (lags.arranged(values) for values in (f, observations.y, observations.mask))
-        weight, variance = noise.accuracy(observations)
+        weight, variance, *_ = noise.accuracy(observations)
         accuracy = Accuracy(*(None if part is None else lags.arranged(part) for part in (weight, variance)))
         v = noise.variance(f, log_sigma, accuracy)
         sd = v.sqrt()

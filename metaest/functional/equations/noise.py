@@ -26,16 +26,19 @@ there at all. Observations are independent, unless the residuals of a task corre
 
 An observation below a limit of quantification L has the probability of lying there as its density,
 :math:`\Phi((L - f) / \sqrt v)`, with logarithms of L and f for lognormal noise (method M3; Beal, 2001,
-:doi:`10.1023/A:1012299115260`).
+:doi:`10.1023/A:1012299115260`); so has one above an upper limit, or between two numbers
+(:mod:`metaest.functional.equations.censoring`). Limits may differ between rows.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from metaest.functional.equations.censoring import HALF_LOG_2PI, NARROW, Bound, Bounds, between, beyond
 from metaest.functional.equations.correlation import Correlation
 from metaest.functional.equations.equation import Observations
 
@@ -63,7 +66,7 @@ class NoiseTerms(NamedTuple):
 
 
 class Accuracy(NamedTuple):
-    """The accuracy of single observations, where it differs between them.
+    """The accuracy of single observations, and what they are known to lie between, where that differs between them.
 
     Attributes
     ----------
@@ -71,10 +74,13 @@ class Accuracy(NamedTuple):
         Divisor of the variance of the noise; None where all observations are alike.
     variance : Tensor of shape (rows, tasks) or None
         Variance of the measurement, which is added; None where there is none.
+    bounds : Bounds or None
+        The limits of each row, Tensors of shape (rows, tasks); None where they are the same in all rows.
     """
 
     weight: Tensor | None = None
     variance: Tensor | None = None
+    bounds: Any = None
 
     @property
     def alike(self) -> bool:
@@ -101,21 +107,32 @@ class Noise:
         For "proportional" and "power", in the unit of y: the standard deviation is that of a curve of size
         sqrt(f^2 + delta^2), so that it stays above 0 where the curve f is 0. Where it is 0, the first constant of power
         noise is that of a curve of size 1.
-    limit : float or None
+    limit : float, Column or None
         Limit of quantification: an observation below it counts only as being below the limit.
     column : int or None
         The column of X with the standard deviation of each measurement.
     correlation : Correlation or None
         The correlation of the residuals of a task; its constant z follows those of the noise.
+    limit_from : float, Column or None
+        What an observation below the limit is known not to lie below.
+    upper_limit : float, Column or None
+        An observation above it counts only as being above it.
 
     The constants are the logarithms of the standard deviations, then the power of power noise, then z.
     """
 
     kind: NoiseKind = "additive"
     delta: float = 0.0
-    limit: float | None = None
+    limit: Bound = None
     column: int | None = None
     correlation: Correlation | None = None
+    limit_from: Bound = None
+    upper_limit: Bound = None
+
+    @property
+    def bounds(self) -> Bounds:
+        """What is known by an interval."""
+        return Bounds(self.limit, self.limit_from, self.upper_limit)
 
     @property
     def n_scales(self) -> int:
@@ -159,15 +176,27 @@ class Noise:
         return torch.cat([log_sigma[: self.n_scales] + by, log_sigma[self.n_scales :]])
 
     def accuracy(self, observations: Observations) -> Accuracy:
-        """Return the accuracy of the rows, from their weights and the column of standard deviations."""
+        """Return the accuracy of the rows, from their weights and the column of standard deviations; their limits."""
+        shape, bounds = observations.y.shape, self.bounds
+        ends = bounds.of_rows(observations.X, shape) if bounds.by_column else None
         if self.column is None:
-            return ALIKE if observations.weight is None else Accuracy(observations.weight)
-        sd = observations.X[:, self.column].reshape(observations.y.shape)
-        return Accuracy(observations.weight, sd.square())
+            return ALIKE if observations.weight is None and ends is None else Accuracy(observations.weight, bounds=ends)
+        return Accuracy(observations.weight, observations.X[:, self.column].reshape(shape).square(), ends)
 
     def simplest(self) -> "Noise":
-        """Return the noise of one constant, the same along the curve, on the same scale and with the same limit."""
-        return Noise("lognormal" if self.logarithmic else "additive", limit=self.limit)
+        """Return the noise of one constant, the same along the curve, on the same scale and with the same limits."""
+        kind: NoiseKind = "lognormal" if self.logarithmic else "additive"
+        return Noise(kind, limit=self.limit, limit_from=self.limit_from, upper_limit=self.upper_limit)
+
+    def ends(self, accuracy: Accuracy) -> Any:
+        """Return the limits of rows: numbers of all of them, or Tensors."""
+        return self.bounds if accuracy.bounds is None else accuracy.bounds
+
+    def censored(self, y: Tensor, accuracy: Accuracy = ALIKE) -> tuple[Tensor, Tensor]:
+        """Return which observations lie below a limit, and which above an upper one."""
+        limit, _, upper = self.ends(accuracy)
+        no = torch.zeros_like(y, dtype=torch.bool)
+        return (no if limit is None else y < limit), (no if upper is None else y > upper)
 
     def on_scale(self, values: Tensor) -> Tensor:
         """Return curves or observations on the scale on which the noise is normal."""
@@ -181,12 +210,12 @@ class Noise:
         """Return the derivatives of the curve `f` as those of its values on the scale of the noise."""
         return slopes / f if self.logarithmic else slopes
 
-    def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """Return observations less the curve on the scale of the noise; of one below the limit, the least it can be."""
-        nearest = self.nearest(f, y)
+    def residual(self, f: Tensor, y: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
+        """Return observations less the curve on the scale of the noise; of one beyond a limit, the least it can be."""
+        nearest = self.nearest(f, y, accuracy)
         apart = self.on_scale(nearest) - self.on_scale(f)
         # of a curve at zero there is no logarithm
-        return torch.where(nearest == f, 0.0, apart) if self.logarithmic and self.limit is not None else apart
+        return torch.where(nearest == f, 0.0, apart) if self.logarithmic and self.bounds.censors else apart
 
     def loss_of_scale(self, y: Tensor) -> Tensor | float:
         """Return by how much the loss of observations in the unit of y is more than on the scale of the noise."""
@@ -245,8 +274,8 @@ class Noise:
         """
         if self.logarithmic:
             return self._lognormal(f, y, log_sigma, accuracy)
-        if self.limit is not None:
-            return self._censored(f, y, log_sigma, accuracy, self.limit)
+        if self.bounds.censors:
+            return self._censored(f, y, log_sigma, accuracy)
         residual = y - f
         if self.kind == "additive" and accuracy.alike:
             precision = (-2 * log_sigma[0]).exp()
@@ -272,46 +301,113 @@ class Noise:
             growth = 2 * (2 * log_sigma[self.n_scales - 1]).exp() * f
         return growth if accuracy.weight is None else growth / accuracy.weight
 
-    def nearest(self, f: Tensor, y: Tensor) -> Tensor:
-        """Return observations; where one lies below the limit, the value below it that comes nearest to f."""
-        return y if self.limit is None else torch.where(y < self.limit, f.clamp(max=self.limit), y)
+    def nearest(self, f: Tensor, y: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
+        """Return observations; where one lies beyond a limit, the value there that comes nearest to f."""
+        limit, start, upper = self.ends(accuracy)
+        if limit is not None:
+            below = f.clamp(max=limit) if start is None else f.clamp(max=limit).clamp(min=start)
+            y = torch.where(y < limit, below, y)
+        return y if upper is None else torch.where(y > upper, f.clamp(min=upper), y)
 
     def log_scale(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
-        """Return the logarithm of the normal density's constant of every observation; 0 below the limit."""
-        constant = 0.5 * (2 * torch.pi * self.variance(f, log_sigma, accuracy)).log() + self.loss_of_scale(y)
-        return constant if self.limit is None else torch.where(y < self.limit, 0.0, constant)
+        """Return the logarithm of the constant of every observation's density, the least its loss can be.
+
+        It is 0 beyond a limit, and that of the probability of an interval in the middle of the noise.
+        """
+        v = self.variance(f, log_sigma, accuracy)
+        constant = 0.5 * (2 * torch.pi * v).log() + self.loss_of_scale(y)
+        if not self.bounds.censors:
+            return constant
+        below, above = self.censored(y, accuracy)
+        constant = torch.where(below | above, 0.0, constant)
+        limit, start, _ = self.ends(accuracy)
+        if limit is None or start is None:
+            return constant
+        width = self._interval(limit, start)
+        share = torch.erf(width / (8 * v).sqrt())
+        inside = torch.where(share > NARROW, -share.log(), 0.5 * (2 * torch.pi * v).log() - width.log())
+        return torch.where(below, inside, constant)
+
+    def _interval(self, limit: Any, start: Any) -> Tensor:
+        """Return the width of intervals on the scale of the noise."""
+        low, high = (self.on_scale(torch.as_tensor(end, dtype=torch.float64)) for end in (start, limit))
+        return high - low
 
     def _lognormal(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy) -> NoiseTerms:
         """Return the terms of additive noise of logarithms, as those of observations in the unit of y."""
-        if self.limit is None:
+        if not self.bounds.censors:
             loss, slope, weight = replace(self, kind="additive").terms(self.on_scale(f), y.log(), log_sigma, accuracy)
             return NoiseTerms(loss + y.log(), slope / f, weight / f.square())
-        below, limit = y < self.limit, math.log(self.limit)
-        # a curve of zero has its observations below the limit for certain, and no logarithm
-        f = torch.where(below, f.clamp(min=CERTAIN * self.limit), f)
-        # which rows are below it is not for the rounding of logarithms to say
-        log_y = torch.where(below, limit - 1, y.log().clamp(min=limit))
-        of_logarithms = replace(self, kind="additive", limit=limit)
-        loss, slope, weight = of_logarithms.terms(self.on_scale(f), log_y, log_sigma, accuracy)
-        return NoiseTerms(torch.where(below, loss, loss + log_y), slope / f, weight / f.square())
+        below, above = self.censored(y, accuracy)
+        ends, log_y = self.ends(accuracy), y.log()
+        logarithms: Any = Bounds(*(None if end is None else _log(end) for end in ends))
+        # which rows are beyond a limit is not for the rounding of logarithms to say
+        if ends.limit is not None:
+            # a curve of zero has its observations below the limit for certain, and no logarithm
+            f = torch.where(below, f.clamp(min=CERTAIN * ends.limit), f)
+            log_y = torch.where(below, logarithms.limit - 1, log_y.clamp(min=logarithms.limit))
+        if ends.upper_limit is not None:
+            log_y = torch.where(above, logarithms.upper_limit + 1, log_y.clamp(max=logarithms.upper_limit))
+        of_logarithms = replace(self, kind="additive")
+        loss, slope, weight = of_logarithms.terms(
+            self.on_scale(f), log_y, log_sigma, accuracy._replace(bounds=logarithms)
+        )
+        return NoiseTerms(torch.where(below | above, loss, loss + log_y), slope / f, weight / f.square())
 
-    def _censored(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy, limit: float) -> NoiseTerms:
-        """Return the terms of observations; one below the limit has the probability of lying there for a likelihood."""
-        seen = replace(self, limit=None).terms(f, y, log_sigma, accuracy)
+    def _censored(self, f: Tensor, y: Tensor, log_sigma: Tensor, accuracy: Accuracy) -> NoiseTerms:
+        """Return the terms of observations; one beyond a limit has the probability of lying there for a likelihood."""
+        limit, start, upper = self.ends(accuracy)
+        measured = replace(self, limit=None, limit_from=None, upper_limit=None)
+        seen = measured.terms(f, y, log_sigma, accuracy)
+        terms: tuple[Tensor, ...] = (seen.loss, seen.slope, seen.weight.expand_as(f))
         v = self.variance(f, log_sigma, accuracy)
         growth = self.growth(f, log_sigma, accuracy)
-        z = (limit - f) / v.sqrt()
-        along = -1 / v.sqrt() - 0.5 * z * growth / v  # dz / df
-        loss = -torch.special.log_ndtr(z)
-        # of the standard normal: density over distribution function, without overflow in its tail
-        ratio = (-0.5 * z.square() - HALF_LOG_2PI + loss).exp()
-        below = y < limit
-        return NoiseTerms(
-            torch.where(below, loss, seen.loss),
-            torch.where(below, -ratio * along, seen.slope),
-            # never negative: log-concave
-            torch.where(below, (ratio * (ratio + z)).clamp(min=0) * along.square(), seen.weight.expand_as(f)),
-        )
+
+        def along(z: Tensor) -> Tensor:  # dz / df
+            return -1 / v.sqrt() - 0.5 * z * growth / v
+
+        if limit is not None:
+            b, below = (limit - f) / v.sqrt(), y < limit
+            parts: tuple[Tensor, ...] = beyond(b, along(b))
+            if start is not None:
+                parts = self._inside(f, v, along, (start, limit), below, log_sigma, accuracy, parts)
+            terms = tuple(torch.where(below, new, old) for new, old in zip(parts, terms, strict=True))
+        if upper is not None:
+            z = (f - upper) / v.sqrt()
+            parts = beyond(z, 1 / v.sqrt() - 0.5 * z * growth / v)
+            terms = tuple(torch.where(y > upper, new, old) for new, old in zip(parts, terms, strict=True))
+        return NoiseTerms(*terms)
+
+    def _inside(
+        self,
+        f: Tensor,
+        v: Tensor,
+        along: Callable[[Tensor], Tensor],
+        ends: tuple[Any, Any],
+        below: Tensor,
+        log_sigma: Tensor,
+        accuracy: Accuracy,
+        parts: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        """Return the terms of observations between two ends, and `parts` of those without a lower one."""
+        start, limit = (torch.as_tensor(end, dtype=f.dtype, device=f.device).expand_as(f) for end in ends)
+        bounded = below & torch.isfinite(start)
+        # what is not chosen must stay finite, for its gradient is multiplied by zero
+        start = torch.where(bounded, start, limit - 1)
+        a, b = (start - f) / v.sqrt(), (limit - f) / v.sqrt()
+        narrow = bounded & (b - a < NARROW)
+        a = torch.where(narrow, b - 1, a)
+        wide = between(a, b, along(a), along(b))
+        # the density at the middle times the width
+        measured = replace(self, limit=None, limit_from=None, upper_limit=None)
+        spike = measured.terms(f, 0.5 * (start + limit), log_sigma, accuracy)
+        flat = spike.loss - torch.where(narrow, limit - start, 1.0).log(), spike.slope, spike.weight.expand_as(f)
+        inside = (torch.where(narrow, one, other) for one, other in zip(flat, wide, strict=True))
+        return tuple(torch.where(bounded, one, other) for one, other in zip(inside, parts, strict=True))
 
 
-HALF_LOG_2PI = 0.5 * float(torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64)))
+def _log(end: Any) -> Any:
+    """Return the logarithm of a limit; of what is not above zero, minus infinity."""
+    if isinstance(end, Tensor):
+        return end.clamp(min=0).log()
+    return math.log(end) if end > 0 else -math.inf

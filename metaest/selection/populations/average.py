@@ -417,7 +417,8 @@ class PopulationAverage(IntervalMixin, RegressorMixin, _BaseComposition):
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
         alone = Ensemble((Member("average", 1.0, self, True),))
         truth, prediction, rows = alone.queries(tasks, self.support_size, self.split, rng, verbose=bool(self.verbose))
-        truth, prediction = next(iter(self.models_.values()))._as_recorded(truth.reshape(-1), prediction)
+        first = next(iter(self.models_.values()))
+        truth, prediction = first._as_recorded(truth.reshape(-1), prediction, tasks.X[rows])
         return truth, prediction, rows
 
     def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> AdaptedPopulationAverages:

@@ -352,7 +352,8 @@ def _square_of_residuals(
     """Return the sum of squared residuals in units of the noise."""
     noise, log_sigma = model.noise, point.log_sigma
     accuracy = noise.accuracy(observations)
-    equal_noise = noise.kind == "additive" and noise.correlation is None and noise.limit is None and accuracy.alike
+    plain = noise.kind == "additive" and noise.correlation is None
+    equal_noise = plain and not noise.bounds.censors and accuracy.alike
     if equal_noise:  # the loss is then a constant and half the squares
         constant = n_rows * (float(log_sigma[0]) + 0.5 * math.log(2 * math.pi))
         square = 2 * (float(torch.from_numpy(linearised.loss_of_rows).sum()) - constant)
@@ -362,7 +363,7 @@ def _square_of_residuals(
         curve = model.curve(point.constants(u), observations)
         if noise.correlation is not None:
             return float(whitened_residuals(noise, curve, log_sigma, observations).square().sum())
-        residual = noise.residual(curve, observations.y)
+        residual = noise.residual(curve, observations.y, accuracy)
         if noise.homoscedastic and accuracy.alike:
             return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
         return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from metaest.estimators.checkpoint import Checkpoint
 from metaest.estimators.equations.batches import evenly, rows_of, whole
+from metaest.estimators.equations.censoring import bounds_of
 from metaest.estimators.equations.checks import (
     check_data,
     check_tasks,
@@ -253,10 +254,11 @@ def _problem(
     random = check_data(settings, tasks, names, random, flat=flat)
     design = covariates.design(covariates.of_tasks(tasks), len(names))
     y = tasks.y.astype(np.float64)
-    limit = None if settings.limit is None else float(settings.limit)
+    bounds = bounds_of(settings, tasks.feature_names)
     smallest_curve = SMALLEST_CURVE * float(np.sqrt(np.square(y).mean()))
     correlation = correlation_of(settings, function, tasks)
-    noise = Noise(settings.noise, smallest_curve, limit, row_accuracy.column, correlation)  # type: ignore[arg-type]
+    rest = bounds.limit, row_accuracy.column, correlation, bounds.limit_from, bounds.upper_limit
+    noise = Noise(settings.noise, smallest_curve, *rest)  # type: ignore[arg-type]
     transforms = transforms_of(table)
     equation = Equation(function, names)
     initial = transforms.unconstrain(_initial(table))

@@ -159,7 +159,7 @@ def _rms(model: HierarchicalModel, phi: Tensor, observations: Observations) -> T
     """Return the root mean square of the residuals of each task; infinite where it is not finite."""
     with torch.no_grad():
         curve = model.curve(phi, observations)
-        residual = model.noise.residual(curve, observations.y)
+        residual = model.noise.residual(curve, observations.y, model.noise.accuracy(observations))
         mean_square = observations.weighed(residual.square()).sum(dim=0) / observations.mask.sum(dim=0)
     return torch.where(torch.isfinite(mean_square), mean_square, torch.inf).sqrt()
 
@@ -172,7 +172,7 @@ def _promising(
     few = observations.take(_some_tasks(observations, FEW_TASKS, SCREEN_ROWS))
     pooled = _pooled_model(model, few)
     with torch.no_grad():
-        if model.noise.limit is None:
+        if not model.noise.bounds.censors:
             # a likelihood of equal noise puts points in the order of their squared errors; one with limits does not
             zero, eye = initial.new_zeros(len(initial), 1), torch.eye(len(initial), dtype=initial.dtype)
             log_sigma = torch.tensor([FIRST_NOISE * spread_of(few, model.noise)], dtype=torch.float64).log()
@@ -180,7 +180,8 @@ def _promising(
         else:
             together = _as_one_task(few, n_points)
             curve = pooled.curve(center, together)
-            misfit = together.weighed(pooled.noise.residual(curve, together.y).square()).sum(dim=0)
+            residual = pooled.noise.residual(curve, together.y, pooled.noise.accuracy(together))
+            misfit = together.weighed(residual.square()).sum(dim=0)
     order = torch.where(torch.isfinite(misfit), misfit, torch.inf).argsort()
     # the best ones may all lie in one valley: take as many from the better quarter at large
     half = n_starts // 2
@@ -355,7 +356,7 @@ def around_pooled_fit(
         factor[k, j] = min(max(sd, SMALLEST_SD * float(size[k])), most)
     sigma, ratio = max(NOISE_SHARE * fit.rms, smallest_sigma), 0.0
     if not model.noise.homoscedastic:
-        nearest = model.noise.nearest(curve, observations.y)
+        nearest = model.noise.nearest(curve, observations.y, model.noise.accuracy(observations))
         relative = (nearest - curve).abs() / (curve.square() + model.noise.delta**2).sqrt()
         relative = relative if observations.weight is None else relative * observations.weight.sqrt()
         ratio = min(max(float(relative[observations.mask > 0].median()), SMALLEST_SD), 1.0)
@@ -448,7 +449,8 @@ def from_single_tasks(
     phi = center + size[:, None] * result.u
     with torch.no_grad():
         curve = plain.curve(phi, some)
-        square = some.weighed(plain.noise.residual(curve, some.y).square()).sum(dim=0)
+        residual = plain.noise.residual(curve, some.y, plain.noise.accuracy(some))
+        square = some.weighed(residual.square()).sum(dim=0)
     usable = torch.isfinite(square) & torch.isfinite(phi).all(dim=0)
     if int(usable.sum()) < LEAST_TASKS:
         return None

@@ -1,0 +1,50 @@
+"""What guards, scores and conformal intervals ask of a fitted equation; methods of ``EquationRegressor``."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaest.estimators.columns import Columns
+from metaest.estimators.equations import average, censoring
+from metaest.estimators.equations.task_rows import limits_of_tasks
+from metaest.estimators.guard import FittedGuard, learned_guard
+from metaest.tasks import TaskSet
+
+__all__ = ["as_recorded", "fitted_guard", "limited", "query_predictions"]
+
+
+def limited(self: Any, tasks: TaskSet) -> TaskSet:
+    """Return the tasks of a fit with one number for all observations beyond a limit."""
+    bounds = censoring.bounds_of(self, tasks.feature_names)
+    censoring.warn_of_values_at_limit(bounds, tasks.X, tasks.y, "fit")
+    return limits_of_tasks(bounds, tasks, logarithmic=self.noise == "lognormal")
+
+
+def query_predictions(
+    self: Any, tasks: TaskSet, rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+    """Adapt to the support of every task and predict its query."""
+    verbose = bool(self.verbose)
+    return average.query_predictions(self._members, tasks, self.support_size, self.split, rng, verbose=verbose)
+
+
+def as_recorded(self: Any, truth: NDArray[Any], prediction: NDArray[Any], X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return targets and predictions of rows X as they are compared: equal where both lie beyond a limit."""
+    bounds = self._fitted.bounds
+    if not bounds.censors:
+        return truth, prediction
+    rows = Columns(self).rows(X, "score") if bounds.by_column else np.empty((len(truth), 0))
+    truth = censoring.coded(bounds, rows, truth)
+    return truth, censoring.as_recorded(bounds, rows, truth, prediction)
+
+
+def fitted_guard(self: Any, gap: int) -> FittedGuard:
+    """Return what judges adaptations; it is learned once from the training tasks."""
+    if not self.n_tasks_ and self._judged is None and (gap, self.split) not in self._judges:
+        raise ValueError(
+            "guard: this model has a population and no training tasks; learn it from simulated ones by "
+            "learn_guard(tasks=model.simulate_tasks(designs, n)), or adapt without it (guard=False)."
+        )
+    answer, settings = average.asking(self._members), (gap, self.split, self._seed)
+    return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
