@@ -9,7 +9,7 @@ from metaest.exceptions import TaskError
 from metaest.tasks.columns import as_numbers, require_frame
 from metaest.tasks.reading import rows_of
 
-__all__ = ["with_limits"]
+__all__ = ["NO_END", "with_limits"]
 
 # lower end of an interval that has none, far below any value
 NO_END = -1e30

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from metaest import TaskError
-from metaest_domains.physiology import Regimen, read_patients
+from metaest_domains.physiology import OneCompartmentRegressor, Regimen, clearance, dose_for, read_patients
 
 
 def export(**columns):
@@ -232,6 +232,36 @@ def test_marks_and_limits_of_all_programs_are_the_same():
     assert "lloq" not in read_patients(limited(CENS=0)).feature_names
     with pytest.warns(UserWarning, match="1 observation below the limit of quantification left out, since MDV is 1"):
         assert len(read_patients(limited(CENS=[0, 0, 1, 0, 1], MDV=[1, 0, 1, 0, 0])).y) == 3
+
+
+def test_a_model_counts_values_below_their_limits():
+    rng, rows = np.random.default_rng(0), []
+    for i in range(30):
+        cl, v, limit = 4 * np.exp(0.3 * rng.normal()), 40 * np.exp(0.2 * rng.normal()), 0.5 + i % 2
+        times = np.array([1.0, 6, 12, 24, 30])
+        seen = 400 / v * np.exp(-cl / v * times + 0.15 * rng.normal(size=5))
+        values = [
+            (0.0, 400.0, 1, 0.0),
+            *((t, 0.0, 0, y if y > limit else 0.0) for t, y in zip(times, seen, strict=True)),
+        ]
+        rows += [(i, *value, limit) for value in values]
+    frame = pd.DataFrame(rows, columns=["ID", "TIME", "AMT", "EVID", "DV", "LLOQ"])
+    tasks = read_patients(frame)
+    with pytest.raises(ValueError, match="X has the column 'lloq' of limits of quantification: pass limit='lloq'"):
+        OneCompartmentRegressor(route="iv").fit(tasks)
+    settings = {"route": "iv", "noise": "proportional", "random": ["clearance", "volume"]}
+    model = OneCompartmentRegressor(limit="lloq", **settings).fit(tasks)
+    coded = frame.assign(DV=frame["DV"].where(frame["DV"] > 0, -9.0), BLQ=(frame["DV"] == 0) & (frame["EVID"] == 0))
+    again = OneCompartmentRegressor(limit="lloq", **settings).fit(read_patients(coded.astype({"BLQ": int})))
+    np.testing.assert_array_equal(model.population_["value"], again.population_["value"])
+    assert model.population_.loc["clearance", "value"] == pytest.approx(4, rel=0.15)
+    new = frame[frame["ID"] == 1]
+    low = clearance(model.adapt(*model.read(new), guard=False))
+    measured = new[(new["DV"] > 0) | (new["EVID"] == 1)].drop(columns="LLOQ")
+    alone = clearance(model.adapt(*model.read(measured), guard=False))
+    assert 0 < low.upper - low.lower < alone.upper - alone.lower  # what lies below a limit tells something as well
+    assert np.isfinite(model.predict(model.rows(Regimen.repeated(400.0, 12.0, 3), [30.0]))).all()
+    assert dose_for(model, Regimen.repeated(400.0, 12.0, 3), target_trough=2.0).value > 0
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,16 @@ def test_what_these_models_cannot_do_is_refused(columns, message):
 def test_a_value_in_a_row_without_observation_is_not_read():
     frame = export(DV=[99.0, 7.1, 9.8, 0, 5, 3], MDV=[1, 0, 1, 1, 0, 0])
     assert read_patients(frame, **NONMEM).y.tolist() == [7.1, 5, 3]
+    # neither EVID nor MDV: a 0 in the row of a dose is a placeholder, unless another such row has a value
+    bare = export().drop(columns=["EVID", "MDV"])
+    assert read_patients(bare).y.tolist() == [7.1, 9.8, 5, 3]
+    with pytest.raises(
+        TaskError, match="task 1: row 0 has a dose and a DV .2.; write two rows, the DV first if it was"
+    ):
+        read_patients(bare.assign(DV=[2.0, 7.1, 9.8, 0, 5, 3]))
+    two = bare.assign(ID=1, TIME=[0.0, 2, 14.5, 15, 18, 20], ADDL=0, II=0)
     with pytest.raises(TaskError, match="row 0 has a dose and a DV .0.; write two rows.*if the 0 stands for no value"):
-        read_patients(export().drop(columns=["EVID", "MDV"]), **NONMEM)
+        read_patients(two.assign(DV=[0.0, 7.1, 9.8, 4, 5, 3]))
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])

@@ -13,8 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from metaest import EquationRegressor, Parameter, Population, TaskSet
 from metaest.tasks.arguments import is_whole
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
+from metaest_domains.physiology.dose_records import LIMIT_COLUMNS
 from metaest_domains.physiology.patient_equation import Doses, PatientEquation
 from metaest_domains.physiology.record_columns import PATIENT_COLUMNS
+from metaest_domains.physiology.record_limits import filled
 from metaest_domains.physiology.regimen import Regimen, covariate_columns, dose_columns
 from metaest_domains.population import keep_population
 
@@ -22,6 +24,8 @@ __all__ = ["CompartmentRegressor"]
 
 # settings that the constants of a population belong to
 SETTINGS = ("parametrization", "route", "absorption", "allometric", "lag", "fixed")
+# columns of limits that read_patients writes, and the settings that read them
+_LIMITS = dict(zip(LIMIT_COLUMNS, ("limit", "limit_from", "upper_limit"), strict=True))
 RATE_IN = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption")
 
 
@@ -51,8 +55,9 @@ class CompartmentRegressor(EquationRegressor):
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
         Parameters that replace those of the model; the others stay.
-    random, covariance, noise, noise_correlation, correlation_time, limit, covariates, objective, support_size, split, \
-n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
+    random, covariance, noise, noise_correlation, correlation_time, limit, limit_from, upper_limit, covariates, \
+objective, support_size, split, n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, \
+checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` and ``noise="combined"`` by default.
 
     References
@@ -80,7 +85,9 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
         noise: str = "combined",
         noise_correlation: str | None = None,
         correlation_time: str | int | None = None,
-        limit: float | None = None,
+        limit: float | str | None = None,
+        limit_from: float | str | None = None,
+        upper_limit: float | str | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
         objective: str = "evidence",
         support_size: int | range | tuple[int, int] | None = (1, 5),
@@ -108,6 +115,8 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
         self.noise_correlation = noise_correlation
         self.correlation_time = correlation_time
         self.limit = limit
+        self.limit_from = limit_from
+        self.upper_limit = upper_limit
         self.covariates = covariates
         self.objective = objective
         self.support_size = support_size
@@ -165,7 +174,9 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
         """
         columns.setdefault("covariates", covariate_columns(self._columns()))
         _, X, y = Regimen.read(frame, patient=patient, time_unit=time_unit, **columns)
-        return self._as_fitted(X), y
+        no_limit = np.full(len(y), np.nan)
+        lacking = {name: no_limit for name in self._columns() if name in LIMIT_COLUMNS and name not in X}
+        return self._as_fitted(X.assign(**filled(lacking, y))), y
 
     def rows(self, regimen: Regimen, times: Any) -> Any:
         """Return the rows of X for predictions at given times under a regimen.
@@ -192,7 +203,12 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
             raise TypeError(
                 f"regimen must be a Regimen, such as Regimen.repeated(320.0), got {type(regimen).__name__}."
             )
-        return self._as_fitted(regimen.completed(covariate_columns(self._columns())).rows(times))
+        names = self._columns()
+        X = regimen.completed(covariate_columns(names)).rows(times)
+        for name in LIMIT_COLUMNS:
+            if name in names:  # of rows to be predicted: no limit of the fit is lower, or higher
+                X[name] = self.feature_range_[int(name == "uloq"), names.index(name)]
+        return self._as_fitted(X)
 
     def _columns(self) -> list[str]:
         """Return the names of the columns of the fit."""
@@ -238,7 +254,7 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
     def problem(self, tasks: TaskSet) -> tuple[PatientEquation, dict[str, Parameter]]:
         """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
         self._check_choices()
-        _refuse_reserved(tasks, self.covariates)
+        _refuse_reserved(tasks, self.covariates, (self.limit, self.limit_from, self.upper_limit))
         names = tasks.feature_names
         return self._equation_and_table(names, tasks.X.shape[1], lambda doses: _guess(doses, tasks))
 
@@ -342,14 +358,19 @@ n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, ch
         return names.index(self.allometric)
 
 
-def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None) -> None:
+def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None, limits: Sequence[Any]) -> None:
     """Raise if X has columns that change the meaning of a record, which only the readers of records understand."""
     labels = {
         str(label) for some in (covariates or {}).values() for label in ([some] if isinstance(some, str) else some)
     }
-    for j, name in enumerate(tasks.feature_names or ()):
+    named = [limit for limit in limits if isinstance(limit, str)]
+    names = tasks.feature_names or ()
+    for j, name in enumerate(names):
+        if name in LIMIT_COLUMNS and name not in named:
+            settings = ", ".join(f"{setting}={column!r}" for column, setting in _LIMITS.items() if column in names)
+            raise ValueError(f"X has the column {name!r} of limits of quantification: pass {settings} to the model.")
         meaning = PATIENT_COLUMNS.reserved.get(name.strip().lower())
-        if meaning and name not in labels and (tasks.X[:, j] != 0).any():
+        if meaning and name not in [*labels, *named] and (tasks.X[:, j] != 0).any():
             raise ValueError(
                 f"X has the column {name!r} ({meaning}), which the model does not interpret; read_patients does."
             )

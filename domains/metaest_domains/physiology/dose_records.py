@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from metaest_domains.physiology.time_varying import TimeVarying, path_columns, path_names
 
-__all__ = ["FURTHER", "MOST_DOSES", "columns_for", "covariate_columns", "doses_of_records", "is_given", "written_out"]
+__all__ = [
+    "FURTHER",
+    "LIMIT_COLUMNS",
+    "MOST_DOSES",
+    "columns_for",
+    "covariate_columns",
+    "doses_of_records",
+    "is_given",
+    "written_out",
+]
 
 # greatest number of doses of one patient; every row of X holds all of them
 MOST_DOSES = 100_000
@@ -28,11 +37,15 @@ FURTHER = {
 }
 # what a field of a record may be beside a number of at least 0
 _ALLOWED = {"steady": (0, 1, 2), "reset": (0, 1)}
-_DOSE = re.compile(rf"(dose|dose_time|dose_duration)(_[0-9]+)?|dose_({'|'.join(FURTHER)})_[0-9]+|time")
+# limits of quantification of rows, which are no property of the patient
+LIMIT_COLUMNS = ("lloq", "lloq_from", "uloq")
+_DOSE = re.compile(
+    rf"{'|'.join(LIMIT_COLUMNS)}|(dose|dose_time|dose_duration)(_[0-9]+)?|dose_({'|'.join(FURTHER)})_[0-9]+|time"
+)
 
 
 def covariate_columns(names: Sequence[str]) -> list[str]:
-    """Return the covariates that columns of X hold: neither the time nor doses; once each one that changes."""
+    """Return the covariates that columns of X hold: no times, doses or limits; once each one that changes."""
     paths = path_names(list(names))
     parts = {column: name for name, n in paths.items() for column in path_columns(name, n)}
     return list(dict.fromkeys(parts.get(name, name) for name in names if not _DOSE.fullmatch(name)))

@@ -12,9 +12,9 @@ from metaest import TaskError, TaskSet
 from metaest.exceptions import warn
 from metaest.tasks.columns import refuse_units
 from metaest.tasks.containers import plain
-from metaest_domains.physiology.dose_records import columns_for
+from metaest_domains.physiology.dose_records import LIMIT_COLUMNS, columns_for
 from metaest_domains.physiology.record_columns import Names, find_names
-from metaest_domains.physiology.record_limits import LIMIT_COLUMNS, filled
+from metaest_domains.physiology.record_limits import filled
 from metaest_domains.physiology.record_times import record_times
 from metaest_domains.physiology.records import Records, read_records, require_one_kind, warn_of_rest
 from metaest_domains.physiology.regimen import Regimen

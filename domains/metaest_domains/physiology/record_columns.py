@@ -67,6 +67,7 @@ PATIENT_COLUMNS = Columns(
         "blqfl": "Y if the observation is below the limit of quantification; ignored in doses",
         "limit": "other end of the interval of an observation with CENS; ignored elsewhere",
         "lloq": "lower limit of quantification; ignored in doses",
+        "loq": "lower limit of quantification; ignored in doses",
         "alloq": "lower limit of quantification; ignored in doses",
         "pclloq": "lower limit of quantification; ignored in doses",
         "uloq": "upper limit of quantification; ignored in doses",
@@ -132,7 +133,7 @@ DAYS = {"date": "mdy", "dat1": "dmy", "dat2": "ymd", "dat3": "ydm"}
 # names of one meaning, of which a frame can have one
 _GROUPS = {
     "below the limit": FLAGS,
-    "lower limit": ("lloq", "alloq", "pclloq"),
+    "lower limit": ("lloq", "loq", "alloq", "pclloq"),
     "upper limit": ("uloq", "auloq"),
     "duration": ("dur", "duration", "tinf", "dosedur"),
     "day": tuple(DAYS),

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaest import TaskError
+from metaest.tasks.with_limits import NO_END
+from metaest_domains.physiology.dose_records import LIMIT_COLUMNS
 from metaest_domains.physiology.record_columns import PATIENT_COLUMNS
 from metaest_domains.physiology.record_sheet import Sheet, is_empty
 
-__all__ = ["LIMIT_COLUMNS", "Limits", "filled", "limits_of"]
+__all__ = ["Limits", "filled", "limits_of"]
 
 Array = NDArray[np.float64]
-# columns of X: below `lloq` (and not below `lloq_from`), above `uloq`
-LIMIT_COLUMNS = ("lloq", "lloq_from", "uloq")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _refuse_contradictions(
         missing = np.flatnonzero(rows & ~np.isfinite(limit))
         if len(missing):
             row = missing[0]
-            meaning = PATIENT_COLUMNS.reserved[str(mark)].split(",")[0]
+            meaning = PATIENT_COLUMNS.reserved[str(mark)].split(";")[0]
             raise TaskError(
                 f"{sheet.where}: column {column!r} marks row {sheet.index[row]} ({meaning}), but nothing gives the "
                 f"limit; add it in a column {argument}, or by columns={{'{argument}': ...}}."
@@ -144,11 +144,11 @@ def _refuse_contradictions(
         ):
             name = names.group(group)
             limit = lower if words == "below" else upper
-            rows = np.flatnonzero(wrong)
-            if name is not None and len(rows):
+            places = np.flatnonzero(wrong)
+            if name is not None and len(places):
                 raise TaskError(
-                    f"{sheet.where}: {names.target} is {seen[rows[0]]:g} in row {sheet.index[rows[0]]}, {words} its "
-                    f"limit of {limit[rows[0]]:g} in column {names.reserved[name]!r}, but column {column!r} does "
+                    f"{sheet.where}: {names.target} is {seen[places[0]]:g} in row {sheet.index[places[0]]}, {words} "
+                    f"its limit of {limit[places[0]]:g} in column {names.reserved[name]!r}, but column {column!r} does "
                     "not mark it."
                 )
 
@@ -168,14 +168,14 @@ def filled(columns: dict[Any, Array], y: Array, names: tuple[str, ...] = LIMIT_C
     for name in names:
         if name not in columns:
             continue
-        values = columns[name]
+        values, upper = columns[name], name == "uloq"
         missing = np.isnan(values)
-        if name == "uloq":
-            usual = np.nanmax(values) if not missing.all() else np.inf
-            complete[name] = np.where(missing, np.maximum(usual, np.nextafter(y, np.inf)), values)
-        elif name == "lloq":
-            usual = np.nanmin(values) if not missing.all() else -np.inf
-            complete[name] = np.where(missing, np.minimum(usual, np.nextafter(y, -np.inf)), values)
-        else:  # no lower end: a number far below every limit
-            complete[name] = np.where(missing, -np.abs(np.nan_to_num(columns["lloq"])).max() * 1e6 - 1e6, values)
+        if name == "lloq_from":  # no lower end
+            complete[name] = np.where(missing, NO_END, values)
+            continue
+        beside = np.nextafter(y, np.inf if upper else -np.inf)
+        if not missing.all():
+            usual = np.nanmax(values) if upper else np.nanmin(values)
+            beside = np.maximum(usual, beside) if upper else np.minimum(usual, beside)
+        complete[name] = np.where(missing, beside, values)
     return complete

@@ -145,9 +145,9 @@ def _of_day(cell: Any, column: pd.Series, row: Any, where: str) -> int:
         )
     hour, minute, second, half = parts.groups()
     hours, minutes = int(hour), int(minute)
-    seconds = float(second or 0)
+    rest = float(second or 0)
     if half is not None:
         hours = hours % 12 + 12 * (half.lower() == "pm")
-    if hours > 24 or minutes > 59 or seconds >= 60 or (hours == 24 and (minutes or seconds)):
+    if hours > 24 or minutes > 59 or rest >= 60 or (hours == 24 and (minutes or rest)):
         raise TaskError(f"{where}: column {column.name!r} holds {cell!r} in row {row}, which is no time of day.")
-    return (hours * 3600 + minutes * 60) * 10**9 + round(seconds * 1e9)
+    return (hours * 3600 + minutes * 60) * 10**9 + round(rest * 1e9)

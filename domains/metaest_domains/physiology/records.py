@@ -264,6 +264,9 @@ def _observed(sheet: Sheet, given: NDArray[np.bool_], seen: Array, known: NDArra
     target = sheet.names.target
     is_observation = ~np.isin(sheet.event, (1, 2, 3, 4)) & (sheet.reserved("mdv") != 1)
     observed: NDArray[np.bool_] = is_observation & (~np.isnan(seen) | known)
+    if "evid" not in sheet.names.reserved and "mdv" not in sheet.names.reserved:
+        placeholder = given & observed & (seen == 0)  # as NM-TRAN takes it: a dose has no observation
+        observed = observed & ~placeholder if not (given & observed & ~placeholder).any() else observed
     both = np.flatnonzero(given & observed)
     if len(both):
         zero = f"; if the 0 stands for no value, leave {target} empty or add a column MDV" if not seen[both[0]] else ""

@@ -1,0 +1,148 @@
+"""Records of published files, read by their names of columns, and fits to simulated designs beside the true constants.
+
+The files are those of NONMEM, Monolix, nlmixr2 and PsN users, as they wrote them; they are not part of this repository
+(METAEST_DATA_HOME, folders monolix, nlmixr2data, nonmem_bauer2019, prospective, published_models). The first table says
+what read_patients makes of each, with the arguments that it needs. The second has the simulated designs of nlmixr2data
+(R. Schoemaker et al., ACOP 2016; every second subject): single doses, repeated ones and a steady state, 60 patients each,
+of whom every constant is known.
+
+    python tests/benchmarks/accuracy/records.py [files | design ...]
+"""
+
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from machine import describe
+
+from metaest.exceptions import TaskError
+from metaest_domains.physiology import OneCompartmentRegressor, TwoCompartmentRegressor, read_patients
+
+# file: how pandas reads it, and what read_patients needs to be told
+FILES = {
+    "monolix/warfarin.csv": ({}, {"covariates": ["wt", "sex", "age"], "output": "dvid"}),
+    "monolix/phenobarbital.csv": ({"sep": ";"}, {"covariates": ["WEIGHT", "APGAR"]}),
+    "monolix/theophylline.txt": ({"sep": "\t"}, {"covariates": ["WEIGHT"]}),
+    "monolix/parent_metabolite.csv": ({}, {"dose": "AMOUNT", "target": "OBS", "output": "OBSID"}),
+    "prospective/nm_vanco.csv": ({}, {"time_varying": ["WT", "CRCL"], "covariates": ["CL_HEMO"]}),
+    "prospective/nm_busulfan.csv": ({}, {"covariates": ["AGE", "WT", "HT", "SEX", "REGI"]}),
+    "nlmixr2data/nmtest.csv": ({}, {"target": "cp", "covariates": ["lagt", "bioav"]}),
+    "nlmixr2data/Oral_1CPT.csv": ({}, {}),
+    "nlmixr2data/Infusion_2CPT.csv": ({}, {}),
+    "nlmixr2data/Oral_2CPTMM.csv": ({}, {}),
+    "published_models/patients_001.csv": ({}, {}),
+    "published_models/patients_002.csv": ({}, {}),
+    "published_models/patients_301.csv": ({}, {"time_varying": {"BW": "nocb", "SEX": "nocb"}}),
+    "published_models/patients_401.csv": ({}, {"output": "CMT"}),
+    "published_models/piperacillin_iov.csv": ({}, {"occasion": "OCC", "covariates": ["TBW"]}),
+    "nonmem_bauer2019/402.csv": ({"skiprows": 1}, {}),
+    "nonmem_bauer2019/504.csv": ({"skiprows": 1}, {"covariates": ["WT", "AGE", "SEX"]}),
+    "nonmem_bauer2019/ad3tr4_loqb.csv": ({"skiprows": 1}, {"target": "CONC"}),
+    "nonmem_bauer2019/superid30.csv": ({}, {"occasion": "OCC"}),
+}
+# design: model, the true constants by those of the model, covariates of the population
+DESIGNS = {
+    "Oral_1CPT": (
+        OneCompartmentRegressor(absorption="rate", noise="proportional"),
+        {"clearance": "CL", "volume": "V", "absorption_rate": "KA"},
+    ),
+    "Infusion_2CPT": (
+        TwoCompartmentRegressor(route="iv", noise="proportional"),
+        {"clearance": "CL", "volume": "V", "exchange": "Q", "peripheral": "V2"},
+    ),
+}
+
+
+def main():
+    """Print both tables."""
+    torch.set_num_threads(1)
+    print(describe())
+    warnings.simplefilter("ignore")
+    home = Path(os.environ["METAEST_DATA_HOME"])
+    chosen = sys.argv[1:] or ["files", *DESIGNS]
+    if "files" in chosen:
+        print(pd.DataFrame([read(home, name) for name in FILES]).to_string(index=False))
+    for design in DESIGNS:
+        if design in chosen:
+            compare(design, home)
+
+
+def frame_of(home, name):
+    """Return a file as pandas reads it, without what its authors say is to be left out."""
+    frame = pd.read_csv(home / name, encoding="utf-8-sig", na_values=".", **FILES[name][0])
+    if name.startswith("nlmixr2data/") and "SS" in frame:
+        frame["SS"] = frame["SS"].replace(99, 0)  # their code of "no steady state"
+    if name == "nlmixr2data/nmtest.csv":
+        return frame[(frame["rate"] >= 0) & ~frame["id"].isin([5, 18, 19])]  # rates and durations that are estimated
+    return frame
+
+
+def read(home, name):
+    """Return what is made of a file."""
+    frame = frame_of(home, name)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            tasks = read_patients(frame, **FILES[name][1])
+        except TaskError as error:
+            return {"file": name, "result": str(error)}
+    columns = [column.removesuffix("_1") for column in tasks.feature_names if not column.rsplit("_", 1)[-1].isdigit()]
+    further = [column[:-2] for column in tasks.feature_names if column.endswith("_1") and column[:-2] not in
+               ("dose", "dose_time", "dose_duration")]  # fmt: skip
+    unread = [str(word.message) for word in said if "not read;" in str(word.message)]
+    return {
+        "file": name,
+        "patients": len(tasks),
+        "observations": len(tasks.y),
+        "doses": sum(column.startswith("dose_time_") for column in tasks.feature_names),
+        "columns": " ".join([*columns[1:], *further]),
+        "not read": " ".join(unread)[len("read_patients: column") :].split(" w")[0].lstrip("s ").replace("'", ""),
+    }
+
+
+def compare(design, home):
+    """Print the population of a design beside the geometric means, and how many intervals hold the true constants."""
+    model, names = DESIGNS[design]
+    frame = frame_of(home, f"nlmixr2data/{design}.csv")
+    truth = frame.groupby("ID")[list(names.values())].first()
+    tasks = read_patients(frame)
+    started = time.process_time()
+    model.fit(tasks)
+    print(f"\n{design}: {len(tasks)} patients, {len(tasks.y)} rows, {time.process_time() - started:.1f} CPU s a fit")
+    print(model.compiled_reason_)
+    population = model.population_
+    rows, inside = [], []
+    adapted = {task.name: model.adapt(pd.DataFrame(task.X, columns=tasks.feature_names), task.y, guard=False)
+               for task in tasks}  # fmt: skip
+    for ours, theirs in names.items():
+        logs = np.log(truth[theirs])
+        value, error = population.loc[ours, ["value", "std_error"]]
+        covered = []
+        for name, patient in adapted.items():
+            low, high = interval(patient, ours)
+            covered.append(low <= truth.loc[name, theirs] <= high)
+        inside += covered
+        se = np.log1p(error / value)
+        rows.append({
+            "constant": theirs, "geometric mean": np.exp(logs.mean()), "population": value,
+            "difference, in its s.e.": (np.log(value) - logs.mean()) / se,
+            "SD of the logarithms": logs.std(ddof=0), "ours": population.loc[ours, "sd"],
+            "inside 95 %": 100 * np.mean(covered),
+        })  # fmt: skip
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format))
+    print(f"noise {float(model.noise_.iloc[0]):.3f} (true 0.2); inside 95 % in all: {100 * np.mean(inside):.1f} %")
+
+
+def interval(patient, constant):
+    """Return the 95 % interval of a constant of a patient."""
+    answer = patient.derive(lambda constants: constants[constant], level=0.95)
+    return answer.lower, answer.upper
+
+
+if __name__ == "__main__":
+    main()
