@@ -198,6 +198,35 @@ def equation(make, tasks, passed=None, rows=4):
     return Case(lambda: make().fit(TaskSet(tasks[:-1])), adapt, ask, passed or {})
 
 
+def units():
+    visit = np.tile([1.0, 1.0, 2.0], 40)[: len(WAVES[0].X)]
+
+    def rows(task):
+        return np.column_stack([task.X, visit])
+
+    def fit():
+        model = EquationRegressor(
+            wave, {"amplitude": Parameter(2.0, lower=0), "phase": 1.5}, levels={1: ["phase"]}, random_state=0
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return model.fit({task.name: (rows(task), task.y) for task in WAVES[:9]})
+
+    def adapt(model):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            X, y = rows(WAVES[11]), WAVES[11].y
+            within = model.adapt(X[:2] + np.array([0.0, 7.0]), y[:2], within=WAVES[0].name)
+            return [model.adapt(X[:5], y[:5]), model.adapt([], []), within, model.adapt_many({"new": (X, y)})]
+
+    def ask(thing):
+        if hasattr(thing, "tasks"):
+            return [thing.predict(thing.tasks), thing.params_["value"].to_numpy()]
+        return list(thing.predict(rows(WAVES[10]), return_std=True))
+
+    return Case(fit, adapt, ask)
+
+
 def averaged_equation():
     volts = {"amplitude": Parameter(2.0, lower=0, unit="V"), "phase": 1.5}
     model = EquationRegressor(wave, volts, random=["amplitude"], noise="auto", random_state=0)
@@ -311,6 +340,7 @@ CASES = {
         {"equation": wave},
     ),
     "EquationRegressor of structures": averaged_equation(),
+    "EquationRegressor with levels": units(),
     "PopulationAverage": population_average(),
     "AustinRickettRegressor": kinetic("AustinRickettRegressor"),
     "FirstOrderConversionRegressor": kinetic("FirstOrderConversionRegressor"),

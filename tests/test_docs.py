@@ -22,6 +22,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "domains/clinic.md",
         "guide/guard-and-intervals.md",
         "guide/keeping.md",
+        "guide/levels.md",
         "guide/networks.md",
         "guide/policies.md",
         "guide/populations.md",

@@ -495,6 +495,7 @@ def rows_of_supports(tasks: TaskSet, chosen: list[int], supports: list[NDArray[n
         feature_names=tasks.feature_names,
         target_names=tasks.target_names,
         sample_weight=weights,
+        level_labels=tasks.level_labels,
     )
 
 

@@ -11,8 +11,11 @@ from metaest.estimators.conformal import Calibration, Scores
 from metaest.estimators.equations import average, many_tasks
 from metaest.estimators.equations.covariates import ConstantFormulas, Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.level_fit import FittedLevels
+from metaest.estimators.equations.levels import LevelColumns, Variation
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.equations.uncertain import UncertainPopulation
+from metaest.estimators.equations.unit_posterior import UnitPosterior
 from metaest.estimators.gaussian import conditioning
 from metaest.estimators.gaussian.hierarchical_gp.evidence import Curves, Hyperparameters
 from metaest.estimators.gaussian.hierarchical_gp.kernels import Kernel
@@ -87,6 +90,7 @@ _INNER: tuple[type, ...] = (
     Equation,
     EvidenceHead,
     FittedEquation,
+    FittedLevels,
     FrozenEstimator,
     GaussianClasses,
     GaussNewton,
@@ -102,6 +106,7 @@ _INNER: tuple[type, ...] = (
     Huber,
     Implicit,
     Kernel,
+    LevelColumns,
     LinearHead,
     Member,
     Noise,
@@ -125,7 +130,9 @@ _INNER: tuple[type, ...] = (
     Transforms,
     UncertainPopulation,
     Uncertainty,
+    UnitPosterior,
     Utility,
+    Variation,
     Warp,
     Weighting,
 )

@@ -215,6 +215,7 @@ class Decoder:
             target_names=fields["target_names"],
             support=None if support is None else SupportRows(support),
             sample_weight=fields["sample_weight"],
+            level_labels=fields.get("level_labels"),
         )
         sizes = np.diff(tasks.offsets)
         whole = tasks.offsets[0] == 0 and tasks.offsets[-1] == len(tasks.X) == len(tasks.y) and (sizes > 0).all()

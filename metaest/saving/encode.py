@@ -289,6 +289,8 @@ class Encoder:
         names = ("X", "y", "offsets", "names", "feature_names", "target_names", "sample_weight")
         fields = {name: getattr(thing, name) for name in names}
         support = [None if task.support is None else np.asarray(task.support) for task in thing]
+        if thing.level_labels is not None:
+            fields["level_labels"] = thing.level_labels
         fields["support"] = None if all(rows is None for rows in support) else support
         return {"tasks": self._all(fields, where)}
 

@@ -55,10 +55,11 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "prior_weight": math.inf,
         "_published": None,
         "small_sample": "none",
+        "levels": None,
     },
     "CompartmentRegressor": {"absorption": "excess"},
     "Covariates": {"formulas": ()},
-    "FittedEquation": {"uncertain": None},
+    "FittedEquation": {"uncertain": None, "levels": None},
     "MAMLClassifier": {"collate_fn": None},
     "MAMLRegressor": {
         "loss": "squared_error",

@@ -53,6 +53,8 @@ class TaskSet(ReadOnly, Sequence[Task]):
     feature_names, target_names : tuple of str or None
     sample_weight : ndarray of shape (n_rows,) or None
         Weights of the rows, 1/variance, where the tasks carry them.
+    level_labels : dict of str to tuple, or None
+        Of columns whose labels became numbers (``levels`` of :meth:`from_frame`): what 0, 1, 2, ... stand for.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     sample_weight: NDArray[np.float64] | None
+    level_labels: Mapping[str, tuple[Hashable, ...]] | None = None
 
     def __init__(self, tasks: TasksLike, *, object_rows: bool = False) -> None:
         members = as_members(tasks, object_rows=object_rows)
@@ -112,10 +115,13 @@ class TaskSet(ReadOnly, Sequence[Task]):
         target_names: tuple[str, ...] | None,
         support: SupportRows | None,
         sample_weight: NDArray[np.float64] | None,
+        level_labels: Mapping[str, tuple[Hashable, ...]] | None = None,
     ) -> None:
         self.X, self.y, self.offsets, self.names = X, y, offsets, names
         self.feature_names, self.target_names, self._support = feature_names, target_names, support
         self.sample_weight = sample_weight
+        if level_labels:
+            self.level_labels = dict(level_labels)
         for array in (X, y, offsets, names, *([] if sample_weight is None else [sample_weight])):
             read_only(array)
 
@@ -131,12 +137,13 @@ class TaskSet(ReadOnly, Sequence[Task]):
         target_names: tuple[str, ...] | None = None,
         support: SupportRows | None = None,
         sample_weight: NDArray[np.float64] | None = None,
+        level_labels: Mapping[str, tuple[Hashable, ...]] | None = None,
     ) -> TaskSet:
         """Make a set of arrays that were checked before, without copying them; they become read-only.
 
         Parameters
         ----------
-        X, y, offsets, names, feature_names, target_names, sample_weight
+        X, y, offsets, names, feature_names, target_names, sample_weight, level_labels
             As the attributes of a set.
         support : SupportRows, optional
             Support rows that the tasks carry.
@@ -155,6 +162,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
             target_names=target_names,
             support=support,
             sample_weight=sample_weight,
+            level_labels=level_labels,
         )
         return tasks
 
@@ -179,7 +187,24 @@ class TaskSet(ReadOnly, Sequence[Task]):
             target_names=self.target_names,
             support=self._support,
             sample_weight=self.sample_weight if sample_weight is None else sample_weight,
+            level_labels=self.level_labels,
         )
+
+    def with_level_labels(self, labels: Mapping[str, tuple[Hashable, ...]]) -> TaskSet:
+        """Return the same tasks with what the numbers in columns of levels stand for.
+
+        Parameters
+        ----------
+        labels : dict of str to tuple
+            By columns: the labels of 0, 1, 2, ...
+
+        Returns
+        -------
+        TaskSet
+        """
+        tasks = self.with_rows()
+        tasks.level_labels = dict(labels)
+        return tasks
 
     @classmethod
     def from_arrays(
@@ -268,6 +293,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
         features: Sequence[str] | None = None,
         target: str | Sequence[str],
         sample_weight: str | None = None,
+        levels: Sequence[str] = (),
     ) -> TaskSet:
         """Read tasks from one tidy data frame.
 
@@ -283,6 +309,10 @@ class TaskSet(ReadOnly, Sequence[Task]):
             The column, or columns, to predict. A list of one column of words gives the same tasks as the column.
         sample_weight : str, optional
             The column of weights, as :class:`Task` takes them.
+        levels : list of str, optional
+            Columns that say to which unit within its task a row belongs, such as a visit or a batch (``levels`` of
+            :class:`metaest.EquationRegressor`). They are among the features, or are added after them; labels that
+            are no numbers become 0, 1, 2, ..., and `level_labels` says what these stand for.
 
         Returns
         -------
@@ -295,8 +325,9 @@ class TaskSet(ReadOnly, Sequence[Task]):
         >>> TaskSet.from_frame(frame, task="patient", features=["hours"], target="conc")
         TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: hours, target: conc)
         """
-        X, y, groups, weight = read_columns(frame, task, features, target, sample_weight)
-        return cls.from_arrays(X, y, groups, sample_weight=weight)
+        X, y, groups, weight, labels = read_columns(frame, task, features, target, sample_weight, levels)
+        tasks = cls.from_arrays(X, y, groups, sample_weight=weight)
+        return tasks.with_level_labels(labels) if labels else tasks
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[Any, Task | tuple[Any, Any]]) -> TaskSet:
@@ -354,6 +385,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
             target_names=self.target_names,
             support=None if self._support is None else self._support.take(chosen),
             sample_weight=None if self.sample_weight is None else self.sample_weight[rows_kept],
+            level_labels=self.level_labels,
         )
 
     def _chosen(self, index: Any) -> NDArray[np.intp]:

@@ -66,4 +66,5 @@ def without_zeros(tasks: TaskSet) -> TaskSet:
         target_names=tasks.target_names,
         support=None if all(support is None for support in supports) else SupportRows(supports),
         sample_weight=tasks.sample_weight[is_weighted],
+        level_labels=tasks.level_labels,
     )

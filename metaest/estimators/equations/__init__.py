@@ -2,6 +2,8 @@
 
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
+from metaest.estimators.equations.adapted_many_units import AdaptedManyUnits
+from metaest.estimators.equations.adapted_units import AdaptedUnits
 from metaest.estimators.equations.answers import Derived, Quantity
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations
 from metaest.estimators.equations.drawn import Drawn
@@ -14,6 +16,8 @@ from metaest.population.parameter import Parameter
 __all__ = [
     "AdaptedEquation",
     "AdaptedEquations",
+    "AdaptedManyUnits",
+    "AdaptedUnits",
     "AveragedEquation",
     "AveragedEquations",
     "Derived",

@@ -30,6 +30,7 @@ __all__ = [
     "interval_of_mixture",
     "mean_curve",
     "observations_of_draws",
+    "observed_at",
     "quantities_of_task",
     "quantity_table",
     "simulated",
@@ -123,14 +124,27 @@ def simulated(
     """Return observations of n tasks drawn from the posterior, of shape (n, rows); `near` are rows of the task."""
     probability = (draws.weight / draws.weight.sum()).numpy()
     chosen = torch.from_numpy(rng.choice(len(probability), n, p=probability))
+    return observed_at(fitted, draws.phi[:, chosen], X, rng, weight, near)
+
+
+def observed_at(
+    fitted: FittedEquation,
+    phi: Tensor,
+    X: NDArray[Any],
+    rng: np.random.Generator,
+    weight: NDArray[Any] | None = None,
+    near: NearRows | None = None,
+) -> NDArray[Any]:
+    """Return observations of rows X at constants of shape (constants, n), noise drawn, of shape (n, rows)."""
+    n = phi.shape[1]
     with torch.no_grad():
         rows = one_task(X, copies=n, weight=weight)
-        curves = fitted.model.curve(draws.phi[:, chosen], rows)
+        curves = fitted.model.curve(phi, rows)
         sd = _variance(fitted, curves, rows).sqrt()
         if fitted.model.noise.correlation is None:
             residuals = torch.from_numpy(rng.standard_normal(curves.shape))
         else:
-            residuals = correlated_noise(fitted, near, draws.phi[:, chosen], X, rng)
+            residuals = correlated_noise(fitted, near, phi, X, rng)
         drawn = np.asarray(fitted.model.noise.observed(curves, sd * residuals).T.numpy())
     lost = (~np.isfinite(drawn)).sum(axis=0)
     if lost.any():

@@ -26,6 +26,7 @@ __all__ = [
     "check_tasks",
     "check_values",
     "joined_rows",
+    "note_on_initial_values",
     "require_finite_curve",
     "require_positive",
     "require_positive_tasks",
@@ -56,6 +57,8 @@ UNLIKELY_BY_CHANCE = 1e-4
 # cells of padding from which a fit gets slow and large, and times the rows that they are then
 MUCH_PADDING = 1_000_000
 PADDING_RATIO = 20
+# change of the curve with a constant, as a share of the spread of the data, below which it does not respond
+NO_RESPONSE = 1e-6
 
 
 def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: list[int], *, flat: bool) -> list[int]:
@@ -433,3 +436,28 @@ def warn_of_codes(code: Tensor, names: NDArray[Any], where: str) -> None:
 
 def _word(code: int) -> str:
     return SolveCode(code).name.lower()
+
+
+def note_on_initial_values(fitted: FittedEquation, observations: Observations, tasks: TaskSet) -> str:
+    """Return a sentence on the constants to which no curve responds at the initial values, where there are such."""
+    model, table = fitted.model, fitted.table
+    initial = torch.tensor([float(parameter.initial) for parameter in table.values()], dtype=torch.float64)
+    phi = model.transforms.unconstrain(initial)
+    curves, slopes = model.curve_and_slopes(phi[:, None].expand(-1, len(tasks)), observations)
+    real = observations.mask > 0
+    # by how much a curve changes with a constant by its size, or on a log or logit scale by one
+    steps = torch.tensor(
+        [abs(float(v)) if kind == "identity" else 1.0 for v, kind in zip(phi, model.transforms.kinds, strict=True)]
+    )
+    moves = (slopes.detach() * steps[:, None, None])[:, real].abs()
+    flat = ~(torch.nan_to_num(moves, nan=0.0, posinf=0.0).amax(dim=1) > NO_RESPONSE * fitted.unit)
+    which = [name for name, still in zip(table, flat.tolist(), strict=True) if still]
+    if not which:
+        return ""
+    task, first = tasks.name_of(0), curves.detach()[:, 0][real[:, 0]]
+    values = ", ".join(f"{name}={float(table[name].initial):.3g}" for name in which)
+    return (
+        f" At the initial values ({values}) no curve responds to {', '.join(which)}: that of task {task!r} lies from "
+        f"{float(first.min()):.3g} to {float(first.max()):.3g}. Give initial values at which the curve has the shape "
+        "of the data."
+    )

@@ -225,8 +225,11 @@ class Covariates:
         scaled = torch.from_numpy((values[:, : len(self.constants)] - self.mean) / self.scale)
         ones = torch.ones(n_constants, len(values), dtype=torch.float64)
         shifts = [torch.from_numpy(formulas.shift(values))[None] for formulas in self.formulas]
-        index = torch.tensor([*range(n_constants), *self.constants, *(f.constant for f in self.formulas)])
-        return Design(index, torch.cat([ones, scaled.T, *shifts]))
+        return Design(self.design_constants(n_constants), torch.cat([ones, scaled.T, *shifts]))
+
+    def design_constants(self, n_constants: int) -> torch.Tensor:
+        """Return the constant that each coefficient belongs to."""
+        return torch.tensor([*range(n_constants), *self.constants, *(f.constant for f in self.formulas)])
 
     def _check_formulas(self, values: NDArray[Any], where: str) -> None:
         """Raise a TaskError where a formula has no value at the covariates of one task."""

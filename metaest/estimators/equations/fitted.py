@@ -112,6 +112,8 @@ class FittedEquation:
     row_accuracy : RowAccuracy
     uncertain : UncertainPopulation or None
         What the population may be, where few tasks leave it open and that is counted.
+    levels : FittedLevels or None
+        Units within tasks; the factor of the population is then that of all levels together.
     """
 
     table: dict[str, Parameter]
@@ -126,6 +128,7 @@ class FittedEquation:
     unit: float
     row_accuracy: RowAccuracy = field(default_factory=RowAccuracy)
     uncertain: UncertainPopulation | None = None
+    levels: Any = None
 
     @property
     def names(self) -> list[str]:

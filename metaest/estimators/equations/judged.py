@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import average, censoring
 from metaest.estimators.equations.task_rows import limits_of_tasks
+from metaest.estimators.equations.unit_scores import unit_predictions
 from metaest.estimators.guard import FittedGuard, learned_guard
 from metaest.tasks import TaskSet
 
@@ -26,6 +27,8 @@ def query_predictions(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
     """Adapt to the support of every task and predict its query."""
     verbose = bool(self.verbose)
+    if self._fitted.levels is not None:
+        return unit_predictions(Columns(self), self._fitted, tasks, self.support_size, self.split, rng)
     return average.query_predictions(self._members, tasks, self.support_size, self.split, rng, verbose=verbose)
 
 
@@ -35,6 +38,8 @@ def as_recorded(self: Any, truth: NDArray[Any], prediction: NDArray[Any], X: Any
     if not bounds.censors:
         return truth, prediction
     rows = Columns(self).rows(X, "score") if bounds.by_column else np.empty((len(truth), 0))
+    levels = self._fitted.levels
+    rows = rows if levels is None or not bounds.by_column else levels.columns.split(rows)[1]
     truth = censoring.coded(bounds, rows, truth)
     return truth, censoring.as_recorded(bounds, rows, truth, prediction)
 

@@ -24,7 +24,7 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.likelihood import integral_of
 from metaest.estimators.equations.many_tasks import posterior_of_many
 from metaest.estimators.equations.settings import FitSettings
-from metaest.estimators.equations.task_rows import support_tasks
+from metaest.estimators.equations.task_rows import refuse_levels, support_tasks
 from metaest.estimators.equations.updating import Updated, update, weights_of
 from metaest.estimators.guard import FittedGuard, thinned
 from metaest.estimators.guard import learn_guard as learn_guard_of_training_tasks
@@ -174,6 +174,7 @@ def to_population(
     (('amplitude', 'phase'), 12)
     """
     check_is_fitted(self)
+    refuse_levels(self._fitted, "to_population")
     if provenance is not None and not isinstance(provenance, Provenance):
         raise TypeError(f"to_population: provenance must be a Provenance, got {provenance!r}.")
     if self._further:
@@ -255,16 +256,20 @@ def simulate_tasks(self: Kept, designs: Any, n: int, random_state: Any = None) -
     several = list(designs) if _are_several(designs) else [designs]
     seeds = generator_of(random_state).randint(2**31 - 1, size=len(several))
     names, tasks = Columns(self).names, dict[int, tuple[Any, Any]]()
+    levels = None if self._fitted.levels is None else self._fitted.levels.columns
     for j, (design, seed) in enumerate(zip(several, seeds, strict=True)):
         chosen = range(j, n, len(several))
         if not chosen:
             break
+        if levels is not None:
+            levels, design = levels.extended(design, "simulate_tasks")
         values = self.simulate(design, len(chosen), int(seed))
         rows, _, given = inputs.as_rows(design, None, "simulate_tasks")
         if names is not None and given is None:
             design = pd.DataFrame(rows, columns=list(names))
         tasks |= {i: (design, y) for i, y in zip(chosen, values, strict=True)}
-    return inputs.as_tasks({f"simulated {i + 1}": tasks[i] for i in range(n)})
+    drawn = inputs.as_tasks({f"simulated {i + 1}": tasks[i] for i in range(n)})
+    return drawn if levels is None else drawn.with_level_labels(levels.labels_by_name)
 
 
 def learn_guard(self: Kept, gap: int = 0, tasks: Any = None) -> None:
@@ -284,6 +289,7 @@ def learn_guard(self: Kept, gap: int = 0, tasks: Any = None) -> None:
     if tasks is None:
         learn_guard_of_training_tasks(self, gap)
         return
+    refuse_levels(self._fitted, "learn_guard")
     before = self._judged, self._judges
     self._judged, self._judges = thinned(support_tasks(Columns(self), self._fitted, tasks, None)), {}
     try:
@@ -376,6 +382,8 @@ def _require_settings(settings: FitSettings, population: Population) -> None:
         )
     if settings.covariance == "auto" or (settings.diagonal and population.correlated):
         raise ValueError(f"covariance={settings.covariance!r}, but constants of the population are correlated.")
+    if settings.levels is not None:
+        raise ValueError("levels is no setting of a model that keeps a population; a population has no levels yet.")
     for name in ("covariates", "noise_correlation", "measurement_sd"):
         if getattr(settings, name) not in (None, {}):
             raise ValueError(f"{name} is no setting of a model that keeps its population; the population says it all.")

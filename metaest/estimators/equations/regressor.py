@@ -18,28 +18,30 @@ from metaest.estimators.checkpoint import checkpoint_of
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import IntervalMixin, one_by_one
 from metaest.estimators.equations import (
+    adapting_many,
     average,
     bootstrap,
     judged,
     kept,
+    level_tables,
     likelihood,
-    many_tasks,
     profile_likelihood,
     recalibrate,
     substituted,
-    tables,
     unadapted,
 )
 from metaest.estimators.equations.adapted import AdaptedEquation
-from metaest.estimators.equations.adapted_many import AdaptedEquations
-from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations, averaged, averaged_many
+from metaest.estimators.equations.adapted_units import AdaptedUnits, adapted_units, refuse_guard, within_task
+from metaest.estimators.equations.averaged import AveragedEquation, averaged
 from metaest.estimators.equations.compiled import compiled_for_adapting
 from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.level_fit import fit_levels
+from metaest.estimators.equations.levels import coded_rows
 from metaest.estimators.equations.published import warn_outside
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
-from metaest.estimators.equations.task_rows import adapt_rows, prepared, support_rows, support_tasks
+from metaest.estimators.equations.task_rows import adapt_rows, prepared, support_rows
 from metaest.estimators.guard import FittedGuard, thinned
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
@@ -73,8 +75,12 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         The constants by the names the equation gives them; a number is an initial value without bounds.
     random : list of str, "auto" or None, default=None
         The constants that vary between tasks; the others are shared by all. None: all vary.
-    covariance : {"full", "diagonal", "auto"}, default="full"
-        Whether constants may be correlated between tasks.
+    covariance : {"full", "diagonal", "auto"} or dict, default="full"
+        Whether constants may be correlated between tasks; a word for each level, the tasks' own being "task".
+    levels : dict of str or int to list of str, optional
+        Columns of X that name units within a task, from the outer to the inner, and the constants that vary between
+        them, as ``{"visit": ["CL"]}``; `random` stays what varies between tasks. The equation does not see these
+        columns. See :doc:`/guide/levels`.
     noise : {"additive", "proportional", "combined", "combined1", "power", "lognormal", "auto"}, default="additive"
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2`, :math:`(\sigma + \rho |f|)^2`,
         :math:`\sigma^2 |f|^{2p}` (:math:`|p| \le 5`), or that of :math:`\log y - \log f`; in the second and "power", f
@@ -214,7 +220,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     [140.0, 190.0]
     """
 
-    measurement_sd: str | int | None = None  # these are not offered by subclasses with another constructor
+    levels: Mapping[Any, Any] | None = None  # these are not offered by subclasses with another constructor
+    measurement_sd: str | int | None = None
     noise_correlation: str | None = None
     correlation_time: str | int | None = None
     limit_from: float | str | None = None
@@ -241,7 +248,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         parameters: Mapping[str, Parameter | float],
         *,
         random: Sequence[str] | str | None = None,
-        covariance: str = "full",
+        covariance: str | Mapping[str, str] = "full",
+        levels: Mapping[Any, Sequence[str]] | None = None,
         noise: str = "additive",
         noise_correlation: str | None = None,
         correlation_time: str | int | None = None,
@@ -273,6 +281,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.parameters = parameters
         self.random = random
         self.covariance = covariance
+        self.levels = levels
         self.noise = noise
         self.noise_correlation = noise_correlation
         self.correlation_time = correlation_time
@@ -341,12 +350,15 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         settings = FitSettings.of(self)
         if self.prior is not None:
             return self._kept(settings, self.prior, kept.given_tasks(X, y, groups, sample_weight))
+        X, labels = coded_rows(settings.levels, X)
         tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
+        tasks = tasks.with_level_labels(labels) if labels else tasks
         tasks = judged.limited(self, tasks)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         flat = y is not None
         with checkpoint_of(self, tasks, seed, flat) or nullcontext() as checkpoint:
-            chosen = fit_structures(settings, self.problem(tasks), tasks, seed, flat=flat, checkpoint=checkpoint)
+            fit = fit_structures if settings.levels is None else fit_levels
+            chosen = fit(settings, self.problem, tasks, seed, flat=flat, checkpoint=checkpoint)
             learned = chosen.members[0]
             self._further, self._published = tuple(member.fitted for member in chosen.members[1:]) or None, None
             self.structures_ = chosen.table
@@ -376,8 +388,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     ) -> None:
         """Set what the model knows after a fit to tasks, or without any; `source` is that of a population."""
         self._fitted, self._seed, self._conformal, self._judges = learned.fitted, seed, None, {}
-        self.__dict__.update(tables.attributes(learned, tasks, settings, source))
-        self._judged = None if tasks is None else thinned(tasks)
+        self.__dict__.update(level_tables.attributes(learned, tasks, settings, source))
+        self._judged = None if tasks is None or learned.fitted.levels is not None else thinned(tasks)
         self._task_names = hashed([] if tasks is None else tasks.names)
         self._seen = None if tasks is None else SeenTasks.learn(tasks, seed)
         self.__dict__.pop("_y_mean", None)
@@ -435,7 +447,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         guard: bool | None = None,
         gap: int = 0,
         covariates: Mapping[Any, float] | None = None,
-    ) -> AdaptedEquation | AveragedEquation:
+        within: Any = None,
+    ) -> AdaptedEquation | AveragedEquation | AdaptedUnits:
         """Adapt to one new task from a handful of its rows; the model itself is untouched.
 
         Parameters
@@ -455,10 +468,12 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         covariates : dict, optional
             For a task without rows: values by columns of X, of the covariates of the fit at least; rows bring their
             own.
+        within : str, int or another name, optional
+            With levels: the training task that the rows belong to. Its rows of the fit count as well.
 
         Returns
         -------
-        AdaptedEquation, or AveragedEquation of a model that averages structures
+        AdaptedEquation; AveragedEquation of a model that averages structures, AdaptedUnits of one with levels
 
         Raises
         ------
@@ -474,6 +489,14 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         fitted, columns, names = self._fitted, Columns(self), Columns(self).names
+        earlier = None if within is None else within_task(fitted, within)
+        if fitted.levels is not None:
+            refuse_guard(bool(guard) or gap != 0, "adapt")
+            if covariates is not None:
+                raise ValueError(
+                    "adapt: with levels the rows of a unit bring its covariates; covariates= is not taken."
+                )
+            return adapted_units(columns, fitted, X, y, sample_weight, "adapt", earlier=earlier)
         rows, target, weight, further = support_rows(columns, fitted, X, y, sample_weight, "adapt")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self._guards) else None
         self._warn_outside(dict(enumerate(rows.T)), "adapt")
@@ -491,42 +514,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         rest = self.n_features_in_, names, judge, self._conformal, stated, weight, decision
         return averaged(AdaptedEquation._make(fitted, posterior, rows, target, *rest), self._further)
 
-    @in_plain_modes
-    def adapt_many(
-        self, tasks: Any, sample_weight: Any = None, *, guard: bool = False, gap: int = 0
-    ) -> AdaptedEquations | AveragedEquations:
-        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, to rounding.
-
-        Parameters
-        ----------
-        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
-        sample_weight : array-like of shape (n_rows,), optional
-            Weights of the rows of all tasks, one task after the other, as `adapt` takes them; or the tasks carry them.
-        guard : bool, default=False
-            Whether to judge each adaptation as ``adapt(guard=True)`` does; one batch judges all tasks.
-        gap : int, default=0
-            For the guard, as in `adapt`.
-
-        Returns
-        -------
-        AdaptedEquations, or AveragedEquations
-
-        Raises
-        ------
-        TaskError, ValueError
-            When tasks or settings cannot be used; the message names task and column.
-        """
-        check_is_fitted(self)
-        fitted = self._fitted
-        tasks = support_tasks(Columns(self), fitted, tasks, sample_weight)
-        model = compiled_for_adapting(fitted, self.compile, len(tasks.X))
-        posterior = many_tasks.adapt_tasks(fitted, model, tasks, verbose=bool(self.verbose))
-        self._warn_outside(dict(enumerate(tasks.X.T)), "adapt_many")
-        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
-        guards = None if judge is None else average.answering(judge, model, self._further).judge_tasks(tasks)
-        rest = Columns(self).names, self._conformal, judge, guards
-        return averaged_many(AdaptedEquations(fitted, posterior, tasks, *rest), self._further)
-
+    adapt_many = adapting_many.adapt_many
     from_population: Any = classmethod(kept.from_population)
     to_population = kept.to_population
     simulate_tasks = kept.simulate_tasks
@@ -550,7 +538,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def summary(self) -> str:
         """Return the fit in the form statisticians know, with notes on constants that the tasks do not determine."""
         check_is_fitted(self)
-        return tables.summarise(self._fitted, vars(self))
+        return level_tables.summarise(self._fitted, vars(self))
 
     @property
     def _members(self) -> tuple[FittedEquation, ...]:
@@ -566,7 +554,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return prepared(self._fitted, tasks)
 
-    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[AdaptedEquation | AveragedEquation]:
+    def _adapted(self, supports: TaskSet, guard: bool, gap: int) -> Sequence[Any]:
         return one_by_one(self, supports, guard, gap) if guard else self.adapt_many(supports)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from metaest.functional import MetaGradient, as_meta_gradient
 from metaest.functional.equations.noise import NoiseKind
 from metaest.population import Population
 
-__all__ = ["CONSTRAINTS", "FitSettings"]
+__all__ = ["CONSTRAINTS", "OUTERMOST", "FitSettings"]
+
+# name of the outermost level, the task itself
+OUTERMOST = "task"
 
 # one number of all rows, or a column
 LIMIT = [Number(None, None, closed="neither"), str, None]
@@ -21,7 +24,8 @@ LIMIT = [Number(None, None, closed="neither"), str, None]
 # equation and parameters are checked elsewhere, with messages that name the constant
 CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", StrOptions({"auto"}), None],
-    "covariance": [StrOptions({"full", "diagonal", "auto"})],
+    "covariance": [StrOptions({"full", "diagonal", "auto"}), Mapping],
+    "levels": [Mapping, None],
     "noise": [StrOptions({*get_args(NoiseKind), "auto"})],
     "noise_correlation": [StrOptions({"ar1", "car1"}), None],
     "correlation_time": [str, Whole(0, None, closed="left"), None],
@@ -56,7 +60,8 @@ class FitSettings:
     """The settings of an ``EquationRegressor`` that its fit reads, as its constructor takes them."""
 
     random: Sequence[str] | str | None
-    covariance: str
+    covariance: str | Mapping[str, str]
+    levels: Mapping[Any, Any] | None
     noise: str
     noise_correlation: str | None
     correlation_time: str | int | None
@@ -91,6 +96,12 @@ class FitSettings:
         """Whether constants vary independently between tasks."""
         return self.covariance == "diagonal"
 
+    def is_diagonal(self, level: str) -> bool:
+        """Return whether constants vary independently at a level."""
+        if isinstance(self.covariance, Mapping):
+            return self.covariance.get(level, "full") == "diagonal"
+        return self.diagonal
+
     @property
     def by_gradient_steps(self) -> bool:
         """Whether tasks adapt by gradient steps (MAML), and not by their most probable constants."""
@@ -120,6 +131,7 @@ class FitSettings:
             )
         if self.small_sample == "integrate" and self.by_query:
             raise ValueError("small_sample='integrate' needs objective='evidence': it integrates the likelihood.")
+        self._check_levels()
         if self.small_sample == "integrate" and "auto" in (self.noise, self.covariance, str(self.random)):
             raise ValueError(
                 "small_sample='integrate' compares no structures: give random, covariance and noise other than 'auto'."
@@ -151,6 +163,34 @@ class FitSettings:
             ends = getattr(self, low), getattr(self, high)
             if all(isinstance(end, Real) for end in ends) and not ends[0] < ends[1]:
                 raise ValueError(f"{low}={ends[0]!r} must be below {high}={ends[1]!r}.")
+
+    def _check_levels(self) -> None:
+        """Raise a ValueError when settings do not go together with levels."""
+        if isinstance(self.covariance, Mapping):
+            levels = [OUTERMOST, *map(str, self.levels or {})]
+            for level, form in self.covariance.items():
+                if level not in levels:
+                    raise ValueError(f"covariance: there is no level {level!r}; the levels are {levels}.")
+                if form not in ("full", "diagonal"):
+                    raise ValueError(f"covariance[{level!r}] must be 'full' or 'diagonal', got {form!r}.")
+        if self.levels is None:
+            if isinstance(self.covariance, Mapping):
+                raise ValueError("covariance by level needs levels=; without them it is one word.")
+            return
+        if not self.levels:
+            raise ValueError("levels is empty: name columns of X and the constants that vary there, or leave it None.")
+        if OUTERMOST in self.levels:
+            raise ValueError(f"levels: {OUTERMOST!r} is the name of the outermost level; random= has its constants.")
+        refused = {
+            "objective='query'": self.by_query,
+            "small_sample='integrate'": self.small_sample == "integrate",
+            "random='auto'": isinstance(self.random, str),
+            "covariance='auto'": self.covariance == "auto",
+            "noise='auto'": self.noise == "auto",
+        }
+        for setting, given in refused.items():
+            if given:
+                raise ValueError(f"levels and {setting} do not go together yet; take another value, or no levels.")
 
     def _check_lognormal(self) -> None:
         """Raise a ValueError when the logarithm of y cannot be what is normal with the other settings."""

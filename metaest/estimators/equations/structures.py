@@ -99,17 +99,18 @@ class _Structure:
 
 def fit_structures(
     settings: FitSettings,
-    equation: GivenEquation,
+    equation_of: Callable[[TaskSet], GivenEquation],
     tasks: TaskSet,
     seed: int,
     *,
     flat: bool,
     checkpoint: Checkpoint | None = None,
 ) -> Average:
-    """Fit an equation; where settings are "auto", in several structures, and choose among them.
+    """Fit the equation of some tasks; where settings are "auto", in several structures, and choose among them.
 
     A checkpoint keeps the fit of the default structure; after an interrupt the others are fitted again.
     """
+    equation = equation_of(tasks)
     fit = partial(fit_population, equation=equation, tasks=tasks, flat=flat)
     default = _default(settings)
     result = fit(default, rng=np.random.default_rng(seed), checkpoint=checkpoint)
@@ -146,7 +147,7 @@ def _kinds(settings: FitSettings, default: FitSettings) -> list[tuple[str, str]]
     """Return pairs of noise and covariance, the default first."""
     noises = NOISES if settings.noise == "auto" else (settings.noise,)
     several = default.random is None or len(default.random) > 1
-    covariances = COVARIANCES if settings.covariance == "auto" and several else (default.covariance,)
+    covariances = COVARIANCES if settings.covariance == "auto" and several else (str(default.covariance),)
     return list(itertools.product(noises, covariances))
 
 

@@ -227,12 +227,20 @@ def _information_criteria(
 
 
 def attributes(
-    result: FitResult, tasks: TaskSet | None, settings: FitSettings, source: str | None = None
+    result: FitResult,
+    tasks: TaskSet | None,
+    settings: FitSettings,
+    source: str | None = None,
+    unit_names: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the fitted attributes by name; of a population that is kept, `source` says where it is from."""
+    """Return the fitted attributes by name; of a population that is kept, `source` says where it is from.
+
+    `unit_names` are of the units of the posterior, where these are no tasks.
+    """
     fitted = result.fitted
     n_rows = 0 if tasks is None else len(tasks.X)
     names = np.empty(0, dtype=object) if tasks is None else tasks.names
+    names = names if unit_names is None else unit_names
     kept = source is not None and not result.n_iter
     aic, bic = _information_criteria(fitted, result.log_likelihood, settings.diagonal, n_rows, kept)
     noise = _noise_table(fitted)

@@ -32,6 +32,7 @@ __all__ = [
     "arranged_tasks",
     "limits_of_tasks",
     "prepared",
+    "refuse_levels",
     "require_finite_tasks",
     "rows_to_predict",
     "support_rows",
@@ -79,6 +80,7 @@ def support_tasks(
     columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any, where: str = "adapt_many"
 ) -> TaskSet:
     """Return the tasks of ``adapt_many``, or another method, as the equation takes them; `columns` are of the fit."""
+    refuse_levels(fitted, where)
     taken = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
     if taken.sample_weight is None:
         fitted.row_accuracy.warn_of_ones(where)
@@ -86,6 +88,12 @@ def support_tasks(
     inputs.check_targets(taken.y, True, 1, where)
     warn_of_values_at_limit(fitted.bounds, taken.X, taken.y, where)
     return prepared(fitted, taken)
+
+
+def refuse_levels(fitted: FittedEquation, where: str) -> None:
+    """Raise a ValueError where units within tasks are not counted yet."""
+    if fitted.levels is not None:
+        raise ValueError(f"{where} is not there yet for models with levels=; fit one without levels for it.")
 
 
 def arranged_tasks(columns: Columns, fitted: FittedEquation, tasks: TaskSet, where: str) -> TaskSet:
@@ -121,8 +129,12 @@ def limits_of_tasks(bounds: Bounds, tasks: TaskSet, *, logarithmic: bool) -> Tas
 
 def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str) -> NDArray[Any]:
     """Return rows as the equation takes them, whatever their covariates; `columns` are those of the fit."""
-    X, further = arranged(columns.names, fitted.function, X, where)
-    rows = columns.rows(X, where)
+    if fitted.levels is not None:
+        _, X = fitted.levels.columns.extended(X, where)
+        further, rows = None, fitted.levels.columns.split(columns.rows(X, where))[1]
+    else:
+        X, further = arranged(columns.names, fitted.function, X, where)
+        rows = columns.rows(X, where)
     rows = rows if further is None else np.column_stack([rows, further])
     check_rows(fitted.function, rows, None, where)
     fitted.row_accuracy.check(rows, where)

@@ -11,13 +11,14 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.arguments import check_interval, require_count, require_flag
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import conformal_interval
+from metaest.estimators.equations.adapted_units import adapted_units
 from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd
 from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations, spread
 from metaest.estimators.equations.checks import require_finite_curve
 from metaest.estimators.equations.draws import draws_without_rows
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.next_rows import suggest_rows
-from metaest.estimators.equations.task_rows import rows_to_predict
+from metaest.estimators.equations.task_rows import refuse_levels, rows_to_predict
 from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.random_state import generator_of
 
@@ -118,6 +119,10 @@ def simulate(
     -------
     ndarray of shape (n, n_rows)
     """
+    check_is_fitted(self)
+    if self._fitted.levels is not None:
+        new_task = adapted_units(Columns(self), self._fitted, [], [], None, "simulate")
+        return new_task.simulate(X, n, random_state, sample_weight)
     return _simulated(*asked(self, X, "simulate"), n, random_state, sample_weight)
 
 
@@ -142,6 +147,8 @@ def suggest(
     ndarray of int, shape (n,)
         Row numbers of the candidates, in the order of choice.
     """
+    check_is_fitted(self)
+    refuse_levels(self._fitted, "suggest")
     return _suggested(*asked(self, X_candidates, "suggest"), n, target, cost, sample_weight)
 
 

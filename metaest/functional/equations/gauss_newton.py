@@ -23,7 +23,7 @@ from metaest.functional.equations import small_matrices
 from metaest.functional.equations.equation import Observations
 from metaest.functional.equations.hierarchical import HierarchicalModel, Information
 
-__all__ = ["GaussNewton", "MapResult", "SearchState", "SolveCode", "accept_step", "propose_step"]
+__all__ = ["GaussNewton", "MapResult", "SearchState", "SolveCode", "accept_step", "judge_step", "propose_step"]
 
 # damping of the first step that is damped, as a share of the diagonal of the second derivative
 FIRST_DAMPING = 0.1
@@ -153,15 +153,35 @@ def accept_step(
 ) -> tuple[SearchState, Tensor]:
     """Return the states from which the searches continue, and their damping, given the state at the trial step."""
     running = code == float(SolveCode.MAX_ITER)
+    better, damping = judge_step(state.loss, trial.loss, trial.finite & running, damping, expected, running)
+    return trial.where(better, state), damping
+
+
+def judge_step(
+    loss: Tensor, tried: Tensor, usable: Tensor, damping: Tensor, expected: Tensor, running: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return which trial steps are taken, and the damping of the next ones.
+
+    Parameters
+    ----------
+    loss, tried : Tensor of shape (tasks,)
+        Before the step and after it.
+    usable : boolean Tensor of shape (tasks,)
+        Whether a step may be taken at all.
+    damping : Tensor of shape (tasks,)
+    expected : Tensor of shape (tasks,)
+        The decrease that the quadratic model promised.
+    running : boolean Tensor of shape (tasks,)
+        Searches that go on; the damping of the others stays.
+    """
     # rounding alone may raise a loss that is at its lowest
-    better = (trial.loss <= state.loss + 1e-13 * state.loss.abs()) & trial.finite & running
+    better = (tried <= loss + 1e-13 * loss.abs()) & usable
     # a step that gains far less than the quadratic model promised is on its way to swing back and forth
-    gain = (state.loss - trial.loss) / expected.clamp(min=1e-300)
+    gain = (loss - tried) / expected.clamp(min=1e-300)
     raised = torch.clamp(4 * damping, min=FIRST_DAMPING)
     lowered = torch.where(damping <= FIRST_DAMPING, 0.0, damping / 8)
     adjusted = torch.where(gain > 0.75, lowered, torch.where(gain < 0.25, raised, damping))
-    damping = torch.where(running, torch.where(better, adjusted, 2 * raised), damping)
-    return trial.where(better, state), damping
+    return better, torch.where(running, torch.where(better, adjusted, 2 * raised), damping)
 
 
 class _Problem(NamedTuple):

@@ -61,6 +61,11 @@ class Tree(NamedTuple):
     parents: tuple[Tensor, ...]
     n_tasks: int
 
+    @property
+    def sizes(self) -> list[int]:
+        """Number of units of each level."""
+        return [self.n_tasks, *(len(parent) for parent in self.parents)]
+
     def task_of(self, level: int) -> Tensor:
         """Return the task of each unit of a level."""
         task = torch.arange(self.n_tasks)

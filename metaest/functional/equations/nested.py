@@ -12,11 +12,19 @@ import torch
 from torch import Tensor
 
 from metaest.functional.equations.equation import Observations
-from metaest.functional.equations.gauss_newton import FIRST_DAMPING, GREATEST_DAMPING, GaussNewton, SolveCode
-from metaest.functional.equations.hierarchical import DIFFERENCE, HierarchicalModel
-from metaest.functional.equations.levels import Tree, sum_by
+from metaest.functional.equations.gauss_newton import GREATEST_DAMPING, GaussNewton, SolveCode, judge_step
+from metaest.functional.equations.hierarchical import DIFFERENCE, Design, HierarchicalModel
+from metaest.functional.equations.levels import Eliminated, Tree, sum_by
 
-__all__ = ["NestedResult", "negative_log_evidence_of_units", "search_units"]
+__all__ = [
+    "NestedResult",
+    "information_of_coefficients",
+    "negative_log_evidence_of_units",
+    "path",
+    "response",
+    "search_units",
+    "sums_within",
+]
 
 
 class NestedResult(NamedTuple):
@@ -83,9 +91,8 @@ def search_units(
         Where the search starts; zeros by default.
     """
     with torch.no_grad():
-        sizes = [tree.n_tasks, *(len(parent) for parent in tree.parents)]
         if u is None:
-            u = [center.new_zeros(factor.shape[1], n) for factor, n in zip(tree.factors, sizes, strict=True)]
+            u = [center.new_zeros(factor.shape[1], n) for factor, n in zip(tree.factors, tree.sizes, strict=True)]
         damping = center.new_zeros(tree.n_tasks)
         state = _at(model, tree, center, log_sigma, observations, [part.detach() for part in u], True)
         code = torch.where(_finite(state, tree), SolveCode.MAX_ITER, SolveCode.NOT_FINITE)
@@ -109,12 +116,8 @@ def search_units(
                 break
             trial = _at(model, tree, center, log_sigma, observations, moved, expected_curvature)
             running = code == SolveCode.MAX_ITER
-            better = (trial.loss <= state.loss + 1e-13 * state.loss.abs()) & _finite(trial, tree) & running & ~lost
-            share = (state.loss - trial.loss) / gain.clamp(min=1e-300)
-            raised = torch.clamp(4 * damping, min=FIRST_DAMPING)
-            lowered = torch.where(damping <= FIRST_DAMPING, 0.0, damping / 8)
-            adjusted = torch.where(share > 0.75, lowered, torch.where(share < 0.25, raised, damping))
-            damping = torch.where(running, torch.where(better, adjusted, 2 * raised), damping)
+            usable = _finite(trial, tree) & running & ~lost
+            better, damping = judge_step(state.loss, trial.loss, usable, damping, gain, running)
             state = trial.where(better, state, tree)
     return NestedResult(state.u, state.loss, code)
 
@@ -216,16 +219,64 @@ def _follow(
     phi = tree.constants(center, u)
     gradient = model.information(phi, log_sigma, observations, differentiable=True).gradient
     right = [
-        factor.T @ within + part for factor, within, part in zip(tree.factors, _within(tree, gradient), u, strict=True)
+        factor.T @ within + part
+        for factor, within, part in zip(tree.factors, sums_within(tree, gradient), u, strict=True)
     ]
     steps = fixed.solve(system, right)
-    return [part - step for part, step in zip(u, steps, strict=True)]
+    # where a task's matrix is not definite, its step is none, as that of `evidence.follow`
+    level_tasks = [fixed.task_of(level) for level in range(len(u))]
+    lost = u[0].new_zeros(tree.n_tasks)
+    for task, step in zip(level_tasks, steps, strict=True):
+        lost = lost.index_add(0, task, (~torch.isfinite(step.detach()).all(dim=0)).to(lost))
+    usable = [(lost == 0)[task] for task in level_tasks]
+    taken = [torch.where(at, step, torch.zeros_like(step)) for at, step in zip(usable, steps, strict=True)]
+    return [part - step for part, step in zip(u, taken, strict=True)]
 
 
-def _within(tree: Tree, gradient: Tensor) -> list[Tensor]:
-    """Return the gradient in the constants of all innermost units of each unit, by level."""
-    sums = [gradient]
-    sizes = [tree.n_tasks, *(len(parent) for parent in tree.parents)]
+def sums_within(tree: Tree, values: Tensor) -> list[Tensor]:
+    """Return values of the innermost units, (constants, units), summed over those within each unit, by level."""
+    sums = [values]
     for level in reversed(range(len(tree.parents))):
-        sums.append(gradient.new_zeros(len(gradient), sizes[level]).index_add(1, tree.parents[level], sums[-1]))
+        sums.append(values.new_zeros(len(values), tree.sizes[level]).index_add(1, tree.parents[level], sums[-1]))
     return sums[::-1]
+
+
+def path(tree: Tree, u: Sequence[Tensor]) -> Tensor:
+    """Return by how much the constants of the innermost units differ from their centers, (constants, units)."""
+    return tree.constants(u[0].new_zeros(len(tree.factors[0]), 1), u)
+
+
+def response(tree: Tree, design: Design, matrix: Tensor, system: Eliminated) -> Tensor:
+    r"""Return by how much the most probable constants of the units move with the coefficients, to first order.
+
+    It is :math:`M - A H^{-1} A^\top P M` with all units of a task in one system: without rows a constant moves as its
+    center does, and where rows say all it does not move.
+
+    Parameters
+    ----------
+    tree : Tree
+    design : Design
+        Of the innermost units.
+    matrix : Tensor of shape (constants, constants, units)
+        Information of the rows about the constants.
+    system : Eliminated
+        Of this tree with this matrix.
+
+    Returns
+    -------
+    Tensor of shape (coefficients, constants, units)
+    """
+    moved = []
+    for constant, multiplier in zip(design.constant.tolist(), design.multiplier, strict=True):
+        entering = matrix.new_zeros(matrix.shape[1:])
+        entering[constant] = multiplier
+        pulled = torch.einsum("pqt,qt->pt", matrix, entering)
+        right = [factor.T @ part for factor, part in zip(tree.factors, sums_within(tree, pulled), strict=True)]
+        moved.append(entering - path(tree, tree.solve(system, right)))
+    return torch.stack(moved)
+
+
+def information_of_coefficients(design: Design, matrix: Tensor, moved: Tensor) -> Tensor:
+    """Return the information about the coefficients, given covariances and noise, from their :func:`response`."""
+    of_units = torch.einsum("pqt,bqt->bpt", matrix, moved)
+    return torch.einsum("at,bat->ab", design.multiplier, of_units[:, design.constant])

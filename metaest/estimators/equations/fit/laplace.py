@@ -18,7 +18,7 @@ from metaest.exceptions import DivergenceError
 from metaest.functional import PopulationParameters, negative_log_evidence, query_loss
 from metaest.functional.equations.hierarchical import Design
 
-__all__ = ["Coordinates", "Objective", "maximise"]
+__all__ = ["Coordinates", "Objective", "inverse_root", "maximise"]
 
 # gradient at which a search ends, with coordinates in units of standard errors
 GRADIENT_TOLERANCE = 1e-5
@@ -304,13 +304,13 @@ def _directions(normal: Tensor, problem: Problem) -> Tensor:
         free = [k for k in range(len(normal)) if k != held.place]
         normal_of_free = normal[free][:, free]
     else:
-        return _inverse_root(normal)
+        return inverse_root(normal)
     directions = normal.new_zeros(len(normal), len(free))
-    directions[free] = _inverse_root(normal_of_free)
+    directions[free] = inverse_root(normal_of_free)
     return directions
 
 
-def _inverse_root(normal: Tensor) -> Tensor:
+def inverse_root(normal: Tensor) -> Tensor:
     """Return a matrix C with C C' the inverse of `normal`, with bounded directions where there is no information."""
     size = normal.diagonal().clamp(min=1e-300).sqrt()
     values, vectors = torch.linalg.eigh(normal / size[:, None] / size)

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from metaest.estimators.equations.censoring import bounds_of
 from metaest.estimators.equations.checks import (
     check_data,
     check_tasks,
+    note_on_initial_values,
     require_usable,
     warn_of_codes,
     warn_of_outliers,
@@ -74,7 +75,18 @@ from metaest.functional.progress import Bar
 from metaest.population.parameter import Parameter, check_names, check_parameters, transforms_of
 from metaest.tasks import TaskSet, split_tasks
 
-__all__ = ["FitResult", "fit_population", "smallest_noise", "warn_of_fit"]
+__all__ = [
+    "FitResult",
+    "Setting",
+    "doubt_of",
+    "explain",
+    "fit_population",
+    "in_given_weights",
+    "problem_of",
+    "searched",
+    "smallest_noise",
+    "warn_of_fit",
+]
 
 _logger = logging.getLogger("metaest.fit")
 
@@ -96,8 +108,6 @@ ROWS_BETWEEN = 4
 CHECKED_TASKS = 200
 # standard error on a log or logit scale from which a constant has run to its bound
 RUNAWAY = 20.0
-# change of the curve with a constant, as a share of the spread of the data, below which it does not respond
-NO_RESPONSE = 1e-6
 # episodes in all of objective="query"
 EPISODES = 400
 # episodes of each task at least
@@ -112,6 +122,11 @@ VANISHED = 1e-3
 REVIVAL_STEPS = 6
 # gain in log-evidence by which it goes on
 REVIVAL_GAIN = 0.5
+
+
+# an optimum whose population and deviations are those of tasks, and how tasks adapt
+Ended = TypeVar("Ended", bound=Any)
+Solver = TypeVar("Solver")
 
 
 class FitResult(NamedTuple):
@@ -148,7 +163,7 @@ class FitResult(NamedTuple):
     doubt: str
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
     """The parts of a fit that its search does not change."""
 
     table: dict[str, Parameter]
@@ -189,36 +204,25 @@ def fit_population(
     FitResult
     """
     given, (tasks, shift) = tasks, with_mean_weight_one(tasks)
-    problem, setting = _problem(settings, equation, tasks, given, flat, FitCheckpoint(checkpoint))
+    problem, setting = problem_of(settings, equation, tasks, given, flat, FitCheckpoint(checkpoint))
     history: list[tuple[int, float]] = []
-    optimum, solver = _search(settings, problem, setting.initial, tasks, rng, history)
-    if not _programs_agree(problem, optimum):
-        reason = "its program gives another result than torch at the fitted constants"
-        _logger.warning("the equation is fitted again by torch: %s", reason)
-        setting = setting._replace(compiled=setting.compiled._replace(compiled=False, reason=reason))
-        problem = problem._replace(model=setting.model)
+
+    def search(problem: Problem) -> tuple[Optimum, GaussNewton | GradientDescent]:
         history.clear()
-        optimum, solver = _search(settings, problem, setting.initial, tasks, rng, history)
-    if not _still_agrees(problem, optimum):
-        # the fitted constants let the equation branch as the probe did not
-        reason = f"{setting.mode}: gives another result than one task at a time at the fitted constants"
-        model = replace(setting.model, equation=replace(setting.model.equation, mode="loop"))
-        compiled = setting.compiled._replace(compiled=False, reason=reason)
-        setting = setting._replace(model=model, mode="loop", reason=reason, compiled=compiled)
-        problem = problem._replace(model=model)
-        history.clear()
-        optimum, solver = _search(settings, problem, setting.initial, tasks, rng, history)
+        return _search(settings, problem, setting.initial, tasks, rng, history)
+
+    problem, setting, optimum, solver = searched(problem, setting, search)
     optimum, no_variation = without_variation(problem, optimum)
     ended = optimum.message or "converged"
     _logger.info("%d iterations, log-evidence %.6g: %s", optimum.n_iter, -optimum.loss, ended)
     if no_variation:
         _logger.info("no variation between tasks: %s", ", ".join(list(setting.table)[k] for k in no_variation))
     if shift:
-        problem, optimum = _in_given_weights(problem, optimum, given, shift)
+        problem, optimum = in_given_weights(problem, optimum, given, shift)
     optimum, uncertain, omega_error = population_of(settings.small_sample, problem, optimum, no_variation)
     no_variation = [] if uncertain else no_variation
     fitted, posterior = _finished(problem, optimum, setting, no_variation, solver, uncertain)
-    doubt = _doubt(problem, optimum, fitted, given)
+    doubt = doubt_of(problem, optimum, fitted, given)
     warn_of_fit(problem, optimum, fitted, posterior, given, doubt)
     return FitResult(
         fitted,
@@ -235,14 +239,36 @@ def fit_population(
     )
 
 
-def _problem(
+def searched(
+    problem: Problem, setting: Setting, search: Callable[[Problem], tuple[Ended, Solver]]
+) -> tuple[Problem, Setting, Ended, Solver]:
+    """Search, once more by torch or one task at a time where what is faster gives something else at the optimum."""
+    optimum, solver = search(problem)
+    if not _programs_agree(problem, optimum):
+        reason = "its program gives another result than torch at the fitted constants"
+        _logger.warning("the equation is fitted again by torch: %s", reason)
+        setting = setting._replace(compiled=setting.compiled._replace(compiled=False, reason=reason))
+        problem = problem._replace(model=setting.model)
+        optimum, solver = search(problem)
+    if not _still_agrees(problem, optimum):
+        # the fitted constants let the equation branch as the probe did not
+        reason = f"{setting.mode}: gives another result than one task at a time at the fitted constants"
+        model = replace(setting.model, equation=replace(setting.model.equation, mode="loop"))
+        compiled = setting.compiled._replace(compiled=False, reason=reason)
+        setting = setting._replace(model=model, mode="loop", reason=reason, compiled=compiled)
+        problem = problem._replace(model=model)
+        optimum, solver = search(problem)
+    return problem, setting, optimum, solver
+
+
+def problem_of(
     settings: FitSettings,
     given_equation: tuple[Callable[..., Tensor], Mapping[str, Parameter | float]],
     tasks: TaskSet,
     given: TaskSet,
     flat: bool,
     checkpoint: FitCheckpoint,
-) -> tuple[Problem, _Setting]:
+) -> tuple[Problem, Setting]:
     """Check equation and tasks, and return what is fitted to what; `given` are the tasks with the weights as given."""
     function, parameters = given_equation
     table = check_parameters(parameters, function)
@@ -282,7 +308,7 @@ def _problem(
         GaussNewton(),
         checkpoint,
     )
-    return problem, _Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
+    return problem, Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
 
 
 def smallest_noise(noise: Noise, size: float) -> Tensor:
@@ -370,7 +396,7 @@ def _search(
     start, u = first_population(rows_apart, initial, len(problem.design.constant), verbose=settings.verbose)
     start, u = with_first_correlation(problem, start, u)
     if not np.isfinite(problem.log_evidence(start, u)):
-        _explain(problem, initial, start, tasks)
+        explain(problem, initial, start, tasks)
     with Bar(settings.verbose, None, "iterations") as bar:
 
         def report(step: int, loss: float) -> None:
@@ -451,7 +477,7 @@ def _revive(
     return optimum
 
 
-def _explain(problem: Problem, initial: Tensor, population: PopulationParameters, tasks: TaskSet) -> None:
+def explain(problem: Problem, initial: Tensor, population: PopulationParameters, tasks: TaskSet) -> None:
     """Raise an error that names the task in which the equation fails."""
     center = problem.at(population).center
     for phi in (initial[:, None].expand_as(center), center):
@@ -480,7 +506,7 @@ def _still_agrees(problem: Problem, optimum: Optimum) -> bool:
     return agrees_one_by_one(problem.model.equation, theta, problem.observations.take(few))
 
 
-def _in_given_weights(problem: Problem, optimum: Optimum, tasks: TaskSet, shift: float) -> tuple[Problem, Optimum]:
+def in_given_weights(problem: Problem, optimum: Optimum, tasks: TaskSet, shift: float) -> tuple[Problem, Optimum]:
     """Return the same optimum for the weights as they were given: the noise is that of a row of weight 1."""
     noise = problem.model.noise
     population = optimum.population._replace(log_sigma=noise.scaled(optimum.population.log_sigma, 0.5 * shift))
@@ -492,7 +518,7 @@ def _in_given_weights(problem: Problem, optimum: Optimum, tasks: TaskSet, shift:
 def _finished(
     problem: Problem,
     optimum: Optimum,
-    setting: _Setting,
+    setting: Setting,
     no_variation: list[int],
     solver: GaussNewton | GradientDescent,
     uncertain: UncertainPopulation | None,
@@ -527,7 +553,7 @@ def _finished(
     return fitted, fitted.posterior_at(phi, problem.design, info.matrix, result.loss, result.code)
 
 
-def _doubt(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: TaskSet) -> str:
+def doubt_of(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: TaskSet) -> str:
     """Return a sentence on a fit that did not converge to anything of use; empty for one that did."""
     population = optimum.population
     n = problem.model.noise.n_scales
@@ -547,7 +573,7 @@ def _doubt(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: Ta
         return (
             f"the tasks do not determine {', '.join(which)} at the fitted population: the curve does not respond to "
             "it, it can be traded for another constant, or it has run to a bound. Look at units, initial values and "
-            f"bounds; its standard error means nothing.{_note_on_initial_values(fitted, problem, tasks)}"
+            f"bounds; its standard error means nothing.{note_on_initial_values(fitted, problem.observations, tasks)}"
         )
     return f"{optimum.message}; raise max_iter, or look at history_." if optimum.message else ""
 
@@ -571,27 +597,3 @@ def warn_of_fit(
     if not _at_floor(problem, optimum.population):
         column, updated = time_column(fitted.function, tasks), problem.prior is not None
         warn_of_correlation(fitted, posterior, problem.observations, column, updated=updated)
-
-
-def _note_on_initial_values(fitted: FittedEquation, problem: Problem, tasks: TaskSet) -> str:
-    """Return a sentence on the constants to which no curve responds at the initial values, where there are such."""
-    model, table = problem.model, fitted.table
-    phi = model.transforms.unconstrain(_initial(table))
-    curves, slopes = model.curve_and_slopes(phi[:, None].expand(-1, len(tasks)), problem.observations)
-    real = problem.observations.mask > 0
-    # by how much a curve changes with a constant by its size, or on a log or logit scale by one
-    steps = torch.tensor(
-        [abs(float(v)) if kind == "identity" else 1.0 for v, kind in zip(phi, model.transforms.kinds, strict=True)]
-    )
-    moves = (slopes.detach() * steps[:, None, None])[:, real].abs()
-    flat = ~(torch.nan_to_num(moves, nan=0.0, posinf=0.0).amax(dim=1) > NO_RESPONSE * spread_of(problem.observations))
-    which = [name for name, still in zip(table, flat.tolist(), strict=True) if still]
-    if not which:
-        return ""
-    task, first = tasks.name_of(0), curves.detach()[:, 0][real[:, 0]]
-    values = ", ".join(f"{name}={float(table[name].initial):.3g}" for name in which)
-    return (
-        f" At the initial values ({values}) no curve responds to {', '.join(which)}: that of task {task!r} lies from "
-        f"{float(first.min()):.3g} to {float(first.max()):.3g}. Give initial values at which the curve has the shape "
-        "of the data."
-    )
