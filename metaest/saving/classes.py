@@ -11,11 +11,11 @@ from metaest.estimators.conformal import Calibration, Scores
 from metaest.estimators.equations import average, many_tasks
 from metaest.estimators.equations.covariates import ConstantFormulas, Covariates
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
-from metaest.estimators.equations.level_fit import FittedLevels
-from metaest.estimators.equations.levels import LevelColumns, Variation
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.equations.uncertain import UncertainPopulation
-from metaest.estimators.equations.unit_posterior import UnitPosterior
+from metaest.estimators.equations.units.fitted import FittedLevels
+from metaest.estimators.equations.units.levels import LevelColumns, Variation
+from metaest.estimators.equations.units.posterior import UnitPosterior
 from metaest.estimators.gaussian import conditioning
 from metaest.estimators.gaussian.hierarchical_gp.evidence import Curves, Hyperparameters
 from metaest.estimators.gaussian.hierarchical_gp.kernels import Kernel

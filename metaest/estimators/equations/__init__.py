@@ -2,8 +2,6 @@
 
 from metaest.estimators.equations.adapted import AdaptedEquation
 from metaest.estimators.equations.adapted_many import AdaptedEquations
-from metaest.estimators.equations.adapted_many_units import AdaptedManyUnits
-from metaest.estimators.equations.adapted_units import AdaptedUnits
 from metaest.estimators.equations.answers import Derived, Quantity
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations
 from metaest.estimators.equations.drawn import Drawn
@@ -11,6 +9,8 @@ from metaest.estimators.equations.likelihood import LogLikelihood
 from metaest.estimators.equations.profile_likelihood import ProfileLikelihood
 from metaest.estimators.equations.recalibration import Recalibration
 from metaest.estimators.equations.regressor import EquationRegressor
+from metaest.estimators.equations.units.adapted import AdaptedUnits
+from metaest.estimators.equations.units.adapted_many import AdaptedManyUnits
 from metaest.population.parameter import Parameter
 
 __all__ = [

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import average, censoring
 from metaest.estimators.equations.task_rows import limits_of_tasks
-from metaest.estimators.equations.unit_scores import unit_predictions
 from metaest.estimators.guard import FittedGuard, learned_guard
 from metaest.tasks import TaskSet
 
@@ -27,8 +26,12 @@ def query_predictions(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
     """Adapt to the support of every task and predict its query."""
     verbose = bool(self.verbose)
-    if self._fitted.levels is not None:
-        return unit_predictions(Columns(self), self._fitted, tasks, self.support_size, self.split, rng)
+    fitted = self._fitted
+    if fitted.levels is not None:
+        split = self.support_size, self.split, rng
+        predicted: tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]
+        predicted = fitted.levels.query_predictions(Columns(self), fitted, tasks, split)
+        return predicted
     return average.query_predictions(self._members, tasks, self.support_size, self.split, rng, verbose=verbose)
 
 

@@ -24,10 +24,12 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.likelihood import integral_of
 from metaest.estimators.equations.many_tasks import posterior_of_many
 from metaest.estimators.equations.settings import FitSettings
+from metaest.estimators.equations.tables import attributes
 from metaest.estimators.equations.task_rows import refuse_levels, support_tasks
 from metaest.estimators.equations.updating import Updated, update, weights_of
 from metaest.estimators.guard import FittedGuard, thinned
 from metaest.estimators.guard import learn_guard as learn_guard_of_training_tasks
+from metaest.estimators.seen_tasks import SeenTasks, hashed
 from metaest.exceptions import warn
 from metaest.population import Parameter, Population, Provenance
 from metaest.population.json_form import plain_settings
@@ -43,6 +45,7 @@ __all__ = [
     "given_tasks",
     "keep",
     "learn_guard",
+    "remember",
     "require_usual_settings",
     "simulate_tasks",
     "source_of",
@@ -403,6 +406,32 @@ def _require_same_model(model: Kept, population: Population) -> None:
         raise ValueError(f"the population belongs to {population.equation}, and not to {name}.")
     for setting, stated in population.settings.items():
         _require_setting(model, setting, stated)
+
+
+def remember(
+    self: Any,
+    learned: FitResult,
+    tasks: TaskSet | None,
+    settings: FitSettings,
+    seed: int,
+    names: Sequence[str] | None,
+    source: str | None = None,
+) -> None:
+    """Set what the model knows after a fit to tasks, or without any; `source` is that of a population."""
+    self._fitted, self._seed, self._conformal, self._judges = learned.fitted, seed, None, {}
+    self.__dict__.update(attributes(learned, tasks, settings, source))
+    self._judged = None if tasks is None or learned.fitted.levels is not None else thinned(tasks)
+    self._task_names = hashed([] if tasks is None else tasks.names)
+    self._seen = None if tasks is None else SeenTasks.learn(tasks, seed)
+    self.__dict__.pop("_y_mean", None)
+    if tasks is not None:
+        self._y_mean = tasks.y.mean(dtype=np.float64)
+    self.n_features_in_ = len(names or ()) if tasks is None else tasks.X.shape[1]
+    Columns(self).remember_names(names)
+    if tasks is not None:
+        Columns(self).remember_range(tasks.X)
+    else:
+        Columns(self).remember_stated_range(self.prior.provenance.ranges if self.prior is not None else {})
 
 
 def require_usual_settings(model: Kept, population: Population) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from metaest.estimators.arguments import require_choice, require_count
 from metaest.estimators.columns import Columns, Fitted
-from metaest.estimators.equations.adapted_many_units import adapted_many_units
 from metaest.estimators.equations.batches import chunks, whole
 from metaest.estimators.equations.checks import check_tasks, require_usable, warn_of_codes
 from metaest.estimators.equations.correlation import check_times_of_tasks
@@ -20,7 +19,7 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.map_estimate import map_estimate
 from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.modes import in_plain_modes
-from metaest.exceptions import IdentifiabilityWarning, TaskError, quiet, warn
+from metaest.exceptions import TaskError, warn
 from metaest.functional import Observations, PopulationParameters, SolveCode, negative_log_evidence
 from metaest.functional.equations.hierarchical import Design, Point
 from metaest.functional.equations.marginal import Integral, importance, quadrature
@@ -207,10 +206,8 @@ def _of_levels(self: _Model, tasks: Any, method: str, sample_weight: Any) -> Log
     """Return the log-likelihood of tasks with units within them."""
     if method != "laplace":
         raise ValueError(f"log_likelihood: with levels= there is method='laplace' only, not {method!r} yet.")
-    with quiet(IdentifiabilityWarning):
-        adapted = adapted_many_units(Columns(self), self._fitted, tasks, sample_weight)
-    value = adapted.log_evidence
-    return _result(method, Integral(value, torch.zeros_like(value), torch.ones_like(value)), adapted.tasks.names)
+    value, names = self._fitted.levels.log_evidence(Columns(self), self._fitted, tasks, sample_weight)
+    return _result(method, Integral(value, torch.zeros_like(value), torch.ones_like(value)), names)
 
 
 def _rule(n_nodes: int) -> tuple[Tensor, Tensor]:

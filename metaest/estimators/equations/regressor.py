@@ -18,34 +18,34 @@ from metaest.estimators.checkpoint import checkpoint_of
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import IntervalMixin, one_by_one
 from metaest.estimators.equations import (
-    adapting_many,
     average,
     bootstrap,
     judged,
     kept,
-    level_tables,
     likelihood,
+    many_tasks,
     profile_likelihood,
     recalibrate,
     substituted,
+    tables,
     unadapted,
 )
 from metaest.estimators.equations.adapted import AdaptedEquation
-from metaest.estimators.equations.adapted_units import AdaptedUnits, adapted_units, refuse_guard, within_task
-from metaest.estimators.equations.averaged import AveragedEquation, averaged
+from metaest.estimators.equations.adapted_many import AdaptedEquations
+from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations, averaged, averaged_many
 from metaest.estimators.equations.compiled import compiled_for_adapting
-from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.level_fit import fit_levels
-from metaest.estimators.equations.levels import coded_rows
 from metaest.estimators.equations.published import warn_outside
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
-from metaest.estimators.equations.task_rows import adapt_rows, prepared, support_rows
-from metaest.estimators.guard import FittedGuard, thinned
+from metaest.estimators.equations.task_rows import adapt_rows, prepared, refuse_guard, support_rows, support_tasks
+from metaest.estimators.equations.units.adapted import AdaptedUnits
+from metaest.estimators.equations.units.adapted_many import AdaptedManyUnits
+from metaest.estimators.equations.units.fit import fit_levels
+from metaest.estimators.equations.units.levels import coded_rows
+from metaest.estimators.guard import FittedGuard
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
-from metaest.estimators.seen_tasks import SeenTasks, hashed
 from metaest.functional import MetaGradient
 from metaest.population import Parameter, Population
 from metaest.tasks import TaskSet
@@ -377,31 +377,6 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         kept.require_usual_settings(self, population)
         return self
 
-    def _remember(
-        self,
-        learned: FitResult,
-        tasks: TaskSet | None,
-        settings: FitSettings,
-        seed: int,
-        names: Sequence[str] | None,
-        source: str | None = None,
-    ) -> None:
-        """Set what the model knows after a fit to tasks, or without any; `source` is that of a population."""
-        self._fitted, self._seed, self._conformal, self._judges = learned.fitted, seed, None, {}
-        self.__dict__.update(level_tables.attributes(learned, tasks, settings, source))
-        self._judged = None if tasks is None or learned.fitted.levels is not None else thinned(tasks)
-        self._task_names = hashed([] if tasks is None else tasks.names)
-        self._seen = None if tasks is None else SeenTasks.learn(tasks, seed)
-        self.__dict__.pop("_y_mean", None)
-        if tasks is not None:
-            self._y_mean = tasks.y.mean(dtype=np.float64)
-        self.n_features_in_ = len(names or ()) if tasks is None else tasks.X.shape[1]
-        Columns(self).remember_names(names)
-        if tasks is not None:
-            Columns(self).remember_range(tasks.X)
-        else:
-            Columns(self).remember_stated_range(self.prior.provenance.ranges if self.prior is not None else {})
-
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return equation and parameters for a TaskSet, as the constructor takes them; subclasses read them off it."""
         return self.equation, self.parameters
@@ -489,14 +464,12 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         fitted, columns, names = self._fitted, Columns(self), Columns(self).names
-        earlier = None if within is None else within_task(fitted, within)
         if fitted.levels is not None:
-            refuse_guard(bool(guard) or gap != 0, "adapt")
-            if covariates is not None:
-                raise ValueError(
-                    "adapt: with levels the rows of a unit bring its covariates; covariates= is not taken."
-                )
-            return adapted_units(columns, fitted, X, y, sample_weight, "adapt", earlier=earlier)
+            refuse_guard(bool(guard) or gap != 0, "adapt", covariates)
+            units: AdaptedUnits = fitted.levels.adapted(columns, fitted, X, y, sample_weight, within)
+            return units
+        if within is not None:
+            raise ValueError("adapt: within= needs a model with levels=.")
         rows, target, weight, further = support_rows(columns, fitted, X, y, sample_weight, "adapt")
         judge = self._fitted_guard(gap) if whether_guarded(guard, gap, self._guards) else None
         self._warn_outside(dict(enumerate(rows.T)), "adapt")
@@ -514,7 +487,46 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         rest = self.n_features_in_, names, judge, self._conformal, stated, weight, decision
         return averaged(AdaptedEquation._make(fitted, posterior, rows, target, *rest), self._further)
 
-    adapt_many = adapting_many.adapt_many
+    @in_plain_modes
+    def adapt_many(
+        self, tasks: Any, sample_weight: Any = None, *, guard: bool = False, gap: int = 0
+    ) -> AdaptedEquations | AveragedEquations | AdaptedManyUnits:
+        """Adapt to many tasks in one call, all rows of each; the same numbers as one `adapt` a task, to rounding.
+
+        Parameters
+        ----------
+        tasks : TaskSet, sequence of Task or of (X, y) pairs, or mapping of name to (X, y)
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows of all tasks, one task after the other, as `adapt` takes them; or the tasks carry them.
+        guard : bool, default=False
+            Whether to judge each adaptation as ``adapt(guard=True)`` does; one batch judges all tasks.
+        gap : int, default=0
+            For the guard, as in `adapt`.
+
+        Returns
+        -------
+        AdaptedEquations; AveragedEquations of a model that averages structures, AdaptedManyUnits of one with levels
+
+        Raises
+        ------
+        TaskError, ValueError
+            When tasks or settings cannot be used; the message names task and column.
+        """
+        check_is_fitted(self)
+        fitted = self._fitted
+        if fitted.levels is not None:
+            refuse_guard(bool(guard) or gap != 0, "adapt_many")
+            many: AdaptedManyUnits = fitted.levels.adapted_many(Columns(self), fitted, tasks, sample_weight)
+            return many
+        tasks = support_tasks(Columns(self), fitted, tasks, sample_weight)
+        model = compiled_for_adapting(fitted, self.compile, len(tasks.X))
+        posterior = many_tasks.adapt_tasks(fitted, model, tasks, verbose=bool(self.verbose))
+        self._warn_outside(dict(enumerate(tasks.X.T)), "adapt_many")
+        judge = self._fitted_guard(gap) if whether_guarded(guard, gap, False) else None
+        guards = None if judge is None else average.answering(judge, model, self._further).judge_tasks(tasks)
+        rest = Columns(self).names, self._conformal, judge, guards
+        return averaged_many(AdaptedEquations(fitted, posterior, tasks, *rest), self._further)
+
     from_population: Any = classmethod(kept.from_population)
     to_population = kept.to_population
     simulate_tasks = kept.simulate_tasks
@@ -528,6 +540,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     bootstrap = bootstrap.bootstrap
     profile_likelihood = profile_likelihood.profile_likelihood
     learn_guard = kept.learn_guard
+    _remember = kept.remember
     _as_recorded = judged.as_recorded
     _center_and_scale = unadapted.center_and_scale
     _fitted_guard = judged.fitted_guard
@@ -538,7 +551,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def summary(self) -> str:
         """Return the fit in the form statisticians know, with notes on constants that the tasks do not determine."""
         check_is_fitted(self)
-        return level_tables.summarise(self._fitted, vars(self))
+        return tables.summarise(self._fitted, vars(self))
 
     @property
     def _members(self) -> tuple[FittedEquation, ...]:

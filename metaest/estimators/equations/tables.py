@@ -15,7 +15,7 @@ from metaest.estimators.equations.draws import Draws, weighted_quantile
 from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Posterior
 from metaest.estimators.equations.mixture_draws import draws_of_coefficients
-from metaest.estimators.equations.settings import FitSettings
+from metaest.estimators.equations.settings import OUTERMOST, FitSettings
 from metaest.exceptions import filters_kept
 from metaest.functional import Correlation, SolveCode
 from metaest.tasks import TaskSet
@@ -231,20 +231,16 @@ def attributes(
     tasks: TaskSet | None,
     settings: FitSettings,
     source: str | None = None,
-    unit_names: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the fitted attributes by name; of a population that is kept, `source` says where it is from.
-
-    `unit_names` are of the units of the posterior, where these are no tasks.
-    """
+    """Return the fitted attributes by name; of a population that is kept, `source` says where it is from."""
     fitted = result.fitted
     n_rows = 0 if tasks is None else len(tasks.X)
     names = np.empty(0, dtype=object) if tasks is None else tasks.names
-    names = names if unit_names is None else unit_names
+    names = names if fitted.levels is None else np.arange(result.posterior.phi.shape[1])
     kept = source is not None and not result.n_iter
     aic, bic = _information_criteria(fitted, result.log_likelihood, settings.diagonal, n_rows, kept)
     noise = _noise_table(fitted)
-    return {
+    learned = {
         "n_iter_": result.n_iter,
         "n_tasks_": 0 if tasks is None else len(tasks),
         "n_rows_": n_rows,
@@ -269,6 +265,7 @@ def attributes(
         "bic_": bic,
         "history_": pd.DataFrame(result.history, columns=["iteration", "loss"]),
     }
+    return learned if fitted.levels is None else dict(fitted.levels.attributes(fitted, learned, n_rows))
 
 
 @filters_kept()
@@ -311,8 +308,9 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     if len(learned["coefficients_"]):
         lines += ["", "Covariates: shift of the constant, on that scale, per unit of the column"]
         lines += _table(learned["coefficients_"], index=False)
-    if len(learned["correlation_"]) > 1:
-        lines += ["", "Correlation between tasks", *_table(learned["correlation_"].round(3))]
+    correlation = outermost_correlation(learned["correlation_"])
+    if len(correlation) > 1:
+        lines += ["", "Correlation between tasks", *_table(correlation.round(3))]
     forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve", "sd_log": "SD {:.4g} of log y"}
     parts = [forms[name].format(value) for name, value in learned["noise_"].items() if name in forms]
     noise = (" plus " if fitted.model.noise.kind == "combined1" else ", ").join(parts)
@@ -331,7 +329,16 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     notes = _notes(fitted, learned)
     if notes:
         lines += ["", *notes]
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    return text if fitted.levels is None else str(fitted.levels.summarise(fitted, text, learned))
+
+
+def outermost_correlation(correlation: pd.DataFrame) -> pd.DataFrame:
+    """Return the correlations between tasks, of those of all levels where there are several."""
+    if correlation.index.nlevels == 1:
+        return correlation
+    outermost: pd.DataFrame = correlation.xs(OUTERMOST, level=0)
+    return outermost[list(outermost.index)]
 
 
 def _likelihood_lines(learned: Mapping[str, Any], noise: str) -> list[str]:
@@ -390,11 +397,12 @@ def _notes(fitted: FittedEquation, learned: Mapping[str, Any]) -> list[str]:
         for k in fitted.flat
         if k not in undetermined
     ]
-    correlation = learned["correlation_"].to_numpy()
+    table = outermost_correlation(learned["correlation_"])
+    correlation = table.to_numpy()
     for i in range(len(correlation)):
         for j in range(i):
             if np.abs(correlation[i, j]) > TOGETHER:
-                one, other = learned["correlation_"].index[[j, i]]
+                one, other = table.index[[j, i]]
                 notes.append(
                     f"Note: {one} and {other} vary together (correlation {correlation[i, j]:.3f}); these tasks cannot "
                     "tell one's variation from the other's."

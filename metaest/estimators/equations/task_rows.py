@@ -32,6 +32,7 @@ __all__ = [
     "arranged_tasks",
     "limits_of_tasks",
     "prepared",
+    "refuse_guard",
     "refuse_levels",
     "require_finite_tasks",
     "rows_to_predict",
@@ -94,6 +95,14 @@ def refuse_levels(fitted: FittedEquation, where: str) -> None:
     """Raise a ValueError where units within tasks are not counted yet."""
     if fitted.levels is not None:
         raise ValueError(f"{where} is not there yet for models with levels=; fit one without levels for it.")
+
+
+def refuse_guard(guarded: bool, where: str, covariates: Any = None) -> None:
+    """Raise a ValueError where an adaptation to units is to be guarded, or is given covariates apart from rows."""
+    if guarded:
+        raise ValueError(f"{where}: the guard does not judge units within tasks yet; pass guard=False.")
+    if covariates is not None:
+        raise ValueError(f"{where}: with levels the rows of a unit bring its covariates; covariates= is not taken.")
 
 
 def arranged_tasks(columns: Columns, fitted: FittedEquation, tasks: TaskSet, where: str) -> TaskSet:

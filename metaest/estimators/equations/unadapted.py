@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.arguments import check_interval, require_count, require_flag
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import conformal_interval
-from metaest.estimators.equations.adapted_units import adapted_units
 from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd
 from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations, spread
 from metaest.estimators.equations.checks import require_finite_curve
@@ -120,9 +119,10 @@ def simulate(
     ndarray of shape (n, n_rows)
     """
     check_is_fitted(self)
-    if self._fitted.levels is not None:
-        new_task = adapted_units(Columns(self), self._fitted, [], [], None, "simulate")
-        return new_task.simulate(X, n, random_state, sample_weight)
+    levels = self._fitted.levels
+    if levels is not None:
+        drawn = levels.simulated(Columns(self), self._fitted, X, n, random_state, sample_weight)
+        return np.asarray(drawn)
     return _simulated(*asked(self, X, "simulate"), n, random_state, sample_weight)
 
 

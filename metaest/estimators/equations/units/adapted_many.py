@@ -13,13 +13,13 @@ from torch import Tensor
 
 from metaest.estimators import inputs
 from metaest.estimators.columns import Columns
-from metaest.estimators.equations.adapted_units import AdaptedUnits
 from metaest.estimators.equations.censoring import warn_of_values_at_limit
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.levels import LevelColumns
 from metaest.estimators.equations.task_rows import prepared
-from metaest.estimators.equations.unit_adapting import adapt_units
-from metaest.estimators.equations.unit_posterior import UnitPosterior
+from metaest.estimators.equations.units.adapted import AdaptedUnits
+from metaest.estimators.equations.units.adapting import adapt_units
+from metaest.estimators.equations.units.levels import LevelColumns
+from metaest.estimators.equations.units.posterior import UnitPosterior
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictors
 from metaest.exceptions import TaskError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.fit.starts import sizes
-from metaest.estimators.equations.unit_problem import LevelPopulation, UnitProblem, linear_posterior
+from metaest.estimators.equations.units.problem import LevelPopulation, UnitProblem, linear_posterior
 from metaest.functional import PopulationParameters
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.nested import information_of_coefficients, response

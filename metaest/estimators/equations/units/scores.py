@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import rows_of_supports
-from metaest.estimators.equations.adapted_many_units import adapted_many_units, prepared_tasks
 from metaest.estimators.equations.censoring import as_recorded
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.units.adapted_many import adapted_many_units, prepared_tasks
 from metaest.exceptions import quiet
 from metaest.tasks import TaskSet, split_tasks
 

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.covariates import Covariates
-from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.levels import UnitPlaces
-from metaest.estimators.equations.unit_problem import LevelPopulation, linear_posterior
+from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.units.levels import UnitPlaces
+from metaest.estimators.equations.units.problem import LevelPopulation, UnitProblem, linear_posterior
 from metaest.functional import PopulationParameters
 from metaest.functional.equations.hierarchical import Design
 from metaest.functional.equations.levels import Tree
 from metaest.functional.equations.nested import response
 
-__all__ = ["UnitMoments", "UnitPosterior", "population_of_unit"]
+__all__ = ["UnitMoments", "UnitPosterior", "population_of_unit", "posterior_of_units", "unit_posterior_of"]
 
 
 class UnitMoments(NamedTuple):
@@ -197,3 +197,31 @@ def _root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(0.5 * (covariance + covariance.T))
     root: Tensor = vectors * values.clamp(min=0).sqrt()
     return torch.where(covariance.diagonal()[:, None] > 0, root, 0.0)
+
+
+def unit_posterior_of(
+    problem: UnitProblem, levels: LevelPopulation, u: list[Tensor], loss: Tensor, code: Tensor
+) -> UnitPosterior:
+    """Return the units linearised at their most probable deviations."""
+    _, gradient, matrix = problem.information(levels, u)
+    paths = tuple(problem.places.paths[-1])
+    phi, multiplier = problem.phi(levels, u), problem.units.design.multiplier
+    return UnitPosterior(paths, phi, gradient, matrix, multiplier, loss, code)
+
+
+def posterior_of_units(fitted: FittedEquation, units: UnitPosterior) -> Posterior:
+    """Return the posterior of each unit given the rows of all of its task."""
+    moments = units.moments(fitted.levels.population(fitted), fitted.covariates.design_constants(len(fitted.table)))
+    factor, tasks = fitted.population.factor, torch.tensor([int(path[0]) for path in units.paths])
+    inverse = torch.linalg.pinv(factor)
+    deviation = torch.einsum("mp,pqt,nq->mnt", inverse, moments.covariance, inverse)
+    code = units.code[tasks]
+    return Posterior(
+        units.phi,
+        moments.with_coefficients(fitted.beta_covariance),
+        deviation,
+        units.information,
+        units.loss[tasks],
+        code,
+        torch.zeros_like(code, dtype=torch.bool),
+    )

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.fit.problem import Problem
-from metaest.estimators.equations.levels import UnitPlaces, Variation
 from metaest.estimators.equations.map_estimate import map_estimate
-from metaest.functional import GaussNewton, PopulationParameters
+from metaest.estimators.equations.units.levels import UnitPlaces, Variation
+from metaest.functional import PopulationParameters
 from metaest.functional.equations.hierarchical import Information, Point
 from metaest.functional.equations.levels import Eliminated, Tree, sum_by
 from metaest.functional.equations.nested import (
@@ -144,8 +144,7 @@ class UnitProblem(NamedTuple):
         center = self.center(population) + path(tree, [*u[:-1], torch.zeros_like(u[-1])])
         point = Point(center, population.factors[-1], population.log_sigma)
         model, observations = self.units.model, self.units.observations
-        solver = self.units.solver if isinstance(self.units.solver, GaussNewton) else GaussNewton()
-        innermost = map_estimate(solver, model, point, observations, u[-1]).u
+        innermost = map_estimate(self.units.solver, model, point, observations, u[-1]).u
         if bool(((innermost - u[-1]).abs() < 1e-2).all()):
             return u
         again, before = self.search(population, [*u[:-1], innermost]), self.search(population, u)

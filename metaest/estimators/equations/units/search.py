@@ -24,8 +24,8 @@ from metaest.estimators.equations.fit.laplace import (
     inverse_root,
 )
 from metaest.estimators.equations.fit.starts import sizes
-from metaest.estimators.equations.unit_em import em_of_units
-from metaest.estimators.equations.unit_problem import LevelPopulation, UnitProblem, spread_over_units
+from metaest.estimators.equations.units.em import em_of_units
+from metaest.estimators.equations.units.problem import LevelPopulation, UnitProblem, spread_over_units
 from metaest.exceptions import DivergenceError
 from metaest.functional import PopulationParameters
 from metaest.functional.equations.nested import negative_log_evidence_of_units

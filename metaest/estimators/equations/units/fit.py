@@ -7,7 +7,7 @@ maximum of the evidence of all levels together (`unit_search`), and the rest of 
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,14 +32,15 @@ from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import spread_of
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
-from metaest.estimators.equations.levels import LevelColumns, Units, Variation
 from metaest.estimators.equations.row_accuracy import with_mean_weight_one
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.structures import Average
-from metaest.estimators.equations.unit_em import em_of_units, first_levels
-from metaest.estimators.equations.unit_posterior import UnitPosterior
-from metaest.estimators.equations.unit_problem import LevelPopulation, UnitProblem
-from metaest.estimators.equations.unit_search import (
+from metaest.estimators.equations.units.em import em_of_units, first_levels
+from metaest.estimators.equations.units.fitted import FittedLevels
+from metaest.estimators.equations.units.levels import LevelColumns, Units, Variation
+from metaest.estimators.equations.units.posterior import posterior_of_units, unit_posterior_of
+from metaest.estimators.equations.units.problem import LevelPopulation, UnitProblem
+from metaest.estimators.equations.units.search import (
     UnitOptimum,
     maximise_units,
     revive_levels,
@@ -51,39 +52,9 @@ from metaest.functional.progress import Bar
 from metaest.population import Parameter
 from metaest.tasks import TaskSet
 
-__all__ = ["FittedLevels", "fit_levels", "fit_units", "settings_of_units", "unit_posterior_of"]
+__all__ = ["fit_levels", "fit_units", "settings_of_units"]
 
 _logger = logging.getLogger("metaest.fit")
-
-
-@dataclass(frozen=True, eq=False)
-class FittedLevels:
-    """The levels of a fitted equation.
-
-    Attributes
-    ----------
-    columns : LevelColumns
-    variation : Variation
-    factors : tuple of Tensor of shape (constants, random)
-        Roots of the covariances, from the outermost level inwards.
-    none : tuple of tuple of int
-        By level, constants that show no variation there.
-    trained : UnitPosterior
-        The units of the training tasks; no row is in it.
-    task_names : tuple
-        Names of the training tasks.
-    """
-
-    columns: LevelColumns
-    variation: Variation
-    factors: tuple[Tensor, ...]
-    none: tuple[tuple[int, ...], ...]
-    trained: UnitPosterior
-    task_names: tuple[Any, ...]
-
-    def population(self, fitted: FittedEquation) -> LevelPopulation:
-        """Return the population of an equation, with its levels."""
-        return LevelPopulation(fitted.population.beta, self.factors, fitted.population.log_sigma)
 
 
 def settings_of_units(settings: FitSettings, variation: Variation, columns: LevelColumns, names: list[str]) -> Any:
@@ -269,34 +240,6 @@ def _factor_of_all(levels: LevelPopulation, random: tuple[int, ...]) -> Tensor:
         values, vectors = torch.linalg.eigh(rows @ rows.T)
         factor[list(random)] = vectors * values.clamp(min=0).sqrt()
     return factor
-
-
-def unit_posterior_of(
-    problem: UnitProblem, levels: LevelPopulation, u: list[Tensor], loss: Tensor, code: Tensor
-) -> UnitPosterior:
-    """Return the units linearised at their most probable deviations."""
-    _, gradient, matrix = problem.information(levels, u)
-    paths = tuple(problem.places.paths[-1])
-    phi, multiplier = problem.phi(levels, u), problem.units.design.multiplier
-    return UnitPosterior(paths, phi, gradient, matrix, multiplier, loss, code)
-
-
-def posterior_of_units(fitted: FittedEquation, units: UnitPosterior) -> Posterior:
-    """Return the posterior of each unit given the rows of all of its task."""
-    moments = units.moments(fitted.levels.population(fitted), fitted.covariates.design_constants(len(fitted.table)))
-    factor, tasks = fitted.population.factor, torch.tensor([int(path[0]) for path in units.paths])
-    inverse = torch.linalg.pinv(factor)
-    deviation = torch.einsum("mp,pqt,nq->mnt", inverse, moments.covariance, inverse)
-    code = units.code[tasks]
-    return Posterior(
-        units.phi,
-        moments.with_coefficients(fitted.beta_covariance),
-        deviation,
-        units.information,
-        units.loss[tasks],
-        code,
-        torch.zeros_like(code, dtype=torch.bool),
-    )
 
 
 def fit_levels(

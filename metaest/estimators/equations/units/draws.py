@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.unit_posterior import UnitPosterior
-from metaest.estimators.equations.unit_problem import linear_posterior
+from metaest.estimators.equations.units.posterior import UnitPosterior
+from metaest.estimators.equations.units.problem import linear_posterior
 from metaest.functional.equations.hierarchical import Design
 from metaest.functional.equations.levels import Eliminated, Tree
 from metaest.functional.equations.nested import path, response

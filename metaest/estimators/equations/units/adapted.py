@@ -22,10 +22,10 @@ from metaest.estimators.equations.censoring import check_bounds, coded, warn_of_
 from metaest.estimators.equations.checks import require_finite_curve, require_positive
 from metaest.estimators.equations.covariates import TOLERANCE
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.levels import LevelColumns, Units
-from metaest.estimators.equations.unit_adapting import adapt_units, checked_rows
-from metaest.estimators.equations.unit_draws import joint_constants
-from metaest.estimators.equations.unit_posterior import UnitPosterior, population_of_unit
+from metaest.estimators.equations.units.adapting import adapt_units, checked_rows
+from metaest.estimators.equations.units.draws import joint_constants
+from metaest.estimators.equations.units.levels import LevelColumns, Units
+from metaest.estimators.equations.units.posterior import UnitPosterior, population_of_unit
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor
 from metaest.exceptions import TaskError
@@ -34,35 +34,11 @@ from metaest.tasks import TaskSet
 from metaest.tasks.random_state import generator_of
 from metaest.tasks.record import read_only
 
-__all__ = ["AdaptedUnits", "adapted_units", "refuse_guard", "units_of_task", "within_task"]
+__all__ = ["AdaptedUnits", "adapted_units", "units_of_task"]
 
 Path = tuple[float, ...]
 # what is computed when it is first asked for
 _COMPUTED = ("_by_unit", "_params", "_moments", "_support")
-
-
-def refuse_guard(guarded: bool, where: str) -> None:
-    """Raise a ValueError where an adaptation to units is to be guarded."""
-    if guarded:
-        raise ValueError(f"{where}: the guard does not judge units within tasks yet; pass guard=False.")
-
-
-def within_task(fitted: FittedEquation, name: Any) -> UnitPosterior:
-    """Return the units of a training task, by its name.
-
-    Raises
-    ------
-    ValueError
-        When the model has no levels, or no such task.
-    """
-    if fitted.levels is None:
-        raise ValueError("adapt: within= needs a model with levels=.")
-    names = list(fitted.levels.task_names)
-    for i, other in enumerate(names):
-        if type(other) is type(name) and other == name:
-            trained: UnitPosterior = fitted.levels.trained
-            return trained.of_task(i)
-    raise ValueError(f"adapt: within={name!r} is no training task; their names begin {names[:5]}.")
 
 
 def units_of_task(

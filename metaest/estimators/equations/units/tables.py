@@ -7,30 +7,24 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from metaest.estimators.equations import tables
-from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.settings import FitSettings
-from metaest.tasks import TaskSet
 
-__all__ = ["attributes", "summarise"]
+__all__ = ["summary_with_levels", "unit_names", "with_levels"]
 
 
-def attributes(
-    result: FitResult, tasks: TaskSet | None, settings: FitSettings, source: str | None = None
-) -> dict[str, Any]:
-    """Return the fitted attributes by name; those of :func:`tables.attributes` where there are no levels."""
-    if result.fitted.levels is None or tasks is None:
-        return tables.attributes(result, tasks, settings, source)
-    fitted, levels = result.fitted, result.fitted.levels
-    names = np.empty(len(levels.trained.paths), dtype=object)
-    index = [
+def unit_names(fitted: FittedEquation) -> list[tuple[Any, ...]]:
+    """Return the names of the training units: their task's, and their labels."""
+    levels = fitted.levels
+    return [
         (levels.task_names[int(task)], *(levels.columns.label(level, code) for level, code in enumerate(path)))
         for task, *path in levels.trained.paths
     ]
-    names[:] = index
-    learned = tables.attributes(result, tasks, settings, source, unit_names=names)
-    learned["task_params_"].index = pd.MultiIndex.from_tuples(index, names=levels.variation.names)
+
+
+def with_levels(fitted: FittedEquation, learned: dict[str, Any], n_rows: int) -> dict[str, Any]:
+    """Return the fitted attributes with what levels change and add."""
+    levels, log_likelihood = fitted.levels, learned["log_likelihood_"]
+    learned["task_params_"].index = pd.MultiIndex.from_tuples(unit_names(fitted), names=levels.variation.names)
     sds = _sds(fitted)
     slope = fitted.model.transforms.slope(fitted.population.beta[: len(fitted.table)]).numpy()
     population = learned["population_"]
@@ -47,8 +41,8 @@ def attributes(
             names=["level"],
         )
     k = _n_parameters(fitted)
-    learned["aic_"] = 2 * k - 2 * result.log_likelihood
-    learned["bic_"] = float(np.log(len(tasks.X))) * k - 2 * result.log_likelihood
+    learned["aic_"] = 2 * k - 2 * log_likelihood
+    learned["bic_"] = float(np.log(n_rows)) * k - 2 * log_likelihood
     return learned
 
 
@@ -90,16 +84,9 @@ def _n_parameters(fitted: FittedEquation) -> int:
     return len(fitted.population.beta) + sum(covariances) + len(fitted.population.log_sigma)
 
 
-def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
-    """Return the summary of a fitted equation, with the variation at each level where there are several."""
-    if fitted.levels is None or "variance_split_" not in learned:
-        return tables.summarise(fitted, learned)
+def summary_with_levels(fitted: FittedEquation, text: str, learned: Mapping[str, Any]) -> str:
+    """Return the summary of a fitted equation with the variation at each level."""
     variation = fitted.levels.variation
-    of_tasks = {
-        **learned,
-        "correlation_": learned["correlation_"].loc[variation.names[0]][[fitted.names[k] for k in variation.random[0]]],
-    }
-    text = tables.summarise(fitted, of_tasks)
     sds, split = _sds(fitted), learned["variance_split_"]
     shown = pd.concat({"SD": sds, "share": split}, axis=1)
     shown.columns = [f"{what} {level}" for what, level in shown.columns]

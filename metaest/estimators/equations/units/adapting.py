@@ -15,11 +15,10 @@ from metaest.estimators.equations.checks import check_rows, check_tasks, require
 from metaest.estimators.equations.correlation import check_times_of_tasks
 from metaest.estimators.equations.fit.problem import Problem
 from metaest.estimators.equations.fitted import IDENTIFIED, UNLIKELY, FittedEquation
-from metaest.estimators.equations.level_fit import posterior_of_units, unit_posterior_of
-from metaest.estimators.equations.levels import LevelColumns, UnitPlaces, Units
 from metaest.estimators.equations.map_estimate import map_estimate_and_misfit
-from metaest.estimators.equations.unit_posterior import UnitPosterior
-from metaest.estimators.equations.unit_problem import UnitProblem, linear_posterior
+from metaest.estimators.equations.units.levels import LevelColumns, UnitPlaces, Units
+from metaest.estimators.equations.units.posterior import UnitPosterior, posterior_of_units, unit_posterior_of
+from metaest.estimators.equations.units.problem import UnitProblem, linear_posterior
 from metaest.exceptions import IdentifiabilityWarning, TaskError, UnlikelyTaskWarning, warn
 from metaest.functional import HierarchicalModel, Observations, SolveCode
 from metaest.functional.equations.hierarchical import Information
