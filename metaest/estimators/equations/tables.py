@@ -337,7 +337,7 @@ def outermost_correlation(correlation: pd.DataFrame) -> pd.DataFrame:
     """Return the correlations between tasks, of those of all levels where there are several."""
     if correlation.index.nlevels == 1:
         return correlation
-    outermost: pd.DataFrame = correlation.xs(OUTERMOST, level=0)
+    outermost = pd.DataFrame(correlation.xs(OUTERMOST, level=0))
     return outermost[list(outermost.index)]
 
 

@@ -132,7 +132,7 @@ class AdaptedUnits(AdaptedPredictor):
     sample_weight_support_ : ndarray or None
         Their weights; None where all are 1.
     equation_ : callable
-    limit_ : float or None
+    limit_ : float, str or None
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only where the model was fitted on named columns.
@@ -186,7 +186,7 @@ class AdaptedUnits(AdaptedPredictor):
         return self._fitted.function
 
     @property
-    def limit_(self) -> float | None:
+    def limit_(self) -> float | str | None:
         """The limit of quantification of the fit."""
         return self._fitted.limit
 
