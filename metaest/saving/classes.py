@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from metaest import estimators, population, selection
 from metaest.estimators.conformal import Calibration, Scores
 from metaest.estimators.equations import average, many_tasks
-from metaest.estimators.equations.covariates import ConstantFormulas, Covariates
+from metaest.estimators.equations.covariates import ConstantFormulas, Covariates, TimeVaryingEquation
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.equations.uncertain import UncertainPopulation
@@ -127,6 +127,7 @@ _INNER: tuple[type, ...] = (
     Scores,
     SeenTasks,
     SquaredError,
+    TimeVaryingEquation,
     Transforms,
     UncertainPopulation,
     Uncertainty,

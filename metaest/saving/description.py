@@ -48,7 +48,7 @@ def _of_equation(model: Any) -> dict[str, Any]:
     table, covariance = model.population_, model.covariance_
     constants = [
         {"name": str(name), **{str(key): _plain(value) for key, value in row.items()}, "meaning": parameter.meaning}
-        for (name, row), parameter in zip(table.iterrows(), model._fitted.table.values(), strict=True)
+        for (name, row), parameter in zip(table.iterrows(), model._fitted.given_table.values(), strict=True)
     ]
     return {
         "constants": constants,

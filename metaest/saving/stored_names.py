@@ -56,6 +56,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "_published": None,
         "small_sample": "none",
         "levels": None,
+        "time_varying": None,
     },
     "CompartmentRegressor": {"absorption": "excess"},
     "Covariates": {"formulas": ()},

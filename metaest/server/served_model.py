@@ -356,7 +356,7 @@ class ServedEquation(_Batched):
                 "upper": ends(parameter.bounds[1]),
                 "population": ends(values[name]),
             }
-            for name, parameter in fitted.table.items()
+            for name, parameter in fitted.given_table.items()
         }
 
     def describe(self) -> dict[str, Any]:

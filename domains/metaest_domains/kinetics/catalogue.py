@@ -106,6 +106,11 @@ class Formula:
         return self.columns[self.inputs.index("time")] if "time" in self.inputs else None
 
     @property
+    def memory(self) -> str | None:
+        """Why a row depends on what a constant was before it, where it does."""
+        return getattr(self.function, "memory", None)
+
+    @property
     def target_facts(self) -> Target:
         """Values that the target may have."""
         return TARGETS.get(self.target, Target())
@@ -162,6 +167,10 @@ class KineticRegressor(EquationRegressor):
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
         Parameters that replace those of the equation; the others stay.
+    time_varying : list of str or int, optional
+        Covariates that differ between the rows of a task, each of which then has constants of its own: rows are
+        specimens that were kept at their values from time 0 on. A fraction does not forget at what rate it came about,
+        so that this is wrong of one specimen whose conditions change; see :class:`NonIsothermalJMAKRegressor`.
     random, covariance, noise, noise_correlation, correlation_time, limit, covariates, objective, inner_solver, \
 inner_steps, meta_gradient, support_size, split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, \
 prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
@@ -199,6 +208,7 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         correlation_time: str | int | None = None,
         limit: float | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
+        time_varying: Sequence[str | int] | str | int | None = None,
         objective: str = "evidence",
         inner_solver: str = "gauss-newton",
         inner_steps: int = 5,
@@ -228,6 +238,7 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         self.correlation_time = correlation_time
         self.limit = limit
         self.covariates = covariates
+        self.time_varying = time_varying
         self.objective = objective
         self.inner_solver = inner_solver
         self.inner_steps = inner_steps

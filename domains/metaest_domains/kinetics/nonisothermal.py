@@ -169,6 +169,10 @@ class Along:
 
     # the attributes that a saved file holds
     _written_fields = ("shape", "histories", "__qualname__")
+    memory = (
+        "a fraction is an integral along the temperatures before its row, so that a constant cannot follow a column "
+        "from row to row"
+    )
 
     def __init__(self, shape: Callable[..., Tensor], histories: Histories | None) -> None:
         self.shape = shape

@@ -206,6 +206,7 @@ class MinimalModel:
     n: int
     # the column of times, for residuals that correlate in time
     time_column: ClassVar[int] = 0
+    memory: ClassVar[str] = "glucose depends on what a constant was at all times before its row"
 
     def __call__(self, X: Tensor, effectiveness: Tensor, sensitivity: Tensor, action: Tensor, start: Tensor) -> Tensor:
         """Return glucose, of shape (n_rows,)."""

@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -213,6 +213,10 @@ class PatientEquation(ABC):
     oral: bool
     columns: tuple[str, ...] = ()
     absorption: str = "excess"
+    memory: ClassVar[str] = (
+        "a concentration depends on what a constant was at all times before it; write a covariate that changes into "
+        "the regimen, as a TimeVarying"
+    )
 
     @property
     def by_rate_in(self) -> bool:

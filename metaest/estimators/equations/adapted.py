@@ -319,7 +319,7 @@ class AdaptedEquation(AdaptedPredictor):
     @property
     def equation_(self) -> Any:
         """The equation as it was given."""
-        return self._fitted.function
+        return self._fitted.given_function
 
     @property
     def limit_(self) -> float | str | None:
@@ -329,7 +329,7 @@ class AdaptedEquation(AdaptedPredictor):
     @property
     def covariate_columns_(self) -> tuple[int, ...]:
         """Numbers of the columns of X that are covariates, one for each coefficient."""
-        return self._fitted.covariates.columns
+        return self._fitted.covariate_columns
 
     @property
     def stated_covariates_(self) -> Mapping[int, float]:

@@ -409,7 +409,7 @@ def computed(fitted: FittedEquation, function: Callable[..., Any], phi: Tensor) 
     """Return a function of the constants at points of shape (constants, points)."""
     theta = fitted.model.transforms.constrain(phi).numpy()
     with np.errstate(all="ignore"):
-        value = np.asarray(function(**dict(zip(fitted.names, theta, strict=True))))
+        value = np.asarray(function(**dict(zip(fitted.given_names, theta, strict=False))))
     if value.dtype.kind not in "fiub":
         raise ValueError(f"derive: the function returned {value.dtype}, and numbers are wanted.")
     value = value.astype(np.float64)

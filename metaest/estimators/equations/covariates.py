@@ -1,14 +1,16 @@
-"""Columns of X that are constant within a task and shift where its constants start."""
+"""Columns of X that shift constants: constant within a task, where they start; from row to row, in the equation."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metaest.exceptions import TaskError
+from metaest.functional import RowFunction, Transforms
 from metaest.functional.equations.hierarchical import Design
 from metaest.population import Effect
 from metaest.population.effects import total_shift
@@ -16,10 +18,14 @@ from metaest.population.numbers import as_mapping
 from metaest.tasks import TaskSet
 from metaest.tasks.arguments import is_whole
 
-__all__ = ["ConstantFormulas", "Covariates"]
+__all__ = ["ConstantFormulas", "Covariates", "TimeVaryingEquation", "column_of"]
 
+# what metaest asks an equation beside its curve
+ANSWERS = ("arrange", "check_values", "design_columns", "memory", "quantities", "time_column", "__name__")
 # relative difference up to which a covariate counts as the same in all rows of a task
 TOLERANCE = 1e-6
+# what to do about one that does not
+VARYING = "where the constant follows it from row to row, declare it by time_varying=[{!r}]"
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,9 @@ class Covariates:
         return len(self.constants) + len(self.formulas)
 
     @classmethod
-    def learn(cls, covariates: Mapping[str, Any] | None, names: list[str], tasks: TaskSet) -> "Covariates":
+    def learn(
+        cls, covariates: Mapping[str, Any] | None, names: list[str], tasks: TaskSet, equation: Any = None
+    ) -> "Covariates":
         """Read the user's mapping of constants to columns, and centre and scale over the tasks.
 
         Raises
@@ -120,12 +128,12 @@ class Covariates:
                 raise ValueError(f"covariates: there is no constant {name!r}; the constants are {', '.join(names)}.")
             for label in [wanted] if isinstance(wanted, (str, int)) else list(wanted):
                 constants.append(names.index(name))
-                columns.append(_column(label, tasks))
+                columns.append(column_of(label, tasks))
                 labels.append(label)
         empty = cls(tuple(constants), tuple(columns), tuple(labels), np.zeros(len(columns)), np.ones(len(columns)))
         if not columns:
             return empty
-        values = empty.of_tasks(tasks)
+        values = empty.of_tasks(tasks, equation)
         for j, label in enumerate(labels):
             if np.ptp(values[:, j]) == 0:
                 raise TaskError(
@@ -141,8 +149,14 @@ class Covariates:
                 )
         return cls(empty.constants, empty.columns, empty.labels, values.mean(axis=0), values.std(axis=0))
 
-    def of_tasks(self, tasks: TaskSet) -> NDArray[Any]:
-        """Return the covariates of every task, of shape (tasks, coefficients), raw."""
+    def of_tasks(self, tasks: TaskSet, equation: Any = None) -> NDArray[Any]:
+        """Return the covariates of every task, of shape (tasks, coefficients), raw.
+
+        Raises
+        ------
+        TaskError
+            When one varies within a task; of an `equation` whose rows remember others the message says so.
+        """
         first = tasks.X[tasks.offsets[:-1]][:, list(self.columns)].astype(np.float64)
         if self.columns:
             spread = np.abs(tasks.X[:, list(self.columns)] - np.repeat(first, tasks.sizes, axis=0))
@@ -152,7 +166,8 @@ class Covariates:
                 i, _ = tasks.place_of(int(row))
                 raise TaskError(
                     f"task {tasks.name_of(i)!r}: column {self.labels[j]!r} is a covariate and must be the same in "
-                    f"all rows of a task, but it is {first[i, j]:g} and {tasks.X[row, self.columns[j]]:g}."
+                    f"all rows of a task, but it is {first[i, j]:g} and {tasks.X[row, self.columns[j]]:g}; "
+                    f"{getattr(equation, 'memory', None) or VARYING.format(self.labels[j])}."
                 )
         for i, values in enumerate(first if self.formulas else ()):
             self._check_formulas(values, f"task {tasks.name_of(i)!r}")
@@ -240,14 +255,120 @@ class Covariates:
             raise TaskError(f"{where}: {error}") from error
 
 
-def _column(label: Any, tasks: TaskSet) -> int:
+@dataclass(frozen=True, eq=False)
+class TimeVaryingEquation:
+    r"""An equation some of whose constants differ between the rows of a task.
+
+    In row i a constant is :math:`g\bigl(g^{-1}(\theta) + \sum_j \gamma_j (z_{ij} - m_j) / s_j\bigr)`. The coefficients
+    :math:`\gamma` are further constants of the equation, without bounds and the same in all tasks, so that a search, an
+    interval or a program of it need to know nothing of them. Formulas of a population shift in the same way, by what
+    they give for the row.
+
+    Attributes
+    ----------
+    function : callable
+        The equation as it was given.
+    names : tuple of str
+        Its constants.
+    transforms : Transforms
+        Of these.
+    covariates : Covariates
+        The columns that they follow. Their coefficients are passed by the names in `slopes`.
+    """
+
+    function: Any
+    names: tuple[str, ...]
+    transforms: Transforms
+    covariates: Covariates
+
+    @property
+    def slopes(self) -> tuple[str, ...]:
+        """Names of the coefficients, such as "k:temperature"."""
+        shifted, labels = self.covariates.constants, self.covariates.labels
+        return tuple(f"{self.names[k]}:{label}" for k, label in zip(shifted, labels, strict=False))
+
+    def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
+        """Return the curve, of shape (n_rows,); the constants that follow a column go into it with this shape."""
+        covariates, shifts = self.covariates, dict[int, Any]()
+        for j, (k, slope) in enumerate(zip(covariates.constants, self.slopes, strict=True)):
+            scaled = (X[:, covariates.columns[j]] - float(covariates.mean[j])) / float(covariates.scale[j])
+            shifts[k] = shifts.get(k, 0.0) + constants.pop(slope) * scaled
+        for formulas in covariates.formulas:
+            columns = [X[:, c] for c in covariates.columns]
+            shift = _Shift(formulas)(torch.zeros_like(columns[0]), *columns)
+            shifts[formulas.constant] = shifts.get(formulas.constant, 0.0) + shift
+        moved = {self.names[k]: self._moved(k, constants[self.names[k]], shift) for k, shift in shifts.items()}
+        value: Tensor = self.function(X, **{**constants, **moved})
+        return value
+
+    def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
+        """Raise a ValueError where a formula has no value, or the equation that was given refuses the rows."""
+        values = X[:, list(self.covariates.columns)].astype(np.float64)
+        for formulas in self.covariates.formulas:
+            for row in np.flatnonzero(np.isnan(_shift_or_nan(formulas, values)))[:1]:
+                try:
+                    formulas.shift(values[row : row + 1])
+                except ValueError as error:
+                    raise ValueError(f"row {row}: {error}") from error
+        if hasattr(self.function, "check_rows"):
+            self.function.check_rows(X, y)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ANSWERS:
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
+    def _moved(self, k: int, value: Tensor, shift: Tensor) -> Tensor:
+        """Return a constant that is shifted on the scale on which it is normal."""
+        lower, upper, kind = self.transforms.lower[k], self.transforms.upper[k], self.transforms.kinds[k]
+        if kind == "identity":
+            return value + shift
+        if kind == "log":
+            return lower + (value - lower) * shift.exp()
+        if kind == "upper":
+            return upper - (upper - value) * (-shift).exp()
+        above, below = (value - lower) * shift.sigmoid(), (upper - value) * (-shift).sigmoid()
+        return lower + (upper - lower) * above / (above + below)
+
+
+@dataclass(frozen=True)
+class _Shift(RowFunction):
+    """The shift by formulas at the columns that they read; of a number on which it does not depend."""
+
+    formulas: ConstantFormulas
+
+    def derivatives(self, number: Tensor, given: tuple[Tensor, ...], orders: Sequence[int]) -> list[Tensor]:
+        """Return the shift, and zeros for its derivatives; NaN where a formula has no value."""
+        values = torch.stack(given, dim=1).detach().numpy().astype(np.float64)
+        shift = torch.from_numpy(_shift_or_nan(self.formulas, values)).to(number.dtype)
+        return [torch.zeros_like(number) if order else shift for order in orders]
+
+
+def _shift_or_nan(formulas: ConstantFormulas, values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the shift by formulas at rows of values, NaN where it has none."""
+    try:
+        return np.asarray(formulas.shift(values), dtype=np.float64)
+    except ValueError:
+        if len(values) == 1:
+            return np.full(1, np.nan)
+        return np.concatenate([_shift_or_nan(formulas, values[i : i + 1]) for i in range(len(values))])
+
+
+def column_of(label: Any, tasks: TaskSet, where: str = "covariates") -> int:
+    """Return the number of a column by the user's name for it.
+
+    Raises
+    ------
+    ValueError
+        When there is no such column; the message begins with `where`.
+    """
     if isinstance(label, str):
         if tasks.feature_names is None or label not in tasks.feature_names:
             columns = (
                 "the columns have no names" if tasks.feature_names is None else f"it has {list(tasks.feature_names)}"
             )
-            raise ValueError(f"covariates: there is no column {label!r} in X; {columns}.")
+            raise ValueError(f"{where}: there is no column {label!r} in X; {columns}.")
         return tasks.feature_names.index(label)
     if not is_whole(label) or not 0 <= label < tasks.X.shape[1]:
-        raise ValueError(f"covariates: {label!r} is no column of X, which has {tasks.X.shape[1]} columns.")
+        raise ValueError(f"{where}: {label!r} is no column of X, which has {tasks.X.shape[1]} columns.")
     return int(label)

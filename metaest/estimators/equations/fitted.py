@@ -6,6 +6,7 @@ that of the deviation of the task, :math:`A H^{-1} A^\top`, and what the uncerta
 their sum is the prediction error of the best linear unbiased predictor (Henderson, 1975, :doi:`10.2307/2529430`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.censoring import shown
-from metaest.estimators.equations.covariates import Covariates
+from metaest.estimators.equations.covariates import Covariates, TimeVaryingEquation
 from metaest.estimators.equations.map_estimate import map_estimate_and_misfit
 from metaest.estimators.equations.row_accuracy import RowAccuracy
 from metaest.estimators.equations.uncertain import UncertainPopulation
+from metaest.exceptions import TaskError
 from metaest.functional import (
     GaussNewton,
     GradientDescent,
@@ -136,14 +138,57 @@ class FittedEquation:
         return list(self.table)
 
     @property
+    def given_names(self) -> list[str]:
+        """Names of the constants that the equation was given with: without coefficients of columns that vary."""
+        return self.names if self.by_row is None else list(self.by_row.names)
+
+    @property
+    def given_table(self) -> dict[str, Parameter]:
+        """Of these, the parameters."""
+        return {name: self.table[name] for name in self.given_names}
+
+    @property
     def varying(self) -> list[int]:
         """Constants that do vary between tasks."""
         return [k for k in self.random if k not in self.flat]
 
     @property
     def function(self) -> Any:
-        """The equation as it was given."""
+        """The equation as it is evaluated."""
         return self.model.equation.function
+
+    @property
+    def given_function(self) -> Any:
+        """The equation as it was given."""
+        return self.function if self.by_row is None else self.by_row.function
+
+    @property
+    def by_row(self) -> TimeVaryingEquation | None:
+        """The equation with constants that follow columns from row to row; None where none does."""
+        return self.function if isinstance(self.function, TimeVaryingEquation) else None
+
+    @property
+    def covariate_columns(self) -> tuple[int, ...]:
+        """Numbers of the columns of X that are covariates, those that vary within a task last."""
+        return (*self.covariates.columns, *(() if self.by_row is None else self.by_row.covariates.columns))
+
+    def stated(self, given: Mapping[Any, float] | None, names: Any, n_columns: int) -> dict[int, float]:
+        """Return the covariates stated for a task without rows; see :meth:`Covariates.stated`.
+
+        Raises
+        ------
+        TaskError
+            When one is stated that differs between rows.
+        """
+        values = self.covariates.stated(given, names, n_columns)
+        for column in () if self.by_row is None else self.by_row.covariates.columns:
+            if column in values and column not in self.covariates.columns:
+                label = column if names is None else names[column]
+                raise TaskError(
+                    f"adapt: the covariate {str(label)!r} differs between the rows of a task (time_varying); the rows "
+                    "that are predicted bring it."
+                )
+        return values
 
     @property
     def limit(self) -> float | str | None:
@@ -188,7 +233,7 @@ class FittedEquation:
 
     def design_of_tasks(self, tasks: TaskSet) -> Design:
         """Return the design of tasks, whose rows bring their covariates."""
-        return self.design(self.covariates.of_tasks(tasks))
+        return self.design(self.covariates.of_tasks(tasks, self.function))
 
     def point(self, design: Design) -> Point:
         """Return the population as the tasks of a design see it."""

@@ -196,9 +196,9 @@ def to_population(
         kept = self._published
         changed: dict[str, Any] = {"target": target, "provenance": provenance, "columns": columns and given}
         if kept.equation_hash:  # that of another equation, after `with_equation`
-            changed["equation_hash"] = published.equation_hash(self._fitted.function)
+            changed["equation_hash"] = published.equation_hash(self._fitted.given_function)
         return replace(kept, **{name: part for name, part in changed.items() if part})
-    catalogue, function, of_class = self.settings_of_population(), self._fitted.function, type(self).__name__
+    catalogue, function, of_class = self.settings_of_population(), self._fitted.given_function, type(self).__name__
     learned_range = self.feature_range_.T.tolist()
     # when something was done and observed says nothing of whom the constants are
     when = {getattr(function, "time_column", None), *getattr(function, "design_columns", ())}
@@ -333,7 +333,9 @@ def keep(model: Kept, settings: FitSettings, names: list[str], tasks: TaskSet | 
     _require_same_model(model, population)
     function, given = model.equation_for(names) if tasks is None else model.problem(tasks)
     expected = check_table(given)
-    fitted, mode, reason = published.fitted_of(population, function, names, bounds_of(settings, names), expected)
+    fitted, mode, reason = published.fitted_of(
+        population, function, names, bounds_of(settings, names), expected, settings.time_varying
+    )
     if tasks is None:
         posterior = fitted.prior(fitted.design(np.zeros((0, len(fitted.covariates.columns)))))
         log_likelihood = np.nan

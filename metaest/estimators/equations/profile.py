@@ -68,7 +68,7 @@ def profile_of(
     best = map_estimate(solver, fitted.model, free, one_task(X, y, weight=weight)).loss.min()
     theta = fitted.model.transforms.constrain(phi).numpy()
     columns = {name: theta[k], "deviance": (2 * (loss - torch.minimum(best, loss.min()))).numpy()}
-    columns.update({other: theta[j] for j, other in enumerate(names) if j != k})
+    columns.update({other: theta[j] for j, other in enumerate(fitted.given_names) if j != k})
     return pd.DataFrame(columns)
 
 

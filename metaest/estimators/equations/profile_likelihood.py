@@ -7,6 +7,7 @@ below a quantile of it are an interval, which need not lie evenly around the est
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -230,7 +231,12 @@ def _axis_of(model: _Model, name: Any, where: str) -> _Axis:
         if k in fitted.undetermined:
             raise ValueError(f"{where}: {name!r} is not determined by the tasks of the fit.")
         error = float(fitted.beta_error[k])
-        shown = _shown_constant(fitted, k) if k < p else lambda at: at / float(covariates.scale[k - p])
+        shown = _shown_constant(fitted, k)
+        if k >= p:
+            shown = partial(_per_unit, float(covariates.scale[k - p]))
+        elif name not in fitted.given_names:
+            assert fitted.by_row is not None
+            shown = partial(_per_unit, float(fitted.by_row.covariates.scale[k - len(fitted.given_names)]))
         return _Axis(Held("coefficient", k), float(population.beta[k]), error, -np.inf, np.inf, shown)
     if name in omegas:
         k = fitted.random[omegas.index(name)]
@@ -259,6 +265,11 @@ def _shown_constant(fitted: FittedEquation, k: int) -> Callable[[float], float]:
         return float(fitted.model.transforms.constrain(phi)[k])
 
     return shown
+
+
+def _per_unit(scale: float, at: float) -> float:
+    """Return a coefficient per unit of its column from one per standard deviation of it."""
+    return at / scale
 
 
 def _shown_noise(fitted: FittedEquation, j: int) -> Callable[[float], float]:

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest.estimators.equations.covariates import Covariates
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.time_varying import by_formulas
 from metaest.estimators.fingerprint import digest
 from metaest.exceptions import UnlikelyTaskWarning, warn
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
@@ -36,6 +36,7 @@ def fitted_of(
     columns: Sequence[str],
     bounds: Bounds,
     expected: Mapping[str, Parameter] | None = None,
+    time_varying: Any = None,
 ) -> tuple[FittedEquation, str, str]:
     """Return a population with its equation, as a fit would, and how many tasks the equation is evaluated at once.
 
@@ -50,6 +51,8 @@ def fitted_of(
     expected : dict of str to Parameter, optional
         Constants as the equation has them; their names, and their units where both state them, must be the
         population's.
+    time_varying : sequence of str or int, optional
+        Columns that vary within a task: formulas that read one are evaluated row by row.
 
     Returns
     -------
@@ -66,11 +69,11 @@ def fitted_of(
     _require_same(population, equation, table, expected)
     names, transforms = list(table), transforms_of(table)
     beta = transforms.unconstrain(_tensor([p.initial for p in table.values()]))
-    covariates = Covariates.of_effects(population.covariates, names, list(columns))
+    function, covariates = by_formulas(time_varying, population.covariates, equation, table, list(columns))
     random = tuple(names.index(name) for name in population.random)
     of_noise = {name: getattr(bounds, name) for name in Bounds._fields}
     noise = Noise(population.noise.kind, population.noise.floor, **of_noise)  # type: ignore[arg-type]
-    model = HierarchicalModel(Equation(equation, names), transforms, noise)
+    model = HierarchicalModel(Equation(function, names), transforms, noise)
     covariance = population.covariance()
     factor = torch.zeros(len(names), len(random), dtype=torch.float64)
     if random:
@@ -115,11 +118,11 @@ def population_of(
     if fitted.undetermined:
         name = fitted.names[min(fitted.undetermined[0], len(fitted.names) - 1)]
         raise ValueError(f"to_population: {name!r} is not determined by the tasks of the fit.")
-    p = len(fitted.table)
-    typical = model.transforms.constrain(fitted.population.beta[:p]).tolist()
+    p = len(fitted.given_names)
+    typical = model.transforms.constrain(fitted.population.beta[: len(fitted.table)]).tolist()
     constants = {
         name: replace(parameter, initial=value)
-        for (name, parameter), value in zip(fitted.table.items(), typical, strict=True)
+        for (name, parameter), value in zip(fitted.given_table.items(), typical, strict=False)
     }
     uncertainty = fitted.beta_covariance[:p, :p].numpy()
     return Population(
@@ -190,13 +193,17 @@ def _blocks(fitted: FittedEquation) -> list[Block]:
 
 def _effects(fitted: FittedEquation, columns: list[str]) -> dict[str, list[Effect]]:
     """Return learned coefficients as shifts on the scale of the constant, and the formulas of a population."""
-    covariates, p, effects = fitted.covariates, len(fitted.table), dict[str, list[Effect]]()
-    for j, k in enumerate(covariates.constants):
-        slope = float(fitted.population.beta[p + j]) / float(covariates.scale[j])
-        shift = Shift(columns[covariates.columns[j]], slope, float(covariates.mean[j]))
-        effects.setdefault(fitted.names[k], []).append(shift)
-    for formulas in covariates.formulas:
-        effects.setdefault(fitted.names[formulas.constant], []).extend(formulas.effects)
+    effects = dict[str, list[Effect]]()
+    parts = [(fitted.covariates, len(fitted.table))]
+    if fitted.by_row is not None:
+        parts.append((fitted.by_row.covariates, len(fitted.given_names)))
+    for covariates, first in parts:
+        for j, k in enumerate(covariates.constants):
+            slope = float(fitted.population.beta[first + j]) / float(covariates.scale[j])
+            shift = Shift(columns[covariates.columns[j]], slope, float(covariates.mean[j]))
+            effects.setdefault(fitted.names[k], []).append(shift)
+        for formulas in covariates.formulas:
+            effects.setdefault(fitted.names[formulas.constant], []).extend(formulas.effects)
     return effects
 
 

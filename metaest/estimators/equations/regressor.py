@@ -106,7 +106,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         An observation above it counts as one that lies above it, no more.
     covariates : dict of str to list, optional
         For each constant the columns of X (by name, or by number) whose value in a task shifts the constant's prior
-        mean linearly in the unconstrained space. Such a column must be constant within each task.
+        mean linearly in the unconstrained space. Such a column must be constant within each task, or `time_varying`.
+    time_varying : list of str or int, optional
+        Covariates that differ between the rows of a task: their constants follow them from row to row, and go into the
+        equation with the shape (n_rows,), for rows that depend on no row before. See :doc:`/guide/equations`.
     objective : {"evidence", "query"}, default="evidence"
         The objective of `fit`: the Laplace-approximate marginal likelihood [1]_ with the expected second derivative
         (Gauss-Newton for additive noise; empirical Bayes), or the density of the query rows of drawn episodes, each
@@ -229,6 +232,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     prior: Population | None = None
     prior_weight: float | str = np.inf
     small_sample: str = "none"
+    time_varying: Sequence[str | int] | str | int | None = None
     _parameter_constraints = CONSTRAINTS
     _single_target = True
     _weighs = True
@@ -258,6 +262,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         limit_from: float | str | None = None,
         upper_limit: float | str | None = None,
         covariates: Mapping[str, Sequence[str | int]] | None = None,
+        time_varying: Sequence[str | int] | str | int | None = None,
         objective: str = "evidence",
         inner_solver: str = "gauss-newton",
         inner_steps: int = 5,
@@ -290,6 +295,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.limit_from = limit_from
         self.upper_limit = upper_limit
         self.covariates = covariates
+        self.time_varying = time_varying
         self.objective = objective
         self.inner_solver = inner_solver
         self.inner_steps = inner_steps
@@ -391,14 +397,13 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     @property
     def _guards(self) -> bool:
-        taught = self.n_tasks_ > 0 or self._judged is not None or bool(self._judges)
-        return self.guard_by_default and taught
+        return self.guard_by_default and (self.n_tasks_ > 0 or self._judged is not None or bool(self._judges))
 
     @property
     def equation_(self) -> Any:
         """The equation that was fitted, as it was given or as `problem` made it."""
         check_is_fitted(self)
-        return self._fitted.function
+        return self._fitted.given_function
 
     @property
     def limit_(self) -> float | str | None:
@@ -410,7 +415,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     def covariate_columns_(self) -> tuple[int, ...]:
         """Numbers of the columns of X that are covariates, one for each coefficient."""
         check_is_fitted(self)
-        return self._fitted.covariates.columns
+        return self._fitted.covariate_columns
 
     @in_plain_modes
     def adapt(
@@ -480,7 +485,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             # compiled code is for the columns of the fit
             posterior = adapt_rows(fitted if further else model, rows, target, "adapt", weight)
         else:
-            stated = fitted.covariates.stated(covariates, names, rows.shape[1])
+            stated = fitted.stated(covariates, names, rows.shape[1])
             self._warn_outside(stated, "adapt")
             posterior = fitted.prior_of(fitted.covariates.of_stated(stated))
         decision = None if judge is None else average.answering(judge, model, self._further).judge(rows, target, weight)

@@ -34,6 +34,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "limit_from": LIMIT,
     "upper_limit": LIMIT,
     "covariates": [Mapping, None],
+    "time_varying": ["array-like", str, Whole(0, None, closed="left"), None],
     "objective": [StrOptions({"evidence", "query"})],
     "inner_solver": [StrOptions({"gauss-newton", "gradient"})],
     "inner_steps": [Whole(0, None, closed="left")],
@@ -70,6 +71,7 @@ class FitSettings:
     limit_from: float | str | None
     upper_limit: float | str | None
     covariates: Mapping[str, Sequence[str | int]] | None
+    time_varying: Sequence[str | int] | str | int | None
     objective: str
     inner_solver: str
     inner_steps: int
@@ -187,6 +189,7 @@ class FitSettings:
             "random='auto'": isinstance(self.random, str),
             "covariance='auto'": self.covariance == "auto",
             "noise='auto'": self.noise == "auto",
+            "time_varying": self.time_varying is not None,
         }
         for setting, given in refused.items():
             if given:

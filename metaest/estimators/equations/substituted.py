@@ -9,6 +9,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.time_varying import replaced
 
 __all__ = ["with_equation"]
 
@@ -34,5 +35,8 @@ def with_equation(self: M, equation: Callable[..., torch.Tensor]) -> M:
     if self._further:
         raise ValueError("with_equation: this model averages structures, each with the equation of the fit.")
     other, model = copy.copy(self), self._fitted.model
-    other._fitted = replace(self._fitted, model=replace(model, equation=replace(model.equation, function=equation)))
+    other._fitted = replace(
+        self._fitted,
+        model=replace(model, equation=replace(model.equation, function=replaced(model.equation.function, equation))),
+    )
     return other

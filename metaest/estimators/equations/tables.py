@@ -80,7 +80,7 @@ def _population_table(fitted: FittedEquation, omega_error: Tensor) -> pd.DataFra
             "scaled_sd": sd,
         },
         index=pd.Index(fitted.names, name="constant"),
-    )
+    ).iloc[: len(fitted.given_names)]
 
 
 def _coefficient_intervals(fitted: FittedEquation) -> Tensor:
@@ -98,20 +98,26 @@ def _coefficient_intervals(fitted: FittedEquation) -> Tensor:
 
 def _coefficient_table(fitted: FittedEquation) -> pd.DataFrame:
     """Return one row a covariate of a constant: its coefficient per unit of the column, in the unconstrained space."""
-    covariates, p = fitted.covariates, len(fitted.table)
-    learned = slice(p, p + len(covariates.constants))
-    value = fitted.population.beta[learned].numpy() / covariates.scale
-    se = fitted.beta_error[learned].numpy() / covariates.scale
-    return pd.DataFrame(
-        {
-            "constant": [fitted.names[k] for k in covariates.constants],
-            "covariate": list(covariates.labels[: len(covariates.constants)]),
-            "coefficient": value,
-            "standard_error": se,
-            "z": value / se,
-            "mean": covariates.mean,
-        }
-    )
+    parts, first = [], len(fitted.table)
+    for covariates in (fitted.covariates, *(() if fitted.by_row is None else (fitted.by_row.covariates,))):
+        first = first if covariates is fitted.covariates else len(fitted.given_names)
+        learned = slice(first, first + len(covariates.constants))
+        value = fitted.population.beta[learned].numpy() / covariates.scale
+        se = fitted.beta_error[learned].numpy() / covariates.scale
+        parts.append(
+            pd.DataFrame(
+                {
+                    "constant": [fitted.names[k] for k in covariates.constants],
+                    "covariate": list(covariates.labels[: len(covariates.constants)]),
+                    "coefficient": value,
+                    "standard_error": se,
+                    "z": value / se,
+                    "mean": covariates.mean,
+                }
+            )
+        )
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else parts[0]
 
 
 def _matrix_table(fitted: FittedEquation, *, correlation: bool) -> pd.DataFrame:
@@ -151,7 +157,7 @@ def task_table(fitted: FittedEquation, posterior: Posterior, draws: Draws, n_row
             "reason": [reason for _, reason in verdicts],
         },
         index=pd.Index(fitted.names, name="constant"),
-    )
+    ).iloc[: len(fitted.given_names)]
 
 
 def _verdict(fitted: FittedEquation, posterior: Posterior, k: int, shrinkage: float) -> tuple[bool, str]:
@@ -192,7 +198,7 @@ def many_table(fitted: FittedEquation, posterior: Posterior, names: NDArray[Any]
     se = (transforms.slope(posterior.phi) * sd).numpy()
     shrinkage = fitted.shrinkage(posterior).numpy()
     columns: dict[str, Any] = {}
-    for k, name in enumerate(fitted.names):
+    for k, name in enumerate(fitted.given_names):
         columns[name] = value[k]
         columns[f"{name}_standard_error"] = se[k]
         columns[f"{name}_shrinkage"] = shrinkage[k]
@@ -274,7 +280,7 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     settings, population = learned["_fitted_settings"], learned["population_"]
     name = getattr(fitted.function, "__name__", "equation").replace("<lambda>", "equation")
     lines = [
-        f"{name}({', '.join(['X', *fitted.names])}): constants that vary between tasks",
+        f"{name}({', '.join(['X', *fitted.given_names])}): constants that vary between tasks",
         settings["source"]
         if "source" in settings
         else f"Fitted by {METHOD[settings['objective']]}"
@@ -297,8 +303,9 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
             "-" if name in shared or np.isnan(value) else form.format(value) for name, value in shown[column].items()
         ]
     shown["bounds"] = [_bounds(low, high) for low, high in zip(population["lower"], population["upper"], strict=True)]
-    if any(parameter.meaning for parameter in fitted.table.values()):
-        shown["meaning"] = [parameter.meaning for parameter in fitted.table.values()]
+    meanings = [parameter.meaning for parameter in fitted.given_table.values()]
+    if any(meanings):
+        shown["meaning"] = meanings
     lines += _table(shown)
     if (population["scale"] != "identity").any():
         scaled = population[["scale", "scaled_value", "scaled_standard_error", "scaled_sd"]]
@@ -306,7 +313,9 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     if len(learned["derived_"]):
         lines += ["", "Computed from the constants, of the median task", *_table(learned["derived_"])]
     if len(learned["coefficients_"]):
+        by_row = () if fitted.by_row is None else fitted.by_row.covariates.labels
         lines += ["", "Covariates: shift of the constant, on that scale, per unit of the column"]
+        lines[-1] += f"; from row to row with {', '.join(map(str, dict.fromkeys(by_row)))}" * bool(by_row)
         lines += _table(learned["coefficients_"], index=False)
     correlation = outermost_correlation(learned["correlation_"])
     if len(correlation) > 1:

@@ -57,6 +57,7 @@ from metaest.estimators.equations.residuals import warn_of_correlation
 from metaest.estimators.equations.row_accuracy import RowAccuracy, with_mean_weight_one
 from metaest.estimators.equations.row_model import RowModel
 from metaest.estimators.equations.settings import FitSettings
+from metaest.estimators.equations.time_varying import by_learned_coefficients
 from metaest.estimators.equations.uncertain import UncertainPopulation
 from metaest.exceptions import DivergenceError, warn
 from metaest.functional import (
@@ -276,9 +277,10 @@ def problem_of(
     check_tasks(function, tasks)
     row_accuracy = RowAccuracy.learn(settings.measurement_sd, given)
     random = [names.index(name) for name in check_names(settings.random, table, "random")]
-    covariates = Covariates.learn(settings.covariates, names, tasks)
+    function, table, constant = by_learned_coefficients(settings, function, table, tasks)
+    covariates = Covariates.learn(constant, names, tasks, function)
     random = check_data(settings, tasks, names, random, flat=flat)
-    design = covariates.design(covariates.of_tasks(tasks), len(names))
+    design = covariates.design(covariates.of_tasks(tasks), len(table))
     y = tasks.y.astype(np.float64)
     bounds = bounds_of(settings, tasks.feature_names)
     smallest_curve = SMALLEST_CURVE * float(np.sqrt(np.square(y).mean()))
@@ -286,7 +288,7 @@ def problem_of(
     rest = bounds.limit, row_accuracy.column, correlation, bounds.limit_from, bounds.upper_limit
     noise = Noise(settings.noise, smallest_curve, *rest)  # type: ignore[arg-type]
     transforms = transforms_of(table)
-    equation = Equation(function, names)
+    equation = Equation(function, list(table))
     initial = transforms.unconstrain(_initial(table))
     observations = whole(tasks)
     model = HierarchicalModel(equation, transforms, noise)
@@ -297,17 +299,8 @@ def problem_of(
     compiled = compiled_for_fit(settings, model, initial, len(random), observations)
 
     smallest = smallest_noise(noise, spread_of(observations, noise))
-    problem = Problem(
-        compiled.model,
-        design,
-        observations,
-        None,
-        random,
-        settings.diagonal,
-        smallest,
-        GaussNewton(),
-        checkpoint,
-    )
+    parts = design, observations, None, random, settings.diagonal, smallest, GaussNewton(), checkpoint
+    problem = Problem(compiled.model, *parts)
     return problem, Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
 
 
