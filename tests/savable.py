@@ -224,7 +224,7 @@ def units():
             return [thing.predict(thing.tasks), thing.params_["value"].to_numpy()]
         return list(thing.predict(rows(WAVES[10]), return_std=True))
 
-    return Case(fit, adapt, ask)
+    return Case(fit, adapt, ask, {"equation": wave})
 
 
 def averaged_equation():

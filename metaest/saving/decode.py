@@ -186,6 +186,8 @@ class Decoder:
 
     def _read_index(self, node: Any) -> pd.Index:
         stored, name = node["index"], self.decode(node["name"])
+        if "several" in stored:
+            return pd.MultiIndex.from_arrays([self._read_index(level) for level in stored["several"]])
         if "range" in stored:
             start, stop, step = stored["range"]
             return pd.RangeIndex(start, stop, step, name=name)

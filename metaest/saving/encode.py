@@ -279,7 +279,8 @@ class Encoder:
 
     def _index(self, thing: pd.Index, where: str) -> dict[str, Any]:
         if isinstance(thing, pd.MultiIndex):
-            raise ModelFileError(f"{where} has an index of several levels, which a file cannot hold.")
+            several = [self._index(thing.get_level_values(level), where) for level in range(thing.nlevels)]
+            return {"index": {"several": several}, "name": self.encode(None, where)}
         name = self.encode(thing.name, where)
         if isinstance(thing, pd.RangeIndex):
             return {"index": {"range": [thing.start, thing.stop, thing.step]}, "name": name}

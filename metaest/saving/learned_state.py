@@ -52,5 +52,11 @@ def _without_rows(state: dict[str, Any]) -> dict[str, Any]:
         table = state.get(name)
         if table is not None:
             hashes = [f"{name_hash:016x}" for name_hash in state["_task_names"].tolist()]
+            if table.index.nlevels > 1:  # one row a unit of a task: the tasks in their order
+                number = pd.factorize(table.index.get_level_values(0))[0]
+                further = [table.index.get_level_values(level) for level in range(1, table.index.nlevels)]
+                hashes = [[hashes[i] for i in number], *further]
+                state[name] = table.set_axis(pd.MultiIndex.from_arrays(hashes, names=table.index.names))
+                continue
             state[name] = table.set_axis(pd.Index(hashes, name=table.index.name))
     return state

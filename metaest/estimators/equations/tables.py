@@ -271,7 +271,7 @@ def attributes(
         "bic_": bic,
         "history_": pd.DataFrame(result.history, columns=["iteration", "loss"]),
     }
-    return learned if fitted.levels is None else dict(fitted.levels.attributes(fitted, learned, n_rows))
+    return learned if fitted.levels is None else dict(fitted.levels.attributes(fitted, learned, tasks))
 
 
 @filters_kept()

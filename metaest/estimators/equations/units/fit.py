@@ -46,6 +46,7 @@ from metaest.estimators.equations.units.search import (
     revive_levels,
     without_level_variation,
 )
+from metaest.estimators.seen_tasks import hashed
 from metaest.exceptions import warn
 from metaest.functional import PopulationParameters
 from metaest.functional.progress import Bar
@@ -227,7 +228,7 @@ def _finished(
         spread_of(units.observations),
         setting.row_accuracy,
         None,
-        FittedLevels(columns, variation, levels.factors, none, trained, tuple(tasks.names.tolist())),
+        FittedLevels(columns, variation, levels.factors, none, trained, hashed(tasks.names)),
     )
     return fitted, posterior_of_units(fitted, trained)
 

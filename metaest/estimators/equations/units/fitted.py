@@ -17,6 +17,7 @@ from metaest.estimators.equations.units.posterior import UnitPosterior
 from metaest.estimators.equations.units.problem import LevelPopulation
 from metaest.estimators.equations.units.scores import unit_predictions
 from metaest.estimators.equations.units.tables import summary_with_levels, with_levels
+from metaest.estimators.seen_tasks import hashed
 from metaest.exceptions import IdentifiabilityWarning, quiet
 from metaest.tasks import TaskSet
 
@@ -37,8 +38,8 @@ class FittedLevels:
         By level, constants that show no variation there.
     trained : UnitPosterior
         The units of the training tasks; no row is in it.
-    task_names : tuple
-        Names of the training tasks.
+    task_hashes : ndarray of shape (tasks,)
+        Hashes of the names of the training tasks.
     """
 
     columns: LevelColumns
@@ -46,7 +47,7 @@ class FittedLevels:
     factors: tuple[Tensor, ...]
     none: tuple[tuple[int, ...], ...]
     trained: UnitPosterior
-    task_names: tuple[Any, ...]
+    task_hashes: NDArray[np.uint64]
 
     def population(self, fitted: FittedEquation) -> LevelPopulation:
         """Return the population of an equation, with its levels."""
@@ -61,10 +62,10 @@ class FittedLevels:
 
     def _trained(self, name: Any) -> UnitPosterior:
         """Return the units of a training task, by its name."""
-        for i, other in enumerate(self.task_names):
-            if type(other) is type(name) and other == name:
-                return self.trained.of_task(i)
-        raise ValueError(f"adapt: within={name!r} is no training task; their names begin {list(self.task_names[:5])}.")
+        same = np.flatnonzero(self.task_hashes == hashed([name])[0])
+        if not len(same):
+            raise ValueError(f"adapt: within={name!r} is no training task; task_params_ has their names.")
+        return self.trained.of_task(int(same[0]))
 
     def adapted_many(
         self, columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any
@@ -93,9 +94,9 @@ class FittedLevels:
         """Adapt to the support of every task and predict its query; `split` says how these are drawn."""
         return unit_predictions(columns, fitted, tasks, *split)
 
-    def attributes(self, fitted: FittedEquation, learned: dict[str, Any], n_rows: int) -> dict[str, Any]:
+    def attributes(self, fitted: FittedEquation, learned: dict[str, Any], tasks: TaskSet) -> dict[str, Any]:
         """Return fitted attributes with what levels change and add."""
-        return with_levels(fitted, learned, n_rows)
+        return with_levels(fitted, learned, tasks)
 
     def summarise(self, fitted: FittedEquation, text: str, learned: Mapping[str, Any]) -> str:
         """Return a summary with the variation at each level."""

@@ -8,23 +8,24 @@ import pandas as pd
 from torch import Tensor
 
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.tasks import TaskSet
 
 __all__ = ["summary_with_levels", "unit_names", "with_levels"]
 
 
-def unit_names(fitted: FittedEquation) -> list[tuple[Any, ...]]:
+def unit_names(fitted: FittedEquation, tasks: TaskSet) -> list[tuple[Any, ...]]:
     """Return the names of the training units: their task's, and their labels."""
     levels = fitted.levels
     return [
-        (levels.task_names[int(task)], *(levels.columns.label(level, code) for level, code in enumerate(path)))
+        (tasks.name_of(int(task)), *(levels.columns.label(level, code) for level, code in enumerate(path)))
         for task, *path in levels.trained.paths
     ]
 
 
-def with_levels(fitted: FittedEquation, learned: dict[str, Any], n_rows: int) -> dict[str, Any]:
+def with_levels(fitted: FittedEquation, learned: dict[str, Any], tasks: TaskSet) -> dict[str, Any]:
     """Return the fitted attributes with what levels change and add."""
     levels, log_likelihood = fitted.levels, learned["log_likelihood_"]
-    learned["task_params_"].index = pd.MultiIndex.from_tuples(unit_names(fitted), names=levels.variation.names)
+    learned["task_params_"].index = pd.MultiIndex.from_tuples(unit_names(fitted, tasks), names=levels.variation.names)
     sds = _sds(fitted)
     slope = fitted.model.transforms.slope(fitted.population.beta[: len(fitted.table)]).numpy()
     population = learned["population_"]
@@ -42,7 +43,7 @@ def with_levels(fitted: FittedEquation, learned: dict[str, Any], n_rows: int) ->
         )
     k = _n_parameters(fitted)
     learned["aic_"] = 2 * k - 2 * log_likelihood
-    learned["bic_"] = float(np.log(n_rows)) * k - 2 * log_likelihood
+    learned["bic_"] = float(np.log(len(tasks.X))) * k - 2 * log_likelihood
     return learned
 
 
