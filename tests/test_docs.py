@@ -30,6 +30,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "domains/kinetics.md",
         "domains/physiology.md",
         "domains/published.md",
+        "domains/records.md",
         "guide/speed.md",
         "domains/trading.md",
     ],

@@ -1,6 +1,8 @@
 """Records say the same in whatever order, spelling, unit or convention they are written."""
 
 import datetime
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from metaest import TaskError
 from metaest_domains.physiology import OneCompartmentRegressor, Regimen, clearance, dose_for, read_patients
+from metaest_domains.physiology.record_columns import _USUAL, PATIENT_COLUMNS
 
 
 def export(**columns):
@@ -217,15 +220,18 @@ def test_marks_and_limits_of_all_programs_are_the_same():
     np.testing.assert_array_equal(monolix.y, [9, np.nextafter(0.5, 0), 3, np.nextafter(0.5, 0)])
     for columns in ({"BLQ": [0, 0, 1, 0, 1], "LLOQ": 0.5}, {"BLQFL": ["N", "N", "Y", "N", "Y"], "ALLOQ": 0.5},
                     {"CENS": [0, 0, 1, 0, 1], "LLOQ": 0.5}, {"LLOQ": 0.5, "DV": [0, 9, 0.1, 3, 0.1]}):  # fmt: skip
-        for code in (0.0, -9999.0, None):
+        for code in (0.0, -9999.0, None, "BLQ", "<LLOQ"):
             values = limited(**columns).assign(**({} if "DV" in columns else {"DV": [0, 9, code, 3, code]}))
             assert_same(read_patients(values), monolix)
+    for cell in ("<0.5", " < .5", "<=5e-1"):
+        assert_same(read_patients(limited(DV=[0.0, 9.0, cell, 3.0, cell])), monolix)
     between = named(read_patients(limited(CENS=[0, 0, 1, 0, 1], LIMIT=[0, 0, 0.2, 0, 0.1])))
     assert between["lloq"].tolist() == [0.5] * 4
     assert between["lloq_from"].tolist()[1::2] == [0.2, 0.1]
     above = read_patients(limited(CENS=[0, -1, 0, 0, 0]))
     np.testing.assert_array_equal(named(above)["uloq"], 9)
     assert above.y[0] == np.nextafter(9, 10)
+    assert_same(read_patients(limited(DV=[0.0, ">9", 0.5, 3.0, 0.5])), above)
     enclosed = named(read_patients(limited(CENS=[0, -1, 0, 0, 0], LIMIT=[0, 11, 0, 0, 0])))
     assert enclosed[["lloq", "lloq_from"]].iloc[0].tolist() == [11, 9]
     assert (enclosed["lloq"][1:] < [0.5, 3, 0.5]).all()
@@ -322,6 +328,17 @@ def test_an_endless_infusion_at_steady_state():
     assert X["dose_rate_1"].tolist() == [20] * 4
     with pytest.raises(TaskError, match="column 'RATE' is 20 in row 0: a rate requires a dose"):
         Regimen.read(frame.assign(SS=0))
+
+
+def test_the_page_of_records_has_every_name():
+    page = (Path(__file__).parents[2] / "docs/domains/records.md").read_text(encoding="utf-8")
+    names = {
+        name.lower() for row in re.findall(r"^\| ([^|]*) \|", page, re.MULTILINE) for name in re.findall(r"\w+", row)
+    }
+    usual = {name for names in _USUAL.values() for name in names}
+    plain_names = {name.replace("_", "") for name in names}
+    assert not set(PATIENT_COLUMNS.reserved) - names
+    assert not usual - plain_names
 
 
 def test_a_mapping_that_says_nothing_is_refused():

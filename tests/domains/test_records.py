@@ -172,10 +172,10 @@ def test_dates_and_time_differences_are_hours_by_default(unit):
             {"time": ["08:30"] * 8},
             "column 'time' holds '08:30' in row 0, a time of day; add its day as a column DATE, or let pd.to_timedelta",
         ),
-        ({"concentration": [None, "<0.5", None, 9.8, None, 5, None, 3]}, "'<0.5' in row 1.*pass the limit as limit="),
+        ({"concentration": [None, "<0,5", None, 9.8, None, 5, None, 3]}, "'<0,5' in row 1.*pass the limit as limit="),
         (
             {"concentration": [None, "BLQ", None, 9.8, None, 5, None, 3]},
-            "holds 'BLQ' in row 1.*pass the limit as limit=",
+            "column 'concentration' marks row 1 as known by a limit only, but nothing gives the limit; add it in a column",
         ),
         ({"dose": ["320,5", None, 320, None, 200, None, 200, None]}, "'320,5' in row 0.*decimal=','"),
         ({"dose": pd.to_timedelta([1] * 8, unit="h")}, "column 'dose' holds time differences, numbers are wanted"),

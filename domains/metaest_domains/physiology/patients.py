@@ -52,14 +52,13 @@ def read_patients(
       between them, and times that start anew at a reset go on from the last one before it.
     - ADDL and II define further doses (one due at the time of a sample is given after it), RATE, DUR and TINF
       infusions, SS and II doses at steady state, CMT the compartments of doses.
-    - CENS and LIMIT, or BLQ and LLOQ, say which observations are known by a limit only. X then has the columns
-      ``lloq``, ``lloq_from`` and ``uloq`` for `limit`, `limit_from` and `upper_limit` of the model.
+    - CENS and LIMIT, BLQ and LLOQ, or text such as "<0.5", say which observations are known by a limit only. X then
+      has ``lloq``, ``lloq_from`` and ``uloq`` for `limit`, `limit_from` and `upper_limit` of the model.
     - DATE (or DAT1, DAT2, DAT3) with TIME as a time of day.
     - DOSEA, AVAL, PARAMCD, AFRLT and others of CDISC.
 
     A column with such a name that cannot be obeyed is an error, and any other column that was not read is named in a
-    warning. A dot or an empty cell is a missing value. The table of all names is in the documentation
-    (docs/domains/records.md).
+    warning. A dot or an empty cell is a missing value. :doc:`/domains/records` has the table of all names.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Observations that are known to lie below a limit of quantification, above one, or between two numbers.
 
-Two conventions are read. Monolix and nlmixr2: CENS is 1 where the observation lies below the number in its place, and
-above LIMIT if there is one; -1 where it lies above the number, and below LIMIT. CDISC and others: a mark (BLQ and the
-like) beside a column of the limits (LLOQ, ALLOQ); the number in place of the observation is then a code.
+Three conventions are read. Text such as "<0.5" or ">80" in place of the number. Monolix and nlmixr2: CENS is 1 where
+the observation lies below the number in its place, and above LIMIT if there is one; -1 where it lies above the number,
+and below LIMIT. CDISC and others: a mark (BLQ and the like) beside a column of the limits (LLOQ, ALLOQ); the number in
+place of the observation is then a code.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from metaest import TaskError
 from metaest.tasks.with_limits import NO_END
 from metaest_domains.physiology.dose_records import LIMIT_COLUMNS
-from metaest_domains.physiology.record_columns import PATIENT_COLUMNS
 from metaest_domains.physiology.record_sheet import Sheet, is_empty
 
 __all__ = ["Limits", "filled", "limits_of"]
@@ -73,13 +73,18 @@ def limits_of(sheet: Sheet, possible: NDArray[np.bool_]) -> Limits:
     lower, upper = (np.full(n, np.nan) if name is None else sheet.reserved(name) for name in (low, high))
     lower_from = np.full(n, np.nan)
     flag = np.zeros(n) if mark is None else _flags(sheet, mark)
+    flag = np.where(sheet.written != 0, sheet.written, flag)
     below, above = possible & (flag == 1), possible & (flag == -1)
     if mark is None:
-        below, above = possible & (seen < lower), possible & (seen > upper)
+        below, above = (
+            below | (possible & (flag == 0) & (seen < lower)),
+            above | (possible & (flag == 0) & (seen > upper)),
+        )
+    by_number = (sheet.written != 0) | (mark == "cens")  # the number is the limit, unless a column gives it
+    lower = np.where(below & np.isnan(lower) & by_number, seen, lower)
+    upper = np.where(above & np.isnan(upper) & by_number, seen, upper)
     if mark == "cens":
         other = sheet.reserved("limit")
-        lower = np.where(below & np.isnan(lower), seen, lower)
-        upper = np.where(above & np.isnan(upper), seen, upper)
         lower_from = np.where(below, other, np.nan)
         ended = np.flatnonzero(above & ~np.isnan(other))
         if len(ended):  # between the number and LIMIT: below LIMIT, and not below the number
@@ -127,15 +132,14 @@ def _refuse_contradictions(
 ) -> None:
     names, seen = sheet.names, sheet.column(sheet.names.target)
     (lower, upper), (below, above) = limits, beyond
-    column = None if mark is None else names.reserved[mark]
+    column = names.target if mark is None else names.reserved[mark]
     for rows, limit, argument in ((below, lower, "LLOQ"), (above, upper, "ULOQ")):
         missing = np.flatnonzero(rows & ~np.isfinite(limit))
         if len(missing):
             row = missing[0]
-            meaning = PATIENT_COLUMNS.reserved[str(mark)].split(";")[0]
             raise TaskError(
-                f"{sheet.where}: column {column!r} marks row {sheet.index[row]} ({meaning}), but nothing gives the "
-                f"limit; add it in a column {argument}, or by columns={{'{argument}': ...}}."
+                f"{sheet.where}: column {column!r} marks row {sheet.index[row]} as known by a limit only, but nothing "
+                f"gives the limit; add it in a column {argument}, or by columns={{'{argument}': ...}}."
             )
     if mark is not None:
         for group, wrong, words in (

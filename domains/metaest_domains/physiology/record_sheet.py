@@ -1,5 +1,6 @@
 """The records of one patient as columns of numbers, in order of time, and of resets where there are any."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ __all__ = ["Sheet", "is_empty"]
 _TEXT = {*ALIKE, *NO_VALUE, *OCCASIONS, *DAYS, "blqfl"}
 # text of an empty cell in exports of NONMEM, R, SAS and spreadsheets
 _NOTHING = {"", ".", "na", "nan", "n/a", "null", "none", "<na>"}
+# text in place of an observation that says that it lies below or above a limit
+_BEYOND = re.compile(r"\s*([<>])\s*=?\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*")
+_WORDS = {"blq": 1.0, "bql": 1.0, "bloq": 1.0, "<lloq": 1.0, "<loq": 1.0, "aloq": -1.0, ">uloq": -1.0}
 
 
 def is_empty(cells: pd.Series) -> NDArray[np.bool_]:
@@ -39,6 +43,8 @@ class Sheet:
         Columns that hold numbers.
     at : ndarray of shape (n_records,)
         Times of the records; they go on after a reset at which the clock of the file starts anew.
+    written : ndarray of shape (n_records,)
+        1 where the observation is text such as "<0.5" or BLQ, -1 where it is text such as ">80", 0 elsewhere.
     event : ndarray of shape (n_records,)
         EVID, or what PARAMCD says of it; missing where neither does.
     names : Names
@@ -49,6 +55,7 @@ class Sheet:
     frame: pd.DataFrame
     numbers: dict[Any, NDArray[np.float64]]
     at: NDArray[np.float64]
+    written: NDArray[np.float64]
     event: NDArray[np.float64]
     names: Names
     where: str
@@ -63,8 +70,11 @@ class Sheet:
         numeric = [name for name in names.numeric if name != names.time]
         numeric += [column for name, column in names.reserved.items() if name not in _TEXT]
         numbers = {}
+        written = np.zeros(len(frame))
         for name in numeric:
-            if name in lengths and time_kind(frame[name]) == "time differences":
+            if name == names.target:
+                numbers[name], written = _read_observations(frame[name], where)
+            elif name in lengths and time_kind(frame[name]) == "time differences":
                 numbers[name] = elapsed(frame[name], names.time_unit, f"{where}: column {name!r}")
             else:
                 numbers[name] = as_numbers(frame[name], where)
@@ -72,7 +82,7 @@ class Sheet:
         event = _events(frame, numbers, names, where)
         order, at = _in_order(at, event, frame.index, names, where)
         sorted_numbers = {name: values[order] for name, values in numbers.items()}
-        return cls(frame.iloc[order], sorted_numbers, at, event[order], names, where)
+        return cls(frame.iloc[order], sorted_numbers, at, written[order], event[order], names, where)
 
     @property
     def index(self) -> pd.Index:
@@ -122,6 +132,24 @@ class Sheet:
         if len(rows):
             value = (self.column(column) if values is None else values)[rows[0]]
             raise TaskError(f"{self.where}: column {column!r} is {value:g} in row {self.index[rows[0]]}: {why}.")
+
+
+def _read_observations(column: pd.Series, where: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return observations as numbers, and which of them are text that says that they lie beyond it, or a limit."""
+    written = np.zeros(len(column))
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return as_numbers(column, where), written
+    plain = column.astype(object).copy()
+    for place, cell in enumerate(column):
+        match = _BEYOND.fullmatch(cell) if isinstance(cell, str) else None
+        word = cell.strip().lower().replace(" ", "") if isinstance(cell, str) else ""
+        if match is not None:
+            written[place] = 1.0 if match.group(1) == "<" else -1.0
+            plain.iloc[place] = match.group(2)
+        elif word in _WORDS:
+            written[place] = _WORDS[word]
+            plain.iloc[place] = None
+    return as_numbers(plain, where), written
 
 
 def _events(
