@@ -317,6 +317,9 @@ def test_occasions_and_outputs_are_kept_where_they_are_asked_for():
         read_patients(frame.assign(CMT=[1, 2, 2, 3, 3]), occasion="OCC", output="DVID")
     with pytest.raises(TaskError, match="column 'DVID' is missing in row 2: every observation needs its output"):
         read_patients(frame.assign(DVID=[0, 1, None, 1, 2]), occasion="OCC", output="DVID")
+    words = read_patients(frame.drop(columns="OCC"), occasion="VISIT", output="DVID")
+    assert named(words)["VISIT"].tolist() == [0, 0, 1, 1]
+    assert words.level_labels == {"VISIT": ("a", "b")}
     by_compartment = named(read_patients(frame.drop(columns="DVID"), occasion="OCC", output="CMT"))
     assert by_compartment["CMT"].tolist() == [2, 3, 2, 3]
 

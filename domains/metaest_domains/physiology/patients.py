@@ -12,6 +12,7 @@ from metaest import TaskError, TaskSet
 from metaest.exceptions import warn
 from metaest.tasks.columns import refuse_units
 from metaest.tasks.containers import plain
+from metaest.tasks.level_labels import coded
 from metaest_domains.physiology.dose_records import LIMIT_COLUMNS, columns_for
 from metaest_domains.physiology.record_columns import Names, find_names
 from metaest_domains.physiology.record_limits import filled
@@ -204,10 +205,12 @@ def _tasks(records: Mapping[Any, Records], kept: Mapping[Any, Records], names: N
             limits[column] = np.concatenate(parts)
         else:
             X[column] = pd.Series(np.concatenate([part.astype(object) for part in parts])).infer_objects()
-    X = X.assign(**filled(limits, y))
+    named = [column for column in (names.occasion, names.output) if column is not None]
+    X, level_labels = coded(X.assign(**filled(limits, y)), named, "read_patients")
     labels = np.repeat(np.array(list(kept), dtype=object), [len(read.seen) for read in kept.values()])
     owner = pd.Series(labels).infer_objects()
-    return TaskSet.from_arrays(X, y, owner.to_numpy(), target_names=[names.target])
+    tasks = TaskSet.from_arrays(X, y, owner.to_numpy(), target_names=[names.target])
+    return tasks.with_level_labels(level_labels) if level_labels else tasks
 
 
 def _with_observations(records: Mapping[Any, Records], target: str) -> dict[Any, Records]:
