@@ -88,11 +88,17 @@ def curves():
 
 
 def weighed():
-    return curves().assign(weight=[1.0, 2.0, 1.0, 4.0])
+    return curves().assign(weight=[1.0, 2.0, 1.0, 4.0], batch=[0.0, 0.0, 1.0, 1.0])
 
 
 CURVES = {"curve": "curve", "inputs": ["time", "T"], "target": "fraction"}
-FRAME = {"task": "curve", "features": ["time", "T"], "target": "fraction", "sample_weight": "weight"}
+FRAME = {
+    "task": "curve",
+    "features": ["time", "T"],
+    "target": "fraction",
+    "sample_weight": "weight",
+    "levels": ["batch"],
+}
 
 # reader: table, example frame, arguments, answer
 READERS = {

@@ -10,7 +10,7 @@ import pytest
 
 from metaest import TaskError
 from metaest_domains.physiology import OneCompartmentRegressor, Regimen, clearance, dose_for, read_patients
-from metaest_domains.physiology.record_columns import _USUAL, PATIENT_COLUMNS
+from metaest_domains.physiology.record_columns import _INSTEAD, _USUAL, PATIENT_COLUMNS
 
 
 def export(**columns):
@@ -89,9 +89,24 @@ def test_doses_of_adpc_stand_in_observations_too():
     expected = read_patients(export(), **COVARIATES)
     assert_same(read_patients(adpc, **COVARIATES), expected)
     assert_same(read_patients(adpc.drop(columns="DOSEA"), **COVARIATES), expected)
-    assert_same(read_patients(adpc.assign(NFRLT=np.round(adpc["AFRLT"])).drop(columns="NFRLT"), **COVARIATES), expected)
+    assert_same(read_patients(adpc.rename(columns={"AFRLT": "NFRLT"}), **COVARIATES), expected)
+    with pytest.warns(UserWarning, match="column 'NFRLT' was not read"):
+        assert_same(read_patients(adpc.assign(NFRLT=np.round(adpc["AFRLT"])), **COVARIATES), expected)
     with pytest.raises(TaskError, match="'DOSEA' stands in doses and in observations, and nothing tells them apart"):
         read_patients(adpc.drop(columns=["PARAMCD", "AVALU"]), **COVARIATES)
+
+
+def test_a_population_data_set_of_cdisc_is_read_as_it_is():
+    adppk = export().rename(columns={"ID": "USUBJID", "TIME": "AFRLT"})
+    is_dose = export()["EVID"] == 1
+    adppk = adppk.assign(
+        SUBJID=adppk["USUBJID"].map({1: "01-007", 2: "01-009"}), AMT=adppk["AMT"].where(is_dose), AVAL=adppk["DV"],
+        DOSEA=export()["AMT"].where(is_dose).ffill(), PARAMCD=np.where(is_dose, "DOSE", "XAN"), BLQFL="N", BLQFN=0,
+        ALLOQ=0.1, AVALU=np.where(is_dose, None, "ug/mL"), ROUTE="ORAL", DTYPE=None,
+    )  # fmt: skip
+    expected = read_patients(export(LLOQ=0.1), **COVARIATES)
+    with pytest.warns(UserWarning, match="column 'DOSEA' was not read"):
+        assert_same(read_patients(adppk, **COVARIATES), expected)
 
 
 def clock(hours, form):
@@ -279,7 +294,7 @@ def test_a_model_counts_values_below_their_limits():
         ({"BLQFL": ["N", "N", "yes", "N", "N"]}, "column 'BLQFL' is 'yes' in row 2: it must be Y or N"),
         ({"BLQ": [0, 0, -1, 0, 0]}, "column 'BLQ' is -1 in row 2: it must be one of 0, 1"),
         ({"CENS": [0, 0, 1, 0, 0], "DV": [0, 9, None, 3, 1]}, "column 'CENS' marks row 2"),
-        ({"LLOQ": 0.1, "ALLOQ": 0.1}, "columns 'LLOQ' and 'ALLOQ' mean the same"),
+        ({"LLOQ": 0.1, "ALLOQ": 0.2}, "columns 'LLOQ' and 'ALLOQ' .lower limit. contradict each other in row 1"),
     ],
 )
 def test_marks_without_a_limit_are_refused(columns, message):
@@ -338,7 +353,7 @@ def test_the_page_of_records_has_every_name():
     names = {
         name.lower() for row in re.findall(r"^\| ([^|]*) \|", page, re.MULTILINE) for name in re.findall(r"\w+", row)
     }
-    usual = {name for names in _USUAL.values() for name in names}
+    usual = {name for role in _USUAL.values() for name in role} | set(_INSTEAD.values())
     plain_names = {name.replace("_", "") for name in names}
     assert not set(PATIENT_COLUMNS.reserved) - names
     assert not usual - plain_names

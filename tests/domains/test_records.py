@@ -110,7 +110,7 @@ def test_a_rate_is_the_dose_over_the_duration():
         ({"AVALU": ["", "mg/L", "ug/L", "", "mg/L", "mg/L"]}, "column 'AVALU'.*'ug/L'.*convert them to one unit"),
         ({"OCC": [1, 1, 2, 1, 1, 1]}, "task 1: column 'OCC' .* is 1 and 2; pass occasion='OCC'"),
         ({"CENS": [0, 0, 2, 0, 0, 0]}, "column 'CENS' is 2 in row 2: it must be one of 0, 1, -1"),
-        ({"BLQ": [0, 0, 1, 0, 0, 0]}, "columns 'CENS' and 'BLQ' mean the same"),
+        ({"BLQ": [0, 0, 1, 0, 0, 0]}, "task 1: columns 'CENS' and 'BLQ' .* contradict each other in row 2; drop one"),
         (
             {"tinf": [2, 0, 0, 0, 0, 0], "RATE": [20, 0, 0, 0, 0, 0]},
             "column 'RATE' is 20 in row 0: not the dose divided",

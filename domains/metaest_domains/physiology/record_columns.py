@@ -130,7 +130,7 @@ NO_VALUE = {
 FLAGS = ("cens", "blq", "bql", "bloq", "blqfn", "blqfl")
 # days of records, and the order of their parts where they are text
 DAYS = {"date": "mdy", "dat1": "dmy", "dat2": "ymd", "dat3": "ydm"}
-# names of one meaning, of which a frame can have one
+# names of one meaning
 _GROUPS = {
     "below the limit": FLAGS,
     "lower limit": ("lloq", "loq", "alloq", "pclloq"),
@@ -142,9 +142,11 @@ _GROUPS = {
 _USUAL = {
     "patient": ("patient", "patientid", "id", "subject", "subjectid", "subjid", "usubjid", "pid"),
     "time": ("time", "afrlt"),
-    "dose": ("dose", "amt", "amount", "dosea"),
+    "dose": ("dose", "amt", "amount"),
     "target": ("concentration", "conc", "dv", "aval", "y"),
 }
+# ... and of those that are taken where no other is there: nominal times, doses that observations have as well
+_INSTEAD = {"time": "nfrlt", "dose": "dosea"}
 # names that have no other meaning in such files: a second column of the same meaning must hold the same
 _RESERVED = {"id": "patient", "time": "time", "amt": "dose", "dv": "target", "y": "target"}
 
@@ -199,7 +201,11 @@ class Names:
 
     def group(self, meaning: str) -> str | None:
         """Return the reserved name of a meaning that the frame has, such as "lower limit"; None for none."""
-        return next((name for name in _GROUPS[meaning] if name in self.reserved), None)
+        return next(iter(self.all_of(meaning)), None)
+
+    def all_of(self, meaning: str) -> list[str]:
+        """Return all reserved names of a meaning that the frame has."""
+        return [name for name in _GROUPS[meaning] if name in self.reserved]
 
 
 def names_a_patient(column: Any) -> bool:
@@ -301,7 +307,7 @@ def _mapped(columns: Any, named: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         if column is None or not isinstance(column, Hashable):
             raise TaskError(f"columns[{standard!r}] must be the name of a column, got {column!r:.60}.")
         role = next((role for role, usual in _USUAL.items() if _plain(standard) in usual), None)
-        role = "time" if name == "nfrlt" else role
+        role = next((instead for instead, usual in _INSTEAD.items() if name == usual), role)
         if role is not None:
             if named[role] is not None:
                 raise TaskError(f"columns[{standard!r}] and {role}= name the same; leave one of them out.")
@@ -323,8 +329,8 @@ def _usual(frame: pd.DataFrame, role: str, taken: Sequence[Any]) -> Any:
     """Return the column with a usual name of a role; None for doses whose rows PARAMCD marks."""
     candidates = [column for column in frame.columns if _plain(column) in _USUAL[role] and column not in taken]
     candidates.sort(key=lambda column: _USUAL[role].index(_plain(column)))
-    if not candidates and role == "time":
-        candidates = [column for column in frame.columns if _plain(column) == "nfrlt" and column not in taken]
+    if not candidates and role in _INSTEAD:
+        candidates = [column for column in frame.columns if _plain(column) == _INSTEAD[role] and column not in taken]
     if not candidates:
         if role == "dose" and any(_plain(column) == "paramcd" for column in frame.columns):
             return None
@@ -368,9 +374,9 @@ def _repeated(frame: pd.DataFrame, named: Mapping[str, Any], used: Sequence[Any]
 
 
 def _refuse_synonyms(names: Names) -> None:
-    """Raise if a frame has two columns of one meaning."""
-    for meaning, group in _GROUPS.items():
-        present = [names.reserved[name] for name in group if name in names.reserved]
+    """Raise if a frame has two columns of days, or of durations."""
+    for meaning in ("day", "duration"):
+        present = [names.reserved[name] for name in names.all_of(meaning)]
         if meaning == "duration" and names.duration is not None and present:
             raise TaskError(
                 f"columns {names.duration!r} and {present[0]!r} both are the duration of an infusion; drop one."

@@ -69,6 +69,7 @@ def limits_of(sheet: Sheet, possible: NDArray[np.bool_]) -> Limits:
     """
     names, n = sheet.names, len(sheet.at)
     mark, low, high = (names.group(meaning) for meaning in ("below the limit", "lower limit", "upper limit"))
+    _refuse_disagreement(sheet, possible)
     seen = sheet.column(names.target)
     lower, upper = (np.full(n, np.nan) if name is None else sheet.reserved(name) for name in (low, high))
     lower_from = np.full(n, np.nan)
@@ -102,6 +103,23 @@ def limits_of(sheet: Sheet, possible: NDArray[np.bool_]) -> Limits:
     )
     columns = tuple(name for name, is_there in zip(LIMIT_COLUMNS, there, strict=True) if is_there)
     return Limits(lower, lower_from, upper, value, below | above, flag != 0, columns)
+
+
+def _refuse_disagreement(sheet: Sheet, possible: NDArray[np.bool_]) -> None:
+    """Raise if two marks, or two limits, of one observation differ."""
+    for meaning in ("below the limit", "lower limit", "upper limit"):
+        first, *others = sheet.names.all_of(meaning) or [None]
+        for other in others:
+            if meaning == "below the limit":
+                apart = (_flags(sheet, str(first)) == 1) != (_flags(sheet, str(other)) == 1)
+            else:
+                apart = np.abs(sheet.reserved(str(first)) - sheet.reserved(str(other))) > 0
+            rows = np.flatnonzero(possible & apart)
+            if len(rows):
+                raise TaskError(
+                    f"{sheet.where}: columns {sheet.names.reserved[str(first)]!r} and {sheet.names.reserved[other]!r} "
+                    f"({meaning}) contradict each other in row {sheet.index[rows[0]]}; drop one."
+                )
 
 
 def _flags(sheet: Sheet, mark: str) -> Array:
