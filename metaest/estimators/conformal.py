@@ -27,7 +27,7 @@ from metaest.estimators.arguments import require_flag, require_level, whether_gu
 from metaest.estimators.columns import Columns
 from metaest.estimators.inputs import as_tasks, check_targets
 from metaest.estimators.modes import in_plain_modes
-from metaest.estimators.scoring import r2_around, row_weights
+from metaest.estimators.scoring import r2_around, r2_of_outputs, row_weights
 from metaest.estimators.seen_tasks import SeenTasks
 from metaest.exceptions import CoverageWarning, TaskError, quiet, warn
 from metaest.functional.progress import progress
@@ -239,6 +239,11 @@ class IntervalMixin(ABC):
         """Whether adaptations are guarded unless told otherwise; not where nothing could teach a guard."""
         return self.guard_by_default
 
+    @property
+    def _output_column(self) -> int | None:
+        """The column with the output of each row, where there are several."""
+        return None
+
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         """Return the tasks as the model reads them."""
         return tasks
@@ -268,7 +273,8 @@ class IntervalMixin(ABC):
         Returns
         -------
         float
-            The mean over targets where there are several.
+            The mean over targets where there are several. Of an equation with several outputs the mean over outputs,
+            with :math:`\bar y` of the query rows of each.
         """
         check_is_fitted(self)
         weights = {"weighs": True, "sample_weight": sample_weight} if self._weighs else {}
@@ -280,6 +286,8 @@ class IntervalMixin(ABC):
         if sample_weight is not None and not self._weighs:
             weight = row_weights(sample_weight, groups, len(tasks.X))
         truth, prediction, rows = self._query_predictions(tasks, np.random.default_rng(self._seed))
+        if (column := self._output_column) is not None:
+            return r2_of_outputs(truth, prediction, tasks.X[rows, column], weight[rows])
         center = getattr(self, "_y_mean", truth.mean(axis=0))  # a population without training tasks has none
         return r2_around(truth, prediction, center, weight[rows])
 

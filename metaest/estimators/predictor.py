@@ -5,13 +5,15 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 
+from metaest.estimators.columns import Columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import Stamped
-from metaest.estimators.scoring import as_truth, scale_of, score_weights
+from metaest.estimators.scoring import as_truth, r2_of_outputs, scale_of, score_weights
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks import TaskSet
 from metaest.tasks.arrays import require_numbers
@@ -52,9 +54,16 @@ class AdaptedPredictor(Stamped, ReadOnly):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    @property
+    def _output_column(self) -> int | None:
+        """The column with the output of each row, where there are several."""
+        return None
+
     @in_plain_modes
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R2 of the prediction, as every scikit-learn regressor does.
+
+        Of an equation with several outputs it is the mean over outputs.
 
         Parameters
         ----------
@@ -76,6 +85,10 @@ class AdaptedPredictor(Stamped, ReadOnly):
         if truth.size != prediction.size:
             raise TaskError(f"score: y has shape {truth.shape}, and the predictions have shape {prediction.shape}.")
         weight = score_weights(sample_weight, len(prediction))
+        if (column := self._output_column) is not None:
+            output = Columns(self).rows(X, "score")[:, column]
+            ones = np.ones(len(prediction)) if weight is None else weight
+            return r2_of_outputs(truth.reshape(-1), prediction, output, ones)
         size = scale_of(truth, prediction)  # so that squares neither overflow nor vanish
         with filters_kept():
             return float(r2_score(truth.reshape(prediction.shape) / size, prediction / size, sample_weight=weight))

@@ -10,7 +10,7 @@ from metaest.tasks.arrays import as_target, require_finite
 from metaest.tasks.grouping import sort_by_group
 from metaest.tasks.weights import as_weights
 
-__all__ = ["as_truth", "r2_around", "row_weights", "scale_of", "score_weights"]
+__all__ = ["as_truth", "r2_around", "r2_of_outputs", "row_weights", "scale_of", "score_weights"]
 
 
 def r2_around(truth: NDArray[Any], prediction: NDArray[Any], center: Any, weight: NDArray[Any]) -> float:
@@ -32,6 +32,24 @@ def r2_around(truth: NDArray[Any], prediction: NDArray[Any], center: Any, weight
     spread = weight @ np.square(truth / size - center / size)
     safe = np.where(spread > 0, spread, 1.0)
     return float(np.mean(np.where(spread > 0, 1 - residual / safe, residual == 0)))
+
+
+def r2_of_outputs(truth: NDArray[Any], prediction: NDArray[Any], output: NDArray[Any], weight: NDArray[Any]) -> float:
+    """Return the mean over outputs of R2 around the mean of each, as rows of several outputs have several units.
+
+    Parameters
+    ----------
+    truth, prediction : ndarray of shape (n_rows,)
+    output : ndarray of shape (n_rows,)
+        The output of each row.
+    weight : ndarray of shape (n_rows,)
+    """
+    parts = []
+    for each in np.unique(output):
+        rows = output == each
+        center = np.average(truth[rows], weights=weight[rows]) if weight[rows].any() else truth[rows].mean()
+        parts.append(r2_around(truth[rows], prediction[rows], center, weight[rows]))
+    return float(np.mean(parts))
 
 
 def row_weights(sample_weight: Any, groups: Any, n_rows: int) -> NDArray[Any]:

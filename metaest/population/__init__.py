@@ -3,7 +3,7 @@
 from metaest.population.block import Block
 from metaest.population.effects import Category, Effect, Exponential, Formula, Linear, Maturation, Power, Shift
 from metaest.population.estimates import Estimates
-from metaest.population.noise_model import NoiseModel
+from metaest.population.noise_model import NoiseModel, OutputNoiseModel
 from metaest.population.parameter import Parameter
 from metaest.population.population import Population
 from metaest.population.provenance import Provenance
@@ -19,6 +19,7 @@ __all__ = [
     "Linear",
     "Maturation",
     "NoiseModel",
+    "OutputNoiseModel",
     "Parameter",
     "Population",
     "Power",

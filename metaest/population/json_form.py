@@ -9,7 +9,7 @@ import numpy as np
 
 from metaest.population.block import Block
 from metaest.population.effects import Category, Effect, Exponential, Formula, Linear, Maturation, Power, Shift
-from metaest.population.noise_model import NoiseModel
+from metaest.population.noise_model import NoiseModel, OutputNoiseModel
 from metaest.population.numbers import as_float, as_names
 from metaest.population.parameter import Parameter
 from metaest.population.provenance import Provenance
@@ -53,9 +53,7 @@ def written(population: Any) -> dict[str, Any]:
             for name, p in population.constants.items()
         },
         "between_tasks": [_block(block) for block in population.between_tasks],
-        "noise": _without_empty(
-            {"kind": population.noise.kind, **population.noise.numbers(), "floor": population.noise.floor or None}
-        ),
+        "noise": _noise(population.noise),
         "covariates": {
             name: [_effect(effect) for effect in effects] for name, effects in population.covariates.items()
         },
@@ -112,7 +110,7 @@ def read(content: Any, functions: Mapping[str, Callable[..., Any]]) -> dict[str,
         "between_tasks": [
             _block_of(entry) for entry in _sequence(content.get("between_tasks", []), "Population: between_tasks")
         ],
-        "noise": _made(NoiseModel, content["noise"], "noise"),
+        "noise": _noise_of(content["noise"]),
         "covariates": covariates,
         "standard_errors": errors,
         "provenance": _made(Provenance, content.get("provenance", {}), "provenance"),
@@ -151,6 +149,25 @@ def known_keys(entry: Any, keys: Sequence[str], where: str) -> None:
     for key in _mapping(entry, where):
         if key not in keys:
             raise ValueError(f"{where} has no key {key!r}; the keys are {', '.join(keys)}.")
+
+
+def _noise(noise: Any) -> dict[str, Any]:
+    if isinstance(noise, OutputNoiseModel):
+        return {"output": noise.column, "of": [[output, _noise(model)] for output, model in noise.models.items()]}
+    return _without_empty({"kind": noise.kind, **noise.numbers(), "floor": noise.floor or None})
+
+
+def _noise_of(entry: Any) -> Any:
+    if "output" not in _mapping(entry, "noise"):
+        return _made(NoiseModel, entry, "noise")
+    known_keys(entry, ("output", "of"), "noise")
+    pairs = _sequence(entry.get("of", []), "noise: of")
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+        raise TypeError(f"noise: of must be a list of [output, noise], got {pairs!r}.")
+    outputs = [output for output, _ in pairs]
+    if len({as_float(output, "noise: an output") for output in outputs}) < len(outputs):
+        raise ValueError("noise: of gives an output twice.")
+    return OutputNoiseModel(entry["output"], {output: _made(NoiseModel, noise, "noise") for output, noise in pairs})
 
 
 def _block(block: Block) -> dict[str, Any]:

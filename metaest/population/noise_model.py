@@ -1,11 +1,13 @@
 """The noise of observations around the curve, with its numbers: a published residual error model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from metaest.population.frozen import FrozenDict
 from metaest.population.numbers import as_float
 
-__all__ = ["NoiseModel"]
+__all__ = ["NoiseModel", "OutputNoiseModel"]
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,52 @@ class NoiseModel:
     def __repr__(self) -> str:
         parts = [repr(self.kind), *(f"{name}={value!r}" for name, value in self.numbers().items())]
         return f"NoiseModel({', '.join(parts + ([f'floor={self.floor!r}'] if self.floor else []))})"
+
+
+@dataclass(frozen=True, init=False)
+class OutputNoiseModel:
+    """The noise of each of several outputs, such as a concentration and an effect.
+
+    Parameters
+    ----------
+    column : str
+        The column of X with the number of the output of each row.
+    models : dict of number to NoiseModel
+
+    Raises
+    ------
+    TypeError, ValueError
+        When something is no noise, an output is no number, or the logarithms of some outputs are normal and of others
+        are not.
+
+    Examples
+    --------
+    >>> from metaest.population import NoiseModel, OutputNoiseModel
+    >>> OutputNoiseModel("dvid", {1: NoiseModel("proportional", cv=0.1), 2: NoiseModel("additive", sd=4.0)})
+    OutputNoiseModel('dvid', {1: NoiseModel('proportional', cv=0.1), 2: NoiseModel('additive', sd=4.0)})
+    """
+
+    column: str
+    models: Mapping[float, NoiseModel]
+
+    def __init__(self, column: str, models: Mapping[Any, NoiseModel]) -> None:
+        if not isinstance(column, str) or not column:
+            raise TypeError(f"noise: the column of outputs must be a name, got {column!r}.")
+        if not isinstance(models, Mapping) or not models:
+            raise TypeError(f"noise: a mapping of outputs to NoiseModel is wanted, got {models!r}.")
+        for output, model in models.items():
+            as_float(output, "noise: an output")
+            if not isinstance(model, NoiseModel):
+                raise TypeError(f"noise: that of output {output!r} must be a NoiseModel, got {model!r}.")
+        if len({model.kind == "lognormal" for model in models.values()}) > 1:
+            raise ValueError("noise: 'lognormal' is of all outputs or of none.")
+        object.__setattr__(self, "column", column)
+        object.__setattr__(self, "models", FrozenDict(models))
+
+    @property
+    def kind(self) -> dict[float, str]:
+        """The kind of noise of each output."""
+        return {output: model.kind for output, model in self.models.items()}
+
+    def __repr__(self) -> str:
+        return f"OutputNoiseModel({self.column!r}, {dict(self.models)!r})"

@@ -15,7 +15,7 @@ from metaest.population import json_form
 from metaest.population.block import Block
 from metaest.population.effects import Effect, total_shift
 from metaest.population.frozen import FrozenDict, frozen
-from metaest.population.noise_model import NoiseModel
+from metaest.population.noise_model import NoiseModel, OutputNoiseModel
 from metaest.population.numbers import as_float, as_names, as_path, as_sequence, as_text
 from metaest.population.parameter import Parameter, check_table, transforms_of
 from metaest.population.provenance import Provenance
@@ -39,7 +39,7 @@ class Population:
         Each constant with its typical value as ``initial``, its bounds, unit and meaning.
     between_tasks : Block or sequence of Block, optional
         How constants vary between tasks; one that no block names is the same in all tasks.
-    noise : NoiseModel
+    noise : NoiseModel or OutputNoiseModel
         How observations scatter.
     covariates : dict of str to Effect or sequence of Effect, optional
         Formulas by the constant they shift.
@@ -96,7 +96,7 @@ class Population:
 
     constants: Mapping[str, Parameter]
     between_tasks: Sequence[Block]
-    noise: NoiseModel
+    noise: NoiseModel | OutputNoiseModel
     covariates: Mapping[str, Sequence[Effect]] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
@@ -111,7 +111,7 @@ class Population:
         self,
         constants: Mapping[str, Parameter | float],
         between_tasks: Block | Sequence[Block] = (),
-        noise: NoiseModel | None = None,
+        noise: NoiseModel | OutputNoiseModel | None = None,
         *,
         covariates: Mapping[str, Effect | Sequence[Effect]] | None = None,
         columns: Mapping[str, str] | None = None,
@@ -123,7 +123,7 @@ class Population:
         equation_hash: str = "",
         provenance: Provenance | None = None,
     ) -> None:
-        if not isinstance(noise, NoiseModel):
+        if not isinstance(noise, (NoiseModel, OutputNoiseModel)):
             raise TypeError(f"Population: noise must be a NoiseModel, got {noise!r}.")
         if provenance is not None and not isinstance(provenance, Provenance):
             raise TypeError(f"Population: provenance must be a Provenance, got {provenance!r}.")
@@ -172,6 +172,7 @@ class Population:
             "random": list(self.random),
             "covariance": "full" if self.correlated else "diagonal",
             "noise": self.noise.kind,
+            **({"output": self.noise.column} if isinstance(self.noise, OutputNoiseModel) else {}),
             "prior": self,
             "prior_weight": np.inf,
         }
@@ -304,6 +305,11 @@ class Population:
         return f"its covariates are {', '.join(self.covariate_columns) or 'none'}"
 
     def _check_columns(self) -> None:
+        if isinstance(self.noise, OutputNoiseModel) and self.columns and self.noise.column not in self.columns:
+            raise ValueError(
+                f"Population: columns lacks {self.noise.column!r}, the output of each row; it has "
+                f"{', '.join(self.columns)}."
+            )
         for name in self.covariate_columns:
             if self.columns and name not in self.columns:
                 raise ValueError(

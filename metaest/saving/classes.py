@@ -58,6 +58,7 @@ from metaest.functional import (
     Utility,
 )
 from metaest.functional.equations.censoring import Column
+from metaest.functional.equations.outputs import OutputEquations, OutputNoise
 from metaest.saving import stored_names
 from metaest.selection import class_ensemble, ensemble
 from metaest.selection.class_ensemble import ClassEnsemble
@@ -110,6 +111,8 @@ _INNER: tuple[type, ...] = (
     LinearHead,
     Member,
     Noise,
+    OutputEquations,
+    OutputNoise,
     Adaptation,
     PartColumns,
     PolicyNetwork,

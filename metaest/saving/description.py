@@ -56,9 +56,16 @@ def _of_equation(model: Any) -> dict[str, Any]:
             "of": [str(name) for name in covariance.columns],
             "values": [[_plain(value) for value in row] for row in covariance.to_numpy()],
         },
-        "noise": {str(name): _plain(value) for name, value in model.noise_.items()},
+        "noise": _noise(model.noise_),
         "limit": _plain(model._fitted.limit),
     }
+
+
+def _noise(table: Any) -> dict[str, Any]:
+    """Return the constants of the noise, of several outputs by output."""
+    if hasattr(table, "columns"):
+        return {str(output): _noise(row.dropna()) for output, row in table.iterrows()}
+    return {str(name): _plain(value) for name, value in table.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -49,6 +49,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "correlation_time": None,
         "limit_from": None,
         "upper_limit": None,
+        "output": None,
         "_further": None,
         "structures_": None,
         "prior": None,

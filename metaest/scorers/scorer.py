@@ -17,10 +17,10 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from metaest.estimators.arguments import require_choice, require_flag, require_level
-from metaest.estimators.columns import takes_objects
+from metaest.estimators.columns import Columns, takes_objects
 from metaest.estimators.inputs import as_tasks
 from metaest.estimators.pipeline import adapt
-from metaest.estimators.scoring import r2_around
+from metaest.estimators.scoring import r2_around, r2_of_outputs
 from metaest.exceptions import (
     DivergenceError,
     IdentifiabilityWarning,
@@ -40,6 +40,7 @@ from metaest.tasks.reading import rows_of
 __all__ = ["FewShotScorer"]
 
 _OF_CLASSES = ("few_shot_accuracy", "few_shot_log_loss")
+_OF_UNITS = ("few_shot_rmse", "few_shot_mae")
 _LOSSES = ("few_shot_rmse", "few_shot_mae", "few_shot_log_loss")
 
 
@@ -132,6 +133,8 @@ class FewShotScorer:
         self._check_kind(estimator, model)
         if scaled and getattr(model, "limit", None) is not None:
             raise TypeError(f"{self.metric}: limit={model.limit} is not on the scale of y inside a transformed target.")
+        if self.metric in _OF_UNITS and getattr(model, "_output_column", None) is not None:
+            raise TypeError(f"{self.metric}: rows of several outputs have several units; take few_shot_r2.")
         split = self.split or getattr(model, "split", None) or "random"
         rng = np.random.default_rng(self.random_state) if split == "random" else None
         parts = [
@@ -218,6 +221,11 @@ class FewShotScorer:
 
     def _r2(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
         truth, prediction = self._predicted(model, predictors)
+        if (column := getattr(model, "_output_column", None)) is not None:
+            rows = [Columns(model).rows(_safe_indexing(part.X, part.query), self.metric) for part in parts]
+            weight = _query_weight(parts)
+            ones = np.ones(len(truth)) if weight is None else weight
+            return r2_of_outputs(truth[:, 0], prediction[:, 0], np.concatenate(rows)[:, column], ones)
         center = truth.mean(axis=0) if scaled or not hasattr(model, "_y_mean") else model._y_mean
         weight = _query_weight(parts)
         return r2_around(truth, prediction, center, np.ones(len(truth)) if weight is None else weight)

@@ -322,6 +322,10 @@ class AdaptedEquation(AdaptedPredictor):
         return self._fitted.given_function
 
     @property
+    def _output_column(self) -> int | None:
+        return self._fitted.output_column
+
+    @property
     def limit_(self) -> float | str | None:
         """The limit of quantification of the fit."""
         return self._fitted.limit

@@ -126,5 +126,12 @@ def _learned(model: Any) -> dict[str, float]:
     return {
         **population["value"].to_dict(),
         **{f"{name}_omega": value for name, value in population["omega"].items() if name in model.covariance_.index},
-        **{f"noise_{name}": value for name, value in model.noise_.items()},
+        **{f"noise_{name}": value for name, value in _noise_numbers(model.noise_)},
     }
+
+
+def _noise_numbers(table: Any) -> Iterable[tuple[str, float]]:
+    """Return the constants of the noise by name, of several outputs by output and name."""
+    if isinstance(table, pd.Series):
+        return [(str(name), value) for name, value in table.items()]
+    return [(f"{output}_{name}", value) for output, row in table.iterrows() for name, value in row.dropna().items()]

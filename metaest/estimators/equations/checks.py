@@ -92,7 +92,7 @@ def check_data(settings: FitSettings, tasks: TaskSet, names: list[str], random: 
         if len(y) == 0:
             which = f"below limit={settings.limit}" if below.all() else "beyond limits"
             raise TaskError(f"y: all {len(tasks.y)} observations lie {which}; some have to be within.")
-    if settings.noise == "lognormal":
+    if settings.logarithmic:
         require_positive_tasks(tasks)
     if not settings.censors and settings.noise == "proportional" and (y <= 0).any():
         row = int(np.flatnonzero(y <= 0)[0])

@@ -32,6 +32,7 @@ from metaest.functional.equations import small_matrices
 from metaest.functional.equations.censoring import Bounds
 from metaest.functional.equations.gradient_descent import descend
 from metaest.functional.equations.hierarchical import Design, Point
+from metaest.functional.equations.outputs import OutputNoise
 from metaest.population.parameter import Parameter
 from metaest.tasks import TaskSet
 
@@ -194,6 +195,18 @@ class FittedEquation:
     def limit(self) -> float | str | None:
         """Limit of quantification."""
         return shown(self.model.noise.limit)
+
+    @property
+    def outputs(self) -> tuple[Any, ...]:
+        """What the user calls the outputs; none where there is one."""
+        noise = self.model.noise
+        return noise.labels if isinstance(noise, OutputNoise) else ()
+
+    @property
+    def output_column(self) -> int | None:
+        """The column of X with the output of each row; None where there is one output."""
+        noise = self.model.noise
+        return noise.by.number if isinstance(noise, OutputNoise) else None
 
     @property
     def bounds(self) -> Bounds:

@@ -1,5 +1,6 @@
 """What guards, scores and conformal intervals ask of a fitted equation; methods of ``EquationRegressor``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,18 +8,21 @@ from numpy.typing import NDArray
 
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import average, censoring
+from metaest.estimators.equations.noises import output_column
+from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.task_rows import limits_of_tasks
 from metaest.estimators.guard import FittedGuard, learned_guard
+from metaest.functional.equations.outputs import OutputEquations
 from metaest.tasks import TaskSet
 
-__all__ = ["as_recorded", "fitted_guard", "limited", "query_predictions"]
+__all__ = ["as_recorded", "fitted_guard", "limited", "one_equation", "query_predictions"]
 
 
 def limited(self: Any, tasks: TaskSet) -> TaskSet:
     """Return the tasks of a fit with one number for all observations beyond a limit."""
     bounds = censoring.bounds_of(self, tasks.feature_names)
     censoring.warn_of_values_at_limit(bounds, tasks.X, tasks.y, "fit")
-    return limits_of_tasks(bounds, tasks, logarithmic=self.noise == "lognormal")
+    return limits_of_tasks(bounds, tasks, logarithmic=FitSettings.of(self).logarithmic)
 
 
 def query_predictions(
@@ -56,3 +60,17 @@ def fitted_guard(self: Any, gap: int) -> FittedGuard:
         )
     answer, settings = average.asking(self._members), (gap, self.split, self._seed)
     return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
+
+
+def one_equation(self: Any, names: Any, n_columns: int) -> Any:
+    """Return the equation as it was given, or one that gives each row the curve of its output."""
+    if not isinstance(self.equation, Mapping):
+        return self.equation
+    if self.output is None:
+        raise ValueError("equation: one for each output needs output=, the column of X with the output of each row.")
+    for label, equation in self.equation.items():
+        if not callable(equation):
+            raise TypeError(f"equation: that of output {label!r} must be a function, got {equation!r}.")
+    codes = tuple(float(label) for label in self.equation)
+    column = output_column(self.output, names, n_columns).number
+    return OutputEquations(tuple(self.equation.values()), codes, column)

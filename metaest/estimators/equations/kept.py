@@ -379,8 +379,9 @@ def _require_settings(settings: FitSettings, population: Population) -> None:
         raise ValueError(
             f"small_sample={settings.small_sample!r}, but a published population is not learned from tasks."
         )
-    if settings.noise != population.noise.kind:
-        raise ValueError(f"noise={settings.noise!r}, but the noise of the population is {population.noise.kind!r}.")
+    for name, stated in (("noise", population.noise.kind), ("output", getattr(population.noise, "column", None))):
+        if getattr(settings, name) != stated:
+            raise ValueError(f"{name}={getattr(settings, name)!r}, but that of the population is {stated!r}.")
     if tuple(check_names(settings.random, population.constants, "random")) != population.random:
         raise ValueError(
             f"random={settings.random!r}, but the constants that vary in the population are {list(population.random)}."

@@ -23,11 +23,11 @@ from metaest.estimators.columns import Columns, Fitted
 from metaest.estimators.equations.batches import whole
 from metaest.estimators.equations.compiled import compiled_for_fit
 from metaest.estimators.equations.fit.laplace import maximise
-from metaest.estimators.equations.fit.pipeline import smallest_noise
 from metaest.estimators.equations.fit.problem import Held, Problem
 from metaest.estimators.equations.fit.starts import spread_of
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.likelihood import integral_of
+from metaest.estimators.equations.noises import smallest_noise
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.modes import in_plain_modes
@@ -225,7 +225,8 @@ def _axis_of(model: _Model, name: Any, where: str) -> _Axis:
     covariates, noise = fitted.covariates, fitted.model.noise
     slopes = [f"{names[k]}:{label}" for k, label in zip(covariates.constants, covariates.labels, strict=False)]
     omegas = [f"{names[k]}_omega" for k in fitted.random]
-    noises = [f"noise_{part}" for part in model.noise_.index]
+    # of several outputs the table has a row each
+    noises = [] if fitted.outputs else [f"noise_{part}" for part in model.noise_.index]
     if name in names or name in slopes:
         k = names.index(name) if name in names else p + slopes.index(name)
         if k in fitted.undetermined:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.noises import output_column
 from metaest.estimators.equations.time_varying import by_formulas
 from metaest.estimators.fingerprint import digest
 from metaest.exceptions import UnlikelyTaskWarning, warn
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
 from metaest.functional.equations.censoring import Bounds
+from metaest.functional.equations.outputs import OutputNoise
 from metaest.functional.equations.probing import choose_mode
-from metaest.population import Block, NoiseModel, Parameter, Population, Provenance, Shift
+from metaest.population import Block, NoiseModel, OutputNoiseModel, Parameter, Population, Provenance, Shift
 from metaest.population.effects import Effect
 from metaest.population.parameter import check_parameters, transforms_of
 
@@ -72,7 +74,7 @@ def fitted_of(
     function, covariates = by_formulas(time_varying, population.covariates, equation, table, list(columns))
     random = tuple(names.index(name) for name in population.random)
     of_noise = {name: getattr(bounds, name) for name in Bounds._fields}
-    noise = Noise(population.noise.kind, population.noise.floor, **of_noise)  # type: ignore[arg-type]
+    noise = _noise_of(population.noise, columns, of_noise)
     model = HierarchicalModel(Equation(function, names), transforms, noise)
     covariance = population.covariance()
     factor = torch.zeros(len(names), len(random), dtype=torch.float64)
@@ -128,7 +130,7 @@ def population_of(
     return Population(
         constants,
         _blocks(fitted),
-        NoiseModel(model.noise.kind, **_noise_numbers(fitted), floor=_floor(model.noise)),
+        _noise_model(fitted, columns),
         covariates=_effects(fitted, list(columns)),
         columns=columns,
         target=target,
@@ -158,9 +160,35 @@ def equation_hash(equation: Any) -> str:
     return digest(equation)[:16]
 
 
-def _noise_numbers(fitted: FittedEquation) -> dict[str, float]:
-    """Return the numbers of the noise by the names that a NoiseModel gives them."""
+def _noise_of(model: NoiseModel | OutputNoiseModel, columns: Sequence[str], bounds: Mapping[str, Any]) -> Noise:
+    """Return the noise of a population."""
+    if isinstance(model, NoiseModel):
+        return Noise(model.kind, model.floor, **bounds)  # type: ignore[arg-type]
+    of_each = list(model.models.values())
+    n = len(of_each)
+    return OutputNoise(
+        "lognormal" if of_each[0].kind == "lognormal" else "additive",
+        **bounds,
+        parts=tuple(Noise(each.kind, each.floor) for each in of_each),  # type: ignore[arg-type]
+        codes=tuple(float(output) for output in model.models),
+        labels=tuple(model.models),
+        by=output_column(model.column, columns, len(columns)),
+        spreads=(1.0,) * n,  # of observations, which there are none of
+    )
+
+
+def _noise_model(fitted: FittedEquation, columns: Mapping[str, str]) -> NoiseModel | OutputNoiseModel:
+    """Return the noise of a fit."""
     noise, log_sigma = fitted.model.noise, fitted.population.log_sigma
+    models = {
+        output: NoiseModel(part.kind, **_noise_numbers(part, own), floor=_floor(part))
+        for output, part, own in noise.each(log_sigma)
+    }
+    return OutputNoiseModel(list(columns)[noise.by.number], models) if isinstance(noise, OutputNoise) else models[None]
+
+
+def _noise_numbers(noise: Noise, log_sigma: Tensor) -> dict[str, float]:
+    """Return the numbers of the noise by the names that a NoiseModel gives them."""
     if noise.kind == "power":
         power = float(log_sigma[1])
         return {"sd_at_1": math.exp(float(log_sigma[0]) - power * math.log(noise.reference)), "power": power}
@@ -258,8 +286,12 @@ def _uncertainty(population: Population, slope: Tensor) -> Tensor:
     return torch.diag((errors / slope).square())
 
 
-def _log_sigma(noise: Noise, numbers: NoiseModel) -> Tensor:
+def _log_sigma(noise: Noise, numbers: NoiseModel | OutputNoiseModel) -> Tensor:
     """Return the constants of the noise as the model has them."""
+    if isinstance(noise, OutputNoise):
+        assert isinstance(numbers, OutputNoiseModel)
+        return torch.cat([_log_sigma(p, m) for p, m in zip(noise.parts, numbers.models.values(), strict=True)])
+    assert isinstance(numbers, NoiseModel)
     values = numbers.numbers()
     if numbers.kind == "power":
         at_reference = math.log(values["sd_at_1"]) + values["power"] * math.log(noise.reference)

@@ -67,10 +67,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    equation : callable
+    equation : callable, or dict of output to callable
         ``equation(X, **constants) -> y``, written for one task with torch functions: X is a float64 tensor of shape
         (n_rows, n_features) with the columns in the order of the fit, every constant a tensor that broadcasts with
-        ``X[:, j]``, y of shape (n_rows,).
+        ``X[:, j]``, y of shape (n_rows,). Of several outputs one that looks at their column, or one for each.
     parameters : dict of str to Parameter or float
         The constants by the names the equation gives them; a number is an initial value without bounds.
     random : list of str, "auto" or None, default=None
@@ -85,6 +85,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2`, :math:`(\sigma + \rho |f|)^2`,
         :math:`\sigma^2 |f|^{2p}` (:math:`|p| \le 5`), or that of :math:`\log y - \log f`; in the second and "power", f
         is at least a thousandth of the RMS of y. "auto", here, in `random`, `covariance`: compared on left-out tasks.
+        With `output` a dict of output to kind, or one kind of all.
+    output : str or int, optional
+        The column of X with the number of the output of each row, such as 1 for a concentration and 2 for an effect.
+        Outputs share constants, and each has a noise of its own.
     noise_correlation : {"ar1", "car1"}, optional
         Whether the residuals of a task correlate, by a learned :math:`\phi^{|i-j|}` in the order of the rows, or by
         :math:`e^{-|t-t'|/\tau}` at the times t (nlme's corCAR1; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`).
@@ -176,9 +180,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         One row a covariate of a constant.
     covariance_, correlation_ : DataFrame
         Between tasks, of the constants that vary, in the unconstrained space.
-    noise_ : Series
+    noise_ : Series or DataFrame
         ``sd`` in the unit of y, ``cv``, or both; ``sd_at_1`` (where f is 1) and ``power``; ``sd_log`` (of the logarithm
-        of y); of a row of weight 1; ``phi`` of "ar1", or ``correlation_time``.
+        of y); of a row of weight 1; ``phi`` of "ar1", or ``correlation_time``. A DataFrame with a row an output.
     task_params_ : DataFrame
         One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share
         of the between-task variance its rows leave) and ``status`` of the search.
@@ -227,6 +231,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     measurement_sd: str | int | None = None
     noise_correlation: str | None = None
     correlation_time: str | int | None = None
+    output: str | int | None = None
     limit_from: float | str | None = None
     upper_limit: float | str | None = None
     prior: Population | None = None
@@ -248,13 +253,14 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        equation: Callable[..., torch.Tensor],
+        equation: Callable[..., torch.Tensor] | Mapping[Any, Callable[..., torch.Tensor]],
         parameters: Mapping[str, Parameter | float],
         *,
         random: Sequence[str] | str | None = None,
         covariance: str | Mapping[str, str] = "full",
         levels: Mapping[Any, Sequence[str]] | None = None,
-        noise: str = "additive",
+        noise: str | Mapping[Any, str] = "additive",
+        output: str | int | None = None,
         noise_correlation: str | None = None,
         correlation_time: str | int | None = None,
         measurement_sd: str | int | None = None,
@@ -288,6 +294,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.covariance = covariance
         self.levels = levels
         self.noise = noise
+        self.output = output
         self.noise_correlation = noise_correlation
         self.correlation_time = correlation_time
         self.measurement_sd = measurement_sd
@@ -385,11 +392,11 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return equation and parameters for a TaskSet, as the constructor takes them; subclasses read them off it."""
-        return self.equation, self.parameters
+        return judged.one_equation(self, tasks.feature_names, tasks.X.shape[1]), self.parameters
 
     def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return the equation for columns with these names, and its constants; subclasses make it of their settings."""
-        return self.equation, self.parameters
+        return judged.one_equation(self, names, len(names)), self.parameters
 
     def settings_of_population(self) -> dict[str, Any] | None:
         """Return the settings that the constants of a catalogue's model belong to; None for an equation of yours."""
@@ -398,6 +405,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     @property
     def _guards(self) -> bool:
         return self.guard_by_default and (self.n_tasks_ > 0 or self._judged is not None or bool(self._judges))
+
+    @property
+    def _output_column(self) -> int | None:
+        return self._fitted.output_column
 
     @property
     def equation_(self) -> Any:

@@ -72,8 +72,13 @@ def residual_correlation(
     with torch.no_grad():
         values, slopes = fitted.model.curve_and_slopes(posterior.phi, observations)
         sd = noise.variance(values, log_sigma, noise.accuracy(observations)).sqrt()
+        output = noise.accuracy(observations).output
         if noise.correlation is None:
             order = None if time is None else Correlation("car1", time).order(observations)
+            if output is not None:  # rows of one output follow one another
+                start = torch.arange(len(output))[:, None].expand(output.shape) if order is None else order
+                first = torch.where(observations.mask > 0, output, torch.inf).gather(0, start)
+                order = start.gather(0, first.argsort(dim=0, stable=True))
             unlike = Lags(order, torch.zeros_like(sd[1:]), torch.ones_like(sd[1:]))
         else:
             unlike = noise.correlation.lags(observations, log_sigma[-1])
@@ -88,6 +93,9 @@ def residual_correlation(
             below, above = noise.censored(observations.y, noise.accuracy(observations))
             counted = counted & ~unlike.arranged(below | above)
         pairs = (counted[1:] & counted[:-1]).double()
+        if output is not None:
+            of_rows = unlike.arranged(output)
+            pairs = pairs * (of_rows[1:] == of_rows[:-1])
         n = float(pairs.sum())
         if n == 0:
             return None

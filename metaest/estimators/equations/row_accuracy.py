@@ -155,5 +155,7 @@ def relative_accuracy(noise: Any, f: Tensor, log_sigma: Tensor, observations: An
     accuracy = noise.accuracy(observations)
     if accuracy.alike:
         return None
-    ratio: Tensor = noise.variance(f, log_sigma) / noise.variance(f, log_sigma, accuracy)
+    alike = noise.variance(f, log_sigma, accuracy._replace(weight=None, variance=None))
+    # errors of several outputs are compared in units of the spread of their observations
+    ratio: Tensor = alike / noise.variance(f, log_sigma, accuracy) * noise.units(accuracy) ** 2
     return torch.where(torch.isfinite(ratio), ratio, 0.0)

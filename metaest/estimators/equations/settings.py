@@ -26,7 +26,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", StrOptions({"auto"}), None],
     "covariance": [StrOptions({"full", "diagonal", "auto"}), Mapping],
     "levels": [Mapping, None],
-    "noise": [StrOptions({*get_args(NoiseKind), "auto"})],
+    "noise": [StrOptions({*get_args(NoiseKind), "auto"}), Mapping],
+    "output": [str, Whole(0, None, closed="left"), None],
     "noise_correlation": [StrOptions({"ar1", "car1"}), None],
     "correlation_time": [str, Whole(0, None, closed="left"), None],
     "measurement_sd": [str, Whole(0, None, closed="left"), None],
@@ -63,7 +64,8 @@ class FitSettings:
     random: Sequence[str] | str | None
     covariance: str | Mapping[str, str]
     levels: Mapping[Any, Any] | None
-    noise: str
+    noise: str | Mapping[Any, str]
+    output: str | int | None
     noise_correlation: str | None
     correlation_time: str | int | None
     measurement_sd: str | int | None
@@ -115,6 +117,16 @@ class FitSettings:
         return self.objective == "query"
 
     @property
+    def logarithmic(self) -> bool:
+        """Whether the logarithms of observations are normal."""
+        return set(self.noises) == {"lognormal"}
+
+    @property
+    def noises(self) -> list[str]:
+        """The kinds of noise of all outputs."""
+        return [self.noise] if isinstance(self.noise, str) else list(self.noise.values())
+
+    @property
     def censors(self) -> bool:
         """Whether observations beyond a limit are known by an interval."""
         return self.limit is not None or self.upper_limit is not None
@@ -139,6 +151,7 @@ class FitSettings:
                 "small_sample='integrate' compares no structures: give random, covariance and noise other than 'auto'."
             )
         self._check_correlation()
+        self._check_outputs()
         self._check_lognormal()
         meta_gradient = as_meta_gradient(self.meta_gradient)
         if not meta_gradient.second_derivatives and not self.by_gradient_steps:
@@ -195,9 +208,36 @@ class FitSettings:
             if given:
                 raise ValueError(f"levels and {setting} do not go together yet; take another value, or no levels.")
 
+    def _check_outputs(self) -> None:
+        """Raise a ValueError when several outputs, or the noise of each, do not go with the other settings."""
+        if self.output is None:
+            if not isinstance(self.noise, str):
+                raise ValueError("noise of each output needs output=, the column of X with the output of each row.")
+            return
+        for kind in self.noises:
+            if kind not in get_args(NoiseKind):
+                raise ValueError(f"noise of an output must be one of {', '.join(get_args(NoiseKind))}, got {kind!r}.")
+        if "lognormal" in self.noises and not self.logarithmic:
+            raise ValueError(
+                "noise='lognormal' is of all outputs or of none, as residuals are on one scale; take 'proportional'."
+            )
+        refused = {
+            "objective='query'": self.by_query,
+            "noise_correlation": self.noise_correlation is not None,
+            "small_sample='integrate'": self.small_sample == "integrate",
+            "covariance='auto'": self.covariance == "auto",
+            "random='auto'": isinstance(self.random, str) and self.random == "auto",
+        }
+        for what, asked in refused.items():
+            if asked:
+                raise ValueError(f"output: {what} is not implemented for several outputs.")
+        for name in ("limit", "limit_from", "upper_limit"):
+            if isinstance(getattr(self, name), Real):
+                raise ValueError(f"output: {name} must be a column with the limit of each row; outputs have units.")
+
     def _check_lognormal(self) -> None:
         """Raise a ValueError when the logarithm of y cannot be what is normal with the other settings."""
-        if self.noise != "lognormal":
+        if not self.logarithmic:
             return
         if self.by_gradient_steps:
             raise ValueError(

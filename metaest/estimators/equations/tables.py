@@ -17,7 +17,7 @@ from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Post
 from metaest.estimators.equations.mixture_draws import draws_of_coefficients
 from metaest.estimators.equations.settings import OUTERMOST, FitSettings
 from metaest.exceptions import filters_kept
-from metaest.functional import Correlation, SolveCode
+from metaest.functional import Correlation, Noise, SolveCode
 from metaest.tasks import TaskSet
 
 __all__ = ["LEVEL", "attributes", "many_table", "summarise", "task_table"]
@@ -206,12 +206,22 @@ def many_table(fitted: FittedEquation, posterior: Posterior, names: NDArray[Any]
     return pd.DataFrame(columns, index=pd.Index(names, name="task", tupleize_cols=False))
 
 
-def _noise_table(fitted: FittedEquation) -> pd.Series:
+def _noise_table(fitted: FittedEquation) -> Any:
     """Return the noise constants: a standard deviation in units of y or of log y, a share of the curve, or both.
+
+    Of several outputs a row each.
 
     After them comes the constant of the correlation of the residuals, where there is one.
     """
     noise, log_sigma = fitted.model.noise, fitted.population.log_sigma
+    if fitted.outputs:
+        rows = [_noise_series(part, own) for _, part, own in noise.each(log_sigma)]
+        return pd.DataFrame(rows, index=pd.Index(fitted.outputs, name="output"))
+    return _noise_series(noise, log_sigma)
+
+
+def _noise_series(noise: Noise, log_sigma: Tensor) -> pd.Series:
+    """Return the constants of the noise of one output."""
     index = NOISE_CONSTANTS[noise.kind]
     values = log_sigma[: noise.n_scales].exp().tolist()
     if noise.kind == "power":
@@ -320,12 +330,7 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
     correlation = outermost_correlation(learned["correlation_"])
     if len(correlation) > 1:
         lines += ["", "Correlation between tasks", *_table(correlation.round(3))]
-    forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve", "sd_log": "SD {:.4g} of log y"}
-    parts = [forms[name].format(value) for name, value in learned["noise_"].items() if name in forms]
-    noise = (" plus " if fitted.model.noise.kind == "combined1" else ", ").join(parts)
-    if "power" in learned["noise_"]:
-        noise = "SD {sd_at_1:.4g} |f|^{power:.4g} (unit of y), f the curve".format(**learned["noise_"])
-    lines += ["", "Noise: " + noise]
+    lines += ["", *_noise_lines(fitted, learned["noise_"])]
     row_accuracy = fitted.row_accuracy
     if row_accuracy.weights is not None:
         low, high = row_accuracy.weights
@@ -350,8 +355,24 @@ def outermost_correlation(correlation: pd.DataFrame) -> pd.DataFrame:
     return outermost[list(outermost.index)]
 
 
-def _likelihood_lines(learned: Mapping[str, Any], noise: str) -> list[str]:
+def _noise_lines(fitted: FittedEquation, table: Any) -> list[str]:
+    """Return lines of the summary about the noise, of each output one."""
+    forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve", "sd_log": "SD {:.4g} of log y"}
+    lines = []
+    for output, noise, _ in fitted.model.noise.each(fitted.population.log_sigma):
+        values = table if output is None else table.loc[output].dropna()
+        parts = [forms[name].format(value) for name, value in values.items() if name in forms]
+        text = (" plus " if noise.kind == "combined1" else ", ").join(parts)
+        if "power" in values:
+            text = "SD {sd_at_1:.4g} |f|^{power:.4g} (unit of y), f the curve".format(**values)
+        lines.append("Noise: " + text if output is None else f"Noise of output {output}: {text}")
+    return lines
+
+
+def _likelihood_lines(learned: Mapping[str, Any], noise: Any) -> list[str]:
     """Return lines of the summary about the tasks of the fit and their likelihood."""
+    if not isinstance(noise, str):
+        noise = ", ".join(f"{kind} ({output})" for output, kind in noise.items())
     if not learned["n_tasks_"]:
         return [f"{noise} noise"]
     tasks = f"{learned['n_tasks_']} task{'s' * (learned['n_tasks_'] != 1)}"

@@ -22,6 +22,7 @@ from metaest.estimators.equations.checks import (
 )
 from metaest.estimators.equations.correlation import check_times
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.noises import check_outputs
 from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 from metaest.functional.equations.censoring import Bounds
@@ -71,6 +72,7 @@ def support_rows(
     warn_of_values_at_limit(fitted.bounds, rows, target, where)
     check_bounds(fitted.bounds, rows, target, where, logarithmic=fitted.model.noise.logarithmic)
     target = coded(fitted.bounds, rows, target.reshape(-1))
+    check_outputs(fitted.model.noise, rows, where)
     rows, target, weight = fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where)
     if fitted.model.noise.logarithmic:
         require_positive(target, where)
@@ -123,6 +125,8 @@ def arranged_tasks(columns: Columns, fitted: FittedEquation, tasks: TaskSet, whe
 
 def prepared(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
     """Return tasks with one number for all observations beyond a limit; what the noise does not allow is refused."""
+    for task in tasks if fitted.outputs else ():
+        check_outputs(fitted.model.noise, task.X, f"task {task.name!r}")
     tasks = limits_of_tasks(fitted.bounds, tasks, logarithmic=fitted.model.noise.logarithmic)
     if fitted.model.noise.logarithmic:
         require_positive_tasks(tasks)
@@ -147,6 +151,7 @@ def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str
     rows = rows if further is None else np.column_stack([rows, further])
     check_rows(fitted.function, rows, None, where)
     fitted.row_accuracy.check(rows, where)
+    check_outputs(fitted.model.noise, rows, where)
     return np.asarray(rows)
 
 

@@ -30,10 +30,11 @@ from metaest.estimators.equations.batches import whole
 from metaest.estimators.equations.compiled import compiled_for_fit
 from metaest.estimators.equations.fit.laplace import maximise
 from metaest.estimators.equations.fit.linearised import linearise
-from metaest.estimators.equations.fit.pipeline import FitResult, smallest_noise, warn_of_fit
+from metaest.estimators.equations.fit.pipeline import FitResult, warn_of_fit
 from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import spread_of
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.noises import smallest_noise
 from metaest.estimators.equations.settings import FitSettings
 from metaest.functional import PopulationParameters
 from metaest.tasks import TaskSet
@@ -81,8 +82,8 @@ class TaskPrior:
         Number of tasks that covariance and noise count as.
     rows : float
         Number of rows that they have.
-    n_scales : int
-        Number of standard deviations among the noise constants.
+    scales, others : list of int
+        Which of the noise constants are standard deviations, and which are not.
     """
 
     origin: PopulationParameters
@@ -91,7 +92,8 @@ class TaskPrior:
     precision: Tensor
     weight: float
     rows: float
-    n_scales: int
+    scales: list[int]
+    others: list[int]
 
     @classmethod
     def of(cls, fitted: FittedEquation, weights: Array, weight: float, rows: float) -> "TaskPrior":
@@ -108,7 +110,9 @@ class TaskPrior:
             Rows of a task.
         """
         free, precision = free_coefficients(fitted), precision_of(fitted, weights)
-        rest = weight, rows * weight, fitted.model.noise.n_scales
+        scales = fitted.model.noise.scale_places
+        others = [j for j in range(fitted.model.noise.n_constants) if j not in scales]
+        rest = weight, rows * weight, scales, others
         return cls(fitted.population, list(fitted.random), free, precision, *rest)
 
     def loss(self, population: PopulationParameters) -> Tensor:
@@ -121,8 +125,8 @@ class TaskPrior:
             log_determinant = 2 * (root.diagonal().abs().log() - before.diagonal().abs().log()).sum()
             loss = loss + 0.5 * self.weight * (log_determinant + inside.square().sum() - len(self.random))
         change = population.log_sigma - self.origin.log_sigma
-        scales, others = change[: self.n_scales], change[self.n_scales :]
-        each = self.rows / self.n_scales
+        scales, others = change[self.scales], change[self.others]
+        each = self.rows / len(self.scales)
         loss = loss + 0.5 * each * (2 * scales + (-2 * scales).exp() - 1).sum()
         return loss + 0.5 * self.rows * others.square().sum()
 

@@ -31,7 +31,7 @@ An observation below a limit of quantification L has the probability of lying th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -76,16 +76,19 @@ class Accuracy(NamedTuple):
         Variance of the measurement, which is added; None where there is none.
     bounds : Bounds or None
         The limits of each row, Tensors of shape (rows, tasks); None where they are the same in all rows.
+    output : Tensor of shape (rows, tasks) or None
+        The number of the output of each row, where there are several.
     """
 
     weight: Tensor | None = None
     variance: Tensor | None = None
     bounds: Any = None
+    output: Tensor | None = None
 
     @property
     def alike(self) -> bool:
         """Tell whether all observations are equally accurate."""
-        return self.weight is None and self.variance is None
+        return self.weight is None and self.variance is None and self.output is None
 
     def scatter(self, v: Tensor) -> Tensor:
         """Return the variance of observations whose noise has the variance v."""
@@ -140,6 +143,11 @@ class Noise:
         return 2 if self.kind in ("combined", "combined1") else 1
 
     @property
+    def scale_places(self) -> list[int]:
+        """Which of the noise constants are standard deviations."""
+        return list(range(self.n_scales))
+
+    @property
     def logarithmic(self) -> bool:
         """Whether the logarithms of observations are normal, and not the observations."""
         return self.kind == "lognormal"
@@ -168,6 +176,14 @@ class Noise:
         """Upper bounds of the noise constants."""
         power = [MOST_POWER] if self.kind == "power" else []
         return [math.inf] * self.n_scales + power + ([] if self.correlation is None else [self.correlation.bounds[1]])
+
+    def each(self, log_sigma: Tensor) -> Iterable[tuple[Any, "Noise", Tensor]]:
+        """Return label, noise and noise constants of each output; None and this one where there is one output."""
+        return [(None, self, log_sigma)]
+
+    def units(self, accuracy: "Accuracy") -> Tensor | float:
+        """Return by how much the residuals of each row are multiplied to compare them: those of several outputs."""
+        return 1.0
 
     def scaled(self, log_sigma: Tensor, by: Tensor | float) -> Tensor:
         """Return noise constants whose standard deviations are greater by a factor with the logarithm `by`."""
@@ -367,13 +383,14 @@ class Noise:
             return -1 / v.sqrt() - 0.5 * z * growth / v
 
         if limit is not None:
-            b, below = (limit - f) / v.sqrt(), y < limit
+            below = y < limit
+            b = torch.where(below, (limit - f) / v.sqrt(), 0.0)
             parts: tuple[Tensor, ...] = beyond(b, along(b))
             if start is not None:
                 parts = self._inside(f, v, along, (start, limit), below, log_sigma, accuracy, parts)
             terms = tuple(torch.where(below, new, old) for new, old in zip(parts, terms, strict=True))
         if upper is not None:
-            z = (f - upper) / v.sqrt()
+            z = torch.where(y > upper, (f - upper) / v.sqrt(), 0.0)
             parts = beyond(z, 1 / v.sqrt() - 0.5 * z * growth / v)
             terms = tuple(torch.where(y > upper, new, old) for new, old in zip(parts, terms, strict=True))
         return NoiseTerms(*terms)

@@ -56,12 +56,6 @@ def ways(patients):
         detected.append((ends, z))
     put_in = [(X, np.where(low, X[:, 1] / 2, np.where(high, X[:, 3], y))) for X, y, low, high in patients]
     within = [(X[~low & ~high], y[~low & ~high]) for X, y, low, high in patients]
-    limits = {"limit": "lower", "upper_limit": "upper"}
-    detected = [
-        (X + np.outer(low, [0, 0, 0.5 + 1e30, 0]) * (y > 0.5)[:, None]
-         - np.outer(low & (y <= 0.5), [0, 1, 0, 0]) * (X[:, [1]] - 0.5), z)
-        for (X, z), (_, y, low, _) in zip(coded, patients, strict=True)
-    ]  # fmt: skip
     return {
         "all measured": ([(X, y) for X, y, _, _ in patients], {}),
         "limits": (coded, limits),

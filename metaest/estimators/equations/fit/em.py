@@ -32,6 +32,7 @@ from metaest.estimators.equations.fit.starts import (
 from metaest.functional import GaussNewton, HierarchicalModel, Observations, PopulationParameters
 from metaest.functional.equations.correlated import whitened_residuals
 from metaest.functional.equations.hierarchical import Point
+from metaest.functional.equations.outputs import OutputNoise
 from metaest.functional.progress import progress
 
 __all__ = ["EMResult", "em_steps", "first_population", "with_first_correlation", "without_variation"]
@@ -320,9 +321,12 @@ def _em_step(
 
         square = _square_of_residuals(model, point, u, linearised, problem.observations, n_rows)
         # the spread of what the rows leave open
-        square += float((matrices.sandwich(factor.T, linearised.information) * posterior).sum())
+        left = float((matrices.sandwich(factor.T, linearised.information) * posterior).sum())
         # an exact fit leaves nothing: the noise is then at its floor
-        log_sigma = model.noise.scaled(population.log_sigma, 0.5 * float(np.log(square / n_rows)))
+        by: Any = 0.5 * float(np.log((square + left) / n_rows))
+        if isinstance(model.noise, OutputNoise):
+            by = _steps_of_outputs(model, point, u, problem.observations, left / n_rows)
+        log_sigma = model.noise.scaled(population.log_sigma, by)
         log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
 
         if factor.shape[1]:
@@ -367,6 +371,23 @@ def _square_of_residuals(
         if noise.homoscedastic and accuracy.alike:
             return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
         return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())
+
+
+def _steps_of_outputs(
+    model: HierarchicalModel, point: Point, u: Tensor, observations: Observations, left: float
+) -> Tensor:
+    """Return by what the logarithm of the noise of each output grows; `left` is what constants leave open, a row."""
+    noise, accuracy = model.noise, model.noise.accuracy(observations)
+    assert isinstance(noise, OutputNoise)
+    with torch.no_grad():
+        curve = model.curve(point.constants(u), observations)
+        residual = noise.residual(curve, observations.y, accuracy)
+        square = observations.masked(residual.square() / noise.variance(curve, point.log_sigma, accuracy))
+        rows = [(accuracy.output == code) & (observations.mask > 0) for code in noise.codes]
+        means = torch.stack(
+            [square[chosen].mean() if bool(chosen.any()) else square.new_tensor(1.0) for chosen in rows]
+        )
+    return 0.5 * (means + left).log()
 
 
 def without_variation(problem: Problem, optimum: Optimum) -> tuple[Optimum, list[int]]:

@@ -13,7 +13,6 @@
 """
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -53,6 +52,7 @@ from metaest.estimators.equations.fit.problem import Optimum, Problem
 from metaest.estimators.equations.fit.starts import sizes, spread_of
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
+from metaest.estimators.equations.noises import noise_of, smallest_noise
 from metaest.estimators.equations.residuals import warn_of_correlation
 from metaest.estimators.equations.row_accuracy import RowAccuracy, with_mean_weight_one
 from metaest.estimators.equations.row_model import RowModel
@@ -65,7 +65,6 @@ from metaest.functional import (
     GaussNewton,
     GradientDescent,
     HierarchicalModel,
-    Noise,
     Observations,
     PopulationParameters,
     SolveCode,
@@ -85,18 +84,13 @@ __all__ = [
     "in_given_weights",
     "problem_of",
     "searched",
-    "smallest_noise",
     "warn_of_fit",
 ]
 
 _logger = logging.getLogger("metaest.fit")
 
-# smallest noise, as a share of the spread of the targets, or of the curve
-NOISE_FLOOR = 1e-6
 # difference of the logarithm of a noise from its floor, up to which it has shrunk to it
 AT_FLOOR = 1e-3
-# smallest size of the curve in proportional noise, as a share of the root mean square of the targets
-SMALLEST_CURVE = 1e-3
 # tasks and rows of the probe
 PROBE_TASKS = 4
 PROBE_ROWS = 5
@@ -281,19 +275,17 @@ def problem_of(
     covariates = Covariates.learn(constant, names, tasks, function)
     random = check_data(settings, tasks, names, random, flat=flat)
     design = covariates.design(covariates.of_tasks(tasks), len(table))
-    y = tasks.y.astype(np.float64)
-    bounds = bounds_of(settings, tasks.feature_names)
-    smallest_curve = SMALLEST_CURVE * float(np.sqrt(np.square(y).mean()))
-    correlation = correlation_of(settings, function, tasks)
-    rest = bounds.limit, row_accuracy.column, correlation, bounds.limit_from, bounds.upper_limit
-    noise = Noise(settings.noise, smallest_curve, *rest)  # type: ignore[arg-type]
+    bounds, correlation = bounds_of(settings, tasks.feature_names), correlation_of(settings, function, tasks)
+    noise = noise_of(settings, tasks, bounds, row_accuracy.column, correlation)
     transforms = transforms_of(table)
     equation = Equation(function, list(table))
     initial = transforms.unconstrain(_initial(table))
     observations = whole(tasks)
     model = HierarchicalModel(equation, transforms, noise)
     mode, reason = _probe(model, initial, observations, tasks)
-    _logger.info("%d tasks, %d rows, noise=%r, objective=%r", len(tasks), len(y), settings.noise, settings.objective)
+    _logger.info(
+        "%d tasks, %d rows, noise=%r, objective=%r", len(tasks), len(tasks.y), settings.noise, settings.objective
+    )
     _logger.info("the equation is evaluated by %s", reason)
     model = replace(model, equation=replace(equation, mode=mode))
     compiled = compiled_for_fit(settings, model, initial, len(random), observations)
@@ -302,15 +294,6 @@ def problem_of(
     parts = design, observations, None, random, settings.diagonal, smallest, GaussNewton(), checkpoint
     problem = Problem(compiled.model, *parts)
     return problem, Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
-
-
-def smallest_noise(noise: Noise, size: float) -> Tensor:
-    """Return lower bounds of the noise constants, for targets of a spread `size` on the scale of the noise."""
-    in_units_of_y = [True, False] if noise.n_scales == 2 else [noise.kind != "proportional"]
-    smallest = [math.log(NOISE_FLOOR * size if of_y else NOISE_FLOOR) for of_y in in_units_of_y]
-    smallest += [-MOST_POWER] if noise.kind == "power" else []
-    smallest += [] if noise.correlation is None else [noise.correlation.bounds[0]]
-    return torch.tensor(smallest, dtype=torch.float64)
 
 
 def _initial(table: Mapping[str, Parameter]) -> Tensor:
@@ -549,18 +532,18 @@ def _finished(
 def doubt_of(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: TaskSet) -> str:
     """Return a sentence on a fit that did not converge to anything of use; empty for one that did."""
     population = optimum.population
-    n = problem.model.noise.n_scales
     # of two noise constants one may well not be needed, nor any where errors of the measurement explain all
-    if fitted.row_accuracy.column is None and _at_floor(problem, population):
+    if fitted.row_accuracy.column is None and (label := _at_floor(problem, population)) is not None:
         return (
-            "the noise has shrunk to its floor: the equation fits these data exactly, or they hold no noise; standard "
-            "errors and log-likelihood mean little."
+            f"the noise {label}has shrunk to its floor: the equation fits these data exactly, or they hold no noise; "
+            "standard errors and log-likelihood mean little."
         )
-    if problem.model.noise.kind == "power" and abs(float(population.log_sigma[n])) > MOST_POWER - AT_FLOOR:
-        return (
-            f"the power of the noise has run to its bound, {float(population.log_sigma[n]):.3g}: these rows "
-            "do not say how the noise follows the curve; take noise='additive' or 'proportional'."
-        )
+    for output, noise, log_sigma in problem.model.noise.each(population.log_sigma):
+        if noise.kind == "power" and abs(power := float(log_sigma[1])) > MOST_POWER - AT_FLOOR:
+            return (
+                f"the power of the noise {_of(output)}has run to its bound, {power:.3g}: these rows "
+                "do not say how the noise follows the curve; take noise='additive' or 'proportional'."
+            )
     if fitted.undetermined:
         which = dict.fromkeys(fitted.names[int(problem.design.constant[j])] for j in fitted.undetermined)
         return (
@@ -571,10 +554,18 @@ def doubt_of(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: 
     return f"{optimum.message}; raise max_iter, or look at history_." if optimum.message else ""
 
 
-def _at_floor(problem: Problem, population: PopulationParameters) -> bool:
-    """Tell whether the noise has shrunk to its floor."""
-    n = problem.model.noise.n_scales
-    return bool((population.log_sigma <= problem.smallest_log_sigma + AT_FLOOR)[:n].all())
+def _at_floor(problem: Problem, population: PopulationParameters) -> str | None:
+    """Return of which output the noise has shrunk to its floor, in words; None where none has."""
+    noise = problem.model.noise
+    pairs = zip(noise.each(population.log_sigma), noise.each(problem.smallest_log_sigma), strict=True)
+    for (output, part, log_sigma), (_, _, smallest) in pairs:
+        if bool((log_sigma <= smallest + AT_FLOOR)[: part.n_scales].all()):
+            return _of(output)
+    return None
+
+
+def _of(output: Any) -> str:
+    return "" if output is None else f"of output {output!r} "
 
 
 def warn_of_fit(
@@ -587,6 +578,6 @@ def warn_of_fit(
         warn_of_codes(posterior.code, tasks.names, "fit")
     warn_of_outliers(fitted, posterior, problem.observations, tasks.names)
     # residuals of data without noise are rounding, and what the searches left
-    if not _at_floor(problem, optimum.population):
+    if _at_floor(problem, optimum.population) is None:
         column, updated = time_column(fitted.function, tasks), problem.prior is not None
         warn_of_correlation(fitted, posterior, problem.observations, column, updated=updated)

@@ -23,6 +23,7 @@ from metaest.estimators.equations.map_estimate import search_widely
 from metaest.estimators.normal_points import normal_points
 from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
 from metaest.functional.equations.hierarchical import Point
+from metaest.functional.equations.outputs import OutputNoise
 
 __all__ = [
     "PooledFit",
@@ -192,8 +193,10 @@ def _promising(
 def spread_of(observations: Observations, noise: Noise | None = None) -> float:
     """Return the standard deviation of the targets, on the scale of a noise where one is given.
 
-    It is their size where all are the same, and one where that is 0.
+    It is their size where all are the same, and one where that is 0. Of several outputs it is that of the first.
     """
+    if isinstance(noise, OutputNoise):
+        return noise.spreads[0]
     y = observations.y[observations.mask > 0]
     y = y if noise is None else noise.on_scale(y)
     spread, size = float(y.std(correction=0)), float(y.abs().max())
@@ -236,6 +239,7 @@ def _responses(
         with torch.no_grad():
             curve, slopes = model.curve_and_slopes(phi[:, None].expand(-1, observations.y.shape[1]), observations)
             slopes = model.noise.slopes_on_scale(curve, slopes)
+            slopes = slopes * model.noise.units(model.noise.accuracy(observations))
     real = observations.mask > 0
     size = torch.stack([slope[real].square().mean().sqrt() for slope in slopes])
     response = spread_of(observations, model.noise) / size
@@ -287,12 +291,15 @@ def _distinct(model: HierarchicalModel, center: Tensor, rms: Tensor, scale: Tens
 
 
 def _with_measurement_errors(noise: Noise, observations: Observations, sigma: float) -> Observations:
-    """Return observations whose weights include the errors of their measurement, for a noise of SD `sigma`."""
+    """Return observations whose weights include the errors of their measurement, for a noise of SD `sigma`.
+
+    Of several outputs that is the noise of the first; that of others is larger as their observations spread more.
+    """
     accuracy = noise.accuracy(observations)
-    if accuracy.variance is None:
+    if accuracy.variance is None and accuracy.output is None:
         return observations
     plain = torch.full_like(observations.y, sigma**2)
-    return observations._replace(weight=plain / accuracy.scatter(plain))
+    return observations._replace(weight=plain / accuracy.scatter(plain / noise.units(accuracy) ** 2))
 
 
 def _some_tasks(observations: Observations, most: int, most_rows: int = POOLED_ROWS) -> Tensor:
@@ -344,7 +351,7 @@ def around_pooled_fit(
     """
     phi = fit.phi[:, None].expand(-1, observations.y.shape[1])
     curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
-    slopes = model.noise.slopes_on_scale(curve, slopes)
+    slopes = model.noise.slopes_on_scale(curve, slopes) * model.noise.units(model.noise.accuracy(observations))
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
     # a pooled fit may end next to zero, and the size of its value then says nothing
     size = torch.maximum(sizes(model, fit.phi, observations), scales(model, fit.phi, observations, slopes))
@@ -390,6 +397,9 @@ def _first_noise(noise: Noise, sigma: float, ratio: float) -> Tensor:
 
     The second counts where the noise depends on the curve.
     """
+    if isinstance(noise, OutputNoise):
+        of_each = zip(noise.parts, noise.spreads, strict=True)
+        return torch.cat([_first_noise(part, sigma * spread / noise.spreads[0], ratio) for part, spread in of_each])
     if noise.kind == "power":  # between additive and proportional noise
         first = 0.5 * (math.log(sigma) + math.log(ratio * noise.reference))
         return torch.tensor([first, FIRST_POWER], dtype=torch.float64)
@@ -465,4 +475,4 @@ def from_single_tasks(
     u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
     deviations = (phi[random] - beta[random, None]) / factor[random].diagonal()[:, None]
     u[:, few] = deviations.clamp(min=-FARTHEST_START, max=FARTHEST_START)
-    return PopulationParameters(beta, factor, torch.tensor([sigma], dtype=torch.float64).log()), u
+    return PopulationParameters(beta, factor, _first_noise(model.noise, sigma, 0.0)), u
