@@ -1,5 +1,6 @@
 """The parametric bootstrap of a population: the method ``bootstrap`` of a fitted equation."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
