@@ -341,6 +341,17 @@ CASES = {
     ),
     "EquationRegressor of structures": averaged_equation(),
     "EquationRegressor with levels": units(),
+    "EquationRegressor that follows a column": equation(
+        lambda: EquationRegressor(
+            wave,
+            {"amplitude": Parameter(2.0, lower=0), "phase": 1.5},
+            covariates={"amplitude": [1]},
+            time_varying=[1],
+            random_state=0,
+        ),
+        [Task(own.name, np.column_stack([own.X, np.cos(3 * own.X)]), own.y) for own in WAVES],
+        {"equation": wave},
+    ),
     "PopulationAverage": population_average(),
     "AustinRickettRegressor": kinetic("AustinRickettRegressor"),
     "FirstOrderConversionRegressor": kinetic("FirstOrderConversionRegressor"),

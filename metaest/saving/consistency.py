@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from metaest.estimators.conformal import Scores
+from metaest.estimators.equations.covariates import TimeVaryingEquation
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.gaussian.prior import TaskPrior
 from metaest.estimators.networks.adapted import HoldsNetwork
@@ -54,6 +56,9 @@ def _fitted(fitted: FittedEquation) -> str:
         and len(covariates.labels) == len(covariates.columns)
         and list(equation.names) == list(fitted.table)
     )
+    by_row = fitted.by_row
+    if by_row is not None:
+        shapes = shapes and list(equation.names) == [*by_row.names, *by_row.slopes]
     if not shapes:
         return "constants, covariances and names are not equally many"
     shifted = (*covariates.constants, *(formulas.constant for formulas in covariates.formulas))
@@ -67,6 +72,22 @@ def _fitted(fitted: FittedEquation) -> str:
         if not s or any(part.shape != shape for part, shape in zip(fitted.uncertain, wanted, strict=True)):
             return "the populations that it may be have other shapes"
     return "a variance is negative" if bool((fitted.beta_covariance.diagonal() < 0).any()) else ""
+
+
+def _time_varying(equation: TimeVaryingEquation) -> str:
+    n, covariates = len(equation.names), equation.covariates
+    learned = len(covariates.constants)
+    shapes = (
+        len(equation.transforms.lower) == len(equation.transforms.upper) == n
+        and covariates.mean.shape == covariates.scale.shape == (learned,)
+        and learned <= len(covariates.columns) == len(covariates.labels)
+    )
+    if not shapes:
+        return "constants and columns are not equally many"
+    if not all(0 <= k < n for k in (*covariates.constants, *(formulas.constant for formulas in covariates.formulas))):
+        return "it speaks of constants that are not there"
+    sound = np.isfinite(covariates.mean).all() and np.isfinite(covariates.scale).all() and (covariates.scale > 0).all()
+    return "" if sound else "a mean or a scale is no number"
 
 
 def _posterior(posterior: Posterior) -> str:
@@ -122,6 +143,7 @@ _CHECKS: tuple[tuple[type, Any], ...] = (
     (Scaling, _scaling),
     (Scores, _scores),
     (FittedEquation, _fitted),
+    (TimeVaryingEquation, _time_varying),
     (Posterior, _posterior),
     (TaskPrior, TaskPrior.fault),
     (BaseMAML, _network),
