@@ -228,6 +228,12 @@ class HierarchicalModel:
         """Return the result of a solver's search from u, or None; a subclass may have a faster search."""
         return None
 
+    def information_and_curvature(
+        self, phi: Tensor, log_sigma: Tensor, observations: Observations
+    ) -> tuple[Information, Tensor] | None:
+        """Return what `information` does, and the true second derivative of the loss, where a subclass knows it."""
+        return None
+
     def information(
         self, phi: Tensor, log_sigma: Tensor, observations: Observations, *, differentiable: bool = False
     ) -> Information:

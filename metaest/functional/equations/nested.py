@@ -152,10 +152,15 @@ def _at(
 def true_information(
     model: HierarchicalModel, tree: Tree, phi: Tensor, log_sigma: Tensor, observations: Observations, u: list[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return loss, gradient and true second derivative in the constants, by differences of the gradient.
+    """Return loss, gradient and true second derivative in the constants, by differences where they are not known.
 
     Where the matrix of a task is not positive definite with it, the expected one stands in its place.
     """
+    direct = model.information_and_curvature(phi, log_sigma, observations)
+    if direct is not None:
+        (loss, gradient, expected), true = direct
+        definite = _definite(tree, u, gradient, true)
+        return loss, gradient, torch.where(definite, true, expected)
     p, units = phi.shape
     step = DIFFERENCE * torch.cat([factor.detach() for factor in tree.factors], dim=1).square().sum(dim=1).sqrt()
     shifts = torch.diag(torch.where(step > 0, step, 1.0))
@@ -169,9 +174,14 @@ def true_information(
     varies = (step > 0).to(phi)
     true = true * varies[:, None, None] * varies[None, :, None]
     expected = around.matrix[..., :units]
-    system = tree.eliminate(u, gradients[:, 0], true)
-    definite = torch.isfinite(tree.log_determinant(system))[tree.task_of(len(u) - 1)]
+    definite = _definite(tree, u, gradients[:, 0], true)
     return around.loss[:units], gradients[:, 0], torch.where(definite, true, expected)
+
+
+def _definite(tree: Tree, u: Sequence[Tensor], gradient: Tensor, matrix: Tensor) -> Tensor:
+    """Return for each innermost unit whether the matrix of its task is positive definite."""
+    system = tree.eliminate(u, gradient, matrix)
+    return torch.isfinite(tree.log_determinant(system))[tree.task_of(len(u) - 1)]
 
 
 def negative_log_evidence_of_units(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metaest.estimators.equations.fit.starts import sizes
-from metaest.estimators.equations.units.problem import LevelPopulation, UnitProblem, linear_posterior
+from metaest.estimators.equations.units.problem import LevelPopulation, Linear, UnitProblem, linear_posterior
 from metaest.functional import PopulationParameters
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.nested import information_of_coefficients, response
@@ -20,9 +20,9 @@ from metaest.functional.equations.nested import information_of_coefficients, res
 __all__ = ["em_of_units", "first_levels"]
 
 # steps on one linearisation
-STEPS = 15
+STEPS = 8
 # linearisations
-ROUNDS = 3
+ROUNDS = 1
 # rise of the evidence in a step, below which the next linearisation follows
 LEAST_RISE = 1e-2
 # standard deviation of a level at the start, as a share of the size of a constant, at least
@@ -95,15 +95,15 @@ def em_of_units(
 
 def _steps(problem: UnitProblem, population: LevelPopulation, u: Sequence[Tensor]) -> LevelPopulation:
     """Return the population after steps on units linearised at their most probable constants."""
-    phi, design = problem.phi(population, u), problem.units.design
+    phi = problem.phi(population, u)
     _, gradient, matrix = problem.information(population, u)
     last = torch.inf
-    for _ in range(STEPS):
+    for step in range(STEPS + 1):
         tree, center = problem.tree(population), problem.center(population)
         posterior = linear_posterior(tree, center, phi, gradient, matrix)
         loss = float((posterior.loss + 0.5 * tree.log_determinant(posterior.system)).sum())
-        if not loss < last - LEAST_RISE:
-            break
+        if step == STEPS or not loss < last - LEAST_RISE:
+            return population._replace(beta=_least_squares(problem, population, posterior, (phi, gradient, matrix)))
         last = loss
         deviations, _ = tree.covariances(posterior.system)
         factors = []
@@ -113,11 +113,18 @@ def _steps(problem: UnitProblem, population: LevelPopulation, u: Sequence[Tensor
             factors.append(factor)
             with contextlib.suppress(RuntimeError):  # no Cholesky factor
                 factors[-1] = _root(problem, level, small_matrices.sandwich(factor, moment[..., None])[..., 0])
-        at = gradient + torch.einsum("pqt,qt->pt", matrix, tree.constants(center, posterior.u) - phi)
-        moved = response(tree, design, matrix, posterior.system)
-        normal = information_of_coefficients(design, matrix, moved)
-        score = -(at[design.constant] * design.multiplier).sum(dim=1)
-        step = torch.linalg.lstsq(normal, score[:, None], driver="gelsd").solution[:, 0]
-        beta = population.beta + step if bool(torch.isfinite(step).all()) else population.beta
-        population = LevelPopulation(beta, tuple(factors), population.log_sigma)
+        population = population._replace(factors=tuple(factors))
     return population
+
+
+def _least_squares(
+    problem: UnitProblem, population: LevelPopulation, posterior: Linear, units: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Return the coefficients a step of generalised least squares further, from linearised units."""
+    (phi, gradient, matrix), design = units, problem.units.design
+    tree, center = problem.tree(population), problem.center(population)
+    at = gradient + torch.einsum("pqt,qt->pt", matrix, tree.constants(center, posterior.u) - phi)
+    normal = information_of_coefficients(design, matrix, response(tree, design, matrix, posterior.system))
+    score = -(at[design.constant] * design.multiplier).sum(dim=1)
+    step = torch.linalg.lstsq(normal, score[:, None], driver="gelsd").solution[:, 0]
+    return population.beta + step if bool(torch.isfinite(step).all()) else population.beta

@@ -191,7 +191,8 @@ def _search(
             bar.advance()
             bar.say(loss=f"{loss:.5g}")
 
-        population, by_level = em_of_units(whole, first_levels(whole, start), None)
+        levels = first_levels(whole, start)
+        population, by_level = em_of_units(whole, levels, whole.divided(levels, problem.at(start).constants(u)))
         optimum = maximise_units(whole, population, by_level, max_iter=settings.max_iter, report=report)
         return revive_levels(whole, optimum, max_iter=settings.max_iter, report=report), None
 

@@ -4,6 +4,7 @@ It stands on the problem without levels, whose tasks are the innermost units.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -133,10 +134,20 @@ class UnitProblem(NamedTuple):
         with torch.no_grad():
             return self.units.model.information(self.phi(population, u), population.log_sigma, self.units.observations)
 
-    def search(self, population: LevelPopulation, u: Sequence[Tensor] | None) -> NestedResult:
-        """Search the deviations of all units, from u or from zeros."""
+    def search(self, population: LevelPopulation, u: Sequence[Tensor] | None, tol: float | None = None) -> NestedResult:
+        """Search the deviations of all units, from u or from zeros; `tol` is another tolerance than the solver's."""
         model, tree, center = self.units.model, self.tree(population), self.center(population)
-        return search_units(self.units.solver, model, tree, center, population.log_sigma, self.units.observations, u)
+        solver = self.units.solver if tol is None else replace(self.units.solver, tol=tol)
+        return search_units(solver, model, tree, center, population.log_sigma, self.units.observations, u)
+
+    def divided(self, population: LevelPopulation, phi: Tensor) -> list[Tensor] | None:
+        """Return deviations of all levels for units whose constants are about `phi`, where a search may start."""
+        with torch.no_grad():
+            units = self.units
+            _, gradient, matrix = units.model.information(phi, population.log_sigma, units.observations)
+        if not bool(torch.isfinite(gradient).all() and torch.isfinite(matrix).all()):
+            return None
+        return linear_posterior(self.tree(population), self.center(population), phi, gradient, matrix).u
 
     def search_again(self, population: LevelPopulation, u: list[Tensor]) -> list[Tensor]:
         """Search units in doubt from other starts, given the units they lie in; return what is more probable."""

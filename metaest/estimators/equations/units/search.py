@@ -30,6 +30,9 @@ from metaest.exceptions import DivergenceError
 from metaest.functional import PopulationParameters
 from metaest.functional.equations.nested import negative_log_evidence_of_units
 
+# squared length of the last step of a search, in units of the posterior, on the way
+ROUGHLY = 1e-4
+
 __all__ = ["UnitOptimum", "maximise_units", "revive_levels", "without_level_variation"]
 
 _logger = logging.getLogger("metaest.fit")
@@ -140,7 +143,8 @@ class _Objective:
         leaf = torch.tensor(x, requires_grad=True)
         population = self.coordinates.population(leaf)
         problem, fixed = self.problem, population.detach()
-        result = problem.search(fixed, self.u)
+        # the evidence takes one more step, whose error is the square of what is left here
+        result = problem.search(fixed, self.u, ROUGHLY)
         if bool(torch.isfinite(result.loss).all()):
             loss = negative_log_evidence_of_units(
                 problem.units.model,
