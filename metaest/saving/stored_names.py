@@ -59,8 +59,9 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "levels": None,
         "time_varying": None,
     },
-    "CompartmentRegressor": {"absorption": "excess"},
+    "CompartmentRegressor": {"absorption": "excess", "time_varying": None},
     "Covariates": {"formulas": ()},
+    "Doses": {"further": (), "paths": ()},
     "FittedEquation": {"uncertain": None, "levels": None},
     "MAMLClassifier": {"collate_fn": None},
     "MAMLRegressor": {
@@ -72,7 +73,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     },
     "Network": {"collate_fn": None},
     "Noise": {"correlation": None, "limit_from": None, "upper_limit": None},
-    "PatientEquation": {"absorption": "excess"},
+    "PatientEquation": {"absorption": "excess", "changing": None},
     "RegressionNetwork": {"loss": SquaredError()},
 }
 

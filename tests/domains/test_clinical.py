@@ -29,8 +29,8 @@ from metaest_domains.physiology import (
 )
 from metaest_domains.physiology.course import Course, Given
 from metaest_domains.physiology.courses import SaturableCourses, _solved
+from metaest_domains.physiology.doses import Doses
 from metaest_domains.physiology.integrated import SaturableEquation
-from metaest_domains.physiology.patient_equation import Doses
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::metaest.IdentifiabilityWarning",

@@ -18,9 +18,9 @@ from metaest_domains.physiology import (
     radau,
     read_patients,
 )
+from metaest_domains.physiology.doses import Doses
 from metaest_domains.physiology.integrated import SaturableEquation
 from metaest_domains.physiology.minimal_model import MinimalModel, _ramp_response
-from metaest_domains.physiology.patient_equation import Doses
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::metaest.IdentifiabilityWarning",

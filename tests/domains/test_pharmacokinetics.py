@@ -26,9 +26,9 @@ from metaest_domains.physiology import (
     read_patients,
     volume,
 )
+from metaest_domains.physiology.doses import Doses
 from metaest_domains.physiology.integrated import SaturableEquation
 from metaest_domains.physiology.minimal_model import MinimalModel
-from metaest_domains.physiology.patient_equation import Doses
 from metaest_domains.physiology.pharmacokinetics import OneCompartment, TwoCompartments
 
 pytestmark = pytest.mark.filterwarnings(

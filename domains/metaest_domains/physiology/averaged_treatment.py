@@ -122,7 +122,7 @@ def _weights(patient: AdaptedPopulationAverage | PopulationAverage) -> dict[str,
     return weights
 
 
-def _require_read(covariates: Mapping[str, float], columns: list[str], where: str) -> None:
+def _require_read(covariates: Mapping[str, Any], columns: list[str], where: str) -> None:
     for name in covariates:
         if name not in columns:
             there = f"they read {', '.join(columns)}" if columns else "they read none"

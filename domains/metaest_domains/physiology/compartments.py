@@ -1,6 +1,6 @@
 """The base of the pharmacokinetic estimators: constants with units, initial values from the data, reading doses."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from metaest import EquationRegressor, Parameter, Population, TaskSet
+from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.tasks.arguments import is_whole
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
-from metaest_domains.physiology.dose_records import LIMIT_COLUMNS
-from metaest_domains.physiology.patient_equation import Doses, PatientEquation
+from metaest_domains.physiology.changing import changing_of, coefficient_names, without_changing
+from metaest_domains.physiology.dose_records import FURTHER, LIMIT_COLUMNS
+from metaest_domains.physiology.doses import Doses
+from metaest_domains.physiology.linear_equation import LinearEquation
+from metaest_domains.physiology.patient_equation import PatientEquation
 from metaest_domains.physiology.record_columns import PATIENT_COLUMNS
 from metaest_domains.physiology.record_limits import filled
 from metaest_domains.physiology.regimen import Regimen, covariate_columns, dose_columns
+from metaest_domains.physiology.time_varying import path_columns
 from metaest_domains.population import keep_population
 
 __all__ = ["CompartmentRegressor"]
@@ -51,6 +56,13 @@ class CompartmentRegressor(EquationRegressor):
         places (flip-flop), and few samples may not say which is which.
     lag : bool, default=False
         True adds a lag time between the dose and the start of absorption; oral doses only.
+    time_varying : dict of str to {"locf", "nocb"}, optional
+        Covariates that change over time, such as the creatinine clearance or the weight, and which of their values
+        holds between two times: that before ("locf", last observation carried forward, as in Monolix) or that after
+        ("nocb", next observation carried backward, as in NONMEM, where the covariates of a record hold in the interval
+        that ends at it). X has the columns ``crcl_1`` ..., ``crcl_time_1`` ..., as a :class:`TimeVarying` of a regimen
+        writes them. Amounts are carried over from one interval to the next, so that the answer is exact. The constants
+        of a patient are those at the mean of such a covariate, at the reference of a population's formula, or at 70 kg.
     fixed : dict of str to float, optional
         Constants to hold at a value.
     parameters : dict of str to Parameter, optional
@@ -58,7 +70,10 @@ class CompartmentRegressor(EquationRegressor):
     random, covariance, noise, noise_correlation, correlation_time, limit, limit_from, upper_limit, covariates, \
 objective, support_size, split, n_episodes, max_iter, compile, prior, prior_weight, random_state, checkpoint, \
 checkpoint_every, verbose
-        As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` and ``noise="combined"`` by default.
+        As in :class:`metaest.EquationRegressor`; ``covariance="diagonal"`` and ``noise="combined"`` by default. A
+        covariate of `time_varying` multiplies its constants by :math:`e^{c (x - x_0) / s}` as it changes, with the mean
+        :math:`x_0` and the standard deviation s of the values in the tasks, and a constant c, ``clearance_by_crcl``,
+        that is the same in all patients.
 
     References
     ----------
@@ -67,6 +82,7 @@ checkpoint_every, verbose
     """
 
     guard_by_default = True
+    _parameter_constraints = {**CONSTRAINTS, "time_varying": [Mapping, None]}  # noqa: RUF012
     constants: ClassVar[Mapping[str, Parameter]] = {}
     equation_class: ClassVar[type[PatientEquation]]
 
@@ -78,6 +94,7 @@ checkpoint_every, verbose
         absorption: str = "excess",
         allometric: str | int | None = None,
         lag: bool = False,
+        time_varying: Mapping[str, str] | None = None,
         fixed: Mapping[str, float] | None = None,
         parameters: Mapping[str, Parameter | float] | None = None,
         random: Sequence[str] | None = None,
@@ -107,6 +124,7 @@ checkpoint_every, verbose
         self.absorption = absorption
         self.allometric = allometric
         self.lag = lag
+        self.time_varying = time_varying  # type: ignore[assignment]
         self.fixed = fixed
         self.parameters = parameters  # type: ignore[assignment]
         self.random = random
@@ -222,6 +240,8 @@ checkpoint_every, verbose
     def _as_fitted(self, X: pd.DataFrame) -> Any:
         """Return rows of numbered doses with the columns of the fit first, then further ones for additional doses."""
         names = self._columns()
+        if self.equation_.doses.wide:
+            return X
         numbered = sum(name.startswith("dose_time_") for name in X.columns)
         durations = [f"dose_duration_{i + 1}" for i in range(numbered)]
         if "dose" in names:
@@ -255,11 +275,30 @@ checkpoint_every, verbose
         """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
         self._check_choices()
         _refuse_reserved(tasks, self.covariates, (self.limit, self.limit_from, self.upper_limit))
-        names = tasks.feature_names
-        return self._equation_and_table(names, tasks.X.shape[1], lambda doses: _guess(doses, tasks))
+        return self._equation_and_table(tasks.feature_names, tasks.X.shape[1], tasks)
+
+    def settings_of_fit(self, settings: FitSettings) -> FitSettings:
+        """Return settings without the covariates that change over time, whose coefficients the equation has."""
+        settings = replace(settings, time_varying=None)
+        names = coefficient_names(self.covariates, self.time_varying) if self.prior is None else {}
+        if not names:
+            return settings
+        if settings.random == "auto":
+            raise ValueError("random='auto' and covariates of time_varying do not go together; name the constants.")
+        rest = without_changing(self.covariates, self.time_varying)
+        held = as_mapping(self.fixed, "fixed")
+        every = [name for name in self._constants_to_fit() if name not in held]
+        return replace(settings, covariates=rest or None, random=every if settings.random is None else settings.random)
+
+    def columns_of_population(self, stated: Sequence[str]) -> list[str]:
+        """Return the columns of X for those that a population states: several of a covariate that changes."""
+        changing = as_mapping(self.time_varying, "time_varying")
+        return [part for name in stated for part in (path_columns(name, 1) if name in changing else [name])]
 
     @classmethod
-    def from_population(cls, population: Population, *, n_doses: int | None = None, **settings: Any) -> Self:
+    def from_population(
+        cls, population: Population, *, n_doses: int | None = None, records: bool = False, **settings: Any
+    ) -> Self:
         """Return a model with the numbers of a published population, fitted to no data.
 
         See :meth:`metaest.EquationRegressor.from_population`; the equation follows from the settings that the
@@ -272,6 +311,9 @@ checkpoint_every, verbose
         n_doses : int, optional
             Doses for which X has columns (:func:`dose_columns`), as many as the patient with most of them has; by
             default the columns of the population. One patient may always have more.
+        records : bool, default=False
+            Whether doses may be at steady state, of other compartments than the usual one, with rates and resets
+            (:class:`Regimen`): X then has columns for these as well.
         **settings : dict
             Further settings of the constructor.
 
@@ -302,9 +344,9 @@ checkpoint_every, verbose
         >>> round(dose_for(model, Regimen.repeated(1.0, interval=12, n=6), target_trough=10.0).value)
         741
         """
-        if n_doses is not None and isinstance(population, Population):
+        if (n_doses is not None or records) and isinstance(population, Population):
             lasting = {**population.settings, **settings}.get("route") == "iv"
-            population = _with_doses(population, n_doses, lasting=lasting)
+            population = _with_doses(population, n_doses or 1, lasting=lasting or records, records=records)
         return keep_population(cls, population, settings)
 
     def settings_of_population(self) -> dict[str, Any]:
@@ -315,20 +357,30 @@ checkpoint_every, verbose
     def equation_for(self, names: Sequence[str]) -> tuple[PatientEquation, dict[str, Parameter]]:
         """Return the equation for columns with these names, and its constants without initial values from data."""
         self._check_choices()
-        return self._equation_and_table(names, len(names), lambda doses: {})
+        return self._equation_and_table(names, len(names), None)
 
     def _equation_and_table(
-        self, names: Sequence[str] | None, n_columns: int, guess: Callable[[Doses], Mapping[str, float]]
+        self, names: Sequence[str] | None, n_columns: int, tasks: TaskSet | None
     ) -> tuple[PatientEquation, dict[str, Parameter]]:
         doses = Doses.find(names, n_columns)
-        doses.refuse_further(type(self).__name__)
+        changing = changing_of(self, doses, names or (), tasks)
+        if doses.wide and not issubclass(type(self).equation_class, LinearEquation):
+            column = (names or ())[doses.design_columns[len(doses.amount) + len(doses.since) + len(doses.duration)]]
+            raise ValueError(
+                f"X has the column {column!r}, and {type(self).__name__} understands doses by time, amount and "
+                "duration alone, of patients whose covariates do not change."
+            )
         constants = self._constants_to_fit()
         refuse_unknown(as_mapping(self.fixed, "fixed"), constants, "fixed")
-        table = parameters_to_fit(constants, self.parameters, guess(doses))
+        constants |= {
+            coefficient.name: Parameter(0.0, meaning=f"of {coefficient.covariate} in {coefficient.constant}")
+            for coefficient in changing.coefficients
+        }
+        table = parameters_to_fit(constants, self.parameters, {} if tasks is None else _guess(doses, tasks))
         fixed = hold(table, self.fixed)
-        weight = self._weight(names, n_columns)
+        weight = None if changing.weight is not None else self._weight(names, n_columns)
         oral, columns = self.route == "oral", tuple(names or ())
-        return type(self).equation_class(doses, weight, fixed, oral, columns, self.absorption), table
+        return type(self).equation_class(doses, weight, fixed, oral, columns, self.absorption, changing or None), table
 
     def _check_choices(self) -> None:
         """Raise a ValueError where route, parametrization, absorption and lag do not go together."""
@@ -376,11 +428,13 @@ def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None, limit
             )
 
 
-def _with_doses(population: Population, n: int, *, lasting: bool) -> Population:
+def _with_doses(population: Population, n: int, *, lasting: bool, records: bool) -> Population:
     """Return a population whose columns have room for n doses, so that a clone of a model that keeps it has as well."""
     units, doses = population.columns, dose_columns(n) if lasting else dose_columns(n)[: 2 * n]
     amount, time = units.get("dose", units.get("dose_1", "")), units.get("time", "")
     columns = {"time": time, **{name: time if "time" in name or "duration" in name else amount for name in doses}}
+    if records:
+        columns |= {f"dose_{name}_{i}": time if name == "interval" else "" for name in FURTHER for i in range(1, n + 1)}
     columns |= {name: units[name] for name in covariate_columns(list(units))}
     return replace(population, columns=columns)
 

@@ -51,7 +51,7 @@ def covariate_columns(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(parts.get(name, name) for name in names if not _DOSE.fullmatch(name)))
 
 
-def is_given(amount: NDArray[Any], steady: NDArray[Any], rate: NDArray[Any]) -> NDArray[np.bool_]:
+def is_given(amount: NDArray[Any], steady: Any, rate: Any) -> NDArray[np.bool_]:
     """Return which records bring an amount: a dose, or the plateau of an endless infusion that stops there."""
     return np.asarray((amount > 0) | ((steady > 0) & (rate > 0)))
 

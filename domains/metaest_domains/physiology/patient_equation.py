@@ -1,8 +1,7 @@
 """Concentrations of one patient as a function of X: the columns of doses, and constants scaled to the patient."""
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest_domains.physiology.dose_records import FURTHER
-from metaest_domains.physiology.time_varying import path_columns, path_names
+from metaest_domains.physiology.changing import Changing
+from metaest_domains.physiology.dose_records import is_given
+from metaest_domains.physiology.doses import Doses
 
-__all__ = ["Doses", "PatientEquation"]
+__all__ = ["PatientEquation"]
 
 # kg, to which constants refer when they scale with weight
 STANDARD_WEIGHT = 70.0
@@ -30,162 +30,6 @@ EXPONENTS = {
     "volume": 1.0,
     "peripheral": 1.0,
 }
-
-
-@dataclass(frozen=True)
-class Doses:
-    """Columns of X that hold the doses and their times.
-
-    Attributes
-    ----------
-    time : int
-        Column of the time of the row.
-    amount, since, duration : tuple of int
-        Columns of the amounts, times and durations of doses; without `since` there is one dose, at time 0.
-    width : int, optional
-        Number of columns of the fit. Columns beyond them hold further doses: amount, time and duration of each in turn.
-    further : tuple of (str, tuple of int)
-        Further fields of the records that X has columns of, such as "steady", and these columns.
-    paths : tuple of (str, tuple of int, tuple of int)
-        Covariates that change over time, with the columns of their values and of the times of these.
-    """
-
-    time: int
-    amount: tuple[int, ...]
-    since: tuple[int, ...]
-    duration: tuple[int, ...]
-    width: int | None = None
-    further: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    paths: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
-
-    @classmethod
-    def find(cls, columns: Sequence[str] | None, n_columns: int) -> "Doses":
-        """Find the columns by name; without names, the first two columns are the time and one dose."""
-        names = list(columns or [])
-        if not names:
-            if n_columns < 2:
-                raise ValueError("X has one column; it must have columns for time and dose.")
-            return cls(0, (1,), (), (), n_columns)
-        if "time" not in names:
-            raise ValueError(f"X has no column 'time'; it has {names}. See read_patients.")
-        numbers = sorted(int(name[5:]) for name in names if name.startswith("dose_") and name[5:].isdigit())
-        n = len(numbers)
-        if n and "dose" in names:
-            raise ValueError("X has a column 'dose' and columns 'dose_1' ...; keep one of the two (see read_patients).")
-        if n == 0:
-            stray = [name for name in names if name.startswith(("dose_time", "dose_duration"))]
-            if stray:
-                raise ValueError(f"X has the column {stray[0]!r} but no 'dose_1'; see read_patients.")
-            if "dose" not in names:
-                raise ValueError(f"X has no column 'dose' and no 'dose_1'; it has {names}. See read_patients.")
-            return cls(names.index("time"), (names.index("dose"),), (), (), len(names))
-
-        def numbered(what: str) -> tuple[int, ...]:
-            missing = [f"{what}_{i}" for i in range(1, n + 1) if f"{what}_{i}" not in names]
-            if missing:
-                raise ValueError(f"X has {n} columns of doses, but no {missing[0]!r}; see read_patients.")
-            return tuple(names.index(f"{what}_{i}") for i in range(1, n + 1))
-
-        duration = numbered("dose_duration") if any(name.startswith("dose_duration_") for name in names) else ()
-        further = tuple(
-            (field, numbered(f"dose_{field}"))
-            for field in FURTHER
-            if any(name.startswith(f"dose_{field}_") for name in names)
-        )
-        return cls(
-            names.index("time"), numbered("dose"), numbered("dose_time"), duration, len(names), further, _paths(names)
-        )
-
-    def refuse_further(self, model: str) -> None:
-        """Raise a ValueError where columns say more of doses or covariates than a model understands."""
-        for field, _ in self.further:
-            raise ValueError(
-                f"X has the column 'dose_{field}_1' ({FURTHER[field]}), which {model} does not understand."
-            )
-        for name, _, _ in self.paths:
-            raise ValueError(f"the covariate {name!r} changes over time, which {model} does not understand.")
-
-    def unnamed(self) -> list[str]:
-        """Return names for the columns of a fit that had none."""
-        return ["time", "dose", *(f"x{j}" for j in range(2, self.width or 2))]
-
-    def read(self, X: Any) -> tuple[Any, Any, Any]:
-        """Return amounts, times since each dose and durations, of shape (n_rows, n_doses)."""
-        amount, start, duration = self.of(X)
-        return amount, X[:, self.time : self.time + 1] - start, duration
-
-    def of(self, X: Any) -> tuple[Any, Any, Any]:
-        """Return amounts, times and durations of doses, of shape (n_rows, n_doses)."""
-        amount = _columns(X, self.amount)
-        start = _columns(X, self.since) if self.since else 0 * amount
-        duration = _columns(X, self.duration) if self.duration else 0 * amount
-        if self.width is not None and X.shape[1] > self.width:
-            further = [X[:, self.width + j :: 3] for j in range(3)]
-            join = torch.cat if isinstance(X, Tensor) else np.concatenate
-            amount, start, duration = (
-                join([part, more], 1) for part, more in zip((amount, start, duration), further, strict=True)
-            )
-        return amount, start, duration
-
-    def arrange(self, X: pd.DataFrame, names: list[str] | None) -> tuple[pd.DataFrame, NDArray[Any]] | None:
-        """Return a frame with the columns of the fit, and the doses for which the fit has no columns.
-
-        Parameters
-        ----------
-        X : DataFrame
-            Columns of the fit, and more columns of doses: ``dose_4``, ``dose_time_4`` and, for infusions,
-            ``dose_duration_4``.
-        names : list of str, optional
-            Columns of the fit; those of `unnamed` if the fit had no names.
-
-        Returns
-        -------
-        X : DataFrame
-        further : array of shape (n_rows, 3 * doses)
-            Further doses, in the order of :class:`Doses`. None is returned in place of both if X has no such columns,
-            or other columns that the fit did not have.
-        """
-        names = self.unnamed() if names is None else names
-        pattern = re.compile(r"dose(_time|_duration)?_[0-9]+")
-        more = [name for name in X.columns if name not in names]
-        if not more or not all(isinstance(name, str) and pattern.fullmatch(name) for name in more):
-            return None
-        numbers = sorted({int(name.rsplit("_", 1)[1]) for name in more})
-        for i in numbers:
-            for name in (f"dose_{i}", f"dose_time_{i}"):
-                if name not in X.columns:
-                    raise ValueError(f"there is a column {more[0]!r} but no {name!r}; see read_patients.")
-        missing = [name for name in names if name not in X.columns]
-        if missing and (self.since or missing != ["dose"]):
-            return None
-        base = X.assign(dose=0.0) if missing else X.copy()
-        columns = []
-        for i in numbers:
-            lasting = X[f"dose_duration_{i}"] if f"dose_duration_{i}" in X.columns else 0.0 * X[f"dose_{i}"]
-            columns += [X[f"dose_{i}"], X[f"dose_time_{i}"], lasting]
-            if f"dose_{i}" in names:  # a dose in the columns of the fit, with a duration for which the fit has none
-                base[f"dose_{i}"] = 0.0
-        return base[names], pd.concat(columns, axis=1).to_numpy()
-
-
-def _paths(names: list[str]) -> tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]:
-    """Return the covariates that change over time, and the columns that hold them."""
-    paths = []
-    for name, n in path_names(names).items():
-        places = [names.index(column) for column in path_columns(name, n)]
-        paths.append((name, tuple(places[:n]), tuple(places[n:])))
-    return tuple(paths)
-
-
-def _columns(X: Any, chosen: tuple[int, ...]) -> Any:
-    """Return some columns; tensors are sliced, since indexing with a list cannot be compiled."""
-    if not isinstance(X, Tensor):
-        return X[:, list(chosen)]
-    first, step = chosen[0], chosen[1] - chosen[0] if len(chosen) > 1 else 1
-    # read_patients writes the doses of a patient one after the other: one slice takes the amounts of all
-    if step > 0 and chosen == tuple(range(first, chosen[-1] + 1, step)):
-        return X[:, first : chosen[-1] + 1 : step]
-    return torch.cat([X[:, j : j + 1] for j in chosen], 1)
 
 
 @dataclass(frozen=True)
@@ -205,6 +49,8 @@ class PatientEquation(ABC):
         Names of the columns of X, for error messages; empty if they have none.
     absorption : {"excess", "rate"}
         Which constant says how fast oral doses are absorbed.
+    changing : Changing or None
+        Covariates over time, and the constants that follow them.
     """
 
     doses: Doses
@@ -213,10 +59,21 @@ class PatientEquation(ABC):
     oral: bool
     columns: tuple[str, ...] = ()
     absorption: str = "excess"
+    changing: Changing | None = None
     memory: ClassVar[str] = (
         "a concentration depends on what a constant was at all times before it; write a covariate that changes into "
         "the regimen, as a TimeVarying"
     )
+
+    @property
+    def effects_of_rows(self) -> dict[str, tuple[Any, ...]]:
+        """Formulas of a population that the equation itself applies, by constant."""
+        return dict(self.followed.effects)
+
+    @property
+    def followed(self) -> Changing:
+        """Covariates over time, none where none changes."""
+        return self.changing or Changing()
 
     @property
     def by_rate_in(self) -> bool:
@@ -235,7 +92,7 @@ class PatientEquation(ABC):
     @property
     def design_columns(self) -> tuple[int, ...]:
         """The columns of doses."""
-        return (*self.doses.amount, *self.doses.since, *self.doses.duration)
+        return self.doses.design_columns
 
     def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
         """Return the concentrations, of shape (n_rows,)."""
@@ -248,13 +105,52 @@ class PatientEquation(ABC):
 
     def of_patient(self, X: Tensor, constants: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the constants of each row's patient, of shape (n_rows, 1), scaled by weight if there is a column."""
-        n = len(X)
-        scaled = {}
+        scaled = self._of_rows(len(X), X.dtype, constants)
+        weight = None if self.weight is None else X[:, [self.weight]]
+        return self._scaled({name: value for name, value in scaled.items() if name not in self._coefficients}, weight)
+
+    def of_intervals(
+        self, X: Tensor, rows: NDArray[Any], constants: Mapping[str, Any], start: NDArray[Any], end: NDArray[Any]
+    ) -> dict[str, Tensor]:
+        """Return the constants of each row's patient in intervals of time, of shape (n_rows, n_intervals).
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_rows, n_columns)
+        rows : ndarray of shape (n_rows, n_columns)
+            The same numbers.
+        constants : dict of str to Tensor
+        start, end : ndarray of shape (n_rows, n_intervals)
+            Within which no covariate changes.
+        """
+        each = self._of_rows(len(X), X.dtype, constants)
+        values = self.followed.values(rows, self.doses, start, end)
+        factors = self.followed.factors(values, rows, self.columns, each)
+        scaled = {
+            name: value * factors.get(name, 1.0) for name, value in each.items() if name not in self._coefficients
+        }
+        weight = None if self.weight is None else X[:, [self.weight]]
+        if self.followed.weight is not None:
+            weight = torch.from_numpy(values[self.followed.weight])
+        return self._scaled(scaled, weight)
+
+    @property
+    def _coefficients(self) -> set[str]:
+        return {coefficient.name for coefficient in self.followed.coefficients}
+
+    def _of_rows(self, n: int, dtype: torch.dtype, constants: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return constants of each row, of shape (n_rows, 1)."""
+        rows = {}
         for name, value in {**constants, **self.fixed}.items():
-            each = torch.as_tensor(value, dtype=X.dtype)
-            scaled[name] = (each if each.ndim else each.expand(n))[:, None]
-        if self.weight is not None:
-            relative = X[:, [self.weight]] / STANDARD_WEIGHT
+            each = torch.as_tensor(value, dtype=dtype)
+            rows[name] = (each if each.ndim else each.expand(n))[:, None]
+        return rows
+
+    def _scaled(self, constants: dict[str, Tensor], weight: Tensor | None) -> dict[str, Tensor]:
+        """Return constants scaled by weight, and the volume where a rate stands for it."""
+        scaled = constants
+        if weight is not None:
+            relative = weight / STANDARD_WEIGHT
             scaled = {name: value * relative ** EXPONENTS.get(name, 0.0) for name, value in scaled.items()}
         if "elimination" in scaled:
             scaled["volume"] = scaled["clearance"] / scaled["elimination"]
@@ -282,16 +178,40 @@ class PatientEquation(ABC):
                 raise ValueError(f"{name} is {values[row].min():g} in row {row}; it cannot be negative.")
         if (start < 0).any():
             raise ValueError("the time of a dose cannot be negative.")
-        if self.oral and ((duration > 0) & (amount > 0)).any():
-            raise ValueError("a dose has a duration, but doses of route='oral' are not infusions.")
+        self._check_durations(X, amount, duration)
         if self.weight is not None:
-            self._check_weights(X[:, self.weight], y is not None)
+            self._check_weights(X[:, self.weight], self._name(self.weight), y is not None)
+        if self.followed.weight is not None:
+            path = self.doses.path(X, self.followed.weight)[1]
+            self._check_weights(path.reshape(-1), repr(self.followed.weight), False)
         if y is not None and len(X):
-            self._check_doses(X[:, self.doses.time], amount, start)
+            self._check_paths(X)
+            records = self.doses.records(X)
+            self._check_doses(X[:, self.doses.time], amount, start, is_given(amount, records.steady, records.rate))
 
-    def _check_weights(self, weight: NDArray[np.float64], one_patient: bool) -> None:
+    def _check_durations(self, X: NDArray[Any], amount: NDArray[np.float64], duration: NDArray[np.float64]) -> None:
+        """Refuse infusions of doses that are absorbed."""
+        records = self.doses.records(X)
+        absorbed = np.isin(records.compartment, (0, 1)) & (amount > 0) & self.oral
+        if (absorbed & ((duration > 0) | (records.rate > 0))).any():
+            raise ValueError(
+                "a dose has a duration, but doses of route='oral' are not infusions"
+                f"{'; those into the central compartment are of compartment 2' * self.doses.wide}."
+            )
+
+    def _check_paths(self, X: NDArray[np.float64]) -> None:
+        """Refuse rows of one patient that contradict each other about covariates over time."""
+        for name, _ in self.followed.methods:
+            both = np.stack(self.doses.path(X, name))
+            differs = np.flatnonzero((both != both[:, :1]).any(axis=(0, 2)))
+            if len(differs):
+                raise ValueError(
+                    f"the values of {name!r} or their times (columns {name}_1, {name}_time_1 ...) are others in row "
+                    f"{differs[0]} than in row 0; each row must hold all of them, in the same columns."
+                )
+
+    def _check_weights(self, weight: NDArray[np.float64], name: str, one_patient: bool) -> None:
         """Refuse weights that change within a patient's observations; rows to be predicted may vary the weight."""
-        name = self._name(self.weight)
         if not (weight > 0).all():
             raise ValueError(f"weights must be above 0, in kg: column {name} is {weight[~(weight > 0)][0]:g}.")
         if (weight > HEAVIEST).any():
@@ -303,17 +223,19 @@ class PatientEquation(ABC):
         if one_patient and len(wrong):
             raise ValueError(
                 f"column {name} (the weight of allometric=) is {weight[0]:g} in row 0 and {weight[wrong[0]]:g} in row "
-                f"{wrong[0]}: a weight that changes within a patient is not implemented; correct it, or use one value "
-                "in all rows of the patient."
+                f"{wrong[0]}: correct it, or, where the weight changes over time, give its values and their times "
+                "(TimeVarying) and say which one holds (time_varying=)."
             )
 
-    def _check_doses(self, time: NDArray[np.float64], amount: NDArray[np.float64], start: NDArray[np.float64]) -> None:
+    def _check_doses(
+        self, time: NDArray[np.float64], amount: NDArray[np.float64], start: NDArray[np.float64],
+        given: NDArray[np.bool_],
+    ) -> None:  # fmt: skip
         """Refuse rows of one patient that contradict each other about the doses."""
-        if not (amount > 0).any():
+        if not given.any():
             raise ValueError(
                 "no row has a dose above 0; every row must hold the doses given before it (see read_patients)."
             )
-        given = amount > 0
         first = np.where(given, start, np.inf).min(axis=0)
         missing = ~given & (time[:, None] > first)
         differs = np.zeros(len(first), dtype=bool)

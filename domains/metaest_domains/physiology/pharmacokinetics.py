@@ -11,7 +11,9 @@ from torch import Tensor
 from metaest import Parameter, Quantity
 from metaest_domains.physiology.compartments import CompartmentRegressor
 from metaest_domains.physiology.disposition import absorbed, bolus, infused, one_compartment, two_compartments
-from metaest_domains.physiology.patient_equation import STANDARD_WEIGHT, PatientEquation
+from metaest_domains.physiology.linear_equation import LinearEquation
+from metaest_domains.physiology.mammillary import Mammillary
+from metaest_domains.physiology.patient_equation import STANDARD_WEIGHT
 
 __all__ = ["OneCompartmentRegressor", "TwoCompartmentRegressor"]
 
@@ -21,8 +23,18 @@ ELIMINATION = Parameter(0.1, lower=0, unit="1/time", meaning="rate of eliminatio
 ABSORPTION = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption above that of elimination")
 
 
-class Superposition(PatientEquation):
-    """Concentrations of a linear model: the sum over doses of the response to one unit, times the dose."""
+class Superposition(LinearEquation):
+    """Concentrations of a linear model: the sum over doses of the response to one unit, times the dose.
+
+    Where records say more than time, amount and duration, or covariates change, amounts are carried from event to
+    event.
+    """
+
+    def __call__(self, X: Tensor, **constants: Tensor) -> Tensor:
+        """Return the concentrations, of shape (n_rows,)."""
+        if self.doses.wide:
+            return self.by_events(X, constants)
+        return super().__call__(X, **constants)
 
     @abstractmethod
     def parts(self, constants: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -82,6 +94,21 @@ class OneCompartment(Superposition):
         """Return the coefficient and rate after a bolus."""
         return one_compartment(constants["clearance"], constants["volume"])
 
+    @property
+    def states(self) -> tuple[int, ...]:
+        """The state of each compartment that doses can enter, in the order of their numbers."""
+        return (0, 1) if self.oral else (0,)
+
+    @property
+    def n_states(self) -> int:
+        """The number of states."""
+        return len(self.states)
+
+    def system(self, constants: dict[str, Tensor]) -> Mammillary:
+        """Return the system, given constants of shape (n_rows, n_intervals)."""
+        entering = self.rate_in(constants, self.parts(constants)) if self.oral else None
+        return Mammillary(constants["clearance"] / constants["volume"], entering=entering)
+
 
 class TwoCompartments(Superposition):
     """Concentrations in the central one of two compartments."""
@@ -90,6 +117,24 @@ class TwoCompartments(Superposition):
         """Return coefficients and rates after a bolus."""
         return two_compartments(
             constants["clearance"], constants["volume"], constants["exchange"], constants["peripheral"]
+        )
+
+    @property
+    def states(self) -> tuple[int, ...]:
+        """The state of each compartment that doses can enter, in the order of their numbers."""
+        return (0, 1, 2) if self.oral else (0, 1)
+
+    @property
+    def n_states(self) -> int:
+        """The number of states."""
+        return len(self.states)
+
+    def system(self, constants: dict[str, Tensor]) -> Mammillary:
+        """Return the system, given constants of shape (n_rows, n_intervals)."""
+        central, exchange = constants["volume"], constants["exchange"]
+        entering = self.rate_in(constants, self.parts(constants)) if self.oral else None
+        return Mammillary(
+            constants["clearance"] / central, exchange / central, exchange / constants["peripheral"], entering
         )
 
 

@@ -27,6 +27,7 @@ from metaest.exceptions import quiet
 from metaest.tasks.arguments import as_whole
 from metaest.tasks.numbers import as_rows, as_vector
 from metaest_domains.axes import current_axes
+from metaest_domains.physiology.dose_records import FURTHER
 from metaest_domains.physiology.regimen import Regimen
 from metaest_domains.physiology.treatment import Treatment, patient_equation
 
@@ -384,6 +385,9 @@ def _doses_of(patient: AdaptedEquation) -> Regimen:
     doses = patient_equation(patient).doses
     if not len(patient.X_support_):
         raise ValueError("plot_patient: the patient has no observations that contain doses; pass a regimen.")
+    records = doses.records(patient.X_support_)
+    if any(getattr(records, name).any() for name in FURTHER):
+        raise ValueError("plot_patient: the patient's records say more than time, amount and duration; pass rows of X.")
     amount, start, duration = (part.max(axis=0) for part in doses.of(patient.X_support_))
     there = amount > 0
     return Regimen.sorted(start[there], amount[there], duration[there])

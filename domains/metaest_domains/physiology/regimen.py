@@ -263,7 +263,7 @@ class Regimen(Record):
                 values[:, place[name]] = float(value)
                 continue
             length = sum(f"{name}_time_{i}" in place for i in range(1, len(columns) + 1))
-            path = value if isinstance(value, TimeVarying) else TimeVarying([0.0], [float(value)])
+            path = value if isinstance(value, TimeVarying) else TimeVarying(np.zeros(1), np.array([float(value)]))
             values[:, [place[column] for column in path_columns(name, length)]] = np.concatenate(path.padded(length))
         return pd.DataFrame(values, columns=columns)
 

@@ -27,6 +27,7 @@ from metaest_domains.physiology.courses import Courses, LinearCourses, Saturable
 from metaest_domains.physiology.patient_equation import PatientEquation
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
+from metaest_domains.physiology.time_varying import TimeVarying
 
 __all__ = ["Treatment", "columns_of", "parts_of", "patient_equation", "require_linear", "target_time"]
 
@@ -76,6 +77,11 @@ class Treatment:
             When a covariate differs from the value with which the constants were adapted.
         """
         equation = patient_equation(patient)
+        if equation.changing is not None:
+            raise ValueError(
+                "the constants of this model follow covariates over time (time_varying=), for which this quantity is "
+                "not implemented; predict the concentrations at model.rows(regimen, times)."
+            )
         for name, doses in (("regimen", regimen), ("given", given)):
             if doses is not None and not isinstance(doses, Regimen):
                 raise TypeError(f"{name} must be a Regimen, got {doses!r}.")
@@ -87,7 +93,7 @@ class Treatment:
                 )
         if covariates is not None and not isinstance(covariates, Mapping):
             raise TypeError(f"covariates must be a dict such as {{'weight': 70.0}}, got {covariates!r}.")
-        asked = dict(covariates or {}) if regimen is None else dict(regimen.covariates)
+        asked: dict[str, Any] = dict(covariates or {}) if regimen is None else dict(regimen.covariates)
         for name, value in ({} if given is None else given.covariates).items():
             if asked.setdefault(name, value) != value:
                 raise ValueError(
@@ -270,7 +276,7 @@ def _row(
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Return a row of X with the covariates of a patient, and these by name; those of the regimen take precedence."""
     doses = equation.doses
-    taken = {doses.time, *doses.amount, *doses.since, *doses.duration}
+    taken = {doses.time, *doses.design_columns}
     columns = [name for j, name in enumerate(names) if j not in taken]
     needed = {equation.weight, *patient.covariate_columns_}
     # columns that the model does not use need no value from the user
@@ -279,7 +285,8 @@ def _row(
         values |= {names[j]: value for j, value in patient.stated_covariates_.items()}
         if len(patient.X_support_):
             values |= {name: float(patient.X_support_[0, names.index(name)]) for name in columns}
-    values = dict(Regimen(np.zeros(1), np.ones(1), covariates=dict(asked)).completed(columns, values).covariates)
+    completed = Regimen(np.zeros(1), np.ones(1), covariates=dict(asked)).completed(columns, values).covariates
+    values = {name: float(value) for name, value in completed.items() if not isinstance(value, TimeVarying)}
     row = np.zeros((1, len(names)))
     for name, value in values.items():
         row[0, names.index(name)] = value

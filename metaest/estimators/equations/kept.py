@@ -478,7 +478,8 @@ def columns_of(model: Kept, population: Population, tasks: TaskSet | list[str]) 
         raise ValueError(
             f"X has the columns {names}, but the equation of the population reads {stated}, in this order."
         )
-    return names or stated
+    # a model of a catalogue may read a column of the population from several of X
+    return names or list(getattr(model, "columns_of_population", list)(stated))
 
 
 def given_tasks(X: Any, y: Any, groups: Any, sample_weight: Any) -> TaskSet | list[str]:

@@ -71,7 +71,14 @@ def fitted_of(
     _require_same(population, equation, table, expected)
     names, transforms = list(table), transforms_of(table)
     beta = transforms.unconstrain(_tensor([p.initial for p in table.values()]))
-    function, covariates = by_formulas(time_varying, population.covariates, equation, table, list(columns))
+    # an equation may itself apply formulas, of covariates that change within a task
+    within = getattr(equation, "effects_of_rows", {})
+    effects = {
+        name: tuple(effect for effect in several if effect not in within.get(name, ()))
+        for name, several in population.covariates.items()
+    }
+    effects = {name: several for name, several in effects.items() if several}
+    function, covariates = by_formulas(time_varying, effects, equation, table, list(columns))
     random = tuple(names.index(name) for name in population.random)
     of_noise = {name: getattr(bounds, name) for name in Bounds._fields}
     noise = _noise_of(population.noise, columns, of_noise)
@@ -266,6 +273,8 @@ def _require_same(
 
 def _mode(model: HierarchicalModel, beta: Tensor, factor: Tensor, n_columns: int) -> tuple[Any, str]:
     """Try the equation on rows that are made up, and choose how it is evaluated for many tasks."""
+    if getattr(model.equation.function, "rows_alone", False):
+        return "rows", "rows: the equation says that what it gives for a row depends on this row alone"
     rng = np.random.default_rng(0)
     X = torch.from_numpy(np.exp(rng.uniform(-1, 1, (PROBE_TASKS, PROBE_ROWS, n_columns))))
     observations = Observations.stack(X, torch.zeros(X.shape[:2]).double(), torch.ones(X.shape[:2]).double())

@@ -92,6 +92,8 @@ class FitSettings:
     def of(cls, estimator: Any) -> "FitSettings":
         """Return the settings of an estimator, checked together."""
         settings = cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
+        if hasattr(estimator, "settings_of_fit"):  # a model of a catalogue may handle some of them itself
+            settings = estimator.settings_of_fit(settings)
         settings.check()
         return settings
 

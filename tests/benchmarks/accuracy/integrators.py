@@ -21,9 +21,9 @@ from metaest_domains.physiology import (
     insulin_rows,
     read_patients,
 )
+from metaest_domains.physiology.doses import Doses
 from metaest_domains.physiology.integrated import SaturableEquation
 from metaest_domains.physiology.minimal_model import MinimalModel
-from metaest_domains.physiology.patient_equation import Doses
 
 # random patients of each model
 N = 200

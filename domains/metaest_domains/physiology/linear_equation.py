@@ -1,0 +1,100 @@
+"""Concentrations of linear compartments, carried from event to event: any dose records, constants that change."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaest_domains.physiology.events import Arrival, Patients, amounts_after
+from metaest_domains.physiology.linear_flow import System
+from metaest_domains.physiology.patient_equation import PatientEquation
+
+__all__ = ["LinearEquation"]
+
+
+class LinearEquation(PatientEquation):
+    """Concentrations of a linear model; a subclass gives its system of compartments.
+
+    Doses name compartments by their numbers from 1 on. With oral doses, the first is the one where they are absorbed
+    from, and the second the central one; otherwise the first is the central one.
+    """
+
+    @property
+    def rows_alone(self) -> bool:
+        """Whether rows that nobody measured, on which an equation is tried otherwise, mean nothing to this one."""
+        return self.doses.wide
+
+    @property
+    @abstractmethod
+    def states(self) -> tuple[int, ...]:
+        """The state of each compartment that doses can enter, in the order of their numbers."""
+
+    @property
+    @abstractmethod
+    def n_states(self) -> int:
+        """The number of states."""
+
+    @abstractmethod
+    def system(self, constants: dict[str, Tensor]) -> System:
+        """Return the system, given constants of shape (n_rows, n_intervals)."""
+
+    @property
+    def central(self) -> int:
+        """The state whose concentration is observed."""
+        return self.states[1 if self.oral else 0]
+
+    def observed(self, X: Tensor, amounts: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """Return the concentrations, given amounts of shape (n_rows, n_states) and constants at the time of rows."""
+        return amounts[:, self.central] / constants["volume"][:, 0]
+
+    def arrival(self, usual: Tensor, constants: dict[str, Tensor]) -> Arrival:
+        """Return how doses arrive; `usual` tells which of them enter the usual compartment of the route."""
+        lag = torch.where(usual, constants["lag"], 0.0) if "lag" in constants else torch.zeros_like(usual.double())
+        return Arrival(lag, torch.ones_like(lag))
+
+    def by_events(self, X: Tensor, constants: Mapping[str, Any]) -> Tensor:
+        """Return the concentrations, of shape (n_rows,).
+
+        Raises
+        ------
+        NotImplementedError
+            While torch traces or maps the equation.
+        """
+        try:
+            rows = X.detach().numpy()
+        except (RuntimeError, TypeError) as error:  # a traced or mapped tensor has no numbers
+            raise NotImplementedError(
+                "the order of events depends on the values, so this equation cannot be traced or mapped."
+            ) from error
+        time = X[:, self.doses.time]
+        records = self.doses.records(X)
+        states = torch.tensor([self.states[0], *self.states])[records.compartment.long()]
+        constant = None if self.changing else self.of_patient(X, constants)
+
+        def at(start: Tensor, end: Tensor) -> dict[str, Tensor]:
+            if constant is not None:
+                return constant
+            return self.of_intervals(X, rows, constants, start.detach().numpy(), end.detach().numpy())
+
+        patients = Patients(
+            system=lambda start, end: self.system(at(start, end)),
+            arrival=lambda when, state: self.arrival(state == self.states[0], at(when, when)),
+            n_compartments=self.n_states,
+            changes=self.followed.times(rows, self.doses),
+        )
+        amounts = amounts_after(time, records._replace(compartment=states), patients)
+        return self.observed(X, amounts, at(time[:, None], time[:, None]))
+
+    def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
+        """Raise a ValueError when rows cannot be those of a patient; y is None for rows to be predicted."""
+        super().check_rows(X, y)
+        compartment = self.doses.records(X.astype(float)).compartment
+        wrong = compartment > len(self.states)
+        if wrong.any():
+            raise ValueError(
+                f"a dose enters compartment {compartment[wrong][0]:g}, and this model has {len(self.states)}: "
+                f"{'1 is where doses are absorbed from, 2' if self.oral else '1'} is the central one."
+            )
