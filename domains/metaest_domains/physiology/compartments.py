@@ -82,7 +82,7 @@ checkpoint_every, verbose
     """
 
     guard_by_default = True
-    _parameter_constraints = {**CONSTRAINTS, "time_varying": [Mapping, None]}  # noqa: RUF012
+    _parameter_constraints = {**CONSTRAINTS, "time_varying": [Mapping, None]}
     constants: ClassVar[Mapping[str, Parameter]] = {}
     equation_class: ClassVar[type[PatientEquation]]
 
