@@ -485,9 +485,7 @@ def test_other_bad_input(clinic):
         model.adapt(X.assign(weight=0.0), y)
     with pytest.raises(TaskError, match="no row has a dose above 0"):
         model.adapt(X.assign(**{f"dose_{i}": 0.0 for i in range(1, 6)}), y)
-    with pytest.raises(
-        TaskError, match=r"adapt: column 'weight' .* is 70 in row 0 and 7 in row 2: correct it"
-    ):
+    with pytest.raises(TaskError, match=r"adapt: column 'weight' .* is 70 in row 0 and 7 in row 2: correct it"):
         model.adapt(X.assign(weight=[70.0, 70, 7, 70, 70]), y)
     patient = model.adapt(X, y)
     heavier = X.assign(weight=[70.0, 75, 80, 85, 90])  # rows to be predicted may ask what if
