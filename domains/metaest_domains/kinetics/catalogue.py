@@ -171,9 +171,9 @@ class KineticRegressor(EquationRegressor):
         Covariates that differ between the rows of a task, each of which then has constants of its own: rows are
         specimens that were kept at their values from time 0 on. A fraction does not forget at what rate it came about,
         so that this is wrong of one specimen whose conditions change; see :class:`NonIsothermalJMAKRegressor`.
-    random, covariance, noise, noise_correlation, correlation_time, limit, covariates, objective, inner_solver, \
-inner_steps, meta_gradient, support_size, split, n_episodes, meta_lr, meta_batch_size, max_iter, compile, \
-prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
+    random, covariance, levels, noise, noise_correlation, correlation_time, limit, covariates, objective, \
+inner_solver, inner_steps, meta_gradient, support_size, split, n_episodes, meta_lr, meta_batch_size, max_iter, \
+compile, prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         As in :class:`metaest.EquationRegressor`.
 
     Attributes
@@ -202,7 +202,8 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         fixed: Mapping[str, float] | None = None,
         parameters: Mapping[str, Parameter | float] | None = None,
         random: Sequence[str] | None = None,
-        covariance: str = "full",
+        covariance: str | Mapping[str, str] = "full",
+        levels: Mapping[str, Sequence[str]] | None = None,
         noise: str = "additive",
         noise_correlation: str | None = None,
         correlation_time: str | int | None = None,
@@ -233,6 +234,7 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
         self.parameters = parameters  # type: ignore[assignment]
         self.random = random
         self.covariance = covariance
+        self.levels = levels
         self.noise = noise
         self.noise_correlation = noise_correlation
         self.correlation_time = correlation_time
@@ -316,6 +318,8 @@ prior, prior_weight, random_state, checkpoint, checkpoint_every, verbose
     def _unheld(self, names: Sequence[str] | None, n_columns: int) -> Formula:
         """Return the equation for some columns, before constants are held."""
         cls, inputs = type(self), self._inputs()
+        if self.levels is not None and any(isinstance(column, int) for column in (self.columns or {}).values()):
+            raise ValueError("columns: with levels= the inputs are named, and not numbered; give X named columns.")
         columns = _find_columns(inputs, self.columns, names, n_columns)
         return Formula(self._formula(), inputs, columns, {}, self.target, self.limits, cls.inverse, cls.examine)
 

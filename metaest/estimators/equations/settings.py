@@ -205,6 +205,7 @@ class FitSettings:
             "covariance='auto'": self.covariance == "auto",
             "noise='auto'": self.noise == "auto",
             "time_varying": self.time_varying is not None,
+            "output": self.output is not None,
         }
         for setting, given in refused.items():
             if given:
