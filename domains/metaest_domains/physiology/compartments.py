@@ -171,8 +171,8 @@ checkpoint_every, verbose
         time_unit : {"ms", "s", "min", "h", "D"}, default="h"
             Unit of time of the fit, into which time differences and dates are converted.
         **columns : dict
-            Columns ``time``, ``dose``, ``target``, ``duration`` and ``covariates``, as in :func:`read_patients`;
-            covariates are those of the fit by default.
+            Columns by the arguments of :func:`read_patients`; `covariates` and `time_varying` are those of the fit by
+            default.
 
         Returns
         -------
@@ -190,7 +190,10 @@ checkpoint_every, verbose
         UserWarning
             When columns were not read, or records have neither a dose nor an observation.
         """
-        columns.setdefault("covariates", covariate_columns(self._columns()))
+        changing = as_mapping(self.time_varying, "time_varying")
+        constant = [name for name in covariate_columns(self._columns()) if name not in changing]
+        columns.setdefault("covariates", constant)
+        columns.setdefault("time_varying", changing)
         _, X, y = Regimen.read(frame, patient=patient, time_unit=time_unit, **columns)
         no_limit = np.full(len(y), np.nan)
         lacking = {name: no_limit for name in self._columns() if name in LIMIT_COLUMNS and name not in X}
