@@ -24,7 +24,10 @@ SINGLE = 1e-6
 
 
 class Effect(ABC):
-    """How columns of X, constant within a task, shift one constant; a subclass gives the formula."""
+    """How columns of X shift one constant; a subclass gives the formula.
+
+    They are constant within a task, or named in ``time_varying=`` of the model: the formula is then that of each row.
+    """
 
     kind: ClassVar[str]
     # whether it multiplies the typical value, which needs a logarithmic scale

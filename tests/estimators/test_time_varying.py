@@ -384,6 +384,7 @@ def test_a_population_that_does_not_read_the_column():
         ({**FOLLOWS, "time_varying": ["cold"]}, ValueError, "time_varying: there is no column 'cold' in X"),
         ({**FOLLOWS, "time_varying": [7]}, ValueError, "time_varying: 7 is no column of X, which has 2"),
         ({**FOLLOWS, "time_varying": {"k": "heat"}}, TypeError, "time_varying must be a list of columns"),
+        ({**FOLLOWS, "time_varying": np.array(1)}, TypeError, "time_varying must be a list of columns"),
         ({**FOLLOWS, "covariates": {"m": ["heat"]}}, ValueError, "'heat' is no covariate of a constant"),
         ({**FOLLOWS, "levels": {"t": ["k"]}}, ValueError, "levels and time_varying do not go together yet"),
         ({**FOLLOWS, "covariates": {"k": ["heat", 1]}}, TaskError, "linearly dependent over all rows"),
@@ -400,6 +401,20 @@ def test_a_column_with_one_value_tells_nothing():
         EquationRegressor(decay, DECAY, covariates={"k": [1]}, time_varying=[1]).fit(tasks)
 
 
+def test_a_constant_of_every_row_is_no_number(tasks):
+    def branching(X, k, a):
+        return decay(X, k, a) if k > 0 else a + X[:, 0]
+
+    def hidden(X, k, a):
+        return a * torch.exp(-float(k) * X[:, 0])
+
+    for equation in (branching, hidden):
+        with pytest.raises(
+            ValueError, match="takes k for one number, but with time_varying there is one for each row of X"
+        ):
+            EquationRegressor(equation, DECAY, **FOLLOWS).fit(tasks)
+
+
 def test_an_equation_that_remembers_says_so(tasks):
     class Remembers:
         memory = "an amount depends on what a constant was before its row"
@@ -409,6 +424,11 @@ def test_an_equation_that_remembers_says_so(tasks):
 
     with pytest.raises(ValueError, match="time_varying: an amount depends on what a constant was before its row"):
         EquationRegressor(Remembers(), DECAY, **FOLLOWS).fit(tasks)
+    of_outputs = EquationRegressor({1: Remembers(), 2: decay}, DECAY, output="run", **FOLLOWS)
+    halves = TaskSet([Task(t.name, pd.DataFrame({"t": t.X[:, 0], "heat": t.X[:, 1], "run": 1.0 + (t.X[:, 0] > 1)}), t.y)
+                      for t in tasks])  # fmt: skip
+    with pytest.raises(ValueError, match="time_varying: an amount depends on what a constant was before its row"):
+        of_outputs.fit(halves)
     with pytest.raises(TaskError, match="must be the same in all rows .* an amount depends on what") as raised:
         EquationRegressor(Remembers(), DECAY, covariates={"k": ["heat"]}).fit(tasks)
     assert "time_varying" not in str(raised.value)

@@ -22,6 +22,8 @@ __all__ = ["ConstantFormulas", "Covariates", "TimeVaryingEquation", "column_of"]
 
 # what metaest asks an equation beside its curve
 ANSWERS = ("arrange", "check_values", "design_columns", "memory", "quantities", "time_column", "__name__")
+# what torch says of a tensor that is taken for a number
+OF_ONE_NUMBER = ("is ambiguous", "only one element tensors", "converted to Scalar")
 # relative difference up to which a covariate counts as the same in all rows of a task
 TOLERANCE = 1e-6
 # what to do about one that does not
@@ -298,7 +300,15 @@ class TimeVaryingEquation:
             shift = _Shift(formulas)(torch.zeros_like(columns[0]), *columns)
             shifts[formulas.constant] = shifts.get(formulas.constant, 0.0) + shift
         moved = {self.names[k]: self._moved(k, constants[self.names[k]], shift) for k, shift in shifts.items()}
-        value: Tensor = self.function(X, **{**constants, **moved})
+        try:
+            value: Tensor = self.function(X, **{**constants, **moved})
+        except (RuntimeError, ValueError) as error:
+            if not any(part in str(error) for part in OF_ONE_NUMBER):
+                raise
+            raise ValueError(
+                f"the equation takes {', '.join(moved)} for one number, but with time_varying there is one for each "
+                "row of X: write torch.where in place of if, and torch functions in place of float and math."
+            ) from error
         return value
 
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:

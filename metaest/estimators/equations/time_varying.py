@@ -146,13 +146,22 @@ def replaced(before: Any, function: Any) -> Any:
 
 def _numbers(labels: Any, function: Any, number: Any) -> dict[int, Any]:
     """Return the user's names of the columns that vary by their numbers."""
-    if isinstance(labels, Mapping):
-        raise TypeError(f"time_varying must be a list of columns, got {labels!r}; constants are those of covariates=.")
-    given = [] if labels is None else [labels] if isinstance(labels, str) or is_whole(labels) else list(labels)
+    given = _listed(labels)
     memory = getattr(function, "memory", None)
     if given and memory:
         raise ValueError(f"time_varying: {memory}.")
     return {number(label): label for label in given}
+
+
+def _listed(labels: Any) -> list[Any]:
+    """Return the setting ``time_varying`` as a list."""
+    if labels is None:
+        return []
+    if isinstance(labels, str) or is_whole(labels):
+        return [labels]
+    if isinstance(labels, Mapping) or not np.iterable(labels):
+        raise TypeError(f"time_varying must be a list of columns, got {labels!r}; constants are those of covariates=.")
+    return list(labels)
 
 
 def _moments(tasks: TaskSet, columns: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

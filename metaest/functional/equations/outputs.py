@@ -152,6 +152,11 @@ class OutputEquations:
         return ", ".join(str(getattr(equation, "__name__", "equation")) for equation in self.equations)
 
     @property
+    def memory(self) -> str | None:
+        """Why a row depends on those before it, where one of the equations says so."""
+        return next(filter(None, (getattr(equation, "memory", None) for equation in self.equations)), None)
+
+    @property
     def __signature__(self) -> inspect.Signature:
         X = inspect.Parameter("X", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         names = dict.fromkeys(name for taken in self._taken for name in taken)
