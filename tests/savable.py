@@ -372,6 +372,9 @@ CASES = {
         lambda: physiology.TwoCompartmentRegressor(max_iter=1, random_state=0, compile=False),
         EARLY,
     ),
+    "LinearCompartmentRegressor": equation(
+        lambda: physiology.LinearCompartmentRegressor(random=["clearance"], max_iter=1, random_state=0), EARLY
+    ),
     "physiology.MichaelisMentenRegressor": equation(
         lambda: physiology.MichaelisMentenRegressor(max_iter=1, random_state=0), EARLY[-3:]
     ),

@@ -543,6 +543,7 @@ entry("physiology.patient_covariates (others)", lambda **a: list(physiology.pati
 MODELS = {
     "physiology.OneCompartmentRegressor": (lambda: physiology.OneCompartmentRegressor(route="iv", **FEW), STUDY),
     "physiology.TwoCompartmentRegressor": (lambda: physiology.TwoCompartmentRegressor(route="iv", random=["clearance"], **{**FEW, "max_iter": 3}), STUDY),
+    "physiology.LinearCompartmentRegressor": (lambda: physiology.LinearCompartmentRegressor(route="iv", random=["clearance"], **{**FEW, "max_iter": 3}), STUDY),
     "physiology.MichaelisMentenRegressor": (lambda: physiology.MichaelisMentenRegressor(route="iv", random=["volume"], **{**FEW, "max_iter": 1}), STUDY),
 }  # fmt: skip
 
@@ -636,7 +637,7 @@ for _name, (_make, _tasks) in MODELS.items():
 
     entry(f"{_name} (adapt)", lambda X, y, _name=_name, _X=_X: FITTED[_name]().adapt(X, y, guard=False).predict(_X), _support().map(unsure), compare=False, state=made(FITTED[_name]), fits="physiology.Mi" in _name)  # fmt: skip
     entry(f"{_name} (predict)", lambda X, _name=_name: FITTED[_name]().predict(X), numbers(_X).map(lambda g: unsure({"X": g})), compare=False, state=made(FITTED[_name]))  # fmt: skip
-for _name in ("OneCompartmentRegressor", "TwoCompartmentRegressor", "MichaelisMentenRegressor", "CompartmentRegressor"):
+for _name in ("OneCompartmentRegressor", "TwoCompartmentRegressor", "LinearCompartmentRegressor", "MichaelisMentenRegressor", "CompartmentRegressor"):  # fmt: skip
     _model = FITTED[
         f"physiology.{_name.replace('CompartmentRegressor', 'OneCompartmentRegressor') if _name == 'CompartmentRegressor' else _name}"
     ]

@@ -22,6 +22,7 @@ from metaest_domains.physiology.dosing import Dose, attainment, dose_for
 from metaest_domains.physiology.glucose import AdaptedForecaster, GlucoseForecaster
 from metaest_domains.physiology.glucose_errors import clarke_zones, glucose_errors, plot_clarke
 from metaest_domains.physiology.integrated import MichaelisMentenRegressor
+from metaest_domains.physiology.linear_regressor import LinearCompartmentRegressor
 from metaest_domains.physiology.measured_covariates import patient_covariates
 from metaest_domains.physiology.minimal_model import MinimalModelRegressor, insulin_rows
 from metaest_domains.physiology.patients import read_patients
@@ -43,6 +44,7 @@ __all__ = [
     "CompartmentRegressor",
     "Dose",
     "GlucoseForecaster",
+    "LinearCompartmentRegressor",
     "MichaelisMentenRegressor",
     "MinimalModelRegressor",
     "OneCompartmentRegressor",

@@ -27,8 +27,6 @@ from metaest_domains.population import keep_population
 
 __all__ = ["CompartmentRegressor"]
 
-# settings that the constants of a population belong to
-SETTINGS = ("parametrization", "route", "absorption", "allometric", "lag", "fixed")
 # columns of limits that read_patients writes, and the settings that read them
 _LIMITS = dict(zip(LIMIT_COLUMNS, ("limit", "limit_from", "upper_limit"), strict=True))
 RATE_IN = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption")
@@ -84,6 +82,10 @@ checkpoint_every, verbose
     guard_by_default = True
     _parameter_constraints = {**CONSTRAINTS, "time_varying": [Mapping, None]}
     constants: ClassVar[Mapping[str, Parameter]] = {}
+    # settings that the constants of a population belong to
+    settings_of_constants: ClassVar[tuple[str, ...]] = (
+        "parametrization", "route", "absorption", "allometric", "lag", "fixed"
+    )  # fmt: skip
     equation_class: ClassVar[type[PatientEquation]]
 
     def __init__(
@@ -355,7 +357,7 @@ checkpoint_every, verbose
     def settings_of_population(self) -> dict[str, Any]:
         """Return the settings that the constants belong to."""
         usual = type(self)().get_params()
-        return {name: getattr(self, name) for name in SETTINGS if getattr(self, name) != usual[name]}
+        return {name: getattr(self, name) for name in self.settings_of_constants if getattr(self, name) != usual[name]}
 
     def equation_for(self, names: Sequence[str]) -> tuple[PatientEquation, dict[str, Parameter]]:
         """Return the equation for columns with these names, and its constants without initial values from data."""
@@ -374,16 +376,25 @@ checkpoint_every, verbose
                 "duration alone, of patients whose covariates do not change."
             )
         constants = self._constants_to_fit()
-        refuse_unknown(as_mapping(self.fixed, "fixed"), constants, "fixed")
+        held = self._held()
+        refuse_unknown(as_mapping(self.fixed, "fixed"), {**constants, **held}, "fixed")
         constants |= {
             coefficient.name: Parameter(0.0, meaning=f"of {coefficient.covariate} in {coefficient.constant}")
             for coefficient in changing.coefficients
         }
         table = parameters_to_fit(constants, self.parameters, {} if tasks is None else _guess(doses, tasks))
-        fixed = hold(table, self.fixed)
+        fixed = hold(table, self.fixed, held, dict.fromkeys(held, (0.0, 1.0)))
         weight = None if changing.weight is not None else self._weight(names, n_columns)
-        oral, columns = self.route == "oral", tuple(names or ())
-        return type(self).equation_class(doses, weight, fixed, oral, columns, self.absorption, changing or None), table
+        parts = doses, weight, fixed, self.route == "oral", tuple(names or ()), self.absorption, changing or None
+        return type(self).equation_class(*parts, **self._structure(names, n_columns)), table
+
+    def _held(self) -> dict[str, float]:
+        """Return constants between 0 and 1 that are held unless `fixed` says otherwise, with their usual values."""
+        return {}
+
+    def _structure(self, names: Sequence[str] | None, n_columns: int) -> dict[str, Any]:
+        """Return what the equation is told beside what all of them are."""
+        return {}
 
     def _check_choices(self) -> None:
         """Raise a ValueError where route, parametrization, absorption and lag do not go together."""
@@ -399,18 +410,23 @@ checkpoint_every, verbose
             raise ValueError(f"absorption must be 'excess' or 'rate', got {self.absorption!r}.")
 
     def _weight(self, columns: Sequence[str] | None, n_columns: int) -> int | None:
-        if self.allometric is None:
-            return None
         if isinstance(self.allometric, (bool, np.bool_)):
             raise ValueError(f"allometric must be the column of the weight, got {self.allometric!r}.")
-        if is_whole(self.allometric):
-            if not 0 <= self.allometric < n_columns:
-                raise ValueError(f"allometric: {self.allometric} is not a column of X, which has {n_columns} columns.")
-            return int(self.allometric)
-        names = list(columns or [])
-        if self.allometric not in names:
-            raise ValueError(f"allometric: there is no column {self.allometric!r} in X; it has {names}.")
-        return names.index(self.allometric)
+        return column_number(self.allometric, columns, n_columns, "allometric")
+
+
+def column_number(label: Any, columns: Sequence[str] | None, n_columns: int, setting: str) -> int | None:
+    """Return the number of a column that a setting names, or None for None."""
+    if label is None:
+        return None
+    if is_whole(label):
+        if not 0 <= label < n_columns:
+            raise ValueError(f"{setting}: {label} is not a column of X, which has {n_columns} columns.")
+        return int(label)
+    names = list(columns or [])
+    if label not in names:
+        raise ValueError(f"{setting}: there is no column {label!r} in X; it has {names}.")
+    return names.index(label)
 
 
 def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None, limits: Sequence[Any]) -> None:
@@ -463,6 +479,12 @@ def _guess(doses: Doses, tasks: TaskSet) -> dict[str, float]:
         "absorption_rate": 6 * rate,
         "exchange": volume * rate,
         "peripheral": volume,
+        "exchange_2": 0.3 * volume * rate,
+        "peripheral_2": 3 * volume,
+        "transit_time": 0.2 / rate,
+        "absorption_time": 0.4 / rate,
+        "metabolite_clearance": volume * rate,
+        "metabolite_volume": volume,
         "lag": 0.02 / rate,
         "capacity": 0.5 * volume * rate * (float(np.abs(tasks.y).max()) or 1.0),
         "affinity": 0.5 * (float(np.abs(tasks.y).max()) or 1.0),

@@ -20,7 +20,7 @@ __all__ = ["Arrival", "DoseRecords", "Patients", "amounts_after"]
 class DoseRecords(NamedTuple):
     """Records of the patient of each row, all of shape (n_rows, n_records); see :class:`Regimen` for what they mean.
 
-    Here the compartment is the number of a state, from 0 on.
+    Here the compartments count from 0 on.
     """
 
     time: Tensor
@@ -70,14 +70,17 @@ class Patients(NamedTuple):
         each, or one of shape (n_rows, 1) where it never changes. An interval without length is a moment.
     arrival : callable
         ``arrival(time, compartment)`` returns the :class:`Arrival` of doses that are given at times into compartments.
-    n_compartments : int
+    states : tuple of int
+        The state that each compartment is, by its number.
+    n_states : int
     changes : Tensor of shape (n_rows, n) or None
         Times at which the system changes.
     """
 
     system: Callable[[Tensor, Tensor], System]
     arrival: Callable[[Tensor, Tensor], Arrival]
-    n_compartments: int
+    states: tuple[int, ...]
+    n_states: int
     changes: Tensor | None = None
 
 
@@ -98,7 +101,7 @@ class _Events(NamedTuple):
 
 
 def amounts_after(time: Tensor, records: DoseRecords, patients: Patients) -> Tensor:
-    """Return the amounts in all compartments at the time of each row, of shape (n_rows, n_compartments).
+    """Return the amounts in all compartments at the time of each row, of shape (n_rows, n_states).
 
     Parameters
     ----------
@@ -126,7 +129,8 @@ def amounts_after(time: Tensor, records: DoseRecords, patients: Patients) -> Ten
     if lasting is not None:
         duration = torch.where(by_rate | (records.duration > 0), duration, lasting)
     rate = torch.where(duration > 0, amount / torch.where(duration > 0, duration, 1.0), 0.0)
-    enters = torch.nn.functional.one_hot(compartment, patients.n_compartments).to(time.dtype)
+    state = torch.tensor(patients.states)[compartment]
+    enters = torch.nn.functional.one_hot(state, patients.n_states).to(time.dtype)
     doses = _Doses(records.time, amount, duration, rate, lag, enters)
     steady = records.steady > 0
     events, ordinary = [], torch.ones_like(steady)
@@ -142,7 +146,7 @@ def amounts_after(time: Tensor, records: DoseRecords, patients: Patients) -> Ten
 
 
 class _Doses(NamedTuple):
-    """Doses as they enter, of shape (n_rows, n_records), `enters` (n_rows, n_records, n_compartments)."""
+    """Doses as they enter, of shape (n_rows, n_records), `enters` (n_rows, n_records, n_states)."""
 
     time: Tensor
     amount: Tensor

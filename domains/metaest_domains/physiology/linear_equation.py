@@ -1,14 +1,14 @@
 """Concentrations of linear compartments, carried from event to event: any dose records, constants that change."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaest_domains.physiology.events import Arrival, Patients, amounts_after
+from metaest_domains.physiology.events import Arrival, DoseRecords, Patients, amounts_after
 from metaest_domains.physiology.linear_flow import System
 from metaest_domains.physiology.patient_equation import PatientEquation
 
@@ -70,8 +70,6 @@ class LinearEquation(PatientEquation):
                 "the order of events depends on the values, so this equation cannot be traced or mapped."
             ) from error
         time = X[:, self.doses.time]
-        records = self.doses.records(X)
-        states = torch.tensor([self.states[0], *self.states])[records.compartment.long()]
         constant = None if self.changing else self.of_patient(X, constants)
 
         def at(start: Tensor, end: Tensor) -> dict[str, Tensor]:
@@ -79,14 +77,23 @@ class LinearEquation(PatientEquation):
                 return constant
             return self.of_intervals(X, rows, constants, start.detach().numpy(), end.detach().numpy())
 
+        amounts = self._amounts(time, self.doses.records(X), at, self.followed.times(rows, self.doses))
+        return self.observed(X, amounts, at(time[:, None], time[:, None]))
+
+    def _amounts(
+        self, time: Tensor, records: DoseRecords, at: Callable[[Tensor, Tensor], dict[str, Tensor]],
+        changes: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """Return the amounts at the time of each row, with constants `at` intervals."""
         patients = Patients(
             system=lambda start, end: self.system(at(start, end)),
-            arrival=lambda when, state: self.arrival(state == self.states[0], at(when, when)),
-            n_compartments=self.n_states,
-            changes=self.followed.times(rows, self.doses),
+            arrival=lambda when, number: self.arrival(number == 0, at(when, when)),
+            states=self.states,
+            n_states=self.n_states,
+            changes=changes,
         )
-        amounts = amounts_after(time, records._replace(compartment=states), patients)
-        return self.observed(X, amounts, at(time[:, None], time[:, None]))
+        number = (records.compartment - 1).clamp(min=0)
+        return amounts_after(time, records._replace(compartment=number), patients)
 
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Raise a ValueError when rows cannot be those of a patient; y is None for rows to be predicted."""

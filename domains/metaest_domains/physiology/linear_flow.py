@@ -20,8 +20,8 @@ __all__ = ["Flow", "Rates", "System", "flow_after", "rates_of", "solved"]
 # rate times step at which the series is used, and its last term: the remainder is 2e-17 of the first one
 STEP = 0.05
 DEGREE = 8
-# squarings at most: beyond them numbers are no rates and times of anything
-MOST_SQUARINGS = 200
+# squarings at most, for a rate times time of 1e18: beyond it the answer is NaN
+MOST_SQUARINGS = 64
 
 
 class System(Protocol):
@@ -106,6 +106,9 @@ def flow_after(rates: Rates, time: Tensor, *, inflow: bool) -> Flow:
     """
     total = rates.between.sum(dim=-2) + rates.out
     fastest = total.detach().amax(dim=-1) * time.detach()
+    beyond = fastest > STEP * 2.0**MOST_SQUARINGS
+    time = torch.where(beyond, torch.nan, time)
+    fastest = torch.where(beyond, 0.0, fastest)
     top = float(torch.nan_to_num(fastest, nan=0.0, posinf=0.0).max()) if fastest.numel() else 0.0
     squarings = min(max(math.ceil(math.log2(top) - math.log2(STEP)), 0), MOST_SQUARINGS) if top > 0 else 0
     step = time * 0.5**squarings

@@ -25,10 +25,14 @@ HEAVIEST = 2000.0
 EXPONENTS = {
     "clearance": 0.75,
     "exchange": 0.75,
+    "exchange_2": 0.75,
+    "metabolite_clearance": 0.75,
     "capacity": 0.75,
     "elimination": -0.25,
     "volume": 1.0,
     "peripheral": 1.0,
+    "peripheral_2": 1.0,
+    "metabolite_volume": 1.0,
 }
 
 

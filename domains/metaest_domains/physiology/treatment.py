@@ -24,6 +24,7 @@ from metaest import (
 from metaest.tasks.numbers import as_number
 from metaest_domains.physiology.course import Course, Given
 from metaest_domains.physiology.courses import Courses, LinearCourses, SaturableCourses
+from metaest_domains.physiology.linear_model import LinearCompartments
 from metaest_domains.physiology.patient_equation import PatientEquation
 from metaest_domains.physiology.pharmacokinetics import Superposition
 from metaest_domains.physiology.regimen import Regimen
@@ -77,11 +78,7 @@ class Treatment:
             When a covariate differs from the value with which the constants were adapted.
         """
         equation = patient_equation(patient)
-        if equation.changing is not None:
-            raise ValueError(
-                "the constants of this model follow covariates over time (time_varying=), for which this quantity is "
-                "not implemented; predict the concentrations at model.rows(regimen, times)."
-            )
+        _require_implemented(equation)
         for name, doses in (("regimen", regimen), ("given", given)):
             if doses is not None and not isinstance(doses, Regimen):
                 raise TypeError(f"{name} must be a Regimen, got {doses!r}.")
@@ -213,6 +210,7 @@ def parts_of(patient: Any) -> dict[str, Any]:
 def require_linear(patient: Any) -> None:
     """Raise if the elimination of a patient's model saturates."""
     for name, part in parts_of(patient).items():
+        _require_implemented(patient_equation(part))
         if not isinstance(patient_equation(part), Superposition):
             which = f"the part {name!r}" if name else "this model"
             raise TypeError(f"the elimination of {which} saturates; this quantity is defined for linear models only.")
@@ -233,6 +231,20 @@ def _require_numbers(value: Any) -> None:
         raise ValueError(
             "the concentrations under this regimen cannot be integrated to the tolerance at the patient's "
             "constants; check the units of times and amounts."
+        )
+
+
+def _require_implemented(equation: PatientEquation) -> None:
+    """Raise where concentrations of an equation are computed at rows of X alone."""
+    if isinstance(equation, LinearCompartments):
+        raise TypeError(
+            "this quantity is not implemented for a LinearCompartmentRegressor; predict the concentrations at "
+            "model.rows(regimen, times)."
+        )
+    if equation.changing is not None:
+        raise ValueError(
+            "the constants of this model follow covariates over time (time_varying=), for which this quantity is not "
+            "implemented; predict the concentrations at model.rows(regimen, times)."
         )
 
 
