@@ -128,6 +128,45 @@ def test_a_linear_equation_is_the_mixed_model():
     assert model.noise_["sd"] ** 2 == pytest.approx(mixed.scale, rel=1e-3)
 
 
+def test_with_levels_it_is_the_nested_mixed_model(tmp_path):
+    """y = a_t + b_tv + g z, with a_t normal between tasks and b_tv between their visits."""
+    smf = pytest.importorskip("statsmodels.formula.api")
+    rng, parts = np.random.default_rng(2), []
+    for i in range(30):
+        height = rng.normal(0, 0.7)
+        for visit in range(3):
+            z, at = rng.normal(5, 2, 4), height + rng.normal(0, 0.4)
+            parts.append(pd.DataFrame({"i": i, "visit": visit, "z": z, "y": 1 + at + 0.4 * z + rng.normal(0, 0.3, 4)}))
+    frame = pd.concat(parts, ignore_index=True)
+
+    def level(X, a):
+        return a.expand(len(X)) if a.ndim == 0 else a
+
+    tasks = TaskSet.from_frame(frame, task="i", features=["visit", "z"], target="y")
+    settings = {"levels": {"visit": ["a"]}, "covariates": {"a": ["z"]}, "time_varying": ["z"]}
+    model = EquationRegressor(level, {"a": 1.0}, **settings).fit(tasks)
+    mixed = smf.mixedlm("y ~ z", frame, groups="i", vc_formula={"visit": "0 + C(visit)"}, re_formula="1").fit(
+        reml=False
+    )
+    assert model.log_likelihood_ == pytest.approx(mixed.llf, abs=1e-3)
+    assert model.coefficients_["coefficient"][0] == pytest.approx(mixed.params["z"], rel=1e-4)
+    assert model.coefficients_["standard_error"][0] == pytest.approx(mixed.bse["z"], rel=1e-2)
+    omegas = model.population_.loc["a", ["omega_task", "omega_visit"]].astype(float)
+    np.testing.assert_allclose(omegas**2, [mixed.cov_re.iloc[0, 0], mixed.vcomp[0]], rtol=5e-3)
+    assert model.population_.index.tolist() == model.variance_split_.index.tolist() == ["a"]
+    X, y = tasks[0].X, tasks[0].y
+    units = model.adapt(X[:8], y[:8])
+    assert set(units.params_.index.get_level_values("constant")) == {"a"}
+    slope, mean = model.coefficients_.iloc[0][["coefficient", "mean"]]
+    first = units.params_.loc[(0, "a"), "value"]
+    np.testing.assert_allclose(units.predict(X[:4]), first + slope * (X[:4, 1] - mean), rtol=1e-8)
+    by_number = EquationRegressor(level, {"a": 1.0}, levels={0: ["a"]}, covariates={"a": [1]}, time_varying=[1])
+    by_number = by_number.fit([(task.X, task.y) for task in tasks])
+    np.testing.assert_allclose(by_number.coefficients_["coefficient"], slope, rtol=1e-8)
+    save(model, tmp_path / "model.metaest")
+    np.testing.assert_array_equal(load(tmp_path / "model.metaest", equation=level).predict(X), model.predict(X))
+
+
 def test_rows_in_another_order_change_nothing(tasks, model):
     order = np.random.default_rng(0).permutation
     turned = TaskSet([Task(t.name, *(part[chosen] for part in (t.X, t.y)), feature_names=t.feature_names)
@@ -386,7 +425,6 @@ def test_a_population_that_does_not_read_the_column():
         ({**FOLLOWS, "time_varying": {"k": "heat"}}, TypeError, "time_varying must be a list of columns"),
         ({**FOLLOWS, "time_varying": np.array(1)}, TypeError, "time_varying must be a list of columns"),
         ({**FOLLOWS, "covariates": {"m": ["heat"]}}, ValueError, "'heat' is no covariate of a constant"),
-        ({**FOLLOWS, "levels": {"t": ["k"]}}, ValueError, "levels and time_varying do not go together yet"),
         ({**FOLLOWS, "covariates": {"k": ["heat", 1]}}, TaskError, "linearly dependent over all rows"),
     ],
 )

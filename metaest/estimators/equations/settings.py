@@ -204,7 +204,6 @@ class FitSettings:
             "random='auto'": isinstance(self.random, str),
             "covariance='auto'": self.covariance == "auto",
             "noise='auto'": self.noise == "auto",
-            "time_varying": self.time_varying is not None,
             "output": self.output is not None,
         }
         for setting, given in refused.items():

@@ -183,7 +183,7 @@ class AdaptedUnits(AdaptedPredictor):
     @property
     def equation_(self) -> Any:
         """The equation as it was given."""
-        return self._fitted.function
+        return self._fitted.given_function
 
     @property
     def limit_(self) -> float | str | None:
@@ -306,9 +306,9 @@ class AdaptedUnits(AdaptedPredictor):
         for path in self._paths:
             table = self._unit(path).params_[["value", "standard_error", "lower_90", "upper_90", "unit"]].copy()
             for level, name in enumerate(names):
-                table[f"shrinkage_{name}"] = self._shrinkage(path, level)
+                table[f"shrinkage_{name}"] = self._shrinkage(path, level)[: len(table)]
             tables.append(table)
-        index = [(*self._labels(path), name) for path in self._paths for name in self._fitted.names]
+        index = [(*self._labels(path), name) for path in self._paths for name in self._fitted.given_names]
         columns = [str(label) for label in self._levels.labels]
         if not tables:
             tables = [pd.DataFrame(columns=["value", "standard_error", "lower_90", "upper_90", "unit"])]

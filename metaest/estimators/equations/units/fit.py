@@ -72,8 +72,12 @@ def settings_of_units(settings: FitSettings, variation: Variation, columns: Leve
             else [moved(label, "covariates") for label in given]
             for name, given in settings.covariates.items()
         }
+    varying = settings.time_varying
+    if varying is not None and not isinstance(varying, (str, int)):
+        varying = [moved(label, "time_varying") for label in varying]
     return replace(
         settings,
+        time_varying=moved(varying, "time_varying"),
         random=[names[k] for k in variation.union],
         covariance="diagonal" if all(variation.diagonal) else "full",
         covariates=covariates,

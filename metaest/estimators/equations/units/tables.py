@@ -27,7 +27,7 @@ def with_levels(fitted: FittedEquation, learned: dict[str, Any], tasks: TaskSet)
     levels, log_likelihood = fitted.levels, learned["log_likelihood_"]
     learned["task_params_"].index = pd.MultiIndex.from_tuples(unit_names(fitted, tasks), names=levels.variation.names)
     sds = _sds(fitted)
-    slope = fitted.model.transforms.slope(fitted.population.beta[: len(fitted.table)]).numpy()
+    slope = fitted.model.transforms.slope(fitted.population.beta[: len(fitted.table)]).numpy()[: len(sds)]
     population = learned["population_"]
     for level, sd in sds.items():
         population[f"omega_{level}"] = sd
@@ -53,7 +53,7 @@ def _sds(fitted: FittedEquation) -> pd.DataFrame:
         level: factor.square().sum(dim=1).sqrt().numpy()
         for level, factor in zip(fitted.levels.variation.names, fitted.levels.factors, strict=True)
     }
-    return pd.DataFrame(columns, index=pd.Index(fitted.names, name="constant"))
+    return pd.DataFrame(columns, index=pd.Index(fitted.names, name="constant")).iloc[: len(fitted.given_names)]
 
 
 def _variance_split(sds: pd.DataFrame) -> pd.DataFrame:
