@@ -28,6 +28,7 @@ from metaest import (
     Population,
     PopulationAverage,
     RandomCoefficientRegressor,
+    StudentT,
     Task,
     TaskSet,
     load,
@@ -336,6 +337,16 @@ CASES = {
     "FewShotClassifier": few_shot(FewShotClassifier, classification(support_size=4)),
     "EquationRegressor": equation(
         lambda: EquationRegressor(wave, {"amplitude": Parameter(2.0, lower=0, unit="V"), "phase": 1.5}, random_state=0),
+        list(WAVES),
+        {"equation": wave},
+    ),
+    "EquationRegressor of outcomes": equation(
+        lambda: EquationRegressor(
+            wave,
+            {"amplitude": Parameter(2.0, lower=0, unit="V"), "phase": 1.5},
+            noise=StudentT(degrees_of_freedom=5.0),
+            random_state=0,
+        ),
         list(WAVES),
         {"equation": wave},
     ),

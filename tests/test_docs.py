@@ -24,6 +24,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "guide/keeping.md",
         "guide/levels.md",
         "guide/networks.md",
+        "guide/outcomes.md",
         "guide/policies.md",
         "guide/populations.md",
         "guide/random-coefficients.md",

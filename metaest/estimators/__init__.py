@@ -8,6 +8,7 @@ from metaest.estimators.equations import (
     AdaptedUnits,
     AveragedEquation,
     AveragedEquations,
+    Binomial,
     Derived,
     Drawn,
     EquationRegressor,
@@ -16,6 +17,8 @@ from metaest.estimators.equations import (
     ProfileLikelihood,
     Quantity,
     Recalibration,
+    StudentT,
+    TimeToEvent,
 )
 from metaest.estimators.few_shot import FewShotClassifier, FewShotRegressor
 from metaest.estimators.gaussian.adapted import AdaptedGaussian
@@ -46,6 +49,7 @@ __all__ = [
     "AdaptedUnits",
     "AveragedEquation",
     "AveragedEquations",
+    "Binomial",
     "ConformalInterval",
     "Derived",
     "Drawn",
@@ -64,5 +68,7 @@ __all__ = [
     "Quantity",
     "RandomCoefficientRegressor",
     "Recalibration",
+    "StudentT",
+    "TimeToEvent",
     "adapt",
 ]

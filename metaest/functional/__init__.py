@@ -4,6 +4,7 @@ It knows nothing of tasks, of scikit-learn or of units; the estimators speak to 
 """
 
 from metaest.functional.equations.correlation import Correlation
+from metaest.functional.equations.counts import Bernoulli, Binomial, NegativeBinomial, PoissonCounts
 from metaest.functional.equations.equation import Equation
 from metaest.functional.equations.evidence import negative_log_evidence, query_loss
 from metaest.functional.equations.gauss_newton import GaussNewton, SolveCode
@@ -11,7 +12,12 @@ from metaest.functional.equations.hierarchical import HierarchicalModel, Populat
 from metaest.functional.equations.noise import Noise
 from metaest.functional.equations.observations import Observations
 from metaest.functional.equations.optimal_design import choose_rows
+from metaest.functional.equations.ordinal import Ordinal
+from metaest.functional.equations.outcome import Outcome
+from metaest.functional.equations.outcomes import OUTCOME_WORDS, as_outcome
 from metaest.functional.equations.row_function import RowFunction
+from metaest.functional.equations.student import StudentT
+from metaest.functional.equations.time_to_event import TimeToEvent
 from metaest.functional.equations.transforms import Transforms
 from metaest.functional.inner.class_head import ClassHead
 from metaest.functional.inner.closed_form import ClosedForm, LinearHead
@@ -55,8 +61,11 @@ from metaest.functional.utility import Utility
 __all__ = [
     "META_GRADIENTS",
     "MLP",
+    "OUTCOME_WORDS",
     "REGRESSION_LOSSES",
     "BatchForward",
+    "Bernoulli",
+    "Binomial",
     "Callback",
     "ClassHead",
     "ClosedForm",
@@ -81,12 +90,16 @@ __all__ = [
     "MetaGradient",
     "MetaGradientName",
     "ModuleForward",
+    "NegativeBinomial",
     "Noise",
     "Observations",
+    "Ordinal",
+    "Outcome",
     "OuterLoop",
     "OuterResult",
     "Params",
     "Poisson",
+    "PoissonCounts",
     "PopulationParameters",
     "Quantile",
     "QueryLoss",
@@ -99,9 +112,12 @@ __all__ = [
     "SolveCode",
     "SquaredError",
     "StepInfo",
+    "StudentT",
+    "TimeToEvent",
     "Transforms",
     "Utility",
     "as_meta_gradient",
+    "as_outcome",
     "as_regression_loss",
     "choose_rows",
     "cross_entropy",

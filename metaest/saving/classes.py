@@ -35,6 +35,7 @@ from metaest.estimators.networks.regression import RegressionNetwork
 from metaest.estimators.seen_tasks import SeenTasks
 from metaest.exceptions import ModelFileError
 from metaest.functional import (
+    Bernoulli,
     ClassHead,
     Correlation,
     Equation,
@@ -45,8 +46,11 @@ from metaest.functional import (
     Huber,
     Implicit,
     LinearHead,
+    NegativeBinomial,
     Noise,
+    Ordinal,
     Poisson,
+    PoissonCounts,
     PopulationParameters,
     Quantile,
     QueryLoss,
@@ -72,6 +76,7 @@ from metaest.selection.populations.weighting import Weighting
 __all__ = ["ANSWERS", "FORMULAS", "class_named", "function_named", "name_of_class", "name_of_function"]
 
 _INNER: tuple[type, ...] = (
+    Bernoulli,
     BoostedTrees,
     Calibration,
     ClassEnsemble,
@@ -110,9 +115,12 @@ _INNER: tuple[type, ...] = (
     LevelColumns,
     LinearHead,
     Member,
+    NegativeBinomial,
     Noise,
+    Ordinal,
     OutputEquations,
     OutputNoise,
+    PoissonCounts,
     Adaptation,
     PartColumns,
     PolicyNetwork,

@@ -58,6 +58,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "small_sample": "none",
         "levels": None,
         "time_varying": None,
+        "n_nodes": 1,
     },
     "CompartmentRegressor": {"absorption": "excess", "time_varying": None},
     "Covariates": {"formulas": ()},

@@ -11,6 +11,7 @@ from metaest.estimators.equations.recalibration import Recalibration
 from metaest.estimators.equations.regressor import EquationRegressor
 from metaest.estimators.equations.units.adapted import AdaptedUnits
 from metaest.estimators.equations.units.adapted_many import AdaptedManyUnits
+from metaest.functional import Binomial, StudentT, TimeToEvent
 from metaest.population.parameter import Parameter
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "AdaptedUnits",
     "AveragedEquation",
     "AveragedEquations",
+    "Binomial",
     "Derived",
     "Drawn",
     "EquationRegressor",
@@ -28,4 +30,6 @@ __all__ = [
     "ProfileLikelihood",
     "Quantity",
     "Recalibration",
+    "StudentT",
+    "TimeToEvent",
 ]

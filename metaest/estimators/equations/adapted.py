@@ -35,6 +35,8 @@ from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows
 from metaest.estimators.equations.next_rows import suggest_rows
+from metaest.estimators.equations.outcome_answers import probabilities_of, require_interval
+from metaest.estimators.equations.outcomes import refuse_outcome
 from metaest.estimators.equations.profile import profile_of
 from metaest.estimators.equations.tables import LEVEL, task_table
 from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows
@@ -305,6 +307,7 @@ class AdaptedEquation(AdaptedPredictor):
             return conformal_interval(
                 self, X, level, simultaneous, size=size, guarded=guarded, sample_weight=sample_weight
             )
+        require_interval(self._fitted, of)
         rows = self._rows(X, "predict_interval")
         weight = self._fitted.row_accuracy.of_predicted(sample_weight, len(rows), of)
         low, high = interval(self._fitted, self._draws, rows, level, of, weight, self._near_rows)
@@ -312,6 +315,7 @@ class AdaptedEquation(AdaptedPredictor):
         return low, high
 
     def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        refuse_outcome(self._fitted.model.noise, "predict_interval", "take method='posterior'")
         mean, sd = self.predict(X, return_std=True)
         weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
         return mean, spread_of_observations(self._fitted, mean, sd, self._rows(X, "predict_interval"), weight)
@@ -409,6 +413,29 @@ class AdaptedEquation(AdaptedPredictor):
             draws make up the mean.
         """
         return mean_curve(self._fitted, self._draws, self._rows(X, "predict_mean"))
+
+    @in_plain_modes
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each value of y, for outcomes that have a few: 0 and 1, or categories.
+
+        It is the mean over the posterior of the constants.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_values)
+            Of y = 0, 1, ...; of a time to an event, that it has not happened and that it has by the time of the row.
+
+        Raises
+        ------
+        ValueError
+            When the outcome has not a few values only.
+        """
+        draws, rows = self._draws, self._rows(X, "predict_proba")
+        return probabilities_of(self._fitted, draws.phi, draws.weight, rows, "predict_proba")
 
     @in_plain_modes
     def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:

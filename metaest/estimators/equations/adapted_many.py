@@ -180,7 +180,8 @@ or of (X, y) pairs, or mapping of name to (X, y)
     def _curves(self, chosen: NDArray[np.intp], observations: Observations) -> NDArray[Any]:
         with torch.no_grad():
             phi = self._posterior.phi[:, torch.from_numpy(chosen)]
-            curves = np.asarray(self._fitted.model.curve(phi, observations).numpy())
+            log_sigma = self._fitted.population.log_sigma
+            curves = np.asarray(self._fitted.model.predicted(phi, log_sigma, observations).numpy())
         X, real = observations.by_task().numpy(), observations.mask.numpy() > 0
         for i in np.flatnonzero((~np.isfinite(curves) & real).any(axis=0)):
             where = f"task {self.tasks.name_of(int(chosen[i]))!r}"

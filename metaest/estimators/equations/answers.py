@@ -13,8 +13,9 @@ from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.draws import Draws, weighted_quantile
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows, correlated_noise
+from metaest.estimators.equations.outcome_answers import mean_and_sd, observed_ends
 from metaest.exceptions import warn
-from metaest.functional import Noise, Observations
+from metaest.functional import Noise, Observations, Outcome
 
 __all__ = [
     "BLOCK",
@@ -64,14 +65,17 @@ STEP = 1e-4
 
 
 def curve(fitted: FittedEquation, posterior: Posterior, X: NDArray[Any]) -> NDArray[Any]:
-    """Return the curve of one task at its most probable constants, of shape (rows,)."""
+    """Return the prediction of one task at its most probable constants, of shape (rows,): the curve, or means of y."""
     with torch.no_grad():
-        values = np.asarray(fitted.model.curve(posterior.phi, one_task(X))[:, 0].numpy())
+        log_sigma = fitted.population.log_sigma
+        values = np.asarray(fitted.model.predicted(posterior.phi, log_sigma, one_task(X))[:, 0].numpy())
     return values
 
 
 def curve_and_sd(fitted: FittedEquation, posterior: Posterior, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the curve and its standard deviation, to first order in the constants."""
+    """Return the prediction and its standard deviation, to first order in the constants."""
+    if not fitted.model.noise.normal:
+        return mean_and_sd(fitted, posterior.phi, posterior.covariance[:, :, 0], X)
     values, slopes = fitted.model.curve_and_slopes(posterior.phi, one_task(X))
     d = slopes[:, :, 0].detach()
     variance = torch.einsum("kr,kj,jr->r", d, posterior.covariance[:, :, 0], d)
@@ -81,7 +85,8 @@ def curve_and_sd(fitted: FittedEquation, posterior: Posterior, X: NDArray[Any]) 
 def mean_curve(fitted: FittedEquation, draws: Draws, X: NDArray[Any], where: str = "predict_mean") -> NDArray[Any]:
     """Return the mean of the curves of weighted draws, of shape (rows,)."""
     with torch.no_grad():
-        curves = fitted.model.curve(draws.phi, one_task(X, copies=draws.phi.shape[1]))
+        rows = one_task(X, copies=draws.phi.shape[1])
+        curves = fitted.model.predicted(draws.phi, fitted.population.log_sigma, rows)
     usable = torch.isfinite(curves)
     weight = torch.where(usable, draws.weight, 0.0)
     _warn_of_mean(torch.where(usable, curves, 0.0), draws.weight, usable, where)
@@ -139,18 +144,35 @@ def observed_at(
     n = phi.shape[1]
     with torch.no_grad():
         rows = one_task(X, copies=n, weight=weight)
-        curves = fitted.model.curve(phi, rows)
-        sd = _variance(fitted, curves, rows).sqrt()
-        if fitted.model.noise.correlation is None:
-            residuals = torch.from_numpy(rng.standard_normal(curves.shape))
-        else:
-            residuals = correlated_noise(fitted, near, phi, X, rng)
-        drawn = np.asarray(fitted.model.noise.observed(curves, sd * residuals).T.numpy())
+        drawn = _observed(fitted, near, phi, X, rows, rng).T
     lost = (~np.isfinite(drawn)).sum(axis=0)
     if lost.any():
         row = int(lost.argmax())
         warn(f"simulate: {lost[row]} of the {n} values drawn in row {row} are not finite, because the equation is not.")
     return drawn
+
+
+def _observed(
+    fitted: FittedEquation,
+    near: NearRows | None,
+    phi: Tensor,
+    X: NDArray[Any],
+    rows: Observations,
+    rng: np.random.Generator,
+) -> NDArray[Any]:
+    """Return observations of tasks with constants `phi`, of shape (rows, tasks)."""
+    noise, log_sigma = fitted.model.noise, fitted.population.log_sigma
+    if isinstance(noise, Outcome):
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31 - 1)))
+        curves = fitted.model.curve(phi, noise.evaluated_at(rows))
+        return np.asarray(noise.draw(curves, rows, log_sigma, generator).numpy())
+    curves = fitted.model.curve(phi, rows)
+    sd = _variance(fitted, curves, rows).sqrt()
+    if noise.correlation is None:
+        residuals = torch.from_numpy(rng.standard_normal(curves.shape))
+    else:
+        residuals = correlated_noise(fitted, near, phi, X, rng)
+    return np.asarray(noise.observed(curves, sd * residuals).numpy())
 
 
 def spread_of_observations(
@@ -216,6 +238,8 @@ def _ends(
     weight: NDArray[Any] | None,
 ) -> Tensor:
     """Return the quantiles of rows, of the mixture of draws, with noise where `of` is an observation."""
+    if of == "observation" and not parts[0][0].model.noise.normal:
+        return observed_ends([(fitted, draws.phi, draws.weight) for fitted, draws, _ in parts], X, tails)
     all_curves, all_sds, shares = [], [], []
     for part in parts:
         curves, sd = observations_of_draws(part, X, of, weight)
@@ -240,7 +264,7 @@ def observations_of_draws(
     fitted, draws, near = part
     rows = one_task(X, copies=draws.phi.shape[1], weight=weight)
     with torch.no_grad():
-        curves = fitted.model.curve(draws.phi, rows)
+        curves = fitted.model.predicted(draws.phi, fitted.population.log_sigma, rows)
     if of == "curve":
         return curves, torch.zeros_like(curves)
     sd = _variance(fitted, curves, rows).sqrt()

@@ -15,7 +15,7 @@ from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Post
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.inputs import as_rows, require_one_target
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
-from metaest.functional import HierarchicalModel, Observations, SolveCode
+from metaest.functional import HierarchicalModel, Observations, Outcome, SolveCode
 from metaest.tasks import TaskSet
 from metaest.tasks.reading import rows_of
 
@@ -199,6 +199,7 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
             f"{where}: the equation is {float(values[row, 0])} in row {row}, X = {X[row].tolist()}, at {at}; check "
             "units, bounds and initial values, or leave the row out."
         )
+    require_possible(model, phi, X, where, at)
     bad = torch.nonzero(values[:, 0] <= 0)
     if len(bad) and model.noise.logarithmic and not model.noise.bounds.censors:
         row = int(bad[0])
@@ -222,6 +223,24 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
             f"{where}: the derivative of the equation in {model.equation.names[k]!r} is {float(slopes[k, row, 0])} in "
             f"row {row}, X = {X[row].tolist()}, at {at}; an overflow, or a logarithm, root or power of zero, does "
             "that; keep what these are taken of above zero, as by torch.clamp(u, min=...), or leave the row out."
+        )
+
+
+def require_possible(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where: str, at: str) -> None:
+    """Raise where the equation returns what no distribution of the outcome has, such as a probability above 1."""
+    noise = model.noise
+    if not isinstance(noise, Outcome):
+        return
+    rows = noise.evaluated_at(one_task(X))
+    with torch.no_grad():
+        values = model.curve(phi, rows)[:, 0]
+    bad = torch.nonzero(noise.impossible(values) | ~torch.isfinite(values))
+    if len(bad):
+        place = int(bad[0])
+        raise TaskError(
+            f"{where}: the equation is {float(values[place]):.6g} in row {place % len(X)}, X = "
+            f"{rows.X[place].tolist()}, at {at}; with noise={noise.kind!r} it returns {noise.what_curve_is}. Keep "
+            "it in range, as by torch.sigmoid or torch.exp, or check bounds and initial values."
         )
 
 
@@ -347,13 +366,15 @@ def warn_of_outliers(fitted: FittedEquation, posterior: Posterior, observations:
     """Warn after a fit of rows far from the curve of their task, and of tasks far from all others."""
     if fitted.by_gradient_steps:  # they end short of the best curve
         return
-    with torch.no_grad():
-        curve = fitted.model.curve(posterior.phi, observations)
-        noise = fitted.model.noise
-        sd = noise.variance(curve, fitted.population.log_sigma, noise.accuracy(observations)).sqrt()
-        residual = noise.residual(curve, observations.y, noise.accuracy(observations))
-        away = observations.masked(residual.abs() / sd).numpy()
-    rows = np.argwhere(away.T > FAR_ROW)
+    rows: Any = ()
+    if fitted.model.noise.normal:
+        with torch.no_grad():
+            curve = fitted.model.curve(posterior.phi, observations)
+            noise = fitted.model.noise
+            sd = noise.variance(curve, fitted.population.log_sigma, noise.accuracy(observations)).sqrt()
+            residual = noise.residual(curve, observations.y, noise.accuracy(observations))
+            away = observations.masked(residual.abs() / sd).numpy()
+        rows = np.argwhere(away.T > FAR_ROW)
     if len(rows):
         task, row = max(rows, key=lambda place: float(away[place[1], place[0]]))
         warn(

@@ -129,6 +129,10 @@ def agrees_with_torch(compiled: RowModel, phi: Tensor, log_sigma: Tensor, observ
 def _reason_against(settings: FitSettings, observations: Observations) -> str | None:
     if settings.by_gradient_steps:
         return "gradient steps of an equation are not compiled"
+    if settings.outcome is not None:
+        return f"programs of rows are of normal noise, and this is {settings.outcome.kind!r}"
+    if settings.n_nodes > 1:
+        return "quadrature (n_nodes) is evaluated by torch"
     if settings.noise_correlation is not None:
         return "programs evaluate rows one by one, and correlated residuals see each other (noise_correlation)"
     return None
@@ -137,7 +141,7 @@ def _reason_against(settings: FitSettings, observations: Observations) -> str | 
 def compiled_for_adapting(fitted: FittedEquation, setting: str | bool, n_rows: int) -> FittedEquation:
     """Return the same population, to be adapted from in machine code where that is asked for and worth its while."""
     wanted = setting is True or (setting == "auto" and n_rows >= LEAST_ADAPT_ROWS)
-    if not wanted or fitted.by_gradient_steps or fitted.model.equation.mode != "rows":
+    if not wanted or fitted.by_gradient_steps or not fitted.model.noise.normal or fitted.model.equation.mode != "rows":
         return fitted
     with _lock:
         if fitted not in _compiled:

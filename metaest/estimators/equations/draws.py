@@ -97,8 +97,9 @@ def draws_of_posterior(
 
     def losses(phi: Tensor, log_scales: Tensor) -> Tensor:
         with torch.no_grad():
-            observations = one_task(X, y, phi.shape[1], sample_weight)
-            values, noise = fitted.model.curve(phi, observations), fitted.model.noise
+            noise = fitted.model.noise
+            observations = noise.evaluated_at(one_task(X, y, phi.shape[1], sample_weight))
+            values = fitted.model.curve(phi, observations)
             log_sigmas = [noise.scaled(fitted.population.log_sigma, log_scale) for log_scale in log_scales]
             return torch.stack([fitted.model.loss_of_curve(values, each, observations) for each in log_sigmas])
 

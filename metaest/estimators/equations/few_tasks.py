@@ -42,6 +42,8 @@ STEP = 1e-3
 REACH = 2.0
 # step in the logarithm of the noise by which its rows' loss is expanded
 NOISE_STEP = 1e-2
+# number of rows that leave no doubt of a standard deviation
+NO_SCALE = 1e10
 # effective number of draws below which a warning says that intervals are rough
 ROUGH = 200
 # curvature of the log-posterior in a coordinate at least: of a standard deviation of five in a logarithm
@@ -66,10 +68,14 @@ def _linearised(problem: Problem, population: PopulationParameters, u: Tensor) -
             model.loss(phi, noise.scaled(point.log_sigma, step), observations).sum()
             for step in (-NOISE_STEP, NOISE_STEP)
         )
+    entering = entering_of(problem.design, len(phi))
+    if not noise.n_scales:  # there is none to estimate: it is as if very many rows told it
+        return LinearisedTasks(
+            phi.T, information.gradient.T, information.matrix.permute(2, 0, 1), entering, NO_SCALE, NO_SCALE
+        )
     # from second and first differences of n delta + q exp(-2 delta) / 2
     q = float(high - 2 * information.loss.sum() + low) / (math.cosh(2 * NOISE_STEP) - 1)
     n = float((high - low) / (2 * NOISE_STEP)) + 0.5 * q * math.sinh(2 * NOISE_STEP) / NOISE_STEP
-    entering = entering_of(problem.design, len(phi))
     return LinearisedTasks(phi.T, information.gradient.T, information.matrix.permute(2, 0, 1), entering, n, q)
 
 

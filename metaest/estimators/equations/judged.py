@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import average, censoring
 from metaest.estimators.equations.noises import output_column
+from metaest.estimators.equations.outcomes import require_scores
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.task_rows import limits_of_tasks
 from metaest.estimators.guard import FittedGuard, learned_guard
@@ -29,6 +30,7 @@ def query_predictions(
     self: Any, tasks: TaskSet, rng: np.random.Generator
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
     """Adapt to the support of every task and predict its query."""
+    require_scores(self._fitted.model.noise)
     verbose = bool(self.verbose)
     fitted = self._fitted
     if fitted.levels is not None:

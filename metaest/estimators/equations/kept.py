@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators import inputs
@@ -44,12 +45,14 @@ __all__ = [
     "from_population",
     "given_tasks",
     "keep",
+    "kept_or_updated",
     "learn_guard",
     "remember",
     "require_usual_settings",
     "simulate_tasks",
     "source_of",
     "to_population",
+    "warn_outside",
 ]
 
 
@@ -409,6 +412,27 @@ def _require_same_model(model: Kept, population: Population) -> None:
         raise ValueError(f"the population belongs to {population.equation}, and not to {name}.")
     for setting, stated in population.settings.items():
         _require_setting(model, setting, stated)
+
+
+def kept_or_updated(self: Any, settings: FitSettings, population: Population, given: TaskSet | list[str]) -> Any:
+    """Keep a population, or update it by tasks."""
+    tasks, names = None if isinstance(given, list) else given, columns_of(self, population, given)
+    if tasks is not None:
+        tasks = self._limited(tasks)
+    self._further, self.structures_, self._published = None, None, population
+    seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+    learned, self.prior_weights_ = keep(self, settings, names, tasks)
+    self._remember(learned, tasks, settings, seed, names, source_of(population, self.prior_weights_))
+    require_usual_settings(self, population)
+    return self
+
+
+def warn_outside(self: Any, values: Mapping[int, Any], where: str) -> None:
+    """Warn of values, by the number of their column, that are outside the ranges of a published population."""
+    names = Columns(self).names
+    if self._published is not None and names is not None:
+        by_name = {names[j]: np.atleast_1d(column) for j, column in values.items() if j < len(names)}
+        published.warn_outside(self._published.provenance, by_name, where)
 
 
 def remember(

@@ -93,7 +93,7 @@ def query_predictions(
         query = rows_of(tasks, drawn.query[chosen], drawn.query_mask[chosen])
         posterior = fitted.posterior(design.take(torch.from_numpy(chosen)), support)
         with torch.no_grad():
-            curves = fitted.model.curve(posterior.phi, query).T.numpy()
+            curves = fitted.model.predicted(posterior.phi, fitted.population.log_sigma, query).T.numpy()
         mask = drawn.query_mask[chosen]
         bad = np.flatnonzero((~np.isfinite(curves) & mask).any(axis=1))
         if len(bad):
@@ -114,8 +114,8 @@ def guard_answers(fitted: FittedEquation, tasks: TaskSet) -> Answers:
     truth, adapted, rows = query_predictions(fitted, tasks, None, "random", np.random.default_rng(0))
     center, observations = fitted.point(fitted.design_of_tasks(tasks)).center, whole(tasks)
     with torch.no_grad():
-        curves = fitted.model.curve(center, observations)
         log_sigma = fitted.population.log_sigma
+        curves = fitted.model.predicted(center, log_sigma, observations)
         accuracy = relative_accuracy(fitted.model.noise, curves, log_sigma, observations)
     real = observations.mask.T.numpy() > 0
     population = as_recorded(fitted.bounds, tasks.X[rows], truth, curves.T.numpy()[real][rows])

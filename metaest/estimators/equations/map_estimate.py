@@ -228,8 +228,10 @@ def misfit(
     -------
     Tensor of shape (tasks,)
         The sum of squares, in units of the noise and of the spread between tasks, over the value that one task in
-        100,000 exceeds.
+        100,000 exceeds; 0 of outcomes that are not normal.
     """
+    if not model.noise.normal:  # of a row of 0 or 1, and of a row far out in a long tail, nothing is improbable
+        return torch.zeros_like(loss)
     rows = observations.mask.sum(dim=0)
     accuracy = model.noise.accuracy(observations)
     if model.noise.kind == "additive" and not model.noise.bounds.censors and accuracy.alike:

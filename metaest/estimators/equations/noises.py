@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.columns import chosen_columns
+from metaest.estimators.equations.outcomes import outcome_for
 from metaest.estimators.equations.settings import FitSettings
 from metaest.exceptions import TaskError
-from metaest.functional import Correlation, Noise
+from metaest.functional import Correlation, Noise, Outcome
 from metaest.functional.equations.censoring import Bounds, Column
 from metaest.functional.equations.noise import MOST_POWER
 from metaest.functional.equations.outputs import OutputNoise
@@ -47,6 +48,8 @@ def noise_of(
         The column of standard deviations of measurements.
     correlation : Correlation or None
     """
+    if settings.outcome is not None:
+        return outcome_for(settings.outcome, tasks)
     y = tasks.y.astype(np.float64).reshape(-1)
     rest = bounds.limit, column, correlation, bounds.limit_from, bounds.upper_limit
     if settings.output is None:
@@ -58,7 +61,7 @@ def noise_of(
             f"output: column {settings.output!r} has {len(codes)} different values; is it the output of a row?"
         )
     labels = [int(code) if code.is_integer() else code for code in codes]
-    kinds = _kinds(settings.noise, labels)
+    kinds = _kinds(settings.noise, labels)  # type: ignore[arg-type]
     of_each = [y[tasks.X[:, by.number] == code] for code in codes]
     logarithmic = settings.logarithmic
     return OutputNoise(
@@ -96,6 +99,9 @@ def smallest_noise(noise: Noise, size: float) -> Tensor:
     if isinstance(noise, OutputNoise):
         of_each = zip(noise.parts, noise.spreads, strict=True)
         return torch.cat([smallest_noise(part, spread) for part, spread in of_each])
+    if isinstance(noise, Outcome):
+        least = [max(low, math.log(NOISE_FLOOR * size)) for low in noise.smallest[: noise.n_scales]]
+        return torch.tensor(least + noise.smallest[noise.n_scales :], dtype=torch.float64)
     in_units_of_y = [True, False] if noise.n_scales == 2 else [noise.kind != "proportional"]
     smallest = [math.log(NOISE_FLOOR * size if of_y else NOISE_FLOOR) for of_y in in_units_of_y]
     smallest += [-MOST_POWER] if noise.kind == "power" else []

@@ -32,7 +32,7 @@ from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.modes import in_plain_modes
 from metaest.exceptions import quiet, warn
-from metaest.functional import PopulationParameters
+from metaest.functional import Outcome, PopulationParameters
 from metaest.tasks import TaskSet
 
 __all__ = ["ProfileLikelihood", "profile_likelihood"]
@@ -44,6 +44,8 @@ MOST_STEPS = 30
 FARTHEST = 1e3
 # a first step in standard deviations of a task's constant between tasks, where its standard error is not known
 FIRST_SD = 0.1
+# first step in a constant of outcomes that are not normal, in those of the logarithm of a standard deviation
+FIRST_STEP = 4.0
 # fall of the deviance below zero, from which the fit was no maximum
 BETTER = 1e-3
 # difference of log-likelihoods, as a share, from which tasks are others than those of the fit
@@ -150,7 +152,9 @@ def profile_likelihood(
     _require_likelihood(self, where)
     axis = _axis_of(self, name, where)
     taken = support_tasks(Columns(self), fitted, tasks, sample_weight, where)
-    maximum = float(integral_of(fitted, taken, where=where).value.sum())
+    nodes = FitSettings.of(self).n_nodes
+    how = {"method": "quadrature", "n_nodes": nodes} if nodes > 1 else {}
+    maximum = float(integral_of(fitted, taken, where=where, **how).value.sum())  # type: ignore[arg-type]
     if abs(maximum - self.log_likelihood_) > OTHER * max(1.0, abs(self.log_likelihood_)):
         raise ValueError(
             f"{where}: the tasks are not those of the fit, or their weights are others: their log-likelihood is "
@@ -247,7 +251,7 @@ def _axis_of(model: _Model, name: Any, where: str) -> _Axis:
         return _Axis(Held("sd"), sd, step, 0.0, np.inf, float, k)
     if name in noises:
         j = noises.index(name)
-        step = 1 / np.sqrt(2 * model.n_rows_)
+        step = (1 if noise.normal else FIRST_STEP) / np.sqrt(2 * model.n_rows_)
         shown, bounds = _shown_noise(fitted, j), (-np.inf, float(noise.largest[j]))
         if noise.kind == "power" and j == 0:
             raise ValueError(f"{where}: 'noise_sd_at_1' moves together with the power; take 'noise_power'.")
@@ -276,6 +280,10 @@ def _per_unit(scale: float, at: float) -> float:
 def _shown_noise(fitted: FittedEquation, j: int) -> Callable[[float], float]:
     """Return the function from a constant of the noise as the search has it to that of the table."""
     noise = fitted.model.noise
+    if isinstance(noise, Outcome):
+        if noise.kind == "ordinal" and j:
+            raise ValueError("profile_likelihood: cut points after 'noise_cut_1' move together with it; take that one.")
+        return lambda at: float(np.exp(at))
     if j < noise.n_scales:
         return lambda at: float(np.exp(at))
     if noise.kind == "power" and j == 1:
@@ -319,7 +327,8 @@ class _Curve:
         smallest = smallest_noise(fitted.model.noise, spread_of(observations, fitted.model.noise))
         smallest = torch.minimum(smallest, start.log_sigma)
         parts = observations, None, random, settings.diagonal, smallest, fitted.map_solver
-        problem = Problem(compiled.model, fitted.design_of_tasks(tasks), *parts, held=axis.held)
+        rest = {"held": axis.held, "n_nodes": settings.n_nodes}
+        problem = Problem(compiled.model, fitted.design_of_tasks(tasks), *parts, **rest)  # type: ignore[arg-type]
         return cls(problem, axis, start, maximum, settings.max_iter)
 
     def deviance(self, at: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.noises import output_column
+from metaest.estimators.equations.outcomes import refuse_outcome
 from metaest.estimators.equations.time_varying import by_formulas
 from metaest.estimators.fingerprint import digest
 from metaest.exceptions import UnlikelyTaskWarning, warn
@@ -118,6 +119,7 @@ def population_of(
         When it has a part that a Population does not hold.
     """
     model = fitted.model
+    refuse_outcome(model.noise, "to_population", "a Population holds normal noise; save the model instead")
     if model.noise.correlation is not None:
         raise ValueError("to_population: a correlation of residuals (noise_correlation) is no part of a Population.")
     if fitted.row_accuracy.column is not None:

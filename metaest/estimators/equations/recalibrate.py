@@ -17,6 +17,7 @@ from metaest.estimators.equations.checks import check_tasks, unlikely_tasks
 from metaest.estimators.equations.local_bias import bias_of
 from metaest.estimators.equations.local_coverage import Model, Outcomes, ahead, before, conformal_outcomes, coverage
 from metaest.estimators.equations.many_tasks import adapt_tasks
+from metaest.estimators.equations.outcomes import refuse_outcome
 from metaest.estimators.equations.recalibration import (
     AHEAD,
     AS_IT_WAS,
@@ -111,6 +112,7 @@ def recalibrate(
     require_level(level)
     population = self.to_population()  # which refuses what an update cannot take
     where, columns, fitted = "recalibrate", Columns(self), self._fitted
+    refuse_outcome(fitted.model.noise, where, "fit the tasks anew")
     taken = support_tasks(columns, fitted, tasks, sample_weight, where)
     refuse_seen(self._seen, taken, where)
     check_tasks(fitted.function, taken)

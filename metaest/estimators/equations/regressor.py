@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ from metaest.estimators.equations.adapted_many import AdaptedEquations
 from metaest.estimators.equations.averaged import AveragedEquation, AveragedEquations, averaged, averaged_many
 from metaest.estimators.equations.compiled import compiled_for_adapting
 from metaest.estimators.equations.fitted import FittedEquation
-from metaest.estimators.equations.published import warn_outside
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.estimators.equations.structures import fit_structures
 from metaest.estimators.equations.task_rows import adapt_rows, prepared, refuse_guard, support_rows, support_tasks
@@ -46,7 +45,7 @@ from metaest.estimators.equations.units.levels import coded_rows
 from metaest.estimators.guard import FittedGuard
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import check_stamp, copied, model_state
-from metaest.functional import MetaGradient
+from metaest.functional import MetaGradient, Outcome
 from metaest.population import Parameter, Population
 from metaest.tasks import TaskSet
 
@@ -81,7 +80,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         Columns of X that name units within a task, from the outer to the inner, and the constants that vary between
         them, as ``{"visit": ["CL"]}``; `random` stays what varies between tasks. The equation does not see these
         columns. See :doc:`/guide/levels`.
-    noise : {"additive", "proportional", "combined", "combined1", "power", "lognormal", "auto"}, default="additive"
+    noise : {"additive", "proportional", "combined", "combined1", "power", "lognormal", "auto"}, or an outcome
         Variance :math:`\sigma^2`, :math:`\sigma^2 f^2`, :math:`\sigma^2 + \rho^2 f^2`, :math:`(\sigma + \rho |f|)^2`,
         :math:`\sigma^2 |f|^{2p}` (:math:`|p| \le 5`), or that of :math:`\log y - \log f`; in the second and "power", f
         is at least a thousandth of the RMS of y. "auto", here, in `random`, `covariance`: compared on left-out tasks.
@@ -89,6 +88,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     output : str or int, optional
         The column of X with the number of the output of each row, such as 1 for a concentration and 2 for an effect.
         Outputs share constants, and each has a noise of its own.
+        Outcomes: "bernoulli", "poisson", "negative-binomial", "ordinal", "student-t", or :class:`Binomial`,
+        :class:`TimeToEvent`, :class:`StudentT` with settings; see :doc:`/guide/outcomes`. "additive" by default.
     noise_correlation : {"ar1", "car1"}, optional
         Whether the residuals of a task correlate, by a learned :math:`\phi^{|i-j|}` in the order of the rows, or by
         :math:`e^{-|t-t'|/\tau}` at the times t (nlme's corCAR1; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`).
@@ -138,6 +139,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         Tasks a meta-step of ``inner_solver="gradient"``.
     max_iter : int, default=300
         Iterations of the search for the population at most; the number of meta-steps of ``inner_solver="gradient"``.
+    n_nodes : int, default=1
+        Nodes, in each of up to three constants that vary, of adaptive Gauss-Hermite quadrature of the likelihood, in
+        place of Laplace's approximation (glmer's nAGQ): for outcomes of which a task has few rows.
     small_sample : {"none", "integrate"}, default="none"
         Whether intervals know that covariance, noise and coefficients were estimated from few tasks: they are
         integrated over, and estimated by the restricted likelihood times Jeffreys' prior, which takes no standard
@@ -187,7 +191,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         One row a training task: the value of each constant, ``<name>_standard_error``, ``<name>_shrinkage`` (the share
         of the between-task variance its rows leave) and ``status`` of the search.
     log_likelihood_, aic_, bic_ : float
-        Marginal log-likelihood by Laplace's approximation; BIC counts rows.
+        Marginal log-likelihood by Laplace's approximation, or by `n_nodes`; BIC counts rows.
     history_ : DataFrame
         ``iteration`` and ``loss``.
     n_iter_, n_tasks_, n_rows_, n_features_in_ : int
@@ -238,6 +242,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     prior_weight: float | str = np.inf
     small_sample: str = "none"
     time_varying: Sequence[str | int] | str | int | None = None
+    n_nodes: int = 1
     _parameter_constraints = CONSTRAINTS
     _single_target = True
     _weighs = True
@@ -259,7 +264,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         random: Sequence[str] | str | None = None,
         covariance: str | Mapping[str, str] = "full",
         levels: Mapping[Any, Sequence[str]] | None = None,
-        noise: str | Mapping[Any, str] = "additive",
+        noise: str | Outcome | Mapping[Any, str] = "additive",
         output: str | int | None = None,
         noise_correlation: str | None = None,
         correlation_time: str | int | None = None,
@@ -279,6 +284,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         meta_lr: float = 0.05,
         meta_batch_size: int = 25,
         max_iter: int = 300,
+        n_nodes: int = 1,
         small_sample: str = "none",
         compile: str | bool = "auto",
         prior: Population | None = None,
@@ -313,6 +319,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self.meta_lr = meta_lr
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter
+        self.n_nodes = n_nodes
         self.small_sample = small_sample
         self.compile = compile
         self.prior = prior
@@ -376,18 +383,6 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
             self._further, self._published = tuple(member.fitted for member in chosen.members[1:]) or None, None
             self.structures_ = chosen.table
             self._remember(learned, tasks, chosen.settings, seed, tasks.feature_names)
-        return self
-
-    def _kept(self, settings: FitSettings, population: Population, given: TaskSet | list[str]) -> Self:
-        """Keep a population, or update it by tasks."""
-        tasks, names = None if isinstance(given, list) else given, kept.columns_of(self, population, given)
-        if tasks is not None:
-            tasks = judged.limited(self, tasks)
-        self._further, self.structures_, self._published = None, None, population
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        learned, self.prior_weights_ = kept.keep(self, settings, names, tasks)
-        self._remember(learned, tasks, settings, seed, names, kept.source_of(population, self.prior_weights_))
-        kept.require_usual_settings(self, population)
         return self
 
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
@@ -549,6 +544,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     predict = unadapted.predict
     predict_interval = unadapted.predict_interval
     predict_mean = unadapted.predict_mean
+    predict_proba = unadapted.predict_proba
     simulate = unadapted.simulate
     suggest = unadapted.suggest
     with_equation = substituted.with_equation
@@ -556,7 +552,10 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     bootstrap = bootstrap.bootstrap
     profile_likelihood = profile_likelihood.profile_likelihood
     learn_guard = kept.learn_guard
+    _kept = kept.kept_or_updated
+    _limited = judged.limited
     _remember = kept.remember
+    _warn_outside = kept.warn_outside
     _as_recorded = judged.as_recorded
     _center_and_scale = unadapted.center_and_scale
     _fitted_guard = judged.fitted_guard
@@ -572,13 +571,6 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
     @property
     def _members(self) -> tuple[FittedEquation, ...]:
         return self._fitted, *(self._further or ())
-
-    def _warn_outside(self, values: Mapping[int, Any], where: str) -> None:
-        """Warn of values, by the number of their column, that are outside the ranges of a published population."""
-        names = Columns(self).names
-        if self._published is not None and names is not None:
-            by_name = {names[j]: np.atleast_1d(column) for j, column in values.items() if j < len(names)}
-            warn_outside(self._published.provenance, by_name, where)
 
     def _prepared(self, tasks: TaskSet) -> TaskSet:
         return prepared(self._fitted, tasks)

@@ -134,7 +134,7 @@ def warn_of_correlation(
 
     `updated` tells whether it was a published population that was updated.
     """
-    if fitted.by_gradient_steps:  # they end short of the best curve
+    if fitted.by_gradient_steps or not fitted.model.noise.normal:  # these end short of the best curve
         return
     correlation = fitted.model.noise.correlation
     lag = residual_correlation(fitted, posterior, observations, time)

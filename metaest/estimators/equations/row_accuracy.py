@@ -153,7 +153,7 @@ def with_mean_weight_one(tasks: TaskSet) -> tuple[TaskSet, float]:
 def relative_accuracy(noise: Any, f: Tensor, log_sigma: Tensor, observations: Any) -> Tensor | None:
     """Return the variance of the noise over that of each observation; None where all are alike."""
     accuracy = noise.accuracy(observations)
-    if accuracy.alike:
+    if accuracy.alike or not noise.normal:
         return None
     alike = noise.variance(f, log_sigma, accuracy._replace(weight=None, variance=None))
     # errors of several outputs are compared in units of the spread of their observations

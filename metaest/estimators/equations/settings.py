@@ -9,14 +9,19 @@ from typing import Any, get_args
 from sklearn.utils._param_validation import StrOptions
 
 from metaest.estimators.arguments import POSITIVE_OR_ZERO, SEED, VERBOSE, Number, Whole
-from metaest.functional import MetaGradient, as_meta_gradient
+from metaest.functional import OUTCOME_WORDS, MetaGradient, Outcome, as_meta_gradient, as_outcome
 from metaest.functional.equations.noise import NoiseKind
 from metaest.population import Population
 
-__all__ = ["CONSTRAINTS", "OUTERMOST", "FitSettings"]
+__all__ = ["CONSTRAINTS", "MOST_NODES", "OUTERMOST", "FitSettings"]
 
 # name of the outermost level, the task itself
 OUTERMOST = "task"
+
+# constants that vary, up to which quadrature is offered: the number of nodes is a power of theirs
+MOST_DIMENSIONS = 3
+# nodes of quadrature in a direction, beyond which rounding takes their weights
+MOST_NODES = 101
 
 # one number of all rows, or a column
 LIMIT = [Number(None, None, closed="neither"), str, None]
@@ -26,7 +31,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "random": ["array-like", StrOptions({"auto"}), None],
     "covariance": [StrOptions({"full", "diagonal", "auto"}), Mapping],
     "levels": [Mapping, None],
-    "noise": [StrOptions({*get_args(NoiseKind), "auto"}), Mapping],
+    "noise": [StrOptions({*get_args(NoiseKind), *OUTCOME_WORDS, "auto"}), Outcome, Mapping],
     "output": [str, Whole(0, None, closed="left"), None],
     "noise_correlation": [StrOptions({"ar1", "car1"}), None],
     "correlation_time": [str, Whole(0, None, closed="left"), None],
@@ -46,6 +51,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "meta_lr": [POSITIVE_OR_ZERO],
     "meta_batch_size": [Whole(1, None, closed="left")],
     "max_iter": [Whole(1, None, closed="left")],
+    "n_nodes": [Whole(1, MOST_NODES, closed="both")],
     "small_sample": [StrOptions({"none", "integrate"})],
     "compile": ["boolean", StrOptions({"auto"})],
     "random_state": SEED,
@@ -64,7 +70,7 @@ class FitSettings:
     random: Sequence[str] | str | None
     covariance: str | Mapping[str, str]
     levels: Mapping[Any, Any] | None
-    noise: str | Mapping[Any, str]
+    noise: str | Outcome | Mapping[Any, str]
     output: str | int | None
     noise_correlation: str | None
     correlation_time: str | int | None
@@ -84,6 +90,7 @@ class FitSettings:
     meta_lr: float
     meta_batch_size: int
     max_iter: int
+    n_nodes: int
     small_sample: str
     compile: str | bool
     verbose: Any
@@ -126,15 +133,30 @@ class FitSettings:
     @property
     def noises(self) -> list[str]:
         """The kinds of noise of all outputs."""
-        return [self.noise] if isinstance(self.noise, str) else list(self.noise.values())
+        return list(self.noise.values()) if isinstance(self.noise, Mapping) else [self.noise]  # type: ignore[list-item]
 
     @property
     def censors(self) -> bool:
         """Whether observations beyond a limit are known by an interval."""
         return self.limit is not None or self.upper_limit is not None
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """What observations are where they are not normal; None where they are."""
+        return as_outcome(self.noise)
+
+    def nodes_for(self, names: Sequence[str]) -> int:
+        """Return the nodes of quadrature in each direction, for constants that vary with these names."""
+        if self.n_nodes > 1 and len(names) > MOST_DIMENSIONS:
+            raise ValueError(
+                f"n_nodes={self.n_nodes} is for up to {MOST_DIMENSIONS} constants that vary between tasks, and "
+                f"{len(names)} do ({', '.join(names)}); let fewer vary (random=), or take n_nodes=1."
+            )
+        return int(self.n_nodes)
+
     def check(self) -> None:
         """Raise a ValueError when settings do not go together."""
+        self._check_outcome()
         if self.by_gradient_steps and not self.by_query:
             raise ValueError(
                 "inner_solver='gradient' needs objective='query': gradient steps have no evidence to maximise."
@@ -152,6 +174,11 @@ class FitSettings:
             raise ValueError(
                 "small_sample='integrate' compares no structures: give random, covariance and noise other than 'auto'."
             )
+        if self.n_nodes > 1 and self.levels is not None:
+            raise ValueError(f"n_nodes={self.n_nodes} and levels do not go together yet; take n_nodes=1.")
+        if self.n_nodes > 1 and (self.by_query or self.small_sample == "integrate"):
+            other = "objective='evidence'" if self.by_query else "small_sample='none'"
+            raise ValueError(f"n_nodes={self.n_nodes} needs {other}: it is about the integral of the likelihood.")
         self._check_correlation()
         self._check_outputs()
         self._check_lognormal()
@@ -213,7 +240,7 @@ class FitSettings:
     def _check_outputs(self) -> None:
         """Raise a ValueError when several outputs, or the noise of each, do not go with the other settings."""
         if self.output is None:
-            if not isinstance(self.noise, str):
+            if isinstance(self.noise, Mapping):
                 raise ValueError("noise of each output needs output=, the column of X with the output of each row.")
             return
         for kind in self.noises:
@@ -236,6 +263,25 @@ class FitSettings:
         for name in ("limit", "limit_from", "upper_limit"):
             if isinstance(getattr(self, name), Real):
                 raise ValueError(f"output: {name} must be a column with the limit of each row; outputs have units.")
+
+    def _check_outcome(self) -> None:
+        """Raise a ValueError when outcomes that are not normal do not go with the other settings."""
+        outcome = self.outcome
+        if outcome is None:
+            return
+        refused = {
+            "objective='evidence'": self.by_query or self.by_gradient_steps,
+            "limit=None and upper_limit=None": self.censors,
+            "measurement_sd=None": self.measurement_sd is not None,
+            "noise_correlation=None": self.noise_correlation is not None,
+            "small_sample='none'": self.small_sample != "none",
+            "output=None": self.output is not None,
+            "levels=None": self.levels is not None,
+            "random and covariance other than 'auto'": "auto" in (self.covariance, str(self.random)),
+        }
+        for needed, other in refused.items():
+            if other:
+                raise ValueError(f"noise={outcome.kind!r} needs {needed}: the other is about normal observations.")
 
     def _check_lognormal(self) -> None:
         """Raise a ValueError when the logarithm of y cannot be what is normal with the other settings."""

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -145,7 +145,7 @@ def _default(settings: FitSettings) -> FitSettings:
 
 def _kinds(settings: FitSettings, default: FitSettings) -> list[tuple[str, str]]:
     """Return pairs of noise and covariance, the default first."""
-    noises = NOISES if settings.noise == "auto" else (str(default.noise),)
+    noises: tuple[Any, ...] = NOISES if settings.noise == "auto" else (default.noise,)
     several = default.random is None or len(default.random) > 1
     covariances = COVARIANCES if settings.covariance == "auto" and several else (str(default.covariance),)
     return list(itertools.product(noises, covariances))

@@ -17,7 +17,7 @@ from metaest.estimators.equations.fitted import IDENTIFIED, FittedEquation, Post
 from metaest.estimators.equations.mixture_draws import draws_of_coefficients
 from metaest.estimators.equations.settings import OUTERMOST, FitSettings
 from metaest.exceptions import filters_kept
-from metaest.functional import Correlation, Noise, SolveCode
+from metaest.functional import Correlation, Noise, Outcome, SolveCode
 from metaest.tasks import TaskSet
 
 __all__ = ["LEVEL", "attributes", "many_table", "summarise", "task_table"]
@@ -31,7 +31,7 @@ STRONG = 0.5
 # correlation between tasks from which a summary notes that two constants vary together
 TOGETHER = 0.99
 # settings of the fit that a summary reports, whatever is set afterwards
-REPORTED = ("objective", "inner_solver", "covariance", "noise")
+REPORTED = ("objective", "inner_solver", "covariance", "noise", "n_nodes")
 # what is reported of each kind of noise
 NOISE_CONSTANTS = {
     "additive": ["sd"],
@@ -44,6 +44,7 @@ NOISE_CONSTANTS = {
 # by the objective
 METHOD = {
     "evidence": "maximum of the Laplace-approximate evidence (expected second derivative)",
+    "outcome": "maximum of the Laplace-approximate evidence (true second derivative)",
     "query": "largest density of query rows predicted from support rows",
 }
 
@@ -222,6 +223,8 @@ def _noise_table(fitted: FittedEquation) -> Any:
 
 def _noise_series(noise: Noise, log_sigma: Tensor) -> pd.Series:
     """Return the constants of the noise of one output."""
+    if isinstance(noise, Outcome):
+        return pd.Series(noise.shown(log_sigma), name="noise", dtype=np.float64)
     index = NOISE_CONSTANTS[noise.kind]
     values = log_sigma[: noise.n_scales].exp().tolist()
     if noise.kind == "power":
@@ -263,6 +266,7 @@ def attributes(
         "n_outputs_": 1,
         "_fitted_settings": {
             **{name: getattr(settings, name) for name in REPORTED},
+            **({} if fitted.model.noise.normal else {"noise": fitted.model.noise.kind}),
             **({} if source is None else {"source": source}),
         },
         "batching_": result.mode,
@@ -293,9 +297,8 @@ def summarise(fitted: FittedEquation, learned: Mapping[str, Any]) -> str:
         f"{name}({', '.join(['X', *fitted.given_names])}): constants that vary between tasks",
         settings["source"]
         if "source" in settings
-        else f"Fitted by {METHOD[settings['objective']]}"
-        + (", gradient steps (MAML)" if fitted.by_gradient_steps else ""),
-        *_likelihood_lines(learned, settings["noise"]),
+        else f"Fitted by {_method(fitted, settings)}" + (", gradient steps (MAML)" if fitted.by_gradient_steps else ""),
+        *_likelihood_lines(learned, settings["noise"], "noise" if fitted.model.noise.normal else "outcomes"),
         "",
         "Population: the median task"
         + (", at the mean of the covariates" if len(learned["coefficients_"]) else "")
@@ -357,6 +360,12 @@ def outermost_correlation(correlation: pd.DataFrame) -> pd.DataFrame:
 
 def _noise_lines(fitted: FittedEquation, table: Any) -> list[str]:
     """Return lines of the summary about the noise, of each output one."""
+    noise = fitted.model.noise
+    if isinstance(noise, Outcome):
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in table.items())
+        return [
+            f"Observations: {noise.kind}{': ' * bool(numbers)}{numbers}; the equation returns {noise.what_curve_is}"
+        ]
     forms = {"sd": "SD {:.4g} (unit of y)", "cv": "{:.3%} of the curve", "sd_log": "SD {:.4g} of log y"}
     lines = []
     for output, noise, _ in fitted.model.noise.each(fitted.population.log_sigma):
@@ -369,15 +378,26 @@ def _noise_lines(fitted: FittedEquation, table: Any) -> list[str]:
     return lines
 
 
-def _likelihood_lines(learned: Mapping[str, Any], noise: Any) -> list[str]:
+def _method(fitted: FittedEquation, settings: Mapping[str, Any]) -> str:
+    """Return what was maximised, in words."""
+    if settings["n_nodes"] > 1:
+        return f"maximum of the likelihood by adaptive Gauss-Hermite quadrature, {settings['n_nodes']} nodes a constant"
+    return (
+        METHOD["evidence" if fitted.model.noise.normal else "outcome"]
+        if settings["objective"] == "evidence"
+        else (METHOD["query"])
+    )
+
+
+def _likelihood_lines(learned: Mapping[str, Any], noise: Any, what: str) -> list[str]:
     """Return lines of the summary about the tasks of the fit and their likelihood."""
     if not isinstance(noise, str):
         noise = ", ".join(f"{kind} ({output})" for output, kind in noise.items())
     if not learned["n_tasks_"]:
-        return [f"{noise} noise"]
+        return [f"{noise} {what}"]
     tasks = f"{learned['n_tasks_']} task{'s' * (learned['n_tasks_'] != 1)}"
     return [
-        f"{tasks}, {learned['n_rows_']} rows, {noise} noise",
+        f"{tasks}, {learned['n_rows_']} rows, {noise} {what}",
         "",
         f"{'log-likelihood':>15} {'AIC':>10} {'BIC':>10}   (compare fits to the same rows only)",
         f"{learned['log_likelihood_']:15.2f} {learned['aic_']:10.2f} {learned['bic_']:10.2f}",

@@ -23,6 +23,7 @@ from metaest.estimators.equations.checks import (
 from metaest.estimators.equations.correlation import check_times
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.noises import check_outputs
+from metaest.estimators.equations.outcomes import check_outcomes, check_outcomes_of_tasks, refuse_outcome
 from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 from metaest.functional.equations.censoring import Bounds
@@ -76,6 +77,9 @@ def support_rows(
     rows, target, weight = fitted.row_accuracy.weighted_rows(rows, target, sample_weight, where)
     if fitted.model.noise.logarithmic:
         require_positive(target, where)
+    check_outcomes(fitted.model.noise, rows, target, where)
+    if weight is not None:
+        refuse_outcome(fitted.model.noise, f"{where}, sample_weight", "leave the weights out")
     return rows, target, weight, further is not None
 
 
@@ -130,6 +134,9 @@ def prepared(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
     tasks = limits_of_tasks(fitted.bounds, tasks, logarithmic=fitted.model.noise.logarithmic)
     if fitted.model.noise.logarithmic:
         require_positive_tasks(tasks)
+    check_outcomes_of_tasks(fitted.model.noise, tasks)
+    if tasks.sample_weight is not None:
+        refuse_outcome(fitted.model.noise, "sample_weight", "leave the weights out")
     return tasks
 
 

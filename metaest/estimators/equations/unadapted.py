@@ -17,11 +17,22 @@ from metaest.estimators.equations.checks import require_finite_curve
 from metaest.estimators.equations.draws import draws_without_rows
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.next_rows import suggest_rows
+from metaest.estimators.equations.outcome_answers import probabilities_of, require_interval
+from metaest.estimators.equations.outcomes import refuse_outcome
 from metaest.estimators.equations.task_rows import refuse_levels, rows_to_predict
 from metaest.estimators.modes import in_plain_modes
 from metaest.tasks.random_state import generator_of
 
-__all__ = ["asked", "center_and_scale", "predict", "predict_interval", "predict_mean", "simulate", "suggest"]
+__all__ = [
+    "asked",
+    "center_and_scale",
+    "predict",
+    "predict_interval",
+    "predict_mean",
+    "predict_proba",
+    "simulate",
+    "suggest",
+]
 
 
 # one equation in the structures that are averaged, the best first
@@ -85,7 +96,9 @@ def predict_interval(
     if method == "conformal":
         check_is_fitted(self)
         return conformal_interval(self, X, level, simultaneous, sample_weight=sample_weight)
-    return _interval(*asked(self, X, "predict_interval"), level, of, sample_weight)
+    members, rows = asked(self, X, "predict_interval")
+    require_interval(members[0], of)
+    return _interval(members, rows, level, of, sample_weight)
 
 
 @in_plain_modes
@@ -101,6 +114,33 @@ def predict_mean(self: Unadapted, X: Any) -> NDArray[np.float64]:
     ndarray of shape (n_rows,)
     """
     return _mean(*asked(self, X, "predict_mean"))
+
+
+@in_plain_modes
+def predict_proba(self: Unadapted, X: Any) -> NDArray[np.float64]:
+    """Return the probability of each value of y of a new task; see `AdaptedEquation.predict_proba`.
+
+    Parameters
+    ----------
+    X : array-like or data frame of shape (n_rows, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_values)
+    """
+    members, rows = asked(self, X, "predict_proba")
+    covariates, fitted = members[0].covariates, members[0]
+    groups, member = np.unique(rows[:, list(covariates.columns)].astype(np.float64), axis=0, return_inverse=True)
+    if not covariates.columns:
+        groups, member = np.zeros((1, 0)), np.zeros(len(rows), dtype=np.intp)
+    parts = []
+    for g, values in enumerate(groups):
+        chosen, draws = np.flatnonzero(member == g), draws_without_rows(fitted, values)
+        parts.append((chosen, probabilities_of(fitted, draws.phi, draws.weight, rows[chosen], "predict_proba")))
+    answer = np.empty((len(rows), parts[0][1].shape[1]))
+    for chosen, part in parts:
+        answer[chosen] = part
+    return answer
 
 
 @in_plain_modes
@@ -160,6 +200,7 @@ def asked(model: Unadapted, X: Any, where: str) -> tuple[tuple[FittedEquation, .
 
 def center_and_scale(self: Any, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the curve of the population, and the standard deviation of observations around it."""
+    refuse_outcome(self._fitted.model.noise, "calibrate", "take predict_interval(method='posterior')")
     (mean, sd), (members, rows) = self.predict(X, return_std=True), asked(self, X, "predict_interval")
     weight = members[0].row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
     return mean, spread(members, mean, sd, rows, weight)

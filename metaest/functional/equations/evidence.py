@@ -10,24 +10,37 @@ with interaction in pharmacometrics). It is positive definite everywhere, needs 
 and is exact where the equation is linear in its unconstrained constants. nlme maximises the same quantity, but holds
 the linearisation fixed while it does (Lindstrom and Bates, 1990, :doi:`10.2307/2532087`).
 
+Of outcomes that are not normal, the true second derivative stands in its place, which the expected one equals only
+where the curve is linear on the canonical scale of their distribution. With more than one node, the integral is that of
+adaptive Gauss-Hermite quadrature (Pinheiro and Bates, 1995, :doi:`10.1080/10618600.1995.10474663`), of which
+Laplace's approximation with the true second derivative is the one with one node.
+
 The gradient is exact: one Newton step with the true second derivative, left in the graph, carries how
 :math:`\hat u` follows the population (implicit function theorem).
 """
+
+import math
 
 import torch
 from torch import Tensor
 
 from metaest.functional.equations import small_matrices
 from metaest.functional.equations.equation import Observations
-from metaest.functional.equations.hierarchical import Design, HierarchicalModel, PopulationParameters
+from metaest.functional.equations.hierarchical import DIFFERENCE, Design, HierarchicalModel, PopulationParameters
+from metaest.functional.equations.quadrature_rules import gauss_hermite
 
 __all__ = ["follow", "negative_log_evidence", "query_loss"]
 
 
 def negative_log_evidence(
-    model: HierarchicalModel, population: PopulationParameters, design: Design, observations: Observations, u: Tensor
+    model: HierarchicalModel,
+    population: PopulationParameters,
+    design: Design,
+    observations: Observations,
+    u: Tensor,
+    n_nodes: int = 1,
 ) -> Tensor:
-    """Return the negative logarithm of the Laplace-approximate evidence of each task.
+    """Return the negative logarithm of the Laplace-approximate evidence of each task, or of that by quadrature.
 
     Parameters
     ----------
@@ -38,6 +51,8 @@ def negative_log_evidence(
     u : Tensor of shape (random, tasks)
         The most probable ones, from :class:`~metaest.functional.GaussNewton`; an error of size e in them is one of
         size e squared in the result.
+    n_nodes : int, default=1
+        Nodes of adaptive quadrature in each direction of u; 1 is Laplace's approximation.
 
     Returns
     -------
@@ -46,11 +61,64 @@ def negative_log_evidence(
     """
     center = design.center(population.beta, len(population.factor))
     u = follow(model, population, center, observations, u)
+    if (n_nodes > 1 or not model.noise.normal) and len(u):
+        return _by_quadrature(model, population, center, observations, u, n_nodes)
     information = model.information(
         center + population.factor @ u, population.log_sigma, observations, differentiable=True
     ).in_random_directions(population.factor, u)
     factor = small_matrices.cholesky(information.matrix)
     return information.loss + 0.5 * small_matrices.log_determinant(factor, information.loss)
+
+
+def _by_quadrature(
+    model: HierarchicalModel,
+    population: PopulationParameters,
+    center: Tensor,
+    observations: Observations,
+    u: Tensor,
+    n_nodes: int,
+) -> Tensor:
+    """Return the negative log-evidence of each task by quadrature around u, spread by the true second derivative."""
+    m, tasks = u.shape
+    curvature = _true_second_derivative(model, population, center, observations, u)
+    lower = torch.linalg.cholesky_ex(curvature.permute(2, 0, 1)).L
+    log_volume = -lower.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+    nodes, weights = gauss_hermite(n_nodes)
+    grid = torch.cartesian_prod(*[torch.arange(n_nodes)] * m).reshape(-1, m).T
+    z = nodes[grid].to(u)
+    log_weight = (weights.log() - 0.5 * math.log(2 * math.pi))[grid].sum(dim=0) + 0.5 * z.square().sum(dim=0)
+    away = torch.linalg.solve_triangular(lower.transpose(1, 2), z.expand(tasks, -1, -1), upper=True)
+    points = (u.T[..., None] + away).permute(1, 0, 2).reshape(m, -1)
+    numbers = torch.arange(tasks, device=u.device).repeat_interleave(z.shape[1])
+    phi = center[:, numbers] + population.factor @ points
+    loss = model.loss(phi, population.log_sigma, observations.take(numbers))
+    height = (loss + 0.5 * points.square().sum(dim=0)).reshape(tasks, -1)
+    # a curve that allows no observation counts for nothing, and infinity less infinity is no gradient
+    log_height = torch.where(torch.isfinite(height), log_weight - height, -torch.inf)
+    losses: Tensor = -torch.logsumexp(log_height, dim=1) - log_volume
+    return losses
+
+
+def _true_second_derivative(
+    model: HierarchicalModel, population: PopulationParameters, center: Tensor, observations: Observations, u: Tensor
+) -> Tensor:
+    """Return the second derivative of the negative log-posterior in u, of shape (random, random, tasks).
+
+    By differences of exact gradients, which stay differentiable; the expected one where it is not positive definite.
+    """
+    m, tasks = u.shape
+    steps = DIFFERENCE * torch.cat([u.new_zeros(1, m), torch.eye(m).to(u), -torch.eye(m).to(u)])
+    points = (u[:, None] + steps.T[:, :, None]).reshape(m, -1)
+    numbers = torch.arange(tasks, device=u.device).repeat(1 + 2 * m)
+    phi = center[:, numbers] + population.factor @ points
+    some = observations.take(numbers)
+    around = model.information(phi, population.log_sigma, some, differentiable=True)
+    around = around.in_random_directions(population.factor, points)
+    gradients = around.gradient.reshape(m, 1 + 2 * m, tasks)[:, 1:]
+    true = ((gradients[:, :m] - gradients[:, m:]) / (2 * DIFFERENCE)).transpose(0, 1)
+    true = 0.5 * (true + true.transpose(0, 1))
+    definite = torch.isfinite(small_matrices.cholesky(true.detach())[-1][-1])
+    return torch.where(definite, true, around.matrix[..., :tasks])
 
 
 def query_loss(

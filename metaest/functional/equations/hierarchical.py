@@ -168,12 +168,21 @@ class HierarchicalModel:
         values, slopes = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
         return values, torch.stack(slopes) * self.transforms.slope(phi)[:, None]
 
+    def predicted(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
+        """Return what is predicted of observations, (rows, tasks): the curve, or the mean where they are not normal."""
+        values = self.curve(phi, self.noise.evaluated_at(observations))
+        return self.noise.predicted(values, observations, log_sigma)
+
     def loss(self, phi: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
         """Return the negative log-likelihood of each task, of shape (tasks,)."""
+        observations = self.noise.evaluated_at(observations)
         return self.loss_of_curve(self.curve(phi, observations), log_sigma, observations)
 
     def loss_of_curve(self, values: Tensor, log_sigma: Tensor, observations: Observations) -> Tensor:
-        """Return the negative log-likelihood of each task from the values of its curve, of shape (rows, tasks)."""
+        """Return the negative log-likelihood of each task from the values of its curve, of shape (rows, tasks).
+
+        They are those at the rows of `Noise.evaluated_at`, as `observations` are.
+        """
         if self.noise.correlation is not None:
             return correlated_loss(self.noise, values, log_sigma, observations)
         terms = self.noise.terms(values, observations.y, log_sigma, self.noise.accuracy(observations))
@@ -251,6 +260,7 @@ class HierarchicalModel:
         -------
         Information
         """
+        observations = self.noise.evaluated_at(observations)
         theta = self.transforms.constrain(phi)
         values, D = self.equation.values_and_slopes(theta, observations, differentiable=differentiable)
         # the transform's slope belongs to a task and not to its rows: multiply after summing over rows

@@ -138,6 +138,11 @@ class Noise:
         return Bounds(self.limit, self.limit_from, self.upper_limit)
 
     @property
+    def normal(self) -> bool:
+        """Whether observations, or their logarithms, are normal around the curve; see `outcomes` for others."""
+        return True
+
+    @property
     def n_scales(self) -> int:
         """Number of standard deviations among the noise constants."""
         return 2 if self.kind in ("combined", "combined1") else 1
@@ -190,6 +195,14 @@ class Noise:
         if self.n_constants == self.n_scales:
             return log_sigma + by
         return torch.cat([log_sigma[: self.n_scales] + by, log_sigma[self.n_scales :]])
+
+    def evaluated_at(self, observations: Observations) -> Observations:
+        """Return the rows at which the equation is evaluated for the likelihood: the given ones."""
+        return observations
+
+    def predicted(self, f: Tensor, observations: Observations, log_sigma: Tensor) -> Tensor:
+        """Return what is predicted of observations around a curve with values `f`: the curve."""
+        return f
 
     def accuracy(self, observations: Observations) -> Accuracy:
         """Return the accuracy of the rows, from their weights and the column of standard deviations; their limits."""

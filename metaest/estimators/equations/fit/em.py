@@ -29,7 +29,7 @@ from metaest.estimators.equations.fit.starts import (
     scales,
     spread_of,
 )
-from metaest.functional import GaussNewton, HierarchicalModel, Observations, PopulationParameters
+from metaest.functional import GaussNewton, HierarchicalModel, Observations, Outcome, PopulationParameters
 from metaest.functional.equations.correlated import whitened_residuals
 from metaest.functional.equations.hierarchical import Point
 from metaest.functional.equations.outputs import OutputNoise
@@ -180,7 +180,7 @@ def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[Populatio
     pooled = partial(pooled_fits, model, initial, observations, N_CANDIDATES)
     fits = step(pooled, lambda saved: [PooledFit(*fit) for fit in saved])
     fits = fits or [PooledFit(initial, spread_of(observations, model.noise))]
-    smallest = float(problem.smallest_log_sigma.exp()[0])
+    smallest = _smallest_sigma(problem)
     candidates = [around_pooled_fit(model, fit, problem.random, observations, smallest) for fit in fits]
     single = step(
         partial(from_single_tasks, model, initial, problem.random, observations, smallest),
@@ -189,9 +189,14 @@ def _candidates(problem: Problem, initial: Tensor) -> tuple[list[tuple[Populatio
     return candidates + ([] if single is None else [single]), single is not None
 
 
+def _smallest_sigma(problem: Problem) -> float:
+    """Return the least standard deviation of the noise; 0 where it has none."""
+    return float(problem.smallest_log_sigma[0].exp()) if problem.model.noise.n_scales else 0.0
+
+
 def _from_initial_values(problem: Problem, initial: Tensor, n_coefficients: int, best: float) -> list[EMResult]:
     """Return the population that is reached from around the user's values, where it is clearly above the best one."""
-    smallest, step = float(problem.smallest_log_sigma.exp()[0]), problem.checkpoint.step
+    smallest, step = _smallest_sigma(problem), problem.checkpoint.step
     population, u = around_initial_values(problem.model, initial, problem.random, problem.observations, smallest)
     padding = torch.zeros(n_coefficients - len(initial), dtype=torch.float64)
     population = population._replace(beta=torch.cat([initial, padding]))
@@ -319,15 +324,17 @@ def _em_step(
             if np.isfinite(step).all():
                 beta = beta + torch.from_numpy(step)
 
-        square = _square_of_residuals(model, point, u, linearised, problem.observations, n_rows)
-        # the spread of what the rows leave open
-        left = float((matrices.sandwich(factor.T, linearised.information) * posterior).sum())
-        # an exact fit leaves nothing: the noise is then at its floor
-        by: Any = 0.5 * float(np.log((square + left) / n_rows))
-        if isinstance(model.noise, OutputNoise):
-            by = _steps_of_outputs(model, point, u, problem.observations, left / n_rows)
-        log_sigma = model.noise.scaled(population.log_sigma, by)
-        log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
+        log_sigma = population.log_sigma
+        if model.noise.n_scales:
+            square = _square_of_residuals(model, point, u, linearised, problem.observations, n_rows)
+            # the spread of what the rows leave open
+            left = float((matrices.sandwich(factor.T, linearised.information) * posterior).sum())
+            # an exact fit leaves nothing: the noise is then at its floor
+            by: Any = 0.5 * float(np.log((square + left) / n_rows))
+            if isinstance(model.noise, OutputNoise):
+                by = _steps_of_outputs(model, point, u, problem.observations, left / n_rows)
+            log_sigma = model.noise.scaled(population.log_sigma, by)
+            log_sigma = torch.maximum(log_sigma, problem.smallest_log_sigma)
 
         if factor.shape[1]:
             moment = (deviations @ deviations.T + posterior.sum(axis=2)) / problem.n_tasks
@@ -368,6 +375,8 @@ def _square_of_residuals(
         if noise.correlation is not None:
             return float(whitened_residuals(noise, curve, log_sigma, observations).square().sum())
         residual = noise.residual(curve, observations.y, accuracy)
+        if isinstance(noise, Outcome):
+            return float(observations.masked(noise.square(residual, log_sigma)).sum())
         if noise.homoscedastic and accuracy.alike:
             return float(observations.masked(residual.square()).sum() * (-2 * log_sigma[0]).exp())
         return float(observations.masked(residual.square() / noise.variance(curve, log_sigma, accuracy)).sum())

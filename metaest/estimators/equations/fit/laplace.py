@@ -200,7 +200,8 @@ class Objective:
         """Return the loss of each task."""
         problem = self.problem
         if problem.query is None:
-            return negative_log_evidence(problem.model, population, problem.design, problem.observations, u)
+            rows = problem.design, problem.observations
+            return negative_log_evidence(problem.model, population, *rows, u, problem.n_nodes)
         return query_loss(problem.model, population, problem.design, problem.observations, problem.query, u)
 
 

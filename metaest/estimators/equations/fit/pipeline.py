@@ -292,7 +292,8 @@ def problem_of(
 
     smallest = smallest_noise(noise, spread_of(observations, noise))
     parts = design, observations, None, random, settings.diagonal, smallest, GaussNewton(), checkpoint
-    problem = Problem(compiled.model, *parts)
+    n_nodes = settings.nodes_for([list(table)[k] for k in random])
+    problem = Problem(compiled.model, *parts, n_nodes=n_nodes)
     return problem, Setting(table, covariates, row_accuracy, initial, model, mode, reason, compiled)
 
 
@@ -559,7 +560,7 @@ def _at_floor(problem: Problem, population: PopulationParameters) -> str | None:
     noise = problem.model.noise
     pairs = zip(noise.each(population.log_sigma), noise.each(problem.smallest_log_sigma), strict=True)
     for (output, part, log_sigma), (_, _, smallest) in pairs:
-        if bool((log_sigma <= smallest + AT_FLOOR)[: part.n_scales].all()):
+        if part.n_scales and bool((log_sigma <= smallest + AT_FLOOR)[: part.n_scales].all()):
             return _of(output)
     return None
 

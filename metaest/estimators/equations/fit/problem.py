@@ -9,7 +9,13 @@ from torch import Tensor
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.map_estimate import map_estimate, search_widely
 from metaest.estimators.equations.row_model import RowModel
-from metaest.functional import GaussNewton, HierarchicalModel, Observations, PopulationParameters, negative_log_evidence
+from metaest.functional import (
+    GaussNewton,
+    HierarchicalModel,
+    Observations,
+    PopulationParameters,
+    negative_log_evidence,
+)
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Design, Point
 
@@ -78,6 +84,8 @@ class Problem(NamedTuple):
         Of the parameters of the population.
     held : Held or None
         The parameter that is not fitted.
+    n_nodes : int
+        Nodes of the evidence's quadrature in each direction; 1 is Laplace's approximation.
     """
 
     model: HierarchicalModel
@@ -91,6 +99,7 @@ class Problem(NamedTuple):
     checkpoint: FitCheckpoint = FitCheckpoint()
     prior: PopulationPrior | None = None
     held: Held | None = None
+    n_nodes: int = 1
 
     def with_independent_rows(self) -> "Problem":
         """Return the problem without a correlation of the residuals."""
@@ -128,7 +137,7 @@ class Problem(NamedTuple):
             evidence = self.model.evidence(*self.at(population), self.observations, u)
             if evidence is not None:
                 return -float(evidence.loss.sum())
-        losses = negative_log_evidence(self.model, population, self.design, self.observations, u)
+        losses = negative_log_evidence(self.model, population, self.design, self.observations, u, self.n_nodes)
         value = -float(losses.detach().sum())
         return value if np.isfinite(value) else -np.inf
 

@@ -21,7 +21,15 @@ from torch import Tensor
 from metaest.estimators.equations.batches import evenly
 from metaest.estimators.equations.map_estimate import search_widely
 from metaest.estimators.normal_points import normal_points
-from metaest.functional import Equation, GaussNewton, HierarchicalModel, Noise, Observations, PopulationParameters
+from metaest.functional import (
+    Equation,
+    GaussNewton,
+    HierarchicalModel,
+    Noise,
+    Observations,
+    Outcome,
+    PopulationParameters,
+)
 from metaest.functional.equations.hierarchical import Point
 from metaest.functional.equations.outputs import OutputNoise
 
@@ -96,6 +104,8 @@ FLAT_PRIOR_UNBOUNDED = 10.0
 MAD_TO_SD = 1.4826
 # standard deviations between tasks at which the start of a single task is cut off
 FARTHEST_START = 4.0
+# logarithm of a number that is not infinite yet
+LARGEST_EXPONENT = 700.0
 # solver of the first searches: rough, without Newton steps
 FIRST_SOLVER = GaussNewton(max_iter=40, tol=1e-2, newton_after=40)
 
@@ -135,11 +145,11 @@ def pooled_fits(model: HierarchicalModel, initial: Tensor, observations: Observa
     center = _promising(model, initial, size, sub, n_points, n_starts)
     pooled = _pooled_model(model, sub)
     together = _as_one_task(sub, n_starts)
-    log_sigma = torch.tensor([sigma], dtype=torch.float64).log()
+    log_sigma = _of_search(model.noise, sub)
     factor = torch.diag(PRIOR_WIDTH * torch.maximum(scale, size))
     for _ in range(ROUNDS):
         center = _searched(FIRST_SOLVER, pooled, center, factor, log_sigma, together)
-    rms = _rms(pooled, center, together)
+    rms = _rms(pooled, center, together, log_sigma)
     return _distinct(model, center, rms, scale, n)
 
 
@@ -156,9 +166,22 @@ def _searched(
     return torch.where(torch.isfinite(moved).all(dim=0), moved, center)
 
 
-def _rms(model: HierarchicalModel, phi: Tensor, observations: Observations) -> Tensor:
-    """Return the root mean square of the residuals of each task; infinite where it is not finite."""
+def _of_search(noise: Noise, observations: Observations) -> Tensor:
+    """Return the constants of the noise of a first search."""
+    if isinstance(noise, Outcome):
+        return noise.first(observations.y[observations.mask > 0])
+    return torch.tensor([FIRST_NOISE * spread_of(observations, noise)], dtype=torch.float64).log()
+
+
+def _rms(model: HierarchicalModel, phi: Tensor, observations: Observations, log_sigma: Tensor) -> Tensor:
+    """Return the root mean square of the residuals of each task; infinite where it is not finite.
+
+    Of outcomes that are not normal, a number that puts them in the order of their likelihood.
+    """
     with torch.no_grad():
+        if not model.noise.normal:
+            mean = model.loss(phi, log_sigma, observations) / observations.mask.sum(dim=0)
+            return torch.where(torch.isfinite(mean), mean, torch.inf).clamp(max=LARGEST_EXPONENT).exp()
         curve = model.curve(phi, observations)
         residual = model.noise.residual(curve, observations.y, model.noise.accuracy(observations))
         mean_square = observations.weighed(residual.square()).sum(dim=0) / observations.mask.sum(dim=0)
@@ -176,7 +199,7 @@ def _promising(
         if not model.noise.bounds.censors:
             # a likelihood of equal noise puts points in the order of their squared errors; one with limits does not
             zero, eye = initial.new_zeros(len(initial), 1), torch.eye(len(initial), dtype=initial.dtype)
-            log_sigma = torch.tensor([FIRST_NOISE * spread_of(few, model.noise)], dtype=torch.float64).log()
+            log_sigma = _of_search(model.noise, few)
             misfit = pooled.losses_at(zero, eye, log_sigma, _as_one_task(few, 1), center)[0]
         else:
             together = _as_one_task(few, n_points)
@@ -351,6 +374,8 @@ def around_pooled_fit(
     """
     phi = fit.phi[:, None].expand(-1, observations.y.shape[1])
     curve, slopes = (part.detach() for part in model.curve_and_slopes(phi, observations))
+    if not model.noise.normal:
+        return _around_pooled_outcome(model, fit.phi, random, observations)
     slopes = model.noise.slopes_on_scale(curve, slopes) * model.noise.units(model.noise.accuracy(observations))
     factor = torch.zeros(len(phi), len(random), dtype=torch.float64)
     # a pooled fit may end next to zero, and the size of its value then says nothing
@@ -371,6 +396,25 @@ def around_pooled_fit(
     return PopulationParameters(fit.phi.clone(), factor, _first_noise(model.noise, sigma, ratio)), u
 
 
+def _around_pooled_outcome(
+    model: HierarchicalModel, phi: Tensor, random: list[int], observations: Observations
+) -> tuple[PopulationParameters, Tensor]:
+    """Return a first population around a pooled fit of outcomes that are not normal.
+
+    Each constant varies by half of the standard error that one row leaves it.
+    """
+    tasks, log_sigma = observations.y.shape[1], _of_search(model.noise, observations)
+    with torch.no_grad():
+        information = model.information(phi[:, None].expand(-1, tasks), log_sigma, observations).matrix
+    of_a_row = information.diagonal().sum(dim=0) / observations.mask.sum()
+    size, factor = sizes(model, phi, observations), torch.zeros(len(phi), len(random), dtype=torch.float64)
+    for j, k in enumerate(random):
+        sd = 0.5 / math.sqrt(float(of_a_row[k])) if float(of_a_row[k]) > 0 else float(size[k])
+        most = LARGEST_SD if model.transforms.kinds[k] != "identity" else LARGEST_SD_UNBOUNDED * float(size[k])
+        factor[k, j] = min(max(sd, SMALLEST_SD * float(size[k])), most)
+    return PopulationParameters(phi.clone(), factor, log_sigma), torch.zeros(len(random), tasks, dtype=torch.float64)
+
+
 def around_initial_values(
     model: HierarchicalModel, initial: Tensor, random: list[int], observations: Observations, smallest_sigma: float
 ) -> tuple[PopulationParameters, Tensor]:
@@ -389,7 +433,10 @@ def around_initial_values(
         factor[k, j] = size[k]
     sigma = max(FIRST_NOISE * spread_of(observations, model.noise), smallest_sigma)
     u = torch.zeros(len(random), observations.y.shape[1], dtype=torch.float64)
-    return PopulationParameters(initial.clone(), factor, _first_noise(model.noise, sigma, FIRST_NOISE)), u
+    first = (
+        _first_noise(model.noise, sigma, FIRST_NOISE) if model.noise.normal else _of_search(model.noise, observations)
+    )
+    return PopulationParameters(initial.clone(), factor, first), u
 
 
 def _first_noise(noise: Noise, sigma: float, ratio: float) -> Tensor:
