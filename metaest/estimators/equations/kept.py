@@ -414,7 +414,7 @@ def _require_same_model(model: Kept, population: Population) -> None:
         _require_setting(model, setting, stated)
 
 
-def kept_or_updated(self: Any, settings: FitSettings, population: Population, given: TaskSet | list[str]) -> Any:
+def kept_or_updated(self: Any, settings: FitSettings, population: Population, given: TaskSet | list[str]) -> None:
     """Keep a population, or update it by tasks."""
     tasks, names = None if isinstance(given, list) else given, columns_of(self, population, given)
     if tasks is not None:
@@ -424,7 +424,6 @@ def kept_or_updated(self: Any, settings: FitSettings, population: Population, gi
     learned, self.prior_weights_ = keep(self, settings, names, tasks)
     self._remember(learned, tasks, settings, seed, names, source_of(population, self.prior_weights_))
     require_usual_settings(self, population)
-    return self
 
 
 def warn_outside(self: Any, values: Mapping[int, Any], where: str) -> None:

@@ -369,7 +369,8 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         self._validate_params()
         settings = FitSettings.of(self)
         if self.prior is not None:
-            return self._kept(settings, self.prior, kept.given_tasks(X, y, groups, sample_weight))
+            self._kept(settings, self.prior, kept.given_tasks(X, y, groups, sample_weight))
+            return self
         X, labels = coded_rows(settings.levels, X)
         tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
         tasks = tasks.with_level_labels(labels) if labels else tasks
