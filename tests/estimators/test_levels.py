@@ -297,3 +297,51 @@ def test_rows_that_say_little_are_told():
     fit = both_levels().fit(TASKS)
     with pytest.warns(IdentifiabilityWarning, match="the rows cannot tell"):
         fit.adapt([[1.0, 0.0]], [5.0])
+
+
+def test_conformal_intervals_count_tasks():
+    fit = both_levels().fit(TASKS[:15])
+    fit.calibrate(TASKS[15:], support_size=4)
+    adapted = fit.adapt(NEW_LAB[["x", "batch"]][:4], NEW_LAB["y"][:4])
+    interval = adapted.predict_interval(ASKED, level=0.8, method="conformal")
+    assert interval.n_tasks == 15
+    assert (interval.upper > interval.lower).all()
+
+
+def test_three_levels_are_adapted_together():
+    rng, frames = np.random.default_rng(2), []
+    for site in range(25):
+        of_site = rng.normal(0, 1.0)
+        for subject in range(3):
+            of_subject = of_site + rng.normal(0, 0.6)
+            for occasion in range(2):
+                a = 5 + of_subject + rng.normal(0, 0.3)
+                y = a + rng.normal(0, 0.1, 3)
+                columns = {"site": site, "subject": f"S{subject}", "occasion": occasion, "x": [0.0, 1.0, 2.0], "y": y}
+                frames.append(pd.DataFrame(columns))
+    frame = pd.concat(frames)
+    tasks = TaskSet.from_frame(frame, task="site", target="y", features=["x"], levels=["subject", "occasion"])
+    constants = {"a": 1.0, "b": Parameter(0.1)}
+    fit = EquationRegressor(line, constants, random=["a"], levels={"subject": ["a"], "occasion": ["a"]}).fit(tasks)
+    sds = fit.population_.loc["a", ["omega", "omega_subject", "omega_occasion"]].astype(float)
+    np.testing.assert_allclose(sds, [1.0, 0.6, 0.3], rtol=0.3)
+    rows = frame[(frame["site"] == 0) & (frame["subject"] != "S2")]
+    columns = ["x", "subject", "occasion"]
+    adapted = fit.adapt(rows[columns], rows["y"])
+    asked = pd.DataFrame({"x": 0.5, "subject": ["S0", "S0", "S9"], "occasion": [0, 5, 0]})
+    mean, std = adapted.predict(asked, return_std=True)
+    # dense: variances of the site, of subjects in it and of occasions in these
+    everything = pd.concat([rows, asked], ignore_index=True)
+    same_subject = everything["subject"].to_numpy()[:, None] == everything["subject"].to_numpy()
+    same_occasion = everything["occasion"].to_numpy()[:, None] == everything["occasion"].to_numpy()
+    variances = sds.to_numpy() ** 2
+    covariance = variances[0] + variances[1] * same_subject + variances[2] * (same_subject & same_occasion)
+    n, D = len(rows), np.column_stack([np.ones(len(everything)), everything["x"]])
+    gain = covariance[n:, :n] @ np.linalg.inv(covariance[:n, :n] + fit.noise_["sd"] ** 2 * np.eye(n))
+    beta = fit.population_["value"].to_numpy()
+    np.testing.assert_allclose(mean, D[n:] @ beta + gain @ (rows["y"].to_numpy() - D[:n] @ beta), rtol=1e-7)
+    away = D[n:] - gain @ D[:n]
+    error = np.diag(covariance[n:, n:] - gain @ covariance[:n, n:])
+    error = error + np.einsum("ib,bc,ic->i", away, fit._fitted.beta_covariance.numpy(), away)
+    np.testing.assert_allclose(std, np.sqrt(error), rtol=1e-6)
+    assert std[0] < std[1] < std[2]

@@ -478,7 +478,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         fitted, columns, names = self._fitted, Columns(self), Columns(self).names
         if fitted.levels is not None:
             refuse_guard(bool(guard) or gap != 0, "adapt", covariates)
-            units: AdaptedUnits = fitted.levels.adapted(columns, fitted, X, y, sample_weight, within)
+            units: AdaptedUnits = fitted.levels.adapted(columns, fitted, X, y, sample_weight, within, self._conformal)
             return units
         if within is not None:
             raise ValueError("adapt: within= needs a model with levels=.")
@@ -528,7 +528,9 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         fitted = self._fitted
         if fitted.levels is not None:
             refuse_guard(bool(guard) or gap != 0, "adapt_many")
-            many: AdaptedManyUnits = fitted.levels.adapted_many(Columns(self), fitted, tasks, sample_weight)
+            many: AdaptedManyUnits = fitted.levels.adapted_many(
+                Columns(self), fitted, tasks, sample_weight, self._conformal
+            )
             return many
         tasks = support_tasks(Columns(self), fitted, tasks, sample_weight)
         model = compiled_for_adapting(fitted, self.compile, len(tasks.X))

@@ -3,13 +3,18 @@
     python tests/benchmarks/accuracy/occasions.py simulated --replicates 200
     python tests/benchmarks/accuracy/occasions.py nonmem
     python tests/benchmarks/accuracy/occasions.py speed
+    python tests/benchmarks/accuracy/occasions.py polymer-simulated --replicates 200
+    python tests/benchmarks/accuracy/occasions.py polymer
 
 ``simulated``: 60 patients of three occasions, six samples each after an oral dose; the logarithms of ka, ke and V vary
 between patients (SDs 0.3, 0.25, 0.2) and ke and V between occasions (0.15, 0.1), noise of 8 %. Each replicate is a fit
 with the levels as they are; of 12 training patients, and of 12 new ones of whom two occasions are known, the samples of
 a further occasion are compared with 90 % intervals. ``nonmem`` needs METAEST_DATA_HOME (nonmem_bauer2019): sites,
 subjects and occasions of the tutorial's example. ``speed``: 200 patients of three occasions of ten rows, three constants
-at both levels, beside the same rows as 600 independent tasks.
+at both levels, beside the same rows as 600 independent tasks. ``polymer-simulated``: curves of five filler contents at
+nine temperatures, whose ln k and n deviate by filler (SDs 0.15, 0.1) and by curve (0.08, 0.05) from what temperature and
+filler tell; one filler is left out, and three rows of each of its curves are adapted to. ``polymer``: the measured curves
+(downloaded once), by the parallel equation of the study.
 """
 
 import argparse
@@ -29,6 +34,7 @@ CENTER = np.log([1.5, 0.25, 10.0])
 BETWEEN, WITHIN = np.array([0.3, 0.25, 0.2]), np.array([0.0, 0.15, 0.1])
 TIMES, DOSE, NOISE = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 12.0]), 100.0, 0.08
 PATIENTS, OCCASIONS, ASKED = 60, 3, 12
+FILLERS, TEMPERATURES = (0.1, 0.5, 1.0, 3.0, 5.0), (42.0, 43.0, 44.0, 45.0, 46.0, 46.5, 47.0, 47.5, 48.0)
 CONSTANTS = {"ka": Parameter(1.0, lower=0), "ke": Parameter(0.1, lower=0), "V": Parameter(8.0, lower=0)}
 
 
@@ -157,9 +163,105 @@ def speed(repeats):
     print("seconds of processor time; the first line compiles the equation\n" + table.round(2).to_string())
 
 
+def polymer_curves(rng, of_filler, of_curve):
+    """Return curves of the polymer study's design: five filler contents at nine temperatures, 20 rows each."""
+    frames = []
+    for filler in FILLERS:
+        shift = of_filler * rng.standard_normal(2)
+        for temperature in TEMPERATURES:
+            own = shift + of_curve * rng.standard_normal(2)
+            log_k = -3.2 - 0.22 * (temperature - 45.0) + 0.3 * np.log10(filler) + own[0]
+            k, n = np.exp(log_k), 2.0 * np.exp(own[1])
+            times = np.linspace(0.3, 1.9, 20) / k
+            y = 1 - np.exp(-((k * times) ** n)) + 0.01 * rng.standard_normal(20)
+            columns = {"time": times, "temperature": temperature + 273.15 - 318.15, "log_filler": np.log10(filler)}
+            frames.append(pd.DataFrame({"filler": filler, "curve": f"{temperature:g}", **columns, "y": y}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def avrami(X, k, n):
+    return 1 - torch.exp(-((k * X[:, 0]) ** n))
+
+
+def left_out(frame, filler, rng, equation, constants, covariates, levels):
+    """Fit without a filler, adapt to three points of each of its curves, and return errors and shares inside."""
+    features = ["time", *dict.fromkeys(column for columns in covariates.values() for column in columns)]
+    kept, held = frame[frame["filler"] != filler], frame[frame["filler"] == filler]
+    errors, inside = [], []
+    if levels:
+        settings = {"levels": {"curve": list(constants)}, "covariance": "diagonal"}
+        tasks = TaskSet.from_frame(kept, task="filler", target="y", features=features, levels=["curve"])
+    else:
+        settings, kept = {}, kept.assign(task=kept["filler"].astype(str) + ", " + kept["curve"])
+        tasks = TaskSet.from_frame(kept, task="task", target="y", features=features)
+    model = EquationRegressor(equation, constants, covariates=covariates, **settings).fit(tasks)
+    for _, rows in held.groupby("curve"):
+        chosen = rng.choice(len(rows), 3, replace=False)
+        rest = np.setdiff1d(np.arange(len(rows)), chosen)
+        columns = [*features, "curve"] if levels else features
+        adapted = model.adapt(rows[columns].iloc[chosen], rows["y"].iloc[chosen].to_numpy())
+        asked, truth = rows[columns].iloc[rest], rows["y"].iloc[rest].to_numpy()
+        low, high = adapted.predict_interval(asked)
+        errors.append(np.mean(np.square(adapted.predict(asked) - truth)))
+        inside.append(np.mean((low <= truth) & (truth <= high)))
+    return np.array(errors), np.array(inside)
+
+
+def polymer_simulated(replicates):
+    """Print coverage of intervals of a filler left out, from simulated sets, with levels and without."""
+    shares, roots = {"without levels": [], "levels": []}, {"without levels": [], "levels": []}
+    constants = {"k": Parameter(0.03, lower=1e-4, upper=1.0), "n": Parameter(2.0, lower=0.3, upper=6.0)}
+    covariates = {name: ["temperature", "log_filler"] for name in constants}
+    for replicate in range(replicates):
+        for name in shares:
+            rng = np.random.default_rng([11, replicate])
+            frame = polymer_curves(rng, np.array([0.15, 0.1]), np.array([0.08, 0.05]))
+            filler = FILLERS[replicate % len(FILLERS)]
+            errors, inside = left_out(frame, filler, rng, avrami, constants, covariates, name == "levels")
+            shares[name].append(inside.mean())
+            roots[name].append(errors.mean() ** 0.5)
+    for name, values in shares.items():
+        error = np.std(values, ddof=1) / np.sqrt(len(values))
+        print(
+            f"{name}: {np.mean(values):.3f} of rows inside 90 % intervals, SE {error:.3f}; RMSE {np.mean(roots[name]):.4f}"
+        )
+
+
+def polymer():
+    """Print errors and coverage of each filler of the measured curves left out, at three points."""
+    from metaest_domains.kinetics.study.polymer import FORMS, ORDERS, load_curves
+
+    tasks = load_curves()
+    frame = pd.DataFrame(tasks.X, columns=list(tasks.feature_names))
+    names = np.repeat(tasks.names, tasks.sizes)
+    frame = frame.assign(curve=names.astype(str), y=tasks.y.reshape(-1))
+    family, settings = FORMS["parallel JMAK"]
+    formula = family(**settings).fit(tasks)
+    table = []
+    for filler in np.unique(frame["filler"]):
+        row = {"filler": filler}
+        for name in ("without levels", "levels"):
+            best = ORDERS["second, log filler"]
+            covariates = dict.fromkeys(settings["parameters"], best)
+            rng, results = np.random.default_rng(0), []
+            for _ in range(2):
+                results.append(
+                    left_out(
+                        frame, filler, rng, formula.equation_, settings["parameters"], covariates, name == "levels"
+                    )
+                )
+            row[f"RMSE, {name}"] = float(np.mean([errors for errors, _ in results]) ** 0.5)
+            row[f"inside, {name}"] = float(np.mean([inside for _, inside in results]))
+        table.append(row)
+        print(row, flush=True)
+    table = pd.DataFrame(table).set_index("filler")
+    print(table.round(4).to_string())
+    print("all: " + ", ".join(f"{name} {value:.4f}" for name, value in table.mean().items()))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["simulated", "nonmem", "speed"])
+    parser.add_argument("what", choices=["simulated", "nonmem", "speed", "polymer-simulated", "polymer"])
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
@@ -169,5 +271,9 @@ if __name__ == "__main__":
         simulated(given.replicates)
     elif given.what == "nonmem":
         nonmem()
-    else:
+    elif given.what == "speed":
         speed(given.repeats)
+    elif given.what == "polymer":
+        polymer()
+    else:
+        polymer_simulated(given.replicates)

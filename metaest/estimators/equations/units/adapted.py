@@ -15,8 +15,16 @@ from torch import Tensor
 
 from metaest.estimators.arguments import check_interval, require_count, require_flag
 from metaest.estimators.columns import Columns
+from metaest.estimators.conformal import Calibration, conformal_interval
 from metaest.estimators.equations.adapted import AdaptedEquation
-from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd, interval, observed_at
+from metaest.estimators.equations.answers import (
+    MOST_SIMULATED,
+    curve,
+    curve_and_sd,
+    interval,
+    observed_at,
+    spread_of_observations,
+)
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.censoring import check_bounds, coded, warn_of_values_at_limit
 from metaest.estimators.equations.checks import require_finite_curve, require_positive
@@ -60,6 +68,7 @@ def adapted_units(
     where: str,
     before: AdaptedUnits | None = None,
     earlier: UnitPosterior | None = None,
+    conformal: Calibration | None = None,
 ) -> AdaptedUnits:
     """Adapt to rows of one task that say to which unit they belong.
 
@@ -77,6 +86,8 @@ def adapted_units(
         The same task, adapted to other rows, which count together with these.
     earlier : UnitPosterior, optional
         Of the same task: what rows said that are not there any more.
+    conformal : Calibration, optional
+        Of the model.
     """
     levels, X = (fitted.levels.columns if before is None else before._levels).extended(X, where)
     rows, target = columns.support_rows(X, y, where, single_target=True, n_outputs=1)
@@ -88,7 +99,7 @@ def adapted_units(
     if fitted.model.noise.logarithmic:
         require_positive(target, where)
     if before is not None:
-        earlier = before._earlier
+        earlier, conformal = before._earlier, before._conformal
         if weight is not None or before.sample_weight_support_ is not None:
             w = before.sample_weight_support_
             w = np.ones(len(before.X_support_)) if w is None else w
@@ -103,7 +114,7 @@ def adapted_units(
         units = None if earlier is None else replace(earlier, earlier=earlier)
     adapted = AdaptedUnits(
         fitted, units, levels, read_only(np.array(rows)), read_only(np.array(target)), rows.shape[1],
-        None if weight is None else read_only(np.array(weight)), earlier,
+        None if weight is None else read_only(np.array(weight)), earlier, conformal,
     )  # fmt: skip
     if columns.names is not None:
         object.__setattr__(adapted, "feature_names_in_", columns.names)
@@ -169,6 +180,7 @@ class AdaptedUnits(AdaptedPredictor):
     n_features_in_: int
     sample_weight_support_: NDArray[np.float64] | None = None
     _earlier: UnitPosterior | None = None
+    _conformal: Calibration | None = None
     _multi_output = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -402,7 +414,13 @@ class AdaptedUnits(AdaptedPredictor):
 
     @in_plain_modes
     def predict_interval(
-        self, X: Any, level: float = 0.9, method: str = "posterior", of: str = "observation", sample_weight: Any = None
+        self,
+        X: Any,
+        level: float = 0.9,
+        method: str = "posterior",
+        of: str = "observation",
+        simultaneous: bool = False,
+        sample_weight: Any = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the ends of an interval for every row; see :meth:`AdaptedEquation.predict_interval`.
 
@@ -410,17 +428,23 @@ class AdaptedUnits(AdaptedPredictor):
         ----------
         X : array-like or data frame of shape (n_rows, n_features)
         level : float, default=0.9
-        method : {"posterior"}, default="posterior"
+        method : {"posterior", "conformal"}, default="posterior"
+            A conformal interval counts the rows adapted to, whatever their units; rows of tasks to calibrate on should
+            be spread over units as those of new tasks will be.
         of : {"observation", "curve"}, default="observation"
+        simultaneous : bool, default=False
         sample_weight : array-like of shape (n_rows,), optional
 
         Returns
         -------
         lower, upper : ndarray of shape (n_rows,)
         """
-        check_interval(level, method, of, False)
+        check_interval(level, method, of, simultaneous)
         if method == "conformal":
-            raise ValueError("predict_interval: conformal intervals of units within tasks are not there yet.")
+            size = len(self.X_support_)
+            return conformal_interval(
+                self, X, level, simultaneous, size=size, guarded=False, sample_weight=sample_weight
+            )
         rows, groups = self._groups(X, "predict_interval")
         weight = self._fitted.row_accuracy.of_predicted(sample_weight, len(rows), of)
         low, high = np.empty(len(rows)), np.empty(len(rows))
@@ -430,6 +454,12 @@ class AdaptedUnits(AdaptedPredictor):
             low[chosen], high[chosen] = ends
         require_finite_curve(self._fitted.function, rows, high - low, "predict_interval")
         return low, high
+
+    def _center_and_scale(self, X: Any, sample_weight: Any = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        mean, sd = self.predict(X, return_std=True)
+        weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(mean), "predict_interval")
+        rows, _ = self._groups(X, "predict_interval")
+        return mean, spread_of_observations(self._fitted, mean, sd, rows, weight)
 
     @in_plain_modes
     def predict_mean(self, X: Any) -> NDArray[np.float64]:

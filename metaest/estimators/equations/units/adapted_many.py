@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metaest.estimators import inputs
 from metaest.estimators.columns import Columns
+from metaest.estimators.conformal import Calibration
 from metaest.estimators.equations.censoring import warn_of_values_at_limit
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.task_rows import prepared
@@ -28,7 +29,9 @@ from metaest.tasks import TaskSet
 __all__ = ["AdaptedManyUnits", "adapted_many_units", "prepared_tasks"]
 
 
-def adapted_many_units(columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any) -> AdaptedManyUnits:
+def adapted_many_units(
+    columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any, conformal: Calibration | None = None
+) -> AdaptedManyUnits:
     """Adapt to the units of many tasks in one batch; `columns` are of the fit."""
     taken = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
     if taken.sample_weight is None:
@@ -40,7 +43,7 @@ def adapted_many_units(columns: Columns, fitted: FittedEquation, tasks: Any, sam
     levels, taken = fitted.levels.columns.recoded(prepared_tasks(fitted, taken))
     units = levels.units(taken, "adapt_many")
     posterior = adapt_units(fitted, units, levels, "adapt_many")
-    return AdaptedManyUnits(fitted, posterior, levels, taken, columns.names)
+    return AdaptedManyUnits(fitted, posterior, levels, taken, columns.names, conformal)
 
 
 def prepared_tasks(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
@@ -62,7 +65,7 @@ class AdaptedManyUnits(AdaptedPredictors[AdaptedUnits]):
     """
 
     # attributes that a file holds
-    _written_fields = ("_fitted", "_posterior", "_levels", "tasks", "n_features_in_", "feature_names_in_")
+    _written_fields = ("_fitted", "_posterior", "_levels", "tasks", "n_features_in_", "feature_names_in_", "_conformal")
 
     def __init__(
         self,
@@ -71,7 +74,9 @@ class AdaptedManyUnits(AdaptedPredictors[AdaptedUnits]):
         levels: LevelColumns,
         tasks: TaskSet,
         feature_names: Any = None,
+        conformal: Calibration | None = None,
     ) -> None:
+        self._conformal = conformal
         self._fitted, self._posterior, self._levels, self.tasks = fitted, posterior, levels, tasks
         self.n_features_in_ = tasks.X.shape[1]
         if feature_names is not None:
@@ -81,7 +86,9 @@ class AdaptedManyUnits(AdaptedPredictors[AdaptedUnits]):
         task, posterior = self.tasks[i], self._posterior.of_task(i)
         weight = None if task.sample_weight is None else np.asarray(task.sample_weight)
         y = task.y.reshape(-1)
-        one = AdaptedUnits(self._fitted, posterior, self._levels, task.X, y, self.n_features_in_, weight)
+        one = AdaptedUnits(
+            self._fitted, posterior, self._levels, task.X, y, self.n_features_in_, weight, None, self._conformal
+        )
         if Columns(self).names is not None:
             object.__setattr__(one, "feature_names_in_", Columns(self).names)
         return one

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.estimators.columns import Columns
+from metaest.estimators.conformal import Calibration
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.units.adapted import AdaptedUnits, adapted_units
 from metaest.estimators.equations.units.adapted_many import AdaptedManyUnits, adapted_many_units
@@ -54,11 +55,18 @@ class FittedLevels:
         return LevelPopulation(fitted.population.beta, self.factors, fitted.population.log_sigma)
 
     def adapted(
-        self, columns: Columns, fitted: FittedEquation, X: Any, y: Any, sample_weight: Any, within: Any
+        self,
+        columns: Columns,
+        fitted: FittedEquation,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        within: Any,
+        conformal: Calibration | None,
     ) -> AdaptedUnits:
         """Adapt to rows of one task, of the training task `within` where that is not None; `columns` are of the fit."""
         earlier = None if within is None else self._trained(within)
-        return adapted_units(columns, fitted, X, y, sample_weight, "adapt", earlier=earlier)
+        return adapted_units(columns, fitted, X, y, sample_weight, "adapt", earlier=earlier, conformal=conformal)
 
     def _trained(self, name: Any) -> UnitPosterior:
         """Return the units of a training task, by its name."""
@@ -68,10 +76,15 @@ class FittedLevels:
         return self.trained.of_task(int(same[0]))
 
     def adapted_many(
-        self, columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any
+        self,
+        columns: Columns,
+        fitted: FittedEquation,
+        tasks: Any,
+        sample_weight: Any,
+        conformal: Calibration | None,
     ) -> AdaptedManyUnits:
         """Adapt to the units of many tasks."""
-        return adapted_many_units(columns, fitted, tasks, sample_weight)
+        return adapted_many_units(columns, fitted, tasks, sample_weight, conformal)
 
     def log_evidence(
         self, columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any
