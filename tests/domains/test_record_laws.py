@@ -323,7 +323,7 @@ def test_a_patient_that_comes_again_is_a_new_one_only_where_that_is_said():
 def test_occasions_and_outputs_are_kept_where_they_are_asked_for():
     frame = limited(OCC=[1, 1, 1, 2, 2], VISIT=["a", "a", "a", "b", "b"], DVID=[0, 1, 2, 1, 2], CMT=[1, 2, 3, 2, 3])
     tasks = named(read_patients(frame, occasion="OCC", output="DVID"))
-    assert tasks[["OCC", "DVID"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert tasks[["occasion", "dvid"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
     with pytest.raises(TaskError, match="'VISIT' .* is a and b; pass occasion='VISIT'"):
         read_patients(frame.drop(columns="OCC"), output="DVID")
     with pytest.raises(TaskError, match="'CMT'.* is 3 for observations, and 2.*output='CMT'"):
@@ -333,10 +333,16 @@ def test_occasions_and_outputs_are_kept_where_they_are_asked_for():
     with pytest.raises(TaskError, match="column 'DVID' is missing in row 2: every observation needs its output"):
         read_patients(frame.assign(DVID=[0, 1, None, 1, 2]), occasion="OCC", output="DVID")
     words = read_patients(frame.drop(columns="OCC"), occasion="VISIT", output="DVID")
-    assert named(words)["VISIT"].tolist() == [0, 0, 1, 1]
-    assert words.level_labels == {"VISIT": ("a", "b")}
+    assert named(words)["occasion"].tolist() == [0, 0, 1, 1]
+    assert words.level_labels == {"occasion": ("a", "b")}
+    for columns, message in (({"occasion": "VISIT"}, "column 'occasion' .*drop the column of occasions"),
+                             ({"output": "DVID"}, "column 'dvid' .*it has one output: read")):  # fmt: skip
+        kept = frame.drop(columns=[name for name in ("OCC", "VISIT", "DVID", "CMT") if name not in columns.values()])
+        tasks = read_patients(kept, **columns)
+        with pytest.raises(ValueError, match=message):
+            OneCompartmentRegressor().fit(tasks)
     by_compartment = named(read_patients(frame.drop(columns="DVID"), occasion="OCC", output="CMT"))
-    assert by_compartment["CMT"].tolist() == [2, 3, 2, 3]
+    assert by_compartment["dvid"].tolist() == [2, 3, 2, 3]
 
 
 def test_an_endless_infusion_at_steady_state():

@@ -29,6 +29,11 @@ __all__ = ["CompartmentRegressor"]
 
 # columns of limits that read_patients writes, and the settings that read them
 _LIMITS = dict(zip(LIMIT_COLUMNS, ("limit", "limit_from", "upper_limit"), strict=True))
+# columns that read_patients keeps for other models
+_REMEDIES = {
+    "dvid": "it has one output: read the records of one kind, such as frame[frame['DVID'] == 1]",
+    "occasion": "its constants do not differ between occasions: drop the column of occasions",
+}
 RATE_IN = Parameter(1.0, lower=0, unit="1/time", meaning="rate of absorption")
 
 
@@ -442,9 +447,8 @@ def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None, limit
             raise ValueError(f"X has the column {name!r} of limits of quantification: pass {settings} to the model.")
         meaning = PATIENT_COLUMNS.reserved.get(name.strip().lower())
         if meaning and name not in [*labels, *named] and (tasks.X[:, j] != 0).any():
-            raise ValueError(
-                f"X has the column {name!r} ({meaning}), which the model does not interpret; read_patients does."
-            )
+            remedy = _REMEDIES.get(name, "read_patients does")
+            raise ValueError(f"X has the column {name!r} ({meaning}), which the model does not interpret; {remedy}.")
 
 
 def _with_doses(population: Population, n: int, *, lasting: bool, records: bool) -> Population:

@@ -14,7 +14,7 @@ from metaest.tasks.columns import refuse_units
 from metaest.tasks.containers import plain
 from metaest.tasks.level_labels import coded
 from metaest_domains.physiology.dose_records import LIMIT_COLUMNS, columns_for
-from metaest_domains.physiology.record_columns import Names, find_names
+from metaest_domains.physiology.record_columns import KEPT, Names, find_names
 from metaest_domains.physiology.record_limits import filled
 from metaest_domains.physiology.record_times import record_times
 from metaest_domains.physiology.records import Records, read_records, require_one_kind, warn_of_rest
@@ -78,11 +78,11 @@ def read_patients(
         their times, ``crcl_1`` ... and ``crcl_time_1`` .... As a dict, it says which of two values at one time holds:
         with "nocb" the first, with "locf" the last.
     occasion : str, optional
-        Column of occasions, such as OCC, which X keeps (words as numbers; see `TaskSet.level_labels`). Without it, a
-        patient with records of several occasions is an error.
+        Column of occasions, such as OCC, which X keeps as ``occasion`` (words as numbers; `TaskSet.level_labels` has
+        them). Without it, a patient with records of several occasions is an error.
     output : str, optional
-        Column of the kinds of observations, such as DVID, which X keeps likewise. Without it, observations of several
-        kinds are an error.
+        Column of the kinds of observations, such as DVID, which X keeps as ``dvid`` likewise. Without it, observations
+        of several kinds are an error.
     columns : dict of str to str, optional
         Columns by their standard names, such as ``{"DV": "conc", "LLOQ": "loq"}``.
     repeated_id : {"new", "same"}, optional
@@ -205,7 +205,7 @@ def _tasks(records: Mapping[Any, Records], kept: Mapping[Any, Records], names: N
             limits[column] = np.concatenate(parts)
         else:
             X[column] = pd.Series(np.concatenate([part.astype(object) for part in parts])).infer_objects()
-    named = [column for column in (names.occasion, names.output) if column is not None]
+    named = [column for column in KEPT.values() if column in X]
     X, level_labels = coded(X.assign(**filled(limits, y)), named, "read_patients")
     labels = np.repeat(np.array(list(kept), dtype=object), [len(read.seen) for read in kept.values()])
     owner = pd.Series(labels).infer_objects()

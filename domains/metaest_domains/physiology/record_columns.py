@@ -18,6 +18,7 @@ __all__ = [
     "ALIKE",
     "DAYS",
     "FLAGS",
+    "KEPT",
     "NO_VALUE",
     "OCCASIONS",
     "PATIENT_COLUMNS",
@@ -110,6 +111,8 @@ ALIKE = {
 }  # fmt: skip
 # columns that must have the same value in all records of one occasion of a patient
 OCCASIONS = ("occ", "occasion", "iov", "visit", "avisit", "avisitn")
+# columns of X that hold what an argument names
+KEPT = {"occasion": "occasion", "output": "dvid"}
 # columns that must be 0 or empty, and what to do where they are not
 NO_VALUE = {
     "pcmt": "drop the column, which changes no fit",

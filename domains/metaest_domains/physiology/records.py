@@ -17,6 +17,7 @@ from metaest.exceptions import warn
 from metaest_domains.physiology.dose_records import is_given, written_out
 from metaest_domains.physiology.record_columns import (
     ALIKE,
+    KEPT,
     NO_VALUE,
     OCCASIONS,
     PATIENT_COLUMNS,
@@ -221,8 +222,8 @@ def _refuse_unread(sheet: Sheet) -> None:
             if len(values) > 1:
                 raise TaskError(
                     f"{sheet.where}: column {column!r} ({PATIENT_COLUMNS.reserved[name]}) is {values[0]} and "
-                    f"{values[1]}; pass occasion={column!r}, which keeps it as a column of X, so that constants may "
-                    "differ between occasions, or drop it if they do not."
+                    f"{values[1]}; pass occasion={column!r}, which keeps it as the column 'occasion' of X, so that "
+                    "constants may differ between occasions, or drop it if they do not."
                 )
 
 
@@ -313,9 +314,9 @@ def _compartments(sheet: Sheet, given: NDArray[np.bool_]) -> Array:
 
 
 def _kept(sheet: Sheet, observed: NDArray[np.bool_]) -> dict[Any, NDArray[Any]]:
-    """Return the outputs and occasions of observations."""
+    """Return the outputs and occasions of observations, by their columns of X."""
     kept = {}
-    for argument in ("occasion", "output"):
+    for argument, name in KEPT.items():
         column = getattr(sheet.names, argument)
         if column is None:
             continue
@@ -328,7 +329,7 @@ def _kept(sheet: Sheet, observed: NDArray[np.bool_]) -> dict[Any, NDArray[Any]]:
             )
         values = cells[observed]
         numbers = pd.to_numeric(values, errors="coerce")
-        kept[column] = (numbers if numbers.notna().all() else values.astype(object)).to_numpy()
+        kept[name] = (numbers if numbers.notna().all() else values.astype(object)).to_numpy()
     return kept
 
 
@@ -380,7 +381,7 @@ def _several_kinds(names: Names, key: tuple[str, str, Any], now: tuple[Any, Any]
     elif name in ("avalu", "frltu"):
         remedy = "convert them to one unit"
     else:
-        remedy = f"pass output={column!r}, which keeps it as a column of X, to a model of several outputs"
+        remedy = f"pass output={column!r}, which keeps it as the column 'dvid' of X, for a model of several outputs"
     of_output = f" of output {output!r}" if output is not None else ""
     return (
         f"task {now[0]!r}: column {column!r} ({meaning}) is {shown} for {kind}{of_output}, and {usually} for those of "

@@ -6,7 +6,11 @@ what read_patients makes of each, with the arguments that it needs. The second h
 (R. Schoemaker et al., ACOP 2016; every second subject): single doses, repeated ones and a steady state, 60 patients each,
 of whom every constant is known.
 
-    python tests/benchmarks/accuracy/records.py [files | design | noise ...]
+The third is PsN's prospective evaluation of vancomycin (A. H. Thomson et al. 2009, as mipdeval has it): each of the five levels
+of ten patients, predicted by the population and by the patient's first levels, with weight and creatinine clearance that change
+by NONMEM's rule, as the file has them.
+
+    python tests/benchmarks/accuracy/records.py [files | vancomycin | design | noise ...]
 """
 
 import os
@@ -21,7 +25,12 @@ import torch
 from machine import describe
 
 from metaest.exceptions import TaskError
-from metaest_domains.physiology import OneCompartmentRegressor, TwoCompartmentRegressor, read_patients
+from metaest_domains.physiology import (
+    OneCompartmentRegressor,
+    TwoCompartmentRegressor,
+    load_published,
+    read_patients,
+)
 
 # file: how pandas reads it, and what read_patients needs to be told
 FILES = {
@@ -65,9 +74,11 @@ def main():
     print(describe())
     warnings.simplefilter("ignore")
     home = Path(os.environ["METAEST_DATA_HOME"])
-    chosen = sys.argv[1:] or ["files", *DESIGNS, *NOISE]
+    chosen = sys.argv[1:] or ["files", "vancomycin", *DESIGNS, *NOISE]
     if "files" in chosen:
         print(pd.DataFrame([read(home, name) for name in FILES]).to_string(index=False))
+    if "vancomycin" in chosen:
+        print(prospective(home / "prospective"))
     noises = [noise for noise in NOISE if noise in chosen] or NOISE
     for design in DESIGNS:
         for noise in noises if design in chosen else []:
@@ -105,6 +116,32 @@ def read(home, name):
         "columns": " ".join([*columns[1:], *further]),
         "not read": " ".join(unread)[len("read_patients: column") :].split(" w")[0].lstrip("s ").replace("'", ""),
     }
+
+
+def prospective(folder):
+    """Return how far predictions of vancomycin are from NONMEM's, in a sentence."""
+    frame = (
+        pd.read_csv(folder / "nm_vanco.csv").rename(columns={"WT": "weight", "CRCL": "crcl"}).drop(columns="CL_HEMO")
+    )
+    frame["crcl"] *= 1000 / 60  # L/h to mL/min
+    theirs = pd.read_csv(folder / "proseval_vanco_thomson.csv")
+    methods = {"crcl": "nocb", "weight": "nocb"}
+    model = TwoCompartmentRegressor.from_population(
+        load_published("vancomycin", "thomson-2009"), n_doses=3, time_varying=methods
+    )
+    apart = {"PRED": [], "IPRED": []}
+    for patient, records in frame.groupby("ID"):
+        X, y = model.read(records)
+        for used, rows in theirs[theirs["ID"] == patient].groupby("OBS"):
+            levels = rows[rows["EVID"] != 1]  # those not used yet have EVID 2
+            curves = {"PRED": model.predict(X), "IPRED": model.adapt(X[:used], y[:used], guard=False).predict(X)}
+            for name, curve in curves.items():
+                apart[name].append(np.abs(curve / levels[name].to_numpy() - 1).max())
+    worst = {name: np.max(values) for name, values in apart.items()}
+    return (
+        f"\nvancomycin: {len(apart['IPRED'])} sets of used levels; from NONMEM's by {worst['PRED']:.1e} (population) and "
+        f"{worst['IPRED']:.1e} (patients) of a level at most"
+    )
 
 
 def compare(design, noise, home):
