@@ -29,6 +29,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         "guide/populations.md",
         "guide/random-coefficients.md",
         "domains/kinetics.md",
+        "domains/laboratories.md",
         "domains/physiology.md",
         "domains/published.md",
         "domains/records.md",

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from metaest import TaskSet
-from metaest_domains.kinetics import JMAKRegressor
+from metaest_domains.kinetics import JMAKRegressor, NthOrderConversionRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")
 
@@ -41,3 +41,28 @@ def test_numbered_inputs_are_refused_with_levels():
     y, groups = 1 - np.exp(-0.2 * X[:, 0]), np.tile(np.repeat([0, 1], 5), 2)
     with pytest.raises(ValueError, match="inputs are named, and not numbered"):
         JMAKRegressor(columns={"time": 0}, levels={1: ["k"]}).fit(X, y, groups=groups)
+
+
+def test_runs_along_histories_have_their_own_constants_within_a_laboratory():
+    rng = np.random.default_rng(1)
+    time = np.linspace(0.0, 3000.0, 200)
+    histories = {1: (time, 500 + 0.1 * time), 2: (time, 500 + 0.05 * time)}
+    model = NthOrderConversionRegressor(histories=histories, fixed={"reference": 640.0, "order": 1.0})
+    X, y, groups = [], [], []
+    for lab in range(10):
+        of_lab = 0.2 * rng.standard_normal()
+        for run in (1, 2):
+            k = np.exp(-5.5 + of_lab + 0.1 * rng.standard_normal())
+            T = histories[run][1]
+            rate = k * np.exp(-180 / 8.314462618e-3 * (1 / T - 1 / 640))
+            theta = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2 * np.diff(time))])
+            at = np.linspace(100, 199, 8).astype(int)
+            X.append(np.column_stack([time[at], np.full(8, run), np.full(8, run)]))
+            y.append(1 - np.exp(-theta[at]) + 0.01 * rng.standard_normal(8))
+            groups += [lab] * 8
+    tasks = TaskSet.from_arrays(np.concatenate(X), np.concatenate(y), groups, feature_names=("time", "history", "run"))
+    model.set_params(random=["k_ref"], levels={"run": ["k_ref"]}, covariance="diagonal").fit(tasks)
+    omega = model.population_.loc["k_ref", ["omega", "omega_run"]].astype(float)
+    assert 0.1 < omega["omega"] < 0.35
+    assert 0.05 < omega["omega_run"] < 0.2
+    assert model.population_.loc["E", "value"] == pytest.approx(180, rel=0.03)
