@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils import RegressorTags, Tags, TargetTags
 
-from metaest.estimators.columns import Columns
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.pickles import Stamped
 from metaest.estimators.scoring import as_truth, r2_of_outputs, scale_of, score_weights
@@ -54,9 +53,8 @@ class AdaptedPredictor(Stamped, ReadOnly):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    @property
-    def _output_column(self) -> int | None:
-        """The column with the output of each row, where there are several."""
+    def _outputs_of(self, X: Any) -> NDArray[Any] | None:
+        """Return the output of each row, where there are several."""
         return None
 
     @in_plain_modes
@@ -85,8 +83,7 @@ class AdaptedPredictor(Stamped, ReadOnly):
         if truth.size != prediction.size:
             raise TaskError(f"score: y has shape {truth.shape}, and the predictions have shape {prediction.shape}.")
         weight = score_weights(sample_weight, len(prediction))
-        if (column := self._output_column) is not None:
-            output = Columns(self).rows(X, "score")[:, column]
+        if (output := self._outputs_of(X)) is not None:
             ones = np.ones(len(prediction)) if weight is None else weight
             return r2_of_outputs(truth.reshape(-1), prediction, output, ones)
         size = scale_of(truth, prediction)  # so that squares neither overflow nor vanish

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,8 @@ def known_keys(entry: Any, keys: Sequence[str], where: str) -> None:
 
 def _noise(noise: Any) -> dict[str, Any]:
     if isinstance(noise, OutputNoiseModel):
-        return {"output": noise.column, "of": [[output, _noise(model)] for output, model in noise.models.items()]}
+        of = [[output, noise.codes[output], _noise(model)] for output, model in noise.models.items()]
+        return {"output": noise.column, "of": of}
     return _without_empty({"kind": noise.kind, **noise.numbers(), "floor": noise.floor or None})
 
 
@@ -162,12 +164,14 @@ def _noise_of(entry: Any) -> Any:
         return _made(NoiseModel, entry, "noise")
     known_keys(entry, ("output", "of"), "noise")
     pairs = _sequence(entry.get("of", []), "noise: of")
-    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
-        raise TypeError(f"noise: of must be a list of [output, noise], got {pairs!r}.")
-    outputs = [output for output, _ in pairs]
-    if len({as_float(output, "noise: an output") for output in outputs}) < len(outputs):
+    if not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 3 and isinstance(pair[0], (str, Real)) for pair in pairs
+    ):
+        raise TypeError(f"noise: of must be a list of [output, its number, noise], got {pairs!r}.")
+    if len({output for output, _, _ in pairs}) < len(pairs):
         raise ValueError("noise: of gives an output twice.")
-    return OutputNoiseModel(entry["output"], {output: _made(NoiseModel, noise, "noise") for output, noise in pairs})
+    models = {output: _made(NoiseModel, noise, "noise") for output, _, noise in pairs}
+    return OutputNoiseModel(entry["output"], models, {output: code for output, code, _ in pairs})
 
 
 def _block(block: Block) -> dict[str, Any]:

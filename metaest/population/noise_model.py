@@ -106,13 +106,16 @@ class OutputNoiseModel:
     ----------
     column : str
         The column of X with the number of the output of each row.
-    models : dict of number to NoiseModel
+    models : dict of output to NoiseModel
+        Outputs are numbers, or words.
+    codes : dict of word to number, optional
+        The number of each output in the column; by default a number is its own, and words have 0, 1, 2, ...
 
     Raises
     ------
     TypeError, ValueError
-        When something is no noise, an output is no number, or the logarithms of some outputs are normal and of others
-        are not.
+        When something is no noise, an output is no number or word, or the logarithms of some outputs are normal and
+        those of others are not.
 
     Examples
     --------
@@ -122,24 +125,31 @@ class OutputNoiseModel:
     """
 
     column: str
-    models: Mapping[float, NoiseModel]
+    models: Mapping[Any, NoiseModel]
+    codes: Mapping[Any, float]
 
-    def __init__(self, column: str, models: Mapping[Any, NoiseModel]) -> None:
+    def __init__(self, column: str, models: Mapping[Any, NoiseModel], codes: Mapping[Any, float] | None = None) -> None:
         if not isinstance(column, str) or not column:
             raise TypeError(f"noise: the column of outputs must be a name, got {column!r}.")
         if not isinstance(models, Mapping) or not models:
             raise TypeError(f"noise: a mapping of outputs to NoiseModel is wanted, got {models!r}.")
         for output, model in models.items():
-            as_float(output, "noise: an output")
+            if not isinstance(output, str):
+                as_float(output, "noise: an output")
             if not isinstance(model, NoiseModel):
                 raise TypeError(f"noise: that of output {output!r} must be a NoiseModel, got {model!r}.")
         if len({model.kind == "lognormal" for model in models.values()}) > 1:
             raise ValueError("noise: 'lognormal' is of all outputs or of none.")
         object.__setattr__(self, "column", column)
         object.__setattr__(self, "models", FrozenDict(models))
+        usual = {output: float(k if isinstance(output, str) else output) for k, output in enumerate(models)}
+        given = usual if codes is None else {output: as_float(codes.get(output), "noise: codes") for output in models}
+        if len(set(given.values())) < len(given) or set(codes or models) != set(models):
+            raise ValueError(f"noise: codes must give each of the outputs {list(models)} a number of its own.")
+        object.__setattr__(self, "codes", FrozenDict(given))
 
     @property
-    def kind(self) -> dict[float, str]:
+    def kind(self) -> dict[Any, str]:
         """The kind of noise of each output."""
         return {output: model.kind for output, model in self.models.items()}
 

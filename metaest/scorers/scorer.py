@@ -17,7 +17,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from metaest.estimators.arguments import require_choice, require_flag, require_level
-from metaest.estimators.columns import Columns, takes_objects
+from metaest.estimators.columns import takes_objects
 from metaest.estimators.inputs import as_tasks
 from metaest.estimators.pipeline import adapt
 from metaest.estimators.scoring import r2_around, r2_of_outputs
@@ -220,12 +220,13 @@ class FewShotScorer:
         return np.concatenate(truth), np.concatenate(prediction)
 
     def _r2(self, model: Any, scaled: bool, parts: list[_Part], predictors: Any) -> float:
+        predictors = list(predictors)
         truth, prediction = self._predicted(model, predictors)
-        if (column := getattr(model, "_output_column", None)) is not None:
-            rows = [Columns(model).rows(_safe_indexing(part.X, part.query), self.metric) for part in parts]
+        if getattr(model, "_output_column", None) is not None:
+            outputs = [predictor._outputs_of(_safe_indexing(p.X, p.query)) for p, predictor in predictors]
             weight = _query_weight(parts)
             ones = np.ones(len(truth)) if weight is None else weight
-            return r2_of_outputs(truth[:, 0], prediction[:, 0], np.concatenate(rows)[:, column], ones)
+            return r2_of_outputs(truth[:, 0], prediction[:, 0], np.concatenate(outputs), ones)
         center = truth.mean(axis=0) if scaled or not hasattr(model, "_y_mean") else model._y_mean
         weight = _query_weight(parts)
         return r2_around(truth, prediction, center, np.ones(len(truth)) if weight is None else weight)

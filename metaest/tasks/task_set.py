@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metaest.exceptions import TaskError, filters_kept
 from metaest.tasks.arrays import as_features, as_target, require_finite
 from metaest.tasks.collect import as_members, as_names, check_alike, column_names, same_name
+from metaest.tasks.columns import name_list
 from metaest.tasks.frames import read_columns
 from metaest.tasks.grouping import place_in_group, sort_by_group
 from metaest.tasks.object_rows import holds_objects
@@ -294,6 +295,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
         target: str | Sequence[str],
         sample_weight: str | None = None,
         levels: Sequence[str] = (),
+        output: str | None = None,
     ) -> TaskSet:
         """Read tasks from one tidy data frame.
 
@@ -313,6 +315,9 @@ class TaskSet(ReadOnly, Sequence[Task]):
             Columns that say to which unit within its task a row belongs, such as a visit or a batch (``levels`` of
             :class:`metaest.EquationRegressor`). They are among the features, or are added after them; labels that
             are no numbers become 0, 1, 2, ..., and `level_labels` says what these stand for.
+        output : str, optional
+            The column that says what was measured in a row, such as a concentration or an effect (``output`` of
+            :class:`metaest.EquationRegressor`); labels that are no numbers become such numbers as well.
 
         Returns
         -------
@@ -325,7 +330,8 @@ class TaskSet(ReadOnly, Sequence[Task]):
         >>> TaskSet.from_frame(frame, task="patient", features=["hours"], target="conc")
         TaskSet(2 tasks, 3 rows (1 to 2 a task), feature: hours, target: conc)
         """
-        X, y, groups, weight, labels = read_columns(frame, task, features, target, sample_weight, levels)
+        coded = levels if output is None else [*name_list(levels, "levels"), output]
+        X, y, groups, weight, labels = read_columns(frame, task, features, target, sample_weight, coded)
         tasks = cls.from_arrays(X, y, groups, sample_weight=weight)
         return tasks.with_level_labels(labels) if labels else tasks
 

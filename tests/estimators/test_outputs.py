@@ -220,3 +220,70 @@ def test_noise_models_of_outputs():
         OutputNoiseModel("dvid", {**models, 3: NoiseModel("lognormal", sd_log=0.1)})
     with pytest.raises(TypeError, match="must be a NoiseModel"):
         OutputNoiseModel("dvid", {1: "additive"})
+
+
+WORDS = {1: "conc", 2: "effect"}
+IN_WORDS = {"output": "dvid", "noise": {"conc": "combined", "effect": "additive"}, "random": SETTINGS["random"]}
+
+
+def words_of(n, seed):
+    frame = frame_of(n, seed)
+    return frame.assign(dvid=frame.dvid.map(WORDS), visit=np.where(frame.t < 5, "first", "second"))
+
+
+def read_words(frame, **settings):
+    return TaskSet.from_frame(frame, task="id", features=["t", "dvid"], target="y", output="dvid", **settings)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_outputs_in_words_are_those_in_numbers(model, tmp_path):
+    frame = words_of(30, 0)
+    tasks = read_words(frame)
+    assert tasks.level_labels == {"dvid": ("conc", "effect")}
+    equations = {"effect": effect, "conc": concentration}
+    words = EquationRegressor(equations, CONSTANTS, random_state=0, **IN_WORDS).fit(tasks)
+    np.testing.assert_allclose(words.population_["value"], model.population_["value"], rtol=1e-9)
+    assert words.noise_.index.tolist() == ["conc", "effect"]
+    flat = EquationRegressor(equations, CONSTANTS, random_state=0, **IN_WORDS)
+    flat.fit(frame[["t", "dvid"]], frame["y"], frame["id"])
+    assert flat.log_likelihood_ == words.log_likelihood_
+    new, numbers = words_of(4, 21), tasks_of(4, 21)
+    one, X = new[new.id == "21-0"], numbers[0].X
+    adapted, expected = words.adapt(one[["t", "dvid"]], one["y"]), model.adapt(X, numbers[0].y)
+    np.testing.assert_allclose(adapted.predict(one[["t", "dvid"]]), expected.predict(X), rtol=1e-9)
+    assert adapted.score(one[["t", "dvid"]], one["y"]) == pytest.approx(expected.score(X, numbers[0].y))
+    # of tasks with one output alone, which has another number there
+    effects = read_words(new[new.dvid == "effect"])
+    assert effects.level_labels == {"dvid": ("effect",)}
+    alone = TaskSet([(t.X[t.X[:, 1] == 2], t.y[t.X[:, 1] == 2]) for t in numbers])
+    np.testing.assert_allclose(words.adapt_many(effects).params_["rate"], model.adapt_many(alone).params_["rate"])
+    assert words.score(read_words(new)) == pytest.approx(model.score(numbers))
+    save(words, tmp_path / "words")
+    again = load(tmp_path / "words", objects=[concentration, effect])
+    np.testing.assert_array_equal(again.predict(one[["t", "dvid"]]), words.predict(one[["t", "dvid"]]))
+    population = words.to_population()
+    assert Population.from_dict(population.to_dict()) == population
+    kept = EquationRegressor.from_population(equations, population)
+    np.testing.assert_allclose(kept.predict(one[["t", "dvid"]]), words.predict(one[["t", "dvid"]]))
+    assert kept.simulate_tasks(one[["t", "dvid"]], 2, random_state=0).X[:, 1].tolist() == [*[0] * 8, *[1] * 8] * 2
+    with pytest.raises(TaskError, match=r"holds 'inr' .* the outputs of the fit are conc, effect"):
+        words.predict(one[["t", "dvid"]].assign(dvid="inr"))
+    with pytest.raises(ValueError, match=r"no row has the output 'inr'"):
+        EquationRegressor({"inr": effect, "conc": concentration}, CONSTANTS, **IN_WORDS).fit(tasks)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_outputs_of_units_within_tasks(model):
+    frame = words_of(30, 0)
+    tasks = read_words(frame, levels=["visit"])
+    levels = {"levels": {"visit": ["start"]}, "covariance": "diagonal"}
+    units = EquationRegressor({"conc": concentration, "effect": effect}, CONSTANTS, **levels, **IN_WORDS).fit(tasks)
+    # the visits of these tasks do not differ
+    np.testing.assert_allclose(units.population_["value"], model.population_["value"], rtol=0.02)
+    assert units.noise_.loc["effect", "sd"] == pytest.approx(model.noise_.loc[2, "sd"], rel=0.02)
+    one = frame[frame.id == "0-0"]
+    X = one[["t", "dvid", "visit"]]
+    adapted = units.adapt(X, one["y"])
+    np.testing.assert_allclose(adapted.predict(X), model.adapt(tasks_of(30, 0)[0].X, one["y"]).predict(
+        tasks_of(30, 0)[0].X), rtol=0.05, atol=0.1)  # fmt: skip
+    assert adapted.score(X, one["y"]) > 0.9

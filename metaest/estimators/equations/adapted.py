@@ -325,9 +325,9 @@ class AdaptedEquation(AdaptedPredictor):
         """The equation as it was given."""
         return self._fitted.given_function
 
-    @property
-    def _output_column(self) -> int | None:
-        return self._fitted.output_column
+    def _outputs_of(self, X: Any) -> NDArray[Any] | None:
+        column = self._fitted.output_column
+        return None if column is None else rows_to_predict(Columns(self), self._fitted, X, "score")[:, column]
 
     @property
     def limit_(self) -> float | str | None:

@@ -1,6 +1,7 @@
 """What guards, scores and conformal intervals ask of a fitted equation; methods of ``EquationRegressor``."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,10 @@ from numpy.typing import NDArray
 
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import average, censoring
-from metaest.estimators.equations.noises import output_column
+from metaest.estimators.equations.noises import book_of, output_column
 from metaest.estimators.equations.outcomes import require_scores
 from metaest.estimators.equations.settings import FitSettings
-from metaest.estimators.equations.task_rows import limits_of_tasks
+from metaest.estimators.equations.task_rows import limits_of_tasks, rows_to_predict
 from metaest.estimators.guard import FittedGuard, learned_guard
 from metaest.functional.equations.outputs import OutputEquations
 from metaest.tasks import TaskSet
@@ -46,7 +47,7 @@ def as_recorded(self: Any, truth: NDArray[Any], prediction: NDArray[Any], X: Any
     bounds = self._fitted.bounds
     if not bounds.censors:
         return truth, prediction
-    rows = Columns(self).rows(X, "score") if bounds.by_column else np.empty((len(truth), 0))
+    rows = rows_to_predict(Columns(self), self._fitted, X, "score") if bounds.by_column else np.empty((len(truth), 0))
     levels = self._fitted.levels
     rows = rows if levels is None or not bounds.by_column else levels.columns.split(rows)[1]
     truth = censoring.coded(bounds, rows, truth)
@@ -64,8 +65,11 @@ def fitted_guard(self: Any, gap: int) -> FittedGuard:
     return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 
 
-def one_equation(self: Any, names: Any, n_columns: int) -> Any:
-    """Return the equation as it was given, or one that gives each row the curve of its output."""
+def one_equation(self: Any, names: Any, n_columns: int, tasks: TaskSet | None = None) -> Any:
+    """Return the equation as it was given, or one that gives each row the curve of its output.
+
+    `tasks` say what the numbers of outputs in words are; without them a population does.
+    """
     if not isinstance(self.equation, Mapping):
         return self.equation
     if self.output is None:
@@ -73,6 +77,16 @@ def one_equation(self: Any, names: Any, n_columns: int) -> Any:
     for label, equation in self.equation.items():
         if not callable(equation):
             raise TypeError(f"equation: that of output {label!r} must be a function, got {equation!r}.")
-    codes = tuple(float(label) for label in self.equation)
     column = output_column(self.output, names, n_columns).number
-    return OutputEquations(tuple(self.equation.values()), codes, column)
+    book = None if tasks is None else book_of(tasks, column)
+    numbers = {} if book is None else {label: float(code) for code, label in enumerate(book)}
+    if self.prior is not None:
+        numbers = dict(self.prior.noise.codes)
+    codes = [numbers.get(label, label) for label in self.equation]
+    for label, code in zip(self.equation, codes, strict=True):
+        if not isinstance(code, Real):
+            raise ValueError(
+                f"equation: no row has the output {label!r}; read tasks whose outputs are words by "
+                "TaskSet.from_frame(..., output=)."
+            )
+    return OutputEquations(tuple(self.equation.values()), tuple(float(code) for code in codes), column)

@@ -24,6 +24,7 @@ from metaest.estimators.equations.fit.pipeline import FitResult
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.likelihood import integral_of
 from metaest.estimators.equations.many_tasks import posterior_of_many
+from metaest.estimators.equations.noises import numbered_outputs
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.tables import attributes
 from metaest.estimators.equations.task_rows import refuse_levels, support_tasks
@@ -270,6 +271,7 @@ def simulate_tasks(self: Kept, designs: Any, n: int, random_state: Any = None) -
         if levels is not None:
             levels, design = levels.extended(design, "simulate_tasks")
         values = self.simulate(design, len(chosen), int(seed))
+        design = numbered_outputs(self._fitted.model.noise, design, "simulate_tasks")
         rows, _, given = inputs.as_rows(design, None, "simulate_tasks")
         if names is not None and given is None:
             design = pd.DataFrame(rows, columns=list(names))

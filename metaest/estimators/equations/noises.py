@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,8 +21,17 @@ from metaest.functional.equations.censoring import Bounds, Column
 from metaest.functional.equations.noise import MOST_POWER
 from metaest.functional.equations.outputs import OutputNoise
 from metaest.tasks import TaskSet
+from metaest.tasks.level_labels import has_labels
 
-__all__ = ["check_outputs", "noise_of", "output_column", "smallest_noise"]
+__all__ = [
+    "book_of",
+    "check_outputs",
+    "noise_of",
+    "numbered_outputs",
+    "output_column",
+    "smallest_noise",
+    "tasks_with_numbers",
+]
 
 # smallest noise, as a share of the spread of the targets, or of the curve
 NOISE_FLOOR = 1e-6
@@ -60,7 +70,7 @@ def noise_of(
         raise TaskError(
             f"output: column {settings.output!r} has {len(codes)} different values; is it the output of a row?"
         )
-    labels = [int(code) if code.is_integer() else code for code in codes]
+    labels = _labels(codes, book_of(tasks, by.number))
     kinds = _kinds(settings.noise, labels)  # type: ignore[arg-type]
     of_each = [y[tasks.X[:, by.number] == code] for code in codes]
     logarithmic = settings.logarithmic
@@ -79,7 +89,64 @@ def noise_of(
 def output_column(label: str | int, names: Any, n_columns: int) -> Column:
     """Return the column of X that holds the output of each row."""
     (number,) = chosen_columns([label], "output", names, n_columns)
-    return Column(number, str(label))
+    return Column(number, str(label if names is None else names[number]))
+
+
+def book_of(tasks: TaskSet, column: int) -> tuple[Any, ...] | None:
+    """Return what the numbers 0, 1, 2, ... of a column stand for, where its outputs were words."""
+    name = None if tasks.feature_names is None else tasks.feature_names[column]
+    return (tasks.level_labels or {}).get(name)  # type: ignore[arg-type]
+
+
+def _labels(codes: list[float], book: tuple[Any, ...] | None) -> list[Any]:
+    if book is not None:
+        return [book[int(code)] for code in codes]
+    return [int(code) if code.is_integer() else code for code in codes]
+
+
+def numbered_outputs(noise: Noise, X: Any, where: str) -> Any:
+    """Return a data frame with numbers for the words of its column of outputs; anything else as it is."""
+    if not isinstance(noise, OutputNoise) or not isinstance(X, pd.DataFrame) or noise.by.label not in X.columns:
+        return X
+    column = X[noise.by.label]
+    if not has_labels(column):
+        return X
+    return X.assign(**{noise.by.label: _numbers(noise, column.tolist(), where)})
+
+
+def tasks_with_numbers(noise: Noise, tasks: TaskSet, where: str = "") -> TaskSet:
+    """Return tasks whose outputs have the numbers of the fit, where they were read as words."""
+    if not isinstance(noise, OutputNoise):
+        return tasks
+    book = book_of(tasks, noise.by.number)
+    if book is None:
+        return tasks
+    numbers = np.array(_numbers(noise, list(book), where or "outputs"))
+    X = tasks.X.astype(np.float64)
+    X[:, noise.by.number] = numbers[X[:, noise.by.number].astype(np.intp)]
+    kept = {name: labels for name, labels in (tasks.level_labels or {}).items() if labels is not book}
+    return TaskSet.from_checked(
+        X,
+        tasks.y,
+        tasks.offsets,
+        tasks.names,
+        feature_names=tasks.feature_names,
+        target_names=tasks.target_names,
+        support=tasks._support,
+        sample_weight=tasks.sample_weight,
+        level_labels=kept or None,
+    )
+
+
+def _numbers(noise: OutputNoise, labels: list[Any], where: str) -> list[float]:
+    codes = dict(zip(noise.labels, noise.codes, strict=True))
+    for row, label in enumerate(labels):
+        if label not in codes:
+            raise TaskError(
+                f"{where}: column {noise.by.label!r} holds {label!r} (number {row}), and the outputs of the fit are "
+                f"{', '.join(map(str, noise.labels))}."
+            )
+    return [codes[label] for label in labels]
 
 
 def check_outputs(noise: Noise, X: NDArray[Any], where: str) -> None:

@@ -179,7 +179,7 @@ def _noise_of(model: NoiseModel | OutputNoiseModel, columns: Sequence[str], boun
         "lognormal" if of_each[0].kind == "lognormal" else "additive",
         **bounds,
         parts=tuple(Noise(each.kind, each.floor) for each in of_each),  # type: ignore[arg-type]
-        codes=tuple(float(output) for output in model.models),
+        codes=tuple(model.codes[output] for output in model.models),
         labels=tuple(model.models),
         by=output_column(model.column, columns, len(columns)),
         spreads=(1.0,) * n,  # of observations, which there are none of
@@ -193,7 +193,10 @@ def _noise_model(fitted: FittedEquation, columns: Mapping[str, str]) -> NoiseMod
         output: NoiseModel(part.kind, **_noise_numbers(part, own), floor=_floor(part))
         for output, part, own in noise.each(log_sigma)
     }
-    return OutputNoiseModel(list(columns)[noise.by.number], models) if isinstance(noise, OutputNoise) else models[None]
+    if not isinstance(noise, OutputNoise):
+        return models[None]
+    codes = dict(zip(noise.labels, noise.codes, strict=True))
+    return OutputNoiseModel(list(columns)[noise.by.number], models, codes)
 
 
 def _noise_numbers(noise: Noise, log_sigma: Tensor) -> dict[str, float]:

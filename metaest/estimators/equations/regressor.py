@@ -85,11 +85,11 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         :math:`\sigma^2 |f|^{2p}` (:math:`|p| \le 5`), or that of :math:`\log y - \log f`; in the second and "power", f
         is at least a thousandth of the RMS of y. "auto", here, in `random`, `covariance`: compared on left-out tasks.
         With `output` a dict of output to kind, or one kind of all.
-    output : str or int, optional
-        The column of X with the number of the output of each row, such as 1 for a concentration and 2 for an effect.
-        Outputs share constants, and each has a noise of its own.
         Outcomes: "bernoulli", "poisson", "negative-binomial", "ordinal", "student-t", or :class:`Binomial`,
         :class:`TimeToEvent`, :class:`StudentT` with settings; see :doc:`/guide/outcomes`. "additive" by default.
+    output : str or int, optional
+        The column of X with the output of each row, such as a concentration or an effect: a number, or a word that
+        ``TaskSet.from_frame(output=)`` has read. Outputs share constants, and each has a noise of its own.
     noise_correlation : {"ar1", "car1"}, optional
         Whether the residuals of a task correlate, by a learned :math:`\phi^{|i-j|}` in the order of the rows, or by
         :math:`e^{-|t-t'|/\tau}` at the times t (nlme's corCAR1; Pinheiro and Bates, 2000, :doi:`10.1007/b98882`).
@@ -371,7 +371,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
         if self.prior is not None:
             self._kept(settings, self.prior, kept.given_tasks(X, y, groups, sample_weight))
             return self
-        X, labels = coded_rows(settings.levels, X)
+        X, labels = coded_rows([*(settings.levels or ()), *settings.output_columns], X)
         tasks = inputs.require_columns(inputs.as_tasks(X, y, groups, weighs=True, sample_weight=sample_weight))
         tasks = tasks.with_level_labels(labels) if labels else tasks
         tasks = judged.limited(self, tasks)
@@ -388,7 +388,7 @@ class EquationRegressor(IntervalMixin, RegressorMixin, BaseEstimator):
 
     def problem(self, tasks: TaskSet) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return equation and parameters for a TaskSet, as the constructor takes them; subclasses read them off it."""
-        return judged.one_equation(self, tasks.feature_names, tasks.X.shape[1]), self.parameters
+        return judged.one_equation(self, tasks.feature_names, tasks.X.shape[1], tasks), self.parameters
 
     def equation_for(self, names: Sequence[str]) -> tuple[Callable[..., torch.Tensor], Mapping[str, Parameter | float]]:
         """Return the equation for columns with these names, and its constants; subclasses make it of their settings."""

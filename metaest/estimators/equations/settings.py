@@ -131,6 +131,11 @@ class FitSettings:
         return set(self.noises) == {"lognormal"}
 
     @property
+    def output_columns(self) -> list[str]:
+        """The name of the column of outputs, if any."""
+        return [self.output] if isinstance(self.output, str) else []
+
+    @property
     def noises(self) -> list[str]:
         """The kinds of noise of all outputs."""
         return list(self.noise.values()) if isinstance(self.noise, Mapping) else [self.noise]  # type: ignore[list-item]
@@ -231,7 +236,6 @@ class FitSettings:
             "random='auto'": isinstance(self.random, str),
             "covariance='auto'": self.covariance == "auto",
             "noise='auto'": self.noise == "auto",
-            "output": self.output is not None,
         }
         for setting, given in refused.items():
             if given:

@@ -22,12 +22,13 @@ from metaest.estimators.equations.checks import (
 )
 from metaest.estimators.equations.correlation import check_times
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
-from metaest.estimators.equations.noises import check_outputs
+from metaest.estimators.equations.noises import check_outputs, numbered_outputs, tasks_with_numbers
 from metaest.estimators.equations.outcomes import check_outcomes, check_outcomes_of_tasks, refuse_outcome
 from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 from metaest.functional.equations.censoring import Bounds
 from metaest.tasks import TaskSet
+from metaest.tasks.reading import rows_of
 
 __all__ = [
     "adapt_rows",
@@ -67,7 +68,7 @@ def support_rows(
     further : bool
         Whether X has further columns that the fit did not have.
     """
-    X, further = arranged(columns.names, fitted.function, X, where)
+    X, further = arranged(columns.names, fitted.function, _numbered(fitted, X, where), where)
     rows, target = columns.support_rows(X, y, where, single_target=True, n_outputs=1)
     rows = rows if further is None else np.column_stack([rows, further])
     warn_of_values_at_limit(fitted.bounds, rows, target, where)
@@ -81,6 +82,11 @@ def support_rows(
     if weight is not None:
         refuse_outcome(fitted.model.noise, f"{where}, sample_weight", "leave the weights out")
     return rows, target, weight, further is not None
+
+
+def _numbered(fitted: FittedEquation, X: Any, where: str) -> Any:
+    """Return rows with numbers for outputs in words."""
+    return numbered_outputs(fitted.model.noise, rows_of(X, where, "X"), where) if fitted.outputs else X
 
 
 def support_tasks(
@@ -129,6 +135,7 @@ def arranged_tasks(columns: Columns, fitted: FittedEquation, tasks: TaskSet, whe
 
 def prepared(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
     """Return tasks with one number for all observations beyond a limit; what the noise does not allow is refused."""
+    tasks = tasks_with_numbers(fitted.model.noise, tasks)
     for task in tasks if fitted.outputs else ():
         check_outputs(fitted.model.noise, task.X, f"task {task.name!r}")
     tasks = limits_of_tasks(fitted.bounds, tasks, logarithmic=fitted.model.noise.logarithmic)
@@ -151,9 +158,10 @@ def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str
     """Return rows as the equation takes them, whatever their covariates; `columns` are those of the fit."""
     if fitted.levels is not None:
         _, X = fitted.levels.columns.extended(X, where)
+        X = _numbered(fitted, X, where)
         further, rows = None, fitted.levels.columns.split(columns.rows(X, where))[1]
     else:
-        X, further = arranged(columns.names, fitted.function, X, where)
+        X, further = arranged(columns.names, fitted.function, _numbered(fitted, X, where), where)
         rows = columns.rows(X, where)
     rows = rows if further is None else np.column_stack([rows, further])
     check_rows(fitted.function, rows, None, where)

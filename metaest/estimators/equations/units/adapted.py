@@ -30,6 +30,7 @@ from metaest.estimators.equations.censoring import check_bounds, coded, warn_of_
 from metaest.estimators.equations.checks import require_finite_curve, require_positive
 from metaest.estimators.equations.covariates import TOLERANCE
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.noises import check_outputs, numbered_outputs
 from metaest.estimators.equations.units.adapting import adapt_units, checked_rows
 from metaest.estimators.equations.units.draws import joint_constants
 from metaest.estimators.equations.units.levels import LevelColumns, Units
@@ -90,8 +91,10 @@ def adapted_units(
         Of the model.
     """
     levels, X = (fitted.levels.columns if before is None else before._levels).extended(X, where)
+    X = numbered_outputs(fitted.model.noise, X, where)
     rows, target = columns.support_rows(X, y, where, single_target=True, n_outputs=1)
     rest = levels.split(rows)[1]
+    check_outputs(fitted.model.noise, rest, where)
     warn_of_values_at_limit(fitted.bounds, rest, target, where)
     check_bounds(fitted.bounds, rest, target, where, logarithmic=fitted.model.noise.logarithmic)
     target = coded(fitted.bounds, rest, target.reshape(-1))
@@ -348,9 +351,14 @@ class AdaptedUnits(AdaptedPredictor):
         """The constants of every unit with their uncertainty."""
         return self._params.copy()
 
+    def _outputs_of(self, X: Any) -> NDArray[Any] | None:
+        column = self._fitted.output_column
+        return None if column is None else self._groups(X, "score")[0][:, column]
+
     def _groups(self, X: Any, where: str) -> tuple[NDArray[Any], list[tuple[NDArray[np.intp], AdaptedEquation]]]:
         """Return rows without levels, and which of them each unit answers."""
         levels, X = self._levels.extended(X, where)
+        X = numbered_outputs(self._fitted.model.noise, X, where)
         rows = Columns(self).rows(X, where)
         codes, rest = levels.split(rows)
         checked_rows(self._fitted, rest, where)
@@ -500,6 +508,7 @@ class AdaptedUnits(AdaptedPredictor):
         require_count(n, "n", 1, most=MOST_SIMULATED)
         rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
         levels, X = self._levels.extended(X, "simulate")
+        X = numbered_outputs(self._fitted.model.noise, X, "simulate")
         codes, rest = levels.split(Columns(self).rows(X, "simulate"))
         checked_rows(self._fitted, rest, "simulate")
         weight = self._fitted.row_accuracy.of_new_rows(sample_weight, len(rest), "simulate")

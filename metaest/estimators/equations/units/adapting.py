@@ -16,6 +16,7 @@ from metaest.estimators.equations.correlation import check_times_of_tasks
 from metaest.estimators.equations.fit.problem import Problem
 from metaest.estimators.equations.fitted import IDENTIFIED, UNLIKELY, FittedEquation
 from metaest.estimators.equations.map_estimate import map_estimate_and_misfit
+from metaest.estimators.equations.noises import check_outputs
 from metaest.estimators.equations.units.levels import LevelColumns, UnitPlaces, Units
 from metaest.estimators.equations.units.posterior import UnitPosterior, posterior_of_units, unit_posterior_of
 from metaest.estimators.equations.units.problem import UnitProblem, linear_posterior
@@ -200,3 +201,4 @@ def checked_rows(fitted: FittedEquation, X: NDArray[Any], where: str) -> None:
     """Let equation and accuracy refuse rows without levels that are to be predicted."""
     check_rows(fitted.function, X, None, where)
     fitted.row_accuracy.check(X, where)
+    check_outputs(fitted.model.noise, X, where)

@@ -223,9 +223,13 @@ class LevelColumns:
             target_names=tasks.target_names,
             support=None if support is None else tasks._support,
             sample_weight=tasks.sample_weight,
-            level_labels=dict(zip(self.labels, books, strict=True)),  # type: ignore[arg-type]
+            level_labels={**self._other_labels(tasks), **dict(zip(self.labels, books, strict=True))},  # type: ignore[dict-item]
         )
         return replace(self, books=tuple(books)), again
+
+    def _other_labels(self, tasks: TaskSet) -> dict[str, tuple[Hashable, ...]]:
+        """Return what the numbers of other columns stand for, such as that of outputs."""
+        return {name: labels for name, labels in (tasks.level_labels or {}).items() if name not in self.labels}
 
     def split(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
         """Return the numbers of the units of each row, (rows, levels), and the rows without them."""
@@ -257,6 +261,7 @@ class LevelColumns:
             feature_names=columns,
             target_names=tasks.target_names,
             sample_weight=None if tasks.sample_weight is None else tasks.sample_weight[order],
+            level_labels=self._other_labels(tasks) or None,
         )
         return Units(units, UnitPlaces.of(paths), order)
 
@@ -277,8 +282,8 @@ class LevelColumns:
                 )
 
 
-def coded_rows(levels: Mapping[Any, Any] | None, X: Any) -> tuple[Any, dict[Any, tuple[Hashable, ...]]]:
-    """Return flat rows with numbers for the labels of levels, and what these stand for; anything else as it is."""
+def coded_rows(levels: Sequence[Any], X: Any) -> tuple[Any, dict[Any, tuple[Hashable, ...]]]:
+    """Return flat rows with numbers for labels of these columns, and what they stand for; anything else as it is."""
     if not levels or not isinstance(X, pd.DataFrame):
         return X, {}
     return coded(X, [level for level in levels if level in X.columns], "fit")
