@@ -82,11 +82,11 @@ def one_equation(self: Any, names: Any, n_columns: int, tasks: TaskSet | None = 
     numbers = {} if book is None else {label: float(code) for code, label in enumerate(book)}
     if self.prior is not None:
         numbers = dict(self.prior.noise.codes)
-    codes = [numbers.get(label, label) for label in self.equation]
+    codes: list[Any] = [numbers.get(label, label) for label in self.equation]
     for label, code in zip(self.equation, codes, strict=True):
         if not isinstance(code, Real):
             raise ValueError(
                 f"equation: no row has the output {label!r}; read tasks whose outputs are words by "
                 "TaskSet.from_frame(..., output=)."
             )
-    return OutputEquations(tuple(self.equation.values()), tuple(float(code) for code in codes), column)
+    return OutputEquations(tuple(self.equation.values()), tuple(map(float, codes)), column)

@@ -214,6 +214,8 @@ class LevelColumns:
         if X is tasks.X:
             return self, tasks
         support = [tasks.support_of(i) for i in range(len(tasks))] if tasks.carries_support else None
+        told_again: dict[Any, tuple[Hashable, ...]] = {**self._other_labels(tasks)}
+        told_again |= dict(zip(self.labels, books, strict=True))
         again = TaskSet.from_checked(
             X,
             tasks.y,
@@ -223,7 +225,7 @@ class LevelColumns:
             target_names=tasks.target_names,
             support=None if support is None else tasks._support,
             sample_weight=tasks.sample_weight,
-            level_labels={**self._other_labels(tasks), **dict(zip(self.labels, books, strict=True))},  # type: ignore[dict-item]
+            level_labels=told_again,
         )
         return replace(self, books=tuple(books)), again
 
