@@ -169,19 +169,21 @@ class Covariates:
                 raise TaskError(
                     f"task {tasks.name_of(i)!r}: column {self.labels[j]!r} is a covariate and must be the same in "
                     f"all rows of a task, but it is {first[i, j]:g} and {tasks.X[row, self.columns[j]]:g}; "
-                    f"{getattr(equation, 'memory', None) or VARYING.format(self.labels[j])}."
+                    f"{_remedy(equation, self.labels[j])}."
                 )
         for i, values in enumerate(first if self.formulas else ()):
             self._check_formulas(values, f"task {tasks.name_of(i)!r}")
         return first
 
-    def of_rows(self, X: NDArray[Any], where: str, like: NDArray[Any] | None = None) -> NDArray[Any]:
+    def of_rows(
+        self, X: NDArray[Any], where: str, like: NDArray[Any] | None = None, equation: Any = None
+    ) -> NDArray[Any]:
         """Return the covariates of the rows of one task, of shape (coefficients,), raw.
 
         Raises
         ------
         TaskError
-            When they vary, or differ from `like`.
+            When they vary, or differ from `like`; for an `equation` the message says what to do about it.
         """
         values = X[:, list(self.columns)].astype(np.float64)
         reference = values[0] if like is None else like
@@ -190,7 +192,8 @@ class Covariates:
             row, j = wrong[0]
             raise TaskError(
                 f"{where}: column {self.labels[j]!r} is a covariate and belongs to the task; it is {values[row, j]:g} "
-                f"in row {row}, but {reference[j]:g} {'in row 0' if like is None else 'in the rows adapted to'}."
+                f"in row {row}, but {reference[j]:g} {'in row 0' if like is None else 'in the rows adapted to'}"
+                f"{'' if equation is None else '; ' + _remedy(equation, self.labels[j])}."
             )
         self._check_formulas(reference, where)
         return np.asarray(reference)
@@ -362,6 +365,11 @@ def _shift_or_nan(formulas: ConstantFormulas, values: NDArray[Any]) -> NDArray[n
         if len(values) == 1:
             return np.full(1, np.nan)
         return np.concatenate([_shift_or_nan(formulas, values[i : i + 1]) for i in range(len(values))])
+
+
+def _remedy(equation: Any, label: Any) -> str:
+    """Return what to do about a covariate that varies within a task; of an equation with a memory, why nothing."""
+    return getattr(equation, "memory", None) or VARYING.format(label)
 
 
 def column_of(label: Any, tasks: TaskSet, where: str = "covariates") -> int:

@@ -177,7 +177,7 @@ def adapt_rows(
     check_rows(fitted.function, X, y, where)
     fitted.row_accuracy.check(X, where)
     check_times(fitted.model.noise.correlation, X, where)
-    design = fitted.design(fitted.covariates.of_rows(X, where)[None])
+    design = fitted.design(fitted.covariates.of_rows(X, where, equation=fitted.function)[None])
     posterior = fitted.posterior(design, one_task(X, y, weight=weight))
     if int(posterior.code[0]) == SolveCode.NOT_FINITE:
         _refuse(fitted, fitted.point(design).center, X, y, weight, where)

@@ -259,7 +259,10 @@ def _simulated(members: Members, X: NDArray[Any], n: int, random_state: Any, sam
 
 def _parts(members: Members, X: NDArray[Any], where: str) -> list[Part]:
     """Return the members with draws of their priors, of the one task that the rows X belong to."""
-    return [Part(fitted, draws_without_rows(fitted, fitted.covariates.of_rows(X, where))) for fitted in members]
+    return [
+        Part(fitted, draws_without_rows(fitted, fitted.covariates.of_rows(X, where, equation=fitted.function)))
+        for fitted in members
+    ]
 
 
 def _suggested(
@@ -273,7 +276,7 @@ def _suggested(
 
 def _prior_of_rows(fitted: FittedEquation, X: NDArray[Any], where: str) -> Posterior:
     """Return the prior of the one task that the rows X belong to."""
-    return fitted.prior_of(fitted.covariates.of_rows(X, where))
+    return fitted.prior_of(fitted.covariates.of_rows(X, where, equation=fitted.function))
 
 
 def _by_covariates(
