@@ -193,6 +193,14 @@ def test_a_reset_sets_amounts_to_zero_and_time_goes_on(restart):
         read_patients(occasions(False).loc[[0, 1, 3, 4, 5, 2]])
 
 
+def test_times_that_start_anew_without_a_reset_are_named():
+    frame = occasions(True).assign(EVID=[1, 0, 0, 1, 0, 0])
+    with pytest.warns(UserWarning, match="task 1: times start anew with a dose in row 3, .*write EVID 4 there"):
+        assert read_patients(frame).X[-1, 1:3].tolist() == [100, 80]
+    # a table of doses above one of observations is in no order of time either
+    read_patients(pd.concat([frame[frame["EVID"] == 1].assign(TIME=[0, 3]), frame[frame["EVID"] == 0]]))
+
+
 def test_doses_are_not_due_after_a_reset():
     frame = occasions(False).assign(ADDL=[9, 0, 0, 0, 0, 0], II=[24.0, 0, 0, 0, 0, 0])
     assert read_patients(frame).X[-1, 1:8].tolist() == [100, 100, 100, 100, 100, 80, 0]
@@ -302,6 +310,7 @@ def test_marks_without_a_limit_are_refused(columns, message):
         read_patients(limited(**columns))
 
 
+@pytest.mark.filterwarnings("ignore:task .*times start anew")
 def test_a_patient_that_comes_again_is_a_new_one_only_where_that_is_said():
     one = limited()
     again = pd.concat([one, one.assign(ID=2), one.assign(DV=one["DV"] / 2)], ignore_index=True)

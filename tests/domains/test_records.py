@@ -209,6 +209,7 @@ def test_categories_as_covariates_are_refused_and_others_named_in_a_warning():
     assert read_patients(plain(sex=[0] * 4 + [1] * 4), covariates=["sex"]).X[:, -1].tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.filterwarnings("ignore:task .*times start anew")
 def test_doses_that_are_there_twice_are_asked_about():
     with pytest.warns(
         UserWarning, match="task 'A': two doses of 320 at time 0 are both used; drop one .* .2 patients."
@@ -230,6 +231,7 @@ def test_gaps_are_named():
         assert read_patients(gap).y.tolist() == [9.8, 5, 3]
 
 
+@pytest.mark.filterwarnings("ignore:task .*times start anew")
 @pytest.mark.parametrize("column", ["patient", "ID", "id", "Subject", "subject_id", "USUBJID"])
 def test_the_records_of_two_patients_are_not_read_as_one(column):
     frame = plain().rename(columns={"patient": column})

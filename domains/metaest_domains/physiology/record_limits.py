@@ -108,16 +108,17 @@ def limits_of(sheet: Sheet, possible: NDArray[np.bool_]) -> Limits:
 def _refuse_disagreement(sheet: Sheet, possible: NDArray[np.bool_]) -> None:
     """Raise if two marks, or two limits, of one observation differ."""
     for meaning in ("below the limit", "lower limit", "upper limit"):
-        first, *others = sheet.names.all_of(meaning) or [None]
-        for other in others:
+        present = sheet.names.all_of(meaning)
+        for other in present[1:]:
+            first = present[0]
             if meaning == "below the limit":
-                apart = (_flags(sheet, str(first)) == 1) != (_flags(sheet, str(other)) == 1)
+                apart = (_flags(sheet, first) == 1) != (_flags(sheet, other) == 1)
             else:
-                apart = np.abs(sheet.reserved(str(first)) - sheet.reserved(str(other))) > 0
+                apart = np.abs(sheet.reserved(first) - sheet.reserved(other)) > 0
             rows = np.flatnonzero(possible & apart)
             if len(rows):
                 raise TaskError(
-                    f"{sheet.where}: columns {sheet.names.reserved[str(first)]!r} and {sheet.names.reserved[other]!r} "
+                    f"{sheet.where}: columns {sheet.names.reserved[first]!r} and {sheet.names.reserved[other]!r} "
                     f"({meaning}) contradict each other in row {sheet.index[rows[0]]}; drop one."
                 )
 

@@ -50,6 +50,8 @@ class Sheet:
     names : Names
     where : str
         How error messages begin.
+    anew : label of a row or None
+        Where the times of the file start anew, and a dose begins each such run of rows, without a reset.
     """
 
     frame: pd.DataFrame
@@ -59,6 +61,7 @@ class Sheet:
     event: NDArray[np.float64]
     names: Names
     where: str
+    anew: Any = None
 
     @classmethod
     def of(cls, frame: pd.DataFrame, names: Names, where: str) -> "Sheet":
@@ -80,9 +83,12 @@ class Sheet:
                 numbers[name] = as_numbers(frame[name], where)
         at = record_times(frame, names, where)
         event = _events(frame, numbers, names, where)
+        given = (numbers[names.dose] > 0) & ~np.isin(event, (0, 2, 3))
+        anew = _starts_anew(at, given, ~given & ~np.isnan(numbers[names.target]), frame.index)
+        anew = None if np.isin(event, (3, 4)).any() else anew
         order, at = _in_order(at, event, frame.index, names, where)
         sorted_numbers = {name: values[order] for name, values in numbers.items()}
-        return cls(frame.iloc[order], sorted_numbers, at, written[order], event[order], names, where)
+        return cls(frame.iloc[order], sorted_numbers, at, written[order], event[order], names, where, anew)
 
     @property
     def index(self) -> pd.Index:
@@ -175,6 +181,16 @@ def _events(
             f"{frame.index[np.isnan(event)][0]}; add a column EVID, or PARAMCD with DOSE in doses."
         )
     return event
+
+
+def _starts_anew(
+    at: NDArray[np.float64], given: NDArray[np.bool_], observed: NDArray[np.bool_], index: pd.Index
+) -> Any:
+    """Return the first row at which times fall, if all runs of rising times begin with a dose and have observations."""
+    falls = np.flatnonzero(np.diff(at) < 0) + 1
+    runs = np.split(np.arange(len(at)), falls)
+    whole = len(falls) > 0 and all(given[run[0]] and observed[run].any() for run in runs)
+    return index[falls[0]] if whole else None
 
 
 def _in_order(

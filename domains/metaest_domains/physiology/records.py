@@ -54,6 +54,8 @@ class Records:
         Values of each column that must be the same in all doses, or in all observations of one output.
     empty : list
         Index labels of records with neither a dose nor an observation.
+    anew : label of a row or None
+        Where times start anew with a dose, without a reset.
     left_out : list
         Index labels of observations below the limit of quantification that MDV leaves out.
     """
@@ -69,6 +71,7 @@ class Records:
     marks: dict[tuple[str, str, Any], set[Any]]
     empty: list[Any]
     left_out: list[Any]
+    anew: Any
 
     @property
     def twice(self) -> tuple[float, float] | None:
@@ -167,6 +170,7 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
         marks=_marks(sheet, given, observed),
         empty=sheet.index[nothing & ~np.isin(sheet.event, (2, 3))].tolist(),
         left_out=sheet.index[limits.flagged & (sheet.reserved("mdv") == 1) & ~given].tolist(),
+        anew=sheet.anew,
     )
 
 
@@ -442,6 +446,13 @@ def warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Reco
             f"{len(empty)} record{'s have' if len(empty) > 1 else ' has'} neither a {names.dose} nor a {names.target}, "
             f"and {'were' if len(empty) > 1 else 'was'} not read: row {empty[0][1]} of task {empty[0][0]!r}"
             f"{' and others' if len(empty) > 1 else ''}."
+        )
+    anew = [(name, patient.anew) for name, patient in records.items() if patient.anew is not None]
+    if anew:
+        warn(
+            f"task {anew[0][0]!r}: times start anew with a dose in row {anew[0][1]}, and all records were put in order "
+            f"of time ({len(anew)} patient{'s' * (len(anew) > 1)}); write EVID 4 there if nothing is left of earlier "
+            "doses."
         )
     left_out = [(name, row) for name, patient in records.items() for row in patient.left_out]
     if left_out:
