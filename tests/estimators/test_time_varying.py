@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from equations import decay
-from metaest import EquationRegressor, Parameter, Population, Quantity, Task, TaskError, TaskSet, load, save
+from metaest import (
+    EquationRegressor,
+    Parameter,
+    Population,
+    Quantity,
+    Task,
+    TaskError,
+    TaskSet,
+    TimeToEvent,
+    load,
+    save,
+)
 from metaest.estimators.equations.covariates import Covariates, TimeVaryingEquation
 from metaest.functional import Transforms
 from metaest.population import Block, Category, Formula, Linear, NoiseModel, Power
@@ -316,6 +327,51 @@ def test_an_equation_that_integrates_over_its_rows():
     row = model.coefficients_.iloc[0]
     assert model.batching_ == "vmap"
     assert abs(row["coefficient"] - 0.06) < 3 * row["standard_error"] < 0.01
+
+
+def test_outcomes_that_are_not_normal_are_those_of_the_equation_written_out():
+    """Units whose conditions change, each row from its entry on, and yes or no at the conditions of the row."""
+    rng, events, answers = np.random.default_rng(6), [], []
+    for i in range(30):
+        frailty, rows = np.exp(0.3 * rng.normal()), []
+        for _ in range(8):
+            for start in range(5):
+                z = rng.normal()
+                lasts = rng.exponential(1 / (0.3 * frailty * np.exp(0.5 * z)))
+                rows.append([start + min(lasts, 1.0), start, z, float(lasts < 1)])
+                if lasts < 1:
+                    break
+        table = np.array(rows)
+        events.append(Task(i, pd.DataFrame(table[:, :3], columns=["time", "from", "z"]), table[:, 3]))
+        z = rng.normal(0, 1, 10)
+        yes = rng.uniform(size=10) < 1 / (1 + np.exp(-(0.8 * rng.normal() + 0.7 * z)))
+        answers.append(Task(i, pd.DataFrame({"z": z}), yes.astype(float)))
+
+    def whole(X, h):
+        return h.expand(len(X)) if h.ndim == 0 else h
+
+    def probability(X, h):
+        return torch.sigmoid(whole(X, h))
+
+    cases = [
+        (events, TimeToEvent(time="time", entry="from"), {"h": Parameter(0.5, lower=0)}, whole, 2, torch.exp),
+        (answers, "bernoulli", {"h": 0.0}, probability, 0, None),
+    ]
+    for tasks, noise, constants, equation, column, factor in cases:
+
+        def written_out(X, h, g, equation=equation, column=column, factor=factor):
+            shift = g * X[:, column]
+            return equation(X, h + shift if factor is None else h * factor(shift))
+
+        settings = {"covariates": {"h": ["z"]}, "time_varying": ["z"], "noise": noise}
+        follows = EquationRegressor(equation, constants, **settings).fit(tasks)
+        by_hand = EquationRegressor(written_out, {**constants, "g": 0.0}, random=["h"], noise=noise).fit(tasks)
+        assert follows.log_likelihood_ == pytest.approx(by_hand.log_likelihood_, abs=1e-5)
+        row, written = follows.coefficients_.iloc[0], by_hand.population_.loc["g"]
+        assert (row["coefficient"], row["standard_error"]) == pytest.approx(
+            (written["value"], written["standard_error"]), rel=1e-3
+        )
+        assert abs(row["coefficient"] - (0.7 if noise == "bernoulli" else 0.5)) < 3 * row["standard_error"]
 
 
 def test_saved_and_pickled_models_answer_the_same(tmp_path, tasks, model):
