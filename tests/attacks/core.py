@@ -24,8 +24,10 @@ from attacks.models import (
     CURVE_SUPPORT,
     PROBE,
     SUPPORT,
+    adapted_binary_equation,
     average,
     averaged_equation,
+    binary_equation,
     class_average,
     class_tasks,
     classifier,
@@ -69,6 +71,7 @@ from metaest import (
     make_episodes,
     scorers,
 )
+from metaest.functional import Noise
 
 ENTRIES: list[EntryPoint] = []
 # where settings that are paths may write
@@ -167,7 +170,8 @@ def public_names() -> list[str]:
             if inspect.ismodule(thing):
                 continue
             names.append(prefix + name)
-            if not inspect.isclass(thing) or issubclass(thing, (Warning, Exception)):
+            # what searches ask an outcome is the functional core's
+            if not inspect.isclass(thing) or issubclass(thing, (Warning, Exception, Noise)):
                 continue
             for method in dir(thing):
                 if method.startswith("_") or method in INHERITED:
@@ -440,6 +444,13 @@ for _kind, _model in (
 ):
     guarded, wanted = _kind != "PopulationAverage", ("predict_interval", "predict_mean")
     network_entries(_kind, _model, 1, guards=guarded, answers=wanted, positive=True)
+for _kind, _model in (("EquationRegressor", binary_equation), ("AdaptedEquation", adapted_binary_equation)):
+    entry(
+        f"{_kind}.predict_proba",
+        lambda X, it=_model: it().predict_proba(X),
+        rows_and_targets(columns=1, names=("X",), positive=True),
+        state=bytes_of(_model, CURVE_PROBE),
+    )
 for _kind, _model in (("MAMLClassifier", classifier), ("AutoMetaClassifier", class_average)):
     entry(
         f"{_kind}.task_scores",

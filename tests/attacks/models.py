@@ -122,6 +122,19 @@ def new_equation(**settings: Any) -> EquationRegressor:
     return EquationRegressor(decay, CONSTANTS, **{"max_iter": 5, "random_state": 0, "compile": False, **settings})
 
 
+BINARY = TaskSet([Task(task.name, task.X, (task.y > 0.7).astype(float)) for task in decay_tasks(10, 12)])
+
+
+def survives(X: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
+    """Return a probability."""
+    return 1 / (1 + X[:, 0] / half)
+
+
+def fitted_binary() -> EquationRegressor:
+    """Return an equation of a probability."""
+    return EquationRegressor(survives, {"half": Parameter(1.0, lower=0)}, noise="bernoulli", random_state=0).fit(BINARY)
+
+
 def fitted_structures() -> EquationRegressor:
     """Return an equation that averages two structures, whatever the rule says."""
     with averaging():
@@ -148,6 +161,8 @@ class_average = once(lambda: new_class_average().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
 averaged_equation = once(fitted_structures)
+binary_equation = once(fitted_binary)
+adapted_binary_equation = once(lambda: binary_equation().adapt(BINARY[0].X, BINARY[0].y))
 process = once(lambda: new_process().fit(linear_tasks()).calibrate(linear_tasks(8, seed=1), support_size=(2, 3)))
 random_coefficients = once(
     lambda: new_random_coefficients().fit(linear_tasks(rows=8)).calibrate(linear_tasks(8, seed=1), support_size=(2, 3))

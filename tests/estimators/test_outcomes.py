@@ -14,6 +14,7 @@ from metaest import (
     Binomial,
     EquationRegressor,
     Parameter,
+    PopulationAverage,
     StudentT,
     Task,
     TaskError,
@@ -141,6 +142,37 @@ def test_scores_and_what_they_refuse(fits):
         model = fits["poisson"][0]
         with pytest.raises(ValueError, match=name):
             call(model, study.simulated("poisson", np.random.default_rng(9)))
+
+
+def test_questions_that_make_no_sense_of_times_and_orders_are_refused(fits):
+    model, tasks = fits["time-to-event"]
+    task = tasks[0]
+    adapted = model.adapt(task.X, task.y)
+    for match, call in (
+        (r"log_likelihood\(tasks\)", lambda: adapted.score(task.X, task.y)),
+        ("guard", lambda: model.adapt(task.X, task.y, guard=True)),
+        ("simulate_tasks", lambda: model.simulate_tasks(task.X, 2)),
+        ("suggest", lambda: adapted.suggest(task.X)),
+        ("suggest", lambda: fits["ordinal"][0].suggest(task.X[:, :1])),
+        ("sample_weight", lambda: fits["poisson"][0].simulate(task.X[:, :1], sample_weight=np.ones(8))),
+        ("sample_weight", lambda: fits["poisson"][0].predict_interval(task.X[:, :1], sample_weight=np.ones(8))),
+        ("not normal", lambda: PopulationAverage([("a", clone(model))]).fit(tasks)),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
+    with pytest.raises(TaskError, match=r"predict: the unit is observed from 0 to -1 in row 1"):
+        model.predict([[0.0, 1.0], [0.0, -1.0]])
+    assert model.predict([[0.0, 0.0]]) == 0.0
+    with pytest.raises(TaskError, match=r"predict: the number of trials is 1\.5 in row 0"):
+        fits["binomial"][0].predict([[0.0, 1.5]])
+    # what a row teaches of a probability is greatest where it is a half
+    assert fits["bernoulli"][0].suggest([[-4.0], [0.2], [4.0]], n=1).tolist() == [1]
+
+
+def test_a_fit_goes_on_from_its_checkpoint(fits, tmp_path):
+    model, tasks = fits["binomial"]
+    twice = [clone(model).set_params(random_state=0, checkpoint=tmp_path).fit(tasks) for _ in range(2)]
+    assert twice[0].log_likelihood_ == twice[1].log_likelihood_ == pytest.approx(model.log_likelihood_, abs=1e-9)
 
 
 def test_a_bootstrap_and_a_profile_of_counts(fits):

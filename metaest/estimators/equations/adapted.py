@@ -36,7 +36,7 @@ from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows
 from metaest.estimators.equations.next_rows import suggest_rows
 from metaest.estimators.equations.outcome_answers import probabilities_of, require_interval
-from metaest.estimators.equations.outcomes import refuse_outcome
+from metaest.estimators.equations.outcomes import refuse_outcome, require_scores
 from metaest.estimators.equations.profile import profile_of
 from metaest.estimators.equations.tables import LEVEL, task_table
 from metaest.estimators.equations.task_rows import adapt_rows, rows_to_predict, support_rows
@@ -326,6 +326,7 @@ class AdaptedEquation(AdaptedPredictor):
         return self._fitted.given_function
 
     def _outputs_of(self, X: Any) -> NDArray[Any] | None:
+        require_scores(self._fitted.model.noise)
         column = self._fitted.output_column
         return None if column is None else rows_to_predict(Columns(self), self._fitted, X, "score")[:, column]
 

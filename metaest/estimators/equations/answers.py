@@ -14,6 +14,7 @@ from metaest.estimators.equations.draws import Draws, weighted_quantile
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows, correlated_noise
 from metaest.estimators.equations.outcome_answers import mean_and_sd, observed_ends
+from metaest.estimators.equations.outcomes import refuse_outcome
 from metaest.exceptions import warn
 from metaest.functional import Noise, Observations, Outcome
 
@@ -142,6 +143,8 @@ def observed_at(
 ) -> NDArray[Any]:
     """Return observations of rows X at constants of shape (constants, n), noise drawn, of shape (n, rows)."""
     n = phi.shape[1]
+    if weight is not None:
+        refuse_outcome(fitted.model.noise, "simulate, sample_weight", "leave the weights out")
     with torch.no_grad():
         rows = one_task(X, copies=n, weight=weight)
         drawn = _observed(fitted, near, phi, X, rows, rng).T
@@ -238,6 +241,8 @@ def _ends(
     weight: NDArray[Any] | None,
 ) -> Tensor:
     """Return the quantiles of rows, of the mixture of draws, with noise where `of` is an observation."""
+    if weight is not None:
+        refuse_outcome(parts[0][0].model.noise, "predict_interval, sample_weight", "leave the weights out")
     if of == "observation" and not parts[0][0].model.noise.normal:
         return observed_ends([(fitted, draws.phi, draws.weight) for fitted, draws, _ in parts], X, tails)
     all_curves, all_sds, shares = [], [], []

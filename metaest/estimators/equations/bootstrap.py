@@ -16,10 +16,10 @@ from metaest.estimators.columns import Columns, Fitted
 from metaest.estimators.equations.answers import simulated
 from metaest.estimators.equations.draws import Draws
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.outcomes import require_simulated
 from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.modes import in_plain_modes
 from metaest.exceptions import DivergenceError, quiet, warn
-from metaest.functional import Outcome
 from metaest.tasks import TaskSet
 from metaest.tasks.random_state import generator_of
 
@@ -90,11 +90,7 @@ def bootstrap(
             f"bootstrap: this model {what}; a fit with settings other than 'auto', and no prior, is wanted."
         )
     fitted = self._fitted
-    if isinstance(fitted.model.noise, Outcome) and not fitted.model.noise.simulates:
-        raise ValueError(
-            f"bootstrap: data of noise={fitted.model.noise.kind!r} cannot be drawn row by row: the times of rows are "
-            "when their events happened."
-        )
+    require_simulated(fitted.model.noise, "bootstrap")
     taken = support_tasks(Columns(self), fitted, tasks, sample_weight, "bootstrap")
     rng = np.random.default_rng(generator_of(random_state).randint(2**31 - 1))
     rows, failures = [], 0

@@ -61,6 +61,7 @@ def fitted_guard(self: Any, gap: int) -> FittedGuard:
             "guard: this model has a population and no training tasks; learn it from simulated ones by "
             "learn_guard(tasks=model.simulate_tasks(designs, n)), or adapt without it (guard=False)."
         )
+    require_scores(self._fitted.model.noise, "guard")
     answer, settings = average.asking(self._members), (gap, self.split, self._seed)
     return learned_guard(answer, self._judged, self._judges, *settings, verbose=bool(self.verbose))
 

@@ -25,6 +25,7 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.likelihood import integral_of
 from metaest.estimators.equations.many_tasks import posterior_of_many
 from metaest.estimators.equations.noises import numbered_outputs
+from metaest.estimators.equations.outcomes import require_simulated
 from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.equations.tables import attributes
 from metaest.estimators.equations.task_rows import refuse_levels, support_tasks
@@ -260,6 +261,7 @@ def simulate_tasks(self: Kept, designs: Any, n: int, random_state: Any = None) -
     """
     check_is_fitted(self)
     require_count(n, "n", 1, most=MOST_SIMULATED)
+    require_simulated(self._fitted.model.noise, "simulate_tasks")
     several = list(designs) if _are_several(designs) else [designs]
     seeds = generator_of(random_state).randint(2**31 - 1, size=len(several))
     names, tasks = Columns(self).names, dict[int, tuple[Any, Any]]()

@@ -11,6 +11,7 @@ from metaest.estimators.equations.adaptive_draws import root
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows
+from metaest.estimators.equations.outcomes import refuse_outcome
 from metaest.estimators.normal_points import normal_points
 from metaest.exceptions import IdentifiabilityWarning, warn
 from metaest.functional import choose_rows
@@ -45,6 +46,9 @@ def suggest_rows(
     """
     if not is_whole(n) or not 1 <= n <= len(X):
         raise ValueError(f"suggest: n must be a whole number from 1 to the {len(X)} candidates, got {n!r}.")
+    if fitted.model.noise.kind in ("ordinal", "time-to-event") or weight is not None:
+        what = "suggest, sample_weight" if weight is not None else "suggest"
+        refuse_outcome(fitted.model.noise, what, "what a row would teach is not implemented for them")
     varying = [fitted.names[k] for k in fitted.varying]
     if not varying:
         raise ValueError("suggest: no constant varies between tasks, so no measurement of one can teach anything.")

@@ -16,9 +16,11 @@ from metaest.tasks import TaskSet
 __all__ = [
     "check_outcomes",
     "check_outcomes_of_tasks",
+    "check_predicted",
     "outcome_for",
     "refuse_outcome",
     "require_scores",
+    "require_simulated",
     "warn_of_degenerate",
 ]
 
@@ -86,6 +88,14 @@ def check_outcomes(noise: Noise, X: NDArray[Any], y: NDArray[Any], where: str) -
         raise TaskError(f"{where}: {fault.what} in row {fault.row}, but noise={noise.kind!r}: {fault.remedy}.")
 
 
+def check_predicted(noise: Noise, X: NDArray[Any], where: str) -> None:
+    """Raise a TaskError where nothing can be predicted of a row, such as without a number of trials."""
+    if isinstance(noise, Outcome) and len(X):
+        fault = noise.row_fault(torch.from_numpy(X.astype(np.float64)))
+        if fault is not None:
+            raise TaskError(f"{where}: {fault.what} in row {fault.row}, but noise={noise.kind!r}: {fault.remedy}.")
+
+
 def check_outcomes_of_tasks(noise: Noise, tasks: TaskSet) -> None:
     """Raise the TaskError of `check_outcomes` for the first task with such an observation."""
     if noise.normal:
@@ -101,12 +111,21 @@ def _tensors(X: NDArray[Any], y: NDArray[Any]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(X.astype(np.float64)), torch.from_numpy(y.reshape(-1).astype(np.float64))
 
 
-def require_scores(noise: Noise) -> None:
+def require_scores(noise: Noise, where: str = "score") -> None:
     """Raise a ValueError where errors of predictions say nothing, since the times of rows are those of events."""
     if isinstance(noise, Outcome) and not noise.simulates:
         raise ValueError(
-            f"score: rows of noise={noise.kind!r} end where their events happened, so that no prediction of y is "
+            f"{where}: rows of noise={noise.kind!r} end where their events happened, so that no prediction of y is "
             "judged by them; compare log_likelihood(tasks) of tasks that were left out."
+        )
+
+
+def require_simulated(noise: Noise, where: str) -> None:
+    """Raise a ValueError where data like those of a fit cannot be drawn at given rows."""
+    if isinstance(noise, Outcome) and not noise.simulates:
+        raise ValueError(
+            f"{where}: data of noise={noise.kind!r} cannot be drawn row by row: the times of rows are when their "
+            "events happened."
         )
 
 

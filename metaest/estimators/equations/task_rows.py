@@ -23,7 +23,12 @@ from metaest.estimators.equations.checks import (
 from metaest.estimators.equations.correlation import check_times
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.noises import check_outputs, numbered_outputs, tasks_with_numbers
-from metaest.estimators.equations.outcomes import check_outcomes, check_outcomes_of_tasks, refuse_outcome
+from metaest.estimators.equations.outcomes import (
+    check_outcomes,
+    check_outcomes_of_tasks,
+    check_predicted,
+    refuse_outcome,
+)
 from metaest.exceptions import TaskError
 from metaest.functional import SolveCode
 from metaest.functional.equations.censoring import Bounds
@@ -167,6 +172,7 @@ def rows_to_predict(columns: Columns, fitted: FittedEquation, X: Any, where: str
     check_rows(fitted.function, rows, None, where)
     fitted.row_accuracy.check(rows, where)
     check_outputs(fitted.model.noise, rows, where)
+    check_predicted(fitted.model.noise, rows, where)
     return np.asarray(rows)
 
 

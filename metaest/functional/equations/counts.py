@@ -152,11 +152,16 @@ class Binomial(Bernoulli):
         drawn = torch.binomial(n.expand_as(f), torch.where(usable, f, 0.0).clamp(0, 1), generator=generator)
         return torch.where(usable, drawn, torch.nan)
 
+    def row_fault(self, X: Tensor) -> Fault | None:
+        """Return the first row whose number of trials is no whole number."""
+        n = X[:, int(self.trials)]
+        return first_fault(not_counts(n), lambda row: f"the number of trials is {n[row]:g}", "a whole number is wanted")
+
     def fault(self, X: Tensor, y: Tensor) -> Fault | None:
         """Return the first row whose trials or successes are no whole numbers, or with more successes than trials."""
         n = X[:, int(self.trials)]
         return (
-            first_fault(not_counts(n), lambda row: f"the number of trials is {n[row]:g}", "whole numbers are wanted")
+            self.row_fault(X)
             or first_fault(not_counts(y), lambda row: f"y is {y[row]:g}", "a whole number of successes is wanted")
             or first_fault(y > n, lambda row: f"y is {y[row]:g} of {n[row]:g} trials", "at most all of them succeed")
         )

@@ -157,6 +157,10 @@ class Outcome(Noise):
         """Return what is wrong with the first row that is no observation of this kind; None where all are."""
         return None
 
+    def row_fault(self, X: Tensor) -> Fault | None:
+        """Return what is wrong with the first row of which nothing can be predicted; None where all are right."""
+        return None
+
     def degenerate(self, X: Tensor, y: Tensor) -> str:
         """Return a sentence on observations of a fit that leave its constants open; empty where they do not."""
         return ""

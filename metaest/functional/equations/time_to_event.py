@@ -83,8 +83,7 @@ class TimeToEvent(PoissonCounts):
         """Return the rows at their times without time at risk, and at times between, weighted for the integral."""
         share, weight = _hazard_rule(HAZARD_NODES, HAZARD_POWER)
         X, (rows, tasks) = observations.X, observations.y.shape
-        end = X[:, int(self.time)]
-        start = torch.zeros_like(end) if self.entry is None else X[:, int(self.entry)]
+        start, end = self._ends(X)
         between = start + (end - start) * share[:, None]
         columns = X.T.repeat(1, 1 + len(share))
         columns[int(self.time)] = torch.cat([end, between.reshape(-1)])
@@ -112,16 +111,33 @@ class TimeToEvent(PoissonCounts):
         drawn = torch.bernoulli(torch.where(usable, happened, 0.0).clamp(0, 1), generator=generator)
         return torch.where(usable, drawn, torch.nan)
 
+    def _ends(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return from when to when the unit of each row is observed."""
+        end = X[:, int(self.time)]
+        return torch.zeros_like(end) if self.entry is None else X[:, int(self.entry)], end
+
+    def row_fault(self, X: Tensor) -> Fault | None:
+        """Return the first row that ends before it begins, or begins before 0."""
+        start, end = self._ends(X)
+        return first_fault(
+            ~(end >= start) | (start < 0),
+            lambda row: f"the unit is observed from {start[row]:g} to {end[row]:g}",
+            "a time no earlier than its beginning is wanted, which is at least 0",
+        )
+
     def fault(self, X: Tensor, y: Tensor) -> Fault | None:
         """Return the first row with another y than 0 and 1, or with a time at which nothing can have been observed."""
-        end = X[:, int(self.time)]
-        start = torch.zeros_like(end) if self.entry is None else X[:, int(self.entry)]
-        return first_fault(
-            (y != 0) & (y != 1), lambda row: f"y is {y[row]:g}", "1 (the event happened then) or 0 (not until then)"
-        ) or first_fault(
-            ~(end > start) | (start < 0),
-            lambda row: f"the unit is observed from {start[row]:g} to {end[row]:g}",
-            "a time later than its beginning is wanted, which is at least 0",
+        start, end = self._ends(X)
+        return (
+            first_fault(
+                (y != 0) & (y != 1), lambda row: f"y is {y[row]:g}", "1 (the event happened then) or 0 (not yet)"
+            )
+            or self.row_fault(X)
+            or first_fault(
+                end == start,
+                lambda row: f"the unit is observed from {start[row]:g} to {end[row]:g}",
+                "a time later than its beginning is wanted",
+            )
         )
 
     def degenerate(self, X: Tensor, y: Tensor) -> str:

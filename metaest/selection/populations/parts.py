@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from metaest.estimators.columns import Columns
 from metaest.estimators.equations import EquationRegressor
 from metaest.exceptions import attributed, warn
+from metaest.functional import as_outcome
 from metaest.selection.answers import naming
 from metaest.selection.populations.columns import chosen_columns
 from metaest.tasks import TaskSet
@@ -62,6 +63,8 @@ def given_parts(estimators: Any, taken: Sequence[str]) -> dict[str, Any]:
             raise ValueError(
                 f"estimators: {name!r} adapts by gradient steps (inner_solver='gradient'), which have no evidence."
             )
+        if as_outcome(inner.noise) is not None:
+            raise ValueError(f"estimators: observations of {name!r} are not normal (noise={inner.noise!r}).")
         parts[name] = model
     return parts
 
