@@ -332,9 +332,9 @@ def test_an_equation_that_integrates_over_its_rows():
 def test_outcomes_that_are_not_normal_are_those_of_the_equation_written_out():
     """Units whose conditions change, each row from its entry on, and yes or no at the conditions of the row."""
     rng, events, answers = np.random.default_rng(6), [], []
-    for i in range(30):
+    for i in range(15):
         frailty, rows = np.exp(0.3 * rng.normal()), []
-        for _ in range(8):
+        for _ in range(6):
             for start in range(5):
                 z = rng.normal()
                 lasts = rng.exponential(1 / (0.3 * frailty * np.exp(0.5 * z)))
@@ -343,8 +343,8 @@ def test_outcomes_that_are_not_normal_are_those_of_the_equation_written_out():
                     break
         table = np.array(rows)
         events.append(Task(i, pd.DataFrame(table[:, :3], columns=["time", "from", "z"]), table[:, 3]))
-        z = rng.normal(0, 1, 10)
-        yes = rng.uniform(size=10) < 1 / (1 + np.exp(-(0.8 * rng.normal() + 0.7 * z)))
+        z = rng.normal(0, 1, 20)
+        yes = rng.uniform(size=20) < 1 / (1 + np.exp(-(0.8 * rng.normal() + 0.7 * z)))
         answers.append(Task(i, pd.DataFrame({"z": z}), yes.astype(float)))
 
     def whole(X, h):
