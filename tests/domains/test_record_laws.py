@@ -38,7 +38,7 @@ def assert_same(first, second):
 def test_columns_hold_what_the_records_say():
     tasks = read_patients(export(), **COVARIATES)
     X = pd.DataFrame(tasks.X, columns=tasks.feature_names)
-    assert X[["dose_1", "dose_2", "dose_time_2", "dose_duration_1"]].iloc[1].tolist() == [320, 320, 12, 2]
+    assert X[["dose_1", "dose_2", "dose_time_2", "dose_rate_1"]].iloc[1].tolist() == [320, 320, 12, 160]
     assert X[["dose_steady_1", "dose_interval_1", "dose_steady_2", "dose_compartment_2"]].iloc[4].tolist() == [
         1,
         24,
@@ -352,6 +352,14 @@ def test_occasions_and_outputs_are_kept_where_they_are_asked_for():
             OneCompartmentRegressor().fit(tasks)
     by_compartment = named(read_patients(frame.drop(columns="DVID"), occasion="OCC", output="CMT"))
     assert by_compartment["dvid"].tolist() == [2, 3, 2, 3]
+
+
+def test_an_infusion_of_a_rate_into_the_gut_lasts_as_its_bioavailability_has_it():
+    vein = {"ID": 1, "TIME": [0.0, 5, 9], "AMT": [100.0, 0, 0], "RATE": [50.0, 0, 0], "EVID": [1, 0, 0], "DV": 1.0}
+    both = pd.concat([pd.DataFrame(vein).assign(CMT=[1, 2, 2]), pd.DataFrame(vein).assign(CMT=2, ID=2)])
+    X = named(read_patients(both))
+    assert X[["dose_rate_1", "dose_duration_1"]].to_numpy().tolist() == [[50, 0], [50, 0], [0, 2], [0, 2]]
+    assert "dose_rate_1" not in read_patients(pd.DataFrame(vein)).feature_names
 
 
 def test_an_endless_infusion_at_steady_state():

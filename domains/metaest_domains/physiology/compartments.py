@@ -284,7 +284,8 @@ checkpoint_every, verbose
     def problem(self, tasks: TaskSet) -> tuple[PatientEquation, dict[str, Parameter]]:
         """Return the equation for the columns of these tasks, and parameters with initial values read off the rows."""
         self._check_choices()
-        _refuse_reserved(tasks, self.covariates, (self.limit, self.limit_from, self.upper_limit))
+        named = (self.limit, self.limit_from, self.upper_limit, getattr(self, "output", None))
+        _refuse_reserved(tasks, self.covariates, named)
         return self._equation_and_table(tasks.feature_names, tasks.X.shape[1], tasks)
 
     def settings_of_fit(self, settings: FitSettings) -> FitSettings:
@@ -434,12 +435,12 @@ def column_number(label: Any, columns: Sequence[str] | None, n_columns: int, set
     return names.index(label)
 
 
-def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None, limits: Sequence[Any]) -> None:
+def _refuse_reserved(tasks: TaskSet, covariates: Mapping[str, Any] | None, columns: Sequence[Any]) -> None:
     """Raise if X has columns that change the meaning of a record, which only the readers of records understand."""
     labels = {
         str(label) for some in (covariates or {}).values() for label in ([some] if isinstance(some, str) else some)
     }
-    named = [limit for limit in limits if isinstance(limit, str)]
+    named = [column for column in columns if isinstance(column, str)]
     names = tasks.feature_names or ()
     for j, name in enumerate(names):
         if name in LIMIT_COLUMNS and name not in named:

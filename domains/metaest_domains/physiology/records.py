@@ -43,6 +43,8 @@ class Records:
     fields : dict of str to ndarray of shape (n_doses,)
         What else is known of each: amount, duration, interval, steady, compartment, rate and reset, as a regimen has
         them; compartments as they are written.
+    written_rate : ndarray of shape (n_doses,)
+        Rates of infusions as they are written, from which durations follow; 0 where none is.
     place : ndarray of shape (n_doses,)
         Position among the records sorted by time; infinite for further doses, which have no record.
     seen_time, seen, seen_place : ndarray of shape (n_observations,)
@@ -62,6 +64,7 @@ class Records:
 
     time: Array
     fields: dict[str, Array]
+    written_rate: Array
     place: Array
     seen_time: Array
     seen: Array
@@ -161,6 +164,7 @@ def read_records(frame: pd.DataFrame, names: Names, where: str) -> Records:
     return Records(
         time=times,
         fields=fields,
+        written_rate=rate[rows][record],
         place=np.where(first, rows[record], np.inf).astype(np.float64),
         seen_time=at[observed],
         seen=np.where(limits.known, limits.value, seen)[observed],

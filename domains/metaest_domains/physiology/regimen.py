@@ -346,7 +346,13 @@ class Regimen(Record):
             name: TimeVarying(*value) if isinstance(value, tuple) else value
             for name, value in records.covariates.items()
         }
-        fields = {name: values for name, values in records.fields.items() if by_compartment or name != "compartment"}
+        fields = dict(records.fields)
+        if by_compartment:  # where a bioavailability is known of, an infusion of a rate lasts accordingly
+            by_rate = (records.written_rate > 0) & (fields["compartment"] <= 1)
+            fields["rate"] = np.where(by_rate, records.written_rate, fields["rate"])
+            fields["duration"] = np.where(by_rate, 0.0, fields["duration"])
+        else:
+            del fields["compartment"]
         return cls(records.time, covariates=covariates, **fields)
 
 
