@@ -199,6 +199,32 @@ def equation(make, tasks, passed=None, rows=4):
     return Case(lambda: make().fit(TaskSet(tasks[:-1])), adapt, ask, passed or {})
 
 
+def two_outputs():
+    """Two outputs, the second a wave of half the size, below and above whose values limits lie."""
+
+    def rows(task):
+        output = np.tile([1.0, 2.0], 40)[: len(task.X)]
+        X = np.column_stack([task.X, output, np.full(len(output), -1.5), np.full(len(output), 9.0)])
+        return Task(task.name, X, np.where(output == 1, task.y, task.y / 2))
+
+    tasks = [rows(task) for task in WAVES]
+    names = ("x", "output", "low", "high")
+    tasks = [Task(task.name, pd.DataFrame(task.X, columns=list(names)), task.y) for task in tasks]
+    settings = {"output": "output", "noise": {1: "combined", 2: "additive"}, "limit": "low", "upper_limit": "high"}
+    case = equation(
+        lambda: EquationRegressor(
+            {1: wave, 2: half_wave}, {"amplitude": Parameter(2.0, lower=0), "phase": 1.5}, **settings, random_state=0
+        ),
+        tasks,
+        {"objects": [wave, half_wave]},
+    )
+    return case
+
+
+def half_wave(X, amplitude, phase):
+    return wave(X, amplitude, phase) / 2
+
+
 def units():
     visit = np.tile([1.0, 1.0, 2.0], 40)[: len(WAVES[0].X)]
 
@@ -352,6 +378,7 @@ CASES = {
     ),
     "EquationRegressor of structures": averaged_equation(),
     "EquationRegressor with levels": units(),
+    "EquationRegressor of two outputs": two_outputs(),
     "EquationRegressor that follows a column": equation(
         lambda: EquationRegressor(
             wave,

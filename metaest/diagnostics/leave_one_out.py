@@ -133,6 +133,12 @@ def _one_task(
     # once for each adaptation, hundreds of times
     with one_thread(), quiet(OvershootWarning, IdentifiabilityWarning, UnlikelyTaskWarning):
         fitted = {name: method(others) for name, method in methods.items()}
+        for name, model in fitted.items():
+            if getattr(model, "_output_column", None) is not None:
+                raise ValueError(
+                    f"methods: {name!r} has several outputs, whose errors are in several units; predict tasks "
+                    "that were left out and compare the errors of each output."
+                )
         errors = _errors(fitted, task, sets)
     return sets.assign(**errors), fitted
 

@@ -29,6 +29,11 @@ def fitted(name: str, candidate: Any, tasks: TaskSet) -> Any:
     with naming(name):
         model = clone(candidate)
         model.fit(tasks)
+    if getattr(model, "_output_column", None) is not None:
+        raise ValueError(
+            f"candidates: {name!r} has several outputs, whose errors are in several units; compare such models by "
+            "few_shot_r2, the mean over outputs."
+        )
     return model
 
 

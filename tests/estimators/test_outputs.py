@@ -8,8 +8,20 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
-from metaest import EquationRegressor, Parameter, Population, TaskError, TaskSet, load, save
+from metaest import (
+    AutoMetaRegressor,
+    EquationRegressor,
+    Parameter,
+    Population,
+    PopulationAverage,
+    TaskError,
+    TaskSet,
+    load,
+    save,
+)
+from metaest.diagnostics import leave_one_task_out
 from metaest.population import NoiseModel, OutputNoiseModel
 from metaest.scorers import few_shot_r2, few_shot_rmse
 
@@ -287,3 +299,18 @@ def test_outputs_of_units_within_tasks(model):
     np.testing.assert_allclose(adapted.predict(X), model.adapt(tasks_of(30, 0)[0].X, one["y"]).predict(
         tasks_of(30, 0)[0].X), rtol=0.05, atol=0.1)  # fmt: skip
     assert adapted.score(X, one["y"]) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_errors_in_several_units_are_no_measure(model):
+    tasks = tasks_of(8, 31)
+    sets = pd.DataFrame({"task": [tasks.names[0]], "support": [(0, 8)]})
+    with pytest.raises(ValueError, match="errors are in several units"):
+        leave_one_task_out({"joint": lambda others: fitted(tasks=others)}, tasks, sets, n_jobs=1)
+    estimator = EquationRegressor(EQUATIONS, CONSTANTS, **SETTINGS)
+    with pytest.raises(ValueError, match="errors are in several units"):
+        AutoMetaRegressor(candidates=[("joint", estimator)], shots=2, random_state=0).fit(tasks)
+    population = model.to_population()
+    kept = EquationRegressor.from_population(EQUATIONS, population)
+    with pytest.raises(ValueError, match="several outputs"):
+        PopulationAverage([("one", FrozenEstimator(kept)), ("two", FrozenEstimator(kept))]).fit(tasks)

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest.functional.equations.censoring import Column
@@ -177,8 +175,3 @@ class OutputEquations:
             value = equation(X, **{name: constants[name] for name in names})
             values.append(value[:, 0] if value.ndim == 2 else value)
         return chosen(self.codes, X[:, self.column], values)
-
-
-def codes_of(X: NDArray[Any], column: int) -> list[float]:
-    """Return the numbers of the outputs of rows, in their order."""
-    return [float(code) for code in np.unique(X[:, column])]

@@ -162,6 +162,11 @@ def require_one_quantity(models: Mapping[str, Any]) -> None:
     columns: dict[str, tuple[str, str]] = {}
     first = next(iter(models))
     for name, model in models.items():
+        if model._fitted.outputs or model._fitted.bounds.by_column:
+            raise ValueError(
+                f"estimators: {name!r} has several outputs, or limits of rows in a column; an average of such "
+                "populations is not implemented."
+            )
         if model.limit_ != models[first].limit_:
             raise ValueError(
                 f"estimators: {first!r} has limit={models[first].limit_!r}, and {name!r} limit={model.limit_!r}: "
