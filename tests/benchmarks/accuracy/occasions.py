@@ -8,7 +8,7 @@
 
 ``simulated``: 60 patients of three occasions, six samples each after an oral dose; the logarithms of ka, ke and V vary
 between patients (SDs 0.3, 0.25, 0.2) and ke and V between occasions (0.15, 0.1), noise of 8 %. Each replicate is a fit
-with the levels as they are; of 12 training patients, and of 12 new ones of whom two occasions are known, the samples of
+with the levels as they are; of 3 training patients, and of 3 new ones of whom two occasions are known, the samples of
 a further occasion are compared with 90 % intervals. ``nonmem`` needs METAEST_DATA_HOME (nonmem_bauer2019): sites,
 subjects and occasions of the tutorial's example. ``speed``: 200 patients of three occasions of ten rows, three constants
 at both levels, beside the same rows as 600 independent tasks. ``polymer-simulated``: curves of five filler contents at
@@ -33,7 +33,7 @@ from metaest import EquationRegressor, Parameter, Task, TaskSet
 CENTER = np.log([1.5, 0.25, 10.0])
 BETWEEN, WITHIN = np.array([0.3, 0.25, 0.2]), np.array([0.0, 0.15, 0.1])
 TIMES, DOSE, NOISE = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 12.0]), 100.0, 0.08
-PATIENTS, OCCASIONS, ASKED = 60, 3, 12
+PATIENTS, OCCASIONS, ASKED = 60, 3, 3
 FILLERS, TEMPERATURES = (0.1, 0.5, 1.0, 3.0, 5.0), (42.0, 43.0, 44.0, 45.0, 46.0, 46.5, 47.0, 47.5, 48.0)
 CONSTANTS = {"ka": Parameter(1.0, lower=0), "ke": Parameter(0.1, lower=0), "V": Parameter(8.0, lower=0)}
 
