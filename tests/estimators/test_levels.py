@@ -267,8 +267,8 @@ def test_settings_that_mean_nothing_are_refused(model):
         of(objective="query").fit(TASKS)
     with pytest.raises(ValueError, match="do not go together"):
         of(small_sample="integrate").fit(TASKS)
-    with pytest.raises(ValueError, match="levels and a noise that is not normal do not go together"):
-        of(noise="student").fit(TASKS)
+    with pytest.raises(ValueError, match="needs levels=None"):
+        of(noise="student-t").fit(TASKS)
     with pytest.raises(ValueError, match="covariance by level needs levels"):
         of(levels=None, covariance={"task": "full"}).fit(TASKS)
     with pytest.raises(ValueError, match="bootstrap is not there yet for models with levels"):

@@ -116,11 +116,9 @@ class Tree(NamedTuple):
             root, right = small_matrices.cholesky(H), factor.T @ gradient + u[level]
             factored.append((root, right, along, added))
             if level:
-                solved = along
-                if m:
-                    solved = torch.stack([small_matrices.solve(root, along[:, k]) for k in range(p)], dim=1)
-                matrix = matrix - torch.einsum("mjt,mkt->jkt", along, solved)
-                gradient = gradient - torch.einsum("mjt,mt->jt", along, small_matrices.solve(root, right))
+                solved = small_matrices.solve(root, torch.cat([along, right[:, None]], dim=1))
+                taken = torch.einsum("mjt,mkt->jkt", along, solved)
+                matrix, gradient = matrix - taken[:, :p], gradient - taken[:, p]
                 parent, n = self.parents[level - 1], u[level - 1].shape[1]
                 matrix = matrix.new_zeros(p, p, n).index_add(2, parent, matrix)
                 gradient = gradient.new_zeros(p, n).index_add(1, parent, gradient)
@@ -136,8 +134,8 @@ class Tree(NamedTuple):
             if moved is not None:
                 moved = moved[:, self.parents[level - 1]]
                 right = right + torch.einsum("mpt,pt->mt", system.along[level], moved)
-            s = -small_matrices.solve(system.roots[level], right)
-            alone = small_matrices.solve(system.roots[level], system.right[level])
+            both = small_matrices.solve(system.roots[level], torch.stack([right, system.right[level]], dim=1))
+            s, alone = -both[:, 0], both[:, 1]
             slopes.append((system.right[level] * alone).sum(dim=0))
             taken.append((s.square() * system.damped[level]).sum(dim=0))
             steps.append(s)

@@ -118,13 +118,15 @@ def search_units(
             running = code == SolveCode.MAX_ITER
             usable = _finite(trial, tree) & running & ~lost
             better, damping = judge_step(state.loss, trial.loss, usable, damping, gain, running)
-            state = trial.where(better, state, tree)
+            state = trial if bool(better.all()) else trial.where(better, state, tree)
     return NestedResult(state.u, state.loss, code)
 
 
 def _finite(state: _State, tree: Tree) -> Tensor:
     inner = torch.isfinite(state.gradient.sum(dim=0) + state.matrix.sum(dim=(0, 1)))
     task = tree.task_of(len(state.u) - 1)
+    if bool(inner.all()):
+        return torch.isfinite(state.loss)
     failed = torch.zeros(tree.n_tasks, dtype=torch.float64).index_add(0, task, (~inner).double())
     return torch.isfinite(state.loss) & (failed == 0)
 
@@ -160,7 +162,7 @@ def true_information(
     if direct is not None:
         (loss, gradient, expected), true = direct
         definite = _definite(tree, u, gradient, true)
-        return loss, gradient, torch.where(definite, true, expected)
+        return loss, gradient, true if bool(definite.all()) else torch.where(definite, true, expected)
     p, units = phi.shape
     step = DIFFERENCE * torch.cat([factor.detach() for factor in tree.factors], dim=1).square().sum(dim=1).sqrt()
     shifts = torch.diag(torch.where(step > 0, step, 1.0))

@@ -37,7 +37,7 @@ def cholesky(matrix: Tensor, damping: Tensor | None = None) -> list[list[Tensor]
 
 
 def solve(factor: list[list[Tensor]], right: Tensor) -> Tensor:
-    """Solve with a factored matrix for one right-hand side, of shape (m, tasks)."""
+    """Solve with a factored matrix for one right-hand side, of shape (m, tasks), or several, (m, n, tasks)."""
     m = len(factor)
     if m == 0:
         return right

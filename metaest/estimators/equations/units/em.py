@@ -19,6 +19,8 @@ from metaest.functional.equations.nested import information_of_coefficients, res
 
 __all__ = ["em_of_units", "first_levels"]
 
+# squared length of the last step of a search, in units of the posterior: enough to linearise at
+ROUGHLY = 1e-2
 # steps on one linearisation
 STEPS = 8
 # linearisations
@@ -80,7 +82,7 @@ def em_of_units(
     """
     best: tuple[float, LevelPopulation, list[Tensor]] | None = None
     for turn in range(rounds + 1):
-        result = problem.search(population, u)
+        result = problem.search(population, u, ROUGHLY)
         u = result.u
         height = problem.height(population, u)
         if best is None or height > best[0]:
