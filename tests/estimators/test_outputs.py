@@ -278,6 +278,8 @@ def test_outputs_in_words_are_those_in_numbers(model, tmp_path):
     kept = EquationRegressor.from_population(equations, population)
     np.testing.assert_allclose(kept.predict(one[["t", "dvid"]]), words.predict(one[["t", "dvid"]]))
     assert kept.simulate_tasks(one[["t", "dvid"]], 2, random_state=0).X[:, 1].tolist() == [*[0] * 8, *[1] * 8] * 2
+    again = words.bootstrap(tasks, n=1, random_state=0)
+    assert {"rate", "noise_conc_cv", "noise_effect_sd"} <= set(again.columns)
     with pytest.raises(TaskError, match=r"holds 'inr' .* the outputs of the fit are conc, effect"):
         words.predict(one[["t", "dvid"]].assign(dvid="inr"))
     with pytest.raises(ValueError, match=r"no row has the output 'inr'"):

@@ -16,6 +16,7 @@ from metaest.estimators.columns import Columns, Fitted
 from metaest.estimators.equations.answers import simulated
 from metaest.estimators.equations.draws import Draws
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.noises import tasks_in_words
 from metaest.estimators.equations.outcomes import require_simulated
 from metaest.estimators.equations.task_rows import support_tasks
 from metaest.estimators.modes import in_plain_modes
@@ -120,7 +121,8 @@ def _simulated(fitted: FittedEquation, tasks: TaskSet, rng: np.random.Generator)
         draws = Draws(phi[:, i : i + 1], torch.ones(1, dtype=torch.float64), 1.0)
         y[first:last] = simulated(fitted, draws, tasks.X[first:last], 1, rng, weight)[0]
     names = np.repeat(tasks.names, tasks.sizes)
-    return TaskSet.from_arrays(tasks.X, y, names, feature_names=tasks.feature_names, sample_weight=tasks.sample_weight)
+    drawn = TaskSet.from_arrays(tasks.X, y, names, feature_names=tasks.feature_names, sample_weight=tasks.sample_weight)
+    return tasks_in_words(fitted.model.noise, drawn)
 
 
 def _learned(model: Any) -> dict[str, float]:

@@ -30,6 +30,7 @@ __all__ = [
     "numbered_outputs",
     "output_column",
     "smallest_noise",
+    "tasks_in_words",
     "tasks_with_numbers",
 ]
 
@@ -136,6 +137,15 @@ def tasks_with_numbers(noise: Noise, tasks: TaskSet, where: str = "") -> TaskSet
         sample_weight=tasks.sample_weight,
         level_labels=kept or None,
     )
+
+
+def tasks_in_words(noise: Noise, tasks: TaskSet) -> TaskSet:
+    """Return tasks with numbers of a fit that say for which words these stand, where its outputs were words."""
+    if not isinstance(noise, OutputNoise) or not any(isinstance(label, str) for label in noise.labels):
+        return tasks
+    by_code = dict(zip(noise.codes, noise.labels, strict=True))
+    book = tuple(by_code.get(float(code)) for code in range(int(max(by_code)) + 1))
+    return tasks.with_level_labels({noise.by.label: book})
 
 
 def _numbers(noise: OutputNoise, labels: list[Any], where: str) -> list[float]:
