@@ -1,7 +1,7 @@
 """Concentrations of linear compartments, carried from event to event: any dose records, constants that change."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,12 @@ from torch import Tensor
 from metaest_domains.physiology.events import Arrival, DoseRecords, Patients, amounts_after
 from metaest_domains.physiology.linear_flow import System
 from metaest_domains.physiology.patient_equation import PatientEquation
+from metaest_domains.physiology.row_blocks import by_blocks
 
 __all__ = ["LinearEquation"]
+
+# events of the rows that are evaluated at once: some 20 MB of what derivatives need
+BLOCK = 30_000
 
 
 class LinearEquation(PatientEquation):
@@ -69,6 +73,19 @@ class LinearEquation(PatientEquation):
             raise NotImplementedError(
                 "the order of events depends on the values, so this equation cannot be traced or mapped."
             ) from error
+        names = list(constants)
+        each = [torch.as_tensor(constants[name], dtype=X.dtype).expand(len(X)) for name in names]
+
+        def evaluate(block: slice, some: Sequence[Tensor]) -> Tensor:
+            return self._of_block(X[block], rows[block], dict(zip(names, some, strict=True)))
+
+        # doses, ends of infusions and changes are events at most
+        n_events = max(2 * self.doses.records(rows[:1]).time.shape[1], 1)
+        n_events += sum(self.doses.path(rows[:1], name)[0].shape[1] for name, _ in self.followed.methods)
+        return by_blocks(evaluate, each, len(X), max(BLOCK // n_events, 1))
+
+    def _of_block(self, X: Tensor, rows: NDArray[Any], constants: Mapping[str, Any]) -> Tensor:
+        """Return the concentrations of some rows; `rows` are the numbers of X."""
         time = X[:, self.doses.time]
         constant = None if self.changing else self.of_patient(X, constants)
 

@@ -91,7 +91,8 @@ class LinearCompartments(LinearEquation):
         if self.n_compartments < 3 and not self.metabolite and self._chain < 2:
             entering = constants["absorption_rate"] if self._chain else None
             pairs = [(constants[q] / volume, constants[q] / constants[v]) for q, v in exchanges]
-            return Mammillary(out, *(pairs[0] if pairs else (None, None)), entering)
+            there, back = pairs[0] if pairs else (None, None)
+            return Mammillary(out, there, back, entering)
         c = self._chain
         between: dict[tuple[int, int], Tensor] = {}
         if self.oral and self.uptake == "transit":
