@@ -94,6 +94,10 @@ def test_a_rate_is_the_dose_over_the_duration():
             "column 'RATE' is -2 in row 0: a duration that is estimated is not implemented; write the rate",
         ),
         ({"RATE": [0, 10, 0, 0, 0, 0]}, "column 'RATE' is 10 in row 1: a rate requires a dose"),
+        (
+            {"CMT": [2, 2, 2, 2, 2, 2]},
+            "task 1: all doses enter compartment 2 .column 'CMT'., which is the central one in",
+        ),
         ({"CMT": [-2, 2, 2, 1, 2, 2]}, "task 1: column 'CMT' is -2 in row 0: a compartment that is turned off"),
         ({"CMT": [1.5, 2, 2, 1, 2, 2]}, "task 1: column 'CMT' is 1.5 in row 0: it must be the number of a compartment"),
         ({"CMT": [1, 2, 3, 1, 2, 2]}, "task 1: column 'CMT'.* is 3 for observations, and 2 for those of patient 1"),

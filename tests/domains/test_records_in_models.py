@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaest import Parameter, Population
+from metaest import Parameter, Population, TaskError
 from metaest.population import Block, NoiseModel, Power
 from metaest_domains.physiology import OneCompartmentRegressor, read_patients
 
@@ -64,6 +64,13 @@ def test_doses_enter_the_compartment_that_cmt_names():
     oral = records([{"TIME": 0.0, "AMT": 300, "EVID": 1, "CMT": 1}, *at])
     bolus = 100 / 40 * np.exp(-4 / 40 * np.array([1.0, 6.0]))
     np.testing.assert_allclose(curve(both), curve(oral) + bolus, rtol=1e-10)
+
+
+def test_a_new_patient_whose_compartments_have_other_numbers_is_refused():
+    model = OneCompartmentRegressor.from_population(POPULATION, n_doses=1)
+    frame = records([{"TIME": 0.0, "AMT": 300, "EVID": 1, "CMT": 2}, {"TIME": 1.0, "CMT": 2}])
+    with pytest.raises(TaskError, match="all doses enter compartment 2, and those of the fit entered the usual one of"):
+        model.read(frame)
 
 
 @pytest.mark.filterwarnings("ignore::metaest.IdentifiabilityWarning")

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from metaest import EquationRegressor, Parameter, Population, TaskSet
+from metaest import EquationRegressor, Parameter, Population, TaskError, TaskSet
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.tasks.arguments import is_whole
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
@@ -201,7 +201,13 @@ checkpoint_every, verbose
         constant = [name for name in covariate_columns(self._columns()) if name not in changing]
         columns.setdefault("covariates", constant)
         columns.setdefault("time_varying", changing)
-        _, X, y = Regimen.read(frame, patient=patient, time_unit=time_unit, **columns)
+        given, X, y = Regimen.read(frame, patient=patient, time_unit=time_unit, **columns)
+        entered = np.unique(given.compartment)
+        if "dose_compartment_1" not in self._columns() and len(entered) == 1 and entered[0] > 1:
+            raise TaskError(
+                f"all doses enter compartment {entered[0]:g}, and those of the fit entered the usual one of "
+                f"route={self.route!r}; drop the column of compartments if these do as well."
+            )
         no_limit = np.full(len(y), np.nan)
         lacking = {name: no_limit for name in self._columns() if name in LIMIT_COLUMNS and name not in X}
         return self._as_fitted(X.assign(**filled(lacking, y))), y

@@ -17,7 +17,13 @@ from metaest_domains.physiology.dose_records import LIMIT_COLUMNS, columns_for
 from metaest_domains.physiology.record_columns import KEPT, Names, find_names
 from metaest_domains.physiology.record_limits import filled
 from metaest_domains.physiology.record_times import record_times
-from metaest_domains.physiology.records import Records, read_records, require_one_kind, warn_of_rest
+from metaest_domains.physiology.records import (
+    Records,
+    read_records,
+    require_one_kind,
+    require_usual_compartment,
+    warn_of_rest,
+)
 from metaest_domains.physiology.regimen import Regimen
 
 __all__ = ["read_patients"]
@@ -145,6 +151,7 @@ def read_patients(
     groups = _groups(frame, names, repeated_id)
     records = {name: read_records(rows, names, f"task {name!r}") for name, rows in groups.items()}
     require_one_kind({name: read.marks for name, read in records.items()}, names)
+    require_usual_compartment(records, names)
     warn_of_rest(frame, set(names.read), records, names)
     kept = _with_observations(records, names.target)
     return _tasks(records, kept, names, n_doses)

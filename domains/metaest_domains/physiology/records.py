@@ -27,7 +27,7 @@ from metaest_domains.physiology.record_columns import (
 from metaest_domains.physiology.record_limits import limits_of
 from metaest_domains.physiology.record_sheet import Sheet, is_empty
 
-__all__ = ["Records", "one_patient", "read_records", "require_one_kind", "warn_of_rest"]
+__all__ = ["Records", "one_patient", "read_records", "require_one_kind", "require_usual_compartment", "warn_of_rest"]
 
 Array = NDArray[np.float64]
 
@@ -359,6 +359,22 @@ def _marks(sheet: Sheet, given: NDArray[np.bool_], observed: NDArray[np.bool_]) 
                 key = name, kind, outputs[row] if kind == "observations" else None
                 marks.setdefault(key, set()).add(value.strip() if isinstance(value, str) else float(value))
     return marks
+
+
+def require_usual_compartment(records: Mapping[Any, Records], names: Names) -> None:
+    """Raise if all doses enter one compartment, which has another number than 1.
+
+    Programs number compartments as each model has them: 2 is the central one beside a depot, and a peripheral one
+    without. Where all doses enter one compartment, it is the usual one of the model's route.
+    """
+    numbers = {float(number) for read in records.values() for number in read.fields["compartment"]}
+    if len(numbers) == 1 and (number := numbers.pop()) > 1:
+        column = names.reserved["cmt"]
+        raise TaskError(
+            f"task {next(iter(records))!r}: all doses enter compartment {number:g} (column {column!r}), which is the "
+            "central one in some models and a peripheral one in others; drop the column, and choose the route of the "
+            "model: doses of route='iv' enter the central compartment."
+        )
 
 
 def require_one_kind(marks: Mapping[Any, Mapping[tuple[str, str, Any], set[Any]]], names: Names) -> None:

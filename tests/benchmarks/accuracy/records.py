@@ -90,6 +90,8 @@ def frame_of(home, name):
     frame = pd.read_csv(home / name, encoding="utf-8-sig", na_values=".", **FILES[name][0])
     if name.startswith("nlmixr2data/") and "SS" in frame:
         frame["SS"] = frame["SS"].replace(99, 0)  # their code of "no steady state"
+    if name == "published_models/patients_002.csv":
+        return frame.drop(columns="CMT")  # infusions into the central compartment, 2 beside an unused depot
     if name == "nlmixr2data/nmtest.csv":
         return frame[(frame["rate"] >= 0) & ~frame["id"].isin([5, 18, 19])]  # rates and durations that are estimated
     return frame
