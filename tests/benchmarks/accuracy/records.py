@@ -10,7 +10,7 @@ The third is PsN's prospective evaluation of vancomycin (A. H. Thomson et al. 20
 of ten patients, predicted by the population and by the patient's first levels, with weight and creatinine clearance that change
 by NONMEM's rule, as the file has them.
 
-    python tests/benchmarks/accuracy/records.py [files | vancomycin | design | noise ...]
+    python tests/benchmarks/accuracy/records.py [files | vancomycin | scipy | design | noise ...]
 """
 
 import os
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from machine import describe
+from scipy.optimize import least_squares
 
 from metaest.exceptions import TaskError
 from metaest_domains.physiology import (
@@ -74,11 +75,13 @@ def main():
     print(describe())
     warnings.simplefilter("ignore")
     home = Path(os.environ["METAEST_DATA_HOME"])
-    chosen = sys.argv[1:] or ["files", "vancomycin", *DESIGNS, *NOISE]
+    chosen = sys.argv[1:] or ["files", "vancomycin", "scipy", *DESIGNS, *NOISE]
     if "files" in chosen:
         print(pd.DataFrame([read(home, name) for name in FILES]).to_string(index=False))
     if "vancomycin" in chosen:
         print(prospective(home / "prospective"))
+    if "scipy" in chosen:
+        by_least_squares(home)
     noises = [noise for noise in NOISE if noise in chosen] or NOISE
     for design in DESIGNS:
         for noise in noises if design in chosen else []:
@@ -176,6 +179,45 @@ def compare(design, noise, home):
         })  # fmt: skip
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format))
     print(f"noise {float(model.noise_.iloc[0]):.3f} (true 0.2); inside 95 % in all: {100 * np.mean(inside):.1f} %")
+
+
+def by_least_squares(home):
+    """Print residuals of Oral_1CPT at the true constants, and intervals of scipy's fits of single subjects."""
+    frame = frame_of(home, "nlmixr2data/Oral_1CPT.csv")
+    population, spread, error = np.log([4.15, 65.4, 1.01]), np.array([0.263, 0.239, 0.354]), 0.198
+    residuals, distances = [], []
+    for _, records in frame.groupby("ID"):
+        true = np.log(records[["CL", "V", "KA"]].iloc[0].to_numpy(dtype=float))
+        y = records.loc[records["EVID"] == 0, "DV"].to_numpy()
+        residuals.append(y / oral_curve(true, records) - 1)
+
+        def loss(logs, records=records, y=y):
+            rows = (np.log(y) - np.log(oral_curve(logs, records))) / error
+            return np.concatenate([rows, (logs - population) / spread])
+
+        fit = least_squares(loss, population)
+        distances.append((fit.x - true) / np.sqrt(np.diag(np.linalg.inv(fit.jac.T @ fit.jac))))
+    inside = 100 * (np.abs(distances) < 1.96).mean(axis=0)
+    print(
+        f"\nOral_1CPT at the true constants: mean residual {100 * np.concatenate(residuals).mean():.1f} % of the curve"
+    )
+    print("inside 95 % of scipy's fits (CL, V, KA):", ", ".join(f"{share:.1f}" for share in inside))
+
+
+def oral_curve(logs, records):
+    """Return the curve of one compartment at the observations, by closed forms; a steady state replaces earlier doses."""
+    clearance, volume, absorption = np.exp(logs)
+    rate = clearance / volume
+    at = records.loc[records["EVID"] == 0, "TIME"].to_numpy()
+    curve = np.zeros(len(at))
+    for dose in records[records["EVID"] == 1].itertuples():
+        later, since = at >= dose.TIME, np.maximum(at - dose.TIME, 0)
+        left, gone = np.exp(-rate * since), np.exp(-absorption * since)
+        if dose.SS == 1:
+            left, gone = left / -np.expm1(-rate * dose.II), gone / -np.expm1(-absorption * dose.II)
+            curve[later] = 0
+        curve[later] += (dose.AMT * absorption / volume / (absorption - rate) * (left - gone))[later]
+    return curve
 
 
 def interval(patient, constant):
