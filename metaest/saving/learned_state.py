@@ -55,8 +55,8 @@ def _without_rows(state: dict[str, Any]) -> dict[str, Any]:
             if table.index.nlevels > 1:  # one row a unit of a task: the tasks in their order
                 number = pd.factorize(table.index.get_level_values(0))[0]
                 further = [table.index.get_level_values(level) for level in range(1, table.index.nlevels)]
-                hashes = [[hashes[i] for i in number], *further]
-                state[name] = table.set_axis(pd.MultiIndex.from_arrays(hashes, names=table.index.names))
+                of_units: Any = [[hashes[i] for i in number], *further]
+                state[name] = table.set_axis(pd.MultiIndex.from_arrays(of_units, names=table.index.names))
                 continue
             state[name] = table.set_axis(pd.Index(hashes, name=table.index.name))
     return state

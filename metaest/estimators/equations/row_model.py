@@ -369,9 +369,10 @@ class RowModel(HierarchicalModel):
         constants, noise = phi.detach().numpy(), self._noise(log_sigma)
         with np.errstate(all="ignore"):
             sums = [self._sums(constants[:, tasks], noise, flat, true=True)[:4] for tasks, flat in blocks]
-        if not all(np.isfinite(part).all() for each in sums for part in each[1:]):
+        parts: list[Any] = list(zip(*sums, strict=True))
+        if not all(np.isfinite(each).all() for part in parts[1:] for each in part):
             return None
-        *information, curvature = map(_joined, zip(*sums, strict=True))
+        *information, curvature = map(_joined, parts)
         return Information(*information), curvature
 
     def searched(
@@ -380,10 +381,8 @@ class RowModel(HierarchicalModel):
         """Search as :class:`~metaest.functional.GaussNewton` does; None where torch has to."""
         if not u.shape[0] or type(solver) is not GaussNewton:
             return None
-        posterior = Point(center, factor, log_sigma)
-        result = self._searched_at_once(solver, posterior, observations, u)
-        if result is None:
-            result = self._searched_in_blocks(solver, posterior, observations, u)
+        given = solver, Point(center, factor, log_sigma), observations, u
+        result = self._searched_at_once(*given) or self._searched_in_blocks(*given)
         if result is None:
             return None
         not_finite = result.code.numpy() == NOT_FINITE
