@@ -388,7 +388,7 @@ def _require_settings(settings: FitSettings, population: Population) -> None:
         )
     for name, stated in (("noise", population.noise.kind), ("output", getattr(population.noise, "column", None))):
         if getattr(settings, name) != stated:
-            raise ValueError(f"{name}={getattr(settings, name)!r}, but that of the population is {stated!r}.")
+            raise ValueError(f"{name}={getattr(settings, name)!r}, but the {name} of the population is {stated!r}.")
     if tuple(check_names(settings.random, population.constants, "random")) != population.random:
         raise ValueError(
             f"random={settings.random!r}, but the constants that vary in the population are {list(population.random)}."
