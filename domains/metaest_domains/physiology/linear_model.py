@@ -128,6 +128,6 @@ class LinearCompartments(LinearEquation):
         if wrong.any():
             row = int(wrong.argmax())
             raise ValueError(
-                f"column {self._name(self.output)} is {measured[row]:g} in row {row}: rows are measured in compartment "
-                f"{central} (the central one) or {last} (the metabolite)."
+                f"column {self.name_of_column(self.output)} is {measured[row]:g} in row {row}: rows are measured in "
+                f"compartment {central} (the central one) or {last} (the metabolite)."
             )

@@ -184,7 +184,7 @@ class PatientEquation(ABC):
             raise ValueError("the time of a dose cannot be negative.")
         self._check_durations(X, amount, duration)
         if self.weight is not None:
-            self._check_weights(X[:, self.weight], self._name(self.weight), y is not None)
+            self._check_weights(X[:, self.weight], self.name_of_column(self.weight), y is not None)
         if self.followed.weight is not None:
             path = self.doses.path(X, self.followed.weight)[1]
             self._check_weights(path.reshape(-1), repr(self.followed.weight), False)
@@ -248,7 +248,7 @@ class PatientEquation(ABC):
         differs[0] &= bool(self.doses.since)
         for i in np.flatnonzero(missing.any(axis=0) | differs):
             columns = self.doses.amount
-            column = self._name(columns[i]) if i < len(columns) else repr(f"dose_{i + 1}")
+            column = self.name_of_column(columns[i]) if i < len(columns) else repr(f"dose_{i + 1}")
             rows = np.flatnonzero(missing[:, i])
             if len(rows):
                 raise ValueError(
@@ -260,5 +260,6 @@ class PatientEquation(ABC):
                 "patient; each row must hold all doses of the patient, in the same columns (see read_patients)."
             )
 
-    def _name(self, column: int | None) -> str:
+    def name_of_column(self, column: int | None) -> str:
+        """Return how messages call a column of X."""
         return repr(self.columns[column]) if column is not None and self.columns else f"{column} of X"
