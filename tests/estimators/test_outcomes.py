@@ -254,13 +254,31 @@ def test_settings_that_do_not_go_together_are_refused(fits):
         EquationRegressor(study.line, {"level": 3.0, "slope": 0.0}, noise="bernoulli").fit(fits["bernoulli"][1])
 
 
-@pytest.mark.filterwarnings("ignore:the tasks do not determine", "ignore:fit. the search")
+@pytest.mark.filterwarnings("ignore:the (tasks do not determine|likelihood does not fall)", "ignore:fit. the search")
 @pytest.mark.parametrize("kind", ["bernoulli", "poisson", "negative-binomial", "time-to-event"])
 def test_zeros_alone_end_in_a_warning(fits, kind):
     model, tasks = fits[kind]
     nothing = TaskSet([Task(task.name, task.X, np.zeros(len(task.X))) for task in tasks])
     with pytest.warns(ConvergenceWarning, match=r"(y is 0 in all|no event happened)"):
         clone(model).fit(nothing)
+
+
+def test_what_separates_zeros_and_ones_is_warned_of():
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 1, 8)
+    apart = TaskSet([Task(i, x[:, None], (x > 0).astype(float)) for i in range(10)])
+    with pytest.warns(ConvergenceWarning, match=r"the likelihood does not fall as .*slope.* grows"):
+        EquationRegressor(study.logit, LEVEL, random=["level"], noise="bernoulli").fit(apart)
+    # one of two columns separates, and the other does not
+    X = rng.standard_normal((12, 8, 2))
+    y = (rng.random((12, 8)) < 0.5) | (X[:, :, 1] > 1)
+
+    def two(X, level, slope, step):
+        return torch.sigmoid(level + slope * X[:, 0] + step * (X[:, 1] > 1))
+
+    tasks = TaskSet([Task(i, X[i], y[i].astype(float)) for i in range(12)])
+    with pytest.warns(ConvergenceWarning, match=r"(does not fall as|do not determine) step"):
+        EquationRegressor(two, {**LEVEL, "step": 0.0}, random=["level"], noise="bernoulli").fit(tasks)
 
 
 def test_a_category_without_a_row_is_warned_of(fits):

@@ -228,9 +228,11 @@ def replicates(n):
         + ", ".join(f"{k} {v}" for _, _, more in KINDS.values() for k, v in more.items())
     )
     for kind, (noise, equation, more) in KINDS.items():
-        start, errors = time.process_time(), []
+        start, errors, drawn = time.process_time(), [], []
         for seed in range(n):
             tasks = simulated(kind, np.random.default_rng([seed, len(kind)]))
+            # the levels are the first numbers that are drawn
+            drawn.append(0.8 * np.random.default_rng([seed, len(kind)]).standard_normal(N_TASKS).std() - 0.8)
             model = EquationRegressor(
                 equation, {"level": 0.0, "slope": 0.0}, random=["level"], noise=noise, n_nodes=5
             ).fit(tasks)
@@ -243,7 +245,7 @@ def replicates(n):
         names = ["level", "slope", "omega", *more]
         seconds = (time.process_time() - start) / n
         print(f"{kind:18}" + "  ".join(f"{k} {m:+.4f} ({m / e:+.1f})" for k, m, e in zip(names, mean, error, strict=True))
-              + f"   {seconds:.2f} s a fit")  # fmt: skip
+              + f"   {seconds:.2f} s a fit; SD of the levels drawn {np.mean(drawn):+.4f}")  # fmt: skip
 
 
 def outliers(n):

@@ -48,7 +48,7 @@ from metaest.estimators.equations.fit.em import (
 from metaest.estimators.equations.fit.laplace import maximise
 from metaest.estimators.equations.fit.linearised import invert, linearise
 from metaest.estimators.equations.fit.maml import meta_train
-from metaest.estimators.equations.fit.problem import Optimum, Problem
+from metaest.estimators.equations.fit.problem import Optimum, Problem, runs_off
 from metaest.estimators.equations.fit.starts import sizes, spread_of
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
@@ -552,7 +552,9 @@ def doubt_of(problem: Problem, optimum: Optimum, fitted: FittedEquation, tasks: 
             "it, it can be traded for another constant, or it has run to a bound. Look at units, initial values and "
             f"bounds; its standard error means nothing.{note_on_initial_values(fitted, problem.observations, tasks)}"
         )
-    return f"{optimum.message}; raise max_iter, or look at history_." if optimum.message else ""
+    if optimum.message:
+        return f"{optimum.message}; raise max_iter, or look at history_."
+    return "" if problem.model.noise.normal else runs_off(problem, optimum, fitted.beta_error, fitted.names)
 
 
 def _at_floor(problem: Problem, population: PopulationParameters) -> str | None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from metaest.estimators.equations.fit_checkpoint import FitCheckpoint
@@ -19,7 +20,10 @@ from metaest.functional import (
 from metaest.functional.equations.gauss_newton import MapResult
 from metaest.functional.equations.hierarchical import Design, Point
 
-__all__ = ["Held", "Optimum", "PopulationPrior", "Problem"]
+__all__ = ["Held", "Optimum", "PopulationPrior", "Problem", "runs_off"]
+
+# log-likelihood that a coefficient moved by its standard error loses at least, a tenth of a half
+LEAST_LOSS = 0.05
 
 
 class PopulationPrior(Protocol):
@@ -162,3 +166,50 @@ class Optimum(NamedTuple):
     loss: float
     n_iter: int
     message: str
+
+
+def runs_off(problem: Problem, optimum: Optimum, errors: Tensor, names: list[str]) -> str:
+    """Return a sentence on a maximum of the likelihood of outcomes that is none; empty where it is one.
+
+    A coefficient moved by its standard error loses about a half of log-likelihood, or more. Where it loses nothing, the
+    likelihood rises on and on, as where a column separates zeros and ones; where it gains, the search ended early.
+
+    Parameters
+    ----------
+    problem : Problem
+    optimum : Optimum
+    errors : Tensor of shape (coefficients,)
+    names : list of str
+        Of the constants.
+    """
+
+    def loss(population: PopulationParameters) -> float:
+        value = -problem.log_evidence(population, problem.solve(population, optimum.u).u)
+        return value - optimum.loss
+
+    population, lost = optimum.population, dict[str, float]()
+    for j, error in enumerate(errors.tolist()):
+        for step in (-error, error) if 0 < error < np.inf else ():
+            beta = population.beta.clone()
+            beta[j] += step
+            change, name = loss(population._replace(beta=beta)), names[int(problem.design.constant[j])]
+            lost[name] = min(lost.get(name, np.inf), change)
+    flat = [name for name, change in lost.items() if change < LEAST_LOSS]
+    largest = torch.tensor(problem.model.noise.largest, dtype=torch.float64)
+    gains = [change for change in lost.values() if change < -LEAST_LOSS]
+    for k in range(len(population.log_sigma)):
+        for step in (-0.5, 0.5):
+            log_sigma = population.log_sigma.clone()
+            log_sigma[k] = (log_sigma[k] + step).clamp(min=problem.smallest_log_sigma[k], max=largest[k])
+            gains += [change for change in [loss(population._replace(log_sigma=log_sigma))] if change < -LEAST_LOSS]
+    if gains:
+        return (
+            f"the search ended early: beside the fitted constants the log-likelihood is higher by {-min(gains):.3g}. "
+            "Give other initial values, or another kind of noise."
+        )
+    if flat:
+        return (
+            f"the likelihood does not fall as {', '.join(flat)} grows without end: the equation foretells every row it "
+            "could err in (separation). Its value is where the search ended, and its standard error means nothing."
+        )
+    return ""
