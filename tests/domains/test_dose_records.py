@@ -17,6 +17,7 @@ from metaest_domains.physiology import (
     dose_for,
 )
 from metaest_domains.physiology.dose_records import columns_for, covariate_columns
+from metaest_domains.physiology.time_varying import value_between
 
 
 def test_records_with_further_doses_equal_their_doses_one_by_one():
@@ -94,8 +95,11 @@ def test_scaled_doses_last_as_long():
 
 
 def test_a_covariate_over_time_is_in_order_and_complete():
-    path = TimeVarying([0.0, 24.0, 24.0], [80.0, 70.0, 60.0])
-    assert path.value.tolist() == [80.0, 60.0]
+    # two records at one time: the interval that ends there has the first one's value, that which begins there the last's
+    time, value = np.array([[0.0, 24.0, 24.0]]), np.array([[80.0, 70.0, 60.0]])
+    start, end = np.array([[12.0, 24.0]]), np.array([[24.0, 36.0]])
+    assert value_between(time, value, start, end, "nocb").tolist() == [[70.0, 60.0]]
+    assert value_between(time, value, start, end, "locf").tolist() == [[80.0, 60.0]]
     with pytest.raises(ValueError, match="times must be in order, but 0 comes after 24"):
         TimeVarying([24.0, 0.0], [80.0, 70.0])
     with pytest.raises(ValueError, match="a time for each value, got 1 and 2"):
@@ -220,3 +224,6 @@ def test_a_learned_coefficient_of_a_covariate_over_time_is_found():
     assert row["value"] / scale == pytest.approx(0.01, abs=0.003)
     assert row["between_task_sd"] == 0
     assert not learned.compiled_
+    with pytest.raises(ValueError, match="learned to follow covariates over time"):
+        learned.to_population()
+    assert model.to_population().covariates == model.prior.covariates

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from metaest import EquationRegressor, Parameter, Population, TaskError, TaskSet
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
+from metaest.population import Provenance
 from metaest.tasks.arguments import is_whole
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
 from metaest_domains.physiology.changing import changing_of, coefficient_names, without_changing
@@ -365,6 +366,25 @@ checkpoint_every, verbose
             lasting = {**population.settings, **settings}.get("route") == "iv"
             population = _with_doses(population, n_doses or 1, lasting=lasting or records, records=records)
         return keep_population(cls, population, settings)
+
+    def to_population(
+        self, *, columns: Mapping[str, str] | None = None, target: str = "", provenance: Provenance | None = None
+    ) -> Population:
+        """Return what the fit has learned as a population; see :meth:`metaest.EquationRegressor.to_population`.
+
+        Raises
+        ------
+        ValueError
+            As there, and where constants that were learned follow covariates over time.
+        """
+        check_is_fitted(self)
+        kept = self.prior is not None and self.prior_weight == np.inf
+        if self.equation_.changing is not None and not kept:
+            raise ValueError(
+                "to_population: a population does not hold constants that were learned to follow covariates over time "
+                "(time_varying=); keep the model itself, by metaest.save."
+            )
+        return super().to_population(columns=columns, target=target, provenance=provenance)
 
     def settings_of_population(self) -> dict[str, Any]:
         """Return the settings that the constants belong to."""

@@ -29,7 +29,7 @@ class TimeVarying(Record):
     time : array-like of shape (n_values,)
         Times of the values, in the unit of time of the fit, in rising order.
     value : array-like of shape (n_values,)
-        Of two values at one time the later one holds.
+        Of several values at one time the first one holds until then ("nocb"), and the last one from then on ("locf").
 
     Raises
     ------
@@ -57,8 +57,7 @@ class TimeVarying(Record):
         if len(falls):
             before, after = time[falls[0]], time[falls[0] + 1]
             raise ValueError(f"a covariate over time: times must be in order, but {after:g} comes after {before:g}.")
-        last = np.append(np.diff(time) > 0, True)
-        set_fields(self, time=time[last], value=value[last])
+        set_fields(self, time=time, value=value)
         super().__post_init__()
 
     def padded(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
