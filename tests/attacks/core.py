@@ -36,6 +36,7 @@ from attacks.models import (
     decay,
     decay_tasks,
     equation,
+    equation_of_visits,
     evidence_head,
     linear_tasks,
     new_average,
@@ -55,6 +56,7 @@ from attacks.models import (
     regressor,
     ridge_head,
     transformed,
+    visits,
     with_context,
 )
 from attacks.run import EntryPoint
@@ -337,6 +339,7 @@ GUARDS = {"guard": flag("guard", none=True), "gap": count(0, name="gap")}
 WITH_POSTERIOR = (
     "EquationRegressor",
     "EquationRegressor of structures",
+    "EquationRegressor of visits",
     "HierarchicalGPRegressor",
     "PopulationAverage",
     "RandomCoefficientRegressor",
@@ -354,6 +357,7 @@ def network_entries(
     of_adapted = {
         "MAMLRegressor": "AdaptedRegressor", "MAMLClassifier": "AdaptedClassifier", "MAMLPolicy": "AdaptedPolicy",
         "EquationRegressor": "AdaptedEquation", "EquationRegressor of structures": "AveragedEquation",
+        "EquationRegressor of visits": "AdaptedUnits",
         "RandomCoefficientRegressor": "AdaptedGaussian",
         "AutoMetaRegressor": "AdaptedAuto", "AutoMetaClassifier": "AdaptedAutoClassifier",
         "HierarchicalGPRegressor": "AdaptedGaussian", "PopulationAverage": "AdaptedPopulationAverage",
@@ -437,6 +441,14 @@ network_entries("AutoMetaRegressor", average, 2, guards=True, answers=("predict_
 network_entries("AutoMetaClassifier", class_average, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLClassifier", classifier, 2, guards=True, answers=("predict_proba",), classes=True)
 network_entries("MAMLPolicy", policy, 2, guards=False, answers=())
+network_entries(
+    "EquationRegressor of visits",
+    equation_of_visits,
+    2,
+    guards=False,
+    answers=("predict_interval", "predict_mean"),
+    positive=True,
+)
 for _kind, _model in (
     ("EquationRegressor", equation),
     ("EquationRegressor of structures", averaged_equation),
@@ -585,6 +597,7 @@ entry(
     rows_and_targets(names=("X",), columns=2, settings={"return_std": flag("return_std")}),
 )
 MANY_CURVES_OF_STRUCTURES = once(lambda: averaged_equation().adapt_many(decay_tasks(3, seed=5)))
+MANY_UNITS = once(lambda: equation_of_visits().adapt_many(visits(3, seed=5)))
 MANY_OF_PARTS = once(lambda: population_average().adapt_many(decay_tasks(3, seed=5)))
 for _name, _many_curves in (
     ("AdaptedEquations", MANY_CURVES),
@@ -899,6 +912,8 @@ entry(
 
 # ---- questions to equations -------------------------------------------------------------------------------------
 
+VISITS_PROBE = np.array([[0.4, 0.0], [1.2, 5.0]])
+VISITS_SUPPORT = np.array([[0.3, 0.0], [1.0, 0.0], [2.0, 1.0]]), np.array([1.4, 0.8, 0.2])
 CURVE = once(lambda: equation().adapt(*CURVE_SUPPORT))
 CURVE_OF_STRUCTURES = once(lambda: averaged_equation().adapt(*CURVE_SUPPORT))
 CURVE_OF_PARTS = once(lambda: population_average().adapt(*CURVE_SUPPORT))
@@ -929,6 +944,33 @@ for _name, _it in (
         ),
         state=bytes_of(_it, CURVE_PROBE),
     )  # fmt: skip
+UNITS = once(lambda: equation_of_visits().adapt(*VISITS_SUPPORT))
+for _method, _more in (
+    ("simulate", {"n": count(1, name="n"), "random_state": seed()}),
+    ("suggest", {"n": count(1, 2, name="n"), "target": one_of("target", None, "k", "a")}),
+):
+    entry(
+        f"AdaptedUnits.{_method}",
+        lambda X, _method=_method, **settings: getattr(UNITS(), _method)(
+            X, **({"random_state": 0} if _method == "simulate" else {}) | settings
+        ),
+        rows_and_targets(columns=2, positive=True, names=("X",), further={"sample_weight": _weights}, settings=_more),
+        state=bytes_of(UNITS, VISITS_PROBE),
+    )
+entry(
+    "AdaptedUnits.unit",
+    lambda label: UNITS().unit(label).predict(CURVE_PROBE),
+    # labels of this model are numbers
+    setting(lambda v: None if type(v) in (int, float) or isinstance(v, np.number) else False, "label").map(
+        lambda g: {"label": g}
+    ),
+    state=bytes_of(UNITS, VISITS_PROBE),
+)
+entry(
+    "AdaptedManyUnits.predict",
+    lambda X: MANY_UNITS().predict(X),
+    rows_and_targets(names=("X",), columns=2, positive=True),
+)
 entry(
     "AdaptedEquation.profile",
     lambda name="k", **settings: CURVE().profile(name, **{"n_points": 3, **settings}),

@@ -22,6 +22,7 @@ import metaest_datasets
 from attacks.arguments import count, flag, one_of, sequences
 from attacks.hostile import Given, numbers, plainly, setting
 from attacks.models import once
+from attacks.populations import one_at_a_time, text
 from attacks.run import EntryPoint
 from metaest import Task, TaskSet
 from metaest_domains import kinetics, physiology, trading
@@ -50,6 +51,7 @@ EXCLUDED = {
 HOOKS = {
     "guess", "formula", "inverse", "shape", "examine", "equation_class", "tasks_of", "episodes", "fit_from", "see",
     "problem", "change", "shared_parts", "learn_guard", "equation_for", "settings_of_population",
+    "settings_of_fit", "columns_of_population", "padded",
 }  # fmt: skip
 
 
@@ -643,6 +645,8 @@ for _name in ("OneCompartmentRegressor", "TwoCompartmentRegressor", "LinearCompa
     ]
     entry(f"physiology.{_name}.rows", lambda times=TIME, regimen=BOLUS, _model=_model: _rows(_model().rows(regimen, times)), drawn({}, {"times": vector(TIME), "regimen": anything("regimen")}), state=made(_model))  # fmt: skip
     entry(f"physiology.{_name}.read", lambda frame, _model=_model, **a: (lambda read: [_rows(read[0]), read[1]])(_model().read(frame, **a)), table({k: v for k, v in ONE.items() if k != "weight"}, ["time", "dose", "concentration"], ("dose", "concentration"), {"frame": anything("frame"), "time_unit": anything("time_unit")}), compare=False, state=made(_model))  # fmt: skip
+
+    entry(f"physiology.{_name}.to_population", lambda _model=_model, **a: list(_model().to_population(**a).typical().values()), one_at_a_time(columns=lambda v: None if v is None else False, target=text, provenance=lambda v: None if v is None else False), state=made(_model))  # fmt: skip
 
 PLOT = {"time_unit": setting(lambda v: None, "time_unit"), **LEVEL}
 entry("physiology.plot_patient", lambda regimen=BOLUS, **a: _drawn_lines(physiology.plot_patient(a.pop("patient") if "patient" in a else patient(), regimen, ax=_axes(), **a)), drawn({}, {"times": vector(TIME), "patient": anything("patient"), "regimen": anything("regimen", either=lambda v: v is None or np.ndim(v) == 2), **GIVEN, **LEVEL}), state=made(patient, one_compartment), fits=True)  # fmt: skip

@@ -72,6 +72,19 @@ def decay_tasks(n: int = 10, rows: int = 6, seed: int = 0) -> TaskSet:
     return TaskSet(tasks)
 
 
+def visits(n: int = 8, seed: int = 0) -> TaskSet:
+    """Return decaying curves of three visits of each task; the number of the visit follows the time."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for i in range(n):
+        t, visit = np.tile(np.linspace(0.2, 3, 4), 3), np.repeat([0.0, 1.0, 2.0], 4)
+        k = np.exp(0.3 * rng.standard_normal() + 0.2 * rng.standard_normal(3))[visit.astype(int)]
+        tasks.append(
+            Task(f"task {i}", np.column_stack([t, visit]), 2 * np.exp(-k * t) + 0.05 * rng.standard_normal(12))
+        )
+    return TaskSet(tasks)
+
+
 def decay(X: torch.Tensor, k: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
     """First-order decay."""
     return a * torch.exp(-k * X[:, 0])
@@ -160,6 +173,9 @@ classifier = once(lambda: new_classifier().fit(class_tasks()))
 class_average = once(lambda: new_class_average().fit(class_tasks()))
 policy = once(lambda: new_policy().fit(linear_tasks()))
 equation = once(lambda: new_equation().fit(decay_tasks()).calibrate(decay_tasks(8, seed=1), support_size=(2, 3)))
+equation_of_visits = once(
+    lambda: EquationRegressor(decay, CONSTANTS, levels={1: ["k"]}, covariance="diagonal", compile=False).fit(visits())
+)
 averaged_equation = once(fitted_structures)
 binary_equation = once(fitted_binary)
 adapted_binary_equation = once(lambda: binary_equation().adapt(BINARY[0].X, BINARY[0].y))

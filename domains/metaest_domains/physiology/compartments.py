@@ -364,7 +364,8 @@ checkpoint_every, verbose
         """
         if (n_doses is not None or records) and isinstance(population, Population):
             lasting = {**population.settings, **settings}.get("route") == "iv"
-            population = _with_doses(population, n_doses or 1, lasting=lasting or records, records=records)
+            n = 1 if n_doses is None else n_doses
+            population = _with_doses(population, n, lasting=lasting or records, records=records)
         return keep_population(cls, population, settings)
 
     def to_population(

@@ -33,7 +33,7 @@ from metaest.estimators.equations.fitted import FittedEquation
 from metaest.estimators.equations.noises import check_outputs, numbered_outputs
 from metaest.estimators.equations.units.adapting import adapt_units, checked_rows
 from metaest.estimators.equations.units.draws import joint_constants
-from metaest.estimators.equations.units.levels import LevelColumns, Units
+from metaest.estimators.equations.units.levels import LevelColumns, Units, require_label
 from metaest.estimators.equations.units.posterior import UnitPosterior, population_of_unit
 from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictor
@@ -298,21 +298,25 @@ class AdaptedUnits(AdaptedPredictor):
         -------
         AdaptedEquation
             Of the columns of X without levels.
+
+        Raises
+        ------
+        ValueError
+            When labels are missing, or a level holds numbers and its label is none.
         """
         path = []
         if len(labels) != len(self._levels.columns):
             raise ValueError(f"unit: one label for each of {list(self._levels.labels)} is wanted, got {labels}.")
-        for level, label in enumerate(labels):
-            same = [other[level] for other in self._paths if self._labels(other)[level] == label]
+        for level, (column, label) in enumerate(zip(self._levels.labels, labels, strict=True)):
             book = self._levels.books[level]
+            require_label(label, bool(book), f"unit: the label of {column!r}")
+            same = [other[level] for other in self._paths if self._labels(other)[level] == label]
             if same:
                 path.append(same[0])
             elif label in book:
                 path.append(float(book.index(label)))
-            elif isinstance(label, (int, float, np.number)) and not book:
-                path.append(float(label))
             else:
-                path.append(float(len(book)) if book else -1.0)
+                path.append(float(len(book)) if book else float(label))
         return self._unit(tuple(path))
 
     @cached_property

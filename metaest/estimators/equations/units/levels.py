@@ -25,7 +25,7 @@ from metaest.tasks import TaskSet
 from metaest.tasks.level_labels import coded
 from metaest.tasks.reading import rows_of
 
-__all__ = ["LevelColumns", "UnitPlaces", "Units", "Variation"]
+__all__ = ["LevelColumns", "UnitPlaces", "Units", "Variation", "require_label"]
 
 
 class UnitPlaces(NamedTuple):
@@ -289,3 +289,15 @@ def coded_rows(levels: Sequence[Any], X: Any) -> tuple[Any, dict[Any, tuple[Hash
     if not levels or not isinstance(X, pd.DataFrame):
         return X, {}
     return coded(X, [level for level in levels if level in X.columns], "fit")
+
+
+def require_label(label: Any, words: bool, what: str) -> None:
+    """Raise a ValueError where a value cannot be the label of a unit: of words and dates, or of numbers."""
+    # a difference of times is one of numpy's whole numbers
+    number = isinstance(label, (int, float, np.integer, np.floating)) and not isinstance(label, (bool, np.timedelta64))
+    if words and isinstance(label, Hashable) and pd.api.types.is_scalar(label) and not pd.isna(label):
+        return
+    if not words and number and np.isfinite(label):
+        return
+    wanted = "a word, a number or a date" if words else "a finite number, as in X,"
+    raise ValueError(f"{what} is {label!r:.60}; {wanted} is wanted.")
