@@ -20,7 +20,7 @@ from metaest_domains.physiology.dose_records import FURTHER, LIMIT_COLUMNS
 from metaest_domains.physiology.doses import Doses
 from metaest_domains.physiology.linear_equation import LinearEquation
 from metaest_domains.physiology.patient_equation import PatientEquation
-from metaest_domains.physiology.record_columns import PATIENT_COLUMNS
+from metaest_domains.physiology.record_columns import KEPT, PATIENT_COLUMNS
 from metaest_domains.physiology.record_limits import filled
 from metaest_domains.physiology.regimen import Regimen, covariate_columns, dose_columns
 from metaest_domains.physiology.time_varying import path_columns
@@ -191,7 +191,8 @@ checkpoint_every, verbose
         Raises
         ------
         TaskError
-            When the frame holds several patients, or a record is contradictory or not supported by these models.
+            When the frame holds several patients, a record is contradictory or not supported by these models, or
+            observations are known by a limit only and the fit had no such limits.
 
         Warns
         -----
@@ -199,7 +200,11 @@ checkpoint_every, verbose
             When columns were not read, or records have neither a dose nor an observation.
         """
         changing = as_mapping(self.time_varying, "time_varying")
-        constant = [name for name in covariate_columns(self._columns()) if name not in changing]
+        output = getattr(self, "output", None)
+        kept = KEPT["output"] if output == KEPT["output"] else None
+        if kept is not None and columns.get("output") is None:
+            raise TaskError("the model has several outputs: pass output=, the column of records that tells them apart.")
+        constant = [name for name in covariate_columns(self._columns()) if name not in (*changing, kept)]
         columns.setdefault("covariates", constant)
         columns.setdefault("time_varying", changing)
         given, X, y = Regimen.read(frame, patient=patient, time_unit=time_unit, **columns)
@@ -209,9 +214,25 @@ checkpoint_every, verbose
                 f"all doses enter compartment {entered[0]:g}, and those of the fit entered the usual one of "
                 f"route={self.route!r}; drop the column of compartments if these do as well."
             )
+        X = self._without_others(X, y)
         no_limit = np.full(len(y), np.nan)
         lacking = {name: no_limit for name in self._columns() if name in LIMIT_COLUMNS and name not in X}
         return self._as_fitted(X.assign(**filled(lacking, y))), y
+
+    def _without_others(self, X: pd.DataFrame, y: NDArray[np.float64]) -> pd.DataFrame:
+        """Return rows without limits that the fit did not have, or raise where these, or others, say something."""
+        others = [name for name in (*LIMIT_COLUMNS, *_REMEDIES) if name in X and name not in self._columns()]
+        for name in others:
+            if name in _REMEDIES:
+                raise TaskError(f"the records have a column {name!r}, and the model has none; {_REMEDIES[name]}.")
+            beyond = np.flatnonzero(y > X[name] if name == "uloq" else y < X[name])
+            if name != "lloq_from" and len(beyond):
+                raise TaskError(
+                    f"observation {beyond[0] + 1}, at time {X['time'].iloc[beyond[0]]:g}, is known by a limit of "
+                    f"quantification only, and the model was fitted without {_LIMITS[name]}={name!r}: fit it with "
+                    "that, or leave such observations out."
+                )
+        return X.drop(columns=others)
 
     def rows(self, regimen: Regimen, times: Any) -> Any:
         """Return the rows of X for predictions at given times under a regimen.
@@ -258,7 +279,7 @@ checkpoint_every, verbose
         """Return rows of numbered doses with the columns of the fit first, then further ones for additional doses."""
         names = self._columns()
         if self.equation_.doses.wide:
-            return X
+            return X[names] if set(names) == set(X.columns) else X
         numbered = sum(name.startswith("dose_time_") for name in X.columns)
         durations = [f"dose_duration_{i + 1}" for i in range(numbered)]
         if "dose" in names:

@@ -21,6 +21,7 @@ __all__ = [
     "covariate_columns",
     "doses_of_records",
     "is_given",
+    "refuse_impossible",
     "written_out",
 ]
 
@@ -116,6 +117,10 @@ def doses_of_records(parts: dict[str, NDArray[np.float64]]) -> dict[str, NDArray
     total = float(parts["number"].sum())
     if total > MOST_DOSES:
         raise ValueError(f"a regimen has at most {MOST_DOSES:,} doses, got {total:,.0f}.")
+    if not ((steady > 0) | (parts["number"] > 1)).any():
+        _refuse(
+            interval > 0, "interval", interval, "no dose comes again; say how many do (number) or that it is steady"
+        )
     restart = (parts["reset"] > 0) | (steady == 1)
     at, record, count = written_out(time, interval, parts["number"], restart)
     doses = {name: values[record] for name, values in parts.items()}
@@ -124,6 +129,32 @@ def doses_of_records(parts: dict[str, NDArray[np.float64]]) -> dict[str, NDArray
     doses |= {name: np.where(first, doses[name], 0.0) for name in ("steady", "reset")}
     doses["interval"] = np.where(doses["steady"] > 0, doses["interval"], 0.0)
     return doses
+
+
+def refuse_impossible(records: Any) -> None:
+    """Raise a ValueError where fields of the records of rows are not among what they may be, or contradict each other.
+
+    Parameters
+    ----------
+    records : object
+        With the fields of a record as attributes, each an ndarray of shape (n_rows, n_records).
+    """
+    steady, interval, rate, compartment = records.steady, records.interval, records.rate, records.compartment
+    endless = (records.amount == 0) & (rate > 0)
+    checks = [
+        ("interval", interval < 0, "it cannot be negative"),
+        ("interval", (steady > 0) & (interval == 0) & ~endless, "a steady state needs the interval between doses"),
+        ("compartment", (compartment < 0) | (compartment != np.round(compartment)), "it must be a whole number"),
+        ("rate", rate < 0, "it cannot be negative"),
+        ("rate", (rate > 0) & (records.duration > 0), "the dose has a duration as well; keep one of them"),
+    ]
+    for name, may in _ALLOWED.items():
+        checks.append((name, ~np.isin(getattr(records, name), may), f"it must be one of {', '.join(map(str, may))}"))
+    for name, wrong, why in checks:
+        if wrong.any():
+            row, place = np.argwhere(wrong)[0]
+            value, time = (part[row, place] for part in (getattr(records, name), records.time))
+            raise ValueError(f"dose_{name} of the dose at {time:g} is {value:g} in row {row}: {why}.")
 
 
 def _refuse(wrong: NDArray[np.bool_], name: str, values: NDArray[np.float64], why: str) -> None:

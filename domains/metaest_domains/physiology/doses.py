@@ -152,6 +152,10 @@ class Doses:
         size = 3 + len(FURTHER) + 3 * len(self.paths) if self.wide else 3
         return [X[:, self.width + j :: size] for j in range(size)]
 
+    def number(self, place: int) -> int:
+        """Return the number by which a frame calls a dose; further `wide` rows leave the places of the fit free."""
+        return place + 1 - (len(self.amount) if self.wide and place >= len(self.amount) else 0)
+
     def arrange(self, X: pd.DataFrame, names: list[str] | None) -> tuple[pd.DataFrame, NDArray[Any]] | None:
         """Return a frame with the columns of the fit, and what the fit has no columns for.
 

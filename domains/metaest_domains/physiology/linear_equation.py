@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaest_domains.physiology.dose_records import is_given
 from metaest_domains.physiology.events import Arrival, DoseRecords, Patients, amounts_after
 from metaest_domains.physiology.linear_flow import System
 from metaest_domains.physiology.patient_equation import PatientEquation
@@ -115,8 +116,10 @@ class LinearEquation(PatientEquation):
     def check_rows(self, X: NDArray[Any], y: NDArray[Any] | None) -> None:
         """Raise a ValueError when rows cannot be those of a patient; y is None for rows to be predicted."""
         super().check_rows(X, y)
-        compartment = self.doses.records(X.astype(float)).compartment
-        wrong = compartment > len(self.states)
+        records: Any = self.doses.records(X.astype(float))
+        compartment = records.compartment
+        # a reset alone enters none, whatever its record says
+        wrong = (compartment > len(self.states)) & is_given(records.amount, records.steady, records.rate)
         if wrong.any():
             raise ValueError(
                 f"a dose enters compartment {compartment[wrong][0]:g}, and this model has {len(self.states)}: "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaest_domains.physiology.changing import Changing
-from metaest_domains.physiology.dose_records import is_given
+from metaest_domains.physiology.dose_records import FURTHER, is_given, refuse_impossible
 from metaest_domains.physiology.doses import Doses
 
 __all__ = ["PatientEquation"]
@@ -182,7 +182,10 @@ class PatientEquation(ABC):
                 raise ValueError(f"{name} is {values[row].min():g} in row {row}; it cannot be negative.")
         if (start < 0).any():
             raise ValueError("the time of a dose cannot be negative.")
-        self._check_durations(X, amount, duration)
+        records = self.doses.records(X)
+        if self.doses.wide:
+            refuse_impossible(records)
+        self._check_durations(records)
         if self.weight is not None:
             self._check_weights(X[:, self.weight], self.name_of_column(self.weight), y is not None)
         if self.followed.weight is not None:
@@ -190,14 +193,12 @@ class PatientEquation(ABC):
             self._check_weights(path.reshape(-1), repr(self.followed.weight), False)
         if y is not None and len(X):
             self._check_paths(X)
-            records = self.doses.records(X)
-            self._check_doses(X[:, self.doses.time], amount, start, is_given(amount, records.steady, records.rate))
+            self._check_doses(X[:, self.doses.time], records)
 
-    def _check_durations(self, X: NDArray[Any], amount: NDArray[np.float64], duration: NDArray[np.float64]) -> None:
+    def _check_durations(self, records: Any) -> None:
         """Refuse infusions of doses that are absorbed."""
-        records = self.doses.records(X)
-        absorbed = np.isin(records.compartment, (0, 1)) & (amount > 0) & self.oral
-        if (absorbed & ((duration > 0) | (records.rate > 0))).any():
+        absorbed = np.isin(records.compartment, (0, 1)) & (records.amount > 0) & self.oral
+        if (absorbed & ((records.duration > 0) | (records.rate > 0))).any():
             raise ValueError(
                 "a dose has a duration, but doses of route='oral' are not infusions"
                 f"{'; those into the central compartment are of compartment 2' * self.doses.wide}."
@@ -211,7 +212,8 @@ class PatientEquation(ABC):
             if len(differs):
                 raise ValueError(
                     f"the values of {name!r} or their times (columns {name}_1, {name}_time_1 ...) are others in row "
-                    f"{differs[0]} than in row 0; each row must hold all of them, in the same columns."
+                    f"{differs[0]} than in row 0; each row must hold all of them, in the same columns. Where new "
+                    "values came after the rows adapted to, adapt to all rows anew."
                 )
 
     def _check_weights(self, weight: NDArray[np.float64], name: str, one_patient: bool) -> None:
@@ -231,11 +233,10 @@ class PatientEquation(ABC):
                 "(TimeVarying) and say which one holds (time_varying=)."
             )
 
-    def _check_doses(
-        self, time: NDArray[np.float64], amount: NDArray[np.float64], start: NDArray[np.float64],
-        given: NDArray[np.bool_],
-    ) -> None:  # fmt: skip
+    def _check_doses(self, time: NDArray[np.float64], records: Any) -> None:
         """Refuse rows of one patient that contradict each other about the doses."""
+        amount, start = records.amount, records.time
+        given = is_given(amount, records.steady, records.rate)
         if not given.any():
             raise ValueError(
                 "no row has a dose above 0; every row must hold the doses given before it (see read_patients)."
@@ -243,12 +244,13 @@ class PatientEquation(ABC):
         first = np.where(given, start, np.inf).min(axis=0)
         missing = ~given & (time[:, None] > first)
         differs = np.zeros(len(first), dtype=bool)
-        for values in (amount, start):  # among the rows that hold the dose
+        for name in ("amount", "time", "duration", *FURTHER):  # among the rows that hold the dose
+            values = getattr(records, name)
             differs |= np.where(given, values, -np.inf).max(axis=0) > np.where(given, values, np.inf).min(axis=0)
         differs[0] &= bool(self.doses.since)
         for i in np.flatnonzero(missing.any(axis=0) | differs):
             columns = self.doses.amount
-            column = self.name_of_column(columns[i]) if i < len(columns) else repr(f"dose_{i + 1}")
+            column = self.name_of_column(columns[i]) if i < len(columns) else repr(f"dose_{self.doses.number(int(i))}")
             rows = np.flatnonzero(missing[:, i])
             if len(rows):
                 raise ValueError(
@@ -256,7 +258,7 @@ class PatientEquation(ABC):
                     f"row: every row after time {first[i]:g} must hold this dose (see read_patients)."
                 )
             raise ValueError(
-                f"the amount or time of the dose in column {column} differs between the rows of one "
+                f"the amount, time or another field of the dose in column {column} differs between the rows of one "
                 "patient; each row must hold all doses of the patient, in the same columns (see read_patients)."
             )
 

@@ -102,6 +102,11 @@ def _day(cell: Any, order: str, column: pd.Series, row: Any, where: str) -> int:
             )
         return int(number)
     texts = parts.groups()
+    if order == "mdy" and "." in cell.strip()[:3]:
+        raise TaskError(
+            f"{begin}, which is day.month.year in most of the world, and text in DATE is month/day/year; rename the "
+            "column DAT1 if the day comes first, or write it with strokes."
+        )
     letters = "ymd" if len(texts[0]) > 2 else order  # a year of four digits in front: the order of ISO 8601
     letters = "ydm" if order == "ydm" and len(texts[0]) > 2 else letters
     values = dict(zip(letters, map(int, texts), strict=True))
@@ -131,6 +136,14 @@ def _whole(numbers: NDArray[np.float64], column: pd.Series, names: Names, where:
     missing = np.flatnonzero(~np.isfinite(numbers))
     if len(missing):
         raise TaskError(f"{where}: column {column.name!r} is missing in row {column.index[missing[0]]}.")
+    length = _DAY / _NANOSECONDS[names.time_unit]
+    beyond = np.flatnonzero((numbers < 0) | (numbers > length))
+    if len(beyond):
+        raise TaskError(
+            f"{where}: column {column.name!r} is {numbers[beyond[0]]:g} in row {column.index[beyond[0]]}, and beside a "
+            f"column of days it is the time of day, from 0 to {length:g} ({names.time_unit}); drop the column of days "
+            "where times count on from day to day, and write 8:30 for half past eight."
+        )
     return np.round(numbers * _NANOSECONDS[names.time_unit]).astype(np.int64)
 
 

@@ -108,6 +108,9 @@ class Regimen(Record):
         cls, amount: float, interval: float = 0.0, n: int = 1, duration: float = 0.0, **covariates: float
     ) -> "Regimen":
         """Return n equal doses, the first at time 0."""
+        fields = [name for name in covariates if name in ("time", "covariates", "number", *FURTHER)]
+        if fields:
+            raise TypeError(f"Regimen.repeated has no {fields[0]!r}; Regimen(...) has, and it is no covariate.")
         if not is_whole(n) or n < 1:
             raise ValueError(f"n must be a whole number of doses, at least 1, got {n!r}.")
         gap, one, lasting = (

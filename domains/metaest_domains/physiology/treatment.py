@@ -21,6 +21,7 @@ from metaest import (
     EquationRegressor,
     PopulationAverage,
 )
+from metaest.exceptions import warn
 from metaest.tasks.numbers import as_number
 from metaest_domains.physiology.course import Course, Given
 from metaest_domains.physiology.courses import Courses, LinearCourses, SaturableCourses
@@ -99,6 +100,8 @@ class Treatment:
                 )
         if regimen is not None and given is None:
             _require_given(equation, patient, regimen)
+        if given is not None:
+            _warn_of_further(equation, patient)
         names = columns_of(patient)
         if regimen is None:
             _require_covariates(patient, equation, names, asked)
@@ -259,6 +262,20 @@ def _require_given(equation: PatientEquation, patient: Any, regimen: Regimen) ->
         f"{start[amount > 0].max():g}: pass all previous doses as given=Regimen(...), or a regimen that begins at time "
         "0."
     )
+
+
+def _warn_of_further(equation: PatientEquation, patient: Any) -> None:
+    """Warn where the rows of a patient hold what the doses given before cannot say."""
+    rows = getattr(patient, "X_support_", ())
+    if not equation.doses.wide or not len(rows):
+        return
+    records = equation.doses.records(np.asarray(rows, dtype=np.float64))
+    if (records.steady > 0).any() or (records.reset > 0).any() or (records.compartment > 1).any():
+        warn(
+            "the patient's rows hold doses at steady state, resets, or doses into other compartments; here the doses "
+            "of given= are all that was given, and nothing of these counts. Predictions at model.rows(regimen, times) "
+            "count them."
+        )
 
 
 def _require_covariates(patient: Any, equation: PatientEquation, names: list[str], asked: Mapping[str, float]) -> None:
