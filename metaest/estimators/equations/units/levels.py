@@ -23,7 +23,7 @@ from metaest.exceptions import TaskError
 from metaest.population.parameter import check_names
 from metaest.tasks import TaskSet
 from metaest.tasks.level_labels import coded
-from metaest.tasks.reading import rows_of
+from metaest.tasks.reading import is_missing, rows_of
 
 __all__ = ["LevelColumns", "UnitPlaces", "Units", "Variation", "require_label"]
 
@@ -295,7 +295,7 @@ def require_label(label: Any, words: bool, what: str) -> None:
     """Raise a ValueError where a value cannot be the label of a unit: of words and dates, or of numbers."""
     # a difference of times is one of numpy's whole numbers
     number = isinstance(label, (int, float, np.integer, np.floating)) and not isinstance(label, (bool, np.timedelta64))
-    if words and isinstance(label, Hashable) and pd.api.types.is_scalar(label) and not pd.isna(label):
+    if words and isinstance(label, Hashable) and pd.api.types.is_scalar(label) and not is_missing(label):
         return
     if not words and number and np.isfinite(label):
         return
