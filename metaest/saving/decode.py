@@ -1,5 +1,6 @@
 """From JSON and arrays to objects: only what `encode` writes is understood, and only classes of metaest are made."""
 
+import datetime
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,15 @@ class Decoder:
 
     def _read_bytes(self, node: Any) -> bytes:
         return bytes.fromhex(node["bytes"])
+
+    def _read_date(self, node: Any) -> datetime.date:
+        if node["kind"] == "Timestamp":
+            moment = pd.Timestamp(str(node["date"]))
+            if pd.isna(moment):
+                raise ModelFileError(f"{node['date']!r} is no date.")
+            return moment
+        kind = {"date": datetime.date, "datetime": datetime.datetime}[node["kind"]]
+        return kind.fromisoformat(node["date"])
 
     def _read_range(self, node: Any) -> range:
         return range(*node["range"])

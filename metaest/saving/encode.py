@@ -5,6 +5,7 @@ twice is written once and referred to afterwards, so that what models and predic
 """
 
 import dataclasses
+import datetime
 import functools
 import hashlib
 import math
@@ -36,6 +37,9 @@ DEEPEST = 60
 
 # settings that may be objects of a data class of the user's
 OBJECTS = ("inner_solver", "meta_gradient", "loss")
+
+# what a date may be
+DATES: dict[str, Any] = {"date": datetime.date, "datetime": datetime.datetime, "Timestamp": pd.Timestamp}
 
 
 class Encoder:
@@ -146,6 +150,7 @@ class Encoder:
             ((dict,), self._dict),
             ((frozenset, set), self._set),
             ((bytes,), lambda value, at: {"bytes": value.hex()}),
+            (tuple(DATES.values()), self._date),
             ((range,), lambda value, at: {"range": [value.start, value.stop, value.step]}),
             ((PurePath,), lambda value, at: {"path": str(value)}),
             ((np.generic,), lambda value, at: {"scalar": self._array(np.asarray(value), at)}),
@@ -160,6 +165,13 @@ class Encoder:
             ((TaskSet,), self._tasks),
             ((ModuleForward,), self._forward),
         ]
+
+    def _date(self, thing: Any, where: str) -> dict[str, Any]:
+        """Write a date, or a moment, such as the label of a unit."""
+        for kind, made in DATES.items():
+            if type(thing) is made:
+                return {"date": thing.isoformat(), "kind": kind}
+        raise ModelFileError(f"{where} is a {type(thing).__name__}, which a file cannot hold; write it as a text.")
 
     def _forward(self, thing: ModuleForward, where: str) -> dict[str, Any]:
         fields = described(thing, self._weights)
@@ -284,6 +296,8 @@ class Encoder:
         name = self.encode(thing.name, where)
         if isinstance(thing, pd.RangeIndex):
             return {"index": {"range": [thing.start, thing.stop, thing.step]}, "name": name}
+        if isinstance(thing, pd.DatetimeIndex):
+            thing = thing.astype(object)
         return {"index": self._column(thing, f"{where}.index"), "name": name}
 
     def _tasks(self, thing: TaskSet, where: str) -> dict[str, Any]:

@@ -134,6 +134,11 @@ def check_alike(first: Task, task: Task) -> None:
             f"{where}: y has shape {task.y.shape} and names {_list(task.target_names)}, but task {first.name!r} has "
             f"shape {first.y.shape} and names {_list(first.target_names)}; all tasks need the same targets."
         )
+    if task.level_labels is not first.level_labels and dict(task.level_labels or {}) != dict(first.level_labels or {}):
+        raise TaskError(
+            f"{where}: its numbers of levels or outputs stand for other labels than those of task {first.name!r}; read "
+            "both from one data frame by TaskSet.from_frame."
+        )
     if (task.sample_weight is None) != (first.sample_weight is None):
         weighted, bare = (task, first) if first.sample_weight is None else (first, task)
         raise TaskError(

@@ -1,6 +1,6 @@
 """One task: the few observations of one patient, one alloy, one asset."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,8 @@ class Task(ReadOnly):
     ----------
     feature_names, target_names : tuple of str or None
         Column names, where X or y had them.
+    level_labels : dict of str to tuple, or None
+        By columns, what 0, 1, 2, ... stand for where labels were words, as in the TaskSet that the task is of.
 
     Raises
     ------
@@ -106,6 +108,7 @@ class Task(ReadOnly):
     feature_names: tuple[str, ...] | None = None
     target_names: tuple[str, ...] | None = None
     sample_weight: NDArray[np.float64] | Sequence[float] | None = None
+    level_labels: Mapping[str, tuple[Hashable, ...]] | None = None
 
     def __post_init__(self) -> None:
         where = f"task {self.name!r}"
@@ -147,12 +150,13 @@ class Task(ReadOnly):
         feature_names: tuple[str, ...] | None = None,
         target_names: tuple[str, ...] | None = None,
         sample_weight: NDArray[np.float64] | None = None,
+        level_labels: Mapping[str, tuple[Hashable, ...]] | None = None,
     ) -> "Task":
         """Make a task of arrays that were checked before, without copying them.
 
         Parameters
         ----------
-        name, X, y, support, feature_names, target_names, sample_weight
+        name, X, y, support, feature_names, target_names, sample_weight, level_labels
             As the attributes of a task.
 
         Returns
@@ -169,6 +173,7 @@ class Task(ReadOnly):
             feature_names=feature_names,
             target_names=target_names,
             sample_weight=sample_weight,
+            level_labels=level_labels,
         )
         return task
 

@@ -100,6 +100,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
             sample_weight=None
             if first.sample_weight is None
             else np.concatenate([np.asarray(task.sample_weight) for task in members]),
+            level_labels=first.level_labels,
         )
         name, count = Counter(self.names.tolist()).most_common(1)[0]
         if count > 1:
@@ -375,6 +376,7 @@ class TaskSet(ReadOnly, Sequence[Task]):
                 feature_names=self.feature_names,
                 target_names=self.target_names,
                 sample_weight=None if self.sample_weight is None else self.sample_weight[rows],
+                level_labels=self.level_labels,
             )
         chosen = self._chosen(index)
         if chosen.size == 0:

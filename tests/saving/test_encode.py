@@ -128,7 +128,7 @@ def test_random_states_and_parameters_come_back(tmp_path):
     ("value", "named"),
     [
         (fractions.Fraction(1, 3), "Fraction"),
-        (datetime.date(2020, 1, 1), "date"),
+        (datetime.time(12), "time"),
         (OrderedDict(a=1), "OrderedDict"),
         (np.ma.masked_array([1.0], mask=[True]), "MaskedArray"),
         (np.array([1 + 2j]), "complex128"),

@@ -111,6 +111,11 @@ def numbered_outputs(noise: Noise, X: Any, where: str) -> Any:
         return X
     column = X[noise.by.label]
     if not has_labels(column):
+        if len(column) and all(isinstance(label, str) for label in noise.labels):
+            raise TaskError(
+                f"{where}: column {noise.by.label!r} holds the number {column.iloc[0]} in row {column.index[0]}, and "
+                f"the outputs of the fit are {', '.join(map(str, noise.labels))}; a data frame holds these words."
+            )
         return X
     return X.assign(**{noise.by.label: _numbers(noise, column.tolist(), where)})
 

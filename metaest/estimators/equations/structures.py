@@ -185,8 +185,16 @@ def _folds(tasks: TaskSet, seed: int) -> list[_Fold]:
 
 def _named(task: Task, name: str) -> Task:
     """Return a task under another name."""
-    names = {"feature_names": task.feature_names, "target_names": task.target_names}
-    return Task(name, task.X, task.y, support=task.support, sample_weight=task.sample_weight, **names)
+    return Task(
+        name,
+        task.X,
+        task.y,
+        support=task.support,
+        feature_names=task.feature_names,
+        target_names=task.target_names,
+        sample_weight=task.sample_weight,
+        level_labels=task.level_labels,
+    )
 
 
 def _judged(

@@ -22,7 +22,7 @@ from metaest.estimators.equations.settings import OUTERMOST, FitSettings
 from metaest.exceptions import TaskError
 from metaest.population.parameter import check_names
 from metaest.tasks import TaskSet
-from metaest.tasks.level_labels import coded
+from metaest.tasks.level_labels import coded, described, unlike
 from metaest.tasks.reading import is_missing, rows_of
 
 __all__ = ["LevelColumns", "UnitPlaces", "Units", "Variation", "require_label"]
@@ -199,18 +199,34 @@ class LevelColumns:
         return replace(self, books=books), X
 
     def recoded(self, tasks: TaskSet) -> tuple[LevelColumns, TaskSet]:
-        """Return these columns with the labels of tasks added, and the tasks with the numbers of these columns."""
+        """Return these columns with the labels of tasks added, and the tasks with the numbers of these columns.
+
+        Raises
+        ------
+        TaskError
+            When a level has words in one and numbers in the other.
+        """
         told = tasks.level_labels or {}
         books, X = list(self.books), tasks.X
         for place, (level, column) in enumerate(zip(self.labels, self.columns, strict=True)):
             theirs, mine = told.get(level, ()), list(self.books[place])  # type: ignore[call-overload]
-            if not theirs or tuple(theirs) == tuple(mine):
+            if tuple(theirs) == tuple(mine):
                 continue
-            mine += [label for label in theirs if label not in set(mine)]
-            numbers = np.array([mine.index(label) for label in theirs], dtype=np.float64)
+            if not theirs:
+                self._check_without_labels(place, tasks)
+                continue
+            other = unlike(theirs, mine)
+            if other is not None:
+                raise TaskError(
+                    f"the level {level!r} has the label {other[1]} in these tasks, and had {described(mine)} at the "
+                    "fit; write it as those are."
+                )
+            if mine:
+                mine += [label for label in theirs if label not in set(mine)]
+                books[place] = tuple(mine)
+            of_theirs: Any = [mine.index(label) for label in theirs] if mine else theirs
             X = X.astype(np.float64) if X is tasks.X else X
-            X[:, column] = numbers[X[:, column].astype(np.intp)]
-            books[place] = tuple(mine)
+            X[:, column] = np.array(of_theirs, dtype=np.float64)[X[:, column].astype(np.intp)]
         if X is tasks.X:
             return self, tasks
         support = [tasks.support_of(i) for i in range(len(tasks))] if tasks.carries_support else None
@@ -228,6 +244,15 @@ class LevelColumns:
             level_labels=told_again,
         )
         return replace(self, books=tuple(books)), again
+
+    def _check_without_labels(self, place: int, tasks: TaskSet) -> None:
+        """Refuse tasks whose columns have names, and whose level has numbers where the fit had words."""
+        if tasks.feature_names is not None:
+            level = self.labels[place]
+            raise TaskError(
+                f"the level {level!r} has numbers in these tasks, and had {described(self.books[place])} at the fit; "
+                f"write them as those are, and read the tasks by TaskSet.from_frame(..., levels=[{level!r}])."
+            )
 
     def _other_labels(self, tasks: TaskSet) -> dict[str, tuple[Hashable, ...]]:
         """Return what the numbers of other columns stand for, such as that of outputs."""

@@ -9,6 +9,7 @@ from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import rows_of_supports
 from metaest.estimators.equations.censoring import as_recorded
 from metaest.estimators.equations.fitted import FittedEquation
+from metaest.estimators.equations.units.adapted import AdaptedUnits
 from metaest.estimators.equations.units.adapted_many import adapted_many_units, prepared_tasks
 from metaest.exceptions import quiet
 from metaest.tasks import TaskSet, split_tasks
@@ -27,15 +28,22 @@ def unit_predictions(
     rows : ndarray of shape (n_query_rows,)
         Their row numbers in the TaskSet.
     """
-    _, tasks = fitted.levels.columns.recoded(prepared_tasks(fitted, tasks))
+    levels, tasks = fitted.levels.columns.recoded(prepared_tasks(fitted, tasks))
     drawn = split_tasks(tasks, np.arange(len(tasks)), support_size, split, rng)
     first = tasks.offsets[:-1]
     supports = [drawn.support[i][drawn.support_mask[i]] - first[i] for i in range(len(tasks))]
-    with quiet(UserWarning):
-        support = rows_of_supports(tasks, list(range(len(tasks))), supports)
-        adapted = adapted_many_units(columns, fitted, support, None)
+    # a task of one row has no support: it is predicted before any adaptation
+    some = [i for i, support in enumerate(supports) if len(support)]
+    unadapted = AdaptedUnits(fitted, None, levels, tasks.X[:0], tasks.y[:0].reshape(-1), tasks.X.shape[1])
+    if columns.names is not None:
+        object.__setattr__(unadapted, "feature_names_in_", columns.names)
+    adapted = dict.fromkeys(range(len(tasks)), unadapted)
+    if some:
+        with quiet(UserWarning):
+            support = rows_of_supports(tasks, some, [supports[i] for i in some])
+            adapted |= dict(zip(some, adapted_many_units(columns, fitted, support, None), strict=True))
     predictions, numbers = [], []
-    for i, one in enumerate(adapted):
+    for i, one in adapted.items():
         query = drawn.query[i][drawn.query_mask[i]]
         predictions.append(one.predict(tasks.X[query]))
         numbers.append(query)
