@@ -1,6 +1,7 @@
 """Records that contradict themselves, each other or the model are refused, and never answered all the same."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ POPULATION = Population(
     NoiseModel("proportional", cv=0.1),
     settings={"route": "iv"},
 )
+COLUMNS = {"time": "h", "dose": "mg"}
 STEADY = {
     "TIME": [0.0, 3.0, 6.0],
     "AMT": [500.0, None, None],
@@ -155,3 +157,25 @@ def test_a_metabolite_of_a_new_patient_is_read_by_its_compartment():
     np.testing.assert_allclose(model.predict(X), np.array([parent, made]) / 2.0, rtol=1e-6)
     with pytest.raises(TaskError, match="several outputs: pass output="):
         model.read(frame[frame["CMT"] < 3])
+
+
+def test_covariates_of_a_new_patient_have_other_names():
+    weighed = replace(POPULATION, settings={"route": "iv", "allometric": "weight"}, columns={**COLUMNS, "weight": "kg"})
+    model = OneCompartmentRegressor.from_population(weighed)
+    frame = pd.DataFrame({"TIME": [0.0, 4.0], "AMT": [500.0, None], "conc": [None, 8.0], "weight": 60.0})
+    X, y = model.read(frame, columns={"DV": "conc"})
+    other = frame.rename(columns={"weight": "WT"})
+    there, seen = model.read(other, columns={"DV": "conc", "weight": "WT"})
+    pd.testing.assert_frame_equal(there, X)
+    assert seen.tolist() == y.tolist()
+    for wrong, names, message in (
+        (other, {"DV": "conc"}, "no column 'weight', a covariate of the model; .*by columns={'weight': ...}"),
+        (
+            other,
+            {"DV": "conc", "weight": "kg"},
+            "'weight' is said to be the column 'kg', and the frame has no such column",
+        ),
+        (other.assign(weight=1.0), {"DV": "conc", "weight": "WT"}, "the frame has one of that name as well"),
+    ):
+        with pytest.raises(TaskError, match=message):
+            model.read(wrong, columns=names)

@@ -14,6 +14,7 @@ from metaest import EquationRegressor, Parameter, Population, TaskError, TaskSet
 from metaest.estimators.equations.settings import CONSTRAINTS, FitSettings
 from metaest.population import Provenance
 from metaest.tasks.arguments import is_whole
+from metaest.tasks.containers import plain
 from metaest_domains.constants import as_mapping, hold, parameters_to_fit, refuse_unknown
 from metaest_domains.physiology.changing import changing_of, coefficient_names, without_changing
 from metaest_domains.physiology.dose_records import FURTHER, LIMIT_COLUMNS
@@ -180,7 +181,7 @@ checkpoint_every, verbose
             Unit of time of the fit, into which time differences and dates are converted.
         **columns : dict
             Columns by the arguments of :func:`read_patients`; `covariates` and `time_varying` are those of the fit by
-            default.
+            default, and `columns` may give other names for them, as ``{"weight": "WT"}``.
 
         Returns
         -------
@@ -205,6 +206,9 @@ checkpoint_every, verbose
         if kept is not None and columns.get("output") is None:
             raise TaskError("the model has several outputs: pass output=, the column of records that tells them apart.")
         constant = [name for name in covariate_columns(self._columns()) if name not in (*changing, kept)]
+        wanted = {"covariates": constant, "time_varying": list(changing)}
+        needed = [name for argument, names in wanted.items() if argument not in columns for name in names]
+        frame, columns["columns"] = _renamed(frame, columns.get("columns"), needed)
         columns.setdefault("covariates", constant)
         columns.setdefault("time_varying", changing)
         given, X, y = Regimen.read(frame, patient=patient, time_unit=time_unit, **columns)
@@ -467,6 +471,34 @@ checkpoint_every, verbose
         if isinstance(self.allometric, (bool, np.bool_)):
             raise ValueError(f"allometric must be the column of the weight, got {self.allometric!r}.")
         return column_number(self.allometric, columns, n_columns, "allometric")
+
+
+def _renamed(frame: Any, columns: Any, covariates: Sequence[str]) -> tuple[Any, Any]:
+    """Return records whose covariates have the names of the fit, and names of the other columns.
+
+    Raises
+    ------
+    TaskError
+        When a covariate has no column, or a column of its name beside another one that is said to be it.
+    """
+    frame = plain(frame, "read")
+    if not isinstance(frame, pd.DataFrame) or not isinstance(columns, Mapping | None):
+        return frame, columns
+    others = {name: columns[name] for name in covariates if columns is not None and name in columns}
+    for name, column in others.items():
+        if column not in frame.columns or (column != name and name in frame.columns):
+            there = (
+                "the frame has one of that name as well" if name in frame.columns else "the frame has no such column"
+            )
+            raise TaskError(f"columns: {name!r} is said to be the column {column!r}, and {there}.")
+    frame = frame.rename(columns={column: name for name, column in others.items()})
+    missing = [name for name in covariates if name not in frame.columns]
+    if missing:
+        raise TaskError(
+            f"there is no column {missing[0]!r}, a covariate of the model; the frame has {list(frame.columns)}. Add "
+            f"it, or say which one it is by columns={{{missing[0]!r}: ...}}."
+        )
+    return frame, columns and {name: column for name, column in columns.items() if name not in others}
 
 
 def column_number(label: Any, columns: Sequence[str] | None, n_columns: int, setting: str) -> int | None:
