@@ -52,9 +52,10 @@ def coded(
         names the row.
     """
     told: dict[Any, tuple[Hashable, ...]] = {}
+    X = X.copy(deep=False)
     for level in levels:
         if books is not None:
-            X = X.assign(**{level: _of_one_kind(X[level], books.get(level, ()), where)})
+            X[level] = _of_one_kind(X[level], books.get(level, ()), where)
         if not has_labels(X[level]):
             continue
         cells = labels_of(X[level], where)
@@ -63,7 +64,7 @@ def coded(
         further = [label for label in dict.fromkeys(cells) if label not in set(before)]
         labels += further if before else _in_order(further)
         numbers = {label: float(code) for code, label in enumerate(labels)}
-        X = X.assign(**{level: [numbers[cell] for cell in cells]})
+        X[level] = [numbers[cell] for cell in cells]
         told[level] = tuple(labels)
     return X, told
 

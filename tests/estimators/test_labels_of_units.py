@@ -130,3 +130,14 @@ def test_outputs_in_words_are_cross_validated():
     assert np.isfinite(cross_val_score(clone(model), tasks, cv=3, error_score="raise")).all()
     with pytest.raises(TaskError, match="holds the number 1 in row 0, and the outputs of the fit are conc, effect"):
         model.fit(tasks).predict(pd.DataFrame({"x": [1.0], "dvid": [1]}))
+
+
+def test_columns_may_have_numbers_for_names():
+    frame = visits(["a", "b"]).rename(columns={"x": 0, "visit": 1})
+    model = EquationRegressor(line, {"a": 1.0, "b": 1.0}, random=["a"], levels={1: ["a"]})
+    model.fit(frame[[0, 1]], frame.y, groups=frame.patient)
+    patient = model.adapt(pd.DataFrame({0: [1.0, 1.0], 1: ["a", "b"]}), [7.0, 12.0])
+    assert patient.units_ == [("a",), ("b",)]
+    given = pd.DataFrame({0: [1.0], 1: ["c"]})
+    assert np.isfinite(patient.predict(given)).all()
+    assert given[1].tolist() == ["c"]
