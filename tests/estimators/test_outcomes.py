@@ -362,3 +362,19 @@ def test_a_probability_that_is_no_logit_is_fitted():
     tasks = TaskSet([Task(i, doses[:, None], row.astype(float)) for i, row in enumerate(y)])
     table = EquationRegressor(probit, constants, random=["half"], noise="bernoulli", n_nodes=5).fit(tasks).population_
     assert (abs(table["value"] - [3, 1]) < 3 * table["standard_error"]).all()
+
+
+def test_a_row_where_the_fitted_equation_is_no_probability_is_refused():
+    rng = np.random.default_rng(0)
+    x, clinic = rng.uniform(0, 1, 200), np.repeat(np.arange(10), 20)
+    y = (rng.random(200) < 0.3 + 0.4 * x).astype(float)
+    model = EquationRegressor(lambda X, level, slope: level + slope * X[:, 0], {"level": 0.5, "slope": 0.0},
+                              random=["level"], noise="bernoulli").fit(x[:, None], y, groups=clinic)  # fmt: skip
+    clinic = model.adapt([[0.2], [0.4]], [0, 1])
+    inside, outside = [[0.0], [0.5]], [[0.0], [30.0]]
+    for answers in (model, clinic):
+        assert ((answers.predict(inside) >= 0) & (answers.predict(inside) <= 1)).all()
+        with pytest.raises(
+            TaskError, match=r"predict: the equation is .* in row 1, X = .30\.0.*the probability of y = 1"
+        ):
+            answers.predict(outside)

@@ -29,6 +29,7 @@ from metaest.estimators.equations.answers import (
 from metaest.estimators.equations.checks import (
     joined_rows,
     require_finite_curve,
+    require_possible_curve,
 )
 from metaest.estimators.equations.drawn import derive_draws
 from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_without_rows, mixed_draws
@@ -247,8 +248,8 @@ class AdaptedEquation(AdaptedPredictor):
             equation is not finite in a row.
         """
         require_flag(return_std, "return_std")
-        rows = self._rows(X, "predict")
-        function = self._fitted.function
+        rows, function = self._rows(X, "predict"), self._fitted.function
+        require_possible_curve(self._fitted, self._posterior.phi, rows, np.arange(len(rows)))
         if return_std:
             mean, std = curve_and_sd(self._fitted, self._posterior, rows)
             return require_finite_curve(function, rows, mean, "predict"), std

@@ -30,6 +30,7 @@ __all__ = [
     "require_finite_curve",
     "require_positive",
     "require_positive_tasks",
+    "require_possible_curve",
     "require_usable",
     "unlikely_tasks",
     "warn_of_adaptation",
@@ -226,7 +227,14 @@ def require_usable(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where
         )
 
 
-def require_possible(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], where: str, at: str) -> None:
+def require_possible(
+    model: HierarchicalModel,
+    phi: Tensor,
+    X: NDArray[Any],
+    where: str,
+    at: str,
+    numbers: NDArray[np.intp] | None = None,
+) -> None:
     """Raise where the equation returns what no distribution of the outcome has, such as a probability above 1."""
     noise = model.noise
     if not isinstance(noise, Outcome):
@@ -237,11 +245,21 @@ def require_possible(model: HierarchicalModel, phi: Tensor, X: NDArray[Any], whe
     bad = torch.nonzero(noise.impossible(values) | ~torch.isfinite(values))
     if len(bad):
         place = int(bad[0])
+        row = place % len(X) if numbers is None else int(numbers[place % len(X)])
         raise TaskError(
-            f"{where}: the equation is {float(values[place]):.6g} in row {place % len(X)}, X = "
+            f"{where}: the equation is {float(values[place]):.6g} in row {row}, X = "
             f"{rows.X[place].tolist()}, at {at}; with noise={noise.kind!r} it returns {noise.what_curve_is}. Keep "
             "it in range, as by torch.sigmoid or torch.exp, or check bounds and initial values."
         )
+
+
+def require_possible_curve(fitted: FittedEquation, phi: Tensor, X: NDArray[Any], numbers: NDArray[np.intp]) -> None:
+    """Let `predict` refuse rows X, with these numbers, where the equation is no probability, rate or hazard.
+
+    Constants have the shape (constants, 1).
+    """
+    if len(X):
+        require_possible(fitted.model, phi, X, "predict", "the most probable constants", numbers)
 
 
 def check_tasks(equation: Any, tasks: TaskSet) -> None:

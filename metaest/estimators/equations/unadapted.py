@@ -13,7 +13,7 @@ from metaest.estimators.columns import Columns
 from metaest.estimators.conformal import conformal_interval
 from metaest.estimators.equations.answers import MOST_SIMULATED, curve, curve_and_sd
 from metaest.estimators.equations.average import Part, intervals, mean_curves, mixture, simulations, spread
-from metaest.estimators.equations.checks import require_finite_curve
+from metaest.estimators.equations.checks import require_finite_curve, require_possible_curve
 from metaest.estimators.equations.draws import draws_without_rows
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.next_rows import suggest_rows
@@ -217,11 +217,13 @@ def _predicted(members: Members, X: NDArray[Any], return_std: bool) -> Any:
     return require_finite_curve(function, X, mean, "predict")
 
 
-def _curve(fitted: FittedEquation, prior: Posterior, X: NDArray[Any], _: Any) -> tuple[NDArray[Any], ...]:
+def _curve(fitted: FittedEquation, prior: Posterior, X: NDArray[Any], numbers: Any) -> tuple[NDArray[Any], ...]:
+    require_possible_curve(fitted, prior.phi, X, numbers)
     return (curve(fitted, prior, X),)
 
 
-def _curve_and_sd(fitted: FittedEquation, prior: Posterior, X: NDArray[Any], _: Any) -> tuple[NDArray[Any], ...]:
+def _curve_and_sd(fitted: FittedEquation, prior: Posterior, X: NDArray[Any], numbers: Any) -> tuple[NDArray[Any], ...]:
+    require_possible_curve(fitted, prior.phi, X, numbers)
     return curve_and_sd(fitted, prior, X)
 
 
