@@ -179,3 +179,15 @@ def test_covariates_of_a_new_patient_have_other_names():
     ):
         with pytest.raises(TaskError, match=message):
             model.read(wrong, columns=names)
+
+
+@pytest.mark.parametrize("word", ["central", " Cent "])
+def test_a_word_for_the_central_compartment_of_a_dose_is_warned_of(model, word):
+    frame = pd.DataFrame({"TIME": [0.0, 1.0], "AMT": [100.0, None], "DV": [None, 3.0], "CMT": [word, "central"]})
+    with pytest.warns(UserWarning, match="for doses such as in row 0.* write 2 for doses into the central compartment"):
+        X, _ = model.read(frame)
+    expected = model.read(frame.drop(columns="CMT"))[0]
+    np.testing.assert_array_equal(model.predict(X), model.predict(expected))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.read(frame.assign(CMT=["depot", "central"]))

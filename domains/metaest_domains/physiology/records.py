@@ -30,6 +30,8 @@ from metaest_domains.physiology.record_sheet import Sheet, is_empty
 __all__ = ["Records", "one_patient", "read_records", "require_one_kind", "require_usual_compartment", "warn_of_rest"]
 
 Array = NDArray[np.float64]
+# words for the central compartment
+_CENTRAL = ("central", "cent", "centre", "plasma", "blood")
 
 
 @dataclass(frozen=True)
@@ -448,6 +450,24 @@ def _path(sheet: Sheet, name: Any, method: str | None) -> tuple[Array, Array]:
     return at[kept], values[kept]
 
 
+def _warn_of_central(frame: pd.DataFrame, names: Names) -> None:
+    """Warn of doses whose compartment is a word for the central one, which is the usual one of one route alone."""
+    column = names.reserved.get("cmt")
+    if column is None:
+        return
+    given = (pd.to_numeric(frame[names.dose], errors="coerce") > 0).to_numpy(dtype=bool)
+    cells = frame[column][given]
+    words = cells[
+        cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in _CENTRAL).to_numpy(dtype=bool)
+    ]
+    if len(words):
+        warn(
+            f"column {column!r} is {words.iloc[0]!r} for doses such as in row {words.index[0]}, and a word is read as "
+            "the usual compartment of the model's route: the central one of route='iv', the one where doses are "
+            "absorbed from otherwise; write 2 for doses into the central compartment of an oral model."
+        )
+
+
 def warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Records], names: Names) -> None:
     """Warn of columns that were not read, of doses that are there twice, and of records that say nothing."""
     PATIENT_COLUMNS.warn_of_others(
@@ -460,6 +480,7 @@ def warn_of_rest(frame: pd.DataFrame, read: set[Any], records: Mapping[Any, Reco
             f"task {name!r}: two doses of {amount:g} at time {time:g} are both used; drop one if the record is a "
             f"duplicate{f' ({len(twice)} patients)' if len(twice) > 1 else ''}."
         )
+    _warn_of_central(frame, names)
     empty = [(name, row) for name, patient in records.items() for row in patient.empty]
     if empty:
         warn(
