@@ -378,3 +378,27 @@ def test_a_row_where_the_fitted_equation_is_no_probability_is_refused():
             TaskError, match=r"predict: the equation is .* in row 1, X = .30\.0.*the probability of y = 1"
         ):
             answers.predict(outside)
+
+
+@pytest.mark.parametrize(
+    ("noise", "y"), [("poisson", 3), ("negative-binomial", 3), (TimeToEvent(time=2), 1)], ids=lambda value: str(value)
+)
+def test_a_row_that_has_no_probability_is_named(noise, y):
+    X = np.column_stack([np.linspace(0, 1, 20), np.ones(20), np.ones(20)])
+    X[7, 1] = 0.0  # no time at risk
+    model = EquationRegressor(lambda X, level, slope: X[:, 1] * torch.exp(level + slope * X[:, 0]), LEVEL,
+                              random=["level"], noise=noise)  # fmt: skip
+    with pytest.raises(TaskError, match=rf"task 1: y is {y} in row 2, X = .*, where the equation is 0; with noise="):
+        model.fit(X, np.full(20, y), groups=np.repeat(np.arange(4), 5))
+
+
+def test_a_count_of_0_without_time_at_risk_says_nothing():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=60), rng.uniform(1, 2, 60)])
+    y, groups = rng.poisson(2 * X[:, 1] * rng.gamma(2, 0.5, 60)).astype(float), np.repeat(np.arange(12), 5)
+    for noise in ("poisson", "negative-binomial"):
+        model = EquationRegressor(lambda X, level, slope: X[:, 1] * torch.exp(level + slope * X[:, 0]), LEVEL,
+                                  random=["level"], noise=noise)  # fmt: skip
+        expected = model.fit(X, y, groups=groups).log_likelihood_
+        more = np.vstack([X, [[0.5, 0.0]]]), np.append(y, 0), np.append(groups, 3)
+        assert model.fit(*more[:2], groups=more[2]).log_likelihood_ == pytest.approx(expected, abs=1e-6)

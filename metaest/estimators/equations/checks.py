@@ -16,7 +16,7 @@ from metaest.estimators.equations.settings import FitSettings
 from metaest.estimators.inputs import as_rows, require_one_target
 from metaest.exceptions import IdentifiabilityWarning, OvershootWarning, TaskError, UnlikelyTaskWarning, warn
 from metaest.functional import HierarchicalModel, Observations, Outcome, SolveCode
-from metaest.tasks import TaskSet
+from metaest.tasks import Task, TaskSet
 from metaest.tasks.reading import rows_of
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "joined_rows",
     "note_on_initial_values",
     "require_finite_curve",
+    "require_likely",
     "require_positive",
     "require_positive_tasks",
     "require_possible_curve",
@@ -251,6 +252,24 @@ def require_possible(
             f"{rows.X[place].tolist()}, at {at}; with noise={noise.kind!r} it returns {noise.what_curve_is}. Keep "
             "it in range, as by torch.sigmoid or torch.exp, or check bounds and initial values."
         )
+
+
+def require_likely(model: HierarchicalModel, log_sigma: Tensor, phi: Tensor, task: Task, where: str) -> None:
+    """Raise where an outcome has no probability at all, such as a count above 0 of a mean of 0; it names the row."""
+    if not isinstance(model.noise, Outcome):
+        return
+    y = task.y.reshape(-1)
+    with torch.no_grad():
+        if bool(torch.isfinite(model.loss(phi, log_sigma, one_task(task.X, y))).all()):
+            return
+        for row in range(len(y)):
+            here = one_task(task.X[row : row + 1], y[row : row + 1])
+            if not bool(torch.isfinite(model.loss(phi, log_sigma, here)).all()):
+                raise TaskError(
+                    f"{where}: y is {y[row]:g} in row {row}, X = {task.X[row].tolist()}, where the equation is "
+                    f"{float(model.curve(phi, here)[0, 0]):g}; with noise={model.noise.kind!r} that cannot be. Leave "
+                    "the row out, or check the equation there."
+                )
 
 
 def require_possible_curve(fitted: FittedEquation, phi: Tensor, X: NDArray[Any], numbers: NDArray[np.intp]) -> None:

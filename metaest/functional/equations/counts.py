@@ -250,7 +250,8 @@ class NegativeBinomial(PoissonCounts):
         ways = log_gamma_ratio(y, 1 / alpha) - torch.lgamma(y + 1)
         loss = (y + 1 / alpha) * torch.log1p(alpha * f) - torch.special.xlogy(y, rate) - ways
         lost = self.impossible(f) | ((f == 0) & (y > 0))
-        return NoiseTerms(torch.where(lost, torch.inf, loss), (rate - y) / (rate * grown), 1 / (rate * grown))
+        # one division after the other: the square of a rate of 0 has no room among numbers, and derivatives have it
+        return NoiseTerms(torch.where(lost, torch.inf, loss), (rate - y) / rate / grown, 1 / rate / grown)
 
     def variance(self, f: Tensor, log_sigma: Tensor, accuracy: Accuracy = ALIKE) -> Tensor:
         """Return the variance of counts."""

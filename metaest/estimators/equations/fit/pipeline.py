@@ -30,6 +30,7 @@ from metaest.estimators.equations.checks import (
     check_data,
     check_tasks,
     note_on_initial_values,
+    require_likely,
     require_usable,
     warn_of_codes,
     warn_of_outliers,
@@ -459,7 +460,9 @@ def explain(problem: Problem, initial: Tensor, population: PopulationParameters,
     center = problem.at(population).center
     for phi in (initial[:, None].expand_as(center), center):
         for i in range(len(tasks)):
-            require_usable(problem.model, phi[:, i : i + 1], tasks[i].X, f"task {tasks.name_of(i)!r}")
+            here, where = phi[:, i : i + 1], f"task {tasks.name_of(i)!r}"
+            require_usable(problem.model, here, tasks[i].X, where)
+            require_likely(problem.model, population.log_sigma, here, tasks[i], where)
     raise DivergenceError(
         "the evidence is not finite anywhere near the initial values; give initial values for which the equation fits "
         "the data roughly, and bounds that keep it finite."
