@@ -92,6 +92,13 @@ def test_tasks_and_lists_of_them_keep_what_their_numbers_stand_for():
         TaskSet([tasks[0], Task("new", [[1.0, 0.0]], [1.0], feature_names=("x", "visit"), target_names=("y",))])
 
 
+def test_many_frames_with_labels_are_refused_with_their_remedy():
+    model, _ = fitted(visits(["b", "a"]))
+    for tasks in ([(at("a"), [1.0])], {"Q": (at("a"), [1.0])}):
+        with pytest.raises(TaskError, match=r"adapt_many: the level 'visit' holds labels; .* TaskSet.from_frame"):
+            model.adapt_many(tasks)
+
+
 @pytest.mark.parametrize("kind", [datetime.date, datetime.datetime, pd.Timestamp])
 def test_dates_are_labels_in_files(tmp_path, kind):
     days = [kind(2026, 1, 2), kind(2026, 1, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +26,7 @@ from metaest.estimators.modes import in_plain_modes
 from metaest.estimators.predictor import AdaptedPredictors
 from metaest.exceptions import TaskError
 from metaest.tasks import TaskSet
+from metaest.tasks.level_labels import has_labels
 
 __all__ = ["AdaptedManyUnits", "adapted_many_units", "prepared_tasks"]
 
@@ -33,6 +35,7 @@ def adapted_many_units(
     columns: Columns, fitted: FittedEquation, tasks: Any, sample_weight: Any, conformal: Calibration | None = None
 ) -> AdaptedManyUnits:
     """Adapt to the units of many tasks in one batch; `columns` are of the fit."""
+    _refuse_words(fitted, tasks)
     taken = inputs.require_columns(inputs.as_tasks(tasks, weighs=True, sample_weight=sample_weight))
     if taken.sample_weight is None:
         fitted.row_accuracy.warn_of_ones("adapt_many")
@@ -44,6 +47,19 @@ def adapted_many_units(
     units = levels.units(taken, "adapt_many")
     posterior = adapt_units(fitted, units, levels, "adapt_many")
     return AdaptedManyUnits(fitted, posterior, levels, taken, columns.names, conformal)
+
+
+def _refuse_words(fitted: FittedEquation, tasks: Any) -> None:
+    """Raise a TaskError for pairs of a data frame and y whose units have labels, which a pair does not keep."""
+    members = tasks.values() if isinstance(tasks, Mapping) else tasks if isinstance(tasks, (list, tuple)) else ()
+    for task in members:
+        frame: Any = task[0] if isinstance(task, (list, tuple)) and len(task) == 2 else None
+        for level in fitted.levels.columns.labels if isinstance(frame, pd.DataFrame) else ():
+            if level in frame.columns and has_labels(frame[level]):
+                raise TaskError(
+                    f"adapt_many: the level {level!r} holds labels; read the tasks from one data frame by "
+                    f"TaskSet.from_frame(..., levels=[{level!r}]), or adapt to one after the other."
+                )
 
 
 def prepared_tasks(fitted: FittedEquation, tasks: TaskSet) -> TaskSet:
