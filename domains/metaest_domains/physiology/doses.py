@@ -227,8 +227,8 @@ class Doses:
         changing = {label for label, _, _ in self.paths}
         taken = {names[j] for j in (self.time, *self.design_columns)}
         kept = [name for name in names if name not in taken]
-        own = {X.columns[j] for j in (there.time, *there.design_columns)}
-        if not set(kept) <= set(X.columns) - own or set(X.columns) - own - set(kept) - changing:
+        of_doses = {X.columns[j] for j in (there.time, *there.design_columns)}
+        if not set(kept) <= set(X.columns) - of_doses or set(X.columns) - of_doses - set(kept) - changing:
             return None
         rows = X.to_numpy(dtype=np.float64)
         base = pd.DataFrame(0.0, X.index, names)

@@ -72,10 +72,10 @@ def with_earlier_rows(
         ],
         dim=1,
     )
-    known = earlier.at(paths, multiplier)
-    model = _WithEarlierRows(fitted.model.equation, fitted.model.transforms, fitted.model.noise, known)
+    remembered = earlier.at(paths, multiplier)
+    model = _WithEarlierRows(fitted.model.equation, fitted.model.transforms, fitted.model.noise, remembered)
     problem = _problem(fitted, model, design._replace(multiplier=multiplier), observations)
-    return UnitProblem(problem, UnitPlaces.of(paths), fitted.levels.variation), known
+    return UnitProblem(problem, UnitPlaces.of(paths), fitted.levels.variation), remembered
 
 
 def _problem(fitted: FittedEquation, model: HierarchicalModel, design: Any, observations: Observations) -> Problem:
@@ -126,15 +126,15 @@ def adapt_units(
         problem = UnitProblem(
             _problem(fitted, fitted.model, design, observations), units.places, fitted.levels.variation
         )
-        known = None
+        remembered = None
     else:
         if fitted.model.noise.correlation is not None:
             raise ValueError(f"{where}: within= and noise_correlation do not go together yet.")
-        problem, known = with_earlier_rows(fitted, units, earlier)
-    if known is None:
+        problem, remembered = with_earlier_rows(fitted, units, earlier)
+    if remembered is None:
         phi, gradient, matrix, far = _alone(fitted, problem)
     else:
-        phi, gradient, matrix, far = known.phi, known.gradient, known.information, torch.zeros(0)
+        phi, gradient, matrix, far = remembered.phi, remembered.gradient, remembered.information, torch.zeros(0)
     usable = bool(torch.isfinite(gradient).all() and torch.isfinite(matrix).all())
     tree, center = problem.tree(levels), problem.center(levels)
     start = linear_posterior(tree, center, phi, gradient, matrix).u if usable else None
@@ -142,11 +142,11 @@ def adapt_units(
     lost = torch.nonzero(result.code == SolveCode.NOT_FINITE)[:, 0].tolist()
     if lost:
         _refuse(fitted, problem, units, lost[0], where)
-    u = problem.search_again(levels, result.u) if known is None else result.u
+    u = problem.search_again(levels, result.u) if remembered is None else result.u
     posterior = unit_posterior_of(problem, levels, u, result.loss, result.code)
-    if known is not None:
-        posterior = replace(posterior, earlier=known)
-    names = np.array([str(path[1:]) for path in posterior.paths]) if known is not None else units.tasks.names
+    if remembered is not None:
+        posterior = replace(posterior, earlier=remembered)
+    names = np.array([str(path[1:]) for path in posterior.paths]) if remembered is not None else units.tasks.names
     _warn(fitted, posterior, names, far, where)
     return posterior
 
