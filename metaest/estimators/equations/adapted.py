@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.metaestimators import available_if
 
 from metaest.estimators.arguments import check_interval, require_count, require_flag, require_level
 from metaest.estimators.columns import Columns
@@ -36,7 +37,7 @@ from metaest.estimators.equations.draws import Draws, draws_of_posterior, draws_
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.near_rows import NearRows
 from metaest.estimators.equations.next_rows import suggest_rows
-from metaest.estimators.equations.outcome_answers import probabilities_of, require_interval
+from metaest.estimators.equations.outcome_answers import probabilities_of, require_interval, tells_values
 from metaest.estimators.equations.outcomes import refuse_outcome, require_scores
 from metaest.estimators.equations.profile import profile_of
 from metaest.estimators.equations.tables import LEVEL, task_table
@@ -416,6 +417,7 @@ class AdaptedEquation(AdaptedPredictor):
         """
         return mean_curve(self._fitted, self._draws, self._rows(X, "predict_mean"))
 
+    @available_if(tells_values)  # type: ignore[untyped-decorator]
     @in_plain_modes
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each value of y, for outcomes that have a few: 0 and 1, or categories.
@@ -430,14 +432,9 @@ class AdaptedEquation(AdaptedPredictor):
         -------
         ndarray of shape (n_rows, n_values)
             Of y = 0, 1, ...; of a time to an event, that it has not happened and that it has by the time of the row.
-
-        Raises
-        ------
-        ValueError
-            When the outcome has not a few values only.
         """
         draws, rows = self._draws, self._rows(X, "predict_proba")
-        return probabilities_of(self._fitted, draws.phi, draws.weight, rows, "predict_proba")
+        return probabilities_of(self._fitted, draws.phi, draws.weight, rows)
 
     @in_plain_modes
     def simulate(self, X: Any, n: int = 1, random_state: Any = None, sample_weight: Any = None) -> NDArray[np.float64]:

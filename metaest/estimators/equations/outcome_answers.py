@@ -12,8 +12,9 @@ from torch import Tensor
 from metaest.estimators.equations.batches import one_task
 from metaest.estimators.equations.fitted import FittedEquation
 from metaest.functional import Binomial, NegativeBinomial, Outcome, StudentT
+from metaest.functional.equations.outcomes import as_outcome
 
-__all__ = ["mean_and_sd", "observed_ends", "probabilities_of", "probability_below", "require_interval"]
+__all__ = ["mean_and_sd", "observed_ends", "probabilities_of", "probability_below", "require_interval", "tells_values"]
 
 Array = NDArray[np.float64]
 
@@ -49,16 +50,10 @@ def mean_and_sd(
     return means[:, 0].numpy(), variance.clamp(min=0).sqrt().numpy()
 
 
-def probabilities_of(
-    fitted: FittedEquation, phi: Tensor, weight: Tensor, X: NDArray[Any], where: str
-) -> NDArray[np.float64]:
+def probabilities_of(fitted: FittedEquation, phi: Tensor, weight: Tensor, X: NDArray[Any]) -> NDArray[np.float64]:
     """Return the probability of each value of y, of shape (rows, classes), over what the constants may be."""
     noise = fitted.model.noise
-    if not isinstance(noise, Outcome) or noise.classes is None:
-        raise ValueError(
-            f"{where}: this is for outcomes of a few values, 'bernoulli', 'ordinal' and 'time-to-event', and not for "
-            f"noise={noise.kind!r}; take predict and predict_interval."
-        )
+    assert isinstance(noise, Outcome)
     with torch.no_grad():
         rows = one_task(X, copies=phi.shape[1])
         curves = fitted.model.curve(phi, noise.evaluated_at(rows))
@@ -67,6 +62,15 @@ def probabilities_of(
     weight = torch.where(usable, weight, 0.0)
     share = weight / weight.sum(dim=1, keepdim=True)
     return np.asarray((torch.where(usable, each, 0.0) * share).sum(dim=2).T.numpy())
+
+
+def tells_values(model: Any) -> bool:
+    """Tell whether y of a model, or of what it adapted, has a few values, as the fit or before it `noise` says."""
+    fitted = getattr(model, "_fitted", None)
+    if fitted is None:
+        return as_outcome(model.noise) is not None
+    noise = fitted.model.noise
+    return isinstance(noise, Outcome) and noise.classes is not None
 
 
 def require_interval(fitted: FittedEquation, of: str, where: str = "predict_interval") -> None:

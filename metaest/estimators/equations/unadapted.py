@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from metaest.estimators.arguments import check_interval, require_count, require_flag
@@ -17,7 +18,7 @@ from metaest.estimators.equations.checks import require_finite_curve, require_po
 from metaest.estimators.equations.draws import draws_without_rows
 from metaest.estimators.equations.fitted import FittedEquation, Posterior
 from metaest.estimators.equations.next_rows import suggest_rows
-from metaest.estimators.equations.outcome_answers import probabilities_of, require_interval
+from metaest.estimators.equations.outcome_answers import probabilities_of, require_interval, tells_values
 from metaest.estimators.equations.outcomes import refuse_outcome
 from metaest.estimators.equations.task_rows import refuse_levels, rows_to_predict
 from metaest.estimators.modes import in_plain_modes
@@ -116,6 +117,7 @@ def predict_mean(self: Unadapted, X: Any) -> NDArray[np.float64]:
     return _mean(*asked(self, X, "predict_mean"))
 
 
+@available_if(tells_values)  # type: ignore[untyped-decorator]
 @in_plain_modes
 def predict_proba(self: Unadapted, X: Any) -> NDArray[np.float64]:
     """Return the probability of each value of y of a new task; see `AdaptedEquation.predict_proba`.
@@ -136,7 +138,7 @@ def predict_proba(self: Unadapted, X: Any) -> NDArray[np.float64]:
     parts = []
     for g, values in enumerate(groups):
         chosen, draws = np.flatnonzero(member == g), draws_without_rows(fitted, values)
-        parts.append((chosen, probabilities_of(fitted, draws.phi, draws.weight, rows[chosen], "predict_proba")))
+        parts.append((chosen, probabilities_of(fitted, draws.phi, draws.weight, rows[chosen])))
     answer = np.empty((len(rows), parts[0][1].shape[1]))
     for chosen, part in parts:
         answer[chosen] = part
