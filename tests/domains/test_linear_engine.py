@@ -89,9 +89,9 @@ def test_a_slow_rate_keeps_its_digits_beside_one_that_is_eleven_orders_of_magnit
         matrix[1, 1] -= step
         slope = float((mp.expm(matrix * mpf(time))[1, 0] - first) / step)
     for flow in (flow_after(system.rates(), tensor(time), inflow=False), system.after(tensor(time), inflow=False)):
-        found = flow.share[0, 0].detach().numpy()
+        share = flow.share[0, 0].detach().numpy()
         there_is = exact > 1e-250
-        np.testing.assert_allclose(found[there_is], exact[there_is], rtol=1e-12)
+        np.testing.assert_allclose(share[there_is], exact[there_is], rtol=1e-12)
         (gradient,) = torch.autograd.grad(flow.share[0, 0, 1, 0], leaf)
         assert gradient.item() == pytest.approx(slope, rel=1e-11)
 
@@ -195,14 +195,14 @@ def test_records_with_further_doses_give_the_bits_of_their_doses_one_by_one():
 def test_a_dose_into_the_central_compartment_of_an_oral_model():
     into_vein = Regimen([0.0, 3.0], [100.0, 60.0], [0.0, 4.0], compartment=2)
     plain = Regimen([0.0, 3.0], [100.0, 60.0], [0.0, 4.0])
-    found, expected = concentrations("two, oral", into_vein, TIMES), concentrations("two, iv", plain, TIMES)
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    computed, expected = concentrations("two, oral", into_vein, TIMES), concentrations("two, iv", plain, TIMES)
+    np.testing.assert_allclose(computed, expected, rtol=1e-10)
 
 
 def test_a_rate_says_how_long_an_infusion_lasts():
     by_rate, lasting = Regimen([0.0], 100.0, rate=25.0), Regimen([0.0], 100.0, 4.0)
-    found, expected = concentrations("one, iv", by_rate, TIMES), concentrations("one, iv", lasting, TIMES)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    computed, expected = concentrations("one, iv", by_rate, TIMES), concentrations("one, iv", lasting, TIMES)
+    np.testing.assert_allclose(computed, expected, rtol=1e-12)
 
 
 def integrated(times, value_at, doses, lag=0.0):
@@ -215,15 +215,15 @@ def integrated(times, value_at, doses, lag=0.0):
         k = constants["clearance"] * math.exp(0.3 * (value - 80.0) / 10.0) / V
         return [-ka * x[0], ka * x[0] - (k + Q / V) * x[1] + Q / Vp * x[2], Q / V * x[1] - Q / Vp * x[2]]
 
-    x, now, found = np.zeros(3), 0.0, {}
+    x, now, level_at = np.zeros(3), 0.0, {}
     for end in ends:
         if end > now:
             value = value_at(0.5 * (now + end))
             answer = solve_ivp(slope, (now, end), x, "DOP853", rtol=1e-11, atol=1e-13, args=(value,))
             x, now = answer.y[:, -1], end
         x = x + np.array([sum(amount for at, amount in doses if at + lag == end), 0.0, 0.0])
-        found[end] = x[1] / V
-    return np.array([found[time] for time in times])
+        level_at[end] = x[1] / V
+    return np.array([level_at[time] for time in times])
 
 
 BREAKS, VALUES = [0.0, 9.0, 20.0, 40.0], [80.0, 60.0, 95.0, 70.0]
@@ -244,14 +244,14 @@ def test_constants_that_change_equal_a_fine_integration(method, lag):
 
     times = np.array([0.5, 5.0, 13.0, 19.0, 30.0, 39.0, 60.0])
     further = {"lag": lag} if lag else {}
-    found = concentrations("two, oral", regimen, times, changing=changing, slope=0.3, **further)
-    np.testing.assert_allclose(found, integrated(times, value_at, doses, lag), rtol=1e-6)
+    computed = concentrations("two, oral", regimen, times, changing=changing, slope=0.3, **further)
+    np.testing.assert_allclose(computed, integrated(times, value_at, doses, lag), rtol=1e-6)
 
 
 def test_a_covariate_that_stays_the_same_changes_nothing():
     changing = Changing((("crcl", "locf"),), None, (), (Coefficient("slope", "clearance", "crcl", 80.0, 10.0),))
     regimen = Regimen([0.0, 12.0], [100.0, 80.0], covariates={"crcl": TimeVarying([0.0, 9.0, 30.0], [90.0] * 3)})
-    found = concentrations("two, iv", regimen, TIMES, changing=changing, slope=0.3)
+    computed = concentrations("two, iv", regimen, TIMES, changing=changing, slope=0.3)
     plain = Regimen([0.0, 12.0], [100.0, 80.0])
     expected = concentrations("two, iv", plain, TIMES, clearance=4.0 * math.exp(0.3))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(computed, expected, rtol=1e-12)

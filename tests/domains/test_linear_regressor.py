@@ -41,7 +41,7 @@ def predicted(model, regimen=DOSES, times=TIMES, **columns):
 
 def integrated(matrix, doses, into, times=TIMES):
     """Return amounts at times by fine integration of x' = A x, with doses at once into a state."""
-    x, now, found = np.zeros(len(matrix)), 0.0, []
+    x, now, amounts = np.zeros(len(matrix)), 0.0, []
     stops = sorted({*(float(t) for t in times), *(t for t, _ in doses)})
     for stop in stops:
         if stop > now:
@@ -49,9 +49,9 @@ def integrated(matrix, doses, into, times=TIMES):
             x, now = answer.y[:, -1], stop
         if stop in times:
             # a dose at the time of a row counts, and no row is at one of a central dose here
-            found.append(x.copy())
+            amounts.append(x.copy())
         x = x + np.eye(len(matrix))[into] * sum(amount for t, amount in doses if t == stop)
-    return np.array(found)
+    return np.array(amounts)
 
 
 def flows(n, between, out):

@@ -138,11 +138,11 @@ def test_within_a_training_task_its_rows_count(model):
     expected, error = best_unbiased(model, pd.concat([seen, more], ignore_index=True), ASKED)
     np.testing.assert_allclose(mean, expected, rtol=1e-6)
     np.testing.assert_allclose(std, error, rtol=1e-5)
-    known = model.adapt([], [], within=5)
+    adapted = model.adapt([], [], within=5)
     expected, error = best_unbiased(model, seen.reset_index(drop=True), ASKED)
-    np.testing.assert_allclose(known.predict(ASKED, return_std=True), [expected, error], rtol=1e-6)
+    np.testing.assert_allclose(adapted.predict(ASKED, return_std=True), [expected, error], rtol=1e-6)
     params = model.task_params_.loc[(5, 0)]
-    assert known.params_.loc[(0, "a"), "value"] == pytest.approx(params["a"])
+    assert adapted.params_.loc[(0, "a"), "value"] == pytest.approx(params["a"])
     with pytest.raises(ValueError, match="no training task"):
         model.adapt([], [], within="lab 5")
 

@@ -85,13 +85,13 @@ def main():
     parser.add_argument("--replicates", type=int, default=20)
     n = parser.parse_args().replicates
     print(describe(), flush=True)
-    found = {}
+    results_by_setting = {}
     for i in range(n):
         for name, (pairs, settings) in ways(study(np.random.default_rng(i))).items():
-            found.setdefault(name, []).append(estimates(pairs, settings))
+            results_by_setting.setdefault(name, []).append(estimates(pairs, settings))
     truth = np.array(list(TRUTH.values()))
     print(f"{n} studies; bias in %\n{'':16}" + "".join(f"{name:>16}" for name in TRUTH) + "   k covered   a covered")
-    for name, results in found.items():
+    for name, results in results_by_setting.items():
         ratio = 100 * (np.array([values for values, _ in results]) / truth - 1)
         parts = [f"{m:+.1f} ({s:.1f})" for m, s in zip(ratio.mean(axis=0), ratio.std(axis=0) / n**0.5, strict=True)]
         held = np.mean([h for _, h in results], axis=0)

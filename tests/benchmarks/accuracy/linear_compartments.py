@@ -94,8 +94,8 @@ def nmtest(frame):
         first = records.iloc[0]
         constants = {"clearance": 1.1, "volume": 20.0, "absorption_rate": 1.5}
         constants |= {"lag_2": float(first["lagt"]), "available_2": float(first["bioav"])}
-        found = 1000 * values(CentralLag, regimen, samples["time"].to_numpy(float), True, constants)
-        errors[ID] = np.abs(found - samples["cp"]).max() / samples["cp"].abs().max()
+        computed = 1000 * values(CentralLag, regimen, samples["time"].to_numpy(float), True, constants)
+        errors[ID] = np.abs(computed - samples["cp"]).max() / samples["cp"].abs().max()
     kept = pd.Series({ID: error for ID, error in errors.items() if ID not in ARTEFACTS})
     print(
         f"nmtest: {len(kept)} kinds of record, greatest difference {kept.max():.1e} of the maximum (id {kept.idxmax()})"
@@ -117,8 +117,8 @@ def vancomycin(folder):
         }
         regimen = Regimen(doses["TIME"], doses["AMT"], doses["AMT"] / doses["RATE"], paths)
         X, y = model.rows(regimen, samples["TIME"].to_numpy(float)), samples["DV"].to_numpy(float)
-        own = theirs[(theirs["ID"] == ID) & (theirs["EVID"] != 1)]
-        for k, of_k in own.groupby("OBS"):
+        predictions = theirs[(theirs["ID"] == ID) & (theirs["EVID"] != 1)]
+        for k, of_k in predictions.groupby("OBS"):
             started = time.process_time()
             patient = model.adapt(X[: int(k)], y[: int(k)], guard=False)
             spent += time.process_time() - started
@@ -185,7 +185,7 @@ def changing_constants(two):
     times, worst = np.array([0.5, 5.0, 13.0, 19.0, 30.0, 39.0, 60.0]), 0.0
     for method in ("locf", "nocb"):
         changing = Changing((("crcl", method),), None, (), (coefficient,))
-        found = values(TwoCompartments, regimen, times, False, two | {"slope": 0.3}, changing, wide=False)
+        computed = values(TwoCompartments, regimen, times, False, two | {"slope": 0.3}, changing, wide=False)
 
         def slope(t, x, value, running):
             out = two["clearance"] * np.exp(0.3 * (value - 80) / 10) / two["volume"]
@@ -202,7 +202,7 @@ def changing_constants(two):
                 x = solve_ivp(slope, (now, stop), x, "DOP853", rtol=1e-12, atol=1e-14, args=further).y[:, -1]
                 now = stop
             if stop in times:
-                worst = max(worst, abs(found[list(times).index(stop)] * two["volume"] / x[0] - 1))
+                worst = max(worst, abs(computed[list(times).index(stop)] * two["volume"] / x[0] - 1))
     return worst
 
 

@@ -51,9 +51,9 @@ def concentrations(phi, times):
 
 def patient(rng, n_occasions):
     """Return rows and values of one simulated patient."""
-    own, X, y = CENTER + BETWEEN * rng.standard_normal(3), [], []
+    of_patient, X, y = CENTER + BETWEEN * rng.standard_normal(3), [], []
     for occasion in range(n_occasions):
-        f = concentrations(own + WITHIN * rng.standard_normal(3), TIMES)
+        f = concentrations(of_patient + WITHIN * rng.standard_normal(3), TIMES)
         X.append(np.column_stack([TIMES, np.full(len(TIMES), float(occasion))]))
         y.append(f * (1 + NOISE * rng.standard_normal(len(TIMES))))
     return np.concatenate(X), np.concatenate(y)
@@ -142,9 +142,9 @@ def speed(repeats):
     rng, times = np.random.default_rng(0), np.linspace(0.3, 12, 10)
     nested, flat = {}, []
     for k in range(200):
-        own, X, y = CENTER + BETWEEN * rng.standard_normal(3), [], []
+        of_patient, X, y = CENTER + BETWEEN * rng.standard_normal(3), [], []
         for occasion in range(3):
-            f = concentrations(own + np.array([0.2, 0.15, 0.1]) * rng.standard_normal(3), times)
+            f = concentrations(of_patient + np.array([0.2, 0.15, 0.1]) * rng.standard_normal(3), times)
             y.append(f + 0.2 * rng.standard_normal(10))
             X.append(np.column_stack([times, np.full(10, float(occasion))]))
             flat.append(Task(f"{k}, {occasion}", times[:, None], y[-1]))
@@ -169,9 +169,9 @@ def polymer_curves(rng, of_filler, of_curve):
     for filler in FILLERS:
         shift = of_filler * rng.standard_normal(2)
         for temperature in TEMPERATURES:
-            own = shift + of_curve * rng.standard_normal(2)
-            log_k = -3.2 - 0.22 * (temperature - 45.0) + 0.3 * np.log10(filler) + own[0]
-            k, n = np.exp(log_k), 2.0 * np.exp(own[1])
+            deviation = shift + of_curve * rng.standard_normal(2)
+            log_k = -3.2 - 0.22 * (temperature - 45.0) + 0.3 * np.log10(filler) + deviation[0]
+            k, n = np.exp(log_k), 2.0 * np.exp(deviation[1])
             times = np.linspace(0.3, 1.9, 20) / k
             y = 1 - np.exp(-((k * times) ** n)) + 0.01 * rng.standard_normal(20)
             columns = {"time": times, "temperature": temperature + 273.15 - 318.15, "log_filler": np.log10(filler)}

@@ -163,9 +163,9 @@ def independent():
         for nodes in (15, 1):
             model = EquationRegressor(equation, constants, random=random, noise=noise, n_nodes=nodes).fit(tasks)
             table = model.population_
-            found = [*table["scaled_value"], np.log(table["omega"].iloc[0])]
+            estimates = [*table["scaled_value"], np.log(table["omega"].iloc[0])]
             errors = [*table["scaled_standard_error"], (table["omega_standard_error"] / table["omega"]).iloc[0]]
-            row.append(np.max(np.abs(np.array(found) - best.x) / errors))
+            row.append(np.max(np.abs(np.array(estimates) - best.x) / errors))
             at = model.log_likelihood_ + best.fun
         print(f"{name:12} {row[0]:.5f}   Laplace {row[1]:.5f}, log-likelihood {at:+.4f}")
 

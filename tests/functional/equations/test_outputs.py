@@ -36,14 +36,16 @@ def test_each_row_has_the_noise_of_its_output(kinds):
     log_sigma, accuracy = sigma_of(noise), noise.accuracy(given)
     together = noise.terms(F[:, None], given.y, log_sigma, accuracy)
     scale = noise.log_scale(F[:, None], given.y, log_sigma, accuracy)
-    for code, (label, part, own) in zip((1.0, 2.0), noise.each(log_sigma), strict=True):
+    for code, (label, part, of_output) in zip((1.0, 2.0), noise.each(log_sigma), strict=True):
         chosen = code == OUTPUT
         assert label == code
-        alone = part.terms(F[chosen], Y[chosen], own, accuracy._replace(output=None, weight=1 + OUTPUT[chosen]))
+        alone = part.terms(F[chosen], Y[chosen], of_output, accuracy._replace(output=None, weight=1 + OUTPUT[chosen]))
         for one, other in zip(together, alone, strict=True):
             np.testing.assert_allclose(one[chosen, 0], other, rtol=1e-12)
         weight = accuracy._replace(output=None, weight=1 + OUTPUT[chosen])
-        np.testing.assert_allclose(scale[chosen, 0], part.log_scale(F[chosen], Y[chosen], own, weight), rtol=1e-12)
+        np.testing.assert_allclose(
+            scale[chosen, 0], part.log_scale(F[chosen], Y[chosen], of_output, weight), rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("kinds", PAIRS)
@@ -54,11 +56,11 @@ def test_limits_and_errors_of_measurement_by_row(kinds):
     log_sigma = sigma_of(noise)
     together = noise.terms(F[:, None], given.y, log_sigma, noise.accuracy(given))
     for i in range(6):
-        _, part, own = list(noise.each(log_sigma))[int(OUTPUT[i]) - 1]
+        _, part, of_output = list(noise.each(log_sigma))[int(OUTPUT[i]) - 1]
         one = Noise(part.kind, 0.01, limit=float(limit[i]), column=1 if measured else None)
         X = torch.stack([OUTPUT[i : i + 1], sd[i : i + 1]], dim=1)
         alone = Observations.stack(X[None], Y[None, i : i + 1], torch.ones(1, 1).double(), 1 + OUTPUT[None, i : i + 1])
-        terms = one.terms(F[i : i + 1, None], alone.y, own, one.accuracy(alone))
+        terms = one.terms(F[i : i + 1, None], alone.y, of_output, one.accuracy(alone))
         for a, b in zip(together, terms, strict=True):
             np.testing.assert_allclose(a[i], b[0], rtol=1e-12)
 
