@@ -208,12 +208,15 @@ def changing_constants(two):
 
 def memory():
     """Print the peak memory of fits to 1,000 patients with 30 dose records, above that before the fit."""
-    rng = np.random.default_rng(0)
-    for what, fields in (("doses", {}), ("doses, the first at steady state", {"steady": [1] + [0] * 29})):
+    rng, first = np.random.default_rng(0), np.eye(30)[0]
+    for what, fields in (
+        ("doses", {}),
+        ("doses, the first at steady state", {"steady": first, "interval": 12 * first}),
+    ):
         frames, y, groups = [], [], []
         for i in range(1000):
             cl, v = 4 * np.exp(0.3 * rng.normal()), 70 * np.exp(0.2 * rng.normal())
-            regimen = Regimen(12.0 * np.arange(30), 100.0, 1.0, interval=12.0, **fields)
+            regimen = Regimen(12.0 * np.arange(30), 100.0, 1.0, **fields)
             at = np.sort(rng.uniform(1, 370, 4))
             age = at[:, None] - regimen.time
             decay = np.where(age > 0, np.exp(-cl / v * np.maximum(age, 0)), 0.0)
